@@ -1,0 +1,208 @@
+//! The paths of the admin and probe listeners.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tower::Service;
+
+use super::health::{self, State};
+use super::{Control, Order};
+use crate::body::Body;
+use crate::inbound::Inbound;
+use crate::policy::Check;
+
+/// What a listener may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything.
+    Admin,
+    /// Reading health and metrics.
+    Probes,
+}
+
+/// Serves one connection.
+#[derive(Clone)]
+pub struct Handler {
+    /// The process.
+    pub control: Control,
+    /// What may be done here.
+    pub access: Access,
+}
+
+impl Service<Inbound> for Handler {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        let handler = self.clone();
+        Box::pin(async move { Ok(handler.answer(inbound).await) })
+    }
+}
+
+impl Handler {
+    async fn answer(&self, inbound: Inbound) -> Response<Body> {
+        if let Some(refused) = inbound.refused {
+            return problem(refused.status, refused.detail);
+        }
+        let (parts, _) = inbound.request.into_parts();
+        let path = parts.uri.path();
+        let read = parts.method == Method::GET || parts.method == Method::HEAD;
+        if parts.headers.contains_key(header::ORIGIN) {
+            return problem(StatusCode::FORBIDDEN, "requests of web pages are refused here");
+        }
+        match path {
+            "/live" if read => document(StatusCode::OK, &json!({ "status": "live" })),
+            "/ready" if read => self.ready(),
+            "/health" if read => self.health(),
+            "/metrics" if read => self.metrics(&parts.headers),
+            "/" if read && self.access == Access::Admin => index(),
+            "/reload" | "/drain" | "/quit" if self.access == Access::Admin => {
+                if parts.method != Method::POST {
+                    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST");
+                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+                    return response;
+                }
+                match self.authorise(&parts.headers) {
+                    Ok(()) => self.order(path).await,
+                    Err(response) => *response,
+                }
+            }
+            _ => match path.strip_prefix("/health/").filter(|_| read) {
+                Some(name) => self.check(name),
+                None => problem(StatusCode::NOT_FOUND, "nothing here"),
+            },
+        }
+    }
+
+    fn ready(&self) -> Response<Body> {
+        if self.control.is_leaving() {
+            return document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
+        }
+        match health::ready(&self.control.live.load()) {
+            Ok(()) => document(StatusCode::OK, &json!({ "status": "ready" })),
+            Err(detail) => {
+                document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not ready", "detail": detail }))
+            }
+        }
+    }
+
+    fn health(&self) -> Response<Body> {
+        let snapshot = self.control.live.load();
+        let findings: Vec<_> = Check::ALL.iter().map(|check| (*check, health::run(*check, &snapshot))).collect();
+        let critical = findings.iter().any(|(check, finding)| {
+            finding.status == State::Unhealthy && snapshot.policy.health.ready_requires.contains(check)
+        });
+        let worst = findings.iter().map(|(_, finding)| finding.status).max().unwrap_or(State::Healthy);
+        // A check that is not required can degrade the whole, not take it down.
+        let status = if critical { State::Unhealthy } else { worst.min(State::Degraded) };
+        let checks: serde_json::Map<String, Value> =
+            findings.iter().map(|(check, finding)| (check.as_str().to_owned(), json!(finding))).collect();
+        let code = if critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let body = json!({ "status": status, "generation": snapshot.generation, "draining": self.control.is_leaving(), "checks": checks });
+        document(code, &body)
+    }
+
+    fn check(&self, name: &str) -> Response<Body> {
+        match Check::ALL.iter().find(|check| check.as_str() == name) {
+            Some(check) => {
+                let finding = health::run(*check, &self.control.live.load());
+                let unhealthy = finding.status == State::Unhealthy;
+                let code = if unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+                document(code, &json!(finding))
+            }
+            None => problem(StatusCode::NOT_FOUND, "there is no such check"),
+        }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+        let open_metrics = accept.contains("application/openmetrics-text");
+        let text = self.control.metrics.render(open_metrics);
+        let kind = if open_metrics {
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        } else {
+            "text/plain; version=0.0.4; charset=utf-8"
+        };
+        respond(StatusCode::OK, kind, text)
+    }
+
+    /// The token is asked for wherever one is configured; `compile` demands one off loopback.
+    fn authorise(&self, headers: &HeaderMap) -> Result<(), Box<Response<Body>>> {
+        let snapshot = self.control.live.load();
+        let Some(token) = &snapshot.policy.server.admin_token else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+        let given = given.strip_prefix(b"Bearer ").or(given.strip_prefix(b"bearer ")).unwrap_or(b"");
+        if same(given, token.as_bytes()) {
+            return Ok(());
+        }
+        let mut response = problem(StatusCode::UNAUTHORIZED, "this takes the admin token as a bearer token");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Err(Box::new(response))
+    }
+
+    async fn order(&self, path: &str) -> Response<Body> {
+        let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
+        let order = match path {
+            "/drain" => Order::Drain,
+            "/quit" => Order::Quit,
+            _ => {
+                let (reply, answer) = oneshot::channel();
+                if self.control.orders.send(Order::Reload(reply)).is_err() {
+                    return gone();
+                }
+                return match answer.await {
+                    Ok(Ok(text)) => document(StatusCode::OK, &json!({ "status": "reloaded", "detail": text })),
+                    Ok(Err(text)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &text),
+                    Err(_) => gone(),
+                };
+            }
+        };
+        if self.control.orders.send(order).is_err() {
+            return gone();
+        }
+        document(StatusCode::ACCEPTED, &json!({ "status": "draining" }))
+    }
+}
+
+/// Compares in a time that does not tell how much was right.
+fn same(given: &[u8], token: &[u8]) -> bool {
+    given.len() == token.len() && given.iter().zip(token).fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
+}
+
+fn index() -> Response<Body> {
+    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n";
+    respond(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned())
+}
+
+fn respond(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn document(status: StatusCode, value: &Value) -> Response<Body> {
+    respond(status, "application/json", format!("{value}\n"))
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let value = json!({
+        "type": format!("urn:pillion:problem:admin-{}", status.as_u16()),
+        "title": status.canonical_reason().unwrap_or("refused"),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    respond(status, "application/problem+json", format!("{value}\n"))
+}

@@ -1,0 +1,111 @@
+//! Health: each check on its own, and what they make together.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::layer::live::Snapshot;
+use crate::metrics::read_process;
+use crate::policy::Check;
+
+/// A certificate this close to its end degrades, ...
+const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);
+
+/// How well something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Healthy,
+    /// It works, and somebody should look.
+    Degraded,
+    /// It does not work.
+    Unhealthy,
+}
+
+/// What one check found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// How well.
+    pub status: State,
+    /// Why.
+    pub detail: String,
+}
+
+/// Runs one check.
+pub fn run(check: Check, snapshot: &Snapshot) -> Finding {
+    match check {
+        Check::Upstream => upstream(snapshot),
+        Check::Memory => memory(snapshot),
+        Check::Certificate => certificate(snapshot),
+    }
+}
+
+/// Whether the process is ready, by the checks the configuration requires.
+pub fn ready(snapshot: &Snapshot) -> Result<(), String> {
+    for check in &snapshot.policy.health.ready_requires {
+        let finding = run(*check, snapshot);
+        if finding.status == State::Unhealthy {
+            return Err(format!("{}: {}", check.as_str(), finding.detail));
+        }
+    }
+    Ok(())
+}
+
+fn upstream(snapshot: &Snapshot) -> Finding {
+    let mut worst = State::Healthy;
+    let mut sick = Vec::new();
+    for upstream in &snapshot.upstreams {
+        let threshold = upstream.policy.health.unhealthy_after;
+        let addresses = upstream.addresses();
+        // The last address is never taken out; its failures in a row tell all the same.
+        let well = |failures: u32, healthy: bool| healthy && failures < threshold;
+        let down: Vec<String> = addresses
+            .iter()
+            .filter(|(_, address)| !well(address.failures(), address.is_healthy()))
+            .map(|(_, address)| address.target.to_string())
+            .collect();
+        if down.is_empty() {
+            continue;
+        }
+        let state = if down.len() == addresses.len() { State::Unhealthy } else { State::Degraded };
+        worst = worst.max(state);
+        sick.push(format!("{}: {} of {} addresses fail ({})", upstream.policy.name, down.len(), addresses.len(), down.join(", ")));
+    }
+    let detail = if sick.is_empty() { "every known address answers".to_owned() } else { sick.join("; ") };
+    Finding { status: worst, detail }
+}
+
+fn memory(snapshot: &Snapshot) -> Finding {
+    let resident = read_process().resident_bytes;
+    let health = &snapshot.policy.health;
+    let Some(limit) = health.memory_limit.filter(|limit| *limit > 0) else {
+        return Finding { status: State::Healthy, detail: format!("{resident} bytes resident, no limit known") };
+    };
+    let share = resident as f64 / limit as f64;
+    let status = if share >= 1.0 {
+        State::Unhealthy
+    } else if share >= health.degraded_at {
+        State::Degraded
+    } else {
+        State::Healthy
+    };
+    Finding { status, detail: format!("{resident} of {limit} bytes resident") }
+}
+
+fn certificate(snapshot: &Snapshot) -> Finding {
+    let now = clock::wall();
+    let expiries = snapshot.policy.server.tls.iter().flat_map(|tls| &tls.expiries);
+    let Some((path, expiry)) = expiries.min_by_key(|(_, expiry)| *expiry) else {
+        return Finding { status: State::Healthy, detail: "no certificates in use".to_owned() };
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match expiry.duration_since(now) {
+        Err(_) => Finding { status: State::Unhealthy, detail: format!("{name} has expired") },
+        Ok(left) => {
+            let status = if left < CERTIFICATE_DEGRADED { State::Degraded } else { State::Healthy };
+            Finding { status, detail: format!("{name} expires in {} days", left.as_secs() / 86_400) }
+        }
+    }
+}

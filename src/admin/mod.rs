@@ -1,0 +1,91 @@
+//! The operator's side: metrics, health, reload, drain, quit. On a thread of its own, so that it
+//! answers while the workers are busy.
+
+mod handler;
+mod health;
+
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::http1::server;
+use crate::inbound::Peer;
+use crate::layer::live::Live;
+use crate::lifecycle::{Lifecycle, Sleeper};
+use crate::metrics::Metrics;
+use crate::stream::Stream;
+
+pub use handler::Access;
+
+/// Connections to one of these listeners at once.
+const CONNECTIONS: usize = 256;
+
+/// What an operator may order.
+pub enum Order {
+    /// Read the configuration again; the answer says what came of it.
+    Reload(oneshot::Sender<Result<String, String>>),
+    /// Begin to leave: not ready, and every answer says that its connection ends.
+    Drain,
+    /// Stop as SIGTERM does.
+    Quit,
+}
+
+/// What the admin side knows of the process.
+#[derive(Clone)]
+pub struct Control {
+    /// The policy in force.
+    pub live: Live,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set once the process began to leave.
+    pub leaving: Arc<AtomicBool>,
+    /// To whoever runs the process.
+    pub orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Control {
+    /// Whether the process began to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+}
+
+/// Serves one of the two listeners for the life of the process.
+pub async fn serve(listener: TcpListener, control: Control, access: Access) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin listener cannot accept"),
+    };
+    let lifecycle = Rc::new(Lifecycle::default());
+    loop {
+        match listener.accept().await {
+            Ok((tcp, address)) if lifecycle.sleepers() < CONNECTIONS => {
+                tokio::task::spawn_local(connection(tcp, address, control.clone(), access, lifecycle.clone()));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "accept on the admin listener failed");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    tcp: tokio::net::TcpStream,
+    address: SocketAddr,
+    control: Control,
+    access: Access,
+    lifecycle: Rc<Lifecycle>,
+) {
+    let peer = Rc::new(Peer::new(address, false));
+    let live = control.live.clone();
+    let settings = move || live.load().policy.server.settings;
+    let service = handler::Handler { control, access };
+    let sleeper = Sleeper::new(lifecycle);
+    server::serve(Stream::Tcp(tcp), BytesMut::new(), service, peer, &settings, sleeper, false).await;
+}

@@ -1,0 +1,303 @@
+//! The composition root: builds everything from a source, runs it, and takes it down again.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::Semaphore;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::admin::{self, Access, Control, Order};
+use crate::clock;
+use crate::config::{self, Environment, Source};
+use crate::layer::live::{Live, Snapshot};
+use crate::lifecycle::Phase;
+use crate::log::Writer;
+use crate::metrics::{Metrics, read_process};
+use crate::policy::{LogFormat, Policy};
+use crate::reload::{self, Reloader, SetLevel};
+use crate::server::listener;
+use crate::server::worker::{Bound, Shared, Workers};
+use crate::upstream::{Collected, Registry};
+
+/// The version, with the commit it was built from where the build says so.
+pub const VERSION: &str = match option_env!("PILLION_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// How often the end of the last connection is looked for while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Why the process did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration.
+    Config(config::LoadError),
+    /// A listener.
+    Bind(&'static str, SocketAddr, io::Error),
+    /// Something the system refused.
+    System(&'static str, io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Bind(key, address, error) => write!(f, "cannot listen on {address} ({key}): {error}"),
+            StartError::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Asks the machine and the process.
+pub fn environment() -> Environment {
+    use std::io::IsTerminal as _;
+    Environment {
+        variables: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        // Honours the affinity mask and the cgroup's quota.
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        memory_limit: cgroup_memory(),
+        terminal: std::io::stdout().is_terminal(),
+    }
+}
+
+/// Version 2, then version 1; "max" and absurdly large numbers are no limit.
+fn cgroup_memory() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    read("/sys/fs/cgroup/memory.max")
+        .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+        .filter(|limit| *limit < 1 << 60)
+}
+
+/// Runs until it is told to stop. `started` is called once everything listens.
+pub fn run(source: Source, started: impl FnOnce(&[SocketAddr])) -> Result<(), StartError> {
+    let policy = config::load(&source, &environment()).map_err(StartError::Config)?;
+    let set_level = start_log(&policy);
+    for warning in &policy.warnings {
+        tracing::warn!("{warning}");
+    }
+    let _ = read_process();
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(Default::default())
+        .map_err(|error| StartError::System("cannot start a runtime", error))?;
+    runtime.block_on(main(source, policy, set_level, started))
+}
+
+/// Operational events go to standard error; the access log has standard output for itself.
+fn start_log(policy: &Policy) -> SetLevel {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(LevelFilter::from_level(policy.log.level));
+    let registry = tracing_subscriber::registry().with(filter);
+    let result = match policy.log.format {
+        LogFormat::Json => {
+            let layer = fmt::layer().json().flatten_event(true).with_target(false).with_writer(io::stderr);
+            registry.with(layer).try_init()
+        }
+        LogFormat::Pretty => {
+            use std::io::IsTerminal as _;
+            let ansi = io::stderr().is_terminal();
+            registry.with(fmt::layer().with_ansi(ansi).with_target(false).with_writer(io::stderr)).try_init()
+        }
+    };
+    // A second run in one process (tests do that) keeps the first one's log.
+    drop(result);
+    Box::new(move |level| {
+        let _ = handle.modify(|filter| *filter = LevelFilter::from_level(level));
+    })
+}
+
+/// A proxy holds two descriptors a request; the soft limit is a relic of select().
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    listener::bind(address).map_err(|error| StartError::Bind(key, address, error))
+}
+
+struct Listeners {
+    data: Vec<Bound>,
+    admin: Option<TcpListener>,
+    probes: Option<TcpListener>,
+}
+
+impl Listeners {
+    fn bind(policy: &Policy) -> Result<Listeners, StartError> {
+        let server = &policy.server;
+        let mut data = Vec::new();
+        for address in &server.listen {
+            data.push(Bound { listener: bind("server.listen", *address)?, tls: false });
+        }
+        for address in server.tls.iter().flat_map(|tls| &tls.listen) {
+            data.push(Bound { listener: bind("server.tls.listen", *address)?, tls: true });
+        }
+        let admin = server.admin.map(|address| bind("server.admin", address)).transpose()?;
+        let probes = server.probes.map(|address| bind("server.probes", address)).transpose()?;
+        Ok(Listeners { data, admin, probes })
+    }
+
+    fn announce(&self) -> Vec<SocketAddr> {
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        for bound in &self.data {
+            let kind = if bound.tls { "https" } else { "http" };
+            if let Some(address) = address(&bound.listener) {
+                tracing::info!(kind, %address, "listening");
+            }
+        }
+        for (kind, listener) in [("admin", &self.admin), ("probes", &self.probes)] {
+            if let Some(address) = listener.as_ref().and_then(address) {
+                tracing::info!(kind, %address, "listening");
+            }
+        }
+        self.data.iter().filter_map(|bound| address(&bound.listener)).collect()
+    }
+}
+
+async fn main(
+    source: Source,
+    policy: Policy,
+    set_level: SetLevel,
+    started: impl FnOnce(&[SocketAddr]),
+) -> Result<(), StartError> {
+    let system = |what| move |error| StartError::System(what, error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?;
+    let listeners = Listeners::bind(&policy)?;
+    let registry = Arc::new(Registry::default());
+    let upstreams = registry.build(&policy.upstreams);
+    let workers = policy.server.workers;
+    let connections = Arc::new(Semaphore::new(policy.server.max_connections));
+    // The collector reads the snapshot, which needs the metrics: it is filled in below.
+    let live_cell: Arc<std::sync::OnceLock<Live>> = Arc::default();
+    let mut metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION);
+    let collected = live_cell.clone();
+    metrics.collect(Box::new(Collected(Box::new(move || {
+        collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
+    }))));
+    let metrics = Arc::new(metrics);
+    metrics.generation.set(1);
+    let live: Live = Arc::new(ArcSwap::from_pointee(Snapshot::new(1, policy, upstreams, &metrics)));
+    let _ = live_cell.set(live.clone());
+    reload::watch_upstreams(&live.load());
+
+    let writer = Writer::start(metrics.log_dropped.clone()).map_err(system("cannot start the log writer"))?;
+    let addresses = listeners.announce();
+    let shared = Shared { live: live.clone(), metrics: metrics.clone(), connections: connections.clone() };
+    let workers = Workers::start(workers, listeners.data, &shared, &writer).map_err(system("cannot start a worker"))?;
+    let (orders, mut received) = unbounded_channel();
+    let leaving = Arc::new(AtomicBool::new(false));
+    let control = Control { live: live.clone(), metrics: metrics.clone(), leaving: leaving.clone(), orders };
+    for (listener, access) in [(listeners.admin, Access::Admin), (listeners.probes, Access::Probes)] {
+        if let Some(listener) = listener {
+            tokio::task::spawn_local(admin::serve(listener, control.clone(), access));
+        }
+    }
+    let reloader = Rc::new(Reloader { source, environment, live: live.clone(), registry, metrics, connections, set_level });
+    let watched = reloader.clone();
+    tokio::task::spawn_local(reload::watch(live.clone(), leaving.clone(), move || {
+        let _ = watched.reload();
+    }));
+    started(&addresses);
+
+    let mut drain = Drain { workers, live, leaving, announced: None };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let _ = reloader.reload();
+            }
+            order = received.recv() => match order {
+                Some(Order::Reload(reply)) => {
+                    let _ = reply.send(reloader.reload());
+                }
+                Some(Order::Drain) => drain.announce(),
+                Some(Order::Quit) | None => break,
+            },
+        }
+    }
+    let second = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    drain.finish(second, &mut received).await;
+    drop(writer);
+    Ok(())
+}
+
+/// The way out.
+struct Drain {
+    workers: Workers,
+    live: Live,
+    leaving: Arc<AtomicBool>,
+    announced: Option<clock::Instant>,
+}
+
+impl Drain {
+    /// Not ready from now on, and every answer says that its connection ends.
+    fn announce(&mut self) {
+        if self.announced.is_none() {
+            tracing::info!("draining: not ready any more");
+            self.announced = Some(clock::now());
+            self.leaving.store(true, Ordering::Relaxed);
+            self.workers.advance(Phase::Announcing);
+        }
+    }
+
+    /// All of it; `second` ends it at once.
+    async fn finish(mut self, second: impl Future<Output = ()>, orders: &mut UnboundedReceiver<Order>) {
+        self.announce();
+        let policy = self.live.load_full();
+        let server = &policy.policy.server;
+        let announced = self.announced.unwrap_or_else(clock::now);
+        let workers = &self.workers;
+        let orderly = async {
+            tokio::time::sleep_until((announced + server.drain_delay).into()).await;
+            workers.advance(Phase::Draining);
+            let deadline = clock::now() + server.drain_timeout;
+            while workers.connections() > 0 && clock::now() < deadline {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+            match workers.connections() {
+                0 => tracing::info!("stopped"),
+                left => tracing::warn!(left, "stopped with connections open: drain_timeout passed"),
+            }
+        };
+        let refused = async {
+            // Whoever orders something now is told by the closed channel.
+            while let Some(order) = orders.recv().await {
+                drop(order);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = orderly => {}
+            () = second => tracing::warn!("stopped at once by a second signal"),
+            () = refused => {}
+        }
+        self.workers.stop();
+    }
+}

@@ -1,0 +1,256 @@
+//! One body type for everything that flows through the stack: an app's answer, a client's upload, a
+//! problem document, or the raw connection of an upgrade. It streams; nothing here gathers.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What a body can fail with. It says who is at fault, so a head that has not been sent yet can
+/// still become the right status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// The client closed or reset its connection before its body ended.
+    ClientGone,
+    /// The client's framing is broken (RFC 9112 7.1).
+    ClientMalformed(&'static str),
+    /// The client sent nothing for longer than `server.body_timeout`.
+    ClientSilent,
+    /// The client's body is longer than `max_body_size` bytes.
+    TooLarge(u64),
+    /// The app closed or reset its connection before its body ended.
+    UpstreamGone,
+    /// The app's framing is broken.
+    UpstreamMalformed(&'static str),
+    /// The app sent nothing for longer than `upstream.body_timeout`.
+    UpstreamSilent,
+    /// An HTTP/2 stream or connection failed; the text is the library's.
+    Http2(String),
+    /// A stream without an end was closed because the process is stopping.
+    Draining,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::ClientGone => f.write_str("the client left before its body ended"),
+            BodyError::ClientMalformed(what) => write!(f, "malformed request body: {what}"),
+            BodyError::ClientSilent => f.write_str("the client stopped sending its body"),
+            BodyError::TooLarge(limit) => write!(f, "the request body exceeds {limit} bytes"),
+            BodyError::UpstreamGone => f.write_str("the app closed before its body ended"),
+            BodyError::UpstreamMalformed(what) => write!(f, "malformed body from the app: {what}"),
+            BodyError::UpstreamSilent => f.write_str("the app stopped sending its body"),
+            BodyError::Http2(what) => write!(f, "HTTP/2: {what}"),
+            BodyError::Draining => f.write_str("closed because the process is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// A raw two-way byte stream, as an upgrade leaves it.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// The app's side of an upgraded connection.
+pub struct Tunnel {
+    /// The connection.
+    pub io: Box<dyn Duplex>,
+    /// What was read past the head of the 101 and belongs to the client.
+    pub read_ahead: Bytes,
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("read_ahead", &self.read_ahead.len()).finish_non_exhaustive()
+    }
+}
+
+/// Told about each frame and the end of a body. Dropped without `end`: the receiver left.
+pub trait Observer {
+    /// `bytes` of data passed.
+    fn data(&mut self, bytes: usize);
+    /// The body ended, whole or by an error.
+    fn end(&mut self, result: Result<(), &BodyError>);
+}
+
+type Streaming = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>;
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Streaming(Streaming),
+    Tunnel(Tunnel),
+}
+
+/// A body on its way through the stack.
+pub struct Body {
+    kind: Kind,
+    limit: u64,
+    passed: u64,
+    quiet: bool,
+    observer: Option<Box<dyn Observer>>,
+}
+
+impl Body {
+    fn of(kind: Kind) -> Body {
+        Body { kind, limit: u64::MAX, passed: 0, quiet: false, observer: None }
+    }
+
+    /// No content.
+    pub fn empty() -> Body {
+        Body::of(Kind::Empty)
+    }
+
+    /// Content that is here already.
+    pub fn full(content: impl Into<Bytes>) -> Body {
+        let content = content.into();
+        if content.is_empty() { Body::empty() } else { Body::of(Kind::Full(content)) }
+    }
+
+    /// Content that arrives.
+    pub fn streaming(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Body {
+        Body::of(Kind::Streaming(Box::pin(body)))
+    }
+
+    /// The app's side of an upgrade.
+    pub fn tunnel(tunnel: Tunnel) -> Body {
+        Body::of(Kind::Tunnel(tunnel))
+    }
+
+    /// The same body again, if all of it is here.
+    pub fn replica(&self) -> Option<Body> {
+        match &self.kind {
+            Kind::Empty => Some(Body::empty()),
+            Kind::Full(content) => Some(Body::full(content.clone())),
+            Kind::Streaming(_) | Kind::Tunnel(_) => None,
+        }
+    }
+
+    /// Takes the app's side of an upgrade out of the body.
+    pub fn take_tunnel(&mut self) -> Option<Tunnel> {
+        match std::mem::replace(&mut self.kind, Kind::Empty) {
+            Kind::Tunnel(tunnel) => Some(tunnel),
+            other => {
+                self.kind = other;
+                None
+            }
+        }
+    }
+
+    /// Whether this is the app's side of an upgrade.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self.kind, Kind::Tunnel(_))
+    }
+
+    /// Fails the body with [`BodyError::TooLarge`] once more than `limit` bytes have passed.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Marks a stream that may be silent for `stream_idle_timeout` and is closed when draining starts.
+    pub fn set_quiet(&mut self) {
+        self.quiet = true;
+    }
+
+    /// Whether this is a stream without an expected end.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Reports what passes to `observer`.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
+    /// Takes the observer away, for a body whose bytes are counted elsewhere.
+    pub fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
+        self.observer.take()
+    }
+
+    fn finish(&mut self, result: Result<(), &BodyError>) {
+        if let Some(mut observer) = self.observer.take() {
+            observer.end(result);
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Empty => "empty",
+            Kind::Full(_) => "full",
+            Kind::Streaming(_) => "streaming",
+            Kind::Tunnel(_) => "tunnel",
+        };
+        f.debug_struct("Body").field("kind", &kind).field("passed", &self.passed).finish()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.kind {
+            Kind::Empty | Kind::Tunnel(_) => None,
+            Kind::Full(content) => {
+                let content = std::mem::take(content);
+                this.kind = Kind::Empty;
+                Some(Ok(Frame::data(content)))
+            }
+            Kind::Streaming(body) => ready!(body.as_mut().poll_frame(cx)),
+        };
+        let frame = match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.passed = this.passed.saturating_add(data.len() as u64);
+                    if let Some(observer) = &mut this.observer {
+                        observer.data(data.len());
+                    }
+                }
+                if this.passed > this.limit { Err(BodyError::TooLarge(this.limit)) } else { Ok(frame) }
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                this.kind = Kind::Empty;
+                this.finish(Ok(()));
+                return Poll::Ready(None);
+            }
+        };
+        match &frame {
+            Err(error) => {
+                // What failed must never look complete: nothing more comes after the error.
+                this.kind = Kind::Empty;
+                this.finish(Err(error));
+            }
+            // A receiver that knows the length stops asking: the end is told with the last frame.
+            Ok(_) if http_body::Body::is_end_stream(this) => this.finish(Ok(())),
+            Ok(_) => {}
+        }
+        Poll::Ready(Some(frame))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty | Kind::Tunnel(_) => true,
+            Kind::Full(content) => content.is_empty(),
+            Kind::Streaming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty | Kind::Tunnel(_) => SizeHint::with_exact(0),
+            Kind::Full(content) => SizeHint::with_exact(content.len() as u64),
+            Kind::Streaming(body) => body.size_hint(),
+        }
+    }
+}

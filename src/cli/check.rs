@@ -1,0 +1,26 @@
+//! `pillion check`.
+
+use std::path::PathBuf;
+
+use super::{OK, PROBLEMS};
+use crate::app;
+use crate::config::{self, Source};
+
+/// Reads and compiles; shows what is wrong.
+pub fn run(file: PathBuf) -> u8 {
+    let source = Source { file: Some(file.clone()), ..Source::default() };
+    match config::load(&source, &app::environment()) {
+        Ok(policy) => {
+            for warning in &policy.warnings {
+                println!("warning: {warning}");
+            }
+            let routes = policy.routes.routes.len() - 1;
+            println!("{}: fine ({routes} routes, {} upstreams)", file.display(), policy.upstreams.len());
+            OK
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            PROBLEMS
+        }
+    }
+}

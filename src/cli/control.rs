@@ -1,0 +1,87 @@
+//! `pillion reload` and `pillion drain`: a small client of the admin listener, for places where no
+//! shell can send a signal.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{FAILED, OK, default_file, fail};
+use crate::app;
+use crate::config::{self, Source};
+
+/// A reload may read many files; nothing takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The most of an answer that is shown.
+const LONGEST_ANSWER: u64 = 64 * 1024;
+
+/// How to reach the running process.
+#[derive(Clone, Debug, Args)]
+pub struct Admin {
+    /// Its admin address [default: that of the configuration]
+    #[arg(short, long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// The configuration file it runs with
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its admin token [default: that of the configuration]
+    #[arg(short, long, value_name = "TOKEN", env = "PILLION_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl Admin {
+    /// Where, and with which token. The file is only needed for what is not given.
+    fn resolve(&self) -> Result<(SocketAddr, Option<String>), String> {
+        if let Some(admin) = self.admin {
+            return Ok((admin, self.token.clone()));
+        }
+        let Some(file) = self.config.clone().or_else(default_file) else {
+            return Ok((SocketAddr::from(([127, 0, 0, 1], 9900)), self.token.clone()));
+        };
+        let source = Source { file: Some(file), ..Source::default() };
+        let policy = config::load(&source, &app::environment())
+            .map_err(|error| format!("{error}\n(--admin ADDR does without the file)"))?;
+        let admin = policy.server.admin.ok_or("the configuration turns the admin listener off")?;
+        let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
+        Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(policy.server.admin_token)))
+    }
+}
+
+/// POSTs `path` and shows the answer.
+pub fn run(path: &str, admin: Admin) -> u8 {
+    match admin.resolve().and_then(|(address, token)| post(address, path, token.as_deref())) {
+        Ok((true, text)) => {
+            print!("{text}");
+            OK
+        }
+        Ok((false, text)) => fail(FAILED, &text.trim_end()),
+        Err(why) => fail(FAILED, &why),
+    }
+}
+
+fn post(address: SocketAddr, path: &str, token: Option<&str>) -> Result<(bool, String), String> {
+    let exchange = || -> std::io::Result<String> {
+        let mut tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        let authorization = token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
+        write!(tcp, "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n{authorization}\r\n")?;
+        let mut answer = String::new();
+        tcp.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = exchange().map_err(|error| format!("cannot reach the admin listener at {address}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the admin listener did not answer in HTTP")?;
+    let status = head.split(' ').nth(1).unwrap_or("");
+    // A refused file's problems are many lines; they are shown as they are.
+    let detail = serde_json::from_str::<serde_json::Value>(body)
+        .ok()
+        .and_then(|value| value.get("detail").and_then(|detail| detail.as_str()).map(str::to_owned));
+    let shown = match detail {
+        Some(detail) if status.starts_with('2') => format!("reloaded; changed: {detail}\n"),
+        Some(detail) => detail,
+        None => body.to_owned(),
+    };
+    Ok((status.starts_with('2'), shown))
+}

@@ -1,0 +1,71 @@
+//! `pillion demo`: a small clinic API with Pillion in front of it, and a few lines worth trying.
+
+mod clinic;
+mod server;
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::{FAILED, OK, fail};
+use crate::app;
+use crate::config::Source;
+
+/// Options of the demo.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Where Pillion listens
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Serve only the sample app, on this address, without Pillion
+    #[arg(long, value_name = "ADDR")]
+    app_only: Option<SocketAddr>,
+    /// A configuration file to run Pillion with; its app is replaced by the sample app
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+}
+
+/// Runs the app and Pillion until stopped.
+pub fn run(options: Options) -> u8 {
+    if let Some(address) = options.app_only {
+        return match server::start(address).map(|app| app.join()) {
+            Ok(_) => OK,
+            Err(why) => fail(FAILED, &format!("cannot listen on {address}: {why}")),
+        };
+    }
+    let app = match server::start(SocketAddr::from(([127, 0, 0, 1], 0))) {
+        Ok(app) => app,
+        Err(why) => return fail(FAILED, &why),
+    };
+    let source = Source {
+        file: options.config,
+        upstream: Some(format!("http://{}", app.address)),
+        listen: Some(options.listen.to_string()),
+    };
+    match app::run(source, |addresses| greet(addresses, app.address)) {
+        Ok(()) => OK,
+        Err(why) => fail(FAILED, &why),
+    }
+}
+
+fn greet(addresses: &[SocketAddr], app: SocketAddr) {
+    let Some(at) = addresses.first() else { return };
+    println!(
+        "
+Pillion is in front of a small clinic API (which is at http://{app}). Try, in another terminal:
+
+  curl -s http://{at}/api/patients | head -c 300              # a list from the app
+  curl -s http://{at}/api/patients/7                           # one of them
+  curl -si http://{at}/api/patients/7 | head -12               # with the request id Pillion gave it
+  curl -s -X PUT http://{at}/api/patients/7 -H 'content-type: application/json' \\
+       -d '{{\"city\":\"Tromso\"}}'                                  # a write really changes it
+  curl -s -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # a slow report
+  curl -s 'http://{at}/api/%2e%2e/secrets'                     # what can be read in two ways is refused
+  curl -s --http2-prior-knowledge http://{at}/api/patients/7   # the same over HTTP/2
+  curl -s http://127.0.0.1:9900/ready                         # health, for orchestrators
+  curl -s http://127.0.0.1:9900/metrics | grep http_requests  # numbers, for Prometheus
+
+Stop it with Ctrl-C.
+"
+    );
+}

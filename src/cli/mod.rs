@@ -1,0 +1,99 @@
+//! The commands. Each file is one.
+
+mod check;
+mod control;
+mod demo;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::VERSION;
+use crate::config::Source;
+
+/// Everything went well.
+pub const OK: u8 = 0;
+/// It did not start, or the running process said no.
+pub const FAILED: u8 = 1;
+/// The configuration has problems.
+pub const PROBLEMS: u8 = 2;
+
+/// Files looked for when none is named.
+const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
+
+/// A reverse-proxy sidecar: one binary and one TOML file in front of any HTTP app.
+#[derive(Debug, Parser)]
+#[command(name = "pillion", version = VERSION, propagate_version = true, after_help = "Try it: pillion demo")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put Pillion in front of an app
+    Run(Where),
+    /// Read a configuration file and show every problem in it (exit 2 if there are any)
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Start a small sample app with Pillion in front of it
+    Demo(demo::Options),
+    /// Tell a running Pillion to read its configuration again
+    Reload(control::Admin),
+    /// Tell a running Pillion that it will be stopped: /ready turns 503, connections are handed back
+    Drain(control::Admin),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Args)]
+pub struct Where {
+    /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The app, in place of upstream.url; with it no file is needed
+    #[arg(short, long, value_name = "URL")]
+    upstream: Option<String>,
+    /// The address to listen on, in place of server.listen
+    #[arg(short, long, value_name = "ADDR")]
+    listen: Option<String>,
+}
+
+impl Where {
+    /// The source; an error says what is missing.
+    fn source(self) -> Result<Source, String> {
+        let file = match (self.config, &self.upstream) {
+            (Some(file), _) => Some(file),
+            (None, Some(_)) => None,
+            (None, None) => Some(default_file().ok_or(
+                "no configuration: give --config FILE, or --upstream URL for an app without one",
+            )?),
+        };
+        Ok(Source { file, upstream: self.upstream, listen: self.listen })
+    }
+}
+
+fn default_file() -> Option<PathBuf> {
+    DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let code = match Cli::parse().command {
+        Command::Run(place) => run::run(place),
+        Command::Check { file } => check::run(file),
+        Command::Demo(options) => demo::run(options),
+        Command::Reload(admin) => control::run("/reload", admin),
+        Command::Drain(admin) => control::run("/drain", admin),
+    };
+    ExitCode::from(code)
+}
+
+/// Says why, on one line where one is enough.
+fn fail(code: u8, why: &dyn std::fmt::Display) -> u8 {
+    eprintln!("pillion: {why}");
+    code
+}

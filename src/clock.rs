@@ -1,0 +1,146 @@
+//! The one room that reads a clock.
+//!
+//! Everything else takes an [`Instant`] as an argument or asks [`now`], so that decisions about time
+//! are tables of cases and no test sleeps. Not here: what a timeout means; that is for its owner.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use std::time::Instant;
+
+use tokio::time::Sleep;
+
+/// Now, on the monotonic clock.
+#[allow(clippy::disallowed_methods, reason = "this is the room that reads it")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Now, on the wall clock.
+#[allow(clippy::disallowed_methods, reason = "this is the room that reads it")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Seconds since the Unix epoch, with a fraction.
+pub fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// The length of an IMF-fixdate (RFC 9110 5.6.7), which never varies.
+const DATE_LENGTH: usize = 29;
+
+struct DateCache {
+    second: u64,
+    text: String,
+}
+
+thread_local! {
+    static DATE: RefCell<DateCache> =
+        const { RefCell::new(DateCache { second: 0, text: String::new() }) };
+}
+
+/// Calls `with` with the current `Date` field value, formatted at most once a second per thread.
+pub fn with_date<R>(with: impl FnOnce(&str) -> R) -> R {
+    let wall = wall();
+    let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|cache| {
+        if cache.second != second || cache.text.len() != DATE_LENGTH {
+            cache.second = second;
+            cache.text = httpdate::fmt_http_date(wall);
+        }
+        with(&cache.text)
+    })
+}
+
+/// A deadline that is moved far more often than it expires.
+///
+/// A timer is only touched when the deadline comes nearer; when it fires too early it sets itself
+/// anew. A connection that answers a thousand requests a second pays for a timer about once in a
+/// timeout instead of twice in a request.
+#[derive(Debug, Default)]
+pub struct Deadline {
+    due: Option<Instant>,
+    armed: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    /// Expires at `due`, whatever was set before.
+    pub fn set(&mut self, due: Instant) {
+        self.due = Some(due);
+    }
+
+    /// Expires `after` from now.
+    pub fn set_after(&mut self, after: Duration) {
+        self.due = Some(now() + after);
+    }
+
+    /// Never expires until it is set again.
+    pub fn clear(&mut self) {
+        self.due = None;
+    }
+
+    /// Whether a deadline is set.
+    pub fn is_set(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// Ready once the deadline has passed; pending for ever while none is set.
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.due else { return Poll::Pending };
+        loop {
+            let sleep = match (&mut self.sleep, self.armed) {
+                (Some(sleep), Some(armed)) if armed <= due => sleep,
+                (Some(sleep), _) => {
+                    self.armed = Some(due);
+                    sleep.as_mut().reset(due.into());
+                    sleep
+                }
+                (None, _) => {
+                    self.armed = Some(due);
+                    self.sleep.insert(Box::pin(tokio::time::sleep_until(due.into())))
+                }
+            };
+            std::task::ready!(sleep.as_mut().poll(cx));
+            if now() >= due {
+                self.due = None;
+                self.armed = None;
+                self.sleep = None;
+                return Poll::Ready(());
+            }
+            self.armed = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_is_an_imf_fixdate() {
+        let text = with_date(str::to_owned);
+        assert_eq!(text.len(), DATE_LENGTH);
+        assert!(text.ends_with(" GMT"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_moves_away_does_not_expire_early() {
+        let mut deadline = Deadline::default();
+        assert!(!deadline.is_set());
+        deadline.set_after(Duration::from_millis(1));
+        let polled = std::future::poll_fn(|cx| Poll::Ready(deadline.poll_expired(cx))).await;
+        assert!(polled.is_pending());
+        deadline.set_after(Duration::from_secs(3600));
+        tokio::time::advance(Duration::from_millis(5)).await;
+        let polled = std::future::poll_fn(|cx| Poll::Ready(deadline.poll_expired(cx))).await;
+        assert!(polled.is_pending());
+        deadline.set(now());
+        std::future::poll_fn(|cx| deadline.poll_expired(cx)).await;
+        assert!(!deadline.is_set());
+    }
+}

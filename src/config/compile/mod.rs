@@ -1,0 +1,151 @@
+//! From the raw file to a policy: defaults are in, matchers compiled, certificates read, cross-checks
+//! made. Whatever is wrong is noted and the rest still checked.
+
+mod route;
+mod server;
+mod upstream;
+
+use std::path::{Path, PathBuf};
+
+use super::file::{self, File};
+use super::node;
+use super::problem::{Problems, Span};
+use super::section::At;
+use super::{Environment, Source};
+use crate::policy::{HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy};
+
+/// What the steps of one compilation share.
+struct Compiler<'a> {
+    problems: Problems,
+    warnings: Vec<String>,
+    /// Relative file names are relative to the configuration file.
+    folder: PathBuf,
+    sources: Vec<PathBuf>,
+    environment: &'a Environment,
+}
+
+/// Compiles `text`; the only way to a policy.
+pub fn policy(
+    name: &Path,
+    text: &str,
+    source: &Source,
+    environment: &Environment,
+) -> Result<Policy, Problems> {
+    let mut problems = Problems::new(name, text);
+    let table = node::parse(text, &environment.variables, &mut problems);
+    if !problems.is_empty() {
+        // After a syntax error, what else looks wrong is mostly its echo.
+        return Err(problems.sorted());
+    }
+    let mut file = file::read(&table, &mut problems);
+    override_by(&mut file, source, &mut problems);
+    let mut compiler = Compiler {
+        problems,
+        warnings: Vec::new(),
+        folder: name.parent().map(Path::to_path_buf).unwrap_or_default(),
+        sources: source.file.iter().cloned().collect(),
+        environment,
+    };
+    let server = compiler.server(&file);
+    let upstreams = compiler.upstreams(&file);
+    let routes = compiler.routes(&file.routes, &upstreams);
+    let health = compiler.health(&file);
+    let log = compiler.log(&file);
+    let metrics = compiler.metrics(&file);
+    if compiler.problems.is_empty()
+        && let (Some(server), Some(upstreams), Some(routes)) = (server, upstreams, routes)
+    {
+        return Ok(Policy {
+            server,
+            upstreams,
+            routes,
+            health,
+            log,
+            metrics,
+            sources: compiler.sources,
+            warnings: compiler.warnings,
+        });
+    }
+    Err(compiler.problems.sorted())
+}
+
+fn override_by(file: &mut File, source: &Source, problems: &mut Problems) {
+    if let Some(listen) = &source.listen {
+        file.server.listen = vec![At { value: listen.clone(), span: None }];
+    }
+    if let Some(url) = &source.upstream {
+        let url = At { value: url.clone(), span: None };
+        match &mut file.upstream {
+            Some(upstream) => upstream.url = Some(url),
+            None => file.upstream = Some(file::upstream_at(url, problems)),
+        }
+    }
+}
+
+impl Compiler<'_> {
+    fn fail(&mut self, span: Option<&Span>, message: impl Into<String>, help: impl Into<String>) {
+        let problem = match span {
+            Some(span) => self.problems.at(span, message),
+            None => self.problems.nowhere(message),
+        };
+        problem.help(help);
+    }
+
+    /// A number between two bounds, both allowed.
+    fn within(&mut self, path: &str, at: &At<u64>, least: u64, most: u64) -> u64 {
+        if at.value < least || at.value > most {
+            let message = format!("{path} is {}", at.value);
+            self.fail(at.span.as_ref(), message, format!("expected {least} to {most}"));
+        }
+        at.value.clamp(least, most)
+    }
+
+    fn path(&self, written: &str) -> PathBuf {
+        self.folder.join(written)
+    }
+
+    fn health(&mut self, file: &File) -> HealthPolicy {
+        let health = &file.health;
+        let degraded_at = self.share("health.degraded_at", &health.degraded_at);
+        HealthPolicy {
+            ready_requires: health.ready_requires.clone(),
+            memory_limit: health.memory_limit.value.0.map(|size| size.0).or(self.environment.memory_limit),
+            degraded_at,
+        }
+    }
+
+    fn share(&mut self, path: &str, at: &At<f64>) -> f64 {
+        if !(0.0..=1.0).contains(&at.value) {
+            let message = format!("{path} is {}", at.value);
+            self.fail(at.span.as_ref(), message, "expected a share from 0.0 to 1.0");
+        }
+        at.value
+    }
+
+    fn log(&mut self, file: &File) -> LogPolicy {
+        let log = &file.log;
+        let auto = if self.environment.terminal { LogFormat::Pretty } else { LogFormat::Json };
+        LogPolicy {
+            format: log.format.unwrap_or(auto),
+            level: log.level,
+            access: log.access,
+            sample: self.share("log.sample", &log.sample),
+            slow: log.slow.value,
+            mask: log.mask.iter().map(|name| name.value.to_ascii_lowercase()).collect(),
+        }
+    }
+
+    fn metrics(&mut self, file: &File) -> MetricsPolicy {
+        const MOST_BUCKETS: usize = 64;
+        let buckets: Vec<f64> = file.metrics.buckets.iter().map(|at| at.value).collect();
+        let rising = buckets.windows(2).all(|pair| pair[0] < pair[1]);
+        if buckets.is_empty() || !rising || buckets[0] <= 0.0 || buckets.len() > MOST_BUCKETS {
+            let span = file.metrics.buckets.iter().find_map(|at| at.span.clone());
+            let help = format!("expected 1 to {MOST_BUCKETS} seconds, each greater than the one before");
+            self.fail(span.as_ref(), "metrics.buckets is not a list of upper bounds", help);
+        }
+        // A label table is kept for every route; so many are more than a scraper will thank us for.
+        let max_routes = self.within("metrics.max_routes", &file.metrics.max_routes, 1, 10_000);
+        MetricsPolicy { buckets, max_routes: usize::try_from(max_routes).unwrap_or(usize::MAX) }
+    }
+}

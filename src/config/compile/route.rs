@@ -1,0 +1,295 @@
+//! `[[routes]]`.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use super::Compiler;
+use crate::config::file::{Deprecated, Redirect, Route};
+use crate::config::problem::Span;
+use crate::config::section::{At, nearest};
+use crate::config::units;
+use crate::policy::table::RouteTable;
+use crate::policy::template::{Methods, Pattern, Segment, Template};
+use crate::policy::{Action, FieldEdits, RoutePolicy, Routes, UpstreamPolicy};
+
+/// The label of requests that match no route.
+pub const UNMATCHED: &str = "unmatched";
+
+/// Fields that edits may not touch: they are the framing, or Pillion's own word.
+const UNTOUCHABLE: [HeaderName; 5] =
+    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE, header::TE];
+
+impl Compiler<'_> {
+    /// Compiles all routes; `None` when something of them was wrong.
+    pub(super) fn routes(&mut self, raw: &[Route], upstreams: &Option<Vec<UpstreamPolicy>>) -> Option<Routes> {
+        let before = self.problems.len();
+        let mut patterns = Vec::with_capacity(raw.len());
+        let mut routes = Vec::with_capacity(raw.len() + 1);
+        for route in raw {
+            let Some((pattern, policy)) = self.route(route, upstreams.as_deref()) else { continue };
+            patterns.push(pattern);
+            routes.push(Arc::new(policy));
+        }
+        routes.push(Arc::new(RoutePolicy {
+            label: UNMATCHED.to_owned(),
+            pattern: None,
+            action: Action::Forward,
+            upstream: None,
+            timeout: None,
+            max_body_size: None,
+            request: FieldEdits::default(),
+            response: FieldEdits::default(),
+        }));
+        (self.problems.len() == before).then(|| Routes { table: RouteTable::new(&patterns), routes })
+    }
+
+    fn route(&mut self, raw: &Route, upstreams: Option<&[UpstreamPolicy]>) -> Option<(Pattern, RoutePolicy)> {
+        let Some(written) = &raw.pattern else {
+            self.fail(Some(&raw.span), "a route without match", "match = \"GET /path/**\"");
+            return None;
+        };
+        let pattern = match Pattern::parse(&written.value) {
+            Ok(pattern) => pattern,
+            Err(message) => {
+                let message = format!("match is {:?}: {message}", written.value);
+                self.fail(written.span.as_ref(), message, "METHOD[,METHOD] [host]path-template");
+                return None;
+            }
+        };
+        if let Methods::Only(methods) = &pattern.methods
+            && methods.contains(&http::Method::CONNECT)
+        {
+            self.fail(written.span.as_ref(), "CONNECT is always refused", "remove it from match");
+        }
+        let action = self.action(raw, &pattern)?;
+        let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, upstreams));
+        let mut response = self.edits(&raw.remove_response, &raw.set_response);
+        if let Some(deprecated) = &raw.deprecated {
+            self.deprecated(deprecated, &mut response);
+        }
+        if let Some(timeout) = &raw.timeout {
+            self.positive("timeout", timeout);
+        }
+        let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim()).to_owned();
+        let policy = RoutePolicy {
+            label,
+            pattern: Some(pattern.clone()),
+            action,
+            upstream,
+            timeout: raw.timeout.as_ref().map(|at| at.value),
+            max_body_size: raw.max_body_size.as_ref().map(|at| at.value.0.map_or(u64::MAX, |size| size.0)),
+            request: self.edits(&raw.remove_request, &raw.set_request),
+            response,
+        };
+        Some((pattern, policy))
+    }
+
+    fn action(&mut self, raw: &Route, pattern: &Pattern) -> Option<Action> {
+        let written: Vec<&Span> = [
+            raw.rewrite.as_ref().and_then(|at| at.span.as_ref()),
+            raw.deny.as_ref().and_then(|at| at.span.as_ref()),
+            raw.redirect.as_ref().map(|redirect| &redirect.span),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if let [_, second, ..] = written[..] {
+            self.fail(Some(second), "a route does one of rewrite, deny and redirect", "remove the others");
+            return None;
+        }
+        if let Some(rewrite) = &raw.rewrite {
+            if let Some(upstream) = &raw.upstream {
+                let help = "name the upstream in the route that matches the rewritten path";
+                self.fail(upstream.span.as_ref(), "a route that rewrites has no upstream of its own", help);
+            }
+            return self.template(rewrite, pattern).map(Action::Rewrite);
+        }
+        if let Some(deny) = &raw.deny {
+            return match u16::try_from(deny.value).ok().and_then(|code| StatusCode::from_u16(code).ok()) {
+                Some(status) if status.is_client_error() || status.is_server_error() => {
+                    Some(Action::Deny(status))
+                }
+                _ => {
+                    self.fail(deny.span.as_ref(), format!("deny is {}", deny.value), "expected a status from 400 to 599");
+                    None
+                }
+            };
+        }
+        match &raw.redirect {
+            Some(redirect) => self.redirect(redirect, pattern),
+            None => Some(Action::Forward),
+        }
+    }
+
+    fn template(&mut self, at: &At<String>, pattern: &Pattern) -> Option<Template> {
+        let template = match Template::parse(&at.value) {
+            Ok(template) => template,
+            Err(message) => {
+                self.fail(at.span.as_ref(), format!("{:?}: {message}", at.value), "expected a path template");
+                return None;
+            }
+        };
+        for segment in &template.segments {
+            let (known, shown) = match segment {
+                Segment::Literal(_) => continue,
+                Segment::Name(name) => (pattern.template.has_name(name), format!("{{{name}}}")),
+                Segment::Rest => (pattern.template.has_rest(), "**".to_owned()),
+            };
+            if !known {
+                self.fail(at.span.as_ref(), format!("{shown} is not in match"), "use what match captures");
+                return None;
+            }
+        }
+        Some(template)
+    }
+
+    fn redirect(&mut self, raw: &Redirect, pattern: &Pattern) -> Option<Action> {
+        let Some(to) = &raw.to else {
+            self.fail(Some(&raw.span), "redirect without to", "redirect = { to = \"https://example.com/**\" }");
+            return None;
+        };
+        let status = match raw.status.value {
+            301 => StatusCode::MOVED_PERMANENTLY,
+            302 => StatusCode::FOUND,
+            303 => StatusCode::SEE_OTHER,
+            307 => StatusCode::TEMPORARY_REDIRECT,
+            308 => StatusCode::PERMANENT_REDIRECT,
+            other => {
+                self.fail(raw.status.span.as_ref(), format!("status is {other}"), "expected 301, 302, 303, 307 or 308");
+                return None;
+            }
+        };
+        let start = to.value.find("://").map_or(0, |at| at + 3);
+        let (base, path) = to.value.split_at(to.value[start..].find('/').map_or(to.value.len(), |at| start + at));
+        let fine = base.is_empty() || base.parse::<http::Uri>().is_ok_and(|uri| uri.authority().is_some());
+        if !fine {
+            self.fail(to.span.as_ref(), format!("{base:?} is not a scheme and a host"), "like https://example.com");
+            return None;
+        }
+        let path = if path.is_empty() { "/" } else { path };
+        let template = self.template(&At { value: path.to_owned(), span: to.span.clone() }, pattern)?;
+        Some(Action::Redirect { base: base.to_owned(), to: template, status })
+    }
+
+    fn named(&mut self, at: &At<String>, upstreams: Option<&[UpstreamPolicy]>) -> Option<usize> {
+        let upstreams = upstreams?;
+        let found = upstreams.iter().skip(1).position(|upstream| upstream.name == at.value);
+        if found.is_none() {
+            let names: Vec<&str> = upstreams.iter().skip(1).map(|upstream| upstream.name.as_str()).collect();
+            let help = match nearest(&at.value, &names) {
+                Some(name) => format!("did you mean {name:?}?"),
+                None => format!("add [upstreams.{}] with a url", at.value),
+            };
+            self.fail(at.span.as_ref(), format!("there is no upstream {:?}", at.value), help);
+        }
+        found.map(|index| index + 1)
+    }
+
+    fn edits(&mut self, remove: &[At<String>], set: &[(String, At<String>)]) -> FieldEdits {
+        let mut edits = FieldEdits::default();
+        for at in remove {
+            edits.remove.extend(self.field_name(&at.value, at.span.as_ref()));
+        }
+        for (name, at) in set {
+            let Some(name) = self.field_name(name, at.span.as_ref()) else { continue };
+            match HeaderValue::from_str(&at.value) {
+                Ok(value) => edits.set.push((name, value)),
+                Err(_) => {
+                    self.fail(at.span.as_ref(), format!("{:?} is not a field value", at.value), "no control characters");
+                }
+            }
+        }
+        edits
+    }
+
+    fn field_name(&mut self, written: &str, span: Option<&Span>) -> Option<HeaderName> {
+        match HeaderName::from_bytes(written.as_bytes()) {
+            Ok(name) if UNTOUCHABLE.contains(&name) => {
+                self.fail(span, format!("{written:?} is a field of the connection"), "it cannot be edited");
+                None
+            }
+            Ok(name) => Some(name),
+            Err(_) => {
+                self.fail(span, format!("{written:?} is not a field name"), "letters, digits and dashes");
+                None
+            }
+        }
+    }
+
+    /// `Deprecation` (RFC 9745), `Sunset` (RFC 8594), `Link` with `rel="deprecation"`.
+    fn deprecated(&mut self, raw: &Deprecated, edits: &mut FieldEdits) {
+        let since = raw.since.as_ref().and_then(|at| self.date(at));
+        let sunset = raw.sunset.as_ref().and_then(|at| self.date(at));
+        if raw.since.is_none() {
+            self.fail(Some(&raw.span), "deprecated without since", "since = \"2026-01-01\"");
+        }
+        if let (Some(since), Some(sunset)) = (since, sunset)
+            && sunset < since
+        {
+            // RFC 9745 4: the sunset is not earlier than the deprecation.
+            self.fail(Some(&raw.span), "sunset is before since", "swap them");
+        }
+        let mut add = |append: bool, name: HeaderName, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                if append { edits.append.push((name, value)) } else { edits.set.push((name, value)) }
+            }
+        };
+        if let Some(since) = since {
+            add(false, HeaderName::from_static("deprecation"), format!("@{since}"));
+        }
+        if let Some(sunset) = sunset {
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(sunset);
+            add(false, HeaderName::from_static("sunset"), httpdate::fmt_http_date(at));
+        }
+        if let Some(link) = &raw.link {
+            if link.value.parse::<http::Uri>().is_err() || link.value.contains(['<', '>', '"']) {
+                self.fail(link.span.as_ref(), format!("{:?} is not a URL", link.value), "like https://example.com/v2");
+            }
+            add(true, header::LINK, format!("<{}>; rel=\"deprecation\"", link.value));
+        }
+    }
+
+    /// A date like `2026-01-31`, as seconds since the epoch at its midnight in UTC.
+    fn date(&mut self, at: &At<String>) -> Option<u64> {
+        let parsed = parse_date(&at.value);
+        if parsed.is_none() {
+            self.fail(at.span.as_ref(), format!("{:?} is not a date", at.value), "expected one like \"2026-01-31\"");
+        }
+        parsed
+    }
+}
+
+fn parse_date(text: &str) -> Option<u64> {
+    let mut parts = text.splitn(3, '-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
+        return None;
+    }
+    let (year, month, day): (u64, u64, u64) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    if year < 1970 || !(1..=12).contains(&month) {
+        return None;
+    }
+    let month = usize::try_from(month - 1).ok()?;
+    if day < 1 || day > lengths[month] {
+        return None;
+    }
+    u64::try_from(units::days_from_civil(year as i64, month as i64 + 1, day as i64)).ok().map(|days| days * 86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_date;
+
+    #[test]
+    fn dates() {
+        assert_eq!(parse_date("1970-01-01"), Some(0));
+        assert_eq!(parse_date("2026-12-31"), Some(1_798_675_200));
+        assert_eq!(parse_date("2024-02-29"), Some(1_709_164_800));
+        for wrong in ["2023-02-29", "2026-13-01", "2026-1-1", "2026", "x-y-z", "1969-12-31"] {
+            assert_eq!(parse_date(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `[server]` and `[server.tls]`.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use super::Compiler;
+use crate::config::file::{File, Tls};
+use crate::config::section::At;
+use crate::config::tls;
+use crate::http1::head::{HeadLimits, MAX_FIELDS};
+use crate::http1::server::Settings;
+use crate::policy::{ServerPolicy, TlsPolicy};
+
+/// `workers = "auto"` never takes more than this.
+const MOST_AUTO_WORKERS: usize = 4;
+/// What "private" stands for in `trusted_proxies`: RFC 1918, RFC 4193, loopback, link-local and the
+/// shared space of RFC 6598 that clusters use.
+const PRIVATE: [&str; 9] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+impl Compiler<'_> {
+    /// Compiles `[server]`; `None` when something of it was wrong.
+    pub(super) fn server(&mut self, file: &File) -> Option<ServerPolicy> {
+        let before = self.problems.len();
+        let server = &file.server;
+        let listen: Vec<SocketAddr> =
+            server.listen.iter().filter_map(|at| self.address("server.listen", at)).collect();
+        let tls = file.tls.as_ref().and_then(|tls| self.tls(tls));
+        if server.listen.is_empty() && file.tls.is_none() {
+            self.fail(None, "nothing to listen on", "give server.listen or [server.tls] listen an address");
+        }
+        let admin = self.optional_address("server.admin", &server.admin);
+        let probes = self.optional_address("server.probes", &server.probes);
+        let token = Some(server.admin_token.value.clone()).filter(|token| !token.is_empty());
+        if admin.is_some_and(|admin| !admin.ip().is_loopback()) && token.is_none() {
+            let span = server.admin.span.as_ref();
+            let help = "set server.admin_token, or use server.probes for what is read only";
+            self.fail(span, "server.admin can be reached from outside without a token", help);
+        }
+        if server.redirect_https.value && file.tls.is_none() && server.trusted_proxies.is_empty() {
+            let help = "add [server.tls], or trusted_proxies whose X-Forwarded-Proto tells https";
+            self.fail(server.redirect_https.span.as_ref(), "redirect_https leads nowhere", help);
+        }
+        if server.proxy_protocol.value && server.trusted_proxies.is_empty() {
+            let help = "name the balancers that send the header in server.trusted_proxies";
+            self.fail(server.proxy_protocol.span.as_ref(), "proxy_protocol without trusted_proxies", help);
+        }
+        let trusted_proxies = self.networks(&server.trusted_proxies);
+        let workers = self.workers(&server.workers);
+        let header_size =
+            self.within("server.max_header_size in bytes", &size(&server.max_header_size), 1024, 1 << 20);
+        let fields = self.within("server.max_headers", &server.max_headers, 8, MAX_FIELDS as u64);
+        let max_connections = self.within("server.max_connections", &server.max_connections, 1, 1 << 20);
+        let streams = self.within("server.h2_max_streams", &server.h2_max_streams, 1, 65_536);
+        for (name, at) in [
+            ("server.header_timeout", &server.header_timeout),
+            ("server.body_timeout", &server.body_timeout),
+            ("server.send_timeout", &server.send_timeout),
+            ("server.idle_timeout", &server.idle_timeout),
+            ("server.stream_idle_timeout", &server.stream_idle_timeout),
+        ] {
+            self.positive(name, at);
+        }
+        let settings = Settings {
+            header_timeout: server.header_timeout.value,
+            body_timeout: server.body_timeout.value,
+            send_timeout: server.send_timeout.value,
+            idle_timeout: server.idle_timeout.value,
+            stream_idle_timeout: server.stream_idle_timeout.value,
+            limits: HeadLimits { size: to_usize(header_size), fields: to_usize(fields) },
+        };
+        (self.problems.len() == before).then_some(ServerPolicy {
+            listen,
+            tls,
+            admin,
+            probes,
+            admin_token: token,
+            workers,
+            max_connections: to_usize(max_connections),
+            settings,
+            max_body_size: server.max_body_size.value.0.map_or(u64::MAX, |size| size.0),
+            h2_max_streams: u32::try_from(streams).unwrap_or(u32::MAX),
+            trusted_proxies,
+            proxy_protocol: server.proxy_protocol.value,
+            redirect_https: server.redirect_https.value,
+            drain_delay: server.drain_delay.value,
+            drain_timeout: server.drain_timeout.value,
+            watch: server.watch.value,
+        })
+    }
+
+    /// Zero would be "at once", which nobody means; there is no "never".
+    pub(super) fn positive(&mut self, path: &str, at: &At<std::time::Duration>) {
+        if at.value.is_zero() {
+            self.fail(at.span.as_ref(), format!("{path} is zero"), "expected a duration longer than nothing");
+        }
+    }
+
+    fn address(&mut self, path: &str, at: &At<String>) -> Option<SocketAddr> {
+        match at.value.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let message = format!("{path} is {:?}", at.value);
+                self.fail(at.span.as_ref(), message, "expected an address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\"");
+                None
+            }
+        }
+    }
+
+    fn optional_address(&mut self, path: &str, at: &At<String>) -> Option<SocketAddr> {
+        if at.value.is_empty() { None } else { self.address(path, at) }
+    }
+
+    fn networks(&mut self, list: &[At<String>]) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for at in list {
+            if at.value == "private" {
+                networks.extend(PRIVATE.iter().filter_map(|net| net.parse::<IpNet>().ok()));
+                continue;
+            }
+            let parsed = at.value.parse().or_else(|_| at.value.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
+            match parsed {
+                Ok(net) => networks.push(net),
+                Err(_) => {
+                    let message = format!("server.trusted_proxies holds {:?}", at.value);
+                    self.fail(at.span.as_ref(), message, "expected \"private\" or a network like \"10.0.0.0/8\"");
+                }
+            }
+        }
+        networks
+    }
+
+    fn workers(&mut self, at: &At<crate::config::section::Or<u64>>) -> usize {
+        match at.value.0 {
+            None => self.environment.cores.clamp(1, MOST_AUTO_WORKERS),
+            Some(count) => {
+                let count = At { value: count, span: at.span.clone() };
+                to_usize(self.within("server.workers", &count, 1, 256))
+            }
+        }
+    }
+
+    fn tls(&mut self, file: &Tls) -> Option<TlsPolicy> {
+        let listen: Vec<SocketAddr> =
+            file.listen.iter().filter_map(|at| self.address("server.tls.listen", at)).collect();
+        if file.certificates.is_empty() {
+            let help = "certificates = [{ cert = \"tls.crt\", key = \"tls.key\" }]";
+            self.fail(Some(&file.span), "[server.tls] has no certificates", help);
+            return None;
+        }
+        let mut loaded = Vec::new();
+        let mut expiries = Vec::new();
+        for (cert, key) in &file.certificates {
+            let (cert_path, key_path) = (self.path(&cert.value), self.path(&key.value));
+            self.sources.extend([cert_path.clone(), key_path.clone()]);
+            match tls::certified_key(&cert_path, &key_path) {
+                Ok(certified) => {
+                    if let Some(expiry) = certified.cert.first().and_then(|cert| tls::expiry(cert)) {
+                        expiries.push((cert_path, expiry));
+                    }
+                    loaded.push(certified);
+                }
+                Err(error) => {
+                    let (at, message) = error;
+                    let span = if at == tls::Part::Certificate { &cert.span } else { &key.span };
+                    self.fail(span.as_ref(), message, "expected PEM files that belong together");
+                }
+            }
+        }
+        let client_ca = match file.client_ca.value.as_str() {
+            "" => None,
+            written => {
+                let path = self.path(written);
+                self.sources.push(path.clone());
+                Some(path)
+            }
+        };
+        match tls::server_config(loaded, client_ca.as_deref()) {
+            Ok(config) => Some(TlsPolicy { listen, config, expiries }),
+            Err(message) => {
+                let span = file.client_ca.span.as_ref().or(Some(&file.span));
+                self.fail(span, message, "expected PEM files with certificates");
+                None
+            }
+        }
+    }
+}
+
+fn size(at: &At<crate::config::section::Size>) -> At<u64> {
+    At { value: at.value.0, span: at.span.clone() }
+}
+
+/// Only for values already within small bounds.
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

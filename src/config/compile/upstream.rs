@@ -1,0 +1,186 @@
+//! `[upstream]` and `[upstreams.*]`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::Uri;
+use http::uri::Authority;
+
+use super::Compiler;
+use crate::config::file::{File, Upstream};
+use crate::config::section::At;
+use crate::config::tls;
+use crate::policy::{EndpointPolicy, Place, ProbePolicy, Scheme, UpstreamPolicy};
+
+const FORMS: &str = "expected http://host:port, https://host, h2c://host:port or unix:/path/to.sock";
+
+impl Compiler<'_> {
+    /// Compiles all upstreams; `None` when something of them was wrong.
+    pub(super) fn upstreams(&mut self, file: &File) -> Option<Vec<UpstreamPolicy>> {
+        let before = self.problems.len();
+        let Some(first) = &file.upstream else {
+            self.fail(None, "no upstream", "add [upstream] with url = \"http://127.0.0.1:3000\", or run with --upstream URL");
+            return None;
+        };
+        let compiled: Vec<UpstreamPolicy> =
+            std::iter::once(first).chain(&file.upstreams).filter_map(|raw| self.upstream(raw)).collect();
+        if file.upstreams.iter().any(|upstream| upstream.name == "upstream") {
+            self.fail(None, "[upstreams.upstream] has the name of [upstream]", "call it something else");
+        }
+        (self.problems.len() == before).then_some(compiled)
+    }
+
+    fn upstream(&mut self, raw: &Upstream) -> Option<UpstreamPolicy> {
+        let section =
+            if raw.name == "upstream" { raw.name.clone() } else { format!("upstreams.{}", raw.name) };
+        let Some(url) = &raw.url else {
+            self.fail(raw.span.as_ref(), format!("[{section}] has no url"), FORMS);
+            return None;
+        };
+        let endpoints = self.endpoints(raw, url)?;
+        for (name, at) in [
+            ("connect_timeout", &raw.connect_timeout),
+            ("response_timeout", &raw.response_timeout),
+            ("body_timeout", &raw.body_timeout),
+            ("queue_timeout", &raw.queue_timeout),
+            ("health.interval", &raw.probe_interval),
+            ("health.timeout", &raw.probe_timeout),
+        ] {
+            self.positive(&format!("{section}.{name}"), at);
+        }
+        let mut number = |name: &str, at: &At<u64>, least: u64, most: u64| {
+            let value = self.within(&format!("{section}.{name}"), at, least, most);
+            usize::try_from(value).unwrap_or(usize::MAX)
+        };
+        let max_connections = number("max_connections", &raw.max_connections, 1, 1 << 20);
+        let max_streams = number("max_streams", &raw.max_streams, 1, 1 << 20);
+        let max_waiting = number("max_waiting", &raw.max_waiting, 0, 1 << 20);
+        let retries = number("retries", &raw.retries, 0, 10) as u32;
+        let unhealthy_after = number("health.unhealthy_after", &raw.unhealthy_after, 1, 1000) as u32;
+        let healthy_after = number("health.healthy_after", &raw.healthy_after, 1, 1000) as u32;
+        let path = Some(raw.probe_path.value.clone()).filter(|path| !path.is_empty());
+        if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.parse::<Uri>().is_err()) {
+            let message = format!("{section}.health.path is {:?}", raw.probe_path.value);
+            self.fail(raw.probe_path.span.as_ref(), message, "expected a path, like \"/healthz\"");
+        }
+        Some(UpstreamPolicy {
+            name: raw.name.clone(),
+            endpoints,
+            writes_to_any: raw.writes_to_any,
+            connect_timeout: raw.connect_timeout.value,
+            response_timeout: raw.response_timeout.value,
+            body_timeout: raw.body_timeout.value,
+            max_connections,
+            max_streams,
+            max_waiting,
+            queue_timeout: raw.queue_timeout.value,
+            keep_alive: raw.keep_alive.value,
+            retries,
+            preserve_host: raw.preserve_host.value,
+            health: ProbePolicy {
+                path,
+                interval: raw.probe_interval.value,
+                timeout: raw.probe_timeout.value,
+                unhealthy_after,
+                healthy_after,
+            },
+        })
+    }
+
+    fn endpoints(&mut self, raw: &Upstream, url: &At<String>) -> Option<Vec<EndpointPolicy>> {
+        let https = std::iter::once(url).chain(&raw.replicas).any(|at| at.value.starts_with("https://"));
+        let tls = self.client_tls(raw, https);
+        let mut endpoints = Vec::new();
+        for at in std::iter::once(url).chain(&raw.replicas) {
+            match endpoint(&at.value, tls.as_ref()) {
+                Ok(endpoint) => endpoints.push(endpoint),
+                Err(message) => {
+                    self.fail(at.span.as_ref(), format!("{:?} is not a URL of an app: {message}", at.value), FORMS);
+                }
+            }
+        }
+        (endpoints.len() == raw.replicas.len() + 1).then_some(endpoints)
+    }
+
+    fn client_tls(&mut self, raw: &Upstream, https: bool) -> Option<Scheme> {
+        let written = [&raw.ca, &raw.cert, &raw.key, &raw.server_name];
+        if !https {
+            if let Some(at) = written.iter().find(|at| at.is_written() && !at.value.is_empty()) {
+                self.fail(at.span.as_ref(), "TLS is configured for an upstream without an https:// url", "write https://, or remove it");
+            }
+            return None;
+        }
+        let mut file = |at: &At<String>| -> Option<PathBuf> {
+            (!at.value.is_empty()).then(|| {
+                let path = self.folder.join(&at.value);
+                self.sources.push(path.clone());
+                path
+            })
+        };
+        let (ca, cert, key) = (file(&raw.ca), file(&raw.cert), file(&raw.key));
+        let client = match (&cert, &key) {
+            (Some(cert), Some(key)) => Some((cert.as_path(), key.as_path())),
+            (None, None) => None,
+            _ => {
+                let span = raw.cert.span.as_ref().or(raw.key.span.as_ref());
+                self.fail(span, "a client certificate needs both cert and key", "add the other file");
+                None
+            }
+        };
+        let server_name = Some(raw.server_name.value.clone()).filter(|name| !name.is_empty());
+        if let Some(name) = &server_name
+            && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
+        {
+            self.fail(raw.server_name.span.as_ref(), format!("{name:?} is not a server name"), "expected a DNS name or an IP address");
+        }
+        match tls::client_config(ca.as_deref(), client) {
+            Ok(config) => {
+                let mut both = config.clone();
+                both.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+                let mut http1 = config;
+                http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+                Some(Scheme::Https { tls: Arc::new(both), tls_http1: Arc::new(http1), server_name })
+            }
+            Err(message) => {
+                let span = raw.ca.span.as_ref().or(raw.cert.span.as_ref()).or(raw.span.as_ref());
+                self.fail(span, message, "expected PEM files");
+                None
+            }
+        }
+    }
+}
+
+fn endpoint(url: &str, tls: Option<&Scheme>) -> Result<EndpointPolicy, String> {
+    if let Some(path) = url.strip_prefix("unix:") {
+        if !path.starts_with('/') {
+            return Err("the path of the socket is not absolute".to_owned());
+        }
+        return Ok(EndpointPolicy {
+            url: url.to_owned(),
+            place: Place::Unix(PathBuf::from(path)),
+            scheme: Scheme::Http,
+            authority: Authority::from_static("localhost"),
+        });
+    }
+    let (scheme, port, rest) = match url.split_once("://") {
+        Some(("http", rest)) => (Scheme::Http, 80, rest),
+        Some(("h2c", rest)) => (Scheme::H2c, 80, rest),
+        Some(("https", rest)) => (tls.cloned().ok_or("TLS could not be set up")?, 443, rest),
+        Some((other, _)) => return Err(format!("{other}:// is not spoken")),
+        None => return Err("it has no scheme".to_owned()),
+    };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if path.len() > 1 {
+        return Err("a path does not belong here; use rewrite in a route".to_owned());
+    }
+    let authority: Authority = host.parse().map_err(|_| "the host is malformed".to_owned())?;
+    if authority.host().is_empty() || host.contains('@') {
+        return Err("the host is malformed".to_owned());
+    }
+    if authority.as_str().len() > authority.host().len() && authority.port_u16().is_none() {
+        return Err("the port is not a number up to 65535".to_owned());
+    }
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = authority.port_u16().unwrap_or(port);
+    Ok(EndpointPolicy { url: url.to_owned(), place: Place::Host(name, port), scheme, authority })
+}

@@ -1,0 +1,446 @@
+//! The raw mirror of the file: what was written and where, or the default. The defaults stand here
+//! and nowhere else. It has no behaviour; `compile` gives it meaning.
+
+use std::time::Duration;
+
+use super::later;
+use super::node::{Node, Table, Value};
+use super::problem::{Problems, Span};
+use super::section::{At, Or, Section, Size};
+use crate::policy::{AccessLog, Check};
+
+/// The whole file.
+pub struct File {
+    pub server: Server,
+    pub tls: Option<Tls>,
+    pub upstream: Option<Upstream>,
+    pub upstreams: Vec<Upstream>,
+    pub routes: Vec<Route>,
+    pub health: Health,
+    pub log: Log,
+    pub metrics: Metrics,
+}
+
+/// `[server]`.
+pub struct Server {
+    pub listen: Vec<At<String>>,
+    pub admin: At<String>,
+    pub probes: At<String>,
+    pub admin_token: At<String>,
+    pub workers: At<Or<u64>>,
+    pub max_connections: At<u64>,
+    pub header_timeout: At<Duration>,
+    pub body_timeout: At<Duration>,
+    pub send_timeout: At<Duration>,
+    pub idle_timeout: At<Duration>,
+    pub stream_idle_timeout: At<Duration>,
+    pub max_header_size: At<Size>,
+    pub max_headers: At<u64>,
+    pub max_body_size: At<Or<Size>>,
+    pub h2_max_streams: At<u64>,
+    pub trusted_proxies: Vec<At<String>>,
+    pub proxy_protocol: At<bool>,
+    pub redirect_https: At<bool>,
+    pub drain_delay: At<Duration>,
+    pub drain_timeout: At<Duration>,
+    pub watch: At<bool>,
+}
+
+/// `[server.tls]`.
+pub struct Tls {
+    pub span: Span,
+    pub listen: Vec<At<String>>,
+    pub certificates: Vec<(At<String>, At<String>)>,
+    pub client_ca: At<String>,
+}
+
+/// `[upstream]` or one of `[upstreams.*]`.
+pub struct Upstream {
+    pub name: String,
+    pub span: Option<Span>,
+    pub url: Option<At<String>>,
+    pub replicas: Vec<At<String>>,
+    pub writes_to_any: bool,
+    pub connect_timeout: At<Duration>,
+    pub response_timeout: At<Duration>,
+    pub body_timeout: At<Duration>,
+    pub max_connections: At<u64>,
+    pub max_streams: At<u64>,
+    pub max_waiting: At<u64>,
+    pub queue_timeout: At<Duration>,
+    pub keep_alive: At<Duration>,
+    pub retries: At<u64>,
+    pub preserve_host: At<bool>,
+    pub ca: At<String>,
+    pub cert: At<String>,
+    pub key: At<String>,
+    pub server_name: At<String>,
+    pub probe_path: At<String>,
+    pub probe_interval: At<Duration>,
+    pub probe_timeout: At<Duration>,
+    pub unhealthy_after: At<u64>,
+    pub healthy_after: At<u64>,
+}
+
+/// One of `[[routes]]`.
+pub struct Route {
+    pub span: Span,
+    pub pattern: Option<At<String>>,
+    pub upstream: Option<At<String>>,
+    pub rewrite: Option<At<String>>,
+    pub deny: Option<At<u64>>,
+    pub redirect: Option<Redirect>,
+    pub deprecated: Option<Deprecated>,
+    pub timeout: Option<At<Duration>>,
+    pub max_body_size: Option<At<Or<Size>>>,
+    pub set_request: Vec<(String, At<String>)>,
+    pub set_response: Vec<(String, At<String>)>,
+    pub remove_request: Vec<At<String>>,
+    pub remove_response: Vec<At<String>>,
+}
+
+/// `redirect = { to, status }`.
+pub struct Redirect {
+    pub span: Span,
+    pub to: Option<At<String>>,
+    pub status: At<u64>,
+}
+
+/// `deprecated = { since, sunset, link }`.
+pub struct Deprecated {
+    pub span: Span,
+    pub since: Option<At<String>>,
+    pub sunset: Option<At<String>>,
+    pub link: Option<At<String>>,
+}
+
+/// `[health]`.
+pub struct Health {
+    pub ready_requires: Vec<Check>,
+    pub memory_limit: At<Or<Size>>,
+    pub degraded_at: At<f64>,
+}
+
+/// `[log]`.
+pub struct Log {
+    pub format: Option<crate::policy::LogFormat>,
+    pub level: tracing::Level,
+    pub access: AccessLog,
+    pub sample: At<f64>,
+    pub slow: At<Duration>,
+    pub mask: Vec<At<String>>,
+}
+
+/// `[metrics]`.
+pub struct Metrics {
+    pub buckets: Vec<At<f64>>,
+    pub max_routes: At<u64>,
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+const EMPTY: &Table = &Table { entries: Vec::new() };
+
+/// Reads the file; everything wrong with its form goes to `problems`.
+pub fn read(table: &Table, problems: &mut Problems) -> File {
+    let mut root = Section::new("", table);
+    let (server, tls) = read_server(root.table("server", problems).map(|(table, _)| table), problems);
+    let upstream = root.table("upstream", problems).map(|(table, span)| {
+        read_upstream("upstream", Section::new("upstream", table), Some(span), problems)
+    });
+    let upstreams = root.table("upstreams", problems).map_or_else(Vec::new, |(table, _)| {
+        Section::new("upstreams", table).entries().filter_map(|(name, node, _)| read_named(name, node, problems)).collect()
+    });
+    let routes = read_routes(root.node("routes"), problems);
+    let health = read_health(root.table("health", problems).map(|(table, _)| table), problems);
+    let log = read_log(root.table("log", problems).map(|(table, _)| table), problems);
+    let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
+    later::sections(&mut root, problems);
+    root.finish(problems);
+    File { server, tls, upstream, upstreams, routes, health, log, metrics }
+}
+
+fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>) {
+    let mut s = Section::new("server", table.unwrap_or(EMPTY));
+    let tls = s.table("tls", p).map(|(table, span)| read_tls(table, span, p));
+    let server = Server {
+        listen: s.list("listen", vec![text("[::]:8080")], p),
+        admin: s.or("admin", text("127.0.0.1:9900"), p),
+        probes: s.or("probes", text(""), p),
+        admin_token: s.or("admin_token", text(""), p),
+        workers: s.or("workers", Or(None), p),
+        max_connections: s.or("max_connections", 10_000, p),
+        header_timeout: s.or("header_timeout", seconds(10), p),
+        body_timeout: s.or("body_timeout", seconds(30), p),
+        send_timeout: s.or("send_timeout", seconds(30), p),
+        idle_timeout: s.or("idle_timeout", seconds(75), p),
+        stream_idle_timeout: s.or("stream_idle_timeout", seconds(3600), p),
+        max_header_size: s.or("max_header_size", Size(64 * 1024), p),
+        max_headers: s.or("max_headers", 128, p),
+        max_body_size: s.or("max_body_size", Or(None), p),
+        h2_max_streams: s.or("h2_max_streams", 128, p),
+        trusted_proxies: s.list("trusted_proxies", Vec::new(), p),
+        proxy_protocol: s.or("proxy_protocol", false, p),
+        redirect_https: s.or("redirect_https", false, p),
+        drain_delay: s.or("drain_delay", seconds(0), p),
+        drain_timeout: s.or("drain_timeout", seconds(20), p),
+        watch: s.or("watch", true, p),
+    };
+    s.finish(p);
+    (server, tls)
+}
+
+fn read_tls(table: &Table, span: Span, p: &mut Problems) -> Tls {
+    let mut s = Section::new("server.tls", table);
+    let mut certificates = Vec::new();
+    if let Some(node) = s.node("certificates") {
+        let tables: Option<Vec<&Table>> = match &node.value {
+            Value::Array(items) => items
+                .iter()
+                .map(|item| match &item.value {
+                    Value::Table(table) => Some(table),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        };
+        match tables {
+            Some(tables) => tables.into_iter().for_each(|table| {
+                let mut s = Section::new("server.tls.certificates", table);
+                let pair = (s.or("cert", text(""), p), s.or("key", text(""), p));
+                s.finish(p);
+                if pair.0.value.is_empty() || pair.1.value.is_empty() {
+                    p.at(&node.span, "a certificate needs both cert and key");
+                }
+                certificates.push(pair);
+            }),
+            None => s.mismatch("certificates", node, "an array of { cert = \"...\", key = \"...\" }", p),
+        }
+    }
+    let tls = Tls {
+        span,
+        listen: s.list("listen", vec![text("[::]:8443")], p),
+        certificates,
+        client_ca: s.or("client_ca", text(""), p),
+    };
+    s.finish(p);
+    tls
+}
+
+fn read_named(name: &str, node: &Node, p: &mut Problems) -> Option<Upstream> {
+    let section = format!("upstreams.{name}");
+    match &node.value {
+        Value::Table(table) => {
+            Some(read_upstream(name, Section::new(section, table), Some(node.span.clone()), p))
+        }
+        _ => {
+            p.at(&node.span, format!("{section} is {}", node.value.kind())).help("expected a table");
+            None
+        }
+    }
+}
+
+fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Problems) -> Upstream {
+    let tls = s.table("tls", p).map_or(EMPTY, |(table, _)| table);
+    let health = s.table("health", p).map_or(EMPTY, |(table, _)| table);
+    let mut t = Section::new(format!("{}.tls", s.name), tls);
+    let mut h = Section::new(format!("{}.health", s.name), health);
+    if let Some(node) = s.node("adaptive_concurrency") {
+        match &node.value {
+            Value::Boolean(false) => {}
+            Value::Boolean(true) => later::refuse("adaptive_concurrency", node, p),
+            _ => s.mismatch("adaptive_concurrency", node, "true or false", p),
+        }
+    }
+    let upstream = Upstream {
+        name: name.to_owned(),
+        span,
+        url: s.get("url", p),
+        replicas: s.list("replicas", Vec::new(), p),
+        writes_to_any: s.choice("writes_to", &[("primary", false), ("any", true)], false, p),
+        connect_timeout: s.or("connect_timeout", seconds(1), p),
+        response_timeout: s.or("response_timeout", seconds(30), p),
+        body_timeout: s.or("body_timeout", seconds(30), p),
+        max_connections: s.or("max_connections", 256, p),
+        max_streams: s.or("max_streams", 10_000, p),
+        max_waiting: s.or("max_waiting", 1024, p),
+        queue_timeout: s.or("queue_timeout", seconds(1), p),
+        keep_alive: s.or("keep_alive", seconds(4), p),
+        retries: s.or("retries", 2, p),
+        preserve_host: s.or("preserve_host", true, p),
+        ca: t.or("ca", text(""), p),
+        cert: t.or("cert", text(""), p),
+        key: t.or("key", text(""), p),
+        server_name: t.or("server_name", text(""), p),
+        probe_path: h.or("path", text(""), p),
+        probe_interval: h.or("interval", seconds(5), p),
+        probe_timeout: h.or("timeout", seconds(1), p),
+        unhealthy_after: h.or("unhealthy_after", 3, p),
+        healthy_after: h.or("healthy_after", 2, p),
+    };
+    t.finish(p);
+    h.finish(p);
+    s.finish(p);
+    upstream
+}
+
+/// An upstream of which nothing is known but its URL, for `--upstream`.
+pub fn upstream_at(url: At<String>, problems: &mut Problems) -> Upstream {
+    let mut upstream = read_upstream("upstream", Section::new("upstream", EMPTY), None, problems);
+    upstream.url = Some(url);
+    upstream
+}
+
+fn read_routes(node: Option<&Node>, p: &mut Problems) -> Vec<Route> {
+    let Some(node) = node else { return Vec::new() };
+    let Value::Array(items) = &node.value else {
+        p.at(&node.span, format!("routes is {}", node.value.kind())).help("expected [[routes]] tables");
+        return Vec::new();
+    };
+    let mut routes = Vec::with_capacity(items.len());
+    for item in items {
+        match &item.value {
+            Value::Table(table) => routes.push(read_route(table, item.span.clone(), p)),
+            other => {
+                p.at(&item.span, format!("a route is {}", other.kind())).help("expected a table");
+            }
+        }
+    }
+    routes
+}
+
+fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
+    let mut s = Section::new("routes", table);
+    let redirect = s.table("redirect", p).map(|(table, span)| {
+        let mut s = Section::new("routes.redirect", table);
+        let redirect = Redirect { span, to: s.get("to", p), status: s.or("status", 308, p) };
+        s.finish(p);
+        redirect
+    });
+    let deprecated = s.table("deprecated", p).map(|(table, span)| {
+        let mut s = Section::new("routes.deprecated", table);
+        let deprecated =
+            Deprecated { span, since: s.get("since", p), sunset: s.get("sunset", p), link: s.get("link", p) };
+        s.finish(p);
+        deprecated
+    });
+    let route = Route {
+        span,
+        pattern: s.get("match", p),
+        upstream: s.get("upstream", p),
+        rewrite: s.get("rewrite", p),
+        deny: s.get("deny", p),
+        redirect,
+        deprecated,
+        timeout: s.get("timeout", p),
+        max_body_size: s.get("max_body_size", p),
+        set_request: read_pairs(&mut s, "set_request", p),
+        set_response: read_pairs(&mut s, "set_response", p),
+        remove_request: s.list("remove_request", Vec::new(), p),
+        remove_response: s.list("remove_response", Vec::new(), p),
+    };
+    later::route(&mut s, p);
+    s.finish(p);
+    route
+}
+
+fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(String, At<String>)> {
+    let Some((table, _)) = s.table(key, p) else { return Vec::new() };
+    let mut pairs = Vec::new();
+    for (key, node) in &table.entries {
+        match &node.value {
+            Value::String(value) => {
+                pairs.push((key.name.clone(), At { value: value.clone(), span: Some(node.span.clone()) }));
+            }
+            other => {
+                p.at(&node.span, format!("the field {} is {}", key.name, other.kind())).help("expected a string");
+            }
+        }
+    }
+    pairs
+}
+
+fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {
+    let mut s = Section::new("health", table.unwrap_or(EMPTY));
+    let names = s.list("ready_requires", vec![text("upstream")], p);
+    let mut ready_requires = Vec::new();
+    for name in names {
+        match Check::ALL.iter().find(|check| check.as_str() == name.value) {
+            Some(check) => ready_requires.push(*check),
+            None => {
+                let known: Vec<&str> = Check::ALL.iter().map(|check| check.as_str()).collect();
+                let help = match super::section::nearest(&name.value, &known) {
+                    _ if name.value == "redis" => "[redis] is not there yet in this version".to_owned(),
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => format!("expected some of {}", known.join(", ")),
+                };
+                if let Some(span) = &name.span {
+                    p.at(span, format!("there is no check {:?}", name.value)).help(help);
+                }
+            }
+        }
+    }
+    for key in ["webhook", "webhook_secret"] {
+        if let Some(node) = s.node(key) {
+            later::refuse(&format!("health.{key}"), node, p);
+        }
+    }
+    let health = Health {
+        ready_requires,
+        memory_limit: s.or("memory_limit", Or(None), p),
+        degraded_at: s.or("degraded_at", 0.8, p),
+    };
+    s.finish(p);
+    health
+}
+
+fn read_log(table: Option<&Table>, p: &mut Problems) -> Log {
+    use crate::policy::LogFormat;
+    use tracing::Level;
+    let mut s = Section::new("log", table.unwrap_or(EMPTY));
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let access = [
+        ("all", AccessLog::All),
+        ("errors", AccessLog::Errors),
+        ("slow", AccessLog::Slow),
+        ("off", AccessLog::Off),
+    ];
+    let formats =
+        [("auto", None), ("json", Some(LogFormat::Json)), ("pretty", Some(LogFormat::Pretty))];
+    let mask = [
+        "authorization", "cookie", "set-cookie", "x-api-key", "password", "token", "secret", "api_key", "ssn",
+    ];
+    let log = Log {
+        format: s.choice("format", &formats, None, p),
+        level: s.choice("level", &levels, Level::INFO, p),
+        access: s.choice("access", &access, AccessLog::All, p),
+        sample: s.or("sample", 1.0, p),
+        slow: s.or("slow", seconds(1), p),
+        mask: s.list("mask", mask.map(text).to_vec(), p),
+    };
+    s.finish(p);
+    log
+}
+
+fn read_metrics(table: Option<&Table>, p: &mut Problems) -> Metrics {
+    let mut s = Section::new("metrics", table.unwrap_or(EMPTY));
+    let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let metrics = Metrics {
+        buckets: s.list("buckets", buckets.to_vec(), p),
+        max_routes: s.or("max_routes", 200, p),
+    };
+    s.finish(p);
+    metrics
+}

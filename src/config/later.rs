@@ -1,0 +1,265 @@
+//! Sections of the contract whose features are not built yet. They are read and checked like any
+//! other, so a file written for them is right or wrong today as it will be then; and refused, so that
+//! nobody relies on a limit or a cache that is not there.
+
+use std::time::Duration;
+
+use super::node::{Node, Table, Value};
+use super::problem::Problems;
+use super::section::{FromNode, Section, Size, nearest};
+use super::units;
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Bool,
+    Text,
+    Word(&'static [&'static str]),
+    Count,
+    Share,
+    Span,
+    Bytes,
+    AutoBytes,
+    Texts,
+    Words(&'static [&'static str]),
+    Rate,
+    /// Names to values of one shape.
+    Map(&'static Shape),
+    /// A table with these keys.
+    Keys(&'static [(&'static str, Shape)]),
+    /// One of two.
+    Either(&'static Shape, &'static Shape),
+}
+
+use Shape::{AutoBytes, Bool, Bytes, Count, Either, Keys, Map, Rate, Share, Span, Text, Texts, Word, Words};
+
+const LIMIT: Shape = Keys(&[("rate", Rate), ("burst", Count), ("on", Word(&["all", "named"]))]);
+
+const SECTIONS: &[(&str, Shape)] = &[
+    (
+        "identity",
+        Keys(&[
+            ("principal", Texts),
+            ("api_key", Text),
+            ("hash_key", Text),
+            (
+                "jwt",
+                Keys(&[
+                    ("keys", Texts),
+                    ("hs256", Text),
+                    ("jwks_url", Text),
+                    ("token", Text),
+                    ("issuer", Text),
+                    ("audience", Text),
+                ]),
+            ),
+        ]),
+    ),
+    (
+        "compression",
+        Keys(&[
+            ("enabled", Bool),
+            ("codings", Words(&["zstd", "br", "gzip"])),
+            ("min_size", Bytes),
+            ("types", Texts),
+            ("effort", Word(&["fast", "balanced", "best"])),
+            ("ask_app", Word(&["identity", "client"])),
+            ("breach_guard", Bool),
+        ]),
+    ),
+    ("etag", Keys(&[("generate", Bool), ("max_size", Bytes)])),
+    (
+        "cache",
+        Keys(&[
+            ("enabled", Bool),
+            ("max_size", AutoBytes),
+            ("max_object_size", Bytes),
+            ("tiers", Map(&Span)),
+            ("heuristic_max", Span),
+            ("stale_while_revalidate", Span),
+            ("stale_if_error", Span),
+            ("ignore_query", Texts),
+            ("ignore_cookies", Texts),
+            ("targeted", Texts),
+            ("groups", Bool),
+            ("debug_header", Bool),
+        ]),
+    ),
+    (
+        "rate_limit",
+        Keys(&[
+            ("enabled", Bool),
+            ("key", Words(&["api_key", "principal", "ip"])),
+            ("unlisted_keys", Word(&["ip", "own", "reject"])),
+            ("tier", Texts),
+            ("default", Text),
+            ("keys", Text),
+            ("mode", Word(&["enforce", "shadow"])),
+            ("headers", Words(&["ratelimit", "legacy"])),
+            ("max_keys", Count),
+            ("ipv6_prefix", Count),
+            (
+                "tiers",
+                Map(&Keys(&[
+                    ("upgrade", Text),
+                    ("mode", Word(&["enforce", "shadow"])),
+                    ("limits", Map(&LIMIT)),
+                ])),
+            ),
+        ]),
+    ),
+    (
+        "redis",
+        Keys(&[
+            ("url", Text),
+            ("prefix", Text),
+            ("timeout", Span),
+            ("cache", Word(&["shared", "all", "off"])),
+            ("rate_limit", Bool),
+            ("on_error", Word(&["local", "open", "closed"])),
+            ("on_lost", Word(&["serve", "revalidate"])),
+        ]),
+    ),
+    ("tracing", Keys(&[("otlp_endpoint", Text), ("sample", Share)])),
+];
+
+const INVALIDATE: Shape = Keys(&[
+    ("on", Text),
+    ("tags", Texts),
+    ("paths", Texts),
+    ("mode", Word(&["hard", "soft"])),
+    ("settle", Span),
+]);
+
+const ROUTE_KEYS: &[(&str, Shape)] = &[
+    (
+        "cache",
+        Keys(&[
+            ("tier", Text),
+            ("ttl", Span),
+            ("scope", Word(&["user", "shared", "auto", "off"])),
+            ("tags", Texts),
+            ("override", Word(&["none", "lifetime", "no-store"])),
+            ("ttl_by_status", Map(&Span)),
+            ("stale_while_revalidate", Span),
+            ("stale_if_error", Span),
+            ("key_headers", Texts),
+            ("key_query", Texts),
+            ("key_body", Bool),
+            ("error_500", Bool),
+        ]),
+    ),
+    ("limits", Either(&Texts, &Word(&["none"]))),
+    ("browser_ttl", Span),
+    ("compress", Bool),
+    ("etag", Bool),
+    ("cost", Count),
+    ("concurrency", Count),
+];
+
+/// Reads the later sections of the whole file.
+pub fn sections(root: &mut Section<'_>, problems: &mut Problems) {
+    for (name, shape) in SECTIONS {
+        if let Some(node) = root.node(name) {
+            check(name, node, *shape, problems);
+            refuse(&format!("[{name}]"), node, problems);
+        }
+    }
+    if let Some(node) = root.node("invalidate") {
+        match &node.value {
+            Value::Array(rules) => rules.iter().for_each(|rule| {
+                check("invalidate", rule, INVALIDATE, problems);
+                refuse("[[invalidate]]", rule, problems);
+            }),
+            _ => expected("invalidate", node, "[[invalidate]] tables", problems),
+        }
+    }
+}
+
+/// Reads the later keys of one route.
+pub fn route(section: &mut Section<'_>, problems: &mut Problems) {
+    for (name, shape) in ROUTE_KEYS {
+        if let Some(node) = section.node(name) {
+            check(&format!("routes.{name}"), node, *shape, problems);
+            refuse(&format!("{name:?} of a route"), node, problems);
+        }
+    }
+}
+
+/// Says that a key is understood and its feature missing.
+pub fn refuse(what: &str, node: &Node, problems: &mut Problems) {
+    problems
+        .at(&node.span, format!("{what} is not there yet in this version of Pillion"))
+        .help("remove it for now; it is refused so that nothing relies on it");
+}
+
+fn expected(path: &str, node: &Node, what: &str, problems: &mut Problems) {
+    let problem = problems.at(&node.span, format!("{path} is {}", node.value.kind()));
+    problem.help(format!("expected {what}"));
+}
+
+fn fits(value: &Value, shape: Shape) -> Result<(), String> {
+    fn of<T: FromNode>(value: &Value) -> Result<(), String> {
+        T::from_value(value).map(|_| ()).ok_or_else(|| T::EXPECTED.to_owned())
+    }
+    match shape {
+        Bool => of::<bool>(value),
+        Text => of::<String>(value),
+        Count => of::<u64>(value),
+        Share => match f64::from_value(value) {
+            Some(share) if (0.0..=1.0).contains(&share) => Ok(()),
+            _ => Err("a share from 0.0 to 1.0".to_owned()),
+        },
+        Span => of::<Duration>(value),
+        Bytes => of::<Size>(value),
+        AutoBytes => match value {
+            Value::String(text) if text == "auto" => Ok(()),
+            value => of::<Size>(value),
+        },
+        Rate => match value {
+            Value::String(text) if units::rate(text).is_some() => Ok(()),
+            _ => Err("a rate like \"20/s\", \"100/min\", \"1000/h\" or \"5000/d\"".to_owned()),
+        },
+        Word(words) => match value {
+            Value::String(text) if words.contains(&text.as_str()) => Ok(()),
+            Value::String(text) => Err(match nearest(text, words) {
+                Some(word) => format!("one of {}; did you mean {word:?}?", words.join(", ")),
+                None => format!("one of {}", words.join(", ")),
+            }),
+            _ => Err(format!("one of {}", words.join(", "))),
+        },
+        Either(one, other) => fits(value, *one).or_else(|_| fits(value, *other)),
+        Texts | Words(_) | Map(_) | Keys(_) => Ok(()),
+    }
+}
+
+fn check(path: &str, node: &Node, shape: Shape, problems: &mut Problems) {
+    match (shape, &node.value) {
+        (Keys(keys), Value::Table(table)) => check_keys(path, table, keys, problems),
+        (Map(shape), Value::Table(table)) => {
+            for (key, node) in &table.entries {
+                check(&format!("{path}.{}", key.name), node, *shape, problems);
+            }
+        }
+        (Keys(_) | Map(_), _) => expected(path, node, "a table", problems),
+        (Texts, Value::Array(items)) => items.iter().for_each(|item| check(path, item, Text, problems)),
+        (Words(words), Value::Array(items)) => {
+            items.iter().for_each(|item| check(path, item, Word(words), problems));
+        }
+        (Texts | Words(_), _) => expected(path, node, "an array of strings", problems),
+        (shape, value) => {
+            if let Err(what) = fits(value, shape) {
+                expected(path, node, &what, problems);
+            }
+        }
+    }
+}
+
+fn check_keys(path: &str, table: &Table, keys: &'static [(&'static str, Shape)], problems: &mut Problems) {
+    let mut section = Section::new(path, table);
+    for (key, shape) in keys {
+        if let Some(node) = section.node(key) {
+            check(&format!("{path}.{key}"), node, *shape, problems);
+        }
+    }
+    section.finish(problems);
+}

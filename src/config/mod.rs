@@ -1,0 +1,76 @@
+//! From a TOML file to a [`Policy`](crate::policy::Policy), through one door.
+//!
+//! `node` is the file as written, every value with its place; `section` reads a table key by key and
+//! notes all that is wrong with it; `file` is the raw mirror; `compile` decides. All problems of a
+//! file are shown at once. Nothing outside this room sees anything but the policy.
+
+mod compile;
+mod file;
+mod later;
+mod node;
+mod problem;
+mod section;
+pub mod tls;
+pub mod units;
+
+use std::path::{Path, PathBuf};
+
+use crate::policy::Policy;
+
+pub use problem::Problems;
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file; without one, the defaults and the two overrides.
+    pub file: Option<PathBuf>,
+    /// `--upstream`, in place of `upstream.url`.
+    pub upstream: Option<String>,
+    /// `--listen`, in place of `server.listen`.
+    pub listen: Option<String>,
+}
+
+/// What the machine and the process say, asked once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// Variables for `${NAME}`.
+    pub variables: std::collections::HashMap<String, String>,
+    /// Cores granted by the cgroup and the affinity mask.
+    pub cores: usize,
+    /// Bytes of memory granted by the cgroup.
+    pub memory_limit: Option<u64>,
+    /// Whether the log goes to a terminal.
+    pub terminal: bool,
+}
+
+/// Why there is no policy.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file cannot be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// It can, and these are its problems.
+    Problems(Problems),
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoadError::Unreadable(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            LoadError::Problems(problems) => problems.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Reads and compiles. `check`, start-up and every reload come through here.
+pub fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadError> {
+    let text = match &source.file {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.clone(), error))?
+        }
+        None => String::new(),
+    };
+    let name = source.file.as_deref().unwrap_or(Path::new("(command line)"));
+    compile::policy(name, &text, source, environment).map_err(LoadError::Problems)
+}

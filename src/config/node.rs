@@ -1,0 +1,188 @@
+//! The file as written: values with their places, `${NAME}` already filled in.
+//!
+//! References are filled after parsing, so places in the file stay true and a variable can never
+//! change the structure of the file.
+
+use std::collections::HashMap;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problems, Span};
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is.
+    pub value: Value,
+}
+
+/// A TOML value.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A string.
+    String(String),
+    /// An integer.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// A boolean.
+    Boolean(bool),
+    /// A date or time; used nowhere in the contract.
+    Datetime,
+    /// An array.
+    Array(Vec<Node>),
+    /// A table.
+    Table(Table),
+}
+
+impl Value {
+    /// What it is, for people.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Value::String(_) => "a string",
+            Value::Integer(_) => "an integer",
+            Value::Float(_) => "a float",
+            Value::Boolean(_) => "a boolean",
+            Value::Datetime => "a date",
+            Value::Array(_) => "an array",
+            Value::Table(_) => "a table",
+        }
+    }
+}
+
+/// A key and its place.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is.
+    pub name: String,
+}
+
+/// A table in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Its keys and values.
+    pub entries: Vec<(Key, Node)>,
+}
+
+impl Table {
+    /// The value of a key.
+    pub fn get(&self, name: &str) -> Option<&(Key, Node)> {
+        self.entries.iter().find(|(key, _)| key.name == name)
+    }
+}
+
+/// Parses `text`; syntax errors and missing variables become problems.
+pub fn parse(text: &str, variables: &HashMap<String, String>, problems: &mut Problems) -> Table {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        match error.span() {
+            Some(span) => problems.at(&span, error.message()),
+            None => problems.nowhere(error.message()),
+        };
+    }
+    convert_table(table.get_ref(), variables, problems)
+}
+
+fn convert_table(
+    table: &DeTable<'_>,
+    variables: &HashMap<String, String>,
+    problems: &mut Problems,
+) -> Table {
+    let mut entries: Vec<(Key, Node)> = table
+        .iter()
+        .map(|(key, value)| {
+            let key = Key { span: key.span(), name: key.get_ref().to_string() };
+            (key, convert(value, variables, problems))
+        })
+        .collect();
+    entries.sort_by_key(|(key, _)| key.span.start);
+    Table { entries }
+}
+
+fn convert(
+    value: &Spanned<DeValue<'_>>,
+    variables: &HashMap<String, String>,
+    problems: &mut Problems,
+) -> Node {
+    let span = value.span();
+    let value = match value.get_ref() {
+        DeValue::String(text) => fill(text, &span, variables, problems),
+        DeValue::Integer(integer) => {
+            let digits = integer.as_str().replace('_', "");
+            match i64::from_str_radix(&digits, integer.radix()) {
+                Ok(integer) => Value::Integer(integer),
+                Err(_) => {
+                    problems.at(&span, "this integer is too large");
+                    Value::Integer(0)
+                }
+            }
+        }
+        DeValue::Float(float) => Value::Float(float.as_str().replace('_', "").parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(boolean) => Value::Boolean(*boolean),
+        DeValue::Datetime(_) => Value::Datetime,
+        DeValue::Array(array) => {
+            Value::Array(array.iter().map(|item| convert(item, variables, problems)).collect())
+        }
+        DeValue::Table(table) => Value::Table(convert_table(table, variables, problems)),
+    };
+    Node { span, value }
+}
+
+/// Fills the references of one string. One that is nothing but a reference may become a number or a
+/// boolean.
+fn fill(text: &str, span: &Span, variables: &HashMap<String, String>, problems: &mut Problems) -> Value {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut references = 0;
+    let mut literal = false;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            filled.push_str(&rest[..at]);
+            filled.push('{');
+            rest = &rest[at + 2..];
+            literal = true;
+            continue;
+        }
+        literal |= at > 0;
+        filled.push_str(&rest[..at]);
+        let Some(end) = rest[at..].find('}') else {
+            problems.at(span, "\"${\" without \"}\"").help("$${ writes ${");
+            return Value::String(text.to_owned());
+        };
+        let reference = &rest[at + 2..at + end];
+        rest = &rest[at + end + 1..];
+        references += 1;
+        let (name, fallback) = match reference.split_once(":-") {
+            Some((name, fallback)) => (name, Some(fallback)),
+            None => (reference, None),
+        };
+        match variables.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(fallback) {
+            Some(value) => filled.push_str(value),
+            None if variables.contains_key(name) => {}
+            None => {
+                problems
+                    .at(span, format!("the environment variable {name} is not set"))
+                    .help(format!("set it, or write ${{{name}:-fallback}}"));
+            }
+        }
+    }
+    literal |= !rest.is_empty();
+    filled.push_str(rest);
+    if references == 1 && !literal {
+        if let Ok(integer) = filled.parse() {
+            return Value::Integer(integer);
+        }
+        if let Ok(float) = filled.parse() {
+            return Value::Float(float);
+        }
+        if let Ok(boolean) = filled.parse() {
+            return Value::Boolean(boolean);
+        }
+    }
+    Value::String(filled)
+}

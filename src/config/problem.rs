@@ -1,0 +1,119 @@
+//! What is wrong with a file, shown as compilers do: the place, the line, a caret, the remedy.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// A place in the text, in bytes.
+pub type Span = Range<usize>;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where; `None` for something that is missing.
+    pub span: Option<Span>,
+    /// What.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// All that is wrong with one file.
+#[derive(Clone, Debug)]
+pub struct Problems {
+    name: PathBuf,
+    text: String,
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    /// None yet, for the file `name` with this content.
+    pub fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
+        Problems { name: name.into(), text: text.to_owned(), list: Vec::new() }
+    }
+
+    /// Adds one with a place.
+    pub fn at(&mut self, span: &Span, message: impl Into<String>) -> &mut Problem {
+        self.push(Some(span.clone()), message.into())
+    }
+
+    /// Adds one without a place.
+    pub fn nowhere(&mut self, message: impl Into<String>) -> &mut Problem {
+        self.push(None, message.into())
+    }
+
+    fn push(&mut self, span: Option<Span>, message: String) -> &mut Problem {
+        self.list.push(Problem { span, message, help: None });
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// In the order of the file.
+    pub fn sorted(mut self) -> Problems {
+        self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
+        self.list.dedup();
+        self
+    }
+
+    fn place(&self, at: usize) -> (usize, usize, &str) {
+        let at = at.min(self.text.len());
+        let start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.text[start..].lines().next().unwrap_or("");
+        let number = self.text[..start].matches('\n').count() + 1;
+        let column = self.text[start..at].chars().count() + 1;
+        (number, column, line)
+    }
+}
+
+impl Problem {
+    /// Says what to do about it.
+    pub fn help(&mut self, help: impl Into<String>) {
+        self.help = Some(help.into());
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.display();
+        for problem in &self.list {
+            writeln!(f, "error: {}", problem.message)?;
+            match &problem.span {
+                Some(span) => {
+                    let (number, column, line) = self.place(span.start);
+                    let gutter = number.to_string().len();
+                    let room = line.chars().count().saturating_sub(column - 1).max(1);
+                    let width = self.text[span.start.min(self.text.len())..span.end.min(self.text.len())]
+                        .chars()
+                        .count()
+                        .clamp(1, room);
+                    writeln!(f, "{:gutter$}--> {name}:{number}:{column}", "")?;
+                    writeln!(f, "{:gutter$} |", "")?;
+                    writeln!(f, "{number} | {line}")?;
+                    write!(f, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(width), indent = column - 1)?;
+                    match &problem.help {
+                        Some(help) => writeln!(f, " {help}")?,
+                        None => writeln!(f)?,
+                    }
+                }
+                None => {
+                    writeln!(f, " --> {name}")?;
+                    if let Some(help) = &problem.help {
+                        writeln!(f, "  = {help}")?;
+                    }
+                }
+            }
+        }
+        let plural = if self.list.len() == 1 { "" } else { "s" };
+        write!(f, "{} problem{plural} in {name}", self.list.len())
+    }
+}

@@ -1,0 +1,177 @@
+//! Certificates and keys from PEM files to rustls configurations.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use super::units;
+
+/// Which of two files is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The certificate chain.
+    Certificate,
+    /// The private key.
+    Key,
+}
+
+/// TLS sessions remembered for resumption by id; tickets need no memory.
+const SESSIONS: usize = 4096;
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let shown = path.display();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| format!("cannot read {shown}: {error}"))?
+        .collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(format!("{shown} holds no certificate")),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(format!("{shown} is not a PEM file: {error}")),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| format!("cannot read a private key from {}: {error}", path.display()))
+}
+
+/// A certificate chain with its key, which are checked to belong together.
+pub fn certified_key(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, (Part, String)> {
+    let chain = chain(cert).map_err(|message| (Part::Certificate, message))?;
+    let key_der = private_key(key).map_err(|message| (Part::Key, message))?;
+    let certified = CertifiedKey::from_der(chain, key_der, &ring::default_provider()).map_err(|error| {
+        (Part::Key, format!("{} does not fit {}: {error}", key.display(), cert.display()))
+    })?;
+    Ok(Arc::new(certified))
+}
+
+/// Chooses by SNI: the first certificate that is valid for the name, else the first of all.
+#[derive(Debug)]
+struct BySni(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let fits = |key: &&Arc<CertifiedKey>| {
+            let (Some(name), Some(certificate)) = (&name, key.cert.first()) else { return false };
+            ParsedCertificate::try_from(certificate)
+                .is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
+        };
+        self.0.iter().find(fits).or(self.0.first()).cloned()
+    }
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(path)? {
+        roots.add(certificate).map_err(|error| format!("{} holds no CA: {error}", path.display()))?;
+    }
+    Ok(roots)
+}
+
+/// What the TLS listeners present and ask for.
+pub fn server_config(
+    certificates: Vec<Arc<CertifiedKey>>,
+    client_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider)
+                .build()
+                .map_err(|error| error.to_string())?,
+        ),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(BySni(certificates)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Sessions live and die with this configuration: a reload that tightens client_ca must not be
+    // walked around by resuming an older session.
+    config.session_storage = rustls::server::ServerSessionMemoryCache::new(SESSIONS);
+    config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+    Ok(Arc::new(config))
+}
+
+/// How an https app is verified, and who we are to it.
+pub fn client_config(ca: Option<&Path>, client: Option<(&Path, &Path)>) -> Result<ClientConfig, String> {
+    let roots = match ca {
+        Some(path) => roots(path)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            let native = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(native.certs);
+            if roots.is_empty() {
+                return Err("the system has no root certificates; install ca-certificates or set tls.ca".to_owned());
+            }
+            roots
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    match client {
+        None => Ok(builder.with_no_client_auth()),
+        Some((cert, key)) => {
+            builder.with_client_auth_cert(chain(cert)?, private_key(key)?).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// When a certificate expires (RFC 5280 4.1.2.5), read from its DER by walking past what stands
+/// before; `None` if it is not shaped like a certificate.
+pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, certificate, _) = element(certificate)?;
+    let (_, mut rest, _) = element(certificate)?;
+    if rest.first() == Some(&0xa0) {
+        rest = element(rest)?.2;
+    }
+    // serialNumber, signature, issuer
+    for _ in 0..3 {
+        rest = element(rest)?.2;
+    }
+    let (_, validity, _) = element(rest)?;
+    let (_, _, rest) = element(validity)?;
+    let (tag, time, _) = element(rest)?;
+    let text = std::str::from_utf8(time).ok()?;
+    let (year, rest) = match tag {
+        // UTCTime: two digits of the year, 50 and above are 19xx.
+        0x17 => {
+            let short: i64 = text.get(..2)?.parse().ok()?;
+            (if short >= 50 { 1900 + short } else { 2000 + short }, text.get(2..)?)
+        }
+        0x18 => (text.get(..4)?.parse().ok()?, text.get(4..)?),
+        _ => return None,
+    };
+    let field = |at: usize| rest.get(at..at + 2).and_then(|digits| digits.parse::<i64>().ok());
+    let (month, day) = (field(0)?, field(2)?);
+    let seconds = units::days_from_civil(year, month, day) * 86_400 + field(4)? * 3600 + field(6)? * 60 + field(8)?;
+    u64::try_from(seconds).ok().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// One DER element: tag, content, what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        if digits.len() > 4 {
+            return None;
+        }
+        (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}

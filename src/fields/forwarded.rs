@@ -1,0 +1,151 @@
+//! `X-Forwarded-*` and `Forwarded` (RFC 7239): who the client is, and how the app is told.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// De-facto standard: the chain of clients and proxies.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// De-facto standard: the scheme the client used.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// De-facto standard: the Host the client used.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The most hops looked through in a chain.
+const MOST_HOPS: usize = 64;
+
+/// The address nearest to us in the chain that is not a trusted proxy. The left end of the chain is
+/// whatever the client wrote and is never believed.
+pub fn client_ip(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+    if !trusts(peer) {
+        return peer;
+    }
+    let chain = if headers.contains_key(X_FORWARDED_FOR) {
+        hops(headers, &X_FORWARDED_FOR, parse_hop)
+    } else {
+        hops(headers, &http::header::FORWARDED, parse_element)
+    };
+    let mut client = peer;
+    for hop in chain.into_iter().rev().take(MOST_HOPS) {
+        // An unreadable or hidden hop ends what can be known.
+        let Some(hop) = hop else { break };
+        client = hop;
+        if !trusts(hop) {
+            break;
+        }
+    }
+    client
+}
+
+/// Whether a trusted chain says that the client came by https: the last word of X-Forwarded-Proto.
+pub fn told_https(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(X_FORWARDED_PROTO)
+        .iter()
+        .next_back()
+        .and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next())
+        .is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"https"))
+}
+
+fn hops(headers: &HeaderMap, name: &HeaderName, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
+        .map(|hop| parse(hop.trim()))
+        .collect()
+}
+
+/// An address, with or without brackets and port.
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let ip = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
+        .or_else(|_| text.trim_start_matches('[').trim_end_matches(']').parse());
+    ip.ok().map(|ip| ip.to_canonical())
+}
+
+/// The `for` of one element of `Forwarded`.
+fn parse_element(element: &str) -> Option<IpAddr> {
+    let pair = element.split(';').map(str::trim).find(|pair| {
+        pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("for="))
+    })?;
+    parse_hop(pair[4..].trim_matches('"'))
+}
+
+/// Our element of `Forwarded`. IPv6 addresses and hosts with a port are quoted (RFC 7239 4, 6).
+pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
+    let mut text = String::with_capacity(64);
+    let _ = match client {
+        IpAddr::V4(ip) => write!(text, "for={ip}"),
+        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
+    };
+    if let Ok(host) = host.to_str()
+        && !host.is_empty()
+    {
+        let quoted = !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        let quote = if quoted { "\"" } else { "" };
+        let _ = write!(text, ";host={quote}{host}{quote}");
+    }
+    text.push_str(if https { ";proto=https" } else { ";proto=http" });
+    text
+}
+
+/// Appends to a list field, as one line.
+pub fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    let mut list = String::new();
+    for line in headers.get_all(&name) {
+        if let Ok(line) = line.to_str() {
+            list.push_str(line);
+            list.push_str(", ");
+        }
+    }
+    list.push_str(value);
+    if let Ok(list) = HeaderValue::from_str(&list) {
+        headers.insert(name, list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trusted(ip: IpAddr) -> bool {
+        ip.to_string().starts_with("10.")
+    }
+
+    #[test]
+    fn the_client_is_the_nearest_hop_that_is_not_ours() {
+        for (peer, chain, client) in [
+            ("1.2.3.4", "9.9.9.9", "1.2.3.4"),
+            ("10.0.0.1", "9.9.9.9", "9.9.9.9"),
+            ("10.0.0.1", "6.6.6.6, 9.9.9.9, 10.0.0.2", "9.9.9.9"),
+            ("10.0.0.1", "10.0.0.3,10.0.0.2", "10.0.0.3"),
+            ("10.0.0.1", "9.9.9.9:1234", "9.9.9.9"),
+            ("10.0.0.1", "[2001:db8::1]:4711", "2001:db8::1"),
+            ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
+            ("10.0.0.1", "6.6.6.6, unknown", "10.0.0.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_FORWARDED_FOR, HeaderValue::from_str(chain).expect(chain));
+            let found = client_ip(&headers, peer.parse().expect(peer), trusted);
+            assert_eq!(found.to_string(), client, "{peer} {chain}");
+        }
+        let mut headers = HeaderMap::new();
+        let forwarded = HeaderValue::from_static("for=6.6.6.6;proto=http, For=\"[2001:db8::1]:47\";by=_x");
+        headers.insert(http::header::FORWARDED, forwarded);
+        let found = client_ip(&headers, IpAddr::from([10, 0, 0, 1]), trusted);
+        assert_eq!(found.to_string(), "2001:db8::1");
+    }
+
+    #[test]
+    fn our_element() {
+        let host = HeaderValue::from_static("a.example:8080");
+        let element = |ip: &str, host: &HeaderValue| element(ip.parse().expect(ip), host, true);
+        assert_eq!(element("1.2.3.4", &host), "for=1.2.3.4;host=\"a.example:8080\";proto=https");
+        let host = HeaderValue::from_static("a");
+        assert_eq!(element("::1", &host), "for=\"[::1]\";host=a;proto=https");
+    }
+}

@@ -1,0 +1,3 @@
+//! Header fields as pure functions of their text: the vocabulary that layers and engines share.
+
+pub mod forwarded;

@@ -1,0 +1,167 @@
+//! A connection with a read buffer and a bounded queue of what is to be written.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use crate::stream::Stream;
+
+/// The first read of a message.
+const SMALLEST_READ: usize = 8 * 1024;
+/// Reads grow to this while a body fills them.
+const LARGEST_READ: usize = 256 * 1024;
+/// Content up to this size is copied behind the head and leaves in one plain write.
+const COPY_BELOW: usize = 16 * 1024;
+/// The most slices handed to one vectored write.
+const MAX_SLICES: usize = 16;
+/// Above this much queued, nothing more is taken from the body.
+const HIGH_WATER: usize = 256 * 1024;
+/// A write buffer larger than this is given back when it is empty.
+const KEEP_CAPACITY: usize = 32 * 1024;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Buffered {
+    /// The connection.
+    pub stream: Stream,
+    /// What was read and not yet used.
+    pub read: BytesMut,
+    next_read: usize,
+    slices: VecDeque<Bytes>,
+    tail: BytesMut,
+    queued: usize,
+}
+
+impl Buffered {
+    /// A connection of which `read` was read already.
+    pub fn new(stream: Stream, read: BytesMut) -> Buffered {
+        Buffered {
+            stream,
+            read,
+            next_read: SMALLEST_READ,
+            slices: VecDeque::new(),
+            tail: BytesMut::new(),
+            queued: 0,
+        }
+    }
+
+    /// Reads once; `Ok(0)` is the end of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < SMALLEST_READ / 2 {
+            // Reclaims the buffer where nothing refers to it any more, else makes a new one.
+            self.read.reserve(self.next_read);
+        }
+        let room = self.read.capacity() - self.read.len();
+        let count = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
+        if count >= room && self.next_read < LARGEST_READ {
+            self.next_read *= 4;
+        } else if count < SMALLEST_READ && self.next_read > SMALLEST_READ {
+            self.next_read /= 2;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Gives the buffers of a silent connection back.
+    pub fn release(&mut self) {
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+            self.next_read = SMALLEST_READ;
+        }
+        if self.is_flushed() {
+            self.tail = BytesMut::new();
+            self.slices = VecDeque::new();
+        }
+    }
+
+    /// Where heads and small pieces are written; call [`Buffered::wrote`] after.
+    pub fn tail(&mut self) -> &mut BytesMut {
+        &mut self.tail
+    }
+
+    /// Counts what was written to [`Buffered::tail`] since its length was `before`.
+    pub fn wrote(&mut self, before: usize) {
+        self.queued += self.tail.len() - before;
+    }
+
+    /// Queues a few bytes.
+    pub fn push_small(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        self.queued += bytes.len();
+    }
+
+    /// Queues content, copied if it is small and by reference if not.
+    pub fn push(&mut self, content: Bytes) {
+        if content.len() <= COPY_BELOW && self.slices.is_empty() {
+            self.push_small(&content);
+            return;
+        }
+        if !self.tail.is_empty() {
+            let before = self.tail.split().freeze();
+            self.slices.push_back(before);
+        }
+        self.queued += content.len();
+        self.slices.push_back(content);
+    }
+
+    /// Whether more may be queued.
+    pub fn has_room(&self) -> bool {
+        self.queued < HIGH_WATER
+    }
+
+    /// Whether everything queued has been handed to the system.
+    pub fn is_flushed(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// How many bytes are queued.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Writes until the queue is empty.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.queued > 0 {
+            let count = if self.slices.is_empty() {
+                ready!(Pin::new(&mut self.stream).poll_write(cx, &self.tail))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let mut used = 0;
+                let pieces = self.slices.iter().map(|piece| &piece[..]).chain([&self.tail[..]]);
+                for (slot, piece) in slices.iter_mut().zip(pieces) {
+                    *slot = IoSlice::new(piece);
+                    used += 1;
+                }
+                ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]))?
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(count);
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.queued -= count;
+        while let Some(front) = self.slices.front_mut() {
+            if front.len() > count {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.slices.pop_front();
+        }
+        if count == self.tail.len() {
+            self.tail.clear();
+            if self.tail.capacity() > KEEP_CAPACITY {
+                self.tail = BytesMut::new();
+            }
+        } else {
+            self.tail.advance(count);
+        }
+    }
+}

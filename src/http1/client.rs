@@ -1,0 +1,550 @@
+//! One connection to an app speaking HTTP/1: sends a request and reads its answer in the task of
+//! whoever asked, without a task of its own. A connection is used by one request at a time; when the
+//! answer's body has ended it can be taken back and used again.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::buffered::Buffered;
+use super::chunked::Decoded;
+use super::decode::BodyDecoder;
+use super::encode::{self, Connection, Outgoing};
+use super::framing::Framing;
+use super::head::{self, HeadError, HeadLimits, ResponseHead};
+use crate::body::{Body, BodyError, Tunnel};
+use crate::clock::Deadline;
+use crate::stream::Stream;
+
+/// The most interim answers (1xx) skipped before the real one.
+const MAX_INTERIM: usize = 16;
+
+/// How long the app may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the last byte of the request to the head of the answer; `None` waits as long as the
+    /// connection lives.
+    pub response: Option<Duration>,
+    /// Longest silence in the answer's body, and longest time in which the app takes nothing.
+    pub body: Duration,
+    /// Instead of `body`, for answers without an expected end.
+    pub stream: Duration,
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub enum SendError {
+    /// The connection broke; the text says how far the exchange had come.
+    Broken(io::Error),
+    /// The app closed without an answer.
+    Closed,
+    /// Not an HTTP/1 answer.
+    Malformed(HeadError),
+    /// No head within `response_timeout`.
+    TimedOut,
+    /// The client's body failed; the app saw it cut short.
+    Body(BodyError),
+}
+
+/// A failed exchange: why, and whether the app can have seen any of the request.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: SendError,
+    /// Nothing of the request was handed to the system.
+    pub nothing_sent: bool,
+}
+
+/// A request head as it goes to the app.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target: origin-form, or `*`.
+    pub target: &'a [u8],
+    /// The end-to-end fields.
+    pub headers: &'a HeaderMap,
+    /// The protocols to upgrade to.
+    pub upgrade: Option<&'a HeaderValue>,
+    /// Whether trailers are taken (`TE: trailers`).
+    pub takes_trailers: bool,
+    /// Bounds on the answer's head.
+    pub limits: HeadLimits,
+}
+
+/// A connection to an app.
+#[derive(Debug)]
+pub struct ClientConnection {
+    io: Buffered,
+    deadline: Deadline,
+    /// Seconds after which the app said it closes an idle connection.
+    pub keep_alive_timeout: Option<u64>,
+}
+
+impl ClientConnection {
+    /// On a fresh stream.
+    pub fn new(stream: Stream) -> ClientConnection {
+        ClientConnection {
+            io: Buffered::new(stream, BytesMut::new()),
+            deadline: Deadline::default(),
+            keep_alive_timeout: None,
+        }
+    }
+
+    /// Whether an idle connection is still good: a readable one was closed by the app, or speaks
+    /// out of turn. Asks no more of the system than what the reactor knows already.
+    pub fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        self.io.read.is_empty()
+            && match &self.io.stream {
+                Stream::Tcp(_) => self.io.stream.poll_read_ready(cx).is_pending(),
+                _ => self.io.poll_fill(cx).is_pending(),
+            }
+    }
+
+    /// Gives the buffers of an idle connection back.
+    pub fn release(&mut self) {
+        self.io.release();
+    }
+
+    /// Sends `request` with `body` and reads the head of the answer. `body` is left untouched as long
+    /// as nothing of it was taken, so the caller can send it elsewhere.
+    pub async fn send(
+        mut self: Box<Self>,
+        request: Outbound<'_>,
+        body: &mut Body,
+        timeouts: Timeouts,
+    ) -> Result<Answer, Failed> {
+        let framing = outgoing(request, body);
+        let connection = match request.upgrade {
+            Some(protocol) => Connection::Upgrade(protocol.clone()),
+            // RFC 9110 10.1.4: TE is a field of this connection and named so.
+            None if request.takes_trailers => Connection::Trailers,
+            None => Connection::Implied,
+        };
+        let before = self.io.tail().len();
+        encode::request_head(
+            self.io.tail(),
+            request.method,
+            request.target,
+            request.headers,
+            framing,
+            &connection,
+        );
+        self.io.wrote(before);
+        let mut sending = Sending {
+            upload: Upload { framing, ended: framing == Outgoing::None },
+            head: self.io.queued(),
+            started: false,
+            broken: None,
+            interim: 0,
+        };
+        let head = std::future::poll_fn(|cx| sending.poll(&mut self, request, body, timeouts, cx)).await;
+        match head {
+            Ok(head) => Ok(self.answer(head, sending, body, timeouts)),
+            Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
+        }
+    }
+
+    fn answer(
+        mut self: Box<Self>,
+        head: ResponseHead,
+        sending: Sending,
+        body: &mut Body,
+        timeouts: Timeouts,
+    ) -> Answer {
+        self.deadline.clear();
+        self.keep_alive_timeout = head.keep_alive_timeout;
+        let mut parts = head.parts;
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(protocol) = head.upgrade {
+                parts.headers.insert(header::UPGRADE, protocol);
+            }
+            let read_ahead = self.io.read.split().freeze();
+            let tunnel = Tunnel { io: Box::new(self.io.stream), read_ahead };
+            return Answer { parts, content: Content::Tunnel(tunnel) };
+        }
+        let quiet = is_quiet(&parts.headers);
+        let sent = sending.upload.ended && self.io.is_flushed();
+        let whole = match head.framing {
+            Framing::Length(length) => length <= self.io.read.len() as u64,
+            Framing::Chunked | Framing::Close => false,
+        };
+        // An app that answers before it read everything (a 413, say) is relayed; the rest of the
+        // request goes on beside its answer for as long as the app takes it.
+        let upload = match (sent, &sending.broken) {
+            (false, None) => Some((sending.upload, std::mem::replace(body, Body::empty()))),
+            _ => None,
+        };
+        let reusable = head.keep_alive && sending.broken.is_none();
+        let mut answer = ClientBody {
+            connection: Some(self),
+            decoder: BodyDecoder::new(head.framing),
+            ended: false,
+            reusable,
+            upload,
+            silence: if quiet { timeouts.stream } else { timeouts.body },
+        };
+        let content = if whole && sent {
+            // The common small answer came with its head: no streaming machinery for it, and the
+            // connection is free before the client has read a byte.
+            let content = answer.take_whole();
+            Content::Whole(content, answer.take_connection())
+        } else {
+            Content::Streaming { body: answer, quiet }
+        };
+        Answer { parts, content }
+    }
+}
+
+/// The head of an answer and what follows it.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and end-to-end fields.
+    pub parts: http::response::Parts,
+    /// The rest.
+    pub content: Content,
+}
+
+/// What follows the head of an answer.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it is here; the connection, if it can be used again.
+    Whole(Bytes, Option<Box<ClientConnection>>),
+    /// It arrives. `quiet`: it has no expected end and may be silent for long.
+    Streaming {
+        /// The body.
+        body: ClientBody,
+        /// See above.
+        quiet: bool,
+    },
+    /// The connection itself, after a 101.
+    Tunnel(Tunnel),
+}
+
+/// Whether a message is one of a stream without an expected end: server-sent events and gRPC.
+pub fn is_quiet(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
+    })
+}
+
+/// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).
+fn outgoing(request: Outbound<'_>, body: &Body) -> Outgoing {
+    match body.size_hint().exact() {
+        // A method that usually has content says that it has none (RFC 9110 8.6).
+        Some(0) if *request.method == Method::POST || *request.method == Method::PUT => Outgoing::Length(0),
+        Some(0) => Outgoing::None,
+        Some(length) => Outgoing::Length(length),
+        None => Outgoing::Chunked,
+    }
+}
+
+/// A request body on its way out.
+#[derive(Debug)]
+struct Upload {
+    framing: Outgoing,
+    ended: bool,
+}
+
+impl Upload {
+    /// Queues what the body has while there is room.
+    fn take(&mut self, io: &mut Buffered, body: &mut Body, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        while !self.ended && io.has_room() {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.put(io, data),
+                    Err(frame) => self.end(io, frame.into_trailers().ok().as_ref()),
+                },
+                Poll::Ready(Some(Err(error))) => return Err(error),
+                Poll::Ready(None) => self.end(io, None),
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, io: &mut Buffered, data: Bytes) {
+        if self.framing == Outgoing::Chunked && !data.is_empty() {
+            let before = io.tail().len();
+            encode::chunk_size(io.tail(), data.len());
+            io.wrote(before);
+            io.push(data);
+            io.push_small(b"\r\n");
+        } else {
+            io.push(data);
+        }
+    }
+
+    fn end(&mut self, io: &mut Buffered, trailers: Option<&HeaderMap>) {
+        if self.framing == Outgoing::Chunked {
+            let before = io.tail().len();
+            encode::last_chunk(io.tail(), trailers);
+            io.wrote(before);
+        }
+        self.ended = true;
+    }
+}
+
+/// A request whose answer has not begun.
+struct Sending {
+    upload: Upload,
+    head: usize,
+    started: bool,
+    broken: Option<io::Error>,
+    interim: usize,
+}
+
+impl Sending {
+    fn poll(
+        &mut self,
+        connection: &mut ClientConnection,
+        request: Outbound<'_>,
+        body: &mut Body,
+        timeouts: Timeouts,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, SendError>> {
+        loop {
+            let progressed = self.poll_upload(connection, body, timeouts, cx)?;
+            let read = match connection.io.poll_fill(cx) {
+                Poll::Pending => {
+                    let io = &connection.io;
+                    let waiting = self.upload.ended && io.is_flushed();
+                    if progressed && waiting {
+                        continue;
+                    }
+                    // While the client's body is awaited, its own deadline runs, not the app's.
+                    if connection.deadline.poll_expired(cx).is_ready() {
+                        return Poll::Ready(Err(SendError::TimedOut));
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => Err(SendError::Closed),
+                Poll::Ready(Ok(_)) => Ok(()),
+                Poll::Ready(Err(error)) => Err(SendError::Broken(error)),
+            };
+            if let Err(error) = read {
+                // A failed write explains more than the closed read that follows it.
+                return Poll::Ready(Err(self.broken.take().map_or(error, SendError::Broken)));
+            }
+            if let Some(head) = self.parse(connection, request)? {
+                return Poll::Ready(Ok(head));
+            }
+        }
+    }
+
+    fn poll_upload(
+        &mut self,
+        connection: &mut ClientConnection,
+        body: &mut Body,
+        timeouts: Timeouts,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, SendError> {
+        let io = &mut connection.io;
+        if self.broken.is_some() || (self.upload.ended && io.is_flushed()) {
+            return Ok(false);
+        }
+        loop {
+            self.upload.take(io, body, cx).map_err(SendError::Body)?;
+            let queued = io.queued();
+            match io.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.started = true;
+                    if self.upload.ended {
+                        match timeouts.response {
+                            Some(response) => connection.deadline.set_after(response),
+                            None => connection.deadline.clear(),
+                        }
+                        return Ok(true);
+                    }
+                    connection.deadline.clear();
+                    if queued == 0 {
+                        return Ok(false);
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    self.started |= io.queued() < self.head.max(queued);
+                    self.broken = Some(error);
+                    // The app may have answered before it closed: what it said is read first.
+                    connection.deadline.set_after(timeouts.body);
+                    return Ok(true);
+                }
+                Poll::Pending => {
+                    self.started |= io.queued() < queued;
+                    if io.queued() < queued || !connection.deadline.is_set() {
+                        connection.deadline.set_after(timeouts.body);
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn parse(
+        &mut self,
+        connection: &mut ClientConnection,
+        request: Outbound<'_>,
+    ) -> Result<Option<ResponseHead>, SendError> {
+        loop {
+            let parsed = head::parse_response(&mut connection.io.read, request.method, request.limits)
+                .map_err(SendError::Malformed)?;
+            match parsed {
+                Some(head) if head.parts.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    if request.upgrade.is_none() {
+                        // RFC 9110 15.2.2: only in answer to an Upgrade.
+                        return Err(SendError::Malformed(HeadError::Malformed("a 101 nobody asked for")));
+                    }
+                    return Ok(Some(head));
+                }
+                // Interim answers (RFC 9110 15.2) are dropped: documented in the README.
+                Some(head) if head.parts.status.is_informational() => {
+                    self.interim += 1;
+                    if self.interim > MAX_INTERIM {
+                        return Err(SendError::Malformed(HeadError::Malformed("too many interim answers")));
+                    }
+                }
+                head => return Ok(head),
+            }
+        }
+    }
+}
+
+/// The body of an answer, reading from its connection.
+#[derive(Debug)]
+pub struct ClientBody {
+    connection: Option<Box<ClientConnection>>,
+    decoder: BodyDecoder,
+    ended: bool,
+    reusable: bool,
+    upload: Option<(Upload, Body)>,
+    silence: Duration,
+}
+
+impl ClientBody {
+    /// The connection, once the body has ended and if it can be used again.
+    pub fn take_connection(&mut self) -> Option<Box<ClientConnection>> {
+        if self.ended && self.reusable && self.upload.is_none() {
+            self.connection.take().filter(|connection| connection.io.read.is_empty())
+        } else {
+            None
+        }
+    }
+
+    fn take_whole(&mut self) -> Bytes {
+        self.ended = true;
+        match (&mut self.connection, self.decoder.left()) {
+            (Some(connection), Some(left)) => {
+                // `answer` saw that so much is in the buffer, so it fits a usize.
+                connection.io.read.split_to(left as usize).freeze()
+            }
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Goes on sending a request whose answer began early.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        let (Some((upload, body)), Some(connection)) = (&mut self.upload, &mut self.connection) else { return };
+        loop {
+            if upload.take(&mut connection.io, body, cx).is_err() {
+                // The client's body broke: this request must never look complete to the app.
+                self.reusable = false;
+                self.upload = None;
+                return;
+            }
+            let queued = connection.io.queued();
+            match connection.io.poll_flush(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => {
+                    self.reusable = false;
+                    self.upload = None;
+                    return;
+                }
+                Poll::Ready(Ok(())) if upload.ended => {
+                    self.upload = None;
+                    return;
+                }
+                Poll::Ready(Ok(())) if queued == 0 => return,
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Decoded::End(None))) };
+        loop {
+            match self.decoder.decode(&mut connection.io.read) {
+                Ok(Decoded::NeedMore) => {}
+                Ok(decoded) => {
+                    connection.deadline.clear();
+                    return Poll::Ready(Ok(decoded));
+                }
+                Err(what) => return Poll::Ready(Err(BodyError::UpstreamMalformed(what))),
+            }
+            match connection.io.poll_fill(cx) {
+                Poll::Ready(Ok(0)) if self.decoder.ends_at_close() => {
+                    return Poll::Ready(Ok(Decoded::End(None)));
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BodyError::UpstreamGone)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    if !connection.deadline.is_set() {
+                        connection.deadline.set_after(self.silence);
+                    }
+                    std::task::ready!(connection.deadline.poll_expired(cx));
+                    return Poll::Ready(Err(BodyError::UpstreamSilent));
+                }
+            }
+        }
+    }
+}
+
+impl http_body::Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.upload.is_some() {
+            self.poll_upload(cx);
+        }
+        let decoded = std::task::ready!(self.poll_decode(cx));
+        Poll::Ready(match decoded {
+            Ok(Decoded::Data(data)) => {
+                self.ended = self.decoder.left() == Some(0);
+                Some(Ok(Frame::data(data)))
+            }
+            Ok(Decoded::End(trailers)) => {
+                self.ended = true;
+                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+            }
+            Ok(Decoded::NeedMore) => return Poll::Pending,
+            Err(error) => {
+                self.ended = true;
+                self.reusable = false;
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.decoder.left() {
+            Some(left) if !self.ended => SizeHint::with_exact(left),
+            _ if self.ended => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Writes heads and chunks. Field names go out in lower case, as HTTP/2 has them.
+
+use bytes::{BufMut, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use crate::clock;
+
+/// How the body that follows will be framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// No body, and nothing is said about one.
+    None,
+    /// This many bytes.
+    Length(u64),
+    /// Chunks, as the length is not known.
+    Chunked,
+    /// Until the connection closes (to HTTP/1.0 clients).
+    Close,
+}
+
+/// What the head says about the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// What the version implies.
+    Implied,
+    /// `keep-alive`, for HTTP/1.0.
+    KeepAlive,
+    /// `close`.
+    Close,
+    /// `te`, with `trailers`.
+    Trailers,
+    /// `upgrade`, with the protocol.
+    Upgrade(HeaderValue),
+}
+
+fn fields(out: &mut BytesMut, headers: &HeaderMap) {
+    for (name, value) in headers {
+        out.put_slice(name.as_str().as_bytes());
+        out.put_slice(b": ");
+        out.put_slice(value.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+}
+
+fn trailing(out: &mut BytesMut, headers: &HeaderMap, framing: Outgoing, connection: &Connection) {
+    match framing {
+        Outgoing::Length(length) if !headers.contains_key(header::CONTENT_LENGTH) => {
+            out.put_slice(b"content-length: ");
+            out.put_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.put_slice(b"\r\n");
+        }
+        Outgoing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+        Outgoing::None | Outgoing::Close | Outgoing::Length(_) => {}
+    }
+    match connection {
+        Connection::Implied => {}
+        Connection::KeepAlive => out.put_slice(b"connection: keep-alive\r\n"),
+        Connection::Close => out.put_slice(b"connection: close\r\n"),
+        Connection::Trailers => out.put_slice(b"connection: te\r\nte: trailers\r\n"),
+        Connection::Upgrade(protocol) => {
+            out.put_slice(b"connection: upgrade\r\nupgrade: ");
+            out.put_slice(protocol.as_bytes());
+            out.put_slice(b"\r\n");
+        }
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Writes a request head.
+pub fn request_head(
+    out: &mut BytesMut,
+    method: &Method,
+    target: &[u8],
+    headers: &HeaderMap,
+    framing: Outgoing,
+    connection: &Connection,
+) {
+    out.reserve(256 + headers.len() * 48);
+    out.put_slice(method.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(target);
+    out.put_slice(b" HTTP/1.1\r\n");
+    fields(out, headers);
+    trailing(out, headers, framing, connection);
+}
+
+/// Writes a response head. Adds `Date` where the app sent none (RFC 9110 6.6.1).
+pub fn response_head(
+    out: &mut BytesMut,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Outgoing,
+    connection: &Connection,
+) {
+    out.reserve(256 + headers.len() * 48);
+    // The version is ours, not the client's (RFC 9112 2.3): only the framing bends to HTTP/1.0.
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.put_slice(b"\r\n");
+    fields(out, headers);
+    if !headers.contains_key(header::DATE) && !status.is_informational() {
+        clock::with_date(|date| {
+            out.put_slice(b"date: ");
+            out.put_slice(date.as_bytes());
+            out.put_slice(b"\r\n");
+        });
+    }
+    trailing(out, headers, framing, connection);
+}
+
+/// The longest a chunk's size line and its two CRLFs can be.
+const CHUNK_OVERHEAD: usize = 20;
+
+/// Writes the size line of a chunk; the data and a CRLF follow.
+pub fn chunk_size(out: &mut BytesMut, length: usize) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0u8; CHUNK_OVERHEAD];
+    let mut at = digits.len();
+    let mut rest = length;
+    loop {
+        at -= 1;
+        digits[at] = HEX[rest & 15];
+        rest >>= 4;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[at..]);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes the last chunk and the trailer section.
+pub fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
+    out.put_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        for (name, value) in trailers {
+            if !super::head::forbidden_in_trailers(name) {
+                out.put_slice(name.as_str().as_bytes());
+                out.put_slice(b": ");
+                out.put_slice(value.as_bytes());
+                out.put_slice(b"\r\n");
+            }
+        }
+    }
+    out.put_slice(b"\r\n");
+}

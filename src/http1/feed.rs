@@ -1,0 +1,194 @@
+//! The way of a request's body from its connection to whoever reads it: one frame at a time, read
+//! from the socket only when it is asked for, so the reader's pace is the client's pace.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::buffered::Buffered;
+use super::chunked::Decoded;
+use super::decode::BodyDecoder;
+use super::framing::Framing;
+use crate::body::{Body, BodyError};
+use crate::clock::Deadline;
+
+#[derive(Default)]
+struct Shared {
+    frame: Option<Frame<Bytes>>,
+    end: Option<Result<(), BodyError>>,
+    wanted: bool,
+    dropped: bool,
+    left: Option<u64>,
+    waker: Option<Waker>,
+}
+
+struct FeedBody(Rc<RefCell<Shared>>);
+
+impl http_body::Body for FeedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut shared = self.0.borrow_mut();
+        if let Some(frame) = shared.frame.take() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &shared.end {
+            Some(Ok(())) => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.clone()))),
+            None => {}
+        }
+        shared.wanted = true;
+        match &shared.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => shared.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let shared = self.0.borrow();
+        shared.frame.is_none() && (shared.left == Some(0) || shared.end == Some(Ok(())))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let shared = self.0.borrow();
+        let waiting = shared.frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
+        shared.left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + waiting))
+    }
+}
+
+impl Drop for FeedBody {
+    fn drop(&mut self) {
+        self.0.borrow_mut().dropped = true;
+    }
+}
+
+/// The connection's end of a request body.
+pub struct Feed {
+    shared: Rc<RefCell<Shared>>,
+    decoder: BodyDecoder,
+    continue_due: bool,
+    silence: Duration,
+}
+
+impl Feed {
+    /// A body framed so, and its reader. `silence` is the longest the client may send nothing.
+    pub fn new(framing: Framing, expects_continue: bool, silence: Duration) -> (Feed, Body) {
+        let decoder = BodyDecoder::new(framing);
+        let shared = Rc::new(RefCell::new(Shared { left: decoder.left(), ..Shared::default() }));
+        let body = Body::streaming(FeedBody(shared.clone()));
+        (Feed { shared, decoder, continue_due: expects_continue, silence }, body)
+    }
+
+    /// Whether the whole body was read from the connection.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.shared.borrow().end, Some(Ok(())))
+    }
+
+    /// Whether reading it failed.
+    pub fn error(&self) -> Option<BodyError> {
+        match &self.shared.borrow().end {
+            Some(Err(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody will read any more of it.
+    pub fn is_dropped(&self) -> bool {
+        self.shared.borrow().dropped
+    }
+
+    /// Whether a frame waits for its reader or the reader has not asked for one.
+    pub fn is_resting(&self) -> bool {
+        let shared = self.shared.borrow();
+        !shared.wanted || shared.frame.is_some() || shared.end.is_some()
+    }
+
+    /// How many bytes are left, where that is known, and whether the client sends them unasked.
+    pub fn rest(&self) -> Option<u64> {
+        if self.continue_due { None } else { self.decoder.left() }
+    }
+
+    /// Throws away what is here of a body nobody reads; true once it ended.
+    pub fn discard(&mut self, io: &mut Buffered) -> bool {
+        while let Ok(Decoded::Data(_)) = self.decoder.decode(&mut io.read) {}
+        self.decoder.left() == Some(0)
+    }
+
+    fn settle(&self, end: Result<(), BodyError>) {
+        let mut shared = self.shared.borrow_mut();
+        shared.end = Some(end);
+        shared.wanted = false;
+    }
+
+    /// Reads a frame if one is wanted. True when there is something new for the reader.
+    pub fn poll(&mut self, io: &mut Buffered, deadline: &mut Deadline, cx: &mut Context<'_>) -> bool {
+        if self.is_resting() || self.is_dropped() {
+            return false;
+        }
+        if self.continue_due {
+            // RFC 9110 10.1.1: the body was asked for, so the answer will depend on it.
+            self.continue_due = false;
+            io.push_small(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        let end = loop {
+            match self.decoder.decode(&mut io.read) {
+                Ok(Decoded::Data(data)) => {
+                    let mut shared = self.shared.borrow_mut();
+                    shared.left = self.decoder.left();
+                    if shared.left == Some(0) {
+                        shared.end = Some(Ok(()));
+                    }
+                    shared.frame = Some(Frame::data(data));
+                    break None;
+                }
+                Ok(Decoded::End(trailers)) => {
+                    if let Some(trailers) = trailers {
+                        self.shared.borrow_mut().frame = Some(Frame::trailers(trailers));
+                    }
+                    break Some(Ok(()));
+                }
+                Ok(Decoded::NeedMore) => {}
+                Err(what) => break Some(Err(BodyError::ClientMalformed(what))),
+            }
+            match io.poll_fill(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => deadline.set_after(self.silence),
+                Poll::Ready(_) => break Some(Err(BodyError::ClientGone)),
+                Poll::Pending => {
+                    if !deadline.is_set() {
+                        deadline.set_after(self.silence);
+                    }
+                    if deadline.poll_expired(cx).is_pending() {
+                        return false;
+                    }
+                    break Some(Err(BodyError::ClientSilent));
+                }
+            }
+        };
+        deadline.clear();
+        if let Some(end) = end {
+            self.settle(end);
+        }
+        let waker = {
+            let mut shared = self.shared.borrow_mut();
+            shared.wanted = false;
+            shared.waker.take()
+        };
+        // The reader is most often in the very task that runs this.
+        if let Some(waker) = waker
+            && !waker.will_wake(cx.waker())
+        {
+            waker.wake();
+        }
+        true
+    }
+}

@@ -1,0 +1,420 @@
+//! Heads of requests and responses, read once and strictly (RFC 9112 2 to 5).
+//!
+//! Connection-level fields (RFC 9110 7.6.1) are taken out here: what they say about this connection
+//! is in the parsed head, and nothing above ever sees or forwards them.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+
+use super::framing::{Framing, FramingError, LengthFields};
+
+/// The most fields any configuration may allow in one head.
+pub const MAX_FIELDS: usize = 1024;
+
+/// Bounds on one head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes, request line and final empty line included.
+    pub size: usize,
+    /// Field lines.
+    pub fields: usize,
+}
+
+/// Why a head was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// Not an HTTP/1 head; the text says where it went wrong.
+    Malformed(&'static str),
+    /// The length fields contradict each other or are not allowed.
+    Framing(FramingError),
+    /// Longer than `max_header_size`.
+    TooLarge,
+    /// More fields than `max_headers`.
+    TooManyFields,
+    /// The target is longer than a URI here can be.
+    TargetTooLong,
+    /// HTTP/1.1 without a Host, or with two, or with one that is not a host (RFC 9112 3.2).
+    Host,
+    /// A version other than 1.0 or 1.1.
+    Version,
+    /// The head did not arrive within `header_timeout`.
+    Timeout,
+}
+
+impl HeadError {
+    /// The status of the refusal.
+    pub fn status(self) -> StatusCode {
+        match self {
+            HeadError::Malformed(_) | HeadError::Framing(_) | HeadError::Host => StatusCode::BAD_REQUEST,
+            HeadError::TooLarge | HeadError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
+            HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            HeadError::Timeout => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// What is wrong, for the problem document.
+    pub fn detail(self) -> &'static str {
+        match self {
+            HeadError::Malformed(what) => what,
+            HeadError::Framing(error) => error.as_str(),
+            HeadError::TooLarge => "the request head is too large",
+            HeadError::TooManyFields => "the request has too many header fields",
+            HeadError::TargetTooLong => "the request target is too long",
+            HeadError::Host => "exactly one valid Host field is needed",
+            HeadError::Version => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here",
+            HeadError::Timeout => "the request head did not arrive in time",
+        }
+    }
+}
+
+impl std::fmt::Display for HeadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.detail())
+    }
+}
+
+impl std::error::Error for HeadError {}
+
+impl From<FramingError> for HeadError {
+    fn from(error: FramingError) -> Self {
+        HeadError::Framing(error)
+    }
+}
+
+/// What the connection-level fields of a head said.
+#[derive(Debug, Default)]
+struct ConnectionFields {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    trailers: bool,
+    upgrade_to: Option<HeaderValue>,
+    keep_alive_timeout: Option<u64>,
+    /// Other fields named by Connection, removed at the end.
+    named: Vec<HeaderName>,
+}
+
+impl ConnectionFields {
+    fn connection(&mut self, value: &[u8]) {
+        for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if token.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else if let Ok(name) = HeaderName::from_bytes(token) {
+                // Host and the length are not a connection's business, whatever it claims.
+                if name != header::HOST && name != header::CONTENT_LENGTH && name != header::TE {
+                    self.named.push(name);
+                }
+            }
+        }
+    }
+
+    fn persistent(&self, version: Version) -> bool {
+        !self.close && (version == Version::HTTP_11 || self.keep_alive)
+    }
+}
+
+/// A parsed request head.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// Method, target, version and the end-to-end fields.
+    pub parts: http::request::Parts,
+    /// Where its body ends.
+    pub framing: Framing,
+    /// Whether the client would use the connection again.
+    pub keep_alive: bool,
+    /// The protocols of `Upgrade`, where `Connection` names it.
+    pub upgrade: Option<HeaderValue>,
+    /// Whether the client waits for 100 (Continue).
+    pub expects_continue: bool,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub takes_trailers: bool,
+}
+
+/// A parsed response head.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// Status, version and the end-to-end fields.
+    pub parts: http::response::Parts,
+    /// Where its body ends.
+    pub framing: Framing,
+    /// Whether the connection may be used again.
+    pub keep_alive: bool,
+    /// Seconds after which the app says it closes an idle connection.
+    pub keep_alive_timeout: Option<u64>,
+    /// The protocol of `Upgrade`, for a 101.
+    pub upgrade: Option<HeaderValue>,
+}
+
+/// Trailer fields that would change framing, routing or credentials (RFC 9110 6.5.1).
+pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONTENT_LENGTH
+            | header::TRANSFER_ENCODING
+            | header::HOST
+            | header::CONNECTION
+            | header::TE
+            | header::UPGRADE
+            | header::TRAILER
+            | header::AUTHORIZATION
+            | header::COOKIE
+            | header::SET_COOKIE
+            | header::CONTENT_TYPE
+            | header::CONTENT_ENCODING
+            | header::CONTENT_RANGE
+            | header::CACHE_CONTROL
+            | header::VARY
+    )
+}
+
+struct Line {
+    name: (usize, usize),
+    value: (usize, usize),
+}
+
+fn offsets(base: &[u8], part: &[u8]) -> (usize, usize) {
+    let start = part.as_ptr() as usize - base.as_ptr() as usize;
+    (start, start + part.len())
+}
+
+fn malformed(error: httparse::Error) -> HeadError {
+    HeadError::Malformed(match error {
+        httparse::Error::HeaderName => "a field name is malformed",
+        httparse::Error::HeaderValue => "a field value holds a control character",
+        httparse::Error::NewLine => "a line does not end in CR LF",
+        httparse::Error::Status => "the status line is malformed",
+        httparse::Error::Token => "the request line is malformed",
+        httparse::Error::TooManyHeaders => return HeadError::TooManyFields,
+        httparse::Error::Version => "the protocol version is malformed",
+    })
+}
+
+/// Reads a request head from the front of `input`; `Ok(None)` when it is not whole yet.
+pub fn parse_request(input: &mut BytesMut, limits: HeadLimits) -> Result<Option<RequestHead>, HeadError> {
+    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+    let slots = &mut storage[..limits.fields.min(MAX_FIELDS)];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(input, slots) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if input.len() >= limits.size => return Err(HeadError::TooLarge),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::Version) => return Err(HeadError::Version),
+        Err(error) => return Err(malformed(error)),
+    };
+    if length > limits.size {
+        return Err(HeadError::TooLarge);
+    }
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(HeadError::Malformed("the request line is malformed"));
+    };
+    let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| HeadError::Malformed("the request line is malformed"))?;
+    let target = offsets(input, target.as_bytes());
+    let lines: Lines = gather(input, request.headers);
+    let block = input.split_to(length).freeze();
+
+    let mut fields = ConnectionFields::default();
+    let mut lengths = LengthFields::default();
+    let headers = read_fields(&block, &lines, &mut fields, &mut lengths)?;
+
+    let target = block.slice(target.0..target.1);
+    if target.len() > usize::from(u16::MAX) - 1 {
+        return Err(HeadError::TargetTooLong);
+    }
+    if target.contains(&b'#') {
+        return Err(HeadError::Malformed("a fragment does not belong in the request target"));
+    }
+    let connect = method == Method::CONNECT;
+    let uri = Uri::from_maybe_shared(target)
+        .map_err(|_| HeadError::Malformed("the request target is malformed"))?;
+    check_target(&method, &uri)?;
+    check_host(&headers, version)?;
+
+    let framing = lengths.of_request(version == Version::HTTP_11)?;
+    let expects_continue = version == Version::HTTP_11
+        && headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+
+    let keep_alive = fields.persistent(version) && !connect;
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = method;
+    parts.uri = uri;
+    parts.version = version;
+    parts.headers = headers;
+    Ok(Some(RequestHead {
+        parts,
+        framing,
+        keep_alive,
+        // RFC 9110 7.8: Upgrade counts only in HTTP/1.1 and only when Connection names it; h2c is not
+        // upgraded to, prior knowledge is spoken instead.
+        upgrade: fields.upgrade_to.filter(|value| {
+            fields.upgrade && version == Version::HTTP_11 && !value.as_bytes().eq_ignore_ascii_case(b"h2c")
+        }),
+        expects_continue,
+        takes_trailers: fields.trailers,
+    }))
+}
+
+/// Reads a response head to `method` from the front of `input`; `Ok(None)` when it is not whole yet.
+pub fn parse_response(
+    input: &mut BytesMut,
+    method: &Method,
+    limits: HeadLimits,
+) -> Result<Option<ResponseHead>, HeadError> {
+    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+    let slots = &mut storage[..limits.fields.min(MAX_FIELDS)];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut response, input, slots) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if input.len() >= limits.size => return Err(HeadError::TooLarge),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(malformed(error)),
+    };
+    let (Some(code), Some(version)) = (response.code, response.version) else {
+        return Err(HeadError::Malformed("the status line is malformed"));
+    };
+    let status =
+        StatusCode::from_u16(code).map_err(|_| HeadError::Malformed("the status code is malformed"))?;
+    let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let lines = gather(input, response.headers);
+    let block = input.split_to(length).freeze();
+
+    let mut fields = ConnectionFields::default();
+    let mut lengths = LengthFields::default();
+    let headers = read_fields(&block, &lines, &mut fields, &mut lengths)?;
+    let (framing, reusable) = lengths.of_response(method, status)?;
+
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = status;
+    parts.version = version;
+    parts.headers = headers;
+    if framing != Framing::Length(0) && lengths.declared().is_some() && !reusable {
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    Ok(Some(ResponseHead {
+        parts,
+        framing,
+        keep_alive: reusable && fields.persistent(version),
+        keep_alive_timeout: fields.keep_alive_timeout,
+        upgrade: fields.upgrade_to,
+    }))
+}
+
+type Lines = Vec<Line>;
+
+fn gather(input: &[u8], headers: &[httparse::Header<'_>]) -> Lines {
+    headers
+        .iter()
+        .map(|field| Line {
+            name: offsets(input, field.name.as_bytes()),
+            value: offsets(input, field.value),
+        })
+        .collect()
+}
+
+fn read_fields(
+    block: &Bytes,
+    lines: &[Line],
+    fields: &mut ConnectionFields,
+    lengths: &mut LengthFields,
+) -> Result<HeaderMap, HeadError> {
+    // Room for the fields a proxy adds, so that the map is not grown and rehashed on the way.
+    let mut headers = HeaderMap::with_capacity(lines.len() + 8);
+    for line in lines {
+        let name = HeaderName::from_bytes(&block[line.name.0..line.name.1])
+            .map_err(|_| HeadError::Malformed("a field name is malformed"))?;
+        let value = block.slice(line.value.0..line.value.1);
+        match name {
+            header::CONNECTION => fields.connection(&value),
+            header::TRANSFER_ENCODING => lengths.transfer_encoding(&value),
+            header::CONTENT_LENGTH => {
+                let first = lengths.declared().is_none();
+                lengths.content_length(&value)?;
+                // Several equal ones go on as one.
+                if let (true, Some(length)) = (first, lengths.declared()) {
+                    headers.insert(name, HeaderValue::from(length));
+                }
+            }
+            header::TE => fields.trailers |= names_trailers(&value),
+            header::UPGRADE => {
+                fields.upgrade_to = HeaderValue::from_maybe_shared(value).ok();
+            }
+            header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION => {}
+            _ if name == "keep-alive" => fields.keep_alive_timeout = timeout_parameter(&value),
+            _ if name == "proxy-connection" || name == "http2-settings" => {}
+            _ => {
+                let value = HeaderValue::from_maybe_shared(value)
+                    .map_err(|_| HeadError::Malformed("a field value holds a control character"))?;
+                headers
+                    .try_append(name, value)
+                    .map_err(|_| HeadError::TooManyFields)?;
+            }
+        }
+    }
+    for name in &fields.named {
+        headers.remove(name);
+    }
+    Ok(headers)
+}
+
+fn names_trailers(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|item| {
+        let coding = item.split(|byte| *byte == b';').next().unwrap_or_default();
+        coding.trim_ascii().eq_ignore_ascii_case(b"trailers")
+    })
+}
+
+/// `Keep-Alive: timeout=N`.
+fn timeout_parameter(value: &[u8]) -> Option<u64> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find_map(|item| {
+        let (name, seconds) = item.split_at_checked(8)?;
+        if !name.eq_ignore_ascii_case(b"timeout=") {
+            return None;
+        }
+        std::str::from_utf8(seconds).ok()?.trim_matches('"').parse().ok()
+    })
+}
+
+/// The four forms of a target (RFC 9112 3.2) and which methods may use them.
+fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
+    let fine = if *method == Method::CONNECT {
+        uri.authority().is_some() && uri.scheme().is_none()
+    } else if uri.path() == "*" {
+        *method == Method::OPTIONS
+    } else if uri.scheme().is_some() {
+        uri.authority().is_some()
+            && uri.scheme_str().is_some_and(|scheme| {
+                scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+            })
+    } else {
+        uri.authority().is_none() && uri.path().starts_with('/')
+    };
+    if fine { Ok(()) } else { Err(HeadError::Malformed("the request target is malformed")) }
+}
+
+/// RFC 9112 3.2: exactly one Host in HTTP/1.1, and never a malformed one.
+fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_authority(host.as_bytes()) => Ok(()),
+        (None, _) if version == Version::HTTP_10 => Ok(()),
+        _ => Err(HeadError::Host),
+    }
+}
+
+/// `uri-host [":" port]`, by its characters; empty is allowed by RFC 9110 7.2.
+fn is_authority(host: &[u8]) -> bool {
+    host.iter().all(|byte| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'!' | b'$')
+            || matches!(byte, b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+    })
+}

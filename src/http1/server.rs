@@ -1,0 +1,611 @@
+//! One client connection speaking HTTP/1: reads a head, calls the service, writes the answer, again.
+//!
+//! A connection is one task. The request body is read, the service polled and the answer written by
+//! the same poll, so nothing is handed between tasks and dropping the connection drops its request.
+//! While it is silent it holds neither buffer nor request: that is what makes idle ones cheap.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use tokio::io::AsyncWriteExt;
+use tower::Service;
+
+use super::buffered::Buffered;
+use super::encode::{self, Connection as ConnectionField, Outgoing};
+use super::feed::Feed;
+use super::framing::Framing;
+use super::head::{self, HeadError, HeadLimits, RequestHead};
+use crate::body::{Body, BodyError, Tunnel};
+use crate::clock::{self, Deadline};
+use crate::inbound::{Inbound, Peer, Refused};
+use crate::lifecycle::{Phase, Sleeper};
+use crate::stream::{Rewound, Stream};
+use crate::tunnel;
+
+/// The client connection preface of HTTP/2 (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A body that nobody read is read to its end if no more than this is left, to keep the connection.
+const DISCARD_REST: u64 = 64 * 1024;
+/// Lingering close (RFC 9112 9.6): at most this much is read and thrown away, ...
+const LINGER_BYTES: usize = 64 * 1024;
+/// ... for at most this long.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long this side waits and how much it takes. Asked for at every request, so that connections
+/// that live long obey a reload.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// From the first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// Longest silence in a request body.
+    pub body_timeout: Duration,
+    /// Longest time in which a client takes nothing.
+    pub send_timeout: Duration,
+    /// Longest silence between requests.
+    pub idle_timeout: Duration,
+    /// Instead of the silences, for streams without an expected end.
+    pub stream_idle_timeout: Duration,
+    /// Bounds on heads.
+    pub limits: HeadLimits,
+}
+
+/// How a connection ended.
+pub enum Ended {
+    /// It is closed.
+    Closed,
+    /// The client speaks HTTP/2: the connection, and what was read of it.
+    Http2(Stream, Bytes),
+}
+
+enum Next {
+    Closed,
+    Http2,
+    Head(Box<RequestHead>),
+    Refused(HeadError),
+}
+
+enum After {
+    KeepAlive,
+    Close,
+    Linger,
+    Tunnel(Box<Tunnel>, Option<Box<dyn crate::body::Observer>>),
+}
+
+struct Connection<'a, S> {
+    io: Buffered,
+    service: S,
+    peer: Rc<Peer>,
+    settings: &'a dyn Fn() -> Settings,
+    sleeper: Sleeper,
+    reading: Deadline,
+    sending: Deadline,
+    served: bool,
+}
+
+/// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
+pub async fn serve<S>(
+    stream: Stream,
+    read: BytesMut,
+    service: S,
+    peer: Rc<Peer>,
+    settings: &dyn Fn() -> Settings,
+    sleeper: Sleeper,
+    http2: bool,
+) -> Ended
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+{
+    let mut connection = Connection {
+        io: Buffered::new(stream, read),
+        service,
+        peer,
+        settings,
+        sleeper,
+        reading: Deadline::default(),
+        sending: Deadline::default(),
+        served: !http2,
+    };
+    loop {
+        let after = match connection.next().await {
+            Next::Closed => return Ended::Closed,
+            Next::Http2 => {
+                let read = connection.io.read.split().freeze();
+                return Ended::Http2(connection.io.stream, read);
+            }
+            Next::Head(head) => Box::pin(connection.exchange(*head)).await,
+            Next::Refused(error) => Box::pin(connection.refuse(error)).await,
+        };
+        connection.served = true;
+        match after {
+            After::KeepAlive => {}
+            After::Close => {
+                connection.close().await;
+                return Ended::Closed;
+            }
+            After::Linger => {
+                Box::pin(connection.linger()).await;
+                return Ended::Closed;
+            }
+            After::Tunnel(tunnel, observer) => {
+                let Connection { io, sleeper, settings, .. } = connection;
+                let idle = settings().stream_idle_timeout;
+                let mut io = io;
+                let client = Rewound::new(io.read.split().freeze(), io.stream);
+                Box::pin(tunnel::between(client, *tunnel, idle, &sleeper, observer)).await;
+                return Ended::Closed;
+            }
+        }
+    }
+}
+
+impl<S> Connection<'_, S>
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+{
+    async fn next(&mut self) -> Next {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let settings = (self.settings)();
+        // Parsing starts over at each read, so it waits for a line to end: a head sent byte by byte
+        // costs one parse a line.
+        let mut parse = true;
+        loop {
+            if !self.io.read.is_empty() {
+                if !self.served && self.io.read.starts_with(&PREFACE[..self.io.read.len().min(PREFACE.len())]) {
+                    if self.io.read.len() >= PREFACE.len() {
+                        return Poll::Ready(Next::Http2);
+                    }
+                } else if parse {
+                    match head::parse_request(&mut self.io.read, settings.limits) {
+                        Ok(Some(head)) => {
+                            self.reading.clear();
+                            return Poll::Ready(Next::Head(Box::new(head)));
+                        }
+                        Ok(None) => {}
+                        Err(error) => return Poll::Ready(Next::Refused(error)),
+                    }
+                }
+            }
+            let idle = self.io.read.is_empty();
+            if idle {
+                if self.sleeper.watch(cx) >= Phase::Draining {
+                    return Poll::Ready(Next::Closed);
+                }
+                if self.io.stream.poll_read_ready(cx).is_pending() {
+                    self.io.release();
+                    if !self.reading.is_set() {
+                        self.reading.set_after(settings.idle_timeout);
+                    }
+                    ready!(self.reading.poll_expired(cx));
+                    return Poll::Ready(Next::Closed);
+                }
+            }
+            let before = self.io.read.len();
+            match self.io.poll_fill(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    parse = self.io.read[before..].contains(&b'\n') || self.io.read.len() >= settings.limits.size;
+                    if idle {
+                        self.reading.set_after(settings.header_timeout);
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Next::Closed),
+                Poll::Pending => {
+                    if !self.reading.is_set() {
+                        let wait = if idle { settings.idle_timeout } else { settings.header_timeout };
+                        self.reading.set_after(wait);
+                    }
+                    if idle {
+                        self.io.release();
+                    }
+                    ready!(self.reading.poll_expired(cx));
+                    return Poll::Ready(if idle { Next::Closed } else { Next::Refused(HeadError::Timeout) });
+                }
+            }
+        }
+    }
+
+    /// Sends a bad head through the stack, so that it is counted, logged and answered there.
+    async fn refuse(&mut self, error: HeadError) -> After {
+        self.reading.clear();
+        let settings = (self.settings)();
+        let inbound = Inbound {
+            request: Request::new(Body::empty()),
+            peer: self.peer.clone(),
+            received: clock::now(),
+            upgrade: None,
+            takes_trailers: false,
+            refused: Some(Refused { status: error.status(), detail: error.detail() }),
+        };
+        let Ok(response) = self.service.call(inbound).await;
+        let mut exchange =
+            Exchange { method: Method::GET, version: Version::HTTP_11, keep_alive: false, takes_trailers: false };
+        match exchange.send(self, response, None, settings).await {
+            After::KeepAlive | After::Close => After::Linger,
+            after => after,
+        }
+    }
+
+    async fn exchange(&mut self, head: RequestHead) -> After {
+        let settings = (self.settings)();
+        let mut exchange = Exchange {
+            method: head.parts.method.clone(),
+            version: head.parts.version,
+            keep_alive: head.keep_alive,
+            takes_trailers: head.takes_trailers,
+        };
+        let (mut feed, body) = self.body_of(&head, settings);
+        let inbound = Inbound {
+            request: Request::from_parts(head.parts, body),
+            peer: self.peer.clone(),
+            received: clock::now(),
+            upgrade: head.upgrade,
+            takes_trailers: head.takes_trailers,
+            refused: None,
+        };
+        let mut answer = pin!(self.service.call(inbound));
+        let (io, reading) = (&mut self.io, &mut self.reading);
+        let response = std::future::poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(Ok(response)) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(Some(response));
+                }
+                let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
+                if !io.is_flushed() && matches!(io.poll_flush(cx), Poll::Ready(Err(_))) {
+                    return Poll::Ready(None);
+                }
+                if !fed {
+                    break;
+                }
+            }
+            // With its whole request here, a client that closes has left (RFC 9112 9.5): what it asked for
+            // is not worth finishing. A request in the pipeline hides that; it is read one further only.
+            let whole = feed.as_ref().is_none_or(Feed::is_finished);
+            if whole && io.read.is_empty() && io.stream.poll_read_ready(cx).is_ready() {
+                match io.poll_fill(cx) {
+                    Poll::Ready(Ok(count)) if count > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(None),
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        match response {
+            Some(response) => exchange.send(self, response, feed, settings).await,
+            None => After::Close,
+        }
+    }
+
+    fn body_of(&mut self, head: &RequestHead, settings: Settings) -> (Option<Feed>, Body) {
+        match head.framing {
+            Framing::Length(0) => return (None, Body::empty()),
+            Framing::Length(length) if length <= self.io.read.len() as u64 => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                return (None, Body::full(self.io.read.split_to(length).freeze()));
+            }
+            _ => {}
+        }
+        let grpc = head
+            .parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let silence = if grpc { settings.stream_idle_timeout } else { settings.body_timeout };
+        let expects = head.expects_continue && self.io.read.is_empty();
+        let (feed, body) = Feed::new(head.framing, expects, silence);
+        (Some(feed), body)
+    }
+
+    async fn close(&mut self) {
+        let mut expires = Deadline::default();
+        expires.set_after(LINGER);
+        let mut shutdown = pin!(self.io.stream.shutdown());
+        std::future::poll_fn(|cx| {
+            if expires.poll_expired(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            shutdown.as_mut().poll(cx).map(|_| ())
+        })
+        .await;
+    }
+
+    /// Closes so that the answer can be read although input is left: closing at once would send a
+    /// reset that may overtake it (RFC 9112 9.6).
+    async fn linger(&mut self) {
+        self.close().await;
+        let mut expires = Deadline::default();
+        expires.set_after(LINGER);
+        let mut left = LINGER_BYTES;
+        let io = &mut self.io;
+        std::future::poll_fn(|cx| {
+            loop {
+                io.read.clear();
+                if expires.poll_expired(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                match ready!(io.poll_fill(cx)) {
+                    Ok(count) if count > 0 && count < left => left -= count,
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// What the answer has to know of its request.
+struct Exchange {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+    takes_trailers: bool,
+}
+
+impl Exchange {
+    async fn send<S>(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        response: Response<Body>,
+        mut feed: Option<Feed>,
+        settings: Settings,
+    ) -> After {
+        let (mut parts, mut body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(connection, parts, body).await;
+        }
+        let framing = self.framing(&mut parts, &body);
+        let unread = feed.as_mut().is_some_and(|feed| !self.settle_input(feed, &mut connection.io));
+        self.keep_alive &= framing != Outgoing::Close
+            && !unread
+            && connection.sleeper.phase() == Phase::Running
+            && !parts.headers.get(header::CONNECTION).is_some_and(|v| v.as_bytes() == b"close");
+        parts.headers.remove(header::CONNECTION);
+        let field = match (self.keep_alive, self.version) {
+            (false, _) => ConnectionField::Close,
+            (true, Version::HTTP_10) => ConnectionField::KeepAlive,
+            (true, _) => ConnectionField::Implied,
+        };
+        let io = &mut connection.io;
+        let before = io.tail().len();
+        encode::response_head(io.tail(), parts.status, &parts.headers, framing, &field);
+        io.wrote(before);
+
+        let bodiless = framing == Outgoing::None || self.method == Method::HEAD;
+        let mut writing = Writing {
+            framing,
+            left: if let Outgoing::Length(length) = framing { length } else { u64::MAX },
+            trailers: self.takes_trailers,
+            ended: bodiless,
+            quiet: body.is_quiet(),
+            send_timeout: settings.send_timeout,
+        };
+        if bodiless && !body.is_end_stream() {
+            body = Body::empty();
+        }
+        let result = std::future::poll_fn(|cx| {
+            writing.poll(io, &mut body, feed.as_mut(), &mut connection.reading, &mut connection.sending, &connection.sleeper, cx)
+        })
+        .await;
+        connection.sending.clear();
+        connection.reading.clear();
+        let unread = feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
+        match result {
+            Ok(()) if unread => After::Linger,
+            Ok(()) if self.keep_alive => After::KeepAlive,
+            Ok(()) if framing == Outgoing::Close => After::Close,
+            Ok(()) => After::Linger,
+            Err(_) => {
+                // Only a reset tells a reader of a close-delimited body that it is not whole.
+                if framing == Outgoing::Close {
+                    io.stream.reset_on_close();
+                }
+                After::Close
+            }
+        }
+    }
+
+    /// How the answer's body is framed (RFC 9112 6.1, 6.2; RFC 9110 8.6).
+    fn framing(&self, parts: &mut http::response::Parts, body: &Body) -> Outgoing {
+        let status = parts.status;
+        if status.is_informational() || status == StatusCode::NO_CONTENT {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            return Outgoing::None;
+        }
+        if status == StatusCode::NOT_MODIFIED || self.method == Method::HEAD {
+            return Outgoing::None;
+        }
+        match body.size_hint().exact() {
+            Some(length) => {
+                parts.headers.remove(header::CONTENT_LENGTH);
+                Outgoing::Length(length)
+            }
+            None => {
+                parts.headers.remove(header::CONTENT_LENGTH);
+                if self.version == Version::HTTP_11 { Outgoing::Chunked } else { Outgoing::Close }
+            }
+        }
+    }
+
+    /// Whether the connection can be used again as far as the request's body goes.
+    fn settle_input(&self, feed: &mut Feed, io: &mut Buffered) -> bool {
+        if feed.is_finished() {
+            return true;
+        }
+        if !feed.is_dropped() {
+            // It is still being read, beside the answer.
+            return feed.error().is_none();
+        }
+        feed.rest().is_some_and(|left| left <= DISCARD_REST) && feed.discard(io)
+    }
+
+    async fn switch<S>(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        mut parts: http::response::Parts,
+        mut body: Body,
+    ) -> After {
+        let observer = body.take_observer();
+        let Some(tunnel) = body.take_tunnel() else { return After::Close };
+        let protocol = parts
+            .headers
+            .remove(header::UPGRADE)
+            .unwrap_or_else(|| HeaderValue::from_static("websocket"));
+        let io = &mut connection.io;
+        let before = io.tail().len();
+        let field = ConnectionField::Upgrade(protocol);
+        encode::response_head(io.tail(), parts.status, &parts.headers, Outgoing::None, &field);
+        io.wrote(before);
+        match std::future::poll_fn(|cx| io.poll_flush(cx)).await {
+            Ok(()) => After::Tunnel(Box::new(tunnel), observer),
+            Err(_) => After::Close,
+        }
+    }
+}
+
+/// An answer being written.
+struct Writing {
+    framing: Outgoing,
+    left: u64,
+    trailers: bool,
+    ended: bool,
+    quiet: bool,
+    send_timeout: Duration,
+}
+
+impl Writing {
+    #[allow(clippy::too_many_arguments, reason = "the parts of one connection, borrowed apart")]
+    fn poll(
+        &mut self,
+        io: &mut Buffered,
+        body: &mut Body,
+        mut feed: Option<&mut Feed>,
+        reading: &mut Deadline,
+        sending: &mut Deadline,
+        sleeper: &Sleeper,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BodyError>> {
+        if self.quiet && !self.ended && sleeper.watch(cx) >= Phase::Draining {
+            return Poll::Ready(self.end_at_drain(io, cx));
+        }
+        loop {
+            let starved = self.take(io, body, cx)?;
+            let queued = io.queued();
+            let flushed = match io.poll_flush(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::ClientGone)),
+                Poll::Pending => false,
+            };
+            if flushed && self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
+            if flushed {
+                sending.clear();
+                if !starved || fed {
+                    continue;
+                }
+                self.watch_client(io, feed.as_deref(), cx)?;
+                return Poll::Pending;
+            }
+            if io.queued() < queued || !sending.is_set() {
+                sending.set_after(self.send_timeout);
+            }
+            if sending.poll_expired(cx).is_ready() {
+                return Poll::Ready(Err(BodyError::ClientGone));
+            }
+            if !fed {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes frames while there is room. True when the body has nothing more just now.
+    fn take(&mut self, io: &mut Buffered, body: &mut Body, cx: &mut Context<'_>) -> Result<bool, BodyError> {
+        while !self.ended && io.has_room() {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.put(io, data)?,
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers()
+                            && self.framing == Outgoing::Chunked
+                        {
+                            encode_last(io, Some(&trailers).filter(|_| self.trailers));
+                            self.ended = true;
+                        }
+                    }
+                },
+                Poll::Ready(Some(Err(error))) => return Err(error),
+                Poll::Ready(None) => {
+                    if self.framing == Outgoing::Chunked {
+                        encode_last(io, None);
+                    } else if matches!(self.framing, Outgoing::Length(_)) && self.left > 0 {
+                        return Err(BodyError::UpstreamGone);
+                    }
+                    self.ended = true;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn put(&mut self, io: &mut Buffered, data: Bytes) -> Result<(), BodyError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        match self.framing {
+            Outgoing::Chunked => {
+                let before = io.tail().len();
+                encode::chunk_size(io.tail(), data.len());
+                io.wrote(before);
+                io.push(data);
+                io.push_small(b"\r\n");
+            }
+            Outgoing::Length(_) => {
+                let length = data.len() as u64;
+                if length > self.left {
+                    return Err(BodyError::UpstreamMalformed("more content than its Content-Length"));
+                }
+                self.left -= length;
+                io.push(data);
+            }
+            Outgoing::Close => io.push(data),
+            Outgoing::None => {}
+        }
+        Ok(())
+    }
+
+    /// A stream that waits for the app notices by reading that its client closed.
+    fn watch_client(&self, io: &mut Buffered, feed: Option<&Feed>, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        let whole = feed.is_none_or(Feed::is_finished);
+        if whole
+            && io.read.is_empty()
+            && io.stream.poll_read_ready(cx).is_ready()
+            && let Poll::Ready(Ok(0) | Err(_)) = io.poll_fill(cx)
+        {
+            return Err(BodyError::ClientGone);
+        }
+        Ok(())
+    }
+
+    fn end_at_drain(&mut self, io: &mut Buffered, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        // What is queued may be lost: a client of an endless stream connects again and resumes.
+        let _ = io.poll_flush(cx);
+        Err(BodyError::Draining)
+    }
+}
+
+fn encode_last(io: &mut Buffered, trailers: Option<&http::HeaderMap>) {
+    let before = io.tail().len();
+    encode::last_chunk(io.tail(), trailers);
+    io.wrote(before);
+}

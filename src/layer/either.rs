@@ -1,0 +1,44 @@
+//! An answer that is there at once, or the one of the layer below.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::Response;
+
+use crate::body::Body;
+use crate::error::BoxError;
+
+/// See the head of the file.
+pub enum Either<F> {
+    /// There at once.
+    Ready(Option<Result<Response<Body>, BoxError>>),
+    /// From below.
+    Below(F),
+}
+
+impl<F> Either<F> {
+    /// An error at once.
+    pub fn error(error: impl Into<BoxError>) -> Either<F> {
+        Either::Ready(Some(Err(error.into())))
+    }
+
+    /// An answer at once.
+    pub fn answer(response: Response<Body>) -> Either<F> {
+        Either::Ready(Some(Ok(response)))
+    }
+}
+
+impl<F> Future for Either<F>
+where
+    F: Future<Output = Result<Response<Body>, BoxError>> + Unpin,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Either::Ready(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Either::Below(future) => Pin::new(future).poll(cx),
+        }
+    }
+}

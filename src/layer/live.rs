@@ -1,0 +1,63 @@
+//! The policy in force and what was built from it, swapped as one.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use crate::metrics::{Metrics, RouteSeries};
+use crate::policy::{Policy, RoutePolicy};
+use crate::upstream::Upstream;
+
+/// The label of messages refused before they were requests.
+const REFUSED: &str = "refused";
+
+/// One generation of everything that a reload replaces.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up from 1.
+    pub generation: u64,
+    /// The configuration.
+    pub policy: Policy,
+    /// The apps, by index.
+    pub upstreams: Vec<Arc<Upstream>>,
+    series: Vec<Arc<RouteSeries>>,
+    refused: Arc<RouteSeries>,
+}
+
+impl Snapshot {
+    /// Of a policy and the apps built for it.
+    pub fn new(generation: u64, policy: Policy, upstreams: Vec<Arc<Upstream>>, metrics: &Metrics) -> Snapshot {
+        let refused = metrics.routes.series(REFUSED);
+        // The last, for unmatched requests, must not be folded away by many routes before it.
+        let unmatched = metrics.routes.series(&policy.routes.unmatched().label);
+        let mut series: Vec<_> =
+            policy.routes.routes.iter().map(|route| metrics.routes.series(&route.label)).collect();
+        if let Some(last) = series.last_mut() {
+            *last = unmatched;
+        }
+        Snapshot { generation, policy, upstreams, series, refused }
+    }
+
+    /// The counters of the route at `order`.
+    pub fn series(&self, order: Option<u32>) -> &Arc<RouteSeries> {
+        order.and_then(|order| self.series.get(order as usize)).or(self.series.last()).unwrap_or(&self.refused)
+    }
+
+    /// The counters of refused messages.
+    pub fn refused(&self) -> &Arc<RouteSeries> {
+        &self.refused
+    }
+
+    /// The route at `order`.
+    pub fn route(&self, order: Option<u32>) -> &Arc<RoutePolicy> {
+        order
+            .and_then(|order| self.policy.routes.routes.get(order as usize))
+            .unwrap_or_else(|| self.policy.routes.unmatched())
+    }
+}
+
+/// The snapshot in force. Only `reload` stores into it.
+pub type Live = Arc<ArcSwap<Snapshot>>;
+
+/// One worker's view of it: a pointer comparison while nothing changes.
+pub type View = Cache<Live, Arc<Snapshot>>;

@@ -1,0 +1,59 @@
+//! The adapters: thin tower services between a connection and an app, outermost first
+//! observe, rescue, route, limit, forward. `stack` builds them in one place.
+//!
+//! A layer decides little by itself: it asks an engine or the policy and turns the answer into HTTP.
+
+mod either;
+mod forward;
+mod limit;
+pub mod live;
+mod observe;
+pub mod record;
+mod rescue;
+mod route;
+pub mod stack;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Request;
+
+use crate::body::Body;
+use crate::inbound::{Inbound, Peer};
+use crate::policy::RoutePolicy;
+use live::Snapshot;
+use record::Record;
+
+/// A request under observation: what `rescue` and `route` see.
+#[derive(Debug)]
+pub struct Observed {
+    /// The request as it came.
+    pub inbound: Inbound,
+    /// The one policy it is served by, answer included.
+    pub snapshot: Arc<Snapshot>,
+    /// What is noted about it.
+    pub record: Rc<Record>,
+}
+
+/// A request with its route: what the layers below see.
+#[derive(Debug)]
+pub struct Routed {
+    /// The request; its URI is what goes to the app, its Host is filled.
+    pub request: Request<Body>,
+    /// Who sent it.
+    pub peer: Rc<Peer>,
+    /// The protocols it asks to upgrade to.
+    pub upgrade: Option<http::HeaderValue>,
+    /// Whether the client takes trailers.
+    pub takes_trailers: bool,
+    /// Whether the client speaks https, to us or to a trusted proxy.
+    pub https: bool,
+    /// The one policy it is served by.
+    pub snapshot: Arc<Snapshot>,
+    /// The route it matched.
+    pub route: Arc<RoutePolicy>,
+    /// The route that rewrote it before.
+    pub rewritten_by: Option<Arc<RoutePolicy>>,
+    /// What is noted about it.
+    pub record: Rc<Record>,
+}

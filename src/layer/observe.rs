@@ -1,0 +1,134 @@
+//! Sees every request first and last: gives it an id, takes its policy, counts and logs it when the
+//! last byte of its answer has gone, or its client has.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+use tower::Service;
+
+use super::Observed;
+use super::live::{Snapshot, View};
+use super::record::{Beginning, Ending, Record};
+use crate::body::Body;
+use crate::fields::forwarded;
+use crate::inbound::Inbound;
+use crate::log::AccessLog;
+use crate::metrics::Metrics;
+
+/// Names a request from the first proxy to the app.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id taken from a trusted peer.
+const LONGEST_ID: usize = 128;
+
+/// See the head of the file.
+#[derive(Clone)]
+pub struct Observe<S> {
+    inner: S,
+    view: View,
+    metrics: Arc<Metrics>,
+    log: AccessLog,
+}
+
+impl<S> Observe<S> {
+    /// Around `inner`.
+    pub fn new(inner: S, view: View, metrics: Arc<Metrics>, log: AccessLog) -> Observe<S> {
+        Observe { inner, view, metrics, log }
+    }
+}
+
+impl<S> Service<Inbound> for Observe<S>
+where
+    S: Service<Observed, Response = Response<Body>, Error = Infallible>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ObserveFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut inbound: Inbound) -> Self::Future {
+        let snapshot: Arc<Snapshot> = self.view.load().clone();
+        let server = &snapshot.policy.server;
+        let peer = inbound.peer.address.ip();
+        let headers = inbound.request.headers();
+        let trusted = server.trusts(peer);
+        let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
+        let id = told_id(headers).filter(|_| trusted).unwrap_or_else(make_id);
+        let target = match inbound.refused {
+            Some(_) => String::new(),
+            None => inbound.request.uri().path_and_query().map_or("", |target| target.as_str()).to_owned(),
+        };
+        let beginning = Beginning {
+            started: inbound.received,
+            id: id.clone(),
+            method: inbound.request.method().clone(),
+            target,
+            client,
+            protocol: match inbound.request.version() {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            },
+        };
+        inbound.request.headers_mut().insert(X_REQUEST_ID, id);
+        let record = Record::begin(beginning, snapshot.clone(), self.metrics.clone(), self.log.clone());
+        let record = Rc::new(record);
+        let inner = self.inner.call(Observed { inbound, snapshot, record: record.clone() });
+        ObserveFuture { inner, record }
+    }
+}
+
+/// The id a trusted peer gave, if it is one.
+fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers
+        .get(X_REQUEST_ID)
+        .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(u8::is_ascii_graphic))
+        .cloned()
+}
+
+/// 128 random bits in hexadecimal.
+fn make_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bits = fastrand::u128(..);
+    let mut digits = [0u8; 32];
+    for digit in &mut digits {
+        *digit = HEX[(bits & 15) as usize];
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// The answer of an observed request.
+pub struct ObserveFuture<F> {
+    inner: F,
+    record: Rc<Record>,
+}
+
+impl<F> Future for ObserveFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(mut response) = ready!(Pin::new(&mut self.inner).poll(cx));
+        let record = &self.record;
+        record.answered(response.status());
+        response.headers_mut().insert(X_REQUEST_ID, record.id.clone());
+        let body = response.body_mut();
+        if http_body::Body::is_end_stream(body) && !body.is_tunnel() {
+            record.finish();
+        } else {
+            body.observe(Box::new(Ending(record.clone())));
+        }
+        Poll::Ready(Ok(response))
+    }
+}

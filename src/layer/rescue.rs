@@ -1,0 +1,229 @@
+//! The one table from errors to answers. Everything Pillion itself says is problem+json (RFC 9457)
+//! with a stable `type`, the request's id, and nothing about what is behind it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Response, StatusCode, header};
+use tower::Service;
+
+use super::Observed;
+use super::limit::TooLarge;
+use super::record::Record;
+use super::route::RouteError;
+use crate::body::{Body, BodyError};
+use crate::error::{BoxError, Fault};
+use crate::inbound::Refused;
+use crate::policy::path::PathError;
+use crate::upstream::ForwardError;
+
+/// Seconds after which a request that found no place may find one.
+const RETRY_AFTER: &str = "1";
+
+/// What is said to the client.
+struct Answer {
+    status: StatusCode,
+    /// The last part of `type`, stable for ever.
+    name: &'static str,
+    title: &'static str,
+    detail: String,
+    fault: Fault,
+    retry: bool,
+}
+
+impl Answer {
+    fn new(status: StatusCode, name: &'static str, title: &'static str, fault: Fault) -> Answer {
+        Answer { status, name, title, detail: String::new(), fault, retry: false }
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> Answer {
+        self.detail = detail.into();
+        self
+    }
+
+    fn retry(mut self) -> Answer {
+        self.retry = true;
+        self
+    }
+
+    fn into_response(self, id: &HeaderValue) -> Response<Body> {
+        let document = serde_json::json!({
+            "type": format!("urn:pillion:problem:{}", self.name),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "request_id": id.to_str().unwrap_or("-"),
+        });
+        let mut response = Response::new(Body::full(format!("{document}\n")));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110 15.5.6 asks for Allow; CONNECT is refused on every target, so nothing is listed.
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        response
+    }
+}
+
+/// The table.
+fn answer(error: &BoxError) -> Answer {
+    use StatusCode as S;
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        let (name, title) = match refused.status {
+            S::REQUEST_TIMEOUT => ("request-timeout", "The request did not arrive in time"),
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE => ("head-too-large", "The request head is too large"),
+            S::URI_TOO_LONG => ("target-too-long", "The request target is too long"),
+            S::HTTP_VERSION_NOT_SUPPORTED => ("version", "This version of HTTP is not spoken here"),
+            _ => ("malformed-request", "The request is malformed"),
+        };
+        return Answer::new(refused.status, name, title, Fault::Client).detail(refused.detail);
+    }
+    if let Some(error) = error.downcast_ref::<PathError>() {
+        return Answer::new(S::BAD_REQUEST, "ambiguous-path", "The path can be read in two ways", Fault::Client)
+            .detail(error.to_string());
+    }
+    if let Some(error) = error.downcast_ref::<RouteError>() {
+        return match error {
+            RouteError::Connect => {
+                Answer::new(S::METHOD_NOT_ALLOWED, "connect", "This is not a forward proxy", Fault::Client)
+            }
+            RouteError::Loop => {
+                Answer::new(S::LOOP_DETECTED, "loop", "The request went in a circle", Fault::Pillion)
+            }
+            RouteError::Denied(status) => Answer::new(*status, "denied", "There is nothing for you here", Fault::Client),
+        }
+        .detail(error.to_string());
+    }
+    if let Some(error) = error.downcast_ref::<TooLarge>() {
+        return too_large(error.0);
+    }
+    if let Some(error) = error.downcast_ref::<ForwardError>() {
+        return forward(error);
+    }
+    Answer::new(S::INTERNAL_SERVER_ERROR, "internal", "Pillion failed", Fault::Pillion)
+}
+
+fn too_large(limit: u64) -> Answer {
+    Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is too large", Fault::Client)
+        .detail(format!("at most {limit} bytes are taken here"))
+}
+
+fn forward(error: &ForwardError) -> Answer {
+    use StatusCode as S;
+    let busy = |detail: &str| {
+        Answer::new(S::SERVICE_UNAVAILABLE, "busy", "The app has no place for another request", Fault::Pillion)
+            .detail(detail)
+            .retry()
+    };
+    match error {
+        ForwardError::QueueFull => busy("too many requests wait for it already"),
+        ForwardError::QueueTimeout(_) => busy("none became free in time"),
+        ForwardError::TooManyStreams => busy("too many streams are open"),
+        ForwardError::TimedOut => {
+            Answer::new(S::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time", Fault::Upstream)
+        }
+        ForwardError::Connect(_, error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Answer::new(S::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time", Fault::Upstream)
+        }
+        ForwardError::Connect(..) | ForwardError::Resolve(_) => {
+            Answer::new(S::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached", Fault::Upstream)
+        }
+        ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_) => {
+            Answer::new(S::BAD_GATEWAY, "upstream-broken", "The app broke off without an answer", Fault::Upstream)
+        }
+        ForwardError::Malformed(_) => {
+            Answer::new(S::BAD_GATEWAY, "upstream-malformed", "The app's answer is malformed", Fault::Upstream)
+        }
+        ForwardError::CannotUpgrade => {
+            Answer::new(S::BAD_GATEWAY, "upgrade", "The app cannot be upgraded to", Fault::Pillion)
+                .detail("this upstream is spoken to in HTTP/2 only")
+        }
+        ForwardError::Body(error) => body(error),
+    }
+}
+
+fn body(error: &BodyError) -> Answer {
+    use StatusCode as S;
+    match error {
+        BodyError::TooLarge(limit) => too_large(*limit),
+        BodyError::ClientSilent => {
+            Answer::new(S::REQUEST_TIMEOUT, "request-timeout", "The request did not arrive in time", Fault::Client)
+                .detail("nothing of the body came for too long")
+        }
+        error => Answer::new(S::BAD_REQUEST, "malformed-body", "The request body is malformed", Fault::Client)
+            .detail(error.to_string()),
+    }
+}
+
+/// See the head of the file.
+#[derive(Clone)]
+pub struct Rescue<S>(pub S);
+
+impl<S> Service<Observed> for Rescue<S>
+where
+    S: Service<Observed, Response = Response<Body>, Error = BoxError>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RescueFuture<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // What is below takes everything; it refuses in its answer.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, observed: Observed) -> Self::Future {
+        let record = observed.record.clone();
+        let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.call(observed)));
+        RescueFuture { inner: called.ok(), record }
+    }
+}
+
+/// The answer, whatever happens below.
+pub struct RescueFuture<F> {
+    /// `None` once it panicked.
+    inner: Option<F>,
+    record: Rc<Record>,
+}
+
+impl<F> Future for RescueFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, BoxError>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let polled = match &mut this.inner {
+            Some(inner) => std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(cx))).ok(),
+            None => None,
+        };
+        let error: BoxError = match polled {
+            Some(Poll::Pending) => return Poll::Pending,
+            Some(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
+            Some(Poll::Ready(Err(error))) => error,
+            None => {
+                // One request's panic ends that request; what it held is dropped with it.
+                this.inner = None;
+                this.record.panicked();
+                "panic".into()
+            }
+        };
+        let answer = answer(&error);
+        if answer.fault != Fault::Client {
+            tracing::warn!(request_id = ?this.record.id, status = answer.status.as_u16(), %error, "{}", answer.title);
+        }
+        this.record.failed(answer.fault, error.to_string());
+        Poll::Ready(Ok(answer.into_response(&this.record.id)))
+    }
+}

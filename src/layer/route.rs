@@ -1,0 +1,238 @@
+//! Brings the path into normal form, finds the route, and does what needs no app: refuses, redirects,
+//! rewrites. On the way back it edits the answer's fields.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use tower::Service;
+
+use super::either::Either;
+use super::{Observed, Routed};
+use crate::body::Body;
+use crate::error::BoxError;
+use crate::fields::forwarded;
+use crate::policy::path::{self, NormalPath};
+use crate::policy::{Action, RoutePolicy, ServerPolicy};
+
+/// More hops through Pillions than any path has that leads somewhere.
+const MOST_HOPS: usize = 10;
+
+/// Why a request was not sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteError {
+    /// CONNECT.
+    Connect,
+    /// It went through Pillion too often already.
+    Loop,
+    /// The route says so.
+    Denied(StatusCode),
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteError::Connect => f.write_str("CONNECT is not served"),
+            RouteError::Loop => write!(f, "it passed through more than {MOST_HOPS} Pillions"),
+            RouteError::Denied(_) => f.write_str("this path is not served"),
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+/// See the head of the file.
+#[derive(Clone)]
+pub struct Route<S>(pub S);
+
+impl<S> Service<Observed> for Route<S>
+where
+    S: Service<Routed, Response = Response<Body>, Error = BoxError>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = RouteFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, observed: Observed) -> Self::Future {
+        match decide(observed) {
+            Ok(Decision::Answer(response, route)) => RouteFuture { inner: Either::answer(response), edits: [route, None] },
+            Ok(Decision::Below(routed)) => {
+                let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
+                    .map(|route| route.filter(|route| route.response != Default::default()));
+                RouteFuture { inner: Either::Below(self.0.call(*routed)), edits }
+            }
+            Err(error) => RouteFuture { inner: Either::error(error), edits: [None, None] },
+        }
+    }
+}
+
+enum Decision {
+    Below(Box<Routed>),
+    Answer(Response<Body>, Option<Arc<RoutePolicy>>),
+}
+
+fn decide(observed: Observed) -> Result<Decision, BoxError> {
+    let Observed { inbound, snapshot, record } = observed;
+    if let Some(refused) = inbound.refused {
+        return Err(refused.into());
+    }
+    let mut request = inbound.request;
+    if *request.method() == Method::CONNECT {
+        record.routed(None);
+        return Err(RouteError::Connect.into());
+    }
+    let server = &snapshot.policy.server;
+    let https = inbound.peer.tls
+        || (server.trusts(inbound.peer.address.ip()) && forwarded::told_https(request.headers()));
+    fill_host(&mut request);
+    let (found, target) = match_route(&snapshot.policy.routes, &request, &record)?;
+    let route = snapshot.route(found.order).clone();
+    if passed_often(&request) {
+        return Err(RouteError::Loop.into());
+    }
+    if server.redirect_https && !https {
+        return Ok(Decision::Answer(to_https(server, &request), None));
+    }
+    match &route.action {
+        Action::Deny(status) => return Err(RouteError::Denied(*status).into()),
+        Action::Redirect { base, to, status } => {
+            let path = match &route.pattern {
+                Some(pattern) => to.fill(&pattern.template, target.path()),
+                None => "/".to_owned(),
+            };
+            let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
+            return Ok(Decision::Answer(redirect(*status, &format!("{base}{path}{query}")), Some(route.clone())));
+        }
+        Action::Forward | Action::Rewrite(_) => {}
+    }
+    *request.uri_mut() = Uri::from(target);
+    Ok(Decision::Below(Box::new(Routed {
+        request,
+        peer: inbound.peer,
+        upgrade: inbound.upgrade,
+        takes_trailers: inbound.takes_trailers,
+        https,
+        rewritten_by: found.rewritten_by,
+        snapshot,
+        route,
+        record,
+    })))
+}
+
+/// RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target replaces Host.
+fn fill_host(request: &mut Request<Body>) {
+    if let Some(authority) = request.uri().authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+struct Found {
+    order: Option<u32>,
+    rewritten_by: Option<Arc<RoutePolicy>>,
+}
+
+/// The route of a request and the target that goes to the app.
+fn match_route(
+    routes: &crate::policy::Routes,
+    request: &Request<Body>,
+    record: &super::record::Record,
+) -> Result<(Found, PathAndQuery), BoxError> {
+    // Until a route is found, what goes wrong is counted as matching none.
+    record.routed(None);
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let given = request.uri();
+    if given.path() == "*" {
+        return Ok((Found { order: None, rewritten_by: None }, PathAndQuery::from_static("*")));
+    }
+    let NormalPath { normal, onward } = path::normalise(given.path())?;
+    let order = routes.table.find(request.method(), host, &normal, 0);
+    record.routed(order);
+    let route = order.and_then(|order| routes.routes.get(order as usize));
+    if let (Some(order), Some(route)) = (order, route)
+        && let (Action::Rewrite(to), Some(pattern)) = (&route.action, &route.pattern)
+    {
+        let onward = to.fill(&pattern.template, &onward);
+        let normal = to.fill(&pattern.template, &normal);
+        // Matching goes on once, with the routes below; a second rewrite is not followed.
+        let next = routes.table.find(request.method(), host, &normal, order + 1);
+        record.routed(next.or(Some(order)));
+        let found = Found { order: next, rewritten_by: Some(route.clone()) };
+        return Ok((found, with_query(&onward, given.query())?));
+    }
+    let target = match given.path_and_query() {
+        Some(target) if target.path() == onward => target.clone(),
+        _ => with_query(&onward, given.query())?,
+    };
+    Ok((Found { order, rewritten_by: None }, target))
+}
+
+fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError> {
+    let target = match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    target.map_err(Into::into)
+}
+
+/// RFC 9110 7.6.3: Via is how a loop is seen. Several Pillions on one way are no loop.
+fn passed_often(request: &Request<Body>) -> bool {
+    let mut vias = request.headers().get_all(header::VIA).iter();
+    vias.any(|via| via.to_str().is_ok_and(|via| via.matches(super::forward::PSEUDONYM).count() > MOST_HOPS))
+}
+
+fn redirect(status: StatusCode, to: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
+}
+
+fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let name = match host.rfind(':') {
+        Some(at) if host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..at],
+        _ => host,
+    };
+    let port = match server.tls.as_ref().and_then(|tls| tls.listen.first()).map(std::net::SocketAddr::port) {
+        None | Some(443) => String::new(),
+        Some(port) => format!(":{port}"),
+    };
+    let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    redirect(StatusCode::PERMANENT_REDIRECT, &format!("https://{name}{port}{target}"))
+}
+
+/// The answer, with the edits of the routes it went through.
+pub struct RouteFuture<F> {
+    inner: Either<F>,
+    edits: [Option<Arc<RoutePolicy>>; 2],
+}
+
+impl<F> Future for RouteFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, BoxError>> + Unpin,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut result = ready!(Pin::new(&mut self.inner).poll(cx));
+        if let Ok(response) = &mut result {
+            for route in self.edits.iter().flatten() {
+                route.response.apply(response.headers_mut());
+            }
+        }
+        Poll::Ready(result)
+    }
+}

@@ -1,0 +1,43 @@
+//! Pillion: a reverse-proxy sidecar. One binary, one TOML file, any HTTP app.
+//!
+//! # The map
+//!
+//! A request comes off a connection in [`server`] (over [`http1`] or hyper's HTTP/2), goes through the
+//! layers of [`layer`], and leaves by [`upstream`]. What it may do was decided by [`config`] when it
+//! compiled the file into a [`policy`]; [`app`] puts everything together, [`reload`] swaps the policy,
+//! [`admin`] shows and steers. [`cli`] holds the commands.
+//!
+//! Rooms import only downwards:
+//!
+//! `cli` > `app` `reload` > `server` `admin` `config` > `layer` > `upstream` > `policy` > `log` `metrics` >
+//! `http1` `http2` > `fields` `inbound` `tunnel` > `body` `stream` `lifecycle` > `clock` `error`
+//!
+//! # Three absences
+//!
+//! - No engine (and nothing below `layer`, but for the two HTTP rooms) knows tower, and none knows TOML.
+//! - Nothing outside [`config`] sees the raw file.
+//! - Nobody but [`reload`] swaps the policy.
+//!
+//! `tests/layering.rs` holds all of this.
+
+pub mod admin;
+pub mod app;
+pub mod body;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod fields;
+pub mod http1;
+pub mod http2;
+pub mod inbound;
+pub mod layer;
+pub mod lifecycle;
+pub mod log;
+pub mod metrics;
+pub mod policy;
+pub mod reload;
+pub mod server;
+pub mod stream;
+pub mod tunnel;
+pub mod upstream;

@@ -1,0 +1,299 @@
+//! The access log: one line a request, JSON or for people, written by a thread of its own.
+//!
+//! A worker only appends to its own bounded buffer; when the writer is behind, lines are dropped and
+//! counted, never waited for. Secrets are masked by the names the configuration lists.
+
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::clock;
+use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
+
+/// The most bytes one worker's lines may wait in.
+const BUFFER: usize = 1 << 20;
+/// Lines are gathered for this long, so that a busy worker costs one write in as long.
+const GATHER: Duration = Duration::from_millis(20);
+/// What stands in place of a masked value.
+const MASKED: &str = "***";
+
+/// What a line says.
+pub struct Line<'a> {
+    /// The request's id.
+    pub id: &'a HeaderValue,
+    /// The client.
+    pub client: IpAddr,
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query as they came.
+    pub target: &'a str,
+    /// The protocol.
+    pub protocol: &'static str,
+    /// The route's template.
+    pub route: &'a str,
+    /// The status.
+    pub status: StatusCode,
+    /// Bytes of content sent.
+    pub bytes: u64,
+    /// Until the last byte.
+    pub duration: Duration,
+    /// Until the head of the app's answer.
+    pub upstream_time: Option<Duration>,
+    /// The app's address.
+    pub upstream: Option<&'a dyn Display>,
+    /// Tries after the first.
+    pub retries: u32,
+    /// Whose fault, and what.
+    pub error: Option<(&'static str, &'a str)>,
+}
+
+#[derive(Default)]
+struct Shared {
+    buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
+    signal: (Mutex<Signal>, Condvar),
+}
+
+#[derive(Default)]
+struct Signal {
+    waiting: bool,
+    stopping: bool,
+}
+
+/// The writer's thread; dropping it writes what is left.
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    dropped: Counter,
+}
+
+impl Writer {
+    /// Starts it. Lines go to standard output.
+    pub fn start(dropped: Counter) -> std::io::Result<Writer> {
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let thread = std::thread::Builder::new().name("pillion-log".to_owned()).spawn(move || run(&theirs))?;
+        Ok(Writer { shared, thread: Some(thread), dropped })
+    }
+
+    /// One worker's end.
+    pub fn access_log(&self) -> AccessLog {
+        let buffer = Arc::new(Mutex::new(Vec::new()));
+        lock(&self.shared.buffers).push(buffer.clone());
+        AccessLog { buffer, shared: self.shared.clone(), dropped: self.dropped.clone() }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        lock(&self.shared.signal.0).stopping = true;
+        self.shared.signal.1.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(shared: &Shared) {
+    let mut out = Vec::new();
+    loop {
+        let stopping = {
+            let (signal, condition) = (&shared.signal.0, &shared.signal.1);
+            let guard = condition.wait_while(lock(signal), |signal| !signal.waiting && !signal.stopping);
+            let mut guard = guard.unwrap_or_else(PoisonError::into_inner);
+            guard.waiting = false;
+            guard.stopping
+        };
+        if !stopping {
+            std::thread::sleep(GATHER);
+        }
+        let buffers = lock(&shared.buffers).clone();
+        for buffer in buffers {
+            out.clear();
+            std::mem::swap(&mut *lock(&buffer), &mut out);
+            // A closed standard output is no reason to stop serving.
+            let _ = std::io::stdout().lock().write_all(&out);
+        }
+        let _ = std::io::stdout().lock().flush();
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// One worker's end of the access log.
+#[derive(Clone)]
+pub struct AccessLog {
+    buffer: Arc<Mutex<Vec<u8>>>,
+    shared: Arc<Shared>,
+    dropped: Counter,
+}
+
+impl AccessLog {
+    /// Whether a request is logged.
+    pub fn wants(&self, policy: &LogPolicy, status: StatusCode, failed: bool, duration: Duration) -> bool {
+        let error = failed || status.is_server_error();
+        let slow = duration >= policy.slow;
+        match policy.access {
+            Which::Off => false,
+            Which::Errors => error,
+            Which::Slow => error || slow,
+            Which::All => error || slow || policy.sample >= 1.0 || fastrand::f64() < policy.sample,
+        }
+    }
+
+    /// Appends a line, or drops and counts it.
+    pub fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
+        let text = match policy.format {
+            LogFormat::Json => json(policy, line),
+            LogFormat::Pretty => pretty(policy, line),
+        };
+        let first = {
+            let mut buffer = lock(&self.buffer);
+            if buffer.len() + text.len() > BUFFER {
+                self.dropped.inc();
+                return;
+            }
+            let first = buffer.is_empty();
+            buffer.extend_from_slice(text.as_bytes());
+            first
+        };
+        if first {
+            lock(&self.shared.signal.0).waiting = true;
+            self.shared.signal.1.notify_one();
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn json(policy: &LogPolicy, line: &Line<'_>) -> String {
+    let mut value = serde_json::json!({
+        "time": timestamp(),
+        "kind": "access",
+        "request_id": line.id.to_str().unwrap_or("-"),
+        "client": line.client.to_string(),
+        "method": line.method.as_str(),
+        "path": masked(line.target, &policy.mask),
+        "protocol": line.protocol,
+        "route": line.route,
+        "status": line.status.as_u16(),
+        "bytes": line.bytes,
+        "duration_ms": milliseconds(line.duration),
+        "retries": line.retries,
+    });
+    if let Some(upstream) = line.upstream {
+        value["upstream"] = upstream.to_string().into();
+    }
+    if let Some(time) = line.upstream_time {
+        value["upstream_ms"] = milliseconds(time).into();
+    }
+    if let Some((fault, error)) = line.error {
+        value["fault"] = fault.into();
+        value["error"] = error.into();
+    }
+    format!("{value}\n")
+}
+
+fn pretty(policy: &LogPolicy, line: &Line<'_>) -> String {
+    let mut text = format!(
+        "{} {:>3} {:>9.3}ms {:<6} {} {} ({})",
+        timestamp(),
+        line.status.as_u16(),
+        milliseconds(line.duration),
+        line.method.as_str(),
+        masked(line.target, &policy.mask),
+        line.client,
+        line.route,
+    );
+    if let Some((fault, error)) = line.error {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " {fault}: {error}");
+    }
+    text.push('\n');
+    text
+}
+
+/// RFC 3339 with milliseconds, UTC.
+fn timestamp() -> String {
+    let wall = clock::wall();
+    let since = wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let date = httpdate::HttpDate::from(wall).to_string();
+    // "Sun, 06 Nov 1994 08:49:37 GMT": fixed columns.
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or("");
+    let month = MONTHS.find(part(8..11)).map_or(0, |at| at / 3 + 1);
+    format!("{}-{month:02}-{}T{}.{:03}Z", part(12..16), part(5..7), part(17..25), since.subsec_millis())
+}
+
+/// A target with the values of secret query parameters taken out. Names are compared decoded.
+fn masked(target: &str, names: &[String]) -> String {
+    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+    let mut text = String::with_capacity(target.len());
+    text.push_str(path);
+    for (at, pair) in query.split('&').enumerate() {
+        text.push(if at == 0 { '?' } else { '&' });
+        match pair.split_once('=') {
+            Some((name, _)) if is_secret(name, names) => {
+                text.push_str(name);
+                text.push('=');
+                text.push_str(MASKED);
+            }
+            _ => text.push_str(pair),
+        }
+    }
+    text
+}
+
+fn is_secret(name: &str, names: &[String]) -> bool {
+    let mut decoded = Vec::with_capacity(name.len());
+    let mut bytes = name.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte.to_ascii_lowercase());
+            continue;
+        }
+        let digits = [bytes.next().unwrap_or(b'x'), bytes.next().unwrap_or(b'x')];
+        let octet = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(octet.unwrap_or(b'%').to_ascii_lowercase());
+    }
+    names.iter().any(|secret| secret.as_bytes() == decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_the_query_are_masked_however_they_are_spelt() {
+        let names = ["token".to_owned(), "api_key".to_owned()];
+        for (target, shown) in [
+            ("/a", "/a"),
+            ("/a?x=1", "/a?x=1"),
+            ("/a?token=s3cret&x=1", "/a?token=***&x=1"),
+            ("/a?x=1&TOKEN=s3cret", "/a?x=1&TOKEN=***"),
+            ("/a?%74oken=s3cret", "/a?%74oken=***"),
+            ("/a?api%5fkey=s3cret=more", "/a?api%5fkey=***"),
+            ("/a?token", "/a?token"),
+        ] {
+            assert_eq!(masked(target, &names), shown);
+        }
+    }
+
+    #[test]
+    fn the_time_is_rfc_3339() {
+        let text = timestamp();
+        assert_eq!(text.len(), "2026-11-21T23:27:24.000Z".len(), "{text}");
+        assert!(text.starts_with("20") && text.ends_with('Z'), "{text}");
+    }
+}

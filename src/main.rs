@@ -1,0 +1,10 @@
+//! The `pillion` command; see the library for everything.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    pillion::cli::main()
+}

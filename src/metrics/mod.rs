@@ -1,0 +1,111 @@
+//! What is counted, and its text. Counting is a few relaxed additions on cells that the caller holds
+//! already; names, labels and encoding are paid for by the scrape.
+
+mod http;
+mod process;
+mod text;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+pub use http::{RouteSeries, Routes};
+pub use process::{ProcessReading, read_process};
+
+/// The label of a reload's outcome.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `applied` or `refused`.
+    pub result: String,
+}
+
+/// Everything that is counted, for the life of the process.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by route.
+    pub routes: Arc<Routes>,
+    /// Reloads by result.
+    pub reloads: Family<ReloadLabels, Counter>,
+    /// The generation of the policy in force.
+    pub generation: Gauge,
+    /// Client connections open.
+    pub connections: Gauge,
+    /// Access log lines dropped because the writer was behind.
+    pub log_dropped: Counter,
+    /// Requests ended by a panic.
+    pub panics: Counter,
+}
+
+impl Metrics {
+    /// Counts from zero. `buckets` are the bounds of the latency histograms, in seconds.
+    pub fn new(buckets: &[f64], max_routes: usize, version: &str) -> Metrics {
+        let mut registry = Registry::with_prefix("pillion");
+        let routes = Arc::new(Routes::new(buckets, max_routes));
+        registry.register_collector(Box::new(http::Collected(routes.clone())));
+        let reloads = Family::<ReloadLabels, Counter>::default();
+        registry.register("config_reloads", "Reloads of the configuration by result", reloads.clone());
+        for result in ["applied", "refused"] {
+            let _ = reloads.get_or_create(&ReloadLabels { result: result.to_owned() });
+        }
+        let generation = Gauge::default();
+        registry.register("config_generation", "Generation of the policy in force", generation.clone());
+        let connections = Gauge::default();
+        registry.register("client_connections", "Client connections open", connections.clone());
+        let log_dropped = Counter::default();
+        registry.register("access_log_dropped", "Access log lines dropped", log_dropped.clone());
+        let panics = Counter::default();
+        registry.register("panics", "Requests ended by a panic", panics.clone());
+        let info = Info::new(vec![("version", version.to_owned())]);
+        registry.register("build", "The running build", info);
+        Metrics { registry, routes, reloads, generation, connections, log_dropped, panics }
+    }
+
+    /// Adds what another room counts by itself.
+    pub fn collect(&mut self, collector: Box<dyn Collector>) {
+        self.registry.register_collector(collector);
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, result: &str) {
+        self.reloads.get_or_create(&ReloadLabels { result: result.to_owned() }).inc();
+    }
+
+    /// The exposition: OpenMetrics where it is asked for, else the Prometheus text format.
+    pub fn render(&self, open_metrics: bool) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to a string cannot fail, and a family that failed to encode is simply missing.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        let process = read_process();
+        text::render(text, &process, open_metrics)
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// A counter of its own cache line, for cells that several workers add to.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// The sum.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,48 @@
+//! What the kernel says about this process, under the names every Prometheus client uses.
+
+use std::sync::OnceLock;
+
+use crate::clock;
+
+/// One reading of /proc/self; zero where a file cannot be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessReading {
+    /// User and system time.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// Open file descriptors.
+    pub open_fds: u64,
+    /// Their limit.
+    pub max_fds: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Seconds since the epoch.
+    pub start_seconds: f64,
+}
+
+static STARTED: OnceLock<f64> = OnceLock::new();
+
+/// Reads it. The first call marks the start of the process.
+pub fn read_process() -> ProcessReading {
+    let start_seconds = *STARTED.get_or_init(|| clock::unix_seconds(clock::wall()));
+    let mut reading = ProcessReading { start_seconds, ..ProcessReading::default() };
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let page = rustix::param::page_size() as u64;
+    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
+        // The second field is the command's name, which may hold spaces; it ends at the last parenthesis.
+        let fields: Vec<&str> =
+            stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
+        let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        reading.cpu_seconds = (field(11) + field(12)) as f64 / ticks;
+        reading.threads = field(17);
+        reading.virtual_bytes = field(20);
+        reading.resident_bytes = field(21) * page;
+    }
+    reading.open_fds = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    reading.max_fds = limit.current.unwrap_or(u64::MAX);
+    reading
+}

@@ -1,0 +1,363 @@
+//! What the configuration decided, compiled: immutable, complete, impossible to hold a wrong value.
+//!
+//! A [`Policy`] is made by `config::compile` alone and swapped whole by `reload`. Nothing here has an
+//! opinion about files, and nothing here changes while requests run.
+
+pub mod path;
+pub mod table;
+pub mod template;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
+
+use crate::http1::head::HeadLimits;
+use crate::http1::server::Settings;
+use table::RouteTable;
+use template::{Pattern, Template};
+
+/// Everything the configuration says.
+#[derive(Debug)]
+pub struct Policy {
+    /// `[server]`.
+    pub server: ServerPolicy,
+    /// `[upstream]` first, then `[upstreams.*]` in their order.
+    pub upstreams: Vec<UpstreamPolicy>,
+    /// `[[routes]]`.
+    pub routes: Routes,
+    /// `[health]`.
+    pub health: HealthPolicy,
+    /// `[log]`.
+    pub log: LogPolicy,
+    /// `[metrics]`.
+    pub metrics: MetricsPolicy,
+    /// Every file that was read, the configuration itself first: what `watch` watches.
+    pub sources: Vec<PathBuf>,
+    /// Things that work but were probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// `[server]`.
+#[derive(Debug)]
+pub struct ServerPolicy {
+    /// Cleartext listeners.
+    pub listen: Vec<SocketAddr>,
+    /// The TLS listeners and what they present.
+    pub tls: Option<TlsPolicy>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    /// The read-only listener for probes.
+    pub probes: Option<SocketAddr>,
+    /// The admin bearer token.
+    pub admin_token: Option<String>,
+    /// Threads.
+    pub workers: usize,
+    /// Client connections served at once.
+    pub max_connections: usize,
+    /// Time and size limits of client connections.
+    pub settings: Settings,
+    /// The longest request body.
+    pub max_body_size: u64,
+    /// HTTP/2 streams at once on one connection.
+    pub h2_max_streams: u32,
+    /// Whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether trusted peers begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Whether cleartext requests are sent to https.
+    pub redirect_https: bool,
+    /// Between SIGTERM and the end of accepting.
+    pub drain_delay: Duration,
+    /// For requests in flight after that.
+    pub drain_timeout: Duration,
+    /// Whether the files are watched.
+    pub watch: bool,
+}
+
+impl ServerPolicy {
+    /// Whether `address` is one of the trusted proxies.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        !self.trusted_proxies.is_empty() && self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+
+    /// Bounds on heads of requests and answers.
+    pub fn head_limits(&self) -> HeadLimits {
+        self.settings.limits
+    }
+}
+
+/// `[server.tls]`.
+#[derive(Clone, Debug)]
+pub struct TlsPolicy {
+    /// Listeners.
+    pub listen: Vec<SocketAddr>,
+    /// Certificates, protocols, client certificates.
+    pub config: Arc<rustls::ServerConfig>,
+    /// Each certificate's file and when it expires.
+    pub expiries: Vec<(PathBuf, SystemTime)>,
+}
+
+/// How an app is spoken to.
+#[derive(Clone, Debug)]
+pub enum Scheme {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 or HTTP/2 by ALPN, over TLS.
+    Https {
+        /// With ALPN for both.
+        tls: Arc<rustls::ClientConfig>,
+        /// With HTTP/1.1 alone, for upgrades.
+        tls_http1: Arc<rustls::ClientConfig>,
+        /// The name the certificate must have, where it is not the host.
+        server_name: Option<String>,
+    },
+    /// HTTP/2 with prior knowledge.
+    H2c,
+}
+
+/// Where an app is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A host to resolve, and a port.
+    Host(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// One `url` or one of `replicas`.
+#[derive(Clone, Debug)]
+pub struct EndpointPolicy {
+    /// As written, for people.
+    pub url: String,
+    /// Where.
+    pub place: Place,
+    /// How.
+    pub scheme: Scheme,
+    /// The Host where the client's is not kept.
+    pub authority: Authority,
+}
+
+/// `[upstream]` or one of `[upstreams.*]`.
+#[derive(Clone, Debug)]
+pub struct UpstreamPolicy {
+    /// `upstream`, or the name in the file.
+    pub name: String,
+    /// The `url` first, then the replicas.
+    pub endpoints: Vec<EndpointPolicy>,
+    /// Whether writes go to any endpoint.
+    pub writes_to_any: bool,
+    /// For a TCP or TLS connection to be made.
+    pub connect_timeout: Duration,
+    /// From the last byte of the request to the head of the answer.
+    pub response_timeout: Duration,
+    /// Longest silence in an answer's body.
+    pub body_timeout: Duration,
+    /// Connections in use at once to each address.
+    pub max_connections: usize,
+    /// Streams without an expected end at once to each address.
+    pub max_streams: usize,
+    /// Requests that may wait for a connection to one address.
+    pub max_waiting: usize,
+    /// For how long they wait.
+    pub queue_timeout: Duration,
+    /// Idle connections are closed after this.
+    pub keep_alive: Duration,
+    /// Further tries of one request.
+    pub retries: u32,
+    /// Whether the client's Host goes to the app.
+    pub preserve_host: bool,
+    /// Probing.
+    pub health: ProbePolicy,
+}
+
+/// `[upstream.health]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbePolicy {
+    /// The path to ask for; `None`: passive only.
+    pub path: Option<String>,
+    /// Between probes.
+    pub interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Failures in a row that eject.
+    pub unhealthy_after: u32,
+    /// Successes in a row that bring back.
+    pub healthy_after: u32,
+}
+
+/// All routes.
+#[derive(Debug)]
+pub struct Routes {
+    /// The index.
+    pub table: RouteTable,
+    /// By order; one more at the end for requests that match none.
+    pub routes: Vec<Arc<RoutePolicy>>,
+}
+
+impl Routes {
+    /// What holds for requests that match no route.
+    pub fn unmatched(&self) -> &Arc<RoutePolicy> {
+        // The compiler puts it there whatever the file holds.
+        self.routes.last().expect("the last route is the one for requests that match none")
+    }
+}
+
+/// One of `[[routes]]`.
+#[derive(Debug)]
+pub struct RoutePolicy {
+    /// The label in metrics and logs: the path template.
+    pub label: String,
+    /// What it matches; `None` for the route of unmatched requests.
+    pub pattern: Option<Pattern>,
+    /// What becomes of the request.
+    pub action: Action,
+    /// The index of the upstream, where the route names one.
+    pub upstream: Option<usize>,
+    /// Instead of `response_timeout`.
+    pub timeout: Option<Duration>,
+    /// Instead of `server.max_body_size`.
+    pub max_body_size: Option<u64>,
+    /// Edits of the request's fields.
+    pub request: FieldEdits,
+    /// Edits of the answer's fields, with those of `deprecated`.
+    pub response: FieldEdits,
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Sends the request on.
+    Forward,
+    /// Rewrites the path; matching goes on with the routes below.
+    Rewrite(Template),
+    /// Refuses.
+    Deny(StatusCode),
+    /// Sends the client elsewhere.
+    Redirect {
+        /// What stands before the path: scheme and authority, or nothing.
+        base: String,
+        /// The path, filled from the match.
+        to: Template,
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+    },
+}
+
+/// Changes to the fields of a message: removals first, then what is set or added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    /// Removed.
+    pub remove: Vec<HeaderName>,
+    /// Set, replacing what is there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Added beside what is there.
+    pub append: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl FieldEdits {
+    /// Applies them.
+    pub fn apply(&self, headers: &mut http::HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name.clone(), value.clone());
+        }
+        for (name, value) in &self.append {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// What makes a replica of Pillion not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Check {
+    /// The apps.
+    Upstream,
+    /// Resident memory.
+    Memory,
+    /// Certificates about to expire.
+    Certificate,
+}
+
+impl Check {
+    /// All of them.
+    pub const ALL: [Check; 3] = [Check::Upstream, Check::Memory, Check::Certificate];
+
+    /// Its name in paths and in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Check::Upstream => "upstream",
+            Check::Memory => "memory",
+            Check::Certificate => "certificate",
+        }
+    }
+}
+
+/// `[health]`.
+#[derive(Clone, Debug)]
+pub struct HealthPolicy {
+    /// Checks that turn /ready to 503.
+    pub ready_requires: Vec<Check>,
+    /// Bytes; `None` where there is no limit to be seen.
+    pub memory_limit: Option<u64>,
+    /// The share of a limit that degrades.
+    pub degraded_at: f64,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// JSON lines.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Which requests are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// All, as sampled.
+    All,
+    /// Those that failed.
+    Errors,
+    /// Those that failed or took longer than `slow`.
+    Slow,
+    /// None.
+    Off,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct LogPolicy {
+    /// Of every line.
+    pub format: LogFormat,
+    /// Of operational events.
+    pub level: tracing::Level,
+    /// Which requests.
+    pub access: AccessLog,
+    /// The share of ordinary ones.
+    pub sample: f64,
+    /// From this duration on a request is slow.
+    pub slow: Duration,
+    /// Names, in lower case, whose values never appear.
+    pub mask: Vec<String>,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsPolicy {
+    /// Upper bounds of the latency histograms, seconds.
+    pub buckets: Vec<f64>,
+    /// Route labels before the rest folds into one.
+    pub max_routes: usize,
+}
+
+/// Names in `[upstreams.*]` to their index, for the compiler.
+pub type UpstreamIndex = HashMap<String, usize>;

@@ -1,0 +1,239 @@
+//! A route's pattern: `METHOD[,METHOD] [host]path-template`, and what `{name}` and `**` matched.
+
+use http::Method;
+
+use super::path;
+
+/// Which methods a route is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// `*`.
+    Any,
+    /// These.
+    Only(Vec<Method>),
+}
+
+impl Methods {
+    /// Whether `method` is one of them.
+    pub fn contains(&self, method: &Method) -> bool {
+        match self {
+            Methods::Any => true,
+            Methods::Only(methods) => methods.contains(method),
+        }
+    }
+}
+
+/// Which hosts a route is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Every host.
+    Any,
+    /// This one, in lower case and without a port.
+    Exact(String),
+    /// Every host below this one: `*.example.com` is kept as `example.com`.
+    Below(String),
+}
+
+/// One segment of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Exactly this.
+    Literal(String),
+    /// One segment, by name.
+    Name(String),
+    /// The rest, also none.
+    Rest,
+}
+
+/// A path template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// Its segments; `Rest` only as the last.
+    pub segments: Vec<Segment>,
+    /// Whether it ends in a slash.
+    pub directory: bool,
+}
+
+/// What a route is matched by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// Methods.
+    pub methods: Methods,
+    /// Hosts.
+    pub host: Host,
+    /// Path.
+    pub template: Template,
+}
+
+impl Template {
+    /// Parses `/a/{name}/**`; the error says what is wrong.
+    pub fn parse(text: &str) -> Result<Template, String> {
+        let Some(inner) = text.strip_prefix('/') else {
+            return Err("a path template begins with \"/\"".to_owned());
+        };
+        let mut segments = Vec::new();
+        let mut directory = inner.is_empty();
+        let mut parts = inner.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let last = parts.peek().is_none();
+            match part {
+                "" if last => directory = true,
+                "" => return Err("an empty segment never matches: paths are matched with them merged".to_owned()),
+                "**" if last => segments.push(Segment::Rest),
+                "**" => return Err("\"**\" stands for the rest and can only be the last segment".to_owned()),
+                _ => segments.push(parse_segment(part)?),
+            }
+        }
+        let names = segments.iter().filter_map(|segment| match segment {
+            Segment::Name(name) => Some(name),
+            _ => None,
+        });
+        let mut seen: Vec<&String> = Vec::new();
+        for name in names {
+            if seen.contains(&name) {
+                return Err(format!("{{{name}}} is there twice"));
+            }
+            seen.push(name);
+        }
+        Ok(Template { segments, directory })
+    }
+
+    /// Whether it ends in `**`.
+    pub fn has_rest(&self) -> bool {
+        self.segments.last() == Some(&Segment::Rest)
+    }
+
+    /// Whether it has `{name}`.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Name(known) if known == name))
+    }
+
+    /// Writes this template with what `matched` found in `path`, a path that it matches segment by
+    /// segment. `path` may be the normal or the client's spelling.
+    pub fn fill(&self, matched: &Template, path: &str) -> String {
+        let given: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let mut filled = String::with_capacity(path.len() + 16);
+        let mut directory = self.directory;
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => {
+                    filled.push('/');
+                    filled.push_str(text);
+                }
+                Segment::Name(name) => {
+                    let at = matched
+                        .segments
+                        .iter()
+                        .position(|segment| matches!(segment, Segment::Name(known) if known == name));
+                    if let Some(found) = at.and_then(|at| given.get(at)) {
+                        filled.push('/');
+                        filled.push_str(found);
+                    }
+                }
+                Segment::Rest => {
+                    for found in given.iter().skip(matched.segments.len() - 1) {
+                        filled.push('/');
+                        filled.push_str(found);
+                    }
+                    directory = path.ends_with('/');
+                }
+            }
+        }
+        if directory || filled.is_empty() {
+            filled.push('/');
+        }
+        filled
+    }
+}
+
+fn parse_segment(part: &str) -> Result<Segment, String> {
+    if let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+        let fine = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        return if fine {
+            Ok(Segment::Name(name.to_owned()))
+        } else {
+            Err(format!("{{{name}}} is not a name of letters, digits and underscores"))
+        };
+    }
+    if part.contains(['{', '}', '*']) {
+        return Err(format!("{part:?}: {{name}} and ** stand for whole segments"));
+    }
+    let normal = path::normalise(&format!("/{part}")).map_err(|error| error.to_string())?.normal.into_owned();
+    match normal.strip_prefix('/') {
+        Some(segment) if !segment.is_empty() => Ok(Segment::Literal(segment.to_owned())),
+        _ => Err(format!("{part:?} is not a segment")),
+    }
+}
+
+impl Pattern {
+    /// Parses `METHOD[,METHOD] [host]path-template`; the error says what is wrong.
+    pub fn parse(text: &str) -> Result<Pattern, String> {
+        let (methods, rest) = text
+            .split_once(' ')
+            .ok_or("expected \"METHOD[,METHOD] [host]path\", for instance \"GET /api/**\"")?;
+        let methods = if methods == "*" {
+            Methods::Any
+        } else {
+            let parsed: Result<Vec<Method>, String> = methods
+                .split(',')
+                .map(|method| {
+                    if method.chars().any(|c| c.is_ascii_lowercase()) {
+                        return Err(format!("methods are written in capitals: {}", method.to_ascii_uppercase()));
+                    }
+                    Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is not a method"))
+                })
+                .collect();
+            Methods::Only(parsed?)
+        };
+        let rest = rest.trim();
+        let slash = rest.find('/').ok_or("the path is missing; it begins with \"/\"")?;
+        let (host, path) = rest.split_at(slash);
+        Ok(Pattern { methods, host: parse_host(host)?, template: Template::parse(path)? })
+    }
+}
+
+fn parse_host(host: &str) -> Result<Host, String> {
+    let host = host.to_ascii_lowercase();
+    let (name, below) = match host.strip_prefix("*.") {
+        Some(name) => (name, true),
+        None => (host.as_str(), false),
+    };
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':');
+    if name.is_empty() {
+        return if below { Err("\"*.\" without a domain".to_owned()) } else { Ok(Host::Any) };
+    }
+    if !name.bytes().all(fine) || (name.contains(':') && !name.starts_with('[')) {
+        return Err(format!("{host:?} is not a host; ports are not matched"));
+    }
+    Ok(if below { Host::Below(name.to_owned()) } else { Host::Exact(name.to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_from_what_another_matched() {
+        for (from, to, path, filled) in [
+            ("/v1/**", "/api/**", "/v1/a/b", "/api/a/b"),
+            ("/v1/**", "/api/**", "/v1", "/api"),
+            ("/v1/**", "/api/**", "/v1/a/", "/api/a/"),
+            ("/v1/**", "/**", "/v1", "/"),
+            ("/u/{id}/x", "/user/{id}", "/u/7/x", "/user/7"),
+            ("/{a}/{b}/**", "/{b}/{a}/**", "/1/2/3%2f4", "/2/1/3%2f4"),
+        ] {
+            let from = Template::parse(from).expect(from);
+            assert_eq!(Template::parse(to).expect(to).fill(&from, path), filled);
+        }
+    }
+
+    #[test]
+    fn patterns_that_make_no_sense() {
+        for text in [
+            "GET", "GET path", "get /a", "GET /a/**/b", "GET /a//b", "GET /{a}/{a}", "GET /x{a}", "GET /{}", "GET /*",
+            "G T /a", "* a:80/x", "* *./x", "GET /%00",
+        ] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Reads the configuration again and swaps the policy: the only writer of what is live.
+//!
+//! Everything that can fail happens before the one swap; a refused file changes nothing.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::config::{self, Environment, Source};
+use crate::layer::live::{Live, Snapshot};
+use crate::metrics::Metrics;
+use crate::policy::Policy;
+use crate::upstream::{self, Registry};
+
+/// How often watched files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Sets the level of operational events.
+pub type SetLevel = Box<dyn Fn(tracing::Level)>;
+
+/// See the head of the file.
+pub struct Reloader {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// Asks the machine and the process again.
+    pub environment: fn() -> Environment,
+    /// What is swapped.
+    pub live: Live,
+    /// What outlives every swap.
+    pub registry: Arc<Registry>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The cap on client connections.
+    pub connections: Arc<Semaphore>,
+    /// The level of operational events.
+    pub set_level: SetLevel,
+}
+
+impl Reloader {
+    /// Reads, compiles, swaps. Says what changed, or why nothing did.
+    pub fn reload(&self) -> Result<String, String> {
+        let result = self.attempt();
+        match &result {
+            Ok(changed) => {
+                self.metrics.reloaded("applied");
+                tracing::info!(generation = self.live.load().generation, changed, "configuration reloaded");
+            }
+            Err(problem) => {
+                self.metrics.reloaded("refused");
+                tracing::error!("configuration refused, the one in force stays:\n{problem}");
+            }
+        }
+        result
+    }
+
+    fn attempt(&self) -> Result<String, String> {
+        let policy = config::load(&self.source, &(self.environment)()).map_err(|error| error.to_string())?;
+        let old = self.live.load_full();
+        let fixed = needs_restart(&old.policy, &policy);
+        if !fixed.is_empty() {
+            return Err(format!("a change of {} needs a restart", fixed.join(", ")));
+        }
+        let changed = difference(&old.policy, &policy);
+        for warning in &policy.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.resize(old.policy.server.max_connections, policy.server.max_connections);
+        (self.set_level)(policy.log.level);
+        let upstreams = self.registry.build(&policy.upstreams);
+        carry_over(&old, &upstreams);
+        let generation = old.generation + 1;
+        self.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.metrics));
+        self.live.store(snapshot.clone());
+        watch_upstreams(&snapshot);
+        Ok(changed)
+    }
+
+    fn resize(&self, old: usize, new: usize) {
+        if new > old {
+            self.connections.add_permits(new - old);
+        } else if new < old {
+            // Connections that are open stay; their places are taken away as they close.
+            let connections = self.connections.clone();
+            let fewer = u32::try_from(old - new).unwrap_or(u32::MAX);
+            tokio::task::spawn_local(async move {
+                if let Ok(permits) = connections.acquire_many_owned(fewer).await {
+                    permits.forget();
+                }
+            });
+        }
+    }
+}
+
+/// Names are known already where they were known before.
+fn carry_over(old: &Snapshot, new: &[Arc<upstream::Upstream>]) {
+    for upstream in new {
+        if let Some(before) = old.upstreams.iter().find(|before| before.policy.name == upstream.policy.name) {
+            upstream.carry_over(before);
+        }
+    }
+}
+
+/// Starts the health watch of every app of a snapshot; each ends with its snapshot.
+pub fn watch_upstreams(snapshot: &Snapshot) {
+    for upstream in &snapshot.upstreams {
+        tokio::task::spawn_local(upstream::watch(Arc::downgrade(upstream)));
+    }
+}
+
+fn needs_restart(old: &Policy, new: &Policy) -> Vec<&'static str> {
+    let tls_listen = |policy: &Policy| policy.server.tls.as_ref().map(|tls| tls.listen.clone());
+    let mut names = Vec::new();
+    let mut fixed = |name, same: bool| {
+        if !same {
+            names.push(name);
+        }
+    };
+    fixed("server.listen", old.server.listen == new.server.listen);
+    fixed("server.tls.listen", tls_listen(old) == tls_listen(new));
+    fixed("server.admin", old.server.admin == new.server.admin);
+    fixed("server.probes", old.server.probes == new.server.probes);
+    fixed("server.workers", old.server.workers == new.server.workers);
+    fixed("log.format", old.log.format == new.log.format);
+    fixed("metrics", old.metrics == new.metrics);
+    names
+}
+
+/// The sections that are not what they were, for the log.
+fn difference(old: &Policy, new: &Policy) -> String {
+    fn shown(value: &dyn std::fmt::Debug) -> String {
+        format!("{value:?}")
+    }
+    let mut changed = Vec::new();
+    let mut compare = |name: &str, old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
+        if shown(old) != shown(new) {
+            changed.push(name.to_owned());
+        }
+    };
+    let server = |policy: &Policy| {
+        let server = &policy.server;
+        (
+            server.settings,
+            (server.max_connections, server.max_body_size, server.h2_max_streams),
+            server.trusted_proxies.clone(),
+            (server.proxy_protocol, server.redirect_https, server.watch),
+            (server.drain_delay, server.drain_timeout),
+            server.admin_token.clone(),
+        )
+    };
+    compare("server", &server(old), &server(new));
+    let certificates = |policy: &Policy| policy.server.tls.as_ref().map(|tls| tls.expiries.clone());
+    compare("certificates", &certificates(old), &certificates(new));
+    compare("upstreams", &old.upstreams, &new.upstreams);
+    compare("routes", &old.routes.routes, &new.routes.routes);
+    compare("health", &old.health, &new.health);
+    compare("log", &old.log, &new.log);
+    if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") }
+}
+
+/// What a watched file is: another inode means that it was replaced, by renaming or by swapping a
+/// symbolic link. A save in place keeps the inode, and may be half done.
+fn identity(path: &PathBuf) -> Option<(u64, u64, i64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.mtime_nsec() ^ metadata.mtime(), metadata.size()))
+}
+
+fn content(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        std::fs::read(path).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Calls `reload` whenever one of the files in force was replaced by one that differs.
+pub async fn watch(live: Live, stopping: Arc<AtomicBool>, reload: impl Fn()) {
+    let mut sources = live.load().policy.sources.clone();
+    let mut known: Vec<_> = sources.iter().map(identity).collect();
+    let mut loaded = content(&sources);
+    let mut before = known.clone();
+    let mut generation = live.load().generation;
+    while !stopping.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK).await;
+        let snapshot = live.load_full();
+        if snapshot.generation != generation {
+            generation = snapshot.generation;
+            sources = snapshot.policy.sources.clone();
+            known = sources.iter().map(identity).collect();
+            before = known.clone();
+            loaded = content(&sources);
+            continue;
+        }
+        if !snapshot.policy.server.watch {
+            continue;
+        }
+        let now: Vec<_> = sources.iter().map(identity).collect();
+        // Seen twice the same: whoever replaces several files, or copies into a new one, is done.
+        let settled = now == before && now.iter().all(Option::is_some);
+        before = now.clone();
+        let inode = |identity: &Option<(u64, u64, i64, u64)>| identity.map(|(device, inode, ..)| (device, inode));
+        let replaced = now.iter().zip(&known).any(|(now, known)| inode(now) != inode(known));
+        if !settled || !replaced {
+            continue;
+        }
+        known = now;
+        let found = content(&sources);
+        if found != loaded {
+            loaded = found;
+            reload();
+        }
+    }
+}

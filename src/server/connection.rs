@@ -1,0 +1,80 @@
+//! A connection from accept to its end: PROXY header, TLS, then whichever HTTP its client speaks.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::http2;
+use super::proxy_protocol;
+use super::worker::Worker;
+use crate::http1::server::{self, Ended, Settings};
+use crate::inbound::Peer;
+use crate::layer::live::Snapshot;
+use crate::lifecycle::Sleeper;
+use crate::stream::Stream;
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls: bool) {
+    // A connection that cannot take the option works without it.
+    let _ = tcp.set_nodelay(true);
+    let snapshot = worker.snapshot();
+    let plain = !tls && !snapshot.policy.server.proxy_protocol;
+    let (stream, address, negotiated) = if plain {
+        (Stream::Tcp(tcp), address, false)
+    } else {
+        match Box::pin(prepare(&snapshot, tcp, address, tls)).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::debug!(client = %address, %error, "connection refused before HTTP");
+                return;
+            }
+        }
+    };
+    let max_streams = snapshot.policy.server.h2_max_streams;
+    drop(snapshot);
+    let peer = Rc::new(Peer::new(address, tls));
+    let settings = || -> Settings { worker.snapshot().policy.server.settings };
+    let sleeper = Sleeper::new(worker.lifecycle.clone());
+    let (stream, read) = if negotiated {
+        (stream, Bytes::new())
+    } else {
+        let service = worker.service();
+        let spoken =
+            server::serve(stream, BytesMut::new(), service, peer.clone(), &settings, sleeper, !tls).await;
+        match spoken {
+            Ended::Closed => return,
+            Ended::Http2(stream, read) => (stream, read),
+        }
+    };
+    let sleeper = Sleeper::new(worker.lifecycle.clone());
+    Box::pin(http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper)).await;
+}
+
+/// What comes before HTTP, within `header_timeout`. The flag: HTTP/2 was negotiated.
+async fn prepare(
+    snapshot: &Arc<Snapshot>,
+    mut tcp: TcpStream,
+    mut address: SocketAddr,
+    tls: bool,
+) -> io::Result<(Stream, SocketAddr, bool)> {
+    let server = &snapshot.policy.server;
+    let prepared = async {
+        if server.proxy_protocol && server.trusts(address.ip().to_canonical()) {
+            address = proxy_protocol::read(&mut tcp).await?.unwrap_or(address);
+        }
+        let Some(policy) = server.tls.as_ref().filter(|_| tls) else {
+            return Ok((Stream::Tcp(tcp), address, false));
+        };
+        let stream = TlsAcceptor::from(policy.config.clone()).accept(tcp).await?;
+        let negotiated = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok((Stream::ServerTls(Box::new(stream)), address, negotiated))
+    };
+    tokio::time::timeout(server.settings.header_timeout, prepared)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

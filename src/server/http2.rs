@@ -1,0 +1,315 @@
+//! One client connection speaking HTTP/2: hyper's connection around the same stack, with the times
+//! and the end of life that hyper does not keep by itself.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tower::Service;
+
+use crate::body::{Body, BodyError, Tunnel};
+use crate::clock::{self, Deadline, Instant};
+use crate::http1::client::is_quiet;
+use crate::http1::server::Settings;
+use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
+use crate::inbound::{Inbound, Peer};
+use crate::lifecycle::{Phase, Sleeper};
+use crate::stream::{Rewound, Stream};
+use crate::tunnel;
+
+const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+
+/// What the streams of one connection tell the connection.
+struct Streams {
+    /// Requests whose answer has not ended.
+    open: Cell<usize>,
+    /// Of those, answers of which a frame was handed out and none asked for since: it is the client
+    /// who does not take what is there.
+    unread: Cell<usize>,
+    /// When anything last moved.
+    moved: Cell<Instant>,
+    /// Whether any request came.
+    used: Cell<bool>,
+}
+
+/// Serves one connection until it ends; `read` was read of it already.
+pub async fn serve<S>(
+    stream: Stream,
+    read: Bytes,
+    service: S,
+    peer: Rc<Peer>,
+    settings: &dyn Fn() -> Settings,
+    max_streams: u32,
+    sleeper: Sleeper,
+) where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + 'static,
+    S::Future: 'static,
+{
+    let streams = Rc::new(Streams {
+        open: Cell::new(0),
+        unread: Cell::new(0),
+        moved: Cell::new(clock::now()),
+        used: Cell::new(false),
+    });
+    let now = settings();
+    let adapter = Adapter { service, peer, settings: now, streams: streams.clone(), sleeper: Rc::new(sleeper.another()) };
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(max_streams)
+        .max_header_list_size(u32::try_from(now.limits.size).unwrap_or(u32::MAX))
+        .enable_connect_protocol()
+        .auto_date_header(true)
+        .serve_connection(TokioIo::new(Rewound::new(read, stream)), adapter);
+    let mut connection = pin!(connection);
+    let mut deadline = Deadline::default();
+    let mut leaving = false;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            if let Err(error) = result {
+                tracing::debug!(%error, "HTTP/2 connection ended");
+            }
+            return Poll::Ready(());
+        }
+        let phase = sleeper.watch(cx);
+        // While announcing, a connection is told so after its first request, like every other.
+        let end = phase >= Phase::Draining || (phase == Phase::Announcing && streams.used.get());
+        if end && !leaving {
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+            return connection.as_mut().poll(cx).map(|_| ());
+        }
+        loop {
+            let settings = settings();
+            let (open, unread) = (streams.open.get(), streams.unread.get());
+            let limit = if open == 0 { settings.idle_timeout } else { settings.send_timeout };
+            let due = streams.moved.get() + limit;
+            if clock::now() >= due {
+                if open == 0 && !leaving {
+                    leaving = true;
+                    streams.moved.set(clock::now());
+                    connection.as_mut().graceful_shutdown();
+                    if connection.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                    continue;
+                }
+                // A client that takes nothing of anything, or that does not leave when told.
+                if open == 0 || unread == open {
+                    return Poll::Ready(());
+                }
+                deadline.set(clock::now() + limit);
+            } else {
+                deadline.set(due);
+            }
+            ready!(deadline.poll_expired(cx));
+        }
+    })
+    .await;
+}
+
+/// The stack as hyper wants it.
+struct Adapter<S> {
+    service: S,
+    peer: Rc<Peer>,
+    settings: Settings,
+    streams: Rc<Streams>,
+    sleeper: Rc<Sleeper>,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for Adapter<S>
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + 'static,
+    S::Future: 'static,
+{
+    type Response = Response<StreamBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let open = Open::new(self.streams.clone());
+        let mut service = self.service.clone();
+        let settings = self.settings;
+        let sleeper = self.sleeper.clone();
+        let extended = request.extensions().get::<hyper::ext::Protocol>().cloned();
+        let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
+        let inbound = inbound(request, extended, self.peer.clone(), settings);
+        Box::pin(async move {
+            let Ok(response) = service.call(inbound).await;
+            let (mut parts, mut body) = response.into_parts();
+            // Fields of an HTTP/1 connection have no place here (RFC 9113 8.2.2).
+            parts.headers.remove(header::CONNECTION);
+            if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+                // RFC 8441 5: what is 101 in HTTP/1 is 200 here.
+                parts.status = StatusCode::OK;
+                parts.headers.remove(header::UPGRADE);
+                parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+                let observer = body.take_observer();
+                if let (Some(tunnel), Some(upgrade)) = (body.take_tunnel(), upgrade) {
+                    let idle = settings.stream_idle_timeout;
+                    tokio::task::spawn_local(relay(upgrade, tunnel, idle, sleeper.another(), observer, open));
+                }
+                return Ok(Response::from_parts(parts, StreamBody { body: Body::empty(), handed: false, open: None, sleeper: None }));
+            }
+            let quiet = body.is_quiet().then(|| sleeper.another());
+            Ok(Response::from_parts(parts, StreamBody { body, handed: false, open: Some(open), sleeper: quiet }))
+        })
+    }
+}
+
+async fn relay(
+    upgrade: hyper::upgrade::OnUpgrade,
+    tunnel: Tunnel,
+    idle: std::time::Duration,
+    sleeper: Sleeper,
+    observer: Option<Box<dyn crate::body::Observer>>,
+    open: Open,
+) {
+    match upgrade.await {
+        Ok(client) => tunnel::between(TokioIo::new(client), tunnel, idle, &sleeper, observer).await,
+        Err(error) => tracing::debug!(%error, "an upgrade over HTTP/2 failed"),
+    }
+    drop(open);
+}
+
+fn inbound(
+    request: Request<Incoming>,
+    extended: Option<hyper::ext::Protocol>,
+    peer: Rc<Peer>,
+    settings: Settings,
+) -> Inbound {
+    let (mut parts, incoming) = request.into_parts();
+    parts.extensions.clear();
+    let headers = &mut parts.headers;
+    let takes_trailers = headers.remove(header::TE).is_some();
+    join_cookies(headers);
+    let mut upgrade = None;
+    let body = if let Some(protocol) = extended {
+        // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
+        // out is made up.
+        parts.method = Method::GET;
+        upgrade = HeaderValue::from_str(protocol.as_str()).ok();
+        headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
+        Body::empty()
+    } else if http_body::Body::is_end_stream(&incoming) {
+        Body::empty()
+    } else {
+        let silence = if is_quiet(headers) { settings.stream_idle_timeout } else { settings.body_timeout };
+        Body::streaming(TimedBody::new(incoming, silence, BodyError::ClientSilent))
+    };
+    Inbound {
+        request: Request::from_parts(parts, body),
+        peer,
+        received: clock::now(),
+        upgrade,
+        takes_trailers,
+        refused: None,
+    }
+}
+
+/// RFC 9113 8.2.3: the pieces of Cookie are put together before they go on to HTTP/1.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// 16 random bytes in base64: 21 free digits, one that carries two bits, the padding.
+fn websocket_key() -> HeaderValue {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut key = [b'='; 24];
+    for digit in &mut key[..21] {
+        *digit = DIGITS[fastrand::usize(..64)];
+    }
+    key[21] = DIGITS[fastrand::usize(..4) << 4];
+    HeaderValue::from_bytes(&key).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Counts one request.
+struct Open(Rc<Streams>);
+
+impl Open {
+    fn new(streams: Rc<Streams>) -> Open {
+        streams.open.set(streams.open.get() + 1);
+        streams.moved.set(clock::now());
+        streams.used.set(true);
+        Open(streams)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.moved.set(clock::now());
+    }
+}
+
+/// An answer's body that tells its connection who waits for whom.
+struct StreamBody {
+    body: Body,
+    handed: bool,
+    open: Option<Open>,
+    /// For streams without an end: they are closed when draining starts.
+    sleeper: Option<Sleeper>,
+}
+
+impl StreamBody {
+    fn set_handed(&mut self, handed: bool) {
+        if let Some(Open(streams)) = &self.open
+            && handed != self.handed
+        {
+            let unread = streams.unread.get();
+            streams.unread.set(if handed { unread + 1 } else { unread - 1 });
+            streams.moved.set(clock::now());
+        }
+        self.handed = handed;
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.set_handed(false);
+        if self.sleeper.as_ref().is_some_and(|sleeper| sleeper.watch(cx) >= Phase::Draining) {
+            return Poll::Ready(Some(Err(BodyError::Draining)));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.set_handed(frame.is_some());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.body)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.set_handed(false);
+    }
+}

@@ -1,0 +1,10 @@
+//! The client's side of the process: listeners, workers, and what happens to a connection before it
+//! is HTTP (PROXY header, TLS). Not here: HTTP/1 itself (`http1`), what requests mean (`layer`).
+
+mod connection;
+mod http2;
+pub mod listener;
+mod proxy_protocol;
+pub mod worker;
+
+pub use worker::{Shared, Workers};

@@ -1,0 +1,302 @@
+//! The workers: one thread, one runtime, one pool of connections each. A connection is served by the
+//! worker that has the fewest, and never leaves it.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::Cache;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::connection;
+use crate::clock;
+use crate::layer::live::{Live, Snapshot, View};
+use crate::layer::stack;
+use crate::lifecycle::{Lifecycle, Phase, Sleeper};
+use crate::log::{AccessLog, Writer};
+use crate::metrics::Metrics;
+use crate::upstream::Pool;
+
+/// How often idle connections to apps are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+/// After an accept that failed for want of something (file descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The policy in force.
+    pub live: Live,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// One permit for each client connection.
+    pub connections: Arc<Semaphore>,
+}
+
+/// A connection on its way to its worker. The line of these is bounded by their permits.
+struct Handed {
+    tcp: std::net::TcpStream,
+    address: SocketAddr,
+    tls: bool,
+    permit: OwnedSemaphorePermit,
+}
+
+enum Order {
+    Serve(Handed),
+    Advance(Phase),
+    Stop,
+}
+
+#[derive(Clone)]
+struct Colleague {
+    orders: UnboundedSender<Order>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A listener, and whether it speaks TLS.
+pub struct Bound {
+    /// The socket.
+    pub listener: TcpListener,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// All workers of the process.
+pub struct Workers {
+    colleagues: Vec<Colleague>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` of them, all accepting from all of `bound`.
+    pub fn start(count: usize, bound: Vec<Bound>, shared: &Shared, log: &Writer) -> io::Result<Workers> {
+        let (colleagues, receivers): (Vec<Colleague>, Vec<UnboundedReceiver<Order>>) = (0..count)
+            .map(|_| {
+                let (orders, receiver) = unbounded_channel();
+                (Colleague { orders, connections: Arc::default() }, receiver)
+            })
+            .unzip();
+        let mut threads = Vec::with_capacity(count);
+        for (index, orders) in receivers.into_iter().enumerate() {
+            let bound: io::Result<Vec<Bound>> = bound
+                .iter()
+                .map(|bound| Ok(Bound { listener: bound.listener.try_clone()?, tls: bound.tls }))
+                .collect();
+            let (bound, shared, log, colleagues) = (bound?, shared.clone(), log.access_log(), colleagues.clone());
+            let runtime = move || {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build_local(Default::default())
+            };
+            let thread = std::thread::Builder::new().name(format!("pillion-{index}")).spawn(move || {
+                match runtime() {
+                    Ok(runtime) => runtime.block_on(run(index, bound, shared, log, colleagues, orders)),
+                    Err(error) => tracing::error!(%error, "a worker could not start"),
+                }
+            })?;
+            threads.push(thread);
+        }
+        Ok(Workers { colleagues, threads })
+    }
+
+    /// Tells every worker how far stopping has come.
+    pub fn advance(&self, phase: Phase) {
+        for colleague in &self.colleagues {
+            // A worker that is gone has nothing to drain.
+            let _ = colleague.orders.send(Order::Advance(phase));
+        }
+    }
+
+    /// Connections being served.
+    pub fn connections(&self) -> usize {
+        self.colleagues.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Ends every worker, whatever it does.
+    pub fn stop(self) {
+        for colleague in &self.colleagues {
+            let _ = colleague.orders.send(Order::Stop);
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One worker, as its connections see it.
+pub struct Worker {
+    view: RefCell<View>,
+    parts: stack::Parts,
+    /// Its share in the end of the process.
+    pub lifecycle: Rc<Lifecycle>,
+}
+
+impl Worker {
+    /// The policy in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.view.borrow_mut().load().clone()
+    }
+
+    /// The stack for one connection.
+    pub fn service(
+        &self,
+    ) -> impl tower::Service<
+        crate::inbound::Inbound,
+        Response = http::Response<crate::body::Body>,
+        Error = std::convert::Infallible,
+        Future: 'static,
+    > + Clone
+    + use<> {
+        stack::build(&self.parts)
+    }
+}
+
+async fn run(
+    index: usize,
+    bound: Vec<Bound>,
+    shared: Shared,
+    log: AccessLog,
+    colleagues: Vec<Colleague>,
+    mut orders: UnboundedReceiver<Order>,
+) {
+    let view = Cache::new(shared.live.clone());
+    let pool = Rc::new(Pool::default());
+    let parts = stack::Parts { view: view.clone(), metrics: shared.metrics.clone(), log, pool: pool.clone() };
+    let lifecycle = Rc::new(Lifecycle::default());
+    let worker = Rc::new(Worker { view: RefCell::new(view), parts, lifecycle: lifecycle.clone() });
+    let own = colleagues[index].connections.clone();
+    for bound in bound {
+        let acceptor = Acceptor {
+            worker: worker.clone(),
+            index,
+            shared: shared.clone(),
+            colleagues: colleagues.clone(),
+            sleeper: Sleeper::new(lifecycle.clone()),
+        };
+        tokio::task::spawn_local(acceptor.run(bound));
+    }
+    let sweeping = pool.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            sweeping.sweep(clock::now());
+        }
+    });
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Serve(handed) => match tokio::net::TcpStream::from_std(handed.tcp) {
+                Ok(tcp) => serve(&worker, tcp, handed.address, handed.tls, handed.permit, &own, &shared.metrics),
+                Err(error) => {
+                    own.fetch_sub(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "a connection could not be taken over");
+                }
+            },
+            Order::Advance(phase) => lifecycle.advance(phase),
+            Order::Stop => return,
+        }
+    }
+}
+
+/// Serves a connection that is already counted in `own`.
+fn serve(
+    worker: &Rc<Worker>,
+    tcp: tokio::net::TcpStream,
+    address: SocketAddr,
+    tls: bool,
+    permit: OwnedSemaphorePermit,
+    own: &Arc<AtomicUsize>,
+    metrics: &Arc<Metrics>,
+) {
+    let counted = Counted { own: own.clone(), metrics: metrics.clone(), _permit: permit };
+    metrics.connections.inc();
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        connection::serve(worker, tcp, address, tls).await;
+    });
+}
+
+/// One connection's place; given back however its task ends.
+struct Counted {
+    own: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.own.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.dec();
+    }
+}
+
+struct Acceptor {
+    worker: Rc<Worker>,
+    index: usize,
+    shared: Shared,
+    colleagues: Vec<Colleague>,
+    sleeper: Sleeper,
+}
+
+impl Acceptor {
+    async fn run(self, bound: Bound) {
+        let listener = match tokio::net::TcpListener::from_std(bound.listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "a worker cannot accept"),
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.sleeper.reached(Phase::Draining) => return self.empty(&listener, bound.tls).await,
+            };
+            match accepted {
+                Ok((tcp, address)) => self.dispatch(tcp, address, bound.tls).await,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Connections that the kernel completed before the listener closes are served, not reset.
+    async fn empty(&self, listener: &tokio::net::TcpListener, tls: bool) {
+        let mut accept = std::pin::pin!(async {
+            while let Ok((tcp, address)) = listener.accept().await {
+                self.dispatch(tcp, address, tls).await;
+            }
+        });
+        std::future::poll_fn(|cx| {
+            let _ = accept.as_mut().poll(cx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+
+    async fn dispatch(&self, tcp: tokio::net::TcpStream, address: SocketAddr, tls: bool) {
+        // Accepted at the limit, it waits here, and the ones behind it in the kernel.
+        let Ok(permit) = self.shared.connections.clone().acquire_owned().await else { return };
+        let load = |colleague: &Colleague| colleague.connections.load(Ordering::Relaxed);
+        let own = load(&self.colleagues[self.index]);
+        let least = self.colleagues.iter().enumerate().min_by_key(|(_, colleague)| load(colleague));
+        let (index, colleague) = match least {
+            Some((index, colleague)) if load(colleague) < own => (index, colleague),
+            _ => (self.index, &self.colleagues[self.index]),
+        };
+        colleague.connections.fetch_add(1, Ordering::Relaxed);
+        if index == self.index {
+            return serve(&self.worker, tcp, address, tls, permit, &colleague.connections, &self.shared.metrics);
+        }
+        let handed = tcp.into_std().map(|tcp| Handed { tcp, address, tls, permit });
+        let sent = handed.map(|handed| colleague.orders.send(Order::Serve(handed)).is_ok());
+        if !matches!(sent, Ok(true)) {
+            colleague.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

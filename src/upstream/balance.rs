@@ -1,0 +1,139 @@
+//! Which address a request goes to, and how much may be tried again.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::Method;
+
+use super::address::Address;
+use super::{Endpoint, Upstream};
+use crate::clock::Instant;
+
+/// Tries allowed for each request sent.
+const SHARE: f64 = 0.2;
+/// Tries allowed in each second whatever the traffic.
+const LEAST_PER_SECOND: f64 = 3.0;
+/// How far unused tries add up.
+const HORIZON: Duration = Duration::from_secs(10);
+
+/// Methods whose requests are reads, spread over replicas (RFC 9110 9.2.1, RFC 10008).
+pub fn is_spread(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || method.as_str() == "QUERY"
+}
+
+/// Methods that may be sent twice (RFC 9110 9.2.2, RFC 10008).
+pub fn is_idempotent(method: &Method) -> bool {
+    is_spread(method) || matches!(*method, Method::PUT | Method::DELETE | Method::TRACE)
+}
+
+/// Keeps tries after failure to a share of the traffic, so that a struggling app is not buried.
+#[derive(Debug, Default)]
+pub struct RetryBudget(Mutex<Option<(f64, Instant)>>);
+
+impl RetryBudget {
+    fn refill(state: &mut Option<(f64, Instant)>, now: Instant) -> &mut f64 {
+        let (tokens, at) = state.get_or_insert((LEAST_PER_SECOND, now));
+        let elapsed = now.saturating_duration_since(*at).as_secs_f64();
+        let most = LEAST_PER_SECOND * HORIZON.as_secs_f64();
+        // Deposits of the traffic may exceed `most`; only the trickle stops there.
+        if *tokens < most {
+            *tokens = (*tokens + elapsed * LEAST_PER_SECOND).min(most);
+        }
+        *at = now;
+        tokens
+    }
+
+    /// Counts a request.
+    pub fn deposit(&self, now: Instant) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = 1000.0;
+        let tokens = RetryBudget::refill(&mut state, now);
+        *tokens = (*tokens + SHARE).min(most);
+    }
+
+    /// Takes one try if there is one.
+    pub fn withdraw(&self, now: Instant) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = RetryBudget::refill(&mut state, now);
+        let granted = *tokens >= 1.0;
+        if granted {
+            *tokens -= 1.0;
+        }
+        granted
+    }
+}
+
+impl Upstream {
+    /// The endpoints a request may go to.
+    pub(super) fn endpoints_for(&self, method: &Method) -> &[Endpoint] {
+        if self.policy.writes_to_any || is_spread(method) { &self.endpoints } else { &self.endpoints[..1] }
+    }
+
+    /// The well address with the fewest requests in flight, those in `tried` last; sick ones only
+    /// when there is no other.
+    pub(super) fn choose<'a>(
+        &'a self,
+        endpoints: &'a [Endpoint],
+        tried: &[u64],
+    ) -> Option<(&'a Endpoint, Arc<Address>)> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut best: Option<((bool, bool, usize, usize), &Endpoint, Arc<Address>)> = None;
+        let mut place = 0usize;
+        for endpoint in endpoints {
+            for address in &endpoint.resolved.load().addresses {
+                place += 1;
+                let rank = (
+                    tried.contains(&address.id),
+                    !address.is_healthy(),
+                    address.in_flight.load(Ordering::Relaxed),
+                    // Equal ones take turns.
+                    place.wrapping_add(turn) % 64,
+                );
+                if best.as_ref().is_none_or(|(least, _, _)| rank < *least) {
+                    best = Some((rank, endpoint, address.clone()));
+                }
+            }
+        }
+        best.map(|(_, endpoint, address)| (endpoint, address))
+    }
+
+    /// Notes a failure of `address`, which may take it out unless it is the last.
+    pub(super) fn note_failure(&self, address: &Arc<Address>) {
+        if !address.failed(self.policy.health.unhealthy_after) {
+            return;
+        }
+        let another =
+            self.addresses().iter().any(|(_, other)| other.id != address.id && other.is_healthy());
+        if another && address.eject() {
+            tracing::warn!(upstream = self.policy.name, address = %address.target, "ejected: it keeps failing");
+        }
+    }
+
+    /// Notes a success of `address`.
+    pub(super) fn note_success(&self, address: &Address) {
+        if address.succeeded(self.policy.health.healthy_after) {
+            tracing::info!(upstream = self.policy.name, address = %address.target, "back: it answers again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn the_budget_grants_a_fifth_and_a_trickle() {
+        let budget = RetryBudget::default();
+        let start = clock::now();
+        let granted = |now| (0..10_000).take_while(|_| budget.withdraw(now)).count();
+        assert_eq!(granted(start), 3);
+        (0..100).for_each(|_| budget.deposit(start));
+        assert_eq!(granted(start), 20);
+        assert_eq!(granted(start + Duration::from_secs(1)), 3);
+        assert_eq!(granted(start + Duration::from_secs(3600)), 30, "what was not used does not add up for ever");
+    }
+}

@@ -1,0 +1,145 @@
+//! An app's answer on its way to the client, holding what has to be given back at its end: the
+//! permit, and over HTTP/1 the connection.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::address::Address;
+use super::pool::Pool;
+use crate::body::{Body, BodyError};
+use crate::clock;
+use crate::http1::client::{ClientBody, ClientConnection};
+
+/// One request's share of an address.
+#[derive(Debug)]
+pub struct Lease {
+    /// Whose.
+    pub address: Arc<Address>,
+    /// Held while the connection is in use, or while the stream lives.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    /// Counts a request at `address`.
+    pub fn new(address: Arc<Address>, permit: OwnedSemaphorePermit) -> Lease {
+        address.in_flight.fetch_add(1, Ordering::Relaxed);
+        Lease { address, permit: Some(permit) }
+    }
+
+    /// Exchanges the connection's permit for a stream's; false when there are too many streams.
+    pub fn become_stream(&mut self) -> bool {
+        match self.address.streams.clone().try_acquire_owned() {
+            Ok(permit) => {
+                self.permit = Some(permit);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.address.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a connection goes when it is free again.
+#[derive(Clone)]
+pub struct Home {
+    /// The worker's pool.
+    pub pool: Rc<Pool>,
+    /// How long it is kept.
+    pub keep_alive: Duration,
+}
+
+impl Home {
+    /// Takes a connection back.
+    pub fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>) {
+        self.pool.put(address, connection, self.keep_alive, clock::now());
+    }
+}
+
+/// Over HTTP/1.
+pub struct LeasedHttp1 {
+    /// The answer's body.
+    pub body: ClientBody,
+    /// Dropped when the body has ended.
+    pub lease: Option<Lease>,
+    /// Where the connection goes then.
+    pub home: Home,
+}
+
+impl LeasedHttp1 {
+    fn settle(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && let Some(connection) = self.body.take_connection()
+        {
+            self.home.receive(&lease.address, connection);
+        }
+    }
+}
+
+impl http_body::Body for LeasedHttp1 {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if self.body.is_end_stream() {
+            self.settle();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Over HTTP/2, or an upgraded connection: only the lease is given back.
+pub struct Leased {
+    /// The answer's body.
+    pub body: Body,
+    /// Dropped with it.
+    pub lease: Option<Lease>,
+}
+
+impl http_body::Body for Leased {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if self.body.is_end_stream() {
+            self.lease = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

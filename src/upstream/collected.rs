@@ -1,0 +1,82 @@
+//! What the apps look like to a scrape.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+
+use super::address::Address;
+use super::send::KINDS;
+use super::{Counters, Upstream};
+
+/// Reads the upstreams of the policy in force.
+pub struct Collected(pub Box<dyn Fn() -> Vec<Arc<Upstream>> + Send + Sync>);
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Collected")
+    }
+}
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type CounterOf = fn(&Counters) -> f64;
+type GaugeOf = fn(&Address) -> i64;
+
+const COUNTERS: [(&str, &str, CounterOf); 7] = [
+    ("upstream_connects", "Connections made to the app", |c| c.connects.get() as f64),
+    ("upstream_connect_failures", "Connections that could not be made", |c| c.connect_failures.get() as f64),
+    ("upstream_retries", "Further tries of a request", |c| c.retries.get() as f64),
+    ("upstream_retries_refused", "Further tries that the retry budget refused", |c| c.retries_refused.get() as f64),
+    ("upstream_waits", "Requests that waited for a connection", |c| c.waits.get() as f64),
+    ("upstream_wait_seconds", "Time requests waited for a connection", |c| c.wait_nanoseconds.get() as f64 / 1e9),
+    ("upstream_queue_refused", "Requests refused by the waiting line", |c| c.queue_refused.get() as f64),
+];
+
+const GAUGES: [(&str, &str, GaugeOf); 5] = [
+    ("upstream_connections_in_use", "Connections in use", |a| {
+        (a.limits.connections - a.permits.available_permits().min(a.limits.connections)) as i64
+    }),
+    ("upstream_connections_idle", "Idle connections kept", |a| a.idle.load(Ordering::Relaxed) as i64),
+    ("upstream_requests_in_flight", "Requests in flight", |a| a.in_flight.load(Ordering::Relaxed) as i64),
+    ("upstream_waiting", "Requests waiting for a connection", |a| a.waiting.load(Ordering::Relaxed) as i64),
+    ("upstream_healthy", "Whether the address takes part", |a| i64::from(a.is_healthy())),
+];
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let upstreams = (self.0)();
+        for (name, help, value) in COUNTERS {
+            let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for upstream in &upstreams {
+                let labels: Labels<1> = [("upstream", upstream.policy.name.clone())];
+                let value = value(upstream.counters());
+                descriptor.encode_family(&labels)?.encode_counter::<Labels<0>, f64, f64>(&value, None)?;
+            }
+        }
+        let help = "Requests that got no answer, by cause";
+        let mut descriptor = encoder.encode_descriptor("upstream_failures", help, None, MetricType::Counter)?;
+        for upstream in &upstreams {
+            for (kind, cell) in KINDS.iter().zip(&upstream.counters().failures) {
+                let labels: Labels<2> =
+                    [("upstream", upstream.policy.name.clone()), ("kind", (*kind).to_owned())];
+                descriptor.encode_family(&labels)?.encode_counter::<Labels<0>, u64, u64>(&cell.get(), None)?;
+            }
+        }
+        for (name, help, value) in GAUGES {
+            let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for upstream in &upstreams {
+                for (_, address) in upstream.addresses() {
+                    let labels: Labels<2> = [
+                        ("upstream", upstream.policy.name.clone()),
+                        ("address", address.target.to_string()),
+                    ];
+                    descriptor.encode_family(&labels)?.encode_gauge(&value(&address))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! Makes a connection: TCP or Unix socket, TLS with ALPN where the URL says so.
+
+use std::io;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::address::{Address, Target};
+use crate::policy::{EndpointPolicy, Place, Scheme};
+use crate::stream::Stream;
+
+/// What came of it.
+pub enum Connected {
+    /// Speaks HTTP/1.
+    Http1(Stream),
+    /// Speaks HTTP/2.
+    Http2(Stream),
+}
+
+/// Connects within `timeout`, TLS included. `http1_only` keeps HTTP/2 out of the negotiation.
+pub async fn connect(
+    endpoint: &EndpointPolicy,
+    address: &Address,
+    timeout: Duration,
+    http1_only: bool,
+) -> io::Result<Connected> {
+    let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no connection within connect_timeout");
+    tokio::time::timeout(timeout, attempt(endpoint, address, http1_only)).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+async fn attempt(endpoint: &EndpointPolicy, address: &Address, http1_only: bool) -> io::Result<Connected> {
+    let tcp = match &address.target {
+        Target::Unix(path) => return Ok(Connected::Http1(Stream::Unix(UnixStream::connect(path).await?))),
+        Target::Tcp(address) => TcpStream::connect(address).await?,
+    };
+    // Heads and chunks leave in one write each; waiting for more would only delay them.
+    tcp.set_nodelay(true)?;
+    match &endpoint.scheme {
+        Scheme::Http => Ok(Connected::Http1(Stream::Tcp(tcp))),
+        Scheme::H2c => Ok(Connected::Http2(Stream::Tcp(tcp))),
+        Scheme::Https { tls, tls_http1, server_name } => {
+            let host = match (server_name, &endpoint.place) {
+                (Some(name), _) => name.clone(),
+                (None, Place::Host(host, _)) => host.clone(),
+                (None, Place::Unix(_)) => String::new(),
+            };
+            let name = ServerName::try_from(host).map_err(io::Error::other)?;
+            let config = if http1_only { tls_http1 } else { tls };
+            let stream = TlsConnector::from(config.clone()).connect(name, tcp).await?;
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let stream = Stream::ClientTls(Box::new(stream));
+            Ok(if http2 { Connected::Http2(stream) } else { Connected::Http1(stream) })
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The apps behind Pillion: which addresses they have, which of those are well, how many requests
+//! each may have, the connections to them, and how one request gets its answer.
+//!
+//! What all workers share is in [`Upstream`] and its [`Address`]es: counts and health, atomics. What
+//! a worker has for itself is its [`Pool`] of connections. Not here: fields and routes (`layer`).
+
+mod address;
+mod balance;
+mod body;
+mod collected;
+mod connect;
+mod http2;
+mod pool;
+mod probe;
+mod resolve;
+mod send;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use crate::metrics::Cell;
+use crate::policy::{EndpointPolicy, Scheme, UpstreamPolicy};
+
+pub use address::{Address, Target};
+pub use collected::Collected;
+pub use pool::Pool;
+pub use probe::watch;
+pub use send::{Call, ForwardError, Outcome};
+
+use address::Addresses;
+use resolve::Resolved;
+
+/// One app, with all its endpoints.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What the configuration says of it.
+    pub policy: UpstreamPolicy,
+    endpoints: Vec<Endpoint>,
+    counters: Arc<Counters>,
+    budget: Arc<balance::RetryBudget>,
+    /// Turns ties between equally busy addresses.
+    turn: AtomicUsize,
+}
+
+/// One `url` or replica, and the addresses it has now.
+#[derive(Debug)]
+struct Endpoint {
+    policy: EndpointPolicy,
+    resolved: arc_swap::ArcSwap<Resolved>,
+    refreshing: std::sync::atomic::AtomicBool,
+    addresses: Arc<Addresses>,
+    upstream: String,
+    limits: address::Limits,
+    generation: u64,
+}
+
+/// What is counted for one upstream, for the life of the process.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections made.
+    pub connects: Cell,
+    /// Connections that could not be made.
+    pub connect_failures: Cell,
+    /// Further tries.
+    pub retries: Cell,
+    /// Tries that the budget refused.
+    pub retries_refused: Cell,
+    /// Requests that waited for a connection.
+    pub waits: Cell,
+    /// Nanoseconds they waited.
+    pub wait_nanoseconds: Cell,
+    /// Requests refused because the waiting line was full or too slow.
+    pub queue_refused: Cell,
+    /// Requests that failed, by kind; see [`ForwardError::kind`].
+    pub failures: [Cell; send::KINDS.len()],
+}
+
+/// All apps; what outlives a reload is kept here and handed to the next generation.
+#[derive(Debug, Default)]
+pub struct Registry {
+    addresses: Arc<Addresses>,
+    counters: std::sync::Mutex<HashMap<String, Arc<Counters>>>,
+    generation: AtomicU64,
+}
+
+impl Registry {
+    /// Builds the apps of a policy. Addresses that were known under the same name, URL and limits
+    /// keep their health, their counts and, on every worker, their connections.
+    pub fn build(&self, policies: &[UpstreamPolicy]) -> Vec<Arc<Upstream>> {
+        let generation = self.generation.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        policies.iter().map(|policy| Arc::new(self.upstream(policy, generation))).collect()
+    }
+
+    fn upstream(&self, policy: &UpstreamPolicy, generation: u64) -> Upstream {
+        let counters = {
+            let mut known = self.counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.entry(policy.name.clone()).or_default().clone()
+        };
+        let endpoints = policy
+            .endpoints
+            .iter()
+            .map(|endpoint| Endpoint {
+                policy: endpoint.clone(),
+                resolved: arc_swap::ArcSwap::default(),
+                refreshing: std::sync::atomic::AtomicBool::new(false),
+                addresses: self.addresses.clone(),
+                upstream: policy.name.clone(),
+                limits: address::Limits {
+                    connections: policy.max_connections,
+                    streams: policy.max_streams,
+                },
+                // A connection whose peer was verified by older rules is not used under newer ones.
+                generation: if matches!(endpoint.scheme, Scheme::Https { .. }) { generation } else { 0 },
+            })
+            .collect();
+        let upstream = Upstream {
+            policy: policy.clone(),
+            endpoints,
+            counters,
+            budget: Arc::default(),
+            turn: AtomicUsize::new(0),
+        };
+        upstream.endpoints.iter().for_each(Endpoint::resolve_literal);
+        upstream
+    }
+}
+
+impl Upstream {
+    /// Its addresses as known now, each with its endpoint's URL.
+    pub fn addresses(&self) -> Vec<(String, Arc<Address>)> {
+        let of = |endpoint: &Endpoint| {
+            let resolved = endpoint.resolved.load();
+            let url = endpoint.policy.url.clone();
+            resolved.addresses.iter().map(move |address| (url.clone(), address.clone())).collect::<Vec<_>>()
+        };
+        self.endpoints.iter().flat_map(of).collect()
+    }
+
+    /// Takes over what an older generation knew of the same names, so that a reload asks nobody.
+    pub fn carry_over(&self, older: &Upstream) {
+        for endpoint in &self.endpoints {
+            let same = older.endpoints.iter().find(|older| {
+                older.policy.url == endpoint.policy.url
+                    && older.limits == endpoint.limits
+                    && older.generation == endpoint.generation
+            });
+            if let Some(older) = same {
+                endpoint.resolved.store(older.resolved.load_full());
+            }
+        }
+    }
+
+    /// Its counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}

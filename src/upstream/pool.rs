@@ -1,0 +1,109 @@
+//! One worker's connections to apps: idle ones, the last used first, and shared HTTP/2 ones.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::address::Address;
+use super::http2::Http2Connection;
+use crate::clock::Instant;
+use crate::http1::client::ClientConnection;
+
+struct Idle {
+    connection: Box<ClientConnection>,
+    address: Arc<Address>,
+    until: Instant,
+}
+
+/// See the head of the file.
+#[derive(Default)]
+pub struct Pool {
+    /// By address, oldest first; at most `max_connections` of each as each was in use once.
+    idle: RefCell<HashMap<u64, VecDeque<Idle>>>,
+    http2: RefCell<HashMap<u64, Vec<Rc<Http2Connection>>>>,
+}
+
+impl Pool {
+    /// An idle connection to `address` that is still good.
+    pub(super) fn take(&self, address: &Address, now: Instant) -> Option<Box<ClientConnection>> {
+        let mut idle = self.idle.borrow_mut();
+        let waiting = idle.get_mut(&address.id)?;
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Some(mut candidate) = waiting.pop_back() {
+            address.idle.fetch_sub(1, Ordering::Relaxed);
+            if candidate.until > now && candidate.connection.is_silent(&mut cx) {
+                return Some(candidate.connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request to `address`.
+    pub(super) fn put(
+        &self,
+        address: &Arc<Address>,
+        mut connection: Box<ClientConnection>,
+        keep_alive: Duration,
+        now: Instant,
+    ) {
+        // An app that says how long it waits is believed, less a second for the way (contract, keep_alive).
+        let told = connection.keep_alive_timeout.map(|seconds| Duration::from_secs(seconds.saturating_sub(1)));
+        let keep = told.map_or(keep_alive, |told| told.min(keep_alive));
+        if keep.is_zero() {
+            return;
+        }
+        connection.release();
+        address.idle.fetch_add(1, Ordering::Relaxed);
+        let idle = Idle { connection, address: address.clone(), until: now + keep };
+        self.idle.borrow_mut().entry(address.id).or_default().push_back(idle);
+    }
+
+    /// Closes what has expired or was closed by the app.
+    pub fn sweep(&self, now: Instant) {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.idle.borrow_mut().retain(|_, waiting| {
+            waiting.retain_mut(|idle| {
+                let keep = idle.until > now && idle.connection.is_silent(&mut cx);
+                if !keep {
+                    idle.address.idle.fetch_sub(1, Ordering::Relaxed);
+                }
+                keep
+            });
+            !waiting.is_empty()
+        });
+        self.http2.borrow_mut().retain(|_, connections| {
+            connections.retain(|connection| connection.is_kept(now));
+            !connections.is_empty()
+        });
+    }
+
+    /// Whether there is nothing to sweep.
+    pub fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.http2.borrow().is_empty()
+    }
+
+    /// An HTTP/2 connection to `address` with room for another stream.
+    pub(super) fn shared(&self, address: &Address) -> Option<Rc<Http2Connection>> {
+        let mut http2 = self.http2.borrow_mut();
+        let connections = http2.get_mut(&address.id)?;
+        connections.retain(|connection| !connection.is_closed());
+        connections.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    /// Keeps an HTTP/2 connection.
+    pub(super) fn share(&self, address: &Address, connection: Rc<Http2Connection>) {
+        self.http2.borrow_mut().entry(address.id).or_default().push(connection);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for idle in self.idle.borrow().values().flatten() {
+            idle.address.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Health by asking. With a path every address is asked in every interval; without one only those
+//! that were taken out, by a TCP connection. Runs beside the workers, so a busy worker does not make
+//! an app look sick.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::address::Address;
+use super::connect::{self, Connected};
+use super::http2::Http2Connection;
+use super::{Endpoint, Upstream};
+use crate::body::Body;
+use crate::clock;
+use crate::http1::client::{ClientConnection, Outbound, Timeouts};
+use crate::http1::head::HeadLimits;
+
+/// Bounds on what a probed app may answer.
+const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 128 };
+
+/// Watches one upstream for as long as it is in force.
+pub async fn watch(upstream: std::sync::Weak<Upstream>) {
+    loop {
+        let interval = {
+            let Some(upstream) = upstream.upgrade() else { return };
+            for endpoint in &upstream.endpoints {
+                upstream.probe_endpoint(endpoint).await;
+            }
+            upstream.policy.health.interval
+        };
+        // A tenth of chance keeps many replicas of Pillion from asking at the same moment.
+        let jitter = interval.mul_f64(fastrand::f64() * 0.1);
+        tokio::time::sleep(interval - jitter).await;
+    }
+}
+
+impl Upstream {
+    async fn probe_endpoint(&self, endpoint: &Endpoint) {
+        if self.policy.health.path.is_some() && endpoint.is_stale(clock::now(), false) {
+            // A name that does not resolve yet is found at the next interval.
+            let _ = endpoint.refresh(self.policy.connect_timeout).await;
+        }
+        let addresses: Vec<Arc<Address>> = endpoint.resolved.load().addresses.clone();
+        for address in addresses {
+            let well = match &self.policy.health.path {
+                Some(path) => self.ask(endpoint, &address, path).await,
+                // The last address is never taken out, but may be down all the same.
+                None if address.is_healthy() && address.failures() < self.policy.health.unhealthy_after => continue,
+                None => self.knock(endpoint, &address).await,
+            };
+            if well { self.note_success(&address) } else { self.note_failure(&address) }
+        }
+    }
+
+    async fn knock(&self, endpoint: &Endpoint, address: &Address) -> bool {
+        connect::connect(&endpoint.policy, address, self.policy.health.timeout, false).await.is_ok()
+    }
+
+    async fn ask(&self, endpoint: &Endpoint, address: &Address, path: &str) -> bool {
+        let timeout = self.policy.health.timeout;
+        tokio::time::timeout(timeout, self.get(endpoint, address, path, timeout)).await.unwrap_or(false)
+    }
+
+    async fn get(&self, endpoint: &Endpoint, address: &Address, path: &str, timeout: Duration) -> bool {
+        let Ok(connected) = connect::connect(&endpoint.policy, address, timeout, false).await else {
+            return false;
+        };
+        let mut headers = HeaderMap::new();
+        if let Ok(host) = HeaderValue::from_str(endpoint.policy.authority.as_str()) {
+            headers.insert(header::HOST, host);
+        }
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("pillion-health"));
+        let timeouts = Timeouts { response: Some(timeout), body: timeout, stream: timeout };
+        let status = match connected {
+            Connected::Http1(stream) => {
+                let outbound = Outbound {
+                    method: &Method::GET,
+                    target: path.as_bytes(),
+                    headers: &headers,
+                    upgrade: None,
+                    takes_trailers: false,
+                    limits: LIMITS,
+                };
+                let connection = Box::new(ClientConnection::new(stream));
+                connection.send(outbound, &mut Body::empty(), timeouts).await.ok().map(|answer| answer.parts.status)
+            }
+            Connected::Http2(stream) => {
+                let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes()));
+                let connection = Http2Connection::new(stream, LIMITS, timeout, clock::now()).await;
+                match (connection, target) {
+                    (Ok(connection), Ok(target)) => {
+                        let mut request = http::Request::new(Body::empty());
+                        let uri = http::Uri::builder()
+                            .scheme("http")
+                            .authority(endpoint.policy.authority.clone())
+                            .path_and_query(target)
+                            .build();
+                        *request.uri_mut() = uri.unwrap_or_default();
+                        *request.headers_mut() = headers;
+                        let sent = std::rc::Rc::new(connection).send(request, timeouts, clock::now).await;
+                        sent.ok().map(|response| response.status())
+                    }
+                    _ => None,
+                }
+            }
+        };
+        status.is_some_and(|status| status.is_success() || status.is_redirection())
+    }
+}

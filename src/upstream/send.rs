@@ -1,0 +1,524 @@
+//! One request's way to its answer: an address, a permit, a connection, and another try where that
+//! is safe.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::address::{Address, Target};
+use super::balance;
+use super::body::{Home, Lease, Leased, LeasedHttp1};
+use super::connect::{self, Connected};
+use super::http2::Http2Connection;
+use super::pool::Pool;
+use super::{Endpoint, Upstream};
+use crate::body::{Body, BodyError, Tunnel};
+use crate::clock;
+use crate::error::Fault;
+use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_quiet};
+use crate::http1::head::{HeadError, HeadLimits};
+use crate::policy::Scheme;
+
+/// Why a request got no answer from an app.
+#[derive(Debug)]
+pub enum ForwardError {
+    /// The name of the app does not resolve.
+    Resolve(std::io::Error),
+    /// No connection could be made.
+    Connect(Target, std::io::Error),
+    /// The waiting line of the address is full.
+    QueueFull,
+    /// No connection became free in time.
+    QueueTimeout(Duration),
+    /// As many streams without end as `max_streams` allows are open.
+    TooManyStreams,
+    /// No head of an answer within `response_timeout`.
+    TimedOut,
+    /// The app closed the connection instead of answering.
+    Closed,
+    /// The connection broke.
+    Broken(std::io::Error),
+    /// What the app sent is no HTTP/1 answer.
+    Malformed(HeadError),
+    /// The client's body failed.
+    Body(BodyError),
+    /// An HTTP/2 failure; the text is the library's.
+    Http2(String),
+    /// The app is spoken to in HTTP/2 only, which cannot be upgraded.
+    CannotUpgrade,
+}
+
+/// The words of [`ForwardError::kind`].
+pub const KINDS: [&str; 8] =
+    ["resolve", "connect", "queue", "timeout", "closed", "malformed", "client", "http2"];
+
+impl ForwardError {
+    /// The word for metrics.
+    pub fn kind(&self) -> &'static str {
+        KINDS[self.kind_index()]
+    }
+
+    fn kind_index(&self) -> usize {
+        match self {
+            ForwardError::Resolve(_) => 0,
+            ForwardError::Connect(..) => 1,
+            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => 2,
+            ForwardError::TimedOut => 3,
+            ForwardError::Closed | ForwardError::Broken(_) => 4,
+            ForwardError::Malformed(_) => 5,
+            ForwardError::Body(_) => 6,
+            ForwardError::Http2(_) | ForwardError::CannotUpgrade => 7,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ForwardError::Body(_) => Fault::Client,
+            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => Fault::Pillion,
+            _ => Fault::Upstream,
+        }
+    }
+
+    /// Whether it speaks against the health of the address.
+    fn is_unhealthy(&self) -> bool {
+        matches!(
+            self,
+            ForwardError::Connect(..)
+                | ForwardError::TimedOut
+                | ForwardError::Closed
+                | ForwardError::Broken(_)
+                | ForwardError::Malformed(_)
+                | ForwardError::Http2(_)
+        )
+    }
+}
+
+impl fmt::Display for ForwardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ForwardError::Resolve(error) => write!(f, "the app's name does not resolve: {error}"),
+            ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
+            ForwardError::QueueFull => f.write_str("too many requests wait for the app"),
+            ForwardError::QueueTimeout(after) => write!(f, "no connection to the app became free in {after:?}"),
+            ForwardError::TooManyStreams => f.write_str("too many streams to the app are open"),
+            ForwardError::TimedOut => f.write_str("the app did not answer in time"),
+            ForwardError::Closed => f.write_str("the app closed the connection instead of answering"),
+            ForwardError::Broken(error) => write!(f, "the connection to the app broke: {error}"),
+            ForwardError::Malformed(error) => write!(f, "the app's answer is malformed: {}", error.detail()),
+            ForwardError::Body(error) => error.fmt(f),
+            ForwardError::Http2(error) => write!(f, "HTTP/2 with the app failed: {error}"),
+            ForwardError::CannotUpgrade => f.write_str("an upstream spoken to in HTTP/2 cannot be upgraded"),
+        }
+    }
+}
+
+impl std::error::Error for ForwardError {}
+
+/// A request on its way to an app.
+pub struct Call<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query as they go on; `*` for OPTIONS *.
+    pub target: &'a PathAndQuery,
+    /// The end-to-end fields, the forwarding ones included.
+    pub headers: &'a mut HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// The protocols to upgrade to.
+    pub upgrade: Option<&'a HeaderValue>,
+    /// Whether the client takes trailers.
+    pub takes_trailers: bool,
+    /// Instead of `response_timeout`.
+    pub timeout: Option<Duration>,
+    /// For streams without an expected end.
+    pub stream_idle_timeout: Duration,
+    /// Bounds on the head of the answer.
+    pub limits: HeadLimits,
+}
+
+/// What is known about how a request went, also when it failed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The last address tried.
+    pub address: Option<Arc<Address>>,
+    /// Tries after the first.
+    pub retries: u32,
+}
+
+/// A try that failed.
+struct Attempt {
+    error: ForwardError,
+    /// The request can be sent again whatever its method: the app saw nothing of it.
+    nothing_sent: bool,
+    /// The connection was an idle one, which the app may close at any moment; that is no illness.
+    reused: bool,
+}
+
+impl Attempt {
+    fn before_sending(error: ForwardError) -> Attempt {
+        Attempt { error, nothing_sent: true, reused: false }
+    }
+}
+
+impl Upstream {
+    /// Sends a request and returns the head of its answer with its body on the way.
+    pub async fn send(
+        &self,
+        pool: &Rc<Pool>,
+        mut call: Call<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Response<Body>, ForwardError> {
+        self.budget.deposit(clock::now());
+        let endpoints = self.endpoints_for(call.method);
+        let mut tried: Vec<u64> = Vec::new();
+        loop {
+            let replica = call.body.replica();
+            let failed = match self.attempt(pool, &mut call, endpoints, &tried, outcome).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            if let Some(address) = &outcome.address {
+                tried.push(address.id);
+                if failed.error.is_unhealthy() && !failed.reused {
+                    self.note_failure(address);
+                }
+            }
+            if !self.may_retry(&failed, &call, outcome.retries, replica.is_some()) {
+                self.counters.failures[failed.error.kind_index()].add(1);
+                return Err(failed.error);
+            }
+            outcome.retries += 1;
+            self.counters.retries.add(1);
+            if let Some(replica) = replica {
+                call.body = replica;
+            }
+        }
+    }
+
+    fn may_retry(&self, failed: &Attempt, call: &Call<'_>, retries: u32, replayable: bool) -> bool {
+        let refused_here = matches!(
+            failed.error,
+            ForwardError::QueueFull
+                | ForwardError::QueueTimeout(_)
+                | ForwardError::TooManyStreams
+                | ForwardError::Body(_)
+                | ForwardError::CannotUpgrade
+                | ForwardError::Resolve(_)
+        );
+        if refused_here || retries >= self.policy.retries {
+            return false;
+        }
+        if failed.nothing_sent {
+            return true;
+        }
+        // RFC 9110 9.2.2. A deadline that passed is not tried again: the client waited long enough.
+        let safe = balance::is_idempotent(call.method)
+            && replayable
+            && call.upgrade.is_none()
+            && !matches!(failed.error, ForwardError::TimedOut);
+        if !safe {
+            return false;
+        }
+        let granted = failed.reused || self.budget.withdraw(clock::now());
+        if !granted {
+            self.counters.retries_refused.add(1);
+        }
+        granted
+    }
+
+    async fn attempt(
+        &self,
+        pool: &Rc<Pool>,
+        call: &mut Call<'_>,
+        endpoints: &[Endpoint],
+        tried: &[u64],
+        outcome: &mut Outcome,
+    ) -> Result<Response<Body>, Attempt> {
+        let (mut endpoint, mut address) = self.pick(endpoints, tried).await?;
+        outcome.address = Some(address.clone());
+        let mut permit = self.permit(&address).await?;
+        let now = clock::now();
+        let http1_only = call.upgrade.is_some();
+        if let Some(connection) = pool.take(&address, now) {
+            return self.over_http1(pool, call, connection, Lease::new(address, permit), true).await;
+        }
+        if !http1_only && let Some(shared) = pool.shared(&address) {
+            return self.over_http2(call, endpoint, shared, Lease::new(address, permit), true).await;
+        }
+        if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
+            return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
+        }
+        if endpoint.is_stale(now, !tried.is_empty()) {
+            // A new connection goes where the name leads now.
+            let _ = endpoint.refresh(self.policy.connect_timeout).await;
+            let known = endpoint.resolved.load().addresses.iter().any(|now| now.id == address.id);
+            if !known && let Some((chosen, other)) = self.choose(endpoints, tried) {
+                permit = self.permit(&other).await?;
+                (endpoint, address) = (chosen, other);
+                outcome.address = Some(address.clone());
+            }
+        }
+        let lease = Lease::new(address.clone(), permit);
+        let connected =
+            connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only).await;
+        match connected {
+            Err(error) => {
+                self.counters.connect_failures.add(1);
+                Err(Attempt::before_sending(ForwardError::Connect(address.target.clone(), error)))
+            }
+            Ok(Connected::Http1(stream)) => {
+                self.counters.connects.add(1);
+                let connection = Box::new(ClientConnection::new(stream));
+                self.over_http1(pool, call, connection, lease, false).await
+            }
+            Ok(Connected::Http2(stream)) => {
+                self.counters.connects.add(1);
+                let connection =
+                    Http2Connection::new(stream, call.limits, self.policy.keep_alive, clock::now())
+                        .await
+                        .map_err(Attempt::before_sending)?;
+                let connection = Rc::new(connection);
+                pool.share(&address, connection.clone());
+                self.over_http2(call, endpoint, connection, lease, false).await
+            }
+        }
+    }
+
+    async fn pick<'a>(
+        &'a self,
+        endpoints: &'a [Endpoint],
+        tried: &[u64],
+    ) -> Result<(&'a Endpoint, Arc<Address>), Attempt> {
+        let mut failure = None;
+        for endpoint in endpoints {
+            if endpoint.resolved.load().addresses.is_empty()
+                && let Err(error) = endpoint.refresh(self.policy.connect_timeout).await
+            {
+                failure = Some(error);
+            }
+        }
+        self.choose(endpoints, tried).ok_or_else(|| {
+            let error = failure.unwrap_or_else(|| std::io::ErrorKind::NotFound.into());
+            Attempt::before_sending(ForwardError::Resolve(error))
+        })
+    }
+
+    /// A permit of `address`, after a bounded wait in a bounded line, oldest first.
+    async fn permit(&self, address: &Arc<Address>) -> Result<OwnedSemaphorePermit, Attempt> {
+        if let Ok(permit) = address.permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let refused = |error| {
+            self.counters.queue_refused.add(1);
+            Err(Attempt::before_sending(error))
+        };
+        let _place = match Place::take(&address.waiting, self.policy.max_waiting) {
+            Some(place) => place,
+            None => return refused(ForwardError::QueueFull),
+        };
+        self.counters.waits.add(1);
+        let since = clock::now();
+        let waited = tokio::time::timeout(self.policy.queue_timeout, address.permits.clone().acquire_owned()).await;
+        let nanoseconds = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.wait_nanoseconds.add(nanoseconds);
+        match waited {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => refused(ForwardError::QueueTimeout(self.policy.queue_timeout)),
+        }
+    }
+
+    fn timeouts(&self, call: &Call<'_>, grpc: bool) -> Timeouts {
+        let response = call.timeout.unwrap_or(self.policy.response_timeout);
+        Timeouts {
+            // A gRPC call may answer only when it has heard everything, which may be in an hour.
+            response: (!grpc).then_some(response),
+            body: self.policy.body_timeout,
+            stream: call.stream_idle_timeout,
+        }
+    }
+
+    async fn over_http1(
+        &self,
+        pool: &Rc<Pool>,
+        call: &mut Call<'_>,
+        connection: Box<ClientConnection>,
+        mut lease: Lease,
+        reused: bool,
+    ) -> Result<Response<Body>, Attempt> {
+        let grpc = is_quiet(call.headers);
+        if grpc && !lease.become_stream() {
+            return Err(Attempt::before_sending(ForwardError::TooManyStreams));
+        }
+        let timeouts = self.timeouts(call, grpc);
+        let outbound = Outbound {
+            method: call.method,
+            target: call.target.as_str().as_bytes(),
+            headers: call.headers,
+            upgrade: call.upgrade,
+            takes_trailers: call.takes_trailers,
+            limits: call.limits,
+        };
+        let untouched = !http_body::Body::is_end_stream(&call.body);
+        let sent = connection.send(outbound, &mut call.body, timeouts).await;
+        let Answer { parts, content } = sent.map_err(|failed| {
+            let error = match failed.error {
+                SendError::Broken(error) => ForwardError::Broken(error),
+                SendError::Closed => ForwardError::Closed,
+                SendError::Malformed(error) => ForwardError::Malformed(error),
+                SendError::TimedOut => ForwardError::TimedOut,
+                SendError::Body(error) => ForwardError::Body(error),
+            };
+            // What was taken from a streaming body is gone, even if it never left.
+            let nothing_sent = failed.nothing_sent && !(untouched && call.body.replica().is_none());
+            Attempt { error, nothing_sent, reused }
+        })?;
+        self.judge(&lease.address, parts.status);
+        let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
+        let body = match content {
+            Content::Whole(content, connection) => {
+                if let Some(connection) = connection {
+                    home.receive(&lease.address, connection);
+                }
+                Body::full(content)
+            }
+            Content::Tunnel(tunnel) => {
+                if !lease.become_stream() {
+                    return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
+                }
+                let Tunnel { io, read_ahead } = tunnel;
+                Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
+            }
+            Content::Streaming { body, quiet } => {
+                if quiet && !grpc && !lease.become_stream() {
+                    return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
+                }
+                let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
+                if quiet {
+                    body.set_quiet();
+                }
+                body
+            }
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    async fn over_http2(
+        &self,
+        call: &mut Call<'_>,
+        endpoint: &Endpoint,
+        connection: Rc<Http2Connection>,
+        mut lease: Lease,
+        reused: bool,
+    ) -> Result<Response<Body>, Attempt> {
+        let grpc = is_quiet(call.headers);
+        if grpc && !lease.become_stream() {
+            return Err(Attempt::before_sending(ForwardError::TooManyStreams));
+        }
+        let scheme = if matches!(endpoint.policy.scheme, Scheme::H2c) { "http" } else { "https" };
+        let host = call.headers.get(http::header::HOST).map(HeaderValue::as_bytes);
+        let authority = host
+            .and_then(|host| http::uri::Authority::try_from(host).ok())
+            .unwrap_or_else(|| endpoint.policy.authority.clone());
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(call.target.clone()).build();
+        let uri = uri.map_err(|error| Attempt::before_sending(ForwardError::Http2(error.to_string())))?;
+        let empty = http_body::Body::is_end_stream(&call.body);
+        let body = std::mem::replace(&mut call.body, Body::empty());
+        let mut request = Request::new(body);
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = call.headers.clone();
+        if call.takes_trailers {
+            request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
+        }
+        let response = connection.send(request, self.timeouts(call, grpc), clock::now).await;
+        let response = response.map_err(|error| {
+            // GOAWAY and refused streams come back as closed before anything was processed.
+            let nothing_sent = matches!(error, ForwardError::Closed) && empty;
+            Attempt { error, nothing_sent, reused }
+        })?;
+        let (parts, body) = response.into_parts();
+        self.judge(&lease.address, parts.status);
+        let quiet = body.is_quiet();
+        if quiet && !grpc && !lease.become_stream() {
+            return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
+        }
+        let mut body = Body::streaming(Leased { body, lease: Some(lease) });
+        if quiet {
+            body.set_quiet();
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// 502 to 504 from an app speak of what is behind it and count as failures; the rest as success.
+    fn judge(&self, address: &Arc<Address>, status: http::StatusCode) {
+        if matches!(status.as_u16(), 502..=504) {
+            self.note_failure(address);
+        } else {
+            self.note_success(address);
+        }
+    }
+}
+
+/// A place in a waiting line.
+struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a std::sync::atomic::AtomicUsize, most: usize) -> Option<Place<'a>> {
+        let before = waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Place(waiting);
+        (before < most).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An upgraded connection that holds its lease.
+struct LeasedIo {
+    io: Box<dyn crate::body::Duplex>,
+    _lease: Lease,
+}
+
+impl tokio::io::AsyncRead for LeasedIo {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for LeasedIo {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
