@@ -385,6 +385,7 @@ impl Exchange {
             left: if let Outgoing::Length(length) = framing { length } else { u64::MAX },
             trailers: self.takes_trailers,
             ended: bodiless,
+            failed: None,
             quiet: body.is_quiet(),
             send_timeout: settings.send_timeout,
         };
@@ -477,6 +478,8 @@ struct Writing {
     left: u64,
     trailers: bool,
     ended: bool,
+    /// The body failed; what came of it before is still written.
+    failed: Option<BodyError>,
     quiet: bool,
     send_timeout: Duration,
 }
@@ -497,7 +500,11 @@ impl Writing {
             return Poll::Ready(self.end_at_drain(io, cx));
         }
         loop {
-            let starved = self.take(io, body, cx)?;
+            let starved = self.take(io, body, cx).unwrap_or_else(|error| {
+                self.failed = Some(error);
+                self.ended = true;
+                false
+            });
             let queued = io.queued();
             let flushed = match io.poll_flush(cx) {
                 Poll::Ready(Ok(())) => true,
@@ -505,7 +512,7 @@ impl Writing {
                 Poll::Pending => false,
             };
             if flushed && self.ended {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
             }
             let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
             if flushed {
