@@ -9,7 +9,7 @@
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` > `app` `reload` > `server` `admin` `config` > `layer` > `upstream` > `policy` > `log` `metrics` >
+//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `metrics` >
 //! `http1` `http2` > `fields` `inbound` `tunnel` > `body` `stream` `lifecycle` > `clock` `error`
 //!
 //! # Three absences

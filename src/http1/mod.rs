@@ -10,12 +10,15 @@
 pub mod buffered;
 pub mod chunked;
 pub mod client;
+pub mod client_body;
 pub mod encode;
 mod decode;
 mod feed;
 pub mod framing;
 pub mod head;
 pub mod server;
+mod upload;
+mod writing;
 
 #[cfg(test)]
 mod tests;

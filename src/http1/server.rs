@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -22,7 +22,8 @@ use super::encode::{self, Connection as ConnectionField, Outgoing};
 use super::feed::Feed;
 use super::framing::Framing;
 use super::head::{self, HeadError, HeadLimits, RequestHead};
-use crate::body::{Body, BodyError, Tunnel};
+use super::writing::Writing;
+use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline};
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
@@ -470,149 +471,4 @@ impl Exchange {
             Err(_) => After::Close,
         }
     }
-}
-
-/// An answer being written.
-struct Writing {
-    framing: Outgoing,
-    left: u64,
-    trailers: bool,
-    ended: bool,
-    /// The body failed; what came of it before is still written.
-    failed: Option<BodyError>,
-    quiet: bool,
-    send_timeout: Duration,
-}
-
-impl Writing {
-    #[allow(clippy::too_many_arguments, reason = "the parts of one connection, borrowed apart")]
-    fn poll(
-        &mut self,
-        io: &mut Buffered,
-        body: &mut Body,
-        mut feed: Option<&mut Feed>,
-        reading: &mut Deadline,
-        sending: &mut Deadline,
-        sleeper: &Sleeper,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), BodyError>> {
-        if self.quiet && !self.ended && sleeper.watch(cx) >= Phase::Draining {
-            return Poll::Ready(self.end_at_drain(io, cx));
-        }
-        loop {
-            let starved = self.take(io, body, cx).unwrap_or_else(|error| {
-                self.failed = Some(error);
-                self.ended = true;
-                false
-            });
-            let queued = io.queued();
-            let flushed = match io.poll_flush(cx) {
-                Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::ClientGone)),
-                Poll::Pending => false,
-            };
-            if flushed && self.ended {
-                return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
-            }
-            let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
-            if flushed {
-                sending.clear();
-                if !starved || fed {
-                    continue;
-                }
-                self.watch_client(io, feed.as_deref(), cx)?;
-                return Poll::Pending;
-            }
-            if io.queued() < queued || !sending.is_set() {
-                sending.set_after(self.send_timeout);
-            }
-            if sending.poll_expired(cx).is_ready() {
-                return Poll::Ready(Err(BodyError::ClientGone));
-            }
-            if !fed {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Takes frames while there is room. True when the body has nothing more just now.
-    fn take(&mut self, io: &mut Buffered, body: &mut Body, cx: &mut Context<'_>) -> Result<bool, BodyError> {
-        while !self.ended && io.has_room() {
-            match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending => return Ok(true),
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.put(io, data)?,
-                    Err(frame) => {
-                        if let Ok(trailers) = frame.into_trailers()
-                            && self.framing == Outgoing::Chunked
-                        {
-                            encode_last(io, Some(&trailers).filter(|_| self.trailers));
-                            self.ended = true;
-                        }
-                    }
-                },
-                Poll::Ready(Some(Err(error))) => return Err(error),
-                Poll::Ready(None) => {
-                    if self.framing == Outgoing::Chunked {
-                        encode_last(io, None);
-                    } else if matches!(self.framing, Outgoing::Length(_)) && self.left > 0 {
-                        return Err(BodyError::UpstreamGone);
-                    }
-                    self.ended = true;
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    fn put(&mut self, io: &mut Buffered, data: Bytes) -> Result<(), BodyError> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        match self.framing {
-            Outgoing::Chunked => {
-                let before = io.tail().len();
-                encode::chunk_size(io.tail(), data.len());
-                io.wrote(before);
-                io.push(data);
-                io.push_small(b"\r\n");
-            }
-            Outgoing::Length(_) => {
-                let length = data.len() as u64;
-                if length > self.left {
-                    return Err(BodyError::UpstreamMalformed("more content than its Content-Length"));
-                }
-                self.left -= length;
-                io.push(data);
-            }
-            Outgoing::Close => io.push(data),
-            Outgoing::None => {}
-        }
-        Ok(())
-    }
-
-    /// A stream that waits for the app notices by reading that its client closed.
-    fn watch_client(&self, io: &mut Buffered, feed: Option<&Feed>, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        let whole = feed.is_none_or(Feed::is_finished);
-        if whole
-            && io.read.is_empty()
-            && io.stream.poll_read_ready(cx).is_ready()
-            && let Poll::Ready(Ok(0) | Err(_)) = io.poll_fill(cx)
-        {
-            return Err(BodyError::ClientGone);
-        }
-        Ok(())
-    }
-
-    fn end_at_drain(&mut self, io: &mut Buffered, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        // What is queued may be lost: a client of an endless stream connects again and resumes.
-        let _ = io.poll_flush(cx);
-        Err(BodyError::Draining)
-    }
-}
-
-fn encode_last(io: &mut Buffered, trailers: Option<&http::HeaderMap>) {
-    let before = io.tail().len();
-    encode::last_chunk(io.tail(), trailers);
-    io.wrote(before);
 }

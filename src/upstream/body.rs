@@ -16,7 +16,8 @@ use super::address::Address;
 use super::pool::Pool;
 use crate::body::{Body, BodyError};
 use crate::clock;
-use crate::http1::client::{ClientBody, ClientConnection};
+use crate::http1::client::ClientConnection;
+use crate::http1::client_body::ClientBody;
 
 /// One request's share of an address.
 #[derive(Debug)]

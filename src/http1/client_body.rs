@@ -1,0 +1,153 @@
+//! The body of an app's answer, read off its connection in the task of whoever wants it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::chunked::Decoded;
+use super::client::ClientConnection;
+use super::decode::BodyDecoder;
+use super::upload::Upload;
+use crate::body::{Body, BodyError};
+
+/// The body of an answer, reading from its connection.
+#[derive(Debug)]
+pub struct ClientBody {
+    /// Taken back when the body has ended.
+    pub(super) connection: Option<Box<ClientConnection>>,
+    pub(super) decoder: BodyDecoder,
+    pub(super) ended: bool,
+    /// Whether the connection can be used again.
+    pub(super) reusable: bool,
+    /// The rest of the request, where the answer began before its end.
+    pub(super) upload: Option<(Upload, Body)>,
+    /// Longest silence of the app.
+    pub(super) silence: Duration,
+}
+
+impl ClientBody {
+    /// The connection, once the body has ended and if it can be used again.
+    pub fn take_connection(&mut self) -> Option<Box<ClientConnection>> {
+        if self.ended && self.reusable && self.upload.is_none() {
+            self.connection.take().filter(|connection| connection.io.read.is_empty())
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn take_whole(&mut self) -> Bytes {
+        self.ended = true;
+        match (&mut self.connection, self.decoder.left()) {
+            (Some(connection), Some(left)) => {
+                // `answer` saw that so much is in the buffer, so it fits a usize.
+                connection.io.read.split_to(left as usize).freeze()
+            }
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Goes on sending a request whose answer began early.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        let (Some((upload, body)), Some(connection)) = (&mut self.upload, &mut self.connection) else { return };
+        loop {
+            if upload.take(&mut connection.io, body, cx).is_err() {
+                // The client's body broke: this request must never look complete to the app.
+                self.reusable = false;
+                self.upload = None;
+                return;
+            }
+            let queued = connection.io.queued();
+            match connection.io.poll_flush(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => {
+                    self.reusable = false;
+                    self.upload = None;
+                    return;
+                }
+                Poll::Ready(Ok(())) if upload.ended => {
+                    self.upload = None;
+                    return;
+                }
+                Poll::Ready(Ok(())) if queued == 0 => return,
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Decoded::End(None))) };
+        loop {
+            match self.decoder.decode(&mut connection.io.read) {
+                Ok(Decoded::NeedMore) => {}
+                Ok(decoded) => {
+                    connection.deadline.clear();
+                    return Poll::Ready(Ok(decoded));
+                }
+                Err(what) => return Poll::Ready(Err(BodyError::UpstreamMalformed(what))),
+            }
+            match connection.io.poll_fill(cx) {
+                Poll::Ready(Ok(0)) if self.decoder.ends_at_close() => {
+                    return Poll::Ready(Ok(Decoded::End(None)));
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BodyError::UpstreamGone)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    if !connection.deadline.is_set() {
+                        connection.deadline.set_after(self.silence);
+                    }
+                    std::task::ready!(connection.deadline.poll_expired(cx));
+                    return Poll::Ready(Err(BodyError::UpstreamSilent));
+                }
+            }
+        }
+    }
+}
+
+impl http_body::Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.upload.is_some() {
+            self.poll_upload(cx);
+        }
+        let decoded = std::task::ready!(self.poll_decode(cx));
+        Poll::Ready(match decoded {
+            Ok(Decoded::Data(data)) => {
+                self.ended = self.decoder.left() == Some(0);
+                Some(Ok(Frame::data(data)))
+            }
+            Ok(Decoded::End(trailers)) => {
+                self.ended = true;
+                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+            }
+            Ok(Decoded::NeedMore) => return Poll::Pending,
+            Err(error) => {
+                self.ended = true;
+                self.reusable = false;
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.decoder.left() {
+            Some(left) if !self.ended => SizeHint::with_exact(left),
+            _ if self.ended => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}
