@@ -49,12 +49,6 @@ impl Lifecycle {
         let wakers: Vec<Waker> = self.sleepers.borrow().wakers.iter().flatten().cloned().collect();
         wakers.iter().for_each(Waker::wake_by_ref);
     }
-
-    /// How many hold a [`Sleeper`].
-    pub fn sleepers(&self) -> usize {
-        let sleepers = self.sleepers.borrow();
-        sleepers.wakers.len() - sleepers.free.len()
-    }
 }
 
 /// One task's place among those woken by a change of phase.

@@ -236,9 +236,24 @@ fn timestamp() -> String {
     format!("{}-{month:02}-{}T{}.{:03}Z", part(12..16), part(5..7), part(17..25), since.subsec_millis())
 }
 
+/// Control characters percent-encoded: a target may hold C1 ones, which terminals obey.
+fn printable(target: &str) -> String {
+    let mut text = String::with_capacity(target.len());
+    for c in target.chars() {
+        if c.is_control() {
+            // Writing to a string cannot fail.
+            let _ = c.encode_utf8(&mut [0; 4]).bytes().try_for_each(|byte| write!(text, "%{byte:02X}"));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
 /// A target with the values of secret query parameters taken out. Names are compared decoded.
 fn masked(target: &str, names: &[String]) -> String {
-    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+    let target = &printable(target);
+    let Some((path, query)) = target.split_once('?') else { return target.clone() };
     let mut text = String::with_capacity(target.len());
     text.push_str(path);
     for (at, pair) in query.split('&').enumerate() {
@@ -285,6 +300,7 @@ mod tests {
             ("/a?%74oken=s3cret", "/a?%74oken=***"),
             ("/a?api%5fkey=s3cret=more", "/a?api%5fkey=***"),
             ("/a?token", "/a?token"),
+            ("/\u{9b}31mx", "/%C2%9B31mx"),
         ] {
             assert_eq!(masked(target, &names), shown);
         }

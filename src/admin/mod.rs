@@ -4,15 +4,18 @@
 mod handler;
 mod health;
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-use crate::http1::server;
+use crate::http1::server::{self, Settings};
 use crate::inbound::Peer;
 use crate::layer::live::Live;
 use crate::lifecycle::{Lifecycle, Sleeper};
@@ -21,6 +24,8 @@ use crate::stream::Stream;
 
 pub use handler::Access;
 
+/// A connection here is for one question, or for a scraper that comes again soon enough.
+const IDLE: Duration = Duration::from_secs(20);
 /// Connections to one of these listeners at once.
 const CONNECTIONS: usize = 256;
 
@@ -61,15 +66,28 @@ pub async fn serve(listener: TcpListener, control: Control, access: Access) {
         Err(error) => return tracing::error!(%error, "the admin listener cannot accept"),
     };
     let lifecycle = Rc::new(Lifecycle::default());
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         match listener.accept().await {
-            Ok((tcp, address)) if lifecycle.sleepers() < CONNECTIONS => {
-                tokio::task::spawn_local(connection(tcp, address, control.clone(), access, lifecycle.clone()));
+            Ok((tcp, address)) => {
+                open.retain(|connection| !connection.is_finished());
+                // The oldest goes: silent connections must not keep a kubelet out.
+                if open.len() >= CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                open.push_back(tokio::task::spawn_local(connection(
+                    tcp,
+                    address,
+                    control.clone(),
+                    access,
+                    lifecycle.clone(),
+                )));
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "accept on the admin listener failed");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -84,7 +102,11 @@ async fn connection(
 ) {
     let peer = Rc::new(Peer::new(address, false));
     let live = control.live.clone();
-    let settings = move || live.load().policy.server.settings;
+    let settings = move || Settings {
+        idle_timeout: IDLE,
+        header_timeout: IDLE,
+        ..live.load().policy.server.settings
+    };
     let service = handler::Handler { control, access };
     let sleeper = Sleeper::new(lifecycle);
     server::serve(Stream::Tcp(tcp), BytesMut::new(), service, peer, &settings, sleeper, false).await;

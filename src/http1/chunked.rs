@@ -145,8 +145,9 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, &'st
     let section = input.split_to(end + 4).freeze();
     let mut storage = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let fields = match httparse::parse_headers(&section, &mut storage) {
-        Ok(httparse::Status::Complete((_, fields))) => fields,
-        Ok(httparse::Status::Partial) | Err(_) => return Err("malformed trailer fields"),
+        Ok(httparse::Status::Complete((length, fields))) if length == section.len() => fields,
+        // An end before the end: two bare LFs, which others may read as one.
+        Ok(_) | Err(_) => return Err("malformed trailer fields"),
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {

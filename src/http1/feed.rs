@@ -94,6 +94,12 @@ impl Feed {
         matches!(self.shared.borrow().end, Some(Ok(())))
     }
 
+    /// The final answer goes out: 100 (Continue) must not come after it (RFC 9110 15.2.1). True when it
+    /// was still owed, so the body may never come.
+    pub fn forget_continue(&mut self) -> bool {
+        std::mem::take(&mut self.continue_due)
+    }
+
     /// Whether reading it failed.
     pub fn error(&self) -> Option<BodyError> {
         match &self.shared.borrow().end {

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use super::framing::{Framing, FramingError, LengthFields};
+use crate::fields::host;
 
 /// The most fields any configuration may allow in one head.
 pub const MAX_FIELDS: usize = 1024;
@@ -188,7 +189,7 @@ fn malformed(error: httparse::Error) -> HeadError {
     HeadError::Malformed(match error {
         httparse::Error::HeaderName => "a field name is malformed",
         httparse::Error::HeaderValue => "a field value holds a control character",
-        httparse::Error::NewLine => "a line does not end in CR LF",
+        httparse::Error::NewLine => "a line does not end in LF, or holds a bare CR",
         httparse::Error::Status => "the status line is malformed",
         httparse::Error::Token => "the request line is malformed",
         httparse::Error::TooManyHeaders => return HeadError::TooManyFields,
@@ -254,9 +255,10 @@ pub fn parse_request(input: &mut BytesMut, limits: HeadLimits) -> Result<Option<
         keep_alive,
         // RFC 9110 7.8: Upgrade counts only in HTTP/1.1 and only when Connection names it; h2c is not
         // upgraded to, prior knowledge is spoken instead.
-        upgrade: fields.upgrade_to.filter(|value| {
-            fields.upgrade && version == Version::HTTP_11 && !value.as_bytes().eq_ignore_ascii_case(b"h2c")
-        }),
+        upgrade: fields
+            .upgrade_to
+            .filter(|_| fields.upgrade && version == Version::HTTP_11)
+            .and_then(|protocols| without_h2c(&protocols)),
         expects_continue,
         takes_trailers: fields.trailers,
     }))
@@ -365,6 +367,21 @@ fn read_fields(
     Ok(headers)
 }
 
+/// `Upgrade` without `h2c`, which would let a client speak past every rule to an app that knows it;
+/// `None` where nothing is left.
+pub fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
+    let is_h2c = |protocol: &[u8]| {
+        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"h2c")
+    };
+    let mut list = protocols.as_bytes().split(|byte| *byte == b',');
+    if !list.clone().any(is_h2c) {
+        return Some(protocols.clone());
+    }
+    let left: Vec<&[u8]> = list.by_ref().filter(|protocol| !is_h2c(protocol)).map(<[u8]>::trim_ascii).collect();
+    if left.is_empty() { None } else { HeaderValue::from_bytes(&left.join(&b", "[..])).ok() }
+}
+
 fn names_trailers(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|item| {
         let coding = item.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -383,14 +400,15 @@ fn timeout_parameter(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// The four forms of a target (RFC 9112 3.2) and which methods may use them.
-fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
+/// The four forms of a target (RFC 9112 3.2) and which methods may use them; userinfo never
+/// (RFC 9110 4.2.4).
+pub fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
     let fine = if *method == Method::CONNECT {
         uri.authority().is_some() && uri.scheme().is_none()
     } else if uri.path() == "*" {
         *method == Method::OPTIONS
     } else if uri.scheme().is_some() {
-        uri.authority().is_some()
+        uri.authority().is_some_and(|authority| host::is_host(authority.as_str().as_bytes()))
             && uri.scheme_str().is_some_and(|scheme| {
                 scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
             })
@@ -401,20 +419,11 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
 }
 
 /// RFC 9112 3.2: exactly one Host in HTTP/1.1, and never a malformed one.
-fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
+pub fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_authority(host.as_bytes()) => Ok(()),
+        (Some(host), None) if host::is_host(host.as_bytes()) => Ok(()),
         (None, _) if version == Version::HTTP_10 => Ok(()),
         _ => Err(HeadError::Host),
     }
-}
-
-/// `uri-host [":" port]`, by its characters; empty is allowed by RFC 9110 7.2.
-fn is_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'!' | b'$')
-            || matches!(byte, b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
-    })
 }

@@ -442,6 +442,9 @@ impl Exchange {
         if feed.is_finished() {
             return true;
         }
+        if feed.forget_continue() {
+            return false;
+        }
         if !feed.is_dropped() {
             // It is still being read, beside the answer.
             return feed.error().is_none();

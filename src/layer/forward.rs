@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Response, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
 use tower::Service;
 
 use super::Routed;
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::inbound::{ForwardedMemo, Peer};
-use crate::upstream::{Call, Outcome, Pool};
+use crate::upstream::{Call, ForwardError, Outcome, Pool};
 
 /// How Pillion calls itself in Via.
 pub const PSEUDONYM: &str = "pillion";
@@ -87,15 +87,21 @@ async fn forward(pool: Rc<Pool>, routed: Routed) -> Result<Response<Body>, BoxEr
     };
     let mut outcome = Outcome::default();
     let since = clock::now();
-    let result = upstream.send(&pool, call, &mut outcome).await;
-    record.upstream_time.set(Some(since.elapsed()));
+    let result = upstream.send(&pool, call, since, &mut outcome).await;
+    record.upstream_time.set(Some(clock::now().saturating_duration_since(since)));
     record.retries.set(outcome.retries);
     *record.upstream.borrow_mut() = outcome.address;
-    result.map_err(Into::into)
+    let response = result?;
+    // RFC 8441 5, RFC 9110 9.3.6: a 2xx would tell an HTTP/2 client that the tunnel is open.
+    if parts.version == Version::HTTP_2 && upgrade.is_some() && response.status().is_success() {
+        return Err(ForwardError::NotUpgraded.into());
+    }
+    Ok(response)
 }
 
 /// Written anew: what an untrusted client says about itself is not passed on.
 fn replace(headers: &mut HeaderMap, peer: &Peer, https: bool) {
+    drop_claims(headers);
     let empty = HeaderValue::from_static("");
     let host = headers.get(header::HOST).cloned().unwrap_or(empty);
     let mut memo = peer.memo.borrow_mut();
@@ -107,7 +113,8 @@ fn replace(headers: &mut HeaderMap, peer: &Peer, https: bool) {
             memo.insert(ForwardedMemo {
                 x_forwarded_for: value(&ip.to_string()),
                 forwarded: value(&forwarded::element(ip, &host, https)),
-                host: host.clone(),
+                // A copy: a slice would keep the whole head of this request for as long as the connection.
+                host: HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone()),
             })
         }
     };
@@ -115,6 +122,20 @@ fn replace(headers: &mut HeaderMap, peer: &Peer, https: bool) {
     headers.insert(header::FORWARDED, fields.forwarded.clone());
     headers.insert(X_FORWARDED_PROTO, proto(https));
     headers.insert(X_FORWARDED_HOST, host);
+}
+
+/// Further fields by which proxies tell apps about clients; there are more than anybody lists.
+fn drop_claims(headers: &mut HeaderMap) {
+    let is_claim = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || name == "x-real-ip"
+    };
+    if headers.keys().any(is_claim) {
+        let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+        for name in claims {
+            headers.remove(name);
+        }
+    }
 }
 
 /// Extended: what a trusted proxy says stays, and where we got it from is added on the right.

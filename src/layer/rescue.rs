@@ -110,6 +110,7 @@ fn answer(error: &BoxError) -> Answer {
         return forward(error);
     }
     Answer::new(S::INTERNAL_SERVER_ERROR, "internal", "Pillion failed", Fault::Pillion)
+        .detail("this is a defect of Pillion; its log has the cause under this request id")
 }
 
 fn too_large(limit: u64) -> Answer {
@@ -130,18 +131,23 @@ fn forward(error: &ForwardError) -> Answer {
         ForwardError::TooManyStreams => busy("too many streams are open"),
         ForwardError::TimedOut => {
             Answer::new(S::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time", Fault::Upstream)
+                .detail("no answer came within the time allowed")
         }
         ForwardError::Connect(_, error) if error.kind() == std::io::ErrorKind::TimedOut => {
             Answer::new(S::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time", Fault::Upstream)
+                .detail("no connection could be made within the time allowed")
         }
         ForwardError::Connect(..) | ForwardError::Resolve(_) => {
             Answer::new(S::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached", Fault::Upstream)
+                .detail("no connection to it could be made")
         }
         ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_) => {
             Answer::new(S::BAD_GATEWAY, "upstream-broken", "The app broke off without an answer", Fault::Upstream)
+                .detail("the connection to it ended before an answer came")
         }
-        ForwardError::Malformed(_) => {
+        ForwardError::Malformed(_) | ForwardError::NotUpgraded => {
             Answer::new(S::BAD_GATEWAY, "upstream-malformed", "The app's answer is malformed", Fault::Upstream)
+                .detail("what it sent cannot be passed on")
         }
         ForwardError::CannotUpgrade => {
             Answer::new(S::BAD_GATEWAY, "upgrade", "The app cannot be upgraded to", Fault::Pillion)

@@ -15,7 +15,7 @@ use super::either::Either;
 use super::{Observed, Routed};
 use crate::body::Body;
 use crate::error::BoxError;
-use crate::fields::forwarded;
+use crate::fields::{forwarded, host};
 use crate::policy::path::{self, NormalPath};
 use crate::policy::{Action, RoutePolicy, ServerPolicy};
 
@@ -194,18 +194,24 @@ fn passed_often(request: &Request<Body>) -> bool {
 fn redirect(status: StatusCode, to: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    if let Ok(to) = HeaderValue::from_str(to) {
+    // A URI is ASCII (RFC 3986 2): what came as raw UTF-8 goes out encoded.
+    let mut ascii = String::with_capacity(to.len());
+    for c in to.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+        } else {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| ascii.push_str(&format!("%{byte:02X}")));
+        }
+    }
+    if let Ok(to) = HeaderValue::from_str(&ascii) {
         response.headers_mut().insert(header::LOCATION, to);
     }
     response
 }
 
 fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let name = match host.rfind(':') {
-        Some(at) if host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..at],
-        _ => host,
-    };
+    let given = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let name = host::name(given);
     let port = match server.tls.as_ref().and_then(|tls| tls.listen.first()).map(std::net::SocketAddr::port) {
         None | Some(443) => String::new(),
         Some(port) => format!(":{port}"),

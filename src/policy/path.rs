@@ -69,7 +69,10 @@ pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
                 onward.pop();
                 directory = last;
             }
-            _ if decoded == "." || decoded == ".." => return Err(PathError::EncodedDots),
+            // An app that decodes %2F before it removes dots would see them as segments.
+            _ if decoded.split("%2F").any(|part| part == "." || part == "..") => {
+                return Err(PathError::EncodedDots);
+            }
             "" if last => directory = true,
             "" => onward.push(""),
             _ => {
@@ -179,6 +182,8 @@ mod tests {
             ("/%2e%2e/a", PathError::EncodedDots),
             ("/.%2E/a", PathError::EncodedDots),
             ("/a/%2e", PathError::EncodedDots),
+            ("/a/..%2fb", PathError::EncodedDots),
+            ("/a/b%2F%2e%2e", PathError::EncodedDots),
             ("/../a", PathError::AboveRoot),
             ("/a/../../b", PathError::AboveRoot),
             ("/%", PathError::BadEscape),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use http::Method;
 
 use super::template::{Host, Methods, Pattern, Segment};
+use crate::fields::host;
 
 /// The place of a route in the file; earlier wins.
 pub type Order = u32;
@@ -119,7 +120,7 @@ impl RouteTable {
         let mut search = Search { method, from, best: Order::MAX };
         self.any.find(path, &mut search);
         if !self.exact.is_empty() || !self.below.is_empty() {
-            let host = without_port(host).to_ascii_lowercase();
+            let host = host::name(host).to_ascii_lowercase();
             if let Some(node) = self.exact.get(host.as_str()) {
                 node.find(path, &mut search);
             }
@@ -132,13 +133,6 @@ impl RouteTable {
             }
         }
         (search.best != Order::MAX).then_some(search.best)
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rfind(':') {
-        Some(at) if host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..at],
-        _ => host,
     }
 }
 

@@ -18,10 +18,16 @@ use crate::layer::live::Snapshot;
 use crate::lifecycle::Sleeper;
 use crate::stream::Stream;
 
+/// What the kernel may hold unsent before a connection counts as not writable.
+const UNSENT: u32 = 256 * 1024;
+
 /// Serves a connection until it ends.
 pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls: bool) {
     // A connection that cannot take the option works without it.
     let _ = tcp.set_nodelay(true);
+    // Writable then means that the client takes, not that the kernel would still hold megabytes: only so
+    // does `send_timeout` measure the client.
+    let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
     let snapshot = worker.snapshot();
     let plain = !tls && !snapshot.policy.server.proxy_protocol;
     let (stream, address, negotiated) = if plain {

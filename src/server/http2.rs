@@ -1,15 +1,16 @@
 //! One client connection speaking HTTP/2: hyper's connection around the same stack, with the times
 //! and the end of life that hyper does not keep by itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -19,12 +20,16 @@ use tower::Service;
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Deadline, Instant};
 use crate::http1::client::is_quiet;
+use crate::http1::head;
 use crate::http1::server::Settings;
 use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
-use crate::inbound::{Inbound, Peer};
+use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::stream::{Rewound, Stream};
 use crate::tunnel;
+
+/// A client that was told to leave and has nothing open is given this long.
+const LEAVE: Duration = Duration::from_secs(2);
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -33,13 +38,39 @@ const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-
 struct Streams {
     /// Requests whose answer has not ended.
     open: Cell<usize>,
-    /// Of those, answers of which a frame was handed out and none asked for since: it is the client
-    /// who does not take what is there.
-    unread: Cell<usize>,
-    /// When anything last moved.
+    /// When a request last began or ended.
     moved: Cell<Instant>,
     /// Whether any request came.
     used: Cell<bool>,
+    /// The answers on their way; at most `h2_max_streams` are alive.
+    answers: RefCell<Vec<Weak<Answer>>>,
+}
+
+/// One answer on its way. Its body is taken away from a client that does not read, and with it the
+/// place it holds at the app; the stream itself ends when the client comes back.
+struct Answer {
+    body: RefCell<Option<Body>>,
+    /// Since when a frame was handed out and none asked for.
+    unread: Cell<Option<Instant>>,
+}
+
+impl Streams {
+    /// Cuts what was unread for `send_timeout`; says when to look again.
+    fn cut_unread(&self, now: Instant, send_timeout: Duration) -> Instant {
+        let mut next = now + send_timeout;
+        self.answers.borrow_mut().retain(|answer| {
+            let Some(answer) = answer.upgrade() else { return false };
+            if let Some(due) = answer.unread.get().map(|since| since + send_timeout) {
+                if now >= due {
+                    drop(answer.body.take());
+                    return false;
+                }
+                next = next.min(due);
+            }
+            true
+        });
+        next
+    }
 }
 
 /// Serves one connection until it ends; `read` was read of it already.
@@ -57,9 +88,9 @@ pub async fn serve<S>(
 {
     let streams = Rc::new(Streams {
         open: Cell::new(0),
-        unread: Cell::new(0),
         moved: Cell::new(clock::now()),
         used: Cell::new(false),
+        answers: RefCell::default(),
     });
     let now = settings();
     let adapter = Adapter { service, peer, settings: now, streams: streams.clone(), sleeper: Rc::new(sleeper.another()) };
@@ -88,32 +119,31 @@ pub async fn serve<S>(
         let end = phase >= Phase::Draining || (phase == Phase::Announcing && streams.used.get());
         if end && !leaving {
             leaving = true;
+            streams.moved.set(clock::now());
             connection.as_mut().graceful_shutdown();
             return connection.as_mut().poll(cx).map(|_| ());
         }
         loop {
-            let settings = settings();
-            let (open, unread) = (streams.open.get(), streams.unread.get());
-            let limit = if open == 0 { settings.idle_timeout } else { settings.send_timeout };
-            let due = streams.moved.get() + limit;
-            if clock::now() >= due {
-                if open == 0 && !leaving {
+            let (settings, now) = (settings(), clock::now());
+            let mut next = streams.cut_unread(now, settings.send_timeout);
+            if streams.open.get() == 0 {
+                let limit = if leaving { LEAVE } else { settings.idle_timeout };
+                let due = streams.moved.get() + limit;
+                if now >= due && leaving {
+                    return Poll::Ready(());
+                }
+                if now >= due {
                     leaving = true;
-                    streams.moved.set(clock::now());
+                    streams.moved.set(now);
                     connection.as_mut().graceful_shutdown();
                     if connection.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(());
                     }
                     continue;
                 }
-                // A client that takes nothing of anything, or that does not leave when told.
-                if open == 0 || unread == open {
-                    return Poll::Ready(());
-                }
-                deadline.set(clock::now() + limit);
-            } else {
-                deadline.set(due);
+                next = next.min(due);
             }
+            deadline.set(next);
             ready!(deadline.poll_expired(cx));
         }
     })
@@ -161,10 +191,10 @@ where
                     let idle = settings.stream_idle_timeout;
                     tokio::task::spawn_local(relay(upgrade, tunnel, idle, sleeper.another(), observer, open));
                 }
-                return Ok(Response::from_parts(parts, StreamBody { body: Body::empty(), handed: false, open: None, sleeper: None }));
+                return Ok(Response::from_parts(parts, StreamBody::new(Body::empty(), None, None)));
             }
             let quiet = body.is_quiet().then(|| sleeper.another());
-            Ok(Response::from_parts(parts, StreamBody { body, handed: false, open: Some(open), sleeper: quiet }))
+            Ok(Response::from_parts(parts, StreamBody::new(body, Some(open), quiet)))
         })
     }
 }
@@ -172,7 +202,7 @@ where
 async fn relay(
     upgrade: hyper::upgrade::OnUpgrade,
     tunnel: Tunnel,
-    idle: std::time::Duration,
+    idle: Duration,
     sleeper: Sleeper,
     observer: Option<Box<dyn crate::body::Observer>>,
     open: Open,
@@ -195,12 +225,14 @@ fn inbound(
     let headers = &mut parts.headers;
     let takes_trailers = headers.remove(header::TE).is_some();
     join_cookies(headers);
+    let refused = check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err();
+    let headers = &mut parts.headers;
     let mut upgrade = None;
     let body = if let Some(protocol) = extended {
         // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
         // out is made up.
         parts.method = Method::GET;
-        upgrade = HeaderValue::from_str(protocol.as_str()).ok();
+        upgrade = HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| head::without_h2c(&protocol));
         headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
         Body::empty()
     } else if http_body::Body::is_end_stream(&incoming) {
@@ -215,8 +247,25 @@ fn inbound(
         received: clock::now(),
         upgrade,
         takes_trailers,
-        refused: None,
+        refused,
     }
+}
+
+/// What HTTP/1 checks while it reads a head: one Host, taken from :authority where there is one
+/// (RFC 9113 8.3.1), and a target that fits its method.
+fn check(headers: &mut HeaderMap, uri: &Uri, method: &Method, extended: bool) -> Result<(), Refused> {
+    if let Some(authority) = uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
+    }
+    let checked = match *method {
+        Method::CONNECT if !extended => Ok(()),
+        Method::CONNECT => head::check_target(&Method::GET, uri),
+        _ => head::check_target(method, uri),
+    };
+    let checked = checked.and_then(|()| head::check_host(headers, Version::HTTP_2));
+    checked.map_err(|error| Refused { status: error.status(), detail: error.detail() })
 }
 
 /// RFC 9113 8.2.3: the pieces of Cookie are put together before they go on to HTTP/1.
@@ -260,25 +309,21 @@ impl Drop for Open {
     }
 }
 
-/// An answer's body that tells its connection who waits for whom.
+/// An answer's body as hyper wants it.
 struct StreamBody {
-    body: Body,
-    handed: bool,
-    open: Option<Open>,
+    answer: Rc<Answer>,
+    _open: Option<Open>,
     /// For streams without an end: they are closed when draining starts.
     sleeper: Option<Sleeper>,
 }
 
 impl StreamBody {
-    fn set_handed(&mut self, handed: bool) {
-        if let Some(Open(streams)) = &self.open
-            && handed != self.handed
-        {
-            let unread = streams.unread.get();
-            streams.unread.set(if handed { unread + 1 } else { unread - 1 });
-            streams.moved.set(clock::now());
+    fn new(body: Body, open: Option<Open>, sleeper: Option<Sleeper>) -> StreamBody {
+        let answer = Rc::new(Answer { body: RefCell::new(Some(body)), unread: Cell::new(None) });
+        if let Some(Open(streams)) = &open {
+            streams.answers.borrow_mut().push(Rc::downgrade(&answer));
         }
-        self.handed = handed;
+        StreamBody { answer, _open: open, sleeper }
     }
 }
 
@@ -287,29 +332,27 @@ impl http_body::Body for StreamBody {
     type Error = BodyError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.set_handed(false);
+        self.answer.unread.set(None);
         if self.sleeper.as_ref().is_some_and(|sleeper| sleeper.watch(cx) >= Phase::Draining) {
             return Poll::Ready(Some(Err(BodyError::Draining)));
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.set_handed(frame.is_some());
+        let mut body = self.answer.body.borrow_mut();
+        let Some(body) = &mut *body else { return Poll::Ready(Some(Err(BodyError::ClientGone))) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if frame.is_some() {
+            self.answer.unread.set(Some(clock::now()));
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.body)
+        self.answer.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.body)
-    }
-}
-
-impl Drop for StreamBody {
-    fn drop(&mut self) {
-        self.set_handed(false);
+        self.answer.body.borrow().as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
     }
 }

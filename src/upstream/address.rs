@@ -35,6 +35,15 @@ pub struct Limits {
     pub streams: usize,
 }
 
+/// What a success or a failure was of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// A request.
+    Traffic,
+    /// A probe.
+    Probe,
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Address {
@@ -54,7 +63,10 @@ pub struct Address {
     pub in_flight: AtomicUsize,
     /// Idle connections over all workers.
     pub idle: AtomicUsize,
+    /// In a row, of requests.
     failures: AtomicU32,
+    /// In a row, of probes.
+    probe_failures: AtomicU32,
     successes: AtomicU32,
     ejected: AtomicBool,
 }
@@ -65,22 +77,37 @@ impl Address {
         !self.ejected.load(Ordering::Relaxed)
     }
 
-    /// Notes a success; true when it brought the address back.
-    pub fn succeeded(&self, healthy_after: u32) -> bool {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
-        if !self.ejected.load(Ordering::Relaxed) {
+    /// Notes a success; true when it brought the address back. Where a health path is asked
+    /// (`probed`), only the probe brings back: a lucky request must not.
+    pub fn succeeded(&self, evidence: Evidence, probed: bool, healthy_after: u32) -> bool {
+        self.clear(evidence, probed);
+        if !self.ejected.load(Ordering::Relaxed) || (probed && evidence == Evidence::Traffic) {
             return false;
         }
         let successes = self.successes.fetch_add(1, Ordering::Relaxed) + 1;
         successes >= healthy_after && self.ejected.swap(false, Ordering::Relaxed)
     }
 
+    /// A success speaks against failures of its own kind alone: answers to requests do not outvote a
+    /// health path that fails, nor the reverse. A knock, where no path is asked, speaks for both.
+    fn clear(&self, evidence: Evidence, probed: bool) {
+        let traffic = evidence == Evidence::Traffic || !probed;
+        let counters = [(traffic, &self.failures), (evidence == Evidence::Probe, &self.probe_failures)];
+        for (speaks, counter) in counters {
+            if speaks && counter.load(Ordering::Relaxed) != 0 {
+                counter.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Notes a failure; true when it was one too many. The caller decides whether it may go.
-    pub fn failed(&self, unhealthy_after: u32) -> bool {
+    pub fn failed(&self, evidence: Evidence, unhealthy_after: u32) -> bool {
         self.successes.store(0, Ordering::Relaxed);
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let counter = match evidence {
+            Evidence::Traffic => &self.failures,
+            Evidence::Probe => &self.probe_failures,
+        };
+        let failures = counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         failures >= unhealthy_after && !self.ejected.load(Ordering::Relaxed)
     }
 
@@ -90,9 +117,9 @@ impl Address {
         !self.ejected.swap(true, Ordering::Relaxed)
     }
 
-    /// Failures in a row.
+    /// Failures in a row, of the kind that has more.
     pub fn failures(&self) -> u32 {
-        self.failures.load(Ordering::Relaxed)
+        self.failures.load(Ordering::Relaxed).max(self.probe_failures.load(Ordering::Relaxed))
     }
 }
 
@@ -138,6 +165,7 @@ impl Addresses {
             in_flight: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
+            probe_failures: AtomicU32::new(0),
             successes: AtomicU32::new(0),
             ejected: AtomicBool::new(false),
         });

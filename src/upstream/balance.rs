@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
 
-use super::address::Address;
+use super::address::{Address, Evidence};
 use super::{Endpoint, Upstream};
 use crate::clock::Instant;
 
@@ -31,36 +31,40 @@ pub fn is_idempotent(method: &Method) -> bool {
 
 /// Keeps tries after failure to a share of the traffic, so that a struggling app is not buried.
 #[derive(Debug, Default)]
-pub struct RetryBudget(Mutex<Option<(f64, Instant)>>);
+pub struct RetryBudget {
+    /// Requests ever sent: all that the ordinary request pays for.
+    requests: AtomicU64,
+    state: Mutex<Option<BudgetState>>,
+}
+
+#[derive(Debug)]
+struct BudgetState {
+    tokens: f64,
+    requests: u64,
+    at: Instant,
+}
 
 impl RetryBudget {
-    fn refill(state: &mut Option<(f64, Instant)>, now: Instant) -> &mut f64 {
-        let (tokens, at) = state.get_or_insert((LEAST_PER_SECOND, now));
-        let elapsed = now.saturating_duration_since(*at).as_secs_f64();
-        let most = LEAST_PER_SECOND * HORIZON.as_secs_f64();
-        // Deposits of the traffic may exceed `most`; only the trickle stops there.
-        if *tokens < most {
-            *tokens = (*tokens + elapsed * LEAST_PER_SECOND).min(most);
-        }
-        *at = now;
-        tokens
-    }
-
     /// Counts a request.
-    pub fn deposit(&self, now: Instant) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = 1000.0;
-        let tokens = RetryBudget::refill(&mut state, now);
-        *tokens = (*tokens + SHARE).min(most);
+    pub fn deposit(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes one try if there is one.
     pub fn withdraw(&self, now: Instant) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = RetryBudget::refill(&mut state, now);
-        let granted = *tokens >= 1.0;
+        let requests = self.requests.load(Ordering::Relaxed);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.get_or_insert(BudgetState { tokens: LEAST_PER_SECOND, requests: 0, at: now });
+        let elapsed = now.saturating_duration_since(state.at);
+        let earned = elapsed.as_secs_f64() * LEAST_PER_SECOND + (requests - state.requests.min(requests)) as f64 * SHARE;
+        // What was not used adds up for a while only: neither an idle night nor a busy hour before the
+        // trouble began may turn into a storm.
+        state.tokens = (state.tokens + earned).min((earned / elapsed.as_secs_f64().max(1.0)).max(LEAST_PER_SECOND) * HORIZON.as_secs_f64());
+        state.requests = requests;
+        state.at = now;
+        let granted = state.tokens >= 1.0;
         if granted {
-            *tokens -= 1.0;
+            state.tokens -= 1.0;
         }
         granted
     }
@@ -80,18 +84,20 @@ impl Upstream {
         tried: &[u64],
     ) -> Option<(&'a Endpoint, Arc<Address>)> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count: usize = endpoints.iter().map(|endpoint| endpoint.resolved.load().addresses.len()).sum();
+        // The place that goes first among equals moves on with every request.
+        let first = turn % count.max(1);
         let mut best: Option<((bool, bool, usize, usize), &Endpoint, Arc<Address>)> = None;
         let mut place = 0usize;
         for endpoint in endpoints {
             for address in &endpoint.resolved.load().addresses {
-                place += 1;
                 let rank = (
                     tried.contains(&address.id),
                     !address.is_healthy(),
                     address.in_flight.load(Ordering::Relaxed),
-                    // Equal ones take turns.
-                    place.wrapping_add(turn) % 64,
+                    (place + count - first) % count.max(1),
                 );
+                place += 1;
                 if best.as_ref().is_none_or(|(least, _, _)| rank < *least) {
                     best = Some((rank, endpoint, address.clone()));
                 }
@@ -101,8 +107,8 @@ impl Upstream {
     }
 
     /// Notes a failure of `address`, which may take it out unless it is the last.
-    pub(super) fn note_failure(&self, address: &Arc<Address>) {
-        if !address.failed(self.policy.health.unhealthy_after) {
+    pub(super) fn note_failure(&self, address: &Arc<Address>, evidence: Evidence) {
+        if !address.failed(evidence, self.policy.health.unhealthy_after) {
             return;
         }
         let another =
@@ -113,8 +119,9 @@ impl Upstream {
     }
 
     /// Notes a success of `address`.
-    pub(super) fn note_success(&self, address: &Address) {
-        if address.succeeded(self.policy.health.healthy_after) {
+    pub(super) fn note_success(&self, address: &Address, evidence: Evidence) {
+        let health = &self.policy.health;
+        if address.succeeded(evidence, health.path.is_some(), health.healthy_after) {
             tracing::info!(upstream = self.policy.name, address = %address.target, "back: it answers again");
         }
     }
@@ -131,9 +138,11 @@ mod tests {
         let start = clock::now();
         let granted = |now| (0..10_000).take_while(|_| budget.withdraw(now)).count();
         assert_eq!(granted(start), 3);
-        (0..100).for_each(|_| budget.deposit(start));
+        (0..100).for_each(|_| budget.deposit());
         assert_eq!(granted(start), 20);
         assert_eq!(granted(start + Duration::from_secs(1)), 3);
         assert_eq!(granted(start + Duration::from_secs(3600)), 30, "what was not used does not add up for ever");
+        (0..1_000_000).for_each(|_| budget.deposit());
+        assert!(granted(start + Duration::from_secs(7200)) < 1000, "nor does an hour of traffic");
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::address::Address;
+use super::address::{Address, Evidence};
 use super::connect::{self, Connected};
 use super::http2::Http2Connection;
 use super::{Endpoint, Upstream};
@@ -51,7 +51,11 @@ impl Upstream {
                 None if address.is_healthy() && address.failures() < self.policy.health.unhealthy_after => continue,
                 None => self.knock(endpoint, &address).await,
             };
-            if well { self.note_success(&address) } else { self.note_failure(&address) }
+            if well {
+                self.note_success(&address, Evidence::Probe);
+            } else {
+                self.note_failure(&address, Evidence::Probe);
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::address::{Address, Target};
+use super::address::{Address, Evidence, Target};
 use super::balance;
 use super::body::{Home, Lease, Leased, LeasedHttp1};
 use super::connect::{self, Connected};
@@ -19,7 +19,7 @@ use super::http2::Http2Connection;
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
 use crate::body::{Body, BodyError, Tunnel};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_quiet};
 use crate::http1::head::{HeadError, HeadLimits};
@@ -50,6 +50,8 @@ pub enum ForwardError {
     Body(BodyError),
     /// An HTTP/2 failure; the text is the library's.
     Http2(String),
+    /// The app answered a request to upgrade as if it were an ordinary one.
+    NotUpgraded,
     /// The app is spoken to in HTTP/2 only, which cannot be upgraded.
     CannotUpgrade,
 }
@@ -71,7 +73,7 @@ impl ForwardError {
             ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => 2,
             ForwardError::TimedOut => 3,
             ForwardError::Closed | ForwardError::Broken(_) => 4,
-            ForwardError::Malformed(_) => 5,
+            ForwardError::Malformed(_) | ForwardError::NotUpgraded => 5,
             ForwardError::Body(_) => 6,
             ForwardError::Http2(_) | ForwardError::CannotUpgrade => 7,
         }
@@ -84,6 +86,11 @@ impl ForwardError {
             ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => Fault::Pillion,
             _ => Fault::Upstream,
         }
+    }
+
+    /// Whether the connection ended under the request.
+    fn is_broken(&self) -> bool {
+        matches!(self, ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_))
     }
 
     /// Whether it speaks against the health of the address.
@@ -114,6 +121,7 @@ impl fmt::Display for ForwardError {
             ForwardError::Malformed(error) => write!(f, "the app's answer is malformed: {}", error.detail()),
             ForwardError::Body(error) => error.fmt(f),
             ForwardError::Http2(error) => write!(f, "HTTP/2 with the app failed: {error}"),
+            ForwardError::NotUpgraded => f.write_str("the app did not upgrade the connection"),
             ForwardError::CannotUpgrade => f.write_str("an upstream spoken to in HTTP/2 cannot be upgraded"),
         }
     }
@@ -173,28 +181,41 @@ impl Upstream {
         &self,
         pool: &Rc<Pool>,
         mut call: Call<'_>,
+        mut now: Instant,
         outcome: &mut Outcome,
     ) -> Result<Response<Body>, ForwardError> {
-        self.budget.deposit(clock::now());
+        self.budget.deposit();
         let endpoints = self.endpoints_for(call.method);
         let mut tried: Vec<u64> = Vec::new();
+        // Addresses whose idle connections were found closed: they get a new one.
+        let mut stale: Vec<u64> = Vec::new();
         loop {
             let replica = call.body.replica();
-            let failed = match self.attempt(pool, &mut call, endpoints, &tried, outcome).await {
+            let failed = match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
+            let mut free = false;
             if let Some(address) = &outcome.address {
-                tried.push(address.id);
-                if failed.error.is_unhealthy() && !failed.reused {
-                    self.note_failure(address);
+                if failed.reused && failed.error.is_broken() {
+                    // Once for each address, it costs none of the tries: the app may close an idle
+                    // connection at any moment, and that is no illness.
+                    stale.push(address.id);
+                    free = true;
+                } else {
+                    tried.push(address.id);
+                    if failed.error.is_unhealthy() {
+                        self.note_failure(address, Evidence::Traffic);
+                    }
                 }
             }
-            if !self.may_retry(&failed, &call, outcome.retries, replica.is_some()) {
+            let spent = if free { 0 } else { outcome.retries };
+            if !self.may_retry(&failed, &call, spent, replica.is_some()) {
                 self.counters.failures[failed.error.kind_index()].add(1);
                 return Err(failed.error);
             }
-            outcome.retries += 1;
+            outcome.retries += u32::from(!free);
+            now = clock::now();
             self.counters.retries.add(1);
             if let Some(replica) = replica {
                 call.body = replica;
@@ -211,6 +232,9 @@ impl Upstream {
                 | ForwardError::Body(_)
                 | ForwardError::CannotUpgrade
                 | ForwardError::Resolve(_)
+                // It would be as malformed the next time.
+                | ForwardError::Malformed(_)
+                | ForwardError::NotUpgraded
         );
         if refused_here || retries >= self.policy.retries {
             return false;
@@ -226,7 +250,7 @@ impl Upstream {
         if !safe {
             return false;
         }
-        let granted = failed.reused || self.budget.withdraw(clock::now());
+        let granted = (failed.reused && failed.error.is_broken()) || self.budget.withdraw(clock::now());
         if !granted {
             self.counters.retries_refused.add(1);
         }
@@ -238,18 +262,19 @@ impl Upstream {
         pool: &Rc<Pool>,
         call: &mut Call<'_>,
         endpoints: &[Endpoint],
-        tried: &[u64],
+        (tried, stale): (&[u64], &[u64]),
+        now: Instant,
         outcome: &mut Outcome,
     ) -> Result<Response<Body>, Attempt> {
         let (mut endpoint, mut address) = self.pick(endpoints, tried).await?;
         outcome.address = Some(address.clone());
         let mut permit = self.permit(&address).await?;
-        let now = clock::now();
         let http1_only = call.upgrade.is_some();
-        if let Some(connection) = pool.take(&address, now) {
+        let fresh = stale.contains(&address.id);
+        if !fresh && let Some(connection) = pool.take(&address, now) {
             return self.over_http1(pool, call, connection, Lease::new(address, permit), true).await;
         }
-        if !http1_only && let Some(shared) = pool.shared(&address) {
+        if !http1_only && !fresh && let Some(shared) = pool.shared(&address) {
             return self.over_http2(call, endpoint, shared, Lease::new(address, permit), true).await;
         }
         if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
@@ -459,9 +484,9 @@ impl Upstream {
     /// 502 to 504 from an app speak of what is behind it and count as failures; the rest as success.
     fn judge(&self, address: &Arc<Address>, status: http::StatusCode) {
         if matches!(status.as_u16(), 502..=504) {
-            self.note_failure(address);
+            self.note_failure(address, Evidence::Traffic);
         } else {
-            self.note_success(address);
+            self.note_success(address, Evidence::Traffic);
         }
     }
 }

@@ -1,0 +1,58 @@
+//! `Host` and authorities (RFC 9110 7.2, RFC 3986 3.2.2): one strict reading for every version of HTTP.
+
+/// Whether `text` is `uri-host [":" port]` without userinfo. Empty is a valid Host.
+pub fn is_host(text: &[u8]) -> bool {
+    let (host, port) = if text.first() == Some(&b'[') {
+        match text.iter().position(|byte| *byte == b']') {
+            Some(end) => text.split_at(end + 1),
+            None => return false,
+        }
+    } else {
+        text.split_at(text.iter().position(|byte| *byte == b':').unwrap_or(text.len()))
+    };
+    let port_fine = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    port_fine && is_name(host)
+}
+
+fn is_name(host: &[u8]) -> bool {
+    if let [b'[', inner @ .., b']'] = host {
+        return !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
+    }
+    // Registered names: unreserved characters and sub-delims; escapes are refused, nobody needs them.
+    host.iter().all(|byte| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'')
+            || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')
+    })
+}
+
+/// The name a route is matched by: without port and without the dot of a fully qualified name.
+pub fn name(host: &str) -> &str {
+    let name = match host.rfind(':') {
+        Some(at) if host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..at],
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for host in ["", "a", "a.example", "a.example:80", "a.example.:", "[::1]", "[::1]:8080", "1.2.3.4", "_x-y"] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in ["a b", "a/b", "a@b", "a:b", "a:1:2", "[::1", "[::1]x", "::1", "a%41", "a:999999", "[]", "a,b", "a?b"] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+        assert_eq!(name("a.example.:80"), "a.example");
+        assert_eq!(name("[::1]:80"), "[::1]");
+        assert_eq!(name("a"), "a");
+    }
+}

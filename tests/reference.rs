@@ -1,0 +1,52 @@
+//! The reference configuration loads, and lists every key there is.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::path::Path;
+use std::process::Command;
+
+use harness::Folder;
+
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pillion.toml");
+
+fn check(file: &Path) -> (bool, String) {
+    let output = Command::new(harness::binary()).arg("check").arg(file).output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), text)
+}
+
+#[test]
+fn the_reference_loads() {
+    let (fine, said) = check(Path::new(REFERENCE));
+    assert!(fine, "{said}");
+}
+
+/// An unknown key is answered with the keys that are known there: asked of every table, that is the
+/// list of all keys.
+#[test]
+fn the_reference_lists_every_key() {
+    let reference = std::fs::read_to_string(REFERENCE).unwrap();
+    let folder = Folder::new();
+    let base = "[upstream]\nurl = \"http://127.0.0.1:1\"\n";
+    for table in [
+        "[server]", "[server.tls]", "[upstream]", "[upstream.tls]", "[upstream.health]", "[[routes]]", "[health]", "[log]",
+        "[metrics]", "[identity]", "[identity.jwt]", "[compression]", "[etag]", "[cache]", "[[invalidate]]", "[rate_limit]",
+        "[rate_limit.tiers.a]", "[redis]", "[tracing]",
+    ] {
+        let text = if table.starts_with("[upstream") {
+            format!("[upstream]\nurl = \"http://127.0.0.1:1\"\n{}zzzzzzzzzzzz = 1\n", if table == "[upstream]" { String::new() } else { format!("{table}\n") })
+        } else {
+            format!("{base}{table}\nzzzzzzzzzzzz = 1\n")
+        };
+        let (fine, said) = check(&folder.write("pillion.toml", text));
+        assert!(!fine);
+        let line = said.lines().find(|line| line.contains("known here: ")).unwrap_or_else(|| panic!("{table}: {said}"));
+        for key in line.split("known here: ").nth(1).unwrap().split(", ") {
+            // The name of a key at the start of its line, in a list of a comment, or as a table.
+            let written = reference.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == key);
+            assert!(written, "{table} {key} is not in the reference");
+        }
+    }
+}
