@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, StatusCode};
 
 use crate::body::Body;
 use crate::clock::Instant;
+use crate::fields::forwarded::ForwardedFields;
 
 /// The other end of a connection, shared by all its requests.
 #[derive(Debug)]
@@ -18,18 +19,7 @@ pub struct Peer {
     /// Whether the connection itself is TLS.
     pub tls: bool,
     /// The forwarding fields of the last request, reused while nothing of them changes.
-    pub memo: RefCell<Option<ForwardedMemo>>,
-}
-
-/// Forwarding fields made for one host.
-#[derive(Clone, Debug)]
-pub struct ForwardedMemo {
-    /// The Host they were made for.
-    pub host: HeaderValue,
-    /// `X-Forwarded-For`.
-    pub x_forwarded_for: HeaderValue,
-    /// `Forwarded` (RFC 7239).
-    pub forwarded: HeaderValue,
+    pub memo: RefCell<Option<Rc<ForwardedFields>>>,
 }
 
 impl Peer {

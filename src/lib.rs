@@ -10,7 +10,7 @@
 //! Rooms import only downwards:
 //!
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `metrics` >
-//! `http1` `http2` > `fields` `inbound` `tunnel` > `body` `stream` `lifecycle` > `clock` `error`
+//! `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` > `clock` `error`
 //!
 //! # Three absences
 //!

@@ -17,7 +17,8 @@ const ROWS: &[&[&str]] = &[
     &["policy"],
     &["metrics"],
     &["http1", "http2"],
-    &["fields", "inbound", "tunnel"],
+    &["inbound", "tunnel"],
+    &["fields"],
     &["body", "stream", "lifecycle"],
     &["clock", "error"],
 ];

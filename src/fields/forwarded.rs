@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// De-facto standard: the chain of clients and proxies.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -11,6 +11,9 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// De-facto standard: the Host the client used.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// How Pillion calls itself in Via.
+pub const PSEUDONYM: &str = "pillion";
 
 /// The most hops looked through in a chain.
 const MOST_HOPS: usize = 64;
@@ -90,6 +93,73 @@ pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
     }
     text.push_str(if https { ";proto=https" } else { ";proto=http" });
     text
+}
+
+/// Our element of Via (RFC 9110 7.6.3) for a request received in `version`.
+pub fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2 pillion",
+        Version::HTTP_10 => "1.0 pillion",
+        _ => "1.1 pillion",
+    }
+}
+
+/// `X-Forwarded-Proto`.
+pub fn proto(https: bool) -> HeaderValue {
+    HeaderValue::from_static(if https { "https" } else { "http" })
+}
+
+/// What the app is told about a client that is not a trusted proxy.
+#[derive(Debug)]
+pub struct ForwardedFields {
+    host: HeaderValue,
+    https: bool,
+    version: Version,
+    client: HeaderValue,
+    forwarded: HeaderValue,
+    /// The lines as they stand in an HTTP/1 head.
+    lines: Vec<u8>,
+}
+
+impl ForwardedFields {
+    /// For one client and one Host.
+    pub fn new(client: IpAddr, host: &[u8], https: bool, version: Version) -> ForwardedFields {
+        // A copy: a slice would keep the whole head of a request for as long as its connection.
+        let host = HeaderValue::from_bytes(host).unwrap_or_else(|_| HeaderValue::from_static(""));
+        let value = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        let (client, forwarded) = (value(&client.to_string()), value(&element(client, &host, https)));
+        let mut fields = ForwardedFields { host, https, version, client, forwarded, lines: Vec::new() };
+        let mut headers = HeaderMap::new();
+        fields.insert_into(&mut headers, true);
+        for (name, value) in &headers {
+            fields.lines.extend_from_slice(name.as_str().as_bytes());
+            fields.lines.extend_from_slice(b": ");
+            fields.lines.extend_from_slice(value.as_bytes());
+            fields.lines.extend_from_slice(b"\r\n");
+        }
+        fields
+    }
+
+    /// Whether they were made for such a request.
+    pub fn is_for(&self, host: &[u8], https: bool, version: Version) -> bool {
+        self.host.as_bytes() == host && self.https == https && self.version == version
+    }
+
+    /// The lines as they stand in an HTTP/1 head.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// Puts them among other fields, replacing what is there.
+    pub fn insert_into(&self, headers: &mut HeaderMap, with_via: bool) {
+        headers.insert(X_FORWARDED_FOR, self.client.clone());
+        headers.insert(http::header::FORWARDED, self.forwarded.clone());
+        headers.insert(X_FORWARDED_PROTO, proto(self.https));
+        headers.insert(X_FORWARDED_HOST, self.host.clone());
+        if with_via {
+            headers.insert(http::header::VIA, HeaderValue::from_static(via(self.version)));
+        }
+    }
 }
 
 /// Appends to a list field, as one line.

@@ -69,6 +69,8 @@ pub struct Outbound<'a> {
     pub target: &'a [u8],
     /// The end-to-end fields.
     pub headers: &'a HeaderMap,
+    /// Further field lines, each with its CRLF.
+    pub further: &'a [u8],
     /// The protocols to upgrade to.
     pub upgrade: Option<&'a HeaderValue>,
     /// Whether trailers are taken (`TE: trailers`).
@@ -132,6 +134,7 @@ impl ClientConnection {
             request.method,
             request.target,
             request.headers,
+            request.further,
             framing,
             &connection,
         );
@@ -226,12 +229,15 @@ pub enum Content {
     Tunnel(Tunnel),
 }
 
+/// Whether a message is part of a gRPC call.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Whether a message is one of a stream without an expected end: server-sent events and gRPC.
 pub fn is_quiet(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
-    })
+    is_grpc(headers)
+        || headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).

@@ -66,21 +66,23 @@ fn trailing(out: &mut BytesMut, headers: &HeaderMap, framing: Outgoing, connecti
     out.put_slice(b"\r\n");
 }
 
-/// Writes a request head.
+/// Writes a request head; `further` holds whole field lines.
 pub fn request_head(
     out: &mut BytesMut,
     method: &Method,
     target: &[u8],
     headers: &HeaderMap,
+    further: &[u8],
     framing: Outgoing,
     connection: &Connection,
 ) {
-    out.reserve(256 + headers.len() * 48);
+    out.reserve(256 + headers.len() * 48 + further.len());
     out.put_slice(method.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(target);
     out.put_slice(b" HTTP/1.1\r\n");
     fields(out, headers);
+    out.put_slice(further);
     trailing(out, headers, framing, connection);
 }
 

@@ -24,7 +24,11 @@ struct Shared {
     wanted: bool,
     dropped: bool,
     left: Option<u64>,
+    /// Whoever reads the body.
     waker: Option<Waker>,
+    /// The connection, where it rests until a frame is wanted. Most often both are one task; an
+    /// HTTP/2 connection to the app reads in a task of its own.
+    producer: Option<Waker>,
 }
 
 struct FeedBody(Rc<RefCell<Shared>>);
@@ -47,6 +51,7 @@ impl http_body::Body for FeedBody {
             None => {}
         }
         shared.wanted = true;
+        wake_other(&mut shared.producer, cx);
         match &shared.waker {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             _ => shared.waker = Some(cx.waker().clone()),
@@ -68,7 +73,20 @@ impl http_body::Body for FeedBody {
 
 impl Drop for FeedBody {
     fn drop(&mut self) {
-        self.0.borrow_mut().dropped = true;
+        let mut shared = self.0.borrow_mut();
+        shared.dropped = true;
+        if let Some(producer) = shared.producer.take() {
+            producer.wake();
+        }
+    }
+}
+
+/// Wakes the task of `waker` unless it is the one of `cx`, which is running.
+fn wake_other(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    if waker.as_ref().is_some_and(|waker| !waker.will_wake(cx.waker()))
+        && let Some(waker) = waker.take()
+    {
+        waker.wake();
     }
 }
 
@@ -139,6 +157,10 @@ impl Feed {
     /// Reads a frame if one is wanted. True when there is something new for the reader.
     pub fn poll(&mut self, io: &mut Buffered, deadline: &mut Deadline, cx: &mut Context<'_>) -> bool {
         if self.is_resting() || self.is_dropped() {
+            let mut shared = self.shared.borrow_mut();
+            if shared.end.is_none() && !shared.producer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                shared.producer = Some(cx.waker().clone());
+            }
             return false;
         }
         if self.continue_due {
@@ -184,17 +206,9 @@ impl Feed {
         if let Some(end) = end {
             self.settle(end);
         }
-        let waker = {
-            let mut shared = self.shared.borrow_mut();
-            shared.wanted = false;
-            shared.waker.take()
-        };
-        // The reader is most often in the very task that runs this.
-        if let Some(waker) = waker
-            && !waker.will_wake(cx.waker())
-        {
-            waker.wake();
-        }
+        let mut shared = self.shared.borrow_mut();
+        shared.wanted = false;
+        wake_other(&mut shared.waker, cx);
         true
     }
 }

@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tower::Service;
 
 use super::buffered::Buffered;
+use super::client::is_grpc;
 use super::encode::{self, Connection as ConnectionField, Outgoing};
 use super::feed::Feed;
 use super::framing::Framing;
@@ -295,12 +296,7 @@ where
             }
             _ => {}
         }
-        let grpc = head
-            .parts
-            .headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        let silence = if grpc { settings.stream_idle_timeout } else { settings.body_timeout };
+        let silence = if is_grpc(&head.parts.headers) { settings.stream_idle_timeout } else { settings.body_timeout };
         let expects = head.expects_continue && self.io.read.is_empty();
         let (feed, body) = Feed::new(head.framing, expects, silence);
         (Some(feed), body)

@@ -14,12 +14,10 @@ use super::Routed;
 use crate::body::Body;
 use crate::clock;
 use crate::error::BoxError;
-use crate::fields::forwarded::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
-use crate::inbound::{ForwardedMemo, Peer};
+use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::inbound::Peer;
+use crate::policy::{FieldEdits, ServerPolicy};
 use crate::upstream::{Call, ForwardError, Outcome, Pool};
-
-/// How Pillion calls itself in Via.
-pub const PSEUDONYM: &str = "pillion";
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -34,7 +32,7 @@ impl Forward {
     }
 }
 
-impl Service<Routed> for Forward {
+impl Service<Box<Routed>> for Forward {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>>>>;
@@ -43,45 +41,41 @@ impl Service<Routed> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, routed: Routed) -> Self::Future {
+    fn call(&mut self, routed: Box<Routed>) -> Self::Future {
         Box::pin(forward(self.pool.clone(), routed))
     }
 }
 
-async fn forward(pool: Rc<Pool>, routed: Routed) -> Result<Response<Body>, BoxError> {
-    let Routed { request, peer, upgrade, takes_trailers, https, snapshot, route, rewritten_by, record } = routed;
-    let (mut parts, body) = request.into_parts();
-    let server = &snapshot.policy.server;
-    let headers = &mut parts.headers;
-    if server.trusts(peer.address.ip()) {
-        extend(headers, &peer, https);
-    } else {
-        warn_once(headers, peer.address.ip());
-        replace(headers, &peer, https);
-    }
-    via(headers, parts.version);
-    // The wait for 100 (Continue) is between us and the client (RFC 9110 10.1.1).
-    headers.remove(header::EXPECT);
-    let chosen = route.upstream.unwrap_or(0);
-    let upstream = snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
+async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Body>, BoxError> {
+    let body = std::mem::replace(routed.request.body_mut(), Body::empty());
+    let record = routed.record.clone();
+    let server = &record.snapshot.policy.server;
+    let chosen = routed.route.upstream.unwrap_or(0);
+    let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
+    let fields = forwarding(&mut routed, server);
     if !upstream.policy.preserve_host
         && let Some(endpoint) = upstream.policy.endpoints.first()
         && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
     {
-        headers.insert(header::HOST, host);
+        routed.request.headers_mut().insert(header::HOST, host);
     }
-    for route in rewritten_by.iter().chain([&route]) {
-        route.request.apply(headers);
+    let route = routed.route.clone();
+    for route in routed.rewritten_by.iter().chain([&route]) {
+        route.request.apply(routed.request.headers_mut());
     }
-    let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let timeout = route.timeout.or(routed.rewritten_by.as_ref().and_then(|route| route.timeout));
+    let target = routed.request.uri().path_and_query().cloned();
+    let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let method = routed.request.method().clone();
     let call = Call {
-        method: &parts.method,
+        method: &method,
         target: &target,
-        headers: &mut parts.headers,
+        headers: routed.request.headers_mut(),
+        forwarding: fields.as_deref(),
         body,
-        upgrade: upgrade.as_ref(),
-        takes_trailers,
-        timeout: route.timeout.or(rewritten_by.as_ref().and_then(|route| route.timeout)),
+        upgrade: routed.upgrade.as_ref(),
+        takes_trailers: routed.takes_trailers,
+        timeout,
         stream_idle_timeout: server.settings.stream_idle_timeout,
         limits: server.head_limits(),
     };
@@ -93,42 +87,60 @@ async fn forward(pool: Rc<Pool>, routed: Routed) -> Result<Response<Body>, BoxEr
     *record.upstream.borrow_mut() = outcome.address;
     let response = result?;
     // RFC 8441 5, RFC 9110 9.3.6: a 2xx would tell an HTTP/2 client that the tunnel is open.
-    if parts.version == Version::HTTP_2 && upgrade.is_some() && response.status().is_success() {
+    let http2 = routed.request.version() == Version::HTTP_2;
+    if http2 && routed.upgrade.is_some() && response.status().is_success() {
         return Err(ForwardError::NotUpgraded.into());
     }
     Ok(response)
 }
 
-/// Written anew: what an untrusted client says about itself is not passed on.
-fn replace(headers: &mut HeaderMap, peer: &Peer, https: bool) {
+/// Tells the app about the client. What an untrusted client says about itself is not passed on; the
+/// fields in its place are the same for every request of a connection to one host, so they are kept
+/// ready. What a trusted proxy says stays, and we add ourselves.
+fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<ForwardedFields>> {
+    let (peer, https) = (routed.peer.clone(), routed.https);
+    let version = routed.request.version();
+    let edited = [Some(&routed.route), routed.rewritten_by.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|route| route.request != FieldEdits::default());
+    let headers = routed.request.headers_mut();
+    // The wait for 100 (Continue) is between us and the client (RFC 9110 10.1.1).
+    headers.remove(header::EXPECT);
+    if server.trusts(peer.address.ip()) {
+        extend(headers, &peer, https);
+        via(headers, version);
+        return None;
+    }
+    warn_once(headers, peer.address.ip());
     drop_claims(headers);
-    let empty = HeaderValue::from_static("");
-    let host = headers.get(header::HOST).cloned().unwrap_or(empty);
+    let fields = ready(headers, &peer, https, version);
+    if edited || headers.contains_key(header::VIA) {
+        fields.insert_into(headers, false);
+        via(headers, version);
+        return None;
+    }
+    Some(fields)
+}
+
+/// The fields for one host, made at its first request.
+fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<ForwardedFields> {
+    let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
     let mut memo = peer.memo.borrow_mut();
-    let fields = match &mut *memo {
-        Some(fields) if fields.host == host => fields,
-        memo => {
-            let ip = peer.address.ip();
-            let value = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-            memo.insert(ForwardedMemo {
-                x_forwarded_for: value(&ip.to_string()),
-                forwarded: value(&forwarded::element(ip, &host, https)),
-                // A copy: a slice would keep the whole head of this request for as long as the connection.
-                host: HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone()),
-            })
+    match &*memo {
+        Some(fields) if fields.is_for(host, https, version) => fields.clone(),
+        _ => {
+            let fields = Rc::new(ForwardedFields::new(peer.address.ip(), host, https, version));
+            memo.insert(fields).clone()
         }
-    };
-    headers.insert(X_FORWARDED_FOR, fields.x_forwarded_for.clone());
-    headers.insert(header::FORWARDED, fields.forwarded.clone());
-    headers.insert(X_FORWARDED_PROTO, proto(https));
-    headers.insert(X_FORWARDED_HOST, host);
+    }
 }
 
 /// Further fields by which proxies tell apps about clients; there are more than anybody lists.
 fn drop_claims(headers: &mut HeaderMap) {
     let is_claim = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with("x-forwarded-") || name == "x-real-ip"
+        name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
     };
     if headers.keys().any(is_claim) {
         let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
@@ -144,26 +156,13 @@ fn extend(headers: &mut HeaderMap, peer: &Peer, https: bool) {
     let host = headers.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
     forwarded::append(headers, X_FORWARDED_FOR, &ip.to_string());
     forwarded::append(headers, header::FORWARDED, &forwarded::element(ip, &host, https));
-    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| proto(https));
+    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| forwarded::proto(https));
     headers.entry(X_FORWARDED_HOST).or_insert(host);
-}
-
-fn proto(https: bool) -> HeaderValue {
-    HeaderValue::from_static(if https { "https" } else { "http" })
 }
 
 /// RFC 9110 7.6.3.
 fn via(headers: &mut HeaderMap, version: Version) {
-    let ours = match version {
-        Version::HTTP_2 => "2 pillion",
-        Version::HTTP_10 => "1.0 pillion",
-        _ => "1.1 pillion",
-    };
-    if headers.contains_key(header::VIA) {
-        forwarded::append(headers, header::VIA, ours);
-    } else {
-        headers.insert(header::VIA, HeaderValue::from_static(ours));
-    }
+    forwarded::append(headers, header::VIA, forwarded::via(version));
 }
 
 /// A private peer that sends forwarding fields is most often a proxy somebody forgot to list.

@@ -27,9 +27,9 @@ impl std::error::Error for TooLarge {}
 #[derive(Clone)]
 pub struct Limit<S>(pub S);
 
-impl<S> Service<Routed> for Limit<S>
+impl<S> Service<Box<Routed>> for Limit<S>
 where
-    S: Service<Routed, Response = Response<Body>, Error = BoxError>,
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError>,
     S::Future: Unpin,
 {
     type Response = Response<Body>;
@@ -40,8 +40,8 @@ where
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, mut routed: Routed) -> Self::Future {
-        let most = routed.route.max_body_size.unwrap_or(routed.snapshot.policy.server.max_body_size);
+    fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
+        let most = routed.route.max_body_size.unwrap_or(routed.record.snapshot.policy.server.max_body_size);
         if most < u64::MAX {
             let body = routed.request.body_mut();
             if http_body::Body::size_hint(body).exact().is_some_and(|length| length > most) {

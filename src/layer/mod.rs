@@ -21,7 +21,6 @@ use http::Request;
 use crate::body::Body;
 use crate::inbound::{Inbound, Peer};
 use crate::policy::RoutePolicy;
-use live::Snapshot;
 use record::Record;
 
 /// A request under observation: what `rescue` and `route` see.
@@ -29,9 +28,7 @@ use record::Record;
 pub struct Observed {
     /// The request as it came.
     pub inbound: Inbound,
-    /// The one policy it is served by, answer included.
-    pub snapshot: Arc<Snapshot>,
-    /// What is noted about it.
+    /// What is noted about it, and the policy it is served by.
     pub record: Rc<Record>,
 }
 
@@ -48,12 +45,10 @@ pub struct Routed {
     pub takes_trailers: bool,
     /// Whether the client speaks https, to us or to a trusted proxy.
     pub https: bool,
-    /// The one policy it is served by.
-    pub snapshot: Arc<Snapshot>,
     /// The route it matched.
     pub route: Arc<RoutePolicy>,
     /// The route that rewrote it before.
     pub rewritten_by: Option<Arc<RoutePolicy>>,
-    /// What is noted about it.
+    /// What is noted about it, and the policy it is served by.
     pub record: Rc<Record>,
 }

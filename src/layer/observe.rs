@@ -13,12 +13,11 @@ use tower::Service;
 
 use super::Observed;
 use super::live::{Snapshot, View};
-use super::record::{Beginning, Ending, Record};
+use super::record::{Beginning, Ending, Record, Sink};
 use crate::body::Body;
 use crate::fields::forwarded;
+use crate::http1::client::is_grpc;
 use crate::inbound::Inbound;
-use crate::log::AccessLog;
-use crate::metrics::Metrics;
 
 /// Names a request from the first proxy to the app.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,14 +29,13 @@ const LONGEST_ID: usize = 128;
 pub struct Observe<S> {
     inner: S,
     view: View,
-    metrics: Arc<Metrics>,
-    log: AccessLog,
+    sink: Rc<Sink>,
 }
 
 impl<S> Observe<S> {
     /// Around `inner`.
-    pub fn new(inner: S, view: View, metrics: Arc<Metrics>, log: AccessLog) -> Observe<S> {
-        Observe { inner, view, metrics, log }
+    pub fn new(inner: S, view: View, sink: Rc<Sink>) -> Observe<S> {
+        Observe { inner, view, sink }
     }
 }
 
@@ -63,8 +61,8 @@ where
         let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
         let id = told_id(headers).filter(|_| trusted).unwrap_or_else(make_id);
         let target = match inbound.refused {
-            Some(_) => String::new(),
-            None => inbound.request.uri().path_and_query().map_or("", |target| target.as_str()).to_owned(),
+            Some(_) => None,
+            None => inbound.request.uri().path_and_query().cloned(),
         };
         let beginning = Beginning {
             started: inbound.received,
@@ -77,11 +75,12 @@ where
                 Version::HTTP_2 => "HTTP/2",
                 _ => "HTTP/1.1",
             },
+            grpc: is_grpc(headers),
         };
         inbound.request.headers_mut().insert(X_REQUEST_ID, id);
-        let record = Record::begin(beginning, snapshot.clone(), self.metrics.clone(), self.log.clone());
+        let record = Record::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);
-        let inner = self.inner.call(Observed { inbound, snapshot, record: record.clone() });
+        let inner = self.inner.call(Observed { inbound, record: record.clone() });
         ObserveFuture { inner, record }
     }
 }

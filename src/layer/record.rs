@@ -2,10 +2,12 @@
 //! `observe` counts and logs it when the last byte has gone.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::live::Snapshot;
@@ -13,7 +15,7 @@ use crate::body::{BodyError, Observer};
 use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::log::{AccessLog, Line};
-use crate::metrics::{Metrics, RouteSeries};
+use crate::metrics::Metrics;
 use crate::upstream::Address;
 
 /// The status noted for a client that left before its answer (nginx's word for it).
@@ -28,16 +30,17 @@ pub struct Record {
     /// The method.
     pub method: Method,
     /// The target as it came; for the log.
-    pub target: String,
+    pub target: Option<PathAndQuery>,
     /// The client's address.
     pub client: std::net::IpAddr,
     /// The protocol, as logs write it.
     pub protocol: &'static str,
-    snapshot: Arc<Snapshot>,
-    metrics: Arc<Metrics>,
-    log: AccessLog,
-    series: RefCell<Arc<RouteSeries>>,
-    route: Cell<Option<u32>>,
+    /// Whether it is a gRPC call, which is refused in its own way.
+    pub grpc: bool,
+    /// The one policy it is served by, answer included.
+    pub snapshot: Arc<Snapshot>,
+    sink: Rc<Sink>,
+    route: Cell<Place>,
     /// The address that answered, or was tried last.
     pub upstream: RefCell<Option<Arc<Address>>>,
     /// Tries after the first.
@@ -50,6 +53,21 @@ pub struct Record {
     done: Cell<bool>,
 }
 
+/// Where requests are counted and logged; one a worker.
+pub struct Sink {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The worker's end of the access log.
+    pub log: AccessLog,
+}
+
+/// Under which label a request is counted.
+#[derive(Clone, Copy)]
+enum Place {
+    Refused,
+    Route(Option<u32>),
+}
+
 /// What a record is made of.
 pub struct Beginning {
     /// See [`Record`].
@@ -59,19 +77,20 @@ pub struct Beginning {
     /// See [`Record`].
     pub method: Method,
     /// See [`Record`].
-    pub target: String,
+    pub target: Option<PathAndQuery>,
     /// See [`Record`].
     pub client: std::net::IpAddr,
     /// See [`Record`].
     pub protocol: &'static str,
+    /// See [`Record`].
+    pub grpc: bool,
 }
 
 impl Record {
     /// Begins to observe; the request is in flight from here on.
-    pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, log: AccessLog) -> Record {
-        metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
-        let series = RefCell::new(snapshot.refused().clone());
-        let Beginning { started, id, method, target, client, protocol } = beginning;
+    pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
+        sink.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
+        let Beginning { started, id, method, target, client, protocol, grpc } = beginning;
         Record {
             started,
             id,
@@ -79,11 +98,10 @@ impl Record {
             target,
             client,
             protocol,
+            grpc,
             snapshot,
-            metrics,
-            log,
-            series,
-            route: Cell::new(None),
+            sink,
+            route: Cell::new(Place::Refused),
             upstream: RefCell::new(None),
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
@@ -96,13 +114,12 @@ impl Record {
 
     /// Notes the route.
     pub fn routed(&self, order: Option<u32>) {
-        self.route.set(order);
-        *self.series.borrow_mut() = self.snapshot.series(order).clone();
+        self.route.set(Place::Route(order));
     }
 
-    /// Notes the status of the answer.
+    /// Notes the status of the answer; the first one told is what is counted.
     pub fn answered(&self, status: StatusCode) {
-        self.status.set(Some(status));
+        self.status.set(self.status.get().or(Some(status)));
     }
 
     /// Notes what went wrong, for the log; the first cause is kept.
@@ -112,7 +129,7 @@ impl Record {
 
     /// Counts a panic.
     pub fn panicked(&self) {
-        self.metrics.panics.inc();
+        self.sink.metrics.panics.inc();
     }
 
     /// The answer has ended, or nobody waits for it any more.
@@ -120,24 +137,27 @@ impl Record {
         if self.done.replace(true) {
             return;
         }
-        self.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.sink.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
         let duration = clock::now().saturating_duration_since(self.started);
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.get().unwrap_or(gone);
-        self.series.borrow().record(&self.method, status, duration);
+        let (series, route) = match self.route.get() {
+            Place::Refused => (self.snapshot.refused(), None),
+            Place::Route(order) => (self.snapshot.series(order), order),
+        };
+        series.record(&self.method, status, duration);
         let policy = &self.snapshot.policy.log;
         let error = self.error.borrow();
-        if !self.log.wants(policy, status, error.is_some(), duration) {
+        if !self.sink.log.wants(policy, status, error.is_some(), duration) {
             return;
         }
-        let route = self.route.get();
-        self.log.write(
+        self.sink.log.write(
             policy,
             &Line {
                 id: &self.id,
                 client: self.client,
                 method: &self.method,
-                target: &self.target,
+                target: self.target.as_ref().map_or("", PathAndQuery::as_str),
                 protocol: self.protocol,
                 route: &self.snapshot.route(route).label,
                 status,
@@ -168,7 +188,7 @@ impl std::fmt::Debug for Record {
 }
 
 /// Follows an answer's body to its end.
-pub struct Ending(pub std::rc::Rc<Record>);
+pub struct Ending(pub Rc<Record>);
 
 impl Observer for Ending {
     fn data(&mut self, bytes: usize) {

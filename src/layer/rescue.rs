@@ -50,6 +50,27 @@ impl Answer {
         self
     }
 
+    /// A gRPC client does not read documents: a refusal is an answer of trailers only (gRPC over HTTP/2,
+    /// Responses), with the code that its library acts on.
+    fn into_grpc(self) -> Response<Body> {
+        let code = match self.status {
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => "13",
+            StatusCode::UNAUTHORIZED => "16",
+            StatusCode::FORBIDDEN => "7",
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "12",
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => "8",
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => "14",
+            StatusCode::GATEWAY_TIMEOUT => "4",
+            _ => "2",
+        };
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(code));
+        headers.insert("grpc-message", HeaderValue::from_static(self.title));
+        response
+    }
+
     fn into_response(self, id: &HeaderValue) -> Response<Body> {
         let document = serde_json::json!({
             "type": format!("urn:pillion:problem:{}", self.name),
@@ -230,6 +251,7 @@ where
             tracing::warn!(request_id = ?this.record.id, status = answer.status.as_u16(), %error, "{}", answer.title);
         }
         this.record.failed(answer.fault, error.to_string());
-        Poll::Ready(Ok(answer.into_response(&this.record.id)))
+        this.record.answered(answer.status);
+        Poll::Ready(Ok(if this.record.grpc { answer.into_grpc() } else { answer.into_response(&this.record.id) }))
     }
 }

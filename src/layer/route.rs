@@ -51,7 +51,7 @@ pub struct Route<S>(pub S);
 
 impl<S> Service<Observed> for Route<S>
 where
-    S: Service<Routed, Response = Response<Body>, Error = BoxError>,
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError>,
     S::Future: Unpin,
 {
     type Response = Response<Body>;
@@ -68,7 +68,7 @@ where
             Ok(Decision::Below(routed)) => {
                 let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
                     .map(|route| route.filter(|route| route.response != Default::default()));
-                RouteFuture { inner: Either::Below(self.0.call(*routed)), edits }
+                RouteFuture { inner: Either::Below(self.0.call(routed)), edits }
             }
             Err(error) => RouteFuture { inner: Either::error(error), edits: [None, None] },
         }
@@ -81,7 +81,8 @@ enum Decision {
 }
 
 fn decide(observed: Observed) -> Result<Decision, BoxError> {
-    let Observed { inbound, snapshot, record } = observed;
+    let Observed { inbound, record } = observed;
+    let snapshot = &record.snapshot;
     if let Some(refused) = inbound.refused {
         return Err(refused.into());
     }
@@ -122,7 +123,6 @@ fn decide(observed: Observed) -> Result<Decision, BoxError> {
         takes_trailers: inbound.takes_trailers,
         https,
         rewritten_by: found.rewritten_by,
-        snapshot,
         route,
         record,
     })))
@@ -188,7 +188,7 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError>
 /// RFC 9110 7.6.3: Via is how a loop is seen. Several Pillions on one way are no loop.
 fn passed_often(request: &Request<Body>) -> bool {
     let mut vias = request.headers().get_all(header::VIA).iter();
-    vias.any(|via| via.to_str().is_ok_and(|via| via.matches(super::forward::PSEUDONYM).count() > MOST_HOPS))
+    vias.any(|via| via.to_str().is_ok_and(|via| via.matches(forwarded::PSEUDONYM).count() > MOST_HOPS))
 }
 
 fn redirect(status: StatusCode, to: &str) -> Response<Body> {

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::Response;
 use tower::Service;
@@ -11,12 +10,11 @@ use super::forward::Forward;
 use super::limit::Limit;
 use super::live::View;
 use super::observe::Observe;
+use super::record::Sink;
 use super::rescue::Rescue;
 use super::route::Route;
 use crate::body::Body;
 use crate::inbound::Inbound;
-use crate::log::AccessLog;
-use crate::metrics::Metrics;
 use crate::upstream::Pool;
 
 /// What one worker's stack is built with.
@@ -24,10 +22,8 @@ use crate::upstream::Pool;
 pub struct Parts {
     /// The policy in force.
     pub view: View,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Where requests are logged.
-    pub log: AccessLog,
+    /// Where requests are counted and logged.
+    pub sink: Rc<Sink>,
     /// The worker's connections to apps.
     pub pool: Rc<Pool>,
 }
@@ -43,5 +39,5 @@ pub fn build(parts: &Parts) -> impl Service<Inbound, Response = Response<Body>, 
     // Inside observe, so that errors are counted like answers.
     let stack = Rescue(stack);
     // Must see everything, refusals too.
-    Observe::new(stack, parts.view.clone(), parts.metrics.clone(), parts.log.clone())
+    Observe::new(stack, parts.view.clone(), parts.sink.clone())
 }

@@ -44,7 +44,7 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
     let max_streams = snapshot.policy.server.h2_max_streams;
     drop(snapshot);
     let peer = Rc::new(Peer::new(address, tls));
-    let settings = || -> Settings { worker.snapshot().policy.server.settings };
+    let settings = || -> Settings { worker.settings() };
     let sleeper = Sleeper::new(worker.lifecycle.clone());
     let (stream, read) = if negotiated {
         (stream, Bytes::new())

@@ -16,7 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection;
 use crate::clock;
+use crate::http1::server::Settings;
 use crate::layer::live::{Live, Snapshot, View};
+use crate::layer::record::Sink;
 use crate::layer::stack;
 use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
@@ -143,6 +145,11 @@ impl Worker {
         self.view.borrow_mut().load().clone()
     }
 
+    /// How client connections are served now; no count is touched for it.
+    pub fn settings(&self) -> Settings {
+        self.view.borrow_mut().load().policy.server.settings
+    }
+
     /// The stack for one connection.
     pub fn service(
         &self,
@@ -167,7 +174,8 @@ async fn run(
 ) {
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
-    let parts = stack::Parts { view: view.clone(), metrics: shared.metrics.clone(), log, pool: pool.clone() };
+    let sink = Rc::new(Sink { metrics: shared.metrics.clone(), log });
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone() };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker { view: RefCell::new(view), parts, lifecycle: lifecycle.clone() });
     let own = colleagues[index].connections.clone();

@@ -84,6 +84,7 @@ impl Upstream {
                     method: &Method::GET,
                     target: path.as_bytes(),
                     headers: &headers,
+                    further: &[],
                     upgrade: None,
                     takes_trailers: false,
                     limits: LIMITS,

@@ -21,6 +21,7 @@ use super::{Endpoint, Upstream};
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Instant};
 use crate::error::Fault;
+use crate::fields::forwarded::ForwardedFields;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_quiet};
 use crate::http1::head::{HeadError, HeadLimits};
 use crate::policy::Scheme;
@@ -135,8 +136,10 @@ pub struct Call<'a> {
     pub method: &'a Method,
     /// Path and query as they go on; `*` for OPTIONS *.
     pub target: &'a PathAndQuery,
-    /// The end-to-end fields, the forwarding ones included.
+    /// The end-to-end fields.
     pub headers: &'a mut HeaderMap,
+    /// The forwarding fields, where they are not among the others.
+    pub forwarding: Option<&'a ForwardedFields>,
     /// The body.
     pub body: Body,
     /// The protocols to upgrade to.
@@ -386,6 +389,7 @@ impl Upstream {
             method: call.method,
             target: call.target.as_str().as_bytes(),
             headers: call.headers,
+            further: call.forwarding.map_or(&[], ForwardedFields::lines),
             upgrade: call.upgrade,
             takes_trailers: call.takes_trailers,
             limits: call.limits,
@@ -459,6 +463,9 @@ impl Upstream {
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = call.headers.clone();
+        if let Some(fields) = call.forwarding {
+            fields.insert_into(request.headers_mut(), true);
+        }
         if call.takes_trailers {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }
