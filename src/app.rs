@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::Semaphore;
@@ -21,7 +22,7 @@ use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Live, Snapshot};
 use crate::lifecycle::Phase;
-use crate::log::Writer;
+use crate::log::{Lines, Target, Writer};
 use crate::metrics::{Metrics, read_process};
 use crate::policy::{LogFormat, Policy};
 use crate::reload::{self, Reloader, SetLevel};
@@ -86,7 +87,12 @@ fn cgroup_memory() -> Option<u64> {
 /// Runs until it is told to stop. `started` is called once everything listens.
 pub fn run(source: Source, started: impl FnOnce(&[SocketAddr])) -> Result<(), StartError> {
     let policy = config::load(&source, &environment()).map_err(StartError::Config)?;
-    let set_level = start_log(&policy);
+    let dropped = Counter::default();
+    let start = |target| {
+        Writer::start(target, dropped.clone()).map_err(|error| StartError::System("cannot start a log writer", error))
+    };
+    let (events, access) = (start(Target::Error)?, start(Target::Output)?);
+    let set_level = start_log(&policy, events.lines());
     for warning in &policy.warnings {
         tracing::warn!("{warning}");
     }
@@ -96,22 +102,26 @@ pub fn run(source: Source, started: impl FnOnce(&[SocketAddr])) -> Result<(), St
         .enable_all()
         .build_local(Default::default())
         .map_err(|error| StartError::System("cannot start a runtime", error))?;
-    runtime.block_on(main(source, policy, set_level, started))
+    let metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, dropped);
+    let result = runtime.block_on(main(source, policy, metrics, set_level, &access, started));
+    drop(access);
+    drop(events);
+    result
 }
 
 /// Operational events go to standard error; the access log has standard output for itself.
-fn start_log(policy: &Policy) -> SetLevel {
+fn start_log(policy: &Policy, events: Lines) -> SetLevel {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(LevelFilter::from_level(policy.log.level));
     let registry = tracing_subscriber::registry().with(filter);
     let result = match policy.log.format {
         LogFormat::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_target(false).with_writer(io::stderr);
+            let layer = fmt::layer().json().flatten_event(true).with_target(false).with_writer(events);
             registry.with(layer).try_init()
         }
         LogFormat::Pretty => {
             use std::io::IsTerminal as _;
             let ansi = io::stderr().is_terminal();
-            registry.with(fmt::layer().with_ansi(ansi).with_target(false).with_writer(io::stderr)).try_init()
+            registry.with(fmt::layer().with_ansi(ansi).with_target(false).with_writer(events)).try_init()
         }
     };
     // A second run in one process (tests do that) keeps the first one's log.
@@ -176,7 +186,9 @@ impl Listeners {
 async fn main(
     source: Source,
     policy: Policy,
+    mut metrics: Metrics,
     set_level: SetLevel,
+    access: &Writer,
     started: impl FnOnce(&[SocketAddr]),
 ) -> Result<(), StartError> {
     let system = |what| move |error| StartError::System(what, error);
@@ -190,7 +202,6 @@ async fn main(
     let connections = Arc::new(Semaphore::new(policy.server.max_connections));
     // The collector reads the snapshot, which needs the metrics: it is filled in below.
     let live_cell: Arc<std::sync::OnceLock<Live>> = Arc::default();
-    let mut metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION);
     let collected = live_cell.clone();
     metrics.collect(Box::new(Collected(Box::new(move || {
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
@@ -201,10 +212,9 @@ async fn main(
     let _ = live_cell.set(live.clone());
     reload::watch_upstreams(&live.load());
 
-    let writer = Writer::start(metrics.log_dropped.clone()).map_err(system("cannot start the log writer"))?;
     let addresses = listeners.announce();
     let shared = Shared { live: live.clone(), metrics: metrics.clone(), connections: connections.clone() };
-    let workers = Workers::start(workers, listeners.data, &shared, &writer).map_err(system("cannot start a worker"))?;
+    let workers = Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
     let control = Control { live: live.clone(), metrics: metrics.clone(), leaving: leaving.clone(), orders };
@@ -244,7 +254,6 @@ async fn main(
         }
     };
     drain.finish(second, &mut received).await;
-    drop(writer);
     Ok(())
 }
 

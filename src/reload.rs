@@ -2,10 +2,6 @@
 //!
 //! Everything that can fail happens before the one swap; a refused file changes nothing.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,11 +11,11 @@ use tokio::sync::Semaphore;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Live, Snapshot};
 use crate::metrics::Metrics;
-use crate::policy::Policy;
+use crate::policy::{Policy, SourceFile};
 use crate::upstream::{self, Registry};
 
 /// How often watched files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Sets the level of operational events.
 pub type SetLevel = Box<dyn Fn(tracing::Level)>;
@@ -164,55 +160,26 @@ fn difference(old: &Policy, new: &Policy) -> String {
     if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") }
 }
 
-/// What a watched file is: another inode means that it was replaced, by renaming or by swapping a
-/// symbolic link. A save in place keeps the inode, and may be half done.
-fn identity(path: &PathBuf) -> Option<(u64, u64, i64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.mtime_nsec() ^ metadata.mtime(), metadata.size()))
-}
-
-fn content(paths: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in paths {
-        std::fs::read(path).ok().hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// Calls `reload` whenever one of the files in force was replaced by one that differs.
+/// Calls `reload` whenever one of the files in force was replaced.
+///
+/// What is on disk is compared with what was there just before the policy in force was read, so nothing
+/// that happens between a load and a look is lost. What was tried and refused is not tried again.
 pub async fn watch(live: Live, stopping: Arc<AtomicBool>, reload: impl Fn()) {
-    let mut sources = live.load().policy.sources.clone();
-    let mut known: Vec<_> = sources.iter().map(identity).collect();
-    let mut loaded = content(&sources);
-    let mut before = known.clone();
-    let mut generation = live.load().generation;
+    let mut before: Vec<SourceFile> = Vec::new();
+    let mut tried: Vec<SourceFile> = Vec::new();
     while !stopping.load(Ordering::Relaxed) {
         tokio::time::sleep(LOOK).await;
         let snapshot = live.load_full();
-        if snapshot.generation != generation {
-            generation = snapshot.generation;
-            sources = snapshot.policy.sources.clone();
-            known = sources.iter().map(identity).collect();
-            before = known.clone();
-            loaded = content(&sources);
-            continue;
-        }
         if !snapshot.policy.server.watch {
             continue;
         }
-        let now: Vec<_> = sources.iter().map(identity).collect();
-        // Seen twice the same: whoever replaces several files, or copies into a new one, is done.
-        let settled = now == before && now.iter().all(Option::is_some);
-        before = now.clone();
-        let inode = |identity: &Option<(u64, u64, i64, u64)>| identity.map(|(device, inode, ..)| (device, inode));
-        let replaced = now.iter().zip(&known).any(|(now, known)| inode(now) != inode(known));
-        if !settled || !replaced {
-            continue;
-        }
-        known = now;
-        let found = content(&sources);
-        if found != loaded {
-            loaded = found;
+        let loaded = &snapshot.policy.sources;
+        let now: Vec<SourceFile> = loaded.iter().map(|source| SourceFile::now(&source.path)).collect();
+        // Seen twice the same: whoever replaces several files is done.
+        let settled = now == before && now.iter().all(|source| source.identity.is_some());
+        before.clone_from(&now);
+        if settled && now != *loaded && now != tried {
+            tried = now;
             reload();
         }
     }

@@ -14,6 +14,7 @@ use super::health::{self, State};
 use super::{Control, Order};
 use crate::body::Body;
 use crate::inbound::Inbound;
+use crate::layer::record::{X_REQUEST_ID, request_id};
 use crate::policy::Check;
 
 /// What a listener may do.
@@ -126,7 +127,12 @@ impl Handler {
 
     fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-        let open_metrics = accept.contains("application/openmetrics-text");
+        let open_metrics = accept.split(',').any(|member| {
+            let refused = member.split(';').skip(1).any(|parameter| {
+                parameter.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0f32))
+            });
+            member.trim_start().starts_with("application/openmetrics-text") && !refused
+        });
         let text = self.control.metrics.render(open_metrics);
         let kind = if open_metrics {
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -141,7 +147,11 @@ impl Handler {
         let snapshot = self.control.live.load();
         let Some(token) = &snapshot.policy.server.admin_token else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        let given = given.strip_prefix(b"Bearer ").or(given.strip_prefix(b"bearer ")).unwrap_or(b"");
+        // Scheme names have no case (RFC 9110 11.1).
+        let given = match given.split_at_checked(7) {
+            Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => given.trim_ascii(),
+            _ => b"",
+        };
         if same(given, token.as_bytes()) {
             return Ok(());
         }
@@ -198,11 +208,15 @@ fn document(status: StatusCode, value: &Value) -> Response<Body> {
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let id = request_id();
     let value = json!({
+        "request_id": id.to_str().unwrap_or("-"),
         "type": format!("urn:pillion:problem:admin-{}", status.as_u16()),
         "title": status.canonical_reason().unwrap_or("refused"),
         "status": status.as_u16(),
         "detail": detail,
     });
-    respond(status, "application/problem+json", format!("{value}\n"))
+    let mut response = respond(status, "application/problem+json", format!("{value}\n"));
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
 }

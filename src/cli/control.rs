@@ -34,16 +34,20 @@ pub struct Admin {
 impl Admin {
     /// Where, and with which token. The file is only needed for what is not given.
     fn resolve(&self) -> Result<(SocketAddr, Option<String>), String> {
-        if let Some(admin) = self.admin {
+        let named = self.config.clone();
+        // The file is read only for what was not given.
+        if let Some(admin) = self.admin
+            && (named.is_none() || self.token.is_some())
+        {
             return Ok((admin, self.token.clone()));
         }
-        let Some(file) = self.config.clone().or_else(default_file) else {
+        let Some(file) = named.or_else(default_file) else {
             return Ok((SocketAddr::from(([127, 0, 0, 1], 9900)), self.token.clone()));
         };
         let source = Source { file: Some(file), ..Source::default() };
         let policy = config::load(&source, &app::environment())
             .map_err(|error| format!("{error}\n(--admin ADDR does without the file)"))?;
-        let admin = policy.server.admin.ok_or("the configuration turns the admin listener off")?;
+        let admin = self.admin.or(policy.server.admin).ok_or("the configuration turns the admin listener off")?;
         let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
         Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(policy.server.admin_token)))
     }
@@ -55,6 +59,9 @@ pub fn run(path: &str, admin: Admin) -> u8 {
         Ok((true, text)) => {
             print!("{text}");
             OK
+        }
+        Ok((false, text)) if text.contains("admin token") => {
+            fail(FAILED, &format!("{}; if the file has a new one, give the old with --token", text.trim_end()))
         }
         Ok((false, text)) => fail(FAILED, &text.trim_end()),
         Err(why) => fail(FAILED, &why),

@@ -58,7 +58,9 @@ pub struct Tls {
 pub struct Upstream {
     pub name: String,
     pub span: Option<Span>,
+    /// `None` also where it is written and wrong, which is said already.
     pub url: Option<At<String>>,
+    pub has_url: bool,
     pub replicas: Vec<At<String>>,
     pub writes_to_any: bool,
     pub connect_timeout: At<Duration>,
@@ -261,6 +263,7 @@ fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Pro
     let upstream = Upstream {
         name: name.to_owned(),
         span,
+        has_url: s.has("url"),
         url: s.get("url", p),
         replicas: s.list("replicas", Vec::new(), p),
         writes_to_any: s.choice("writes_to", &[("primary", false), ("any", true)], false, p),
@@ -294,6 +297,7 @@ fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Pro
 pub fn upstream_at(url: At<String>, problems: &mut Problems) -> Upstream {
     let mut upstream = read_upstream("upstream", Section::new("upstream", EMPTY), None, problems);
     upstream.url = Some(url);
+    upstream.has_url = true;
     upstream
 }
 

@@ -193,8 +193,7 @@ pub fn refuse(what: &str, node: &Node, problems: &mut Problems) {
 }
 
 fn expected(path: &str, node: &Node, what: &str, problems: &mut Problems) {
-    let problem = problems.at(&node.span, format!("{path} is {}", node.value.kind()));
-    problem.help(format!("expected {what}"));
+    problems.at(&node.span, format!("{path} is {}", node.value.shown())).help(format!("expected {what}"));
 }
 
 fn fits(value: &Value, shape: Shape) -> Result<(), String> {

@@ -15,7 +15,7 @@ pub mod units;
 
 use std::path::{Path, PathBuf};
 
-use crate::policy::Policy;
+use crate::policy::{Policy, SourceFile};
 
 pub use problem::Problems;
 
@@ -65,6 +65,7 @@ impl std::error::Error for LoadError {}
 
 /// Reads and compiles. `check`, start-up and every reload come through here.
 pub fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadError> {
+    let read = source.file.as_deref().map(SourceFile::now);
     let text = match &source.file {
         Some(path) => {
             std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.clone(), error))?
@@ -72,5 +73,5 @@ pub fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadEr
         None => String::new(),
     };
     let name = source.file.as_deref().unwrap_or(Path::new("(command line)"));
-    compile::policy(name, &text, source, environment).map_err(LoadError::Problems)
+    compile::policy(name, &text, read, source, environment).map_err(LoadError::Problems)
 }

@@ -39,6 +39,16 @@ pub enum Value {
 }
 
 impl Value {
+    /// The value itself where it is short, else what it is.
+    pub fn shown(&self) -> String {
+        match self {
+            Value::String(text) => format!("{text:?}"),
+            Value::Integer(integer) => integer.to_string(),
+            Value::Float(float) => float.to_string(),
+            value => value.kind().to_owned(),
+        }
+    }
+
     /// What it is, for people.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -164,6 +174,9 @@ fn fill(text: &str, span: &Span, variables: &HashMap<String, String>, problems: 
         match variables.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(fallback) {
             Some(value) => filled.push_str(value),
             None if variables.contains_key(name) => {}
+            None if name.is_empty() => {
+                problems.at(span, "a reference without a name").help("${NAME} or ${NAME:-fallback}; $${ writes ${");
+            }
             None => {
                 problems
                     .at(span, format!("the environment variable {name} is not set"))

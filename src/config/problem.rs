@@ -98,7 +98,8 @@ impl fmt::Display for Problems {
                         .clamp(1, room);
                     writeln!(f, "{:gutter$}--> {name}:{number}:{column}", "")?;
                     writeln!(f, "{:gutter$} |", "")?;
-                    writeln!(f, "{number} | {line}")?;
+                    // A tab is one column here as it is in the count.
+                    writeln!(f, "{number} | {}", line.replace('\t', " "))?;
                     write!(f, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(width), indent = column - 1)?;
                     match &problem.help {
                         Some(help) => writeln!(f, " {help}")?,

@@ -143,6 +143,11 @@ impl<'a> Section<'a> {
         self.get(key, problems).unwrap_or(At { value: default, span: None })
     }
 
+    /// Whether a key was written, rightly or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
     /// A list, each item with its place, or its default.
     pub fn list<T: FromNode>(
         &mut self,
@@ -155,7 +160,7 @@ impl<'a> Section<'a> {
         };
         let Value::Array(items) = &node.value else {
             self.mismatch(key, node, &format!("an array of {}", plural(T::EXPECTED)), problems);
-            return Vec::new();
+            return default.into_iter().map(|value| At { value, span: None }).collect();
         };
         let mut list = Vec::with_capacity(items.len());
         for item in items {
@@ -207,12 +212,7 @@ impl<'a> Section<'a> {
 
     /// Notes that a value is not what was expected.
     pub fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Problems) {
-        let found = match &node.value {
-            Value::String(text) => format!("{text:?}"),
-            Value::Integer(integer) => integer.to_string(),
-            Value::Float(float) => float.to_string(),
-            value => value.kind().to_owned(),
-        };
+        let found = node.value.shown();
         problems.at(&node.span, format!("{} is {found}", self.path(key))).help(format!("expected {expected}"));
     }
 

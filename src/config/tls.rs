@@ -94,7 +94,7 @@ pub fn server_config(
         ),
     };
     let mut config = builder.with_cert_resolver(Arc::new(BySni(certificates)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).to_vec();
     // Sessions live and die with this configuration: a reload that tightens client_ca must not be
     // walked around by resuming an older session.
     config.session_storage = rustls::server::ServerSessionMemoryCache::new(SESSIONS);

@@ -155,7 +155,9 @@ impl ForwardedFields {
         headers.insert(X_FORWARDED_FOR, self.client.clone());
         headers.insert(http::header::FORWARDED, self.forwarded.clone());
         headers.insert(X_FORWARDED_PROTO, proto(self.https));
-        headers.insert(X_FORWARDED_HOST, self.host.clone());
+        if !self.host.is_empty() {
+            headers.insert(X_FORWARDED_HOST, self.host.clone());
+        }
         if with_via {
             headers.insert(http::header::VIA, HeaderValue::from_static(via(self.version)));
         }

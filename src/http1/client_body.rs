@@ -49,7 +49,8 @@ impl ClientBody {
         }
     }
 
-    /// Goes on sending a request whose answer began early.
+    /// Goes on sending a request whose answer began early. While the client's next bytes are awaited, it
+    /// is not the app that is silent.
     fn poll_upload(&mut self, cx: &mut Context<'_>) {
         let (Some((upload, body)), Some(connection)) = (&mut self.upload, &mut self.connection) else { return };
         loop {
@@ -71,7 +72,10 @@ impl ClientBody {
                     self.upload = None;
                     return;
                 }
-                Poll::Ready(Ok(())) if queued == 0 => return,
+                Poll::Ready(Ok(())) if queued == 0 => {
+                    connection.deadline.clear();
+                    return;
+                }
                 Poll::Ready(Ok(())) => {}
             }
         }
@@ -95,6 +99,10 @@ impl ClientBody {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BodyError::UpstreamGone)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
+                    let awaited = self.upload.is_some() && connection.io.is_flushed();
+                    if awaited {
+                        return Poll::Pending;
+                    }
                     if !connection.deadline.is_set() {
                         connection.deadline.set_after(self.silence);
                     }

@@ -153,26 +153,18 @@ pub struct ResponseHead {
     pub upgrade: Option<HeaderValue>,
 }
 
-/// Trailer fields that would change framing, routing or credentials (RFC 9110 6.5.1).
+/// Trailer fields that would change framing, routing, credentials or how the message is read
+/// (RFC 9110 6.5.1), for apps that merge trailers into the head.
 pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::CONTENT_LENGTH
-            | header::TRANSFER_ENCODING
-            | header::HOST
-            | header::CONNECTION
-            | header::TE
-            | header::UPGRADE
-            | header::TRAILER
-            | header::AUTHORIZATION
-            | header::COOKIE
-            | header::SET_COOKIE
-            | header::CONTENT_TYPE
-            | header::CONTENT_ENCODING
-            | header::CONTENT_RANGE
-            | header::CACHE_CONTROL
-            | header::VARY
-    )
+    const FORBIDDEN: [&str; 33] = [
+        "accept-encoding", "age", "authorization", "cache-control", "connection", "content-encoding",
+        "content-length", "content-range", "content-type", "cookie", "date", "expect", "expires", "forwarded",
+        "host", "keep-alive", "location", "max-forwards", "pragma", "proxy-authenticate",
+        "proxy-authorization", "proxy-connection", "range", "retry-after", "set-cookie", "te", "trailer",
+        "transfer-encoding", "upgrade", "vary", "via", "x-real-ip", "x-request-id",
+    ];
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || name.starts_with("if-") || FORBIDDEN.contains(&name)
 }
 
 struct Line {

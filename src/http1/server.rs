@@ -76,6 +76,8 @@ enum Next {
 enum After {
     KeepAlive,
     Close,
+    /// Drops the connection as it is.
+    Drop,
     Linger,
     Tunnel(Box<Tunnel>, Option<Box<dyn crate::body::Observer>>),
 }
@@ -127,6 +129,7 @@ where
         connection.served = true;
         match after {
             After::KeepAlive => {}
+            After::Drop => return Ended::Closed,
             After::Close => {
                 connection.close().await;
                 return Ended::Closed;
@@ -405,6 +408,7 @@ impl Exchange {
                 // Only a reset tells a reader of a close-delimited body that it is not whole.
                 if framing == Outgoing::Close {
                     io.stream.reset_on_close();
+                    return After::Drop;
                 }
                 After::Close
             }

@@ -53,7 +53,9 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let chosen = routed.route.upstream.unwrap_or(0);
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
-    if !upstream.policy.preserve_host
+    // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
+    let hostless = !routed.request.headers().contains_key(header::HOST);
+    if (hostless || !upstream.policy.preserve_host)
         && let Some(endpoint) = upstream.policy.endpoints.first()
         && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
     {
@@ -139,7 +141,9 @@ fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<
 /// Further fields by which proxies tell apps about clients; there are more than anybody lists.
 fn drop_claims(headers: &mut HeaderMap) {
     let is_claim = |name: &HeaderName| {
-        let name = name.as_str();
+        // CGI and WSGI apps cannot tell X_Forwarded_For from X-Forwarded-For.
+        let spelt = name.as_str().contains('_').then(|| name.as_str().replace('_', "-"));
+        let name = spelt.as_deref().unwrap_or(name.as_str());
         name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
     };
     if headers.keys().any(is_claim) {

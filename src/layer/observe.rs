@@ -8,19 +8,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+use http::{HeaderMap, HeaderValue, Response, Version};
 use tower::Service;
 
 use super::Observed;
 use super::live::{Snapshot, View};
-use super::record::{Beginning, Ending, Record, Sink};
+use super::record::{Beginning, Ending, Record, Sink, X_REQUEST_ID, request_id};
 use crate::body::Body;
 use crate::fields::forwarded;
 use crate::http1::client::is_grpc;
 use crate::inbound::Inbound;
 
-/// Names a request from the first proxy to the app.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id taken from a trusted peer.
 const LONGEST_ID: usize = 128;
 
@@ -59,7 +57,7 @@ where
         let headers = inbound.request.headers();
         let trusted = server.trusts(peer);
         let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
-        let id = told_id(headers).filter(|_| trusted).unwrap_or_else(make_id);
+        let id = told_id(headers).filter(|_| trusted).unwrap_or_else(request_id);
         let target = match inbound.refused {
             Some(_) => None,
             None => inbound.request.uri().path_and_query().cloned(),
@@ -91,18 +89,6 @@ fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
         .get(X_REQUEST_ID)
         .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(u8::is_ascii_graphic))
         .cloned()
-}
-
-/// 128 random bits in hexadecimal.
-fn make_id() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut bits = fastrand::u128(..);
-    let mut digits = [0u8; 32];
-    for digit in &mut digits {
-        *digit = HEX[(bits & 15) as usize];
-        bits >>= 4;
-    }
-    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// The answer of an observed request.

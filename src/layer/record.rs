@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::live::Snapshot;
 use crate::body::{BodyError, Observer};
@@ -20,6 +20,21 @@ use crate::upstream::Address;
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub const CLIENT_GONE: u16 = 499;
+
+/// Names a request from the first proxy to the app.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A new id: 128 random bits in hexadecimal.
+pub fn request_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bits = fastrand::u128(..);
+    let mut digits = [0u8; 32];
+    for digit in &mut digits {
+        *digit = HEX[(bits & 15) as usize];
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
 
 /// See the head of the file.
 pub struct Record {

@@ -102,6 +102,7 @@ fn answer(error: &BoxError) -> Answer {
         let (name, title) = match refused.status {
             S::REQUEST_TIMEOUT => ("request-timeout", "The request did not arrive in time"),
             S::REQUEST_HEADER_FIELDS_TOO_LARGE => ("head-too-large", "The request head is too large"),
+            S::NOT_IMPLEMENTED => ("upgrade", "This is not upgraded to"),
             S::URI_TOO_LONG => ("target-too-long", "The request target is too long"),
             S::HTTP_VERSION_NOT_SUPPORTED => ("version", "This version of HTTP is not spoken here"),
             _ => ("malformed-request", "The request is malformed"),

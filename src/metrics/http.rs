@@ -141,7 +141,7 @@ impl Collector for Collected {
             MetricType::Histogram,
         )?;
         for (labels, counts, sum) in &rows {
-            let bounds = routes.seconds.iter().copied().chain([f64::MAX]);
+            let bounds = routes.seconds.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
             let mut family = durations.encode_family(labels)?;
             family.encode_histogram::<[(&str, &str); 0]>(*sum, counts.iter().sum(), &buckets, None)?;

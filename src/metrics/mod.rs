@@ -26,6 +26,13 @@ pub struct ReloadLabels {
     pub result: String,
 }
 
+/// The label of a refused connection.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RefusedLabels {
+    /// `proxy`, `tls` or `timeout`.
+    pub reason: &'static str,
+}
+
 /// Everything that is counted, for the life of the process.
 pub struct Metrics {
     registry: Registry,
@@ -37,15 +44,16 @@ pub struct Metrics {
     pub generation: Gauge,
     /// Client connections open.
     pub connections: Gauge,
-    /// Access log lines dropped because the writer was behind.
-    pub log_dropped: Counter,
+    /// Connections refused before they were HTTP, by reason.
+    pub refused: Family<RefusedLabels, Counter>,
     /// Requests ended by a panic.
     pub panics: Counter,
 }
 
 impl Metrics {
     /// Counts from zero. `buckets` are the bounds of the latency histograms, in seconds.
-    pub fn new(buckets: &[f64], max_routes: usize, version: &str) -> Metrics {
+    /// `log_dropped` counts lines that found no room on their way out.
+    pub fn new(buckets: &[f64], max_routes: usize, version: &str, log_dropped: Counter) -> Metrics {
         let mut registry = Registry::with_prefix("pillion");
         let routes = Arc::new(Routes::new(buckets, max_routes));
         registry.register_collector(Box::new(http::Collected(routes.clone())));
@@ -58,13 +66,15 @@ impl Metrics {
         registry.register("config_generation", "Generation of the policy in force", generation.clone());
         let connections = Gauge::default();
         registry.register("client_connections", "Client connections open", connections.clone());
-        let log_dropped = Counter::default();
-        registry.register("access_log_dropped", "Access log lines dropped", log_dropped.clone());
+        let refused = Family::<RefusedLabels, Counter>::default();
+        let help = "Connections refused before HTTP: bad PROXY header, failed TLS, too slow";
+        registry.register("client_connections_refused", help, refused.clone());
+        registry.register("log_dropped", "Log lines dropped because nobody took them", log_dropped);
         let panics = Counter::default();
         registry.register("panics", "Requests ended by a panic", panics.clone());
         let info = Info::new(vec![("version", version.to_owned())]);
         registry.register("build", "The running build", info);
-        Metrics { registry, routes, reloads, generation, connections, log_dropped, panics }
+        Metrics { registry, routes, reloads, generation, connections, refused, panics }
     }
 
     /// Adds what another room counts by itself.

@@ -38,9 +38,31 @@ pub struct Policy {
     /// `[metrics]`.
     pub metrics: MetricsPolicy,
     /// Every file that was read, the configuration itself first: what `watch` watches.
-    pub sources: Vec<PathBuf>,
+    pub sources: Vec<SourceFile>,
     /// Things that work but were probably not meant.
     pub warnings: Vec<String>,
+}
+
+/// A file a policy was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What it was just before it was read: a replacement on the way is seen as one.
+    pub identity: Option<Identity>,
+}
+
+/// What tells a file from another put in its place: the device and the inode, behind every symbolic
+/// link. A save in place keeps them.
+pub type Identity = (u64, u64);
+
+impl SourceFile {
+    /// As it is now.
+    pub fn now(path: &std::path::Path) -> SourceFile {
+        use std::os::unix::fs::MetadataExt as _;
+        let identity = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        SourceFile { path: path.to_path_buf(), identity }
+    }
 }
 
 /// `[server]`.

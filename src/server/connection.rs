@@ -12,14 +12,16 @@ use tokio_rustls::TlsAcceptor;
 use super::http2;
 use super::proxy_protocol;
 use super::worker::Worker;
+use crate::clock;
 use crate::http1::server::{self, Ended, Settings};
 use crate::inbound::Peer;
 use crate::layer::live::Snapshot;
-use crate::lifecycle::Sleeper;
+use crate::lifecycle::{Phase, Sleeper};
+use crate::metrics::RefusedLabels;
 use crate::stream::Stream;
 
 /// What the kernel may hold unsent before a connection counts as not writable.
-const UNSENT: u32 = 256 * 1024;
+const UNSENT: u32 = 32 * 1024;
 
 /// Serves a connection until it ends.
 pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls: bool) {
@@ -33,12 +35,18 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
     let (stream, address, negotiated) = if plain {
         (Stream::Tcp(tcp), address, false)
     } else {
-        match Box::pin(prepare(&snapshot, tcp, address, tls)).await {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                tracing::debug!(client = %address, %error, "connection refused before HTTP");
-                return;
+        let sleeper = Sleeper::new(worker.lifecycle.clone());
+        let prepared = Box::pin(async {
+            tokio::select! {
+                prepared = prepare(&snapshot, tcp, address, tls) => Some(prepared),
+                // Nobody who has not asked for anything yet holds up the end.
+                () = sleeper.reached(Phase::Draining) => None,
             }
+        });
+        match prepared.await {
+            Some(Ok(prepared)) => prepared,
+            Some(Err((reason, error))) => return refuse(&worker, address, reason, &error),
+            None => return,
         }
     };
     let max_streams = snapshot.policy.server.h2_max_streams;
@@ -61,26 +69,35 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
     Box::pin(http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper)).await;
 }
 
+/// Counts it, and logs one a second: a flood of bad connections must not become a flood of lines.
+fn refuse(worker: &Worker, address: SocketAddr, reason: &'static str, error: &io::Error) {
+    worker.metrics().refused.get_or_create(&RefusedLabels { reason }).inc();
+    if worker.may_log_refusal(clock::now()) {
+        tracing::info!(client = %address, reason, %error, "connection refused before HTTP");
+    }
+}
+
 /// What comes before HTTP, within `header_timeout`. The flag: HTTP/2 was negotiated.
 async fn prepare(
     snapshot: &Arc<Snapshot>,
     mut tcp: TcpStream,
     mut address: SocketAddr,
     tls: bool,
-) -> io::Result<(Stream, SocketAddr, bool)> {
+) -> Result<(Stream, SocketAddr, bool), (&'static str, io::Error)> {
     let server = &snapshot.policy.server;
     let prepared = async {
         if server.proxy_protocol && server.trusts(address.ip().to_canonical()) {
-            address = proxy_protocol::read(&mut tcp).await?.unwrap_or(address);
+            let told = proxy_protocol::read(&mut tcp).await.map_err(|error| ("proxy", error))?;
+            address = told.unwrap_or(address);
         }
         let Some(policy) = server.tls.as_ref().filter(|_| tls) else {
             return Ok((Stream::Tcp(tcp), address, false));
         };
-        let stream = TlsAcceptor::from(policy.config.clone()).accept(tcp).await?;
+        let stream = TlsAcceptor::from(policy.config.clone()).accept(tcp).await.map_err(|error| ("tls", error))?;
         let negotiated = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((Stream::ServerTls(Box::new(stream)), address, negotiated))
     };
     tokio::time::timeout(server.settings.header_timeout, prepared)
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .unwrap_or_else(|_| Err(("timeout", io::ErrorKind::TimedOut.into())))
 }

@@ -20,7 +20,7 @@ use tower::Service;
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Deadline, Instant};
 use crate::http1::client::is_quiet;
-use crate::http1::head;
+use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
 use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
 use crate::inbound::{Inbound, Peer, Refused};
@@ -42,6 +42,8 @@ struct Streams {
     moved: Cell<Instant>,
     /// Whether any request came.
     used: Cell<bool>,
+    /// When the answers are looked through again.
+    look: Cell<Instant>,
     /// The answers on their way; at most `h2_max_streams` are alive.
     answers: RefCell<Vec<Weak<Answer>>>,
 }
@@ -52,24 +54,35 @@ struct Answer {
     body: RefCell<Option<Body>>,
     /// Since when a frame was handed out and none asked for.
     unread: Cell<Option<Instant>>,
+    /// When its body was taken away.
+    cut: Cell<Option<Instant>>,
 }
 
 impl Streams {
-    /// Cuts what was unread for `send_timeout`; says when to look again.
-    fn cut_unread(&self, now: Instant, send_timeout: Duration) -> Instant {
+    /// Cuts what was unread for `send_timeout`, at most that late; says when to look again, or `None`
+    /// when a stream stayed cut for as long again: what the library holds for it is given back only
+    /// with the connection.
+    fn cut_unread(&self, now: Instant, send_timeout: Duration) -> Option<Instant> {
+        if now < self.look.get() {
+            return Some(self.look.get());
+        }
         let mut next = now + send_timeout;
+        let mut dead = false;
         self.answers.borrow_mut().retain(|answer| {
             let Some(answer) = answer.upgrade() else { return false };
-            if let Some(due) = answer.unread.get().map(|since| since + send_timeout) {
-                if now >= due {
+            match (answer.cut.get(), answer.unread.get().map(|since| since + send_timeout)) {
+                (Some(cut), _) => dead |= now >= cut + send_timeout,
+                (None, Some(due)) if now >= due => {
                     drop(answer.body.take());
-                    return false;
+                    answer.cut.set(Some(now));
                 }
-                next = next.min(due);
+                (None, Some(due)) => next = next.min(due),
+                (None, None) => {}
             }
             true
         });
-        next
+        self.look.set(next);
+        (!dead).then_some(next)
     }
 }
 
@@ -90,6 +103,7 @@ pub async fn serve<S>(
         open: Cell::new(0),
         moved: Cell::new(clock::now()),
         used: Cell::new(false),
+        look: Cell::new(clock::now()),
         answers: RefCell::default(),
     });
     let now = settings();
@@ -100,7 +114,8 @@ pub async fn serve<S>(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(max_streams)
-        .max_header_list_size(u32::try_from(now.limits.size).unwrap_or(u32::MAX))
+        // The library refuses without a word; up to twice the limit it is said, counted and logged here.
+        .max_header_list_size(u32::try_from(now.limits.size * 2).unwrap_or(u32::MAX))
         .enable_connect_protocol()
         .auto_date_header(true)
         .serve_connection(TokioIo::new(Rewound::new(read, stream)), adapter);
@@ -117,6 +132,9 @@ pub async fn serve<S>(
         let phase = sleeper.watch(cx);
         // While announcing, a connection is told so after its first request, like every other.
         let end = phase >= Phase::Draining || (phase == Phase::Announcing && streams.used.get());
+        if phase >= Phase::Draining && !streams.used.get() {
+            return Poll::Ready(());
+        }
         if end && !leaving {
             leaving = true;
             streams.moved.set(clock::now());
@@ -125,9 +143,14 @@ pub async fn serve<S>(
         }
         loop {
             let (settings, now) = (settings(), clock::now());
-            let mut next = streams.cut_unread(now, settings.send_timeout);
+            let Some(mut next) = streams.cut_unread(now, settings.send_timeout) else { return Poll::Ready(()) };
             if streams.open.get() == 0 {
-                let limit = if leaving { LEAVE } else { settings.idle_timeout };
+                let limit = match leaving {
+                    true => LEAVE,
+                    // A head that never ends, or a preface that never comes.
+                    false if !streams.used.get() => settings.header_timeout,
+                    false => settings.idle_timeout,
+                };
                 let due = streams.moved.get() + limit;
                 if now >= due && leaving {
                     return Poll::Ready(());
@@ -222,11 +245,11 @@ fn inbound(
 ) -> Inbound {
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.clear();
+    let mut refused = too_large(&parts, settings.limits).err();
+    refused = refused.or(check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
     let headers = &mut parts.headers;
     let takes_trailers = headers.remove(header::TE).is_some();
     join_cookies(headers);
-    let refused = check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err();
-    let headers = &mut parts.headers;
     let mut upgrade = None;
     let body = if let Some(protocol) = extended {
         // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
@@ -234,6 +257,10 @@ fn inbound(
         parts.method = Method::GET;
         upgrade = HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| head::without_h2c(&protocol));
         headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
+        if upgrade.is_none() {
+            let detail = "this protocol is not tunnelled";
+            refused = refused.or(Some(Refused { status: StatusCode::NOT_IMPLEMENTED, detail }));
+        }
         Body::empty()
     } else if http_body::Body::is_end_stream(&incoming) {
         Body::empty()
@@ -249,6 +276,21 @@ fn inbound(
         takes_trailers,
         refused,
     }
+}
+
+/// The limits of heads, counted as HTTP/2 counts them (RFC 9113 10.5.1).
+fn too_large(parts: &http::request::Parts, limits: HeadLimits) -> Result<(), Refused> {
+    const OVERHEAD: usize = 32;
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let error = if parts.headers.len() > limits.fields {
+        HeadError::TooManyFields
+    } else if fields.sum::<usize>() + target > limits.size {
+        HeadError::TooLarge
+    } else {
+        return Ok(());
+    };
+    Err(Refused { status: error.status(), detail: error.detail() })
 }
 
 /// What HTTP/1 checks while it reads a head: one Host, taken from :authority where there is one
@@ -319,7 +361,12 @@ struct StreamBody {
 
 impl StreamBody {
     fn new(body: Body, open: Option<Open>, sleeper: Option<Sleeper>) -> StreamBody {
-        let answer = Rc::new(Answer { body: RefCell::new(Some(body)), unread: Cell::new(None) });
+        let answer = Rc::new(Answer {
+            body: RefCell::new(Some(body)),
+            // From the head on: a window that is closed from the start counts too.
+            unread: Cell::new(Some(clock::now())),
+            cut: Cell::new(None),
+        });
         if let Some(Open(streams)) = &open {
             streams.answers.borrow_mut().push(Rc::downgrade(&answer));
         }
@@ -340,7 +387,10 @@ impl http_body::Body for StreamBody {
             return Poll::Ready(Some(Err(BodyError::Draining)));
         }
         let mut body = self.answer.body.borrow_mut();
-        let Some(body) = &mut *body else { return Poll::Ready(Some(Err(BodyError::ClientGone))) };
+        let Some(body) = &mut *body else {
+            self.answer.cut.set(None);
+            return Poll::Ready(Some(Err(BodyError::ClientGone)));
+        };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         if frame.is_some() {
             self.answer.unread.set(Some(clock::now()));

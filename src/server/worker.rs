@@ -1,7 +1,7 @@
 //! The workers: one thread, one runtime, one pool of connections each. A connection is served by the
 //! worker that has the fewest, and never leaves it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::http1::server::Settings;
 use crate::layer::live::{Live, Snapshot, View};
 use crate::layer::record::Sink;
@@ -29,6 +29,9 @@ use crate::upstream::Pool;
 const SWEEP: Duration = Duration::from_secs(1);
 /// After an accept that failed for want of something (file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two log lines about refused connections.
+const REFUSALS: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -90,7 +93,7 @@ impl Workers {
                 .iter()
                 .map(|bound| Ok(Bound { listener: bound.listener.try_clone()?, tls: bound.tls }))
                 .collect();
-            let (bound, shared, log, colleagues) = (bound?, shared.clone(), log.access_log(), colleagues.clone());
+            let (bound, shared, log, colleagues) = (bound?, shared.clone(), AccessLog::new(log.lines()), colleagues.clone());
             let runtime = move || {
                 tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -135,6 +138,7 @@ impl Workers {
 pub struct Worker {
     view: RefCell<View>,
     parts: stack::Parts,
+    refusal_logged: Cell<Option<Instant>>,
     /// Its share in the end of the process.
     pub lifecycle: Rc<Lifecycle>,
 }
@@ -143,6 +147,20 @@ impl Worker {
     /// The policy in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.view.borrow_mut().load().clone()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.parts.sink.metrics
+    }
+
+    /// Whether the last refusal was logged long enough ago.
+    pub fn may_log_refusal(&self, now: Instant) -> bool {
+        let may = self.refusal_logged.get().is_none_or(|last| now.saturating_duration_since(last) >= REFUSALS);
+        if may {
+            self.refusal_logged.set(Some(now));
+        }
+        may
     }
 
     /// How client connections are served now; no count is touched for it.
@@ -177,7 +195,12 @@ async fn run(
     let sink = Rc::new(Sink { metrics: shared.metrics.clone(), log });
     let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone() };
     let lifecycle = Rc::new(Lifecycle::default());
-    let worker = Rc::new(Worker { view: RefCell::new(view), parts, lifecycle: lifecycle.clone() });
+    let worker = Rc::new(Worker {
+        view: RefCell::new(view),
+        parts,
+        refusal_logged: Cell::new(None),
+        lifecycle: lifecycle.clone(),
+    });
     let own = colleagues[index].connections.clone();
     for bound in bound {
         let acceptor = Acceptor {

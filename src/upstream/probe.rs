@@ -2,6 +2,9 @@
 //! that were taken out, by a TCP connection. Runs beside the workers, so a busy worker does not make
 //! an app look sick.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +26,13 @@ const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 128 };
 
 /// Watches one upstream for as long as it is in force.
 pub async fn watch(upstream: std::sync::Weak<Upstream>) {
+    // Addresses being asked: one that hangs delays no other, and is not asked twice at once.
+    let busy: Rc<RefCell<HashSet<u64>>> = Rc::default();
     loop {
         let interval = {
             let Some(upstream) = upstream.upgrade() else { return };
-            for endpoint in &upstream.endpoints {
-                upstream.probe_endpoint(endpoint).await;
+            for place in 0..upstream.endpoints.len() {
+                probe_endpoint(&upstream, place, &busy).await;
             }
             upstream.policy.health.interval
         };
@@ -37,25 +42,40 @@ pub async fn watch(upstream: std::sync::Weak<Upstream>) {
     }
 }
 
-impl Upstream {
-    async fn probe_endpoint(&self, endpoint: &Endpoint) {
-        if self.policy.health.path.is_some() && endpoint.is_stale(clock::now(), false) {
-            // A name that does not resolve yet is found at the next interval.
-            let _ = endpoint.refresh(self.policy.connect_timeout).await;
+async fn probe_endpoint(upstream: &Arc<Upstream>, place: usize, busy: &Rc<RefCell<HashSet<u64>>>) {
+    let Some(endpoint) = upstream.endpoints.get(place) else { return };
+    let health = &upstream.policy.health;
+    if health.path.is_some() && endpoint.is_stale(clock::now(), false) {
+        // A name that does not resolve yet is found at the next interval.
+        let _ = endpoint.refresh(upstream.policy.connect_timeout).await;
+    }
+    for address in &endpoint.resolved.load().addresses {
+        // Without a path only those that failed are tried. The last address is never taken out, but may
+        // be down all the same.
+        let well = address.is_healthy() && address.failures() < health.unhealthy_after;
+        if (health.path.is_none() && well) || !busy.borrow_mut().insert(address.id) {
+            continue;
         }
-        let addresses: Vec<Arc<Address>> = endpoint.resolved.load().addresses.clone();
-        for address in addresses {
-            let well = match &self.policy.health.path {
-                Some(path) => self.ask(endpoint, &address, path).await,
-                // The last address is never taken out, but may be down all the same.
-                None if address.is_healthy() && address.failures() < self.policy.health.unhealthy_after => continue,
-                None => self.knock(endpoint, &address).await,
-            };
-            if well {
-                self.note_success(&address, Evidence::Probe);
-            } else {
-                self.note_failure(&address, Evidence::Probe);
+        let (upstream, address, busy) = (upstream.clone(), address.clone(), busy.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(endpoint) = upstream.endpoints.get(place) {
+                upstream.probe(endpoint, &address).await;
             }
+            busy.borrow_mut().remove(&address.id);
+        });
+    }
+}
+
+impl Upstream {
+    async fn probe(&self, endpoint: &Endpoint, address: &Arc<Address>) {
+        let well = match &self.policy.health.path {
+            Some(path) => self.ask(endpoint, address, path).await,
+            None => self.knock(endpoint, address).await,
+        };
+        if well {
+            self.note_success(address, Evidence::Probe);
+        } else {
+            self.note_failure(address, Evidence::Probe);
         }
     }
 

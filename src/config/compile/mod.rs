@@ -12,7 +12,7 @@ use super::node;
 use super::problem::{Problems, Span};
 use super::section::At;
 use super::{Environment, Source};
-use crate::policy::{HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy};
+use crate::policy::{HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy, SourceFile};
 
 /// What the steps of one compilation share.
 struct Compiler<'a> {
@@ -20,7 +20,7 @@ struct Compiler<'a> {
     warnings: Vec<String>,
     /// Relative file names are relative to the configuration file.
     folder: PathBuf,
-    sources: Vec<PathBuf>,
+    sources: Vec<SourceFile>,
     environment: &'a Environment,
 }
 
@@ -28,6 +28,7 @@ struct Compiler<'a> {
 pub fn policy(
     name: &Path,
     text: &str,
+    read: Option<SourceFile>,
     source: &Source,
     environment: &Environment,
 ) -> Result<Policy, Problems> {
@@ -43,12 +44,12 @@ pub fn policy(
         problems,
         warnings: Vec::new(),
         folder: name.parent().map(Path::to_path_buf).unwrap_or_default(),
-        sources: source.file.iter().cloned().collect(),
+        sources: read.into_iter().collect(),
         environment,
     };
     let server = compiler.server(&file);
     let upstreams = compiler.upstreams(&file);
-    let routes = compiler.routes(&file.routes, &upstreams);
+    let routes = compiler.routes(&file.routes, &file.upstreams);
     let health = compiler.health(&file);
     let log = compiler.log(&file);
     let metrics = compiler.metrics(&file);
@@ -100,8 +101,11 @@ impl Compiler<'_> {
         at.value.clamp(least, most)
     }
 
-    fn path(&self, written: &str) -> PathBuf {
-        self.folder.join(written)
+    /// A file named in the configuration, noted as one that is about to be read.
+    fn file(&mut self, written: &str) -> PathBuf {
+        let path = self.folder.join(written);
+        self.sources.push(SourceFile::now(&path));
+        path
     }
 
     fn health(&mut self, file: &File) -> HealthPolicy {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::Compiler;
-use crate::config::file::{Deprecated, Redirect, Route};
+use crate::config::file::{Deprecated, Redirect, Route, Upstream};
 use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
 use crate::config::units;
 use crate::policy::table::RouteTable;
-use crate::policy::template::{Methods, Pattern, Segment, Template};
-use crate::policy::{Action, FieldEdits, RoutePolicy, Routes, UpstreamPolicy};
+use crate::policy::template::{Host, Methods, Pattern, Segment, Template};
+use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
 
 /// The label of requests that match no route.
 pub const UNMATCHED: &str = "unmatched";
@@ -22,12 +22,13 @@ const UNTOUCHABLE: [HeaderName; 5] =
 
 impl Compiler<'_> {
     /// Compiles all routes; `None` when something of them was wrong.
-    pub(super) fn routes(&mut self, raw: &[Route], upstreams: &Option<Vec<UpstreamPolicy>>) -> Option<Routes> {
+    pub(super) fn routes(&mut self, raw: &[Route], upstreams: &[Upstream]) -> Option<Routes> {
         let before = self.problems.len();
         let mut patterns = Vec::with_capacity(raw.len());
         let mut routes = Vec::with_capacity(raw.len() + 1);
         for route in raw {
-            let Some((pattern, policy)) = self.route(route, upstreams.as_deref()) else { continue };
+            let Some((pattern, policy)) = self.route(route, upstreams) else { continue };
+            self.warn_hidden(&pattern, &patterns, &routes);
             patterns.push(pattern);
             routes.push(Arc::new(policy));
         }
@@ -44,7 +45,23 @@ impl Compiler<'_> {
         (self.problems.len() == before).then(|| Routes { table: RouteTable::new(&patterns), routes })
     }
 
-    fn route(&mut self, raw: &Route, upstreams: Option<&[UpstreamPolicy]>) -> Option<(Pattern, RoutePolicy)> {
+    /// A route below one that takes everything it could match is never reached.
+    fn warn_hidden(&mut self, pattern: &Pattern, before: &[Pattern], routes: &[Arc<RoutePolicy>]) {
+        // Those that stand for themselves are found at once; among many routes the rest is not searched.
+        const SEARCHED: usize = 1000;
+        let takes_all = |above: &Pattern| {
+            above.methods == Methods::Any && above.host == Host::Any && above.template.segments[..] == [Segment::Rest]
+        };
+        let hides = |(above, route): &(&Pattern, &Arc<RoutePolicy>)| {
+            !matches!(route.action, Action::Rewrite(_)) && (takes_all(above) || *above == pattern)
+        };
+        if let Some((_, route)) = before.iter().zip(routes).take(SEARCHED).find(hides) {
+            let hidden = routes.len() + 1;
+            self.warnings.push(format!("route {hidden} is never reached: {:?} above takes all it matches", route.label));
+        }
+    }
+
+    fn route(&mut self, raw: &Route, upstreams: &[Upstream]) -> Option<(Pattern, RoutePolicy)> {
         let Some(written) = &raw.pattern else {
             self.fail(Some(&raw.span), "a route without match", "match = \"GET /path/**\"");
             return None;
@@ -62,7 +79,7 @@ impl Compiler<'_> {
         {
             self.fail(written.span.as_ref(), "CONNECT is always refused", "remove it from match");
         }
-        let action = self.action(raw, &pattern)?;
+        let action = self.action(raw, &pattern).unwrap_or(Action::Forward);
         let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, upstreams));
         let mut response = self.edits(&raw.remove_response, &raw.set_response);
         if let Some(deprecated) = &raw.deprecated {
@@ -172,11 +189,11 @@ impl Compiler<'_> {
         Some(Action::Redirect { base: base.to_owned(), to: template, status })
     }
 
-    fn named(&mut self, at: &At<String>, upstreams: Option<&[UpstreamPolicy]>) -> Option<usize> {
-        let upstreams = upstreams?;
-        let found = upstreams.iter().skip(1).position(|upstream| upstream.name == at.value);
+    /// The index of a named upstream; the first is `[upstream]`, which needs no name.
+    fn named(&mut self, at: &At<String>, upstreams: &[Upstream]) -> Option<usize> {
+        let found = upstreams.iter().position(|upstream| upstream.name == at.value);
         if found.is_none() {
-            let names: Vec<&str> = upstreams.iter().skip(1).map(|upstream| upstream.name.as_str()).collect();
+            let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
             let help = match nearest(&at.value, &names) {
                 Some(name) => format!("did you mean {name:?}?"),
                 None => format!("add [upstreams.{}] with a url", at.value),

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::Compiler;
 use crate::config::file::{File, Tls};
+use crate::config::problem::Span;
 use crate::config::section::At;
 use crate::config::tls;
 use crate::http1::head::{HeadLimits, MAX_FIELDS};
@@ -41,6 +42,7 @@ impl Compiler<'_> {
         }
         let admin = self.optional_address("server.admin", &server.admin);
         let probes = self.optional_address("server.probes", &server.probes);
+        self.clashes(&listen, tls.as_ref().map_or(&[], |tls| &tls.listen), &[("server.admin", admin), ("server.probes", probes)], server.admin.span.as_ref());
         let token = Some(server.admin_token.value.clone()).filter(|token| !token.is_empty());
         if admin.is_some_and(|admin| !admin.ip().is_loopback()) && token.is_none() {
             let span = server.admin.span.as_ref();
@@ -97,6 +99,26 @@ impl Compiler<'_> {
             drain_timeout: server.drain_timeout.value,
             watch: server.watch.value,
         })
+    }
+
+    /// Two listeners on one address would only be found at the start.
+    fn clashes(
+        &mut self,
+        listen: &[SocketAddr],
+        tls: &[SocketAddr],
+        others: &[(&str, Option<SocketAddr>)],
+        span: Option<&Span>,
+    ) {
+        let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
+        let data = listen.iter().map(|at| ("server.listen", *at)).chain(tls.iter().map(|at| ("server.tls.listen", *at)));
+        let others = others.iter().filter_map(|(name, at)| at.map(|at| (*name, at)));
+        for (name, address) in data.chain(others).filter(|(_, address)| address.port() != 0) {
+            if let Some((other, _)) = seen.iter().find(|(_, known)| *known == address) {
+                let message = format!("{other} and {name} are both {address}");
+                self.fail(span, message, "every listener needs an address of its own");
+            }
+            seen.push((name, address));
+        }
     }
 
     /// Zero would be "at once", which nobody means; there is no "never".
@@ -161,8 +183,7 @@ impl Compiler<'_> {
         let mut loaded = Vec::new();
         let mut expiries = Vec::new();
         for (cert, key) in &file.certificates {
-            let (cert_path, key_path) = (self.path(&cert.value), self.path(&key.value));
-            self.sources.extend([cert_path.clone(), key_path.clone()]);
+            let (cert_path, key_path) = (self.file(&cert.value), self.file(&key.value));
             match tls::certified_key(&cert_path, &key_path) {
                 Ok(certified) => {
                     if let Some(expiry) = certified.cert.first().and_then(|cert| tls::expiry(cert)) {
@@ -179,11 +200,7 @@ impl Compiler<'_> {
         }
         let client_ca = match file.client_ca.value.as_str() {
             "" => None,
-            written => {
-                let path = self.path(written);
-                self.sources.push(path.clone());
-                Some(path)
-            }
+            written => Some(self.file(written)),
         };
         match tls::server_config(loaded, client_ca.as_deref()) {
             Ok(config) => Some(TlsPolicy { listen, config, expiries }),

@@ -34,7 +34,9 @@ impl Compiler<'_> {
         let section =
             if raw.name == "upstream" { raw.name.clone() } else { format!("upstreams.{}", raw.name) };
         let Some(url) = &raw.url else {
-            self.fail(raw.span.as_ref(), format!("[{section}] has no url"), FORMS);
+            if !raw.has_url {
+                self.fail(raw.span.as_ref(), format!("[{section}] has no url"), FORMS);
+            }
             return None;
         };
         let endpoints = self.endpoints(raw, url)?;
@@ -110,13 +112,7 @@ impl Compiler<'_> {
             }
             return None;
         }
-        let mut file = |at: &At<String>| -> Option<PathBuf> {
-            (!at.value.is_empty()).then(|| {
-                let path = self.folder.join(&at.value);
-                self.sources.push(path.clone());
-                path
-            })
-        };
+        let mut file = |at: &At<String>| (!at.value.is_empty()).then(|| self.file(&at.value));
         let (ca, cert, key) = (file(&raw.ca), file(&raw.cert), file(&raw.key));
         let client = match (&cert, &key) {
             (Some(cert), Some(key)) => Some((cert.as_path(), key.as_path())),

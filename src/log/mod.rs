@@ -1,24 +1,19 @@
-//! The access log: one line a request, JSON or for people, written by a thread of its own.
-//!
-//! A worker only appends to its own bounded buffer; when the writer is behind, lines are dropped and
-//! counted, never waited for. Secrets are masked by the names the configuration lists.
+//! The access log: one line a request, JSON or for people. Secrets are masked by the names the
+//! configuration lists. How lines leave the process is in `writer`.
+
+mod writer;
 
 use std::fmt::{Display, Write as _};
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
-use prometheus_client::metrics::counter::Counter;
 
 use crate::clock;
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 
-/// The most bytes one worker's lines may wait in.
-const BUFFER: usize = 1 << 20;
-/// Lines are gathered for this long, so that a busy worker costs one write in as long.
-const GATHER: Duration = Duration::from_millis(20);
+pub use writer::{Lines, Target, Writer};
+
 /// What stands in place of a masked value.
 const MASKED: &str = "***";
 
@@ -52,92 +47,16 @@ pub struct Line<'a> {
     pub error: Option<(&'static str, &'a str)>,
 }
 
-#[derive(Default)]
-struct Shared {
-    buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
-    signal: (Mutex<Signal>, Condvar),
-}
-
-#[derive(Default)]
-struct Signal {
-    waiting: bool,
-    stopping: bool,
-}
-
-/// The writer's thread; dropping it writes what is left.
-pub struct Writer {
-    shared: Arc<Shared>,
-    thread: Option<std::thread::JoinHandle<()>>,
-    dropped: Counter,
-}
-
-impl Writer {
-    /// Starts it. Lines go to standard output.
-    pub fn start(dropped: Counter) -> std::io::Result<Writer> {
-        let shared = Arc::new(Shared::default());
-        let theirs = shared.clone();
-        let thread = std::thread::Builder::new().name("pillion-log".to_owned()).spawn(move || run(&theirs))?;
-        Ok(Writer { shared, thread: Some(thread), dropped })
-    }
-
-    /// One worker's end.
-    pub fn access_log(&self) -> AccessLog {
-        let buffer = Arc::new(Mutex::new(Vec::new()));
-        lock(&self.shared.buffers).push(buffer.clone());
-        AccessLog { buffer, shared: self.shared.clone(), dropped: self.dropped.clone() }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        lock(&self.shared.signal.0).stopping = true;
-        self.shared.signal.1.notify_one();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn run(shared: &Shared) {
-    let mut out = Vec::new();
-    loop {
-        let stopping = {
-            let (signal, condition) = (&shared.signal.0, &shared.signal.1);
-            let guard = condition.wait_while(lock(signal), |signal| !signal.waiting && !signal.stopping);
-            let mut guard = guard.unwrap_or_else(PoisonError::into_inner);
-            guard.waiting = false;
-            guard.stopping
-        };
-        if !stopping {
-            std::thread::sleep(GATHER);
-        }
-        let buffers = lock(&shared.buffers).clone();
-        for buffer in buffers {
-            out.clear();
-            std::mem::swap(&mut *lock(&buffer), &mut out);
-            // A closed standard output is no reason to stop serving.
-            let _ = std::io::stdout().lock().write_all(&out);
-        }
-        let _ = std::io::stdout().lock().flush();
-        if stopping {
-            return;
-        }
-    }
-}
-
 /// One worker's end of the access log.
 #[derive(Clone)]
-pub struct AccessLog {
-    buffer: Arc<Mutex<Vec<u8>>>,
-    shared: Arc<Shared>,
-    dropped: Counter,
-}
+pub struct AccessLog(Lines);
 
 impl AccessLog {
+    /// Into `lines`.
+    pub fn new(lines: Lines) -> AccessLog {
+        AccessLog(lines)
+    }
+
     /// Whether a request is logged.
     pub fn wants(&self, policy: &LogPolicy, status: StatusCode, failed: bool, duration: Duration) -> bool {
         let error = failed || status.is_server_error();
@@ -156,20 +75,7 @@ impl AccessLog {
             LogFormat::Json => json(policy, line),
             LogFormat::Pretty => pretty(policy, line),
         };
-        let first = {
-            let mut buffer = lock(&self.buffer);
-            if buffer.len() + text.len() > BUFFER {
-                self.dropped.inc();
-                return;
-            }
-            let first = buffer.is_empty();
-            buffer.extend_from_slice(text.as_bytes());
-            first
-        };
-        if first {
-            lock(&self.shared.signal.0).waiting = true;
-            self.shared.signal.1.notify_one();
-        }
+        self.0.append(text.as_bytes());
     }
 }
 
@@ -250,7 +156,8 @@ fn printable(target: &str) -> String {
     text
 }
 
-/// A target with the values of secret query parameters taken out. Names are compared decoded.
+/// A target with the values of secret query parameters taken out. Names are compared decoded; a name
+/// that ends in a listed one (`access_token` in `token`) is as secret.
 fn masked(target: &str, names: &[String]) -> String {
     let target = &printable(target);
     let Some((path, query)) = target.split_once('?') else { return target.clone() };
@@ -282,7 +189,10 @@ fn is_secret(name: &str, names: &[String]) -> bool {
         let octet = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
         decoded.push(octet.unwrap_or(b'%').to_ascii_lowercase());
     }
-    names.iter().any(|secret| secret.as_bytes() == decoded)
+    names.iter().any(|secret| {
+        let before = decoded.strip_suffix(secret.as_bytes());
+        before.is_some_and(|before| before.is_empty() || before.ends_with(b"_") || before.ends_with(b"-"))
+    })
 }
 
 #[cfg(test)]
@@ -300,6 +210,7 @@ mod tests {
             ("/a?%74oken=s3cret", "/a?%74oken=***"),
             ("/a?api%5fkey=s3cret=more", "/a?api%5fkey=***"),
             ("/a?token", "/a?token"),
+            ("/a?access_token=x&tokens=3", "/a?access_token=***&tokens=3"),
             ("/\u{9b}31mx", "/%C2%9B31mx"),
         ] {
             assert_eq!(masked(target, &names), shown);
