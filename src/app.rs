@@ -10,8 +10,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -89,7 +89,8 @@ pub fn run(source: Source, started: impl FnOnce(&[SocketAddr])) -> Result<(), St
     let policy = config::load(&source, &environment()).map_err(StartError::Config)?;
     let dropped = Counter::default();
     let start = |target| {
-        Writer::start(target, dropped.clone()).map_err(|error| StartError::System("cannot start a log writer", error))
+        Writer::start(target, dropped.clone())
+            .map_err(|error| StartError::System("cannot start a log writer", error))
     };
     let (events, access) = (start(Target::Error)?, start(Target::Output)?);
     let set_level = start_log(&policy, events.lines());
@@ -214,7 +215,8 @@ async fn main(
 
     let addresses = listeners.announce();
     let shared = Shared { live: live.clone(), metrics: metrics.clone(), connections: connections.clone() };
-    let workers = Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
+    let workers =
+        Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
     let control = Control { live: live.clone(), metrics: metrics.clone(), leaving: leaving.clone(), orders };
@@ -223,7 +225,15 @@ async fn main(
             tokio::task::spawn_local(admin::serve(listener, control.clone(), access));
         }
     }
-    let reloader = Rc::new(Reloader { source, environment, live: live.clone(), registry, metrics, connections, set_level });
+    let reloader = Rc::new(Reloader {
+        source,
+        environment,
+        live: live.clone(),
+        registry,
+        metrics,
+        connections,
+        set_level,
+    });
     let watched = reloader.clone();
     tokio::task::spawn_local(reload::watch(live.clone(), leaving.clone(), move || {
         let _ = watched.reload();

@@ -91,13 +91,13 @@ pub struct Body {
     kind: Kind,
     limit: u64,
     passed: u64,
-    quiet: bool,
+    endless: bool,
     observer: Option<Box<dyn Observer>>,
 }
 
 impl Body {
     fn of(kind: Kind) -> Body {
-        Body { kind, limit: u64::MAX, passed: 0, quiet: false, observer: None }
+        Body { kind, limit: u64::MAX, passed: 0, endless: false, observer: None }
     }
 
     /// No content.
@@ -152,13 +152,13 @@ impl Body {
     }
 
     /// Marks a stream that may be silent for `stream_idle_timeout` and is closed when draining starts.
-    pub fn set_quiet(&mut self) {
-        self.quiet = true;
+    pub fn set_endless(&mut self) {
+        self.endless = true;
     }
 
     /// Whether this is a stream without an expected end.
-    pub fn is_quiet(&self) -> bool {
-        self.quiet
+    pub fn is_endless(&self) -> bool {
+        self.endless
     }
 
     /// Reports what passes to `observer`.

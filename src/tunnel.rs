@@ -27,12 +27,10 @@ pub async fn between(
 ) {
     let last = Rc::new(Cell::new(clock::now()));
     let sent = Rc::new(Cell::new(0));
-    let mut app = Watched {
-        inner: Rewound::new(app.read_ahead, app.io),
-        last: last.clone(),
-        read: sent.clone(),
-    };
-    let mut copy = std::pin::pin!(tokio::io::copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER));
+    let mut app =
+        Watched { inner: Rewound::new(app.read_ahead, app.io), last: last.clone(), read: sent.clone() };
+    let mut copy =
+        std::pin::pin!(tokio::io::copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER));
     let mut silence = Deadline::default();
     silence.set_after(idle);
     let result = std::future::poll_fn(|cx| {
@@ -54,7 +52,7 @@ pub async fn between(
     .await;
     if let Some(mut observer) = observer {
         observer.data(sent.get());
-        observer.end(result.as_ref().map(|()| ()));
+        observer.end(result.as_ref().copied());
     }
 }
 
@@ -82,7 +80,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
         if polled.is_ready() {
             self.last.set(clock::now());

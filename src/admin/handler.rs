@@ -99,7 +99,8 @@ impl Handler {
 
     fn health(&self) -> Response<Body> {
         let snapshot = self.control.live.load();
-        let findings: Vec<_> = Check::ALL.iter().map(|check| (*check, health::run(*check, &snapshot))).collect();
+        let findings: Vec<_> =
+            Check::ALL.iter().map(|check| (*check, health::run(*check, &snapshot))).collect();
         let critical = findings.iter().any(|(check, finding)| {
             finding.status == State::Unhealthy && snapshot.policy.health.ready_requires.contains(check)
         });
@@ -171,7 +172,9 @@ impl Handler {
                     return gone();
                 }
                 return match answer.await {
-                    Ok(Ok(text)) => document(StatusCode::OK, &json!({ "status": "reloaded", "detail": text })),
+                    Ok(Ok(text)) => {
+                        document(StatusCode::OK, &json!({ "status": "reloaded", "detail": text }))
+                    }
                     Ok(Err(text)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &text),
                     Err(_) => gone(),
                 };

@@ -71,7 +71,13 @@ fn upstream(snapshot: &Snapshot) -> Finding {
         }
         let state = if down.len() == addresses.len() { State::Unhealthy } else { State::Degraded };
         worst = worst.max(state);
-        sick.push(format!("{}: {} of {} addresses fail ({})", upstream.policy.name, down.len(), addresses.len(), down.join(", ")));
+        sick.push(format!(
+            "{}: {} of {} addresses fail ({})",
+            upstream.policy.name,
+            down.len(),
+            addresses.len(),
+            down.join(", ")
+        ));
     }
     let detail = if sick.is_empty() { "every known address answers".to_owned() } else { sick.join("; ") };
     Finding { status: worst, detail }
@@ -81,7 +87,10 @@ fn memory(snapshot: &Snapshot) -> Finding {
     let resident = read_process().resident_bytes;
     let health = &snapshot.policy.health;
     let Some(limit) = health.memory_limit.filter(|limit| *limit > 0) else {
-        return Finding { status: State::Healthy, detail: format!("{resident} bytes resident, no limit known") };
+        return Finding {
+            status: State::Healthy,
+            detail: format!("{resident} bytes resident, no limit known"),
+        };
     };
     let share = resident as f64 / limit as f64;
     let status = if share >= 1.0 {

@@ -102,11 +102,8 @@ async fn connection(
 ) {
     let peer = Rc::new(Peer::new(address, false));
     let live = control.live.clone();
-    let settings = move || Settings {
-        idle_timeout: IDLE,
-        header_timeout: IDLE,
-        ..live.load().policy.server.settings
-    };
+    let settings =
+        move || Settings { idle_timeout: IDLE, header_timeout: IDLE, ..live.load().policy.server.settings };
     let service = handler::Handler { control, access };
     let sleeper = Sleeper::new(lifecycle);
     server::serve(Stream::Tcp(tcp), BytesMut::new(), service, peer, &settings, sleeper, false).await;

@@ -47,7 +47,8 @@ impl Admin {
         let source = Source { file: Some(file), ..Source::default() };
         let policy = config::load(&source, &app::environment())
             .map_err(|error| format!("{error}\n(--admin ADDR does without the file)"))?;
-        let admin = self.admin.or(policy.server.admin).ok_or("the configuration turns the admin listener off")?;
+        let admin =
+            self.admin.or(policy.server.admin).ok_or("the configuration turns the admin listener off")?;
         let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
         Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(policy.server.admin_token)))
     }
@@ -60,9 +61,10 @@ pub fn run(path: &str, admin: Admin) -> u8 {
             print!("{text}");
             OK
         }
-        Ok((false, text)) if text.contains("admin token") => {
-            fail(FAILED, &format!("{}; if the file has a new one, give the old with --token", text.trim_end()))
-        }
+        Ok((false, text)) if text.contains("admin token") => fail(
+            FAILED,
+            &format!("{}; if the file has a new one, give the old with --token", text.trim_end()),
+        ),
         Ok((false, text)) => fail(FAILED, &text.trim_end()),
         Err(why) => fail(FAILED, &why),
     }
@@ -72,13 +74,18 @@ fn post(address: SocketAddr, path: &str, token: Option<&str>) -> Result<(bool, S
     let exchange = || -> std::io::Result<String> {
         let mut tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
-        let authorization = token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
-        write!(tcp, "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n{authorization}\r\n")?;
+        let authorization =
+            token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
+        write!(
+            tcp,
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n{authorization}\r\n"
+        )?;
         let mut answer = String::new();
         tcp.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = exchange().map_err(|error| format!("cannot reach the admin listener at {address}: {error}"))?;
+    let answer =
+        exchange().map_err(|error| format!("cannot reach the admin listener at {address}: {error}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("the admin listener did not answer in HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or("");
     // A refused file's problems are many lines; they are shown as they are.

@@ -65,13 +65,14 @@ pub struct Where {
 impl Where {
     /// The source; an error says what is missing.
     fn source(self) -> Result<Source, String> {
-        let file = match (self.config, &self.upstream) {
-            (Some(file), _) => Some(file),
-            (None, Some(_)) => None,
-            (None, None) => Some(default_file().ok_or(
-                "no configuration: give --config FILE, or --upstream URL for an app without one",
-            )?),
-        };
+        let file =
+            match (self.config, &self.upstream) {
+                (Some(file), _) => Some(file),
+                (None, Some(_)) => None,
+                (None, None) => Some(default_file().ok_or(
+                    "no configuration: give --config FILE, or --upstream URL for an app without one",
+                )?),
+            };
         Ok(Source { file, upstream: self.upstream, listen: self.listen })
     }
 }

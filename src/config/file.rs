@@ -157,7 +157,10 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
         read_upstream("upstream", Section::new("upstream", table), Some(span), problems)
     });
     let upstreams = root.table("upstreams", problems).map_or_else(Vec::new, |(table, _)| {
-        Section::new("upstreams", table).entries().filter_map(|(name, node, _)| read_named(name, node, problems)).collect()
+        Section::new("upstreams", table)
+            .entries()
+            .filter_map(|(name, node, _)| read_named(name, node, problems))
+            .collect()
     });
     let routes = read_routes(root.node("routes"), problems);
     let health = read_health(root.table("health", problems).map(|(table, _)| table), problems);
@@ -363,7 +366,8 @@ fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(
                 pairs.push((key.name.clone(), At { value: value.clone(), span: Some(node.span.clone()) }));
             }
             other => {
-                p.at(&node.span, format!("the field {} is {}", key.name, other.kind())).help("expected a string");
+                p.at(&node.span, format!("the field {} is {}", key.name, other.kind()))
+                    .help("expected a string");
             }
         }
     }
@@ -421,10 +425,17 @@ fn read_log(table: Option<&Table>, p: &mut Problems) -> Log {
         ("slow", AccessLog::Slow),
         ("off", AccessLog::Off),
     ];
-    let formats =
-        [("auto", None), ("json", Some(LogFormat::Json)), ("pretty", Some(LogFormat::Pretty))];
+    let formats = [("auto", None), ("json", Some(LogFormat::Json)), ("pretty", Some(LogFormat::Pretty))];
     let mask = [
-        "authorization", "cookie", "set-cookie", "x-api-key", "password", "token", "secret", "api_key", "ssn",
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "password",
+        "token",
+        "secret",
+        "api_key",
+        "ssn",
     ];
     let log = Log {
         format: s.choice("format", &formats, None, p),
@@ -441,10 +452,8 @@ fn read_log(table: Option<&Table>, p: &mut Problems) -> Log {
 fn read_metrics(table: Option<&Table>, p: &mut Problems) -> Metrics {
     let mut s = Section::new("metrics", table.unwrap_or(EMPTY));
     let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    let metrics = Metrics {
-        buckets: s.list("buckets", buckets.to_vec(), p),
-        max_routes: s.or("max_routes", 200, p),
-    };
+    let metrics =
+        Metrics { buckets: s.list("buckets", buckets.to_vec(), p), max_routes: s.or("max_routes", 200, p) };
     s.finish(p);
     metrics
 }

@@ -98,11 +98,7 @@ pub fn parse(text: &str, variables: &HashMap<String, String>, problems: &mut Pro
     convert_table(table.get_ref(), variables, problems)
 }
 
-fn convert_table(
-    table: &DeTable<'_>,
-    variables: &HashMap<String, String>,
-    problems: &mut Problems,
-) -> Table {
+fn convert_table(table: &DeTable<'_>, variables: &HashMap<String, String>, problems: &mut Problems) -> Table {
     let mut entries: Vec<(Key, Node)> = table
         .iter()
         .map(|(key, value)| {
@@ -175,7 +171,9 @@ fn fill(text: &str, span: &Span, variables: &HashMap<String, String>, problems: 
             Some(value) => filled.push_str(value),
             None if variables.contains_key(name) => {}
             None if name.is_empty() => {
-                problems.at(span, "a reference without a name").help("${NAME} or ${NAME:-fallback}; $${ writes ${");
+                problems
+                    .at(span, "a reference without a name")
+                    .help("${NAME} or ${NAME:-fallback}; $${ writes ${");
             }
             None => {
                 problems

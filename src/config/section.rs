@@ -213,7 +213,9 @@ impl<'a> Section<'a> {
     /// Notes that a value is not what was expected.
     pub fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Problems) {
         let found = node.value.shown();
-        problems.at(&node.span, format!("{} is {found}", self.path(key))).help(format!("expected {expected}"));
+        problems
+            .at(&node.span, format!("{} is {found}", self.path(key)))
+            .help(format!("expected {expected}"));
     }
 
     /// The full name of a key.
@@ -227,8 +229,11 @@ impl<'a> Section<'a> {
             if self.known.contains(&key.name.as_str()) {
                 continue;
             }
-            let place =
-                if self.name.is_empty() { "at the top level".to_owned() } else { format!("in [{}]", self.name) };
+            let place = if self.name.is_empty() {
+                "at the top level".to_owned()
+            } else {
+                format!("in [{}]", self.name)
+            };
             let problem = problems.at(&key.span, format!("unknown key {:?} {place}", key.name));
             match nearest(&key.name, &self.known) {
                 Some(known) => problem.help(format!("did you mean {known:?}?")),

@@ -111,7 +111,9 @@ pub fn client_config(ca: Option<&Path>, client: Option<(&Path, &Path)>) -> Resul
             let native = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(native.certs);
             if roots.is_empty() {
-                return Err("the system has no root certificates; install ca-certificates or set tls.ca".to_owned());
+                return Err(
+                    "the system has no root certificates; install ca-certificates or set tls.ca".to_owned()
+                );
             }
             roots
         }
@@ -155,7 +157,8 @@ pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     };
     let field = |at: usize| rest.get(at..at + 2).and_then(|digits| digits.parse::<i64>().ok());
     let (month, day) = (field(0)?, field(2)?);
-    let seconds = units::days_from_civil(year, month, day) * 86_400 + field(4)? * 3600 + field(6)? * 60 + field(8)?;
+    let seconds =
+        units::days_from_civil(year, month, day) * 86_400 + field(4)? * 3600 + field(6)? * 60 + field(8)?;
     u64::try_from(seconds).ok().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 

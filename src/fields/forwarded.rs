@@ -71,9 +71,10 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 
 /// The `for` of one element of `Forwarded`.
 fn parse_element(element: &str) -> Option<IpAddr> {
-    let pair = element.split(';').map(str::trim).find(|pair| {
-        pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("for="))
-    })?;
+    let pair = element
+        .split(';')
+        .map(str::trim)
+        .find(|pair| pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("for=")))?;
     parse_hop(pair[4..].trim_matches('"'))
 }
 
@@ -87,7 +88,8 @@ pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
     if let Ok(host) = host.to_str()
         && !host.is_empty()
     {
-        let quoted = !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        let quoted =
+            !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
         let quote = if quoted { "\"" } else { "" };
         let _ = write!(text, ";host={quote}{host}{quote}");
     }

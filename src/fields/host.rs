@@ -20,7 +20,8 @@ pub fn is_host(text: &[u8]) -> bool {
 
 fn is_name(host: &[u8]) -> bool {
     if let [b'[', inner @ .., b']'] = host {
-        return !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
+        return !inner.is_empty()
+            && inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
     }
     // Registered names: unreserved characters and sub-delims; escapes are refused, nobody needs them.
     host.iter().all(|byte| {
@@ -45,10 +46,15 @@ mod tests {
 
     #[test]
     fn hosts() {
-        for host in ["", "a", "a.example", "a.example:80", "a.example.:", "[::1]", "[::1]:8080", "1.2.3.4", "_x-y"] {
+        for host in
+            ["", "a", "a.example", "a.example:80", "a.example.:", "[::1]", "[::1]:8080", "1.2.3.4", "_x-y"]
+        {
             assert!(is_host(host.as_bytes()), "{host}");
         }
-        for host in ["a b", "a/b", "a@b", "a:b", "a:1:2", "[::1", "[::1]x", "::1", "a%41", "a:999999", "[]", "a,b", "a?b"] {
+        for host in [
+            "a b", "a/b", "a@b", "a:b", "a:1:2", "[::1", "[::1]x", "::1", "a%41", "a:999999", "[]", "a,b",
+            "a?b",
+        ] {
             assert!(!is_host(host.as_bytes()), "{host}");
         }
         assert_eq!(name("a.example.:80"), "a.example");

@@ -58,7 +58,7 @@ impl Buffered {
         let room = self.read.capacity() - self.read.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
         if count >= room && self.next_read < LARGEST_READ {
-            self.next_read *= 4;
+            self.next_read = (self.next_read * 4).min(LARGEST_READ);
         } else if count < SMALLEST_READ && self.next_read > SMALLEST_READ {
             self.next_read /= 2;
         }

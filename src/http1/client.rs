@@ -171,7 +171,7 @@ impl ClientConnection {
             let tunnel = Tunnel { io: Box::new(self.io.stream), read_ahead };
             return Answer { parts, content: Content::Tunnel(tunnel) };
         }
-        let quiet = is_quiet(&parts.headers);
+        let endless = is_endless(&parts.headers);
         let sent = sending.upload.ended && self.io.is_flushed();
         let whole = match head.framing {
             Framing::Length(length) => length <= self.io.read.len() as u64,
@@ -190,7 +190,7 @@ impl ClientConnection {
             ended: false,
             reusable,
             upload,
-            silence: if quiet { timeouts.stream } else { timeouts.body },
+            silence: if endless { timeouts.stream } else { timeouts.body },
         };
         let content = if whole && sent {
             // The common small answer came with its head: no streaming machinery for it, and the
@@ -198,7 +198,7 @@ impl ClientConnection {
             let content = answer.take_whole();
             Content::Whole(content, answer.take_connection())
         } else {
-            Content::Streaming { body: answer, quiet }
+            Content::Streaming { body: answer, endless }
         };
         Answer { parts, content }
     }
@@ -218,12 +218,12 @@ pub struct Answer {
 pub enum Content {
     /// All of it is here; the connection, if it can be used again.
     Whole(Bytes, Option<Box<ClientConnection>>),
-    /// It arrives. `quiet`: it has no expected end and may be silent for long.
+    /// It arrives. `endless`: it has no expected end and may be silent for long.
     Streaming {
         /// The body.
         body: ClientBody,
         /// See above.
-        quiet: bool,
+        endless: bool,
     },
     /// The connection itself, after a 101.
     Tunnel(Tunnel),
@@ -235,9 +235,11 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a message is one of a stream without an expected end: server-sent events and gRPC.
-pub fn is_quiet(headers: &HeaderMap) -> bool {
+pub fn is_endless(headers: &HeaderMap) -> bool {
     is_grpc(headers)
-        || headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+        || headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).

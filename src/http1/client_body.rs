@@ -52,7 +52,9 @@ impl ClientBody {
     /// Goes on sending a request whose answer began early. While the client's next bytes are awaited, it
     /// is not the app that is silent.
     fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        let (Some((upload, body)), Some(connection)) = (&mut self.upload, &mut self.connection) else { return };
+        let (Some((upload, body)), Some(connection)) = (&mut self.upload, &mut self.connection) else {
+            return;
+        };
         loop {
             if upload.take(&mut connection.io, body, cx).is_err() {
                 // The client's body broke: this request must never look complete to the app.

@@ -158,7 +158,9 @@ impl Feed {
     pub fn poll(&mut self, io: &mut Buffered, deadline: &mut Deadline, cx: &mut Context<'_>) -> bool {
         if self.is_resting() || self.is_dropped() {
             let mut shared = self.shared.borrow_mut();
-            if shared.end.is_none() && !shared.producer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if shared.end.is_none()
+                && !shared.producer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
                 shared.producer = Some(cx.waker().clone());
             }
             return false;

@@ -157,11 +157,39 @@ pub struct ResponseHead {
 /// (RFC 9110 6.5.1), for apps that merge trailers into the head.
 pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
     const FORBIDDEN: [&str; 33] = [
-        "accept-encoding", "age", "authorization", "cache-control", "connection", "content-encoding",
-        "content-length", "content-range", "content-type", "cookie", "date", "expect", "expires", "forwarded",
-        "host", "keep-alive", "location", "max-forwards", "pragma", "proxy-authenticate",
-        "proxy-authorization", "proxy-connection", "range", "retry-after", "set-cookie", "te", "trailer",
-        "transfer-encoding", "upgrade", "vary", "via", "x-real-ip", "x-request-id",
+        "accept-encoding",
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "via",
+        "x-real-ip",
+        "x-request-id",
     ];
     let name = name.as_str();
     name.starts_with("x-forwarded-") || name.starts_with("if-") || FORBIDDEN.contains(&name)
@@ -307,10 +335,7 @@ type Lines = Vec<Line>;
 fn gather(input: &[u8], headers: &[httparse::Header<'_>]) -> Lines {
     headers
         .iter()
-        .map(|field| Line {
-            name: offsets(input, field.name.as_bytes()),
-            value: offsets(input, field.value),
-        })
+        .map(|field| Line { name: offsets(input, field.name.as_bytes()), value: offsets(input, field.value) })
         .collect()
 }
 
@@ -347,9 +372,7 @@ fn read_fields(
             _ => {
                 let value = HeaderValue::from_maybe_shared(value)
                     .map_err(|_| HeadError::Malformed("a field value holds a control character"))?;
-                headers
-                    .try_append(name, value)
-                    .map_err(|_| HeadError::TooManyFields)?;
+                headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
             }
         }
     }
@@ -370,7 +393,8 @@ pub fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
     if !list.clone().any(is_h2c) {
         return Some(protocols.clone());
     }
-    let left: Vec<&[u8]> = list.by_ref().filter(|protocol| !is_h2c(protocol)).map(<[u8]>::trim_ascii).collect();
+    let left: Vec<&[u8]> =
+        list.by_ref().filter(|protocol| !is_h2c(protocol)).map(<[u8]>::trim_ascii).collect();
     if left.is_empty() { None } else { HeaderValue::from_bytes(&left.join(&b", "[..])).ok() }
 }
 

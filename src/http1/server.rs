@@ -165,7 +165,8 @@ where
         let mut parse = true;
         loop {
             if !self.io.read.is_empty() {
-                if !self.served && self.io.read.starts_with(&PREFACE[..self.io.read.len().min(PREFACE.len())]) {
+                if !self.served && self.io.read.starts_with(&PREFACE[..self.io.read.len().min(PREFACE.len())])
+                {
                     if self.io.read.len() >= PREFACE.len() {
                         return Poll::Ready(Next::Http2);
                     }
@@ -197,7 +198,8 @@ where
             let before = self.io.read.len();
             match self.io.poll_fill(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    parse = self.io.read[before..].contains(&b'\n') || self.io.read.len() >= settings.limits.size;
+                    parse =
+                        self.io.read[before..].contains(&b'\n') || self.io.read.len() >= settings.limits.size;
                     if idle {
                         self.reading.set_after(settings.header_timeout);
                     }
@@ -231,8 +233,12 @@ where
             refused: Some(Refused { status: error.status(), detail: error.detail() }),
         };
         let Ok(response) = self.service.call(inbound).await;
-        let mut exchange =
-            Exchange { method: Method::GET, version: Version::HTTP_11, keep_alive: false, takes_trailers: false };
+        let mut exchange = Exchange {
+            method: Method::GET,
+            version: Version::HTTP_11,
+            keep_alive: false,
+            takes_trailers: false,
+        };
         match exchange.send(self, response, None, settings).await {
             After::KeepAlive | After::Close => After::Linger,
             after => after,
@@ -299,7 +305,8 @@ where
             }
             _ => {}
         }
-        let silence = if is_grpc(&head.parts.headers) { settings.stream_idle_timeout } else { settings.body_timeout };
+        let silence =
+            if is_grpc(&head.parts.headers) { settings.stream_idle_timeout } else { settings.body_timeout };
         let expects = head.expects_continue && self.io.read.is_empty();
         let (feed, body) = Feed::new(head.framing, expects, silence);
         (Some(feed), body)
@@ -367,7 +374,7 @@ impl Exchange {
         self.keep_alive &= framing != Outgoing::Close
             && !unread
             && connection.sleeper.phase() == Phase::Running
-            && !parts.headers.get(header::CONNECTION).is_some_and(|v| v.as_bytes() == b"close");
+            && parts.headers.get(header::CONNECTION).is_none_or(|v| v.as_bytes() != b"close");
         parts.headers.remove(header::CONNECTION);
         let field = match (self.keep_alive, self.version) {
             (false, _) => ConnectionField::Close,
@@ -386,14 +393,22 @@ impl Exchange {
             trailers: self.takes_trailers,
             ended: bodiless,
             failed: None,
-            quiet: body.is_quiet(),
+            endless: body.is_endless(),
             send_timeout: settings.send_timeout,
         };
         if bodiless && !body.is_end_stream() {
             body = Body::empty();
         }
         let result = std::future::poll_fn(|cx| {
-            writing.poll(io, &mut body, feed.as_mut(), &mut connection.reading, &mut connection.sending, &connection.sleeper, cx)
+            writing.poll(
+                io,
+                &mut body,
+                feed.as_mut(),
+                &mut connection.reading,
+                &mut connection.sending,
+                &connection.sleeper,
+                cx,
+            )
         })
         .await;
         connection.sending.clear();
@@ -460,10 +475,8 @@ impl Exchange {
     ) -> After {
         let observer = body.take_observer();
         let Some(tunnel) = body.take_tunnel() else { return After::Close };
-        let protocol = parts
-            .headers
-            .remove(header::UPGRADE)
-            .unwrap_or_else(|| HeaderValue::from_static("websocket"));
+        let protocol =
+            parts.headers.remove(header::UPGRADE).unwrap_or_else(|| HeaderValue::from_static("websocket"));
         let io = &mut connection.io;
         let before = io.tail().len();
         let field = ConnectionField::Upgrade(protocol);

@@ -151,7 +151,12 @@ fn answers() {
             false,
         ),
         ("HTTP/1.0 200 OK\r\n\r\n", &get, Framing::Close, false),
-        ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", &get, Framing::Length(0), false),
+        (
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+            &get,
+            Framing::Length(0),
+            false,
+        ),
     ];
     for (head, method, framing, keep_alive) in cases {
         let parsed = parse_response(&mut BytesMut::from(*head), method, LIMITS).expect(head).expect(head);

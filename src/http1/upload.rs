@@ -22,7 +22,12 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Queues what the body has while there is room.
-    pub fn take(&mut self, io: &mut Buffered, body: &mut Body, cx: &mut Context<'_>) -> Result<(), BodyError> {
+    pub fn take(
+        &mut self,
+        io: &mut Buffered,
+        body: &mut Body,
+        cx: &mut Context<'_>,
+    ) -> Result<(), BodyError> {
         while !self.ended && io.has_room() {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => break,

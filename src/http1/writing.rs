@@ -27,7 +27,7 @@ pub(super) struct Writing {
     /// The body failed; what came of it before is still written.
     pub failed: Option<BodyError>,
     /// A stream without an expected end: closed when draining starts.
-    pub quiet: bool,
+    pub endless: bool,
     /// Longest time in which the client takes nothing.
     pub send_timeout: Duration,
 }
@@ -44,7 +44,7 @@ impl Writing {
         sleeper: &Sleeper,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), BodyError>> {
-        if self.quiet && !self.ended && sleeper.watch(cx) >= Phase::Draining {
+        if self.endless && !self.ended && sleeper.watch(cx) >= Phase::Draining {
             return Poll::Ready(self.end_at_drain(io, cx));
         }
         loop {
@@ -140,7 +140,12 @@ impl Writing {
     }
 
     /// A stream that waits for the app notices by reading that its client closed.
-    fn watch_client(&self, io: &mut Buffered, feed: Option<&Feed>, cx: &mut Context<'_>) -> Result<(), BodyError> {
+    fn watch_client(
+        &self,
+        io: &mut Buffered,
+        feed: Option<&Feed>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), BodyError> {
         let whole = feed.is_none_or(Feed::is_finished);
         if whole
             && io.read.is_empty()

@@ -12,7 +12,7 @@ use crate::error::BoxError;
 /// See the head of the file.
 pub enum Either<F> {
     /// There at once.
-    Ready(Option<Result<Response<Body>, BoxError>>),
+    Ready(Option<Box<Result<Response<Body>, BoxError>>>),
     /// From below.
     Below(F),
 }
@@ -20,12 +20,12 @@ pub enum Either<F> {
 impl<F> Either<F> {
     /// An error at once.
     pub fn error(error: impl Into<BoxError>) -> Either<F> {
-        Either::Ready(Some(Err(error.into())))
+        Either::Ready(Some(Box::new(Err(error.into()))))
     }
 
     /// An answer at once.
     pub fn answer(response: Response<Body>) -> Either<F> {
-        Either::Ready(Some(Ok(response)))
+        Either::Ready(Some(Box::new(Ok(response))))
     }
 }
 
@@ -37,7 +37,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Either::Ready(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Either::Ready(answer) => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(*answer)),
             Either::Below(future) => Pin::new(future).poll(cx),
         }
     }

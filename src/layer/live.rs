@@ -26,7 +26,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Of a policy and the apps built for it.
-    pub fn new(generation: u64, policy: Policy, upstreams: Vec<Arc<Upstream>>, metrics: &Metrics) -> Snapshot {
+    pub fn new(
+        generation: u64,
+        policy: Policy,
+        upstreams: Vec<Arc<Upstream>>,
+        metrics: &Metrics,
+    ) -> Snapshot {
         let refused = metrics.routes.series(REFUSED);
         // The last, for unmatched requests, must not be folded away by many routes before it.
         let unmatched = metrics.routes.series(&policy.routes.unmatched().label);
@@ -40,7 +45,10 @@ impl Snapshot {
 
     /// The counters of the route at `order`.
     pub fn series(&self, order: Option<u32>) -> &Arc<RouteSeries> {
-        order.and_then(|order| self.series.get(order as usize)).or(self.series.last()).unwrap_or(&self.refused)
+        order
+            .and_then(|order| self.series.get(order as usize))
+            .or(self.series.last())
+            .unwrap_or(&self.refused)
     }
 
     /// The counters of refused messages.

@@ -87,7 +87,9 @@ where
 fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
     headers
         .get(X_REQUEST_ID)
-        .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(u8::is_ascii_graphic))
+        .filter(|id| {
+            !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        })
         .cloned()
 }
 

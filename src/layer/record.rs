@@ -179,7 +179,11 @@ impl Record {
                 bytes: self.bytes.get(),
                 duration,
                 upstream_time: self.upstream_time.get(),
-                upstream: self.upstream.borrow().as_ref().map(|address| &address.target as &dyn std::fmt::Display),
+                upstream: self
+                    .upstream
+                    .borrow()
+                    .as_ref()
+                    .map(|address| &address.target as &dyn std::fmt::Display),
                 retries: self.retries.get(),
                 error: error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str())),
             },
@@ -213,7 +217,9 @@ impl Observer for Ending {
     fn end(&mut self, result: Result<(), &BodyError>) {
         if let Err(error) = result {
             let fault = match error {
-                BodyError::UpstreamGone | BodyError::UpstreamMalformed(_) | BodyError::UpstreamSilent => Fault::Upstream,
+                BodyError::UpstreamGone | BodyError::UpstreamMalformed(_) | BodyError::UpstreamSilent => {
+                    Fault::Upstream
+                }
                 BodyError::Http2(_) => Fault::Upstream,
                 BodyError::Draining => Fault::Pillion,
                 _ => Fault::Client,

@@ -89,7 +89,10 @@ impl Answer {
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 15.5.6 asks for Allow; CONNECT is refused on every target, so nothing is listed.
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            headers.insert(
+                header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            );
         }
         response
     }
@@ -110,8 +113,13 @@ fn answer(error: &BoxError) -> Answer {
         return Answer::new(refused.status, name, title, Fault::Client).detail(refused.detail);
     }
     if let Some(error) = error.downcast_ref::<PathError>() {
-        return Answer::new(S::BAD_REQUEST, "ambiguous-path", "The path can be read in two ways", Fault::Client)
-            .detail(error.to_string());
+        return Answer::new(
+            S::BAD_REQUEST,
+            "ambiguous-path",
+            "The path can be read in two ways",
+            Fault::Client,
+        )
+        .detail(error.to_string());
     }
     if let Some(error) = error.downcast_ref::<RouteError>() {
         return match error {
@@ -121,7 +129,9 @@ fn answer(error: &BoxError) -> Answer {
             RouteError::Loop => {
                 Answer::new(S::LOOP_DETECTED, "loop", "The request went in a circle", Fault::Pillion)
             }
-            RouteError::Denied(status) => Answer::new(*status, "denied", "There is nothing for you here", Fault::Client),
+            RouteError::Denied(status) => {
+                Answer::new(*status, "denied", "There is nothing for you here", Fault::Client)
+            }
         }
         .detail(error.to_string());
     }
@@ -136,41 +146,63 @@ fn answer(error: &BoxError) -> Answer {
 }
 
 fn too_large(limit: u64) -> Answer {
-    Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is too large", Fault::Client)
-        .detail(format!("at most {limit} bytes are taken here"))
+    Answer::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body-too-large",
+        "The request body is too large",
+        Fault::Client,
+    )
+    .detail(format!("at most {limit} bytes are taken here"))
 }
 
 fn forward(error: &ForwardError) -> Answer {
     use StatusCode as S;
     let busy = |detail: &str| {
-        Answer::new(S::SERVICE_UNAVAILABLE, "busy", "The app has no place for another request", Fault::Pillion)
-            .detail(detail)
-            .retry()
+        Answer::new(
+            S::SERVICE_UNAVAILABLE,
+            "busy",
+            "The app has no place for another request",
+            Fault::Pillion,
+        )
+        .detail(detail)
+        .retry()
     };
     match error {
         ForwardError::QueueFull => busy("too many requests wait for it already"),
         ForwardError::QueueTimeout(_) => busy("none became free in time"),
         ForwardError::TooManyStreams => busy("too many streams are open"),
-        ForwardError::TimedOut => {
-            Answer::new(S::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time", Fault::Upstream)
-                .detail("no answer came within the time allowed")
-        }
-        ForwardError::Connect(_, error) if error.kind() == std::io::ErrorKind::TimedOut => {
-            Answer::new(S::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time", Fault::Upstream)
-                .detail("no connection could be made within the time allowed")
-        }
+        ForwardError::TimedOut => Answer::new(
+            S::GATEWAY_TIMEOUT,
+            "upstream-timeout",
+            "The app did not answer in time",
+            Fault::Upstream,
+        )
+        .detail("no answer came within the time allowed"),
+        ForwardError::Connect(_, error) if error.kind() == std::io::ErrorKind::TimedOut => Answer::new(
+            S::GATEWAY_TIMEOUT,
+            "upstream-timeout",
+            "The app did not answer in time",
+            Fault::Upstream,
+        )
+        .detail("no connection could be made within the time allowed"),
         ForwardError::Connect(..) | ForwardError::Resolve(_) => {
             Answer::new(S::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached", Fault::Upstream)
                 .detail("no connection to it could be made")
         }
-        ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_) => {
-            Answer::new(S::BAD_GATEWAY, "upstream-broken", "The app broke off without an answer", Fault::Upstream)
-                .detail("the connection to it ended before an answer came")
-        }
-        ForwardError::Malformed(_) | ForwardError::NotUpgraded => {
-            Answer::new(S::BAD_GATEWAY, "upstream-malformed", "The app's answer is malformed", Fault::Upstream)
-                .detail("what it sent cannot be passed on")
-        }
+        ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_) => Answer::new(
+            S::BAD_GATEWAY,
+            "upstream-broken",
+            "The app broke off without an answer",
+            Fault::Upstream,
+        )
+        .detail("the connection to it ended before an answer came"),
+        ForwardError::Malformed(_) | ForwardError::NotUpgraded => Answer::new(
+            S::BAD_GATEWAY,
+            "upstream-malformed",
+            "The app's answer is malformed",
+            Fault::Upstream,
+        )
+        .detail("what it sent cannot be passed on"),
         ForwardError::CannotUpgrade => {
             Answer::new(S::BAD_GATEWAY, "upgrade", "The app cannot be upgraded to", Fault::Pillion)
                 .detail("this upstream is spoken to in HTTP/2 only")
@@ -183,12 +215,17 @@ fn body(error: &BodyError) -> Answer {
     use StatusCode as S;
     match error {
         BodyError::TooLarge(limit) => too_large(*limit),
-        BodyError::ClientSilent => {
-            Answer::new(S::REQUEST_TIMEOUT, "request-timeout", "The request did not arrive in time", Fault::Client)
-                .detail("nothing of the body came for too long")
+        BodyError::ClientSilent => Answer::new(
+            S::REQUEST_TIMEOUT,
+            "request-timeout",
+            "The request did not arrive in time",
+            Fault::Client,
+        )
+        .detail("nothing of the body came for too long"),
+        error => {
+            Answer::new(S::BAD_REQUEST, "malformed-body", "The request body is malformed", Fault::Client)
+                .detail(error.to_string())
         }
-        error => Answer::new(S::BAD_REQUEST, "malformed-body", "The request body is malformed", Fault::Client)
-            .detail(error.to_string()),
     }
 }
 
@@ -253,6 +290,10 @@ where
         }
         this.record.failed(answer.fault, error.to_string());
         this.record.answered(answer.status);
-        Poll::Ready(Ok(if this.record.grpc { answer.into_grpc() } else { answer.into_response(&this.record.id) }))
+        Poll::Ready(Ok(if this.record.grpc {
+            answer.into_grpc()
+        } else {
+            answer.into_response(&this.record.id)
+        }))
     }
 }

@@ -64,7 +64,9 @@ where
 
     fn call(&mut self, observed: Observed) -> Self::Future {
         match decide(observed) {
-            Ok(Decision::Answer(response, route)) => RouteFuture { inner: Either::answer(response), edits: [route, None] },
+            Ok(Decision::Answer(response, route)) => {
+                RouteFuture { inner: Either::answer(*response), edits: [route, None] }
+            }
             Ok(Decision::Below(routed)) => {
                 let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
                     .map(|route| route.filter(|route| route.response != Default::default()));
@@ -77,7 +79,7 @@ where
 
 enum Decision {
     Below(Box<Routed>),
-    Answer(Response<Body>, Option<Arc<RoutePolicy>>),
+    Answer(Box<Response<Body>>, Option<Arc<RoutePolicy>>),
 }
 
 fn decide(observed: Observed) -> Result<Decision, BoxError> {
@@ -101,7 +103,7 @@ fn decide(observed: Observed) -> Result<Decision, BoxError> {
         return Err(RouteError::Loop.into());
     }
     if server.redirect_https && !https {
-        return Ok(Decision::Answer(to_https(server, &request), None));
+        return Ok(Decision::Answer(Box::new(to_https(server, &request)), None));
     }
     match &route.action {
         Action::Deny(status) => return Err(RouteError::Denied(*status).into()),
@@ -111,7 +113,8 @@ fn decide(observed: Observed) -> Result<Decision, BoxError> {
                 None => "/".to_owned(),
             };
             let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
-            return Ok(Decision::Answer(redirect(*status, &format!("{base}{path}{query}")), Some(route.clone())));
+            let response = redirect(*status, &format!("{base}{path}{query}"));
+            return Ok(Decision::Answer(Box::new(response), Some(route.clone())));
         }
         Action::Forward | Action::Rewrite(_) => {}
     }
@@ -213,7 +216,8 @@ fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
     let given = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
     let name = host::name(given);
     let port = match server.tls.as_ref().and_then(|tls| tls.listen.first()).map(std::net::SocketAddr::port) {
-        None | Some(443) => String::new(),
+        // Port 0 is chosen at the start; whoever writes it does not redirect to it.
+        None | Some(443 | 0) => String::new(),
         Some(port) => format!(":{port}"),
     };
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);

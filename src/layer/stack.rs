@@ -29,7 +29,9 @@ pub struct Parts {
 }
 
 /// The stack of one connection, innermost first.
-pub fn build(parts: &Parts) -> impl Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + use<> {
+pub fn build(
+    parts: &Parts,
+) -> impl Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + use<> {
     // Picks the address, writes the forwarding fields, sends, retries.
     let stack = Forward::new(parts.pool.clone());
     // Before any work is done for a request that may not pass.

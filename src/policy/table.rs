@@ -13,7 +13,7 @@ use crate::fields::host;
 /// The place of a route in the file; earlier wins.
 pub type Order = u32;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Node {
     literal: HashMap<Box<str>, Node>,
     name: Option<Box<Node>>,
@@ -26,11 +26,22 @@ struct Node {
     latest: Order,
 }
 
-impl Node {
-    fn new() -> Node {
-        Node { earliest: Order::MAX, ..Node::default() }
+impl Default for Node {
+    fn default() -> Node {
+        Node {
+            literal: HashMap::new(),
+            name: None,
+            here: Vec::new(),
+            here_directory: Vec::new(),
+            rest: Vec::new(),
+            // Of nothing: later than every route, so that no walk enters.
+            earliest: Order::MAX,
+            latest: 0,
+        }
     }
+}
 
+impl Node {
     fn insert(&mut self, order: Order, segments: &[Segment], directory: bool, methods: &Methods) {
         self.earliest = self.earliest.min(order);
         self.latest = self.latest.max(order);
@@ -38,14 +49,12 @@ impl Node {
             None if directory => self.here_directory.push((order, methods.clone())),
             None => self.here.push((order, methods.clone())),
             Some((Segment::Rest, _)) => self.rest.push((order, methods.clone())),
-            Some((Segment::Literal(text), below)) => self
-                .literal
-                .entry(text.as_str().into())
-                .or_insert_with(Node::new)
-                .insert(order, below, directory, methods),
+            Some((Segment::Literal(text), below)) => {
+                self.literal.entry(text.as_str().into()).or_default().insert(order, below, directory, methods)
+            }
             Some((Segment::Name(_), below)) => self
                 .name
-                .get_or_insert_with(|| Box::new(Node::new()))
+                .get_or_insert_with(|| Box::<Node>::default())
                 .insert(order, below, directory, methods),
         }
     }
@@ -103,12 +112,12 @@ pub struct RouteTable {
 impl RouteTable {
     /// Of patterns in the order of the file.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> RouteTable {
-        let mut table = RouteTable { any: Node::new(), exact: HashMap::new(), below: HashMap::new() };
+        let mut table = RouteTable { any: Node::default(), exact: HashMap::new(), below: HashMap::new() };
         for (order, pattern) in (0..).zip(patterns) {
             let root = match &pattern.host {
                 Host::Any => &mut table.any,
-                Host::Exact(host) => table.exact.entry(host.as_str().into()).or_insert_with(Node::new),
-                Host::Below(host) => table.below.entry(host.as_str().into()).or_insert_with(Node::new),
+                Host::Exact(host) => table.exact.entry(host.as_str().into()).or_default(),
+                Host::Below(host) => table.below.entry(host.as_str().into()).or_default(),
             };
             root.insert(order, &pattern.template.segments, pattern.template.directory, &pattern.methods);
         }

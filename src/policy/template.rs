@@ -78,7 +78,11 @@ impl Template {
             let last = parts.peek().is_none();
             match part {
                 "" if last => directory = true,
-                "" => return Err("an empty segment never matches: paths are matched with them merged".to_owned()),
+                "" => {
+                    return Err(
+                        "an empty segment never matches: paths are matched with them merged".to_owned()
+                    );
+                }
                 "**" if last => segments.push(Segment::Rest),
                 "**" => return Err("\"**\" stands for the rest and can only be the last segment".to_owned()),
                 _ => segments.push(parse_segment(part)?),
@@ -178,7 +182,10 @@ impl Pattern {
                 .split(',')
                 .map(|method| {
                     if method.chars().any(|c| c.is_ascii_lowercase()) {
-                        return Err(format!("methods are written in capitals: {}", method.to_ascii_uppercase()));
+                        return Err(format!(
+                            "methods are written in capitals: {}",
+                            method.to_ascii_uppercase()
+                        ));
                     }
                     Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is not a method"))
                 })
@@ -198,7 +205,8 @@ fn parse_host(host: &str) -> Result<Host, String> {
         Some(name) => (name, true),
         None => (host.as_str(), false),
     };
-    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':');
+    let fine =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':');
     if name.is_empty() {
         return if below { Err("\"*.\" without a domain".to_owned()) } else { Ok(Host::Any) };
     }
@@ -230,8 +238,19 @@ mod tests {
     #[test]
     fn patterns_that_make_no_sense() {
         for text in [
-            "GET", "GET path", "get /a", "GET /a/**/b", "GET /a//b", "GET /{a}/{a}", "GET /x{a}", "GET /{}", "GET /*",
-            "G T /a", "* a:80/x", "* *./x", "GET /%00",
+            "GET",
+            "GET path",
+            "get /a",
+            "GET /a/**/b",
+            "GET /a//b",
+            "GET /{a}/{a}",
+            "GET /x{a}",
+            "GET /{}",
+            "GET /*",
+            "G T /a",
+            "* a:80/x",
+            "* *./x",
+            "GET /%00",
         ] {
             assert!(Pattern::parse(text).is_err(), "{text}");
         }

@@ -93,7 +93,8 @@ async fn prepare(
         let Some(policy) = server.tls.as_ref().filter(|_| tls) else {
             return Ok((Stream::Tcp(tcp), address, false));
         };
-        let stream = TlsAcceptor::from(policy.config.clone()).accept(tcp).await.map_err(|error| ("tls", error))?;
+        let stream =
+            TlsAcceptor::from(policy.config.clone()).accept(tcp).await.map_err(|error| ("tls", error))?;
         let negotiated = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((Stream::ServerTls(Box::new(stream)), address, negotiated))
     };

@@ -19,7 +19,7 @@ use tower::Service;
 
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Deadline, Instant};
-use crate::http1::client::is_quiet;
+use crate::http1::client::is_endless;
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
 use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
@@ -30,6 +30,9 @@ use crate::tunnel;
 
 /// A client that was told to leave and has nothing open is given this long.
 const LEAVE: Duration = Duration::from_secs(2);
+
+/// One that never asked for anything, this long.
+const LEAVE_UNUSED: Duration = Duration::from_millis(250);
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -107,7 +110,13 @@ pub async fn serve<S>(
         answers: RefCell::default(),
     });
     let now = settings();
-    let adapter = Adapter { service, peer, settings: now, streams: streams.clone(), sleeper: Rc::new(sleeper.another()) };
+    let adapter = Adapter {
+        service,
+        peer,
+        settings: now,
+        streams: streams.clone(),
+        sleeper: Rc::new(sleeper.another()),
+    };
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -132,9 +141,6 @@ pub async fn serve<S>(
         let phase = sleeper.watch(cx);
         // While announcing, a connection is told so after its first request, like every other.
         let end = phase >= Phase::Draining || (phase == Phase::Announcing && streams.used.get());
-        if phase >= Phase::Draining && !streams.used.get() {
-            return Poll::Ready(());
-        }
         if end && !leaving {
             leaving = true;
             streams.moved.set(clock::now());
@@ -143,9 +149,13 @@ pub async fn serve<S>(
         }
         loop {
             let (settings, now) = (settings(), clock::now());
-            let Some(mut next) = streams.cut_unread(now, settings.send_timeout) else { return Poll::Ready(()) };
+            let Some(mut next) = streams.cut_unread(now, settings.send_timeout) else {
+                return Poll::Ready(());
+            };
             if streams.open.get() == 0 {
                 let limit = match leaving {
+                    // Who never asked for anything, or never finished a handshake, holds nothing up.
+                    true if !streams.used.get() => LEAVE_UNUSED,
                     true => LEAVE,
                     // A head that never ends, or a preface that never comes.
                     false if !streams.used.get() => settings.header_timeout,
@@ -216,8 +226,8 @@ where
                 }
                 return Ok(Response::from_parts(parts, StreamBody::new(Body::empty(), None, None)));
             }
-            let quiet = body.is_quiet().then(|| sleeper.another());
-            Ok(Response::from_parts(parts, StreamBody::new(body, Some(open), quiet)))
+            let endless = body.is_endless().then(|| sleeper.another());
+            Ok(Response::from_parts(parts, StreamBody::new(body, Some(open), endless)))
         })
     }
 }
@@ -255,8 +265,11 @@ fn inbound(
         // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
         // out is made up.
         parts.method = Method::GET;
-        upgrade = HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| head::without_h2c(&protocol));
-        headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
+        upgrade =
+            HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| head::without_h2c(&protocol));
+        if upgrade.as_ref().is_some_and(|protocol| protocol == "websocket") {
+            headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
+        }
         if upgrade.is_none() {
             let detail = "this protocol is not tunnelled";
             refused = refused.or(Some(Refused { status: StatusCode::NOT_IMPLEMENTED, detail }));
@@ -265,7 +278,7 @@ fn inbound(
     } else if http_body::Body::is_end_stream(&incoming) {
         Body::empty()
     } else {
-        let silence = if is_quiet(headers) { settings.stream_idle_timeout } else { settings.body_timeout };
+        let silence = if is_endless(headers) { settings.stream_idle_timeout } else { settings.body_timeout };
         Body::streaming(TimedBody::new(incoming, silence, BodyError::ClientSilent))
     };
     Inbound {

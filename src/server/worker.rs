@@ -93,18 +93,18 @@ impl Workers {
                 .iter()
                 .map(|bound| Ok(Bound { listener: bound.listener.try_clone()?, tls: bound.tls }))
                 .collect();
-            let (bound, shared, log, colleagues) = (bound?, shared.clone(), AccessLog::new(log.lines()), colleagues.clone());
+            let (bound, shared, log, colleagues) =
+                (bound?, shared.clone(), AccessLog::new(log.lines()), colleagues.clone());
             let runtime = move || {
-                tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build_local(Default::default())
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())
             };
-            let thread = std::thread::Builder::new().name(format!("pillion-{index}")).spawn(move || {
-                match runtime() {
-                    Ok(runtime) => runtime.block_on(run(index, bound, shared, log, colleagues, orders)),
-                    Err(error) => tracing::error!(%error, "a worker could not start"),
-                }
-            })?;
+            let thread =
+                std::thread::Builder::new().name(format!("pillion-{index}")).spawn(
+                    move || match runtime() {
+                        Ok(runtime) => runtime.block_on(run(index, bound, shared, log, colleagues, orders)),
+                        Err(error) => tracing::error!(%error, "a worker could not start"),
+                    },
+                )?;
             threads.push(thread);
         }
         Ok(Workers { colleagues, threads })
@@ -156,7 +156,8 @@ impl Worker {
 
     /// Whether the last refusal was logged long enough ago.
     pub fn may_log_refusal(&self, now: Instant) -> bool {
-        let may = self.refusal_logged.get().is_none_or(|last| now.saturating_duration_since(last) >= REFUSALS);
+        let may =
+            self.refusal_logged.get().is_none_or(|last| now.saturating_duration_since(last) >= REFUSALS);
         if may {
             self.refusal_logged.set(Some(now));
         }
@@ -222,7 +223,9 @@ async fn run(
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve(handed) => match tokio::net::TcpStream::from_std(handed.tcp) {
-                Ok(tcp) => serve(&worker, tcp, handed.address, handed.tls, handed.permit, &own, &shared.metrics),
+                Ok(tcp) => {
+                    serve(&worker, tcp, handed.address, handed.tls, handed.permit, &own, &shared.metrics)
+                }
                 Err(error) => {
                     own.fetch_sub(1, Ordering::Relaxed);
                     tracing::warn!(%error, "a connection could not be taken over");
@@ -322,7 +325,15 @@ impl Acceptor {
         };
         colleague.connections.fetch_add(1, Ordering::Relaxed);
         if index == self.index {
-            return serve(&self.worker, tcp, address, tls, permit, &colleague.connections, &self.shared.metrics);
+            return serve(
+                &self.worker,
+                tcp,
+                address,
+                tls,
+                permit,
+                &colleague.connections,
+                &self.shared.metrics,
+            );
         }
         let handed = tcp.into_std().map(|tcp| Handed { tcp, address, tls, permit });
         let sent = handed.map(|handed| colleague.orders.send(Order::Serve(handed)).is_ok());

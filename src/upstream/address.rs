@@ -141,7 +141,14 @@ pub struct Addresses {
 
 impl Addresses {
     /// The address with this identity, made at its first sight.
-    pub fn get(&self, upstream: &str, url: &str, target: Target, limits: Limits, generation: u64) -> Arc<Address> {
+    pub fn get(
+        &self,
+        upstream: &str,
+        url: &str,
+        target: Target,
+        limits: Limits,
+        generation: u64,
+    ) -> Arc<Address> {
         let identity = Identity {
             upstream: upstream.to_owned(),
             url: url.to_owned(),

@@ -56,10 +56,12 @@ impl RetryBudget {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = state.get_or_insert(BudgetState { tokens: LEAST_PER_SECOND, requests: 0, at: now });
         let elapsed = now.saturating_duration_since(state.at);
-        let earned = elapsed.as_secs_f64() * LEAST_PER_SECOND + (requests - state.requests.min(requests)) as f64 * SHARE;
+        let earned = elapsed.as_secs_f64() * LEAST_PER_SECOND
+            + (requests - state.requests.min(requests)) as f64 * SHARE;
         // What was not used adds up for a while only: neither an idle night nor a busy hour before the
         // trouble began may turn into a storm.
-        state.tokens = (state.tokens + earned).min((earned / elapsed.as_secs_f64().max(1.0)).max(LEAST_PER_SECOND) * HORIZON.as_secs_f64());
+        state.tokens = (state.tokens + earned)
+            .min((earned / elapsed.as_secs_f64().max(1.0)).max(LEAST_PER_SECOND) * HORIZON.as_secs_f64());
         state.requests = requests;
         state.at = now;
         let granted = state.tokens >= 1.0;
@@ -87,7 +89,9 @@ impl Upstream {
         let count: usize = endpoints.iter().map(|endpoint| endpoint.resolved.load().addresses.len()).sum();
         // The place that goes first among equals moves on with every request.
         let first = turn % count.max(1);
-        let mut best: Option<((bool, bool, usize, usize), &Endpoint, Arc<Address>)> = None;
+        // Tried before, not well, busy, its turn.
+        type Rank = (bool, bool, usize, usize);
+        let mut best: Option<(Rank, &Endpoint, Arc<Address>)> = None;
         let mut place = 0usize;
         for endpoint in endpoints {
             for address in &endpoint.resolved.load().addresses {
@@ -111,8 +115,7 @@ impl Upstream {
         if !address.failed(evidence, self.policy.health.unhealthy_after) {
             return;
         }
-        let another =
-            self.addresses().iter().any(|(_, other)| other.id != address.id && other.is_healthy());
+        let another = self.addresses().iter().any(|(_, other)| other.id != address.id && other.is_healthy());
         if another && address.eject() {
             tracing::warn!(upstream = self.policy.name, address = %address.target, "ejected: it keeps failing");
         }
@@ -141,7 +144,11 @@ mod tests {
         (0..100).for_each(|_| budget.deposit());
         assert_eq!(granted(start), 20);
         assert_eq!(granted(start + Duration::from_secs(1)), 3);
-        assert_eq!(granted(start + Duration::from_secs(3600)), 30, "what was not used does not add up for ever");
+        assert_eq!(
+            granted(start + Duration::from_secs(3600)),
+            30,
+            "what was not used does not add up for ever"
+        );
         (0..1_000_000).for_each(|_| budget.deposit());
         assert!(granted(start + Duration::from_secs(7200)) < 1000, "nor does an hour of traffic");
     }

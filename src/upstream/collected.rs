@@ -29,9 +29,13 @@ const COUNTERS: [(&str, &str, CounterOf); 7] = [
     ("upstream_connects", "Connections made to the app", |c| c.connects.get() as f64),
     ("upstream_connect_failures", "Connections that could not be made", |c| c.connect_failures.get() as f64),
     ("upstream_retries", "Further tries of a request", |c| c.retries.get() as f64),
-    ("upstream_retries_refused", "Further tries that the retry budget refused", |c| c.retries_refused.get() as f64),
+    ("upstream_retries_refused", "Further tries that the retry budget refused", |c| {
+        c.retries_refused.get() as f64
+    }),
     ("upstream_waits", "Requests that waited for a connection", |c| c.waits.get() as f64),
-    ("upstream_wait_seconds", "Time requests waited for a connection", |c| c.wait_nanoseconds.get() as f64 / 1e9),
+    ("upstream_wait_seconds", "Time requests waited for a connection", |c| {
+        c.wait_nanoseconds.get() as f64 / 1e9
+    }),
     ("upstream_queue_refused", "Requests refused by the waiting line", |c| c.queue_refused.get() as f64),
 ];
 
@@ -57,22 +61,23 @@ impl Collector for Collected {
             }
         }
         let help = "Requests that got no answer, by cause";
-        let mut descriptor = encoder.encode_descriptor("upstream_failures", help, None, MetricType::Counter)?;
+        let mut descriptor =
+            encoder.encode_descriptor("upstream_failures", help, None, MetricType::Counter)?;
         for upstream in &upstreams {
             for (kind, cell) in KINDS.iter().zip(&upstream.counters().failures) {
                 let labels: Labels<2> =
                     [("upstream", upstream.policy.name.clone()), ("kind", (*kind).to_owned())];
-                descriptor.encode_family(&labels)?.encode_counter::<Labels<0>, u64, u64>(&cell.get(), None)?;
+                descriptor
+                    .encode_family(&labels)?
+                    .encode_counter::<Labels<0>, u64, u64>(&cell.get(), None)?;
             }
         }
         for (name, help, value) in GAUGES {
             let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for upstream in &upstreams {
                 for (_, address) in upstream.addresses() {
-                    let labels: Labels<2> = [
-                        ("upstream", upstream.policy.name.clone()),
-                        ("address", address.target.to_string()),
-                    ];
+                    let labels: Labels<2> =
+                        [("upstream", upstream.policy.name.clone()), ("address", address.target.to_string())];
                     descriptor.encode_family(&labels)?.encode_gauge(&value(&address))?;
                 }
             }

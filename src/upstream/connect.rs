@@ -27,7 +27,9 @@ pub async fn connect(
     http1_only: bool,
 ) -> io::Result<Connected> {
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no connection within connect_timeout");
-    tokio::time::timeout(timeout, attempt(endpoint, address, http1_only)).await.unwrap_or_else(|_| Err(timed_out()))
+    tokio::time::timeout(timeout, attempt(endpoint, address, http1_only))
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))
 }
 
 async fn attempt(endpoint: &EndpointPolicy, address: &Address, http1_only: bool) -> io::Result<Connected> {

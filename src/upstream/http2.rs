@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::send::ForwardError;
 use crate::body::{Body, BodyError};
 use crate::clock::Instant;
-use crate::http1::client::{Timeouts, is_quiet};
+use crate::http1::client::{Timeouts, is_endless};
 use crate::http1::head::HeadLimits;
 use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
 use crate::stream::Stream;
@@ -69,7 +69,8 @@ impl Http2Connection {
     /// Whether the pool keeps it at `now`.
     pub fn is_kept(&self, now: Instant) -> bool {
         !self.is_closed()
-            && (self.streams.get() > 0 || now.saturating_duration_since(self.idle_since.get()) < self.keep_alive)
+            && (self.streams.get() > 0
+                || now.saturating_duration_since(self.idle_since.get()) < self.keep_alive)
     }
 
     /// Sends a request, whose URI is absolute, and waits for the head of its answer.
@@ -89,13 +90,13 @@ impl Http2Connection {
             None => answer.await,
         };
         let (parts, incoming) = answer.map_err(classify)?.into_parts();
-        let quiet = is_quiet(&parts.headers);
-        let silence = if quiet { timeouts.stream } else { timeouts.body };
+        let endless = is_endless(&parts.headers);
+        let silence = if endless { timeouts.stream } else { timeouts.body };
         let body = TimedBody::new(incoming, silence, BodyError::UpstreamSilent);
         let body = StreamBody { body, _open: open };
         let mut body = Body::streaming(body);
-        if quiet {
-            body.set_quiet();
+        if endless {
+            body.set_endless();
         }
         Ok(Response::from_parts(parts, body))
     }
@@ -110,7 +111,11 @@ fn classify(error: hyper::Error) -> ForwardError {
         }
         cause = inner.source();
     }
-    if error.is_canceled() || error.is_closed() { ForwardError::Closed } else { ForwardError::Http2(error.to_string()) }
+    if error.is_canceled() || error.is_closed() {
+        ForwardError::Closed
+    } else {
+        ForwardError::Http2(error.to_string())
+    }
 }
 
 /// Counts one stream.

@@ -106,10 +106,7 @@ impl Registry {
                 refreshing: std::sync::atomic::AtomicBool::new(false),
                 addresses: self.addresses.clone(),
                 upstream: policy.name.clone(),
-                limits: address::Limits {
-                    connections: policy.max_connections,
-                    streams: policy.max_streams,
-                },
+                limits: address::Limits { connections: policy.max_connections, streams: policy.max_streams },
                 // A connection whose peer was verified by older rules is not used under newer ones.
                 generation: if matches!(endpoint.scheme, Scheme::Https { .. }) { generation } else { 0 },
             })

@@ -51,7 +51,8 @@ impl Pool {
         now: Instant,
     ) {
         // An app that says how long it waits is believed, less a second for the way (contract, keep_alive).
-        let told = connection.keep_alive_timeout.map(|seconds| Duration::from_secs(seconds.saturating_sub(1)));
+        let told =
+            connection.keep_alive_timeout.map(|seconds| Duration::from_secs(seconds.saturating_sub(1)));
         let keep = told.map_or(keep_alive, |told| told.min(keep_alive));
         if keep.is_zero() {
             return;

@@ -110,7 +110,11 @@ impl Upstream {
                     limits: LIMITS,
                 };
                 let connection = Box::new(ClientConnection::new(stream));
-                connection.send(outbound, &mut Body::empty(), timeouts).await.ok().map(|answer| answer.parts.status)
+                connection
+                    .send(outbound, &mut Body::empty(), timeouts)
+                    .await
+                    .ok()
+                    .map(|answer| answer.parts.status)
             }
             Connected::Http2(stream) => {
                 let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes()));

@@ -66,7 +66,9 @@ impl Endpoint {
         let lookup = tokio::time::timeout(timeout, tokio::net::lookup_host((host.as_str(), *port)));
         let found = match lookup.await {
             Ok(found) => found,
-            Err(_) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the resolver did not answer in time")),
+            Err(_) => {
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the resolver did not answer in time"))
+            }
         };
         let addresses: Vec<Arc<Address>> = match found {
             Ok(found) => {

@@ -22,7 +22,7 @@ use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::fields::forwarded::ForwardedFields;
-use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_quiet};
+use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_endless};
 use crate::http1::head::{HeadError, HeadLimits};
 use crate::policy::Scheme;
 
@@ -84,7 +84,9 @@ impl ForwardError {
     pub fn fault(&self) -> Fault {
         match self {
             ForwardError::Body(_) => Fault::Client,
-            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => Fault::Pillion,
+            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => {
+                Fault::Pillion
+            }
             _ => Fault::Upstream,
         }
     }
@@ -114,7 +116,9 @@ impl fmt::Display for ForwardError {
             ForwardError::Resolve(error) => write!(f, "the app's name does not resolve: {error}"),
             ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
             ForwardError::QueueFull => f.write_str("too many requests wait for the app"),
-            ForwardError::QueueTimeout(after) => write!(f, "no connection to the app became free in {after:?}"),
+            ForwardError::QueueTimeout(after) => {
+                write!(f, "no connection to the app became free in {after:?}")
+            }
             ForwardError::TooManyStreams => f.write_str("too many streams to the app are open"),
             ForwardError::TimedOut => f.write_str("the app did not answer in time"),
             ForwardError::Closed => f.write_str("the app closed the connection instead of answering"),
@@ -194,7 +198,8 @@ impl Upstream {
         let mut stale: Vec<u64> = Vec::new();
         loop {
             let replica = call.body.replica();
-            let failed = match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await {
+            let failed = match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await
+            {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -277,7 +282,10 @@ impl Upstream {
         if !fresh && let Some(connection) = pool.take(&address, now) {
             return self.over_http1(pool, call, connection, Lease::new(address, permit), true).await;
         }
-        if !http1_only && !fresh && let Some(shared) = pool.shared(&address) {
+        if !http1_only
+            && !fresh
+            && let Some(shared) = pool.shared(&address)
+        {
             return self.over_http2(call, endpoint, shared, Lease::new(address, permit), true).await;
         }
         if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
@@ -353,7 +361,8 @@ impl Upstream {
         };
         self.counters.waits.add(1);
         let since = clock::now();
-        let waited = tokio::time::timeout(self.policy.queue_timeout, address.permits.clone().acquire_owned()).await;
+        let waited =
+            tokio::time::timeout(self.policy.queue_timeout, address.permits.clone().acquire_owned()).await;
         let nanoseconds = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.counters.wait_nanoseconds.add(nanoseconds);
         match waited {
@@ -380,7 +389,7 @@ impl Upstream {
         mut lease: Lease,
         reused: bool,
     ) -> Result<Response<Body>, Attempt> {
-        let grpc = is_quiet(call.headers);
+        let grpc = is_endless(call.headers);
         if grpc && !lease.become_stream() {
             return Err(Attempt::before_sending(ForwardError::TooManyStreams));
         }
@@ -394,7 +403,7 @@ impl Upstream {
             takes_trailers: call.takes_trailers,
             limits: call.limits,
         };
-        let untouched = !http_body::Body::is_end_stream(&call.body);
+        let has_body = !http_body::Body::is_end_stream(&call.body);
         let sent = connection.send(outbound, &mut call.body, timeouts).await;
         let Answer { parts, content } = sent.map_err(|failed| {
             let error = match failed.error {
@@ -405,7 +414,7 @@ impl Upstream {
                 SendError::Body(error) => ForwardError::Body(error),
             };
             // What was taken from a streaming body is gone, even if it never left.
-            let nothing_sent = failed.nothing_sent && !(untouched && call.body.replica().is_none());
+            let nothing_sent = failed.nothing_sent && !(has_body && call.body.replica().is_none());
             Attempt { error, nothing_sent, reused }
         })?;
         self.judge(&lease.address, parts.status);
@@ -424,13 +433,13 @@ impl Upstream {
                 let Tunnel { io, read_ahead } = tunnel;
                 Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
             }
-            Content::Streaming { body, quiet } => {
-                if quiet && !grpc && !lease.become_stream() {
+            Content::Streaming { body, endless } => {
+                if endless && !grpc && !lease.become_stream() {
                     return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
                 }
                 let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
-                if quiet {
-                    body.set_quiet();
+                if endless {
+                    body.set_endless();
                 }
                 body
             }
@@ -446,7 +455,7 @@ impl Upstream {
         mut lease: Lease,
         reused: bool,
     ) -> Result<Response<Body>, Attempt> {
-        let grpc = is_quiet(call.headers);
+        let grpc = is_endless(call.headers);
         if grpc && !lease.become_stream() {
             return Err(Attempt::before_sending(ForwardError::TooManyStreams));
         }
@@ -455,7 +464,8 @@ impl Upstream {
         let authority = host
             .and_then(|host| http::uri::Authority::try_from(host).ok())
             .unwrap_or_else(|| endpoint.policy.authority.clone());
-        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(call.target.clone()).build();
+        let uri =
+            Uri::builder().scheme(scheme).authority(authority).path_and_query(call.target.clone()).build();
         let uri = uri.map_err(|error| Attempt::before_sending(ForwardError::Http2(error.to_string())))?;
         let empty = http_body::Body::is_end_stream(&call.body);
         let body = std::mem::replace(&mut call.body, Body::empty());
@@ -477,13 +487,13 @@ impl Upstream {
         })?;
         let (parts, body) = response.into_parts();
         self.judge(&lease.address, parts.status);
-        let quiet = body.is_quiet();
-        if quiet && !grpc && !lease.become_stream() {
+        let endless = body.is_endless();
+        if endless && !grpc && !lease.become_stream() {
             return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
         }
         let mut body = Body::streaming(Leased { body, lease: Some(lease) });
-        if quiet {
-            body.set_quiet();
+        if endless {
+            body.set_endless();
         }
         Ok(Response::from_parts(parts, body))
     }

@@ -63,7 +63,7 @@ impl Clinic {
                     "reason": pick(&REASONS, number), "minutes": 15 + number % 4 * 15,
                 }));
                 clinic.put("billing", number, json!({
-                    "id": number, "patient": id, "visit": number, "amount": 40 + number % 9 * 15, "paid": number % 3 != 0,
+                    "id": number, "patient": id, "visit": number, "amount": 40 + number % 9 * 15, "paid": !number.is_multiple_of(3),
                 }));
             }
         }
@@ -75,11 +75,19 @@ impl Clinic {
     }
 
     /// Answers a request.
-    pub fn answer(&mut self, method: &Method, path: &str, query: Option<&str>, input: Option<Value>) -> Reply {
+    pub fn answer(
+        &mut self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        input: Option<Value>,
+    ) -> Reply {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let read = method == Method::GET || method == Method::HEAD;
         match parts[..] {
-            [] if read => Reply::ok(json!({ "clinic": ["/api/patients", "/api/visits", "/api/billing", "/api/reports/{visits,billing}"] })),
+            [] if read => Reply::ok(
+                json!({ "clinic": ["/api/patients", "/api/visits", "/api/billing", "/api/reports/{visits,billing}"] }),
+            ),
             ["api", "reports", kind] if read => self.report(kind),
             ["api", "patients", id, below] if read => self.of_patient(id, below),
             ["api", kind] => match kind_of(kind) {
@@ -158,13 +166,19 @@ impl Clinic {
             "visits" => {
                 let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
                 for visit in self.table("visits") {
-                    *by_reason.entry(visit["reason"].as_str().unwrap_or("other").to_owned()).or_default() += 1;
+                    *by_reason.entry(visit["reason"].as_str().unwrap_or("other").to_owned()).or_default() +=
+                        1;
                 }
-                Reply::ok(json!({ "report": "visits", "total": self.table("visits").count(), "by_reason": by_reason }))
+                Reply::ok(
+                    json!({ "report": "visits", "total": self.table("visits").count(), "by_reason": by_reason }),
+                )
             }
             "billing" => {
                 let sum = |paid: bool| -> u64 {
-                    self.table("billing").filter(|bill| bill["paid"] == paid).filter_map(|bill| bill["amount"].as_u64()).sum()
+                    self.table("billing")
+                        .filter(|bill| bill["paid"] == paid)
+                        .filter_map(|bill| bill["amount"].as_u64())
+                        .sum()
                 };
                 Reply::ok(json!({ "report": "billing", "paid": sum(true), "open": sum(false) }))
             }

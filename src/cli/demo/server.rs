@@ -60,7 +60,8 @@ pub fn start(address: SocketAddr) -> io::Result<App> {
     let listener = listener::bind(address)?;
     let address = listener.local_addr()?;
     let runtime = move || -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
         runtime.block_on(accept(listener))
     };
     let thread = std::thread::Builder::new().name("clinic".to_owned()).spawn(move || {
@@ -102,11 +103,17 @@ impl Service<Inbound> for Handler {
         let clinic = self.0.clone();
         Box::pin(async move {
             if let Some(refused) = inbound.refused {
-                return Ok(respond(Reply { status: refused.status, body: json!({ "error": refused.detail }) }));
+                return Ok(respond(Reply {
+                    status: refused.status,
+                    body: json!({ "error": refused.detail }),
+                }));
             }
             let (parts, body) = inbound.request.into_parts();
             let Some(content) = read(body).await else {
-                return Ok(respond(Reply { status: StatusCode::BAD_REQUEST, body: json!({ "error": "no body" }) }));
+                return Ok(respond(Reply {
+                    status: StatusCode::BAD_REQUEST,
+                    body: json!({ "error": "no body" }),
+                }));
             };
             if parts.uri.path().starts_with("/api/reports") {
                 tokio::time::sleep(REPORT).await;

@@ -50,14 +50,19 @@ impl Compiler<'_> {
         // Those that stand for themselves are found at once; among many routes the rest is not searched.
         const SEARCHED: usize = 1000;
         let takes_all = |above: &Pattern| {
-            above.methods == Methods::Any && above.host == Host::Any && above.template.segments[..] == [Segment::Rest]
+            above.methods == Methods::Any
+                && above.host == Host::Any
+                && above.template.segments[..] == [Segment::Rest]
         };
         let hides = |(above, route): &(&Pattern, &Arc<RoutePolicy>)| {
             !matches!(route.action, Action::Rewrite(_)) && (takes_all(above) || *above == pattern)
         };
         if let Some((_, route)) = before.iter().zip(routes).take(SEARCHED).find(hides) {
             let hidden = routes.len() + 1;
-            self.warnings.push(format!("route {hidden} is never reached: {:?} above takes all it matches", route.label));
+            self.warnings.push(format!(
+                "route {hidden} is never reached: {:?} above takes all it matches",
+                route.label
+            ));
         }
     }
 
@@ -128,7 +133,11 @@ impl Compiler<'_> {
                     Some(Action::Deny(status))
                 }
                 _ => {
-                    self.fail(deny.span.as_ref(), format!("deny is {}", deny.value), "expected a status from 400 to 599");
+                    self.fail(
+                        deny.span.as_ref(),
+                        format!("deny is {}", deny.value),
+                        "expected a status from 400 to 599",
+                    );
                     None
                 }
             };
@@ -163,7 +172,11 @@ impl Compiler<'_> {
 
     fn redirect(&mut self, raw: &Redirect, pattern: &Pattern) -> Option<Action> {
         let Some(to) = &raw.to else {
-            self.fail(Some(&raw.span), "redirect without to", "redirect = { to = \"https://example.com/**\" }");
+            self.fail(
+                Some(&raw.span),
+                "redirect without to",
+                "redirect = { to = \"https://example.com/**\" }",
+            );
             return None;
         };
         let status = match raw.status.value {
@@ -173,15 +186,24 @@ impl Compiler<'_> {
             307 => StatusCode::TEMPORARY_REDIRECT,
             308 => StatusCode::PERMANENT_REDIRECT,
             other => {
-                self.fail(raw.status.span.as_ref(), format!("status is {other}"), "expected 301, 302, 303, 307 or 308");
+                self.fail(
+                    raw.status.span.as_ref(),
+                    format!("status is {other}"),
+                    "expected 301, 302, 303, 307 or 308",
+                );
                 return None;
             }
         };
         let start = to.value.find("://").map_or(0, |at| at + 3);
-        let (base, path) = to.value.split_at(to.value[start..].find('/').map_or(to.value.len(), |at| start + at));
+        let (base, path) =
+            to.value.split_at(to.value[start..].find('/').map_or(to.value.len(), |at| start + at));
         let fine = base.is_empty() || base.parse::<http::Uri>().is_ok_and(|uri| uri.authority().is_some());
         if !fine {
-            self.fail(to.span.as_ref(), format!("{base:?} is not a scheme and a host"), "like https://example.com");
+            self.fail(
+                to.span.as_ref(),
+                format!("{base:?} is not a scheme and a host"),
+                "like https://example.com",
+            );
             return None;
         }
         let path = if path.is_empty() { "/" } else { path };
@@ -213,7 +235,11 @@ impl Compiler<'_> {
             match HeaderValue::from_str(&at.value) {
                 Ok(value) => edits.set.push((name, value)),
                 Err(_) => {
-                    self.fail(at.span.as_ref(), format!("{:?} is not a field value", at.value), "no control characters");
+                    self.fail(
+                        at.span.as_ref(),
+                        format!("{:?} is not a field value", at.value),
+                        "no control characters",
+                    );
                 }
             }
         }
@@ -261,7 +287,11 @@ impl Compiler<'_> {
         }
         if let Some(link) = &raw.link {
             if link.value.parse::<http::Uri>().is_err() || link.value.contains(['<', '>', '"']) {
-                self.fail(link.span.as_ref(), format!("{:?} is not a URL", link.value), "like https://example.com/v2");
+                self.fail(
+                    link.span.as_ref(),
+                    format!("{:?} is not a URL", link.value),
+                    "like https://example.com/v2",
+                );
             }
             add(true, header::LINK, format!("<{}>; rel=\"deprecation\"", link.value));
         }
@@ -271,7 +301,11 @@ impl Compiler<'_> {
     fn date(&mut self, at: &At<String>) -> Option<u64> {
         let parsed = parse_date(&at.value);
         if parsed.is_none() {
-            self.fail(at.span.as_ref(), format!("{:?} is not a date", at.value), "expected one like \"2026-01-31\"");
+            self.fail(
+                at.span.as_ref(),
+                format!("{:?} is not a date", at.value),
+                "expected one like \"2026-01-31\"",
+            );
         }
         parsed
     }
@@ -293,7 +327,9 @@ fn parse_date(text: &str) -> Option<u64> {
     if day < 1 || day > lengths[month] {
         return None;
     }
-    u64::try_from(units::days_from_civil(year as i64, month as i64 + 1, day as i64)).ok().map(|days| days * 86_400)
+    u64::try_from(units::days_from_civil(year as i64, month as i64 + 1, day as i64))
+        .ok()
+        .map(|days| days * 86_400)
 }
 
 #[cfg(test)]

@@ -42,7 +42,12 @@ impl Compiler<'_> {
         }
         let admin = self.optional_address("server.admin", &server.admin);
         let probes = self.optional_address("server.probes", &server.probes);
-        self.clashes(&listen, tls.as_ref().map_or(&[], |tls| &tls.listen), &[("server.admin", admin), ("server.probes", probes)], server.admin.span.as_ref());
+        self.clashes(
+            &listen,
+            tls.as_ref().map_or(&[], |tls| &tls.listen),
+            &[("server.admin", admin), ("server.probes", probes)],
+            server.admin.span.as_ref(),
+        );
         let token = Some(server.admin_token.value.clone()).filter(|token| !token.is_empty());
         if admin.is_some_and(|admin| !admin.ip().is_loopback()) && token.is_none() {
             let span = server.admin.span.as_ref();
@@ -110,7 +115,10 @@ impl Compiler<'_> {
         span: Option<&Span>,
     ) {
         let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
-        let data = listen.iter().map(|at| ("server.listen", *at)).chain(tls.iter().map(|at| ("server.tls.listen", *at)));
+        let data = listen
+            .iter()
+            .map(|at| ("server.listen", *at))
+            .chain(tls.iter().map(|at| ("server.tls.listen", *at)));
         let others = others.iter().filter_map(|(name, at)| at.map(|at| (*name, at)));
         for (name, address) in data.chain(others).filter(|(_, address)| address.port() != 0) {
             if let Some((other, _)) = seen.iter().find(|(_, known)| *known == address) {
@@ -133,7 +141,11 @@ impl Compiler<'_> {
             Ok(address) => Some(address),
             Err(_) => {
                 let message = format!("{path} is {:?}", at.value);
-                self.fail(at.span.as_ref(), message, "expected an address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\"");
+                self.fail(
+                    at.span.as_ref(),
+                    message,
+                    "expected an address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\"",
+                );
                 None
             }
         }
@@ -150,12 +162,17 @@ impl Compiler<'_> {
                 networks.extend(PRIVATE.iter().filter_map(|net| net.parse::<IpNet>().ok()));
                 continue;
             }
-            let parsed = at.value.parse().or_else(|_| at.value.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
+            let parsed =
+                at.value.parse().or_else(|_| at.value.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
             match parsed {
                 Ok(net) => networks.push(net),
                 Err(_) => {
                     let message = format!("server.trusted_proxies holds {:?}", at.value);
-                    self.fail(at.span.as_ref(), message, "expected \"private\" or a network like \"10.0.0.0/8\"");
+                    self.fail(
+                        at.span.as_ref(),
+                        message,
+                        "expected \"private\" or a network like \"10.0.0.0/8\"",
+                    );
                 }
             }
         }

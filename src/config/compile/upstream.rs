@@ -19,7 +19,11 @@ impl Compiler<'_> {
     pub(super) fn upstreams(&mut self, file: &File) -> Option<Vec<UpstreamPolicy>> {
         let before = self.problems.len();
         let Some(first) = &file.upstream else {
-            self.fail(None, "no upstream", "add [upstream] with url = \"http://127.0.0.1:3000\", or run with --upstream URL");
+            self.fail(
+                None,
+                "no upstream",
+                "add [upstream] with url = \"http://127.0.0.1:3000\", or run with --upstream URL",
+            );
             return None;
         };
         let compiled: Vec<UpstreamPolicy> =
@@ -97,7 +101,11 @@ impl Compiler<'_> {
             match endpoint(&at.value, tls.as_ref()) {
                 Ok(endpoint) => endpoints.push(endpoint),
                 Err(message) => {
-                    self.fail(at.span.as_ref(), format!("{:?} is not a URL of an app: {message}", at.value), FORMS);
+                    self.fail(
+                        at.span.as_ref(),
+                        format!("{:?} is not a URL of an app: {message}", at.value),
+                        FORMS,
+                    );
                 }
             }
         }
@@ -108,7 +116,11 @@ impl Compiler<'_> {
         let written = [&raw.ca, &raw.cert, &raw.key, &raw.server_name];
         if !https {
             if let Some(at) = written.iter().find(|at| at.is_written() && !at.value.is_empty()) {
-                self.fail(at.span.as_ref(), "TLS is configured for an upstream without an https:// url", "write https://, or remove it");
+                self.fail(
+                    at.span.as_ref(),
+                    "TLS is configured for an upstream without an https:// url",
+                    "write https://, or remove it",
+                );
             }
             return None;
         }
@@ -127,7 +139,11 @@ impl Compiler<'_> {
         if let Some(name) = &server_name
             && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
         {
-            self.fail(raw.server_name.span.as_ref(), format!("{name:?} is not a server name"), "expected a DNS name or an IP address");
+            self.fail(
+                raw.server_name.span.as_ref(),
+                format!("{name:?} is not a server name"),
+                "expected a DNS name or an IP address",
+            );
         }
         match tls::client_config(ca.as_deref(), client) {
             Ok(config) => {
