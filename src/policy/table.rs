@@ -54,7 +54,7 @@ impl Node {
             }
             Some((Segment::Name(_), below)) => self
                 .name
-                .get_or_insert_with(|| Box::<Node>::default())
+                .get_or_insert_with(Box::<Node>::default)
                 .insert(order, below, directory, methods),
         }
     }

@@ -1,6 +1,7 @@
 //! An app's answer on its way to the client, holding what has to be given back at its end: the
 //! permit, and over HTTP/1 the connection.
 
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::address::Address;
 use super::pool::Pool;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Duplex};
 use crate::clock;
 use crate::http1::client::ClientConnection;
 use crate::http1::client_body::ClientBody;
@@ -142,5 +144,47 @@ impl http_body::Body for Leased {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// An upgraded connection that holds its lease.
+pub struct LeasedIo {
+    /// The connection.
+    pub io: Box<dyn Duplex>,
+    /// Given back with it.
+    pub lease: Lease,
+}
+
+impl AsyncRead for LeasedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for LeasedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::address::Address;
-use super::send::KINDS;
+use super::error::KINDS;
 use super::{Counters, Upstream};
 
 /// Reads the upstreams of the policy in force.

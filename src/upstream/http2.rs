@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::send::ForwardError;
+use super::error::ForwardError;
 use crate::body::{Body, BodyError};
 use crate::clock::Instant;
 use crate::http1::client::{Timeouts, is_endless};

@@ -9,6 +9,7 @@ mod balance;
 mod body;
 mod collected;
 mod connect;
+mod error;
 mod http2;
 mod pool;
 mod probe;
@@ -26,7 +27,8 @@ pub use address::{Address, Target};
 pub use collected::Collected;
 pub use pool::Pool;
 pub use probe::watch;
-pub use send::{Call, ForwardError, Outcome};
+pub use error::ForwardError;
+pub use send::{Call, Outcome};
 
 use address::Addresses;
 use resolve::Resolved;
@@ -73,7 +75,7 @@ pub struct Counters {
     /// Requests refused because the waiting line was full or too slow.
     pub queue_refused: Cell,
     /// Requests that failed, by kind; see [`ForwardError::kind`].
-    pub failures: [Cell; send::KINDS.len()],
+    pub failures: [Cell; error::KINDS.len()],
 }
 
 /// All apps; what outlives a reload is kept here and handed to the next generation.

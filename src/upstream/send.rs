@@ -13,8 +13,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::address::{Address, Evidence, Target};
 use super::balance;
-use super::body::{Home, Lease, Leased, LeasedHttp1};
+use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
 use super::connect::{self, Connected};
+use super::error::ForwardError;
 use super::http2::Http2Connection;
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
@@ -25,114 +26,6 @@ use crate::fields::forwarded::ForwardedFields;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_endless};
 use crate::http1::head::{HeadError, HeadLimits};
 use crate::policy::Scheme;
-
-/// Why a request got no answer from an app.
-#[derive(Debug)]
-pub enum ForwardError {
-    /// The name of the app does not resolve.
-    Resolve(std::io::Error),
-    /// No connection could be made.
-    Connect(Target, std::io::Error),
-    /// The waiting line of the address is full.
-    QueueFull,
-    /// No connection became free in time.
-    QueueTimeout(Duration),
-    /// As many streams without end as `max_streams` allows are open.
-    TooManyStreams,
-    /// No head of an answer within `response_timeout`.
-    TimedOut,
-    /// The app closed the connection instead of answering.
-    Closed,
-    /// The connection broke.
-    Broken(std::io::Error),
-    /// What the app sent is no HTTP/1 answer.
-    Malformed(HeadError),
-    /// The client's body failed.
-    Body(BodyError),
-    /// An HTTP/2 failure; the text is the library's.
-    Http2(String),
-    /// The app answered a request to upgrade as if it were an ordinary one.
-    NotUpgraded,
-    /// The app is spoken to in HTTP/2 only, which cannot be upgraded.
-    CannotUpgrade,
-}
-
-/// The words of [`ForwardError::kind`].
-pub const KINDS: [&str; 8] =
-    ["resolve", "connect", "queue", "timeout", "closed", "malformed", "client", "http2"];
-
-impl ForwardError {
-    /// The word for metrics.
-    pub fn kind(&self) -> &'static str {
-        KINDS[self.kind_index()]
-    }
-
-    fn kind_index(&self) -> usize {
-        match self {
-            ForwardError::Resolve(_) => 0,
-            ForwardError::Connect(..) => 1,
-            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => 2,
-            ForwardError::TimedOut => 3,
-            ForwardError::Closed | ForwardError::Broken(_) => 4,
-            ForwardError::Malformed(_) | ForwardError::NotUpgraded => 5,
-            ForwardError::Body(_) => 6,
-            ForwardError::Http2(_) | ForwardError::CannotUpgrade => 7,
-        }
-    }
-
-    /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            ForwardError::Body(_) => Fault::Client,
-            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => {
-                Fault::Pillion
-            }
-            _ => Fault::Upstream,
-        }
-    }
-
-    /// Whether the connection ended under the request.
-    fn is_broken(&self) -> bool {
-        matches!(self, ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_))
-    }
-
-    /// Whether it speaks against the health of the address.
-    fn is_unhealthy(&self) -> bool {
-        matches!(
-            self,
-            ForwardError::Connect(..)
-                | ForwardError::TimedOut
-                | ForwardError::Closed
-                | ForwardError::Broken(_)
-                | ForwardError::Malformed(_)
-                | ForwardError::Http2(_)
-        )
-    }
-}
-
-impl fmt::Display for ForwardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ForwardError::Resolve(error) => write!(f, "the app's name does not resolve: {error}"),
-            ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
-            ForwardError::QueueFull => f.write_str("too many requests wait for the app"),
-            ForwardError::QueueTimeout(after) => {
-                write!(f, "no connection to the app became free in {after:?}")
-            }
-            ForwardError::TooManyStreams => f.write_str("too many streams to the app are open"),
-            ForwardError::TimedOut => f.write_str("the app did not answer in time"),
-            ForwardError::Closed => f.write_str("the app closed the connection instead of answering"),
-            ForwardError::Broken(error) => write!(f, "the connection to the app broke: {error}"),
-            ForwardError::Malformed(error) => write!(f, "the app's answer is malformed: {}", error.detail()),
-            ForwardError::Body(error) => error.fmt(f),
-            ForwardError::Http2(error) => write!(f, "HTTP/2 with the app failed: {error}"),
-            ForwardError::NotUpgraded => f.write_str("the app did not upgrade the connection"),
-            ForwardError::CannotUpgrade => f.write_str("an upstream spoken to in HTTP/2 cannot be upgraded"),
-        }
-    }
-}
-
-impl std::error::Error for ForwardError {}
 
 /// A request on its way to an app.
 pub struct Call<'a> {
@@ -431,7 +324,7 @@ impl Upstream {
                     return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
                 }
                 let Tunnel { io, read_ahead } = tunnel;
-                Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
+                Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, lease }), read_ahead })
             }
             Content::Streaming { body, endless } => {
                 if endless && !grpc && !lease.become_stream() {
@@ -522,45 +415,5 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// An upgraded connection that holds its lease.
-struct LeasedIo {
-    io: Box<dyn crate::body::Duplex>,
-    _lease: Lease,
-}
-
-impl tokio::io::AsyncRead for LeasedIo {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl tokio::io::AsyncWrite for LeasedIo {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

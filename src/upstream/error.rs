@@ -1,0 +1,118 @@
+//! Why a request got no answer: one small type for all causes, with what each of them means for the
+//! client, the metrics and the health of the address.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::address::Target;
+use crate::body::BodyError;
+use crate::error::Fault;
+use crate::http1::head::HeadError;
+
+/// Why a request got no answer from an app.
+#[derive(Debug)]
+pub enum ForwardError {
+    /// The name of the app does not resolve.
+    Resolve(std::io::Error),
+    /// No connection could be made.
+    Connect(Target, std::io::Error),
+    /// The waiting line of the address is full.
+    QueueFull,
+    /// No connection became free in time.
+    QueueTimeout(Duration),
+    /// As many streams without end as `max_streams` allows are open.
+    TooManyStreams,
+    /// No head of an answer within `response_timeout`.
+    TimedOut,
+    /// The app closed the connection instead of answering.
+    Closed,
+    /// The connection broke.
+    Broken(std::io::Error),
+    /// What the app sent is no HTTP/1 answer.
+    Malformed(HeadError),
+    /// The client's body failed.
+    Body(BodyError),
+    /// An HTTP/2 failure; the text is the library's.
+    Http2(String),
+    /// The app answered a request to upgrade as if it were an ordinary one.
+    NotUpgraded,
+    /// The app is spoken to in HTTP/2 only, which cannot be upgraded.
+    CannotUpgrade,
+}
+
+/// The words of [`ForwardError::kind`].
+pub const KINDS: [&str; 8] =
+    ["resolve", "connect", "queue", "timeout", "closed", "malformed", "client", "http2"];
+
+impl ForwardError {
+    /// The word for metrics.
+    pub fn kind(&self) -> &'static str {
+        KINDS[self.kind_index()]
+    }
+
+    pub(super) fn kind_index(&self) -> usize {
+        match self {
+            ForwardError::Resolve(_) => 0,
+            ForwardError::Connect(..) => 1,
+            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => 2,
+            ForwardError::TimedOut => 3,
+            ForwardError::Closed | ForwardError::Broken(_) => 4,
+            ForwardError::Malformed(_) | ForwardError::NotUpgraded => 5,
+            ForwardError::Body(_) => 6,
+            ForwardError::Http2(_) | ForwardError::CannotUpgrade => 7,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ForwardError::Body(_) => Fault::Client,
+            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => {
+                Fault::Pillion
+            }
+            _ => Fault::Upstream,
+        }
+    }
+
+    /// Whether the connection ended under the request.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_))
+    }
+
+    /// Whether it speaks against the health of the address.
+    pub(super) fn is_unhealthy(&self) -> bool {
+        matches!(
+            self,
+            ForwardError::Connect(..)
+                | ForwardError::TimedOut
+                | ForwardError::Closed
+                | ForwardError::Broken(_)
+                | ForwardError::Malformed(_)
+                | ForwardError::Http2(_)
+        )
+    }
+}
+
+impl fmt::Display for ForwardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ForwardError::Resolve(error) => write!(f, "the app's name does not resolve: {error}"),
+            ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
+            ForwardError::QueueFull => f.write_str("too many requests wait for the app"),
+            ForwardError::QueueTimeout(after) => {
+                write!(f, "no connection to the app became free in {after:?}")
+            }
+            ForwardError::TooManyStreams => f.write_str("too many streams to the app are open"),
+            ForwardError::TimedOut => f.write_str("the app did not answer in time"),
+            ForwardError::Closed => f.write_str("the app closed the connection instead of answering"),
+            ForwardError::Broken(error) => write!(f, "the connection to the app broke: {error}"),
+            ForwardError::Malformed(error) => write!(f, "the app's answer is malformed: {}", error.detail()),
+            ForwardError::Body(error) => error.fmt(f),
+            ForwardError::Http2(error) => write!(f, "HTTP/2 with the app failed: {error}"),
+            ForwardError::NotUpgraded => f.write_str("the app did not upgrade the connection"),
+            ForwardError::CannotUpgrade => f.write_str("an upstream spoken to in HTTP/2 cannot be upgraded"),
+        }
+    }
+}
+
+impl std::error::Error for ForwardError {}
