@@ -52,10 +52,9 @@ impl Node {
             Some((Segment::Literal(text), below)) => {
                 self.literal.entry(text.as_str().into()).or_default().insert(order, below, directory, methods)
             }
-            Some((Segment::Name(_), below)) => self
-                .name
-                .get_or_insert_with(Box::<Node>::default)
-                .insert(order, below, directory, methods),
+            Some((Segment::Name(_), below)) => {
+                self.name.get_or_insert_with(Box::<Node>::default).insert(order, below, directory, methods)
+            }
         }
     }
 

@@ -25,9 +25,9 @@ use crate::policy::{EndpointPolicy, Scheme, UpstreamPolicy};
 
 pub use address::{Address, Target};
 pub use collected::Collected;
+pub use error::ForwardError;
 pub use pool::Pool;
 pub use probe::watch;
-pub use error::ForwardError;
 pub use send::{Call, Outcome};
 
 use address::Addresses;

@@ -1,7 +1,6 @@
 //! One request's way to its answer: an address, a permit, a connection, and another try where that
 //! is safe.
 
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::address::{Address, Evidence, Target};
+use super::address::{Address, Evidence};
 use super::balance;
 use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
 use super::connect::{self, Connected};
@@ -19,12 +18,11 @@ use super::error::ForwardError;
 use super::http2::Http2Connection;
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
-use crate::body::{Body, BodyError, Tunnel};
+use crate::body::{Body, Tunnel};
 use crate::clock::{self, Instant};
-use crate::error::Fault;
 use crate::fields::forwarded::ForwardedFields;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_endless};
-use crate::http1::head::{HeadError, HeadLimits};
+use crate::http1::head::HeadLimits;
 use crate::policy::Scheme;
 
 /// A request on its way to an app.
@@ -324,7 +322,7 @@ impl Upstream {
                     return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
                 }
                 let Tunnel { io, read_ahead } = tunnel;
-                Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, lease }), read_ahead })
+                Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
             }
             Content::Streaming { body, endless } => {
                 if endless && !grpc && !lease.become_stream() {

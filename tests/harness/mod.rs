@@ -74,7 +74,8 @@ impl Process {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(status.success(), "kill -{name}");
     }
 
@@ -156,7 +157,8 @@ impl Pillion {
     }
 
     pub fn start(folder: Arc<Folder>, mut command: Command) -> Pillion {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (gather(child.stdout.take().unwrap()), gather(child.stderr.take().unwrap()));
         let mut process = Process(child);
         let listening = |kind: &str| -> Option<SocketAddr> {
@@ -177,16 +179,8 @@ impl Pillion {
         let https = listening("https");
         // Probes are announced last.
         let http = listening("http").or(https).unwrap();
-        let pillion = Pillion {
-            process,
-            folder,
-            http,
-            https,
-            admin,
-            probes: None,
-            stderr: stderr.clone(),
-            stdout,
-        };
+        let pillion =
+            Pillion { process, folder, http, https, admin, probes: None, stderr: stderr.clone(), stdout };
         Pillion { probes: pillion.event_address("probes"), ..pillion }
     }
 
@@ -216,7 +210,10 @@ impl Pillion {
     #[track_caller]
     pub fn access(&self, what: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         eventually(&format!("access log: {what}"), || {
-            self.access_log().lines().filter_map(|line| serde_json::from_str(line).ok()).find(|line| fits(line))
+            self.access_log()
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .find(|line| fits(line))
         })
     }
 
@@ -237,7 +234,8 @@ impl Pillion {
 
     #[track_caller]
     pub fn admin_post(&self, path: &str) -> Answer {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         exchange(self.admin, &head)
     }
 
@@ -245,7 +243,8 @@ impl Pillion {
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.admin_get("/metrics").text();
-        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        let line =
+            text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
         line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
@@ -310,7 +309,10 @@ impl Answer {
 
     pub fn fields(&self, name: &str) -> Vec<String> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned()).collect()
+        lines
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim().to_owned())
+            .collect()
     }
 
     pub fn text(&self) -> String {
@@ -440,8 +442,11 @@ impl Script {
 
 /// A 200 with this content.
 pub fn ok(content: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{content}", content.len())
-        .into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{content}",
+        content.len()
+    )
+    .into_bytes()
 }
 
 /// A request as an origin saw it.
@@ -530,7 +535,9 @@ impl Nginx {
                  http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0};\n\
                  uwsgi_temp_path {0}; scgi_temp_path {0}; {1} }}\n",
                 folder.0.display(),
-                server.replace("LISTEN", &address.to_string()).replace("FOLDER", &folder.0.display().to_string()),
+                server
+                    .replace("LISTEN", &address.to_string())
+                    .replace("FOLDER", &folder.0.display().to_string()),
             );
             let path = folder.write("nginx.conf", config);
             let child = Command::new("nginx")
@@ -555,6 +562,21 @@ impl Nginx {
         }
         panic!("nginx found no port");
     }
+
+    /// Starts it again where it was, after it was killed.
+    pub fn restart(&mut self) {
+        self.process = Process(
+            Command::new("nginx")
+                .arg("-c")
+                .arg(self.folder.path("nginx.conf"))
+                .arg("-p")
+                .arg(&self.folder.0)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("nginx is installed by tests/run"),
+        );
+    }
 }
 
 /// An address nothing listens on just now.
@@ -565,7 +587,8 @@ pub fn free_address() -> SocketAddr {
 /// Runs a command to its end and gives what it printed; fails the test if it fails.
 #[track_caller]
 pub fn run(command: &str, args: &[&str]) -> String {
-    let output = Command::new(command).args(args).output().unwrap_or_else(|error| panic!("{command}: {error}"));
+    let output =
+        Command::new(command).args(args).output().unwrap_or_else(|error| panic!("{command}: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command} {args:?}: {}\n{text}\n{errors}", output.status);
