@@ -12,9 +12,21 @@ use harness::{Pillion, Script, connect, ok, raw};
 
 /// Heads that are refused, each with its status. HOST is put in where it says so.
 const REFUSED: &[(&str, &str, u16)] = &[
-    ("both lengths", "POST / HTTP/1.1\r\nHOST\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    ("both lengths, other order", "POST / HTTP/1.1\r\nHOST\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400),
-    ("differing lengths", "POST / HTTP/1.1\r\nHOST\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde", 400),
+    (
+        "both lengths",
+        "POST / HTTP/1.1\r\nHOST\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "both lengths, other order",
+        "POST / HTTP/1.1\r\nHOST\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "differing lengths",
+        "POST / HTTP/1.1\r\nHOST\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        400,
+    ),
     ("a signed length", "POST / HTTP/1.1\r\nHOST\r\nContent-Length: +4\r\n\r\nabcd", 400),
     ("a hexadecimal length", "POST / HTTP/1.1\r\nHOST\r\nContent-Length: 0x4\r\n\r\nabcd", 400),
     ("a folded line", "GET / HTTP/1.1\r\nHOST\r\nX: a\r\n b\r\n\r\n", 400),
@@ -52,9 +64,12 @@ fn bad_heads_are_refused_readably_and_never_reach_the_app() {
         assert_eq!(answer.field("connection").as_deref(), Some("close"), "{name}");
     }
     assert_eq!(app.connections.load(Ordering::SeqCst), 0, "nothing reached the app");
-    let refused = pillion.metric("pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"400\"}");
+    let refused =
+        pillion.metric("pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"400\"}");
     assert!(refused >= 15.0, "refusals are counted: {refused}");
-    pillion.access("refusals are logged", |line| line["error"] == "both Content-Length and Transfer-Encoding are present");
+    pillion.access("refusals are logged", |line| {
+        line["error"] == "both Content-Length and Transfer-Encoding are present"
+    });
 }
 
 #[test]
@@ -101,14 +116,22 @@ fn too_long_bodies_are_413_by_length_and_by_count() {
         "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"* /small\"\nmax_body_size = \"1KiB\"\n",
         app.address
     ));
-    let declared = format!("POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n{}", "a".repeat(200_000));
-    assert_eq!(harness::Answer::parse(&raw(pillion.http, declared)).status, 413, "readable although unread input is left");
+    let declared =
+        format!("POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n{}", "a".repeat(200_000));
+    assert_eq!(
+        harness::Answer::parse(&raw(pillion.http, declared)).status,
+        413,
+        "readable although unread input is left"
+    );
     let counted = format!(
         "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
         format!("400\r\n{}\r\n", "a".repeat(1024)).repeat(3)
     );
     assert_eq!(harness::Answer::parse(&raw(pillion.http, counted)).status, 413);
-    let fits = format!("POST /small HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1024\r\n\r\n{}", "a".repeat(1024));
+    let fits = format!(
+        "POST /small HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1024\r\n\r\n{}",
+        "a".repeat(1024)
+    );
     assert_eq!(harness::Answer::parse(&raw(pillion.http, fits)).status, 200);
 }
 
@@ -129,7 +152,9 @@ fn an_app_that_answers_413_early_and_closes_is_relayed() {
     let app = Script::new(|mut tcp| {
         let mut head = [0u8; 100];
         let _ = tcp.read(&mut head);
-        let _ = tcp.write_all(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n");
+        let _ = tcp.write_all(
+            b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n",
+        );
     });
     let pillion = Pillion::in_front_of(app.address);
     let body = "a".repeat(3_000_000);
@@ -148,7 +173,10 @@ fn malformed_answers_of_the_app_are_502_and_truncated_ones_are_seen() {
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "a foreign coding"),
         ("HTTP/1.1 abc\r\n\r\n", "no status"),
         ("\0\0\0\0\r\n\r\n", "no HTTP"),
-        ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "a 101 nobody asked for"),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            "a 101 nobody asked for",
+        ),
         ("", "nothing at all"),
     ] {
         let app = Script::new(move |mut tcp| {
@@ -164,7 +192,10 @@ fn malformed_answers_of_the_app_are_502_and_truncated_ones_are_seen() {
         }
     });
     let seen = raw(Pillion::in_front_of(app.address).http, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(String::from_utf8_lossy(&seen).contains("hello") && !seen.ends_with(b"0\r\n\r\n"), "cut short, and visibly");
+    assert!(
+        String::from_utf8_lossy(&seen).contains("hello") && !seen.ends_with(b"0\r\n\r\n"),
+        "cut short, and visibly"
+    );
 }
 
 #[test]

@@ -50,16 +50,18 @@ fn all() -> Vec<(String, PathBuf, String)> {
 }
 
 fn row(room: &str) -> usize {
-    ROWS.iter().position(|row| row.contains(&room)).unwrap_or_else(|| panic!("{room} is on no row of the map"))
+    ROWS.iter()
+        .position(|row| row.contains(&room))
+        .unwrap_or_else(|| panic!("{room} is on no row of the map"))
 }
 
 /// Every `crate::room` a file mentions outside comments.
 fn mentioned(text: &str) -> Vec<String> {
     let code = text.lines().map(|line| line.split("//").next().unwrap());
     code.flat_map(|line| {
-        line.split("crate::").skip(1).map(|rest| {
-            rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
-        })
+        line.split("crate::")
+            .skip(1)
+            .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
     })
     .collect()
 }
@@ -92,12 +94,18 @@ fn the_map_in_lib_rs_is_this_one() {
 fn the_three_absences() {
     for (room, path, text) in all() {
         let shown = path.display();
-        let code: String = text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+        let code: String =
+            text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
         if !["config"].contains(&room.as_str()) {
             assert!(!code.contains("toml::"), "{shown} knows TOML");
-            assert!(!code.contains("config::file") && !code.contains("config::node"), "{shown} sees the raw file");
+            assert!(
+                !code.contains("config::file") && !code.contains("config::node"),
+                "{shown} sees the raw file"
+            );
         }
-        if ["policy", "metrics", "fields", "body", "stream", "lifecycle", "clock", "error", "log"].contains(&room.as_str()) {
+        if ["policy", "metrics", "fields", "body", "stream", "lifecycle", "clock", "error", "log"]
+            .contains(&room.as_str())
+        {
             assert!(!code.contains("tower::"), "{shown} knows tower");
         }
         // app fills it once; from then on it is the reloader's.

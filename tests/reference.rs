@@ -13,7 +13,8 @@ const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pillion.tom
 
 fn check(file: &Path) -> (bool, String) {
     let output = Command::new(harness::binary()).arg("check").arg(file).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.success(), text)
 }
 
@@ -31,18 +32,40 @@ fn the_reference_lists_every_key() {
     let folder = Folder::new();
     let base = "[upstream]\nurl = \"http://127.0.0.1:1\"\n";
     for table in [
-        "[server]", "[server.tls]", "[upstream]", "[upstream.tls]", "[upstream.health]", "[[routes]]", "[health]", "[log]",
-        "[metrics]", "[identity]", "[identity.jwt]", "[compression]", "[etag]", "[cache]", "[[invalidate]]", "[rate_limit]",
-        "[rate_limit.tiers.a]", "[redis]", "[tracing]",
+        "[server]",
+        "[server.tls]",
+        "[upstream]",
+        "[upstream.tls]",
+        "[upstream.health]",
+        "[[routes]]",
+        "[health]",
+        "[log]",
+        "[metrics]",
+        "[identity]",
+        "[identity.jwt]",
+        "[compression]",
+        "[etag]",
+        "[cache]",
+        "[[invalidate]]",
+        "[rate_limit]",
+        "[rate_limit.tiers.a]",
+        "[redis]",
+        "[tracing]",
     ] {
         let text = if table.starts_with("[upstream") {
-            format!("[upstream]\nurl = \"http://127.0.0.1:1\"\n{}zzzzzzzzzzzz = 1\n", if table == "[upstream]" { String::new() } else { format!("{table}\n") })
+            format!(
+                "[upstream]\nurl = \"http://127.0.0.1:1\"\n{}zzzzzzzzzzzz = 1\n",
+                if table == "[upstream]" { String::new() } else { format!("{table}\n") }
+            )
         } else {
             format!("{base}{table}\nzzzzzzzzzzzz = 1\n")
         };
         let (fine, said) = check(&folder.write("pillion.toml", text));
         assert!(!fine);
-        let line = said.lines().find(|line| line.contains("known here: ")).unwrap_or_else(|| panic!("{table}: {said}"));
+        let line = said
+            .lines()
+            .find(|line| line.contains("known here: "))
+            .unwrap_or_else(|| panic!("{table}: {said}"));
         for key in line.split("known here: ").nth(1).unwrap().split(", ") {
             // The name of a key at the start of its line, in a list of a comment, or as a table.
             let written = reference.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == key);

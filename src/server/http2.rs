@@ -145,7 +145,9 @@ pub async fn serve<S>(
             leaving = true;
             streams.moved.set(clock::now());
             connection.as_mut().graceful_shutdown();
-            return connection.as_mut().poll(cx).map(|_| ());
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
         }
         loop {
             let (settings, now) = (settings(), clock::now());

@@ -1,0 +1,585 @@
+//! The operator's listeners, the metrics, and what Pillion says when it answers by itself.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use harness::{Answer, Pillion, Request, Script, eventually, exchange, free_address, now, ok};
+
+const PROBES: &str =
+    "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"127.0.0.1:0\"\n";
+
+fn upstream(app: &Script) -> String {
+    format!("[upstream]\nurl = \"http://{}\"\n", app.address)
+}
+
+/// A request to a listener, with more fields.
+#[track_caller]
+fn ask(address: SocketAddr, line: &str, more: &str) -> Answer {
+    exchange(
+        address,
+        &format!("{line} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n{more}\r\n"),
+    )
+}
+
+/// A document of Pillion's own: every member there and plain, nothing of the inside shown.
+#[track_caller]
+fn check_problem(answer: &Answer, status: u16) {
+    let text = answer.text();
+    assert_eq!(answer.status, status, "{text}");
+    assert_eq!(answer.field("content-type").unwrap(), "application/problem+json");
+    let problem = answer.json();
+    assert_eq!(problem["status"], status);
+    assert!(problem["type"].as_str().unwrap().starts_with("urn:pillion:problem:"), "{text}");
+    for member in ["title", "detail"] {
+        assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {text}");
+    }
+    assert_eq!(
+        problem["request_id"].as_str().expect("request_id"),
+        answer.field("x-request-id").expect("X-Request-Id")
+    );
+    for inside in ["127.0.0.1", "0.0.0.0", ".rs", "os error", "panicked", "hyper", "tokio"] {
+        assert!(!text.contains(inside), "{inside:?}: {text}");
+    }
+}
+
+#[test]
+fn live_and_ready_are_200_while_all_is_well() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&upstream(&app));
+    for path in ["/live", "/ready", "/health", "/health/upstream", "/health/memory", "/health/certificate"] {
+        let answer = pillion.admin_get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert_eq!(answer.field("content-type").unwrap(), "application/json", "{path}");
+        assert_eq!(answer.field("cache-control").unwrap(), "no-store", "{path}");
+        assert!(answer.json()["status"].is_string());
+        let head = ask(pillion.admin, &format!("HEAD {path}"), "");
+        assert_eq!((head.status, head.body.len()), (200, 0), "HEAD {path}");
+    }
+    let health = pillion.admin_get("/health").json();
+    assert_eq!((health["status"].as_str(), health["draining"].as_bool()), (Some("healthy"), Some(false)));
+    for check in ["upstream", "memory", "certificate"] {
+        assert_eq!(health["checks"][check]["status"], "healthy", "{check}");
+        assert!(health["checks"][check]["detail"].is_string());
+    }
+    assert_eq!(pillion.admin_get("/health/flux").status, 404);
+    assert_eq!(pillion.admin_get("/nowhere").status, 404);
+}
+
+#[test]
+fn an_app_that_is_gone_makes_it_unready_but_not_dead_until_it_is_back() {
+    let address = free_address();
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{address}\"\n[upstream.health]\ninterval = \"100ms\"\n"
+    ));
+    assert_eq!(pillion.admin_get("/ready").status, 200, "nothing is known of the app yet");
+    for _ in 0..4 {
+        assert_eq!(pillion.get("/").status, 502);
+    }
+    let ready = pillion.admin_get("/ready");
+    assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("not ready")));
+    assert_eq!(pillion.admin_get("/health").status, 503);
+    assert_eq!(pillion.admin_get("/health").json()["status"], "unhealthy");
+    assert_eq!(pillion.admin_get("/health/upstream").status, 503);
+    assert_eq!(pillion.admin_get("/health/memory").status, 200);
+    assert_eq!(pillion.admin_get("/live").status, 200, "/live speaks of this process alone");
+    let _app = Script::on(std::net::TcpListener::bind(address).unwrap(), |mut tcp| {
+        while Request::read(&mut tcp).is_some() {
+            let _ = std::io::Write::write_all(&mut tcp, &ok(""));
+        }
+    });
+    eventually("it is ready again without any request", || {
+        (pillion.admin_get("/ready").status == 200).then_some(())
+    });
+}
+
+#[test]
+fn what_readiness_requires_is_configured() {
+    let address = free_address();
+    let pillion =
+        Pillion::with(&format!("[upstream]\nurl = \"http://{address}\"\n[health]\nready_requires = []\n"));
+    for _ in 0..5 {
+        assert_eq!(pillion.get("/").status, 502);
+    }
+    assert_eq!(pillion.admin_get("/ready").status, 200);
+    let health = pillion.admin_get("/health");
+    assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("degraded")));
+    assert_eq!(health.json()["checks"]["upstream"]["status"], "unhealthy");
+}
+
+#[test]
+fn posts_need_the_token_where_there_is_one_and_reads_do_not() {
+    let app = Script::echo();
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nadmin_token = \"s3cret\"\n{}",
+        upstream(&app)
+    );
+    let pillion = Pillion::with(&config);
+    for path in ["/reload", "/drain", "/quit"] {
+        for token in [
+            "",
+            "authorization: Bearer wrong1\r\n",
+            "authorization: Bearer s3cret2\r\n",
+            "authorization: Basic s3cret\r\n",
+            "authorization: Bearer \r\n",
+        ] {
+            let answer = ask(pillion.admin, &format!("POST {path}"), token);
+            assert_eq!(answer.status, 401, "{path} {token}");
+            assert!(answer.field("www-authenticate").unwrap().starts_with("Bearer"));
+        }
+        let answer = ask(pillion.admin, &format!("GET {path}"), "");
+        assert_eq!((answer.status, answer.field("allow").as_deref()), (405, Some("POST")), "{path}");
+    }
+    for path in ["/live", "/ready", "/health", "/metrics", "/"] {
+        assert_eq!(pillion.admin_get(path).status, 200, "{path}");
+    }
+    assert_eq!(pillion.metric("pillion_config_reloads_total{result=\"applied\"}"), 0.0);
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let answer = ask(pillion.admin, "POST /reload", &format!("authorization: {scheme} s3cret\r\n"));
+        assert_eq!(answer.status, 200, "schemes have no case (RFC 9110 11.1): {scheme}: {}", answer.text());
+    }
+}
+
+#[test]
+fn requests_of_web_pages_are_refused() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&format!("{PROBES}{}", upstream(&app)));
+    for origin in ["https://evil.example", "null", "http://127.0.0.1:9900"] {
+        let field = format!("origin: {origin}\r\n");
+        for line in ["POST /reload", "POST /quit", "POST /drain", "GET /metrics"] {
+            assert_eq!(ask(pillion.admin, line, &field).status, 403, "{line} {origin}");
+        }
+    }
+    assert_eq!(pillion.admin_get("/ready").status, 200, "nothing was done");
+    assert_eq!(pillion.metric("pillion_config_reloads_total{result=\"applied\"}"), 0.0);
+}
+
+#[test]
+fn probes_can_only_be_read() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&format!("{PROBES}{}", upstream(&app)));
+    let probes = pillion.probes.unwrap();
+    for path in ["/live", "/ready", "/health", "/health/upstream", "/metrics"] {
+        assert_eq!(ask(probes, &format!("GET {path}"), "").status, 200, "{path}");
+    }
+    for line in [
+        "GET /",
+        "GET /reload",
+        "POST /reload",
+        "POST /drain",
+        "POST /quit",
+        "POST /ready",
+        "DELETE /metrics",
+    ] {
+        let status = ask(probes, line, "").status;
+        assert!(matches!(status, 404 | 405), "{line}: {status}");
+    }
+    assert_eq!(ask(probes, "GET /ready", "").status, 200);
+    assert_eq!(pillion.metric("pillion_config_reloads_total{result=\"applied\"}"), 0.0);
+}
+
+#[test]
+fn reload_says_what_changed_or_what_is_wrong() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&upstream(&app));
+    let answer = pillion.admin_post("/reload");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    pillion.folder.write("pillion.toml", "[upstream]\nulr = \"http://127.0.0.1:1\"\n");
+    let answer = pillion.admin_post("/reload");
+    assert_eq!(answer.status, 422);
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("pillion.toml:2:1") && detail.contains("url"), "{detail}");
+    assert_eq!(pillion.get("/").status, 200);
+}
+
+#[test]
+fn drain_turns_ready_off_and_quit_ends_with_0() {
+    let app = Script::echo();
+    let mut pillion = Pillion::with(&format!("{PROBES}{}", upstream(&app)));
+    assert_eq!(pillion.admin_post("/drain").status, 202);
+    // An order is done when it is answered, or a moment later.
+    let ready =
+        eventually("/ready is 503", || Some(pillion.admin_get("/ready")).filter(|ready| ready.status == 503));
+    assert_eq!(ready.json()["status"], "draining");
+    assert_eq!(ask(pillion.probes.unwrap(), "GET /ready", "").status, 503);
+    assert_eq!(pillion.admin_get("/health").json()["draining"], true);
+    assert_eq!(pillion.admin_get("/live").status, 200);
+    let answer = exchange(pillion.http, "GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!((answer.status, answer.field("connection").as_deref()), (200, Some("close")));
+    assert_eq!(pillion.admin_post("/quit").status, 202);
+    assert_eq!(pillion.process.wait().code(), Some(0));
+}
+
+/// Samples by name with labels; panics where the text is no exposition.
+#[track_caller]
+fn exposition(text: &str) -> HashMap<String, f64> {
+    let mut types: HashMap<&str, &str> = HashMap::new();
+    let mut samples = HashMap::new();
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            assert!(types.insert(name, kind).is_none(), "{name} is declared twice");
+            continue;
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
+        let value: f64 =
+            value.replace("+Inf", "inf").parse().unwrap_or_else(|_| panic!("no number: {line:?}"));
+        let family = name.split('{').next().unwrap();
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| family.strip_suffix(suffix));
+        let declared =
+            types.contains_key(family) || base.is_some_and(|base| types.get(base) == Some(&"histogram"));
+        assert!(declared, "no TYPE before {line:?}");
+        assert!(samples.insert(name.to_owned(), value).is_none(), "twice: {name}");
+    }
+    samples
+}
+
+#[test]
+fn metrics_are_prometheus_text_and_open_metrics_for_who_asks() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&upstream(&app));
+    pillion.get("/");
+    let answer = pillion.admin_get("/metrics");
+    assert_eq!(answer.field("content-type").unwrap(), "text/plain; version=0.0.4; charset=utf-8");
+    let text = answer.text();
+    let samples = exposition(&text);
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
+    for name in [
+        "pillion_http_requests_in_flight",
+        "pillion_config_generation",
+        "pillion_client_connections",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+        "pillion_config_reloads_total{result=\"applied\"}",
+        "pillion_config_reloads_total{result=\"refused\"}",
+    ] {
+        assert!(samples.contains_key(name), "{name}:\n{text}");
+    }
+    for family in [
+        "pillion_build_info{version=",
+        "pillion_http_request_duration_seconds_bucket{",
+        "pillion_upstream_connects_total{",
+        "pillion_upstream_connections_in_use{",
+        "pillion_upstream_connections_idle{",
+        "pillion_upstream_waits_total{",
+        "pillion_upstream_wait_seconds_total{",
+        "pillion_upstream_retries_total{",
+        "pillion_upstream_failures_total{",
+        "pillion_upstream_healthy{",
+    ] {
+        assert!(samples.keys().any(|name| name.starts_with(family)), "{family}:\n{text}");
+    }
+    assert!(samples["process_resident_memory_bytes"] > 1e6 && samples["process_start_time_seconds"] > 1.6e9);
+
+    for accept in [
+        "application/openmetrics-text; version=1.0.0",
+        "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.5,*/*;q=0.1",
+    ] {
+        let answer = ask(pillion.admin, "GET /metrics", &format!("accept: {accept}\r\n"));
+        assert!(
+            answer.field("content-type").unwrap().starts_with("application/openmetrics-text"),
+            "{accept}"
+        );
+        let text = answer.text();
+        assert!(text.ends_with("# EOF\n") && text.contains("# TYPE pillion_http_requests counter"), "{text}");
+        assert_eq!(text.matches("# EOF").count(), 1);
+    }
+    for accept in ["text/plain", "*/*", "application/openmetrics-text;q=0, text/plain"] {
+        let answer = ask(pillion.admin, "GET /metrics", &format!("accept: {accept}\r\n"));
+        assert!(answer.field("content-type").unwrap().starts_with("text/plain"), "{accept}");
+    }
+}
+
+#[test]
+fn requests_are_counted_by_template_never_by_path() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&format!(
+        "{}[[routes]]\nmatch = \"GET /api/patients/{{id}}\"\n[[routes]]\nmatch = \"* /denied/**\"\ndeny = 403\n\
+         [[routes]]\nmatch = \"* /quo\\\"te/**\"\n",
+        upstream(&app)
+    ));
+    for at in 0..20 {
+        pillion.get(&format!("/api/patients/{at}?page={at}"));
+        pillion.get(&format!("/random/{at}"));
+        pillion.get(&format!("/denied/{at}"));
+        for method in ["BREW", "PROPFIND"] {
+            ask(pillion.http, &format!("{method}{at} /random/{at}"), "");
+        }
+    }
+    let text = pillion.admin_get("/metrics").text();
+    let samples = exposition(&text);
+    let counted: Vec<(&String, &f64)> =
+        samples.iter().filter(|(name, _)| name.starts_with("pillion_http_requests_total")).collect();
+    let of = |labels: &str| {
+        samples.get(&format!("pillion_http_requests_total{{{labels}}}")).copied().unwrap_or(0.0)
+    };
+    assert_eq!(of("method=\"GET\",route=\"/api/patients/{id}\",status=\"200\""), 20.0, "{counted:?}");
+    assert_eq!(of("method=\"GET\",route=\"/denied/**\",status=\"403\""), 20.0, "{counted:?}");
+    let unmatched = counted.iter().find(|(name, _)| name.contains("method=\"GET\"") && !name.contains("/"));
+    assert_eq!(*unmatched.expect("unmatched requests have one label").1, 20.0, "{counted:?}");
+    let other: f64 =
+        counted.iter().filter(|(name, _)| name.contains("method=\"other\"")).map(|(_, count)| **count).sum();
+    assert_eq!(other, 40.0, "{counted:?}");
+    assert!(
+        !text.contains("/random")
+            && !text.contains("BREW")
+            && !text.contains("patients/1")
+            && !text.contains("page=")
+    );
+    assert_eq!(counted.len(), 4, "{counted:?}");
+}
+
+#[test]
+fn durations_are_a_histogram_that_adds_up() {
+    let app = Script::answering(|request| {
+        std::thread::sleep(Duration::from_millis(if request.line.contains("slow") { 60 } else { 0 }));
+        ok("")
+    });
+    let pillion = Pillion::with(&format!(
+        "{}[metrics]\nbuckets = [0.05, 1]\n[[routes]]\nmatch = \"* /t/**\"\n",
+        upstream(&app)
+    ));
+    for _ in 0..3 {
+        pillion.get("/t/slow");
+    }
+    // `+Inf` is the last bucket, whatever the others are.
+    let samples = exposition(&pillion.admin_get("/metrics").text());
+    let labels = "method=\"GET\",route=\"/t/**\",status=\"200\"";
+    let named = |kind: &str, bound: &str| {
+        let bound = if bound.is_empty() { String::new() } else { format!("le=\"{bound}\"") };
+        let fits = |name: &&String| {
+            name.starts_with(&format!("pillion_http_request_duration_seconds_{kind}{{"))
+                && name.contains(labels)
+                && name.contains(&bound)
+        };
+        let name = samples.keys().find(fits).unwrap_or_else(|| panic!("{kind} {bound}: {samples:?}"));
+        samples[name]
+    };
+    assert_eq!((named("bucket", "0.05"), named("bucket", "+Inf"), named("count", "")), (0.0, 3.0, 3.0));
+    assert!((0.18..10.0).contains(&named("sum", "")), "{}", named("sum", ""));
+}
+
+#[test]
+fn what_is_in_flight_and_connected_is_seen_and_goes_back_to_none() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let app = Script::answering(move |_| {
+        let _ = released.lock().unwrap().recv_timeout(harness::PATIENCE);
+        ok("")
+    });
+    let pillion = Pillion::with(&upstream(&app));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| pillion.get("/"));
+        }
+        eventually("three in flight", || {
+            (pillion.metric("pillion_http_requests_in_flight") == 3.0).then_some(())
+        });
+        assert_eq!(pillion.metric("pillion_client_connections"), 3.0);
+        (0..3).for_each(|_| release.send(()).unwrap());
+    });
+    eventually("none in flight", || (pillion.metric("pillion_http_requests_in_flight") == 0.0).then_some(()));
+    eventually("none connected", || (pillion.metric("pillion_client_connections") == 0.0).then_some(()));
+}
+
+#[test]
+fn an_expensive_app_never_starves_the_probes() {
+    // Every worker is kept busy; /live answers all the same.
+    let app = Script::answering(|_| ok(&"x".repeat(200_000)));
+    let pillion = Pillion::with(&upstream(&app));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    let _ = pillion.get("/");
+                }
+            });
+        }
+        let worst = (0..50)
+            .map(|_| {
+                let since = now();
+                let status = std::panic::catch_unwind(|| pillion.admin_get("/live").status);
+                if !matches!(status, Ok(200)) { Duration::MAX } else { since.elapsed() }
+            })
+            .max();
+        stop.store(true, Ordering::SeqCst);
+        assert!(worst < Some(Duration::from_secs(1)), "{worst:?}");
+    });
+}
+
+#[test]
+fn everything_pillion_says_itself_is_a_problem_document_without_internals() {
+    let app = Script::answering(|request| match request.line.split(' ').nth(1).unwrap() {
+        "/malformed" => b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n".to_vec(),
+        "/silent" => {
+            std::thread::sleep(Duration::from_millis(600));
+            ok("")
+        }
+        _ => ok(""),
+    });
+    let closing = Script::new(|mut tcp| {
+        let _ = Request::read(&mut tcp);
+    });
+    let pillion = Pillion::with(&format!(
+        "{}response_timeout = \"200ms\"\n\
+         [upstreams.closing]\nurl = \"http://{}\"\n[upstreams.gone]\nurl = \"http://{}\"\n[upstreams.unknown]\nurl = \"http://no-such-host.invalid:80\"\n\
+         [[routes]]\nmatch = \"* /closing\"\nupstream = \"closing\"\n[[routes]]\nmatch = \"* /gone\"\nupstream = \"gone\"\n\
+         [[routes]]\nmatch = \"* /unknown\"\nupstream = \"unknown\"\n[[routes]]\nmatch = \"* /denied\"\ndeny = 404\n\
+         [[routes]]\nmatch = \"* /small\"\nmax_body_size = \"1B\"\n",
+        upstream(&app),
+        closing.address,
+        free_address(),
+    ));
+    let mut types = Vec::new();
+    for (path, status) in [
+        ("/malformed", 502),
+        ("/silent", 504),
+        ("/closing", 502),
+        ("/gone", 502),
+        ("/unknown", 502),
+        ("/denied", 404),
+        ("/a%00b", 400),
+    ] {
+        let answer = pillion.get(path);
+        check_problem(&answer, status);
+        types.push(answer.json()["type"].as_str().unwrap().to_owned());
+    }
+    let large = exchange(
+        pillion.http,
+        "POST /small HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\nconnection: close\r\n\r\nab",
+    );
+    check_problem(&large, 413);
+    check_problem(&exchange(pillion.http, "GET / HTTP/1.1\r\n\r\n"), 400);
+    let short: Vec<&str> = types.iter().map(|name| name.rsplit(':').next().unwrap()).collect();
+    assert_eq!(
+        short,
+        [
+            "upstream-malformed",
+            "upstream-timeout",
+            "upstream-broken",
+            "upstream-unreachable",
+            "upstream-unreachable",
+            "denied",
+            "ambiguous-path"
+        ]
+    );
+    let head = exchange(pillion.http, "HEAD /denied HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    assert_eq!((head.status, head.body.len()), (404, 0));
+}
+
+#[test]
+fn the_admin_listener_says_its_errors_in_the_same_form() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&upstream(&app));
+    for (line, field, status) in [
+        ("GET /nowhere", "", 404),
+        ("GET /reload", "", 405),
+        ("GET /metrics", "origin: https://evil.example\r\n", 403),
+    ] {
+        check_problem(&ask(pillion.admin, line, field), status);
+    }
+}
+
+#[test]
+fn request_ids_are_made_for_strangers_and_taken_from_trusted_peers() {
+    let app = Script::echo();
+    let strange = Pillion::with(&upstream(&app));
+    let given = "x-request-id: mine-1\r\n";
+    let answer = ask(strange.http, "GET /", given);
+    let id = answer.field("x-request-id").unwrap();
+    assert_ne!(id, "mine-1");
+    assert_eq!(answer.json()["fields"]["x-request-id"], id, "the app is told the same");
+    assert_ne!(ask(strange.http, "GET /", "").field("x-request-id").unwrap(), id);
+    let server = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
+    let trusting = Pillion::with(&format!("{server}{}", upstream(&app)));
+    assert_eq!(ask(trusting.http, "GET /", given).field("x-request-id").unwrap(), "mine-1");
+    let silly = format!("x-request-id: {}\r\n", "a".repeat(500));
+    assert!(ask(trusting.http, "GET /", &silly).field("x-request-id").unwrap().len() <= 128);
+    trusting.access("the id is logged", |line| line.to_string().contains("mine-1"));
+}
+
+#[test]
+fn idle_strangers_on_the_probes_listener_do_not_make_it_unreachable() {
+    // The probes listener is for outside: who only connects must not cost the kubelet its answer.
+    let app = Script::echo();
+    let pillion = Pillion::with(&format!("{PROBES}{}", upstream(&app)));
+    let probes = pillion.probes.unwrap();
+    let idle: Vec<std::net::TcpStream> = (0..400).map(|_| harness::connect(probes)).collect();
+    eventually("/ready answers", || {
+        let mut tcp = harness::connect(probes);
+        std::io::Write::write_all(&mut tcp, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .ok()?;
+        let mut answer = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut tcp, &mut answer);
+        answer.starts_with(b"HTTP/1.1 200").then_some(())
+    });
+    drop(idle);
+}
+
+#[test]
+fn scrapes_on_one_connection_and_many_at_once_are_all_answered() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&upstream(&app));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut tcp = harness::connect(pillion.admin);
+                for path in ["/metrics", "/ready", "/live", "/health", "/nowhere"].iter().cycle().take(50) {
+                    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+                    std::io::Write::write_all(&mut tcp, head.as_bytes()).unwrap();
+                    let answer = harness::read_answer(&mut tcp);
+                    assert_eq!(answer.status, if *path == "/nowhere" { 404 } else { 200 });
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn labels_beyond_max_routes_fold_into_other_and_unmatched_stays() {
+    let app = Script::echo();
+    let routes: String = (0..20).map(|at| format!("[[routes]]\nmatch = \"GET /r{at}/**\"\n")).collect();
+    let pillion = Pillion::with(&format!("{}[metrics]\nmax_routes = 5\n{routes}", upstream(&app)));
+    for at in 0..20 {
+        assert_eq!(pillion.get(&format!("/r{at}/x")).status, 200);
+    }
+    assert_eq!(pillion.get("/nothing").status, 200);
+    let samples = exposition(&pillion.admin_get("/metrics").text());
+    let counted: Vec<_> =
+        samples.iter().filter(|(name, _)| name.starts_with("pillion_http_requests_total")).collect();
+    assert_eq!(counted.iter().map(|(_, count)| **count).sum::<f64>(), 21.0, "none is lost: {counted:?}");
+    assert!(
+        counted.len() <= 6
+            && counted.iter().any(|(name, count)| name.contains("route=\"other\"") && **count > 1.0),
+        "{counted:?}"
+    );
+}
+
+#[test]
+fn counters_survive_a_reload_and_follow_a_route_that_stays() {
+    let app = Script::echo();
+    let config = format!("{}[[routes]]\nmatch = \"GET /kept/**\"\n", upstream(&app));
+    let pillion = Pillion::with(&config);
+    pillion.get("/kept/1");
+    pillion.reload(&format!(
+        "{}[[routes]]\nmatch = \"GET /new/**\"\n[[routes]]\nmatch = \"GET /kept/**\"\n",
+        upstream(&app)
+    ));
+    pillion.get("/kept/2");
+    assert_eq!(
+        pillion.metric("pillion_http_requests_total{method=\"GET\",route=\"/kept/**\",status=\"200\"}"),
+        2.0
+    );
+}

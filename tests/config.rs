@@ -1,0 +1,272 @@
+//! `pillion check` on files as newcomers write them: every problem is shown at once, each with its
+//! place, its line, a caret and what was expected; `${NAME}` comes from the environment.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use harness::{Folder, binary};
+
+/// What `check` said of a file.
+struct Checked {
+    code: i32,
+    said: String,
+}
+
+impl Checked {
+    /// Whether every one of `parts` was said.
+    fn says(&self, parts: &[&str]) -> &Self {
+        for part in parts {
+            assert!(self.said.contains(part), "{part:?} is missing in:\n{}", self.said);
+        }
+        self
+    }
+
+    /// Whether the file was refused with so many problems.
+    fn refused_with(&self, problems: usize) -> &Self {
+        assert_eq!(self.code, 2, "{}", self.said);
+        let plural = if problems == 1 { "" } else { "s" };
+        self.says(&[&format!("{problems} problem{plural} in ")])
+    }
+
+    fn fine(&self) -> &Self {
+        assert_eq!(self.code, 0, "{}", self.said);
+        self.says(&[": fine ("])
+    }
+}
+
+fn check_with(config: &str, environment: &[(&str, &str)]) -> Checked {
+    let folder = Folder::new();
+    let file = folder.write("pillion.toml", config);
+    let output = Command::new(binary())
+        .arg("check")
+        .arg(&file)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap().replace(&folder.0.display().to_string(), "DIR");
+    Checked { code: output.status.code().unwrap(), said }
+}
+
+fn check(config: &str) -> Checked {
+    check_with(config, &[])
+}
+
+const UPSTREAM: &str = "[upstream]\nurl = \"http://127.0.0.1:3000\"\n";
+
+#[test]
+fn two_lines_are_a_whole_file() {
+    check(UPSTREAM).fine();
+}
+
+#[test]
+fn a_problem_is_shown_with_its_place_line_caret_and_remedy() {
+    check(&format!("{UPSTREAM}retires = 3\n")).refused_with(1).says(&[
+        "error: unknown key \"retires\" in [upstream]\n",
+        " --> DIR/pillion.toml:3:1\n",
+        "3 | retires = 3\n",
+        "  | ^^^^^^^ did you mean \"retries\"?\n",
+    ]);
+}
+
+#[test]
+fn every_problem_of_a_file_is_shown_at_once_in_the_order_of_the_file() {
+    let checked = check(
+        "[server]\n\
+         listne = [\"[::]:8080\"]\n\
+         workers = \"many\"\n\
+         header_timeout = \"10 parsecs\"\n\
+         max_headers = 0\n\
+         max_header_size = \"64KB\"\n\
+         admin = \"0.0.0.0:9900\"\n\
+         [upstream]\n\
+         url = \"http//127.0.0.1\"\n\
+         retries = -1\n\
+         [[routes]]\n\
+         match = \"get /x\"\n\
+         [log]\n\
+         format = \"xml\"\n\
+         [servre]\n",
+    );
+    checked.refused_with(11).says(&["\"listen\"?", "a URL of an app: it has no scheme"]);
+    let places = [
+        "pillion.toml:2:1",
+        "pillion.toml:3:11",
+        "pillion.toml:4:18",
+        "pillion.toml:5:15",
+        "pillion.toml:6:19",
+        "pillion.toml:7:9",
+        "pillion.toml:9:7",
+        "pillion.toml:10:11",
+        "pillion.toml:12:9",
+        "pillion.toml:14:10",
+        "pillion.toml:15:2",
+    ];
+    let found: Vec<usize> =
+        places.iter().map(|place| checked.said.find(&format!("{place}\n")).expect(place)).collect();
+    assert!(found.is_sorted(), "{}", checked.said);
+}
+
+#[test]
+fn each_mistake_names_what_was_expected() {
+    for (lines, parts) in [
+        ("[server]\nheader_timeout = 10\n", &["server.header_timeout is 10", "a duration like"][..]),
+        ("[server]\nmax_body_size = \"1MB\"\n", &["\"1MB\"", "a size like"]),
+        ("[server]\nlisten = \"127.0.0.1:80\"\n", &["server.listen", "an array of strings"]),
+        ("[server]\nredirect_https = \"maybe\"\n", &["\"maybe\"", "true or false"]),
+        ("[server]\nmax_headers = 5000\n", &["server.max_headers is 5000", "8 to 1024"]),
+        ("[server]\nadmin = \"0.0.0.0:9900\"\n", &["without a token", "server.admin_token"]),
+        ("[log]\nformat = \"xml\"\n", &["expected one of \"auto\", \"json\", \"pretty\""]),
+        ("[metrics]\nbuckets = [1, 0.5]\n", &["metrics.buckets", "each greater than the one before"]),
+        ("[[routes]]\nmatch = \"/x\"\ndeny = 404\n", &["METHOD[,METHOD] [host]path-template"]),
+        ("[[routes]]\nmatch = \"get /x\"\ndeny = 404\n", &["written in capitals: GET"]),
+        ("[[routes]]\nmatch = \"GET /a/{id\"\ndeny = 404\n", &["{name} and ** stand for whole segments"]),
+        ("[[routes]]\nmatch = \"GET /{a}/{a}\"\ndeny = 404\n", &["{a} is there twice"]),
+        ("[[routes]]\nmatch = \"GET /**/a\"\ndeny = 404\n", &["can only be the last segment"]),
+        (
+            "[[routes]]\nmatch = \"GET /a\"\ndeny = 404\nrewrite = \"/b\"\n",
+            &["one of rewrite, deny and redirect"],
+        ),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nupstream = \"medai\"\n",
+            &["no upstream \"medai\"", "add [upstreams.medai]"],
+        ),
+        ("[[routes]]\nmatch = \"GET /b\"\nset_request = { content-length = \"5\" }\n", &["cannot be edited"]),
+        ("[[routes]]\nmatch = \"GET /b\"\nset_request = { x = \"a\\r\\nb\" }\n", &["is not a field value"]),
+        ("[[routes]]\nmatch = \"GET /b\"\nrewrite = \"/{nope}\"\n", &["{nope} is not in match"]),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nredirect = { to = \"/c\", status = 200 }\n",
+            &["301, 302, 303, 307 or 308"],
+        ),
+        ("[[routes]]\ndeny = 404\n", &["a route without match"]),
+        ("[server]\ntrusted_proxies = [\"10.0.0.0/33\"]\n", &["\"private\" or a network"]),
+        (
+            "[upstream.tls]\nserver_name = \"a\"\n",
+            &["without an https:// url", "write https://, or remove it"],
+        ),
+        ("[server.tls]\ncertificates = [{ cert = \"a\", key = \"b\" }]\n", &["cannot read DIR/a"]),
+    ] {
+        let checked = check(&format!("{UPSTREAM}{lines}"));
+        assert_eq!(checked.code, 2, "{lines}\n{}", checked.said);
+        checked.says(parts).says(&["pillion.toml:", "^"]);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_shown_where_it_breaks_off() {
+    check("[upstream\nurl = \"x\"\n").refused_with(1).says(&["pillion.toml:1:10", "1 | [upstream", "^"]);
+    check(&format!("{UPSTREAM}url = \"x\"\n")).refused_with(1).says(&["duplicate key", "pillion.toml:3:1"]);
+    check("").refused_with(1).says(&["no upstream", "run with --upstream URL"]);
+    let missing = Command::new(binary()).args(["check", "/nowhere/pillion.toml"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("cannot read /nowhere/pillion.toml"));
+}
+
+#[test]
+fn places_are_right_behind_letters_of_several_bytes_and_with_crlf() {
+    check("[upstream] # häßlich\r\nurl = \"http://127.0.0.1:3000\"\r\nkeep_alive = \"4 x\" # é\r\n")
+        .refused_with(1)
+        .says(&[
+            "pillion.toml:3:14\n",
+            "3 | keep_alive = \"4 x\" # é\n",
+            "  |              ^^^^^ expected a duration",
+        ]);
+    check("upstream = { url = \"http://127.0.0.1:3000\", x = \"é\", retires = 1 }\n")
+        .refused_with(2)
+        .says(&["pillion.toml:1:45\n", "pillion.toml:1:54\n"]);
+}
+
+#[test]
+fn references_are_filled_from_the_environment() {
+    let config = "[server]\n\
+         listen = [\"${HOST:-127.0.0.1}:${PORT}\"]\n\
+         max_connections = \"${MOST:-500}\"\n\
+         redirect_https = \"${REDIRECT:-false}\"\n\
+         [upstream]\n\
+         url = \"http://127.0.0.1:3000\"\n\
+         [[routes]]\n\
+         match = \"GET /x\"\n\
+         set_response = { x-plain = \"$${PORT}\" }\n";
+    check_with(config, &[("PORT", "8081")]).fine();
+    check_with(config, &[("PORT", "8081"), ("MOST", "7"), ("REDIRECT", "0")])
+        .refused_with(1)
+        .says(&["pillion.toml:4:18", "true or false"]);
+    check_with(config, &[("PORT", "8081"), ("MOST", "7"), ("REDIRECT", "false"), ("HOST", "[::1]")]).fine();
+    check(config).refused_with(1).says(&[
+        "the environment variable PORT is not set",
+        "pillion.toml:2:",
+        "set it, or write ${PORT:-fallback}",
+    ]);
+    // What comes from outside is checked like what is written, at the place of the reference.
+    let checked = check_with(config, &[("PORT", "8081"), ("MOST", "many")]);
+    checked.refused_with(1).says(&[
+        "pillion.toml:3:19",
+        "max_connections = \"${MOST:-500}\"",
+        "a whole number",
+    ]);
+    check_with(config, &[("PORT", "http")]).refused_with(1).says(&["pillion.toml:2:"]);
+}
+
+#[test]
+fn an_environment_cannot_write_toml() {
+    let config = "[upstream]\nurl = \"${APP}\"\n";
+    check_with(config, &[("APP", "http://127.0.0.1:3000\"\nretries = \"x")])
+        .refused_with(1)
+        .says(&["pillion.toml:2:7", "is not a URL of an app"]);
+}
+
+#[test]
+fn sections_of_later_versions_are_refused_and_yet_read() {
+    for section in [
+        "[identity]\nprincipal = [\"ip\"]\n",
+        "[compression]\nenabled = true\n",
+        "[etag]\ngenerate = false\n",
+        "[cache]\nmax_size = \"auto\"\n",
+        "[[invalidate]]\non = \"* /a\"\n",
+        "[rate_limit]\nmode = \"shadow\"\n",
+        "[redis]\n",
+        "[tracing]\nsample = 0.5\n",
+    ] {
+        let name = section.lines().next().unwrap();
+        check(&format!("{UPSTREAM}{section}")).refused_with(1).says(&[
+            &format!("error: {name} is not there yet"),
+            "pillion.toml:3:1\n",
+            "remove it for now",
+        ]);
+    }
+    check(&format!("{UPSTREAM}[cache]\nmax_size = \"lots\"\n")).refused_with(2).says(&[
+        "[cache] is not there yet",
+        "pillion.toml:4:12",
+        "a size like",
+    ]);
+    check(&format!("{UPSTREAM}[compression]\nenabld = true\n"))
+        .refused_with(2)
+        .says(&["unknown key \"enabld\" in [compression]", "did you mean \"enabled\"?"]);
+    check(&format!("{UPSTREAM}[tracing]\nsample = 7\n")).refused_with(2).says(&["a share from 0.0 to 1.0"]);
+    check(&format!(
+        "{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncache = {{ scope = \"usr\" }}\ncompress = 3\n"
+    ))
+    .refused_with(4)
+    .says(&["\"cache\" of a route is not there yet", "did you mean \"user\"?", "true or false"]);
+}
+
+#[test]
+fn ten_thousand_routes_load_in_no_time() {
+    let mut config = UPSTREAM.to_owned();
+    for route in 0..10_000 {
+        let folder = route % 7;
+        write!(config, "[[routes]]\nmatch = \"GET /api/v{folder}/thing{route}/{{id}}/**\"\ndeny = 404\n")
+            .unwrap();
+    }
+    let since = harness::now();
+    check(&config).fine().says(&["10000 routes"]);
+    let took = since.elapsed();
+    // The release build has one second for it; this is the one without optimisation, on a busy machine.
+    assert!(took < Duration::from_secs(5), "took {took:?}");
+}
