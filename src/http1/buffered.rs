@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use crate::stream::Stream;
 
 /// The first read of a message.
-const SMALLEST_READ: usize = 8 * 1024;
+const SMALLEST_READ: usize = 4 * 1024;
 /// Reads grow to this while a body fills them.
 const LARGEST_READ: usize = 256 * 1024;
 /// Content up to this size is copied behind the head and leaves in one plain write.

@@ -18,7 +18,7 @@ use super::framing::Framing;
 use super::head::{self, HeadError, HeadLimits, ResponseHead};
 use super::upload::Upload;
 use crate::body::{Body, BodyError, Tunnel};
-use crate::clock::Deadline;
+use crate::clock::{self, Deadline, Instant};
 use crate::stream::Stream;
 
 /// The most interim answers (1xx) skipped before the real one.
@@ -120,6 +120,7 @@ impl ClientConnection {
         request: Outbound<'_>,
         body: &mut Body,
         timeouts: Timeouts,
+        now: Instant,
     ) -> Result<Answer, Failed> {
         let framing = outgoing(request, body);
         let connection = match request.upgrade {
@@ -142,6 +143,7 @@ impl ClientConnection {
         let mut sending = Sending {
             upload: Upload { framing, ended: framing == Outgoing::None },
             head: self.io.queued(),
+            at: Some(now),
             started: false,
             broken: None,
             interim: 0,
@@ -256,6 +258,8 @@ fn outgoing(request: Outbound<'_>, body: &Body) -> Outgoing {
 /// A request whose answer has not begun.
 struct Sending {
     upload: Upload,
+    /// When this began, while that is still now.
+    at: Option<Instant>,
     head: usize,
     started: bool,
     broken: Option<io::Error>,
@@ -273,6 +277,7 @@ impl Sending {
     ) -> Poll<Result<ResponseHead, SendError>> {
         loop {
             let progressed = self.poll_upload(connection, body, timeouts, cx)?;
+            self.at = None;
             let read = match connection.io.poll_fill(cx) {
                 Poll::Pending => {
                     let io = &connection.io;
@@ -319,7 +324,10 @@ impl Sending {
                     self.started = true;
                     if self.upload.ended {
                         match timeouts.response {
-                            Some(response) => connection.deadline.set_after(response),
+                            Some(response) => {
+                                let sent = self.at.unwrap_or_else(clock::now);
+                                connection.deadline.set(sent + response);
+                            }
                             None => connection.deadline.clear(),
                         }
                         return Ok(true);

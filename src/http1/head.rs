@@ -3,6 +3,7 @@
 //! Connection-level fields (RFC 9110 7.6.1) are taken out here: what they say about this connection
 //! is in the parsed head, and nothing above ever sees or forwards them.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
@@ -239,12 +240,12 @@ pub fn parse_request(input: &mut BytesMut, limits: HeadLimits) -> Result<Option<
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| HeadError::Malformed("the request line is malformed"))?;
     let target = offsets(input, target.as_bytes());
-    let lines: Lines = gather(input, request.headers);
+    let lines = gather(input, request.headers);
     let block = input.split_to(length).freeze();
 
     let mut fields = ConnectionFields::default();
     let mut lengths = LengthFields::default();
-    let headers = read_fields(&block, &lines, &mut fields, &mut lengths)?;
+    let headers = read_fields(&block, lines, &mut fields, &mut lengths)?;
 
     let target = block.slice(target.0..target.1);
     if target.len() > usize::from(u16::MAX) - 1 {
@@ -311,7 +312,7 @@ pub fn parse_response(
 
     let mut fields = ConnectionFields::default();
     let mut lengths = LengthFields::default();
-    let headers = read_fields(&block, &lines, &mut fields, &mut lengths)?;
+    let headers = read_fields(&block, lines, &mut fields, &mut lengths)?;
     let (framing, reusable) = lengths.of_response(method, status)?;
 
     let (mut parts, ()) = http::Response::new(()).into_parts();
@@ -330,24 +331,30 @@ pub fn parse_response(
     }))
 }
 
-type Lines = Vec<Line>;
+thread_local! {
+    /// Room for the places of one head's fields, used again by the next head.
+    static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
 
-fn gather(input: &[u8], headers: &[httparse::Header<'_>]) -> Lines {
-    headers
-        .iter()
-        .map(|field| Line { name: offsets(input, field.name.as_bytes()), value: offsets(input, field.value) })
-        .collect()
+fn gather(input: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Line> {
+    let mut lines = LINES.take();
+    lines.clear();
+    lines.extend(headers.iter().map(|field| Line {
+        name: offsets(input, field.name.as_bytes()),
+        value: offsets(input, field.value),
+    }));
+    lines
 }
 
 fn read_fields(
     block: &Bytes,
-    lines: &[Line],
+    lines: Vec<Line>,
     fields: &mut ConnectionFields,
     lengths: &mut LengthFields,
 ) -> Result<HeaderMap, HeadError> {
     // Room for the fields a proxy adds, so that the map is not grown and rehashed on the way.
     let mut headers = HeaderMap::with_capacity(lines.len() + 8);
-    for line in lines {
+    for line in &lines {
         let name = HeaderName::from_bytes(&block[line.name.0..line.name.1])
             .map_err(|_| HeadError::Malformed("a field name is malformed"))?;
         let value = block.slice(line.value.0..line.value.1);
@@ -379,6 +386,7 @@ fn read_fields(
     for name in &fields.named {
         headers.remove(name);
     }
+    LINES.set(lines);
     Ok(headers)
 }
 

@@ -33,6 +33,8 @@ use crate::tunnel;
 
 /// The client connection preface of HTTP/2 (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A silent connection gives its buffers back after this.
+const PARK: Duration = Duration::from_millis(20);
 /// A body that nobody read is read to its end if no more than this is left, to keep the connection.
 const DISCARD_REST: u64 = 64 * 1024;
 /// Lingering close (RFC 9112 9.6): at most this much is read and thrown away, ...
@@ -91,6 +93,8 @@ struct Connection<'a, S> {
     reading: Deadline,
     sending: Deadline,
     served: bool,
+    /// Silent for so long that its buffers were given back.
+    parked: bool,
 }
 
 /// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
@@ -115,6 +119,7 @@ where
         reading: Deadline::default(),
         sending: Deadline::default(),
         served: !http2,
+        parked: false,
     };
     loop {
         let after = match connection.next().await {
@@ -187,12 +192,7 @@ where
                     return Poll::Ready(Next::Closed);
                 }
                 if self.io.stream.poll_read_ready(cx).is_pending() {
-                    self.io.release();
-                    if !self.reading.is_set() {
-                        self.reading.set_after(settings.idle_timeout);
-                    }
-                    ready!(self.reading.poll_expired(cx));
-                    return Poll::Ready(Next::Closed);
+                    return self.poll_idle(settings.idle_timeout, cx);
                 }
             }
             let before = self.io.read.len();
@@ -206,18 +206,34 @@ where
                 }
                 Poll::Ready(_) => return Poll::Ready(Next::Closed),
                 Poll::Pending => {
-                    if !self.reading.is_set() {
-                        let wait = if idle { settings.idle_timeout } else { settings.header_timeout };
-                        self.reading.set_after(wait);
-                    }
                     if idle {
-                        self.io.release();
+                        return self.poll_idle(settings.idle_timeout, cx);
+                    }
+                    if !self.reading.is_set() {
+                        self.reading.set_after(settings.header_timeout);
                     }
                     ready!(self.reading.poll_expired(cx));
-                    return Poll::Ready(if idle { Next::Closed } else { Next::Refused(HeadError::Timeout) });
+                    return Poll::Ready(Next::Refused(HeadError::Timeout));
                 }
             }
         }
+    }
+
+    /// Waits for the first byte of a request. A connection that is busy keeps its buffers for the next
+    /// one; after a moment of silence they are given back.
+    fn poll_idle(&mut self, idle_timeout: Duration, cx: &mut Context<'_>) -> Poll<Next> {
+        if !self.reading.is_set() {
+            self.parked = false;
+            self.reading.set_after(idle_timeout.min(PARK));
+        }
+        ready!(self.reading.poll_expired(cx));
+        if !self.parked && idle_timeout > PARK {
+            self.parked = true;
+            self.io.release();
+            self.reading.set_after(idle_timeout - PARK);
+            ready!(self.reading.poll_expired(cx));
+        }
+        Poll::Ready(Next::Closed)
     }
 
     /// Sends a bad head through the stack, so that it is counted, logged and answered there.

@@ -82,9 +82,10 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         limits: server.head_limits(),
     };
     let mut outcome = Outcome::default();
-    let since = clock::now();
+    let since = record.started;
     let result = upstream.send(&pool, call, since, &mut outcome).await;
-    record.upstream_time.set(Some(clock::now().saturating_duration_since(since)));
+    let ended = outcome.answered.unwrap_or_else(clock::now);
+    record.upstream_time.set(Some(ended.saturating_duration_since(since)));
     record.retries.set(outcome.retries);
     *record.upstream.borrow_mut() = outcome.address;
     let response = result?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
@@ -24,6 +25,13 @@ pub const CLIENT_GONE: u16 = 499;
 /// Names a request from the first proxy to the app.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Ids are cut from pieces of this size: one allocation for a hundred of them.
+const IDS: usize = 4096;
+
+thread_local! {
+    static PIECE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
 /// A new id: 128 random bits in hexadecimal.
 pub fn request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -33,7 +41,14 @@ pub fn request_id() -> HeaderValue {
         *digit = HEX[(bits & 15) as usize];
         bits >>= 4;
     }
-    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let id = PIECE.with_borrow_mut(|piece| {
+        if piece.capacity() < digits.len() {
+            *piece = BytesMut::with_capacity(IDS);
+        }
+        piece.extend_from_slice(&digits);
+        piece.split().freeze()
+    });
+    HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// See the head of the file.

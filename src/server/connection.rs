@@ -21,7 +21,7 @@ use crate::metrics::RefusedLabels;
 use crate::stream::Stream;
 
 /// What the kernel may hold unsent before a connection counts as not writable.
-const UNSENT: u32 = 32 * 1024;
+const UNSENT: u32 = 64 * 1024;
 
 /// Serves a connection until it ends.
 pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls: bool) {

@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::address::Address;
 use super::pool::Pool;
 use crate::body::{Body, BodyError, Duplex};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::http1::client::ClientConnection;
 use crate::http1::client_body::ClientBody;
 
@@ -66,8 +66,8 @@ pub struct Home {
 
 impl Home {
     /// Takes a connection back.
-    pub fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>) {
-        self.pool.put(address, connection, self.keep_alive, clock::now());
+    pub fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>, now: Instant) {
+        self.pool.put(address, connection, self.keep_alive, now);
     }
 }
 
@@ -86,7 +86,7 @@ impl LeasedHttp1 {
         if let Some(lease) = self.lease.take()
             && let Some(connection) = self.body.take_connection()
         {
-            self.home.receive(&lease.address, connection);
+            self.home.receive(&lease.address, connection, clock::now());
         }
     }
 }

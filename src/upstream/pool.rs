@@ -46,7 +46,7 @@ impl Pool {
     pub(super) fn put(
         &self,
         address: &Arc<Address>,
-        mut connection: Box<ClientConnection>,
+        connection: Box<ClientConnection>,
         keep_alive: Duration,
         now: Instant,
     ) {
@@ -57,7 +57,6 @@ impl Pool {
         if keep.is_zero() {
             return;
         }
-        connection.release();
         address.idle.fetch_add(1, Ordering::Relaxed);
         let idle = Idle { connection, address: address.clone(), until: now + keep };
         self.idle.borrow_mut().entry(address.id).or_default().push_back(idle);
@@ -68,6 +67,8 @@ impl Pool {
         let mut cx = Context::from_waker(Waker::noop());
         self.idle.borrow_mut().retain(|_, waiting| {
             waiting.retain_mut(|idle| {
+                // One that was not used since the last look gives its buffers back.
+                idle.connection.release();
                 let keep = idle.until > now && idle.connection.is_silent(&mut cx);
                 if !keep {
                     idle.address.idle.fetch_sub(1, Ordering::Relaxed);

@@ -111,7 +111,7 @@ impl Upstream {
                 };
                 let connection = Box::new(ClientConnection::new(stream));
                 connection
-                    .send(outbound, &mut Body::empty(), timeouts)
+                    .send(outbound, &mut Body::empty(), timeouts, clock::now())
                     .await
                     .ok()
                     .map(|answer| answer.parts.status)

@@ -56,6 +56,8 @@ pub struct Outcome {
     pub address: Option<Arc<Address>>,
     /// Tries after the first.
     pub retries: u32,
+    /// When the head of the answer came.
+    pub answered: Option<Instant>,
 }
 
 /// A try that failed.
@@ -171,7 +173,8 @@ impl Upstream {
         let http1_only = call.upgrade.is_some();
         let fresh = stale.contains(&address.id);
         if !fresh && let Some(connection) = pool.take(&address, now) {
-            return self.over_http1(pool, call, connection, Lease::new(address, permit), true).await;
+            let lease = Lease::new(address, permit);
+            return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
         }
         if !http1_only
             && !fresh
@@ -203,7 +206,7 @@ impl Upstream {
             Ok(Connected::Http1(stream)) => {
                 self.counters.connects.add(1);
                 let connection = Box::new(ClientConnection::new(stream));
-                self.over_http1(pool, call, connection, lease, false).await
+                self.over_http1(pool, call, connection, lease, None, outcome).await
             }
             Ok(Connected::Http2(stream)) => {
                 self.counters.connects.add(1);
@@ -278,8 +281,11 @@ impl Upstream {
         call: &mut Call<'_>,
         connection: Box<ClientConnection>,
         mut lease: Lease,
-        reused: bool,
+        idle_until: Option<Instant>,
+        outcome: &mut Outcome,
     ) -> Result<Response<Body>, Attempt> {
+        let reused = idle_until.is_some();
+        let now = idle_until.unwrap_or_else(clock::now);
         let grpc = is_endless(call.headers);
         if grpc && !lease.become_stream() {
             return Err(Attempt::before_sending(ForwardError::TooManyStreams));
@@ -295,7 +301,7 @@ impl Upstream {
             limits: call.limits,
         };
         let has_body = !http_body::Body::is_end_stream(&call.body);
-        let sent = connection.send(outbound, &mut call.body, timeouts).await;
+        let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
         let Answer { parts, content } = sent.map_err(|failed| {
             let error = match failed.error {
                 SendError::Broken(error) => ForwardError::Broken(error),
@@ -308,12 +314,14 @@ impl Upstream {
             let nothing_sent = failed.nothing_sent && !(has_body && call.body.replica().is_none());
             Attempt { error, nothing_sent, reused }
         })?;
+        let answered = clock::now();
+        outcome.answered = Some(answered);
         self.judge(&lease.address, parts.status);
         let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
         let body = match content {
             Content::Whole(content, connection) => {
                 if let Some(connection) = connection {
-                    home.receive(&lease.address, connection);
+                    home.receive(&lease.address, connection, answered);
                 }
                 Body::full(content)
             }
