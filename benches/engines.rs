@@ -13,7 +13,8 @@ use pillion::policy::path::normalise;
 use pillion::policy::table::RouteTable;
 use pillion::policy::template::Pattern;
 
-const HEAD: &[u8] = b"GET /api/patients/7?fields=name HTTP/1.1\r\nhost: clinic.example\r\nuser-agent: bench/1.0\r\n\
+const HEAD: &[u8] =
+    b"GET /api/patients/7?fields=name HTTP/1.1\r\nhost: clinic.example\r\nuser-agent: bench/1.0\r\n\
     accept: application/json\r\naccept-encoding: gzip, br\r\nauthorization: Bearer abc.def.ghi\r\n\
     x-trace: 0123456789abcdef\r\nconnection: keep-alive\r\n\r\n";
 

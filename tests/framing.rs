@@ -209,3 +209,16 @@ fn requests_in_a_pipeline_are_answered_in_order() {
         assert_eq!(harness::read_answer(&mut tcp).text(), format!("/{at}"));
     }
 }
+
+/// A head sent byte by byte must cost a parse a line, not a parse a byte: a slow client is common, and a
+/// hostile one would buy a quadratic amount of work with a linear amount of bytes.
+#[test]
+fn a_head_sent_byte_by_byte_is_taken() {
+    let app = Script::echo();
+    let pillion = Pillion::in_front_of(app.address);
+    let mut tcp = connect(pillion.http);
+    for byte in format!("GET /slow HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(2000)).bytes() {
+        tcp.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(harness::read_answer(&mut tcp).json()["target"], "/slow");
+}

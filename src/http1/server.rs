@@ -93,6 +93,9 @@ struct Connection<'a, S> {
     reading: Deadline,
     sending: Deadline,
     served: bool,
+    /// Whether a head may be whole. Parsing starts over each time, so it waits for a line to end: a head
+    /// sent byte by byte costs one parse a line.
+    parse: bool,
     /// Silent for so long that its buffers were given back.
     parked: bool,
 }
@@ -119,6 +122,7 @@ where
         reading: Deadline::default(),
         sending: Deadline::default(),
         served: !http2,
+        parse: true,
         parked: false,
     };
     loop {
@@ -132,6 +136,7 @@ where
             Next::Refused(error) => Box::pin(connection.refuse(error)).await,
         };
         connection.served = true;
+        connection.parse = true;
         match after {
             After::KeepAlive => {}
             After::Drop => return Ended::Closed,
@@ -165,9 +170,6 @@ where
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let settings = (self.settings)();
-        // Parsing starts over at each read, so it waits for a line to end: a head sent byte by byte
-        // costs one parse a line.
-        let mut parse = true;
         loop {
             if !self.io.read.is_empty() {
                 if !self.served && self.io.read.starts_with(&PREFACE[..self.io.read.len().min(PREFACE.len())])
@@ -175,13 +177,13 @@ where
                     if self.io.read.len() >= PREFACE.len() {
                         return Poll::Ready(Next::Http2);
                     }
-                } else if parse {
+                } else if self.parse {
                     match head::parse_request(&mut self.io.read, settings.limits) {
                         Ok(Some(head)) => {
                             self.reading.clear();
                             return Poll::Ready(Next::Head(Box::new(head)));
                         }
-                        Ok(None) => {}
+                        Ok(None) => self.parse = false,
                         Err(error) => return Poll::Ready(Next::Refused(error)),
                     }
                 }
@@ -198,7 +200,7 @@ where
             let before = self.io.read.len();
             match self.io.poll_fill(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    parse =
+                    self.parse |=
                         self.io.read[before..].contains(&b'\n') || self.io.read.len() >= settings.limits.size;
                     if idle {
                         self.reading.set_after(settings.header_timeout);
