@@ -84,8 +84,17 @@ fn cgroup_memory() -> Option<u64> {
         .filter(|limit| *limit < 1 << 60)
 }
 
+/// What listens where, with the ports the system chose.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The data listeners.
+    pub data: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+}
+
 /// Runs until it is told to stop. `started` is called once everything listens.
-pub fn run(source: Source, started: impl FnOnce(&[SocketAddr])) -> Result<(), StartError> {
+pub fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartError> {
     let policy = config::load(&source, &environment()).map_err(StartError::Config)?;
     let dropped = Counter::default();
     let start = |target| {
@@ -167,7 +176,7 @@ impl Listeners {
         Ok(Listeners { data, admin, probes })
     }
 
-    fn announce(&self) -> Vec<SocketAddr> {
+    fn announce(&self) -> Started {
         let address = |listener: &TcpListener| listener.local_addr().ok();
         for bound in &self.data {
             let kind = if bound.tls { "https" } else { "http" };
@@ -180,7 +189,10 @@ impl Listeners {
                 tracing::info!(kind, %address, "listening");
             }
         }
-        self.data.iter().filter_map(|bound| address(&bound.listener)).collect()
+        Started {
+            data: self.data.iter().filter_map(|bound| address(&bound.listener)).collect(),
+            admin: self.admin.as_ref().and_then(address),
+        }
     }
 }
 
@@ -190,7 +202,7 @@ async fn main(
     mut metrics: Metrics,
     set_level: SetLevel,
     access: &Writer,
-    started: impl FnOnce(&[SocketAddr]),
+    started: impl FnOnce(&Started),
 ) -> Result<(), StartError> {
     let system = |what| move |error| StartError::System(what, error);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;

@@ -64,6 +64,14 @@ impl std::fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 /// Reads and compiles. `check`, start-up and every reload come through here.
+///
+/// ```
+/// use pillion::config::{Environment, Source, load};
+///
+/// let source = Source { upstream: Some("http://127.0.0.1:3000".to_owned()), ..Source::default() };
+/// let policy = load(&source, &Environment::default()).expect("a URL is enough");
+/// assert_eq!(policy.upstreams[0].endpoints[0].url, "http://127.0.0.1:3000");
+/// ```
 pub fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadError> {
     let read = source.file.as_deref().map(SourceFile::now);
     let text = match &source.file {

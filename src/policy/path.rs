@@ -45,6 +45,14 @@ pub struct NormalPath<'a> {
 }
 
 /// Brings `path` into normal form.
+///
+/// ```
+/// use pillion::policy::path::normalise;
+///
+/// let path = normalise("/a//%62/../c").expect("it can be read in one way");
+/// assert_eq!(path.normal, "/a/c");
+/// assert!(normalise("/a/%2e%2e/c").is_err());
+/// ```
 pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
     if is_plain(path.as_bytes()) {
         return Ok(NormalPath { normal: Cow::Borrowed(path), onward: Cow::Borrowed(path) });

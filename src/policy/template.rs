@@ -55,6 +55,13 @@ pub struct Template {
 }
 
 /// What a route is matched by.
+///
+/// ```
+/// use pillion::policy::template::{Pattern, Segment};
+///
+/// let pattern = Pattern::parse("GET,HEAD *.example.com/api/{id}/**").expect("well-formed");
+/// assert_eq!(pattern.template.segments[1], Segment::Name("id".to_owned()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// Methods.

@@ -81,13 +81,21 @@ impl Endpoint {
                 tracing::debug!(host, %error, "resolver failed; the last answer is kept");
                 self.resolved.load().addresses.clone()
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Remembered for a moment, so that one name that fails does not hold up every request.
+                self.remember(Vec::new());
+                return Err(error);
+            }
         };
         if addresses.is_empty() {
             return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"));
         }
-        self.resolved.store(Arc::new(Resolved { addresses, at: Some(clock::now()), literal: false }));
+        self.remember(addresses);
         Ok(())
+    }
+
+    fn remember(&self, addresses: Vec<Arc<Address>>) {
+        self.resolved.store(Arc::new(Resolved { addresses, at: Some(clock::now()), literal: false }));
     }
 }
 

@@ -167,9 +167,17 @@ impl Upstream {
         now: Instant,
         outcome: &mut Outcome,
     ) -> Result<Response<Body>, Attempt> {
-        let (mut endpoint, mut address) = self.pick(endpoints, tried).await?;
+        let (mut endpoint, mut address) = self.pick(endpoints, tried, now).await?;
         outcome.address = Some(address.clone());
-        let mut permit = self.permit(&address).await?;
+        let mut now = now;
+        let mut permit = match address.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = self.permit(&address).await?;
+                now = clock::now();
+                permit
+            }
+        };
         let http1_only = call.upgrade.is_some();
         let fresh = stale.contains(&address.id);
         if !fresh && let Some(connection) = pool.take(&address, now) {
@@ -225,10 +233,12 @@ impl Upstream {
         &'a self,
         endpoints: &'a [Endpoint],
         tried: &[u64],
+        now: Instant,
     ) -> Result<(&'a Endpoint, Arc<Address>), Attempt> {
         let mut failure = None;
         for endpoint in endpoints {
             if endpoint.resolved.load().addresses.is_empty()
+                && endpoint.is_stale(now, true)
                 && let Err(error) = endpoint.refresh(self.policy.connect_timeout).await
             {
                 failure = Some(error);

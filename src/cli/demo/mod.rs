@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use clap::Args;
 
 use super::{FAILED, OK, fail};
-use crate::app;
+use crate::app::{self, Started};
 use crate::config::Source;
 
 /// Options of the demo.
@@ -42,14 +42,15 @@ pub fn run(options: Options) -> u8 {
         upstream: Some(format!("http://{}", app.address)),
         listen: Some(options.listen.to_string()),
     };
-    match app::run(source, |addresses| greet(addresses, app.address)) {
+    match app::run(source, |started| greet(started, app.address)) {
         Ok(()) => OK,
         Err(why) => fail(FAILED, &why),
     }
 }
 
-fn greet(addresses: &[SocketAddr], app: SocketAddr) {
-    let Some(at) = addresses.first() else { return };
+fn greet(started: &Started, app: SocketAddr) {
+    let Some(at) = started.data.first() else { return };
+    let admin = started.admin.map_or_else(|| "(off)".to_owned(), |admin| admin.to_string());
     println!(
         "
 Pillion is in front of a small clinic API (which is at http://{app}). Try, in another terminal:
@@ -57,13 +58,12 @@ Pillion is in front of a small clinic API (which is at http://{app}). Try, in an
   curl -s http://{at}/api/patients | head -c 300              # a list from the app
   curl -s http://{at}/api/patients/7                           # one of them
   curl -si http://{at}/api/patients/7 | head -12               # with the request id Pillion gave it
-  curl -s -X PUT http://{at}/api/patients/7 -H 'content-type: application/json' \\
-       -d '{{\"city\":\"Tromso\"}}'                                  # a write really changes it
+  curl -s -X PUT http://{at}/api/patients/7 -d '{{\"city\":\"Tromso\"}}'   # a write really changes it
   curl -s -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # a slow report
   curl -s 'http://{at}/api/%2e%2e/secrets'                     # what can be read in two ways is refused
   curl -s --http2-prior-knowledge http://{at}/api/patients/7   # the same over HTTP/2
-  curl -s http://127.0.0.1:9900/ready                         # health, for orchestrators
-  curl -s http://127.0.0.1:9900/metrics | grep http_requests  # numbers, for Prometheus
+  curl -s http://{admin}/ready                         # health, for orchestrators
+  curl -s http://{admin}/metrics | grep http_requests  # numbers, for Prometheus
 
 Stop it with Ctrl-C.
 "
