@@ -1,4 +1,4 @@
-//! From a TOML file to a [`Policy`](crate::policy::Policy), through one door.
+//! From a TOML file to a [`Policy`], through one door.
 //!
 //! `node` is the file as written, every value with its place; `section` reads a table key by key and
 //! notes all that is wrong with it; `file` is the raw mirror; `compile` decides. All problems of a
