@@ -114,6 +114,7 @@ pub fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartEr
         .map_err(|error| StartError::System("cannot start a runtime", error))?;
     let metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, dropped);
     let result = runtime.block_on(main(source, policy, metrics, set_level, &access, started));
+    runtime.shutdown_background();
     drop(access);
     drop(events);
     result

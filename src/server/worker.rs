@@ -101,7 +101,11 @@ impl Workers {
             let thread =
                 std::thread::Builder::new().name(format!("pillion-{index}")).spawn(
                     move || match runtime() {
-                        Ok(runtime) => runtime.block_on(run(index, bound, shared, log, colleagues, orders)),
+                        Ok(runtime) => {
+                            runtime.block_on(run(index, bound, shared, log, colleagues, orders));
+                            // A resolver that hangs does not hold up the end.
+                            runtime.shutdown_background();
+                        }
                         Err(error) => tracing::error!(%error, "a worker could not start"),
                     },
                 )?;

@@ -239,12 +239,15 @@ impl Pillion {
         exchange(self.admin, &head)
     }
 
-    /// The value of one sample in /metrics, labels included in `name`; 0 where it is missing.
+    /// The value of one sample in /metrics, labels included in `name`; 0 where a known family has no such
+    /// sample yet.
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.admin_get("/metrics").text();
         let line =
             text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        let family = name.split('{').next().unwrap();
+        assert!(text.contains(&format!("# TYPE {family} ")) || line.is_some(), "there is no metric {family}");
         line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
@@ -269,7 +272,7 @@ impl Pillion {
     }
 }
 
-/// Puts a `[server]` with free ports, one worker and a JSON log where the test did not give them.
+/// Puts a `[server]` with free ports and a JSON log where the test did not give them.
 pub fn complete(config: &str) -> String {
     let mut text = config.to_owned();
     if !config.contains("[log]") {
