@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::Observed;
 use super::limit::TooLarge;
-use super::record::Record;
+use super::record::{CLIENT_GONE, Record};
 use super::route::RouteError;
 use crate::body::{Body, BodyError};
 use crate::error::{BoxError, Fault};
@@ -222,6 +222,11 @@ fn body(error: &BodyError) -> Answer {
             Fault::Client,
         )
         .detail("nothing of the body came for too long"),
+        // Nobody will read it; the log has the word.
+        BodyError::ClientGone => {
+            let gone = S::from_u16(CLIENT_GONE).unwrap_or(S::BAD_REQUEST);
+            Answer::new(gone, "client-gone", "The client left", Fault::Client)
+        }
         error => {
             Answer::new(S::BAD_REQUEST, "malformed-body", "The request body is malformed", Fault::Client)
                 .detail(error.to_string())
