@@ -11,11 +11,10 @@ use harness::{Folder, Pillion, eventually};
 
 fn demo() -> Pillion {
     let folder = Arc::new(Folder::new());
-    let config =
-        "[server]\nadmin = \"127.0.0.1:0\"\n[upstream]\n[log]\nformat = \"json\"\naccess = \"off\"\n";
+    let config = "[upstream]\n[log]\nformat = \"json\"\naccess = \"off\"\n";
     let path = folder.write("demo.toml", config);
     let mut command = Command::new(harness::binary());
-    command.args(["demo", "--listen", "127.0.0.1:0", "--config"]).arg(path);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(path);
     Pillion::start(folder, command)
 }
 

@@ -222,3 +222,23 @@ fn a_head_sent_byte_by_byte_is_taken() {
     }
     assert_eq!(harness::read_answer(&mut tcp).json()["target"], "/slow");
 }
+
+/// Old clients send an empty line after a body; RFC 9112 2.2 has it ignored. It begins no request, so no
+/// 408 may follow it.
+#[test]
+fn an_empty_line_between_requests_is_nothing() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nheader_timeout = \"200ms\"\nidle_timeout = \"600ms\"\n\
+         [upstream]\nurl = \"http://{}\"\n",
+        app.address
+    ));
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx\r\n").unwrap();
+    assert_eq!(harness::read_answer(&mut tcp).status, 200);
+    tcp.write_all(b"\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n\r\n").unwrap();
+    assert_eq!(harness::read_answer(&mut tcp).json()["target"], "/b");
+    let mut rest = Vec::new();
+    tcp.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "closed in silence: {:?}", String::from_utf8_lossy(&rest));
+}

@@ -896,3 +896,17 @@ fn a_successor_can_listen_at_once() {
         assert_eq!(pillion.stop().code(), Some(0));
     }
 }
+
+/// A bad ConfigMap arrives, then the pod is deleted: the preStop hook reads the broken file and must drain
+/// all the same.
+#[test]
+fn a_file_that_has_become_wrong_does_not_keep_the_process_from_being_drained() {
+    let app = Script::echo();
+    let folder = Arc::new(Folder::new());
+    let pillion =
+        Pillion::in_folder(folder.clone(), &format!("[upstream]\nurl = \"http://{}\"\n", app.address));
+    let broken = format!("[server]\nadmin = \"{}\"\nlisten = 7\n[upstrem]\n", pillion.admin);
+    let path = folder.write("broken.toml", broken);
+    harness::run(harness::binary(), &["drain", "--config", path.to_str().unwrap()]);
+    assert_eq!(pillion.admin_get("/ready").status, 503);
+}

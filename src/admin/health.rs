@@ -72,7 +72,7 @@ fn upstream(snapshot: &Snapshot) -> Finding {
         let state = if down.len() == addresses.len() { State::Unhealthy } else { State::Degraded };
         worst = worst.max(state);
         sick.push(format!(
-            "{}: {} of {} addresses fail ({})",
+            "{}, {} of {} addresses failing: {}",
             upstream.policy.name,
             down.len(),
             addresses.len(),

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::{OK, PROBLEMS};
+use super::{FAILED, OK, PROBLEMS, default_file, fail};
 use crate::app;
 use crate::config::{self, Source};
 
 /// Reads and compiles; shows what is wrong.
-pub fn run(file: PathBuf) -> u8 {
+pub fn run(file: Option<PathBuf>) -> u8 {
+    let Some(file) = file.or_else(default_file) else {
+        return fail(FAILED, &"no configuration: name a FILE");
+    };
     let source = Source { file: Some(file.clone()), ..Source::default() };
     match config::load(&source, &app::environment()) {
         Ok(policy) => {
@@ -15,7 +18,7 @@ pub fn run(file: PathBuf) -> u8 {
                 println!("warning: {warning}");
             }
             let routes = policy.routes.routes.len() - 1;
-            println!("{}: fine ({routes} routes, {} upstreams)", file.display(), policy.upstreams.len());
+            println!("{}: fine (routes: {routes}, upstreams: {})", file.display(), policy.upstreams.len());
             OK
         }
         Err(problems) => {

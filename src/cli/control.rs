@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{FAILED, OK, default_file, fail};
 use crate::app;
-use crate::config::{self, Source};
+use crate::config;
 
 /// A reload may read many files; nothing takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,13 +44,11 @@ impl Admin {
         let Some(file) = named.or_else(default_file) else {
             return Ok((SocketAddr::from(([127, 0, 0, 1], 9900)), self.token.clone()));
         };
-        let source = Source { file: Some(file), ..Source::default() };
-        let policy = config::load(&source, &app::environment())
+        let place = config::admin_place(&file, &app::environment())
             .map_err(|error| format!("{error}\n(--admin ADDR does without the file)"))?;
-        let admin =
-            self.admin.or(policy.server.admin).ok_or("the configuration turns the admin listener off")?;
+        let admin = self.admin.or(place.address).ok_or("the configuration turns the admin listener off")?;
         let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
-        Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(policy.server.admin_token)))
+        Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(place.token)))
     }
 }
 

@@ -37,8 +37,8 @@ enum Command {
     Run(Where),
     /// Read a configuration file and show every problem in it (exit 2 if there are any)
     Check {
-        /// The file
-        file: PathBuf,
+        /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
+        file: Option<PathBuf>,
     },
     /// Start a small sample app with Pillion in front of it
     Demo(demo::Options),
@@ -60,6 +60,9 @@ pub struct Where {
     /// The address to listen on, in place of server.listen
     #[arg(short, long, value_name = "ADDR")]
     listen: Option<String>,
+    /// The admin address, in place of server.admin; "" turns it off
+    #[arg(short, long, value_name = "ADDR")]
+    admin: Option<String>,
 }
 
 impl Where {
@@ -73,7 +76,7 @@ impl Where {
                     "no configuration: give --config FILE, or --upstream URL for an app without one",
                 )?),
             };
-        Ok(Source { file, upstream: self.upstream, listen: self.listen })
+        Ok(Source { file, upstream: self.upstream, listen: self.listen, admin: self.admin })
     }
 }
 

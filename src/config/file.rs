@@ -13,7 +13,9 @@ use crate::policy::{AccessLog, Check};
 pub struct File {
     pub server: Server,
     pub tls: Option<Tls>,
+    /// `None` also where it is written and wrong, which is said already.
     pub upstream: Option<Upstream>,
+    pub has_upstream: bool,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
     pub health: Health,
@@ -153,6 +155,7 @@ const EMPTY: &Table = &Table { entries: Vec::new() };
 pub fn read(table: &Table, problems: &mut Problems) -> File {
     let mut root = Section::new("", table);
     let (server, tls) = read_server(root.table("server", problems).map(|(table, _)| table), problems);
+    let has_upstream = root.has("upstream");
     let upstream = root.table("upstream", problems).map(|(table, span)| {
         read_upstream("upstream", Section::new("upstream", table), Some(span), problems)
     });
@@ -168,7 +171,7 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
     let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
     later::sections(&mut root, problems);
     root.finish(problems);
-    File { server, tls, upstream, upstreams, routes, health, log, metrics }
+    File { server, tls, upstream, has_upstream, upstreams, routes, health, log, metrics }
 }
 
 fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>) {

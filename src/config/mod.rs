@@ -13,6 +13,7 @@ mod section;
 pub mod tls;
 pub mod units;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, SourceFile};
@@ -28,6 +29,8 @@ pub struct Source {
     pub upstream: Option<String>,
     /// `--listen`, in place of `server.listen`.
     pub listen: Option<String>,
+    /// `--admin`, in place of `server.admin`.
+    pub admin: Option<String>,
 }
 
 /// What the machine and the process say, asked once.
@@ -62,6 +65,32 @@ impl std::fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+/// Where a running Pillion takes orders, by the file it runs with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminPlace {
+    /// `server.admin`; `None` where it is off.
+    pub address: Option<SocketAddr>,
+    /// `server.admin_token`.
+    pub token: Option<String>,
+}
+
+/// Reads those two keys and nothing else: a file that has become wrong elsewhere must not keep a
+/// process from being drained.
+pub fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace, LoadError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
+    let mut problems = Problems::new(path, &text);
+    let Some(table) = node::parse(&text, &environment.variables, &mut problems) else {
+        return Err(LoadError::Problems(problems.sorted()));
+    };
+    // What else is wrong with the file is for `check` to say.
+    let server = file::read(&table, &mut problems).server;
+    Ok(AdminPlace {
+        address: server.admin.value.parse().ok(),
+        token: Some(server.admin_token.value).filter(|token| !token.is_empty()),
+    })
+}
 
 /// Reads and compiles. `check`, start-up and every reload come through here.
 ///

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problems, Span};
+use super::problem::{MISSING_VARIABLE, Problems, Span};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -86,8 +86,9 @@ impl Table {
     }
 }
 
-/// Parses `text`; syntax errors and missing variables become problems.
-pub fn parse(text: &str, variables: &HashMap<String, String>, problems: &mut Problems) -> Table {
+/// Parses `text`; syntax errors and missing variables become problems. `None` after a syntax error:
+/// what else looks wrong then is mostly its echo.
+pub fn parse(text: &str, variables: &HashMap<String, String>, problems: &mut Problems) -> Option<Table> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         match error.span() {
@@ -95,7 +96,9 @@ pub fn parse(text: &str, variables: &HashMap<String, String>, problems: &mut Pro
             None => problems.nowhere(error.message()),
         };
     }
-    convert_table(table.get_ref(), variables, problems)
+    let whole = problems.is_empty();
+    let table = convert_table(table.get_ref(), variables, problems);
+    whole.then_some(table)
 }
 
 fn convert_table(table: &DeTable<'_>, variables: &HashMap<String, String>, problems: &mut Problems) -> Table {
@@ -177,7 +180,7 @@ fn fill(text: &str, span: &Span, variables: &HashMap<String, String>, problems: 
             }
             None => {
                 problems
-                    .at(span, format!("the environment variable {name} is not set"))
+                    .at(span, format!("{MISSING_VARIABLE} {name} is not set"))
                     .help(format!("set it, or write ${{{name}:-fallback}}"));
             }
         }

@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+/// How the message about a variable that is not set begins.
+pub const MISSING_VARIABLE: &str = "the environment variable";
+
 /// A place in the text, in bytes.
 pub type Span = Range<usize>;
 
@@ -61,7 +64,13 @@ impl Problems {
     /// In the order of the file.
     pub fn sorted(mut self) -> Problems {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
-        self.list.dedup();
+        // What was made of a missing variable is wrong only because of that.
+        self.list.dedup_by(|later, first| {
+            later == first
+                || (later.span.is_some()
+                    && later.span == first.span
+                    && first.message.starts_with(MISSING_VARIABLE))
+        });
         self
     }
 

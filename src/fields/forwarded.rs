@@ -41,14 +41,22 @@ pub fn client_ip(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> b
     client
 }
 
-/// Whether a trusted chain says that the client came by https: the last word of X-Forwarded-Proto.
+/// Whether a trusted chain says that the client came by https: the last word of X-Forwarded-Proto, or
+/// where there is none, of Forwarded.
 pub fn told_https(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(X_FORWARDED_PROTO)
-        .iter()
-        .next_back()
-        .and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next())
-        .is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"https"))
+    let last = |name: &HeaderName| {
+        let value = headers.get_all(name).iter().next_back()?;
+        value.to_str().ok()?.rsplit(',').next().map(str::trim)
+    };
+    if let Some(proto) = last(&X_FORWARDED_PROTO) {
+        return proto.eq_ignore_ascii_case("https");
+    }
+    let element = last(&http::header::FORWARDED).unwrap_or("");
+    element.split(';').any(|pair| {
+        pair.trim().split_once('=').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("proto") && value.trim_matches('"').eq_ignore_ascii_case("https")
+        })
+    })
 }
 
 fn hops(headers: &HeaderMap, name: &HeaderName, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
@@ -212,6 +220,11 @@ mod tests {
         headers.insert(http::header::FORWARDED, forwarded);
         let found = client_ip(&headers, IpAddr::from([10, 0, 0, 1]), trusted);
         assert_eq!(found.to_string(), "2001:db8::1");
+        assert!(!told_https(&headers));
+        headers.insert(http::header::FORWARDED, HeaderValue::from_static("for=6.6.6.6;proto=\"https\""));
+        assert!(told_https(&headers));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https, http"));
+        assert!(!told_https(&headers), "the nearest hop's word counts");
     }
 
     #[test]

@@ -171,6 +171,10 @@ where
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let settings = (self.settings)();
         loop {
+            // RFC 9112 2.2: empty lines before a request line are nothing, and do not begin one.
+            while self.io.read.starts_with(b"\r\n") {
+                let _ = self.io.read.split_to(2);
+            }
             if !self.io.read.is_empty() {
                 if !self.served && self.io.read.starts_with(&PREFACE[..self.io.read.len().min(PREFACE.len())])
                 {

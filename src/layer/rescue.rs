@@ -129,9 +129,7 @@ fn answer(error: &BoxError) -> Answer {
             RouteError::Loop => {
                 Answer::new(S::LOOP_DETECTED, "loop", "The request went in a circle", Fault::Pillion)
             }
-            RouteError::Denied(status) => {
-                Answer::new(*status, "denied", "There is nothing for you here", Fault::Client)
-            }
+            RouteError::Denied(status) => Answer::new(*status, "denied", "This is not served", Fault::Client),
         }
         .detail(error.to_string());
     }
@@ -291,7 +289,8 @@ where
         };
         let answer = answer(&error);
         if answer.fault != Fault::Client {
-            tracing::warn!(request_id = ?this.record.id, status = answer.status.as_u16(), %error, "{}", answer.title);
+            let request_id = this.record.id.to_str().unwrap_or("-");
+            tracing::warn!(request_id, status = answer.status.as_u16(), %error, "{}", answer.title);
         }
         this.record.failed(answer.fault, error.to_string());
         this.record.answered(answer.status);

@@ -16,6 +16,7 @@ use super::{Observed, Routed};
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::fields::{forwarded, host};
+use crate::inbound::Refused;
 use crate::policy::path::{self, NormalPath};
 use crate::policy::{Action, RoutePolicy, ServerPolicy};
 
@@ -102,6 +103,10 @@ fn decide(observed: Observed) -> Result<Decision, BoxError> {
     if passed_often(&request) {
         return Err(RouteError::Loop.into());
     }
+    if server.redirect_https && !https && host_of(&request).is_empty() {
+        let detail = "a Host is needed to be sent to https";
+        return Err(Refused { status: StatusCode::BAD_REQUEST, detail }.into());
+    }
     if server.redirect_https && !https {
         return Ok(Decision::Answer(Box::new(to_https(server, &request)), None));
     }
@@ -153,7 +158,7 @@ fn match_route(
 ) -> Result<(Found, PathAndQuery), BoxError> {
     // Until a route is found, what goes wrong is counted as matching none.
     record.routed(None);
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let host = host_of(request);
     let given = request.uri();
     if given.path() == "*" {
         return Ok((Found { order: None, rewritten_by: None }, PathAndQuery::from_static("*")));
@@ -212,9 +217,13 @@ fn redirect(status: StatusCode, to: &str) -> Response<Body> {
     response
 }
 
+/// Host as text; empty where there is none.
+fn host_of(request: &Request<Body>) -> &str {
+    request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("")
+}
+
 fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
-    let given = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let name = host::name(given);
+    let name = host::name(host_of(request));
     let port = match server.tls.as_ref().and_then(|tls| tls.listen.first()).map(std::net::SocketAddr::port) {
         // Port 0 is chosen at the start; whoever writes it does not redirect to it.
         None | Some(443 | 0) => String::new(),

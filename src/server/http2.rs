@@ -28,6 +28,11 @@ use crate::lifecycle::{Phase, Sleeper};
 use crate::stream::{Rewound, Stream};
 use crate::tunnel;
 
+/// Content is handed to the library in pieces of at most this, so that a client that takes them slowly is
+/// seen to take them.
+const PIECE: usize = 32 * 1024;
+/// More streams than this that a client never reads end their connection.
+const MOST_CUT: usize = 16;
 /// A client that was told to leave and has nothing open is given this long.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -55,6 +60,8 @@ struct Streams {
 /// place it holds at the app; the stream itself ends when the client comes back.
 struct Answer {
     body: RefCell<Option<Body>>,
+    /// What is left of a frame that is handed out in pieces.
+    rest: RefCell<Bytes>,
     /// Since when a frame was handed out and none asked for.
     unread: Cell<Option<Instant>>,
     /// When its body was taken away.
@@ -63,18 +70,18 @@ struct Answer {
 
 impl Streams {
     /// Cuts what was unread for `send_timeout`, at most that late; says when to look again, or `None`
-    /// when a stream stayed cut for as long again: what the library holds for it is given back only
-    /// with the connection.
+    /// when nothing but cut streams is left, or too many: what the library holds for them is given back
+    /// only with the connection.
     fn cut_unread(&self, now: Instant, send_timeout: Duration) -> Option<Instant> {
         if now < self.look.get() {
             return Some(self.look.get());
         }
         let mut next = now + send_timeout;
-        let mut dead = false;
+        let mut cut = 0;
         self.answers.borrow_mut().retain(|answer| {
             let Some(answer) = answer.upgrade() else { return false };
             match (answer.cut.get(), answer.unread.get().map(|since| since + send_timeout)) {
-                (Some(cut), _) => dead |= now >= cut + send_timeout,
+                (Some(since), _) => cut += usize::from(now >= since + send_timeout),
                 (None, Some(due)) if now >= due => {
                     drop(answer.body.take());
                     answer.cut.set(Some(now));
@@ -85,6 +92,7 @@ impl Streams {
             true
         });
         self.look.set(next);
+        let dead = cut > MOST_CUT || (cut > 0 && cut == self.open.get());
         (!dead).then_some(next)
     }
 }
@@ -261,6 +269,8 @@ fn inbound(
     refused = refused.or(check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
     let headers = &mut parts.headers;
     let takes_trailers = headers.remove(header::TE).is_some();
+    // RFC 9110 11.7.2: meant for us, who ask for none.
+    headers.remove(header::PROXY_AUTHORIZATION);
     join_cookies(headers);
     let mut upgrade = None;
     let body = if let Some(protocol) = extended {
@@ -378,12 +388,18 @@ impl StreamBody {
     fn new(body: Body, open: Option<Open>, sleeper: Option<Sleeper>) -> StreamBody {
         let answer = Rc::new(Answer {
             body: RefCell::new(Some(body)),
+            rest: RefCell::default(),
             // From the head on: a window that is closed from the start counts too.
             unread: Cell::new(Some(clock::now())),
             cut: Cell::new(None),
         });
         if let Some(Open(streams)) = &open {
-            streams.answers.borrow_mut().push(Rc::downgrade(&answer));
+            let mut answers = streams.answers.borrow_mut();
+            // Those that ended are forgotten before the list outgrows what is open.
+            if answers.len() >= 2 * streams.open.get().max(8) {
+                answers.retain(|answer| answer.strong_count() > 0);
+            }
+            answers.push(Rc::downgrade(&answer));
         }
         StreamBody { answer, _open: open, sleeper }
     }
@@ -406,18 +422,30 @@ impl http_body::Body for StreamBody {
             self.answer.cut.set(None);
             return Poll::Ready(Some(Err(BodyError::ClientGone)));
         };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
-        if frame.is_some() {
-            self.answer.unread.set(Some(clock::now()));
+        let mut rest = self.answer.rest.borrow_mut();
+        if rest.is_empty() {
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => *rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => return Poll::Ready(other),
+            }
         }
-        Poll::Ready(frame)
+        self.answer.unread.set(Some(clock::now()));
+        let piece = rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.answer.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream)
+        let ended = self.answer.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream);
+        ended && self.answer.rest.borrow().is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.answer.body.borrow().as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
+        let hint =
+            self.answer.body.borrow().as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint);
+        let rest = self.answer.rest.borrow().len() as u64;
+        hint.exact().map_or_else(SizeHint::default, |exact| SizeHint::with_exact(exact + rest))
     }
 }

@@ -76,7 +76,7 @@ impl ForwardError {
 
     /// Whether the connection ended under the request.
     pub(super) fn is_broken(&self) -> bool {
-        matches!(self, ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_))
+        matches!(self, ForwardError::Closed | ForwardError::Broken(_))
     }
 
     /// Whether it speaks against the health of the address.

@@ -139,13 +139,9 @@ impl Upstream {
     /// Takes over what an older generation knew of the same names, so that a reload asks nobody.
     pub fn carry_over(&self, older: &Upstream) {
         for endpoint in &self.endpoints {
-            let same = older.endpoints.iter().find(|older| {
-                older.policy.url == endpoint.policy.url
-                    && older.limits == endpoint.limits
-                    && older.generation == endpoint.generation
-            });
-            if let Some(older) = same {
-                endpoint.resolved.store(older.resolved.load_full());
+            if let Some(older) = older.endpoints.iter().find(|older| older.policy.url == endpoint.policy.url)
+            {
+                endpoint.inherit(&older.resolved.load());
             }
         }
     }

@@ -83,7 +83,10 @@ impl Endpoint {
             }
             Err(error) => {
                 // Remembered for a moment, so that one name that fails does not hold up every request.
-                self.remember(Vec::new());
+                // Another caller may have had more luck meanwhile.
+                if self.resolved.load().addresses.is_empty() {
+                    self.remember(Vec::new());
+                }
                 return Err(error);
             }
         };
@@ -92,6 +95,15 @@ impl Endpoint {
         }
         self.remember(addresses);
         Ok(())
+    }
+
+    /// Takes over what an older generation knew of the same name.
+    pub(super) fn inherit(&self, older: &Resolved) {
+        if older.literal || older.addresses.is_empty() {
+            return;
+        }
+        let addresses = older.addresses.iter().map(|address| self.address(address.target.clone())).collect();
+        self.resolved.store(Arc::new(Resolved { addresses, at: older.at, literal: false }));
     }
 
     fn remember(&self, addresses: Vec<Arc<Address>>) {

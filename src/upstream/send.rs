@@ -104,8 +104,10 @@ impl Upstream {
                     stale.push(address.id);
                     free = true;
                 } else {
+                    // Once for each request, however often it tried.
+                    let first = !tried.contains(&address.id);
                     tried.push(address.id);
-                    if failed.error.is_unhealthy() {
+                    if first && failed.error.is_unhealthy() {
                         self.note_failure(address, Evidence::Traffic);
                     }
                 }

@@ -17,6 +17,9 @@ pub struct Options {
     /// Where Pillion listens
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Pillion's admin address
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:9900")]
+    admin: SocketAddr,
     /// Serve only the sample app, on this address, without Pillion
     #[arg(long, value_name = "ADDR")]
     app_only: Option<SocketAddr>,
@@ -41,6 +44,7 @@ pub fn run(options: Options) -> u8 {
         file: options.config,
         upstream: Some(format!("http://{}", app.address)),
         listen: Some(options.listen.to_string()),
+        admin: Some(options.admin.to_string()),
     };
     match app::run(source, |started| greet(started, app.address)) {
         Ok(()) => OK,

@@ -33,11 +33,9 @@ pub fn policy(
     environment: &Environment,
 ) -> Result<Policy, Problems> {
     let mut problems = Problems::new(name, text);
-    let table = node::parse(text, &environment.variables, &mut problems);
-    if !problems.is_empty() {
-        // After a syntax error, what else looks wrong is mostly its echo.
+    let Some(table) = node::parse(text, &environment.variables, &mut problems) else {
         return Err(problems.sorted());
-    }
+    };
     let mut file = file::read(&table, &mut problems);
     override_by(&mut file, source, &mut problems);
     let mut compiler = Compiler {
@@ -73,6 +71,9 @@ pub fn policy(
 fn override_by(file: &mut File, source: &Source, problems: &mut Problems) {
     if let Some(listen) = &source.listen {
         file.server.listen = vec![At { value: listen.clone(), span: None }];
+    }
+    if let Some(admin) = &source.admin {
+        file.server.admin = At { value: admin.clone(), span: None };
     }
     if let Some(url) = &source.upstream {
         let url = At { value: url.clone(), span: None };

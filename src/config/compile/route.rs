@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Compiler;
 use crate::config::file::{Deprecated, Redirect, Route, Upstream};
@@ -72,19 +72,17 @@ impl Compiler<'_> {
             return None;
         };
         let pattern = match Pattern::parse(&written.value) {
-            Ok(pattern) => pattern,
+            Ok(pattern) => Some(pattern),
             Err(message) => {
                 let message = format!("match is {:?}: {message}", written.value);
                 self.fail(written.span.as_ref(), message, "METHOD[,METHOD] [host]path-template");
-                return None;
+                None
             }
         };
-        if let Methods::Only(methods) = &pattern.methods
-            && methods.contains(&http::Method::CONNECT)
-        {
-            self.fail(written.span.as_ref(), "CONNECT is always refused", "remove it from match");
+        if let Some(Pattern { methods: Methods::Only(methods), .. }) = &pattern {
+            self.check_methods(methods, written);
         }
-        let action = self.action(raw, &pattern).unwrap_or(Action::Forward);
+        let action = self.action(raw, pattern.as_ref()).unwrap_or(Action::Forward);
         let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, upstreams));
         let mut response = self.edits(&raw.remove_response, &raw.set_response);
         if let Some(deprecated) = &raw.deprecated {
@@ -96,7 +94,7 @@ impl Compiler<'_> {
         let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim()).to_owned();
         let policy = RoutePolicy {
             label,
-            pattern: Some(pattern.clone()),
+            pattern: pattern.clone(),
             action,
             upstream,
             timeout: raw.timeout.as_ref().map(|at| at.value),
@@ -104,10 +102,48 @@ impl Compiler<'_> {
             request: self.edits(&raw.remove_request, &raw.set_request),
             response,
         };
-        Some((pattern, policy))
+        Some((pattern?, policy))
     }
 
-    fn action(&mut self, raw: &Route, pattern: &Pattern) -> Option<Action> {
+    fn check_methods(&mut self, methods: &[Method], written: &At<String>) {
+        // Any name can be a method; these are the ones people mean.
+        const KNOWN: [&str; 21] = [
+            "GET",
+            "HEAD",
+            "POST",
+            "PUT",
+            "PATCH",
+            "DELETE",
+            "OPTIONS",
+            "TRACE",
+            "QUERY",
+            "CONNECT",
+            "PURGE",
+            "PROPFIND",
+            "PROPPATCH",
+            "MKCOL",
+            "COPY",
+            "MOVE",
+            "LOCK",
+            "UNLOCK",
+            "REPORT",
+            "SEARCH",
+            "ACL",
+        ];
+        for method in methods {
+            if *method == Method::CONNECT {
+                self.fail(written.span.as_ref(), "CONNECT is always refused", "remove it from match");
+            } else if matches!(method.as_str(), "ANY" | "ALL") {
+                self.fail(written.span.as_ref(), format!("{method} is no method"), "* stands for any method");
+            } else if !KNOWN.contains(&method.as_str()) {
+                let near = nearest(method.as_str(), &KNOWN)
+                    .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+                self.warnings.push(format!("{:?}: {method} is not a method people use{near}", written.value));
+            }
+        }
+    }
+
+    fn action(&mut self, raw: &Route, pattern: Option<&Pattern>) -> Option<Action> {
         let written: Vec<&Span> = [
             raw.rewrite.as_ref().and_then(|at| at.span.as_ref()),
             raw.deny.as_ref().and_then(|at| at.span.as_ref()),
@@ -148,7 +184,8 @@ impl Compiler<'_> {
         }
     }
 
-    fn template(&mut self, at: &At<String>, pattern: &Pattern) -> Option<Template> {
+    /// A template filled from what `pattern` matches; without one, only its form is checked.
+    fn template(&mut self, at: &At<String>, pattern: Option<&Pattern>) -> Option<Template> {
         let template = match Template::parse(&at.value) {
             Ok(template) => template,
             Err(message) => {
@@ -159,8 +196,10 @@ impl Compiler<'_> {
         for segment in &template.segments {
             let (known, shown) = match segment {
                 Segment::Literal(_) => continue,
-                Segment::Name(name) => (pattern.template.has_name(name), format!("{{{name}}}")),
-                Segment::Rest => (pattern.template.has_rest(), "**".to_owned()),
+                Segment::Name(name) => {
+                    (pattern.is_none_or(|pattern| pattern.template.has_name(name)), format!("{{{name}}}"))
+                }
+                Segment::Rest => (pattern.is_none_or(|pattern| pattern.template.has_rest()), "**".to_owned()),
             };
             if !known {
                 self.fail(at.span.as_ref(), format!("{shown} is not in match"), "use what match captures");
@@ -170,7 +209,7 @@ impl Compiler<'_> {
         Some(template)
     }
 
-    fn redirect(&mut self, raw: &Redirect, pattern: &Pattern) -> Option<Action> {
+    fn redirect(&mut self, raw: &Redirect, pattern: Option<&Pattern>) -> Option<Action> {
         let Some(to) = &raw.to else {
             self.fail(
                 Some(&raw.span),

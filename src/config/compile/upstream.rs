@@ -19,6 +19,9 @@ impl Compiler<'_> {
     pub(super) fn upstreams(&mut self, file: &File) -> Option<Vec<UpstreamPolicy>> {
         let before = self.problems.len();
         let Some(first) = &file.upstream else {
+            if file.has_upstream {
+                return None;
+            }
             self.fail(
                 None,
                 "no upstream",
@@ -98,6 +101,10 @@ impl Compiler<'_> {
         let tls = self.client_tls(raw, https);
         let mut endpoints = Vec::new();
         for at in std::iter::once(url).chain(&raw.replicas) {
+            if tls.is_none() && at.value.starts_with("https://") {
+                // Why TLS could not be set up is said already.
+                continue;
+            }
             match endpoint(&at.value, tls.as_ref()) {
                 Ok(endpoint) => endpoints.push(endpoint),
                 Err(message) => {
