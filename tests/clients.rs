@@ -1797,3 +1797,20 @@ async fn waiting_for_the_app_is_nobodys_silence() {
     });
     echoed(&mut socket, "after").await;
 }
+
+/// What breaks HTTP/2 itself is answered by the library; it is counted and logged all the same.
+#[test]
+fn a_broken_http_2_connection_is_counted_and_logged() {
+    use std::io::Write as _;
+    let app = Script::echo();
+    let pillion = Pillion::in_front_of(app.address);
+    let mut tcp = harness::connect(pillion.http);
+    tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    // SETTINGS on a stream that is not the connection (RFC 9113 6.5).
+    tcp.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 1]).unwrap();
+    harness::eventually("it is counted", || {
+        let count = pillion.metric("pillion_client_connections_refused_total{reason=\"http2\"}");
+        (count > 0.0).then_some(())
+    });
+    harness::eventually("it is logged", || pillion.log().contains("connection refused").then_some(()));
+}

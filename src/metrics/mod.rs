@@ -29,7 +29,7 @@ pub struct ReloadLabels {
 /// The label of a refused connection.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RefusedLabels {
-    /// `proxy`, `tls` or `timeout`.
+    /// `proxy`, `tls`, `timeout` (before HTTP), or `http2` for a broken protocol.
     pub reason: &'static str,
 }
 
@@ -44,7 +44,7 @@ pub struct Metrics {
     pub generation: Gauge,
     /// Client connections open.
     pub connections: Gauge,
-    /// Connections refused before they were HTTP, by reason.
+    /// Connections refused as a whole, by reason.
     pub refused: Family<RefusedLabels, Counter>,
     /// Requests ended by a panic.
     pub panics: Counter,
@@ -67,7 +67,7 @@ impl Metrics {
         let connections = Gauge::default();
         registry.register("client_connections", "Client connections open", connections.clone());
         let refused = Family::<RefusedLabels, Counter>::default();
-        let help = "Connections refused before HTTP: bad PROXY header, failed TLS, too slow";
+        let help = "Connections refused: bad PROXY header, failed TLS, too slow, broken HTTP/2";
         registry.register("client_connections_refused", help, refused.clone());
         registry.register("log_dropped", "Log lines dropped because nobody took them", log_dropped);
         let panics = Counter::default();

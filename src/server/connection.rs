@@ -66,14 +66,31 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
         }
     };
     let sleeper = Sleeper::new(worker.lifecycle.clone());
-    Box::pin(http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper)).await;
+    let served = http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper);
+    if let Err(error) = Box::pin(served).await
+        && !is_disconnect(&error)
+    {
+        refuse(&worker, address, "http2", &error);
+    }
+}
+
+/// Whether an HTTP/2 connection ended as connections do, and not by a broken protocol.
+fn is_disconnect(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.is::<io::Error>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
 }
 
 /// Counts it, and logs one a second: a flood of bad connections must not become a flood of lines.
-fn refuse(worker: &Worker, address: SocketAddr, reason: &'static str, error: &io::Error) {
+fn refuse(worker: &Worker, address: SocketAddr, reason: &'static str, error: &dyn std::error::Error) {
     worker.metrics().refused.get_or_create(&RefusedLabels { reason }).inc();
     if worker.may_log_refusal(clock::now()) {
-        tracing::info!(client = %address, reason, %error, "connection refused before HTTP");
+        tracing::info!(client = %address, reason, %error, "connection refused");
     }
 }
 

@@ -97,7 +97,8 @@ impl Streams {
     }
 }
 
-/// Serves one connection until it ends; `read` was read of it already.
+/// Serves one connection until it ends; `read` was read of it already. An error says what of the
+/// protocol its client broke, which the library has answered.
 pub async fn serve<S>(
     stream: Stream,
     read: Bytes,
@@ -106,7 +107,8 @@ pub async fn serve<S>(
     settings: &dyn Fn() -> Settings,
     max_streams: u32,
     sleeper: Sleeper,
-) where
+) -> Result<(), hyper::Error>
+where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + 'static,
     S::Future: 'static,
 {
@@ -141,10 +143,7 @@ pub async fn serve<S>(
     let mut leaving = false;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-            if let Err(error) = result {
-                tracing::debug!(%error, "HTTP/2 connection ended");
-            }
-            return Poll::Ready(());
+            return Poll::Ready(result);
         }
         let phase = sleeper.watch(cx);
         // While announcing, a connection is told so after its first request, like every other.
@@ -153,14 +152,14 @@ pub async fn serve<S>(
             leaving = true;
             streams.moved.set(clock::now());
             connection.as_mut().graceful_shutdown();
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(result);
             }
         }
         loop {
             let (settings, now) = (settings(), clock::now());
             let Some(mut next) = streams.cut_unread(now, settings.send_timeout) else {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
             };
             if streams.open.get() == 0 {
                 let limit = match leaving {
@@ -173,14 +172,14 @@ pub async fn serve<S>(
                 };
                 let due = streams.moved.get() + limit;
                 if now >= due && leaving {
-                    return Poll::Ready(());
+                    return Poll::Ready(Ok(()));
                 }
                 if now >= due {
                     leaving = true;
                     streams.moved.set(now);
                     connection.as_mut().graceful_shutdown();
-                    if connection.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(());
+                    if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                        return Poll::Ready(result);
                     }
                     continue;
                 }
@@ -190,7 +189,7 @@ pub async fn serve<S>(
             ready!(deadline.poll_expired(cx));
         }
     })
-    .await;
+    .await
 }
 
 /// The stack as hyper wants it.
