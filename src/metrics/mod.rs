@@ -69,6 +69,10 @@ impl Metrics {
         let refused = Family::<RefusedLabels, Counter>::default();
         let help = "Connections refused: bad PROXY header, failed TLS, too slow, broken HTTP/2";
         registry.register("client_connections_refused", help, refused.clone());
+        // Present from zero, so that a rate has a beginning.
+        for reason in ["proxy", "tls", "timeout", "http2"] {
+            let _ = refused.get_or_create(&RefusedLabels { reason });
+        }
         registry.register("log_dropped", "Log lines dropped because nobody took them", log_dropped);
         let panics = Counter::default();
         registry.register("panics", "Requests ended by a panic", panics.clone());
