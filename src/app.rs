@@ -13,13 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
 
 use crate::admin::{self, Access, Control, Order};
 use crate::clock;
 use crate::config::{self, Environment, Source};
+use crate::http2::oversized;
 use crate::layer::live::{Live, Snapshot};
 use crate::lifecycle::Phase;
 use crate::log::{Lines, Target, Writer};
@@ -122,21 +123,16 @@ pub fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartEr
 
 /// Operational events go to standard error; the access log has standard output for itself.
 fn start_log(policy: &Policy, events: Lines) -> SetLevel {
+    use std::io::IsTerminal as _;
     let (filter, handle) = tracing_subscriber::reload::Layer::new(LevelFilter::from_level(policy.log.level));
-    let registry = tracing_subscriber::registry().with(filter);
-    let result = match policy.log.format {
-        LogFormat::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_target(false).with_writer(events);
-            registry.with(layer).try_init()
-        }
-        LogFormat::Pretty => {
-            use std::io::IsTerminal as _;
-            let ansi = io::stderr().is_terminal();
-            registry.with(fmt::layer().with_ansi(ansi).with_target(false).with_writer(events)).try_init()
-        }
+    let layer = fmt::layer().with_target(false).with_writer(events);
+    let layer = match policy.log.format {
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
     };
+    let registry = tracing_subscriber::registry().with(layer.with_filter(filter)).with(oversized::listener());
     // A second run in one process (tests do that) keeps the first one's log.
-    drop(result);
+    drop(registry.try_init());
     Box::new(move |level| {
         let _ = handle.modify(|filter| *filter = LevelFilter::from_level(level));
     })

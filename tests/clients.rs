@@ -18,7 +18,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use harness::{
-    Folder, Nginx, PATIENCE, Pillion, Script, connect, exchange, free_address, ok, read_answer, run,
+    Folder, Nginx, PATIENCE, Pillion, Script, connect, eventually, exchange, free_address, ok, read_answer,
+    run,
 };
 use http::uri::PathAndQuery;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -1412,6 +1413,12 @@ fn too_large_heads_of_http_2_are_refused() {
     assert_eq!(status(&many), "431", "too many");
     assert_eq!(status(&[]), "200");
     assert_eq!(app.connections.load(Ordering::SeqCst), 1);
+    // The first of them was more than twice the limit, which the HTTP/2 library refuses by itself.
+    let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"431\"}";
+    eventually("both are counted", || (pillion.metric(refused) == 2.0).then_some(()));
+    pillion.access("one is logged", |line| {
+        line["status"] == 431 && line["protocol"] == "HTTP/2" && line["route"] == "refused"
+    });
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::policy::{Policy, RoutePolicy};
 use crate::upstream::Upstream;
 
 /// The label of messages refused before they were requests.
-const REFUSED: &str = "refused";
+pub const REFUSED: &str = "refused";
 
 /// One generation of everything that a reload replaces.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::live::Snapshot;
+use super::live::{REFUSED, Snapshot};
 use crate::body::{BodyError, Observer};
 use crate::clock::{self, Instant};
 use crate::error::Fault;
@@ -172,8 +172,8 @@ impl Record {
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.get().unwrap_or(gone);
         let (series, route) = match self.route.get() {
-            Place::Refused => (self.snapshot.refused(), None),
-            Place::Route(order) => (self.snapshot.series(order), order),
+            Place::Refused => (self.snapshot.refused(), REFUSED),
+            Place::Route(order) => (self.snapshot.series(order), self.snapshot.route(order).label.as_str()),
         };
         series.record(&self.method, status, duration);
         let policy = &self.snapshot.policy.log;
@@ -189,7 +189,7 @@ impl Record {
                 method: &self.method,
                 target: self.target.as_ref().map_or("", PathAndQuery::as_str),
                 protocol: self.protocol,
-                route: &self.snapshot.route(route).label,
+                route,
                 status,
                 bytes: self.bytes.get(),
                 duration,

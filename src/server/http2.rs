@@ -22,7 +22,7 @@ use crate::clock::{self, Deadline, Instant};
 use crate::http1::client::is_endless;
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
-use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
+use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody, oversized};
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::stream::{Rewound, Stream};
@@ -120,6 +120,7 @@ where
         answers: RefCell::default(),
     });
     let now = settings();
+    let (refusing, refused_peer) = (service.clone(), peer.clone());
     let adapter = Adapter {
         service,
         peer,
@@ -133,7 +134,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(max_streams)
-        // The library refuses without a word; up to twice the limit it is said, counted and logged here.
+        // The library refuses without a document: up to twice the limit it is done here.
         .max_header_list_size(u32::try_from(now.limits.size * 2).unwrap_or(u32::MAX))
         .enable_connect_protocol()
         .auto_date_header(true)
@@ -141,7 +142,7 @@ where
     let mut connection = pin!(connection);
     let mut deadline = Deadline::default();
     let mut leaving = false;
-    std::future::poll_fn(|cx| {
+    let mut poll = |cx: &mut Context<'_>| {
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
             return Poll::Ready(result);
         }
@@ -188,8 +189,39 @@ where
             deadline.set(next);
             ready!(deadline.poll_expired(cx));
         }
+    };
+    std::future::poll_fn(|cx| {
+        let polled = poll(cx);
+        for _ in 0..oversized::take_refused() {
+            note_refused(refusing.clone(), refused_peer.clone());
+        }
+        polled
     })
     .await
+}
+
+/// Sends a head that the library refused by itself through the stack, so that it is counted and logged like
+/// every other refused one. The client has the library's answer; the one made here is for the record alone.
+fn note_refused<S>(mut service: S, peer: Rc<Peer>)
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible> + 'static,
+    S::Future: 'static,
+{
+    let mut request = Request::new(Body::empty());
+    *request.version_mut() = Version::HTTP_2;
+    let error = HeadError::TooLarge;
+    let inbound = Inbound {
+        request,
+        peer,
+        received: clock::now(),
+        upgrade: None,
+        takes_trailers: false,
+        refused: Some(Refused { status: error.status(), detail: error.detail() }),
+    };
+    tokio::task::spawn_local(async move {
+        let Ok(answer) = service.call(inbound).await;
+        drop(answer);
+    });
 }
 
 /// The stack as hyper wants it.

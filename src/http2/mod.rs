@@ -1,5 +1,7 @@
 //! What both sides of HTTP/2 share: hyper speaks it, this room fits it to a worker.
 
+pub mod oversized;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
