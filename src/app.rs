@@ -27,6 +27,7 @@ use crate::log::{Lines, Target, Writer};
 use crate::metrics::{Metrics, read_process};
 use crate::policy::{LogFormat, Policy};
 use crate::reload::{self, Reloader, SetLevel};
+use crate::represent::counters::{self, Counters};
 use crate::server::listener;
 use crate::server::worker::{Bound, Shared, Workers};
 use crate::upstream::{Collected, Registry};
@@ -216,6 +217,8 @@ async fn main(
     metrics.collect(Box::new(Collected(Box::new(move || {
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
     }))));
+    let represented: Arc<Counters> = Arc::default();
+    metrics.collect(Box::new(counters::Collected(represented.clone())));
     let metrics = Arc::new(metrics);
     metrics.generation.set(1);
     let live: Live = Arc::new(ArcSwap::from_pointee(Snapshot::new(1, policy, upstreams, &metrics)));
@@ -223,7 +226,12 @@ async fn main(
     reload::watch_upstreams(&live.load());
 
     let addresses = listeners.announce();
-    let shared = Shared { live: live.clone(), metrics: metrics.clone(), connections: connections.clone() };
+    let shared = Shared {
+        live: live.clone(),
+        metrics: metrics.clone(),
+        connections: connections.clone(),
+        represented,
+    };
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();

@@ -29,6 +29,8 @@ pub enum BodyError {
     UpstreamSilent,
     /// An HTTP/2 stream or connection failed; the text is the library's.
     Http2(String),
+    /// Content could not be coded; the text is the encoder's.
+    Coding(String),
     /// A stream without an end was closed because the process is stopping.
     Draining,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for BodyError {
             BodyError::UpstreamMalformed(what) => write!(f, "malformed body from the app: {what}"),
             BodyError::UpstreamSilent => f.write_str("the app stopped sending its body"),
             BodyError::Http2(what) => write!(f, "HTTP/2: {what}"),
+            BodyError::Coding(what) => write!(f, "the content could not be coded: {what}"),
             BodyError::Draining => f.write_str("closed because the process is stopping"),
         }
     }
@@ -123,9 +126,14 @@ impl Body {
 
     /// The same body again, if all of it is here.
     pub fn replica(&self) -> Option<Body> {
+        self.content().map(Body::full)
+    }
+
+    /// The content, if all of it is here.
+    pub fn content(&self) -> Option<Bytes> {
         match &self.kind {
-            Kind::Empty => Some(Body::empty()),
-            Kind::Full(content) => Some(Body::full(content.clone())),
+            Kind::Empty => Some(Bytes::new()),
+            Kind::Full(content) => Some(content.clone()),
             Kind::Streaming(_) | Kind::Tunnel(_) => None,
         }
     }

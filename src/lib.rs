@@ -3,14 +3,15 @@
 //! # The map
 //!
 //! A request comes off a connection in [`server`] (over [`http1`] or hyper's HTTP/2), goes through the
-//! layers of [`layer`], and leaves by [`upstream`]. What it may do was decided by [`config`] when it
+//! layers of [`layer`], and leaves by [`upstream`]; on its way back [`represent`] gives the answer the form
+//! its client asked for. What it may do was decided by [`config`] when it
 //! compiled the file into a [`policy`]; [`app`] puts everything together, [`reload`] swaps the policy,
 //! [`admin`] shows and steers. [`cli`] holds the commands.
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `metrics` >
-//! `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` > `clock` `error`
+//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `represent` >
+//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` > `clock` `error`
 //!
 //! # Three absences
 //!
@@ -37,6 +38,7 @@ pub mod log;
 pub mod metrics;
 pub mod policy;
 pub mod reload;
+pub mod represent;
 pub mod server;
 pub mod stream;
 pub mod tunnel;

@@ -225,8 +225,6 @@ fn an_environment_cannot_write_toml() {
 fn sections_of_later_versions_are_refused_and_yet_read() {
     for section in [
         "[identity]\nprincipal = [\"ip\"]\n",
-        "[compression]\nenabled = true\n",
-        "[etag]\ngenerate = false\n",
         "[cache]\nmax_size = \"auto\"\n",
         "[[invalidate]]\non = \"* /a\"\n",
         "[rate_limit]\nmode = \"shadow\"\n",
@@ -245,15 +243,37 @@ fn sections_of_later_versions_are_refused_and_yet_read() {
         "pillion.toml:4:12",
         "a size like",
     ]);
-    check(&format!("{UPSTREAM}[compression]\nenabld = true\n"))
+    check(&format!("{UPSTREAM}[cache]\nenabld = true\n"))
         .refused_with(2)
-        .says(&["unknown key \"enabld\" in [compression]", "did you mean \"enabled\"?"]);
+        .says(&["unknown key \"enabld\" in [cache]", "did you mean \"enabled\"?"]);
     check(&format!("{UPSTREAM}[tracing]\nsample = 7\n")).refused_with(2).says(&["a share from 0.0 to 1.0"]);
     check(&format!(
-        "{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncache = {{ scope = \"usr\" }}\ncompress = 3\n"
+        "{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncache = {{ scope = \"usr\" }}\ncost = \"x\"\n"
     ))
     .refused_with(4)
-    .says(&["\"cache\" of a route is not there yet", "did you mean \"user\"?", "true or false"]);
+    .says(&["\"cache\" of a route is not there yet", "did you mean \"user\"?", "a whole number"]);
+}
+
+#[test]
+fn representations_are_checked() {
+    check(&format!(
+        "{UPSTREAM}[compression]\ncodings = [\"brotli\", \"gzip\", \"gzip\", \"deflat\"]\n\
+         types = [\"*/*\", \"text/*\"]\neffort = \"bst\"\n[etag]\nmax_size = \"1GiB\"\n"
+    ))
+    .refused_with(6)
+    .says(&[
+        "its name in HTTP is \"br\"",
+        "names \"gzip\" twice",
+        "there is no coding \"deflat\"",
+        "\"*/*\" is not a media type",
+        "compression.effort is \"bst\"",
+        "at most \"16MiB\"",
+    ]);
+    check(&format!(
+        "{UPSTREAM}[compression]\nenabled = false\n[etag]\ngenerate = false\n\
+         [[routes]]\nmatch = \"GET /a\"\ncompress = true\netag = false\nbrowser_ttl = \"1h\"\n"
+    ))
+    .fine();
 }
 
 #[test]

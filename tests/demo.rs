@@ -67,6 +67,11 @@ fn the_clinic_keeps_what_is_written_and_knows_nothing_of_caching() {
     let path = format!("/api/patients/{id}");
     let read = pillion.get(&path);
     assert_eq!((read.status, read.json()["name"].as_str()), (200, Some("Ada")));
+    let said = pillion.access_log();
+    let app = said.split("which is at http://").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+    let head =
+        "GET /api/patients HTTP/1.1\r\nhost: app\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n";
+    let read = harness::exchange(app.parse().unwrap(), head);
     for field in ["etag", "cache-control", "content-encoding", "last-modified"] {
         assert_eq!(read.field(field), None, "{field}");
     }

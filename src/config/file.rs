@@ -8,6 +8,7 @@ use super::node::{Node, Table, Value};
 use super::problem::{Problems, Span};
 use super::section::{At, Or, Section, Size};
 use crate::policy::{AccessLog, Check};
+use crate::represent::coding::{Coding, Effort};
 
 /// The whole file.
 pub struct File {
@@ -18,6 +19,8 @@ pub struct File {
     pub has_upstream: bool,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
+    pub compression: Compression,
+    pub etag: Etag,
     pub health: Health,
     pub log: Log,
     pub metrics: Metrics,
@@ -97,6 +100,9 @@ pub struct Route {
     pub deprecated: Option<Deprecated>,
     pub timeout: Option<At<Duration>>,
     pub max_body_size: Option<At<Or<Size>>>,
+    pub compress: At<bool>,
+    pub etag: At<bool>,
+    pub browser_ttl: Option<At<Duration>>,
     pub set_request: Vec<(String, At<String>)>,
     pub set_response: Vec<(String, At<String>)>,
     pub remove_request: Vec<At<String>>,
@@ -116,6 +122,23 @@ pub struct Deprecated {
     pub since: Option<At<String>>,
     pub sunset: Option<At<String>>,
     pub link: Option<At<String>>,
+}
+
+/// `[compression]`.
+pub struct Compression {
+    pub enabled: At<bool>,
+    pub codings: Vec<At<String>>,
+    pub min_size: At<Size>,
+    pub types: Vec<At<String>>,
+    pub effort: Effort,
+    pub ask_identity: bool,
+    pub breach_guard: At<bool>,
+}
+
+/// `[etag]`.
+pub struct Etag {
+    pub generate: At<bool>,
+    pub max_size: At<Size>,
 }
 
 /// `[health]`.
@@ -166,12 +189,14 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
             .collect()
     });
     let routes = read_routes(root.node("routes"), problems);
+    let compression = read_compression(root.table("compression", problems).map(|(table, _)| table), problems);
+    let etag = read_etag(root.table("etag", problems).map(|(table, _)| table), problems);
     let health = read_health(root.table("health", problems).map(|(table, _)| table), problems);
     let log = read_log(root.table("log", problems).map(|(table, _)| table), problems);
     let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
     later::sections(&mut root, problems);
     root.finish(problems);
-    File { server, tls, upstream, has_upstream, upstreams, routes, health, log, metrics }
+    File { server, tls, upstream, has_upstream, upstreams, routes, compression, etag, health, log, metrics }
 }
 
 fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>) {
@@ -350,6 +375,9 @@ fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
         deprecated,
         timeout: s.get("timeout", p),
         max_body_size: s.get("max_body_size", p),
+        compress: s.or("compress", true, p),
+        etag: s.or("etag", true, p),
+        browser_ttl: s.get("browser_ttl", p),
         set_request: read_pairs(&mut s, "set_request", p),
         set_response: read_pairs(&mut s, "set_response", p),
         remove_request: s.list("remove_request", Vec::new(), p),
@@ -375,6 +403,39 @@ fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(
         }
     }
     pairs
+}
+
+fn read_compression(table: Option<&Table>, p: &mut Problems) -> Compression {
+    let mut s = Section::new("compression", table.unwrap_or(EMPTY));
+    let types = [
+        "text/*",
+        "application/json",
+        "application/*+json",
+        "application/xml",
+        "application/*+xml",
+        "application/javascript",
+        "application/wasm",
+        "image/svg+xml",
+    ];
+    let efforts = [("fast", Effort::Fast), ("balanced", Effort::Balanced), ("best", Effort::Best)];
+    let compression = Compression {
+        enabled: s.or("enabled", true, p),
+        codings: s.list("codings", Coding::ALL.map(|coding| text(coding.as_str())).to_vec(), p),
+        min_size: s.or("min_size", Size(1024), p),
+        types: s.list("types", types.map(text).to_vec(), p),
+        effort: s.choice("effort", &efforts, Effort::Balanced, p),
+        ask_identity: s.choice("ask_app", &[("identity", true), ("client", false)], true, p),
+        breach_guard: s.or("breach_guard", true, p),
+    };
+    s.finish(p);
+    compression
+}
+
+fn read_etag(table: Option<&Table>, p: &mut Problems) -> Etag {
+    let mut s = Section::new("etag", table.unwrap_or(EMPTY));
+    let etag = Etag { generate: s.or("generate", true, p), max_size: s.or("max_size", Size(1024 * 1024), p) };
+    s.finish(p);
+    etag
 }
 
 fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {

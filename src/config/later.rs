@@ -55,19 +55,6 @@ const SECTIONS: &[(&str, Shape)] = &[
         ]),
     ),
     (
-        "compression",
-        Keys(&[
-            ("enabled", Bool),
-            ("codings", Words(&["zstd", "br", "gzip"])),
-            ("min_size", Bytes),
-            ("types", Texts),
-            ("effort", Word(&["fast", "balanced", "best"])),
-            ("ask_app", Word(&["identity", "client"])),
-            ("breach_guard", Bool),
-        ]),
-    ),
-    ("etag", Keys(&[("generate", Bool), ("max_size", Bytes)])),
-    (
         "cache",
         Keys(&[
             ("enabled", Bool),
@@ -149,9 +136,6 @@ const ROUTE_KEYS: &[(&str, Shape)] = &[
         ]),
     ),
     ("limits", Either(&Texts, &Word(&["none"]))),
-    ("browser_ttl", Span),
-    ("compress", Bool),
-    ("etag", Bool),
     ("cost", Count),
     ("concurrency", Count),
 ];

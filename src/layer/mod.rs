@@ -1,5 +1,5 @@
 //! The adapters: thin tower services between a connection and an app, outermost first
-//! observe, rescue, route, limit, forward. `stack` builds them in one place.
+//! observe, rescue, route, limit, represent, forward. `stack` builds them in one place.
 //!
 //! A layer decides little by itself: it asks an engine or the policy and turns the answer into HTTP.
 
@@ -9,6 +9,7 @@ mod limit;
 pub mod live;
 mod observe;
 pub mod record;
+mod represent;
 mod rescue;
 mod route;
 pub mod stack;

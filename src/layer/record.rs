@@ -77,6 +77,8 @@ pub struct Record {
     pub retries: Cell<u32>,
     /// From sending to the head of the app's answer.
     pub upstream_time: Cell<Option<Duration>>,
+    /// The coding of the answer, and how much of it there was before.
+    coded: RefCell<Option<Coded>>,
     error: RefCell<Option<(Fault, String)>>,
     status: Cell<Option<StatusCode>>,
     bytes: Cell<u64>,
@@ -90,6 +92,9 @@ pub struct Sink {
     /// The worker's end of the access log.
     pub log: AccessLog,
 }
+
+/// The name of a coding, and a count of what goes into it.
+type Coded = (&'static str, Rc<Cell<u64>>);
 
 /// Under which label a request is counted.
 #[derive(Clone, Copy)]
@@ -135,6 +140,7 @@ impl Record {
             upstream: RefCell::new(None),
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
+            coded: RefCell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
             bytes: Cell::new(0),
@@ -150,6 +156,11 @@ impl Record {
     /// Notes the status of the answer; the first one told is what is counted.
     pub fn answered(&self, status: StatusCode) {
         self.status.set(self.status.get().or(Some(status)));
+    }
+
+    /// Notes the coding of the answer; `before` counts what goes into it.
+    pub fn coded(&self, coding: &'static str, before: Rc<Cell<u64>>) {
+        *self.coded.borrow_mut() = Some((coding, before));
     }
 
     /// Notes what went wrong, for the log; the first cause is kept.
@@ -192,6 +203,7 @@ impl Record {
                 route,
                 status,
                 bytes: self.bytes.get(),
+                coded: self.coded.borrow().as_ref().map(|(coding, before)| (*coding, before.get())),
                 duration,
                 upstream_time: self.upstream_time.get(),
                 upstream: self

@@ -8,17 +8,19 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tower::Service;
 
 use super::Observed;
 use super::limit::TooLarge;
 use super::record::{CLIENT_GONE, Record};
+use super::represent::RepresentError;
 use super::route::RouteError;
 use crate::body::{Body, BodyError};
 use crate::error::{BoxError, Fault};
 use crate::inbound::Refused;
 use crate::policy::path::PathError;
+use crate::represent::range;
 use crate::upstream::ForwardError;
 
 /// Seconds after which a request that found no place may find one.
@@ -32,12 +34,13 @@ struct Answer {
     title: &'static str,
     detail: String,
     fault: Fault,
-    retry: bool,
+    /// Further fields.
+    fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Answer {
     fn new(status: StatusCode, name: &'static str, title: &'static str, fault: Fault) -> Answer {
-        Answer { status, name, title, detail: String::new(), fault, retry: false }
+        Answer { status, name, title, detail: String::new(), fault, fields: Vec::new() }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> Answer {
@@ -45,9 +48,13 @@ impl Answer {
         self
     }
 
-    fn retry(mut self) -> Answer {
-        self.retry = true;
+    fn field(mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        self.fields.push((name, value));
         self
+    }
+
+    fn retry(self) -> Answer {
+        self.field(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
     }
 
     /// A gRPC client does not read documents: a refusal is an answer of trailers only (gRPC over HTTP/2,
@@ -84,16 +91,7 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.retry {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-        }
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            // RFC 9110 15.5.6 asks for Allow; CONNECT is refused on every target, so nothing is listed.
-            headers.insert(
-                header::ALLOW,
-                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            );
-        }
+        headers.extend(self.fields);
         response
     }
 }
@@ -123,8 +121,11 @@ fn answer(error: &BoxError) -> Answer {
     }
     if let Some(error) = error.downcast_ref::<RouteError>() {
         return match error {
+            // RFC 9110 15.5.6 asks for Allow.
             RouteError::Connect => {
+                let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
                 Answer::new(S::METHOD_NOT_ALLOWED, "connect", "This is not a forward proxy", Fault::Client)
+                    .field(header::ALLOW, allowed)
             }
             RouteError::Loop => {
                 Answer::new(S::LOOP_DETECTED, "loop", "The request went in a circle", Fault::Pillion)
@@ -136,11 +137,37 @@ fn answer(error: &BoxError) -> Answer {
     if let Some(error) = error.downcast_ref::<TooLarge>() {
         return too_large(error.0);
     }
+    if let Some(error) = error.downcast_ref::<RepresentError>() {
+        return represent(*error);
+    }
     if let Some(error) = error.downcast_ref::<ForwardError>() {
         return forward(error);
     }
     Answer::new(S::INTERNAL_SERVER_ERROR, "internal", "Pillion failed", Fault::Pillion)
         .detail("this is a defect of Pillion; its log has the cause under this request id")
+}
+
+fn represent(error: RepresentError) -> Answer {
+    use StatusCode as S;
+    match error {
+        RepresentError::PreconditionFailed => {
+            let title = "A condition of the request does not hold";
+            Answer::new(S::PRECONDITION_FAILED, "precondition-failed", title, Fault::Client)
+                .detail("what it is about has changed, or has no strong entity tag to compare with")
+        }
+        RepresentError::NotAcceptable => {
+            let title = "This cannot be had in a coding that is accepted";
+            Answer::new(S::NOT_ACCEPTABLE, "not-acceptable", title, Fault::Client)
+                .detail("Accept-Encoding refuses every coding there is, and the content as it is")
+                .field(header::VARY, HeaderValue::from_static("accept-encoding"))
+        }
+        RepresentError::RangeNotSatisfiable(length) => {
+            let title = "The range is outside of the content";
+            Answer::new(S::RANGE_NOT_SATISFIABLE, "range-not-satisfiable", title, Fault::Client)
+                .detail(format!("the content has {length} bytes"))
+                .field(header::CONTENT_RANGE, range::unsatisfied(length))
+        }
+    }
 }
 
 fn too_large(limit: u64) -> Answer {

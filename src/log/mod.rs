@@ -35,6 +35,8 @@ pub struct Line<'a> {
     pub status: StatusCode,
     /// Bytes of content sent.
     pub bytes: u64,
+    /// The coding Pillion put on it, and bytes of content before that.
+    pub coded: Option<(&'static str, u64)>,
     /// Until the last byte.
     pub duration: Duration,
     /// Until the head of the app's answer.
@@ -98,6 +100,10 @@ fn json(policy: &LogPolicy, line: &Line<'_>) -> String {
         "duration_ms": milliseconds(line.duration),
         "retries": line.retries,
     });
+    if let Some((coding, before)) = line.coded {
+        value["coding"] = coding.into();
+        value["content_bytes"] = before.into();
+    }
     if let Some(upstream) = line.upstream {
         value["upstream"] = upstream.to_string().into();
     }

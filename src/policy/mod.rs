@@ -19,6 +19,8 @@ use ipnet::IpNet;
 
 use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
+use crate::represent::coding::{Coding, Effort};
+use crate::represent::media::MediaPattern;
 use table::RouteTable;
 use template::{Pattern, Template};
 
@@ -31,6 +33,10 @@ pub struct Policy {
     pub upstreams: Vec<UpstreamPolicy>,
     /// `[[routes]]`.
     pub routes: Routes,
+    /// `[compression]`.
+    pub compression: CompressionPolicy,
+    /// `[etag]`.
+    pub etag: EtagPolicy,
     /// `[health]`.
     pub health: HealthPolicy,
     /// `[log]`.
@@ -245,6 +251,12 @@ pub struct RoutePolicy {
     pub timeout: Option<Duration>,
     /// Instead of `server.max_body_size`.
     pub max_body_size: Option<u64>,
+    /// Whether answers may be coded.
+    pub compress: bool,
+    /// Whether answers without a tag get one.
+    pub etag: bool,
+    /// How long the client is told to keep answers.
+    pub browser_ttl: Option<Duration>,
     /// Edits of the request's fields.
     pub request: FieldEdits,
     /// Edits of the answer's fields, with those of `deprecated`.
@@ -295,6 +307,30 @@ impl FieldEdits {
             headers.append(name.clone(), value.clone());
         }
     }
+}
+
+/// `[compression]`. Whether a request's answer may be coded is its route's to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompressionPolicy {
+    /// The codings made, the most liked first.
+    pub codings: Vec<Coding>,
+    /// Less content than this is not worth it; bytes.
+    pub min_size: u64,
+    /// Which content.
+    pub types: Vec<MediaPattern>,
+    /// How hard.
+    pub effort: Effort,
+    /// Whether the app is asked for its content as it is, and not for what the client takes.
+    pub ask_identity: bool,
+    /// Whether answers that set a cookie and echo the request are left as they are.
+    pub breach_guard: bool,
+}
+
+/// `[etag]`. Whether a request's answer gets a tag is its route's to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtagPolicy {
+    /// The longest content that gets one; bytes.
+    pub max_size: u64,
 }
 
 /// What makes a replica of Pillion not ready.

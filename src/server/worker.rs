@@ -23,6 +23,7 @@ use crate::layer::stack;
 use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
 use crate::metrics::Metrics;
+use crate::represent::counters::Counters;
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
@@ -42,6 +43,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// One permit for each client connection.
     pub connections: Arc<Semaphore>,
+    /// What is counted of representations.
+    pub represented: Arc<Counters>,
 }
 
 /// A connection on its way to its worker. The line of these is bounded by their permits.
@@ -198,7 +201,8 @@ async fn run(
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
     let sink = Rc::new(Sink { metrics: shared.metrics.clone(), log });
-    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone() };
+    let represented = shared.represented.clone();
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), represented };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {
         view: RefCell::new(view),

@@ -1,6 +1,7 @@
 //! From the raw file to a policy: defaults are in, matchers compiled, certificates read, cross-checks
 //! made. Whatever is wrong is noted and the rest still checked.
 
+mod represent;
 mod route;
 mod server;
 mod upstream;
@@ -47,7 +48,9 @@ pub fn policy(
     };
     let server = compiler.server(&file);
     let upstreams = compiler.upstreams(&file);
-    let routes = compiler.routes(&file.routes, &file.upstreams);
+    let routes = compiler.routes(&file);
+    let compression = compiler.compression(&file);
+    let etag = compiler.etag(&file);
     let health = compiler.health(&file);
     let log = compiler.log(&file);
     let metrics = compiler.metrics(&file);
@@ -58,6 +61,8 @@ pub fn policy(
             server,
             upstreams,
             routes,
+            compression,
+            etag,
             health,
             log,
             metrics,

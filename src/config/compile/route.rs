@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Compiler;
-use crate::config::file::{Deprecated, Redirect, Route, Upstream};
+use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
 use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
 use crate::config::units;
@@ -22,12 +22,13 @@ const UNTOUCHABLE: [HeaderName; 5] =
 
 impl Compiler<'_> {
     /// Compiles all routes; `None` when something of them was wrong.
-    pub(super) fn routes(&mut self, raw: &[Route], upstreams: &[Upstream]) -> Option<Routes> {
+    pub(super) fn routes(&mut self, file: &File) -> Option<Routes> {
         let before = self.problems.len();
+        let raw = &file.routes;
         let mut patterns = Vec::with_capacity(raw.len());
         let mut routes = Vec::with_capacity(raw.len() + 1);
         for route in raw {
-            let Some((pattern, policy)) = self.route(route, upstreams) else { continue };
+            let Some((pattern, policy)) = self.route(route, file) else { continue };
             self.warn_hidden(&pattern, &patterns, &routes);
             patterns.push(pattern);
             routes.push(Arc::new(policy));
@@ -39,6 +40,9 @@ impl Compiler<'_> {
             upstream: None,
             timeout: None,
             max_body_size: None,
+            compress: file.compression.enabled.value,
+            etag: file.etag.generate.value,
+            browser_ttl: None,
             request: FieldEdits::default(),
             response: FieldEdits::default(),
         }));
@@ -66,7 +70,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn route(&mut self, raw: &Route, upstreams: &[Upstream]) -> Option<(Pattern, RoutePolicy)> {
+    fn route(&mut self, raw: &Route, file: &File) -> Option<(Pattern, RoutePolicy)> {
         let Some(written) = &raw.pattern else {
             self.fail(Some(&raw.span), "a route without match", "match = \"GET /path/**\"");
             return None;
@@ -83,7 +87,7 @@ impl Compiler<'_> {
             self.check_methods(methods, written);
         }
         let action = self.action(raw, pattern.as_ref()).unwrap_or(Action::Forward);
-        let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, upstreams));
+        let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, &file.upstreams));
         let mut response = self.edits(&raw.remove_response, &raw.set_response);
         if let Some(deprecated) = &raw.deprecated {
             self.deprecated(deprecated, &mut response);
@@ -98,6 +102,9 @@ impl Compiler<'_> {
             action,
             upstream,
             timeout: raw.timeout.as_ref().map(|at| at.value),
+            compress: file.compression.enabled.value && raw.compress.value,
+            etag: file.etag.generate.value && raw.etag.value,
+            browser_ttl: raw.browser_ttl.as_ref().map(|at| at.value),
             max_body_size: raw.max_body_size.as_ref().map(|at| at.value.0.map_or(u64::MAX, |size| size.0)),
             request: self.edits(&raw.remove_request, &raw.set_request),
             response,

@@ -1,0 +1,68 @@
+//! `[compression]` and `[etag]`.
+
+use super::Compiler;
+use crate::config::file::File;
+use crate::config::section::nearest;
+use crate::policy::{CompressionPolicy, EtagPolicy};
+use crate::represent::coding::Coding;
+use crate::represent::media::MediaPattern;
+
+/// What is gathered for a tag stays in memory until its client has taken it.
+const MOST_TAGGED: u64 = 16 * 1024 * 1024;
+
+impl Compiler<'_> {
+    pub(super) fn compression(&mut self, file: &File) -> CompressionPolicy {
+        let raw = &file.compression;
+        let mut codings = Vec::new();
+        for at in &raw.codings {
+            match Coding::ALL.into_iter().find(|coding| coding.as_str() == at.value) {
+                Some(coding) if codings.contains(&coding) => {
+                    let message = format!("compression.codings names {:?} twice", at.value);
+                    self.fail(at.span.as_ref(), message, "remove one of them");
+                }
+                Some(coding) => codings.push(coding),
+                None => {
+                    let known = Coding::ALL.map(Coding::as_str);
+                    let help = match nearest(&at.value, &known) {
+                        _ if at.value == "brotli" => "its name in HTTP is \"br\"".to_owned(),
+                        Some(near) => format!("did you mean {near:?}?"),
+                        None => format!("expected some of {}", known.join(", ")),
+                    };
+                    self.fail(at.span.as_ref(), format!("there is no coding {:?}", at.value), help);
+                }
+            }
+        }
+        let mut types = Vec::new();
+        for at in &raw.types {
+            match MediaPattern::parse(&at.value) {
+                Some(pattern) => types.push(pattern),
+                None => {
+                    let message = format!("{:?} is not a media type", at.value);
+                    let help = "like \"text/*\", \"application/json\" or \"application/*+json\"";
+                    self.fail(at.span.as_ref(), message, help);
+                }
+            }
+        }
+        CompressionPolicy {
+            codings,
+            min_size: raw.min_size.value.0,
+            types,
+            effort: raw.effort,
+            ask_identity: raw.ask_identity,
+            breach_guard: raw.breach_guard.value,
+        }
+    }
+
+    pub(super) fn etag(&mut self, file: &File) -> EtagPolicy {
+        let at = &file.etag.max_size;
+        if at.value.0 > MOST_TAGGED {
+            let message = format!("etag.max_size is {} bytes", at.value.0);
+            self.fail(
+                at.span.as_ref(),
+                message,
+                "expected at most \"16MiB\": so much is held for each answer",
+            );
+        }
+        EtagPolicy { max_size: at.value.0.min(MOST_TAGGED) }
+    }
+}

@@ -1,0 +1,182 @@
+//! `Accept-Encoding` (RFC 9110 12.5.3): which codings a client takes, and how gladly.
+
+use http::{HeaderMap, header};
+
+use super::list;
+
+/// A weight (RFC 9110 12.4.2) in thousandths; zero is a refusal.
+pub type Weight = u16;
+
+/// The greatest weight.
+pub const MOST: Weight = 1000;
+
+/// The codings listed in one request. More than this many elements say nothing more.
+const MOST_ELEMENTS: usize = 32;
+
+/// What a client takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcceptEncoding {
+    /// Whether the field is there at all. Without it any coding would be acceptable.
+    present: bool,
+    listed: Vec<(Box<str>, Weight)>,
+    others: Option<Weight>,
+}
+
+impl AcceptEncoding {
+    /// Of a request. A coding listed twice counts with its lower weight, one with a malformed weight is
+    /// refused: a mistake never makes us send what the client may not read.
+    pub fn of(headers: &HeaderMap) -> AcceptEncoding {
+        let mut accepts = AcceptEncoding {
+            present: headers.contains_key(header::ACCEPT_ENCODING),
+            ..AcceptEncoding::default()
+        };
+        for element in list::of(headers, &header::ACCEPT_ENCODING).take(MOST_ELEMENTS) {
+            let mut parts = list::split(element, b';');
+            let Some(name) = parts.next().and_then(|name| std::str::from_utf8(name).ok()) else { continue };
+            let weight = parts.find_map(weight).unwrap_or(Some(MOST));
+            let name = canonical(name);
+            if name == "*" {
+                accepts.others = accepts.others.min(Some(weight.unwrap_or(0))).or(weight);
+                continue;
+            }
+            let weight = match weight {
+                Some(weight) => weight,
+                // A mistake is no reason to refuse the content as it is.
+                None if name == "identity" => continue,
+                None => 0,
+            };
+            match accepts.listed.iter_mut().find(|(known, _)| **known == name) {
+                Some((_, known)) => *known = weight.min(*known),
+                None => accepts.listed.push((name.into(), weight)),
+            }
+        }
+        accepts
+    }
+
+    /// Whether the client said anything.
+    pub fn is_present(&self) -> bool {
+        self.present
+    }
+
+    /// The weight of a coding other than identity; zero where it is not acceptable.
+    pub fn weight(&self, coding: &str) -> Weight {
+        if !self.present {
+            return MOST;
+        }
+        self.listed(coding).or(self.others).unwrap_or(0)
+    }
+
+    /// The weight of the content as it is, if the client gave one; `Some(0)` refuses it.
+    pub fn identity(&self) -> Option<Weight> {
+        self.listed("identity").or(self.others.filter(|others| *others == 0))
+    }
+
+    /// Whether every coding of a `Content-Encoding` is acceptable.
+    pub fn takes(&self, content_encoding: &[String]) -> bool {
+        content_encoding.iter().all(|coding| self.weight(coding) > 0)
+    }
+
+    fn listed(&self, coding: &str) -> Option<Weight> {
+        self.listed.iter().find(|(name, _)| **name == *coding).map(|(_, weight)| *weight)
+    }
+}
+
+/// Lower case, without the old aliases (RFC 9110 8.4.1.1, 8.4.1.3).
+fn canonical(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    match name.strip_prefix("x-") {
+        Some(known @ ("gzip" | "compress")) => known.to_owned(),
+        _ => name,
+    }
+}
+
+/// `q=0.5`: `None` for another parameter, `Some(None)` for a malformed weight.
+fn weight(parameter: &[u8]) -> Option<Option<Weight>> {
+    let (name, value) = parameter.split_at(parameter.iter().position(|byte| *byte == b'=')?);
+    name.trim_ascii().eq_ignore_ascii_case(b"q").then(|| thousandths(value.get(1..)?.trim_ascii()))
+}
+
+/// `0`, `0.5`, `1.000`: at most three digits after the point, at most 1.
+fn thousandths(text: &[u8]) -> Option<Weight> {
+    let (whole, fraction) = match text {
+        [whole @ (b'0' | b'1')] | [whole @ (b'0' | b'1'), b'.'] => (*whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', fraction @ ..] => (*whole, fraction),
+        _ => return None,
+    };
+    if fraction.len() > 3 || !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |at: usize| fraction.get(at).map_or(0, |digit| Weight::from(digit - b'0'));
+    let weight = Weight::from(whole - b'0') * MOST + digit(0) * 100 + digit(1) * 10 + digit(2);
+    (weight <= MOST).then_some(weight)
+}
+
+/// The codings of a message in the order they were applied, `identity` left out (RFC 9110 8.4).
+pub fn content_encoding(headers: &HeaderMap) -> Vec<String> {
+    let codings = list::of(headers, &header::CONTENT_ENCODING).map(String::from_utf8_lossy);
+    codings.map(|coding| canonical(&coding)).filter(|coding| coding != "identity").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn accepts(lines: &[&str]) -> AcceptEncoding {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::ACCEPT_ENCODING, line.parse().unwrap());
+        }
+        AcceptEncoding::of(&headers)
+    }
+
+    #[test]
+    fn weights() {
+        for (lines, gzip, br, identity) in [
+            (&[][..], MOST, MOST, None),
+            (&[""], 0, 0, None),
+            (&["gzip"], MOST, 0, None),
+            (&["GZip"], MOST, 0, None),
+            (&["x-gzip"], MOST, 0, None),
+            (&["gzip;q=0.5, br; Q=0.123"], 500, 123, None),
+            (&["gzip;q=0"], 0, 0, None),
+            (&["gzip;q=0, *"], 0, MOST, None),
+            (&["*;q=0"], 0, 0, Some(0)),
+            (&["*;q=0, identity;q=0.2"], 0, 0, Some(200)),
+            (&["*;q=0.7"], 700, 700, None),
+            (&["identity;q=0, gzip"], MOST, 0, Some(0)),
+            (&["gzip;q=1, gzip;q=0"], 0, 0, None),
+            (&["gzip", "br;q=0.1"], MOST, 100, None),
+            (&["gzip;q=nonsense, identity;q=nonsense"], 0, 0, None),
+            (&["gzip;q=1.5, br;q=0.1234"], 0, 0, None),
+            (&["gzip;q=1., br;q=0."], MOST, 0, None),
+            (&["gzip;level=9;q=0.3"], 300, 0, None),
+            (&["*;q=x"], 0, 0, None),
+        ] {
+            let accepts = accepts(lines);
+            let found = (accepts.weight("gzip"), accepts.weight("br"), accepts.identity());
+            assert_eq!(found, (gzip, br, identity), "{lines:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(value) = http::HeaderValue::from_bytes(&value) {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::ACCEPT_ENCODING, value);
+                let accepts = AcceptEncoding::of(&headers);
+                prop_assert!(accepts.weight("gzip") <= MOST);
+            }
+        }
+
+        #[test]
+        fn what_is_refused_anywhere_is_refused(
+            before in "(gzip|br|\\*)(;q=0\\.[0-9])?", after in "(gzip|zstd|\\*)(;q=1)?", zeros in 0usize..4,
+        ) {
+            let dot = if zeros > 0 { "." } else { "" };
+            let refusal = format!("gzip;q=0{dot}{}", "0".repeat(zeros));
+            prop_assert_eq!(accepts(&[&format!("{before}, {refusal}, {after}")]).weight("gzip"), 0);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Entity tags (RFC 9110 8.8.3) and the lists of them in If-Match and If-None-Match (13.1.1, 13.1.2).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::list;
+
+/// The most tags of one list that are looked at; a longer list is no list anybody's client sends.
+pub const MOST_TAGS: usize = 128;
+
+/// One entity tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntityTag<'a> {
+    /// Whether it stands for what means the same, not for the same bytes.
+    pub weak: bool,
+    /// What stands between the quotes.
+    pub opaque: &'a [u8],
+}
+
+impl<'a> EntityTag<'a> {
+    /// One tag, and nothing else.
+    pub fn parse(text: &'a [u8]) -> Option<EntityTag<'a>> {
+        let (weak, quoted) = match text.strip_prefix(b"W/") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let opaque = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        // etagc: no quote, no space, no control character (RFC 9110 8.8.3).
+        let fine = opaque.iter().all(|byte| !matches!(byte, b'"' | 0..=b' ' | 0x7f));
+        fine.then_some(EntityTag { weak, opaque })
+    }
+
+    /// The tag of a message.
+    pub fn of(headers: &'a HeaderMap) -> Option<EntityTag<'a>> {
+        headers.get(http::header::ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes()))
+    }
+
+    /// Equal, and neither is weak (RFC 9110 8.8.3.2).
+    pub fn strong_eq(&self, other: &EntityTag<'_>) -> bool {
+        !self.weak && !other.weak && self.opaque == other.opaque
+    }
+
+    /// Equal, weak or not (RFC 9110 8.8.3.2).
+    pub fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
+        self.opaque == other.opaque
+    }
+
+    /// As a field value.
+    pub fn to_value(&self) -> HeaderValue {
+        let mut text = Vec::with_capacity(self.opaque.len() + 4);
+        self.write(&mut text);
+        // Every byte of a tag is one of a field value.
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    }
+
+    /// Appends it as it is written.
+    pub fn write(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(if self.weak { b"W/\"" } else { b"\"" });
+        text.extend_from_slice(self.opaque);
+        text.push(b'"');
+    }
+}
+
+/// What If-Match or If-None-Match holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagList<'a> {
+    /// `*`: whatever there is.
+    Any,
+    /// These.
+    Tags(Vec<EntityTag<'a>>),
+}
+
+impl<'a> TagList<'a> {
+    /// Of a request; `None` where the field is missing or no list of tags.
+    pub fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<TagList<'a>> {
+        if !headers.contains_key(name) {
+            return None;
+        }
+        let mut elements = list::of_unescaped(headers, name).peekable();
+        if elements.peek() == Some(&&b"*"[..]) {
+            elements.next();
+            return elements.next().is_none().then_some(TagList::Any);
+        }
+        let mut tags = Vec::new();
+        for element in elements {
+            if tags.len() == MOST_TAGS {
+                return None;
+            }
+            tags.push(EntityTag::parse(element)?);
+        }
+        (!tags.is_empty()).then_some(TagList::Tags(tags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::IF_NONE_MATCH;
+    use proptest::prelude::*;
+
+    fn strong(opaque: &str) -> EntityTag<'_> {
+        EntityTag { weak: false, opaque: opaque.as_bytes() }
+    }
+
+    fn weak(opaque: &str) -> EntityTag<'_> {
+        EntityTag { weak: true, opaque: opaque.as_bytes() }
+    }
+
+    fn list(lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(IF_NONE_MATCH, line.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn lists() {
+        for (lines, wanted) in [
+            (&["\"a\""][..], Some(TagList::Tags(vec![strong("a")]))),
+            (&["W/\"a\", \"b,c\""], Some(TagList::Tags(vec![weak("a"), strong("b,c")]))),
+            (&["\"a\"", "\"b\""], Some(TagList::Tags(vec![strong("a"), strong("b")]))),
+            (&["\"\""], Some(TagList::Tags(vec![strong("")]))),
+            (&["*"], Some(TagList::Any)),
+            (&[" * "], Some(TagList::Any)),
+            (&["*, \"a\""], None),
+            (&["\"a\", *"], None),
+            (&["a"], None),
+            (&["w/\"a\""], None),
+            (&["\"a b\""], None),
+            (&["\"a"], None),
+            (&[""], None),
+            (&[], None),
+        ] {
+            assert_eq!(TagList::of(&list(lines), &IF_NONE_MATCH), wanted, "{lines:?}");
+        }
+    }
+
+    /// The table of RFC 9110 8.8.3.2.
+    #[test]
+    fn comparison() {
+        for (one, other, is_strong, is_weak) in [
+            (weak("1"), weak("1"), false, true),
+            (weak("1"), weak("2"), false, false),
+            (weak("1"), strong("1"), false, true),
+            (strong("1"), strong("1"), true, true),
+        ] {
+            assert_eq!((one.strong_eq(&other), one.weak_eq(&other)), (is_strong, is_weak));
+            assert_eq!((other.strong_eq(&one), other.weak_eq(&one)), (is_strong, is_weak));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_tag_survives_being_written(opaque in "[!#-~]{0,40}", is_weak: bool) {
+            let tag = EntityTag { weak: is_weak, opaque: opaque.as_bytes() };
+            let value = tag.to_value();
+            prop_assert_eq!(EntityTag::parse(value.as_bytes()), Some(tag));
+            let headers = list(&[&format!("{0}, W/\"x\", {0}", value.to_str().unwrap())]);
+            prop_assert_eq!(TagList::of(&headers, &IF_NONE_MATCH), Some(TagList::Tags(vec![tag, weak("x"), tag])));
+        }
+
+        #[test]
+        fn any_bytes_are_read(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                let mut headers = HeaderMap::new();
+                headers.insert(IF_NONE_MATCH, value);
+                let _ = TagList::of(&headers, &IF_NONE_MATCH);
+            }
+        }
+    }
+}

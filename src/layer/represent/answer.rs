@@ -1,0 +1,315 @@
+//! What becomes of an app's answer: the order of the decisions.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body as _;
+
+use super::RepresentError;
+use super::asked::Asked;
+use super::fields;
+use crate::body::Body;
+use crate::fields::entity_tag::EntityTag;
+use crate::fields::vary;
+use crate::layer::record::Record;
+use crate::policy::Policy;
+use crate::represent::choice::{self, Choice, Reason};
+use crate::represent::coding::{Coding, Negotiated, Plain};
+use crate::represent::counters::Counters;
+use crate::represent::echo;
+use crate::represent::encode;
+use crate::represent::entity_tag::{self, TagHash};
+use crate::represent::gather::Gathered;
+use crate::represent::precondition::{Held, Verdict};
+use crate::represent::range::{self, Selected};
+
+/// One answer on its way.
+pub(super) struct Answering<'a> {
+    pub asked: &'a Asked,
+    pub record: &'a Rc<Record>,
+    pub counters: &'a Arc<Counters>,
+}
+
+/// What is known of an answer's content when its head is decided about.
+pub(super) struct Content {
+    /// What came of it so far.
+    pub gathered: Gathered,
+    /// Its length, where it is known.
+    pub length: Option<u64>,
+    /// Whether the app's coding is taken away on the way.
+    pub decoded: bool,
+}
+
+impl Answering<'_> {
+    fn policy(&self) -> &Policy {
+        &self.record.snapshot.policy
+    }
+
+    /// See the head of the file.
+    pub async fn answer(&self, response: Response<Body>) -> Result<Response<Body>, RepresentError> {
+        let (mut parts, body) = response.into_parts();
+        if let Some((ttl, personal)) = self.asked.browser
+            && self.asked.reads()
+        {
+            fields::browser_ttl(&mut parts, ttl, personal);
+        }
+        if parts.status == StatusCode::NOT_MODIFIED {
+            if self.asked.reads() {
+                self.counters.not_modified_by_app.add(1);
+                self.relayed_not_modified(&mut parts.headers);
+            }
+            return Ok(Response::from_parts(parts, body));
+        }
+        let (body, decoded) = self.acceptable(&mut parts, body)?;
+        let codable = self.codable(&parts, body.is_endless());
+        if self.varies(&parts, codable) {
+            vary::add(&mut parts.headers, &header::ACCEPT_ENCODING);
+        }
+        let mut content = self.gather(&parts, body, decoded, codable.is_ok()).await;
+        if self.wants_tag(&parts) && content.gathered.is_whole() {
+            let mut hash = TagHash::default();
+            content.gathered.pieces().for_each(|piece| hash.update(piece));
+            parts.headers.insert(header::ETAG, hash.tag());
+            self.counters.tags.add(1);
+        }
+        let choice = self.choose(&parts, &mut content, codable);
+        let has_content = self.asked.method != Method::HEAD && !choice::has_no_content(parts.status);
+        if self.asked.coding.is_some() && has_content {
+            self.counters.chose(choice);
+        }
+        if self.asked.reads() && parts.status == StatusCode::OK && !self.asked.conditions.is_empty() {
+            match self.asked.conditions.evaluate(&parts.headers) {
+                Verdict::Proceed => {}
+                Verdict::NotModified => return Ok(self.not_modified(parts, content, choice)),
+                Verdict::Failed => {
+                    content.discard();
+                    return Err(RepresentError::PreconditionFailed);
+                }
+            }
+        }
+        if choice == Choice::Leave(Reason::Range)
+            && let Selected::Parts(_) | Selected::Nothing = self.selected(&parts, &mut content)
+        {
+            return self.partial(parts, content);
+        }
+        match choice {
+            Choice::Code(coding) => Ok(self.code(parts, content, coding)),
+            Choice::Leave(_) => {
+                if content.decoded && self.asked.reads() {
+                    fields::retag(&mut parts.headers, None);
+                }
+                Ok(Response::from_parts(parts, content.gathered.into_body()))
+            }
+        }
+    }
+
+    /// Whether content like this could be coded for somebody, and for this client must be.
+    fn codable(&self, parts: &Parts, endless: bool) -> Result<(), Reason> {
+        let Some((_, negotiated)) = &self.asked.coding else { return Err(Reason::NotAsked) };
+        let codable =
+            choice::codable(parts.status, &parts.headers, endless, &self.policy().compression.types);
+        match (codable, negotiated) {
+            (Err(Reason::Type), Negotiated::Coded(_, Plain::Refused)) => {
+                choice::transformable(parts.status, &parts.headers)
+            }
+            _ => codable,
+        }
+    }
+
+    /// RFC 9110 12.5.5: what could have been coded, or was, varies; so does the part of it, although parts
+    /// are not coded.
+    fn varies(&self, parts: &Parts, codable: Result<(), Reason>) -> bool {
+        if self.asked.coding.is_none() {
+            return false;
+        }
+        let of_type = || {
+            let kind = parts.headers.get(header::CONTENT_TYPE);
+            let types = &self.policy().compression.types;
+            kind.is_some_and(|kind| types.iter().any(|pattern| pattern.matches(kind.as_bytes())))
+        };
+        match codable {
+            Ok(()) | Err(Reason::Coded) => true,
+            Err(Reason::Status) => parts.status == StatusCode::PARTIAL_CONTENT && of_type(),
+            Err(_) => false,
+        }
+    }
+
+    /// Gathers as much as the decisions need: for a tag the whole, for a length that nobody told the first
+    /// `min_size` bytes, and what is encoded in one go. Nothing else is held back.
+    async fn gather(&self, parts: &Parts, body: Body, decoded: bool, codable: bool) -> Content {
+        let length = match self.asked.method {
+            Method::HEAD => fields::content_length(&parts.headers),
+            _ => body.size_hint().exact(),
+        };
+        let content = |gathered, length| Content { gathered, length, decoded };
+        if let Some(whole) = body.content() {
+            let length = if self.asked.method == Method::HEAD { length } else { Some(whole.len() as u64) };
+            return content(Gathered::whole(whole), length);
+        }
+        if body.is_endless() || self.asked.method == Method::HEAD {
+            return content(Gathered::nothing(body), length);
+        }
+        let wants_tag = self.wants_tag(parts);
+        let coding = match self.asked.coding {
+            Some((_, Negotiated::Coded(coding, _))) if codable => Some(coding),
+            _ => None,
+        };
+        let compression = &self.policy().compression;
+        let one_go = coding.map_or(0, |coding| encode::slice(coding, compression.effort) as u64);
+        let tagged = if wants_tag { self.policy().etag.max_size } else { 0 };
+        let most = match length {
+            Some(length) if length <= tagged.max(one_go) => length,
+            Some(_) => return content(Gathered::nothing(body), length),
+            None if wants_tag || coding.is_some() => compression.min_size.max(1),
+            None => return content(Gathered::nothing(body), None),
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let Some(place) = self.counters.held.take(most) else {
+            return content(Gathered::nothing(body), length);
+        };
+        let gathered = Gathered::of(body, most, Some(place)).await;
+        let length = if gathered.is_whole() { Some(gathered.len() as u64) } else { length };
+        content(gathered, length)
+    }
+
+    fn wants_tag(&self, parts: &Parts) -> bool {
+        self.asked.etag
+            && self.asked.method == Method::GET
+            && parts.status == StatusCode::OK
+            && !parts.headers.contains_key(header::ETAG)
+            // The tag is of the content as it is, which is not at hand here.
+            && !parts.headers.contains_key(header::CONTENT_ENCODING)
+    }
+
+    fn choose(&self, parts: &Parts, content: &mut Content, codable: Result<(), Reason>) -> Choice {
+        let (coding, plain) = match (codable, &self.asked.coding) {
+            (Err(reason), _) => return self.or_range(parts, content, reason),
+            (Ok(()), Some((_, Negotiated::Coded(coding, plain)))) => (*coding, *plain),
+            _ => return self.or_range(parts, content, Reason::NotAsked),
+        };
+        if plain == Plain::Taken {
+            if self.is_small(content) {
+                return self.or_range(parts, content, Reason::Small);
+            }
+            if !matches!(self.selected(parts, content), Selected::Whole) {
+                return Choice::Leave(Reason::Range);
+            }
+        }
+        if parts.headers.contains_key(header::SET_COOKIE)
+            && let Some(said) = &self.asked.said
+        {
+            let query = said.target.as_ref().and_then(|target| target.query());
+            let whole = content.gathered.content();
+            if whole.is_none_or(|whole| echo::echoes(&whole, query, said.content.as_deref())) {
+                return Choice::Leave(Reason::Echo);
+            }
+        }
+        Choice::Code(coding)
+    }
+
+    fn or_range(&self, parts: &Parts, content: &mut Content, reason: Reason) -> Choice {
+        match self.selected(parts, content) {
+            Selected::Whole => Choice::Leave(reason),
+            Selected::Parts(_) | Selected::Nothing => Choice::Leave(Reason::Range),
+        }
+    }
+
+    /// By its length, or where nobody told it, by what was there when the app paused. An app that has said
+    /// nothing yet may have much to say.
+    fn is_small(&self, content: &Content) -> bool {
+        let least = self.policy().compression.min_size;
+        let gathered = &content.gathered;
+        match content.length {
+            Some(length) => length < least,
+            None => (gathered.len() as u64) < least && gathered.has_more() && !gathered.is_empty(),
+        }
+    }
+
+    /// What a Range that the app did not heed selects of content that is here whole.
+    fn selected(&self, parts: &Parts, content: &mut Content) -> Selected {
+        let Some(field) = &self.asked.range else { return Selected::Whole };
+        // RFC 9110 14.2: a Range is about GET, and about what would be 200.
+        let fits = self.asked.method == Method::GET
+            && parts.status == StatusCode::OK
+            && content.gathered.is_whole()
+            && !content.decoded
+            && !parts.headers.contains_key(header::CONTENT_ENCODING)
+            && self.asked.conditions.range_holds(&parts.headers);
+        if !fits {
+            return Selected::Whole;
+        }
+        range::select(field.as_bytes(), content.gathered.len())
+    }
+
+    fn partial(&self, mut parts: Parts, mut content: Content) -> Result<Response<Body>, RepresentError> {
+        let selected = self.selected(&parts, &mut content);
+        let whole = content.gathered.content().unwrap_or_default();
+        match selected {
+            Selected::Parts(ranges) => {
+                self.counters.partial.add(1);
+                parts.status = StatusCode::PARTIAL_CONTENT;
+                parts.headers.remove(header::CONTENT_LENGTH);
+                let body = range::partial(&whole, &ranges, &mut parts.headers);
+                Ok(Response::from_parts(parts, Body::full(body)))
+            }
+            Selected::Nothing => Err(RepresentError::RangeNotSatisfiable(whole.len())),
+            Selected::Whole => Ok(Response::from_parts(parts, Body::full(whole))),
+        }
+    }
+
+    /// A 304 in place of an app's 200 (RFC 9110 15.4.5).
+    fn not_modified(&self, mut parts: Parts, content: Content, choice: Choice) -> Response<Body> {
+        self.counters.not_modified_by_pillion.add(1);
+        let tag = EntityTag::of(&parts.headers);
+        let shown = match (self.asked.conditions.held(tag.as_ref()), &tag) {
+            (Some(Held::As(tag)), _) => Some(tag),
+            (_, Some(tag)) => outgoing(tag, choice, content.decoded),
+            (_, None) => None,
+        };
+        fields::not_modified(&mut parts, shown);
+        content.discard();
+        Response::from_parts(parts, Body::empty())
+    }
+
+    /// The app's own 304: its tag goes out in the form in which the client has it.
+    fn relayed_not_modified(&self, headers: &mut HeaderMap) {
+        if let Some(tag) = EntityTag::of(headers)
+            && let Some(Held::As(shown)) = self.asked.conditions.held(Some(&tag))
+        {
+            headers.insert(header::ETAG, shown);
+        }
+        // What kind of content it is, a 304 seldom says: it may be of those that vary.
+        let types = &self.policy().compression.types;
+        let kind = headers.get(header::CONTENT_TYPE);
+        let may = kind.is_none_or(|kind| types.iter().any(|pattern| pattern.matches(kind.as_bytes())));
+        if self.asked.coding.is_some() && may {
+            vary::add(headers, &header::ACCEPT_ENCODING);
+        }
+    }
+}
+
+impl Content {
+    /// Nobody wants it: a little is read to its end, so that the connection can be used again.
+    fn discard(self) {
+        const MOST: u64 = 256 * 1024;
+        let Some(mut body) = self.gathered.into_rest() else { return };
+        if body.size_hint().exact().is_some_and(|left| left <= MOST) {
+            tokio::task::spawn_local(async move {
+                while let Some(Ok(_)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+            });
+        }
+    }
+}
+
+/// The tag that goes out on what the app gave this one.
+fn outgoing(tag: &EntityTag<'_>, choice: Choice, decoded: bool) -> Option<HeaderValue> {
+    let coding: Option<Coding> = match choice {
+        Choice::Code(coding) => Some(coding),
+        Choice::Leave(_) if decoded => None,
+        Choice::Leave(_) => return Some(tag.to_value()),
+    };
+    Some(entity_tag::outgoing(tag, coding))
+}

@@ -1,0 +1,145 @@
+//! The fields of an answer that go with its representation.
+
+use std::time::Duration;
+
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::fields::cache_control;
+use crate::fields::entity_tag::EntityTag;
+use crate::represent::coding::Coding;
+use crate::represent::entity_tag;
+
+/// Digests of the content as it was (RFC 9530, and the older ones).
+const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+/// What a 304 does not repeat: it is about the content (RFC 9110 15.4.5).
+const OF_CONTENT: [HeaderName; 7] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    header::TRAILER,
+];
+
+/// What no longer holds when the content is coded or decoded: its length, its digests, and that parts of it
+/// can be had (a part of coded content is not what the app would send for that range).
+pub(super) fn content_changed(headers: &mut HeaderMap) {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::ACCEPT_RANGES);
+    DIGESTS.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// The app's strong tag in the form that goes with this coding; `None`: decoded.
+pub(super) fn retag(headers: &mut HeaderMap, coding: Option<Coding>) {
+    if let Some(tag) = EntityTag::of(headers).filter(|tag| !tag.weak) {
+        let tag = entity_tag::outgoing(&tag, coding);
+        headers.insert(header::ETAG, tag);
+    }
+}
+
+/// Makes a 304 of a 200. What is asked for stays (Cache-Control, Content-Location, Date, ETag, Expires,
+/// Vary), and what is not about the content: cookies, and fields that let a browser's script see the
+/// answer. Last-Modified is needed only where there is no tag.
+pub(super) fn not_modified(parts: &mut Parts, tag: Option<HeaderValue>) {
+    parts.status = StatusCode::NOT_MODIFIED;
+    let headers = &mut parts.headers;
+    OF_CONTENT.iter().for_each(|name| drop(headers.remove(name)));
+    DIGESTS.iter().for_each(|name| drop(headers.remove(name)));
+    if let Some(tag) = tag {
+        headers.insert(header::ETAG, tag);
+        headers.remove(header::LAST_MODIFIED);
+    }
+}
+
+/// The declared length of an answer without content.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// How long browsers keep an answer. It takes the place of the app's max-age, no-cache and Expires; never
+/// that of no-store or private. An answer to somebody in particular is marked private, unless the app says
+/// that it is for all.
+pub(super) fn browser_ttl(parts: &mut Parts, ttl: Duration, personal: bool) {
+    let told = matches!(
+        parts.status,
+        StatusCode::OK
+            | StatusCode::NON_AUTHORITATIVE_INFORMATION
+            | StatusCode::PARTIAL_CONTENT
+            | StatusCode::NOT_MODIFIED
+    );
+    let headers = &mut parts.headers;
+    if !told || cache_control::has(headers, "no-store") {
+        return;
+    }
+    let kept: Vec<Vec<u8>> = cache_control::directives(headers)
+        .filter(|directive| !directive.is("max-age") && !directive.is("no-cache"))
+        .map(|directive| match directive.argument {
+            Some(argument) => [directive.name, argument].join(&b"="[..]),
+            None => directive.name.to_vec(),
+        })
+        .collect();
+    let says = |name: &str| cache_control::has(headers, name);
+    let personal = personal || headers.contains_key(header::SET_COOKIE);
+    let mark = personal && !says("private") && !says("public") && !says("s-maxage");
+    let mut value = kept.join(&b", "[..]);
+    for word in [mark.then(|| "private".to_owned()), Some(format!("max-age={}", ttl.as_secs()))] {
+        let Some(word) = word else { continue };
+        if !value.is_empty() {
+            value.extend_from_slice(b", ");
+        }
+        value.extend_from_slice(word.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&value) {
+        headers.insert(header::CACHE_CONTROL, value);
+        // RFC 9111 5.3: max-age goes before it, and two words about one thing are one too many.
+        headers.remove(header::EXPIRES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Response;
+
+    #[test]
+    fn browsers_are_told() {
+        let hour = Duration::from_secs(3600);
+        for (status, lines, personal, wanted) in [
+            (200, &[][..], false, Some("max-age=3600")),
+            (200, &[("cache-control", "no-cache")], false, Some("max-age=3600")),
+            (200, &[("cache-control", "public, max-age=5")], false, Some("public, max-age=3600")),
+            (200, &[("cache-control", "private, max-age=5")], true, Some("private, max-age=3600")),
+            (200, &[("cache-control", "no-store")], false, Some("no-store")),
+            (200, &[("cache-control", "s-maxage=9")], true, Some("s-maxage=9, max-age=3600")),
+            (
+                200,
+                &[("cache-control", "no-cache=\"a, b\", must-revalidate")],
+                false,
+                Some("must-revalidate, max-age=3600"),
+            ),
+            (200, &[], true, Some("private, max-age=3600")),
+            (200, &[("set-cookie", "a=b")], false, Some("private, max-age=3600")),
+            (304, &[("expires", "0")], false, Some("max-age=3600")),
+            (404, &[], false, None),
+            (500, &[("cache-control", "no-cache")], false, Some("no-cache")),
+        ] {
+            let mut response = Response::builder().status(status);
+            for (name, value) in lines {
+                response = response.header(*name, *value);
+            }
+            let (mut parts, ()) = response.body(()).unwrap().into_parts();
+            browser_ttl(&mut parts, hour, personal);
+            let found = parts.headers.get(header::CACHE_CONTROL).map(|value| value.to_str().unwrap());
+            assert_eq!(found, wanted, "{status} {lines:?}");
+            assert!(!parts.headers.contains_key(header::EXPIRES));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The codings Pillion makes, and which of them a client gets (RFC 9110 12.5.3).
+
+use crate::fields::accept_encoding::{AcceptEncoding, Weight};
+
+/// A content coding (RFC 9110 8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// RFC 8878.
+    Zstd,
+    /// RFC 7932.
+    Brotli,
+    /// RFC 1952.
+    Gzip,
+}
+
+impl Coding {
+    /// All of them, in the order they are preferred in unless the configuration says otherwise.
+    pub const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+
+    /// Its registered name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Coding::Zstd => "zstd",
+            Coding::Brotli => "br",
+            Coding::Gzip => "gzip",
+        }
+    }
+}
+
+/// How hard the encoders try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// The least CPU that is worth it.
+    Fast,
+    /// Small at less CPU than nginx spends.
+    #[default]
+    Balanced,
+    /// As small as a request can wait for.
+    Best,
+}
+
+/// What a client is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negotiated {
+    /// This coding, where the content can have it. Whether it takes the content as it is, too.
+    Coded(Coding, Plain),
+    /// The content as it is.
+    Identity,
+    /// It takes none of the codings offered, nor the content as it is.
+    Nothing,
+}
+
+/// Whether the content may come as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// It may.
+    Taken,
+    /// The client refuses it (`identity;q=0`).
+    Refused,
+}
+
+/// The coding a client likes best of those `offered`, which stand in our order of preference. Without the
+/// field any coding would be acceptable; such clients get the content as it is all the same, since those
+/// that can decode say so.
+pub fn negotiate(accepts: &AcceptEncoding, offered: &[Coding]) -> Negotiated {
+    if !accepts.is_present() {
+        return Negotiated::Identity;
+    }
+    let mut best: Option<(Coding, Weight)> = None;
+    for coding in offered {
+        let weight = accepts.weight(coding.as_str());
+        if weight > best.map_or(0, |(_, weight)| weight) {
+            best = Some((*coding, weight));
+        }
+    }
+    match (best, accepts.identity()) {
+        (None, Some(0)) => Negotiated::Nothing,
+        (None, _) => Negotiated::Identity,
+        (Some((_, weight)), Some(identity)) if identity > weight => Negotiated::Identity,
+        (Some((coding, _)), Some(0)) => Negotiated::Coded(coding, Plain::Refused),
+        (Some((coding, _)), _) => Negotiated::Coded(coding, Plain::Taken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, header};
+    use proptest::prelude::*;
+
+    fn negotiated(field: Option<&str>, offered: &[Coding]) -> Negotiated {
+        let mut headers = HeaderMap::new();
+        if let Some(field) = field {
+            headers.insert(header::ACCEPT_ENCODING, field.parse().unwrap());
+        }
+        negotiate(&AcceptEncoding::of(&headers), offered)
+    }
+
+    #[test]
+    fn preferences() {
+        use Coding::{Brotli, Gzip, Zstd};
+        use Negotiated::{Coded, Identity, Nothing};
+        use Plain::{Refused, Taken};
+        for (field, wanted) in [
+            (None, Identity),
+            (Some(""), Identity),
+            (Some("gzip"), Coded(Gzip, Taken)),
+            (Some("gzip, deflate, br, zstd"), Coded(Zstd, Taken)),
+            (Some("gzip, deflate, br"), Coded(Brotli, Taken)),
+            (Some("gzip;q=1.0, br;q=0.9"), Coded(Gzip, Taken)),
+            (Some("*"), Coded(Zstd, Taken)),
+            (Some("*;q=0.5, gzip"), Coded(Gzip, Taken)),
+            (Some("zstd;q=0, *"), Coded(Brotli, Taken)),
+            (Some("identity"), Identity),
+            (Some("identity;q=1, gzip;q=0.5"), Identity),
+            (Some("identity;q=0.5, gzip"), Coded(Gzip, Taken)),
+            (Some("identity, gzip"), Coded(Gzip, Taken)),
+            (Some("identity;q=0, gzip"), Coded(Gzip, Refused)),
+            (Some("*;q=0, gzip"), Coded(Gzip, Refused)),
+            (Some("*;q=0, identity"), Identity),
+            (Some("deflate"), Identity),
+            (Some("deflate, identity;q=0"), Nothing),
+            (Some("*;q=0"), Nothing),
+            (Some("compress;q=0.5, gzip;q=1.0"), Coded(Gzip, Taken)),
+        ] {
+            assert_eq!(negotiated(field, &Coding::ALL), wanted, "{field:?}");
+        }
+        let offered = [Gzip, Zstd];
+        assert_eq!(negotiated(Some("gzip, br, zstd"), &offered), Coded(Gzip, Taken), "our order");
+        assert_eq!(negotiated(Some("br"), &offered), Identity, "not offered");
+        assert_eq!(negotiated(Some("br, identity;q=0"), &[]), Nothing);
+    }
+
+    proptest! {
+        /// RFC 9110 12.5.3: a weight of 0 means not acceptable, whatever else the field says.
+        #[test]
+        fn a_refused_coding_is_never_chosen(
+            items in proptest::collection::vec(("(gzip|br|zstd|identity|x|\\*)", 0u16..=10), 0..6),
+        ) {
+            let field: Vec<String> =
+                items.iter().map(|(name, tenths)| format!("{name};q={}", f64::from(*tenths) / 10.0)).collect();
+            if let Negotiated::Coded(coding, plain) = negotiated(Some(&field.join(", ")), &Coding::ALL) {
+                let refused = |name: &str| items.iter().any(|(item, tenths)| item == name && *tenths == 0);
+                let named = items.iter().any(|(item, _)| item == coding.as_str());
+                prop_assert!(!refused(coding.as_str()));
+                prop_assert!(named || items.iter().any(|(item, _)| item == "*"));
+                prop_assert!(plain == Plain::Refused || !refused("identity"));
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is counted of representations, and how it looks to a scrape.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::choice::{Choice, Reason};
+use super::coding::Coding;
+use super::gather::Held;
+use crate::metrics::Cell;
+
+/// Of one coding.
+#[derive(Debug, Default)]
+pub struct CodingCounters {
+    answers: Cell,
+    before: Cell,
+    after: Cell,
+    nanoseconds: Cell,
+}
+
+impl CodingCounters {
+    /// An encoder took `before` bytes, gave `after` and ran for so long.
+    pub fn ran(&self, before: usize, after: usize, duration: Duration) {
+        self.before.add(before as u64);
+        self.after.add(after as u64);
+        self.nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// For the life of the process.
+#[derive(Debug, Default)]
+pub struct Counters {
+    codings: [Arc<CodingCounters>; Coding::ALL.len()],
+    left: [Cell; Reason::ALL.len()],
+    /// Answers whose coding, refused by the client, was taken away.
+    pub decoded: Cell,
+    /// 304s that the app said itself.
+    pub not_modified_by_app: Cell,
+    /// 304s that Pillion made of an app's 200.
+    pub not_modified_by_pillion: Cell,
+    /// Entity tags made.
+    pub tags: Cell,
+    /// 206s that Pillion made of an app's 200.
+    pub partial: Cell,
+    /// Content gathered whole.
+    pub held: Arc<Held>,
+}
+
+impl Counters {
+    /// Counts an answer with content.
+    pub fn chose(&self, choice: Choice) {
+        match choice {
+            Choice::Code(coding) => self.coding(coding).answers.add(1),
+            Choice::Leave(reason) => {
+                let at = Reason::ALL.iter().position(|other| *other == reason);
+                if let Some(cell) = at.and_then(|at| self.left.get(at)) {
+                    cell.add(1);
+                }
+            }
+        }
+    }
+
+    /// The counters of one coding.
+    pub fn coding(&self, coding: Coding) -> &Arc<CodingCounters> {
+        match coding {
+            Coding::Zstd => &self.codings[0],
+            Coding::Brotli => &self.codings[1],
+            Coding::Gzip => &self.codings[2],
+        }
+    }
+}
+
+/// For the registry.
+#[derive(Debug)]
+pub struct Collected(pub Arc<Counters>);
+
+type Label = [(&'static str, &'static str); 1];
+type Rows = Vec<(Label, f64)>;
+
+impl Collected {
+    fn families(&self) -> [(&'static str, &'static str, Rows); 6] {
+        let counters = &self.0;
+        let by_coding = |value: fn(&CodingCounters) -> f64| -> Rows {
+            let codings = Coding::ALL.iter();
+            codings.map(|coding| ([("coding", coding.as_str())], value(counters.coding(*coding)))).collect()
+        };
+        let mut results: Rows = by_coding(|coding| coding.answers.get() as f64);
+        results.iter_mut().for_each(|(label, _)| label[0].0 = "result");
+        let left = Reason::ALL.iter().zip(&counters.left);
+        results.extend(left.map(|(reason, cell)| ([("result", reason.as_str())], cell.get() as f64)));
+        let sources =
+            [("app", &counters.not_modified_by_app), ("pillion", &counters.not_modified_by_pillion)];
+        let not_modified = sources.map(|(source, cell)| ([("source", source)], cell.get() as f64)).to_vec();
+        let made = [("etag", &counters.tags), ("partial", &counters.partial), ("decoded", &counters.decoded)];
+        let made = made.map(|(what, cell)| ([("what", what)], cell.get() as f64)).to_vec();
+        [
+            ("content", "Answers with content, by the coding they got or the reason they got none", results),
+            ("coding_input_bytes", "Content before coding", by_coding(|coding| coding.before.get() as f64)),
+            ("coding_output_bytes", "Content after coding", by_coding(|coding| coding.after.get() as f64)),
+            (
+                "coding_seconds",
+                "Time encoders ran",
+                by_coding(|coding| coding.nanoseconds.get() as f64 / 1e9),
+            ),
+            ("not_modified", "304s: the app's own, and those made of its 200s", not_modified),
+            ("made", "Entity tags made, partial answers made, codings taken away", made),
+        ]
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, rows) in self.families() {
+            let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (label, value) in rows {
+                let mut family = descriptor.encode_family(&label)?;
+                family.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None)?;
+            }
+        }
+        let held = ConstGauge::new(i64::try_from(self.0.held.get()).unwrap_or(i64::MAX));
+        let help = "Content gathered whole for its tag, just now";
+        held.encode(encoder.encode_descriptor("content_held_bytes", help, None, MetricType::Gauge)?)
+    }
+}

@@ -1,0 +1,135 @@
+//! The guard against BREACH: whoever can make a client send guesses, and see how long the answers are,
+//! learns a secret that stands in the same compressed answer as the guess. An answer that sets a cookie (so
+//! holds something personal) and repeats what the request said is therefore not coded.
+//!
+//! What it does not see: secrets in answers that set no cookie, guesses of fewer than [`LEAST`] bytes or
+//! altered by the app, answers split over several requests. An app with such secrets must not let them be
+//! compressed (`compress = false` on the route, or `no-transform`).
+
+use memchr::memmem;
+
+/// Shorter values are found everywhere, and tell nothing.
+pub const LEAST: usize = 3;
+/// The most values of one request that are looked for; with more, an echo is assumed.
+const MOST_VALUES: usize = 32;
+/// The longest request content that is looked through; with more, an echo is assumed.
+const MOST_INPUT: usize = 16 * 1024;
+/// The longest answer that is searched; with more, an echo is assumed.
+const MOST_CONTENT: usize = 256 * 1024;
+
+/// Whether `content` repeats something of the request's query or content. `input` is `None` where the
+/// request's content is not at hand. When in doubt, it does.
+pub fn echoes(content: &[u8], query: Option<&str>, input: Option<&[u8]>) -> bool {
+    let Some(input) = input.filter(|input| input.len() <= MOST_INPUT) else { return true };
+    if content.len() > MOST_CONTENT {
+        return true;
+    }
+    let mut values = Vec::new();
+    if let Some(query) = query {
+        form_values(query.as_bytes(), &mut values);
+    }
+    if !input.is_empty() && !json_values(input, &mut values) {
+        form_values(input, &mut values);
+    }
+    values.len() > MOST_VALUES || values.iter().any(|value| memmem::find(content, value).is_some())
+}
+
+/// Names and values of `a=b&c=d`, as written and decoded. What is no form is one long value.
+fn form_values(form: &[u8], values: &mut Vec<Vec<u8>>) {
+    for part in form.split(|byte| matches!(byte, b'&' | b'=')) {
+        let decoded = decode(part);
+        if decoded != part {
+            add(decoded, values);
+        }
+        add(part.to_vec(), values);
+    }
+}
+
+/// Every text and number in a JSON document; false where it is none.
+fn json_values(input: &[u8], values: &mut Vec<Vec<u8>>) -> bool {
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(input) else { return false };
+    let mut open = vec![&document];
+    while let Some(value) = open.pop() {
+        if values.len() > MOST_VALUES {
+            break;
+        }
+        match value {
+            serde_json::Value::String(text) => {
+                add(text.clone().into_bytes(), values);
+                // As JSON writes it.
+                let written = value.to_string().into_bytes();
+                add(written.get(1..written.len() - 1).unwrap_or_default().to_vec(), values);
+            }
+            serde_json::Value::Number(number) => add(number.to_string().into_bytes(), values),
+            serde_json::Value::Array(items) => open.extend(items),
+            serde_json::Value::Object(members) => open.extend(members.values()),
+            serde_json::Value::Null | serde_json::Value::Bool(_) => {}
+        }
+    }
+    true
+}
+
+fn add(value: Vec<u8>, values: &mut Vec<Vec<u8>>) {
+    if value.len() >= LEAST && values.len() <= MOST_VALUES && !values.contains(&value) {
+        values.push(value);
+    }
+}
+
+/// Percent-decoded, `+` as a space.
+fn decode(text: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let (byte, used) = match (first, after) {
+            (b'+', _) => (b' ', 1),
+            (b'%', [high, low, ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, 3),
+                _ => (b'%', 1),
+            },
+            (byte, _) => (*byte, 1),
+        };
+        decoded.push(byte);
+        rest = rest.get(used..).unwrap_or_default();
+    }
+    decoded
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_repeated_is_found() {
+        let page = br#"<form>Results for "csrf=abc d", name "Ada", 1234 {"q":"a\"b"}</form>"#;
+        for (query, input, wanted) in [
+            (None, Some(&b""[..]), false),
+            (Some(""), Some(b""), false),
+            (Some("page=2&sort=up"), Some(b""), false),
+            (Some("q=Ada"), Some(b""), true),
+            (Some("q=%41da"), Some(b""), true),
+            (Some("q=abc+d"), Some(b""), true),
+            (Some("q=ab"), Some(b""), false),
+            (Some("Results"), Some(b""), true),
+            (None, Some(b"user=Ada&x=y"), true),
+            (None, Some(br#"{"user":{"name":["Ada"]}}"#), true),
+            (None, Some(br#"{"user":"Grace","n":1234}"#), true),
+            (None, Some(br#"{"user":"a\"b"}"#), true),
+            (None, Some(br#"{"user":"Grace"}"#), false),
+            (None, Some(b"Ada"), true),
+            (None, None, true),
+        ] {
+            assert_eq!(echoes(page, query, input), wanted, "{query:?} {input:?}");
+        }
+        let many: String = (0..40).map(|at| format!("name{at}=value{at}&")).collect();
+        assert!(echoes(b"nothing of it", Some(&many), Some(b"")), "too many to look for");
+        assert!(echoes(&vec![b'x'; MOST_CONTENT + 1], Some("q=Ada"), Some(b"")), "too long to search");
+        assert!(
+            echoes(b"nothing of it", None, Some(&vec![b'x'; MOST_INPUT + 1])),
+            "too long to look through"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! The encoders, driven in slices that a worker can spare (`async-compression`'s codecs without its
+//! asynchronous wrappers, which would copy everything twice).
+//!
+//! Levels and slices were measured (benches/README.md): one slice takes well under a millisecond. Where a
+//! codec gathers its input into blocks that take longer, it is flushed at the end of each slice.
+
+use std::cell::RefCell;
+use std::io;
+
+use async_compression::Level;
+use async_compression::codecs::brotli::params::EncoderParams as BrotliParams;
+use async_compression::codecs::flate::params::FlateEncoderParams;
+use async_compression::codecs::zstd::params::CParameter;
+use async_compression::codecs::{BrotliEncoder, EncodeV2, GzipEncoder, ZstdEncoder};
+use async_compression::core::util::{PartialBuffer, WriteBuffer};
+use bytes::{Bytes, BytesMut};
+
+use super::coding::{Coding, Effort};
+
+const KIB: usize = 1024;
+/// Encoders write here before their output is copied out in the size it has.
+const SCRATCH: usize = 16 * KIB;
+/// log2 of the largest window: what a stream of unknown length remembers. Larger ones cost memory for
+/// each stream, and little content repeats itself from so far away.
+const MOST_WINDOW: u32 = 19;
+/// log2 of the smallest.
+const LEAST_WINDOW: u32 = 12;
+
+thread_local! {
+    static OUTPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+}
+
+/// How a codec is set.
+struct Setting {
+    level: i32,
+    /// Bytes of content that are encoded at once.
+    slice: usize,
+    /// Whether the codec is made to write out each slice.
+    flush: bool,
+}
+
+fn setting(coding: Coding, effort: Effort) -> Setting {
+    let set = |level, slice, flush| Setting { level, slice: slice * KIB, flush };
+    match (coding, effort) {
+        (Coding::Gzip, Effort::Fast) => set(1, 64, false),
+        (Coding::Gzip, Effort::Balanced) => set(5, 32, false),
+        (Coding::Gzip, Effort::Best) => set(9, 16, false),
+        (Coding::Zstd, Effort::Fast) => set(1, 64, false),
+        (Coding::Zstd, Effort::Balanced) => set(3, 64, false),
+        (Coding::Zstd, Effort::Best) => set(7, 32, true),
+        (Coding::Brotli, Effort::Fast) => set(1, 64, false),
+        (Coding::Brotli, Effort::Balanced) => set(4, 32, true),
+        (Coding::Brotli, Effort::Best) => set(6, 16, true),
+    }
+}
+
+/// How much content is encoded in one go.
+pub fn slice(coding: Coding, effort: Effort) -> usize {
+    setting(coding, effort).slice
+}
+
+/// One encoder, for one answer.
+pub struct Encoder {
+    codec: Box<dyn EncodeV2>,
+    slice: usize,
+    flush: bool,
+}
+
+impl Encoder {
+    /// For content of this length, as far as it is known.
+    pub fn new(coding: Coding, effort: Effort, length: Option<u64>) -> Encoder {
+        let Setting { level, slice, flush } = setting(coding, effort);
+        let window = length.map_or(MOST_WINDOW, window);
+        let codec: Box<dyn EncodeV2> = match coding {
+            Coding::Gzip => Box::new(GzipEncoder::new(FlateEncoderParams::from(Level::Precise(level)))),
+            Coding::Zstd => {
+                // Tables no larger than the content can fill: they are zeroed for each answer.
+                let mut parameters = vec![CParameter::window_log(window)];
+                if !flush {
+                    parameters.push(CParameter::hash_log(window.saturating_sub(2).clamp(10, 17)));
+                    parameters.push(CParameter::chain_log(window.saturating_sub(2).clamp(10, 16)));
+                }
+                Box::new(ZstdEncoder::new_with_params(level, &parameters))
+            }
+            Coding::Brotli => {
+                let window = i32::try_from(window).unwrap_or(0);
+                let hint = usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX);
+                let parameters = BrotliParams::default();
+                let parameters =
+                    parameters.quality(Level::Precise(level)).window_size(window).size_hint(hint);
+                Box::new(BrotliEncoder::new(parameters))
+            }
+        };
+        Encoder { codec, slice, flush }
+    }
+
+    /// How much content it takes at once.
+    pub fn slice(&self) -> usize {
+        self.slice
+    }
+
+    /// Encodes `content`, at most a slice of it; says whether all of it was written out.
+    pub fn encode(&mut self, content: &[u8], out: &mut BytesMut) -> io::Result<bool> {
+        let mut input = PartialBuffer::new(content);
+        if content.is_empty() {
+            return Ok(false);
+        }
+        drive(out, |output| {
+            self.codec.encode(&mut input, output)?;
+            Ok(input.unwritten().is_empty())
+        })?;
+        if self.flush && content.len() >= self.slice {
+            self.flush(out)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Writes out what it holds, so that a client can decode all it was given.
+    pub fn flush(&mut self, out: &mut BytesMut) -> io::Result<()> {
+        drive(out, |output| self.codec.flush(output))
+    }
+
+    /// Ends the content.
+    pub fn finish(&mut self, out: &mut BytesMut) -> io::Result<()> {
+        drive(out, |output| self.codec.finish(output))
+    }
+}
+
+/// Encodes what is here whole; no more than a few slices.
+pub fn encode(coding: Coding, effort: Effort, content: &[u8]) -> io::Result<Bytes> {
+    let mut encoder = Encoder::new(coding, effort, Some(content.len() as u64));
+    let mut out = BytesMut::with_capacity(content.len() / 4 + 64);
+    encoder.flush = false;
+    encoder.encode(content, &mut out)?;
+    encoder.finish(&mut out)?;
+    Ok(out.freeze())
+}
+
+/// Lets a codec write until it says that it is done.
+fn drive(
+    out: &mut BytesMut,
+    mut step: impl FnMut(&mut WriteBuffer<'_>) -> io::Result<bool>,
+) -> io::Result<()> {
+    OUTPUT.with_borrow_mut(|scratch| {
+        loop {
+            let mut buffer = WriteBuffer::new_initialized(scratch);
+            let done = step(&mut buffer)?;
+            out.extend_from_slice(buffer.written());
+            if done {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// log2 of a window that content of this length fits into.
+fn window(length: u64) -> u32 {
+    length.max(1).next_power_of_two().trailing_zeros().clamp(LEAST_WINDOW, MOST_WINDOW)
+}

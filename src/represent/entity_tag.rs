@@ -1,0 +1,139 @@
+//! The tags Pillion sends: those it makes itself, and an app's strong tag on content that Pillion coded.
+//!
+//! - Made: `W/"pillion-<hash>"`, the same for equal content on every replica and after every restart. They
+//!   never reach the app, which would not know them.
+//! - Coded: two codings of one content must not share a strong tag (RFC 9110 8.8.3.3), so `"x"` goes out as
+//!   `W/"x~gzip"`, and that form alone comes back as exactly `"x"`. The app's own weak tags stand for all
+//!   codings already, go out as they are, and are never made strong.
+
+use http::HeaderValue;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::coding::Coding;
+use crate::fields::entity_tag::EntityTag;
+
+/// What begins the tags that we make.
+const MADE: &[u8] = b"pillion-";
+/// What stands between the app's tag and the coding.
+const MARK: u8 = b'~';
+/// What stands in place of a coding where we took the app's away.
+const DECODED: &str = "identity";
+
+/// A hash of content as it passes: 128 bits of XXH3, which is fast and no secret. Whoever writes both of
+/// two contents can make their tags equal; nobody else meets that in the age of the universe.
+#[derive(Default)]
+pub struct TagHash(Box<Xxh3>);
+
+impl TagHash {
+    /// Takes the next piece of content.
+    pub fn update(&mut self, content: &[u8]) {
+        self.0.update(content);
+    }
+
+    /// The tag of the whole.
+    pub fn tag(&self) -> HeaderValue {
+        value(self.0.digest128())
+    }
+}
+
+/// The tag of content that is here whole.
+pub fn made(content: &[u8]) -> HeaderValue {
+    value(xxhash_rust::xxh3::xxh3_128(content))
+}
+
+fn value(hash: u128) -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut text = *b"W/\"pillion-00000000000000000000000000000000\"";
+    let mut rest = hash;
+    for digit in text[11..43].iter_mut().rev() {
+        *digit = HEX[(rest & 15) as usize];
+        rest >>= 4;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("W/\"\""))
+}
+
+/// Whether we made it.
+pub fn is_made(tag: &EntityTag<'_>) -> bool {
+    tag.weak && tag.opaque.starts_with(MADE)
+}
+
+/// How the app's tag goes out on content coded so; `None`: decoded by us. A weak tag stays as it is.
+pub fn outgoing(tag: &EntityTag<'_>, coding: Option<Coding>) -> HeaderValue {
+    if tag.weak {
+        return tag.to_value();
+    }
+    let mut opaque = tag.opaque.to_vec();
+    opaque.push(MARK);
+    opaque.extend_from_slice(coding.map_or(DECODED, Coding::as_str).as_bytes());
+    EntityTag { weak: true, opaque: &opaque }.to_value()
+}
+
+/// The app's strong tag behind one that [`outgoing`] made; `None`: it is not of that form.
+pub fn original<'a>(tag: &EntityTag<'a>) -> Option<EntityTag<'a>> {
+    let suffixes = Coding::ALL.iter().map(|coding| coding.as_str()).chain([DECODED]);
+    suffixes
+        .filter(|_| tag.weak)
+        .find_map(|suffix| tag.opaque.strip_suffix(suffix.as_bytes())?.strip_suffix(&[MARK]))
+        .map(|opaque| EntityTag { weak: false, opaque })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tag(text: &str) -> EntityTag<'_> {
+        EntityTag::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn forms() {
+        for (app, coding, out) in [
+            ("\"x\"", Some(Coding::Gzip), "W/\"x~gzip\""),
+            ("\"x\"", Some(Coding::Zstd), "W/\"x~zstd\""),
+            ("\"x\"", None, "W/\"x~identity\""),
+            ("W/\"x\"", Some(Coding::Gzip), "W/\"x\""),
+        ] {
+            assert_eq!(outgoing(&tag(app), coding), out);
+        }
+        for (incoming, app) in [
+            ("W/\"x~gzip\"", Some("\"x\"")),
+            ("W/\"x~br\"", Some("\"x\"")),
+            ("W/\"~zstd\"", Some("\"\"")),
+            ("W/\"a~b~identity\"", Some("\"a~b\"")),
+            ("\"x~gzip\"", None),
+            ("W/\"x~deflate\"", None),
+            ("W/\"x\"", None),
+            ("\"x\"", None),
+        ] {
+            assert_eq!(original(&tag(incoming)), app.map(tag), "{incoming}");
+        }
+        let made = made(b"content");
+        assert!(is_made(&EntityTag::parse(made.as_bytes()).unwrap()), "{made:?}");
+        assert!(!is_made(&tag("\"pillion-0\"")) && !is_made(&tag("W/\"x\"")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_out_comes_back(opaque in "[!#-~]{0,30}") {
+            let app = EntityTag { weak: false, opaque: opaque.as_bytes() };
+            for coding in Coding::ALL.map(Some).into_iter().chain([None]) {
+                let value = outgoing(&app, coding);
+                prop_assert_eq!(original(&EntityTag::parse(value.as_bytes()).unwrap()), Some(app));
+            }
+        }
+
+        /// Equal content has an equal tag however it came in pieces; other content has another.
+        #[test]
+        fn a_tag_is_one_of_the_content(content in proptest::collection::vec(any::<u8>(), 0..2000), at: usize) {
+            let (before, after) = content.split_at(at % (content.len() + 1));
+            let mut hash = TagHash::default();
+            hash.update(before);
+            hash.update(after);
+            prop_assert_eq!(hash.tag(), made(&content));
+            let mut other = content.clone();
+            other.push(0);
+            prop_assert_ne!(made(&other), made(&content));
+        }
+    }
+}

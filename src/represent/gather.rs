@@ -1,0 +1,224 @@
+//! Content gathered for a moment: as much of it as a decision needs, and no longer than nobody minds.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::body::{Body, BodyError};
+use crate::clock::{self, Deadline};
+
+/// An app that pauses for longer than this is not waited for.
+const SILENCE: Duration = Duration::from_millis(20);
+/// Nor is one that goes on for longer than this.
+const MOST_WAIT: Duration = Duration::from_millis(100);
+/// What all workers together may hold of content gathered whole.
+const MOST_HELD: usize = 64 * 1024 * 1024;
+
+/// How much is held just now.
+#[derive(Debug, Default)]
+pub struct Held(AtomicUsize);
+
+impl Held {
+    /// A place for `bytes`; `None` when there is none just now.
+    pub fn take(self: &Arc<Held>, bytes: usize) -> Option<Place> {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let place = Place { held: self.clone(), bytes };
+        (before.saturating_add(bytes) <= MOST_HELD).then_some(place)
+    }
+
+    /// In bytes.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A place for so many bytes, given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    held: Arc<Held>,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The beginning of a body, or all of it.
+#[derive(Debug)]
+pub struct Gathered {
+    pieces: VecDeque<Bytes>,
+    length: usize,
+    rest: Rest,
+    place: Option<Place>,
+}
+
+#[derive(Debug)]
+enum Rest {
+    /// There is no more; perhaps these.
+    Ended(Option<HeaderMap>),
+    More(Body),
+    Failed(BodyError),
+}
+
+impl Gathered {
+    /// Of content that is here already.
+    pub fn whole(content: Bytes) -> Gathered {
+        let length = content.len();
+        Gathered { pieces: VecDeque::from([content]), length, rest: Rest::Ended(None), place: None }
+    }
+
+    /// Nothing of `body` yet.
+    pub fn nothing(body: Body) -> Gathered {
+        Gathered { pieces: VecDeque::new(), length: 0, rest: Rest::More(body), place: None }
+    }
+
+    /// At least `most` bytes of `body` unless it ends, fails or pauses before.
+    pub async fn of(body: Body, most: usize, place: Option<Place>) -> Gathered {
+        let mut gathered = Gathered { place, ..Gathered::nothing(body) };
+        let began = clock::now();
+        let mut patience = Deadline::default();
+        std::future::poll_fn(|cx| {
+            loop {
+                let Rest::More(body) = &mut gathered.rest else { return Poll::Ready(()) };
+                if gathered.length >= most {
+                    return Poll::Ready(());
+                }
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Pending => {
+                        if !patience.is_set() {
+                            patience.set((clock::now() + SILENCE).min(began + MOST_WAIT));
+                        }
+                        return patience.poll_expired(cx);
+                    }
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(data) => {
+                            patience.clear();
+                            let ended = http_body::Body::is_end_stream(body);
+                            gathered.length += data.len();
+                            gathered.pieces.push_back(data);
+                            if ended {
+                                gathered.rest = Rest::Ended(None);
+                            }
+                        }
+                        Err(frame) => gathered.rest = Rest::Ended(frame.into_trailers().ok()),
+                    },
+                    Poll::Ready(Some(Err(error))) => gathered.rest = Rest::Failed(error),
+                    Poll::Ready(None) => gathered.rest = Rest::Ended(None),
+                }
+            }
+        })
+        .await;
+        gathered
+    }
+
+    /// Whether it is all there is.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.rest, Rest::Ended(None))
+    }
+
+    /// Whether more may come, and may be long in coming.
+    pub fn has_more(&self) -> bool {
+        matches!(self.rest, Rest::More(_))
+    }
+
+    /// Bytes gathered.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing was gathered.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Its pieces in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.pieces.iter()
+    }
+
+    /// All of it in one piece. `None` while more is to come.
+    pub fn content(&mut self) -> Option<Bytes> {
+        if !self.is_whole() {
+            return None;
+        }
+        if self.pieces.len() > 1 {
+            let mut joined = BytesMut::with_capacity(self.length);
+            self.pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+            self.pieces = VecDeque::from([joined.freeze()]);
+        }
+        Some(self.pieces.front().cloned().unwrap_or_default())
+    }
+
+    /// The body again, from its beginning.
+    pub fn into_body(mut self) -> Body {
+        match self.rest {
+            Rest::More(body) if self.pieces.is_empty() => body,
+            Rest::Ended(None) if self.pieces.len() <= 1 && self.place.is_none() => {
+                self.pieces.pop_front().map_or_else(Body::empty, Body::full)
+            }
+            _ => Body::streaming(self),
+        }
+    }
+
+    /// What is still to come, for whoever does not want what came.
+    pub fn into_rest(self) -> Option<Body> {
+        match self.rest {
+            Rest::More(body) => Some(body),
+            Rest::Ended(_) | Rest::Failed(_) => None,
+        }
+    }
+}
+
+impl http_body::Body for Gathered {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.pieces.pop_front() {
+            self.length -= piece.len();
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match std::mem::replace(&mut self.rest, Rest::Ended(None)) {
+            Rest::Ended(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Rest::Failed(error) => Poll::Ready(Some(Err(error))),
+            Rest::More(mut body) => {
+                let polled = Pin::new(&mut body).poll_frame(cx);
+                self.rest = Rest::More(body);
+                Poll::Ready(ready!(polled))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+            && match &self.rest {
+                Rest::Ended(trailers) => trailers.is_none(),
+                Rest::More(body) => http_body::Body::is_end_stream(body),
+                Rest::Failed(_) => false,
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let length = self.length as u64;
+        match &self.rest {
+            Rest::Ended(None) => SizeHint::with_exact(length),
+            Rest::More(body) => match http_body::Body::size_hint(body).exact() {
+                Some(rest) => SizeHint::with_exact(length + rest),
+                None => SizeHint::default(),
+            },
+            Rest::Ended(Some(_)) | Rest::Failed(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Media types as the configuration names them: `text/*`, `application/json`, `application/*+json`.
+
+/// One pattern; `*` in the subtype stands for anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaPattern {
+    kind: String,
+    before: String,
+    /// What follows the `*`; `None` without one.
+    after: Option<String>,
+}
+
+impl MediaPattern {
+    /// Reads one; `None` where it is none.
+    pub fn parse(text: &str) -> Option<MediaPattern> {
+        let (kind, subtype) = text.split_once('/')?;
+        let token =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b';');
+        if kind.is_empty() || kind.contains('*') || subtype.is_empty() || !token(kind) || !token(subtype) {
+            return None;
+        }
+        let (before, after) = match subtype.split_once('*') {
+            Some((_, after)) if after.contains('*') => return None,
+            Some((before, after)) => (before, Some(after.to_ascii_lowercase())),
+            None => (subtype, None),
+        };
+        Some(MediaPattern { kind: kind.to_ascii_lowercase(), before: before.to_ascii_lowercase(), after })
+    }
+
+    /// Whether a Content-Type is one of these; its parameters do not matter.
+    pub fn matches(&self, content_type: &[u8]) -> bool {
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let Some(slash) = essence.iter().position(|byte| *byte == b'/') else { return false };
+        let (kind, subtype) = (&essence[..slash], &essence[slash + 1..]);
+        if !kind.eq_ignore_ascii_case(self.kind.as_bytes()) {
+            return false;
+        }
+        let Some(after) = &self.after else { return subtype.eq_ignore_ascii_case(self.before.as_bytes()) };
+        subtype.len() >= self.before.len() + after.len()
+            && subtype[..self.before.len()].eq_ignore_ascii_case(self.before.as_bytes())
+            && subtype[subtype.len() - after.len()..].eq_ignore_ascii_case(after.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, fits, does_not) in [
+            (
+                "text/*",
+                &["text/html", "TEXT/plain; charset=utf-8", "text/"][..],
+                &["image/text", "text", ""][..],
+            ),
+            (
+                "application/json",
+                &["application/json", "application/JSON;x=y"],
+                &["application/json5", "application/x"],
+            ),
+            ("application/*+json", &["application/problem+json", "application/+json"], &["application/json"]),
+            ("image/svg+xml", &["image/svg+xml"], &["image/svg"]),
+        ] {
+            let pattern = MediaPattern::parse(pattern).unwrap();
+            assert!(fits.iter().all(|fit| pattern.matches(fit.as_bytes())), "{pattern:?}");
+            assert!(!does_not.iter().any(|wrong| pattern.matches(wrong.as_bytes())), "{pattern:?}");
+        }
+        for wrong in ["", "text", "*/*", "/x", "text/", "a/*b*", "a b/c", "text/html; charset=utf-8"] {
+            assert_eq!(MediaPattern::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Conditional requests (RFC 9110 13): what a client asks to be true of what it would get.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::entity_tag;
+use crate::fields::entity_tag::{EntityTag, TagList};
+
+/// The conditions of one request, as its client wrote them.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    fields: HeaderMap,
+}
+
+/// What becomes of a request whose answer would have these validators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is answered.
+    Proceed,
+    /// 304: the client has it already.
+    NotModified,
+    /// 412: what it wanted to be so is not.
+    Failed,
+}
+
+const FIELDS: [header::HeaderName; 5] = [
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];
+
+impl Conditions {
+    /// Of a request. Nothing is copied where there are none.
+    pub fn of(headers: &HeaderMap) -> Conditions {
+        let mut fields = HeaderMap::new();
+        for name in FIELDS {
+            for value in headers.get_all(&name) {
+                fields.append(name.clone(), value.clone());
+            }
+        }
+        Conditions { fields }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// In the order of RFC 9110 13.2.2. `validators` are the fields of an answer that would be 200, with
+    /// the app's tag as the app wrote it. Ranges are another question: [`Conditions::range_holds`].
+    pub fn evaluate(&self, validators: &HeaderMap) -> Verdict {
+        let tag = EntityTag::of(validators);
+        if self.fields.contains_key(header::IF_MATCH) {
+            // 13.1.1: compared strongly; `*` holds, as there is something to be had.
+            let holds = match TagList::of(&self.fields, &header::IF_MATCH) {
+                Some(TagList::Any) | None => true,
+                Some(TagList::Tags(tags)) => tags.iter().any(|theirs| {
+                    let theirs = entity_tag::original(theirs).unwrap_or(*theirs);
+                    tag.is_some_and(|tag| tag.strong_eq(&theirs))
+                }),
+            };
+            if !holds {
+                return Verdict::Failed;
+            }
+        } else if let Some(since) = self.date(&header::IF_UNMODIFIED_SINCE)
+            && let Some(modified) = date(validators, &header::LAST_MODIFIED)
+            && modified > since
+        {
+            // 13.1.4
+            return Verdict::Failed;
+        }
+        if self.fields.contains_key(header::IF_NONE_MATCH) {
+            // 13.1.2: compared weakly, and If-Modified-Since beside it is ignored.
+            return match self.held(tag.as_ref()) {
+                Some(_) => Verdict::NotModified,
+                None => Verdict::Proceed,
+            };
+        }
+        if let Some(since) = self.date(&header::IF_MODIFIED_SINCE)
+            && let Some(modified) = date(validators, &header::LAST_MODIFIED)
+            && modified <= since
+        {
+            // 13.1.3
+            return Verdict::NotModified;
+        }
+        Verdict::Proceed
+    }
+
+    /// The tag under which the client has what has the tag `app`: as it wrote it, so that its cache finds it
+    /// again (RFC 9111 4.3.4). `*` has it under the tag that the answer would have had, so under `app`.
+    pub fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+        match TagList::of(&self.fields, &header::IF_NONE_MATCH)? {
+            TagList::Any => Some(Held::Any),
+            TagList::Tags(tags) => {
+                let app = app?;
+                let fits = |theirs: &&EntityTag<'_>| {
+                    theirs.weak_eq(app)
+                        || entity_tag::original(theirs).is_some_and(|theirs| theirs.strong_eq(app))
+                };
+                tags.iter().find(fits).map(|theirs| Held::As(theirs.to_value()))
+            }
+        }
+    }
+
+    /// Whether a Range of this request counts for an answer with these validators (RFC 9110 13.1.5).
+    pub fn range_holds(&self, validators: &HeaderMap) -> bool {
+        let Some(field) = self.fields.get(header::IF_RANGE) else { return true };
+        if let Some(theirs) = EntityTag::parse(field.as_bytes()) {
+            return EntityTag::of(validators).is_some_and(|tag| tag.strong_eq(&theirs));
+        }
+        // A date is a strong validator only if the content was sent a second or more after it (8.8.2.2).
+        let strong = match (date(validators, &header::LAST_MODIFIED), date(validators, &header::DATE)) {
+            (Some(modified), Some(sent)) => sent > modified,
+            _ => false,
+        };
+        strong && self.date(&header::IF_RANGE) == date(validators, &header::LAST_MODIFIED)
+    }
+
+    /// Whether If-Range holds a tag that can only be ours. Compared strongly it never holds, and the app,
+    /// which does not know it, is not asked.
+    pub fn range_is_void(&self) -> bool {
+        let field = self.fields.get(header::IF_RANGE);
+        field.and_then(|field| EntityTag::parse(field.as_bytes())).is_some_and(|tag| tag.weak)
+    }
+
+    fn date(&self, name: &header::HeaderName) -> Option<SystemTime> {
+        date(&self.fields, name)
+    }
+}
+
+/// Under which tag a client has something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Whatever it is.
+    Any,
+    /// This one.
+    As(HeaderValue),
+}
+
+/// An HTTP-date (RFC 9110 5.6.7); one that is malformed is as if it were not there.
+fn date(headers: &HeaderMap, name: &header::HeaderName) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
+}
+
+/// What the app is to hear of the tags in If-Match or If-None-Match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForApp {
+    /// The field as it is.
+    AsIs,
+    /// The field so: coded forms are the app's own again, and those we made are left out.
+    Rewritten(HeaderValue),
+    /// None of it: all its tags are ours.
+    Nothing,
+}
+
+/// See [`ForApp`].
+pub fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp {
+    let Some(TagList::Tags(tags)) = TagList::of(headers, name) else { return ForApp::AsIs };
+    if !tags.iter().any(|tag| entity_tag::is_made(tag) || entity_tag::original(tag).is_some()) {
+        return ForApp::AsIs;
+    }
+    let mut text = Vec::new();
+    for tag in tags.iter().filter(|tag| !entity_tag::is_made(tag)) {
+        if !text.is_empty() {
+            text.extend_from_slice(b", ");
+        }
+        entity_tag::original(tag).unwrap_or(*tag).write(&mut text);
+    }
+    match HeaderValue::from_bytes(&text) {
+        Ok(value) if !value.is_empty() => ForApp::Rewritten(value),
+        _ => ForApp::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OLD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const NEW: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn verdicts() {
+        use Verdict::{Failed, NotModified, Proceed};
+        let strong = &[("etag", "\"x\""), ("last-modified", OLD)][..];
+        let weak = &[("etag", "W/\"x\"")][..];
+        let made = &[("etag", "W/\"pillion-1\"")][..];
+        let none = &[][..];
+        for (conditions, validators, wanted) in [
+            (&[][..], strong, Proceed),
+            (&[("if-none-match", "\"x\"")], strong, NotModified),
+            (&[("if-none-match", "W/\"x\"")], strong, NotModified),
+            (&[("if-none-match", "\"y\", W/\"x~gzip\"")], strong, NotModified),
+            (&[("if-none-match", "\"y\""), ("if-none-match", "\"x\"")], strong, NotModified),
+            (&[("if-none-match", "\"y\"")], strong, Proceed),
+            (&[("if-none-match", "*")], strong, NotModified),
+            (&[("if-none-match", "*")], none, NotModified),
+            (&[("if-none-match", "\"x\"")], none, Proceed),
+            (&[("if-none-match", "\"x\"")], weak, NotModified),
+            (&[("if-none-match", "W/\"x~gzip\"")], weak, Proceed),
+            (&[("if-none-match", "W/\"pillion-1\"")], made, NotModified),
+            (&[("if-none-match", "W/\"pillion-2\"")], made, Proceed),
+            (&[("if-none-match", "x")], strong, Proceed),
+            // The date beside a tag is not looked at, in either direction.
+            (&[("if-none-match", "\"y\""), ("if-modified-since", NEW)], strong, Proceed),
+            (&[("if-none-match", "\"x\""), ("if-modified-since", "x")], strong, NotModified),
+            (&[("if-modified-since", OLD)], strong, NotModified),
+            (&[("if-modified-since", NEW)], strong, NotModified),
+            (&[("if-modified-since", OLD)], &[("last-modified", NEW)], Proceed),
+            (&[("if-modified-since", OLD)], weak, Proceed),
+            (&[("if-modified-since", "yesterday")], strong, Proceed),
+            (&[("if-match", "\"x\"")], strong, Proceed),
+            (&[("if-match", "W/\"x~gzip\"")], strong, Proceed),
+            (&[("if-match", "W/\"x\"")], strong, Failed),
+            (&[("if-match", "\"y\"")], strong, Failed),
+            (&[("if-match", "\"x\"")], weak, Failed),
+            (&[("if-match", "\"x\"")], none, Failed),
+            (&[("if-match", "*")], none, Proceed),
+            (&[("if-match", "\"x\""), ("if-none-match", "\"x\"")], strong, NotModified),
+            (&[("if-match", "\"y\""), ("if-none-match", "\"x\"")], strong, Failed),
+            (&[("if-unmodified-since", OLD)], strong, Proceed),
+            (&[("if-unmodified-since", OLD)], &[("last-modified", NEW)], Failed),
+            (&[("if-match", "\"x\""), ("if-unmodified-since", OLD)], strong, Proceed),
+        ] {
+            let verdict = Conditions::of(&fields(conditions)).evaluate(&fields(validators));
+            assert_eq!(verdict, wanted, "{conditions:?} of {validators:?}");
+        }
+    }
+
+    #[test]
+    fn if_range() {
+        let sent = [("etag", "\"x\""), ("last-modified", OLD), ("date", NEW)];
+        let at_once = [("etag", "W/\"x\""), ("last-modified", OLD), ("date", OLD)];
+        for (field, validators, holds) in [
+            (None, &sent[..], true),
+            (Some("\"x\""), &sent, true),
+            (Some("W/\"x\""), &sent, false),
+            (Some("W/\"x~gzip\""), &sent, false),
+            (Some("\"y\""), &sent, false),
+            (Some("\"x\""), &at_once, false),
+            (Some(OLD), &sent, true),
+            (Some(NEW), &sent, false),
+            (Some(OLD), &at_once, false),
+            (Some("nonsense"), &sent, false),
+        ] {
+            let lines: Vec<_> = field.map(|field| ("if-range", field)).into_iter().collect();
+            let conditions = Conditions::of(&fields(&lines));
+            assert_eq!(conditions.range_holds(&fields(validators)), holds, "{field:?} of {validators:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_app_hears() {
+        let rewritten = |text: &str| ForApp::Rewritten(text.parse().unwrap());
+        for (lines, wanted) in [
+            (&["\"x\""][..], ForApp::AsIs),
+            (&["*"], ForApp::AsIs),
+            (&["nonsense"], ForApp::AsIs),
+            (&["W/\"x\", \"y\""], ForApp::AsIs),
+            (&["W/\"x~gzip\""], rewritten("\"x\"")),
+            (&["W/\"x~gzip\", W/\"y\"", "\"z\""], rewritten("\"x\", W/\"y\", \"z\"")),
+            (&["W/\"pillion-1\", \"x\""], rewritten("\"x\"")),
+            (&["W/\"pillion-1\""], ForApp::Nothing),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|line| ("if-match", *line)).collect();
+            assert_eq!(for_app(&fields(&lines), &header::IF_MATCH), wanted, "{lines:?}");
+        }
+    }
+
+    proptest! {
+        /// A 304 only if the content is the same: of two contents, the tag of one never matches the other.
+        #[test]
+        fn not_modified_means_the_same_content(one: Vec<u8>, other: Vec<u8>) {
+            let tag = entity_tag::made(&one);
+            let asked = fields(&[("if-none-match", tag.to_str().unwrap())]);
+            let mut validators = HeaderMap::new();
+            validators.insert(header::ETAG, entity_tag::made(&other));
+            let verdict = Conditions::of(&asked).evaluate(&validators);
+            prop_assert_eq!(verdict == Verdict::NotModified, one == other);
+        }
+    }
+}
