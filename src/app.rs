@@ -20,7 +20,7 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::admin::{self, Access, Control, Order};
 use crate::clock;
 use crate::config::{self, Environment, Source};
-use crate::http2::oversized;
+use crate::http2::refusals;
 use crate::layer::live::{Live, Snapshot};
 use crate::lifecycle::Phase;
 use crate::log::{Lines, Target, Writer};
@@ -131,7 +131,7 @@ fn start_log(policy: &Policy, events: Lines) -> SetLevel {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
     };
-    let registry = tracing_subscriber::registry().with(layer.with_filter(filter)).with(oversized::listener());
+    let registry = tracing_subscriber::registry().with(layer.with_filter(filter)).with(refusals::listener());
     // A second run in one process (tests do that) keeps the first one's log.
     drop(registry.try_init());
     Box::new(move |level| {

@@ -2,6 +2,7 @@
 //!
 //! Everything that can fail happens before the one swap; a refused file changes nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -151,12 +152,25 @@ fn difference(old: &Policy, new: &Policy) -> String {
         )
     };
     compare("server", &server(old), &server(new));
-    let certificates = |policy: &Policy| policy.server.tls.as_ref().map(|tls| tls.expiries.clone());
-    compare("certificates", &certificates(old), &certificates(new));
     compare("upstreams", &old.upstreams, &new.upstreams);
     compare("routes", &old.routes.routes, &new.routes.routes);
     compare("health", &old.health, &new.health);
+    compare("compression", &old.compression, &new.compression);
+    compare("etag", &old.etag, &new.etag);
     compare("log", &old.log, &new.log);
+    // Certificates, keys and authorities, by what they hold; the first source is the file itself.
+    let files = |policy: &Policy| -> Vec<(PathBuf, Option<u128>)> {
+        policy.sources.iter().skip(1).map(|file| (file.path.clone(), file.content)).collect()
+    };
+    let (before, after) = (files(old), files(new));
+    let both = before
+        .iter()
+        .filter(|file| !after.contains(file))
+        .chain(after.iter().filter(|file| !before.contains(file)));
+    let mut names: Vec<String> = both.map(|(path, _)| path.display().to_string()).collect();
+    names.sort();
+    names.dedup();
+    changed.extend(names);
     if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") }
 }
 
@@ -178,7 +192,8 @@ pub async fn watch(live: Live, stopping: Arc<AtomicBool>, reload: impl Fn()) {
         // Seen twice the same: whoever replaces several files is done.
         let settled = now == before && now.iter().all(|source| source.identity.is_some());
         before.clone_from(&now);
-        if settled && now != *loaded && now != tried {
+        let is_loaded = now.iter().zip(loaded).all(|(now, loaded)| now.is_same_file(loaded));
+        if settled && !is_loaded && now != tried {
             tried = now;
             reload();
         }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use harness::{Answer, Pillion, Request, Script, eventually, exchange, free_address, now, ok};
+use harness::{Answer, Pillion, Request, Script, absent_app, eventually, exchange, free_address, now, ok};
 
 const PROBES: &str =
     "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"127.0.0.1:0\"\n";
@@ -73,7 +73,7 @@ fn live_and_ready_are_200_while_all_is_well() {
 
 #[test]
 fn an_app_that_is_gone_makes_it_unready_but_not_dead_until_it_is_back() {
-    let address = free_address();
+    let address = absent_app();
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{address}\"\n[upstream.health]\ninterval = \"100ms\"\n"
     ));
@@ -100,7 +100,7 @@ fn an_app_that_is_gone_makes_it_unready_but_not_dead_until_it_is_back() {
 
 #[test]
 fn what_readiness_requires_is_configured() {
-    let address = free_address();
+    let address = absent_app();
     let pillion =
         Pillion::with(&format!("[upstream]\nurl = \"http://{address}\"\n[health]\nready_requires = []\n"));
     for _ in 0..5 {

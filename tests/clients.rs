@@ -18,8 +18,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use harness::{
-    Folder, Nginx, PATIENCE, Pillion, Script, connect, eventually, exchange, free_address, ok, read_answer,
-    run,
+    Folder, Nginx, PATIENCE, Pillion, Script, absent_app, connect, eventually, exchange, free_address, ok,
+    read_answer, run,
 };
 use http::uri::PathAndQuery;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -212,6 +212,9 @@ fn every_method_and_every_form_of_target_arrives() {
     assert_eq!(absolute["target"], "/absolute?x");
     assert_eq!(absolute["fields"]["host"], "other.test");
     assert!(absolute["fields"]["proxy-connection"].is_null());
+    // RFC 9112 3.2.1: an absolute form may come without a path.
+    let bare = "GET http://other.test?x HTTP/1.1\r\nhost: y\r\nconnection: close\r\n\r\n";
+    assert_eq!(exchange(pillion.http, bare).json()["target"], "/?x");
 }
 
 #[test]
@@ -648,6 +651,8 @@ fn certificates_are_read_again_at_reload_without_losing_connections() {
     let config = std::fs::read_to_string(pillion.folder.path("pillion.toml")).unwrap();
     pillion.reload(&config);
     assert!(s_client(&["-connect", &address]).contains("subject=CN = renewed.test"), "{}", pillion.log());
+    let named = |line: &str| line.contains("configuration reloaded") && line.contains("tls.crt");
+    assert!(pillion.log().lines().any(named), "the log names what changed: {}", pillion.log());
 }
 
 #[test]
@@ -669,6 +674,10 @@ fn cleartext_is_redirected_to_https() {
     assert_eq!(said, format!("308 https://{https}/a?b=1"));
     let followed = curl_json(&["-L", "--cacert", &ca, "-d", "kept", &url]);
     assert_eq!((&followed["method"], &followed["body"]), (&"POST".into(), &"kept".into()));
+    let options = exchange(pillion.http, "OPTIONS * HTTP/1.1\r\nhost: x.test\r\nconnection: close\r\n\r\n");
+    let there = options.field("location").unwrap();
+    assert!(options.status == 308 && there.starts_with("https://x.test") && there.ends_with('/'), "{there}");
+    assert_eq!(exchange(pillion.http, "GET /a HTTP/1.0\r\n\r\n").status, 400, "nowhere to be sent to");
     let behind = curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", "X-Forwarded-Proto: https", &url]);
     assert_eq!(behind, "200", "an edge that has ended TLS already is believed");
 }
@@ -1085,7 +1094,7 @@ fn tls_connector(authority: &Authority, protocol: &[u8]) -> tokio_rustls::TlsCon
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_to_an_app_that_is_gone_says_unavailable() {
-    let pillion = Pillion::with(&format!("[upstream]\nurl = \"h2c://{}\"\n", free_address()));
+    let pillion = Pillion::with(&format!("[upstream]\nurl = \"h2c://{}\"\n", absent_app()));
     let mut grpc =
         tonic::client::Grpc::new(Endpoint::from_shared(pillion.url("")).unwrap().connect().await.unwrap());
     grpc.ready().await.unwrap();
@@ -1419,6 +1428,48 @@ fn too_large_heads_of_http_2_are_refused() {
     pillion.access("one is logged", |line| {
         line["status"] == 431 && line["protocol"] == "HTTP/2" && line["route"] == "refused"
     });
+}
+
+#[test]
+fn malformed_heads_of_http_2_are_counted_and_logged() {
+    let app = Script::echo();
+    let pillion = Pillion::in_front_of(app.address);
+    let url = pillion.url("/?q={\"a\":1}");
+    assert!(curl_fails(&["--http2-prior-knowledge", "-g", &url]), "the library resets the stream");
+    assert!(curl_fails(&["--http2-prior-knowledge", "-H", "Host: a b", &pillion.url("/")]));
+    let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"400\"}";
+    eventually("both are counted", || (pillion.metric(refused) == 2.0).then_some(()));
+    pillion.access("one is logged", |line| line["status"] == 400 && line["protocol"] == "HTTP/2");
+    assert_eq!(app.connections.load(Ordering::SeqCst), 0);
+}
+
+/// An app's own answers that are too large are no refusal of any client's head.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_app_over_http_2_says_too_much_of_is_not_counted_against_clients() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let mut connection = h2::server::handshake(tcp).await.unwrap();
+            tokio::spawn(async move {
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let answer = http::Response::builder().header("x-long", "x".repeat(9000));
+                    let _ = respond.send_response(answer.body(()).unwrap(), true);
+                }
+            });
+        }
+    });
+    let pillion = Pillion::with(&local(&format!(
+        "max_header_size = \"4KiB\"\n[upstream]\nurl = \"h2c://{address}\"\nretries = 0\n"
+    )));
+    let mut client = h2_client(pillion.http).await;
+    for _ in 0..3 {
+        let request = http::Request::get("http://a.test/").body(()).unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 502);
+    }
+    let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"431\"}";
+    assert_eq!(tokio::task::block_in_place(|| pillion.metric(refused)), 0.0);
 }
 
 #[tokio::test]

@@ -158,6 +158,42 @@ fn each_mistake_names_what_was_expected() {
     }
 }
 
+/// One mistake does not hide another in the same section.
+#[test]
+fn mistakes_do_not_hide_each_other() {
+    check(
+        "[upstream]\nurl = \"ftp://x\"\nreplicas = [\"http://a:0\"]\nretries = 100000\n\
+         [upstream.health]\npath = \"q\"\ninterval = \"0s\"\n",
+    )
+    .refused_with(5)
+    .says(&[
+        "ftp:// is not spoken",
+        "port 0",
+        "upstream.retries is 100000",
+        "health.path",
+        "interval is zero",
+    ]);
+    check("[upstream]\nreplicas = [\"http://a:1\", \"http://a:1\"]\n[upstream.tls]\nca = \"missing.pem\"\n")
+        .refused_with(3)
+        .says(&["[upstream] has no url", "\"http://a:1\" is named twice", "without an https:// url"]);
+    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\nrewrite = \"/{{id}}\"\ndeny = 200\n"))
+        .refused_with(3)
+        .says(&["one of rewrite, deny and redirect", "{id} is not in match", "deny is 200"]);
+    let redirect = "redirect = { to = \"ht tp://x/\", status = 200 }";
+    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\n{redirect}\n"))
+        .refused_with(2)
+        .says(&["status is 200", "is not a scheme and a host"]);
+    check(&format!("{UPSTREAM}[server]\nlisten = [\"127.0.0.1:80\", \"127.0.0.1:80\"]\n"))
+        .refused_with(1)
+        .says(&["server.listen is 127.0.0.1:80, which server.listen has already", "pillion.toml:4:27\n"]);
+    check(&format!("{UPSTREAM}[server]\nlisten = []\n"))
+        .refused_with(1)
+        .says(&["nothing to listen on", "pillion.toml:4:10\n"]);
+    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\nset_request = {{ \"a b\" = \"v\" }}\n"))
+        .refused_with(1)
+        .says(&["\"a b\" is not a field name", "pillion.toml:5:17\n"]);
+}
+
 #[test]
 fn a_file_that_is_no_toml_is_shown_where_it_breaks_off() {
     check("[upstream\nurl = \"x\"\n").refused_with(1).says(&["pillion.toml:1:10", "1 | [upstream", "^"]);

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::{
-    Answer, Folder, PATIENCE, Pillion, Request, Script, binary, complete, connect, eventually, free_address,
-    now, ok, read_answer,
+    Answer, Folder, PATIENCE, Pillion, Request, Script, absent_app, binary, complete, connect, eventually,
+    free_address, now, ok, read_answer,
 };
 
 /// A `[server]` on free ports with more in it.
@@ -774,7 +774,7 @@ fn a_reader_of_the_access_log_that_hangs_or_leaves_stops_nothing() {
 fn a_reader_of_the_error_log_that_hangs_or_leaves_stops_nothing() {
     for leaves in [true, false] {
         let (mut process, _folder, address) =
-            unread("off", &format!("[upstream]\nurl = \"http://{}\"\n", free_address()));
+            unread("off", &format!("[upstream]\nurl = \"http://{}\"\n", absent_app()));
         if leaves {
             drop(process.0.stderr.take());
         }

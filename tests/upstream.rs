@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::{
-    Answer, Nginx, PATIENCE, Pillion, Request, Script, connect, eventually, free_address, now, ok,
-    read_answer,
+    Answer, Nginx, PATIENCE, Pillion, Request, Script, absent_app, connect, eventually, now, ok, read_answer,
 };
 
 /// One worker, so that there is one pool.
@@ -341,7 +340,7 @@ fn idle_connections_hold_no_permit_and_clients_that_leave_give_theirs_back() {
 
 #[test]
 fn a_refused_connection_is_502_and_says_nothing_of_where_the_app_is() {
-    let nowhere = free_address();
+    let nowhere = absent_app();
     let pillion = Pillion::in_front_of(nowhere);
     let answer = pillion.get("/");
     assert_eq!(answer.status, 502);
@@ -480,7 +479,7 @@ fn killing_one_of_three_replicas_under_load_costs_no_client_an_error() {
 
 #[test]
 fn the_last_address_is_never_ejected_and_is_used_as_soon_as_it_is_back() {
-    let (one, other) = (free_address(), free_address());
+    let (one, other) = (absent_app(), absent_app());
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{one}\"\nreplicas = [\"http://{other}\"]\n[upstream.health]\ninterval = \"10s\"\n"
     ));
@@ -500,7 +499,7 @@ fn the_last_address_is_never_ejected_and_is_used_as_soon_as_it_is_back() {
 
 #[test]
 fn an_app_that_starts_late_is_found() {
-    let address = free_address();
+    let address = absent_app();
     let pillion = Pillion::in_front_of(address);
     assert_eq!(pillion.get("/").status, 502);
     let _app = Script::on(TcpListener::bind(address).unwrap(), |mut tcp| {
@@ -849,7 +848,7 @@ fn a_replica_that_hangs_is_ejected_after_a_few_timeouts() {
 
 #[test]
 fn writes_are_not_sent_elsewhere_when_the_primary_is_dead() {
-    let (primary, replica) = (free_address(), named("replica"));
+    let (primary, replica) = (absent_app(), named("replica"));
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{primary}\"\nreplicas = [\"http://{}\"]\n[upstream.health]\ninterval = \"100ms\"\n",
         replica.address
@@ -869,7 +868,7 @@ fn writes_are_not_sent_elsewhere_when_the_primary_is_dead() {
 
 #[test]
 fn a_write_of_which_nothing_was_sent_is_tried_at_another_address_with_its_body() {
-    let (dead, well) = (free_address(), Script::echo());
+    let (dead, well) = (absent_app(), Script::echo());
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{dead}\"\nreplicas = [\"http://{}\"]\nwrites_to = \"any\"\n\
          [upstream.health]\nunhealthy_after = 1000\n",
@@ -944,7 +943,7 @@ fn no_write_arrives_twice_however_the_app_dies() {
 
 #[test]
 fn a_reload_keeps_connections_and_what_is_known_of_health() {
-    let (dead, well) = (free_address(), Script::echo());
+    let (dead, well) = (absent_app(), Script::echo());
     let config = format!(
         "{ONE_WORKER}[upstream]\nurl = \"http://{}\"\nreplicas = [\"http://{dead}\"]\nkeep_alive = \"20s\"\n[upstream.health]\ninterval = \"1h\"\n",
         well.address

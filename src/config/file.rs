@@ -29,6 +29,8 @@ pub struct File {
 /// `[server]`.
 pub struct Server {
     pub listen: Vec<At<String>>,
+    /// Where `listen` is written.
+    pub listen_span: Option<Span>,
     pub admin: At<String>,
     pub probes: At<String>,
     pub admin_token: At<String>,
@@ -103,8 +105,8 @@ pub struct Route {
     pub compress: At<bool>,
     pub etag: At<bool>,
     pub browser_ttl: Option<At<Duration>>,
-    pub set_request: Vec<(String, At<String>)>,
-    pub set_response: Vec<(String, At<String>)>,
+    pub set_request: Vec<(At<String>, At<String>)>,
+    pub set_response: Vec<(At<String>, At<String>)>,
     pub remove_request: Vec<At<String>>,
     pub remove_response: Vec<At<String>>,
 }
@@ -203,6 +205,7 @@ fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>)
     let mut s = Section::new("server", table.unwrap_or(EMPTY));
     let tls = s.table("tls", p).map(|(table, span)| read_tls(table, span, p));
     let server = Server {
+        listen_span: s.node("listen").map(|node| node.span.clone()),
         listen: s.list("listen", vec![text("[::]:8080")], p),
         admin: s.or("admin", text("127.0.0.1:9900"), p),
         probes: s.or("probes", text(""), p),
@@ -388,13 +391,14 @@ fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
     route
 }
 
-fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(String, At<String>)> {
+fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(At<String>, At<String>)> {
     let Some((table, _)) = s.table(key, p) else { return Vec::new() };
     let mut pairs = Vec::new();
     for (key, node) in &table.entries {
         match &node.value {
             Value::String(value) => {
-                pairs.push((key.name.clone(), At { value: value.clone(), span: Some(node.span.clone()) }));
+                let name = At { value: key.name.clone(), span: Some(key.span.clone()) };
+                pairs.push((name, At { value: value.clone(), span: Some(node.span.clone()) }));
             }
             other => {
                 p.at(&node.span, format!("the field {} is {}", key.name, other.kind()))

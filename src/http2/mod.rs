@@ -1,6 +1,6 @@
 //! What both sides of HTTP/2 share: hyper speaks it, this room fits it to a worker.
 
-pub mod oversized;
+pub mod refusals;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -179,7 +179,8 @@ fn match_route(
         return Ok((found, with_query(&onward, given.query())?));
     }
     let target = match given.path_and_query() {
-        Some(target) if target.path() == onward => target.clone(),
+        // Absolute-form may come without a path (RFC 9112 3.2.1).
+        Some(target) if target.path() == onward && target.as_str().starts_with('/') => target.clone(),
         _ => with_query(&onward, given.query())?,
     };
     Ok((Found { order, rewritten_by: None }, target))
@@ -229,7 +230,9 @@ fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
         None | Some(443 | 0) => String::new(),
         Some(port) => format!(":{port}"),
     };
+    // OPTIONS * is about the server as a whole, which is at its root.
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let target = if target == "*" { "/" } else { target };
     redirect(StatusCode::PERMANENT_REDIRECT, &format!("https://{name}{port}{target}"))
 }
 

@@ -54,6 +54,9 @@ pub struct Policy {
 pub struct SourceFile {
     /// Where.
     pub path: PathBuf,
+    /// A hash of what it held when it was read as part of a policy; not compared by `watch`, which does not
+    /// read.
+    pub content: Option<u128>,
     /// What it was just before it was read: a replacement on the way is seen as one.
     pub identity: Option<Identity>,
 }
@@ -67,7 +70,18 @@ impl SourceFile {
     pub fn now(path: &std::path::Path) -> SourceFile {
         use std::os::unix::fs::MetadataExt as _;
         let identity = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        SourceFile { path: path.to_path_buf(), identity }
+        SourceFile { path: path.to_path_buf(), content: None, identity }
+    }
+
+    /// As it is now, with its content.
+    pub fn read(path: &std::path::Path) -> SourceFile {
+        let content = std::fs::read(path).ok().map(|content| xxhash_rust::xxh3::xxh3_128(&content));
+        SourceFile { content, ..SourceFile::now(path) }
+    }
+
+    /// Whether it is the same file, whatever it holds.
+    pub fn is_same_file(&self, other: &SourceFile) -> bool {
+        self.path == other.path && self.identity == other.identity
     }
 }
 

@@ -22,7 +22,8 @@ use crate::clock::{self, Deadline, Instant};
 use crate::http1::client::is_endless;
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
-use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody, oversized};
+use crate::http2::refusals::{self, Refusal};
+use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::stream::{Rewound, Stream};
@@ -31,6 +32,8 @@ use crate::tunnel;
 /// Content is handed to the library in pieces of at most this, so that a client that takes them slowly is
 /// seen to take them.
 const PIECE: usize = 32 * 1024;
+/// A stream of a client that takes others waits this many times `send_timeout` for its turn.
+const PATIENCE: u32 = 8;
 /// More streams than this that a client never reads end their connection.
 const MOST_CUT: usize = 16;
 /// A client that was told to leave and has nothing open is given this long.
@@ -52,6 +55,10 @@ struct Streams {
     used: Cell<bool>,
     /// When the answers are looked through again.
     look: Cell<Instant>,
+    /// Bytes of all answers handed to the library, which takes more as the client does.
+    taken: Cell<u64>,
+    /// When it last took some.
+    taken_at: Cell<Instant>,
     /// The answers on their way; at most `h2_max_streams` are alive.
     answers: RefCell<Vec<Weak<Answer>>>,
 }
@@ -62,31 +69,43 @@ struct Answer {
     body: RefCell<Option<Body>>,
     /// What is left of a frame that is handed out in pieces.
     rest: RefCell<Bytes>,
-    /// Since when a frame was handed out and none asked for.
-    unread: Cell<Option<Instant>>,
+    /// Since when a frame was handed out and none asked for, and what all answers had handed out then.
+    unread: Cell<Option<(Instant, u64)>>,
     /// When its body was taken away.
     cut: Cell<Option<Instant>>,
 }
 
 impl Streams {
-    /// Cuts what was unread for `send_timeout`, at most that late; says when to look again, or `None`
-    /// when nothing but cut streams is left, or too many: what the library holds for them is given back
-    /// only with the connection.
+    /// Cuts what was unread for `send_timeout`; says when to look again, or `None` when nothing but cut
+    /// streams is left, or too many: what the library holds for them is given back only with the connection.
+    ///
+    /// A slow client takes the pieces of many streams in turns, and each of them is unread for long. It is
+    /// cut only where the client takes nothing at all, or has taken so much of the others that this one's
+    /// turn is past, or in the end.
     fn cut_unread(&self, now: Instant, send_timeout: Duration) -> Option<Instant> {
         if now < self.look.get() {
             return Some(self.look.get());
         }
         let mut next = now + send_timeout;
         let mut cut = 0;
+        let stalled = now >= self.taken_at.get() + send_timeout;
+        let round = 2 * PIECE as u64 * self.open.get().max(1) as u64;
         self.answers.borrow_mut().retain(|answer| {
             let Some(answer) = answer.upgrade() else { return false };
-            match (answer.cut.get(), answer.unread.get().map(|since| since + send_timeout)) {
+            match (answer.cut.get(), answer.unread.get()) {
                 (Some(since), _) => cut += usize::from(now >= since + send_timeout),
-                (None, Some(due)) if now >= due => {
-                    drop(answer.body.take());
-                    answer.cut.set(Some(now));
+                (None, Some((since, _))) if now < since + send_timeout => {
+                    next = next.min(since + send_timeout)
                 }
-                (None, Some(due)) => next = next.min(due),
+                (None, Some((since, taken))) => {
+                    let passed_over = self.taken.get() - taken > round;
+                    if stalled || passed_over || now >= since + send_timeout * PATIENCE {
+                        drop(answer.body.take());
+                        answer.cut.set(Some(now));
+                    } else {
+                        next = next.min(now + send_timeout / 4);
+                    }
+                }
                 (None, None) => {}
             }
             true
@@ -117,6 +136,8 @@ where
         moved: Cell::new(clock::now()),
         used: Cell::new(false),
         look: Cell::new(clock::now()),
+        taken: Cell::new(0),
+        taken_at: Cell::new(clock::now()),
         answers: RefCell::default(),
     });
     let now = settings();
@@ -191,9 +212,11 @@ where
         }
     };
     std::future::poll_fn(|cx| {
+        // What was refused before is none of this connection's.
+        drop(refusals::take());
         let polled = poll(cx);
-        for _ in 0..oversized::take_refused() {
-            note_refused(refusing.clone(), refused_peer.clone());
+        for refusal in refusals::take() {
+            note_refused(refusal, refusing.clone(), refused_peer.clone());
         }
         polled
     })
@@ -202,14 +225,17 @@ where
 
 /// Sends a head that the library refused by itself through the stack, so that it is counted and logged like
 /// every other refused one. The client has the library's answer; the one made here is for the record alone.
-fn note_refused<S>(mut service: S, peer: Rc<Peer>)
+fn note_refused<S>(refusal: Refusal, mut service: S, peer: Rc<Peer>)
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible> + 'static,
     S::Future: 'static,
 {
+    let error = match refusal {
+        Refusal::TooLarge => HeadError::TooLarge,
+        Refusal::Malformed => HeadError::Malformed("the request head is malformed"),
+    };
     let mut request = Request::new(Body::empty());
     *request.version_mut() = Version::HTTP_2;
-    let error = HeadError::TooLarge;
     let inbound = Inbound {
         request,
         peer,
@@ -410,18 +436,19 @@ impl Drop for Open {
 /// An answer's body as hyper wants it.
 struct StreamBody {
     answer: Rc<Answer>,
-    _open: Option<Open>,
+    open: Option<Open>,
     /// For streams without an end: they are closed when draining starts.
     sleeper: Option<Sleeper>,
 }
 
 impl StreamBody {
     fn new(body: Body, open: Option<Open>, sleeper: Option<Sleeper>) -> StreamBody {
+        let taken = open.as_ref().map_or(0, |Open(streams)| streams.taken.get());
         let answer = Rc::new(Answer {
             body: RefCell::new(Some(body)),
             rest: RefCell::default(),
             // From the head on: a window that is closed from the start counts too.
-            unread: Cell::new(Some(clock::now())),
+            unread: Cell::new(Some((clock::now(), taken))),
             cut: Cell::new(None),
         });
         if let Some(Open(streams)) = &open {
@@ -432,7 +459,7 @@ impl StreamBody {
             }
             answers.push(Rc::downgrade(&answer));
         }
-        StreamBody { answer, _open: open, sleeper }
+        StreamBody { answer, open, sleeper }
     }
 }
 
@@ -463,8 +490,13 @@ impl http_body::Body for StreamBody {
                 other => return Poll::Ready(other),
             }
         }
-        self.answer.unread.set(Some(clock::now()));
         let piece = rest.len().min(PIECE);
+        if let Some(Open(streams)) = &self.open {
+            let now = clock::now();
+            streams.taken.set(streams.taken.get() + piece as u64);
+            streams.taken_at.set(now);
+            self.answer.unread.set(Some((now, streams.taken.get())));
+        }
         Poll::Ready(Some(Ok(Frame::data(rest.split_to(piece)))))
     }
 

@@ -1,9 +1,10 @@
 //! HTTP/2 towards an app: hyper's connection, shared by the requests of one worker.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::future::Future as _;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::error::ForwardError;
 use crate::body::{Body, BodyError};
-use crate::clock::Instant;
+use crate::clock::{Deadline, Instant};
 use crate::http1::client::{Timeouts, is_endless};
 use crate::http1::head::HeadLimits;
 use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
@@ -46,7 +47,7 @@ impl Http2Connection {
             .max_header_list_size(u32::try_from(limits.size).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| ForwardError::Http2(error.to_string()))?;
+            .map_err(|error| ForwardError::Http2(chain(&error)))?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "HTTP/2 connection to the app ended");
@@ -81,15 +82,26 @@ impl Http2Connection {
         now: fn() -> Instant,
     ) -> Result<Response<Body>, ForwardError> {
         let open = Open::new(&self, now);
+        let upload: Rc<Upload> = Rc::new(Upload::new(now()));
+        let body = std::mem::replace(request.body_mut(), Body::empty());
+        *request.body_mut() = if http_body::Body::is_end_stream(&body) {
+            upload.stage.set(Stage::Ended(now()));
+            body
+        } else {
+            Body::streaming(Uploading { body, upload: upload.clone(), now })
+        };
         *request.version_mut() = http::Version::HTTP_2;
         // Said by :authority (RFC 9113 8.3.1).
         request.headers_mut().remove(header::HOST);
-        let answer = self.sender.clone().send_request(request);
-        let answer = match timeouts.response {
-            Some(limit) => tokio::time::timeout(limit, answer).await.map_err(|_| ForwardError::TimedOut)?,
-            None => answer.await,
-        };
-        let (parts, incoming) = answer.map_err(classify)?.into_parts();
+        let mut answer = pin!(self.sender.clone().send_request(request));
+        let mut deadline = Deadline::default();
+        let answer = std::future::poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(classify));
+            }
+            upload.poll_expired(timeouts, &mut deadline, cx).map(|()| Err(ForwardError::TimedOut))
+        });
+        let (parts, incoming) = answer.await?.into_parts();
         let endless = is_endless(&parts.headers);
         let silence = if endless { timeouts.stream } else { timeouts.body };
         let body = TimedBody::new(incoming, silence, BodyError::UpstreamSilent);
@@ -102,6 +114,83 @@ impl Http2Connection {
     }
 }
 
+/// How far a request has gone, as far as its times go.
+struct Upload {
+    stage: Cell<Stage>,
+    /// Who waits for the answer, to be told when another time counts.
+    waiting: Cell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// The app was last given some of it then, and takes no more just now.
+    Given(Instant),
+    /// The client's next bytes are awaited; its own times run.
+    Awaited,
+    /// The last of it was given then.
+    Ended(Instant),
+}
+
+impl Upload {
+    fn new(now: Instant) -> Upload {
+        Upload { stage: Cell::new(Stage::Given(now)), waiting: Cell::new(None) }
+    }
+
+    fn set(&self, stage: Stage) {
+        self.stage.set(stage);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ready when the app has taken too long: to answer from the last byte on, or to take the next ones.
+    fn poll_expired(&self, timeouts: Timeouts, deadline: &mut Deadline, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(response) = timeouts.response else { return Poll::Pending };
+        self.waiting.set(Some(cx.waker().clone()));
+        match self.stage.get() {
+            Stage::Given(since) => deadline.set(since + timeouts.body),
+            Stage::Awaited => deadline.clear(),
+            Stage::Ended(since) => deadline.set(since + response),
+        }
+        deadline.poll_expired(cx)
+    }
+}
+
+/// A request's body on its way, telling how far it has gone.
+struct Uploading {
+    body: Body,
+    upload: Rc<Upload>,
+    now: fn() -> Instant,
+}
+
+impl http_body::Body for Uploading {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.upload.set(match &polled {
+            Poll::Pending => Stage::Awaited,
+            Poll::Ready(Some(Ok(_))) if !http_body::Body::is_end_stream(&self.body) => {
+                Stage::Given((self.now)())
+            }
+            Poll::Ready(_) => Stage::Ended((self.now)()),
+        });
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 fn classify(error: hyper::Error) -> ForwardError {
     // A failure of the request's own body comes back wrapped: it says more than the reset it caused.
     let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(&error);
@@ -109,13 +198,36 @@ fn classify(error: hyper::Error) -> ForwardError {
         if let Some(body) = inner.downcast_ref::<BodyError>() {
             return ForwardError::Body(body.clone());
         }
+        if inner.downcast_ref::<h2::Error>().is_some_and(is_unprocessed) {
+            return ForwardError::Closed;
+        }
         cause = inner.source();
     }
     if error.is_canceled() || error.is_closed() {
         ForwardError::Closed
     } else {
-        ForwardError::Http2(error.to_string())
+        ForwardError::Http2(chain(&error))
     }
+}
+
+/// RFC 9113 8.7: a refused stream, and one beyond the last that a leaving app takes, were not processed.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    error.is_remote()
+        && (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)
+            || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+}
+
+/// An error with its causes: the outermost alone seldom says what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
 
 /// Counts one stream.

@@ -378,7 +378,7 @@ impl Upstream {
         let uri =
             Uri::builder().scheme(scheme).authority(authority).path_and_query(call.target.clone()).build();
         let uri = uri.map_err(|error| Attempt::before_sending(ForwardError::Http2(error.to_string())))?;
-        let empty = http_body::Body::is_end_stream(&call.body);
+        let replayable = call.body.content().is_some();
         let body = std::mem::replace(&mut call.body, Body::empty());
         let mut request = Request::new(body);
         *request.method_mut() = call.method.clone();
@@ -392,8 +392,9 @@ impl Upstream {
         }
         let response = connection.send(request, self.timeouts(call, grpc), clock::now).await;
         let response = response.map_err(|error| {
-            // GOAWAY and refused streams come back as closed before anything was processed.
-            let nothing_sent = matches!(error, ForwardError::Closed) && empty;
+            // GOAWAY and refused streams come back as closed before anything was processed; what was taken
+            // from a streaming body is gone.
+            let nothing_sent = matches!(error, ForwardError::Closed) && replayable;
             Attempt { error, nothing_sent, reused }
         })?;
         let (parts, body) = response.into_parts();

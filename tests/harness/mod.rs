@@ -587,6 +587,12 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// The address of an app that is not there (yet), on a loopback address of its own: no Pillion under test
+/// is given its port in the meantime.
+pub fn absent_app() -> SocketAddr {
+    TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap()
+}
+
 /// Runs a command to its end and gives what it printed; fails the test if it fails.
 #[track_caller]
 pub fn run(command: &str, args: &[&str]) -> String {

@@ -110,7 +110,7 @@ impl Compiler<'_> {
     /// A file named in the configuration, noted as one that is about to be read.
     fn file(&mut self, written: &str) -> PathBuf {
         let path = self.folder.join(written);
-        self.sources.push(SourceFile::now(&path));
+        self.sources.push(SourceFile::read(&path));
         path
     }
 

@@ -161,33 +161,30 @@ impl Compiler<'_> {
         .collect();
         if let [_, second, ..] = written[..] {
             self.fail(Some(second), "a route does one of rewrite, deny and redirect", "remove the others");
-            return None;
         }
-        if let Some(rewrite) = &raw.rewrite {
+        // All that is written is checked, also where only one of it can be.
+        let rewrite = raw.rewrite.as_ref().map(|rewrite| {
             if let Some(upstream) = &raw.upstream {
                 let help = "name the upstream in the route that matches the rewritten path";
                 self.fail(upstream.span.as_ref(), "a route that rewrites has no upstream of its own", help);
             }
-            return self.template(rewrite, pattern).map(Action::Rewrite);
-        }
-        if let Some(deny) = &raw.deny {
-            return match u16::try_from(deny.value).ok().and_then(|code| StatusCode::from_u16(code).ok()) {
-                Some(status) if status.is_client_error() || status.is_server_error() => {
-                    Some(Action::Deny(status))
-                }
-                _ => {
-                    self.fail(
-                        deny.span.as_ref(),
-                        format!("deny is {}", deny.value),
-                        "expected a status from 400 to 599",
-                    );
-                    None
-                }
-            };
-        }
-        match &raw.redirect {
-            Some(redirect) => self.redirect(redirect, pattern),
-            None => Some(Action::Forward),
+            self.template(rewrite, pattern).map(Action::Rewrite)
+        });
+        let deny = raw.deny.as_ref().map(|deny| self.deny(deny));
+        let redirect = raw.redirect.as_ref().map(|redirect| self.redirect(redirect, pattern));
+        rewrite.or(deny).or(redirect).unwrap_or(Some(Action::Forward))
+    }
+
+    fn deny(&mut self, deny: &At<u64>) -> Option<Action> {
+        match u16::try_from(deny.value).ok().and_then(|code| StatusCode::from_u16(code).ok()) {
+            Some(status) if status.is_client_error() || status.is_server_error() => {
+                Some(Action::Deny(status))
+            }
+            _ => {
+                let message = format!("deny is {}", deny.value);
+                self.fail(deny.span.as_ref(), message, "expected a status from 400 to 599");
+                None
+            }
         }
     }
 
@@ -226,18 +223,18 @@ impl Compiler<'_> {
             return None;
         };
         let status = match raw.status.value {
-            301 => StatusCode::MOVED_PERMANENTLY,
-            302 => StatusCode::FOUND,
-            303 => StatusCode::SEE_OTHER,
-            307 => StatusCode::TEMPORARY_REDIRECT,
-            308 => StatusCode::PERMANENT_REDIRECT,
+            301 => Some(StatusCode::MOVED_PERMANENTLY),
+            302 => Some(StatusCode::FOUND),
+            303 => Some(StatusCode::SEE_OTHER),
+            307 => Some(StatusCode::TEMPORARY_REDIRECT),
+            308 => Some(StatusCode::PERMANENT_REDIRECT),
             other => {
                 self.fail(
                     raw.status.span.as_ref(),
                     format!("status is {other}"),
                     "expected 301, 302, 303, 307 or 308",
                 );
-                return None;
+                None
             }
         };
         let start = to.value.find("://").map_or(0, |at| at + 3);
@@ -254,7 +251,7 @@ impl Compiler<'_> {
         }
         let path = if path.is_empty() { "/" } else { path };
         let template = self.template(&At { value: path.to_owned(), span: to.span.clone() }, pattern)?;
-        Some(Action::Redirect { base: base.to_owned(), to: template, status })
+        Some(Action::Redirect { base: base.to_owned(), to: template, status: status? })
     }
 
     /// The index of a named upstream; the first is `[upstream]`, which needs no name.
@@ -271,13 +268,13 @@ impl Compiler<'_> {
         found.map(|index| index + 1)
     }
 
-    fn edits(&mut self, remove: &[At<String>], set: &[(String, At<String>)]) -> FieldEdits {
+    fn edits(&mut self, remove: &[At<String>], set: &[(At<String>, At<String>)]) -> FieldEdits {
         let mut edits = FieldEdits::default();
         for at in remove {
             edits.remove.extend(self.field_name(&at.value, at.span.as_ref()));
         }
         for (name, at) in set {
-            let Some(name) = self.field_name(name, at.span.as_ref()) else { continue };
+            let Some(name) = self.field_name(&name.value, name.span.as_ref()) else { continue };
             match HeaderValue::from_str(&at.value) {
                 Ok(value) => edits.set.push((name, value)),
                 Err(_) => {

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 
 use super::Compiler;
 use crate::config::file::{File, Tls};
-use crate::config::problem::Span;
 use crate::config::section::At;
 use crate::config::tls;
 use crate::http1::head::{HeadLimits, MAX_FIELDS};
@@ -37,17 +36,14 @@ impl Compiler<'_> {
         let listen: Vec<SocketAddr> =
             server.listen.iter().filter_map(|at| self.address("server.listen", at)).collect();
         let tls = file.tls.as_ref().and_then(|tls| self.tls(tls));
-        if server.listen.is_empty() && file.tls.is_none() {
-            self.fail(None, "nothing to listen on", "give server.listen or [server.tls] listen an address");
+        let tls_listens = file.tls.as_ref().is_some_and(|tls| !tls.listen.is_empty());
+        if server.listen.is_empty() && !tls_listens {
+            let help = "give server.listen or [server.tls] listen an address";
+            self.fail(server.listen_span.as_ref(), "nothing to listen on", help);
         }
         let admin = self.optional_address("server.admin", &server.admin);
         let probes = self.optional_address("server.probes", &server.probes);
-        self.clashes(
-            &listen,
-            tls.as_ref().map_or(&[], |tls| &tls.listen),
-            &[("server.admin", admin), ("server.probes", probes)],
-            server.admin.span.as_ref(),
-        );
+        self.clashes(file);
         let token = Some(server.admin_token.value.clone()).filter(|token| !token.is_empty());
         if admin.is_some_and(|admin| !admin.ip().is_loopback()) && token.is_none() {
             let span = server.admin.span.as_ref();
@@ -107,23 +103,22 @@ impl Compiler<'_> {
     }
 
     /// Two listeners on one address would only be found at the start.
-    fn clashes(
-        &mut self,
-        listen: &[SocketAddr],
-        tls: &[SocketAddr],
-        others: &[(&str, Option<SocketAddr>)],
-        span: Option<&Span>,
-    ) {
+    fn clashes(&mut self, file: &File) {
+        let server = &file.server;
+        let tls = file.tls.iter().flat_map(|tls| &tls.listen);
+        let written = (server.listen.iter().map(|at| ("server.listen", at)))
+            .chain(tls.map(|at| ("server.tls.listen", at)))
+            .chain([("server.admin", &server.admin), ("server.probes", &server.probes)]);
         let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
-        let data = listen
-            .iter()
-            .map(|at| ("server.listen", *at))
-            .chain(tls.iter().map(|at| ("server.tls.listen", *at)));
-        let others = others.iter().filter_map(|(name, at)| at.map(|at| (*name, at)));
-        for (name, address) in data.chain(others).filter(|(_, address)| address.port() != 0) {
+        for (name, at) in written {
+            // What is no address is said elsewhere; port 0 is another each time.
+            let Some(address) = at.value.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+            else {
+                continue;
+            };
             if let Some((other, _)) = seen.iter().find(|(_, known)| *known == address) {
-                let message = format!("{other} and {name} are both {address}");
-                self.fail(span, message, "every listener needs an address of its own");
+                let message = format!("{name} is {address}, which {other} has already");
+                self.fail(at.span.as_ref(), message, "every listener needs an address of its own");
             }
             seen.push((name, address));
         }

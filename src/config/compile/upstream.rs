@@ -40,13 +40,10 @@ impl Compiler<'_> {
     fn upstream(&mut self, raw: &Upstream) -> Option<UpstreamPolicy> {
         let section =
             if raw.name == "upstream" { raw.name.clone() } else { format!("upstreams.{}", raw.name) };
-        let Some(url) = &raw.url else {
-            if !raw.has_url {
-                self.fail(raw.span.as_ref(), format!("[{section}] has no url"), FORMS);
-            }
-            return None;
-        };
-        let endpoints = self.endpoints(raw, url)?;
+        if !raw.has_url && raw.url.is_none() {
+            self.fail(raw.span.as_ref(), format!("[{section}] has no url"), FORMS);
+        }
+        let endpoints = self.endpoints(raw);
         for (name, at) in [
             ("connect_timeout", &raw.connect_timeout),
             ("response_timeout", &raw.response_timeout),
@@ -74,7 +71,7 @@ impl Compiler<'_> {
         }
         Some(UpstreamPolicy {
             name: raw.name.clone(),
-            endpoints,
+            endpoints: endpoints?,
             writes_to_any: raw.writes_to_any,
             connect_timeout: raw.connect_timeout.value,
             response_timeout: raw.response_timeout.value,
@@ -96,16 +93,21 @@ impl Compiler<'_> {
         })
     }
 
-    fn endpoints(&mut self, raw: &Upstream, url: &At<String>) -> Option<Vec<EndpointPolicy>> {
-        let https = std::iter::once(url).chain(&raw.replicas).any(|at| at.value.starts_with("https://"));
+    fn endpoints(&mut self, raw: &Upstream) -> Option<Vec<EndpointPolicy>> {
+        let written = || raw.url.iter().chain(&raw.replicas);
+        let https = written().any(|at| at.value.starts_with("https://"));
         let tls = self.client_tls(raw, https);
-        let mut endpoints = Vec::new();
-        for at in std::iter::once(url).chain(&raw.replicas) {
+        let mut endpoints: Vec<EndpointPolicy> = Vec::new();
+        for at in written() {
             if tls.is_none() && at.value.starts_with("https://") {
                 // Why TLS could not be set up is said already.
                 continue;
             }
             match endpoint(&at.value, tls.as_ref()) {
+                Ok(endpoint) if endpoints.iter().any(|known| known.place == endpoint.place) => {
+                    let message = format!("{:?} is named twice", at.value);
+                    self.fail(at.span.as_ref(), message, "each replica is another instance of the app");
+                }
                 Ok(endpoint) => endpoints.push(endpoint),
                 Err(message) => {
                     self.fail(
@@ -201,5 +203,8 @@ fn endpoint(url: &str, tls: Option<&Scheme>) -> Result<EndpointPolicy, String> {
     }
     let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = authority.port_u16().unwrap_or(port);
+    if port == 0 {
+        return Err("nothing can be reached at port 0".to_owned());
+    }
     Ok(EndpointPolicy { url: url.to_owned(), place: Place::Host(name, port), scheme, authority })
 }
