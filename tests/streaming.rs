@@ -389,6 +389,44 @@ async fn a_slow_reader_of_http_2_gets_the_last_of_a_whole_answer() {
     assert_eq!(came, 120_000);
 }
 
+/// A slow client that reads steadily takes the pieces of its streams in turns: each of them is unread for
+/// longer than send_timeout, and none is cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_of_a_slow_but_steady_reader_of_http_2_all_end() {
+    const STREAMS: usize = 12;
+    const SIZE: usize = 200_000;
+    let app = Script::answering(|_| ok(&"x".repeat(SIZE)));
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nsend_timeout = \"500ms\"\n\
+         [upstream]\nurl = \"http://{}\"\n",
+        app.address
+    ));
+    let tcp = tokio::net::TcpStream::connect(pillion.http).await.unwrap();
+    let (client, connection) = h2::client::Builder::new()
+        .initial_window_size(16 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .handshake::<_, bytes::Bytes>(tcp)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let mut bodies = Vec::new();
+    for _ in 0..STREAMS {
+        let request = http::Request::get("http://a.test/").body(()).unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        bodies.push((answer.await.unwrap().into_body(), 0));
+    }
+    while bodies.iter().any(|(_, came)| *came < SIZE) {
+        for (body, came) in bodies.iter_mut().filter(|(_, came)| *came < SIZE) {
+            let data = body.data().await.unwrap().unwrap_or_else(|error| panic!("{error} after {came}"));
+            *came += data.len();
+            // The slowness is the scenario: a turn of all streams takes longer than send_timeout.
+            tokio::time::sleep(Duration::from_millis(45)).await;
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+    }
+}
+
 // Server-sent events.
 
 /// An app that says an event for each word it is given, and ends when no more can come.

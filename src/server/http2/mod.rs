@@ -1,6 +1,8 @@
 //! One client connection speaking HTTP/2: hyper's connection around the same stack, with the times
 //! and the end of life that hyper does not keep by itself.
 
+mod counted;
+
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,6 +19,8 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tower::Service;
 
+use counted::Counted;
+
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Deadline, Instant};
 use crate::http1::client::is_endless;
@@ -32,6 +36,10 @@ use crate::tunnel;
 /// Content is handed to the library in pieces of at most this, so that a client that takes them slowly is
 /// seen to take them.
 const PIECE: usize = 32 * 1024;
+/// A client that takes less than this in `send_timeout` takes nothing: acknowledgements are written too.
+const PROGRESS: u64 = 4 * 1024;
+/// While one stream waits for its next piece, each of the others is written about as much; at most this.
+const ROUND: u64 = 4 * PIECE as u64;
 /// A stream of a client that takes others waits this many times `send_timeout` for its turn.
 const PATIENCE: u32 = 8;
 /// More streams than this that a client never reads end their connection.
@@ -55,10 +63,10 @@ struct Streams {
     used: Cell<bool>,
     /// When the answers are looked through again.
     look: Cell<Instant>,
-    /// Bytes of all answers handed to the library, which takes more as the client does.
-    taken: Cell<u64>,
-    /// When it last took some.
-    taken_at: Cell<Instant>,
+    /// Bytes written to the connection, which takes more as the client does.
+    written: Rc<Cell<u64>>,
+    /// What was written when the client was last seen to take some, and when that was.
+    progress: Cell<(u64, Instant)>,
     /// The answers on their way; at most `h2_max_streams` are alive.
     answers: RefCell<Vec<Weak<Answer>>>,
 }
@@ -69,7 +77,7 @@ struct Answer {
     body: RefCell<Option<Body>>,
     /// What is left of a frame that is handed out in pieces.
     rest: RefCell<Bytes>,
-    /// Since when a frame was handed out and none asked for, and what all answers had handed out then.
+    /// Since when a frame was handed out and none asked for, and what was written by then.
     unread: Cell<Option<(Instant, u64)>>,
     /// When its body was taken away.
     cut: Cell<Option<Instant>>,
@@ -88,8 +96,12 @@ impl Streams {
         }
         let mut next = now + send_timeout;
         let mut cut = 0;
-        let stalled = now >= self.taken_at.get() + send_timeout;
-        let round = 2 * PIECE as u64 * self.open.get().max(1) as u64;
+        let written = self.written.get();
+        if written - self.progress.get().0 >= PROGRESS {
+            self.progress.set((written, now));
+        }
+        let stalled = now >= self.progress.get().1 + send_timeout;
+        let round = ROUND * self.open.get().max(1) as u64;
         self.answers.borrow_mut().retain(|answer| {
             let Some(answer) = answer.upgrade() else { return false };
             match (answer.cut.get(), answer.unread.get()) {
@@ -97,8 +109,8 @@ impl Streams {
                 (None, Some((since, _))) if now < since + send_timeout => {
                     next = next.min(since + send_timeout)
                 }
-                (None, Some((since, taken))) => {
-                    let passed_over = self.taken.get() - taken > round;
+                (None, Some((since, before))) => {
+                    let passed_over = written - before > round;
                     if stalled || passed_over || now >= since + send_timeout * PATIENCE {
                         drop(answer.body.take());
                         answer.cut.set(Some(now));
@@ -136,11 +148,12 @@ where
         moved: Cell::new(clock::now()),
         used: Cell::new(false),
         look: Cell::new(clock::now()),
-        taken: Cell::new(0),
-        taken_at: Cell::new(clock::now()),
+        written: Rc::default(),
+        progress: Cell::new((0, clock::now())),
         answers: RefCell::default(),
     });
     let now = settings();
+    let inner = Rewound::new(read, stream);
     let (refusing, refused_peer) = (service.clone(), peer.clone());
     let adapter = Adapter {
         service,
@@ -159,7 +172,7 @@ where
         .max_header_list_size(u32::try_from(now.limits.size * 2).unwrap_or(u32::MAX))
         .enable_connect_protocol()
         .auto_date_header(true)
-        .serve_connection(TokioIo::new(Rewound::new(read, stream)), adapter);
+        .serve_connection(TokioIo::new(Counted { inner, written: streams.written.clone() }), adapter);
     let mut connection = pin!(connection);
     let mut deadline = Deadline::default();
     let mut leaving = false;
@@ -443,12 +456,12 @@ struct StreamBody {
 
 impl StreamBody {
     fn new(body: Body, open: Option<Open>, sleeper: Option<Sleeper>) -> StreamBody {
-        let taken = open.as_ref().map_or(0, |Open(streams)| streams.taken.get());
+        let written = open.as_ref().map_or(0, |Open(streams)| streams.written.get());
         let answer = Rc::new(Answer {
             body: RefCell::new(Some(body)),
             rest: RefCell::default(),
             // From the head on: a window that is closed from the start counts too.
-            unread: Cell::new(Some((clock::now(), taken))),
+            unread: Cell::new(Some((clock::now(), written))),
             cut: Cell::new(None),
         });
         if let Some(Open(streams)) = &open {
@@ -492,10 +505,7 @@ impl http_body::Body for StreamBody {
         }
         let piece = rest.len().min(PIECE);
         if let Some(Open(streams)) = &self.open {
-            let now = clock::now();
-            streams.taken.set(streams.taken.get() + piece as u64);
-            streams.taken_at.set(now);
-            self.answer.unread.set(Some((now, streams.taken.get())));
+            self.answer.unread.set(Some((clock::now(), streams.written.get())));
         }
         Poll::Ready(Some(Ok(Frame::data(rest.split_to(piece)))))
     }
