@@ -25,6 +25,9 @@ const SCRATCH: usize = 16 * KIB;
 const MOST_WINDOW: u32 = 19;
 /// log2 of the smallest.
 const LEAST_WINDOW: u32 = 12;
+/// log2 of brotli's window, whatever the length. Up to 16 it takes another hasher, which needs 5 ms to set
+/// itself up; beyond 18 its ring buffer costs a millisecond of page faults.
+const BROTLI_WINDOW: i32 = 18;
 
 thread_local! {
     static OUTPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
@@ -43,11 +46,11 @@ fn setting(coding: Coding, effort: Effort) -> Setting {
     let set = |level, slice, flush| Setting { level, slice: slice * KIB, flush };
     match (coding, effort) {
         (Coding::Gzip, Effort::Fast) => set(1, 64, false),
-        (Coding::Gzip, Effort::Balanced) => set(5, 32, false),
+        (Coding::Gzip, Effort::Balanced) => set(3, 64, false),
         (Coding::Gzip, Effort::Best) => set(9, 16, false),
         (Coding::Zstd, Effort::Fast) => set(1, 64, false),
         (Coding::Zstd, Effort::Balanced) => set(3, 64, false),
-        (Coding::Zstd, Effort::Best) => set(7, 32, true),
+        (Coding::Zstd, Effort::Best) => set(6, 32, true),
         (Coding::Brotli, Effort::Fast) => set(1, 64, false),
         (Coding::Brotli, Effort::Balanced) => set(4, 32, true),
         (Coding::Brotli, Effort::Best) => set(6, 16, true),
@@ -70,11 +73,11 @@ impl Encoder {
     /// For content of this length, as far as it is known.
     pub fn new(coding: Coding, effort: Effort, length: Option<u64>) -> Encoder {
         let Setting { level, slice, flush } = setting(coding, effort);
-        let window = length.map_or(MOST_WINDOW, window);
         let codec: Box<dyn EncodeV2> = match coding {
             Coding::Gzip => Box::new(GzipEncoder::new(FlateEncoderParams::from(Level::Precise(level)))),
             Coding::Zstd => {
                 // Tables no larger than the content can fill: they are zeroed for each answer.
+                let window = length.map_or(MOST_WINDOW, window);
                 let mut parameters = vec![CParameter::window_log(window)];
                 if !flush {
                     parameters.push(CParameter::hash_log(window.saturating_sub(2).clamp(10, 17)));
@@ -83,12 +86,8 @@ impl Encoder {
                 Box::new(ZstdEncoder::new_with_params(level, &parameters))
             }
             Coding::Brotli => {
-                let window = i32::try_from(window).unwrap_or(0);
-                let hint = usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX);
-                let parameters = BrotliParams::default();
-                let parameters =
-                    parameters.quality(Level::Precise(level)).window_size(window).size_hint(hint);
-                Box::new(BrotliEncoder::new(parameters))
+                let parameters = BrotliParams::default().quality(Level::Precise(level));
+                Box::new(BrotliEncoder::new(parameters.window_size(BROTLI_WINDOW)))
             }
         };
         Encoder { codec, slice, flush }
