@@ -17,6 +17,7 @@ use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::log::{AccessLog, Line};
 use crate::metrics::Metrics;
+use crate::represent::counters::Counters;
 use crate::upstream::Address;
 
 /// The status noted for a client that left before its answer (nginx's word for it).
@@ -89,6 +90,8 @@ pub struct Record {
 pub struct Sink {
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is counted of representations.
+    pub represented: Arc<Counters>,
     /// The worker's end of the access log.
     pub log: AccessLog,
 }
@@ -166,6 +169,11 @@ impl Record {
     /// Notes what went wrong, for the log; the first cause is kept.
     pub fn failed(&self, fault: Fault, error: String) {
         self.error.borrow_mut().get_or_insert((fault, error));
+    }
+
+    /// Where representations are counted.
+    pub fn represented(&self) -> &Arc<Counters> {
+        &self.sink.represented
     }
 
     /// Counts a panic.

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::Response;
 use tower::Service;
@@ -17,7 +16,6 @@ use super::rescue::Rescue;
 use super::route::Route;
 use crate::body::Body;
 use crate::inbound::Inbound;
-use crate::represent::counters::Counters;
 use crate::upstream::Pool;
 
 /// What one worker's stack is built with.
@@ -29,8 +27,6 @@ pub struct Parts {
     pub sink: Rc<Sink>,
     /// The worker's connections to apps.
     pub pool: Rc<Pool>,
-    /// What is counted of representations.
-    pub represented: Arc<Counters>,
 }
 
 /// The stack of one connection, innermost first.
@@ -40,7 +36,7 @@ pub fn build(
     // Picks the address, writes the forwarding fields, sends, retries.
     let stack = Forward::new(parts.pool.clone());
     // Outside of what stores answers, so that stored and fresh ones get the same treatment.
-    let stack = Represent::new(stack, parts.represented.clone());
+    let stack = Represent(stack);
     // Before any work is done for a request that may not pass.
     let stack = Limit(stack);
     // Everything below reads only the route found here.

@@ -141,7 +141,7 @@ impl Gathered {
     }
 
     /// Its pieces in order.
-    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+    pub fn pieces(&self) -> impl ExactSizeIterator<Item = &Bytes> {
         self.pieces.iter()
     }
 

@@ -26,11 +26,7 @@ impl MediaPattern {
         Some(MediaPattern { kind: kind.to_ascii_lowercase(), before: before.to_ascii_lowercase(), after })
     }
 
-    /// Whether a Content-Type is one of these; its parameters do not matter.
-    pub fn matches(&self, content_type: &[u8]) -> bool {
-        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        let Some(slash) = essence.iter().position(|byte| *byte == b'/') else { return false };
-        let (kind, subtype) = (&essence[..slash], &essence[slash + 1..]);
+    fn matches(&self, kind: &[u8], subtype: &[u8]) -> bool {
         if !kind.eq_ignore_ascii_case(self.kind.as_bytes()) {
             return false;
         }
@@ -39,6 +35,15 @@ impl MediaPattern {
             && subtype[..self.before.len()].eq_ignore_ascii_case(self.before.as_bytes())
             && subtype[subtype.len() - after.len()..].eq_ignore_ascii_case(after.as_bytes())
     }
+}
+
+/// Whether a Content-Type is one of these; its parameters do not matter.
+pub fn matches(patterns: &[MediaPattern], content_type: &[u8]) -> bool {
+    let end = content_type.iter().position(|byte| *byte == b';').unwrap_or(content_type.len());
+    let essence = content_type[..end].trim_ascii();
+    let Some(slash) = essence.iter().position(|byte| *byte == b'/') else { return false };
+    let (kind, subtype) = (&essence[..slash], &essence[slash + 1..]);
+    patterns.iter().any(|pattern| pattern.matches(kind, subtype))
 }
 
 #[cfg(test)]
@@ -61,9 +66,9 @@ mod tests {
             ("application/*+json", &["application/problem+json", "application/+json"], &["application/json"]),
             ("image/svg+xml", &["image/svg+xml"], &["image/svg"]),
         ] {
-            let pattern = MediaPattern::parse(pattern).unwrap();
-            assert!(fits.iter().all(|fit| pattern.matches(fit.as_bytes())), "{pattern:?}");
-            assert!(!does_not.iter().any(|wrong| pattern.matches(wrong.as_bytes())), "{pattern:?}");
+            let patterns = [MediaPattern::parse(pattern).unwrap()];
+            assert!(fits.iter().all(|fit| matches(&patterns, fit.as_bytes())), "{pattern:?}");
+            assert!(!does_not.iter().any(|wrong| matches(&patterns, wrong.as_bytes())), "{pattern:?}");
         }
         for wrong in ["", "text", "*/*", "/x", "text/", "a/*b*", "a b/c", "text/html; charset=utf-8"] {
             assert_eq!(MediaPattern::parse(wrong), None, "{wrong}");

@@ -44,11 +44,6 @@ impl Conditions {
         Conditions { fields }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
-    }
-
     /// In the order of RFC 9110 13.2.2. `validators` are the fields of an answer that would be 200, with
     /// the app's tag as the app wrote it. Ranges are another question: [`Conditions::range_holds`].
     pub fn evaluate(&self, validators: &HeaderMap) -> Verdict {
@@ -283,10 +278,11 @@ mod tests {
         /// A 304 only if the content is the same: of two contents, the tag of one never matches the other.
         #[test]
         fn not_modified_means_the_same_content(one: Vec<u8>, other: Vec<u8>) {
-            let tag = entity_tag::made(&one);
+            let made = |content: &[u8]| entity_tag::made([&bytes::Bytes::copy_from_slice(content)].into_iter());
+            let tag = made(&one);
             let asked = fields(&[("if-none-match", tag.to_str().unwrap())]);
             let mut validators = HeaderMap::new();
-            validators.insert(header::ETAG, entity_tag::made(&other));
+            validators.insert(header::ETAG, made(&other));
             let verdict = Conditions::of(&asked).evaluate(&validators);
             prop_assert_eq!(verdict == Verdict::NotModified, one == other);
         }

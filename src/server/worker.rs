@@ -200,9 +200,9 @@ async fn run(
 ) {
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
-    let sink = Rc::new(Sink { metrics: shared.metrics.clone(), log });
     let represented = shared.represented.clone();
-    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), represented };
+    let sink = Rc::new(Sink { metrics: shared.metrics.clone(), represented, log });
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone() };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {
         view: RefCell::new(view),

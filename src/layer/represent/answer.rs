@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -10,10 +9,10 @@ use http_body::Body as _;
 
 use super::RepresentError;
 use super::asked::Asked;
-use super::fields;
+use super::fields::{self, Seen};
 use crate::body::Body;
 use crate::fields::entity_tag::EntityTag;
-use crate::fields::vary;
+use crate::fields::{cache_control, vary};
 use crate::layer::record::Record;
 use crate::policy::Policy;
 use crate::represent::choice::{self, Choice, Reason};
@@ -21,35 +20,71 @@ use crate::represent::coding::{Coding, Negotiated, Plain};
 use crate::represent::counters::Counters;
 use crate::represent::echo;
 use crate::represent::encode;
-use crate::represent::entity_tag::{self, TagHash};
-use crate::represent::gather::Gathered;
+use crate::represent::entity_tag;
+use crate::represent::gather::{Gathered, Place};
+use crate::represent::media;
 use crate::represent::precondition::{Held, Verdict};
 use crate::represent::range::{self, Selected};
 
 /// One answer on its way.
-pub(super) struct Answering<'a> {
-    pub asked: &'a Asked,
-    pub record: &'a Rc<Record>,
-    pub counters: &'a Arc<Counters>,
+pub struct Answering {
+    /// What its request asked.
+    pub(super) asked: Asked,
+    /// What is noted of it.
+    pub(super) record: Rc<Record>,
 }
 
-/// What is known of an answer's content when its head is decided about.
+/// How far an answer was decided about at once.
+pub(super) enum Begun {
+    /// To the end.
+    Decided(Result<Response<Body>, RepresentError>),
+    /// This has to come first.
+    Needs(Box<Gathering>),
+}
+
+/// An answer of which more has to come before its head can be decided about.
+pub(super) struct Gathering {
+    parts: Parts,
+    body: Body,
+    most: usize,
+    place: Place,
+    known: Known,
+}
+
+/// What is known of an answer's content from its head.
+#[derive(Clone, Copy)]
+struct Known {
+    /// Its length; `None` where nobody told.
+    length: Option<u64>,
+    /// Whether it may be coded, and why not.
+    codable: Result<(), Reason>,
+    /// Whether the app's coding is taken away on the way.
+    decoded: bool,
+    /// Whether it is to get a tag.
+    wants_tag: bool,
+}
+
+/// An answer's content when its head is decided about.
 pub(super) struct Content {
     /// What came of it so far.
     pub gathered: Gathered,
     /// Its length, where it is known.
     pub length: Option<u64>,
-    /// Whether the app's coding is taken away on the way.
+    /// See [`Known`].
     pub decoded: bool,
 }
 
-impl Answering<'_> {
+impl Answering {
     fn policy(&self) -> &Policy {
         &self.record.snapshot.policy
     }
 
+    pub(super) fn counters(&self) -> &Counters {
+        self.record.represented()
+    }
+
     /// See the head of the file.
-    pub async fn answer(&self, response: Response<Body>) -> Result<Response<Body>, RepresentError> {
+    pub(super) fn begin(&self, response: Response<Body>) -> Begun {
         let (mut parts, body) = response.into_parts();
         if let Some((ttl, personal)) = self.asked.browser
             && self.asked.reads()
@@ -58,29 +93,96 @@ impl Answering<'_> {
         }
         if parts.status == StatusCode::NOT_MODIFIED {
             if self.asked.reads() {
-                self.counters.not_modified_by_app.add(1);
+                self.counters().not_modified_by_app.add(1);
                 self.relayed_not_modified(&mut parts.headers);
             }
-            return Ok(Response::from_parts(parts, body));
+            return Begun::Decided(Ok(Response::from_parts(parts, body)));
         }
-        let (body, decoded) = self.acceptable(&mut parts, body)?;
-        let codable = self.codable(&parts, body.is_endless());
+        let seen = Seen::of(&parts.headers);
+        let (body, decoded) = match seen.content_encoding || self.asked.takes_nothing() {
+            true => match self.acceptable(&mut parts, body) {
+                Ok(acceptable) => acceptable,
+                Err(error) => return Begun::Decided(Err(error)),
+            },
+            false => (body, false),
+        };
+        let coded = seen.content_encoding && parts.headers.contains_key(header::CONTENT_ENCODING);
+        let seen = Seen { content_encoding: coded, ..seen };
+        let codable = self.codable(&parts, seen, body.is_endless());
         if self.varies(&parts, codable) {
             vary::add(&mut parts.headers, &header::ACCEPT_ENCODING);
         }
-        let mut content = self.gather(&parts, body, decoded, codable.is_ok()).await;
-        if self.wants_tag(&parts) && content.gathered.is_whole() {
-            let mut hash = TagHash::default();
-            content.gathered.pieces().for_each(|piece| hash.update(piece));
-            parts.headers.insert(header::ETAG, hash.tag());
-            self.counters.tags.add(1);
+        let length = match self.asked.method {
+            Method::HEAD => fields::content_length(&parts.headers),
+            _ => body.size_hint().exact(),
+        };
+        // The tag is of the content as it is, which is not at hand where the app coded it.
+        let wants_tag = self.asked.etag
+            && self.asked.method == Method::GET
+            && parts.status == StatusCode::OK
+            && !seen.etag
+            && !coded;
+        let known = Known { length, codable, decoded, wants_tag };
+        if let Some(whole) = body.content() {
+            return Begun::Decided(self.decide(parts, Gathered::whole(whole), known));
         }
-        let choice = self.choose(&parts, &mut content, codable);
+        match self.needed(&body, known) {
+            Some((most, place)) => Begun::Needs(Box::new(Gathering { parts, body, most, place, known })),
+            None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known)),
+        }
+    }
+
+    /// Goes on when as much of the content as was needed has come.
+    pub(super) async fn go_on(
+        self: Box<Self>,
+        gathering: Box<Gathering>,
+    ) -> Result<Response<Body>, RepresentError> {
+        let Gathering { parts, body, most, place, known } = *gathering;
+        let gathered = Gathered::of(body, most, Some(place)).await;
+        self.decide(parts, gathered, known)
+    }
+
+    /// How much of the content the decisions need: for a tag the whole, where nobody told the length the
+    /// first `min_size` bytes, and what is encoded in one go. Nothing else is held back.
+    fn needed(&self, body: &Body, known: Known) -> Option<(usize, Place)> {
+        if body.is_endless() || self.asked.method == Method::HEAD {
+            return None;
+        }
+        let coding = match self.asked.coding {
+            Some((_, Negotiated::Coded(coding, _))) if known.codable.is_ok() => Some(coding),
+            _ => None,
+        };
+        let compression = &self.policy().compression;
+        let one_go = coding.map_or(0, |coding| encode::slice(coding, compression.effort) as u64);
+        let tagged = if known.wants_tag { self.policy().etag.max_size } else { 0 };
+        let most = match known.length {
+            Some(length) => Some(length).filter(|length| *length <= tagged.max(one_go))?,
+            None if known.wants_tag || coding.is_some() => compression.min_size.max(1),
+            None => return None,
+        };
+        let most = usize::try_from(most).ok()?;
+        Some((most, self.counters().held.take(most)?))
+    }
+
+    fn decide(
+        &self,
+        mut parts: Parts,
+        gathered: Gathered,
+        known: Known,
+    ) -> Result<Response<Body>, RepresentError> {
+        let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
+        let length = if whole { Some(gathered.len() as u64) } else { known.length };
+        let mut content = Content { gathered, length, decoded: known.decoded };
+        if known.wants_tag && whole {
+            parts.headers.insert(header::ETAG, entity_tag::made(content.gathered.pieces()));
+            self.counters().tags.add(1);
+        }
+        let choice = self.choose(&parts, &mut content, known.codable);
         let has_content = self.asked.method != Method::HEAD && !choice::has_no_content(parts.status);
         if self.asked.coding.is_some() && has_content {
-            self.counters.chose(choice);
+            self.counters().chose(choice);
         }
-        if self.asked.reads() && parts.status == StatusCode::OK && !self.asked.conditions.is_empty() {
+        if self.asked.has_conditions && self.asked.reads() && parts.status == StatusCode::OK {
             match self.asked.conditions.evaluate(&parts.headers) {
                 Verdict::Proceed => {}
                 Verdict::NotModified => return Ok(self.not_modified(parts, content, choice)),
@@ -90,13 +192,9 @@ impl Answering<'_> {
                 }
             }
         }
-        if choice == Choice::Leave(Reason::Range)
-            && let Selected::Parts(_) | Selected::Nothing = self.selected(&parts, &mut content)
-        {
-            return self.partial(parts, content);
-        }
         match choice {
             Choice::Code(coding) => Ok(self.code(parts, content, coding)),
+            Choice::Leave(Reason::Range) => self.partial(parts, content),
             Choice::Leave(_) => {
                 if content.decoded && self.asked.reads() {
                     fields::retag(&mut parts.headers, None);
@@ -107,16 +205,23 @@ impl Answering<'_> {
     }
 
     /// Whether content like this could be coded for somebody, and for this client must be.
-    fn codable(&self, parts: &Parts, endless: bool) -> Result<(), Reason> {
+    fn codable(&self, parts: &Parts, seen: Seen, endless: bool) -> Result<(), Reason> {
         let Some((_, negotiated)) = &self.asked.coding else { return Err(Reason::NotAsked) };
-        let codable =
-            choice::codable(parts.status, &parts.headers, endless, &self.policy().compression.types);
-        match (codable, negotiated) {
-            (Err(Reason::Type), Negotiated::Coded(_, Plain::Refused)) => {
-                choice::transformable(parts.status, &parts.headers)
-            }
-            _ => codable,
-        }
+        let codable = choice::codable(parts.status, seen.content_encoding, endless).and_then(|()| {
+            let refused = seen.cache_control && cache_control::has(&parts.headers, "no-transform");
+            if refused { Err(Reason::NoTransform) } else { Ok(()) }
+        });
+        codable.and_then(|()| match negotiated {
+            // It cannot be had otherwise.
+            Negotiated::Coded(_, Plain::Refused) => Ok(()),
+            _ if self.is_of_type(&parts.headers) => Ok(()),
+            _ => Err(Reason::Type),
+        })
+    }
+
+    fn is_of_type(&self, headers: &HeaderMap) -> bool {
+        let kind = headers.get(header::CONTENT_TYPE);
+        kind.is_some_and(|kind| media::matches(&self.policy().compression.types, kind.as_bytes()))
     }
 
     /// RFC 9110 12.5.5: what could have been coded, or was, varies; so does the part of it, although parts
@@ -125,63 +230,13 @@ impl Answering<'_> {
         if self.asked.coding.is_none() {
             return false;
         }
-        let of_type = || {
-            let kind = parts.headers.get(header::CONTENT_TYPE);
-            let types = &self.policy().compression.types;
-            kind.is_some_and(|kind| types.iter().any(|pattern| pattern.matches(kind.as_bytes())))
-        };
         match codable {
             Ok(()) | Err(Reason::Coded) => true,
-            Err(Reason::Status) => parts.status == StatusCode::PARTIAL_CONTENT && of_type(),
+            Err(Reason::Status) => {
+                parts.status == StatusCode::PARTIAL_CONTENT && self.is_of_type(&parts.headers)
+            }
             Err(_) => false,
         }
-    }
-
-    /// Gathers as much as the decisions need: for a tag the whole, for a length that nobody told the first
-    /// `min_size` bytes, and what is encoded in one go. Nothing else is held back.
-    async fn gather(&self, parts: &Parts, body: Body, decoded: bool, codable: bool) -> Content {
-        let length = match self.asked.method {
-            Method::HEAD => fields::content_length(&parts.headers),
-            _ => body.size_hint().exact(),
-        };
-        let content = |gathered, length| Content { gathered, length, decoded };
-        if let Some(whole) = body.content() {
-            let length = if self.asked.method == Method::HEAD { length } else { Some(whole.len() as u64) };
-            return content(Gathered::whole(whole), length);
-        }
-        if body.is_endless() || self.asked.method == Method::HEAD {
-            return content(Gathered::nothing(body), length);
-        }
-        let wants_tag = self.wants_tag(parts);
-        let coding = match self.asked.coding {
-            Some((_, Negotiated::Coded(coding, _))) if codable => Some(coding),
-            _ => None,
-        };
-        let compression = &self.policy().compression;
-        let one_go = coding.map_or(0, |coding| encode::slice(coding, compression.effort) as u64);
-        let tagged = if wants_tag { self.policy().etag.max_size } else { 0 };
-        let most = match length {
-            Some(length) if length <= tagged.max(one_go) => length,
-            Some(_) => return content(Gathered::nothing(body), length),
-            None if wants_tag || coding.is_some() => compression.min_size.max(1),
-            None => return content(Gathered::nothing(body), None),
-        };
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let Some(place) = self.counters.held.take(most) else {
-            return content(Gathered::nothing(body), length);
-        };
-        let gathered = Gathered::of(body, most, Some(place)).await;
-        let length = if gathered.is_whole() { Some(gathered.len() as u64) } else { length };
-        content(gathered, length)
-    }
-
-    fn wants_tag(&self, parts: &Parts) -> bool {
-        self.asked.etag
-            && self.asked.method == Method::GET
-            && parts.status == StatusCode::OK
-            && !parts.headers.contains_key(header::ETAG)
-            // The tag is of the content as it is, which is not at hand here.
-            && !parts.headers.contains_key(header::CONTENT_ENCODING)
     }
 
     fn choose(&self, parts: &Parts, content: &mut Content, codable: Result<(), Reason>) -> Choice {
@@ -198,8 +253,8 @@ impl Answering<'_> {
                 return Choice::Leave(Reason::Range);
             }
         }
-        if parts.headers.contains_key(header::SET_COOKIE)
-            && let Some(said) = &self.asked.said
+        if let Some(said) = &self.asked.said
+            && parts.headers.contains_key(header::SET_COOKIE)
         {
             let query = said.target.as_ref().and_then(|target| target.query());
             let whole = content.gathered.content();
@@ -249,7 +304,7 @@ impl Answering<'_> {
         let whole = content.gathered.content().unwrap_or_default();
         match selected {
             Selected::Parts(ranges) => {
-                self.counters.partial.add(1);
+                self.counters().partial.add(1);
                 parts.status = StatusCode::PARTIAL_CONTENT;
                 parts.headers.remove(header::CONTENT_LENGTH);
                 let body = range::partial(&whole, &ranges, &mut parts.headers);
@@ -262,7 +317,7 @@ impl Answering<'_> {
 
     /// A 304 in place of an app's 200 (RFC 9110 15.4.5).
     fn not_modified(&self, mut parts: Parts, content: Content, choice: Choice) -> Response<Body> {
-        self.counters.not_modified_by_pillion.add(1);
+        self.counters().not_modified_by_pillion.add(1);
         let tag = EntityTag::of(&parts.headers);
         let shown = match (self.asked.conditions.held(tag.as_ref()), &tag) {
             (Some(Held::As(tag)), _) => Some(tag),
@@ -282,9 +337,7 @@ impl Answering<'_> {
             headers.insert(header::ETAG, shown);
         }
         // What kind of content it is, a 304 seldom says: it may be of those that vary.
-        let types = &self.policy().compression.types;
-        let kind = headers.get(header::CONTENT_TYPE);
-        let may = kind.is_none_or(|kind| types.iter().any(|pattern| pattern.matches(kind.as_bytes())));
+        let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
         if self.asked.coding.is_some() && may {
             vary::add(headers, &header::ACCEPT_ENCODING);
         }

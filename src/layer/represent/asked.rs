@@ -23,6 +23,8 @@ pub(super) struct Asked {
     pub etag: bool,
     /// How long the client is told to keep it, and whether it is personal.
     pub browser: Option<(Duration, bool)>,
+    /// Whether there are conditions.
+    pub has_conditions: bool,
     /// The conditions as the client wrote them.
     pub conditions: Conditions,
     /// The Range that went to the app.
@@ -47,18 +49,18 @@ impl Asked {
         let policy = &routed.record.snapshot.policy.compression;
         let request = &mut routed.request;
         let method = request.method().clone();
-        let content = request.body().content();
-        let target = request.uri().path_and_query().cloned();
         let headers = request.headers_mut();
-        let conditions = Conditions::of(headers);
-        if !conditions.is_empty() {
+        let seen = Seen::of(headers);
+        let mut conditions = Conditions::default();
+        if seen.conditions {
+            conditions = Conditions::of(headers);
             conditions_for_app(&conditions, headers)?;
         }
-        let personal = headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE);
         // RFC 9111 5.2.1.6: such a request wants nobody between it and the app to change the content.
-        let compress = compress && !cache_control::has(headers, "no-transform");
+        let compress = compress && !(seen.cache_control && cache_control::has(headers, "no-transform"));
         let coding = compress.then(|| {
-            let accepts = AcceptEncoding::of(headers);
+            let accepts =
+                if seen.accept_encoding { AcceptEncoding::of(headers) } else { AcceptEncoding::default() };
             let negotiated = negotiate(&accepts, &policy.codings);
             (accepts, negotiated)
         });
@@ -66,21 +68,26 @@ impl Asked {
             if policy.ask_identity && negotiated != Negotiated::Nothing {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
-            if matches!(negotiated, Negotiated::Nothing | Negotiated::Coded(_, Plain::Refused)) {
+            if seen.range && matches!(negotiated, Negotiated::Nothing | Negotiated::Coded(_, Plain::Refused))
+            {
                 // A part of the content as it is would be of no use to this client.
                 headers.remove(header::RANGE);
             }
         }
         let coded = matches!(coding, Some((_, Negotiated::Coded(..))));
-        let range = headers.get(header::RANGE).cloned();
+        let range = if seen.range { headers.get(header::RANGE).cloned() } else { None };
         Ok(Asked {
             method,
             coding,
             etag,
-            browser: ttl.map(|ttl| (ttl, personal)),
+            browser: ttl.map(|ttl| (ttl, seen.personal)),
+            has_conditions: seen.conditions,
             conditions,
             range,
-            said: (coded && policy.breach_guard).then_some(Said { target, content }),
+            said: (coded && policy.breach_guard).then(|| Said {
+                target: request.uri().path_and_query().cloned(),
+                content: request.body().content(),
+            }),
         })
     }
 
@@ -89,16 +96,52 @@ impl Asked {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
+    /// Whether the client takes neither a coding of ours nor the content as it is.
+    pub fn takes_nothing(&self) -> bool {
+        matches!(self.coding, Some((_, Negotiated::Nothing)))
+    }
+
     /// Whether anything is to be done with an answer.
     pub fn concerns(&self, response: &Response<Body>) -> bool {
         let nothing = self.coding.is_none()
             && !self.etag
             && self.browser.is_none()
-            && self.conditions.is_empty()
+            && !self.has_conditions
             && self.range.is_none();
         !nothing
             && !response.status().is_informational()
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+/// Which of the fields that are asked for are there: the map is gone through once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    accept_encoding: bool,
+    cache_control: bool,
+    conditions: bool,
+    range: bool,
+    personal: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Seen {
+        let mut seen = Seen::default();
+        for name in headers.keys() {
+            match *name {
+                header::ACCEPT_ENCODING => seen.accept_encoding = true,
+                header::CACHE_CONTROL => seen.cache_control = true,
+                header::RANGE => seen.range = true,
+                header::AUTHORIZATION | header::COOKIE => seen.personal = true,
+                header::IF_MATCH
+                | header::IF_NONE_MATCH
+                | header::IF_MODIFIED_SINCE
+                | header::IF_UNMODIFIED_SINCE
+                | header::IF_RANGE => seen.conditions = true,
+                _ => {}
+            }
+        }
+        seen
     }
 }
 

@@ -23,7 +23,7 @@ use crate::represent::encoding::Encoding;
 /// More codings over one another than any app means.
 const MOST_CODINGS: usize = 3;
 
-impl Answering<'_> {
+impl Answering {
     /// The body in a coding that the client takes, as far as the app's own is concerned; true where the
     /// app's was taken away.
     pub(super) fn acceptable(&self, parts: &mut Parts, body: Body) -> Result<(Body, bool), RepresentError> {
@@ -61,7 +61,7 @@ impl Answering<'_> {
         let Some(decoders) = decoders.filter(|decoders| decoders.len() <= MOST_CODINGS) else {
             return not_acceptable(body);
         };
-        self.counters.decoded.add(1);
+        self.counters().decoded.add(1);
         fields::content_changed(&mut parts.headers);
         parts.headers.remove(header::CONTENT_ENCODING);
         if self.asked.method == Method::HEAD {
@@ -82,7 +82,7 @@ impl Answering<'_> {
             return Response::from_parts(parts, content.gathered.into_body());
         }
         let effort = self.record.snapshot.policy.compression.effort;
-        let counters = self.counters.coding(coding);
+        let counters = self.counters().coding(coding);
         let before = Rc::new(Cell::new(0));
         self.record.coded(coding.as_str(), before.clone());
         if content.gathered.len() <= encode::slice(coding, effort)

@@ -29,6 +29,29 @@ const OF_CONTENT: [HeaderName; 7] = [
     header::TRAILER,
 ];
 
+/// Which of the fields that are asked for are there: the map is gone through once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub cache_control: bool,
+    pub content_encoding: bool,
+    pub etag: bool,
+}
+
+impl Seen {
+    pub fn of(headers: &HeaderMap) -> Seen {
+        let mut seen = Seen::default();
+        for name in headers.keys() {
+            match *name {
+                header::CACHE_CONTROL => seen.cache_control = true,
+                header::CONTENT_ENCODING => seen.content_encoding = true,
+                header::ETAG => seen.etag = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
 /// What no longer holds when the content is coded or decoded: its length, its digests, and that parts of it
 /// can be had (a part of coded content is not what the app would send for that range).
 pub(super) fn content_changed(headers: &mut HeaderMap) {

@@ -13,18 +13,15 @@ mod fields;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::Response;
 use tower::Service;
 
 use super::Routed;
-use super::either::Either;
 use crate::body::Body;
 use crate::error::BoxError;
-use crate::represent::counters::Counters;
-use answer::Answering;
+use answer::{Answering, Begun};
 use asked::Asked;
 
 /// Why there is no answer in the form asked for.
@@ -54,52 +51,74 @@ impl std::error::Error for RepresentError {}
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct Represent<S> {
-    inner: S,
-    counters: Arc<Counters>,
-}
-
-impl<S> Represent<S> {
-    /// Around `inner`.
-    pub fn new(inner: S, counters: Arc<Counters>) -> Represent<S> {
-        Represent { inner, counters }
-    }
-}
-
-type Boxed = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>>>>;
+pub struct Represent<S>(pub S);
 
 impl<S> Service<Box<Routed>> for Represent<S>
 where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError>,
-    S::Future: 'static,
+    S::Future: Unpin,
 {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = Either<Boxed>;
+    type Future = RepresentFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
         // An upgrade is no representation, and gRPC codes its messages itself.
         if routed.upgrade.is_some() || routed.record.grpc {
-            return Either::Below(Box::pin(self.inner.call(routed)));
+            return RepresentFuture::Below(self.0.call(routed), None);
         }
-        let asked = match Asked::read(&mut routed) {
-            Ok(asked) => asked,
-            Err(error) => return Either::error(error),
-        };
-        let record = routed.record.clone();
-        let counters = self.counters.clone();
-        let below = self.inner.call(routed);
-        Either::Below(Box::pin(async move {
-            let response = below.await?;
-            if !asked.concerns(&response) {
-                return Ok(response);
+        match Asked::read(&mut routed) {
+            Ok(asked) => {
+                let answering = Answering { asked, record: routed.record.clone() };
+                RepresentFuture::Below(self.0.call(routed), Some(Box::new(answering)))
             }
-            let answering = Answering { asked: &asked, record: &record, counters: &counters };
-            answering.answer(response).await.map_err(Into::into)
-        }))
+            Err(error) => RepresentFuture::Refused(Some(error)),
+        }
+    }
+}
+
+/// The answer in the form asked for. Most are decided about at once; those of which more has to come first
+/// go on in a future of their own.
+pub enum RepresentFuture<F> {
+    /// From below; nothing is done with an answer where nobody asked.
+    Below(F, Option<Box<Answering>>),
+    /// More of its content has to come.
+    Gathering(Pin<Box<dyn Future<Output = Result<Response<Body>, RepresentError>>>>),
+    /// The request is not sent on.
+    Refused(Option<RepresentError>),
+}
+
+impl<F> Future for RepresentFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, BoxError>> + Unpin,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let RepresentFuture::Below(below, answering) = this {
+            let response = ready!(Pin::new(below).poll(cx))?;
+            let Some(answering) = answering.take().filter(|answering| answering.asked.concerns(&response))
+            else {
+                return Poll::Ready(Ok(response));
+            };
+            match answering.begin(response) {
+                Begun::Decided(result) => return Poll::Ready(result.map_err(Into::into)),
+                Begun::Needs(gathering) => {
+                    *this = RepresentFuture::Gathering(Box::pin(answering.go_on(gathering)));
+                }
+            }
+        }
+        match this {
+            RepresentFuture::Gathering(gathering) => gathering.as_mut().poll(cx).map_err(Into::into),
+            RepresentFuture::Refused(error) => {
+                error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())))
+            }
+            RepresentFuture::Below(..) => Poll::Pending,
+        }
     }
 }
