@@ -24,8 +24,8 @@ fn lines(pillion: &Pillion) -> Vec<String> {
         let text = pillion.access_log();
         text.contains("Ctrl-C").then_some(text)
     });
-    let commands = text.lines().filter_map(|line| line.strip_prefix("  curl "));
-    commands.map(|line| format!("curl {}", line.split("  #").next().unwrap().trim())).collect()
+    let commands = text.lines().filter(|line| line.starts_with("  curl ") || line.starts_with("  tag="));
+    commands.map(|line| line.split("  #").next().unwrap().trim().to_owned()).collect()
 }
 
 fn shell(line: &str) -> String {
@@ -38,7 +38,7 @@ fn shell(line: &str) -> String {
 fn every_printed_line_does_what_it_says() {
     let pillion = demo();
     let lines = lines(&pillion);
-    assert!(lines.len() >= 8, "{lines:#?}");
+    assert!(lines.len() >= 11, "{lines:#?}");
     let said: Vec<String> = lines.iter().map(|line| shell(line)).collect();
     let of = |part: &str| -> &str {
         let at = lines
@@ -49,6 +49,9 @@ fn every_printed_line_does_what_it_says() {
     };
     assert!(of("head -c 300").contains("\"items\""));
     assert!(of("-si ").contains("x-request-id: "));
+    let bytes = |part: &str| -> usize { of(part).trim_end_matches(" bytes\n").parse().unwrap() };
+    assert!(bytes("--compressed") < bytes("s -w '%{size") / 5);
+    assert!(of("If-None-Match").starts_with("HTTP/1.1 304 "));
     assert!(of("-X PUT").contains("Tromso"));
     assert!(of("--http2-prior-knowledge").contains("Tromso"), "the write is seen by the next read");
     let seconds: f64 = of("time_total").trim_end_matches(" s\n").parse().unwrap();

@@ -62,6 +62,9 @@ Pillion is in front of a small clinic API (which is at http://{app}). Try, in an
   curl -s http://{at}/api/patients | head -c 300              # a list from the app
   curl -s http://{at}/api/patients/7                           # one of them
   curl -si http://{at}/api/patients/7 | head -12               # with the request id Pillion gave it
+  curl -s --compressed -w '%{{size_download}} bytes\\n' -o /dev/null http://{at}/api/patients   # the list, coded
+  curl -s -w '%{{size_download}} bytes\\n' -o /dev/null http://{at}/api/patients   # and as it is
+  tag=$(curl -si http://{at}/api/patients/7 | sed -n 's/^etag: //p' | tr -d '\\r'); curl -si -H \"If-None-Match: $tag\" http://{at}/api/patients/7 | head -1   # 304: you have it
   curl -s -X PUT http://{at}/api/patients/7 -d '{{\"city\":\"Tromso\"}}'   # a write really changes it
   curl -s -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # a slow report
   curl -s 'http://{at}/api/%2e%2e/secrets'                     # what can be read in two ways is refused
