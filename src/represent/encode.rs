@@ -1,8 +1,9 @@
 //! The encoders, driven in slices that a worker can spare (`async-compression`'s codecs without its
 //! asynchronous wrappers, which would copy everything twice).
 //!
-//! Levels and slices were measured (benches/README.md): one slice takes well under a millisecond. Where a
-//! codec gathers its input into blocks that take longer, it is flushed at the end of each slice.
+//! Levels and slices were measured (benches/README.md): on ordinary text a slice takes well under a
+//! millisecond. Where a codec gathers its input into blocks that take longer, it is flushed at the end of
+//! each slice. Levels that need large blocks to be worth their while work away from the worker.
 
 use std::cell::RefCell;
 use std::io;
@@ -36,50 +37,65 @@ thread_local! {
 /// How a codec is set.
 struct Setting {
     level: i32,
-    /// Bytes of content that are encoded at once.
+    /// Bytes of content that are encoded on the worker in one go.
+    one_go: usize,
+    /// Bytes of content that are encoded at once where there is more.
     slice: usize,
-    /// Whether the codec is made to write out each slice.
-    flush: bool,
+    /// What is done about slices that would take too long.
+    pace: Pace,
+}
+
+/// See [`Setting`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// The codec takes no more at once than it is given.
+    Even,
+    /// It is made to write out each slice.
+    Flushed,
+    /// It works on another thread.
+    Away,
 }
 
 fn setting(coding: Coding, effort: Effort) -> Setting {
-    let set = |level, slice, flush| Setting { level, slice: slice * KIB, flush };
+    let set = |level, one_go, slice, pace| Setting { level, one_go: one_go * KIB, slice: slice * KIB, pace };
     match (coding, effort) {
-        (Coding::Gzip, Effort::Fast) => set(1, 64, false),
-        (Coding::Gzip, Effort::Balanced) => set(3, 64, false),
-        (Coding::Gzip, Effort::Best) => set(9, 16, false),
-        (Coding::Zstd, Effort::Fast) => set(1, 64, false),
-        (Coding::Zstd, Effort::Balanced) => set(3, 64, false),
-        (Coding::Zstd, Effort::Best) => set(6, 32, true),
-        (Coding::Brotli, Effort::Fast) => set(1, 64, false),
-        (Coding::Brotli, Effort::Balanced) => set(4, 32, true),
-        (Coding::Brotli, Effort::Best) => set(6, 16, true),
+        (Coding::Gzip, Effort::Fast) => set(1, 32, 32, Pace::Even),
+        (Coding::Gzip, Effort::Balanced) => set(3, 32, 32, Pace::Even),
+        (Coding::Gzip, Effort::Best) => set(9, 8, 128, Pace::Away),
+        (Coding::Zstd, Effort::Fast) => set(1, 32, 32, Pace::Flushed),
+        (Coding::Zstd, Effort::Balanced) => set(3, 32, 32, Pace::Flushed),
+        (Coding::Zstd, Effort::Best) => set(7, 8, 128, Pace::Away),
+        (Coding::Brotli, Effort::Fast) => set(1, 32, 32, Pace::Even),
+        (Coding::Brotli, Effort::Balanced) => set(4, 16, 16, Pace::Flushed),
+        (Coding::Brotli, Effort::Best) => set(6, 8, 128, Pace::Away),
     }
 }
 
 /// How much content is encoded in one go.
-pub fn slice(coding: Coding, effort: Effort) -> usize {
-    setting(coding, effort).slice
+pub fn one_go(coding: Coding, effort: Effort) -> usize {
+    setting(coding, effort).one_go
 }
 
 /// One encoder, for one answer.
 pub struct Encoder {
-    codec: Box<dyn EncodeV2>,
+    codec: Box<dyn EncodeV2 + Send>,
     slice: usize,
-    flush: bool,
+    pace: Pace,
+    /// Content taken since it was last made to write out all it has.
+    held: usize,
 }
 
 impl Encoder {
     /// For content of this length, as far as it is known.
     pub fn new(coding: Coding, effort: Effort, length: Option<u64>) -> Encoder {
-        let Setting { level, slice, flush } = setting(coding, effort);
-        let codec: Box<dyn EncodeV2> = match coding {
+        let Setting { level, slice, pace, .. } = setting(coding, effort);
+        let codec: Box<dyn EncodeV2 + Send> = match coding {
             Coding::Gzip => Box::new(GzipEncoder::new(FlateEncoderParams::from(Level::Precise(level)))),
             Coding::Zstd => {
                 // Tables no larger than the content can fill: they are zeroed for each answer.
                 let window = length.map_or(MOST_WINDOW, window);
                 let mut parameters = vec![CParameter::window_log(window)];
-                if !flush {
+                if pace != Pace::Away {
                     parameters.push(CParameter::hash_log(window.saturating_sub(2).clamp(10, 17)));
                     parameters.push(CParameter::chain_log(window.saturating_sub(2).clamp(10, 16)));
                 }
@@ -90,12 +106,17 @@ impl Encoder {
                 Box::new(BrotliEncoder::new(parameters.window_size(BROTLI_WINDOW)))
             }
         };
-        Encoder { codec, slice, flush }
+        Encoder { codec, slice, pace, held: 0 }
     }
 
     /// How much content it takes at once.
     pub fn slice(&self) -> usize {
         self.slice
+    }
+
+    /// Whether its work is too much for a worker.
+    pub fn works_away(&self) -> bool {
+        self.pace == Pace::Away
     }
 
     /// Encodes `content`, at most a slice of it; says whether all of it was written out.
@@ -108,7 +129,8 @@ impl Encoder {
             self.codec.encode(&mut input, output)?;
             Ok(input.unwritten().is_empty())
         })?;
-        if self.flush && content.len() >= self.slice {
+        self.held += content.len();
+        if self.pace == Pace::Flushed && self.held >= self.slice {
             self.flush(out)?;
             return Ok(true);
         }
@@ -117,6 +139,7 @@ impl Encoder {
 
     /// Writes out what it holds, so that a client can decode all it was given.
     pub fn flush(&mut self, out: &mut BytesMut) -> io::Result<()> {
+        self.held = 0;
         drive(out, |output| self.codec.flush(output))
     }
 
@@ -126,11 +149,11 @@ impl Encoder {
     }
 }
 
-/// Encodes what is here whole; no more than a few slices.
+/// Encodes what is here whole; no more than goes in one go.
 pub fn encode(coding: Coding, effort: Effort, content: &[u8]) -> io::Result<Bytes> {
     let mut encoder = Encoder::new(coding, effort, Some(content.len() as u64));
     let mut out = BytesMut::with_capacity(content.len() / 4 + 64);
-    encoder.flush = false;
+    encoder.pace = Pace::Even;
     encoder.encode(content, &mut out)?;
     encoder.finish(&mut out)?;
     Ok(out.freeze())

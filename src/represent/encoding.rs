@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
+use tokio::sync::Semaphore;
 
 use super::counters::CodingCounters;
 use super::encode::Encoder;
@@ -49,10 +50,64 @@ enum State {
     Ended(Option<HeaderMap>),
 }
 
+/// What an encoder is to do.
+enum Job {
+    Encode(Bytes),
+    Flush,
+    Finish(Option<HeaderMap>),
+}
+
+/// What it did.
+struct Done {
+    encoder: Encoder,
+    out: BytesMut,
+    job: Job,
+    /// Whether all it took was written out.
+    result: io::Result<bool>,
+    duration: Duration,
+}
+
+fn work(mut encoder: Encoder, job: Job) -> Done {
+    let (since, mut out) = (clock::now(), BytesMut::new());
+    let result = match &job {
+        Job::Encode(content) => encoder.encode(content, &mut out),
+        Job::Flush => encoder.flush(&mut out).map(|()| true),
+        Job::Finish(_) => encoder.finish(&mut out).map(|()| true),
+    };
+    let duration = clock::now().saturating_duration_since(since);
+    Done { encoder, out, job, result, duration }
+}
+
+/// Heavy jobs of one worker at once: with more of them than that, the worker itself would get too small a
+/// share of its core.
+const HEAVY_AT_ONCE: usize = 1;
+
+thread_local! {
+    static HEAVY: Arc<Semaphore> = Arc::new(Semaphore::new(HEAVY_AT_ONCE));
+}
+
+/// Works on another thread, when it is this job's turn. `None`: the process is stopping.
+async fn work_away(encoder: Encoder, job: Job) -> Option<Done> {
+    let permit = HEAVY.with(Arc::clone).acquire_owned().await.ok()?;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work(encoder, job);
+        drop(permit);
+        done
+    });
+    done.await.ok()
+}
+
+enum Place {
+    Here(Encoder),
+    Away(Pin<Box<dyn Future<Output = Option<Done>>>>),
+    Gone,
+}
+
 /// See the head of the file.
 pub struct Encoding {
     content: Body,
-    encoder: Encoder,
+    encoder: Place,
+    slice: usize,
     /// What came and is not encoded yet.
     input: Bytes,
     out: BytesMut,
@@ -67,7 +122,7 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// Of `content`; `before` counts its bytes as they come.
+    /// Of `content`; `before` counts its bytes as they are encoded.
     pub fn new(
         content: Body,
         encoder: Encoder,
@@ -76,7 +131,8 @@ impl Encoding {
     ) -> Encoding {
         Encoding {
             content,
-            encoder,
+            slice: encoder.slice(),
+            encoder: Place::Here(encoder),
             input: Bytes::new(),
             out: BytesMut::new(),
             state: State::Running,
@@ -88,58 +144,68 @@ impl Encoding {
         }
     }
 
-    /// Runs the encoder and counts what it did.
-    fn run<T>(
-        &mut self,
-        input: usize,
-        work: impl FnOnce(&mut Encoder, &mut BytesMut) -> io::Result<T>,
-    ) -> Result<T, BodyError> {
-        let (since, before) = (clock::now(), self.out.len());
-        let done = work(&mut self.encoder, &mut self.out);
-        self.before.set(self.before.get() + input as u64);
-        self.counters.ran(input, self.out.len() - before, clock::now().saturating_duration_since(since));
-        done.map_err(|error| BodyError::Coding(error.to_string()))
+    /// What is to be done next; pending while there is nothing.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Job, BodyError>> {
+        // An app that never pauses may fill the encoder as slowly as one that does.
+        if self.unflushed.is_set() && self.unflushed.poll_expired(cx).is_ready() {
+            return Poll::Ready(Ok(Job::Flush));
+        }
+        while self.input.is_empty() {
+            self.input = match ready!(Pin::new(&mut self.content).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(frame) => return Poll::Ready(Ok(Job::Finish(frame.into_trailers().ok()))),
+                },
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(Job::Finish(None))),
+            };
+        }
+        let piece = self.input.split_to(self.slice.min(self.input.len()));
+        Poll::Ready(Ok(Job::Encode(piece)))
     }
 
-    fn take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        match Pin::new(&mut self.content).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => self.input = data,
-                Err(frame) => return Poll::Ready(self.finish(frame.into_trailers().ok())),
-            },
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-            Poll::Ready(None) => return Poll::Ready(self.finish(None)),
-            Poll::Pending => {
-                ready!(self.unflushed.poll_expired(cx));
-                self.run(0, |encoder, out| encoder.flush(out))?;
+    /// One step: a job begun, done, or both.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if let Place::Here(_) = &self.encoder {
+            let job = ready!(self.next(cx))?;
+            let Place::Here(encoder) = std::mem::replace(&mut self.encoder, Place::Gone) else {
+                return Poll::Pending;
+            };
+            if !encoder.works_away() {
+                return Poll::Ready(self.take(work(encoder, job)));
+            }
+            self.encoder = Place::Away(Box::pin(work_away(encoder, job)));
+        }
+        let done = match &mut self.encoder {
+            Place::Away(working) => ready!(working.as_mut().poll(cx)),
+            Place::Here(_) | Place::Gone => None,
+        };
+        let lost = || BodyError::Coding("the encoder is gone".to_owned());
+        Poll::Ready(done.ok_or_else(lost).and_then(|done| self.take(done)))
+    }
+
+    fn take(&mut self, done: Done) -> Result<(), BodyError> {
+        let Done { encoder, out, job, result, duration } = done;
+        let taken = if let Job::Encode(content) = &job { content.len() } else { 0 };
+        self.before.set(self.before.get() + taken as u64);
+        self.counters.ran(taken, out.len(), duration);
+        let flushed = result.map_err(|error| BodyError::Coding(error.to_string()))?;
+        if !encoder.works_away() {
+            self.encoded += taken;
+            if self.encoded >= self.slice {
+                self.encoded = 0;
+                self.breather.begin();
             }
         }
-        Poll::Ready(Ok(()))
-    }
-
-    fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError> {
-        self.state = State::Ended(trailers);
-        self.run(0, |encoder, out| encoder.finish(out))
-    }
-
-    fn encode(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        let slice = self.encoder.slice();
-        let piece = self.input.split_to(slice.min(self.input.len()));
-        let mut flushed = self.run(piece.len(), |encoder, out| encoder.encode(&piece, out))?;
-        // An app that never pauses may fill the encoder as slowly as one that does.
-        if !flushed && self.unflushed.poll_expired(cx).is_ready() {
-            self.run(0, |encoder, out| encoder.flush(out))?;
-            flushed = true;
-        }
+        self.encoder = Place::Here(encoder);
+        self.out = out;
         if flushed {
             self.unflushed.clear();
         } else if !self.unflushed.is_set() {
             self.unflushed.set_after(FLUSH_AFTER);
         }
-        self.encoded += piece.len();
-        if self.encoded >= slice {
-            self.encoded = 0;
-            self.breather.begin();
+        if let Job::Finish(trailers) = job {
+            self.state = State::Ended(trailers);
         }
         Ok(())
     }
@@ -162,14 +228,10 @@ impl http_body::Body for Encoding {
                 return Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
             ready!(this.breather.poll(cx));
-            let done = match this.input.is_empty() {
-                true => ready!(this.take(cx)),
-                false => this.encode(cx),
-            };
-            if let Err(error) = done {
+            if let Err(error) = ready!(this.step(cx)) {
                 // What failed must never look complete: the encoder is not finished.
                 this.state = State::Ended(None);
-                this.out.clear();
+                this.encoder = Place::Gone;
                 return Poll::Ready(Some(Err(error)));
             }
         }

@@ -194,7 +194,7 @@ fn an_encoder_takes_breath() {
             let mut body = encoding(Body::full(large.clone()), coding, Effort::Balanced);
             while next(&mut body).await.is_some() {}
             other.abort();
-            let slices = size / encode::slice(coding, Effort::Balanced);
+            let slices = size / encode::one_go(coding, Effort::Balanced);
             assert!(turns.get() >= slices, "{coding:?}: {} turns in {slices} slices", turns.get());
         }
     });

@@ -153,7 +153,7 @@ impl Answering {
             _ => None,
         };
         let compression = &self.policy().compression;
-        let one_go = coding.map_or(0, |coding| encode::slice(coding, compression.effort) as u64);
+        let one_go = coding.map_or(0, |coding| encode::one_go(coding, compression.effort) as u64);
         let tagged = if known.wants_tag { self.policy().etag.max_size } else { 0 };
         let most = match known.length {
             Some(length) => Some(length).filter(|length| *length <= tagged.max(one_go))?,

@@ -85,7 +85,7 @@ impl Answering {
         let counters = self.counters().coding(coding);
         let before = Rc::new(Cell::new(0));
         self.record.coded(coding.as_str(), before.clone());
-        if content.gathered.len() <= encode::slice(coding, effort)
+        if content.gathered.len() <= encode::one_go(coding, effort)
             && let Some(whole) = content.gathered.content()
         {
             let since = clock::now();
