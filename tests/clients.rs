@@ -353,6 +353,12 @@ fn what_a_trusted_proxy_says_is_kept_and_extended() {
     let nonsense = curl_json(&["-H", "X-Request-Id: a b", &url]);
     assert_ne!(nonsense["fields"]["x-request-id"], "a b", "an id that is none is not taken");
     pillion.access("the client behind the proxy", |line| line["client"] == "203.0.113.9");
+    // A proxy that writes only the standard field: the older ones say the same.
+    let told = "Forwarded: for=_hidden, for=\"[2001:db8::1]:47\";host=\"pub.test:8443\";proto=https";
+    let seen = curl_json(&["-H", told, "-H", "Host: inner.test", &url])["fields"].clone();
+    assert_eq!(seen["x-forwarded-for"], "unknown, 2001:db8::1, 127.0.0.1");
+    assert_eq!(seen["x-forwarded-host"], "pub.test:8443");
+    assert_eq!(seen["x-forwarded-proto"], "https");
 }
 
 #[test]

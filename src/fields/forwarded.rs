@@ -86,6 +86,24 @@ fn parse_element(element: &str) -> Option<IpAddr> {
     parse_hop(pair[4..].trim_matches('"'))
 }
 
+/// What `Forwarded` says, in the words of the older fields: the chain for X-Forwarded-For, where hidden hops
+/// are `unknown`, and the host as the nearest hop that names one saw it. For apps that read only those, behind a
+/// proxy that writes only this.
+pub fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue>) {
+    let hops = hops(headers, &http::header::FORWARDED, parse_element);
+    let shown = hops.iter().map(|hop| hop.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string()));
+    let elements = headers.get_all(http::header::FORWARDED).iter();
+    let elements = elements.flat_map(|value| value.to_str().unwrap_or("").split(','));
+    let mut hosts = elements.filter_map(|element| {
+        let pair = element
+            .split(';')
+            .map(str::trim)
+            .find(|pair| pair.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("host=")))?;
+        HeaderValue::from_str(pair.get(5..)?.trim_matches('"')).ok()
+    });
+    (shown.collect::<Vec<_>>().join(", "), hosts.next_back())
+}
+
 /// Our element of `Forwarded`. IPv6 addresses and hosts with a port are quoted (RFC 7239 4, 6).
 pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
     let mut text = String::with_capacity(64);

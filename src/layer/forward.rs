@@ -159,6 +159,14 @@ fn drop_claims(headers: &mut HeaderMap) {
 fn extend(headers: &mut HeaderMap, peer: &Peer, https: bool) {
     let ip = peer.address.ip();
     let host = headers.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+    if headers.contains_key(header::FORWARDED) && !headers.contains_key(X_FORWARDED_FOR) {
+        // The two must not contradict each other.
+        let (chain, told_host) = forwarded::in_older_words(headers);
+        forwarded::append(headers, X_FORWARDED_FOR, &chain);
+        if let Some(told) = told_host {
+            headers.entry(X_FORWARDED_HOST).or_insert(told);
+        }
+    }
     forwarded::append(headers, X_FORWARDED_FOR, &ip.to_string());
     forwarded::append(headers, header::FORWARDED, &forwarded::element(ip, &host, https));
     headers.entry(X_FORWARDED_PROTO).or_insert_with(|| forwarded::proto(https));
