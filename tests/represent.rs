@@ -671,3 +671,42 @@ fn a_gibibyte_through_gzip_takes_little_memory() {
     assert!(grown < 16 << 20, "{} MiB", grown >> 20);
     assert_eq!(pillion.metric("pillion_coding_input_bytes_total{coding=\"gzip\"}"), SIZE as f64);
 }
+
+/// Encoders of answers that go on for long take no more memory than they may: whoever comes then gets the
+/// content as it is.
+#[test]
+fn encoders_take_no_more_memory_than_they_may() {
+    let app = Script::new(|mut tcp| {
+        if Request::read(&mut tcp).is_none() {
+            return;
+        }
+        let piece = items(500);
+        write!(
+            tcp,
+            "HTTP/1.1 200 OK\r\n{JSON}transfer-encoding: chunked\r\n\r\n{:x}\r\n{piece}\r\n",
+            piece.len()
+        )
+        .unwrap();
+        // Until the client leaves.
+        let _ = tcp.read(&mut [0]);
+    });
+    let pillion = Pillion::in_front_of(app.address);
+    let clients: Vec<_> = (0..90)
+        .map(|_| {
+            let mut tcp = connect(pillion.http);
+            tcp.write_all(b"GET / HTTP/1.1\r\nhost: t\r\naccept-encoding: br\r\n\r\n").unwrap();
+            let mut head = vec![0; 512];
+            let count = tcp.read(&mut head).unwrap();
+            let coded = String::from_utf8_lossy(&head[..count]).contains("content-encoding: br");
+            (tcp, coded)
+        })
+        .collect();
+    let coded = clients.iter().filter(|(_, coded)| *coded).count();
+    assert!((60..80).contains(&coded), "{coded}");
+    assert_eq!(pillion.metric("pillion_content_total{result=\"busy\"}"), (90 - coded) as f64);
+    assert!(pillion.metric("pillion_coding_memory_bytes") <= (128 << 20) as f64);
+    drop(clients);
+    harness::eventually("it is given back", || {
+        (pillion.metric("pillion_coding_memory_bytes") == 0.0).then_some(())
+    });
+}

@@ -34,11 +34,13 @@ pub enum Reason {
     Echo,
     /// A part of it was asked for and is sent.
     Range,
+    /// As many encoders are at work as may be.
+    Busy,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::NotAsked,
         Reason::Status,
         Reason::Stream,
@@ -48,6 +50,7 @@ impl Reason {
         Reason::Small,
         Reason::Echo,
         Reason::Range,
+        Reason::Busy,
     ];
 
     /// The word for metrics and logs.
@@ -62,6 +65,7 @@ impl Reason {
             Reason::Small => "small",
             Reason::Echo => "echo",
             Reason::Range => "range",
+            Reason::Busy => "busy",
         }
     }
 }

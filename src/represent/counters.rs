@@ -33,7 +33,7 @@ impl CodingCounters {
 }
 
 /// For the life of the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     codings: [Arc<CodingCounters>; Coding::ALL.len()],
     left: [Cell; Reason::ALL.len()],
@@ -49,6 +49,29 @@ pub struct Counters {
     pub partial: Cell,
     /// Content gathered whole.
     pub held: Arc<Held>,
+    /// Encoders of answers on their way.
+    pub encoders: Arc<Held>,
+}
+
+/// What all workers together may hold of content gathered whole.
+const MOST_GATHERED: usize = 64 * 1024 * 1024;
+/// What the encoders of answers on their way may take: some 300 of gzip, 75 of br.
+const MOST_ENCODERS: usize = 128 * 1024 * 1024;
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            codings: Default::default(),
+            left: Default::default(),
+            decoded: Cell::default(),
+            not_modified_by_app: Cell::default(),
+            not_modified_by_pillion: Cell::default(),
+            tags: Cell::default(),
+            partial: Cell::default(),
+            held: Arc::new(Held::at_most(MOST_GATHERED)),
+            encoders: Arc::new(Held::at_most(MOST_ENCODERS)),
+        }
+    }
 }
 
 impl Counters {
@@ -122,8 +145,14 @@ impl Collector for Collected {
                 family.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None)?;
             }
         }
-        let held = ConstGauge::new(i64::try_from(self.0.held.get()).unwrap_or(i64::MAX));
-        let help = "Content gathered whole for its tag, just now";
-        held.encode(encoder.encode_descriptor("content_held_bytes", help, None, MetricType::Gauge)?)
+        let gauges = [
+            ("content_gathered_bytes", "Content gathered for its tag just now", &self.0.held),
+            ("coding_memory_bytes", "Memory of the encoders of answers on their way", &self.0.encoders),
+        ];
+        for (name, help, held) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(held.get()).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::counters::CodingCounters;
 use super::encode::Encoder;
+use super::gather;
 use crate::body::{Body, BodyError};
 use crate::clock::{self, Deadline};
 
@@ -119,15 +120,18 @@ pub struct Encoding {
     breather: Breather,
     counters: Arc<CodingCounters>,
     before: Rc<Cell<u64>>,
+    _memory: Option<gather::Place>,
 }
 
 impl Encoding {
-    /// Of `content`; `before` counts its bytes as they are encoded.
+    /// Of `content`; `before` counts its bytes as they are encoded; `memory` is given back at the
+    /// end.
     pub fn new(
         content: Body,
         encoder: Encoder,
         counters: Arc<CodingCounters>,
         before: Rc<Cell<u64>>,
+        memory: Option<gather::Place>,
     ) -> Encoding {
         Encoding {
             content,
@@ -141,6 +145,7 @@ impl Encoding {
             breather: Breather::default(),
             counters,
             before,
+            _memory: memory,
         }
     }
 

@@ -18,24 +18,29 @@ use crate::clock::{self, Deadline};
 const SILENCE: Duration = Duration::from_millis(20);
 /// Nor is one that goes on for longer than this.
 const MOST_WAIT: Duration = Duration::from_millis(100);
-/// What all workers together may hold of content gathered whole.
-const MOST_HELD: usize = 64 * 1024 * 1024;
-
-/// How much is held just now.
-#[derive(Debug, Default)]
-pub struct Held(AtomicUsize);
+/// Memory that all workers together may hold for one purpose, and how much of it is held just now.
+#[derive(Debug)]
+pub struct Held {
+    bytes: AtomicUsize,
+    most: usize,
+}
 
 impl Held {
+    /// At most `most` bytes.
+    pub fn at_most(most: usize) -> Held {
+        Held { bytes: AtomicUsize::new(0), most }
+    }
+
     /// A place for `bytes`; `None` when there is none just now.
     pub fn take(self: &Arc<Held>, bytes: usize) -> Option<Place> {
-        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let place = Place { held: self.clone(), bytes };
-        (before.saturating_add(bytes) <= MOST_HELD).then_some(place)
+        (before.saturating_add(bytes) <= self.most).then_some(place)
     }
 
     /// In bytes.
     pub fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -48,7 +53,7 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

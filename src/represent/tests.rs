@@ -57,7 +57,7 @@ fn pieces(content: &[u8], size: usize) -> Body {
 fn encoding(content: Body, coding: Coding, effort: Effort) -> Body {
     let counters = Counters::default().coding(coding).clone();
     let encoder = Encoder::new(coding, effort, None);
-    Body::streaming(Encoding::new(content, encoder, counters, Rc::new(Cell::new(0))))
+    Body::streaming(Encoding::new(content, encoder, counters, Rc::new(Cell::new(0)), None))
 }
 
 fn decoding(content: Body, coding: &str) -> Body {
@@ -257,7 +257,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
 
 #[test]
 fn no_more_is_held_than_may_be() {
-    let held: Arc<Held> = Arc::default();
+    let held = Arc::new(Held::at_most(64 << 20));
     let place = held.take(60 << 20).unwrap();
     assert!(held.take(10 << 20).is_none());
     assert_eq!(held.get(), 60 << 20);

@@ -72,6 +72,8 @@ pub(super) struct Content {
     pub length: Option<u64>,
     /// See [`Known`].
     pub decoded: bool,
+    /// The place of its encoder.
+    pub memory: Option<Place>,
 }
 
 impl Answering {
@@ -172,7 +174,7 @@ impl Answering {
     ) -> Result<Response<Body>, RepresentError> {
         let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
         let length = if whole { Some(gathered.len() as u64) } else { known.length };
-        let mut content = Content { gathered, length, decoded: known.decoded };
+        let mut content = Content { gathered, length, decoded: known.decoded, memory: None };
         if known.wants_tag && whole {
             parts.headers.insert(header::ETAG, entity_tag::made(content.gathered.pieces()));
             self.counters().tags.add(1);
@@ -260,6 +262,15 @@ impl Answering {
             let whole = content.gathered.content();
             if whole.is_none_or(|whole| echo::echoes(&whole, query, said.content.as_deref())) {
                 return Choice::Leave(Reason::Echo);
+            }
+        }
+        let effort = self.policy().compression.effort;
+        let at_once = content.gathered.is_whole() && content.gathered.len() <= encode::one_go(coding, effort);
+        if !at_once && self.asked.method != Method::HEAD {
+            content.memory = self.counters().encoders.take(encode::memory(coding, effort));
+            // Who refuses the content as it is waits for nobody.
+            if content.memory.is_none() && plain == Plain::Taken {
+                return Choice::Leave(Reason::Busy);
             }
         }
         Choice::Code(coding)

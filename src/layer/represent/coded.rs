@@ -100,7 +100,8 @@ impl Answering {
             }
         }
         let encoder = Encoder::new(coding, effort, content.length);
-        let encoding = Encoding::new(content.gathered.into_body(), encoder, counters.clone(), before);
+        let encoding =
+            Encoding::new(content.gathered.into_body(), encoder, counters.clone(), before, content.memory);
         Response::from_parts(parts, Body::streaming(encoding))
     }
 }
