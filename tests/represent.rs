@@ -710,3 +710,115 @@ fn encoders_take_no_more_memory_than_they_may() {
         (pillion.metric("pillion_coding_memory_bytes") == 0.0).then_some(())
     });
 }
+
+// What an attack found.
+
+/// A date does not tell codings apart: whoever holds coded content and asks for the rest of it must not get a
+/// part of the content as it is.
+#[test]
+fn a_date_in_if_range_gives_no_part_to_a_client_that_takes_codings() {
+    let dates = "content-type: application/json\r\nlast-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                 date: Mon, 07 Nov 1994 08:49:37 GMT\r\n";
+    let app = saying(&items(200), dates);
+    let pillion = Pillion::in_front_of(app.address);
+    let part = "range: bytes=100-\r\nif-range: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let coded = get(&pillion, "/", &format!("accept-encoding: gzip\r\n{part}"));
+    assert_eq!((coded.status, coded.field("content-encoding").as_deref()), (200, Some("gzip")));
+    assert_eq!(get(&pillion, "/", part).status, 206);
+}
+
+#[test]
+fn a_streamed_answer_with_a_cookie_is_coded_where_there_is_nothing_to_echo() {
+    let app = Script::answering(|_| {
+        let body = items(60);
+        let (one, other) = body.split_at(2000);
+        format!(
+            "HTTP/1.1 200 OK\r\n{JSON}set-cookie: a=b\r\ntransfer-encoding: chunked\r\n\r\n\
+             {:x}\r\n{one}\r\n{:x}\r\n{other}\r\n0\r\n\r\n",
+            one.len(),
+            other.len()
+        )
+        .into_bytes()
+    });
+    let pillion = Pillion::in_front_of(app.address);
+    let plain = get(&pillion, "/?p=1", "accept-encoding: gzip\r\n");
+    assert_eq!(plain.field("content-encoding").as_deref(), Some("gzip"));
+    assert!(plain.field("etag").is_some(), "its end was there already");
+}
+
+#[test]
+fn every_method_whose_answer_is_its_content_is_tagged_by_coding() {
+    let app = saying(&items(200), "content-type: application/json\r\netag: \"x\"\r\n");
+    let pillion = Pillion::in_front_of(app.address);
+    let tag = |method: &str| {
+        let head =
+            format!("{method} / HTTP/1.1\r\nhost: t\r\naccept-encoding: gzip\r\ncontent-length: 0\r\n");
+        exchange(pillion.http, &format!("{head}connection: close\r\n\r\n")).field("etag").unwrap()
+    };
+    assert_eq!((tag("QUERY").as_str(), tag("POST").as_str()), ("W/\"x~gzip\"", "W/\"x~gzip\""));
+    assert_eq!(tag("PUT"), "\"x\"", "of the document, not of this answer");
+    let known = "if-none-match: W/\"x~gzip\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let query = exchange(pillion.http, &format!("QUERY / HTTP/1.1\r\nhost: t\r\n{known}"));
+    assert_eq!(query.status, 304);
+    let broken = saying(&items(200), "content-type: application/json\r\netag: x\r\n");
+    let pillion = Pillion::in_front_of(broken.address);
+    assert_eq!(get(&pillion, "/", "accept-encoding: gzip\r\n").field("etag"), None);
+    assert_eq!(get(&pillion, "/", "").field("etag").as_deref(), Some("x"));
+}
+
+#[test]
+fn an_apps_304_to_a_date_has_the_tag_of_the_coding() {
+    let app = Script::answering(|_| {
+        b"HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\ncontent-type: application/json\r\n\r\n".to_vec()
+    });
+    let pillion = Pillion::in_front_of(app.address);
+    let since = "if-modified-since: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let coded = get(&pillion, "/", &format!("accept-encoding: gzip\r\n{since}"));
+    assert_eq!(coded.field("etag").as_deref(), Some("W/\"x~gzip\""));
+    assert_eq!(get(&pillion, "/", since).field("etag").as_deref(), Some("\"x\""));
+}
+
+#[test]
+fn digests_of_the_whole_do_not_go_with_a_part() {
+    let app = saying(
+        &items(20),
+        "content-type: text/plain\r\ncontent-digest: sha-256=:AA:\r\nrepr-digest: sha-256=:BB:\r\n",
+    );
+    let pillion = Pillion::in_front_of(app.address);
+    let part = get(&pillion, "/", "range: bytes=0-1\r\n");
+    assert_eq!((part.status, part.field("content-digest")), (206, None));
+    assert!(part.field("repr-digest").is_some(), "of the representation, which is the whole");
+}
+
+#[test]
+fn odd_codings_of_apps() {
+    let folder = harness::Folder::new();
+    let file = folder.write("content", items(50));
+    harness::run("gzip", &["-k", &file.display().to_string()]);
+    let coded = std::fs::read(folder.path("content.gz")).unwrap();
+    let app = Script::answering(move |request| {
+        let (status, padding) = match request.line.split(' ').nth(1) {
+            Some("/none") => {
+                return b"HTTP/1.1 204 No Content\r\ncontent-encoding: compress\r\n\r\n".to_vec();
+            }
+            Some("/padded") => ("200 OK", 10),
+            _ => ("200 OK", 0),
+        };
+        let body = [&coded[..], &vec![0; padding]].concat();
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: image/x\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), &body].concat()
+    });
+    let pillion = Pillion::in_front_of(app.address);
+    assert_eq!(get(&pillion, "/none", "accept-encoding: br\r\n").status, 204);
+    let padded = get(&pillion, "/padded", "accept-encoding: identity\r\n");
+    assert_eq!((padded.status, padded.text()), (200, items(50)), "padding is nothing");
+    assert_eq!(padded.field("vary").as_deref(), Some("accept-encoding"), "of whatever type");
+    assert_eq!(
+        get(&pillion, "/", "accept-encoding: *;q=0\r\n").status,
+        406,
+        "what comes of decoding is refused too"
+    );
+}

@@ -10,8 +10,10 @@ pub type Weight = u16;
 /// The greatest weight.
 pub const MOST: Weight = 1000;
 
-/// The codings listed in one request. More than this many elements say nothing more.
-const MOST_ELEMENTS: usize = 32;
+/// Codings that are somebody's: they are always read.
+const KNOWN: [&str; 5] = ["gzip", "br", "zstd", "deflate", "identity"];
+/// The most others that are remembered; the rest counts as not listed.
+const MOST_OTHERS: usize = 32;
 
 /// What a client takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl AcceptEncoding {
             present: headers.contains_key(header::ACCEPT_ENCODING),
             ..AcceptEncoding::default()
         };
-        for element in list::of(headers, &header::ACCEPT_ENCODING).take(MOST_ELEMENTS) {
+        for element in list::of(headers, &header::ACCEPT_ENCODING) {
             let mut parts = list::split(element, b';');
             let Some(name) = parts.next().and_then(|name| std::str::from_utf8(name).ok()) else { continue };
             let weight = parts.find_map(weight).unwrap_or(Some(MOST));
@@ -45,9 +47,11 @@ impl AcceptEncoding {
                 None if name == "identity" => continue,
                 None => 0,
             };
+            let room = KNOWN.contains(&&*name) || accepts.listed.len() < MOST_OTHERS;
             match accepts.listed.iter_mut().find(|(known, _)| **known == name) {
                 Some((_, known)) => *known = weight.min(*known),
-                None => accepts.listed.push((name.into(), weight)),
+                None if room => accepts.listed.push((name.into(), weight)),
+                None => {}
             }
         }
         accepts
@@ -152,6 +156,7 @@ mod tests {
             (&["gzip;q=1., br;q=0."], MOST, 0, None),
             (&["gzip;level=9;q=0.3"], 300, 0, None),
             (&["*;q=x"], 0, 0, None),
+            (&["*", &"x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, ".repeat(9), "gzip;q=0, br;q=0"], 0, 0, None),
         ] {
             let accepts = accepts(lines);
             let found = (accepts.weight("gzip"), accepts.weight("br"), accepts.identity());

@@ -4,9 +4,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
-/// The most tags of one list that are looked at; a longer list is no list anybody's client sends.
-pub const MOST_TAGS: usize = 128;
-
 /// One entity tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntityTag<'a> {
@@ -82,9 +79,6 @@ impl<'a> TagList<'a> {
         }
         let mut tags = Vec::new();
         for element in elements {
-            if tags.len() == MOST_TAGS {
-                return None;
-            }
             tags.push(EntityTag::parse(element)?);
         }
         (!tags.is_empty()).then_some(TagList::Tags(tags))

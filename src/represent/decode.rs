@@ -11,6 +11,9 @@ use bytes::{Buf, Bytes};
 /// cost. Brotli's is at most 16 MiB, gzip's 32 KiB.
 const MOST_WINDOW: u32 = 23;
 
+/// How every member of gzip begins (RFC 1952 2.3.1).
+const GZIP: u8 = 0x1f;
+
 /// One decoder, for one answer.
 pub struct Decoder {
     codec: Box<dyn DecodeV2>,
@@ -49,6 +52,11 @@ impl Decoder {
         if self.state == State::Ended && !input.is_empty() {
             if !self.members {
                 return Err(io::Error::other("something follows its end"));
+            }
+            if self.trailing && input.first() != Some(&GZIP) {
+                // Padding, as gzip itself ignores it.
+                input.clear();
+                return Ok(0);
             }
             self.codec.reinit()?;
         }

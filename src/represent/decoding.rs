@@ -42,13 +42,15 @@ impl Decoding {
         loop {
             ready!(self.breather.poll(cx));
             let mut piece = vec![0; PIECE];
+            let before = self.input.len();
             let count = self.decoder.decode(&mut self.input, &mut piece).map_err(malformed)?;
+            // Input that gives nothing is work too.
+            self.decoded += count + 8 * (before - self.input.len()).min(SLICE);
+            if self.decoded >= SLICE {
+                self.decoded = 0;
+                self.breather.begin();
+            }
             if count > 0 {
-                self.decoded += count;
-                if self.decoded >= SLICE {
-                    self.decoded = 0;
-                    self.breather.begin();
-                }
                 piece.truncate(count);
                 return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
             }

@@ -17,13 +17,18 @@ const MOST_INPUT: usize = 16 * 1024;
 /// The longest answer that is searched; with more, an echo is assumed.
 const MOST_CONTENT: usize = 256 * 1024;
 
-/// Whether `content` repeats something of the request's query or content. `input` is `None` where the
-/// request's content is not at hand. When in doubt, it does.
-pub fn echoes(content: &[u8], query: Option<&str>, input: Option<&[u8]>) -> bool {
-    let Some(input) = input.filter(|input| input.len() <= MOST_INPUT) else { return true };
-    if content.len() > MOST_CONTENT {
-        return true;
-    }
+/// What a request said that an answer could repeat.
+#[derive(Debug)]
+pub enum Values {
+    /// These.
+    Some(Vec<Vec<u8>>),
+    /// More than is looked for, or what is not at hand.
+    Unknown,
+}
+
+/// Of a query and the request's content; `input` is `None` where that is not at hand.
+pub fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
+    let Some(input) = input.filter(|input| input.len() <= MOST_INPUT) else { return Values::Unknown };
     let mut values = Vec::new();
     if let Some(query) = query {
         form_values(query.as_bytes(), &mut values);
@@ -31,7 +36,20 @@ pub fn echoes(content: &[u8], query: Option<&str>, input: Option<&[u8]>) -> bool
     if !input.is_empty() && !json_values(input, &mut values) {
         form_values(input, &mut values);
     }
-    values.len() > MOST_VALUES || values.iter().any(|value| memmem::find(content, value).is_some())
+    if values.len() > MOST_VALUES { Values::Unknown } else { Values::Some(values) }
+}
+
+impl Values {
+    /// Whether `content` repeats one of them; `None` where it is not here whole. When in doubt, it does.
+    pub fn echo_in(&self, content: Option<&[u8]>) -> bool {
+        match (self, content) {
+            (Values::Some(values), _) if values.is_empty() => false,
+            (Values::Some(values), Some(content)) if content.len() <= MOST_CONTENT => {
+                values.iter().any(|value| memmem::find(content, value).is_some())
+            }
+            _ => true,
+        }
+    }
 }
 
 /// Names and values of `a=b&c=d`, as written and decoded. What is no form is one long value.
@@ -122,14 +140,16 @@ mod tests {
             (None, Some(b"Ada"), true),
             (None, None, true),
         ] {
-            assert_eq!(echoes(page, query, input), wanted, "{query:?} {input:?}");
+            assert_eq!(values(query, input).echo_in(Some(page)), wanted, "{query:?} {input:?}");
         }
         let many: String = (0..40).map(|at| format!("name{at}=value{at}&")).collect();
-        assert!(echoes(b"nothing of it", Some(&many), Some(b"")), "too many to look for");
-        assert!(echoes(&vec![b'x'; MOST_CONTENT + 1], Some("q=Ada"), Some(b"")), "too long to search");
-        assert!(
-            echoes(b"nothing of it", None, Some(&vec![b'x'; MOST_INPUT + 1])),
-            "too long to look through"
-        );
+        assert!(values(Some(&many), Some(b"")).echo_in(Some(b"nothing of it")), "too many to look for");
+        let long = vec![b'x'; MOST_CONTENT + 1];
+        assert!(values(Some("q=Ada"), Some(b"")).echo_in(Some(&long)), "too long to search");
+        assert!(!values(None, Some(b"")).echo_in(Some(&long)), "nothing to look for");
+        assert!(!values(Some("p=1"), Some(b"")).echo_in(None), "nothing to look for");
+        assert!(values(Some("q=Ada"), Some(b"")).echo_in(None), "not all of it is here");
+        let long = vec![b'x'; MOST_INPUT + 1];
+        assert!(values(None, Some(&long)).echo_in(Some(b"nothing of it")), "too long to look through");
     }
 }

@@ -23,7 +23,7 @@ use crate::clock::{self, Deadline};
 
 /// What the app said is written out at the latest this long after it came. The promise is 20 ms, timers
 /// and a busy worker included.
-pub const FLUSH_AFTER: Duration = Duration::from_millis(12);
+pub const FLUSH_AFTER: Duration = Duration::from_millis(8);
 
 /// A pause in which the worker turns to its other tasks and its connections.
 #[derive(Default)]
@@ -42,6 +42,24 @@ impl Breather {
             self.0 = None;
         }
         Poll::Ready(())
+    }
+}
+
+/// An encoder that worked for so long on the worker takes a pause.
+const ENOUGH: Duration = Duration::from_micros(300);
+/// A slice that takes longer than this is followed by a smaller one.
+const TOO_LONG: Duration = Duration::from_micros(500);
+/// The smallest slice.
+const LEAST_SLICE: usize = 2 * 1024;
+
+/// The next slice: content differs by ten times and more in what it costs.
+fn paced(slice: usize, most: usize, taken: usize, duration: Duration) -> usize {
+    if duration > TOO_LONG && taken > LEAST_SLICE {
+        (slice / 2).max(LEAST_SLICE)
+    } else if duration < TOO_LONG / 4 && taken >= slice {
+        (slice * 2).min(most)
+    } else {
+        slice
     }
 }
 
@@ -108,6 +126,7 @@ enum Place {
 pub struct Encoding {
     content: Body,
     encoder: Place,
+    /// How much is encoded at once, by how long it took the last time.
     slice: usize,
     /// What came and is not encoded yet.
     input: Bytes,
@@ -115,8 +134,8 @@ pub struct Encoding {
     state: State,
     /// When what the encoder holds is to be written out.
     unflushed: Deadline,
-    /// Encoded since the last pause.
-    encoded: usize,
+    /// How long it encoded since the last pause.
+    encoded: Duration,
     breather: Breather,
     counters: Arc<CodingCounters>,
     before: Rc<Cell<u64>>,
@@ -141,7 +160,7 @@ impl Encoding {
             out: BytesMut::new(),
             state: State::Running,
             unflushed: Deadline::default(),
-            encoded: 0,
+            encoded: Duration::ZERO,
             breather: Breather::default(),
             counters,
             before,
@@ -196,9 +215,10 @@ impl Encoding {
         self.counters.ran(taken, out.len(), duration);
         let flushed = result.map_err(|error| BodyError::Coding(error.to_string()))?;
         if !encoder.works_away() {
-            self.encoded += taken;
-            if self.encoded >= self.slice {
-                self.encoded = 0;
+            self.encoded += duration;
+            self.slice = paced(self.slice, encoder.slice(), taken, duration);
+            if self.encoded >= ENOUGH {
+                self.encoded = Duration::ZERO;
                 self.breather.begin();
             }
         }

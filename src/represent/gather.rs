@@ -14,10 +14,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use crate::body::{Body, BodyError};
 use crate::clock::{self, Deadline};
 
-/// An app that pauses for longer than this is not waited for.
-const SILENCE: Duration = Duration::from_millis(20);
-/// Nor is one that goes on for longer than this.
-const MOST_WAIT: Duration = Duration::from_millis(100);
+/// Nobody minds that an answer waits for this long; its head does not wait longer.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// Memory that all workers together may hold for one purpose, and how much of it is held just now.
 #[derive(Debug)]
 pub struct Held {
@@ -44,6 +43,14 @@ impl Held {
     }
 }
 
+impl Place {
+    /// Gives back what is more than `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.held.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        self.bytes = self.bytes.min(bytes);
+    }
+}
+
 /// A place for so many bytes, given back when dropped.
 #[derive(Debug)]
 pub struct Place {
@@ -55,6 +62,17 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+/// How much is gathered.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// So much is waited for.
+    pub least: usize,
+    /// No more is taken, even where it is there.
+    pub most: usize,
+    /// Whether the end is waited for, which may come after the last byte.
+    pub end: bool,
 }
 
 /// The beginning of a body, or all of it.
@@ -86,27 +104,25 @@ impl Gathered {
         Gathered { pieces: VecDeque::new(), length: 0, rest: Rest::More(body), place: None }
     }
 
-    /// At least `most` bytes of `body` unless it ends, fails or pauses before.
-    pub async fn of(body: Body, most: usize, place: Option<Place>) -> Gathered {
+    /// What `wanted` says of `body`, unless it ends or fails before, or is too long in coming.
+    pub async fn of(body: Body, wanted: Wanted, place: Option<Place>) -> Gathered {
         let mut gathered = Gathered { place, ..Gathered::nothing(body) };
-        let began = clock::now();
+        let due = clock::now() + PATIENCE;
         let mut patience = Deadline::default();
         std::future::poll_fn(|cx| {
             loop {
                 let Rest::More(body) = &mut gathered.rest else { return Poll::Ready(()) };
-                if gathered.length >= most {
+                if gathered.length >= wanted.most && !wanted.end {
                     return Poll::Ready(());
                 }
                 match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Pending if gathered.length >= wanted.least && !wanted.end => return Poll::Ready(()),
                     Poll::Pending => {
-                        if !patience.is_set() {
-                            patience.set((clock::now() + SILENCE).min(began + MOST_WAIT));
-                        }
+                        patience.set(due);
                         return patience.poll_expired(cx);
                     }
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => {
-                            patience.clear();
                             let ended = http_body::Body::is_end_stream(body);
                             gathered.length += data.len();
                             gathered.pieces.push_back(data);
@@ -122,6 +138,9 @@ impl Gathered {
             }
         })
         .await;
+        if let Some(place) = &mut gathered.place {
+            place.shrink(gathered.length);
+        }
         gathered
     }
 
@@ -193,6 +212,10 @@ impl http_body::Body for Gathered {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(piece) = self.pieces.pop_front() {
             self.length -= piece.len();
+            let left = self.length;
+            if let Some(place) = &mut self.place {
+                place.shrink(left);
+            }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match std::mem::replace(&mut self.rest, Rest::Ended(None)) {

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::entity_tag;
 use crate::fields::entity_tag::{EntityTag, TagList};
+use crate::fields::list;
 
 /// The conditions of one request, as its client wrote them.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +122,11 @@ impl Conditions {
         field.and_then(|field| EntityTag::parse(field.as_bytes())).is_some_and(|tag| tag.weak)
     }
 
+    /// Whether If-Range holds a date, which does not tell codings apart.
+    pub fn range_has_date(&self) -> bool {
+        self.fields.get(header::IF_RANGE).is_some_and(|field| EntityTag::parse(field.as_bytes()).is_none())
+    }
+
     fn date(&self, name: &header::HeaderName) -> Option<SystemTime> {
         date(&self.fields, name)
     }
@@ -151,18 +157,25 @@ pub enum ForApp {
     Nothing,
 }
 
-/// See [`ForApp`].
+/// See [`ForApp`]. Element by element: what is no tag is the app's to judge.
 pub fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp {
-    let Some(TagList::Tags(tags)) = TagList::of(headers, name) else { return ForApp::AsIs };
-    if !tags.iter().any(|tag| entity_tag::is_made(tag) || entity_tag::original(tag).is_some()) {
+    let ours = |tag: &EntityTag<'_>| entity_tag::is_made(tag) || entity_tag::original(tag).is_some();
+    let elements = || list::of_unescaped(headers, name).map(|element| (element, EntityTag::parse(element)));
+    if !elements().any(|(_, tag)| tag.as_ref().is_some_and(ours)) {
         return ForApp::AsIs;
     }
     let mut text = Vec::new();
-    for tag in tags.iter().filter(|tag| !entity_tag::is_made(tag)) {
+    for (element, tag) in elements() {
+        if tag.as_ref().is_some_and(entity_tag::is_made) {
+            continue;
+        }
         if !text.is_empty() {
             text.extend_from_slice(b", ");
         }
-        entity_tag::original(tag).unwrap_or(*tag).write(&mut text);
+        match tag.and_then(|tag| entity_tag::original(&tag)) {
+            Some(original) => original.write(&mut text),
+            None => text.extend_from_slice(element),
+        }
     }
     match HeaderValue::from_bytes(&text) {
         Ok(value) if !value.is_empty() => ForApp::Rewritten(value),
@@ -268,6 +281,7 @@ mod tests {
             (&["W/\"x~gzip\", W/\"y\"", "\"z\""], rewritten("\"x\", W/\"y\", \"z\"")),
             (&["W/\"pillion-1\", \"x\""], rewritten("\"x\"")),
             (&["W/\"pillion-1\""], ForApp::Nothing),
+            (&["W/\"pillion-1\", nonsense"], rewritten("nonsense")),
         ] {
             let lines: Vec<_> = lines.iter().map(|line| ("if-match", *line)).collect();
             assert_eq!(for_app(&fields(&lines), &header::IF_MATCH), wanted, "{lines:?}");

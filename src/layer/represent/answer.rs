@@ -21,10 +21,13 @@ use crate::represent::counters::Counters;
 use crate::represent::echo;
 use crate::represent::encode;
 use crate::represent::entity_tag;
-use crate::represent::gather::{Gathered, Place};
+use crate::represent::gather::{Gathered, Place, Wanted};
 use crate::represent::media;
 use crate::represent::precondition::{Held, Verdict};
 use crate::represent::range::{self, Selected};
+
+/// So much is gathered without asking whether there is a place for it.
+const LITTLE: usize = 32 * 1024;
 
 /// One answer on its way.
 pub struct Answering {
@@ -46,8 +49,8 @@ pub(super) enum Begun {
 pub(super) struct Gathering {
     parts: Parts,
     body: Body,
-    most: usize,
-    place: Place,
+    wanted: Wanted,
+    place: Option<Place>,
     known: Known,
 }
 
@@ -111,7 +114,7 @@ impl Answering {
         let coded = seen.content_encoding && parts.headers.contains_key(header::CONTENT_ENCODING);
         let seen = Seen { content_encoding: coded, ..seen };
         let codable = self.codable(&parts, seen, body.is_endless());
-        if self.varies(&parts, codable) {
+        if decoded || self.varies(&parts, codable) {
             vary::add(&mut parts.headers, &header::ACCEPT_ENCODING);
         }
         let length = match self.asked.method {
@@ -129,7 +132,7 @@ impl Answering {
             return Begun::Decided(self.decide(parts, Gathered::whole(whole), known));
         }
         match self.needed(&body, known) {
-            Some((most, place)) => Begun::Needs(Box::new(Gathering { parts, body, most, place, known })),
+            Some((wanted, place)) => Begun::Needs(Box::new(Gathering { parts, body, wanted, place, known })),
             None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known)),
         }
     }
@@ -139,14 +142,15 @@ impl Answering {
         self: Box<Self>,
         gathering: Box<Gathering>,
     ) -> Result<Response<Body>, RepresentError> {
-        let Gathering { parts, body, most, place, known } = *gathering;
-        let gathered = Gathered::of(body, most, Some(place)).await;
+        let Gathering { parts, body, wanted, place, known } = *gathering;
+        let gathered = Gathered::of(body, wanted, place).await;
         self.decide(parts, gathered, known)
     }
 
     /// How much of the content the decisions need: for a tag the whole, where nobody told the length the
-    /// first `min_size` bytes, and what is encoded in one go. Nothing else is held back.
-    fn needed(&self, body: &Body, known: Known) -> Option<(usize, Place)> {
+    /// first `min_size` bytes, and what is encoded in one go. Of content without a length no more than that is
+    /// waited for, but what is there already is taken: it may be all.
+    fn needed(&self, body: &Body, known: Known) -> Option<(Wanted, Option<Place>)> {
         if body.is_endless() || self.asked.method == Method::HEAD {
             return None;
         }
@@ -155,15 +159,30 @@ impl Answering {
             _ => None,
         };
         let compression = &self.policy().compression;
+        let least = if coding.is_some() { compression.min_size } else { 0 };
         let one_go = coding.map_or(0, |coding| encode::one_go(coding, compression.effort) as u64);
         let tagged = if known.wants_tag { self.policy().etag.max_size } else { 0 };
-        let most = match known.length {
-            Some(length) => Some(length).filter(|length| *length <= tagged.max(one_go))?,
-            None if known.wants_tag || coding.is_some() => compression.min_size.max(1),
-            None => return None,
-        };
-        let most = usize::try_from(most).ok()?;
-        Some((most, self.counters().held.take(most)?))
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        match known.length {
+            Some(length) if length > tagged.max(one_go) => None,
+            Some(length) => {
+                let wanted = Wanted { least: size(length), most: size(length), end: true };
+                Some((wanted, self.place(wanted.most)?))
+            }
+            None if !known.wants_tag && coding.is_none() => None,
+            None => {
+                let wanted = Wanted { least: size(least), most: size(least.max(tagged)), end: false };
+                Some(match self.place(wanted.most) {
+                    Some(place) => (wanted, place),
+                    None => (Wanted { most: wanted.least, ..wanted }, None),
+                })
+            }
+        }
+    }
+
+    /// A place for what is gathered; a little needs none. `None`: there is none.
+    fn place(&self, bytes: usize) -> Option<Option<Place>> {
+        if bytes <= LITTLE { Some(None) } else { self.counters().held.take(bytes).map(Some) }
     }
 
     fn decide(
@@ -198,7 +217,7 @@ impl Answering {
             Choice::Code(coding) => Ok(self.code(parts, content, coding)),
             Choice::Leave(Reason::Range) => self.partial(parts, content),
             Choice::Leave(_) => {
-                if content.decoded && self.asked.reads() {
+                if content.decoded && self.asked.tags_content() {
                     fields::retag(&mut parts.headers, None);
                 }
                 Ok(Response::from_parts(parts, content.gathered.into_body()))
@@ -256,11 +275,12 @@ impl Answering {
             }
         }
         if let Some(said) = &self.asked.said
+            && self.asked.method != Method::HEAD
             && parts.headers.contains_key(header::SET_COOKIE)
         {
             let query = said.target.as_ref().and_then(|target| target.query());
-            let whole = content.gathered.content();
-            if whole.is_none_or(|whole| echo::echoes(&whole, query, said.content.as_deref())) {
+            let values = echo::values(query, said.content.as_deref());
+            if values.echo_in(content.gathered.content().as_deref()) {
                 return Choice::Leave(Reason::Echo);
             }
         }
@@ -317,7 +337,7 @@ impl Answering {
             Selected::Parts(ranges) => {
                 self.counters().partial.add(1);
                 parts.status = StatusCode::PARTIAL_CONTENT;
-                parts.headers.remove(header::CONTENT_LENGTH);
+                fields::of_a_part(&mut parts.headers);
                 let body = range::partial(&whole, &ranges, &mut parts.headers);
                 Ok(Response::from_parts(parts, Body::full(body)))
             }
@@ -342,13 +362,21 @@ impl Answering {
 
     /// The app's own 304: its tag goes out in the form in which the client has it.
     fn relayed_not_modified(&self, headers: &mut HeaderMap) {
-        if let Some(tag) = EntityTag::of(headers)
-            && let Some(Held::As(shown)) = self.asked.conditions.held(Some(&tag))
-        {
+        // What kind of content it is, a 304 seldom says: it may be of those that are coded.
+        let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
+        let coding = match &self.asked.coding {
+            Some((_, Negotiated::Coded(coding, _))) if may => Some(*coding),
+            _ => None,
+        };
+        let shown =
+            EntityTag::of(headers).and_then(|tag| match (self.asked.conditions.held(Some(&tag)), coding) {
+                (Some(Held::As(shown)), _) => Some(shown),
+                (_, Some(coding)) => Some(entity_tag::outgoing(&tag, Some(coding))),
+                (_, None) => None,
+            });
+        if let Some(shown) = shown {
             headers.insert(header::ETAG, shown);
         }
-        // What kind of content it is, a 304 seldom says: it may be of those that vary.
-        let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
         if self.asked.coding.is_some() && may {
             vary::add(headers, &header::ACCEPT_ENCODING);
         }

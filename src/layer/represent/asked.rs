@@ -75,6 +75,11 @@ impl Asked {
             }
         }
         let coded = matches!(coding, Some((_, Negotiated::Coded(..))));
+        if coded && conditions.range_has_date() {
+            // What the client has of that date may be coded, and no part of the content as it is fits to that.
+            headers.remove(header::IF_RANGE);
+            headers.remove(header::RANGE);
+        }
         let range = if seen.range { headers.get(header::RANGE).cloned() } else { None };
         Ok(Asked {
             method,
@@ -93,7 +98,13 @@ impl Asked {
 
     /// Whether it is one of the methods that conditions and tags are about here.
     pub fn reads(&self) -> bool {
-        matches!(self.method, Method::GET | Method::HEAD)
+        // QUERY is conditional as GET is (RFC 10008 2.6).
+        matches!(self.method, Method::GET | Method::HEAD) || self.method.as_str() == "QUERY"
+    }
+
+    /// Whether the tag of an answer is that of its content. Where a resource is written, it is the resource's.
+    pub fn tags_content(&self) -> bool {
+        !matches!(self.method, Method::PUT | Method::PATCH | Method::DELETE)
     }
 
     /// Whether the client takes neither a coding of ours nor the content as it is.

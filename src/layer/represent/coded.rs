@@ -28,6 +28,9 @@ impl Answering {
     /// app's was taken away.
     pub(super) fn acceptable(&self, parts: &mut Parts, body: Body) -> Result<(Body, bool), RepresentError> {
         let Some((accepts, negotiated)) = &self.asked.coding else { return Ok((body, false)) };
+        if choice::has_no_content(parts.status) {
+            return Ok((body, false));
+        }
         // Only of reads it can be said afterwards that they should not have been answered (RFC 9110 15.5.7).
         let refusable = self.asked.reads() && parts.status.is_success();
         let not_acceptable = |body: Body| match refusable {
@@ -35,11 +38,9 @@ impl Answering {
             false => Ok((body, false)),
         };
         if !parts.headers.contains_key(header::CONTENT_ENCODING) {
-            let content = !choice::has_no_content(parts.status);
-            return if *negotiated == Negotiated::Nothing && content {
-                not_acceptable(body)
-            } else {
-                Ok((body, false))
+            return match negotiated {
+                Negotiated::Nothing => not_acceptable(body),
+                Negotiated::Coded(..) | Negotiated::Identity => Ok((body, false)),
             };
         }
         let codings = accept_encoding::content_encoding(&parts.headers);
@@ -55,6 +56,10 @@ impl Answering {
             || cache_control::has(&parts.headers, "no-transform");
         if as_is {
             return Ok((body, false));
+        }
+        if *negotiated == Negotiated::Nothing {
+            // What would come of it is refused too.
+            return not_acceptable(body);
         }
         let decoders: Option<Vec<Decoder>> =
             codings.iter().take(MOST_CODINGS + 1).rev().map(|coding| Decoder::new(coding)).collect();
@@ -73,7 +78,7 @@ impl Answering {
 
     /// The answer coded: in one go where that is quickly done, else as it passes.
     pub(super) fn code(&self, mut parts: Parts, mut content: Content, coding: Coding) -> Response<Body> {
-        if self.asked.reads() {
+        if self.asked.tags_content() {
             fields::retag(&mut parts.headers, Some(coding));
         }
         fields::content_changed(&mut parts.headers);

@@ -60,12 +60,24 @@ pub(super) fn content_changed(headers: &mut HeaderMap) {
     DIGESTS.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// The app's strong tag in the form that goes with this coding; `None`: decoded.
+/// The app's strong tag in the form that goes with this coding; `None`: decoded. What is no tag cannot be told
+/// apart from itself on other codings, and goes.
 pub(super) fn retag(headers: &mut HeaderMap, coding: Option<Coding>) {
-    if let Some(tag) = EntityTag::of(headers).filter(|tag| !tag.weak) {
-        let tag = entity_tag::outgoing(&tag, coding);
-        headers.insert(header::ETAG, tag);
+    match EntityTag::of(headers) {
+        Some(tag) if tag.weak => {}
+        Some(tag) => {
+            let tag = entity_tag::outgoing(&tag, coding);
+            headers.insert(header::ETAG, tag);
+        }
+        None => drop(headers.remove(header::ETAG)),
     }
+}
+
+/// What does not hold of a part: the length of the whole, and digests of what is sent (RFC 9530 2).
+pub(super) fn of_a_part(headers: &mut HeaderMap) {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove("content-digest");
+    headers.remove("content-md5");
 }
 
 /// Makes a 304 of a 200. What is asked for stays (Cache-Control, Content-Location, Date, ETag, Expires,
