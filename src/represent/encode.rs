@@ -36,6 +36,8 @@ thread_local! {
     static OUTPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
+type Codec = Box<dyn EncodeV2 + Send>;
+
 /// How a codec is set.
 struct Setting {
     level: i32,
@@ -68,7 +70,7 @@ fn setting(coding: Coding, effort: Effort) -> Setting {
         (Coding::Zstd, Effort::Balanced) => set(3, 32, 32, Pace::Flushed),
         (Coding::Zstd, Effort::Best) => set(7, 8, 128, Pace::Away),
         (Coding::Brotli, Effort::Fast) => set(1, 32, 32, Pace::Even),
-        (Coding::Brotli, Effort::Balanced) => set(4, 16, 16, Pace::Flushed),
+        (Coding::Brotli, Effort::Balanced) => set(4, 32, 16, Pace::Flushed),
         (Coding::Brotli, Effort::Best) => set(6, 8, 128, Pace::Away),
     }
 }
@@ -90,9 +92,19 @@ pub fn one_go(coding: Coding, effort: Effort) -> usize {
     setting(coding, effort).one_go
 }
 
+/// Whether content needs memory for as long as it is on its way: not where it is encoded in one go, here or
+/// away.
+pub fn holds_memory(coding: Coding, effort: Effort, whole: Option<usize>) -> bool {
+    let Setting { one_go, slice, pace, .. } = setting(coding, effort);
+    let most = if pace == Pace::Away { slice } else { one_go };
+    whole.is_none_or(|length| length > most)
+}
+
 /// One encoder, for one answer.
 pub struct Encoder {
-    codec: Box<dyn EncodeV2 + Send>,
+    /// Made when there is something to encode: what waits for its turn takes no memory.
+    codec: Option<Codec>,
+    of: (Coding, i32, Option<u64>),
     slice: usize,
     pace: Pace,
     /// Content taken since it was last made to write out all it has.
@@ -103,23 +115,12 @@ impl Encoder {
     /// For content of this length, as far as it is known.
     pub fn new(coding: Coding, effort: Effort, length: Option<u64>) -> Encoder {
         let Setting { level, slice, pace, .. } = setting(coding, effort);
-        let codec: Box<dyn EncodeV2 + Send> = match coding {
-            Coding::Gzip => Box::new(GzipEncoder::new(FlateEncoderParams::from(Level::Precise(level)))),
-            Coding::Zstd => {
-                // Tables no larger than the content can fill: they are zeroed for each answer.
-                let window = length.map_or(MOST_WINDOW, window);
-                let mut parameters = vec![CParameter::window_log(window)];
-                let tables = if pace == Pace::Away { HEAVY_TABLES } else { window - 2 };
-                parameters.push(CParameter::hash_log(tables));
-                parameters.push(CParameter::chain_log(tables));
-                Box::new(ZstdEncoder::new_with_params(level, &parameters))
-            }
-            Coding::Brotli => {
-                let parameters = BrotliParams::default().quality(Level::Precise(level));
-                Box::new(BrotliEncoder::new(parameters.window_size(BROTLI_WINDOW)))
-            }
-        };
-        Encoder { codec, slice, pace, held: 0 }
+        Encoder { codec: None, of: (coding, level, length), slice, pace, held: 0 }
+    }
+
+    fn codec(&mut self) -> &mut Codec {
+        let ((coding, level, length), pace) = (self.of, self.pace);
+        self.codec.get_or_insert_with(|| codec(coding, level, length, pace))
     }
 
     /// How much content it takes at once.
@@ -138,8 +139,9 @@ impl Encoder {
         if content.is_empty() {
             return Ok(false);
         }
+        let codec = self.codec();
         drive(out, |output| {
-            self.codec.encode(&mut input, output)?;
+            codec.encode(&mut input, output)?;
             Ok(input.unwritten().is_empty())
         })?;
         self.held += content.len();
@@ -153,12 +155,14 @@ impl Encoder {
     /// Writes out what it holds, so that a client can decode all it was given.
     pub fn flush(&mut self, out: &mut BytesMut) -> io::Result<()> {
         self.held = 0;
-        drive(out, |output| self.codec.flush(output))
+        let codec = self.codec();
+        drive(out, |output| codec.flush(output))
     }
 
     /// Ends the content.
     pub fn finish(&mut self, out: &mut BytesMut) -> io::Result<()> {
-        drive(out, |output| self.codec.finish(output))
+        let codec = self.codec();
+        drive(out, |output| codec.finish(output))
     }
 }
 
@@ -170,6 +174,24 @@ pub fn encode(coding: Coding, effort: Effort, content: &[u8]) -> io::Result<Byte
     encoder.encode(content, &mut out)?;
     encoder.finish(&mut out)?;
     Ok(out.freeze())
+}
+
+fn codec(coding: Coding, level: i32, length: Option<u64>, pace: Pace) -> Codec {
+    match coding {
+        Coding::Gzip => Box::new(GzipEncoder::new(FlateEncoderParams::from(Level::Precise(level)))),
+        Coding::Zstd => {
+            // Tables no larger than the content can fill: they are zeroed for each answer.
+            let window = length.map_or(MOST_WINDOW, window);
+            let tables = if pace == Pace::Away { HEAVY_TABLES } else { window - 2 };
+            let parameters =
+                [CParameter::window_log(window), CParameter::hash_log(tables), CParameter::chain_log(tables)];
+            Box::new(ZstdEncoder::new_with_params(level, &parameters))
+        }
+        Coding::Brotli => {
+            let parameters = BrotliParams::default().quality(Level::Precise(level));
+            Box::new(BrotliEncoder::new(parameters.window_size(BROTLI_WINDOW)))
+        }
+    }
 }
 
 /// Lets a codec write until it says that it is done.

@@ -72,6 +72,8 @@ enum State {
 /// What an encoder is to do.
 enum Job {
     Encode(Bytes),
+    /// Encode this and finish: it is the last.
+    Last(Bytes),
     Flush,
     Finish(Option<HeaderMap>),
 }
@@ -90,6 +92,9 @@ fn work(mut encoder: Encoder, job: Job) -> Done {
     let (since, mut out) = (clock::now(), BytesMut::new());
     let result = match &job {
         Job::Encode(content) => encoder.encode(content, &mut out),
+        Job::Last(content) => {
+            encoder.encode(content, &mut out).and_then(|_| encoder.finish(&mut out)).map(|()| true)
+        }
         Job::Flush => encoder.flush(&mut out).map(|()| true),
         Job::Finish(_) => encoder.finish(&mut out).map(|()| true),
     };
@@ -185,7 +190,8 @@ impl Encoding {
             };
         }
         let piece = self.input.split_to(self.slice.min(self.input.len()));
-        Poll::Ready(Ok(Job::Encode(piece)))
+        let last = self.input.is_empty() && http_body::Body::is_end_stream(&self.content);
+        Poll::Ready(Ok(if last { Job::Last(piece) } else { Job::Encode(piece) }))
     }
 
     /// One step: a job begun, done, or both.
@@ -210,7 +216,10 @@ impl Encoding {
 
     fn take(&mut self, done: Done) -> Result<(), BodyError> {
         let Done { encoder, out, job, result, duration } = done;
-        let taken = if let Job::Encode(content) = &job { content.len() } else { 0 };
+        let taken = match &job {
+            Job::Encode(content) | Job::Last(content) => content.len(),
+            Job::Flush | Job::Finish(_) => 0,
+        };
         self.before.set(self.before.get() + taken as u64);
         self.counters.ran(taken, out.len(), duration);
         let flushed = result.map_err(|error| BodyError::Coding(error.to_string()))?;
@@ -222,15 +231,17 @@ impl Encoding {
                 self.breather.begin();
             }
         }
-        self.encoder = Place::Here(encoder);
         self.out = out;
+        match job {
+            // Nothing is left to do for it, however slowly its client reads.
+            Job::Last(_) => self.state = State::Ended(None),
+            Job::Finish(trailers) => self.state = State::Ended(trailers),
+            Job::Encode(_) | Job::Flush => self.encoder = Place::Here(encoder),
+        }
         if flushed {
             self.unflushed.clear();
         } else if !self.unflushed.is_set() {
             self.unflushed.set_after(FLUSH_AFTER);
-        }
-        if let Job::Finish(trailers) = job {
-            self.state = State::Ended(trailers);
         }
         Ok(())
     }

@@ -285,8 +285,8 @@ impl Answering {
             }
         }
         let effort = self.policy().compression.effort;
-        let at_once = content.gathered.is_whole() && content.gathered.len() <= encode::one_go(coding, effort);
-        if !at_once && self.asked.method != Method::HEAD {
+        let whole = content.gathered.is_whole().then(|| content.gathered.len());
+        if self.asked.method != Method::HEAD && encode::holds_memory(coding, effort, whole) {
             content.memory = self.counters().encoders.take(encode::memory(coding, effort));
             // Who refuses the content as it is waits for nobody.
             if content.memory.is_none() && plain == Plain::Taken {
