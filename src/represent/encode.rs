@@ -24,10 +24,10 @@ const SCRATCH: usize = 16 * KIB;
 /// log2 of the largest window of zstd: what a stream of unknown length remembers. 19 would make ordinary text
 /// 3 % smaller, at 1.4 MiB for each answer on its way in place of 0.5.
 const MOST_WINDOW: u32 = 17;
-/// log2 of the tables of the heaviest level, which would be 4 MiB.
-const HEAVY_TABLES: u32 = 17;
 /// log2 of the smallest.
 const LEAST_WINDOW: u32 = 12;
+/// log2 of the tables of zstd's heaviest level here, which would be 4 MiB.
+const HEAVY_TABLES: u32 = 17;
 /// log2 of brotli's window, whatever the length. Up to 16 it takes another hasher, which needs 5 ms to set
 /// itself up; beyond 18 its ring buffer costs a millisecond of page faults.
 const BROTLI_WINDOW: i32 = 18;

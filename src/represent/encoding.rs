@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::counters::CodingCounters;
 use super::encode::Encoder;
-use super::gather;
+use super::gather::Place;
 use crate::body::{Body, BodyError};
 use crate::clock::{self, Deadline};
 
@@ -121,7 +121,8 @@ async fn work_away(encoder: Encoder, job: Job) -> Option<Done> {
     done.await.ok()
 }
 
-enum Place {
+/// Where an encoder is.
+enum Whereabouts {
     Here(Encoder),
     Away(Pin<Box<dyn Future<Output = Option<Done>>>>),
     Gone,
@@ -130,7 +131,7 @@ enum Place {
 /// See the head of the file.
 pub struct Encoding {
     content: Body,
-    encoder: Place,
+    encoder: Whereabouts,
     /// How much is encoded at once, by how long it took the last time.
     slice: usize,
     /// What came and is not encoded yet.
@@ -144,23 +145,23 @@ pub struct Encoding {
     breather: Breather,
     counters: Arc<CodingCounters>,
     before: Rc<Cell<u64>>,
-    _memory: Option<gather::Place>,
+    /// Given back when the encoder has ended.
+    memory: Option<Place>,
 }
 
 impl Encoding {
-    /// Of `content`; `before` counts its bytes as they are encoded; `memory` is given back at the
-    /// end.
+    /// Of `content`; `before` counts its bytes as they are encoded.
     pub fn new(
         content: Body,
         encoder: Encoder,
         counters: Arc<CodingCounters>,
         before: Rc<Cell<u64>>,
-        memory: Option<gather::Place>,
+        memory: Option<Place>,
     ) -> Encoding {
         Encoding {
             content,
             slice: encoder.slice(),
-            encoder: Place::Here(encoder),
+            encoder: Whereabouts::Here(encoder),
             input: Bytes::new(),
             out: BytesMut::new(),
             state: State::Running,
@@ -169,7 +170,7 @@ impl Encoding {
             breather: Breather::default(),
             counters,
             before,
-            _memory: memory,
+            memory,
         }
     }
 
@@ -196,19 +197,19 @@ impl Encoding {
 
     /// One step: a job begun, done, or both.
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        if let Place::Here(_) = &self.encoder {
+        if let Whereabouts::Here(_) = &self.encoder {
             let job = ready!(self.next(cx))?;
-            let Place::Here(encoder) = std::mem::replace(&mut self.encoder, Place::Gone) else {
+            let Whereabouts::Here(encoder) = std::mem::replace(&mut self.encoder, Whereabouts::Gone) else {
                 return Poll::Pending;
             };
             if !encoder.works_away() {
                 return Poll::Ready(self.take(work(encoder, job)));
             }
-            self.encoder = Place::Away(Box::pin(work_away(encoder, job)));
+            self.encoder = Whereabouts::Away(Box::pin(work_away(encoder, job)));
         }
         let done = match &mut self.encoder {
-            Place::Away(working) => ready!(working.as_mut().poll(cx)),
-            Place::Here(_) | Place::Gone => None,
+            Whereabouts::Away(working) => ready!(working.as_mut().poll(cx)),
+            Whereabouts::Here(_) | Whereabouts::Gone => None,
         };
         let lost = || BodyError::Coding("the encoder is gone".to_owned());
         Poll::Ready(done.ok_or_else(lost).and_then(|done| self.take(done)))
@@ -232,17 +233,22 @@ impl Encoding {
             }
         }
         self.out = out;
-        match job {
-            // Nothing is left to do for it, however slowly its client reads.
-            Job::Last(_) => self.state = State::Ended(None),
-            Job::Finish(trailers) => self.state = State::Ended(trailers),
-            Job::Encode(_) | Job::Flush => self.encoder = Place::Here(encoder),
-        }
-        if flushed {
-            self.unflushed.clear();
-        } else if !self.unflushed.is_set() {
-            self.unflushed.set_after(FLUSH_AFTER);
-        }
+        let trailers = match job {
+            Job::Encode(_) | Job::Flush => {
+                self.encoder = Whereabouts::Here(encoder);
+                if flushed {
+                    self.unflushed.clear();
+                } else if !self.unflushed.is_set() {
+                    self.unflushed.set_after(FLUSH_AFTER);
+                }
+                return Ok(());
+            }
+            Job::Last(_) => None,
+            Job::Finish(trailers) => trailers,
+        };
+        // Nothing is left to do for it, however slowly its client reads.
+        self.memory = None;
+        self.state = State::Ended(trailers);
         Ok(())
     }
 }
@@ -267,7 +273,7 @@ impl http_body::Body for Encoding {
             if let Err(error) = ready!(this.step(cx)) {
                 // What failed must never look complete: the encoder is not finished.
                 this.state = State::Ended(None);
-                this.encoder = Place::Gone;
+                this.encoder = Whereabouts::Gone;
                 return Poll::Ready(Some(Err(error)));
             }
         }

@@ -2,11 +2,12 @@
 //! or a part of it. It stands outside the cache, so that what is stored gets the same treatment as what
 //! the app has just said.
 //!
-//! `asked` reads the request and changes what the app is to hear of it; `answer` decides about the answer;
-//! `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
+//! `asked` reads the request and changes what the app is to hear of it; `answer` decides about the answer, with
+//! `choose`; `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
 
 mod answer;
 mod asked;
+mod choose;
 mod coded;
 mod fields;
 

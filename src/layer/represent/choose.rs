@@ -1,0 +1,119 @@
+//! Which coding an answer gets, or which part of it goes out, and why.
+
+use http::response::Parts;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::answer::{Answering, Content};
+use super::fields::Seen;
+use crate::fields::cache_control;
+use crate::represent::choice::{self, Choice, Reason};
+use crate::represent::coding::{Negotiated, Plain};
+use crate::represent::range::{self, Selected};
+use crate::represent::{echo, encode, media};
+
+impl Answering {
+    /// Whether content like this could be coded for somebody, and for this client must be.
+    pub(super) fn codable(&self, parts: &Parts, seen: Seen, endless: bool) -> Result<(), Reason> {
+        let Some((_, negotiated)) = &self.asked.coding else { return Err(Reason::NotAsked) };
+        let codable = choice::codable(parts.status, seen.content_encoding, endless).and_then(|()| {
+            let refused = seen.cache_control && cache_control::has(&parts.headers, "no-transform");
+            if refused { Err(Reason::NoTransform) } else { Ok(()) }
+        });
+        codable.and_then(|()| match negotiated {
+            // It cannot be had otherwise.
+            Negotiated::Coded(_, Plain::Refused) => Ok(()),
+            _ if self.is_of_type(&parts.headers) => Ok(()),
+            _ => Err(Reason::Type),
+        })
+    }
+
+    pub(super) fn is_of_type(&self, headers: &HeaderMap) -> bool {
+        let kind = headers.get(header::CONTENT_TYPE);
+        kind.is_some_and(|kind| media::matches(&self.policy().compression.types, kind.as_bytes()))
+    }
+
+    /// RFC 9110 12.5.5: what could have been coded, or was, varies; so does the part of it, although parts
+    /// are not coded.
+    pub(super) fn varies(&self, parts: &Parts, codable: Result<(), Reason>) -> bool {
+        if self.asked.coding.is_none() {
+            return false;
+        }
+        match codable {
+            Ok(()) | Err(Reason::Coded) => true,
+            Err(Reason::Status) => {
+                parts.status == StatusCode::PARTIAL_CONTENT && self.is_of_type(&parts.headers)
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn choose(&self, parts: &Parts, content: &mut Content, codable: Result<(), Reason>) -> Choice {
+        let (coding, plain) = match (codable, &self.asked.coding) {
+            (Err(reason), _) => return self.or_range(parts, content, reason),
+            (Ok(()), Some((_, Negotiated::Coded(coding, plain)))) => (*coding, *plain),
+            _ => return self.or_range(parts, content, Reason::NotAsked),
+        };
+        if plain == Plain::Taken {
+            if self.is_small(content) {
+                return self.or_range(parts, content, Reason::Small);
+            }
+            if !matches!(self.selected(parts, content), Selected::Whole) {
+                return Choice::Leave(Reason::Range);
+            }
+        }
+        if let Some(said) = &self.asked.said
+            && self.asked.method != Method::HEAD
+            && parts.headers.contains_key(header::SET_COOKIE)
+        {
+            let query = said.target.as_ref().and_then(|target| target.query());
+            let values = echo::values(query, said.content.as_deref());
+            if values.echo_in(content.gathered.content().as_deref()) {
+                return Choice::Leave(Reason::Echo);
+            }
+        }
+        let effort = self.policy().compression.effort;
+        let whole = content.gathered.is_whole().then(|| content.gathered.len());
+        if self.asked.method != Method::HEAD && encode::holds_memory(coding, effort, whole) {
+            content.memory = self.counters().encoders.take(encode::memory(coding, effort));
+            // Who refuses the content as it is waits for nobody.
+            if content.memory.is_none() && plain == Plain::Taken {
+                return Choice::Leave(Reason::Busy);
+            }
+        }
+        Choice::Code(coding)
+    }
+
+    fn or_range(&self, parts: &Parts, content: &mut Content, reason: Reason) -> Choice {
+        match self.selected(parts, content) {
+            Selected::Whole => Choice::Leave(reason),
+            Selected::Parts(_) | Selected::Nothing => Choice::Leave(Reason::Range),
+        }
+    }
+
+    /// By its length, or where nobody told it, by what was there when the app paused. An app that has said
+    /// nothing yet may have much to say.
+    fn is_small(&self, content: &Content) -> bool {
+        let least = self.policy().compression.min_size;
+        let gathered = &content.gathered;
+        match content.length {
+            Some(length) => length < least,
+            None => (gathered.len() as u64) < least && gathered.has_more() && !gathered.is_empty(),
+        }
+    }
+
+    /// What a Range that the app did not heed selects of content that is here whole.
+    pub(super) fn selected(&self, parts: &Parts, content: &mut Content) -> Selected {
+        let Some(field) = &self.asked.range else { return Selected::Whole };
+        // RFC 9110 14.2: a Range is about GET, and about what would be 200.
+        let fits = self.asked.method == Method::GET
+            && parts.status == StatusCode::OK
+            && content.gathered.is_whole()
+            && !content.decoded
+            && !parts.headers.contains_key(header::CONTENT_ENCODING)
+            && self.asked.conditions.range_holds(&parts.headers);
+        if !fits {
+            return Selected::Whole;
+        }
+        range::select(field.as_bytes(), content.gathered.len())
+    }
+}
