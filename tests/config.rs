@@ -294,10 +294,11 @@ fn sections_of_later_versions_are_refused_and_yet_read() {
 fn representations_are_checked() {
     check(&format!(
         "{UPSTREAM}[compression]\ncodings = [\"brotli\", \"gzip\", \"gzip\", \"deflat\"]\n\
-         types = [\"*/*\", \"text/*\"]\neffort = \"bst\"\n[etag]\nmax_size = \"1GiB\"\n"
+         types = [\"*/*\", \"text/*\"]\neffort = \"bst\"\nmin_size = \"1GiB\"\n[etag]\nmax_size = \"1GiB\"\n"
     ))
-    .refused_with(6)
+    .refused_with(7)
     .says(&[
+        "compression.min_size is 1073741824 bytes",
         "its name in HTTP is \"br\"",
         "names \"gzip\" twice",
         "there is no coding \"deflat\"",

@@ -10,6 +10,9 @@ use crate::represent::media::MediaPattern;
 /// What is gathered for a tag stays in memory until its client has taken it.
 const MOST_TAGGED: u64 = 16 * 1024 * 1024;
 
+/// So much of an answer of unknown length is gathered, at the most, before it is known whether it is coded.
+const MOST_JUDGED: u64 = 1024 * 1024;
+
 impl Compiler<'_> {
     pub(super) fn compression(&mut self, file: &File) -> CompressionPolicy {
         let raw = &file.compression;
@@ -43,9 +46,18 @@ impl Compiler<'_> {
                 }
             }
         }
+        let least = &raw.min_size;
+        if least.value.0 > MOST_JUDGED {
+            let message = format!("compression.min_size is {} bytes", least.value.0);
+            self.fail(
+                least.span.as_ref(),
+                message,
+                "expected at most \"1MiB\"; enabled = false codes nothing",
+            );
+        }
         CompressionPolicy {
             codings,
-            min_size: raw.min_size.value.0,
+            min_size: least.value.0.min(MOST_JUDGED),
             types,
             effort: raw.effort,
             ask_identity: raw.ask_identity,
