@@ -18,6 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::admin::{self, Access, Control, Order};
+use crate::cache::{Cache, counters as cached};
 use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::http2::refusals;
@@ -40,6 +41,9 @@ pub const VERSION: &str = match option_env!("PILLION_VERSION") {
 
 /// How often the end of the last connection is looked for while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How often the cache is looked after.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Why the process did not start.
 #[derive(Debug)]
@@ -75,7 +79,21 @@ pub fn environment() -> Environment {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         memory_limit: cgroup_memory(),
         terminal: std::io::stdout().is_terminal(),
+        secret: secret(),
     }
+}
+
+/// This process's own secret, the same for its whole life.
+fn secret() -> [u8; 32] {
+    static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
+    *SECRET.get_or_init(|| {
+        let mut secret = [0; 32];
+        if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret).is_err() {
+            // No system that runs this is without randomness; what is left is at least not the same twice.
+            fastrand::fill(&mut secret);
+        }
+        secret
+    })
 }
 
 /// Version 2, then version 1; "max" and absurdly large numbers are no limit.
@@ -219,9 +237,13 @@ async fn main(
     }))));
     let represented: Arc<Counters> = Arc::default();
     metrics.collect(Box::new(counters::Collected(represented.clone())));
+    let [a, b, c, d, e, f, g, h, ..] = secret();
+    let seed = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let cache = Arc::new(Cache::new(seed, policy.cache.max_size, clock::now()));
+    metrics.collect(Box::new(cached::Collected(cache.clone())));
     let metrics = Arc::new(metrics);
     metrics.generation.set(1);
-    let live: Live = Arc::new(ArcSwap::from_pointee(Snapshot::new(1, policy, upstreams, &metrics)));
+    let live: Live = Arc::new(ArcSwap::from_pointee(Snapshot::new(1, policy, upstreams, &metrics, &cache)));
     let _ = live_cell.set(live.clone());
     reload::watch_upstreams(&live.load());
 
@@ -231,12 +253,20 @@ async fn main(
         metrics: metrics.clone(),
         connections: connections.clone(),
         represented,
+        cache: cache.clone(),
     };
+    tokio::task::spawn_local(tick(cache.clone()));
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
-    let control = Control { live: live.clone(), metrics: metrics.clone(), leaving: leaving.clone(), orders };
+    let control = Control {
+        live: live.clone(),
+        metrics: metrics.clone(),
+        cache: cache.clone(),
+        leaving: leaving.clone(),
+        orders,
+    };
     for (listener, access) in [(listeners.admin, Access::Admin), (listeners.probes, Access::Probes)] {
         if let Some(listener) = listener {
             tokio::task::spawn_local(admin::serve(listener, control.clone(), access));
@@ -249,6 +279,7 @@ async fn main(
         registry,
         metrics,
         connections,
+        cache,
         set_level,
     });
     let watched = reloader.clone();
@@ -282,6 +313,14 @@ async fn main(
     };
     drain.finish(second, &mut received).await;
     Ok(())
+}
+
+/// The cache's own pace.
+async fn tick(cache: Arc<Cache>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        cache.tick(clock::now());
+    }
 }
 
 /// The way out.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -80,6 +81,14 @@ pub trait Observer {
     fn end(&mut self, result: Result<(), &BodyError>);
 }
 
+/// Content that is kept beyond this answer, with what was made of it.
+pub trait Kept: Send + Sync {
+    /// What was made of it under this name.
+    fn made(&self, name: &'static str) -> Option<Bytes>;
+    /// Keeps something made of it, if there is a place for it.
+    fn keep(&self, name: &'static str, made: Bytes);
+}
+
 type Streaming = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>;
 
 enum Kind {
@@ -95,12 +104,13 @@ pub struct Body {
     limit: u64,
     passed: u64,
     endless: bool,
+    kept: Option<Arc<dyn Kept>>,
     observer: Option<Box<dyn Observer>>,
 }
 
 impl Body {
     fn of(kind: Kind) -> Body {
-        Body { kind, limit: u64::MAX, passed: 0, endless: false, observer: None }
+        Body { kind, limit: u64::MAX, passed: 0, endless: false, kept: None, observer: None }
     }
 
     /// No content.
@@ -112,6 +122,21 @@ impl Body {
     pub fn full(content: impl Into<Bytes>) -> Body {
         let content = content.into();
         if content.is_empty() { Body::empty() } else { Body::of(Kind::Full(content)) }
+    }
+
+    /// Content that is here already, and kept.
+    pub fn kept(content: Bytes, kept: Arc<dyn Kept>) -> Body {
+        Body { kept: Some(kept), ..Body::full(content) }
+    }
+
+    /// Says who keeps the content.
+    pub fn set_keeper(&mut self, keeper: Arc<dyn Kept>) {
+        self.kept = Some(keeper);
+    }
+
+    /// Who keeps the content.
+    pub fn keeper(&self) -> Option<&Arc<dyn Kept>> {
+        self.kept.as_ref()
     }
 
     /// Content that arrives.

@@ -10,8 +10,9 @@
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `represent` >
-//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` > `clock` `error`
+//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `cache` `identity`
+//! `represent` >
+//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` > `clock` `error` `held`
 //!
 //! # Three absences
 //!
@@ -24,13 +25,16 @@
 pub mod admin;
 pub mod app;
 pub mod body;
+pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod fields;
+pub mod held;
 pub mod http1;
 pub mod http2;
+pub mod identity;
 pub mod inbound;
 pub mod layer;
 pub mod lifecycle;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::cache::Cache;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Live, Snapshot};
 use crate::metrics::Metrics;
@@ -35,6 +36,8 @@ pub struct Reloader {
     pub metrics: Arc<Metrics>,
     /// The cap on client connections.
     pub connections: Arc<Semaphore>,
+    /// What is stored; it outlives every swap too.
+    pub cache: Arc<Cache>,
     /// The level of operational events.
     pub set_level: SetLevel,
 }
@@ -69,11 +72,13 @@ impl Reloader {
         }
         self.resize(old.policy.server.max_connections, policy.server.max_connections);
         (self.set_level)(policy.log.level);
+        self.cache.store.held.set_most(policy.cache.max_size);
+        self.cache.make_room();
         let upstreams = self.registry.build(&policy.upstreams);
         carry_over(&old, &upstreams);
         let generation = old.generation + 1;
         self.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.metrics));
+        let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.metrics, &self.cache));
         self.live.store(snapshot.clone());
         watch_upstreams(&snapshot);
         Ok(changed)
@@ -157,6 +162,8 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("health", &old.health, &new.health);
     compare("compression", &old.compression, &new.compression);
     compare("etag", &old.etag, &new.etag);
+    compare("cache", &old.cache, &new.cache);
+    compare("invalidate", &old.invalidate, &new.invalidate);
     compare("log", &old.log, &new.log);
     // Certificates, keys and authorities, by what they hold; the first source is the file itself.
     let files = |policy: &Policy| -> Vec<(PathBuf, Option<u128>)> {

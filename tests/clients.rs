@@ -1744,7 +1744,8 @@ async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<&'s
 #[tokio::test(flavor = "multi_thread")]
 async fn an_http_1_client_that_leaves_is_noticed_by_an_app_over_h2c() {
     let (app, mut ends) = h2c_listener().await;
-    let pillion = Pillion::with(&format!("[upstream]\nurl = \"h2c://{app}\"\n"));
+    // Without a cache: a fetch that others could wait for outlives its client.
+    let pillion = Pillion::with(&format!("[upstream]\nurl = \"h2c://{app}\"\n[cache]\nenabled = false\n"));
     let mut next = async |what: &str| {
         let end = tokio::time::timeout(PATIENCE, ends.recv()).await;
         end.unwrap_or_else(|_| panic!("never: {what}")).unwrap()

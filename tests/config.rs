@@ -259,14 +259,7 @@ fn an_environment_cannot_write_toml() {
 
 #[test]
 fn sections_of_later_versions_are_refused_and_yet_read() {
-    for section in [
-        "[identity]\nprincipal = [\"ip\"]\n",
-        "[cache]\nmax_size = \"auto\"\n",
-        "[[invalidate]]\non = \"* /a\"\n",
-        "[rate_limit]\nmode = \"shadow\"\n",
-        "[redis]\n",
-        "[tracing]\nsample = 0.5\n",
-    ] {
+    for section in ["[rate_limit]\nmode = \"shadow\"\n", "[redis]\n", "[tracing]\nsample = 0.5\n"] {
         let name = section.lines().next().unwrap();
         check(&format!("{UPSTREAM}{section}")).refused_with(1).says(&[
             &format!("error: {name} is not there yet"),
@@ -274,20 +267,13 @@ fn sections_of_later_versions_are_refused_and_yet_read() {
             "remove it for now",
         ]);
     }
-    check(&format!("{UPSTREAM}[cache]\nmax_size = \"lots\"\n")).refused_with(2).says(&[
-        "[cache] is not there yet",
-        "pillion.toml:4:12",
-        "a size like",
-    ]);
-    check(&format!("{UPSTREAM}[cache]\nenabld = true\n"))
+    check(&format!("{UPSTREAM}[redis]\nrate_limi = true\n"))
         .refused_with(2)
-        .says(&["unknown key \"enabld\" in [cache]", "did you mean \"enabled\"?"]);
+        .says(&["unknown key \"rate_limi\" in [redis]", "did you mean \"rate_limit\"?"]);
     check(&format!("{UPSTREAM}[tracing]\nsample = 7\n")).refused_with(2).says(&["a share from 0.0 to 1.0"]);
-    check(&format!(
-        "{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncache = {{ scope = \"usr\" }}\ncost = \"x\"\n"
-    ))
-    .refused_with(4)
-    .says(&["\"cache\" of a route is not there yet", "did you mean \"user\"?", "a whole number"]);
+    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\nlimits = [\"a\"]\ncost = \"x\"\n"))
+        .refused_with(3)
+        .says(&["\"limits\" of a route is not there yet", "a whole number"]);
 }
 
 #[test]
@@ -311,6 +297,57 @@ fn representations_are_checked() {
          [[routes]]\nmatch = \"GET /a\"\ncompress = true\netag = false\nbrowser_ttl = \"1h\"\n"
     ))
     .fine();
+}
+
+#[test]
+fn the_cache_is_checked() {
+    check(&format!(
+        "{UPSTREAM}[cache]\nmax_size = \"1KiB\"\ntargeted = [\"a b\"]\nenabld = true\n\
+         [identity]\nprincipal = [\"heder:x\", \"jwt:sub\", \"cookie:\"]\nhash_key = \"short\"\n"
+    ))
+    .refused_with(7)
+    .says(&[
+        "cache.max_size is 1024 bytes",
+        "\"a b\" is not a field name",
+        "did you mean \"enabled\"?",
+        "did you mean \"header\"?",
+        "nothing to verify it by",
+        "\"cookie:\" is no source of a principal",
+        "identity.hash_key is short",
+    ]);
+    let route =
+        |cache: &str| format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a/{{id}}\"\ncache = {{ {cache} }}\n");
+    for (cache, said) in [
+        ("tier = \"lng\"", "did you mean \"long\"?"),
+        ("tier = \"long\", ttl = \"1m\"", "tier and ttl both say how long"),
+        ("scope = \"usr\"", "one of"),
+        ("scope = \"off\", ttl = \"1m\"", "contradict each other"),
+        ("override = \"lifetime\"", "override without a lifetime"),
+        ("ttl_by_status = { 304 = \"1m\" }", "is not a status that is stored"),
+        ("ttl_by_status = { x = \"1m\" }", "is not a status that is stored"),
+        ("ttl = \"1m\", tags = [\"a:{x}\"]", "{x} is not in the path that is matched"),
+        ("ttl = \"1m\", key_body = true", "methods have no content"),
+    ] {
+        check(&route(cache)).refused_with(1).says(&[said]);
+    }
+    check(&format!("{UPSTREAM}[identity]\nprincipal = []\n[[routes]]\nmatch = \"GET /a\"\ncache = {{ ttl = \"1m\", scope = \"user\" }}\n"))
+        .refused_with(1)
+        .says(&["scope \"user\" without a principal"]);
+    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ndeny = 404\ncache = {{ ttl = \"1m\" }}\n"))
+        .refused_with(1)
+        .says(&["cache on a route that asks no app"]);
+    for (rule, said) in [
+        ("tags = [\"a\"]", "a rule without on"),
+        ("on = \"POST /a\"", "a rule that invalidates nothing"),
+        ("on = \"GET /a\"\ntags = [\"a\"]", "GET changes nothing"),
+        ("on = \"POST /a\"\npaths = [\"/x/{y}\"]", "{y} is not in the path"),
+        ("on = \"POST /a\"\ntags = [\"a\"]\nsettle = \"2h\"", "longer than an hour"),
+    ] {
+        check(&format!("{UPSTREAM}[[invalidate]]\n{rule}\n")).refused_with(1).says(&[said]);
+    }
+    check(&format!("{UPSTREAM}[[invalidate]]\non = \"POST /a\"\ntags = [\"nobody\"]\n"))
+        .fine()
+        .says(&["names no tag of any cached route"]);
 }
 
 #[test]

@@ -15,13 +15,13 @@ const ROWS: &[&[&str]] = &[
     &["upstream"],
     &["log"],
     &["policy"],
-    &["represent"],
+    &["cache", "identity", "represent"],
     &["metrics"],
     &["http1", "http2"],
     &["inbound", "tunnel"],
     &["fields"],
     &["body", "stream", "lifecycle"],
-    &["clock", "error"],
+    &["clock", "error", "held"],
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

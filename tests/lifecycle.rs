@@ -795,8 +795,8 @@ fn a_request_that_waits_in_line_is_served_while_draining() {
     let mut pillion =
         Pillion::with(&format!("{}max_connections = 1\nqueue_timeout = \"15s\"\n", upstream(&app)));
     let mut clients = [connect(pillion.http), connect(pillion.http)];
-    for tcp in &mut clients {
-        tcp.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    for (tcp, path) in clients.iter_mut().zip(["/a", "/b"]) {
+        tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).unwrap();
     }
     seen.recv_timeout(PATIENCE).unwrap();
     eventually("the other waits", || {

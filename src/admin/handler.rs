@@ -11,11 +11,15 @@ use tokio::sync::oneshot;
 use tower::Service;
 
 use super::health::{self, State};
-use super::{Control, Order};
+use super::{Control, Order, cache};
 use crate::body::Body;
 use crate::inbound::Inbound;
 use crate::layer::record::{X_REQUEST_ID, request_id};
 use crate::policy::Check;
+use crate::represent::gather::{Gathered, Wanted};
+
+/// The longest form that is read; bytes.
+const MOST_FORM: usize = 64 * 1024;
 
 /// What a listener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,7 @@ impl Handler {
         if let Some(refused) = inbound.refused {
             return problem(refused.status, refused.detail);
         }
-        let (parts, _) = inbound.request.into_parts();
+        let (parts, body) = inbound.request.into_parts();
         let path = parts.uri.path();
         let read = parts.method == Method::GET || parts.method == Method::HEAD;
         if parts.headers.contains_key(header::ORIGIN) {
@@ -67,6 +71,12 @@ impl Handler {
             "/health" if read => self.health(),
             "/metrics" if read => self.metrics(&parts.headers),
             "/" if read && self.access == Access::Admin => index(),
+            _ if path.starts_with("/cache/") && self.access == Access::Admin => {
+                match self.authorise(&parts.headers) {
+                    Ok(()) => self.cache(&parts, body).await,
+                    Err(response) => *response,
+                }
+            }
             "/reload" | "/drain" | "/quit" if self.access == Access::Admin => {
                 if parts.method != Method::POST {
                     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST");
@@ -82,6 +92,38 @@ impl Handler {
                 Some(name) => self.check(name),
                 None => problem(StatusCode::NOT_FOUND, "nothing here"),
             },
+        }
+    }
+
+    /// What is stored, and purging it.
+    async fn cache(&self, parts: &http::request::Parts, body: Body) -> Response<Body> {
+        let query = parts.uri.query().unwrap_or("");
+        let mut parameters = cache::parameters(query);
+        let told = match (parts.uri.path(), &parts.method) {
+            ("/cache/stats", &Method::GET) => Ok(cache::stats(&self.control)),
+            ("/cache/lookup", &Method::GET) => cache::lookup(&self.control, &parameters),
+            ("/cache/purge", &Method::POST) => {
+                let wanted = Wanted { least: MOST_FORM + 1, most: MOST_FORM + 1, end: false };
+                let form = Gathered::waited_for(body, wanted).await.content();
+                match form.filter(|form| form.len() <= MOST_FORM) {
+                    Some(form) => {
+                        parameters.extend(cache::parameters(&String::from_utf8_lossy(&form)));
+                        cache::purge(&self.control, &parameters)
+                    }
+                    None => Err((StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MOST_FORM} bytes"))),
+                }
+            }
+            ("/cache/stats" | "/cache/lookup" | "/cache/purge", _) => {
+                let allowed = if parts.uri.path() == "/cache/purge" { "POST" } else { "GET" };
+                let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this takes {allowed}"));
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+                return response;
+            }
+            _ => Err((StatusCode::NOT_FOUND, "nothing here".to_owned())),
+        };
+        match told {
+            Ok(value) => document(StatusCode::OK, &value),
+            Err((status, detail)) => problem(status, &detail),
         }
     }
 
@@ -193,7 +235,7 @@ fn same(given: &[u8], token: &[u8]) -> bool {
 }
 
 fn index() -> Response<Body> {
-    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n";
+    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n\nGET  /cache/stats /cache/lookup?url=\nPOST /cache/purge?url= prefix= tag= principal= everything [mode=soft]\n";
     respond(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned())
 }
 

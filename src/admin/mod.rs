@@ -1,6 +1,7 @@
 //! The operator's side: metrics, health, reload, drain, quit. On a thread of its own, so that it
 //! answers while the workers are busy.
 
+mod cache;
 mod handler;
 mod health;
 
@@ -15,6 +16,7 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::cache::Cache;
 use crate::http1::server::{self, Settings};
 use crate::inbound::Peer;
 use crate::layer::live::Live;
@@ -46,6 +48,8 @@ pub struct Control {
     pub live: Live,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is stored.
+    pub cache: Arc<Cache>,
     /// Set once the process began to leave.
     pub leaving: Arc<AtomicBool>,
     /// To whoever runs the process.

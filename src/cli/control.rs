@@ -1,4 +1,4 @@
-//! `pillion reload` and `pillion drain`: a small client of the admin listener, for places where no
+//! `pillion reload`, `pillion drain` and `pillion purge`: a small client of the admin listener, for places where no
 //! shell can send a signal.
 
 use std::io::{Read, Write};
@@ -52,9 +52,84 @@ impl Admin {
     }
 }
 
+/// What is purged.
+#[derive(Clone, Debug, Args)]
+#[group(id = "names", required = true, multiple = true, args = ["url", "prefix", "tag", "principal", "everything"])]
+pub struct Purge {
+    /// A path or URL: everything stored for that path, whatever its query, variant and user
+    #[arg(long, value_name = "URL")]
+    url: Vec<String>,
+    /// A path and all below it
+    #[arg(long, value_name = "PATH")]
+    prefix: Vec<String>,
+    /// Everything with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Everything of one user: SOURCE=VALUE as in identity.principal; "-" reads it from standard input
+    #[arg(long, value_name = "SOURCE=VALUE")]
+    principal: Vec<String>,
+    /// All there is
+    #[arg(long)]
+    everything: bool,
+    /// Stale from now on, in place of gone
+    #[arg(long)]
+    soft: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+impl Purge {
+    fn form(&self) -> std::io::Result<String> {
+        let mut form = vec![format!("mode={}", if self.soft { "soft" } else { "hard" })];
+        let lists = [("url", &self.url), ("prefix", &self.prefix), ("tag", &self.tag)];
+        for (name, values) in lists {
+            form.extend(values.iter().map(|value| format!("{name}={}", encoded(value))));
+        }
+        for value in &self.principal {
+            let mut value = value.clone();
+            if value == "-" {
+                value.clear();
+                std::io::stdin().take(LONGEST_ANSWER).read_to_string(&mut value)?;
+            }
+            form.push(format!("principal={}", encoded(value.trim_end_matches(['\r', '\n']))));
+        }
+        if self.everything {
+            form.push("everything=true".to_owned());
+        }
+        Ok(form.join("&"))
+    }
+}
+
+/// As a value of a form.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if plain(byte) {
+            out.push(char::from(byte))
+        } else {
+            out.push_str(&format!("%{byte:02X}"))
+        }
+        out
+    })
+}
+
+/// Purges.
+pub fn purge(purge: Purge) -> u8 {
+    let form = match purge.form() {
+        Ok(form) => form,
+        Err(error) => return fail(FAILED, &format!("standard input: {error}")),
+    };
+    show("/cache/purge", &form, purge.admin)
+}
+
 /// POSTs `path` and shows the answer.
 pub fn run(path: &str, admin: Admin) -> u8 {
-    match admin.resolve().and_then(|(address, token)| post(address, path, token.as_deref())) {
+    show(path, "", admin)
+}
+
+fn show(path: &str, form: &str, admin: Admin) -> u8 {
+    let posted = admin.resolve().and_then(|(address, token)| post(address, path, form, token.as_deref()));
+    match posted {
         Ok((true, text)) => {
             print!("{text}");
             OK
@@ -68,7 +143,7 @@ pub fn run(path: &str, admin: Admin) -> u8 {
     }
 }
 
-fn post(address: SocketAddr, path: &str, token: Option<&str>) -> Result<(bool, String), String> {
+fn post(address: SocketAddr, path: &str, form: &str, token: Option<&str>) -> Result<(bool, String), String> {
     let exchange = || -> std::io::Result<String> {
         let mut tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
@@ -76,7 +151,8 @@ fn post(address: SocketAddr, path: &str, token: Option<&str>) -> Result<(bool, S
             token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
         write!(
             tcp,
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n{authorization}\r\n"
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n{authorization}\r\n{form}",
+            form.len()
         )?;
         let mut answer = String::new();
         tcp.take(LONGEST_ANSWER).read_to_string(&mut answer)?;

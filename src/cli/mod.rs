@@ -46,6 +46,8 @@ enum Command {
     Reload(control::Admin),
     /// Tell a running Pillion that it will be stopped: /ready turns 503, connections are handed back
     Drain(control::Admin),
+    /// Take answers out of a running Pillion's cache: by URL, prefix, tag or user
+    Purge(control::Purge),
 }
 
 /// Where the configuration comes from.
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options),
         Command::Reload(admin) => control::run("/reload", admin),
         Command::Drain(admin) => control::run("/drain", admin),
+        Command::Purge(options) => control::purge(options),
     };
     ExitCode::from(code)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::node::{Node, Table, Value};
 use super::problem::Problems;
-use super::section::{FromNode, Section, Size, nearest};
+use super::section::{FromNode, Section, nearest};
 use super::units;
 
 #[derive(Clone, Copy)]
@@ -17,8 +17,6 @@ enum Shape {
     Count,
     Share,
     Span,
-    Bytes,
-    AutoBytes,
     Texts,
     Words(&'static [&'static str]),
     Rate,
@@ -30,47 +28,11 @@ enum Shape {
     Either(&'static Shape, &'static Shape),
 }
 
-use Shape::{AutoBytes, Bool, Bytes, Count, Either, Keys, Map, Rate, Share, Span, Text, Texts, Word, Words};
+use Shape::{Bool, Count, Either, Keys, Map, Rate, Share, Span, Text, Texts, Word, Words};
 
 const LIMIT: Shape = Keys(&[("rate", Rate), ("burst", Count), ("on", Word(&["all", "named"]))]);
 
 const SECTIONS: &[(&str, Shape)] = &[
-    (
-        "identity",
-        Keys(&[
-            ("principal", Texts),
-            ("api_key", Text),
-            ("hash_key", Text),
-            (
-                "jwt",
-                Keys(&[
-                    ("keys", Texts),
-                    ("hs256", Text),
-                    ("jwks_url", Text),
-                    ("token", Text),
-                    ("issuer", Text),
-                    ("audience", Text),
-                ]),
-            ),
-        ]),
-    ),
-    (
-        "cache",
-        Keys(&[
-            ("enabled", Bool),
-            ("max_size", AutoBytes),
-            ("max_object_size", Bytes),
-            ("tiers", Map(&Span)),
-            ("heuristic_max", Span),
-            ("stale_while_revalidate", Span),
-            ("stale_if_error", Span),
-            ("ignore_query", Texts),
-            ("ignore_cookies", Texts),
-            ("targeted", Texts),
-            ("groups", Bool),
-            ("debug_header", Bool),
-        ]),
-    ),
     (
         "rate_limit",
         Keys(&[
@@ -109,36 +71,8 @@ const SECTIONS: &[(&str, Shape)] = &[
     ("tracing", Keys(&[("otlp_endpoint", Text), ("sample", Share)])),
 ];
 
-const INVALIDATE: Shape = Keys(&[
-    ("on", Text),
-    ("tags", Texts),
-    ("paths", Texts),
-    ("mode", Word(&["hard", "soft"])),
-    ("settle", Span),
-]);
-
-const ROUTE_KEYS: &[(&str, Shape)] = &[
-    (
-        "cache",
-        Keys(&[
-            ("tier", Text),
-            ("ttl", Span),
-            ("scope", Word(&["user", "shared", "auto", "off"])),
-            ("tags", Texts),
-            ("override", Word(&["none", "lifetime", "no-store"])),
-            ("ttl_by_status", Map(&Span)),
-            ("stale_while_revalidate", Span),
-            ("stale_if_error", Span),
-            ("key_headers", Texts),
-            ("key_query", Texts),
-            ("key_body", Bool),
-            ("error_500", Bool),
-        ]),
-    ),
-    ("limits", Either(&Texts, &Word(&["none"]))),
-    ("cost", Count),
-    ("concurrency", Count),
-];
+const ROUTE_KEYS: &[(&str, Shape)] =
+    &[("limits", Either(&Texts, &Word(&["none"]))), ("cost", Count), ("concurrency", Count)];
 
 /// Reads the later sections of the whole file.
 pub fn sections(root: &mut Section<'_>, problems: &mut Problems) {
@@ -146,15 +80,6 @@ pub fn sections(root: &mut Section<'_>, problems: &mut Problems) {
         if let Some(node) = root.node(name) {
             check(name, node, *shape, problems);
             refuse(&format!("[{name}]"), node, problems);
-        }
-    }
-    if let Some(node) = root.node("invalidate") {
-        match &node.value {
-            Value::Array(rules) => rules.iter().for_each(|rule| {
-                check("invalidate", rule, INVALIDATE, problems);
-                refuse("[[invalidate]]", rule, problems);
-            }),
-            _ => expected("invalidate", node, "[[invalidate]] tables", problems),
         }
     }
 }
@@ -193,11 +118,6 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
             _ => Err("a share from 0.0 to 1.0".to_owned()),
         },
         Span => of::<Duration>(value),
-        Bytes => of::<Size>(value),
-        AutoBytes => match value {
-            Value::String(text) if text == "auto" => Ok(()),
-            value => of::<Size>(value),
-        },
         Rate => match value {
             Value::String(text) if units::rate(text).is_some() => Ok(()),
             _ => Err("a rate like \"20/s\", \"100/min\", \"1000/h\" or \"5000/d\"".to_owned()),

@@ -44,6 +44,8 @@ pub struct Environment {
     pub memory_limit: Option<u64>,
     /// Whether the log goes to a terminal.
     pub terminal: bool,
+    /// This process's own secret.
+    pub secret: [u8; 32],
 }
 
 /// Why there is no policy.

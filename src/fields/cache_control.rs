@@ -1,8 +1,15 @@
-//! `Cache-Control` (RFC 9111 5.2): its directives, whoever sends them.
+//! `Cache-Control` (RFC 9111 5.2) of requests and answers, read into types; and the fields that take its place
+//! for one kind of cache (RFC 9213).
 
-use http::{HeaderMap, header};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, header};
 
 use super::list;
+use super::structured::{self, Value};
+
+/// Longer than anybody means (RFC 9111 1.2.2 asks for 2^31 at least to be understood).
+const MOST_SECONDS: u64 = 1 << 31;
 
 /// One directive: its name as written, and what follows the `=`, quotes included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +24,23 @@ impl Directive<'_> {
     /// Names are compared without regard to case (RFC 9111 5.2).
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The argument in either of its forms (RFC 9111 5.2: recipients take both).
+    fn unquoted(&self) -> Option<&[u8]> {
+        let argument = self.argument?;
+        Some(argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(argument))
+    }
+
+    /// Delta-seconds (RFC 9111 1.2.2); `None` where it is none.
+    fn seconds(&self) -> Option<u64> {
+        let digits = self.unquoted()?;
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        // More digits than a number holds are a very large number, not a wrong one.
+        let value = std::str::from_utf8(digits).ok()?.parse().unwrap_or(MOST_SECONDS);
+        Some(value.min(MOST_SECONDS))
     }
 }
 
@@ -34,19 +58,369 @@ pub fn has(headers: &HeaderMap, name: &str) -> bool {
     directives(headers).any(|directive| directive.is(name))
 }
 
+/// A directive that is about the whole answer, or about some of its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Listed {
+    /// It is not there.
+    #[default]
+    Absent,
+    /// It is about the whole answer.
+    All,
+    /// It is about these fields alone.
+    Fields(Vec<HeaderName>),
+}
+
+impl Listed {
+    /// Whether it is about the whole answer.
+    pub fn is_all(&self) -> bool {
+        *self == Listed::All
+    }
+
+    /// The fields it is about.
+    pub fn fields(&self) -> &[HeaderName] {
+        match self {
+            Listed::Fields(names) => names,
+            Listed::Absent | Listed::All => &[],
+        }
+    }
+
+    fn add(&mut self, argument: Option<&[u8]>) {
+        let names = |text: &[u8]| -> Option<Vec<HeaderName>> {
+            list::elements(text).map(|name| HeaderName::from_bytes(name).ok()).collect()
+        };
+        // What cannot be read as names is about everything: the stricter reading.
+        let names = argument.and_then(names).filter(|names| !names.is_empty());
+        match (&mut *self, names) {
+            (Listed::All, _) => {}
+            (_, None) => *self = Listed::All,
+            (Listed::Fields(known), Some(names)) => known.extend(names),
+            (Listed::Absent, Some(names)) => *self = Listed::Fields(names),
+        }
+    }
+}
+
+/// A number of seconds that more than one directive may have told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told(Option<u64>);
+
+impl Told {
+    /// RFC 9111 4.2.1: what cannot be read, or is told twice and differently, counts as stale.
+    fn add(&mut self, seconds: Option<u64>) {
+        let seconds = seconds.unwrap_or(0);
+        self.0 = match self.0 {
+            Some(before) if before != seconds => Some(0),
+            _ => Some(seconds),
+        };
+    }
+
+    fn get(self) -> Option<Duration> {
+        self.0.map(Duration::from_secs)
+    }
+}
+
+/// What an answer says (RFC 9111 5.2.2, RFC 5861, RFC 8246).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseDirectives {
+    /// Whether it says anything.
+    pub present: bool,
+    /// Whether one of the targeted fields said it; `Expires` does not count then (RFC 9213 2.1).
+    pub targeted: bool,
+    /// 5.2.2.1.
+    pub max_age: Option<Duration>,
+    /// 5.2.2.10.
+    pub s_maxage: Option<Duration>,
+    /// 5.2.2.4.
+    pub no_cache: Listed,
+    /// 5.2.2.5.
+    pub no_store: bool,
+    /// 5.2.2.7.
+    pub private: Listed,
+    /// 5.2.2.9.
+    pub public: bool,
+    /// 5.2.2.2.
+    pub must_revalidate: bool,
+    /// 5.2.2.8.
+    pub proxy_revalidate: bool,
+    /// 5.2.2.3.
+    pub must_understand: bool,
+    /// RFC 5861 3.
+    pub stale_while_revalidate: Option<Duration>,
+    /// RFC 5861 4.
+    pub stale_if_error: Option<Duration>,
+}
+
+impl ResponseDirectives {
+    /// Of an answer: by the first of the `targeted` fields that is there and readable, else Cache-Control.
+    pub fn of(headers: &HeaderMap, targeted: &[HeaderName]) -> ResponseDirectives {
+        let by_target = targeted.iter().find_map(|name| ResponseDirectives::targeted(headers, name));
+        by_target.unwrap_or_else(|| {
+            let mut found = ResponseDirectives::default();
+            let mut told: [Told; 4] = Default::default();
+            for directive in directives(headers) {
+                found.present = true;
+                found.take(&directive, &mut told);
+            }
+            found.with(told)
+        })
+    }
+
+    fn with(mut self, told: [Told; 4]) -> ResponseDirectives {
+        let [max_age, s_maxage, while_revalidate, if_error] = told.map(Told::get);
+        (self.max_age, self.s_maxage) = (max_age, s_maxage);
+        (self.stale_while_revalidate, self.stale_if_error) = (while_revalidate, if_error);
+        self
+    }
+
+    fn take(&mut self, directive: &Directive<'_>, told: &mut [Told; 4]) {
+        let [max_age, s_maxage, while_revalidate, if_error] = told;
+        let mut name = [0u8; 24];
+        let Some(name) = name.get_mut(..directive.name.len()) else { return };
+        name.copy_from_slice(directive.name);
+        name.make_ascii_lowercase();
+        match &*name {
+            b"max-age" => max_age.add(directive.seconds()),
+            b"s-maxage" => s_maxage.add(directive.seconds()),
+            b"stale-while-revalidate" => while_revalidate.add(directive.seconds()),
+            b"stale-if-error" => if_error.add(directive.seconds()),
+            b"no-cache" => self.no_cache.add(directive.unquoted()),
+            b"private" => self.private.add(directive.unquoted()),
+            b"no-store" => self.no_store = true,
+            b"public" => self.public = true,
+            b"must-revalidate" => self.must_revalidate = true,
+            b"proxy-revalidate" => self.proxy_revalidate = true,
+            b"must-understand" => self.must_understand = true,
+            _ => {}
+        }
+    }
+
+    /// RFC 9213 2.1: a Dictionary; `None` where it is missing, empty or no Dictionary. A value of another type
+    /// than its directive has is as if it were not there.
+    fn targeted(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDirectives> {
+        let members = structured::dictionary(headers, name)?;
+        if members.is_empty() {
+            return None;
+        }
+        let mut found = ResponseDirectives { present: true, targeted: true, ..Default::default() };
+        for (name, value) in members {
+            let seconds = match &value {
+                Value::Integer(seconds) => u64::try_from(*seconds).ok().or(Some(0)),
+                _ => None,
+            };
+            let seconds = seconds.map(|seconds| Duration::from_secs(seconds.min(MOST_SECONDS)));
+            let flag = value == Value::Boolean(true);
+            let mut listed = Listed::Absent;
+            match &value {
+                Value::Boolean(true) => listed.add(None),
+                Value::Text(names) => listed.add(Some(names.as_bytes())),
+                _ => {}
+            }
+            match name.as_str() {
+                "max-age" => found.max_age = seconds,
+                "s-maxage" => found.s_maxage = seconds,
+                "stale-while-revalidate" => found.stale_while_revalidate = seconds,
+                "stale-if-error" => found.stale_if_error = seconds,
+                "no-cache" => found.no_cache = listed,
+                "private" => found.private = listed,
+                "no-store" => found.no_store = flag,
+                "public" => found.public = flag,
+                "must-revalidate" => found.must_revalidate = flag,
+                "proxy-revalidate" => found.proxy_revalidate = flag,
+                "must-understand" => found.must_understand = flag,
+                _ => {}
+            }
+        }
+        Some(found)
+    }
+}
+
+/// How much staleness a request takes (RFC 9111 5.2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxStale {
+    /// However much.
+    Any,
+    /// So much.
+    For(Duration),
+}
+
+/// What a request says (RFC 9111 5.2.1, 5.4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestDirectives {
+    /// 5.2.1.1.
+    pub max_age: Option<Duration>,
+    /// 5.2.1.2.
+    pub max_stale: Option<MaxStale>,
+    /// 5.2.1.3.
+    pub min_fresh: Option<Duration>,
+    /// 5.2.1.4, or `Pragma: no-cache` where Cache-Control is absent (5.4).
+    pub no_cache: bool,
+    /// 5.2.1.5.
+    pub no_store: bool,
+    /// 5.2.1.7.
+    pub only_if_cached: bool,
+}
+
+impl RequestDirectives {
+    /// Of a request.
+    pub fn of(headers: &HeaderMap) -> RequestDirectives {
+        let mut found = RequestDirectives::default();
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            let says = |element: &[u8]| element.eq_ignore_ascii_case(b"no-cache");
+            found.no_cache = list::of(headers, &header::PRAGMA).any(says);
+            return found;
+        }
+        let (mut max_age, mut min_fresh) = (Told::default(), Told::default());
+        for directive in directives(headers) {
+            if directive.is("max-age") {
+                max_age.add(directive.seconds());
+            } else if directive.is("min-fresh") {
+                min_fresh.add(directive.seconds().or(Some(MOST_SECONDS)));
+            } else if directive.is("max-stale") {
+                found.max_stale = Some(match directive.argument {
+                    None => MaxStale::Any,
+                    // What cannot be read allows nothing.
+                    Some(_) => MaxStale::For(Duration::from_secs(directive.seconds().unwrap_or(0))),
+                });
+            } else if directive.is("no-cache") {
+                found.no_cache = true;
+            } else if directive.is("no-store") {
+                found.no_store = true;
+            } else if directive.is("only-if-cached") {
+                found.only_if_cached = true;
+            }
+        }
+        (found.max_age, found.min_fresh) = (max_age.get(), min_fresh.get());
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn lines(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
 
     #[test]
     fn directives_of_all_lines() {
-        let mut headers = HeaderMap::new();
-        headers.append("cache-control", "Public, max-age=60".parse().unwrap());
-        headers.append("cache-control", "private=\"a, no-store\" , no-transform".parse().unwrap());
+        let headers = lines(&[
+            ("cache-control", "Public, max-age=60"),
+            ("cache-control", "private=\"a, no-store\" , no-transform"),
+        ]);
         let names: Vec<&[u8]> = directives(&headers).map(|directive| directive.name).collect();
         assert_eq!(names, [&b"Public"[..], b"max-age", b"private", b"no-transform"]);
         assert!(has(&headers, "public") && has(&headers, "private") && !has(&headers, "no-store"));
         let age = directives(&headers).find(|directive| directive.is("max-age"));
         assert_eq!(age.and_then(|directive| directive.argument), Some(&b"60"[..]));
+    }
+
+    #[test]
+    fn lifetimes_of_answers() {
+        for (value, wanted) in [
+            ("max-age=60", Some(60)),
+            ("MAX-AGE=60", Some(60)),
+            ("max-age=\"60\"", Some(60)),
+            ("max-age = 60", Some(60)),
+            ("max-age=060", Some(60)),
+            ("max-age=60, max-age=60", Some(60)),
+            ("max-age=60, max-age=30", Some(0)),
+            ("max-age=60, max-age=x", Some(0)),
+            ("max-age", Some(0)),
+            ("max-age=", Some(0)),
+            ("max-age=-1", Some(0)),
+            ("max-age=1.5", Some(0)),
+            ("max-age=99999999999999999999999", Some(MOST_SECONDS)),
+            ("x-max-age=60", None),
+            ("private=\"max-age=60\"", None),
+            ("", None),
+        ] {
+            let found = ResponseDirectives::of(&lines(&[("cache-control", value)]), &[]);
+            assert_eq!(found.max_age, wanted.map(Duration::from_secs), "{value}");
+        }
+    }
+
+    #[test]
+    fn fields_that_directives_are_about() {
+        let names = |names: &[&'static str]| {
+            Listed::Fields(names.iter().copied().map(HeaderName::from_static).collect())
+        };
+        for (value, wanted) in [
+            ("no-cache", Listed::All),
+            ("no-cache=\"Set-Cookie\"", names(&["set-cookie"])),
+            ("no-cache=set-cookie", names(&["set-cookie"])),
+            ("no-cache=\"a, b\", no-cache=c", names(&["a", "b", "c"])),
+            ("no-cache=\"a\", no-cache", Listed::All),
+            ("no-cache, no-cache=\"a\"", Listed::All),
+            ("no-cache=\"\"", Listed::All),
+            ("no-cache=\"a b\"", Listed::All),
+            ("public", Listed::Absent),
+        ] {
+            let found = ResponseDirectives::of(&lines(&[("cache-control", value)]), &[]);
+            assert_eq!(found.no_cache, wanted, "{value}");
+            let private = value.replace("no-cache", "private");
+            let found = ResponseDirectives::of(&lines(&[("cache-control", &private)]), &[]);
+            assert_eq!(found.private, wanted, "{private}");
+        }
+    }
+
+    #[test]
+    fn targeted_fields_take_the_place() {
+        let own = HeaderName::from_static("pillion-cache-control");
+        let cdn = HeaderName::from_static("cdn-cache-control");
+        let targets = [own, cdn];
+        for (fields, max_age, targeted) in [
+            (&[("cache-control", "max-age=1")][..], Some(1), false),
+            (&[("cache-control", "max-age=1"), ("cdn-cache-control", "max-age=2")], Some(2), true),
+            (&[("pillion-cache-control", "max-age=3"), ("cdn-cache-control", "max-age=2")], Some(3), true),
+            // No Dictionary, or an empty one: as if it were not there.
+            (&[("pillion-cache-control", "max-age=3,"), ("cdn-cache-control", "max-age=2")], Some(2), true),
+            (&[("pillion-cache-control", ""), ("cache-control", "max-age=1")], Some(1), false),
+            (&[("pillion-cache-control", "Max-Age=3"), ("cache-control", "max-age=1")], Some(1), false),
+            // A value of another type.
+            (&[("pillion-cache-control", "max-age=\"3\""), ("cache-control", "max-age=1")], None, true),
+            (&[("pillion-cache-control", "no-store"), ("cache-control", "max-age=1")], None, true),
+            (&[("pillion-cache-control", "max-age=3, max-age=4")], Some(4), true),
+            (&[("pillion-cache-control", "max-age=-3")], Some(0), true),
+        ] {
+            let found = ResponseDirectives::of(&lines(fields), &targets);
+            assert_eq!(found.max_age, max_age.map(Duration::from_secs), "{fields:?}");
+            assert_eq!(found.targeted, targeted, "{fields:?}");
+        }
+        let found = ResponseDirectives::of(&lines(&[("cdn-cache-control", "max-age=2")]), &[]);
+        assert!(!found.present, "not obeyed unless asked for");
+    }
+
+    #[test]
+    fn what_requests_say() {
+        let of = |fields: &[(&'static str, &str)]| RequestDirectives::of(&lines(fields));
+        assert!(of(&[("pragma", "no-cache")]).no_cache);
+        assert!(!of(&[("pragma", "no-cache"), ("cache-control", "max-age=5")]).no_cache, "5.4");
+        assert!(of(&[("cache-control", "No-Cache")]).no_cache);
+        assert_eq!(of(&[("cache-control", "max-stale")]).max_stale, Some(MaxStale::Any));
+        let for_five = Some(MaxStale::For(Duration::from_secs(5)));
+        assert_eq!(of(&[("cache-control", "max-stale=5")]).max_stale, for_five);
+        assert_eq!(of(&[("cache-control", "max-stale=x")]).max_stale, Some(MaxStale::For(Duration::ZERO)));
+        assert_eq!(of(&[("cache-control", "max-age=x")]).max_age, Some(Duration::ZERO));
+        assert!(of(&[("cache-control", "only-if-cached, no-store")]).only_if_cached);
+        let min_fresh = of(&[("cache-control", "min-fresh=x")]).min_fresh;
+        assert_eq!(min_fresh, Some(Duration::from_secs(MOST_SECONDS)), "more than anything has");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(value) = http::HeaderValue::from_bytes(&value) {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::CACHE_CONTROL, value.clone());
+                headers.insert("cdn-cache-control", value);
+                let _ = ResponseDirectives::of(&headers, &[HeaderName::from_static("cdn-cache-control")]);
+                let _ = RequestDirectives::of(&headers);
+            }
+        }
     }
 }

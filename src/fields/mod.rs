@@ -2,9 +2,14 @@
 
 pub mod accept_encoding;
 pub mod cache_control;
+pub mod cache_status;
+pub mod cookie;
+pub mod date;
 pub mod entity_tag;
 pub mod forwarded;
+pub mod glob;
 pub mod host;
 pub mod list;
 pub mod range;
+pub mod structured;
 pub mod vary;

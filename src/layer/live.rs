@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::ArcSwap;
 
+use crate::cache::Cache;
+use crate::cache::counters::RouteCounters;
 use crate::metrics::{Metrics, RouteSeries};
 use crate::policy::{Policy, RoutePolicy};
 use crate::upstream::Upstream;
@@ -21,6 +23,7 @@ pub struct Snapshot {
     /// The apps, by index.
     pub upstreams: Vec<Arc<Upstream>>,
     series: Vec<Arc<RouteSeries>>,
+    cached: Vec<Arc<RouteCounters>>,
     refused: Arc<RouteSeries>,
 }
 
@@ -31,6 +34,7 @@ impl Snapshot {
         policy: Policy,
         upstreams: Vec<Arc<Upstream>>,
         metrics: &Metrics,
+        cache: &Cache,
     ) -> Snapshot {
         let refused = metrics.routes.series(REFUSED);
         // The last, for unmatched requests, must not be folded away by many routes before it.
@@ -40,7 +44,14 @@ impl Snapshot {
         if let Some(last) = series.last_mut() {
             *last = unmatched;
         }
-        Snapshot { generation, policy, upstreams, series, refused }
+        let cached = policy.routes.routes.iter().map(|route| cache.counters.route(&route.label)).collect();
+        Snapshot { generation, policy, upstreams, series, cached, refused }
+    }
+
+    /// What the cache counts for the route at `order`.
+    pub fn cached(&self, order: Option<u32>) -> &Arc<RouteCounters> {
+        let found = order.and_then(|order| self.cached.get(order as usize)).or(self.cached.last());
+        found.expect("there is a route for requests that match none")
     }
 
     /// The counters of the route at `order`.
@@ -68,4 +79,4 @@ impl Snapshot {
 pub type Live = Arc<ArcSwap<Snapshot>>;
 
 /// One worker's view of it: a pointer comparison while nothing changes.
-pub type View = Cache<Live, Arc<Snapshot>>;
+pub type View = arc_swap::Cache<Live, Arc<Snapshot>>;

@@ -1,8 +1,9 @@
 //! The adapters: thin tower services between a connection and an app, outermost first
-//! observe, rescue, route, limit, represent, forward. `stack` builds them in one place.
+//! observe, rescue, route, limit, represent, cache, forward. `stack` builds them in one place.
 //!
 //! A layer decides little by itself: it asks an engine or the policy and turns the answer into HTTP.
 
+mod cache;
 mod either;
 mod forward;
 mod limit;
@@ -52,4 +53,25 @@ pub struct Routed {
     pub rewritten_by: Option<Arc<RoutePolicy>>,
     /// What is noted about it, and the policy it is served by.
     pub record: Rc<Record>,
+}
+
+impl Routed {
+    /// The same request once more, for nobody: its answer is not observed. `None` where its content is gone.
+    pub fn again(&self, now: crate::clock::Instant) -> Option<Box<Routed>> {
+        let mut request = Request::new(self.request.body().replica()?);
+        *request.method_mut() = self.request.method().clone();
+        *request.uri_mut() = self.request.uri().clone();
+        *request.version_mut() = self.request.version();
+        request.headers_mut().clone_from(self.request.headers());
+        Some(Box::new(Routed {
+            request,
+            peer: self.peer.clone(),
+            upgrade: None,
+            takes_trailers: self.takes_trailers,
+            https: self.https,
+            route: self.route.clone(),
+            rewritten_by: self.rewritten_by.clone(),
+            record: Rc::new(self.record.behind(now)),
+        }))
+    }
 }

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::live::{REFUSED, Snapshot};
 use crate::body::{BodyError, Observer};
+use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::log::{AccessLog, Line};
@@ -80,6 +81,8 @@ pub struct Record {
     pub upstream_time: Cell<Option<Duration>>,
     /// The coding of the answer, and how much of it there was before.
     coded: RefCell<Option<Coded>>,
+    /// What the cache did, in a word.
+    by_cache: Cell<Option<&'static str>>,
     error: RefCell<Option<(Fault, String)>>,
     status: Cell<Option<StatusCode>>,
     bytes: Cell<u64>,
@@ -144,6 +147,7 @@ impl Record {
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
             coded: RefCell::new(None),
+            by_cache: Cell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
             bytes: Cell::new(0),
@@ -169,6 +173,52 @@ impl Record {
     /// Notes what went wrong, for the log; the first cause is kept.
     pub fn failed(&self, fault: Fault, error: String) {
         self.error.borrow_mut().get_or_insert((fault, error));
+    }
+
+    /// Notes what the cache did; the last word is kept.
+    pub fn told_by_cache(&self, word: &'static str) {
+        self.by_cache.set(Some(word));
+    }
+
+    /// Where the cache counts for the route.
+    pub fn cached(&self) -> &Arc<RouteCounters> {
+        match self.route.get() {
+            Place::Refused => self.snapshot.cached(None),
+            Place::Route(order) => self.snapshot.cached(order),
+        }
+    }
+
+    /// The record of a request made in the wake of this one, which is neither counted nor logged.
+    pub fn behind(&self, now: clock::Instant) -> Record {
+        Record {
+            started: now,
+            id: self.id.clone(),
+            method: self.method.clone(),
+            target: self.target.clone(),
+            client: self.client,
+            protocol: self.protocol,
+            grpc: false,
+            snapshot: self.snapshot.clone(),
+            sink: self.sink.clone(),
+            route: Cell::new(self.route.get()),
+            upstream: RefCell::new(None),
+            retries: Cell::new(0),
+            upstream_time: Cell::new(None),
+            coded: RefCell::new(None),
+            by_cache: Cell::new(None),
+            error: RefCell::new(None),
+            status: Cell::new(None),
+            bytes: Cell::new(0),
+            done: Cell::new(true),
+        }
+    }
+
+    /// The client left before its answer.
+    pub fn client_left(&self) {
+        if !self.done.get() {
+            self.failed(Fault::Client, "the client left".to_owned());
+            self.finish();
+        }
     }
 
     /// Where representations are counted.
@@ -220,6 +270,7 @@ impl Record {
                     .as_ref()
                     .map(|address| &address.target as &dyn std::fmt::Display),
                 retries: self.retries.get(),
+                cache: self.by_cache.get(),
                 error: error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str())),
             },
         );
@@ -228,10 +279,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.done.get() {
-            self.failed(Fault::Client, "the client left".to_owned());
-            self.finish();
-        }
+        self.client_left();
     }
 }
 

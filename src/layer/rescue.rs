@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tower::Service;
 
 use super::Observed;
+use super::cache::CacheError;
 use super::limit::TooLarge;
 use super::record::{CLIENT_GONE, Record};
 use super::represent::RepresentError;
@@ -139,6 +140,19 @@ fn answer(error: &BoxError) -> Answer {
     }
     if let Some(error) = error.downcast_ref::<RepresentError>() {
         return represent(*error);
+    }
+    if let Some(error) = error.downcast_ref::<CacheError>() {
+        return match error {
+            CacheError::Shared(error) => answer(error),
+            // RFC 9111 5.2.1.7.
+            CacheError::OnlyIfCached => Answer::new(
+                S::GATEWAY_TIMEOUT,
+                "only-if-cached",
+                "Nothing is stored for this request",
+                Fault::Client,
+            )
+            .detail("it takes nothing but what is stored (only-if-cached)"),
+        };
     }
     if let Some(error) = error.downcast_ref::<ForwardError>() {
         return forward(error);

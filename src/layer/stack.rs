@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Response;
 use tower::Service;
 
+use super::cache::CacheLayer;
 use super::forward::Forward;
 use super::limit::Limit;
 use super::live::View;
@@ -15,6 +17,7 @@ use super::represent::Represent;
 use super::rescue::Rescue;
 use super::route::Route;
 use crate::body::Body;
+use crate::cache::Cache;
 use crate::inbound::Inbound;
 use crate::upstream::Pool;
 
@@ -27,6 +30,8 @@ pub struct Parts {
     pub sink: Rc<Sink>,
     /// The worker's connections to apps.
     pub pool: Rc<Pool>,
+    /// What is stored.
+    pub cache: Arc<Cache>,
 }
 
 /// The stack of one connection, innermost first.
@@ -35,6 +40,8 @@ pub fn build(
 ) -> impl Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + use<> {
     // Picks the address, writes the forwarding fields, sends, retries.
     let stack = Forward::new(parts.pool.clone());
+    // Answers from what is stored, stores what may be, and invalidates.
+    let stack = CacheLayer::new(stack, parts.cache.clone());
     // Outside of what stores answers, so that stored and fresh ones get the same treatment.
     let stack = Represent(stack);
     // Before any work is done for a request that may not pass.

@@ -45,6 +45,8 @@ pub struct Line<'a> {
     pub upstream: Option<&'a dyn Display>,
     /// Tries after the first.
     pub retries: u32,
+    /// What the cache did.
+    pub cache: Option<&'static str>,
     /// Whose fault, and what.
     pub error: Option<(&'static str, &'a str)>,
 }
@@ -103,6 +105,9 @@ fn json(policy: &LogPolicy, line: &Line<'_>) -> String {
     if let Some((coding, before)) = line.coded {
         value["coding"] = coding.into();
         value["content_bytes"] = before.into();
+    }
+    if let Some(cache) = line.cache {
+        value["cache"] = cache.into();
     }
     if let Some(upstream) = line.upstream {
         value["upstream"] = upstream.to_string().into();

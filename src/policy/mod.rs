@@ -3,6 +3,7 @@
 //! A [`Policy`] is made by `config::compile` alone and swapped whole by `reload`. Nothing here has an
 //! opinion about files, and nothing here changes while requests run.
 
+pub mod cache;
 pub mod path;
 pub mod table;
 pub mod template;
@@ -17,10 +18,13 @@ use http::uri::Authority;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
+use crate::cache::terms::Settings as CacheSettings;
 use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
+use crate::identity::credential::Identity;
 use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
+use cache::{InvalidateRule, RouteCache};
 use table::RouteTable;
 use template::{Pattern, Template};
 
@@ -37,6 +41,12 @@ pub struct Policy {
     pub compression: CompressionPolicy,
     /// `[etag]`.
     pub etag: EtagPolicy,
+    /// `[identity]`.
+    pub identity: Identity,
+    /// `[cache]`.
+    pub cache: CacheSettings,
+    /// `[[invalidate]]`.
+    pub invalidate: Vec<Arc<InvalidateRule>>,
     /// `[health]`.
     pub health: HealthPolicy,
     /// `[log]`.
@@ -58,12 +68,12 @@ pub struct SourceFile {
     /// read.
     pub content: Option<u128>,
     /// What it was just before it was read: a replacement on the way is seen as one.
-    pub identity: Option<Identity>,
+    pub identity: Option<FileIdentity>,
 }
 
 /// What tells a file from another put in its place: the device and the inode, behind every symbolic
 /// link. A save in place keeps them.
-pub type Identity = (u64, u64);
+pub type FileIdentity = (u64, u64);
 
 impl SourceFile {
     /// As it is now.
@@ -271,6 +281,8 @@ pub struct RoutePolicy {
     pub etag: bool,
     /// How long the client is told to keep answers.
     pub browser_ttl: Option<Duration>,
+    /// How answers are stored.
+    pub cache: RouteCache,
     /// Edits of the request's fields.
     pub request: FieldEdits,
     /// Edits of the answer's fields, with those of `deprecated`.

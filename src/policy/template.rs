@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::path;
+use crate::fields::host;
 
 /// Which methods a route is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +120,26 @@ impl Template {
         self.segments.iter().any(|segment| matches!(segment, Segment::Name(known) if known == name))
     }
 
+    /// Whether it takes a path in normal form.
+    pub fn takes(&self, path: &str) -> bool {
+        let directory = path.ends_with('/');
+        let mut given = path.split('/').filter(|segment| !segment.is_empty());
+        for segment in &self.segments {
+            match (segment, given.next()) {
+                (Segment::Rest, _) => return true,
+                (Segment::Literal(text), Some(given)) if text == given => {}
+                (Segment::Name(_), Some(_)) => {}
+                _ => return false,
+            }
+        }
+        given.next().is_none() && directory == self.directory
+    }
+
+    /// Where in a path the segment of a name stands.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.segments.iter().position(|segment| matches!(segment, Segment::Name(known) if known == name))
+    }
+
     /// Writes this template with what `matched` found in `path`, a path that it matches segment by
     /// segment. `path` may be the normal or the client's spelling.
     pub fn fill(&self, matched: &Template, path: &str) -> String {
@@ -177,6 +198,19 @@ fn parse_segment(part: &str) -> Result<Segment, String> {
 }
 
 impl Pattern {
+    /// Whether it takes a request; `path` is in normal form.
+    pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
+        let takes_host = || match &self.host {
+            Host::Any => true,
+            Host::Exact(known) => host::name(host).eq_ignore_ascii_case(known),
+            Host::Below(known) => {
+                let host = host::name(host).to_ascii_lowercase();
+                host.strip_suffix(known.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            }
+        };
+        self.methods.contains(method) && takes_host() && self.template.takes(path)
+    }
+
     /// Parses `METHOD[,METHOD] [host]path-template`; the error says what is wrong.
     pub fn parse(text: &str) -> Result<Pattern, String> {
         let (methods, rest) = text

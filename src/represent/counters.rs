@@ -11,7 +11,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::choice::{Choice, Reason};
 use super::coding::Coding;
-use super::gather::Held;
+
+use crate::held::Held;
 use crate::metrics::Cell;
 
 /// Of one coding.

@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 
 use super::counters::CodingCounters;
 use super::encode::Encoder;
-use super::gather::Place;
 use crate::body::{Body, BodyError};
 use crate::clock::{self, Deadline};
+use crate::held::Place;
 
 /// What the app said is written out at the latest this long after it came. The promise is 20 ms, timers
 /// and a busy worker included.

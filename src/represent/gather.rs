@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,57 +10,11 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
-use crate::clock::{self, Deadline};
+use crate::clock::{self, Deadline, Instant};
+use crate::held::Place;
 
 /// Nobody minds that an answer waits for this long; its head does not wait longer.
 const PATIENCE: Duration = Duration::from_millis(20);
-
-/// Memory that all workers together may hold for one purpose, and how much of it is held just now.
-#[derive(Debug)]
-pub struct Held {
-    bytes: AtomicUsize,
-    most: usize,
-}
-
-impl Held {
-    /// At most `most` bytes.
-    pub fn at_most(most: usize) -> Held {
-        Held { bytes: AtomicUsize::new(0), most }
-    }
-
-    /// A place for `bytes`; `None` when there is none just now.
-    pub fn take(self: &Arc<Held>, bytes: usize) -> Option<Place> {
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let place = Place { held: self.clone(), bytes };
-        (before.saturating_add(bytes) <= self.most).then_some(place)
-    }
-
-    /// In bytes.
-    pub fn get(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl Place {
-    /// Gives back what is more than `bytes`.
-    pub fn shrink(&mut self, bytes: usize) {
-        self.held.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
-        self.bytes = self.bytes.min(bytes);
-    }
-}
-
-/// A place for so many bytes, given back when dropped.
-#[derive(Debug)]
-pub struct Place {
-    held: Arc<Held>,
-    bytes: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// How much is gathered.
 #[derive(Clone, Copy, Debug)]
@@ -106,8 +58,11 @@ impl Gathered {
 
     /// What `wanted` says of `body`, unless it ends or fails before, or is too long in coming.
     pub async fn of(body: Body, wanted: Wanted, place: Option<Place>) -> Gathered {
+        Gathered::until(body, wanted, place, Some(clock::now() + PATIENCE)).await
+    }
+
+    async fn until(body: Body, wanted: Wanted, place: Option<Place>, due: Option<Instant>) -> Gathered {
         let mut gathered = Gathered { place, ..Gathered::nothing(body) };
-        let due = clock::now() + PATIENCE;
         let mut patience = Deadline::default();
         std::future::poll_fn(|cx| {
             loop {
@@ -118,6 +73,7 @@ impl Gathered {
                 match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Pending if gathered.length >= wanted.least && !wanted.end => return Poll::Ready(()),
                     Poll::Pending => {
+                        let Some(due) = due else { return Poll::Pending };
                         patience.set(due);
                         return patience.poll_expired(cx);
                     }
@@ -142,6 +98,11 @@ impl Gathered {
             place.shrink(gathered.length);
         }
         gathered
+    }
+
+    /// What `wanted` says of `body`, however long that is in coming: who sends it has its own timeouts.
+    pub async fn waited_for(body: Body, wanted: Wanted) -> Gathered {
+        Gathered::until(body, wanted, None, None).await
     }
 
     /// Whether it is all there is.

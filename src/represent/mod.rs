@@ -14,6 +14,7 @@ pub mod encode;
 pub mod encoding;
 pub mod entity_tag;
 pub mod gather;
+pub mod keeping;
 pub mod media;
 pub mod precondition;
 pub mod range;

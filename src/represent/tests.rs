@@ -19,9 +19,10 @@ use super::decode::Decoder;
 use super::decoding::Decoding;
 use super::encode::{self, Encoder};
 use super::encoding::Encoding;
-use super::gather::{Gathered, Held, Wanted};
+use super::gather::{Gathered, Wanted};
 use crate::body::{Body, BodyError};
 use crate::clock;
+use crate::held::Held;
 
 const EFFORTS: [Effort; 3] = [Effort::Fast, Effort::Balanced, Effort::Best];
 

@@ -45,6 +45,8 @@ pub struct Shared {
     pub connections: Arc<Semaphore>,
     /// What is counted of representations.
     pub represented: Arc<Counters>,
+    /// What is stored.
+    pub cache: Arc<crate::cache::Cache>,
 }
 
 /// A connection on its way to its worker. The line of these is bounded by their permits.
@@ -202,7 +204,7 @@ async fn run(
     let pool = Rc::new(Pool::default());
     let represented = shared.represented.clone();
     let sink = Rc::new(Sink { metrics: shared.metrics.clone(), represented, log });
-    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone() };
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), cache: shared.cache.clone() };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {
         view: RefCell::new(view),

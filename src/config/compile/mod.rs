@@ -1,6 +1,8 @@
 //! From the raw file to a policy: defaults are in, matchers compiled, certificates read, cross-checks
 //! made. Whatever is wrong is noted and the rest still checked.
 
+mod cache;
+mod identity;
 mod represent;
 mod route;
 mod server;
@@ -51,6 +53,9 @@ pub fn policy(
     let routes = compiler.routes(&file);
     let compression = compiler.compression(&file);
     let etag = compiler.etag(&file);
+    let identity = compiler.identity(&file);
+    let cache = compiler.cache(&file);
+    let invalidate = compiler.invalidate(&file, routes.as_ref());
     let health = compiler.health(&file);
     let log = compiler.log(&file);
     let metrics = compiler.metrics(&file);
@@ -63,6 +68,9 @@ pub fn policy(
             routes,
             compression,
             etag,
+            identity,
+            cache,
+            invalidate,
             health,
             log,
             metrics,

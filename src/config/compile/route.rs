@@ -9,6 +9,7 @@ use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
 use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
 use crate::config::units;
+use crate::policy::cache::RouteCache;
 use crate::policy::table::RouteTable;
 use crate::policy::template::{Host, Methods, Pattern, Segment, Template};
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
@@ -43,6 +44,7 @@ impl Compiler<'_> {
             compress: file.compression.enabled.value,
             etag: file.etag.generate.value,
             browser_ttl: None,
+            cache: RouteCache::default(),
             request: FieldEdits::default(),
             response: FieldEdits::default(),
         }));
@@ -95,6 +97,11 @@ impl Compiler<'_> {
         if let Some(timeout) = &raw.timeout {
             self.positive("timeout", timeout);
         }
+        if let (Some(cache), false) = (&raw.cache, matches!(action, Action::Forward)) {
+            let help = "put it in the route that matches what goes to the app";
+            self.fail(Some(&cache.span), "cache on a route that asks no app", help);
+        }
+        let cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
         let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim()).to_owned();
         let policy = RoutePolicy {
             label,
@@ -105,6 +112,7 @@ impl Compiler<'_> {
             compress: file.compression.enabled.value && raw.compress.value,
             etag: file.etag.generate.value && raw.etag.value,
             browser_ttl: raw.browser_ttl.as_ref().map(|at| at.value),
+            cache,
             max_body_size: raw.max_body_size.as_ref().map(|at| at.value.0.map_or(u64::MAX, |size| size.0)),
             request: self.edits(&raw.remove_request, &raw.set_request),
             response,
@@ -289,7 +297,7 @@ impl Compiler<'_> {
         edits
     }
 
-    fn field_name(&mut self, written: &str, span: Option<&Span>) -> Option<HeaderName> {
+    pub(super) fn field_name(&mut self, written: &str, span: Option<&Span>) -> Option<HeaderName> {
         match HeaderName::from_bytes(written.as_bytes()) {
             Ok(name) if UNTOUCHABLE.contains(&name) => {
                 self.fail(span, format!("{written:?} is a field of the connection"), "it cannot be edited");

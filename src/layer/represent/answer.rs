@@ -2,7 +2,9 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
@@ -10,9 +12,10 @@ use http_body::Body as _;
 use super::RepresentError;
 use super::asked::Asked;
 use super::fields::{self, Seen};
-use crate::body::Body;
+use crate::body::{Body, Kept};
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::vary;
+use crate::held::Place;
 use crate::layer::record::Record;
 use crate::policy::Policy;
 use crate::represent::choice::{self, Choice, Reason};
@@ -20,7 +23,7 @@ use crate::represent::coding::{Coding, Negotiated};
 use crate::represent::counters::Counters;
 use crate::represent::encode;
 use crate::represent::entity_tag;
-use crate::represent::gather::{Gathered, Place, Wanted};
+use crate::represent::gather::{Gathered, Wanted};
 use crate::represent::precondition::{Held, Verdict};
 use crate::represent::range::{self, Selected};
 
@@ -36,6 +39,7 @@ pub struct Answering {
 }
 
 /// How far an answer was decided about at once.
+#[allow(clippy::large_enum_variant, reason = "a box for every answer would cost more than it saves")]
 pub(super) enum Begun {
     /// To the end.
     Decided(Result<Response<Body>, RepresentError>),
@@ -50,6 +54,7 @@ pub(super) struct Gathering {
     wanted: Wanted,
     place: Option<Place>,
     known: Known,
+    kept: Option<Arc<dyn Kept>>,
 }
 
 /// What is known of an answer's content from its head.
@@ -75,6 +80,8 @@ pub(super) struct Content {
     pub decoded: bool,
     /// The place of its encoder.
     pub memory: Option<Place>,
+    /// Who keeps it, and what is made of it.
+    pub kept: Option<Arc<dyn Kept>>,
 }
 
 impl Answering {
@@ -126,12 +133,15 @@ impl Answering {
             && !seen.etag
             && !coded;
         let known = Known { length, codable, decoded, wants_tag };
+        let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
-            return Begun::Decided(self.decide(parts, Gathered::whole(whole), known));
+            return Begun::Decided(self.decide(parts, Gathered::whole(whole), known, kept));
         }
         match self.needed(&body, known) {
-            Some((wanted, place)) => Begun::Needs(Box::new(Gathering { parts, body, wanted, place, known })),
-            None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known)),
+            Some((wanted, place)) => {
+                Begun::Needs(Box::new(Gathering { parts, body, wanted, place, known, kept }))
+            }
+            None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known, kept)),
         }
     }
 
@@ -140,9 +150,9 @@ impl Answering {
         self: Box<Self>,
         gathering: Box<Gathering>,
     ) -> Result<Response<Body>, RepresentError> {
-        let Gathering { parts, body, wanted, place, known } = *gathering;
+        let Gathering { parts, body, wanted, place, known, kept } = *gathering;
         let gathered = Gathered::of(body, wanted, place).await;
-        self.decide(parts, gathered, known)
+        self.decide(parts, gathered, known, kept)
     }
 
     /// How much of the content the decisions need: for a tag the whole, where nobody told the length the
@@ -188,13 +198,13 @@ impl Answering {
         mut parts: Parts,
         gathered: Gathered,
         known: Known,
+        kept: Option<Arc<dyn Kept>>,
     ) -> Result<Response<Body>, RepresentError> {
         let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
         let length = if whole { Some(gathered.len() as u64) } else { known.length };
-        let mut content = Content { gathered, length, decoded: known.decoded, memory: None };
+        let mut content = Content { gathered, length, decoded: known.decoded, memory: None, kept };
         if known.wants_tag && whole {
-            parts.headers.insert(header::ETAG, entity_tag::made(content.gathered.pieces()));
-            self.counters().tags.add(1);
+            parts.headers.insert(header::ETAG, self.made_tag(&content));
         }
         let choice = self.choose(&parts, &mut content, known.codable);
         let has_content = self.asked.method != Method::HEAD && !choice::has_no_content(parts.status);
@@ -221,6 +231,23 @@ impl Answering {
                 Ok(Response::from_parts(parts, content.gathered.into_body()))
             }
         }
+    }
+
+    /// The tag of content that has none, made once where the content is kept.
+    fn made_tag(&self, content: &Content) -> HeaderValue {
+        const NAME: &str = "etag";
+        let kept = content.kept.as_ref();
+        if let Some(tag) = kept.and_then(|kept| kept.made(NAME))
+            && let Ok(tag) = HeaderValue::from_maybe_shared(tag)
+        {
+            return tag;
+        }
+        self.counters().tags.add(1);
+        let tag = entity_tag::made(content.gathered.pieces());
+        if let Some(kept) = kept {
+            kept.keep(NAME, Bytes::copy_from_slice(tag.as_bytes()));
+        }
+        tag
     }
 
     fn partial(&self, mut parts: Parts, mut content: Content) -> Result<Response<Body>, RepresentError> {

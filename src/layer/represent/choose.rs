@@ -73,7 +73,8 @@ impl Answering {
         }
         let effort = self.policy().compression.effort;
         let whole = content.gathered.is_whole().then(|| content.gathered.len());
-        if self.asked.method != Method::HEAD && encode::holds_memory(coding, effort, whole) {
+        let made = content.kept.as_ref().is_some_and(|kept| kept.made(coding.as_str()).is_some());
+        if self.asked.method != Method::HEAD && !made && encode::holds_memory(coding, effort, whole) {
             content.memory = self.counters().encoders.take(encode::memory(coding, effort));
             // Who refuses the content as it is waits for nobody.
             if content.memory.is_none() && plain == Plain::Taken {

@@ -19,6 +19,7 @@ use crate::represent::decode::Decoder;
 use crate::represent::decoding::Decoding;
 use crate::represent::encode::{self, Encoder};
 use crate::represent::encoding::Encoding;
+use crate::represent::keeping::Keeping;
 
 /// More codings over one another than any app means.
 const MOST_CODINGS: usize = 3;
@@ -90,6 +91,12 @@ impl Answering {
         let counters = self.counters().coding(coding);
         let before = Rc::new(Cell::new(0));
         self.record.coded(coding.as_str(), before.clone());
+        if let Some(kept) = &content.kept
+            && let Some(made) = kept.made(coding.as_str())
+        {
+            before.set(content.gathered.len() as u64);
+            return Response::from_parts(parts, Body::full(made));
+        }
         if content.gathered.len() <= encode::one_go(coding, effort)
             && let Some(whole) = content.gathered.content()
         {
@@ -99,6 +106,9 @@ impl Answering {
                     before.set(whole.len() as u64);
                     let duration = clock::now().saturating_duration_since(since);
                     counters.ran(whole.len(), encoded.len(), duration);
+                    if let Some(kept) = &content.kept {
+                        kept.keep(coding.as_str(), encoded.clone());
+                    }
                     return Response::from_parts(parts, Body::full(encoded));
                 }
                 Err(error) => tracing::warn!(%error, coding = coding.as_str(), "content could not be coded"),
@@ -107,6 +117,10 @@ impl Answering {
         let encoder = Encoder::new(coding, effort, content.length);
         let encoding =
             Encoding::new(content.gathered.into_body(), encoder, counters.clone(), before, content.memory);
-        Response::from_parts(parts, Body::streaming(encoding))
+        let body = match content.kept {
+            Some(keeper) => Body::streaming(Keeping::new(encoding, keeper, coding.as_str())),
+            None => Body::streaming(encoding),
+        };
+        Response::from_parts(parts, body)
     }
 }

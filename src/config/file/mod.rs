@@ -1,14 +1,18 @@
 //! The raw mirror of the file: what was written and where, or the default. The defaults stand here
 //! and nowhere else. It has no behaviour; `compile` gives it meaning.
 
+mod cache;
+
 use std::time::Duration;
 
-use super::later;
-use super::node::{Node, Table, Value};
-use super::problem::{Problems, Span};
-use super::section::{At, Or, Section, Size};
+use crate::config::later;
+use crate::config::node::{Node, Table, Value};
+use crate::config::problem::{Problems, Span};
+use crate::config::section::{At, Or, Section, Size};
 use crate::policy::{AccessLog, Check};
 use crate::represent::coding::{Coding, Effort};
+
+pub use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
 
 /// The whole file.
 pub struct File {
@@ -21,6 +25,9 @@ pub struct File {
     pub routes: Vec<Route>,
     pub compression: Compression,
     pub etag: Etag,
+    pub identity: Identity,
+    pub cache: Cache,
+    pub invalidate: Vec<Invalidate>,
     pub health: Health,
     pub log: Log,
     pub metrics: Metrics,
@@ -105,6 +112,7 @@ pub struct Route {
     pub compress: At<bool>,
     pub etag: At<bool>,
     pub browser_ttl: Option<At<Duration>>,
+    pub cache: Option<RouteCache>,
     pub set_request: Vec<(At<String>, At<String>)>,
     pub set_response: Vec<(At<String>, At<String>)>,
     pub remove_request: Vec<At<String>>,
@@ -193,12 +201,30 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
     let routes = read_routes(root.node("routes"), problems);
     let compression = read_compression(root.table("compression", problems).map(|(table, _)| table), problems);
     let etag = read_etag(root.table("etag", problems).map(|(table, _)| table), problems);
+    let identity = cache::read_identity(root.table("identity", problems).map(|(table, _)| table), problems);
+    let cache = cache::read_cache(root.table("cache", problems).map(|(table, _)| table), problems);
+    let invalidate = cache::read_invalidate(root.node("invalidate"), problems);
     let health = read_health(root.table("health", problems).map(|(table, _)| table), problems);
     let log = read_log(root.table("log", problems).map(|(table, _)| table), problems);
     let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
     later::sections(&mut root, problems);
     root.finish(problems);
-    File { server, tls, upstream, has_upstream, upstreams, routes, compression, etag, health, log, metrics }
+    File {
+        server,
+        tls,
+        upstream,
+        has_upstream,
+        upstreams,
+        routes,
+        compression,
+        etag,
+        identity,
+        cache,
+        invalidate,
+        health,
+        log,
+        metrics,
+    }
 }
 
 fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>) {
@@ -368,8 +394,10 @@ fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
         s.finish(p);
         deprecated
     });
+    let cache = s.table("cache", p).map(|(table, span)| cache::read_route_cache(table, span, p));
     let route = Route {
         span,
+        cache,
         pattern: s.get("match", p),
         upstream: s.get("upstream", p),
         rewrite: s.get("rewrite", p),
@@ -451,7 +479,7 @@ fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {
             Some(check) => ready_requires.push(*check),
             None => {
                 let known: Vec<&str> = Check::ALL.iter().map(|check| check.as_str()).collect();
-                let help = match super::section::nearest(&name.value, &known) {
+                let help = match crate::config::section::nearest(&name.value, &known) {
                     _ if name.value == "redis" => "[redis] is not there yet in this version".to_owned(),
                     Some(near) => format!("did you mean {near:?}?"),
                     None => format!("expected some of {}", known.join(", ")),

@@ -1,0 +1,220 @@
+//! The cache from outside: what it holds, what is stored under a URL, and purging. Content is never shown.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Control;
+use crate::cache::invalidation::Mode;
+use crate::cache::key;
+use crate::cache::marks::Mark;
+use crate::cache::store::Entry;
+use crate::cache::stored::Stored;
+use crate::clock;
+use crate::policy::path;
+
+/// More entries are not listed for one URL.
+const MOST_SHOWN: usize = 100;
+
+/// What an operator is told, and why something was refused.
+pub type Told = Result<Value, (StatusCode, String)>;
+
+fn refused(detail: impl Into<String>) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, detail.into())
+}
+
+/// The parameters of a query or a form (the URL standard's application/x-www-form-urlencoded).
+pub fn parameters(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        })
+        .collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        match first {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                    Some(byte) => {
+                        bytes.push(byte);
+                        rest = after.get(2..).unwrap_or_default();
+                    }
+                    None => bytes.push(b'%'),
+                }
+            }
+            byte => bytes.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A host where one is named, a path in normal form, and a query where one is named.
+type Place = (Option<String>, String, Option<String>);
+
+/// A URL in its parts.
+fn url(text: &str) -> Result<Place, (StatusCode, String)> {
+    let (host, rest) = match text.split_once("://") {
+        Some((_, rest)) => {
+            let (host, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(host.to_ascii_lowercase()), rest)
+        }
+        None => (None, text),
+    };
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    let path = if path.is_empty() { "/" } else { path };
+    if !path.starts_with('/') {
+        return Err(refused(format!("{text:?} is neither a URL nor a path")));
+    }
+    let normal = path::normalise(path).map_err(|error| refused(format!("{text:?}: {error}")))?.normal;
+    Ok((host, normal.into_owned(), query.map(str::to_owned)))
+}
+
+/// `POST /cache/purge`.
+pub fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
+    let cache = &control.cache;
+    let marker = cache.invalidation.marker;
+    let snapshot = control.live.load();
+    let mut marks: Vec<Mark> = Vec::new();
+    let mut mode = Mode::Hard;
+    for (name, value) in parameters {
+        match (name.as_str(), value.as_str()) {
+            ("mode", "hard") => mode = Mode::Hard,
+            ("mode", "soft") => mode = Mode::Soft,
+            ("mode", other) => return Err(refused(format!("mode is {other:?}; expected hard or soft"))),
+            ("everything", "" | "true") => marks.push(marker.everything()),
+            ("url", value) => marks.push(marker.path(&url(value)?.1)),
+            ("prefix", value) => marks.push(marker.prefix(&url(value.trim_end_matches("**"))?.1)),
+            ("tag", "") => return Err(refused("an empty tag")),
+            ("tag", value) => marks.push(marker.tag(value)),
+            ("principal", value) => {
+                let identity = &snapshot.policy.identity;
+                let (source, value) = value
+                    .split_once('=')
+                    .ok_or_else(|| refused("a principal is SOURCE=VALUE, like cookie:session=abc"))?;
+                if !identity.lists(source) {
+                    return Err(refused(format!("{source:?} is not listed in identity.principal")));
+                }
+                marks.push(marker.credential(&identity.hasher().credential(source, [value.as_bytes()])));
+            }
+            (other, _) => {
+                return Err(refused(format!(
+                    "there is no purging by {other:?}; expected url, prefix, tag, principal, everything and mode"
+                )));
+            }
+        }
+    }
+    if marks.is_empty() {
+        return Err(refused("nothing is named; give url, prefix, tag, principal or everything"));
+    }
+    let now = clock::now();
+    cache.invalidation.stamp(&marks, mode, now);
+    cache.counters.invalidation("purge").add(1);
+    if mode == Mode::Hard {
+        // What is gone need not wait to be pushed out.
+        cache.store.retain(|stored| stored.head.age_if_valid(&cache.invalidation, now).is_some());
+    }
+    let word = if mode == Mode::Hard { "hard" } else { "soft" };
+    Ok(json!({ "status": "purged", "mode": word, "names": marks.len() }))
+}
+
+/// `GET /cache/stats`.
+pub fn stats(control: &Control) -> Value {
+    let cache = &control.cache;
+    let held = &cache.store.held;
+    let events: serde_json::Map<String, Value> =
+        cache.counters.totals().into_iter().map(|(name, count)| (name, count.into())).collect();
+    json!({
+        "bytes": held.get(),
+        "max_bytes": held.most(),
+        "keys": cache.store.len(),
+        "evictions": cache.store.evictions.get(),
+        "fetches_in_progress": cache.fetches.len(),
+        "operations": events,
+    })
+}
+
+/// `GET /cache/lookup`.
+pub fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
+    let given = parameters.iter().find(|(name, _)| name == "url");
+    let (_, given) = given.ok_or_else(|| refused("lookup takes url=; a path, or a URL with its host"))?;
+    let (host, path, query) = url(given)?;
+    let cache = &control.cache;
+    let fits = |key: &[u8]| {
+        key::read(key).is_some_and(|shown| {
+            shown.path == path.as_bytes()
+                && host.as_ref().is_none_or(|host| shown.host == host.as_bytes())
+                && query.as_ref().is_none_or(|query| shown.is_query(query))
+        })
+    };
+    let found = cache.store.find(MOST_SHOWN, fits);
+    let shown: Vec<Value> = found.iter().map(|(key, entry)| entry_shown(control, key, entry)).collect();
+    Ok(json!({ "url": given, "found": shown }))
+}
+
+fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
+    let Some(shown) = key::read(key) else { return Value::Null };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    json!({
+        "scheme": if shown.https { "https" } else { "http" },
+        "host": text(shown.host),
+        "path": text(shown.path),
+        "query": text(shown.query),
+        "upstream": text(shown.upstream),
+        "personal": shown.personal,
+        "variants": entry.variants().iter().map(|stored| stored_shown(control, stored)).collect::<Vec<_>>(),
+    })
+}
+
+fn stored_shown(control: &Control, stored: &Stored) -> Value {
+    let now = clock::now();
+    let head = &stored.head;
+    let age = head.age_if_valid(&control.cache.invalidation, now);
+    let state = match age {
+        None => "invalidated",
+        Some(age) if age.staleness(&head.freshness).is_some() => "stale",
+        Some(_) => "fresh",
+    };
+    let codings: serde_json::Map<String, Value> =
+        stored.content.made().into_iter().map(|(name, size)| (name.to_owned(), size.into())).collect();
+    json!({
+        "state": state,
+        "status": head.status.as_u16(),
+        "age": head.age(now).as_secs(),
+        "lifetime": head.freshness.lifetime.as_secs(),
+        "ttl": age.map(|age| age.ttl(&head.freshness)),
+        "stale_while_revalidate": head.freshness.while_revalidate.as_secs(),
+        "stale_if_error": head.freshness.if_error.as_secs(),
+        "vary": head.variant.fields().map(|(name, _)| name.as_str().to_owned()).collect::<Vec<_>>(),
+        "tags": head.tags,
+        "content_bytes": stored.content.bytes().len(),
+        "bytes": stored.content.size(),
+        "made": codings,
+        "hits": stored.content.hits.load(std::sync::atomic::Ordering::Relaxed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_and_urls() {
+        let found = parameters("tag=a%3Ab+c&everything&x=%zz");
+        let wanted = [("tag", "a:b c"), ("everything", ""), ("x", "%zz")];
+        assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            url("https://A.example/x/../y?z=1").unwrap(),
+            (Some("a.example".to_owned()), "/y".to_owned(), Some("z=1".to_owned()))
+        );
+        assert_eq!(url("/x").unwrap(), (None, "/x".to_owned(), None));
+        assert!(url("x").is_err() && url("/%00").is_err());
+    }
+}

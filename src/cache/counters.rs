@@ -1,0 +1,270 @@
+//! What is counted of the cache, and how it looks to a scrape.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::Cache;
+use crate::metrics::Cell;
+
+/// What happens to a request, an answer or something stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Answered from what is stored and fresh.
+    Hit,
+    /// Answered from what is stored and stale, which was allowed.
+    HitStale,
+    /// Nothing was stored that fits.
+    Miss,
+    /// What was stored had to be asked about.
+    Expired,
+    /// The request wanted the app to be asked.
+    Requested,
+    /// The cache was passed by.
+    Bypass,
+    /// The request waited for another one's fetch.
+    Collapsed,
+    /// An answer was stored.
+    Stored,
+    /// An answer was not to be stored.
+    Refused,
+    /// An answer did not fit.
+    TooLarge,
+    /// The app said that what is stored holds on.
+    Unchanged,
+    /// The app sent something else.
+    Changed,
+    /// It could not be asked.
+    Failed,
+    /// Used stale while the app was asked.
+    WhileRevalidate,
+    /// Used stale because the request takes that.
+    MaxStale,
+    /// Used stale in place of an error.
+    IfError,
+}
+
+impl Event {
+    const ALL: [Event; 16] = [
+        Event::Hit,
+        Event::HitStale,
+        Event::Miss,
+        Event::Expired,
+        Event::Requested,
+        Event::Bypass,
+        Event::Collapsed,
+        Event::Stored,
+        Event::Refused,
+        Event::TooLarge,
+        Event::Unchanged,
+        Event::Changed,
+        Event::Failed,
+        Event::WhileRevalidate,
+        Event::MaxStale,
+        Event::IfError,
+    ];
+
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Event::Hit => ("lookup", "hit"),
+            Event::HitStale => ("lookup", "stale"),
+            Event::Miss => ("lookup", "miss"),
+            Event::Expired => ("lookup", "expired"),
+            Event::Requested => ("lookup", "request"),
+            Event::Bypass => ("lookup", "bypass"),
+            Event::Collapsed => ("lookup", "collapsed"),
+            Event::Stored => ("store", "stored"),
+            Event::Refused => ("store", "refused"),
+            Event::TooLarge => ("store", "too-large"),
+            Event::Unchanged => ("validate", "unchanged"),
+            Event::Changed => ("validate", "changed"),
+            Event::Failed => ("validate", "failed"),
+            Event::WhileRevalidate => ("serve-stale", "while-revalidate"),
+            Event::MaxStale => ("serve-stale", "max-stale"),
+            Event::IfError => ("serve-stale", "if-error"),
+        }
+    }
+}
+
+/// Of one route.
+#[derive(Debug, Default)]
+pub struct RouteCounters {
+    events: [Cell; Event::ALL.len()],
+}
+
+impl RouteCounters {
+    /// Counts one.
+    pub fn count(&self, event: Event) {
+        self.events[event as usize].add(1);
+    }
+
+    /// How often.
+    pub fn get(&self, event: Event) -> u64 {
+        self.events[event as usize].get()
+    }
+}
+
+/// Upper bounds of the ages of hits.
+const AGES: [Duration; 8] = {
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+    [
+        seconds(1),
+        seconds(5),
+        seconds(15),
+        seconds(60),
+        seconds(300),
+        seconds(900),
+        seconds(3600),
+        seconds(86_400),
+    ]
+};
+
+/// Labels beyond this many share one.
+const MOST_LABELS: usize = 1000;
+const OTHER: &str = "other";
+
+/// For the life of the process.
+#[derive(Debug, Default)]
+pub struct Counters {
+    routes: Mutex<HashMap<String, Arc<RouteCounters>>>,
+    invalidations: Mutex<HashMap<String, Arc<Cell>>>,
+    ages: [Cell; AGES.len() + 1],
+    age_seconds: Cell,
+    /// Routes whose caching was stopped because users were given each other's answers.
+    pub tripped: Cell,
+    /// Comparisons made to find such routes.
+    pub compared: Cell,
+    /// Fetches nobody waited for.
+    pub background: Cell,
+    /// Codings made again with more effort.
+    pub recoded: Cell,
+    /// Nanoseconds that took.
+    pub recoding: Cell,
+}
+
+impl Counters {
+    /// Those of a route, made at its first sight.
+    pub fn route(&self, label: &str) -> Arc<RouteCounters> {
+        named(&self.routes, label)
+    }
+
+    /// Those of an invalidation, by its rule or by what caused it.
+    pub fn invalidation(&self, rule: &str) -> Arc<Cell> {
+        named(&self.invalidations, rule)
+    }
+
+    /// Counts the age of a hit.
+    pub fn hit_at(&self, age: Duration) {
+        self.ages[AGES.partition_point(|bound| *bound < age)].add(1);
+        self.age_seconds.add(age.as_secs());
+    }
+
+    /// How often, over all routes, each by its name.
+    pub fn totals(&self) -> Vec<(String, u64)> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = |event: Event| {
+            let (operation, result) = event.labels();
+            (format!("{operation} {result}"), routes.values().map(|route| route.get(event)).sum())
+        };
+        Event::ALL.into_iter().map(named).collect()
+    }
+}
+
+fn named<T: Default>(map: &Mutex<HashMap<String, Arc<T>>>, label: &str) -> Arc<T> {
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    let label = if map.len() < MOST_LABELS || map.contains_key(label) { label } else { OTHER };
+    map.entry(label.to_owned()).or_default().clone()
+}
+
+/// For the registry.
+#[derive(Debug)]
+pub struct Collected(pub Arc<Cache>);
+
+impl Collected {
+    fn routes(&self) -> Vec<(String, Arc<RouteCounters>)> {
+        let routes = self.0.counters.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.iter().map(|(label, counters)| (label.clone(), counters.clone())).collect()
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let cache = &self.0;
+        let counters = &cache.counters;
+        let help = "What the cache did, by route: lookups, stores, validations, stale answers";
+        let mut family = encoder.encode_descriptor("cache_operations", help, None, MetricType::Counter)?;
+        for (route, counts) in self.routes() {
+            for event in Event::ALL {
+                let (operation, result) = event.labels();
+                let labels = [("operation", operation), ("result", result), ("route", route.as_str())];
+                let count = counts.get(event);
+                if count > 0 {
+                    family
+                        .encode_family(&labels)?
+                        .encode_counter::<[(&str, &str); 0], u64, u64>(&count, None)?;
+                }
+            }
+        }
+        let help = "Invalidations, by rule or cause";
+        let mut family = encoder.encode_descriptor("cache_invalidations", help, None, MetricType::Counter)?;
+        let invalidations: Vec<(String, u64)> = {
+            let map = counters.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
+            map.iter().map(|(rule, cell)| (rule.clone(), cell.get())).collect()
+        };
+        for (rule, count) in invalidations {
+            let labels = [("rule", rule.as_str())];
+            family.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], u64, u64>(&count, None)?;
+        }
+        let help = "How old answers from the cache were";
+        let ages: Vec<(f64, u64)> = AGES
+            .iter()
+            .map(Duration::as_secs_f64)
+            .chain([f64::INFINITY])
+            .zip(counters.ages.iter().map(Cell::get))
+            .collect();
+        let mut histogram =
+            encoder.encode_descriptor("cache_hit_age_seconds", help, None, MetricType::Histogram)?;
+        let count = ages.iter().map(|(_, count)| count).sum();
+        histogram.encode_histogram::<[(&str, &str); 0]>(
+            counters.age_seconds.get() as f64,
+            count,
+            &ages,
+            None,
+        )?;
+        let plain = [
+            ("cache_evictions", "Keys given up for want of space", cache.store.evictions.get() as f64),
+            ("cache_background_fetches", "Fetches nobody waited for", counters.background.get() as f64),
+            ("cache_tripwire_comparisons", "Answers compared between users", counters.compared.get() as f64),
+            (
+                "cache_tripwire_stops",
+                "Routes no longer cached because users differ",
+                counters.tripped.get() as f64,
+            ),
+            ("cache_recoded", "Codings made again with more effort", counters.recoded.get() as f64),
+            ("cache_recoding_seconds", "Time that took", counters.recoding.get() as f64 / 1e9),
+        ];
+        for (name, help, value) in plain {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            family.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None)?;
+        }
+        let gauges = [
+            ("cache_bytes", "What the cache holds, with what is coming and going", cache.store.held.get()),
+            ("cache_max_bytes", "What it may hold", cache.store.held.most()),
+            ("cache_keys", "Keys stored", cache.store.len()),
+            ("cache_fetches_in_progress", "Fetches that others can wait for", cache.fetches.len()),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,303 @@
+//! Content on its way from the app, read by everybody who waits for it as it comes.
+//!
+//! One pump writes, any number of readers on any worker follow. While the content is to be stored all of it is
+//! kept; once it is known not to be (it is too long, or there is no place for it), only what the slowest reader
+//! has not had yet, and the pump waits for that one.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+
+use super::stored::{Content, Head};
+use crate::body::{BodyError, Kept};
+use crate::held::Place;
+
+/// So much may lie between the pump and the slowest reader of content that is not stored.
+const WINDOW: usize = 256 * 1024;
+
+#[derive(Debug)]
+struct Follower {
+    id: u64,
+    /// The piece it wants next, counted from the first there was.
+    next: u64,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    /// Pieces that are gone already.
+    dropped: u64,
+    /// Bytes of the pieces that are here.
+    here: usize,
+    /// Bytes there were in all.
+    length: usize,
+    /// Whether all pieces are kept.
+    keeps: bool,
+    ended: Option<Result<Option<HeaderMap>, BodyError>>,
+    followers: Vec<Follower>,
+    next_id: u64,
+    pump: Option<Waker>,
+    place: Place,
+    /// What was made of it before all of it was stored.
+    made: Vec<(&'static str, Bytes)>,
+    content: Option<Arc<Content>>,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Fill {
+    /// The head that was stored, or is to be.
+    pub head: Arc<Head>,
+    /// The length of the content, where the app told it.
+    pub expected: Option<u64>,
+    state: Mutex<State>,
+}
+
+impl Fill {
+    /// Of an answer to be stored; `place` is for its head.
+    pub fn new(head: Arc<Head>, expected: Option<u64>, place: Place) -> Fill {
+        let state = State {
+            pieces: VecDeque::new(),
+            dropped: 0,
+            here: 0,
+            length: 0,
+            keeps: true,
+            ended: None,
+            followers: Vec::new(),
+            next_id: 0,
+            pump: None,
+            place,
+            made: Vec::new(),
+            content: None,
+        };
+        Fill { head, expected, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reader from the beginning; `None` where the beginning is gone.
+    pub fn reader(self: &Arc<Fill>) -> Option<Reader> {
+        let mut state = self.state();
+        if state.dropped > 0 || !state.keeps {
+            return None;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.followers.push(Follower { id, next: 0, waker: None });
+        Some(Reader { fill: self.clone(), id })
+    }
+
+    /// Adds what came. False: it is not going to be stored any more, because it is longer than `most`.
+    pub fn push(&self, piece: Bytes, most: usize) -> bool {
+        let mut state = self.state();
+        state.length += piece.len();
+        state.here += piece.len();
+        state.place.grow_over(piece.len());
+        if state.keeps && state.length > most {
+            state.give_up();
+        }
+        state.pieces.push_back(piece);
+        state.give_up_read();
+        state.wake_followers();
+        state.keeps
+    }
+
+    /// There is no place for all of it: it is not going to be stored.
+    pub fn give_up(&self) {
+        let mut state = self.state();
+        state.give_up();
+        state.give_up_read();
+    }
+
+    /// Whether the pump may go on: always while all is kept. `None`: nobody wants it.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        let mut state = self.state();
+        if state.keeps {
+            return Poll::Ready(Some(()));
+        }
+        if state.followers.is_empty() {
+            return Poll::Ready(None);
+        }
+        if state.here <= WINDOW {
+            return Poll::Ready(Some(()));
+        }
+        state.pump = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
+    pub fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Bytes, Place)> {
+        let mut state = self.state();
+        let whole = state.keeps && ended.is_ok();
+        let content = whole.then(|| {
+            let mut joined = BytesMut::with_capacity(state.length);
+            state.pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+            let rest = state.place.split();
+            (joined.freeze(), rest)
+        });
+        state.ended = Some(ended);
+        state.wake_followers();
+        content
+    }
+
+    /// It is stored: what was made of it belongs to that.
+    pub fn stored(&self, content: &Arc<Content>) {
+        let made = {
+            let mut state = self.state();
+            state.content = Some(content.clone());
+            std::mem::take(&mut state.made)
+        };
+        made.into_iter().for_each(|(name, bytes)| content.keep(name, bytes));
+    }
+}
+
+impl Kept for Fill {
+    fn made(&self, name: &'static str) -> Option<Bytes> {
+        let content = self.state().content.clone();
+        content.and_then(|content| Kept::made(&*content, name))
+    }
+
+    fn keep(&self, name: &'static str, bytes: Bytes) {
+        let content = {
+            let mut state = self.state();
+            if state.content.is_none() && state.keeps {
+                state.place.grow_over(bytes.len());
+                state.made.push((name, bytes));
+                return;
+            }
+            state.content.clone()
+        };
+        if let Some(content) = content {
+            content.keep(name, bytes);
+        }
+    }
+}
+
+impl State {
+    fn give_up(&mut self) {
+        self.keeps = false;
+        self.made.clear();
+    }
+
+    fn wake_followers(&mut self) {
+        self.followers.iter_mut().filter_map(|follower| follower.waker.take()).for_each(Waker::wake);
+    }
+
+    /// Drops what every reader has had, where not all is kept.
+    fn give_up_read(&mut self) {
+        if self.keeps {
+            return;
+        }
+        let slowest = self.followers.iter().map(|follower| follower.next).min().unwrap_or(u64::MAX);
+        while self.dropped < slowest
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            self.here -= piece.len();
+            self.dropped += 1;
+        }
+        // What slow readers have not had yet is held as much as what is stored.
+        self.place.shrink(self.here);
+        if self.here <= WINDOW
+            && let Some(pump) = self.pump.take()
+        {
+            pump.wake();
+        }
+    }
+}
+
+/// One reader's place in a [`Fill`].
+#[derive(Debug)]
+pub struct Reader {
+    fill: Arc<Fill>,
+    id: u64,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.fill.state();
+        state.followers.retain(|follower| follower.id != self.id);
+        state.give_up_read();
+        if state.followers.is_empty()
+            && let Some(pump) = state.pump.take()
+        {
+            pump.wake();
+        }
+    }
+}
+
+impl http_body::Body for Reader {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut guard = self.fill.state();
+        let state = &mut *guard;
+        let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == self.id) else {
+            return Poll::Ready(None);
+        };
+        let at = usize::try_from(follower.next.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
+        if let Some(piece) = state.pieces.get(at).cloned() {
+            follower.next += 1;
+            state.give_up_read();
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match &state.ended {
+            None => {
+                follower.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Err(error)) => {
+                let error = error.clone();
+                follower.next = u64::MAX;
+                let id = self.id;
+                state.followers.retain(|follower| follower.id != id);
+                Poll::Ready(Some(Err(error)))
+            }
+            Some(Ok(trailers)) => {
+                let trailers = trailers.clone();
+                let id = self.id;
+                state.followers.retain(|follower| follower.id != id);
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.fill.state();
+        match state.followers.iter().find(|follower| follower.id == self.id) {
+            None => true,
+            Some(follower) => {
+                let ended = matches!(state.ended, Some(Ok(None)));
+                ended && follower.next >= state.dropped + state.pieces.len() as u64
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let state = self.fill.state();
+        let total = match (&state.ended, self.fill.expected) {
+            (Some(Ok(_)), _) => Some(state.length as u64),
+            (_, expected) => expected,
+        };
+        let Some(total) = total else { return SizeHint::default() };
+        let Some(follower) = state.followers.iter().find(|follower| follower.id == self.id) else {
+            return SizeHint::with_exact(0);
+        };
+        let at = usize::try_from(follower.next.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
+        let left: usize = state.pieces.iter().skip(at).map(Bytes::len).sum();
+        // What is still to come, and what is here and not read.
+        let to_come = total.saturating_sub(state.length as u64);
+        SizeHint::with_exact(to_come + left as u64)
+    }
+}

@@ -1,0 +1,267 @@
+//! How long an answer is fresh, and how old it is (RFC 9111 4.2).
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::terms::{Override, Settings, Terms};
+use crate::clock::Instant;
+use crate::fields::cache_control::ResponseDirectives;
+use crate::fields::date;
+
+/// When a fetch was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When the request went out.
+    pub requested: Instant,
+    /// When the head of the answer came.
+    pub received: Instant,
+    /// The same, by the wall clock.
+    pub wall: SystemTime,
+}
+
+/// Where a lifetime comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The app's own word.
+    App,
+    /// The route's.
+    Route,
+    /// Nobody's: it is guessed (RFC 9111 4.2.2).
+    Heuristic,
+    /// Nobody's, and it is not guessed.
+    Nobody,
+}
+
+/// How long an answer may be used, and how long beyond that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// RFC 9111 4.2.1.
+    pub lifetime: Duration,
+    /// Whose word it is.
+    pub source: Source,
+    /// It is asked about before each use (RFC 9111 5.2.2.4).
+    pub no_cache: bool,
+    /// It is never used stale (RFC 9111 4.2.4).
+    pub must_revalidate: bool,
+    /// For so long it is used stale while it is asked about (RFC 5861 3).
+    pub while_revalidate: Duration,
+    /// For so long it is used stale where the app fails (RFC 5861 4).
+    pub if_error: Duration,
+    /// Whether a 500 is such a failure.
+    pub error_500: bool,
+}
+
+/// Statuses whose freshness may be guessed (RFC 9110 15.1), but for 206, which is not stored as it is.
+fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+impl Freshness {
+    /// Of an answer.
+    pub fn of(
+        status: StatusCode,
+        headers: &HeaderMap,
+        says: &ResponseDirectives,
+        terms: &Terms,
+        settings: &Settings,
+        wall: SystemTime,
+    ) -> Freshness {
+        let route = terms.ttl_of(status);
+        let app = explicit(headers, says, wall);
+        let wins = route.is_some() && terms.overrides >= Override::Lifetime;
+        let (lifetime, source) = match (app, route) {
+            (_, Some(route)) if wins => (route, Source::Route),
+            (Some(app), _) => (app, Source::App),
+            (None, _) if says.no_cache.is_all() => (Duration::ZERO, Source::App),
+            (None, Some(route)) => (route, Source::Route),
+            (None, None) => match heuristic(status, headers, says, wall) {
+                Some(guess) => (guess.min(settings.heuristic_max), Source::Heuristic),
+                None => (Duration::ZERO, Source::Nobody),
+            },
+        };
+        // s-maxage says proxy-revalidate too (5.2.2.10); where it does not count, neither does that.
+        let s_maxage = says.s_maxage.is_some() && source == Source::App;
+        Freshness {
+            lifetime,
+            source,
+            no_cache: says.no_cache.is_all() && !wins,
+            must_revalidate: says.must_revalidate || says.proxy_revalidate || s_maxage,
+            while_revalidate: says.stale_while_revalidate.unwrap_or(terms.stale_while_revalidate),
+            if_error: says.stale_if_error.unwrap_or(terms.stale_if_error),
+            error_500: terms.error_500 || says.stale_if_error.is_some(),
+        }
+    }
+
+    /// For so long after its end of freshness it can be of any use without being asked about.
+    pub fn longest_stale(&self) -> Duration {
+        if self.must_revalidate || self.no_cache {
+            Duration::ZERO
+        } else {
+            self.while_revalidate.max(self.if_error)
+        }
+    }
+}
+
+/// RFC 9111 4.2.1: s-maxage, then max-age, then Expires.
+fn explicit(headers: &HeaderMap, says: &ResponseDirectives, wall: SystemTime) -> Option<Duration> {
+    if let Some(lifetime) = says.s_maxage.or(says.max_age) {
+        return Some(lifetime);
+    }
+    if says.targeted || !headers.contains_key(header::EXPIRES) {
+        return None;
+    }
+    // What is no date, or told twice, has expired (5.3, 4.2.1).
+    let mut lines = headers.get_all(header::EXPIRES).iter();
+    let first = lines.next();
+    if lines.any(|line| Some(line) != first) {
+        return Some(Duration::ZERO);
+    }
+    let expires = date::of(headers, &header::EXPIRES);
+    let sent = date::of(headers, &header::DATE).unwrap_or(wall);
+    Some(expires.and_then(|expires| expires.duration_since(sent).ok()).unwrap_or(Duration::ZERO))
+}
+
+/// RFC 9111 4.2.2: a tenth of the time since it was changed.
+fn heuristic(
+    status: StatusCode,
+    headers: &HeaderMap,
+    says: &ResponseDirectives,
+    wall: SystemTime,
+) -> Option<Duration> {
+    if !is_heuristically_cacheable(status) && !says.public {
+        return None;
+    }
+    let modified = date::of(headers, &header::LAST_MODIFIED)?;
+    let sent = date::of(headers, &header::DATE).unwrap_or(wall);
+    sent.duration_since(modified).ok().map(|age| age / 10)
+}
+
+/// RFC 9111 4.2.3: the age an answer has when it arrives.
+pub fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
+    let sent = date::of(headers, &header::DATE);
+    let apparent = sent.and_then(|sent| times.wall.duration_since(sent).ok()).unwrap_or(Duration::ZERO);
+    let told = headers.get(header::AGE).and_then(|age| age.to_str().ok());
+    // Of a list the first is used, and what is no number is not (5.1).
+    let told = told.and_then(|age| age.split(',').next()?.trim().parse::<u32>().ok()).unwrap_or(0);
+    let delay = times.received.saturating_duration_since(times.requested);
+    apparent.max(Duration::from_secs(u64::from(told)) + delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use std::time::UNIX_EPOCH;
+
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            enabled: true,
+            max_size: 1 << 20,
+            max_object_size: 1 << 16,
+            heuristic_max: Duration::from_secs(60),
+            ignore_query: Vec::new(),
+            ignore_cookies: Vec::new(),
+            targeted: Vec::new(),
+            groups: true,
+            debug_header: false,
+        }
+    }
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    const DATE: (&str, &str) = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+
+    fn wall() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(784_111_777)
+    }
+
+    #[test]
+    fn lifetimes() {
+        use Source::{App, Heuristic, Nobody, Route};
+        let none = Terms::default();
+        let minute = Terms { ttl: Some(Duration::from_secs(60)), ..Terms::default() };
+        let wins = Terms { overrides: Override::Lifetime, ..minute.clone() };
+        let negative =
+            Terms { ttl_by_status: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))], ..minute.clone() };
+        for (status, terms, lines, lifetime, source) in [
+            (200, &none, &[("cache-control", "s-maxage=5, max-age=9")][..], 5, App),
+            (200, &none, &[("cache-control", "max-age=9"), ("expires", "0")], 9, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), DATE], 60, App),
+            (200, &none, &[("expires", "Sunday, 06-Nov-94 08:50:37 GMT"), DATE], 60, App),
+            (200, &none, &[("expires", "Sun Nov  6 08:50:37 1994"), DATE], 60, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT")], 60, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 0, App),
+            (200, &none, &[("expires", "0"), DATE], 0, App),
+            (200, &none, &[("expires", "-1"), DATE], 0, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), ("expires", "0"), DATE], 0, App),
+            // A tenth of an hour and of a minute, the first of which is cut.
+            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE], 60, Heuristic),
+            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
+            (404, &none, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
+            (302, &none, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 0, Nobody),
+            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 08:50:37 GMT"), DATE], 0, Nobody),
+            (200, &none, &[("cache-control", "no-cache"), ("last-modified", DATE.1)], 0, App),
+            (200, &none, &[], 0, Nobody),
+            (200, &minute, &[], 60, Route),
+            (200, &minute, &[("cache-control", "public")], 60, Route),
+            (200, &minute, &[("cache-control", "max-age=5")], 5, App),
+            (200, &minute, &[("cache-control", "no-cache")], 0, App),
+            (200, &minute, &[("expires", "0")], 0, App),
+            (302, &minute, &[], 0, Nobody),
+            (404, &minute, &[], 0, Nobody),
+            (404, &negative, &[], 10, Route),
+            (404, &negative, &[("cache-control", "max-age=5")], 5, App),
+            (200, &wins, &[("cache-control", "max-age=5")], 60, Route),
+            (200, &wins, &[("cache-control", "no-cache")], 60, Route),
+            (200, &wins, &[("expires", "0")], 60, Route),
+            (404, &wins, &[("cache-control", "max-age=5")], 5, App),
+        ] {
+            let headers = fields(lines);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = Freshness::of(status, &headers, &says, terms, &settings(), wall());
+            assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_forbids_staleness() {
+        for (value, forbidden) in [
+            ("max-age=5", false),
+            ("max-age=5, must-revalidate", true),
+            ("max-age=5, proxy-revalidate", true),
+            ("s-maxage=5", true),
+        ] {
+            let headers = fields(&[("cache-control", value)]);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let terms = Terms::default();
+            let found = Freshness::of(StatusCode::OK, &headers, &says, &terms, &settings(), wall());
+            assert_eq!(found.must_revalidate, forbidden, "{value}");
+        }
+    }
+
+    #[test]
+    fn ages_on_arrival() {
+        let requested = clock::now();
+        let times = Times { requested, received: requested + Duration::from_secs(2), wall: wall() };
+        for (lines, wanted) in [
+            (&[][..], 2),
+            (&[DATE], 2),
+            (&[("date", "Sun, 06 Nov 1994 08:49:27 GMT")], 10),
+            (&[("date", "Sun, 06 Nov 1994 08:59:37 GMT")], 2),
+            (&[("age", "7"), DATE], 9),
+            (&[("age", "7, 100"), DATE], 9),
+            (&[("age", "-7"), DATE], 2),
+            (&[("age", "x")], 2),
+        ] {
+            assert_eq!(initial_age(&fields(lines), times).as_secs(), wanted, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The invalidation clock. There is no index from tags to answers: a fetch takes a number when it begins, the
+//! answer keeps it, and an invalidation stamps its marks with the number of the moment. What is stored holds only
+//! while none of its marks has a stamp as new as its fetch. So invalidating costs the same however much is
+//! stored, misses nothing, and drops what a write overtook on its way from the app.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::marks::{Mark, Marker};
+use super::stamps::{MOST, Stamps};
+use crate::clock::Instant;
+
+/// What an invalidation leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Nothing: it is as if it were not stored.
+    #[default]
+    Hard,
+    /// It is stale from now on.
+    Soft,
+}
+
+/// When a fetch began, in both countings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Of hard invalidations.
+    pub number: u64,
+    /// Milliseconds, of soft ones.
+    pub at: u64,
+}
+
+/// What invalidations leave of something stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// All of it.
+    Valid,
+    /// It has been stale since then.
+    Stale(Duration),
+    /// Nothing.
+    Gone,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Invalidation {
+    /// Makes marks.
+    pub marker: Marker,
+    next: AtomicU64,
+    hard: Stamps,
+    soft: Stamps,
+    /// The newest soft stamp; what began after it need not be looked up.
+    last_soft: AtomicU64,
+    /// Milliseconds are counted from here.
+    origin: Instant,
+}
+
+impl Invalidation {
+    /// Counts from now on.
+    pub fn new(secret: u64, origin: Instant) -> Invalidation {
+        Invalidation {
+            marker: Marker::new(secret),
+            next: AtomicU64::new(1),
+            hard: Stamps::default(),
+            soft: Stamps::default(),
+            last_soft: AtomicU64::new(0),
+            origin,
+        }
+    }
+
+    fn milliseconds(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin).as_millis();
+        // From one on: zero is never.
+        u64::try_from(since).unwrap_or(MOST).saturating_add(1).min(MOST)
+    }
+
+    /// A fetch begins.
+    pub fn begin(&self, now: Instant) -> Begun {
+        Begun { number: self.next.load(Ordering::SeqCst), at: self.milliseconds(now) }
+    }
+
+    /// Invalidates everything that has one of `marks` and was fetched, or is being fetched, until now.
+    pub fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
+        match mode {
+            Mode::Hard => {
+                // Whoever begins from here on has a greater number.
+                let number = self.next.fetch_add(1, Ordering::SeqCst);
+                marks.iter().for_each(|mark| self.hard.stamp(*mark, number));
+            }
+            Mode::Soft => {
+                let at = self.milliseconds(now);
+                self.last_soft.fetch_max(at, Ordering::SeqCst);
+                marks.iter().for_each(|mark| self.soft.stamp(*mark, at));
+            }
+        }
+    }
+
+    /// Whether one of `marks` was invalidated, in either way, since a fetch began.
+    pub fn is_stamped_since(&self, marks: &[Mark], begun: Begun) -> bool {
+        let hard = self.next.load(Ordering::SeqCst) != begun.number
+            && marks.iter().any(|mark| self.hard.get(*mark) >= begun.number);
+        hard || (self.last_soft.load(Ordering::SeqCst) >= begun.at
+            && marks.iter().any(|mark| self.soft.get(*mark) >= begun.at))
+    }
+
+    /// What is left of something that has `marks` and whose fetch began so.
+    pub fn validity(&self, marks: &[Mark], begun: Begun, now: Instant) -> Validity {
+        let unchanged = self.next.load(Ordering::SeqCst) == begun.number;
+        if !unchanged && marks.iter().any(|mark| self.hard.get(*mark) >= begun.number) {
+            return Validity::Gone;
+        }
+        if self.last_soft.load(Ordering::SeqCst) < begun.at {
+            return Validity::Valid;
+        }
+        let newest = marks.iter().map(|mark| self.soft.get(*mark)).max().unwrap_or(0);
+        if newest >= begun.at {
+            let since = self.milliseconds(now).saturating_sub(newest);
+            return Validity::Stale(Duration::from_millis(since));
+        }
+        Validity::Valid
+    }
+
+    /// Whether there was a soft invalidation of anything since a fetch began.
+    pub fn has_soft_since(&self, begun: Begun) -> bool {
+        self.last_soft.load(Ordering::SeqCst) >= begun.at
+    }
+
+    /// The number that hard invalidations have come to: while it stays, what was valid is.
+    pub fn number(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn what_a_write_overtakes_is_gone() {
+        let origin = clock::now();
+        let later = |milliseconds| origin + Duration::from_millis(milliseconds);
+        let clock = Invalidation::new(1, origin);
+        let marks = [clock.marker.tag("a"), clock.marker.path("/a")];
+        let other = [clock.marker.tag("b")];
+        let before = clock.begin(origin);
+        assert_eq!(clock.validity(&marks, before, origin), Validity::Valid);
+        clock.stamp(&marks[..1], Mode::Hard, origin);
+        let after = clock.begin(origin);
+        assert_eq!(clock.validity(&marks, before, origin), Validity::Gone);
+        assert!(clock.is_stamped_since(&marks, before) && !clock.is_stamped_since(&marks, after));
+        assert_eq!(clock.validity(&marks, after, origin), Validity::Valid);
+        assert_eq!(clock.validity(&other, before, origin), Validity::Valid);
+        clock.stamp(&marks[1..], Mode::Soft, later(100));
+        assert_eq!(clock.validity(&marks, after, later(150)), Validity::Stale(Duration::from_millis(50)));
+        assert_eq!(clock.validity(&marks, clock.begin(later(101)), later(150)), Validity::Valid);
+        let same_moment = clock.begin(later(100));
+        assert_ne!(clock.validity(&marks, same_moment, later(150)), Validity::Valid, "errs towards a fetch");
+    }
+}

@@ -1,0 +1,300 @@
+//! The cache key: what makes two requests ask for the same (RFC 9111 2). It is kept and compared whole, every part
+//! with its length before it, so that no two different requests have one key.
+
+use http::{HeaderMap, HeaderName};
+
+use super::canonical;
+use crate::fields::glob;
+
+/// The keyed hash of the credentials of a principal.
+pub type Partition = [u8; 32];
+
+/// What a key is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The app that is asked.
+    pub upstream: &'a str,
+    /// Whether the client came by https.
+    pub https: bool,
+    /// The authority, as it came.
+    pub host: &'a [u8],
+    /// In normal form.
+    pub path: &'a str,
+    /// As it came; its parameters are sorted here.
+    pub query: Option<&'a str>,
+    /// The parameters that alone count; `None`: all but the ignored ones.
+    pub only: Option<&'a [String]>,
+    /// Patterns of the parameters that do not count.
+    pub ignored: &'a [String],
+    /// The principal, where copies are one for each.
+    pub partition: Option<&'a Partition>,
+    /// Fields that count.
+    pub fields: &'a [HeaderName],
+    /// The fields of the request.
+    pub headers: &'a HeaderMap,
+    /// Fields of a trusted proxy by which an app finds its way, in case they are there.
+    pub told: &'a [HeaderName],
+    /// The hash of the content and what describes it.
+    pub content: Option<&'a [u8; 32]>,
+}
+
+fn part(key: &mut Vec<u8>, text: &[u8]) {
+    // No part is longer than a head, whose bound is far below 4 GiB.
+    key.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+    key.extend_from_slice(text);
+}
+
+/// Writes the key of a request to `key`.
+pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) {
+    key.clear();
+    key.push(u8::from(parts.https) | u8::from(parts.partition.is_some()) << 1);
+    part(key, parts.upstream.as_bytes());
+    let host = key.len();
+    part(key, parts.host);
+    key[host..].make_ascii_lowercase();
+    part(key, parts.path.as_bytes());
+    match parts.query {
+        None => part(key, b""),
+        Some(query) => write_query(query, parts.only, parts.ignored, key),
+    }
+    key.extend_from_slice(parts.partition.map_or(&[][..], |partition| &partition[..]));
+    for name in parts.fields.iter().chain(parts.told) {
+        let lines = || parts.headers.get_all(name).iter();
+        key.extend_from_slice(&u32::try_from(lines().count()).unwrap_or(u32::MAX).to_be_bytes());
+        lines().for_each(|line| part(key, line.as_bytes()));
+    }
+    key.extend_from_slice(parts.content.map_or(&[][..], |content| &content[..]));
+}
+
+fn name_of(parameter: &str) -> &str {
+    parameter.split_once('=').map_or(parameter, |(name, _)| name)
+}
+
+/// The parameters that count, in the order of their names; those of one name keep theirs.
+fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &mut Vec<u8>) {
+    let counts = |parameter: &&str| {
+        let name = name_of(parameter).as_bytes();
+        let any =
+            |patterns: &[String]| patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name));
+        only.map_or_else(|| !any(ignored), any)
+    };
+    let start = key.len();
+    part(key, b"");
+    let mut first = true;
+    let mut add = |parameter: &str, key: &mut Vec<u8>| {
+        // A query that holds nothing is not no query.
+        key.push(if std::mem::take(&mut first) { b'?' } else { b'&' });
+        key.extend_from_slice(parameter.as_bytes());
+    };
+    let mut sorted = true;
+    let mut before = "";
+    for parameter in query.split('&').filter(counts) {
+        sorted &= before <= name_of(parameter);
+        before = name_of(parameter);
+    }
+    if sorted {
+        query.split('&').filter(counts).for_each(|parameter| add(parameter, key));
+    } else {
+        let mut parameters: Vec<&str> = query.split('&').filter(counts).collect();
+        parameters.sort_by_key(|parameter| name_of(parameter));
+        parameters.into_iter().for_each(|parameter| add(parameter, key));
+    }
+    let length = u32::try_from(key.len() - start - 4).unwrap_or(u32::MAX).to_be_bytes();
+    key[start..start + 4].copy_from_slice(&length);
+}
+
+/// What a key says, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown<'a> {
+    /// Whether the client came by https.
+    pub https: bool,
+    /// Whether it is one principal's.
+    pub personal: bool,
+    /// The app.
+    pub upstream: &'a [u8],
+    /// The authority.
+    pub host: &'a [u8],
+    /// The path.
+    pub path: &'a [u8],
+    /// The parameters that count, in order.
+    pub query: &'a [u8],
+}
+
+impl Shown<'_> {
+    /// Whether it is this query, in whatever order its parameters stand.
+    pub fn is_query(&self, query: &str) -> bool {
+        let mut wanted: Vec<&[u8]> = query.split('&').map(str::as_bytes).collect();
+        let mut known: Vec<&[u8]> = self.query.split(|byte| *byte == b'&').collect();
+        wanted.sort_unstable();
+        known.sort_unstable();
+        wanted == known
+    }
+}
+
+/// Reads a key that [`write`] wrote.
+pub fn read(key: &[u8]) -> Option<Shown<'_>> {
+    fn next<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let (part, after) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        *rest = after;
+        Some(part)
+    }
+    let (flags, mut rest) = key.split_first()?;
+    let upstream = next(&mut rest)?;
+    let host = next(&mut rest)?;
+    let path = next(&mut rest)?;
+    let query = next(&mut rest)?;
+    let query = query.strip_prefix(b"?").unwrap_or(query);
+    Some(Shown { https: flags & 1 != 0, personal: flags & 2 != 0, upstream, host, path, query })
+}
+
+/// The hash of a request's content and of the fields that say what it is (RFC 10008 2.7). JSON that differs in
+/// white space or the order of members alone is the same, unless the request wants nothing transformed.
+pub fn content(headers: &HeaderMap, content: &[u8], transform: bool) -> [u8; 32] {
+    use ring::digest::{Context, SHA256};
+    let mut hash = Context::new(&SHA256);
+    for name in [http::header::CONTENT_TYPE, http::header::CONTENT_ENCODING, http::header::CONTENT_LANGUAGE] {
+        for line in headers.get_all(&name) {
+            hash.update(&(line.len() as u64).to_be_bytes());
+            hash.update(line.as_bytes());
+        }
+        hash.update(&[0xff; 8]);
+    }
+    let kind = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let coded = headers.contains_key(http::header::CONTENT_ENCODING);
+    match canonical::json(content).filter(|_| transform && !coded && canonical::is_json(kind)) {
+        Some(canonical) => hash.update(&canonical),
+        None => hash.update(content),
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parts<'a>(path: &'a str, query: Option<&'a str>, headers: &'a HeaderMap) -> Parts<'a> {
+        Parts {
+            upstream: "upstream",
+            https: false,
+            host: b"a",
+            path,
+            query,
+            only: None,
+            ignored: &[],
+            partition: None,
+            fields: &[],
+            headers,
+            told: &[],
+            content: None,
+        }
+    }
+
+    fn key(parts: &Parts<'_>) -> Vec<u8> {
+        let mut key = Vec::new();
+        write(parts, &mut key);
+        key
+    }
+
+    #[test]
+    fn queries() {
+        let headers = HeaderMap::new();
+        let ignored: Vec<String> = ["utm_*", "fbclid"].map(str::to_owned).to_vec();
+        let only = ["page".to_owned()];
+        for (one, other, wanted) in [
+            (Some("a=1&b=2"), Some("b=2&a=1"), true),
+            (Some("a=1&a=2"), Some("a=2&a=1"), false),
+            (Some("a=1&utm_source=x"), Some("a=1"), true),
+            (Some("fbclid=1"), None, true),
+            (Some("a"), Some("a="), false),
+            (Some("a=1"), Some("a=1&b=2"), false),
+            (Some(""), Some("a"), false),
+        ] {
+            let of = |query| key(&Parts { ignored: &ignored, ..parts("/", query, &headers) });
+            assert_eq!(of(one) == of(other), wanted, "{one:?} {other:?}");
+        }
+        let of = |query| key(&Parts { only: Some(&only), ..parts("/", Some(query), &headers) });
+        assert_eq!(of("page=1&x=2"), of("y=1&page=1"));
+        assert_ne!(of("page=1"), of("page=2"));
+    }
+
+    #[test]
+    fn parts_that_count() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-a", "1".parse().unwrap());
+        let none = HeaderMap::new();
+        let plain = parts("/a", None, &none);
+        let names = [HeaderName::from_static("x-a")];
+        let (one, other) = ([1; 32], [2; 32]);
+        let all = [
+            key(&plain),
+            key(&Parts { https: true, ..plain }),
+            key(&Parts { upstream: "media", ..plain }),
+            key(&Parts { host: b"b", ..plain }),
+            key(&Parts { path: "/a/", ..plain }),
+            key(&Parts { path: "/", query: Some("a"), ..plain }),
+            key(&Parts { partition: Some(&one), ..plain }),
+            key(&Parts { partition: Some(&other), ..plain }),
+            key(&Parts { content: Some(&one), ..plain }),
+            key(&Parts { fields: &names, ..plain }),
+            key(&Parts { fields: &names, headers: &headers, ..plain }),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{at}");
+        }
+        assert_eq!(key(&Parts { host: b"A", ..plain }), key(&plain.clone_with_host(b"a")));
+    }
+
+    impl<'a> Parts<'a> {
+        fn clone_with_host(&self, host: &'a [u8]) -> Parts<'a> {
+            Parts { host, ..*self }
+        }
+    }
+
+    #[test]
+    fn keys_can_be_shown() {
+        let headers = HeaderMap::new();
+        let partition = [7; 32];
+        let written = key(&Parts { partition: Some(&partition), ..parts("/a", Some("c=1&b=2"), &headers) });
+        let shown = read(&written).unwrap();
+        let wanted = Shown {
+            https: false,
+            personal: true,
+            upstream: b"upstream",
+            host: b"a",
+            path: b"/a",
+            query: b"b=2&c=1",
+        };
+        assert_eq!(shown, wanted);
+        assert!(shown.is_query("c=1&b=2") && !shown.is_query("c=1"));
+        assert_eq!(read(&written[..9]), None);
+    }
+
+    #[test]
+    fn contents() {
+        let mut json = HeaderMap::new();
+        json.insert("content-type", "application/json; charset=utf-8".parse().unwrap());
+        let mut text = HeaderMap::new();
+        text.insert("content-type", "text/plain".parse().unwrap());
+        let (one, other) = (&b"{\"a\": 1, \"b\":[2]}"[..], &b"{\"b\":[2],\"a\":1}"[..]);
+        assert_eq!(content(&json, one, true), content(&json, other, true));
+        assert_ne!(content(&json, one, false), content(&json, other, false));
+        assert_ne!(content(&text, one, true), content(&text, other, true));
+        assert_ne!(content(&text, one, true), content(&json, one, true));
+    }
+
+    proptest! {
+        #[test]
+        fn different_requests_have_different_keys(
+            one in ("(/[ab]{0,2}){1,3}", proptest::option::of("[ab]{1,2}")),
+            other in ("(/[ab]{0,2}){1,3}", proptest::option::of("[ab]{1,2}")),
+        ) {
+            let headers = HeaderMap::new();
+            let of = |(path, query): &(String, Option<String>)| key(&parts(path, query.as_deref(), &headers));
+            prop_assert_eq!(of(&one) == of(&other), one == other);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a stored answer can be invalidated by, as numbers: its tags, its path and the paths above it, the
+//! credentials it was made for, its route, and everything.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// More tags than this no answer may have.
+pub const MOST_TAGS: usize = 64;
+/// So many segments of a path can be invalidated from; what is deeper goes with the segment above it.
+pub const MOST_PREFIXES: usize = 16;
+
+/// A thing that invalidations name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+/// What kinds there are; two of different kinds are never the same.
+#[derive(Clone, Copy)]
+enum Kind {
+    Everything = 1,
+    Tag,
+    Group,
+    Path,
+    Prefix,
+    Credential,
+    Route,
+}
+
+/// How many numbers are made of one secret, so that nobody outside can choose tags that meet.
+#[derive(Clone, Copy, Debug)]
+pub struct Marker(u64);
+
+impl Marker {
+    /// With a secret of this process.
+    pub fn new(secret: u64) -> Marker {
+        Marker(secret)
+    }
+
+    fn mark(self, kind: Kind, text: &[u8]) -> Mark {
+        Mark(xxh3_64_with_seed(text, self.0 ^ (kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    /// All there is.
+    pub fn everything(self) -> Mark {
+        self.mark(Kind::Everything, b"")
+    }
+
+    /// A tag of a route or of the app.
+    pub fn tag(self, tag: &str) -> Mark {
+        self.mark(Kind::Tag, tag.as_bytes())
+    }
+
+    /// A group of one origin (RFC 9875).
+    pub fn group(self, origin: &[u8], group: &str) -> Mark {
+        let mut text = Vec::with_capacity(origin.len() + group.len() + 1);
+        text.extend_from_slice(origin);
+        text.push(0);
+        text.extend_from_slice(group.as_bytes());
+        self.mark(Kind::Group, &text)
+    }
+
+    /// A path without its query, in normal form: every variant and every principal.
+    pub fn path(self, path: &str) -> Mark {
+        self.mark(Kind::Path, trimmed(path).as_bytes())
+    }
+
+    /// A path and all below it.
+    pub fn prefix(self, path: &str) -> Mark {
+        let path = trimmed(path);
+        self.mark(Kind::Prefix, cut(path).as_bytes())
+    }
+
+    /// The path and the paths above it, at each segment.
+    pub fn prefixes(self, path: &str) -> impl Iterator<Item = Mark> {
+        let path = trimmed(path);
+        let ends = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+        let whole = (!path.is_empty()).then_some(path.len());
+        let ends = ends.chain(whole).take(MOST_PREFIXES);
+        [0].into_iter().chain(ends).map(move |end| self.mark(Kind::Prefix, &path.as_bytes()[..end]))
+    }
+
+    /// One credential, by its keyed hash.
+    pub fn credential(self, hash: &[u8]) -> Mark {
+        self.mark(Kind::Credential, hash)
+    }
+
+    /// A route, by its label.
+    pub fn route(self, label: &str) -> Mark {
+        self.mark(Kind::Route, label.as_bytes())
+    }
+}
+
+impl Mark {
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Without the slash at its end: a folder and its path are invalidated together.
+fn trimmed(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+/// No deeper than marks are made.
+fn cut(path: &str) -> &str {
+    let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    match slashes.skip(1).nth(MOST_PREFIXES - 1) {
+        Some(end) => &path[..end],
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_prefixes_take() {
+        let marker = Marker::new(7);
+        for (prefix, path, wanted) in [
+            ("/", "/", true),
+            ("/", "/a/b", true),
+            ("/a", "/a", true),
+            ("/a", "/a/", true),
+            ("/a/", "/a", true),
+            ("/a", "/a/b/c", true),
+            ("/a/b", "/a/b/c", true),
+            ("/a/b", "/a/bc", false),
+            ("/a/b", "/a", false),
+        ] {
+            let found = marker.prefixes(path).any(|mark| mark == marker.prefix(prefix));
+            assert_eq!(found, wanted, "{prefix} {path}");
+        }
+        assert_ne!(marker.path("/a"), marker.prefix("/a"));
+        assert_ne!(marker.tag("a"), Marker::new(8).tag("a"));
+        let deep = "/a".repeat(20);
+        assert_eq!(marker.prefixes(&deep).count(), MOST_PREFIXES + 1);
+        assert!(marker.prefixes(&deep).any(|mark| mark == marker.prefix(&deep)), "errs towards a fetch");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_below_is_taken(path in "(/[a-c]{1,2}){0,20}", below in "(/[a-c]){0,20}") {
+            let marker = Marker::new(1);
+            let mark = marker.prefix(&path);
+            let whole = format!("{path}{below}");
+            prop_assert!(marker.prefixes(&whole).any(|other| other == mark));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The cache engine: pure answers to what may be stored, for how long and for whom; the store, the fetches in
+//! progress and the invalidation clock that all workers share. It knows no tower and no configuration file.
+//!
+//! - `terms`: what the configuration says. `storability`, `freshness`, `reuse`, `variant`, `key`: the questions.
+//! - `invalidation` over `stamps` and `marks`: what no longer holds.
+//! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
+
+mod canonical;
+pub mod counters;
+pub mod fetch;
+pub mod fill;
+pub mod freshness;
+pub mod invalidation;
+pub mod key;
+pub mod marks;
+pub mod passes;
+pub mod reuse;
+mod settle;
+mod stamps;
+pub mod storability;
+pub mod store;
+pub mod stored;
+pub mod terms;
+pub mod variant;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::{self, Instant};
+use counters::Counters;
+use fetch::Fetches;
+use invalidation::{Invalidation, Mode};
+use marks::Mark;
+use passes::Passes;
+use settle::Settling;
+use store::Store;
+
+/// What all workers share; it outlives every reload.
+#[derive(Debug)]
+pub struct Cache {
+    /// What is stored.
+    pub store: Store,
+    /// What is coming.
+    pub fetches: Arc<Fetches>,
+    /// What is not worth waiting for.
+    pub passes: Passes,
+    /// What no longer holds.
+    pub invalidation: Invalidation,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    settling: Settling,
+    /// Routes that are cached no longer.
+    stopped: ArcSwap<HashSet<String>>,
+    origin: Instant,
+}
+
+impl Cache {
+    /// Empty, for at most `max_size` bytes; `secret` is this process's own.
+    pub fn new(secret: u64, max_size: usize, origin: Instant) -> Cache {
+        Cache {
+            store: Store::new(secret, max_size),
+            fetches: Arc::default(),
+            passes: Passes::new(secret),
+            invalidation: Invalidation::new(secret, origin),
+            counters: Arc::default(),
+            settling: Settling::default(),
+            stopped: ArcSwap::default(),
+            origin,
+        }
+    }
+
+    /// Whether a route is cached no longer.
+    pub fn is_stopped(&self, route: &str) -> bool {
+        let stopped = self.stopped.load();
+        !stopped.is_empty() && stopped.contains(route)
+    }
+
+    /// Invalidates once more after a while.
+    pub fn settle(&self, after: Duration, mode: Mode, marks: Vec<Mark>) {
+        self.settling.add(&self.invalidation, after, mode, marks, clock::now());
+    }
+
+    /// Gives up what is stored until no more is held than may be; false: all of it was not enough.
+    pub fn make_room(&self) -> bool {
+        if self.store.held.excess() > 0 {
+            self.store.make_room(None);
+        }
+        self.store.held.excess() == 0
+    }
+
+    /// What is to be done now and then; a few times a second is often enough.
+    pub fn tick(&self, now: Instant) {
+        self.settling.run(&self.invalidation, now);
+        self.make_room();
+    }
+
+    /// Seconds since it was made.
+    pub fn second(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.origin).as_secs()).unwrap_or(u32::MAX)
+    }
+}

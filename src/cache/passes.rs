@@ -1,0 +1,71 @@
+//! The memory of keys whose answers are not stored, so that requests for them do not wait for one another in vain
+//! (hit-for-miss). One table of a fixed size; a key that another one pushed out waits once more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// log2 of the number of places: 512 KiB.
+const PLACES: u32 = 16;
+/// How long a key is remembered after the last answer that was not stored; seconds.
+pub const REMEMBERED: u32 = 120;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Passes {
+    places: Box<[AtomicU64]>,
+    seed: u64,
+}
+
+impl Passes {
+    /// Empty.
+    pub fn new(seed: u64) -> Passes {
+        Passes { places: (0..1usize << PLACES).map(|_| AtomicU64::new(0)).collect(), seed }
+    }
+
+    fn place(&self, key: &[u8]) -> (usize, u64) {
+        let hash = xxh3_64_with_seed(key, self.seed);
+        (usize::try_from(hash & ((1 << PLACES) - 1)).unwrap_or(0), hash & !u64::from(u32::MAX))
+    }
+
+    /// An answer under this key was not stored. `second` counts from any moment on.
+    pub fn remember(&self, key: &[u8], second: u32) {
+        let (at, print) = self.place(key);
+        if let Some(place) = self.places.get(at) {
+            place.store(print | u64::from(second.saturating_add(REMEMBERED)), Ordering::Relaxed);
+        }
+    }
+
+    /// An answer under this key was stored.
+    pub fn forget(&self, key: &[u8]) {
+        let (at, print) = self.place(key);
+        if let Some(place) = self.places.get(at)
+            && place.load(Ordering::Relaxed) & !u64::from(u32::MAX) == print
+        {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether answers under this key are not stored, as far as is known.
+    pub fn knows(&self, key: &[u8], second: u32) -> bool {
+        let (at, print) = self.place(key);
+        let place = self.places.get(at).map_or(0, |place| place.load(Ordering::Relaxed));
+        place & !u64::from(u32::MAX) == print && place & u64::from(u32::MAX) > u64::from(second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_remembered_for_a_while() {
+        let passes = Passes::new(1);
+        assert!(!passes.knows(b"a", 5));
+        passes.remember(b"a", 5);
+        assert!(passes.knows(b"a", 5) && passes.knows(b"a", 4 + REMEMBERED));
+        assert!(!passes.knows(b"a", 5 + REMEMBERED) && !passes.knows(b"b", 5));
+        passes.forget(b"a");
+        assert!(!passes.knows(b"a", 5));
+    }
+}

@@ -1,0 +1,214 @@
+//! Whether what is stored may answer a request now (RFC 9111 4, 4.2.4, 5.2.1).
+
+use std::time::Duration;
+
+use super::freshness::Freshness;
+use crate::fields::cache_control::{MaxStale, RequestDirectives};
+
+/// Why the app is asked although something is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is stale, or must be asked about each time.
+    Stale,
+    /// The request wants it (no-cache, max-age, min-fresh).
+    Request,
+}
+
+/// What becomes of what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// It is used.
+    Fresh,
+    /// It is used, stale as it is: the request takes that (5.2.1.2).
+    MaxStale,
+    /// It is used, stale as it is, while the app is asked (RFC 5861 3).
+    WhileRevalidate,
+    /// The app is asked first.
+    Ask(Asked),
+}
+
+/// How old something is, and since when it has been stale for another reason than its age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Age {
+    /// RFC 9111 4.2.3.
+    pub current: Duration,
+    /// Since it was invalidated softly.
+    pub invalidated: Option<Duration>,
+}
+
+impl Age {
+    /// What is left of the lifetime, in seconds; negative once it is stale.
+    pub fn ttl(&self, freshness: &Freshness) -> i64 {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        match self.staleness(freshness) {
+            Some(stale) => -seconds(stale),
+            // In whole seconds, as Age is told: together they are the lifetime.
+            None => seconds(freshness.lifetime) - seconds(self.current),
+        }
+    }
+
+    /// For how long it has been stale; `None` while it is fresh.
+    pub fn staleness(&self, freshness: &Freshness) -> Option<Duration> {
+        // 4.2: fresh while the lifetime is longer than the age.
+        let by_age = (freshness.lifetime <= self.current).then(|| self.current - freshness.lifetime);
+        by_age.max(self.invalidated)
+    }
+}
+
+/// See the head of the file.
+pub fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> Reuse {
+    if asks.no_cache {
+        return Reuse::Ask(Asked::Request);
+    }
+    if freshness.no_cache {
+        return Reuse::Ask(Asked::Stale);
+    }
+    let stale = age.staleness(freshness);
+    let too_old = asks.max_age.is_some_and(|most| age.current > most) && asks.max_stale.is_none();
+    let left = freshness.lifetime.saturating_sub(age.current);
+    let too_soon = asks.min_fresh.is_some_and(|least| stale.is_some() || left < least);
+    if too_old || too_soon {
+        return Reuse::Ask(if stale.is_some() { Asked::Stale } else { Asked::Request });
+    }
+    let Some(stale) = stale else { return Reuse::Fresh };
+    if freshness.must_revalidate {
+        return Reuse::Ask(Asked::Stale);
+    }
+    let taken = match asks.max_stale {
+        Some(MaxStale::Any) => age.invalidated.is_none(),
+        Some(MaxStale::For(most)) => age.invalidated.is_none() && stale <= most,
+        None => false,
+    };
+    if taken {
+        Reuse::MaxStale
+    } else if stale <= freshness.while_revalidate && !freshness.while_revalidate.is_zero() {
+        Reuse::WhileRevalidate
+    } else {
+        Reuse::Ask(Asked::Stale)
+    }
+}
+
+/// Whether it may be used, stale as it is, in place of an error (RFC 5861 4). What a request wanted the app to be
+/// asked about although it is fresh may not: nobody asked for it.
+pub fn may_replace_error(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> bool {
+    let Some(stale) = age.staleness(freshness) else { return false };
+    !asks.no_cache
+        && !freshness.no_cache
+        && !freshness.must_revalidate
+        && stale <= freshness.if_error
+        && !freshness.if_error.is_zero()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::freshness::Source;
+    use crate::fields::cache_control::RequestDirectives;
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    const fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    const MINUTE: Freshness = Freshness {
+        lifetime: secs(60),
+        source: Source::App,
+        no_cache: false,
+        must_revalidate: false,
+        while_revalidate: Duration::ZERO,
+        if_error: Duration::ZERO,
+        error_500: false,
+    };
+
+    fn asks(value: &str) -> RequestDirectives {
+        let mut headers = HeaderMap::new();
+        headers.insert("cache-control", value.parse().unwrap());
+        RequestDirectives::of(&headers)
+    }
+
+    #[test]
+    fn verdicts() {
+        use Reuse::{Ask, Fresh, WhileRevalidate};
+        let swr = Freshness { while_revalidate: secs(30), ..MINUTE };
+        let strict = Freshness { must_revalidate: true, ..swr };
+        let no_cache = Freshness { no_cache: true, ..swr };
+        let (stale, request) = (Ask(Asked::Stale), Ask(Asked::Request));
+        for (freshness, age, says, wanted) in [
+            (MINUTE, 0, "", Fresh),
+            (MINUTE, 59, "", Fresh),
+            (MINUTE, 60, "", stale),
+            (MINUTE, 10, "no-cache", request),
+            (MINUTE, 10, "max-age=10", Fresh),
+            (MINUTE, 11, "max-age=10", request),
+            (MINUTE, 0, "max-age=0", Fresh),
+            (MINUTE, 61, "max-age=10", stale),
+            (MINUTE, 11, "max-age=10, max-stale", Fresh),
+            (MINUTE, 50, "min-fresh=10", Fresh),
+            (MINUTE, 51, "min-fresh=10", request),
+            (MINUTE, 70, "min-fresh=0", stale),
+            (MINUTE, 70, "max-stale", Reuse::MaxStale),
+            (MINUTE, 70, "max-stale=10", Reuse::MaxStale),
+            (MINUTE, 71, "max-stale=10", stale),
+            (MINUTE, 70, "max-stale=x", stale),
+            (swr, 90, "", WhileRevalidate),
+            (swr, 91, "", stale),
+            (swr, 60, "", WhileRevalidate),
+            (swr, 70, "no-cache", request),
+            (strict, 70, "", stale),
+            (strict, 70, "max-stale", stale),
+            (no_cache, 0, "", stale),
+            (no_cache, 0, "max-stale", stale),
+        ] {
+            let age = Age { current: secs(age), invalidated: None };
+            assert_eq!(reuse(&freshness, age, &asks(says)), wanted, "{age:?} {says}");
+        }
+        let soft = Age { current: secs(1), invalidated: Some(secs(5)) };
+        assert_eq!(reuse(&MINUTE, soft, &asks("")), stale);
+        assert_eq!(reuse(&MINUTE, soft, &asks("max-stale")), stale, "it is known to be wrong");
+        assert_eq!(reuse(&swr, soft, &asks("")), WhileRevalidate);
+    }
+
+    #[test]
+    fn errors() {
+        let kept = Freshness { if_error: secs(30), ..MINUTE };
+        for (freshness, age, says, wanted) in [
+            (kept, 60, "", true),
+            (kept, 90, "", true),
+            (kept, 91, "", false),
+            (kept, 10, "", false),
+            (kept, 70, "no-cache", false),
+            (MINUTE, 60, "", false),
+            (Freshness { must_revalidate: true, ..kept }, 70, "", false),
+            (Freshness { no_cache: true, ..kept }, 70, "", false),
+        ] {
+            let age = Age { current: secs(age), invalidated: None };
+            assert_eq!(may_replace_error(&freshness, age, &asks(says)), wanted, "{age:?} {says}");
+        }
+    }
+
+    proptest! {
+        /// Past its lifetime nothing is used unless somebody allowed it.
+        #[test]
+        fn stale_only_where_it_is_allowed(
+            lifetime in 0u64..100, current in 0u64..200, invalidated in proptest::option::of(0u64..50),
+            swr in 0u64..50, must: bool, no_cache: bool, stale in proptest::option::of(0u64..50),
+        ) {
+            let freshness = Freshness {
+                lifetime: secs(lifetime), while_revalidate: secs(swr), must_revalidate: must, no_cache, ..MINUTE
+            };
+            let age = Age { current: secs(current), invalidated: invalidated.map(secs) };
+            let request = RequestDirectives {
+                max_stale: stale.map(|most| MaxStale::For(secs(most))), ..RequestDirectives::default()
+            };
+            let found = reuse(&freshness, age, &request);
+            let fresh = current < lifetime && invalidated.is_none();
+            match found {
+                Reuse::Fresh => prop_assert!(fresh && !no_cache),
+                Reuse::MaxStale => prop_assert!(!fresh && !must && !no_cache && stale.is_some()),
+                Reuse::WhileRevalidate => prop_assert!(!fresh && !must && !no_cache && swr > 0),
+                Reuse::Ask(_) => prop_assert!(!fresh || no_cache),
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Whether an answer may be stored, and which of its fields (RFC 9111 3, 3.1, 3.5, 5.2).
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use super::freshness::{Freshness, Source};
+use super::terms::{Override, Scope, Settings, Terms};
+use crate::fields::cache_control::{Listed, ResponseDirectives};
+use crate::fields::{cookie, list};
+
+/// What is known of a request when its answer is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// It says no-store (5.2.1.5).
+    pub no_store: bool,
+    /// It carries Authorization, or a cookie that counts.
+    pub credentials: bool,
+}
+
+/// Why an answer is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request says no-store.
+    RequestNoStore,
+    /// The answer says no-store.
+    NoStore,
+    /// It is for one user.
+    Private,
+    /// It answers somebody in particular, and nothing says that it is for all.
+    Credentials,
+    /// It sets a cookie that nothing excludes.
+    SetCookie,
+    /// It varies with everything.
+    Varies,
+    /// Its status is not one of those that can be kept as they are.
+    Status,
+    /// Nobody says how long it holds, or it does not hold at all.
+    NoLifetime,
+}
+
+impl Refusal {
+    /// The word for details.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::RequestNoStore => "request-no-store",
+            Refusal::NoStore => "no-store",
+            Refusal::Private => "private",
+            Refusal::Credentials => "credentials",
+            Refusal::SetCookie => "set-cookie",
+            Refusal::Varies => "vary",
+            Refusal::Status => "status",
+            Refusal::NoLifetime => "no-lifetime",
+        }
+    }
+}
+
+/// How an answer is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storable {
+    /// How long it holds.
+    pub freshness: Freshness,
+    /// Whether those who say who they are get it too, where one copy serves all (3.5).
+    pub for_all: bool,
+    /// The fields that are not stored with it.
+    pub excluded: Vec<HeaderName>,
+}
+
+/// Fields that are about one exchange, or about the connection; some of them the way here has taken off already.
+const NEVER: [&str; 17] = [
+    "age",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "ratelimit",
+    "ratelimit-policy",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
+];
+
+/// See the head of the file.
+pub fn judge(
+    asker: Asker,
+    (status, headers): (StatusCode, &HeaderMap),
+    says: &ResponseDirectives,
+    (terms, settings): (&Terms, &Settings),
+    wall: SystemTime,
+) -> Result<Storable, Refusal> {
+    if asker.no_store {
+        return Err(Refusal::RequestNoStore);
+    }
+    // 206 and 304 are about something else that is stored; the rest is final (3).
+    if status.is_informational() || matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Err(Refusal::Status);
+    }
+    let understood = status.canonical_reason().is_some();
+    if says.must_understand && !understood {
+        return Err(Refusal::Status);
+    }
+    // 5.2.2.3: no-store is there for those that do not know must-understand.
+    let no_store = says.no_store && !says.must_understand;
+    let wins = terms.overrides == Override::NoStore && terms.ttl_of(status).is_some();
+    if no_store && !wins {
+        return Err(Refusal::NoStore);
+    }
+    if says.private.is_all() && terms.scope != Scope::User {
+        return Err(Refusal::Private);
+    }
+    // 3.5, for cookies as for Authorization.
+    let for_all = says.public || says.s_maxage.is_some() || says.must_revalidate;
+    if asker.credentials && terms.scope == Scope::Auto && !for_all {
+        return Err(Refusal::Credentials);
+    }
+    let mut excluded: Vec<HeaderName> = says.no_cache.fields().to_vec();
+    if terms.scope != Scope::User {
+        excluded.extend_from_slice(says.private.fields());
+    }
+    let excludes = |listed: &Listed, name| listed.fields().contains(name);
+    let sets_cookie = cookie::SETTING.iter().any(|name| {
+        headers.contains_key(name) && !excludes(&says.no_cache, name) && !excludes(&says.private, name)
+    });
+    if sets_cookie {
+        return Err(Refusal::SetCookie);
+    }
+    if list::of(headers, &header::VARY).any(|name| name == b"*") {
+        return Err(Refusal::Varies);
+    }
+    let freshness = Freshness::of(status, headers, says, terms, settings, wall);
+    if !is_worth_it(&freshness, headers) {
+        return Err(Refusal::NoLifetime);
+    }
+    excluded.extend(NEVER.into_iter().map(HeaderName::from_static));
+    excluded.extend(cookie::SETTING);
+    Ok(Storable { freshness, for_all, excluded })
+}
+
+/// What is stale at once is worth a place only where somebody meant it to be asked about: it saves the content of
+/// an answer that has not changed, or stands in for an app that fails.
+fn is_worth_it(freshness: &Freshness, headers: &HeaderMap) -> bool {
+    if !freshness.lifetime.is_zero() && !freshness.no_cache {
+        return true;
+    }
+    let validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
+    let meant = matches!(freshness.source, Source::App | Source::Route);
+    meant && (validator || !freshness.longest_stale().is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use std::time::Duration;
+
+    fn settings() -> Settings {
+        Settings {
+            enabled: true,
+            max_size: 1 << 20,
+            max_object_size: 1 << 16,
+            heuristic_max: Duration::from_secs(60),
+            ignore_query: Vec::new(),
+            ignore_cookies: Vec::new(),
+            targeted: Vec::new(),
+            groups: true,
+            debug_header: false,
+        }
+    }
+
+    fn found(
+        asker: Asker,
+        terms: &Terms,
+        status: u16,
+        lines: &[(&'static str, &str)],
+    ) -> Result<Storable, Refusal> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let says = ResponseDirectives::of(&headers, &[]);
+        let status = StatusCode::from_u16(status).unwrap();
+        judge(asker, (status, &headers), &says, (terms, &settings()), clock::wall())
+    }
+
+    #[test]
+    fn what_is_stored() {
+        use Refusal::{Credentials, NoLifetime, NoStore, Private, RequestNoStore, SetCookie, Status, Varies};
+        let anybody = Asker::default();
+        let user = Asker { credentials: true, ..anybody };
+        let silent = Asker { no_store: true, ..anybody };
+        let auto = Terms::default();
+        let ttl = Some(Duration::from_secs(60));
+        let shared = Terms { scope: Scope::Shared, ttl, ..Terms::default() };
+        let own = Terms { scope: Scope::User, ttl, ..Terms::default() };
+        let over = |overrides| Terms { overrides, ..shared.clone() };
+        let (lifetime, no_store) = (over(Override::Lifetime), over(Override::NoStore));
+        for (asker, terms, status, lines, wanted) in [
+            (anybody, &auto, 200, &[("cache-control", "max-age=5")][..], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(true)),
+            (anybody, &auto, 200, &[], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("etag", "\"x\"")], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("cache-control", "no-cache"), ("etag", "\"x\"")], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "no-cache")], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0"), ("etag", "\"x\"")], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0, stale-if-error=9")], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0")], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("cache-control", "no-store, max-age=5")], Err(NoStore)),
+            (anybody, &auto, 200, &[("cache-control", "no-store, must-understand, max-age=5")], Ok(false)),
+            (anybody, &auto, 299, &[("cache-control", "no-store, must-understand, max-age=5")], Err(Status)),
+            (anybody, &auto, 299, &[("cache-control", "max-age=5")], Ok(false)),
+            (anybody, &auto, 302, &[("cache-control", "max-age=5")], Ok(false)),
+            (anybody, &auto, 500, &[("cache-control", "max-age=5")], Ok(false)),
+            (anybody, &auto, 206, &[("cache-control", "max-age=5")], Err(Status)),
+            (anybody, &auto, 304, &[("cache-control", "max-age=5")], Err(Status)),
+            (anybody, &auto, 200, &[("cache-control", "private, max-age=5")], Err(Private)),
+            (anybody, &auto, 200, &[("cache-control", "private=\"x-a\", max-age=5")], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("vary", "*")], Err(Varies)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("vary", " , Accept, *")], Err(Varies)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("set-cookie", "a=b")], Err(SetCookie)),
+            (
+                anybody,
+                &auto,
+                200,
+                &[("cache-control", "max-age=5, no-cache=\"set-cookie\""), ("set-cookie", "a=b")],
+                Ok(false),
+            ),
+            (
+                anybody,
+                &auto,
+                200,
+                &[("cache-control", "max-age=5, private=\"Set-Cookie\""), ("set-cookie", "a=b")],
+                Ok(false),
+            ),
+            (silent, &auto, 200, &[("cache-control", "max-age=5")], Err(RequestNoStore)),
+            (user, &auto, 200, &[("cache-control", "max-age=5")], Err(Credentials)),
+            (user, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(true)),
+            (user, &auto, 200, &[("cache-control", "s-maxage=5")], Ok(true)),
+            (user, &auto, 200, &[("cache-control", "must-revalidate, max-age=5")], Ok(true)),
+            (user, &shared, 200, &[], Ok(false)),
+            (user, &shared, 200, &[("cache-control", "private")], Err(Private)),
+            (user, &no_store, 200, &[("cache-control", "private, no-store")], Err(Private)),
+            (user, &own, 200, &[("cache-control", "private")], Ok(false)),
+            (user, &own, 200, &[("cache-control", "no-store")], Err(NoStore)),
+            (user, &own, 200, &[("set-cookie", "a=b")], Err(SetCookie)),
+            (anybody, &lifetime, 200, &[("cache-control", "no-store")], Err(NoStore)),
+            (anybody, &no_store, 200, &[("cache-control", "no-store")], Ok(false)),
+            (anybody, &no_store, 404, &[("cache-control", "no-store")], Err(NoStore)),
+            (anybody, &shared, 404, &[], Err(NoLifetime)),
+        ] {
+            let found = found(asker, terms, status, lines).map(|storable| storable.for_all);
+            assert_eq!(found, wanted, "{status} {lines:?} {:?} {asker:?}", terms.scope);
+        }
+    }
+
+    #[test]
+    fn fields_that_stay_out() {
+        let lines = [("cache-control", "max-age=5, private=\"x-a\", no-cache=\"x-b, set-cookie\"")];
+        let shared = found(Asker::default(), &Terms::default(), 200, &lines).unwrap();
+        let own = Terms { scope: Scope::User, ..Terms::default() };
+        let own = found(Asker::default(), &own, 200, &lines).unwrap();
+        for name in ["x-b", "set-cookie", "ratelimit", "age"] {
+            assert!(shared.excluded.iter().any(|known| known == name), "{name}");
+            assert!(own.excluded.iter().any(|known| known == name), "{name}");
+        }
+        assert!(shared.excluded.iter().any(|known| known == "x-a"));
+        assert!(!own.excluded.iter().any(|known| known == "x-a"), "it is for this user");
+    }
+}

@@ -1,0 +1,240 @@
+//! A stored response: its head, its content, and what was made of that.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::freshness::Freshness;
+use super::invalidation::{Begun, Invalidation, Validity};
+use super::marks::Mark;
+use super::reuse::Age;
+use super::variant::Variant;
+use crate::body::Kept;
+use crate::clock::Instant;
+use crate::held::Place;
+
+/// What one stored response takes beside its fields and its content, as measured (benches/README.md).
+pub const BOOKKEEPING: usize = 1024;
+/// A field takes so much beside its text.
+const FIELD: usize = 128;
+
+/// Everything but the content.
+#[derive(Debug)]
+pub struct Head {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields that are stored.
+    pub fields: HeaderMap,
+    /// The fields it was judged by and that are for us alone.
+    pub own: HeaderMap,
+    /// Which requests it fits.
+    pub variant: Variant,
+    /// How long it holds.
+    pub freshness: Freshness,
+    /// Whether those who say who they are get it too.
+    pub for_all: bool,
+    /// Its age when it came (RFC 9111 4.2.3).
+    pub initial_age: Duration,
+    /// When it came.
+    pub received: Instant,
+    /// When its fetch, or its last validation, began.
+    pub begun: Begun,
+    /// What it can be invalidated by.
+    pub marks: Box<[Mark]>,
+    /// Its tags, for people.
+    pub tags: Box<[Box<str>]>,
+    /// The number up to which it is known to be valid.
+    checked: AtomicU64,
+}
+
+/// What a [`Head`] is made of.
+#[derive(Debug)]
+pub struct NewHead {
+    /// See [`Head`].
+    pub status: StatusCode,
+    /// See [`Head`].
+    pub fields: HeaderMap,
+    /// See [`Head`].
+    pub own: HeaderMap,
+    /// See [`Head`].
+    pub variant: Variant,
+    /// See [`Head`].
+    pub freshness: Freshness,
+    /// See [`Head`].
+    pub for_all: bool,
+    /// See [`Head`].
+    pub initial_age: Duration,
+    /// See [`Head`].
+    pub received: Instant,
+    /// See [`Head`].
+    pub begun: Begun,
+    /// See [`Head`].
+    pub marks: Box<[Mark]>,
+    /// See [`Head`].
+    pub tags: Box<[Box<str>]>,
+}
+
+impl Head {
+    /// Of a fetch that has just come.
+    pub fn new(new: NewHead) -> Head {
+        let NewHead {
+            status,
+            fields,
+            own,
+            variant,
+            freshness,
+            for_all,
+            initial_age,
+            received,
+            begun,
+            marks,
+            tags,
+        } = new;
+        let checked = AtomicU64::new(begun.number);
+        Head {
+            status,
+            fields,
+            own,
+            variant,
+            freshness,
+            for_all,
+            initial_age,
+            received,
+            begun,
+            marks,
+            tags,
+            checked,
+        }
+    }
+
+    /// RFC 9111 4.2.3.
+    pub fn age(&self, now: Instant) -> Duration {
+        self.initial_age + now.saturating_duration_since(self.received)
+    }
+
+    /// What invalidations have left of it.
+    pub fn validity(&self, invalidation: &Invalidation, now: Instant) -> Validity {
+        invalidation.validity(&self.marks, self.begun, now)
+    }
+
+    /// Its age for decisions; `None` where an invalidation has left nothing of it.
+    pub fn age_if_valid(&self, invalidation: &Invalidation, now: Instant) -> Option<Age> {
+        let number = invalidation.number();
+        let current = self.age(now);
+        // Marks are looked up only when something was invalidated since the last time.
+        if self.checked.load(Ordering::Relaxed) == number && !invalidation.has_soft_since(self.begun) {
+            return Some(Age { current, invalidated: None });
+        }
+        match self.validity(invalidation, now) {
+            Validity::Gone => None,
+            Validity::Valid => {
+                self.checked.store(number, Ordering::Relaxed);
+                Some(Age { current, invalidated: None })
+            }
+            Validity::Stale(since) => Some(Age { current, invalidated: Some(since) }),
+        }
+    }
+
+    /// In bytes, as far as it can be known.
+    pub fn size(&self) -> usize {
+        let fields: usize =
+            self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
+        fields + tags + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING
+    }
+}
+
+/// Content as it is, and what was made of it: codings, a tag. It is shared by all who are given it.
+#[derive(Debug)]
+pub struct Content {
+    bytes: Bytes,
+    trailers: Option<HeaderMap>,
+    made: RwLock<Vec<(&'static str, Bytes)>>,
+    place: Mutex<Place>,
+    /// How often it was given out.
+    pub hits: AtomicU32,
+}
+
+impl Content {
+    /// `place` is for all of it, and for its head.
+    pub fn new(bytes: Bytes, trailers: Option<HeaderMap>, place: Place) -> Content {
+        let (made, place) = (RwLock::default(), Mutex::new(place));
+        Content { bytes, trailers, made, place, hits: AtomicU32::new(0) }
+    }
+
+    /// The content.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What comes after it (RFC 9110 6.5); kept apart from the fields of the head.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    /// What was made of it, by name, and how long it is.
+    pub fn made(&self) -> Vec<(&'static str, usize)> {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.iter().map(|(name, bytes)| (*name, bytes.len())).collect()
+    }
+
+    /// With everything made of it; bytes.
+    pub fn size(&self) -> usize {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+}
+
+impl Kept for Content {
+    fn made(&self, name: &'static str) -> Option<Bytes> {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn keep(&self, name: &'static str, bytes: Bytes) {
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = made.iter().position(|(known, _)| *known == name);
+        let before_size = before.and_then(|at| made.get(at)).map_or(0, |(_, bytes)| bytes.len());
+        let more = bytes.len().saturating_sub(before_size);
+        // Room for it is made with the next thing that is stored, or soon.
+        place.grow_over(more);
+        // A slice of a larger buffer would hold all of it.
+        let bytes = Bytes::copy_from_slice(&bytes);
+        match before.and_then(|at| made.get_mut(at)) {
+            Some(slot) => slot.1 = bytes,
+            None => made.push((name, bytes)),
+        }
+    }
+}
+
+/// See the head of the file.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its head; a validation gives it a new one.
+    pub head: Arc<Head>,
+    /// Its content.
+    pub content: Arc<Content>,
+}
+
+/// The fields without those that stay out, their values in one buffer: a value of the wire is a slice of all that
+/// came with it.
+pub fn compact(fields: &HeaderMap, excluded: &[HeaderName]) -> HeaderMap {
+    let kept = || fields.iter().filter(|(name, _)| !excluded.contains(name));
+    let mut text = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
+    kept().for_each(|(_, value)| text.extend_from_slice(value.as_bytes()));
+    let mut text = text.freeze();
+    let mut compact = HeaderMap::with_capacity(kept().count());
+    for (name, value) in kept() {
+        let slice = text.split_to(value.len());
+        if let Ok(mut copied) = HeaderValue::from_maybe_shared(slice) {
+            copied.set_sensitive(value.is_sensitive());
+            // Names that are not known ones are cut out of the head too.
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
+            compact.append(name, copied);
+        }
+    }
+    compact
+}

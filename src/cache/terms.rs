@@ -1,0 +1,92 @@
+//! What the configuration says about storing answers: for all of them, and for those of one route.
+
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode};
+
+/// Whose answers are kept, and who gets them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// One copy for all where nothing says who asks; else only what says that it is for all (RFC 9111 3.5,
+    /// read for cookies too).
+    #[default]
+    Auto,
+    /// One copy for all, whoever asks.
+    Shared,
+    /// One copy for each principal.
+    User,
+    /// None.
+    Off,
+}
+
+/// What a route's lifetime wins over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Override {
+    /// Nothing: it holds where the app says nothing.
+    #[default]
+    None,
+    /// max-age, no-cache and Expires.
+    Lifetime,
+    /// no-store too.
+    NoStore,
+}
+
+/// What a route says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// See [`Scope`].
+    pub scope: Scope,
+    /// The lifetime of what is 200, 203, 204, 300, 301 or 308.
+    pub ttl: Option<Duration>,
+    /// See [`Override`].
+    pub overrides: Override,
+    /// The lifetime by status, which goes before `ttl`.
+    pub ttl_by_status: Vec<(StatusCode, Duration)>,
+    /// Where the app says nothing of it (RFC 5861 3).
+    pub stale_while_revalidate: Duration,
+    /// Where the app says nothing of it (RFC 5861 4).
+    pub stale_if_error: Duration,
+    /// Whether a 500 is an error in that sense, also where the app does not say so.
+    pub error_500: bool,
+    /// Fields of the request that are part of the key.
+    pub key_headers: Vec<HeaderName>,
+    /// The parameters of the query that alone are part of the key; `None`: all that are not ignored.
+    pub key_query: Option<Vec<String>>,
+    /// Whether POST is a read here, keyed by its content.
+    pub key_body: bool,
+}
+
+impl Terms {
+    /// The route's lifetime for a status.
+    pub fn ttl_of(&self, status: StatusCode) -> Option<Duration> {
+        let by_status = self.ttl_by_status.iter().find(|(known, _)| *known == status);
+        match by_status {
+            Some((_, ttl)) => Some(*ttl),
+            None if matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308) => self.ttl,
+            None => None,
+        }
+    }
+}
+
+/// What holds for all routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether there is a cache.
+    pub enabled: bool,
+    /// Bytes, with everything that is kept for an answer.
+    pub max_size: usize,
+    /// The longest content that is stored; bytes.
+    pub max_object_size: usize,
+    /// The longest freshness without a word from the app.
+    pub heuristic_max: Duration,
+    /// Parameters of queries that are not part of the key.
+    pub ignore_query: Vec<String>,
+    /// Cookies that do not make a request personal.
+    pub ignore_cookies: Vec<String>,
+    /// The fields that take the place of Cache-Control, in order (RFC 9213).
+    pub targeted: Vec<HeaderName>,
+    /// Whether Cache-Groups are obeyed (RFC 9875).
+    pub groups: bool,
+    /// Whether Cache-Status tells the key, and details.
+    pub debug_header: bool,
+}

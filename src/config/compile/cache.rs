@@ -1,0 +1,302 @@
+//! `[cache]`, `cache = {...}` of routes, and `[[invalidate]]`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method, StatusCode};
+
+use super::Compiler;
+use crate::cache::marks::MOST_TAGS;
+use crate::cache::terms::{Override, Scope, Settings, Terms};
+use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
+use crate::config::section::{At, nearest};
+use crate::policy::Routes;
+use crate::policy::cache::{Filled, InvalidPath, InvalidateRule, RouteCache};
+use crate::policy::template::{Methods, Pattern, Template};
+
+/// `max_size = "auto"`: this, or a quarter of the cgroup's memory.
+const AUTO_SIZE: u64 = 256 * 1024 * 1024;
+/// What no cache can do without.
+const LEAST_SIZE: u64 = 64 * 1024;
+/// The longest wait for a second stamp.
+const MOST_SETTLE: Duration = Duration::from_secs(3600);
+
+/// Methods that change nothing (RFC 9110 9.2.1, RFC 10008).
+pub fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+        || method.as_str() == "QUERY"
+}
+
+impl Compiler<'_> {
+    pub(super) fn cache(&mut self, file: &File) -> Settings {
+        let raw = &file.cache;
+        let quarter = self.environment.memory_limit.map_or(AUTO_SIZE, |limit| limit / 4);
+        let auto = AUTO_SIZE.min(quarter).max(LEAST_SIZE);
+        let max_size = raw.max_size.value.0.map_or(auto, |size| size.0);
+        if max_size < LEAST_SIZE {
+            let message = format!("cache.max_size is {max_size} bytes");
+            self.fail(
+                raw.max_size.span.as_ref(),
+                message,
+                "expected at least \"64KiB\"; enabled = false turns it off",
+            );
+        }
+        let max_object_size = raw.max_object_size.value.0;
+        if max_object_size > max_size && raw.max_object_size.is_written() {
+            let message = format!("cache.max_object_size is {max_object_size} bytes, more than max_size");
+            self.fail(
+                raw.max_object_size.span.as_ref(),
+                message,
+                format!("expected at most {max_size} bytes"),
+            );
+        }
+        let written = file.routes.iter().filter_map(|route| route.cache.as_ref());
+        if !raw.enabled.value && written.count() > 0 {
+            self.warnings.push("cache.enabled is false: the cache of routes is not used".to_owned());
+        }
+        let targeted: Vec<HeaderName> =
+            raw.targeted.iter().filter_map(|at| self.field_name(&at.value, at.span.as_ref())).collect();
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Settings {
+            enabled: raw.enabled.value,
+            max_size: size(max_size),
+            max_object_size: size(max_object_size.min(max_size)),
+            heuristic_max: raw.heuristic_max.value,
+            ignore_query: raw.ignore_query.iter().map(|at| at.value.clone()).collect(),
+            ignore_cookies: raw.ignore_cookies.iter().map(|at| at.value.clone()).collect(),
+            targeted,
+            groups: raw.groups.value,
+            debug_header: raw.debug_header.value,
+        }
+    }
+
+    /// `cache = {...}` of a route.
+    pub(super) fn route_cache(
+        &mut self,
+        raw: Option<&Raw>,
+        pattern: Option<&Pattern>,
+        file: &File,
+    ) -> RouteCache {
+        let Some(raw) = raw else { return RouteCache::default() };
+        let ttl = self.lifetime(raw, &file.cache);
+        let ttl_by_status: Vec<(StatusCode, Duration)> = raw
+            .ttl_by_status
+            .iter()
+            .filter_map(|(status, ttl)| Some((self.status(status)?, ttl.value)))
+            .collect();
+        let kept = ttl.is_some() || !ttl_by_status.is_empty();
+        if raw.overrides != Override::None && !kept {
+            self.fail(
+                Some(&raw.span),
+                "override without a lifetime to put in the place of the app's",
+                "add tier or ttl",
+            );
+        }
+        if raw.scope == Scope::Off && kept {
+            self.fail(
+                Some(&raw.span),
+                "scope \"off\" and a lifetime contradict each other",
+                "remove one of them",
+            );
+        }
+        if raw.scope == Scope::User && file.identity.principal.iter().all(|at| at.value == "ip") {
+            let help = "name what tells users apart: identity.principal = [\"header:authorization\"]";
+            self.fail(Some(&raw.span), "scope \"user\" without a principal", help);
+        }
+        if let (true, Some(Pattern { methods: Methods::Only(methods), .. })) = (raw.key_body.value, pattern)
+            && !methods.iter().any(|method| *method == Method::POST || method.as_str() == "QUERY")
+        {
+            let help = "match POST or QUERY, or remove key_body";
+            self.fail(raw.key_body.span.as_ref(), "key_body on a route whose methods have no content", help);
+        }
+        let tags = match pattern {
+            Some(pattern) => self.filled(&raw.tags, pattern),
+            None => Vec::new(),
+        };
+        if tags.len() > MOST_TAGS {
+            let help = format!("expected at most {MOST_TAGS}");
+            self.fail(Some(&raw.span), format!("a route with {} tags", tags.len()), help);
+        }
+        // The defaults are for routes that set a lifetime; elsewhere the app's word counts alone.
+        let or = |written: &Option<At<Duration>>, default: &At<Duration>| match written {
+            Some(at) => at.value,
+            None if ttl.is_some() => default.value,
+            None => Duration::ZERO,
+        };
+        let key_headers =
+            raw.key_headers.iter().filter_map(|at| self.field_name(&at.value, at.span.as_ref())).collect();
+        let terms = Terms {
+            scope: raw.scope,
+            ttl,
+            overrides: raw.overrides,
+            ttl_by_status,
+            stale_while_revalidate: or(&raw.stale_while_revalidate, &file.cache.stale_while_revalidate),
+            stale_if_error: or(&raw.stale_if_error, &file.cache.stale_if_error),
+            error_500: raw.error_500.value,
+            key_headers,
+            key_query: raw.key_query.as_ref().map(|names| names.iter().map(|at| at.value.clone()).collect()),
+            key_body: raw.key_body.value,
+        };
+        RouteCache { written: true, terms, tags }
+    }
+
+    fn lifetime(&mut self, raw: &Raw, cache: &Cache) -> Option<Duration> {
+        if let (Some(_), Some(ttl)) = (&raw.tier, &raw.ttl) {
+            self.fail(ttl.span.as_ref(), "tier and ttl both say how long", "remove one of them");
+        }
+        let Some(tier) = &raw.tier else { return raw.ttl.as_ref().map(|ttl| ttl.value) };
+        let known = cache.tiers.iter().find(|(name, _)| name.value == tier.value);
+        if known.is_none() {
+            let names: Vec<&str> = cache.tiers.iter().map(|(name, _)| name.value.as_str()).collect();
+            let help = match nearest(&tier.value, &names) {
+                Some(name) => format!("did you mean {name:?}?"),
+                None => {
+                    format!("known tiers: {}; cache.tiers = {{ {} = \"1m\" }}", names.join(", "), tier.value)
+                }
+            };
+            self.fail(tier.span.as_ref(), format!("there is no tier {:?}", tier.value), help);
+        }
+        known.map(|(_, ttl)| ttl.value)
+    }
+
+    fn status(&mut self, at: &At<String>) -> Option<StatusCode> {
+        let status = at.value.parse().ok().and_then(|code: u16| StatusCode::from_u16(code).ok());
+        let fine = status.filter(|status| {
+            !status.is_informational()
+                && !matches!(*status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED)
+                && status.as_u16() < 600
+        });
+        if fine.is_none() {
+            let help = "expected one from 200 to 599 but for 206 and 304, which are about other answers";
+            self.fail(at.span.as_ref(), format!("{:?} is not a status that is stored", at.value), help);
+        }
+        fine
+    }
+
+    fn filled(&mut self, texts: &[At<String>], pattern: &Pattern) -> Vec<Filled> {
+        let mut filled = Vec::new();
+        for at in texts {
+            match Filled::parse(&at.value, pattern) {
+                Ok(_) if at.value.is_empty() => {
+                    self.fail(at.span.as_ref(), "an empty tag", "remove it");
+                }
+                Ok(text) => filled.push(text),
+                Err(message) => {
+                    let help = "{name} stands for a segment that the route's path names";
+                    self.fail(at.span.as_ref(), format!("{:?}: {message}", at.value), help);
+                }
+            }
+        }
+        filled
+    }
+
+    pub(super) fn invalidate(&mut self, file: &File, routes: Option<&Routes>) -> Vec<Arc<InvalidateRule>> {
+        let mut rules = Vec::new();
+        for raw in &file.invalidate {
+            let Some(rule) = self.rule(raw) else { continue };
+            if let Some(routes) = routes {
+                self.warn_about(&rule, routes);
+            }
+            rules.push(Arc::new(rule));
+        }
+        rules
+    }
+
+    fn rule(&mut self, raw: &Invalidate) -> Option<InvalidateRule> {
+        let Some(on) = &raw.on else {
+            self.fail(Some(&raw.span), "a rule without on", "on = \"POST,PUT,PATCH,DELETE /path/**\"");
+            return None;
+        };
+        let pattern = match Pattern::parse(&on.value) {
+            Ok(pattern) => pattern,
+            Err(message) => {
+                let message = format!("on is {:?}: {message}", on.value);
+                self.fail(on.span.as_ref(), message, "METHOD[,METHOD] [host]path-template");
+                return None;
+            }
+        };
+        if let Methods::Only(methods) = &pattern.methods
+            && let Some(safe) = methods.iter().find(|method| is_safe(method))
+        {
+            let help = "name methods that write, or * for all of those";
+            self.fail(
+                on.span.as_ref(),
+                format!("{safe} changes nothing, so nothing is invalidated by it"),
+                help,
+            );
+        }
+        if raw.tags.is_empty() && raw.paths.is_empty() {
+            self.fail(Some(&raw.span), "a rule that invalidates nothing", "add tags or paths");
+        }
+        if raw.settle.value > MOST_SETTLE {
+            self.fail(raw.settle.span.as_ref(), "settle is longer than an hour", "expected at most \"1h\"");
+        }
+        let tags = self.filled(&raw.tags, &pattern);
+        let paths = raw.paths.iter().filter_map(|at| self.invalid_path(at, &pattern)).collect();
+        let (mode, settle) = (raw.mode, raw.settle.value);
+        Some(InvalidateRule { label: on.value.clone(), on: pattern, tags, paths, mode, settle })
+    }
+
+    fn invalid_path(&mut self, at: &At<String>, pattern: &Pattern) -> Option<InvalidPath> {
+        let (path, prefix) = match at.value.strip_suffix("/**") {
+            Some("") => ("/", true),
+            Some(path) => (path, true),
+            None => (at.value.as_str(), false),
+        };
+        let checked = Template::parse(path).and_then(|template| {
+            // In the form in which paths are kept: escapes normal, names as they are.
+            let normal: Vec<String> = template
+                .segments
+                .iter()
+                .map(|segment| match segment {
+                    crate::policy::template::Segment::Literal(text) => Ok(text.clone()),
+                    crate::policy::template::Segment::Name(name) => Ok(format!("{{{name}}}")),
+                    crate::policy::template::Segment::Rest => Err("** can only end it".to_owned()),
+                })
+                .collect::<Result<_, _>>()?;
+            Filled::parse(&format!("/{}", normal.join("/")), pattern)
+        });
+        match checked {
+            Ok(path) => Some(InvalidPath { path, prefix }),
+            Err(message) => {
+                let help = "a path like \"/api/calendar\", or with all below it \"/api/calendar/**\"";
+                self.fail(at.span.as_ref(), format!("{:?}: {message}", at.value), help);
+                None
+            }
+        }
+    }
+
+    /// Rules that work and were probably not meant so.
+    fn warn_about(&mut self, rule: &InvalidateRule, routes: &Routes) {
+        let touches = |cache: &RouteCache| {
+            cache.tags.iter().any(|tag| rule.tags.iter().any(|other| tag.may_equal(other)))
+        };
+        let cached: Vec<_> = routes.routes.iter().filter(|route| route.cache.written).collect();
+        if rule.paths.is_empty() && !cached.iter().any(|route| touches(&route.cache)) {
+            self.warnings.push(format!(
+                "the rule on {:?} names no tag of any cached route; it does something only where the app sends such tags (Surrogate-Key, Cache-Tag)",
+                rule.label
+            ));
+        }
+        for route in &cached {
+            let Some(pattern) = &route.pattern else { continue };
+            let posts = pattern.methods.contains(&Method::POST);
+            let same = rule.on.methods.contains(&Method::POST)
+                && rule.on.template.segments.starts_with(&pattern.template.segments);
+            if posts && route.cache.terms.key_body && same && touches(&route.cache) {
+                self.warnings.push(format!(
+                    "the rule on {:?} takes POST requests that are reads by key_body of {:?}, and names their own tags; reads invalidate nothing, so it never does",
+                    rule.label, route.label
+                ));
+            }
+            let windows = &route.cache.terms;
+            let stale = !windows.stale_while_revalidate.is_zero() || !windows.stale_if_error.is_zero();
+            if rule.mode == crate::cache::invalidation::Mode::Soft && touches(&route.cache) && !stale {
+                self.warnings.push(format!(
+                    "the rule on {:?} is soft, but {:?} has no stale window: it is fetched anew as with \"hard\"",
+                    rule.label, route.label
+                ));
+            }
+        }
+    }
+}

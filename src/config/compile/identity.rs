@@ -1,0 +1,143 @@
+//! `[identity]`.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderName;
+
+use super::Compiler;
+use crate::config::file::{File, Jwt};
+use crate::config::section::{At, nearest};
+use crate::identity::credential::{Hasher, Identity, Source, Tokens};
+use crate::identity::jwt::Verifier;
+use crate::identity::keys;
+
+/// A shorter secret can be guessed.
+const LEAST_SECRET: usize = 16;
+
+impl Compiler<'_> {
+    pub(super) fn identity(&mut self, file: &File) -> Identity {
+        let raw = &file.identity;
+        let sources: Vec<Source> = raw.principal.iter().filter_map(|at| self.source(at)).collect();
+        let secret = raw.hash_key.value.as_bytes();
+        if raw.hash_key.is_written() && !secret.is_empty() && secret.len() < LEAST_SECRET {
+            let help = format!("expected at least {LEAST_SECRET} characters that nobody can guess");
+            self.fail(raw.hash_key.span.as_ref(), "identity.hash_key is short", help);
+        }
+        // A reload keeps the cache, so it keeps the secret too.
+        let secret = if secret.is_empty() { &self.environment.secret[..] } else { secret };
+        let claims = sources.iter().any(|source| matches!(source, Source::Claim(_)));
+        let tokens = match &raw.jwt {
+            Some(jwt) => self.tokens(jwt, claims),
+            None if claims => {
+                let span = raw.principal.iter().find(|at| at.value.starts_with("jwt:"));
+                let help =
+                    "[identity.jwt] with keys, hs256 or jwks_url: unverified claims are never believed";
+                self.fail(
+                    span.and_then(|at| at.span.as_ref()),
+                    "a claim of a token, and nothing to verify it by",
+                    help,
+                );
+                None
+            }
+            None => None,
+        };
+        Identity::new(sources, Hasher::new(secret), tokens)
+    }
+
+    fn tokens(&mut self, jwt: &Jwt, claims: bool) -> Option<Tokens> {
+        let place = match jwt.token.value.split_once(':') {
+            Some(("header" | "cookie", _)) => self.source(&jwt.token)?,
+            _ => {
+                let message = format!("token is {:?}", jwt.token.value);
+                self.fail(jwt.token.span.as_ref(), message, "expected \"header:NAME\" or \"cookie:NAME\"");
+                return None;
+            }
+        };
+        let mut keys = Vec::new();
+        for at in &jwt.keys {
+            if let Some(content) = self.key_file(at) {
+                match keys::parse(&content) {
+                    Ok(read) => keys.extend(read),
+                    Err(error) => {
+                        self.fail(at.span.as_ref(), format!("{}: {error}", at.value), "see the file")
+                    }
+                }
+            }
+        }
+        if !jwt.hs256.value.is_empty()
+            && let Some(content) = self.key_file(&jwt.hs256)
+        {
+            match keys::shared_secret(&content) {
+                Ok(key) => keys.push(key),
+                Err(error) => {
+                    self.fail(
+                        jwt.hs256.span.as_ref(),
+                        format!("{}: {error}", jwt.hs256.value),
+                        "see the file",
+                    );
+                }
+            }
+        }
+        if !jwt.jwks_url.value.is_empty() {
+            self.fail(jwt.jwks_url.span.as_ref(), "jwks_url is not there yet", "put the keys into a file");
+        }
+        if jwt.keys.is_empty() && jwt.hs256.value.is_empty() && jwt.jwks_url.value.is_empty() {
+            let help = "keys = [\"keys.pem\"], or hs256 or jwks_url";
+            self.fail(Some(&jwt.span), "[identity.jwt] without a key: no token would verify", help);
+        }
+        if !claims {
+            self.warnings
+                .push("[identity.jwt] verifies tokens, but no principal is a \"jwt:\" claim".to_owned());
+        }
+        let given = |at: &At<String>| (!at.value.is_empty()).then(|| at.value.clone());
+        for (name, at) in [("issuer", &jwt.issuer), ("audience", &jwt.audience)] {
+            if at.value.is_empty() {
+                self.warnings.push(format!(
+                    "identity.jwt.{name} is empty: tokens made for others by the same keys are believed"
+                ));
+            }
+        }
+        let verifier = Verifier::new(keys, given(&jwt.issuer), given(&jwt.audience));
+        Some(Tokens { place, verifier: Arc::new(ArcSwap::from_pointee(verifier)) })
+    }
+
+    fn key_file(&mut self, at: &At<String>) -> Option<Vec<u8>> {
+        let path = self.file(&at.value);
+        match std::fs::read(&path) {
+            Ok(content) => Some(content),
+            Err(error) => {
+                let message = format!("{} cannot be read: {error}", path.display());
+                self.fail(at.span.as_ref(), message, "name a file that is there");
+                None
+            }
+        }
+    }
+
+    fn source(&mut self, at: &At<String>) -> Option<Source> {
+        let (kind, name) = at.value.split_once(':').unwrap_or((&at.value, ""));
+        match (kind, name) {
+            ("basic", "") => Some(Source::Basic),
+            ("ip", "") => Some(Source::Ip),
+            ("header", name) => match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) => Some(Source::Header(name)),
+                Err(_) => {
+                    let message = format!("{:?} names no field", at.value);
+                    self.fail(at.span.as_ref(), message, "like \"header:authorization\"");
+                    None
+                }
+            },
+            ("jwt", claim) if !claim.is_empty() => Some(Source::Claim(claim.to_owned())),
+            ("cookie", name) if !name.is_empty() => Some(Source::Cookie(name.to_owned())),
+            _ => {
+                let help = match nearest(kind, &["header", "cookie", "basic", "ip", "jwt"]) {
+                    Some(near) if near != kind => format!("did you mean {near:?}?"),
+                    _ => "expected \"header:NAME\", \"cookie:NAME\", \"jwt:CLAIM\", \"basic\" or \"ip\""
+                        .to_owned(),
+                };
+                self.fail(at.span.as_ref(), format!("{:?} is no source of a principal", at.value), help);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `[identity]`, `[cache]`, `cache = {...}` of a route and `[[invalidate]]`, as they are written.
+
+use std::time::Duration;
+
+use super::{EMPTY, seconds, text};
+use crate::cache::invalidation::Mode;
+use crate::cache::terms::{Override, Scope};
+use crate::config::node::{Node, Table, Value};
+use crate::config::problem::{Problems, Span};
+use crate::config::section::{At, FromNode, Or, Section, Size};
+
+/// `[identity]`.
+pub struct Identity {
+    pub principal: Vec<At<String>>,
+    pub hash_key: At<String>,
+    pub jwt: Option<Jwt>,
+}
+
+/// `[identity.jwt]`.
+pub struct Jwt {
+    pub span: Span,
+    pub keys: Vec<At<String>>,
+    pub hs256: At<String>,
+    pub jwks_url: At<String>,
+    pub token: At<String>,
+    pub issuer: At<String>,
+    pub audience: At<String>,
+}
+
+/// `[cache]`.
+pub struct Cache {
+    pub enabled: At<bool>,
+    pub max_size: At<Or<Size>>,
+    pub max_object_size: At<Size>,
+    pub tiers: Vec<(At<String>, At<Duration>)>,
+    pub heuristic_max: At<Duration>,
+    pub stale_while_revalidate: At<Duration>,
+    pub stale_if_error: At<Duration>,
+    pub ignore_query: Vec<At<String>>,
+    pub ignore_cookies: Vec<At<String>>,
+    pub targeted: Vec<At<String>>,
+    pub groups: At<bool>,
+    pub debug_header: At<bool>,
+}
+
+/// `cache = {...}` of a route.
+pub struct RouteCache {
+    pub span: Span,
+    pub tier: Option<At<String>>,
+    pub ttl: Option<At<Duration>>,
+    pub scope: Scope,
+    pub tags: Vec<At<String>>,
+    pub overrides: Override,
+    pub ttl_by_status: Vec<(At<String>, At<Duration>)>,
+    pub stale_while_revalidate: Option<At<Duration>>,
+    pub stale_if_error: Option<At<Duration>>,
+    pub key_headers: Vec<At<String>>,
+    /// `None` where it is not written.
+    pub key_query: Option<Vec<At<String>>>,
+    pub key_body: At<bool>,
+    pub error_500: At<bool>,
+}
+
+/// One of `[[invalidate]]`.
+pub struct Invalidate {
+    pub span: Span,
+    pub on: Option<At<String>>,
+    pub tags: Vec<At<String>>,
+    pub paths: Vec<At<String>>,
+    pub mode: Mode,
+    pub settle: At<Duration>,
+}
+
+/// A table whose keys are names.
+fn map<T: FromNode>(
+    s: &mut Section<'_>,
+    key: &'static str,
+    p: &mut Problems,
+) -> Option<Vec<(At<String>, At<T>)>> {
+    let (table, _) = s.table(key, p)?;
+    let mut found = Vec::new();
+    for (name, node) in &table.entries {
+        let key = At { value: name.name.clone(), span: Some(name.span.clone()) };
+        match T::from_value(&node.value) {
+            Some(value) => found.push((key, At { value, span: Some(node.span.clone()) })),
+            None => s.mismatch(&name.name, node, T::EXPECTED, p),
+        }
+    }
+    Some(found)
+}
+
+pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
+    let mut s = Section::new("identity", table.unwrap_or(EMPTY));
+    if let Some(node) = s.node("api_key") {
+        crate::config::later::refuse("identity.api_key", node, p);
+    }
+    let jwt = s.table("jwt", p).map(|(table, span)| {
+        let mut s = Section::new("identity.jwt", table);
+        let jwt = Jwt {
+            span,
+            keys: s.list("keys", Vec::new(), p),
+            hs256: s.or("hs256", text(""), p),
+            jwks_url: s.or("jwks_url", text(""), p),
+            token: s.or("token", text("header:authorization"), p),
+            issuer: s.or("issuer", text(""), p),
+            audience: s.or("audience", text(""), p),
+        };
+        s.finish(p);
+        jwt
+    });
+    let identity = Identity {
+        principal: s.list("principal", ["header:authorization", "cookie:session"].map(text).to_vec(), p),
+        hash_key: s.or("hash_key", text(""), p),
+        jwt,
+    };
+    s.finish(p);
+    identity
+}
+
+pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
+    let mut s = Section::new("cache", table.unwrap_or(EMPTY));
+    let tier =
+        |name: &str, ttl| (At { value: text(name), span: None }, At { value: seconds(ttl), span: None });
+    let tiers = map(&mut s, "tiers", p)
+        .unwrap_or_else(|| vec![tier("short", 30), tier("medium", 60), tier("long", 300)]);
+    let cache = Cache {
+        enabled: s.or("enabled", true, p),
+        max_size: s.or("max_size", Or(None), p),
+        max_object_size: s.or("max_object_size", Size(8 * 1024 * 1024), p),
+        tiers,
+        heuristic_max: s.or("heuristic_max", seconds(60), p),
+        stale_while_revalidate: s.or("stale_while_revalidate", seconds(0), p),
+        stale_if_error: s.or("stale_if_error", seconds(300), p),
+        ignore_query: s.list("ignore_query", ["utm_*", "fbclid", "gclid"].map(text).to_vec(), p),
+        ignore_cookies: s.list("ignore_cookies", ["_ga*", "_gid", "_fbp"].map(text).to_vec(), p),
+        targeted: s.list("targeted", vec![text("pillion-cache-control")], p),
+        groups: s.or("groups", true, p),
+        debug_header: s.or("debug_header", false, p),
+    };
+    s.finish(p);
+    cache
+}
+
+pub fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> RouteCache {
+    let mut s = Section::new("routes.cache", table);
+    let scopes =
+        [("auto", Scope::Auto), ("shared", Scope::Shared), ("user", Scope::User), ("off", Scope::Off)];
+    let overrides =
+        [("none", Override::None), ("lifetime", Override::Lifetime), ("no-store", Override::NoStore)];
+    let cache = RouteCache {
+        span,
+        tier: s.get("tier", p),
+        ttl: s.get("ttl", p),
+        scope: s.choice("scope", &scopes, Scope::Auto, p),
+        tags: s.list("tags", Vec::new(), p),
+        overrides: s.choice("override", &overrides, Override::None, p),
+        ttl_by_status: map(&mut s, "ttl_by_status", p).unwrap_or_default(),
+        stale_while_revalidate: s.get("stale_while_revalidate", p),
+        stale_if_error: s.get("stale_if_error", p),
+        key_headers: s.list("key_headers", Vec::new(), p),
+        key_query: s.has("key_query").then(|| s.list("key_query", Vec::new(), p)),
+        key_body: s.or("key_body", false, p),
+        error_500: s.or("error_500", false, p),
+    };
+    s.finish(p);
+    cache
+}
+
+pub fn read_invalidate(node: Option<&Node>, p: &mut Problems) -> Vec<Invalidate> {
+    let Some(node) = node else { return Vec::new() };
+    let Value::Array(items) = &node.value else {
+        p.at(&node.span, format!("invalidate is {}", node.value.shown()))
+            .help("expected [[invalidate]] tables");
+        return Vec::new();
+    };
+    let mut rules = Vec::with_capacity(items.len());
+    for item in items {
+        let Value::Table(table) = &item.value else {
+            p.at(&item.span, format!("a rule is {}", item.value.kind())).help("expected a table");
+            continue;
+        };
+        let mut s = Section::new("invalidate", table);
+        rules.push(Invalidate {
+            span: item.span.clone(),
+            on: s.get("on", p),
+            tags: s.list("tags", Vec::new(), p),
+            paths: s.list("paths", Vec::new(), p),
+            mode: s.choice("mode", &[("hard", Mode::Hard), ("soft", Mode::Soft)], Mode::Hard, p),
+            settle: s.or("settle", seconds(0), p),
+        });
+        s.finish(p);
+    }
+    rules
+}

@@ -1,0 +1,63 @@
+//! `Cookie` (RFC 6265 4.2): its pairs, and which of them count.
+
+use http::{HeaderMap, HeaderName, header};
+
+use super::glob;
+
+/// `Set-Cookie`, and what it was called for a while; neither is ever replayed.
+pub const SETTING: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("set-cookie2")];
+
+/// Name and value of every cookie of a request, as they stand there.
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = headers.get_all(header::COOKIE).iter();
+    let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    parts.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
+        match pair.iter().position(|byte| *byte == b'=') {
+            Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()),
+            // A value without a name; browsers send such.
+            None => (&b""[..], pair),
+        }
+    })
+}
+
+/// The value of the first cookie of this name; names have a case.
+pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    pairs(headers).find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
+}
+
+/// Whether there is a cookie that none of the patterns takes.
+pub fn counts(headers: &HeaderMap, ignored: &[String]) -> bool {
+    pairs(headers).any(|(name, _)| !ignored.iter().any(|pattern| glob::matches(pattern.as_bytes(), name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_cookies_count() {
+        let ignored: Vec<String> = ["_ga*", "_gid"].map(str::to_owned).to_vec();
+        for (lines, wanted) in [
+            (&[][..], false),
+            (&[""], false),
+            (&["_ga=1; _gid=2"], false),
+            (&["_ga_XY=1"], false),
+            (&["_gid2=1"], true),
+            (&["_ga=1; s=2"], true),
+            (&["_ga=1", "s=2"], true),
+            (&["naked"], true),
+            (&[" ; ;_ga=1;"], false),
+            (&["x_ga=1"], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::COOKIE, line.parse().unwrap());
+            }
+            assert_eq!(counts(&headers, &ignored), wanted, "{lines:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, "a=1; session=x=y; session=z".parse().unwrap());
+        assert_eq!(value(&headers, "session"), Some(&b"x=y"[..]));
+        assert_eq!(value(&headers, "Session"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Structured Fields (RFC 9651), as much of them as we meet: dictionaries of bare items, and lists of strings.
+//! The parser is `sfv`'s; here is what becomes of its types.
+
+use http::{HeaderMap, HeaderName};
+use sfv::{BareItem, Dictionary, List, ListEntry, Parser};
+
+/// A bare item, as far as anybody here asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// An Integer.
+    Integer(i64),
+    /// A Boolean.
+    Boolean(bool),
+    /// A String.
+    Text(String),
+    /// Anything else.
+    Other,
+}
+
+/// All lines of a field, which are one list (RFC 9110 5.3).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut lines = headers.get_all(name).iter();
+    let mut text = lines.next()?.as_bytes().to_vec();
+    for line in lines {
+        text.extend_from_slice(b", ");
+        text.extend_from_slice(line.as_bytes());
+    }
+    Some(text)
+}
+
+/// The members of a Dictionary, each with its last value; `None` where it is missing or none.
+pub fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<(String, Value)>> {
+    let text = joined(headers, name)?;
+    let members: Dictionary = Parser::new(&text).parse().ok()?;
+    let value = |entry: &ListEntry| match entry {
+        ListEntry::Item(item) => match &item.bare_item {
+            BareItem::Integer(integer) => Value::Integer(i64::from(*integer)),
+            BareItem::Boolean(boolean) => Value::Boolean(*boolean),
+            BareItem::String(text) => Value::Text(text.as_str().to_owned()),
+            _ => Value::Other,
+        },
+        ListEntry::InnerList(_) => Value::Other,
+    };
+    Some(members.iter().map(|(key, entry)| (key.as_str().to_owned(), value(entry))).collect())
+}
+
+/// The strings of a List of Strings; `None` where it is missing or none. Parameters are ignored.
+pub fn strings(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
+    let text = joined(headers, name)?;
+    let members: List = Parser::new(&text).parse().ok()?;
+    members
+        .into_iter()
+        .map(|entry| match entry {
+            ListEntry::Item(item) => match item.bare_item {
+                BareItem::String(text) => Some(text.as_str().to_owned()),
+                _ => None,
+            },
+            ListEntry::InnerList(_) => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_strings() {
+        let name = HeaderName::from_static("cache-groups");
+        for (lines, wanted) in [
+            (&["\"a\", \"b c\""][..], Some(&["a", "b c"][..])),
+            (&["\"a\";x=1", "\"b\""], Some(&["a", "b"])),
+            (&["a"], None),
+            (&["\"a\", b"], None),
+            (&["\"a"], None),
+            (&["(\"a\")"], None),
+            (&[""], Some(&[])),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(&name, line.parse().unwrap());
+            }
+            let found = strings(&headers, &name);
+            let wanted = wanted.map(|texts| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+            assert_eq!(found, wanted, "{lines:?}");
+        }
+    }
+}

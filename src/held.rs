@@ -1,0 +1,112 @@
+//! Memory that is counted: a budget of bytes that all workers share, and the places taken of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Memory that all workers together may hold for one purpose, and how much of it is held just now.
+#[derive(Debug)]
+pub struct Held {
+    bytes: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Held {
+    /// At most `most` bytes.
+    pub fn at_most(most: usize) -> Held {
+        Held { bytes: AtomicUsize::new(0), most: AtomicUsize::new(most) }
+    }
+
+    /// A place for `bytes`; `None` when there is none just now.
+    pub fn take(self: &Arc<Held>, bytes: usize) -> Option<Place> {
+        let place = self.take_over(bytes);
+        (self.get() <= self.most()).then_some(place)
+    }
+
+    /// A place for `bytes`, also beyond what may be held: whoever takes it makes room afterwards.
+    pub fn take_over(self: &Arc<Held>, bytes: usize) -> Place {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Place { held: self.clone(), bytes }
+    }
+
+    /// In bytes.
+    pub fn get(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How much may be held; bytes.
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// From now on.
+    pub fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// By how much more is held than may be.
+    pub fn excess(&self) -> usize {
+        self.get().saturating_sub(self.most())
+    }
+}
+
+/// A place for so many bytes, given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    held: Arc<Held>,
+    bytes: usize,
+}
+
+impl Place {
+    /// Gives back what is more than `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.held.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        self.bytes = self.bytes.min(bytes);
+    }
+
+    /// Takes so much more, also beyond what may be held: whoever does makes room afterwards.
+    pub fn grow_over(&mut self, bytes: usize) {
+        self.held.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+    }
+
+    /// Becomes one with another place of the same budget.
+    pub fn join(&mut self, mut other: Place) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Hands all of it to another owner; nothing is left here.
+    pub fn split(&mut self) -> Place {
+        Place { held: self.held.clone(), bytes: std::mem::take(&mut self.bytes) }
+    }
+
+    /// In bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let held = Arc::new(Held::at_most(100));
+        let mut place = held.take(60).unwrap();
+        assert!(held.take(60).is_none());
+        assert_eq!(held.get(), 60, "what was refused is not held");
+        place.grow_over(40);
+        place.shrink(50);
+        assert_eq!(held.get(), 50);
+        place.join(held.take_over(70));
+        assert_eq!((held.get(), held.excess(), place.bytes()), (120, 20, 120));
+        drop(place);
+        assert_eq!(held.get(), 0);
+    }
+}

@@ -1,0 +1,237 @@
+//! The principal of a request: the keyed hash of every listed credential that is there.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ring::hmac;
+
+use super::jwt::{Claims, Verifier};
+use crate::fields::cookie;
+
+/// A keyed hash.
+pub type Hash = [u8; 32];
+
+/// Where a credential stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A field.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(String),
+    /// The user of Basic authentication (RFC 7617).
+    Basic,
+    /// A claim of a token that was verified.
+    Claim(String),
+    /// The client's address; for limits alone.
+    Ip,
+}
+
+impl Source {
+    /// As it is written in the configuration; no two sources are written alike.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Header(name) => format!("header:{name}"),
+            Source::Cookie(name) => format!("cookie:{name}"),
+            Source::Basic => "basic".to_owned(),
+            Source::Claim(name) => format!("jwt:{name}"),
+            Source::Ip => "ip".to_owned(),
+        }
+    }
+
+    /// What a request says there.
+    fn values<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a [u8]> {
+        match self {
+            Source::Header(name) => headers.get_all(name).iter().map(HeaderValue::as_bytes).collect(),
+            Source::Cookie(name) => {
+                // All of that name: which one an app takes is not for us to say.
+                let of_name = cookie::pairs(headers).filter(|(known, _)| *known == name.as_bytes());
+                of_name.map(|(_, value)| value).collect()
+            }
+            Source::Basic => basic(headers).into_iter().collect(),
+            Source::Claim(_) | Source::Ip => Vec::new(),
+        }
+    }
+}
+
+/// The credentials of Basic authentication, whole: whoever knows the user alone is not the user.
+fn basic(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, rest) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(6)?;
+    scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
+}
+
+/// Makes keyed hashes.
+#[derive(Clone, Debug)]
+pub struct Hasher(hmac::Key);
+
+impl Hasher {
+    /// With a secret.
+    pub fn new(secret: &[u8]) -> Hasher {
+        Hasher(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// Of one credential: where it stands, and what it says.
+    pub fn credential<'a>(&self, source: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Hash {
+        let mut hash = hmac::Context::with_key(&self.0);
+        hash.update(&(source.len() as u64).to_be_bytes());
+        hash.update(source.as_bytes());
+        for value in values {
+            hash.update(&(value.len() as u64).to_be_bytes());
+            hash.update(value);
+        }
+        digest(&hash.sign())
+    }
+
+    fn all(&self, credentials: &[Hash]) -> Hash {
+        let mut hash = hmac::Context::with_key(&self.0);
+        credentials.iter().for_each(|credential| hash.update(credential));
+        digest(&hash.sign())
+    }
+}
+
+fn digest(tag: &hmac::Tag) -> Hash {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(tag.as_ref());
+    digest
+}
+
+/// A principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The hash of all its credentials.
+    pub partition: Hash,
+    /// The hash of each of them.
+    pub credentials: Vec<Hash>,
+}
+
+/// Where tokens stand, and what verifies them.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// A field or a cookie.
+    pub place: Source,
+    /// Replaced as a whole when keys are fetched anew.
+    pub verifier: Arc<ArcSwap<Verifier>>,
+}
+
+impl Tokens {
+    /// The token of a request. In Authorization it follows the scheme Bearer (RFC 6750 2.1).
+    fn find<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        match &self.place {
+            Source::Header(name) if *name == header::AUTHORIZATION => {
+                let (scheme, token) = headers.get(name)?.as_bytes().split_at_checked(7)?;
+                scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+            }
+            place => place.values(headers).first().copied(),
+        }
+    }
+}
+
+/// A token was there that does not verify: who is asking is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unproven;
+
+/// Where principals are found.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The sources, in order, each with its name.
+    sources: Vec<(Source, String)>,
+    hasher: Hasher,
+    tokens: Option<Tokens>,
+}
+
+impl Identity {
+    /// Of these sources.
+    pub fn new(sources: Vec<Source>, hasher: Hasher, tokens: Option<Tokens>) -> Identity {
+        let sources = sources.into_iter().map(|source| (source.clone(), source.name())).collect();
+        Identity { sources, hasher, tokens }
+    }
+
+    /// Makes hashes as for requests.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// Whether a source is listed, by its name.
+    pub fn lists(&self, name: &str) -> bool {
+        self.sources.iter().any(|(_, known)| known == name)
+    }
+
+    /// Whether tokens are looked at.
+    pub fn proves(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// The principal of a request; `None`: it carries none of the credentials. Every token that is there has to
+    /// verify, whatever else is.
+    pub fn principal(&self, headers: &HeaderMap, now: u64) -> Result<Option<Principal>, Unproven> {
+        let claims: Option<Claims> = match &self.tokens {
+            Some(tokens) => match tokens.find(headers) {
+                Some(token) => Some(tokens.verifier.load().verify(token, now).map_err(|_| Unproven)?),
+                None => None,
+            },
+            None => None,
+        };
+        let mut credentials = Vec::new();
+        for (source, name) in &self.sources {
+            if let Source::Claim(claim) = source {
+                if let Some(value) = claims.as_ref().and_then(|claims| claims.text(claim)) {
+                    credentials.push(self.hasher.credential(name, [value.as_bytes()]));
+                }
+                continue;
+            }
+            let values = source.values(headers);
+            if !values.is_empty() {
+                credentials.push(self.hasher.credential(name, values));
+            }
+        }
+        let partition = match credentials.as_slice() {
+            [] => return Ok(None),
+            [one] => *one,
+            all => self.hasher.all(all),
+        };
+        Ok(Some(Principal { partition, credentials }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn principals() {
+        let sources =
+            vec![Source::Header(header::AUTHORIZATION), Source::Cookie("session".to_owned()), Source::Basic];
+        let identity = Identity::new(sources, Hasher::new(b"secret"), None);
+        let of = |lines: &[(&'static str, &str)]| identity.principal(&fields(lines), 0).unwrap();
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("cookie", "other=1")]), None);
+        let all = [
+            of(&[("authorization", "Bearer a")]),
+            of(&[("authorization", "Bearer b")]),
+            of(&[("authorization", "Basic YTpi")]),
+            of(&[("cookie", "session=a")]),
+            of(&[("cookie", "session=b")]),
+            of(&[("cookie", "session=a; session=b")]),
+            of(&[("cookie", "session=b; session=a")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "session=a")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "session=b")]),
+            of(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(one.is_some(), "{at}");
+            assert!(!all[..at].contains(one), "{at}: no two of these are one principal");
+        }
+        assert_eq!(of(&[("cookie", "x=1; session=a")]), all[3], "other cookies do not matter");
+        let other =
+            Identity::new(vec![Source::Header(header::AUTHORIZATION)], Hasher::new(b"another secret"), None);
+        assert_ne!(other.principal(&fields(&[("authorization", "Bearer a")]), 0).unwrap(), all[0]);
+    }
+}

@@ -1,0 +1,327 @@
+//! Keys that verify tokens, and the files they come from: PEM or JWKS for public keys, plain bytes for a
+//! shared secret.
+//!
+//! A key is judged when it is loaded: what can be known to be too short, damaged, private or of an unknown
+//! kind is refused here, so that verifying needs no second thought. Not here: signing, fetching, files.
+
+use std::fmt;
+
+use ring::agreement::{self, ECDH_P256, EphemeralPrivateKey};
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
+};
+
+pub use super::key_error::{KeyError, KeyFault};
+use super::{der, json, jwk, pem};
+
+/// Keys of one file at most: each may have to be tried for a token without a `kid`.
+pub const MAX_KEYS: usize = 64;
+/// RFC 7518 3.3.
+pub const RSA_MIN_BITS: usize = 2048;
+/// What ring verifies; a longer key is slow for everybody.
+pub const RSA_MAX_BITS: usize = 8192;
+/// As long as the hash (RFC 7518 3.2).
+pub const SECRET_MIN_BYTES: usize = 32;
+
+/// What signs a token (RFC 7518 3.1, RFC 8037 3.1). `none` is not among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// EdDSA on Curve25519: Ed25519.
+    EdDsa,
+    /// HMAC with SHA-256.
+    Hs256,
+}
+
+impl Algorithm {
+    /// As `alg` says it, case and all.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Rs256 => "RS256",
+            Algorithm::Es256 => "ES256",
+            Algorithm::EdDsa => "EdDSA",
+            Algorithm::Hs256 => "HS256",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A key, of one algorithm for life.
+#[derive(Clone, Debug)]
+pub struct VerifyingKey {
+    kid: Option<String>,
+    material: Material,
+}
+
+/// The algorithm is read off this, so the two cannot disagree (RFC 8725 3.1). Debug shows no secret: ring's
+/// HMAC key prints its hash only.
+#[derive(Clone, Debug)]
+enum Material {
+    Rsa(RsaPublicKeyComponents<Vec<u8>>),
+    P256(Vec<u8>),
+    Ed25519(Vec<u8>),
+    Secret(hmac::Key),
+}
+
+impl VerifyingKey {
+    /// The only one it verifies.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.material {
+            Material::Rsa(_) => Algorithm::Rs256,
+            Material::P256(_) => Algorithm::Es256,
+            Material::Ed25519(_) => Algorithm::EdDsa,
+            Material::Secret(_) => Algorithm::Hs256,
+        }
+    }
+
+    /// The name its issuer gave it (RFC 7517 4.5).
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Whether this key, by its own algorithm, made this signature of this message.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        fn by(
+            algorithm: &'static dyn VerificationAlgorithm,
+            key: &[u8],
+            message: &[u8],
+            signature: &[u8],
+        ) -> bool {
+            UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
+        }
+        match &self.material {
+            Material::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok(),
+            // R and S side by side, 64 bytes, not DER (RFC 7518 3.4).
+            Material::P256(point) => by(&ECDSA_P256_SHA256_FIXED, point, message, signature),
+            Material::Ed25519(point) => by(&ED25519, point, message, signature),
+            // In constant time.
+            Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+        }
+    }
+
+    /// With a name.
+    pub(super) fn named(self, kid: Option<String>) -> VerifyingKey {
+        VerifyingKey { kid, ..self }
+    }
+
+    /// From modulus and exponent, big-endian. Leading zeros are dropped: RFC 7518 6.3.1.1 forbids them and
+    /// knows that they occur, and they change no number.
+    pub(super) fn rsa(n: &[u8], e: &[u8]) -> Result<VerifyingKey, KeyFault> {
+        let (n, e) = (without_zeros(n), without_zeros(e));
+        let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+        if !(RSA_MIN_BITS..=RSA_MAX_BITS).contains(&bits) {
+            return Err(KeyFault::RsaSize(bits));
+        }
+        // What ring requires of the two when it verifies: found here, it is a message instead of a riddle.
+        let exponent = match e {
+            [_, _, _, _, _, _, ..] => u64::MAX,
+            _ => e.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        };
+        let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
+        if !(odd(n) && odd(e) && (3..1 << 33).contains(&exponent)) {
+            return Err(KeyFault::RsaNumbers);
+        }
+        Ok(Material::Rsa(RsaPublicKeyComponents { n: n.to_vec(), e: e.to_vec() }).into())
+    }
+
+    /// From an uncompressed point (SEC 1, 2.3.3).
+    pub(super) fn p256(point: &[u8]) -> Result<VerifyingKey, KeyFault> {
+        // ring judges a point only where it is used, and agreeing on a key with it needs no signature.
+        let point_is_on_curve = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new())
+            .and_then(|own| {
+                let peer = agreement::UnparsedPublicKey::new(&ECDH_P256, point);
+                agreement::agree_ephemeral(own, &peer, |_| ())
+            })
+            .is_ok();
+        if point_is_on_curve { Ok(Material::P256(point.to_vec()).into()) } else { Err(KeyFault::Point) }
+    }
+
+    /// From an encoded point (RFC 8032 5.1.2).
+    pub(super) fn ed25519(point: &[u8]) -> Result<VerifyingKey, KeyFault> {
+        if point.len() != 32 {
+            return Err(KeyFault::Ed25519Size(point.len()));
+        }
+        Ok(Material::Ed25519(point.to_vec()).into())
+    }
+}
+
+impl From<Material> for VerifyingKey {
+    fn from(material: Material) -> VerifyingKey {
+        VerifyingKey { kid: None, material }
+    }
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}
+
+/// The public keys of a file: one or more, in PEM or as a JWKS or JWK.
+pub fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
+    let keys = if content.trim_ascii_start().starts_with(b"{") {
+        jwk::keys(content)?
+    } else {
+        pem_keys(&String::from_utf8_lossy(content))?
+    };
+    match keys.len() {
+        0 => Err(KeyFault::NoKeys.into()),
+        1..=MAX_KEYS => Ok(keys),
+        count => Err(KeyFault::TooMany(count).into()),
+    }
+}
+
+fn pem_keys(text: &str) -> Result<Vec<VerifyingKey>, KeyError> {
+    if !text.contains(pem::BEGIN) {
+        return Err(KeyFault::Format.into());
+    }
+    let sections = pem::sections(text).ok_or(KeyFault::PemUnfinished)?;
+    let keys = sections.iter().enumerate();
+    keys.map(|(index, section)| pem_key(section).map_err(|fault| KeyError::at(index, fault))).collect()
+}
+
+fn pem_key(section: &pem::Section<'_>) -> Result<VerifyingKey, KeyFault> {
+    // The label says so even where the content is encrypted or damaged.
+    if section.label.ends_with("PRIVATE KEY") {
+        return Err(KeyFault::Private);
+    }
+    let read = match section.label {
+        "PUBLIC KEY" => der::public_key_info,
+        "RSA PUBLIC KEY" => der::rsa_public_key,
+        "CERTIFICATE" => der::certified_key,
+        _ => return Err(KeyFault::PemLabel),
+    };
+    match read(section.content.as_deref().ok_or(KeyFault::PemDamaged)?).ok_or(KeyFault::Der)? {
+        der::PublicKey::Rsa { n, e } => VerifyingKey::rsa(n, e),
+        der::PublicKey::P256(point) => VerifyingKey::p256(point),
+        der::PublicKey::Ed25519(point) => VerifyingKey::ed25519(point),
+        der::PublicKey::Other => Err(KeyFault::Unsupported),
+    }
+}
+
+/// The secret of HS256: the bytes of a file as they are, one line end after them left out.
+pub fn shared_secret(content: &[u8]) -> Result<VerifyingKey, KeyError> {
+    let line = content.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let secret = line.unwrap_or(content);
+    // A public key is known to everybody: as a secret it would let everybody sign (RFC 8725 2.1).
+    let is_pem = String::from_utf8_lossy(secret).contains(pem::BEGIN);
+    if is_pem || json::object(secret) != Err(json::Fault::NoObject) {
+        return Err(KeyFault::SecretIsKey.into());
+    }
+    if secret.len() < SECRET_MIN_BYTES {
+        return Err(KeyFault::SecretSize(secret.len()).into());
+    }
+    Ok(Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::fixtures::*;
+    use proptest::prelude::*;
+
+    fn algorithms(content: &str) -> Result<Vec<Algorithm>, KeyError> {
+        Ok(parse(content.as_bytes())?.iter().map(VerifyingKey::algorithm).collect())
+    }
+
+    #[test]
+    fn pem_files() {
+        let all = [RSA_PUBLIC, RSA_PKCS1, RSA_CERTIFICATE, P256_PUBLIC, "a note", ED25519_PUBLIC].join("\n");
+        use Algorithm::*;
+        assert_eq!(algorithms(&all), Ok(vec![Rs256, Rs256, Rs256, Es256, EdDsa]));
+        assert_eq!(algorithms(ED25519_CERTIFICATE), Ok(vec![EdDsa]));
+        let relabelled = |from: &str, to: &str, pem: &str| pem.replace(from, to);
+        let damaged = ED25519_PUBLIC.replace('M', "*");
+        let crl = relabelled("PUBLIC KEY", "X509 CRL", ED25519_PUBLIC);
+        let encrypted = relabelled("PUBLIC KEY", "ENCRYPTED PRIVATE KEY", &damaged);
+        let cut = &ED25519_PUBLIC[..ED25519_PUBLIC.len() - 10];
+        for (content, wanted) in [
+            ("", KeyError::from(KeyFault::Format)),
+            ("secret", KeyFault::Format.into()),
+            (cut, KeyFault::PemUnfinished.into()),
+            (&damaged, KeyError::at(0, KeyFault::PemDamaged)),
+            (&crl, KeyError::at(0, KeyFault::PemLabel)),
+            (&relabelled("PUBLIC KEY", "CERTIFICATE", RSA_PUBLIC), KeyError::at(0, KeyFault::Der)),
+            (&relabelled("RSA PUBLIC", "PUBLIC", RSA_PKCS1), KeyError::at(0, KeyFault::Der)),
+            (RSA_PRIVATE, KeyError::at(0, KeyFault::Private)),
+            (P256_PRIVATE, KeyError::at(0, KeyFault::Private)),
+            (P256_SEC1_PRIVATE, KeyError::at(0, KeyFault::Private)),
+            (&encrypted, KeyError::at(0, KeyFault::Private)),
+            (&[RSA_PUBLIC, ED25519_PRIVATE].join("\n"), KeyError::at(1, KeyFault::Private)),
+            (RSA_1024_PUBLIC, KeyError::at(0, KeyFault::RsaSize(1024))),
+            (P384_PUBLIC, KeyError::at(0, KeyFault::Unsupported)),
+            (P256_COMPRESSED, KeyError::at(0, KeyFault::Point)),
+            (&ED25519_PUBLIC.repeat(MAX_KEYS + 1), KeyFault::TooMany(65).into()),
+        ] {
+            assert_eq!(algorithms(content), Err(wanted), "{content}");
+        }
+    }
+
+    #[test]
+    fn secrets() {
+        let secret =
+            |length: usize, end: &str| shared_secret(["s".repeat(length).as_str(), end].concat().as_bytes());
+        for (length, end, wanted) in [
+            (32, "", None),
+            (32, "\n", None),
+            (32, "\r\n", None),
+            (31, "", Some(31)),
+            (31, "\n", Some(31)),
+            (30, "\r\n", Some(30)),
+            (30, "\n\n", Some(31)),
+            (0, "", Some(0)),
+        ] {
+            let fault = wanted.map(|bytes| KeyFault::SecretSize(bytes).into());
+            assert_eq!(secret(length, end).err(), fault, "{length} {end:?}");
+        }
+        for key in [RSA_PUBLIC, RSA_PRIVATE, r#"{"kty":"oct","k":"c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}"#] {
+            assert_eq!(shared_secret(key.as_bytes()).err(), Some(KeyFault::SecretIsKey.into()), "{key}");
+        }
+        let shown = format!("{:?}", secret(32, "").unwrap());
+        assert!(!shown.contains("ss") && !shown.contains("115, 115"), "{shown}");
+    }
+
+    #[test]
+    fn messages() {
+        for (error, wanted) in [
+            (
+                parse(RSA_1024_PUBLIC.as_bytes()).err(),
+                "key 1: an RSA key of 1024 bits; RS256 takes 2048 to 8192",
+            ),
+            (parse(RSA_PRIVATE.as_bytes()).err(), "key 1: a private key"),
+            (parse(b"7").err(), "neither PEM nor JSON; give"),
+            (shared_secret(b"7").err(), "a secret of 1 bytes; HS256 takes 32 or more"),
+        ] {
+            let message = error.unwrap().to_string();
+            assert!(message.starts_with(wanted), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_or_refused(content in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (parse(&content), shared_secret(&content));
+            let _ = parse(&[b"{\"keys\": [", &content[..], b"]}"].concat());
+        }
+
+        #[test]
+        fn a_damaged_file_is_read_or_refused(at in any::<prop::sample::Index>(), byte: u8) {
+            for file in [RSA_PKCS1, RSA_CERTIFICATE, P256_PUBLIC, ED25519_PUBLIC] {
+                let mut content = file.as_bytes().to_vec();
+                let at = at.index(content.len());
+                content[at] = byte;
+                let _ = parse(&content);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Answers made of what is stored.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http_body::{Frame, SizeHint};
+
+use super::settings;
+use crate::body::{Body, BodyError};
+use crate::cache::fill::Reader;
+use crate::cache::reuse::Age;
+use crate::cache::stored::{Content, Head, Stored};
+use crate::fields::cache_status::Member;
+use crate::layer::record::Record;
+use std::rc::Rc;
+
+/// Fields by which apps speak to us alone; nobody else is told.
+pub const OWN: [HeaderName; 3] = [
+    HeaderName::from_static("pillion-cache-control"),
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("cache-tag"),
+];
+
+/// Takes the fields off that are for us alone.
+pub fn strip(headers: &mut HeaderMap) {
+    OWN.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Says what the cache did; details and the key only where the configuration asks for them.
+pub fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
+    let debug = settings(record).debug_header;
+    let key = match (&record.target, debug) {
+        (Some(target), true) => Some(target.as_str()),
+        _ => None,
+    };
+    let detail = member.detail.filter(|_| debug);
+    Member { key, detail, ..member }.append(headers);
+}
+
+/// An answer of what is stored.
+pub fn of(record: &Rc<Record>, stored: &Stored, age: Age, head: bool, member: Member<'_>) -> Response<Body> {
+    stored.content.hits.fetch_add(1, Ordering::Relaxed);
+    let body = match stored.content.trailers() {
+        _ if head => Body::empty(),
+        None => Body::kept(stored.content.bytes().clone(), stored.content.clone()),
+        Some(_) => Body::streaming(Replay { content: Some(stored.content.clone()), trailers: None }),
+    };
+    with_head(record, &stored.head, age, body, member)
+}
+
+/// An answer of which the content is still coming.
+pub fn coming(
+    record: &Rc<Record>,
+    head: &Head,
+    age: Age,
+    reader: Reader,
+    member: Member<'_>,
+) -> Response<Body> {
+    with_head(record, head, age, Body::streaming(reader), member)
+}
+
+fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Member<'_>) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    let headers = response.headers_mut();
+    headers.clone_from(&head.fields);
+    // RFC 9111 5.1.
+    headers.insert(header::AGE, HeaderValue::from(age.current.as_secs()));
+    let member = Member { ttl: member.ttl.or_else(|| Some(age.ttl(&head.freshness))), ..member };
+    say(record, headers, member);
+    response
+}
+
+/// Content with its trailers, once more.
+struct Replay {
+    content: Option<Arc<Content>>,
+    trailers: Option<HeaderMap>,
+}
+
+impl http_body::Body for Replay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(content) = self.content.take() {
+            self.trailers = content.trailers().cloned();
+            if !content.bytes().is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(content.bytes().clone()))));
+            }
+        }
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

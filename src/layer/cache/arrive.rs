@@ -1,0 +1,411 @@
+//! What becomes of an app's answer: it is stored, or not; and what a 304 or an answer to HEAD leaves of what is.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::Body as _;
+
+use super::answer::{self, OWN};
+use super::asked::Forwarded;
+use super::flight::{Fetching, Flight};
+use super::lookup::Candidate;
+use super::{outlive, settings};
+use crate::body::{Body, BodyError};
+use crate::cache::Cache;
+use crate::cache::counters::Event;
+use crate::cache::fetch::{Arrived, Leader};
+use crate::cache::fill::Fill;
+use crate::cache::freshness::{self, Times};
+use crate::cache::marks::{MOST_TAGS, Mark};
+use crate::cache::storability::{Refusal, Storable, judge};
+use crate::cache::stored::{Content, Head, NewHead, Stored, compact};
+use crate::cache::variant::Variant;
+use crate::clock;
+use crate::fields::cache_control::ResponseDirectives;
+use crate::fields::cache_status::Member;
+use crate::fields::{cookie, list, structured};
+
+/// Groups an answer belongs to (RFC 9875 2).
+const CACHE_GROUPS: http::HeaderName = http::HeaderName::from_static("cache-groups");
+
+/// What is not stored, and why.
+enum Unfit {
+    Refused(Refusal),
+    /// Something it depends on was changed while it was on its way.
+    Overtaken,
+    TooManyTags,
+    /// It was not expected to be, so what it varies with was not kept; the next one will be.
+    Unexpected,
+    TooLarge,
+    /// It has no end.
+    Endless,
+}
+
+impl Unfit {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Unfit::Refused(refusal) => refusal.as_str(),
+            Unfit::Overtaken => "overtaken",
+            Unfit::TooManyTags => "tags",
+            Unfit::Unexpected => "unexpected",
+            Unfit::TooLarge => "too-large",
+            Unfit::Endless => "endless",
+        }
+    }
+}
+
+impl Flight {
+    /// A whole answer, not a 304 to our own question.
+    pub(super) fn arrived(
+        &self,
+        why: Forwarded,
+        mut fetching: Fetching,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let (parts, body) = response.into_parts();
+        let head = self.fit(&mut fetching, parts.status, &parts.headers, &body);
+        let head = match head {
+            Ok(head) => head,
+            Err(unfit) => {
+                self.unfit(&mut fetching, &unfit);
+                return self.passed(Response::from_parts(parts, body), why, Some(unfit.as_str()));
+            }
+        };
+        let size = head.size();
+        let most = settings(&self.record).max_object_size;
+        let expected = body.size_hint().exact();
+        let place = self.place(size);
+        let key = std::mem::take(&mut fetching.read.key);
+        let forwarded_status = Some(parts.status.as_u16());
+        let mut parts = parts;
+        answer::strip(&mut parts.headers);
+        if let Some(whole) = body.content() {
+            let content = self.whole(whole, place);
+            let stored = Stored { head: Arc::new(head), content: content.clone() };
+            let is_stored = self.cache.store.insert(&key, stored.clone());
+            self.record.cached().count(if is_stored { Event::Stored } else { Event::TooLarge });
+            if is_stored {
+                self.cache.passes.forget(&key);
+            }
+            if let Some(leader) = fetching.leader.take() {
+                leader.tell(Arrived::Stored(stored));
+            }
+            let member = Member {
+                forwarded: Some(why.as_str()),
+                forwarded_status,
+                stored: is_stored,
+                ..Member::default()
+            };
+            answer::say(&self.record, &mut parts.headers, member);
+            let body = match fetching.read.head {
+                true => Body::empty(),
+                false => Body::kept(content.bytes().clone(), content),
+            };
+            return Response::from_parts(parts, body);
+        }
+        let fill = Arc::new(Fill::new(Arc::new(head), expected, place));
+        let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
+        let keeper = fill.clone();
+        self.cache.passes.forget(&key);
+        if let Some(leader) = &fetching.leader {
+            leader.tell(Arrived::Coming(fill.clone()));
+        }
+        let pump = Pump {
+            cache: self.cache.clone(),
+            counters: self.record.cached().clone(),
+            fill,
+            key,
+            most,
+            _leader: fetching.leader.take(),
+        };
+        outlive(pump.run(body));
+        let member =
+            Member { forwarded: Some(why.as_str()), forwarded_status, stored: true, ..Member::default() };
+        answer::say(&self.record, &mut parts.headers, member);
+        let mut body = Body::streaming(reader);
+        body.set_keeper(keeper);
+        Response::from_parts(parts, body)
+    }
+
+    /// A place in the cache's memory, for which others make room.
+    fn place(&self, bytes: usize) -> crate::held::Place {
+        let place = self.cache.store.held.take_over(bytes);
+        self.cache.make_room();
+        place
+    }
+
+    fn whole(&self, whole: Bytes, mut place: crate::held::Place) -> Arc<Content> {
+        place.join(self.place(whole.len()));
+        // What came off the wire is a slice of a larger buffer.
+        Arc::new(Content::new(Bytes::copy_from_slice(&whole), None, place))
+    }
+
+    /// The head under which an answer is stored; it is in nobody's hands yet.
+    fn fit(
+        &self,
+        fetching: &mut Fetching,
+        status: StatusCode,
+        fields: &HeaderMap,
+        body: &Body,
+    ) -> Result<Head, Unfit> {
+        if body.is_endless() || body.is_tunnel() {
+            return Err(Unfit::Endless);
+        }
+        let settings = settings(&self.record);
+        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        if length.is_some_and(|length| length > settings.max_object_size) {
+            return Err(Unfit::TooLarge);
+        }
+        self.head(fetching, status, fields, length)
+    }
+
+    fn head(
+        &self,
+        fetching: &mut Fetching,
+        status: StatusCode,
+        fields: &HeaderMap,
+        length: Option<usize>,
+    ) -> Result<Head, Unfit> {
+        let settings = settings(&self.record);
+        let says = ResponseDirectives::of(fields, &settings.targeted);
+        let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
+        let terms = &self.route.cache.terms;
+        let storable = judge(fetching.read.asker, (status, fields), &says, (terms, settings), times.wall);
+        let Storable { freshness, for_all, excluded } = storable.map_err(Unfit::Refused)?;
+        let Some(request) = fetching.headers.take() else { return Err(Unfit::Unexpected) };
+        let variant = Variant::of(fields, &request, &settings.ignore_cookies);
+        let variant = variant.ok_or(Unfit::Refused(Refusal::Varies))?;
+        let (mut marks, mut tags) = self.marks(fetching);
+        self.tags_of_app(fields, &request, &mut marks, &mut tags)?;
+        if self.cache.invalidation.is_stamped_since(&marks, fetching.begun) {
+            return Err(Unfit::Overtaken);
+        }
+        // The age it came with is in its fields, which are stored without it.
+        let initial_age = freshness::initial_age(fields, times);
+        let mut excluded = excluded;
+        excluded.extend(OWN);
+        let own: Vec<_> = settings.targeted.iter().filter(|name| OWN.contains(name)).collect();
+        let judged_by = fields.iter().filter(|(name, _)| own.contains(name));
+        let own_fields: HeaderMap = judged_by.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut fields = compact(fields, &excluded);
+        match length {
+            Some(length) if !crate::represent::choice::has_no_content(status) => {
+                fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            _ => drop(fields.remove(header::CONTENT_LENGTH)),
+        }
+        Ok(Head::new(NewHead {
+            status,
+            initial_age,
+            own: compact(&own_fields, &[]),
+            fields,
+            variant,
+            freshness,
+            for_all,
+            received: times.received,
+            begun: fetching.begun,
+            marks: marks.into_boxed_slice(),
+            tags: tags.into_boxed_slice(),
+        }))
+    }
+
+    /// Tags an app sends of its own, and the groups it says its answer belongs to.
+    fn tags_of_app(
+        &self,
+        fields: &HeaderMap,
+        request: &HeaderMap,
+        marks: &mut Vec<Mark>,
+        tags: &mut Vec<Box<str>>,
+    ) -> Result<(), Unfit> {
+        let marker = self.cache.invalidation.marker;
+        let mut add = |tag: &[u8]| {
+            let tag = String::from_utf8_lossy(tag);
+            marks.push(marker.tag(&tag));
+            tags.push(tag.into());
+        };
+        for line in fields.get_all("surrogate-key") {
+            let words = line.as_bytes().split(|byte| matches!(byte, b' ' | b'\t'));
+            words.filter(|word| !word.is_empty()).for_each(&mut add);
+        }
+        list::of(fields, &OWN[2]).for_each(&mut add);
+        if settings(&self.record).groups
+            && let Some(groups) = structured::strings(fields, &CACHE_GROUPS)
+        {
+            let origin = request.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+            for group in groups {
+                marks.push(marker.group(origin, &group));
+                tags.push(format!("group:{group}").into());
+            }
+        }
+        if tags.len() > MOST_TAGS { Err(Unfit::TooManyTags) } else { Ok(()) }
+    }
+
+    /// Others need not wait for it.
+    fn unfit(&self, fetching: &mut Fetching, unfit: &Unfit) {
+        let event = match unfit {
+            Unfit::TooLarge => Event::TooLarge,
+            _ => Event::Refused,
+        };
+        self.record.cached().count(event);
+        let key = &fetching.read.key;
+        match unfit {
+            // The next one may be stored.
+            Unfit::Unexpected => self.cache.passes.forget(key),
+            Unfit::Overtaken | Unfit::Refused(Refusal::RequestNoStore) => {}
+            _ => self.cache.passes.remember(key, self.cache.second(clock::now())),
+        }
+        if let Some(leader) = fetching.leader.take() {
+            leader.tell(Arrived::NotShared);
+        }
+    }
+
+    /// A 304 to our own question: what is stored holds on (RFC 9111 4.3.4), with the fields it brings (3.2).
+    pub(super) fn unchanged(
+        &self,
+        why: Forwarded,
+        mut fetching: Fetching,
+        candidate: &Candidate,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        self.record.cached().count(Event::Unchanged);
+        self.record.told_by_cache("revalidated");
+        let before = &candidate.stored.head;
+        let mut fields = before.fields.clone();
+        fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
+        update(&mut fields, response.headers());
+        let content = candidate.stored.content.clone();
+        let cookies: Vec<_> = cookie::SETTING
+            .iter()
+            .flat_map(|name| {
+                response.headers().get_all(name).iter().map(move |value| (name.clone(), value.clone()))
+            })
+            .collect();
+        let length = content.bytes().len();
+        let renewed = self.head(&mut fetching, before.status, &fields, Some(length));
+        let (head, is_stored) = match renewed {
+            Ok(head) => (Arc::new(head), true),
+            Err(unfit) => {
+                // It may be used this once: it was asked about for this request.
+                self.cache.store.remove(&fetching.read.key);
+                self.unfit(&mut fetching, &unfit);
+                (before.clone(), false)
+            }
+        };
+        let stored = Stored { head, content };
+        if is_stored {
+            self.cache.store.insert(&fetching.read.key, stored.clone());
+        }
+        if let Some(leader) = fetching.leader.take() {
+            leader.tell(Arrived::Stored(stored.clone()));
+        }
+        let age = crate::cache::reuse::Age {
+            current: if is_stored { stored.head.age(clock::now()) } else { Default::default() },
+            invalidated: None,
+        };
+        let member = Member {
+            forwarded: Some(why.as_str()),
+            forwarded_status: Some(304),
+            stored: is_stored,
+            ..Member::default()
+        };
+        let mut answer = answer::of(&self.record, &stored, age, fetching.read.head, member);
+        // What was set was set for this client alone.
+        answer.headers_mut().extend(cookies);
+        answer
+    }
+
+    /// An answer to HEAD says whether what is stored for GET holds (RFC 9111 4.3.5).
+    pub(super) fn headed(
+        &self,
+        why: Forwarded,
+        fetching: &Fetching,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        if let Some(candidate) = &fetching.candidate
+            && response.status() == candidate.stored.head.status
+        {
+            let (old, new) = (&candidate.stored.head.fields, response.headers());
+            let differs = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].iter().any(|name| {
+                let (old, new) = (old.get(name), new.get(name));
+                old.is_some() && new.is_some() && old != new
+            });
+            if differs {
+                self.cache.store.remove(&fetching.read.key);
+            }
+        }
+        self.passed(response, why, None)
+    }
+}
+
+/// RFC 9111 3.2: fields of a 304 take the place of those stored, but for what is about the content.
+fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
+    const CONTENT: [http::HeaderName; 4] =
+        [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
+    let is_kept = |name: &http::HeaderName| CONTENT.contains(name) || cookie::SETTING.contains(name);
+    for name in brought.keys().filter(|name| !is_kept(name)) {
+        stored.remove(name);
+        for value in brought.get_all(name) {
+            stored.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Brings content from the app to all who read it, and into the store.
+struct Pump {
+    cache: Arc<Cache>,
+    counters: Arc<crate::cache::counters::RouteCounters>,
+    fill: Arc<Fill>,
+    key: Vec<u8>,
+    most: usize,
+    /// While it is here, requests can join.
+    _leader: Option<Leader>,
+}
+
+impl Pump {
+    async fn run(self, mut body: Body) {
+        let mut stored = true;
+        let ended = loop {
+            // Nobody reads it and it is not going to be stored: the app need not go on.
+            if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {
+                break Err(BodyError::ClientGone);
+            }
+            match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                None => break Ok(None),
+                Some(Err(error)) => break Err(error),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let kept = self.fill.push(data, self.most) && {
+                            let fits = self.cache.make_room();
+                            if !fits {
+                                self.fill.give_up();
+                            }
+                            fits
+                        };
+                        if stored && !kept {
+                            self.counters.count(Event::TooLarge);
+                            self.cache.passes.remember(&self.key, self.cache.second(clock::now()));
+                        }
+                        stored = kept;
+                    }
+                    Err(frame) => break Ok(frame.into_trailers().ok()),
+                },
+            }
+        };
+        let trailers = ended.as_ref().ok().cloned().flatten();
+        let Some((content, place)) = self.fill.finish(ended) else { return };
+        let head = self.fill.head.clone();
+        if self.fill.expected.is_some_and(|expected| expected != content.len() as u64)
+            || self.cache.invalidation.is_stamped_since(&head.marks, head.begun)
+        {
+            return;
+        }
+        let content = Arc::new(Content::new(content, trailers, place));
+        self.fill.stored(&content);
+        if self.cache.store.insert(&self.key, Stored { head, content }) {
+            self.counters.count(Event::Stored);
+        }
+    }
+}

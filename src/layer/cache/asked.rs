@@ -1,0 +1,255 @@
+//! What a request asks of the cache, and by which key.
+
+use std::cell::RefCell;
+
+use http::{HeaderMap, HeaderName, Method, Uri, header};
+
+use crate::cache::Cache;
+use crate::cache::key::{self, Partition};
+use crate::cache::marks::Mark;
+use crate::cache::storability::Asker;
+use crate::cache::terms::Scope;
+use crate::clock;
+use crate::fields::cache_control::RequestDirectives;
+use crate::fields::{cookie, forwarded};
+use crate::identity::credential::Principal;
+use crate::layer::Routed;
+use crate::policy::{RoutePolicy, path};
+
+/// Fields by which some apps answer for another method or path than the one that is asked for: nothing that is
+/// keyed by these two may be believed then.
+const MISLEADING: [HeaderName; 6] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-original-uri"),
+];
+
+/// What a trusted proxy may say about where the client thinks it is; apps make links of it.
+const TOLD: [HeaderName; 3] = [
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-port"),
+];
+
+thread_local! {
+    /// Keys are written here, and copied out only where they are needed for longer.
+    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why the app is asked, in the words of RFC 9211 2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The cache is not used for such requests.
+    Bypass,
+    /// The method is for the app to answer.
+    Method,
+    /// Nothing is stored under the key.
+    UriMiss,
+    /// Something is, but for requests that say something else.
+    VaryMiss,
+    /// Something is that may not be used for this request.
+    Miss,
+    /// The request wants it.
+    Request,
+    /// What is stored is stale.
+    Stale,
+    /// A part is asked for.
+    Partial,
+}
+
+impl Forwarded {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Forwarded::Bypass => "bypass",
+            Forwarded::Method => "method",
+            Forwarded::UriMiss => "uri-miss",
+            Forwarded::VaryMiss => "vary-miss",
+            Forwarded::Miss => "miss",
+            Forwarded::Request => "request",
+            Forwarded::Stale => "stale",
+            Forwarded::Partial => "partial",
+        }
+    }
+}
+
+/// See the head of the file.
+pub enum Asked {
+    /// Something is to be changed.
+    Write,
+    /// The cache has nothing to do with it.
+    Pass(Forwarded),
+    /// Its content has to be here first: it is part of the key.
+    Content,
+    /// What may be stored.
+    Read(Box<Read>),
+}
+
+/// A request for what may be stored.
+pub struct Read {
+    /// The cache key.
+    pub key: Vec<u8>,
+    /// What it says of caches.
+    pub directives: RequestDirectives,
+    /// What matters of it when its answer is judged.
+    pub asker: Asker,
+    /// Who asks, where copies are one for each.
+    pub principal: Option<Principal>,
+    /// Whether it is HEAD, which is answered from what GET got.
+    pub head: bool,
+}
+
+impl Read {
+    /// Whether something stored for all in scope "auto" may be used: for who says who they are, only what the app
+    /// said is for all (RFC 9111 3.5).
+    pub fn may_use(&self, for_all: bool, scope: Scope) -> bool {
+        for_all || !self.asker.credentials || scope != Scope::Auto
+    }
+}
+
+/// Gives the memory of a key back.
+pub fn recycle(mut key: Vec<u8>) {
+    key.clear();
+    KEY.with_borrow_mut(|kept| {
+        if kept.capacity() < key.capacity() {
+            *kept = key;
+        }
+    });
+}
+
+fn query() -> Method {
+    Method::from_bytes(b"QUERY").unwrap_or(Method::GET)
+}
+
+impl Asked {
+    /// Reads it. Content that has to be here and is not is asked for.
+    pub fn of(routed: &Routed, cache: &Cache) -> Asked {
+        let method = routed.request.method();
+        let terms = &routed.route.cache.terms;
+        let reads = match *method {
+            Method::GET | Method::HEAD => true,
+            Method::OPTIONS | Method::TRACE => return Asked::Pass(Forwarded::Method),
+            Method::POST if terms.key_body && terms.scope != Scope::Off => false,
+            _ if *method == query() => false,
+            _ => return Asked::Write,
+        };
+        if terms.scope == Scope::Off || cache.is_stopped(&routed.route.label) {
+            return Asked::Pass(Forwarded::Bypass);
+        }
+        let headers = routed.request.headers();
+        let seen = Seen::of(headers);
+        let content = routed.request.body().content();
+        // Content of a GET is part of what it asks, and of no key (RFC 9110 9.3.1).
+        if seen.misleading || (reads && content.as_ref().is_none_or(|content| !content.is_empty())) {
+            return Asked::Pass(Forwarded::Bypass);
+        }
+        let Some(content) = content else { return Asked::Content };
+        let policy = &routed.record.snapshot.policy;
+        let identity = &policy.identity;
+        let mut principal = None;
+        if terms.scope == Scope::User || identity.proves() {
+            let now = clock::unix_seconds(clock::wall());
+            match identity.principal(headers, now as u64) {
+                Ok(found) => principal = found.filter(|_| terms.scope == Scope::User),
+                Err(_) => return Asked::Pass(Forwarded::Bypass),
+            }
+            if terms.scope == Scope::User && principal.is_none() {
+                return Asked::Pass(Forwarded::Bypass);
+            }
+        }
+        let credentials =
+            seen.authorization || (seen.cookie && cookie::counts(headers, &policy.cache.ignore_cookies));
+        let directives =
+            if seen.directives { RequestDirectives::of(headers) } else { RequestDirectives::default() };
+        let asker = Asker { no_store: directives.no_store, credentials };
+        let transform = !crate::fields::cache_control::has(headers, "no-transform");
+        let content = (!reads).then(|| key::content(headers, &content, transform));
+        let partition = principal.as_ref().map(|principal| &principal.partition);
+        let Some(key) = write_key(routed, partition, content.as_ref()) else {
+            return Asked::Pass(Forwarded::Bypass);
+        };
+        Asked::Read(Box::new(Read { key, directives, asker, principal, head: *method == Method::HEAD }))
+    }
+}
+
+fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u8; 32]>) -> Option<Vec<u8>> {
+    let policy = &routed.record.snapshot.policy;
+    let terms = &routed.route.cache.terms;
+    let headers = routed.request.headers();
+    let target = routed.request.uri();
+    // It has been through this once, on its way to its route.
+    let path = path::normalise(target.path()).ok()?.normal;
+    let upstream = policy.upstreams.get(routed.route.upstream.unwrap_or(0))?;
+    let host = headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+    let trusted = policy.server.trusts(routed.peer.address.ip());
+    let told_host = (trusted && headers.contains_key(header::FORWARDED))
+        .then(|| forwarded::in_older_words(headers).1)
+        .flatten();
+    let hosts = told_host.map(|told| [host, b"\0", told.as_bytes()].concat());
+    let mut key = KEY.take();
+    let parts = key::Parts {
+        upstream: &upstream.name,
+        https: routed.https,
+        host: hosts.as_deref().unwrap_or(host),
+        path: &path,
+        query: target.query(),
+        only: terms.key_query.as_deref(),
+        ignored: &policy.cache.ignore_query,
+        partition,
+        fields: &terms.key_headers,
+        headers,
+        told: if trusted { &TOLD } else { &[] },
+        content,
+    };
+    key::write(&parts, &mut key);
+    Some(key)
+}
+
+/// Which of the fields that are asked for are there: the map is gone through once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    authorization: bool,
+    cookie: bool,
+    directives: bool,
+    misleading: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Seen {
+        let mut seen = Seen::default();
+        for name in headers.keys() {
+            match *name {
+                header::AUTHORIZATION => seen.authorization = true,
+                header::COOKIE => seen.cookie = true,
+                header::CACHE_CONTROL | header::PRAGMA => seen.directives = true,
+                _ => seen.misleading |= name.as_str().starts_with("x-") && MISLEADING.contains(name),
+            }
+        }
+        seen
+    }
+}
+
+/// What an answer to a request can be invalidated by, and its tags, as far as the request decides.
+pub fn marks(routed: &Routed, cache: &Cache, principal: Option<&Principal>) -> (Vec<Mark>, Vec<Box<str>>) {
+    marks_of(routed.request.uri(), &routed.route, cache, principal)
+}
+
+/// See [`marks`].
+pub fn marks_of(
+    target: &Uri,
+    route: &RoutePolicy,
+    cache: &Cache,
+    principal: Option<&Principal>,
+) -> (Vec<Mark>, Vec<Box<str>>) {
+    let marker = cache.invalidation.marker;
+    let path = path::normalise(target.path()).map(|path| path.normal).unwrap_or_default();
+    let tags: Vec<Box<str>> = route.cache.tags.iter().map(|tag| tag.fill(&path).into_boxed_str()).collect();
+    let mut marks = vec![marker.everything(), marker.path(&path), marker.route(&route.label)];
+    marks.extend(marker.prefixes(&path));
+    marks.extend(tags.iter().map(|tag| marker.tag(tag)));
+    let credentials = principal.iter().flat_map(|principal| &principal.credentials);
+    marks.extend(credentials.map(|credential| marker.credential(credential)));
+    (marks, tags)
+}

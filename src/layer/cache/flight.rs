@@ -1,0 +1,181 @@
+//! A request on its way to the app, and what is decided about its answer when that comes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, StatusCode, Uri, header};
+
+use super::answer;
+use super::asked::{self, Forwarded, Read};
+use super::lookup::{Candidate, Leads, in_place_of_error};
+use super::write::Guard;
+use super::{Answer, CacheError};
+use crate::body::Body;
+use crate::cache::Cache;
+use crate::cache::counters::Event;
+use crate::cache::fetch::Arrived;
+use crate::cache::invalidation::Begun;
+use crate::cache::marks::Mark;
+use crate::clock::Instant;
+use crate::fields::cache_status::Member;
+use crate::layer::Routed;
+use crate::layer::record::Record;
+use crate::policy::RoutePolicy;
+
+/// A fetch of what may be stored.
+pub struct Fetching {
+    /// What is asked for.
+    pub read: Box<Read>,
+    /// What is stored for it.
+    pub candidate: Option<Candidate>,
+    /// Whether the app is asked about that.
+    pub asks: bool,
+    /// For those who wait.
+    pub leader: Leads,
+    /// What the answer can be invalidated by, and its tags, where that was asked already.
+    pub known: Option<(Vec<Mark>, Vec<Box<str>>)>,
+    /// When it began, by the invalidation clock.
+    pub begun: Begun,
+    /// And by the clock on the wall.
+    pub requested: Instant,
+    /// What the app was asked; `None` where the answer was not expected to be stored.
+    pub headers: Option<HeaderMap>,
+}
+
+/// Why a request is on its way.
+pub enum Errand {
+    /// Nothing of it is stored.
+    Pass(Forwarded),
+    /// It may be.
+    Fetch(Forwarded, Box<Fetching>),
+    /// It changes something.
+    Write(Box<Guard>),
+}
+
+/// See the head of the file.
+pub struct Flight {
+    pub(super) cache: Arc<Cache>,
+    pub(super) record: Rc<Record>,
+    pub(super) route: Arc<RoutePolicy>,
+    pub(super) target: Uri,
+    /// The authority that was asked; only for writes.
+    pub(super) host: String,
+    errand: Option<Errand>,
+}
+
+impl Flight {
+    /// Of a request about to be sent.
+    pub fn new(cache: Arc<Cache>, routed: &Routed, errand: Errand) -> Flight {
+        let host = match &errand {
+            Errand::Write(_) => {
+                routed.request.headers().get(header::HOST).and_then(|host| host.to_str().ok())
+            }
+            Errand::Pass(_) | Errand::Fetch(..) => None,
+        };
+        Flight {
+            cache,
+            host: host.unwrap_or_default().to_owned(),
+            record: routed.record.clone(),
+            route: routed.route.clone(),
+            target: routed.request.uri().clone(),
+            errand: Some(errand),
+        }
+    }
+
+    /// Whether it goes on when its client has left.
+    pub fn outlives_its_client(&self) -> bool {
+        matches!(&self.errand, Some(Errand::Fetch(_, fetching)) if fetching.leader.is_some())
+    }
+
+    /// The client's request ends here, for the log and the counters.
+    pub fn client_is_gone(&self) {
+        self.record.client_left();
+    }
+
+    /// See the head of the file.
+    pub fn land(mut self: Box<Self>, result: Answer) -> Answer {
+        match self.errand.take() {
+            None => result,
+            Some(Errand::Pass(why)) => result.map(|response| self.passed(response, why, None)),
+            Some(Errand::Write(guard)) => guard.land(&self, result),
+            Some(Errand::Fetch(why, fetching)) => self.fetched(why, *fetching, result),
+        }
+    }
+
+    /// An answer that is not stored.
+    pub(super) fn passed(
+        &self,
+        mut response: Response<Body>,
+        why: Forwarded,
+        detail: Option<&'static str>,
+    ) -> Response<Body> {
+        let status = response.status().as_u16();
+        let headers = response.headers_mut();
+        answer::strip(headers);
+        let member = Member {
+            forwarded: Some(why.as_str()),
+            forwarded_status: Some(status),
+            detail,
+            ..Member::default()
+        };
+        answer::say(&self.record, headers, member);
+        response
+    }
+
+    fn fetched(&self, why: Forwarded, mut fetching: Fetching, result: Answer) -> Answer {
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                let error = Arc::new(error);
+                if fetching.candidate.is_some() {
+                    self.record.cached().count(Event::Failed);
+                }
+                let instead = self.instead(&fetching, None);
+                if let Some(leader) = fetching.leader.take() {
+                    leader.tell(Arrived::Failed(error.clone()));
+                }
+                return match instead {
+                    Some(response) => {
+                        tracing::debug!(%error, "a stale answer in place of an error");
+                        Ok(response)
+                    }
+                    None => Err(CacheError::Shared(error).into()),
+                };
+            }
+        };
+        let status = response.status();
+        if fetching.candidate.is_some() && status.is_server_error() {
+            self.record.cached().count(Event::Failed);
+            if let Some(instead) = self.instead(&fetching, Some(status)) {
+                if let Some(leader) = fetching.leader.take() {
+                    leader.tell(Arrived::Unwell(status));
+                }
+                return Ok(instead);
+            }
+        }
+        if status == StatusCode::NOT_MODIFIED
+            && fetching.asks
+            && let Some(candidate) = fetching.candidate.take()
+        {
+            return Ok(self.unchanged(why, fetching, &candidate, response));
+        }
+        if fetching.read.head {
+            return Ok(self.headed(why, &fetching, response));
+        }
+        if fetching.candidate.is_some() && fetching.asks {
+            self.record.cached().count(Event::Changed);
+        }
+        Ok(self.arrived(why, fetching, response))
+    }
+
+    fn instead(&self, fetching: &Fetching, status: Option<StatusCode>) -> Option<Response<Body>> {
+        in_place_of_error(&self.cache, &self.record, &fetching.read, fetching.candidate.as_ref(), status)
+    }
+
+    /// What the answer can be invalidated by.
+    pub(super) fn marks(&self, fetching: &mut Fetching) -> (Vec<Mark>, Vec<Box<str>>) {
+        fetching.known.take().unwrap_or_else(|| {
+            asked::marks_of(&self.target, &self.route, &self.cache, fetching.read.principal.as_ref())
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! Waiting for what another request fetches, and for the content that is part of a key.
+
+use std::sync::Arc;
+
+use http::Response;
+use tower::Service;
+
+use super::answer;
+use super::asked::{Asked, Forwarded};
+use super::lookup::{Going, Start, in_place_of_error};
+use super::{Answer, CacheError, CacheLayer, settings};
+use crate::body::Body;
+use crate::cache::counters::Event;
+use crate::cache::fetch::{Arrived, Fetch};
+use crate::cache::fill::Fill;
+use crate::cache::reuse::Age;
+use crate::cache::stored::{Head, Stored};
+use crate::clock;
+use crate::error::BoxError;
+use crate::fields::cache_status::Member;
+use crate::layer::Routed;
+use crate::represent::gather::{Gathered, Wanted};
+
+/// A request waits for so many fetches, one after the other, before it goes by itself.
+const MOST_WAITS: usize = 3;
+/// The longest content that is part of a key; bytes.
+pub const MOST_CONTENT: usize = 64 * 1024;
+
+enum Usable {
+    Whole(Stored),
+    Coming(Arc<Fill>),
+}
+
+impl<S> CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    /// Waits for a fetch, and for the next one where that one turned out to be for somebody else.
+    pub(super) async fn follow(
+        mut self,
+        mut routed: Box<Routed>,
+        mut going: Going,
+        fetch: Arc<Fetch>,
+    ) -> Answer {
+        let mut fetch = fetch;
+        for _ in 0..MOST_WAITS {
+            routed.record.cached().count(Event::Collapsed);
+            let arrived = fetch.arrival().await;
+            let (error, status) = match arrived {
+                Arrived::Failed(error) => (Some(error), None),
+                Arrived::Unwell(status) => (None, Some(status)),
+                Arrived::NotShared => (None, None),
+                Arrived::Stored(stored) => {
+                    if let Some(response) = self.shared(&routed, &going, Usable::Whole(stored)) {
+                        return Ok(response);
+                    }
+                    (None, None)
+                }
+                Arrived::Coming(fill) => {
+                    if let Some(response) = self.shared(&routed, &going, Usable::Coming(fill)) {
+                        return Ok(response);
+                    }
+                    (None, None)
+                }
+            };
+            if error.is_some() || status.is_some() {
+                let candidate = going.candidate.as_ref();
+                let instead = in_place_of_error(&self.cache, &routed.record, &going.read, candidate, status);
+                if let Some(response) = instead {
+                    return Ok(response);
+                }
+            }
+            if let Some(error) = error {
+                // What it failed of would fail all of them, one after the other.
+                return Err(CacheError::Shared(error).into());
+            }
+            // It may have been stored meanwhile, by whoever came first of those who could not use it.
+            match self.start(routed, going) {
+                Start::Sent(future) => return future.await,
+                Start::Follow(waiting) => (routed, going, fetch) = *waiting,
+            }
+        }
+        self.send_alone(routed, going).await
+    }
+
+    /// An answer of what another request got, if it fits this one.
+    fn shared(&self, routed: &Routed, going: &Going, usable: Usable) -> Option<Response<Body>> {
+        let head: &Head = match &usable {
+            Usable::Whole(stored) => &stored.head,
+            Usable::Coming(fill) => &fill.head,
+        };
+        let (record, read) = (&routed.record, &going.read);
+        let ignored = &settings(record).ignore_cookies;
+        let fits = head.variant.fits(routed.request.headers(), ignored)
+            && read.may_use(head.for_all, routed.route.cache.terms.scope)
+            && !self.cache.invalidation.is_stamped_since(&head.marks, head.begun);
+        if !fits {
+            return None;
+        }
+        let age = Age { current: head.age(clock::now()), invalidated: None };
+        let member = Member { forwarded: Some(going.why.as_str()), collapsed: true, ..Member::default() };
+        let response = match &usable {
+            Usable::Whole(stored) => answer::of(record, stored, age, read.head, member),
+            Usable::Coming(fill) => answer::coming(record, head, age, fill.reader()?, member),
+        };
+        record.told_by_cache("collapsed");
+        Some(response)
+    }
+
+    /// Goes on when the content that is part of the key is here; one that is too long passes the cache by.
+    pub(super) async fn with_content(mut self, mut routed: Box<Routed>) -> Answer {
+        let body = std::mem::replace(routed.request.body_mut(), Body::empty());
+        let wanted = Wanted { least: MOST_CONTENT + 1, most: MOST_CONTENT + 1, end: false };
+        let mut gathered = Gathered::waited_for(body, wanted).await;
+        let whole = gathered.content().filter(|content| content.len() <= MOST_CONTENT);
+        match whole {
+            Some(content) => *routed.request.body_mut() = Body::full(content),
+            None => {
+                *routed.request.body_mut() = gathered.into_body();
+                return self.pass(routed, Forwarded::Bypass).await;
+            }
+        }
+        match Asked::of(&routed, &self.cache) {
+            Asked::Write => self.write(routed).await,
+            Asked::Content => self.pass(routed, Forwarded::Bypass).await,
+            Asked::Pass(why) => self.pass(routed, why).await,
+            Asked::Read(read) => match self.read(&mut routed, read) {
+                Ok(future) => future.await,
+                Err(going) => self.go(routed, going).await,
+            },
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What is stored for a request, and what becomes of it.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, Response, header};
+use tower::Service;
+
+use super::asked::{self, Forwarded, Read};
+use super::flight::{Errand, Fetching};
+use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, settings};
+use crate::body::Body;
+use crate::cache::counters::Event;
+use crate::cache::fetch::{Fetch, Joined, Leader};
+use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
+use crate::cache::stored::Stored;
+use crate::clock;
+use crate::error::BoxError;
+use crate::fields::cache_status::Member;
+use crate::layer::Routed;
+use crate::layer::record::Record;
+
+/// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
+const CONDITIONS: [http::HeaderName; 5] = [
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];
+
+/// What is stored for a request and cannot be used without asking.
+#[derive(Clone)]
+pub struct Candidate {
+    /// It.
+    pub stored: Stored,
+    /// An invalidation has left nothing of it: it may only be asked about, by a strong tag.
+    pub gone: bool,
+}
+
+/// A request that goes to the app.
+pub struct Going {
+    /// What it is.
+    pub read: Box<Read>,
+    /// Why it goes.
+    pub why: Forwarded,
+    /// What is stored for it.
+    pub candidate: Option<Candidate>,
+}
+
+impl<S> CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    /// Answers from what is stored, or says how the request goes on.
+    pub(super) fn read(
+        &mut self,
+        routed: &mut Box<Routed>,
+        read: Box<Read>,
+    ) -> Result<CacheFuture<S::Future>, Going> {
+        let record = routed.record.clone();
+        let (settings, terms) = (settings(&record), &routed.route.cache.terms);
+        let now = record.started;
+        let Some(entry) = self.cache.store.get(&read.key, self.cache.second(now)) else {
+            return Err(self.missing(&record, read, Forwarded::UriMiss));
+        };
+        let Some(stored) = entry.select(routed.request.headers(), &settings.ignore_cookies) else {
+            return Err(self.missing(&record, read, Forwarded::VaryMiss));
+        };
+        if !read.may_use(stored.head.for_all, terms.scope) {
+            return Err(self.missing(&record, read, Forwarded::Miss));
+        }
+        let Some(age) = stored.head.age_if_valid(&self.cache.invalidation, now) else {
+            let candidate = Some(Candidate { stored: stored.clone(), gone: true });
+            return Err(Going { candidate, ..self.missing(&record, read, Forwarded::Stale) });
+        };
+        let verdict = reuse::reuse(&stored.head.freshness, age, &read.directives);
+        let counters = record.cached();
+        let (event, detail) = match verdict {
+            Reuse::Ask(why) => {
+                let candidate = Some(Candidate { stored: stored.clone(), gone: false });
+                let (why, event) = match why {
+                    Ask::Stale => (Forwarded::Stale, Event::Expired),
+                    Ask::Request => (Forwarded::Request, Event::Requested),
+                };
+                counters.count(event);
+                return Err(Going { read, why, candidate });
+            }
+            Reuse::Fresh => (None, None),
+            Reuse::MaxStale => (Some(Event::MaxStale), Some("max-stale")),
+            Reuse::WhileRevalidate => (Some(Event::WhileRevalidate), Some("swr")),
+        };
+        counters.count(if event.is_some() { Event::HitStale } else { Event::Hit });
+        if let Some(event) = event {
+            counters.count(event);
+        }
+        self.cache.counters.hit_at(age.current);
+        record.told_by_cache(if event.is_some() { "stale" } else { "hit" });
+        let member = Member { hit: true, detail, ..Member::default() };
+        let response = answer::of(&record, stored, age, read.head, member);
+        if verdict == Reuse::WhileRevalidate {
+            self.refresh(routed, &read, stored.clone());
+        }
+        asked::recycle(read.key);
+        Ok(CacheFuture::answer(Ok(response)))
+    }
+
+    fn missing(&self, record: &Rc<Record>, read: Box<Read>, why: Forwarded) -> Going {
+        record.cached().count(Event::Miss);
+        Going { read, why, candidate: None }
+    }
+
+    /// Sends a request for what may be stored on its way: alone, before others, or behind one that has gone.
+    pub(super) fn go(&mut self, routed: Box<Routed>, going: Going) -> CacheFuture<S::Future> {
+        match self.start(routed, going) {
+            Start::Sent(future) => future,
+            Start::Follow(waiting) => {
+                let (routed, going, fetch) = *waiting;
+                CacheFuture::Working(Box::pin(self.clone().follow(routed, going, fetch)))
+            }
+        }
+    }
+
+    /// See [`CacheLayer::go`].
+    pub(super) fn start(&mut self, mut routed: Box<Routed>, going: Going) -> Start<S::Future> {
+        let record = routed.record.clone();
+        if going.read.directives.only_if_cached {
+            return Start::Sent(CacheFuture::answer(Err(CacheError::OnlyIfCached.into())));
+        }
+        let Going { read, why, candidate } = going;
+        let scope = routed.route.cache.terms.scope;
+        let now = clock::now();
+        // A part of something is asked of the app as it is; so is what has no content to be stored.
+        let range = routed.request.headers().contains_key(header::RANGE);
+        // Who says who they are waits for others only where what is stored is for all.
+        let alone = range
+            || read.head
+            || read.asker.no_store
+            || !(read.may_use(false, scope) || candidate.is_some())
+            || (candidate.is_none() && self.cache.passes.knows(&read.key, self.cache.second(now)));
+        if alone {
+            let why = if range { Forwarded::Partial } else { why };
+            return Start::Sent(self.send_alone(routed, Going { read, why, candidate }));
+        }
+        let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
+        let begun = self.cache.invalidation.begin(now);
+        let joined = self.cache.fetches.join(&read.key, &marks, begun, &self.cache.invalidation);
+        let leader = match (joined, why) {
+            (Joined::Leads(leader), _) => leader,
+            // Who wants the app to be asked is not content with what was asked before.
+            (Joined::Follows(_), Forwarded::Request) => {
+                return Start::Sent(self.send_alone(routed, Going { read, why, candidate }));
+            }
+            (Joined::Follows(fetch), _) => {
+                return Start::Follow(Box::new((routed, Going { read, why, candidate }, fetch)));
+            }
+        };
+        record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        let asks = self.conditions(&mut routed, candidate.as_ref());
+        let headers = routed.request.headers().clone();
+        let fetching = Fetching {
+            read,
+            candidate,
+            asks,
+            leader: Some(leader),
+            known: Some((marks, tags)),
+            begun,
+            requested: now,
+            headers: Some(headers),
+        };
+        Start::Sent(self.send(routed, Errand::Fetch(why, Box::new(fetching))))
+    }
+
+    /// Sends it on as it is, for itself alone; what comes is stored all the same if it may be.
+    pub(super) fn send_alone(&mut self, routed: Box<Routed>, going: Going) -> CacheFuture<S::Future> {
+        let Going { read, why, candidate } = going;
+        routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        let now = clock::now();
+        let begun = self.cache.invalidation.begin(now);
+        // Copying the fields is for answers that are stored, which those under this key have not been.
+        let knows = self.cache.passes.knows(&read.key, self.cache.second(now));
+        let headers = (!knows && !read.head).then(|| routed.request.headers().clone());
+        let fetching = Fetching {
+            read,
+            candidate,
+            asks: false,
+            leader: None,
+            known: None,
+            begun,
+            requested: now,
+            headers,
+        };
+        self.send(routed, Errand::Fetch(why, Box::new(fetching)))
+    }
+
+    /// Puts our conditions in the place of the client's (RFC 9111 4.3.1); false where there are none to put.
+    fn conditions(&self, routed: &mut Routed, candidate: Option<&Candidate>) -> bool {
+        let headers = routed.request.headers_mut();
+        CONDITIONS.iter().for_each(|name| drop(headers.remove(name)));
+        candidate.is_some_and(|candidate| validators(&candidate.stored, candidate.gone, headers))
+    }
+
+    /// Asks the app about something that is used meanwhile; one at a time (RFC 5861 3).
+    fn refresh(&mut self, routed: &Routed, read: &Read, stored: Stored) {
+        let now = clock::now();
+        let (marks, tags) = asked::marks(routed, &self.cache, read.principal.as_ref());
+        let begun = self.cache.invalidation.begin(now);
+        let led = self.cache.fetches.lead(&read.key, &marks, begun, &self.cache.invalidation);
+        let Some(leader) = led else { return };
+        let Some(mut routed) = routed.again(now) else { return };
+        self.cache.counters.background.add(1);
+        let candidate = Candidate { stored, gone: false };
+        // What may be stored is asked for whole, whatever this client asks.
+        if read.head {
+            *routed.request.method_mut() = http::Method::GET;
+        }
+        routed.request.headers_mut().remove(header::RANGE);
+        let asks = self.conditions(&mut routed, Some(&candidate));
+        let headers = routed.request.headers().clone();
+        let read = Box::new(Read {
+            key: read.key.clone(),
+            directives: Default::default(),
+            asker: read.asker,
+            principal: read.principal.clone(),
+            head: false,
+        });
+        let fetching = Fetching {
+            read,
+            candidate: Some(candidate),
+            asks,
+            leader: Some(leader),
+            known: Some((marks, tags)),
+            begun,
+            requested: now,
+            headers: Some(headers),
+        };
+        let future = self.send(routed, Errand::Fetch(Forwarded::Stale, Box::new(fetching)));
+        super::outlive(async move { drop(future.await) });
+    }
+}
+
+/// How a request was sent on its way.
+pub enum Start<F>
+where
+    F: std::future::Future<Output = Answer> + Unpin + 'static,
+{
+    /// It went.
+    Sent(CacheFuture<F>),
+    /// It waits for another one.
+    Follow(Box<(Box<Routed>, Going, std::sync::Arc<Fetch>)>),
+}
+
+/// Writes the validators of something stored as conditions. What an invalidation has taken away may still be
+/// what the app has, but only its own strong tag says so.
+fn validators(stored: &Stored, gone: bool, headers: &mut HeaderMap) -> bool {
+    let fields = &stored.head.fields;
+    let tag = crate::fields::entity_tag::EntityTag::of(fields);
+    if let Some(tag) = tag
+        && !(gone && tag.weak)
+    {
+        headers.insert(header::IF_NONE_MATCH, tag.to_value());
+        if let (false, Some(modified)) = (gone, fields.get(header::LAST_MODIFIED)) {
+            headers.insert(header::IF_MODIFIED_SINCE, modified.clone());
+        }
+        return true;
+    }
+    match fields.get(header::LAST_MODIFIED) {
+        Some(modified) if !gone => {
+            headers.insert(header::IF_MODIFIED_SINCE, modified.clone());
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Something stale in place of an error, where that is allowed.
+pub fn in_place_of_error(
+    cache: &crate::cache::Cache,
+    record: &Rc<Record>,
+    read: &Read,
+    candidate: Option<&Candidate>,
+    status: Option<http::StatusCode>,
+) -> Option<Response<Body>> {
+    let candidate = candidate.filter(|candidate| !candidate.gone)?;
+    let head = &candidate.stored.head;
+    let covered = match status.map(|status| status.as_u16()) {
+        None | Some(502..=504) => true,
+        Some(500) => head.freshness.error_500,
+        Some(_) => false,
+    };
+    // Asked again: it may have been invalidated meanwhile.
+    let age: Age = head.age_if_valid(&cache.invalidation, clock::now()).filter(|_| covered)?;
+    if !reuse::may_replace_error(&head.freshness, age, &read.directives) {
+        return None;
+    }
+    record.cached().count(Event::IfError);
+    record.told_by_cache("stale-if-error");
+    let member = Member {
+        forwarded: Some(Forwarded::Stale.as_str()),
+        forwarded_status: status.map(|status| status.as_u16()),
+        detail: Some("stale-if-error"),
+        ..Member::default()
+    };
+    Some(answer::of(record, &candidate.stored, age, read.head, member))
+}
+
+/// The part of whoever began a fetch, where somebody did.
+pub type Leads = Option<Leader>;

@@ -1,0 +1,186 @@
+//! Answers from what is stored, and stores what may be: the adapter of the cache engine.
+//!
+//! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
+//! `flight` goes with a request to the app and decides about its answer; `arrive` stores that, or what a 304
+//! leaves of what is stored; `follow` waits for another request's answer; `write` invalidates; `answer` makes
+//! answers of what is stored.
+
+mod answer;
+mod arrive;
+mod asked;
+mod flight;
+mod follow;
+mod lookup;
+mod write;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Response;
+use tower::Service;
+
+use super::Routed;
+use crate::body::Body;
+use crate::cache::Cache;
+use crate::error::BoxError;
+use asked::Asked;
+use flight::{Errand, Flight};
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub enum CacheError {
+    /// 504: the request takes nothing but what is stored (RFC 9111 5.2.1.7).
+    OnlyIfCached,
+    /// The fetch failed for which several requests waited.
+    Shared(Arc<BoxError>),
+}
+
+impl fmt::Display for CacheError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheError::OnlyIfCached => f.write_str("nothing is stored for it, and only that was asked for"),
+            CacheError::Shared(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CacheError {}
+
+type Answer = Result<Response<Body>, BoxError>;
+type Working = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// See the head of the file.
+#[derive(Clone)]
+pub struct CacheLayer<S> {
+    inner: S,
+    cache: Arc<Cache>,
+}
+
+impl<S> CacheLayer<S> {
+    /// Around `inner`.
+    pub fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
+        CacheLayer { inner, cache }
+    }
+}
+
+impl<S> Service<Box<Routed>> for CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = CacheFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
+        let policy = &routed.record.snapshot.policy;
+        // An upgrade is no answer, and gRPC answers in trailers.
+        if !policy.cache.enabled || routed.upgrade.is_some() || routed.record.grpc {
+            return CacheFuture::Below(Some(self.inner.call(routed)), None);
+        }
+        match Asked::of(&routed, &self.cache) {
+            Asked::Write => self.write(routed),
+            Asked::Pass(reason) => self.pass(routed, reason),
+            Asked::Content => {
+                let layer = self.clone();
+                CacheFuture::Working(Box::pin(layer.with_content(routed)))
+            }
+            Asked::Read(read) => self.read(&mut routed, read).unwrap_or_else(|going| self.go(routed, going)),
+        }
+    }
+}
+
+impl<S> CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    /// Sends a request on; `errand` says what is to be done with its answer.
+    fn send(&mut self, routed: Box<Routed>, errand: Errand) -> CacheFuture<S::Future> {
+        let flight = Flight::new(self.cache.clone(), &routed, errand);
+        CacheFuture::Below(Some(self.inner.call(routed)), Some(Box::new(flight)))
+    }
+}
+
+/// The answer, from wherever it comes.
+pub enum CacheFuture<F>
+where
+    F: Future<Output = Answer> + Unpin + 'static,
+{
+    /// There at once.
+    Ready(Option<Box<Answer>>),
+    /// From below; what goes with it decides about it.
+    Below(Option<F>, Option<Box<Flight>>),
+    /// After something that takes time.
+    Working(Working),
+}
+
+impl<F> CacheFuture<F>
+where
+    F: Future<Output = Answer> + Unpin + 'static,
+{
+    fn answer(answer: Answer) -> CacheFuture<F> {
+        CacheFuture::Ready(Some(Box::new(answer)))
+    }
+}
+
+impl<F> Future for CacheFuture<F>
+where
+    F: Future<Output = Answer> + Unpin + 'static,
+{
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            CacheFuture::Ready(answer) => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(*answer)),
+            CacheFuture::Below(below, flight) => {
+                let Some(future) = below else { return Poll::Pending };
+                let Poll::Ready(result) = Pin::new(future).poll(cx) else { return Poll::Pending };
+                *below = None;
+                Poll::Ready(match flight.take() {
+                    Some(flight) => flight.land(result),
+                    None => result,
+                })
+            }
+            CacheFuture::Working(working) => working.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<F> Drop for CacheFuture<F>
+where
+    F: Future<Output = Answer> + Unpin + 'static,
+{
+    /// A fetch outlives the client that began it: others may wait for it already, and what comes can be stored.
+    fn drop(&mut self) {
+        let CacheFuture::Below(below, flight) = self else { return };
+        let (Some(below), Some(flight)) = (below.take(), flight.take()) else { return };
+        if !flight.outlives_its_client() {
+            return;
+        }
+        flight.client_is_gone();
+        outlive(async move {
+            drop(flight.land(below.await));
+        });
+    }
+}
+
+/// Goes on with something after its request is gone. Nothing does while the runtime is taken down.
+fn outlive(future: impl Future<Output = ()> + 'static) {
+    if tokio::runtime::Handle::try_current().is_ok() {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// What all parts of this layer read of a request's policy.
+fn settings(record: &Rc<super::record::Record>) -> &crate::cache::terms::Settings {
+    &record.snapshot.policy.cache
+}

@@ -1,0 +1,145 @@
+//! What routes and rules say about the cache, with what they take out of paths.
+
+use std::time::Duration;
+
+use super::template::Pattern;
+use crate::cache::invalidation::Mode;
+use crate::cache::terms::Terms;
+
+/// How one route's answers are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteCache {
+    /// Whether the route says anything of it.
+    pub written: bool,
+    /// The terms.
+    pub terms: Terms,
+    /// The tags of what is stored.
+    pub tags: Vec<Filled>,
+}
+
+/// A piece of text, or the segment of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// This.
+    Text(String),
+    /// The segment at this place, and the name by which it was asked for.
+    Segment(usize, String),
+}
+
+/// Text with segments of the matched path in it: `patient:{id}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filled(Vec<Piece>);
+
+impl Filled {
+    /// Parses it; the segments are those of `pattern`. The error says what is wrong.
+    pub fn parse(text: &str, pattern: &Pattern) -> Result<Filled, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, after) = rest.split_at(at);
+            if !before.is_empty() {
+                pieces.push(Piece::Text(before.to_owned()));
+            }
+            let Some((name, after)) = after.strip_prefix('{').and_then(|after| after.split_once('}')) else {
+                return Err("a brace that is not closed, or not opened".to_owned());
+            };
+            match pattern.template.position(name) {
+                Some(place) => pieces.push(Piece::Segment(place, name.to_owned())),
+                None => return Err(format!("{{{name}}} is not in the path that is matched")),
+            }
+            rest = after;
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Text(rest.to_owned()));
+        }
+        Ok(Filled(pieces))
+    }
+
+    /// The text for a path in normal form that the pattern takes.
+    pub fn fill(&self, path: &str) -> String {
+        let mut text = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(piece) => text.push_str(piece),
+                Piece::Segment(place, _) => {
+                    text.push_str(
+                        path.split('/').filter(|segment| !segment.is_empty()).nth(*place).unwrap_or(""),
+                    );
+                }
+            }
+        }
+        text
+    }
+
+    /// The same text whatever the path.
+    pub fn is_fixed(&self) -> bool {
+        self.0.iter().all(|piece| matches!(piece, Piece::Text(_)))
+    }
+
+    /// Whether both can come to the same text.
+    pub fn may_equal(&self, other: &Filled) -> bool {
+        // What is between names decides; a name can be anything.
+        let shape = |filled: &Filled| -> Vec<Option<String>> {
+            filled
+                .0
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Text(text) => Some(text.clone()),
+                    Piece::Segment(..) => None,
+                })
+                .collect()
+        };
+        let (one, two) = (shape(self), shape(other));
+        let begins = match (one.first(), two.first()) {
+            (Some(Some(a)), Some(Some(b))) => a.starts_with(b.as_str()) || b.starts_with(a.as_str()),
+            _ => true,
+        };
+        if self.is_fixed() && other.is_fixed() { one == two } else { begins }
+    }
+}
+
+/// A path to invalidate, or all below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidPath {
+    /// The path, without the `/**`.
+    pub path: Filled,
+    /// Whether it is a prefix.
+    pub prefix: bool,
+}
+
+/// One of `[[invalidate]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidateRule {
+    /// As it is written; the label in metrics.
+    pub label: String,
+    /// Which requests.
+    pub on: Pattern,
+    /// Which tags.
+    pub tags: Vec<Filled>,
+    /// Which paths.
+    pub paths: Vec<InvalidPath>,
+    /// What it leaves.
+    pub mode: Mode,
+    /// Once more after this.
+    pub settle: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_filled_from_paths() {
+        let pattern = Pattern::parse("GET /api/{kind}/{id}/**").unwrap();
+        let filled = Filled::parse("{kind}:{id}!", &pattern).unwrap();
+        assert_eq!(filled.fill("/api/patients/7/notes"), "patients:7!");
+        assert_eq!(filled.fill("/api/patients/7"), "patients:7!");
+        assert!(Filled::parse("{x}", &pattern).is_err());
+        assert!(Filled::parse("a}b", &pattern).is_err() && Filled::parse("a{b", &pattern).is_err());
+        let fixed = Filled::parse("patients", &pattern).unwrap();
+        assert!(!fixed.may_equal(&Filled::parse("visits", &pattern).unwrap()));
+        let by_id = Filled::parse("patient:{id}", &pattern).unwrap();
+        assert!(by_id.may_equal(&Filled::parse("patient:7", &pattern).unwrap()));
+        assert!(!by_id.may_equal(&Filled::parse("visit:{id}", &pattern).unwrap()));
+    }
+}

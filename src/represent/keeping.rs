@@ -1,0 +1,67 @@
+//! What an encoder makes of kept content, gathered on its way to the client, so that it is made once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+
+use super::encoding::Encoding;
+use crate::body::{BodyError, Kept};
+
+/// See the head of the file.
+pub struct Keeping {
+    encoding: Encoding,
+    keeper: Option<Arc<dyn Kept>>,
+    name: &'static str,
+    made: BytesMut,
+}
+
+impl Keeping {
+    /// Keeps what `encoding` makes under `name`.
+    pub fn new(encoding: Encoding, keeper: Arc<dyn Kept>, name: &'static str) -> Keeping {
+        Keeping { encoding, keeper: Some(keeper), name, made: BytesMut::new() }
+    }
+
+    fn ended(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.keep(self.name, std::mem::take(&mut self.made).freeze());
+        }
+    }
+}
+
+impl http_body::Body for Keeping {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = ready!(Pin::new(&mut this.encoding).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) if this.keeper.is_some() => this.made.extend_from_slice(data),
+                Some(_) => {}
+                // Trailers come after all of it.
+                None => this.ended(),
+            },
+            Some(Err(_)) => this.keeper = None,
+            None => this.ended(),
+        }
+        if http_body::Body::is_end_stream(&this.encoding) {
+            this.ended();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.encoding)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.encoding)
+    }
+}
