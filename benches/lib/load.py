@@ -1,0 +1,106 @@
+"""The load: what asks a server, and what it finds. One core for it, which it shares with the upstream."""
+
+import http.client
+import pathlib
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+
+from .servers import LOAD_CORE
+
+PATIENCE = 30  # seconds beyond the planned ones after which a load that does not end is ended
+
+
+def answer(port, path, fields=(), connection=None):
+    """Status, fields and body of one answer; asked with the Host that the load sends, which caches tell apart."""
+    own = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    own.putrequest("GET", f"/{path}", skip_accept_encoding=True)
+    for field in fields:
+        own.putheader(*field.split(": ", 1))
+    own.endheaders()
+    response = own.getresponse()
+    body = response.read()
+    if not connection:
+        own.close()
+    return response.status, response.headers, body
+
+
+def header_words(fields):
+    return [word for field in fields for word in ("-H", field)]
+
+
+def wrk(port, path, connections, seconds, cores=LOAD_CORE, threads=1, fields=(), script=None):
+    """As many requests as the connections carry, one after the other on each."""
+    command = ["taskset", "-c", cores, "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", *header_words(fields)]
+    if script:
+        command += ["-s", str(script)]
+    out = subprocess.run([*command, f"http://127.0.0.1:{port}/{path}"], capture_output=True, text=True, check=True,
+                         timeout=seconds + PATIENCE).stdout
+    bad = bool(re.search(r"Non-2xx or 3xx|Socket errors", out))
+    if bad:
+        print(out)
+    unit = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+    def latency(percent):
+        value, suffix = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", out).groups()
+        return float(value) * unit[suffix]
+    requests, read, scale = re.search(r"(\d+) requests in [^,]*, ([\d.]+)([KMG]?)B read", out).groups()
+    return {"requests": int(requests), "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
+            "p50": latency(50), "p99": latency(99), "bad": bad,
+            "bytes": float(read) * 1024 ** " KMG".index(scale or " ") / max(int(requests), 1)}
+
+
+def shuffled(folder, paths):
+    """A script for wrk that asks for these in random order, the same one in every run."""
+    script = folder / "shuffled.lua"
+    script.write_text(f"""local asks = {{}}
+init = function()
+  math.randomseed(7)
+  for path in ("{' '.join(f'/{path}' for path in paths)}"):gmatch("%S+") do asks[#asks + 1] = wrk.format("GET", path) end
+end
+request = function() return asks[math.random(#asks)] end
+""")
+    return script
+
+
+def paced(port, path, rate, connections, seconds, fields=()):
+    """An open loop: so many requests a second, due whether or not earlier ones have been answered.
+
+    The connections open 1 ms after one another, so their clocks are spread; h2load's own clock makes them
+    come in groups of about ten every two milliseconds. What comes before all are open does not count. Due
+    requests wait only for an earlier one on their own connection, which matters beyond connections / rate seconds.
+    """
+    opening = 5
+    ramp = connections // opening / 1000 + 0.25
+    count = int(rate * (seconds + ramp))
+    with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
+        log = pathlib.Path(folder) / "log"
+        subprocess.run(["taskset", "-c", LOAD_CORE, "h2load", "--h1", "-m1", f"-c{connections}", f"-n{count}", f"--rps={rate / connections:g}",
+                        f"-r{opening}", "--rate-period=1ms", f"--log-file={log}", *header_words(fields), f"http://127.0.0.1:{port}/{path}"],
+                       capture_output=True, check=True, timeout=seconds + PATIENCE)
+        rows = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+    begin = min(start for start, _, _ in rows) + ramp * 1e6
+    times = sorted(micros / 1000 for start, _, micros in rows if start >= begin)
+    span = (max(start for start, _, _ in rows) - begin) / 1e6
+    return {"requests": len(rows), "rps": len(times) / span, "p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100],
+            "bad": len(rows) != count or any(status != 200 for _, status, _ in rows)}
+
+
+def measure(target, load, *args, **kwargs):
+    """One run of a load at a target, with the target's CPU time: `cpu` a request, `busy` as a share of its core."""
+    before, began = target.cpu(), time.monotonic()
+    result = load(target.port, *args, **kwargs)
+    spent, took = target.cpu() - before, time.monotonic() - began
+    result["cpu"] = spent / 1000 / max(result["requests"], 1)
+    result["busy"] = spent / 1e9 / took
+    return result
+
+
+def median(rows, key):
+    return statistics.median(row[key] for row in rows)
+
+
+def ratio(own, base, key):
+    """Of the rounds' ratios the middle one, so that a slow round counts for both."""
+    return statistics.median(a[key] / b[key] for a, b in zip(own, base))
