@@ -87,6 +87,10 @@ pub trait Kept: Send + Sync {
     fn made(&self, name: &'static str) -> Option<Bytes>;
     /// Keeps something made of it, if there is a place for it.
     fn keep(&self, name: &'static str, made: Bytes);
+    /// How often it was given out.
+    fn given(&self) -> u32;
+    /// True once for each name: whoever asks makes it again, better.
+    fn claim(&self, name: &'static str) -> bool;
 }
 
 type Streaming = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>;

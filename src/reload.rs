@@ -67,6 +67,9 @@ impl Reloader {
             return Err(format!("a change of {} needs a restart", fixed.join(", ")));
         }
         let changed = difference(&old.policy, &policy);
+        if changed.contains("routes") {
+            self.cache.resume();
+        }
         for warning in &policy.warnings {
             tracing::warn!("{warning}");
         }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Cache;
+use super::tripwire::Tripwire;
 use crate::metrics::Cell;
 
 /// What happens to a request, an answer or something stored.
@@ -96,6 +97,8 @@ impl Event {
 #[derive(Debug, Default)]
 pub struct RouteCounters {
     events: [Cell; Event::ALL.len()],
+    /// Whether its users are given each other's answers.
+    pub tripwire: Tripwire,
 }
 
 impl RouteCounters {
@@ -144,10 +147,6 @@ pub struct Counters {
     pub compared: Cell,
     /// Fetches nobody waited for.
     pub background: Cell,
-    /// Codings made again with more effort.
-    pub recoded: Cell,
-    /// Nanoseconds that took.
-    pub recoding: Cell,
 }
 
 impl Counters {
@@ -248,8 +247,6 @@ impl Collector for Collected {
                 "Routes no longer cached because users differ",
                 counters.tripped.get() as f64,
             ),
-            ("cache_recoded", "Codings made again with more effort", counters.recoded.get() as f64),
-            ("cache_recoding_seconds", "Time that took", counters.recoding.get() as f64 / 1e9),
         ];
         for (name, help, value) in plain {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -3,6 +3,7 @@
 //!
 //! - `terms`: what the configuration says. `storability`, `freshness`, `reuse`, `variant`, `key`: the questions.
 //! - `invalidation` over `stamps` and `marks`: what no longer holds.
+//! - `tripwire`: whether what is shared may be.
 //! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
 
 mod canonical;
@@ -21,6 +22,7 @@ pub mod storability;
 pub mod store;
 pub mod stored;
 pub mod terms;
+pub mod tripwire;
 pub mod variant;
 
 use std::collections::HashSet;
@@ -76,6 +78,22 @@ impl Cache {
     pub fn is_stopped(&self, route: &str) -> bool {
         let stopped = self.stopped.load();
         !stopped.is_empty() && stopped.contains(route)
+    }
+
+    /// From now on a route is cached no longer; false: it was not before.
+    pub fn stop(&self, route: &str) -> bool {
+        let mut new = false;
+        self.stopped.rcu(|stopped| {
+            let mut stopped = HashSet::clone(stopped);
+            new = stopped.insert(route.to_owned());
+            stopped
+        });
+        new
+    }
+
+    /// Routes were written anew: all of them may be cached again.
+    pub fn resume(&self) {
+        self.stopped.store(Arc::default());
     }
 
     /// Invalidates once more after a while.

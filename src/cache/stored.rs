@@ -14,7 +14,11 @@ use super::reuse::Age;
 use super::variant::Variant;
 use crate::body::Kept;
 use crate::clock::Instant;
+use crate::fields::cache_status::CACHE_STATUS;
 use crate::held::Place;
+
+const AGE: HeaderName = http::header::AGE;
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What one stored response takes beside its fields and its content, as measured (benches/README.md).
 pub const BOOKKEEPING: usize = 1024;
@@ -26,8 +30,10 @@ const FIELD: usize = 128;
 pub struct Head {
     /// The status.
     pub status: StatusCode,
-    /// The fields that are stored.
+    /// The fields that are stored, with places for those that each answer gets anew.
     pub fields: HeaderMap,
+    /// Whether Cache-Status is such a place, and not what a cache before us said.
+    pub keeps_place: bool,
     /// The fields it was judged by and that are for us alone.
     pub own: HeaderMap,
     /// Which requests it fits.
@@ -94,9 +100,16 @@ impl Head {
             tags,
         } = new;
         let checked = AtomicU64::new(begun.number);
+        let keeps_place = !fields.contains_key(CACHE_STATUS);
+        let mut fields = fields;
+        // A map that need not grow is copied with one allocation less for each answer.
+        for name in [AGE, CACHE_STATUS, X_REQUEST_ID] {
+            fields.entry(name).or_insert(HeaderValue::from_static(""));
+        }
         Head {
             status,
             fields,
+            keeps_place,
             own,
             variant,
             freshness,
@@ -108,6 +121,17 @@ impl Head {
             tags,
             checked,
         }
+    }
+
+    /// The fields as they were stored.
+    pub fn stored_fields(&self) -> HeaderMap {
+        let mut fields = self.fields.clone();
+        fields.remove(AGE);
+        fields.remove(X_REQUEST_ID);
+        if self.keeps_place {
+            fields.remove(CACHE_STATUS);
+        }
+        fields
     }
 
     /// RFC 9111 4.2.3.
@@ -156,13 +180,14 @@ pub struct Content {
     place: Mutex<Place>,
     /// How often it was given out.
     pub hits: AtomicU32,
+    claimed: Mutex<Vec<&'static str>>,
 }
 
 impl Content {
     /// `place` is for all of it, and for its head.
     pub fn new(bytes: Bytes, trailers: Option<HeaderMap>, place: Place) -> Content {
         let (made, place) = (RwLock::default(), Mutex::new(place));
-        Content { bytes, trailers, made, place, hits: AtomicU32::new(0) }
+        Content { bytes, trailers, made, place, hits: AtomicU32::new(0), claimed: Mutex::default() }
     }
 
     /// The content.
@@ -207,6 +232,19 @@ impl Kept for Content {
             Some(slot) => slot.1 = bytes,
             None => made.push((name, bytes)),
         }
+    }
+
+    fn given(&self) -> u32 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    fn claim(&self, name: &'static str) -> bool {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = !claimed.contains(&name);
+        if new {
+            claimed.push(name);
+        }
+        new
     }
 }
 

@@ -1,11 +1,21 @@
 //! `Cache-Status` (RFC 9211 2): the member that says what our cache did.
 
-use std::fmt::Write as _;
+use std::cell::RefCell;
 
+use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The field.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Values are cut from pieces of this size: one allocation for many of them.
+const PIECES: usize = 4096;
+/// A member without a key is no longer.
+const LONGEST: usize = 128;
+
+thread_local! {
+    static PIECE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
 
 /// Our member; what is `None` or false is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,45 +41,64 @@ pub struct Member<'a> {
 impl Member<'_> {
     /// Appends it: we are further from the origin than whoever wrote a member before (2).
     pub fn append(&self, headers: &mut HeaderMap) {
-        let mut text = String::with_capacity(48);
-        text.push_str("pillion");
+        headers.append(CACHE_STATUS, self.to_value());
+    }
+
+    /// It, in the place of all that stands there.
+    pub fn put(&self, headers: &mut HeaderMap) {
+        headers.insert(CACHE_STATUS, self.to_value());
+    }
+
+    fn to_value(self) -> HeaderValue {
+        let text = PIECE.with_borrow_mut(|piece| {
+            if piece.capacity() < LONGEST {
+                *piece = BytesMut::with_capacity(PIECES);
+            }
+            self.write(piece);
+            piece.split().freeze()
+        });
+        // All of it is printable.
+        HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("pillion"))
+    }
+
+    fn write(&self, text: &mut BytesMut) {
+        let mut digits = itoa::Buffer::new();
+        text.put_slice(b"pillion");
         if self.hit {
-            text.push_str("; hit");
+            text.put_slice(b"; hit");
         }
         if let Some(reason) = self.forwarded {
-            text.push_str("; fwd=");
-            text.push_str(reason);
+            text.put_slice(b"; fwd=");
+            text.put_slice(reason.as_bytes());
         }
         if let Some(status) = self.forwarded_status {
-            let _ = write!(text, "; fwd-status={status}");
+            text.put_slice(b"; fwd-status=");
+            text.put_slice(digits.format(status).as_bytes());
         }
         if let Some(ttl) = self.ttl {
-            let _ = write!(text, "; ttl={ttl}");
+            text.put_slice(b"; ttl=");
+            text.put_slice(digits.format(ttl).as_bytes());
         }
         if self.stored {
-            text.push_str("; stored");
+            text.put_slice(b"; stored");
         }
         if self.collapsed {
-            text.push_str("; collapsed");
+            text.put_slice(b"; collapsed");
         }
         if let Some(key) = self.key {
             // sf-string (RFC 9651 3.3.3): printable ASCII, quotes and backslashes escaped.
-            text.push_str("; key=\"");
-            for c in key.chars().filter(|c| matches!(c, ' '..='~')) {
-                if matches!(c, '"' | '\\') {
-                    text.push('\\');
+            text.put_slice(b"; key=\"");
+            for byte in key.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+                if matches!(byte, b'"' | b'\\') {
+                    text.put_u8(b'\\');
                 }
-                text.push(c);
+                text.put_u8(byte);
             }
-            text.push('"');
+            text.put_u8(b'"');
         }
         if let Some(detail) = self.detail {
-            text.push_str("; detail=");
-            text.push_str(detail);
-        }
-        // All of it is printable.
-        if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(text)) {
-            headers.append(CACHE_STATUS, value);
+            text.put_slice(b"; detail=");
+            text.put_slice(detail.as_bytes());
         }
     }
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::choice::{Choice, Reason};
 use super::coding::Coding;
+use super::recode::{Holder, Recoding};
 
 use crate::held::Held;
 use crate::metrics::Cell;
@@ -52,6 +53,8 @@ pub struct Counters {
     pub held: Arc<Held>,
     /// Encoders of answers on their way.
     pub encoders: Arc<Held>,
+    /// Stored codings made again, and the time that may take.
+    pub recoding: Recoding,
 }
 
 /// What all workers together may hold of content gathered whole.
@@ -71,6 +74,7 @@ impl Default for Counters {
             partial: Cell::default(),
             held: Arc::new(Held::at_most(MOST_GATHERED)),
             encoders: Arc::new(Held::at_most(MOST_ENCODERS)),
+            recoding: Recoding::default(),
         }
     }
 }
@@ -99,6 +103,12 @@ impl Counters {
     }
 }
 
+impl Holder for Counters {
+    fn recoding(&self) -> &Recoding {
+        &self.recoding
+    }
+}
+
 /// For the registry.
 #[derive(Debug)]
 pub struct Collected(pub Arc<Counters>);
@@ -120,7 +130,12 @@ impl Collected {
         let sources =
             [("app", &counters.not_modified_by_app), ("pillion", &counters.not_modified_by_pillion)];
         let not_modified = sources.map(|(source, cell)| ([("source", source)], cell.get() as f64)).to_vec();
-        let made = [("etag", &counters.tags), ("partial", &counters.partial), ("decoded", &counters.decoded)];
+        let made = [
+            ("etag", &counters.tags),
+            ("partial", &counters.partial),
+            ("decoded", &counters.decoded),
+            ("recoded", &counters.recoding.done),
+        ];
         let made = made.map(|(what, cell)| ([("what", what)], cell.get() as f64)).to_vec();
         [
             ("content", "Answers with content, by the coding they got or the reason they got none", results),
@@ -132,7 +147,11 @@ impl Collected {
                 by_coding(|coding| coding.nanoseconds.get() as f64 / 1e9),
             ),
             ("not_modified", "304s: the app's own, and those made of its 200s", not_modified),
-            ("made", "Entity tags made, partial answers made, codings taken away", made),
+            (
+                "made",
+                "Entity tags made, partial answers made, codings taken away, stored codings made again",
+                made,
+            ),
         ]
     }
 }

@@ -18,6 +18,7 @@ pub mod keeping;
 pub mod media;
 pub mod precondition;
 pub mod range;
+pub mod recode;
 
 #[cfg(test)]
 mod tests;

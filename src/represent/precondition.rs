@@ -88,15 +88,21 @@ impl Conditions {
     /// The tag under which the client has what has the tag `app`: as it wrote it, so that its cache finds it
     /// again (RFC 9111 4.3.4). `*` has it under the tag that the answer would have had, so under `app`.
     pub fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+        let fits = |theirs: &EntityTag<'_>, app: &EntityTag<'_>| {
+            theirs.weak_eq(app) || entity_tag::original(theirs).is_some_and(|theirs| theirs.strong_eq(app))
+        };
+        let mut lines = self.fields.get_all(header::IF_NONE_MATCH).iter();
+        // Nearly always it is one tag, and nothing else.
+        if let (Some(line), None) = (lines.next(), lines.next())
+            && let Some(theirs) = EntityTag::parse(line.as_bytes())
+        {
+            return app.filter(|app| fits(&theirs, app)).map(|_| Held::As(line.clone()));
+        }
         match TagList::of(&self.fields, &header::IF_NONE_MATCH)? {
             TagList::Any => Some(Held::Any),
             TagList::Tags(tags) => {
                 let app = app?;
-                let fits = |theirs: &&EntityTag<'_>| {
-                    theirs.weak_eq(app)
-                        || entity_tag::original(theirs).is_some_and(|theirs| theirs.strong_eq(app))
-                };
-                tags.iter().find(fits).map(|theirs| Held::As(theirs.to_value()))
+                tags.iter().find(|theirs| fits(theirs, app)).map(|theirs| Held::As(theirs.to_value()))
             }
         }
     }

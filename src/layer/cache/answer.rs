@@ -14,7 +14,7 @@ use crate::body::{Body, BodyError};
 use crate::cache::fill::Reader;
 use crate::cache::reuse::Age;
 use crate::cache::stored::{Content, Head, Stored};
-use crate::fields::cache_status::Member;
+use crate::fields::cache_status::{CACHE_STATUS, Member};
 use crate::layer::record::Record;
 use std::rc::Rc;
 
@@ -39,6 +39,16 @@ pub fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
     };
     let detail = member.detail.filter(|_| debug);
     Member { key, detail, ..member }.append(headers);
+}
+
+/// The same on fields that have a place for it kept free.
+fn say_in_place(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
+    if settings(record).debug_header {
+        headers.remove(CACHE_STATUS);
+        say(record, headers, member);
+    } else {
+        Member { detail: None, ..member }.put(headers);
+    }
 }
 
 /// An answer of what is stored.
@@ -67,11 +77,15 @@ fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Mem
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     let headers = response.headers_mut();
-    headers.clone_from(&head.fields);
+    *headers = head.fields.clone();
     // RFC 9111 5.1.
     headers.insert(header::AGE, HeaderValue::from(age.current.as_secs()));
     let member = Member { ttl: member.ttl.or_else(|| Some(age.ttl(&head.freshness))), ..member };
-    say(record, headers, member);
+    if head.keeps_place {
+        say_in_place(record, headers, member);
+    } else {
+        say(record, headers, member);
+    }
     response
 }
 

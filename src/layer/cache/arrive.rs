@@ -273,7 +273,7 @@ impl Flight {
         self.record.cached().count(Event::Unchanged);
         self.record.told_by_cache("revalidated");
         let before = &candidate.stored.head;
-        let mut fields = before.fields.clone();
+        let mut fields = before.stored_fields();
         fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
         update(&mut fields, response.headers());
         let content = candidate.stored.content.clone();

@@ -164,8 +164,10 @@ impl Asked {
         let directives =
             if seen.directives { RequestDirectives::of(headers) } else { RequestDirectives::default() };
         let asker = Asker { no_store: directives.no_store, credentials };
-        let transform = !crate::fields::cache_control::has(headers, "no-transform");
-        let content = (!reads).then(|| key::content(headers, &content, transform));
+        let content = (!reads).then(|| {
+            let transform = !crate::fields::cache_control::has(headers, "no-transform");
+            key::content(headers, &content, transform)
+        });
         let partition = principal.as_ref().map(|principal| &principal.partition);
         let Some(key) = write_key(routed, partition, content.as_ref()) else {
             return Asked::Pass(Forwarded::Bypass);

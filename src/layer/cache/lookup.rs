@@ -13,6 +13,7 @@ use crate::cache::counters::Event;
 use crate::cache::fetch::{Fetch, Joined, Leader};
 use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
 use crate::cache::stored::Stored;
+use crate::cache::terms::Scope;
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::cache_status::Member;
@@ -20,7 +21,7 @@ use crate::layer::Routed;
 use crate::layer::record::Record;
 
 /// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
-const CONDITIONS: [http::HeaderName; 5] = [
+pub const CONDITIONS: [http::HeaderName; 5] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,
@@ -100,6 +101,12 @@ where
         let response = answer::of(&record, stored, age, read.head, member);
         if verdict == Reuse::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
+        }
+        if terms.scope == Scope::Shared
+            && let Some(pair) =
+                counters.tripwire.hit(&read.key, routed.request.headers(), self.cache.second(now))
+        {
+            self.compare(routed, pair);
         }
         asked::recycle(read.key);
         Ok(CacheFuture::answer(Ok(response)))

@@ -3,11 +3,12 @@
 //! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
 //! `flight` goes with a request to the app and decides about its answer; `arrive` stores that, or what a 304
 //! leaves of what is stored; `follow` waits for another request's answer; `write` invalidates; `answer` makes
-//! answers of what is stored.
+//! answers of what is stored; `compare` looks whether what is shared may be.
 
 mod answer;
 mod arrive;
 mod asked;
+mod compare;
 mod flight;
 mod follow;
 mod lookup;

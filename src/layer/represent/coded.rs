@@ -95,6 +95,15 @@ impl Answering {
             && let Some(made) = kept.made(coding.as_str())
         {
             before.set(content.gathered.len() as u64);
+            if let Some(whole) = content.gathered.content() {
+                self.counters().recoding.perhaps(
+                    self.record.represented(),
+                    kept,
+                    coding,
+                    effort,
+                    (&whole, made.len()),
+                );
+            }
             return Response::from_parts(parts, Body::full(made));
         }
         if content.gathered.len() <= encode::one_go(coding, effort)

@@ -86,8 +86,12 @@ pub(super) fn of_a_part(headers: &mut HeaderMap) {
 pub(super) fn not_modified(parts: &mut Parts, tag: Option<HeaderValue>) {
     parts.status = StatusCode::NOT_MODIFIED;
     let headers = &mut parts.headers;
-    OF_CONTENT.iter().for_each(|name| drop(headers.remove(name)));
-    DIGESTS.iter().for_each(|name| drop(headers.remove(name)));
+    // Names are compared far more quickly than they are looked up.
+    const MOST_GONE: usize = 11;
+    let mut gone: [Option<HeaderName>; MOST_GONE] = Default::default();
+    let of_content = headers.keys().filter(|name| OF_CONTENT.contains(name) || DIGESTS.contains(name));
+    gone.iter_mut().zip(of_content).for_each(|(place, name)| *place = Some(name.clone()));
+    gone.into_iter().flatten().for_each(|name| drop(headers.remove(name)));
     if let Some(tag) = tag {
         headers.insert(header::ETAG, tag);
         headers.remove(header::LAST_MODIFIED);

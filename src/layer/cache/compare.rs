@@ -1,0 +1,82 @@
+//! Asks the app as one user, as another and as the first again, and stops caching a route where that shows that
+//! users are given each other's answers.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use http::{Response, header};
+use tower::Service;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::lookup::CONDITIONS;
+use super::{CacheLayer, outlive};
+use crate::body::Body;
+use crate::cache::invalidation::Mode;
+use crate::cache::tripwire::{self, Credentials, Digest, Pair};
+use crate::clock;
+use crate::error::BoxError;
+use crate::layer::Routed;
+
+/// More of an answer is not compared; bytes.
+const MOST: u64 = 8 * 1024 * 1024;
+
+impl<S> CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    /// See the head of the file.
+    pub(super) fn compare(&self, routed: &Routed, pair: Pair) {
+        let Some(routed) = routed.again(clock::now()) else { return };
+        let mut layer = self.clone();
+        outlive(async move {
+            let Pair { one, other } = pair;
+            let mut digests = Vec::with_capacity(3);
+            for user in [&one, &other, &one] {
+                match layer.ask_as(&routed, user).await {
+                    Some(digest) => digests.push(digest),
+                    None => return,
+                }
+            }
+            layer.cache.counters.compared.add(1);
+            let [one, other, again] = digests[..] else { return };
+            if !tripwire::differs(one, other, again) {
+                return;
+            }
+            let route = &routed.route.label;
+            if layer.cache.stop(route) {
+                layer.cache.counters.tripped.add(1);
+                let marker = layer.cache.invalidation.marker;
+                layer.cache.invalidation.stamp(&[marker.route(route)], Mode::Hard, clock::now());
+                let path = routed.request.uri().path();
+                tracing::warn!(
+                    route,
+                    path,
+                    "two users get different answers on a route with scope \"shared\": it is not cached any more; scope = \"user\" keeps a copy for each"
+                );
+            }
+        });
+    }
+
+    async fn ask_as(&mut self, routed: &Routed, user: &Credentials) -> Option<Digest> {
+        let mut request = routed.again(clock::now())?;
+        let headers = request.request.headers_mut();
+        CONDITIONS.iter().for_each(|name| drop(headers.remove(name)));
+        headers.remove(header::RANGE);
+        user.put(headers);
+        let response = self.inner.call(request).await.ok()?;
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        let (mut hash, mut length) = (Box::new(Xxh3::new()), 0);
+        while let Some(frame) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await {
+            if let Ok(data) = frame.ok()?.into_data() {
+                length += data.len() as u64;
+                if length > MOST {
+                    return None;
+                }
+                hash.update(&data);
+            }
+        }
+        Some(Digest { status, content: hash.digest128() })
+    }
+}
