@@ -245,7 +245,7 @@ async fn main(
     metrics.generation.set(1);
     let live: Live = Arc::new(ArcSwap::from_pointee(Snapshot::new(1, policy, upstreams, &metrics, &cache)));
     let _ = live_cell.set(live.clone());
-    reload::watch_upstreams(&live.load());
+    reload::watch_snapshot(&live.load_full(), &registry);
 
     let addresses = listeners.announce();
     let shared = Shared {

@@ -16,6 +16,8 @@ pub struct Parts<'a> {
     pub upstream: &'a str,
     /// Whether the client came by https.
     pub https: bool,
+    /// Whether the route says that one copy is for all: what was stored so is never used where it says less.
+    pub shared: bool,
     /// The authority, as it came.
     pub host: &'a [u8],
     /// In normal form.
@@ -47,7 +49,8 @@ fn part(key: &mut Vec<u8>, text: &[u8]) {
 /// Writes the key of a request to `key`.
 pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) {
     key.clear();
-    key.push(u8::from(parts.https) | u8::from(parts.partition.is_some()) << 1);
+    let flags = [parts.https, parts.partition.is_some(), parts.shared];
+    key.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
     part(key, parts.upstream.as_bytes());
     let host = key.len();
     part(key, parts.host);
@@ -180,6 +183,7 @@ mod tests {
         Parts {
             upstream: "upstream",
             https: false,
+            shared: false,
             host: b"a",
             path,
             query,
@@ -232,6 +236,7 @@ mod tests {
         let all = [
             key(&plain),
             key(&Parts { https: true, ..plain }),
+            key(&Parts { shared: true, ..plain }),
             key(&Parts { upstream: "media", ..plain }),
             key(&Parts { host: b"b", ..plain }),
             key(&Parts { path: "/a/", ..plain }),

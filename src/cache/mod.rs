@@ -14,6 +14,8 @@ pub mod freshness;
 pub mod invalidation;
 pub mod key;
 pub mod marks;
+#[cfg(test)]
+mod model;
 pub mod passes;
 pub mod reuse;
 mod settle;
@@ -91,9 +93,13 @@ impl Cache {
         new
     }
 
-    /// Routes were written anew: all of them may be cached again.
-    pub fn resume(&self) {
-        self.stopped.store(Arc::default());
+    /// Routes that were written anew may be cached again.
+    pub fn resume<'a>(&self, routes: impl Iterator<Item = &'a str> + Clone) {
+        self.stopped.rcu(|stopped| {
+            let mut stopped = HashSet::clone(stopped);
+            stopped.retain(|known| !routes.clone().any(|route| route == known));
+            stopped
+        });
     }
 
     /// Invalidates once more after a while.

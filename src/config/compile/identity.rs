@@ -11,12 +11,13 @@ use crate::config::section::{At, nearest};
 use crate::identity::credential::{Hasher, Identity, Source, Tokens};
 use crate::identity::jwt::Verifier;
 use crate::identity::keys;
+use crate::policy::{Checks, KeySource};
 
 /// A shorter secret can be guessed.
 const LEAST_SECRET: usize = 16;
 
 impl Compiler<'_> {
-    pub(super) fn identity(&mut self, file: &File) -> Identity {
+    pub(super) fn identity(&mut self, file: &File) -> (Identity, Option<KeySource>) {
         let raw = &file.identity;
         let sources: Vec<Source> = raw.principal.iter().filter_map(|at| self.source(at)).collect();
         let secret = raw.hash_key.value.as_bytes();
@@ -27,8 +28,12 @@ impl Compiler<'_> {
         // A reload keeps the cache, so it keeps the secret too.
         let secret = if secret.is_empty() { &self.environment.secret[..] } else { secret };
         let claims = sources.iter().any(|source| matches!(source, Source::Claim(_)));
+        let mut source = None;
         let tokens = match &raw.jwt {
-            Some(jwt) => self.tokens(jwt, claims),
+            Some(jwt) => self.tokens(jwt, claims).map(|(tokens, found)| {
+                source = found;
+                tokens
+            }),
             None if claims => {
                 let span = raw.principal.iter().find(|at| at.value.starts_with("jwt:"));
                 let help =
@@ -42,10 +47,10 @@ impl Compiler<'_> {
             }
             None => None,
         };
-        Identity::new(sources, Hasher::new(secret), tokens)
+        (Identity::new(sources, Hasher::new(secret), tokens), source)
     }
 
-    fn tokens(&mut self, jwt: &Jwt, claims: bool) -> Option<Tokens> {
+    fn tokens(&mut self, jwt: &Jwt, claims: bool) -> Option<(Tokens, Option<KeySource>)> {
         let place = match jwt.token.value.split_once(':') {
             Some(("header" | "cookie", _)) => self.source(&jwt.token)?,
             _ => {
@@ -79,9 +84,6 @@ impl Compiler<'_> {
                 }
             }
         }
-        if !jwt.jwks_url.value.is_empty() {
-            self.fail(jwt.jwks_url.span.as_ref(), "jwks_url is not there yet", "put the keys into a file");
-        }
         if jwt.keys.is_empty() && jwt.hs256.value.is_empty() && jwt.jwks_url.value.is_empty() {
             let help = "keys = [\"keys.pem\"], or hs256 or jwks_url";
             self.fail(Some(&jwt.span), "[identity.jwt] without a key: no token would verify", help);
@@ -98,8 +100,37 @@ impl Compiler<'_> {
                 ));
             }
         }
-        let verifier = Verifier::new(keys, given(&jwt.issuer), given(&jwt.audience));
-        Some(Tokens { place, verifier: Arc::new(ArcSwap::from_pointee(verifier)) })
+        let checks = Checks { keys, issuer: given(&jwt.issuer), audience: given(&jwt.audience) };
+        let verifier = Arc::new(ArcSwap::from_pointee(checks.verifier(&[])));
+        let source = match jwt.jwks_url.value.as_str() {
+            "" => None,
+            _ => self.key_source(&jwt.jwks_url, checks, verifier.clone()),
+        };
+        Some((Tokens { place, verifier }, source))
+    }
+
+    fn key_source(
+        &mut self,
+        at: &At<String>,
+        checks: Checks,
+        verifier: Arc<ArcSwap<Verifier>>,
+    ) -> Option<KeySource> {
+        let parsed =
+            at.value.parse::<http::Uri>().ok().filter(|url| {
+                matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some()
+            });
+        let Some(url) = parsed else {
+            let help = "like \"https://login.example.com/.well-known/jwks.json\"";
+            self.fail(at.span.as_ref(), format!("{:?} is not a URL of keys", at.value), help);
+            return None;
+        };
+        let (scheme, authority) = (url.scheme_str().unwrap_or("https"), url.authority()?);
+        let origin = At { value: format!("{scheme}://{authority}"), span: at.span.clone() };
+        let raw = crate::config::file::upstream_at(origin, &mut self.problems);
+        let upstream = self.upstream(&raw)?;
+        let target = url.path_and_query()?.clone();
+        let fetched = Arc::default();
+        Some(KeySource { url: at.value.clone(), upstream, target, checks, verifier, fetched })
     }
 
     fn key_file(&mut self, at: &At<String>) -> Option<Vec<u8>> {

@@ -53,7 +53,7 @@ pub fn policy(
     let routes = compiler.routes(&file);
     let compression = compiler.compression(&file);
     let etag = compiler.etag(&file);
-    let identity = compiler.identity(&file);
+    let (identity, keys) = compiler.identity(&file);
     let cache = compiler.cache(&file);
     let invalidate = compiler.invalidate(&file, routes.as_ref());
     let health = compiler.health(&file);
@@ -69,6 +69,7 @@ pub fn policy(
             compression,
             etag,
             identity,
+            keys,
             cache,
             invalidate,
             health,

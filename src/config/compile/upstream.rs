@@ -37,7 +37,7 @@ impl Compiler<'_> {
         (self.problems.len() == before).then_some(compiled)
     }
 
-    fn upstream(&mut self, raw: &Upstream) -> Option<UpstreamPolicy> {
+    pub(super) fn upstream(&mut self, raw: &Upstream) -> Option<UpstreamPolicy> {
         let section =
             if raw.name == "upstream" { raw.name.clone() } else { format!("upstreams.{}", raw.name) };
         if !raw.has_url && raw.url.is_none() {

@@ -194,6 +194,7 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
     let parts = key::Parts {
         upstream: &upstream.name,
         https: routed.https,
+        shared: terms.scope == Scope::Shared,
         host: hosts.as_deref().unwrap_or(host),
         path: &path,
         query: target.query(),

@@ -2,6 +2,8 @@
 //!
 //! Everything that can fail happens before the one swap; a refused file changes nothing.
 
+mod keys;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +12,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
+use crate::cache::invalidation::Mode;
+use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Live, Snapshot};
 use crate::metrics::Metrics;
-use crate::policy::{Policy, SourceFile};
+use crate::policy::{Policy, RoutePolicy, SourceFile};
 use crate::upstream::{self, Registry};
 
 /// How often watched files are looked at.
@@ -67,9 +71,7 @@ impl Reloader {
             return Err(format!("a change of {} needs a restart", fixed.join(", ")));
         }
         let changed = difference(&old.policy, &policy);
-        if changed.contains("routes") {
-            self.cache.resume();
-        }
+        self.forget_edited(&old.policy, &policy);
         for warning in &policy.warnings {
             tracing::warn!("{warning}");
         }
@@ -79,12 +81,35 @@ impl Reloader {
         self.cache.make_room();
         let upstreams = self.registry.build(&policy.upstreams);
         carry_over(&old, &upstreams);
+        if let (Some(new), Some(old)) = (&policy.keys, &old.policy.keys)
+            && new.url == old.url
+        {
+            // What was fetched is good until it is fetched again.
+            new.put(old.fetched.load().to_vec());
+        }
         let generation = old.generation + 1;
         self.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.metrics, &self.cache));
         self.live.store(snapshot.clone());
-        watch_upstreams(&snapshot);
+        watch_snapshot(&snapshot, &self.registry);
         Ok(changed)
+    }
+
+    /// What was stored under a route that is not what it was is gone; what was stored under the others stays.
+    fn forget_edited(&self, old: &Policy, new: &Policy) {
+        let marker = self.cache.invalidation.marker;
+        let stays = |route: &&Arc<RoutePolicy>| {
+            let same = |other: &&Arc<RoutePolicy>| {
+                other.label == route.label && other.cache == route.cache && other.upstream == route.upstream
+            };
+            new.routes.routes.iter().any(|other| same(&other))
+        };
+        let edited: Vec<&Arc<RoutePolicy>> = old.routes.routes.iter().filter(|route| !stays(route)).collect();
+        if !edited.is_empty() {
+            let marks: Vec<_> = edited.iter().map(|route| marker.route(&route.label)).collect();
+            self.cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
+            self.cache.resume(edited.iter().map(|route| route.label.as_str()));
+        }
     }
 
     fn resize(&self, old: usize, new: usize) {
@@ -112,10 +137,16 @@ fn carry_over(old: &Snapshot, new: &[Arc<upstream::Upstream>]) {
     }
 }
 
-/// Starts the health watch of every app of a snapshot; each ends with its snapshot.
-pub fn watch_upstreams(snapshot: &Snapshot) {
+/// Starts the health watch of every app of a snapshot, and that of its keys; each ends with its snapshot.
+pub fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
     for upstream in &snapshot.upstreams {
         tokio::task::spawn_local(upstream::watch(Arc::downgrade(upstream)));
+    }
+    if let Some(source) = &snapshot.policy.keys {
+        let mut built = registry.build(std::slice::from_ref(&source.upstream));
+        if let Some(upstream) = built.pop() {
+            tokio::task::spawn_local(keys::watch(Arc::downgrade(snapshot), upstream));
+        }
     }
 }
 

@@ -1,0 +1,86 @@
+//! An app for tests of the cache.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{Answer, Pillion, Request, Script, exchange};
+
+/// An app that says what it is told to, numbers its answers, and records what reached it.
+pub struct Origin {
+    pub script: Script,
+    pub seen: Arc<Mutex<Vec<Request>>>,
+    says: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl Origin {
+    pub fn new() -> Origin {
+        let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let says: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+        let count = AtomicUsize::new(0);
+        let (recorded, told) = (seen.clone(), says.clone());
+        let script = Script::answering(move |request| {
+            recorded.lock().unwrap().push(request.clone());
+            let target = request.line.split(' ').nth(1).unwrap().to_owned();
+            let path = target.split('?').next().unwrap().to_owned();
+            let said = told.lock().unwrap().get(&path).cloned().unwrap_or_default();
+            let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+            answer(request, &said, &format!("{target} #{number}"))
+        });
+        Origin { script, seen, says }
+    }
+
+    /// From now on answers under this path have these fields; `status: 404` among them is the status.
+    pub fn says(&self, path: &str, fields: &[&str]) {
+        self.says.lock().unwrap().insert(path.to_owned(), fields.join("\r\n"));
+    }
+
+    pub fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    pub fn last(&self) -> Request {
+        self.seen.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+pub fn answer(request: &Request, said: &str, content: &str) -> Vec<u8> {
+    let mut status = "200";
+    let mut fields = String::new();
+    for line in said.lines() {
+        match line.split_once(": ") {
+            Some(("status", code)) => status = code,
+            _ => fields.push_str(&format!("{line}\r\n")),
+        }
+    }
+    let tag = said.lines().find_map(|line| line.strip_prefix("etag: "));
+    if tag.is_some() && request.field("if-none-match") == tag {
+        return format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n").into_bytes();
+    }
+    let body = if request.line.starts_with("HEAD ") { "" } else { content };
+    let length = content.len();
+    format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n{fields}\r\n{body}"
+    )
+    .into_bytes()
+}
+
+pub fn pillion(origin: &Origin, config: &str) -> Pillion {
+    Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n{config}", origin.script.address))
+}
+
+pub fn ask(pillion: &Pillion, line: &str, fields: &[&str]) -> Answer {
+    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+    exchange(
+        pillion.http,
+        &format!("{line} HTTP/1.1\r\nhost: a.example\r\n{fields}connection: close\r\n\r\n"),
+    )
+}
+
+pub fn get(pillion: &Pillion, path: &str) -> Answer {
+    ask(pillion, &format!("GET {path}"), &[])
+}
+
+pub fn status_of(answer: &Answer) -> String {
+    answer.field("cache-status").unwrap_or_default()
+}
