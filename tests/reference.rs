@@ -24,6 +24,18 @@ fn the_reference_loads() {
     assert!(fine, "{said}");
 }
 
+#[test]
+fn every_example_loads() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let (fine, said) = check(&file.unwrap().path());
+        assert!(fine && !said.contains("warning"), "{said}");
+        count += 1;
+    }
+    assert!(count >= 1);
+}
+
 /// An unknown key is answered with the keys that are known there: asked of every table, that is the
 /// list of all keys.
 #[test]

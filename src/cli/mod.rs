@@ -78,7 +78,7 @@ impl Where {
                     "no configuration: give --config FILE, or --upstream URL for an app without one",
                 )?),
             };
-        Ok(Source { file, upstream: self.upstream, listen: self.listen, admin: self.admin })
+        Ok(Source { file, embedded: None, upstream: self.upstream, listen: self.listen, admin: self.admin })
     }
 }
 

@@ -23,8 +23,10 @@ pub use problem::Problems;
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The file; without one, the defaults and the two overrides.
+    /// The file; without one, what is embedded, else the defaults; with the overrides.
     pub file: Option<PathBuf>,
+    /// A file that is part of the program: its name and its text.
+    pub embedded: Option<(&'static str, &'static str)>,
     /// `--upstream`, in place of `upstream.url`.
     pub upstream: Option<String>,
     /// `--listen`, in place of `server.listen`.
@@ -109,8 +111,9 @@ pub fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadEr
         Some(path) => {
             std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.clone(), error))?
         }
-        None => String::new(),
+        None => source.embedded.map_or_else(String::new, |(_, text)| text.to_owned()),
     };
-    let name = source.file.as_deref().unwrap_or(Path::new("(command line)"));
+    let otherwise = source.embedded.map_or("(command line)", |(name, _)| name);
+    let name = source.file.as_deref().unwrap_or(Path::new(otherwise));
     compile::policy(name, &text, read, source, environment).map_err(LoadError::Problems)
 }

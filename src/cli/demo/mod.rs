@@ -11,6 +11,9 @@ use super::{FAILED, OK, fail};
 use crate::app::{self, Started};
 use crate::config::Source;
 
+/// What the demo runs with unless it is told otherwise.
+const CLINIC: (&str, &str) = ("examples/clinic.toml", include_str!("../../../examples/clinic.toml"));
+
 /// Options of the demo.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
@@ -42,6 +45,7 @@ pub fn run(options: Options) -> u8 {
     };
     let source = Source {
         file: options.config,
+        embedded: Some(CLINIC),
         upstream: Some(format!("http://{}", app.address)),
         listen: Some(options.listen.to_string()),
         admin: Some(options.admin.to_string()),
@@ -66,7 +70,11 @@ Pillion is in front of a small clinic API (which is at http://{app}). Try, in an
   curl -s -w '%{{size_download}} bytes\\n' -o /dev/null http://{at}/api/patients   # and as it is
   tag=$(curl -si http://{at}/api/patients/7 | sed -n 's/^etag: //p' | tr -d '\\r'); curl -si -H \"If-None-Match: $tag\" http://{at}/api/patients/7 | head -1   # 304: you have it
   curl -s -X PUT http://{at}/api/patients/7 -d '{{\"city\":\"Tromso\"}}'   # a write really changes it
-  curl -s -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # a slow report
+  curl -si http://{at}/api/patients/7 | grep -iE '^(age|cache-status)'   # from the cache, and Cache-Status says so
+  curl -s -X PUT http://{at}/api/patients/7 -d '{{\"city\":\"Bodo\"}}' -o /dev/null; curl -s http://{at}/api/patients/7   # a write drops what it changes
+  curl -s -H 'Authorization: Bearer ann' -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # a slow report
+  curl -s -H 'Authorization: Bearer ann' -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # her copy of it; nobody else gets that
+  curl -s 'http://{admin}/cache/lookup?url=/api/patients/7'   # what is stored, and why
   curl -s 'http://{at}/api/%2e%2e/secrets'                     # what can be read in two ways is refused
   curl -s --http2-prior-knowledge http://{at}/api/patients/7   # the same over HTTP/2
   curl -s http://{admin}/ready                         # health, for orchestrators
