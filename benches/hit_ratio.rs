@@ -57,7 +57,7 @@ fn head() -> Head {
         for_all: true,
         initial_age: Default::default(),
         received: clock::now(),
-        begun: Begun { number: 1, at: 1 },
+        begun: Begun { number: 1, at: 1, order: 1 },
         marks: Box::default(),
         tags: Box::default(),
     })

@@ -603,7 +603,7 @@ fn reads_go_to_the_least_busy() {
     };
     // ... and then all go to the other.
     for _ in 0..20 {
-        assert_eq!(pillion.get("/").text(), "quick");
+        assert_eq!(pillion.get("/other").text(), "quick");
     }
     release.send(()).unwrap();
     assert_eq!(read_answer(&mut hanging).text(), "held");
@@ -985,7 +985,8 @@ fn one_address_that_hangs_does_not_delay_the_probes_of_the_others() {
 fn who_leaves_the_line_makes_room_in_it() {
     let (app, seen, release) = holding();
     let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nmax_waiting = 1\nqueue_timeout = \"15s\"\n",
+        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nmax_waiting = 1\nqueue_timeout = \"15s\"\n\
+         [cache]\nenabled = false\n",
         app.address
     ));
     let waiting = |count: f64| {

@@ -149,14 +149,20 @@ pub fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
     let cache = &control.cache;
     let fits = |key: &[u8]| {
         key::read(key).is_some_and(|shown| {
-            shown.path == path.as_bytes()
-                && host.as_ref().is_none_or(|host| shown.host == host.as_bytes())
+            is_path(shown.path, &path)
+                && host.as_ref().is_none_or(|host| shown.host.eq_ignore_ascii_case(host.as_bytes()))
                 && query.as_ref().is_none_or(|query| shown.is_query(query))
         })
     };
     let found = cache.store.find(MOST_SHOWN, fits);
     let shown: Vec<Value> = found.iter().map(|(key, entry)| entry_shown(control, key, entry)).collect();
     Ok(json!({ "url": given, "found": shown }))
+}
+
+/// Whether a path as an app got it is this one in normal form.
+fn is_path(given: &[u8], normal: &str) -> bool {
+    let given = std::str::from_utf8(given).ok();
+    given.and_then(|given| path::normalise(given).ok()).is_some_and(|path| path.normal == normal)
 }
 
 fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {

@@ -51,6 +51,16 @@ impl Fetch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether somebody waits for it.
+    pub fn is_waited_for(&self) -> bool {
+        !self.state().waiting.is_empty()
+    }
+
+    /// Whether its head is here.
+    pub fn has_arrived(&self) -> bool {
+        self.state().arrived.is_some()
+    }
+
     /// Waits for the head.
     pub fn arrival(self: &Arc<Fetch>) -> Arrival {
         Arrival(self.clone())

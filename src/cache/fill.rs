@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::stored::{Content, Head};
+use super::stored::{Content, Head, weight};
 use crate::body::{BodyError, Kept};
 use crate::held::Place;
 
@@ -100,7 +100,7 @@ impl Fill {
         let mut state = self.state();
         state.length += piece.len();
         state.here += piece.len();
-        state.place.grow_over(piece.len());
+        state.place.grow_over(weight(piece.len()));
         if state.keeps && state.length > most {
             state.give_up();
         }
@@ -140,8 +140,15 @@ impl Fill {
         let content = whole.then(|| {
             let mut joined = BytesMut::with_capacity(state.length);
             state.pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
-            let rest = state.place.split();
-            (joined.freeze(), rest)
+            let joined = joined.freeze();
+            // Those who still read read of that: what came off the wire is free at once.
+            let mut start = 0;
+            for piece in &mut state.pieces {
+                let end = start + piece.len();
+                *piece = joined.slice(start..end);
+                start = end;
+            }
+            (joined, state.place.split())
         });
         state.ended = Some(ended);
         state.wake_followers();
@@ -169,7 +176,7 @@ impl Kept for Fill {
         let content = {
             let mut state = self.state();
             if state.content.is_none() && state.keeps {
-                state.place.grow_over(bytes.len());
+                state.place.grow_over(weight(bytes.len()));
                 state.made.push((name, bytes));
                 return;
             }
@@ -212,7 +219,7 @@ impl State {
             self.dropped += 1;
         }
         // What slow readers have not had yet is held as much as what is stored.
-        self.place.shrink(self.here);
+        self.place.shrink(weight(self.here));
         if self.here <= WINDOW
             && let Some(pump) = self.pump.take()
         {

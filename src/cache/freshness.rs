@@ -142,10 +142,12 @@ pub fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
     let sent = date::of(headers, &header::DATE);
     let apparent = sent.and_then(|sent| times.wall.duration_since(sent).ok()).unwrap_or(Duration::ZERO);
     let told = headers.get(header::AGE).and_then(|age| age.to_str().ok());
-    // Of a list the first is used, and what is no number is not (5.1).
-    let told = told.and_then(|age| age.split(',').next()?.trim().parse::<u32>().ok()).unwrap_or(0);
+    // Of a list the first is used, and what is no number is not (5.1). More than a number holds is a great age.
+    let told = told.map(|age| age.split(',').next().unwrap_or_default().trim());
+    let told = told.filter(|age| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit()));
+    let told = told.map_or(0, |age| age.parse().unwrap_or(u64::MAX)).min(1 << 31);
     let delay = times.received.saturating_duration_since(times.requested);
-    apparent.max(Duration::from_secs(u64::from(told)) + delay)
+    apparent.max(Duration::from_secs(told) + delay)
 }
 
 #[cfg(test)]
@@ -260,6 +262,8 @@ mod tests {
             (&[("age", "7, 100"), DATE], 9),
             (&[("age", "-7"), DATE], 2),
             (&[("age", "x")], 2),
+            (&[("age", "+7")], 2),
+            (&[("age", "99999999999999999999")], (1 << 31) + 2),
         ] {
             assert_eq!(initial_age(&fields(lines), times).as_secs(), wanted, "{lines:?}");
         }

@@ -27,6 +27,15 @@ pub struct Begun {
     pub number: u64,
     /// Milliseconds, of soft ones.
     pub at: u64,
+    /// Among all fetches.
+    pub order: u64,
+}
+
+impl Begun {
+    /// Whether it began after another one.
+    pub fn is_after(&self, other: &Begun) -> bool {
+        (self.number, self.order) > (other.number, other.order)
+    }
 }
 
 /// What invalidations leave of something stored.
@@ -46,6 +55,10 @@ pub struct Invalidation {
     /// Makes marks.
     pub marker: Marker,
     next: AtomicU64,
+    /// Hard invalidations of which not all marks are stamped yet.
+    stamping: AtomicU64,
+    /// Fetches begun.
+    fetches: AtomicU64,
     hard: Stamps,
     soft: Stamps,
     /// The newest soft stamp; what began after it need not be looked up.
@@ -60,6 +73,8 @@ impl Invalidation {
         Invalidation {
             marker: Marker::new(secret),
             next: AtomicU64::new(1),
+            stamping: AtomicU64::new(0),
+            fetches: AtomicU64::new(0),
             hard: Stamps::default(),
             soft: Stamps::default(),
             last_soft: AtomicU64::new(0),
@@ -75,16 +90,22 @@ impl Invalidation {
 
     /// A fetch begins.
     pub fn begin(&self, now: Instant) -> Begun {
-        Begun { number: self.next.load(Ordering::SeqCst), at: self.milliseconds(now) }
+        Begun {
+            number: self.next.load(Ordering::SeqCst),
+            at: self.milliseconds(now),
+            order: self.fetches.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// Invalidates everything that has one of `marks` and was fetched, or is being fetched, until now.
     pub fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
         match mode {
             Mode::Hard => {
+                self.stamping.fetch_add(1, Ordering::SeqCst);
                 // Whoever begins from here on has a greater number.
                 let number = self.next.fetch_add(1, Ordering::SeqCst);
                 marks.iter().for_each(|mark| self.hard.stamp(*mark, number));
+                self.stamping.fetch_sub(1, Ordering::SeqCst);
             }
             Mode::Soft => {
                 let at = self.milliseconds(now);
@@ -127,6 +148,12 @@ impl Invalidation {
     /// The number that hard invalidations have come to: while it stays, what was valid is.
     pub fn number(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
+    }
+
+    /// Whether all marks are stamped of the invalidations that [`Invalidation::number`] counted before this was
+    /// asked: only then what is found unstamped may be remembered as valid under that number.
+    pub fn is_settled(&self) -> bool {
+        self.stamping.load(Ordering::SeqCst) == 0
     }
 }
 

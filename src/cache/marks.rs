@@ -48,10 +48,10 @@ impl Marker {
         self.mark(Kind::Tag, tag.as_bytes())
     }
 
-    /// A group of one origin (RFC 9875).
+    /// A group of one origin (RFC 9875); names of hosts have no case.
     pub fn group(self, origin: &[u8], group: &str) -> Mark {
         let mut text = Vec::with_capacity(origin.len() + group.len() + 1);
-        text.extend_from_slice(origin);
+        text.extend_from_slice(&origin.to_ascii_lowercase());
         text.push(0);
         text.extend_from_slice(group.as_bytes());
         self.mark(Kind::Group, &text)

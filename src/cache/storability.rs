@@ -16,6 +16,8 @@ pub struct Asker {
     pub no_store: bool,
     /// It carries Authorization, or a cookie that counts.
     pub credentials: bool,
+    /// It was sent on with a condition or a Range of its own: but for the whole, its answer fits it alone.
+    pub conditional: bool,
 }
 
 /// Why an answer is not stored.
@@ -98,8 +100,11 @@ pub fn judge(
     if asker.no_store {
         return Err(Refusal::RequestNoStore);
     }
-    // 206 and 304 are about something else that is stored; the rest is final (3).
-    if status.is_informational() || matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) {
+    // 206 and 304 are about something else that is stored; 412, 416 and 417 about fields of the request that are
+    // not in the key: stored, they would answer everybody. The rest is final (3).
+    let of_request_alone = matches!(status.as_u16(), 206 | 304 | 412 | 416 | 417)
+        || (asker.conditional && status != StatusCode::OK);
+    if status.is_informational() || of_request_alone {
         return Err(Refusal::Status);
     }
     let understood = status.canonical_reason().is_some();
@@ -195,6 +200,7 @@ mod tests {
         let anybody = Asker::default();
         let user = Asker { credentials: true, ..anybody };
         let silent = Asker { no_store: true, ..anybody };
+        let conditional = Asker { conditional: true, ..anybody };
         let auto = Terms::default();
         let ttl = Some(Duration::from_secs(60));
         let shared = Terms { scope: Scope::Shared, ttl, ..Terms::default() };
@@ -219,6 +225,10 @@ mod tests {
             (anybody, &auto, 500, &[("cache-control", "max-age=5")], Ok(false)),
             (anybody, &auto, 206, &[("cache-control", "max-age=5")], Err(Status)),
             (anybody, &auto, 304, &[("cache-control", "max-age=5")], Err(Status)),
+            (anybody, &auto, 412, &[("cache-control", "max-age=5")], Err(Status)),
+            (anybody, &auto, 416, &[("cache-control", "max-age=5")], Err(Status)),
+            (conditional, &auto, 404, &[("cache-control", "max-age=5")], Err(Status)),
+            (conditional, &auto, 200, &[("cache-control", "max-age=5")], Ok(false)),
             (anybody, &auto, 200, &[("cache-control", "private, max-age=5")], Err(Private)),
             (anybody, &auto, 200, &[("cache-control", "private=\"x-a\", max-age=5")], Ok(false)),
             (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("vary", "*")], Err(Varies)),

@@ -124,11 +124,7 @@ impl Store {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let before = shard.peek(key).map_or(&[][..], |entry| entry.variants());
             let same = |other: &&Stored| other.head.variant == stored.head.variant;
-            if before
-                .iter()
-                .find(same)
-                .is_some_and(|other| other.head.begun.number > stored.head.begun.number)
-            {
+            if before.iter().find(same).is_some_and(|other| other.head.begun.is_after(&stored.head.begun)) {
                 return false;
             }
             let others = before.iter().filter(|other| !same(other)).take(MOST_VARIANTS - 1).cloned();
@@ -171,6 +167,20 @@ impl Store {
             let size: usize = entry.variants.iter().map(|stored| stored.content.size()).sum();
             wanted = wanted.saturating_sub(size);
             self.evictions.add(1);
+        }
+    }
+
+    /// Takes one variant out, if it is still there.
+    pub fn forget(&self, key: &[u8], stored: &Stored) {
+        let Some(shard) = self.shards.get(self.shard(key)) else { return };
+        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = shard.peek(key) else { return };
+        let others: Vec<Stored> =
+            entry.variants.iter().filter(|other| !Arc::ptr_eq(&other.head, &stored.head)).cloned().collect();
+        if others.is_empty() {
+            shard.pop(key);
+        } else if others.len() < entry.variants.len() {
+            shard.put(key.into(), Arc::new(Entry { variants: others, promoted: AtomicU32::new(0) }));
         }
     }
 

@@ -25,6 +25,12 @@ pub const BOOKKEEPING: usize = 1024;
 /// A field takes so much beside its text.
 const FIELD: usize = 128;
 
+/// What so many bytes take: allocators round up, and what is given back in one size is not at once of use for
+/// another. Measured by `benches/churn`.
+pub const fn weight(bytes: usize) -> usize {
+    bytes + bytes / 10
+}
+
 /// Everything but the content.
 #[derive(Debug)]
 pub struct Head {
@@ -134,6 +140,23 @@ impl Head {
         fields
     }
 
+    /// The same with other fields, for an answer that is not stored.
+    pub fn with_fields(&self, fields: HeaderMap) -> Head {
+        Head::new(NewHead {
+            status: self.status,
+            fields,
+            own: HeaderMap::new(),
+            variant: self.variant.clone(),
+            freshness: self.freshness,
+            for_all: self.for_all,
+            initial_age: self.initial_age,
+            received: self.received,
+            begun: self.begun,
+            marks: self.marks.clone(),
+            tags: self.tags.clone(),
+        })
+    }
+
     /// RFC 9111 4.2.3.
     pub fn age(&self, now: Instant) -> Duration {
         self.initial_age + now.saturating_duration_since(self.received)
@@ -147,6 +170,7 @@ impl Head {
     /// Its age for decisions; `None` where an invalidation has left nothing of it.
     pub fn age_if_valid(&self, invalidation: &Invalidation, now: Instant) -> Option<Age> {
         let number = invalidation.number();
+        let settled = invalidation.is_settled();
         let current = self.age(now);
         // Marks are looked up only when something was invalidated since the last time.
         if self.checked.load(Ordering::Relaxed) == number && !invalidation.has_soft_since(self.begun) {
@@ -155,7 +179,9 @@ impl Head {
         match self.validity(invalidation, now) {
             Validity::Gone => None,
             Validity::Valid => {
-                self.checked.store(number, Ordering::Relaxed);
+                if settled {
+                    self.checked.store(number, Ordering::Relaxed);
+                }
                 Some(Age { current, invalidated: None })
             }
             Validity::Stale(since) => Some(Age { current, invalidated: Some(since) }),
@@ -167,7 +193,7 @@ impl Head {
         let fields: usize =
             self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
-        fields + tags + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING
+        weight(fields + tags + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING)
     }
 }
 
@@ -223,7 +249,7 @@ impl Kept for Content {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let before = made.iter().position(|(known, _)| *known == name);
         let before_size = before.and_then(|at| made.get(at)).map_or(0, |(_, bytes)| bytes.len());
-        let more = bytes.len().saturating_sub(before_size);
+        let more = weight(bytes.len().saturating_sub(before_size));
         // Room for it is made with the next thing that is stored, or soon.
         place.grow_over(more);
         // A slice of a larger buffer would hold all of it.

@@ -85,6 +85,13 @@ impl Listed {
     }
 
     fn add(&mut self, argument: Option<&[u8]>) {
+        // `private=1` means private, not a field called 1.
+        let is_flag = |text: &&[u8]| {
+            text.iter().all(u8::is_ascii_digit)
+                || text.eq_ignore_ascii_case(b"true")
+                || text.eq_ignore_ascii_case(b"yes")
+        };
+        let argument = argument.filter(|text| !is_flag(text));
         let names = |text: &[u8]| -> Option<Vec<HeaderName>> {
             list::elements(text).map(|name| HeaderName::from_bytes(name).ok()).collect()
         };
@@ -358,6 +365,9 @@ mod tests {
             ("no-cache, no-cache=\"a\"", Listed::All),
             ("no-cache=\"\"", Listed::All),
             ("no-cache=\"a b\"", Listed::All),
+            ("no-cache=1", Listed::All),
+            ("no-cache=true", Listed::All),
+            ("x=\"never closed, no-cache", Listed::All),
             ("public", Listed::Absent),
         ] {
             let found = ResponseDirectives::of(&lines(&[("cache-control", value)]), &[]);

@@ -25,9 +25,13 @@ pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     pairs(headers).find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
 }
 
-/// Whether there is a cookie that none of the patterns takes.
+/// Whether there is a cookie that none of the patterns takes. One whose value some apps would read as further
+/// cookies counts whatever its name.
 pub fn counts(headers: &HeaderMap, ignored: &[String]) -> bool {
-    pairs(headers).any(|(name, _)| !ignored.iter().any(|pattern| glob::matches(pattern.as_bytes(), name)))
+    let is_odd = |value: &[u8]| value.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'));
+    pairs(headers).any(|(name, value)| {
+        is_odd(value) || !ignored.iter().any(|pattern| glob::matches(pattern.as_bytes(), name))
+    })
 }
 
 #[cfg(test)]
@@ -48,6 +52,9 @@ mod tests {
             (&["naked"], true),
             (&[" ; ;_ga=1;"], false),
             (&["x_ga=1"], true),
+            (&["_ga=1 session=2"], true),
+            (&["_ga=1, session=2"], true),
+            (&["_ga=\"1; session=2\""], true),
         ] {
             let mut headers = HeaderMap::new();
             for line in lines {

@@ -40,6 +40,13 @@ pub fn name(host: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
+/// An authority without the port that its scheme implies (RFC 9110 4.2.3).
+pub fn without_default_port(authority: &[u8], https: bool) -> &[u8] {
+    let port: &[u8] = if https { b":443" } else { b":80" };
+    let authority = authority.strip_suffix(port).unwrap_or(authority);
+    authority.strip_suffix(b":").unwrap_or(authority)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

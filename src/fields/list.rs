@@ -34,22 +34,30 @@ fn parts(value: &[u8], separator: u8, escapes: bool) -> impl Iterator<Item = &[u
     })
 }
 
-/// Where `separator` first stands outside a quoted string (RFC 9110 5.6.4).
+/// Where `separator` first stands outside a quoted string (RFC 9110 5.6.4). A quote that is never closed is an
+/// octet like another: it must not hide what comes after it.
 fn unquoted(text: &[u8], separator: u8, escapes: bool) -> Option<usize> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.iter().position(|byte| {
-        if escaped {
-            escaped = false;
-        } else if quoted {
-            escaped = escapes && *byte == b'\\';
-            quoted = *byte != b'"';
-        } else if *byte == b'"' {
-            quoted = true;
-        } else {
-            return *byte == separator;
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        if *byte == separator {
+            return Some(at);
         }
-        false
-    })
+        let closed = if *byte == b'"' { closing(text, at, escapes) } else { None };
+        at = closed.unwrap_or(at) + 1;
+    }
+    None
+}
+
+/// Where the quoted string ends that begins at `start`.
+fn closing(text: &[u8], start: usize, escapes: bool) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at),
+            b'\\' if escapes => at += 2,
+            _ => at += 1,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +73,8 @@ mod tests {
             ("a , b,,c", &["a", "b", "c"]),
             (r#"a="x,y", b"#, &[r#"a="x,y""#, "b"]),
             (r#"a="x\",y", b"#, &[r#"a="x\",y""#, "b"]),
-            (r#"a="never closed, b"#, &[r#"a="never closed, b"#]),
+            (r#"a="never closed, b"#, &[r#"a="never closed"#, "b"]),
+            (r#""a", "b, c"#, &[r#""a""#, r#""b"#, "c"]),
         ] {
             let found: Vec<&[u8]> = elements(value.as_bytes()).collect();
             let wanted: Vec<&[u8]> = wanted.iter().map(|text| text.as_bytes()).collect();

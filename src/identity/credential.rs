@@ -114,15 +114,21 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The token of a request. In Authorization it follows the scheme Bearer (RFC 6750 2.1).
-    fn find<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-        match &self.place {
-            Source::Header(name) if *name == header::AUTHORIZATION => {
-                let (scheme, token) = headers.get(name)?.as_bytes().split_at_checked(7)?;
-                scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-            }
-            place => place.values(headers).first().copied(),
+    /// The token of a request. In Authorization it follows the scheme Bearer (RFC 6750 2.1). Of two, nobody knows
+    /// which one the app takes.
+    fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Unproven> {
+        let values = self.place.values(headers);
+        let value = match values[..] {
+            [] => return Ok(None),
+            [value] => value,
+            _ => return Err(Unproven),
+        };
+        if self.place != Source::Header(header::AUTHORIZATION) {
+            return Ok(Some(value));
         }
+        let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+        let (scheme, token) = value.split_at(end);
+        Ok(scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii()))
     }
 }
 
@@ -135,6 +141,8 @@ pub struct Unproven;
 pub struct Identity {
     /// The sources, in order, each with its name.
     sources: Vec<(Source, String)>,
+    /// The fields among the sources, but for Authorization.
+    fields: Vec<HeaderName>,
     hasher: Hasher,
     tokens: Option<Tokens>,
 }
@@ -142,8 +150,14 @@ pub struct Identity {
 impl Identity {
     /// Of these sources.
     pub fn new(sources: Vec<Source>, hasher: Hasher, tokens: Option<Tokens>) -> Identity {
+        let place = tokens.as_ref().map(|tokens| &tokens.place);
+        let fields = sources.iter().chain(place).filter_map(|source| match source {
+            Source::Header(name) if *name != header::AUTHORIZATION => Some(name.clone()),
+            _ => None,
+        });
+        let fields = fields.collect();
         let sources = sources.into_iter().map(|source| (source.clone(), source.name())).collect();
-        Identity { sources, hasher, tokens }
+        Identity { sources, fields, hasher, tokens }
     }
 
     /// Makes hashes as for requests.
@@ -156,6 +170,17 @@ impl Identity {
         self.sources.iter().any(|(_, known)| known == name)
     }
 
+    /// Whether a request has one of the fields by which it may say who is asking.
+    pub fn names_field_of(&self, headers: &HeaderMap) -> bool {
+        self.fields.iter().any(|name| headers.contains_key(name))
+    }
+
+    /// The sources, as they are written.
+    pub fn source_names(&self) -> impl std::fmt::Debug + '_ {
+        let names: Vec<&str> = self.sources.iter().map(|(_, name)| name.as_str()).collect();
+        (names, self.tokens.as_ref().map(|tokens| tokens.place.clone()))
+    }
+
     /// Whether tokens are looked at.
     pub fn proves(&self) -> bool {
         self.tokens.is_some()
@@ -165,7 +190,7 @@ impl Identity {
     /// verify, whatever else is.
     pub fn principal(&self, headers: &HeaderMap, now: u64) -> Result<Option<Principal>, Unproven> {
         let claims: Option<Claims> = match &self.tokens {
-            Some(tokens) => match tokens.find(headers) {
+            Some(tokens) => match tokens.find(headers)? {
                 Some(token) => Some(tokens.verifier.load().verify(token, now).map_err(|_| Unproven)?),
                 None => None,
             },
@@ -174,7 +199,7 @@ impl Identity {
         let mut credentials = Vec::new();
         for (source, name) in &self.sources {
             if let Source::Claim(claim) = source {
-                if let Some(value) = claims.as_ref().and_then(|claims| claims.text(claim)) {
+                if let Some(value) = claims.as_ref().and_then(|claims| claims.typed(claim)) {
                     credentials.push(self.hasher.credential(name, [value.as_bytes()]));
                 }
                 continue;

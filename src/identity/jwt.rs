@@ -199,6 +199,12 @@ impl Claims {
         }
     }
 
+    /// The same with its type: `1` and `"1"` are two.
+    pub fn typed(&self, claim: &str) -> Option<String> {
+        let kind = if matches!(find(&self.0, claim)?, Value::String(_)) { "s" } else { "v" };
+        Some(format!("{kind}{}", self.text(claim)?))
+    }
+
     /// RFC 7519 4.1.4, 4.1.5: good from `nbf` on and before `exp`, each with the leeway. Both may be missing.
     fn check_time(&self, now_unix_seconds: u64) -> Result<(), JwtError> {
         // A NumericDate may have a fraction (RFC 7519 2). Seconds are exact in 53 bits for 285 million years.

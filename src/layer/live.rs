@@ -24,6 +24,7 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     series: Vec<Arc<RouteSeries>>,
     cached: Vec<Arc<RouteCounters>>,
+    rules: Vec<u64>,
     refused: Arc<RouteSeries>,
 }
 
@@ -45,7 +46,15 @@ impl Snapshot {
             *last = unmatched;
         }
         let cached = policy.routes.routes.iter().map(|route| cache.counters.route(&route.label)).collect();
-        Snapshot { generation, policy, upstreams, series, cached, refused }
+        let rules = policy.routes.routes.iter().map(|route| rules(&policy, route)).collect();
+        Snapshot { generation, policy, upstreams, series, cached, rules, refused }
+    }
+
+    /// Everything that decides who shares answers under the route at `order`, as a number: what was stored under
+    /// other rules is not found any more.
+    pub fn rules(&self, order: Option<u32>) -> u64 {
+        let found = order.and_then(|order| self.rules.get(order as usize)).or(self.rules.last());
+        found.copied().unwrap_or_default()
     }
 
     /// What the cache counts for the route at `order`.
@@ -73,6 +82,27 @@ impl Snapshot {
             .and_then(|order| self.policy.routes.routes.get(order as usize))
             .unwrap_or_else(|| self.policy.routes.unmatched())
     }
+}
+
+fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
+    let urls = policy
+        .upstreams
+        .get(route.upstream.unwrap_or(0))
+        .map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>());
+    let settings = &policy.cache;
+    let deciding = format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        route.cache,
+        route.request,
+        urls,
+        settings.ignore_query,
+        settings.ignore_cookies,
+        settings.targeted,
+        settings.heuristic_max,
+        policy.identity.source_names(),
+        policy.server.trusted_proxies,
+    );
+    xxhash_rust::xxh3::xxh3_64(deciding.as_bytes())
 }
 
 /// The snapshot in force. Only `reload` stores into it.

@@ -188,6 +188,14 @@ impl Record {
         }
     }
 
+    /// Everything that decides who shares answers under the route, as a number.
+    pub fn rules(&self) -> u64 {
+        match self.route.get() {
+            Place::Refused => self.snapshot.rules(None),
+            Place::Route(order) => self.snapshot.rules(order),
+        }
+    }
+
     /// The record of a request made in the wake of this one, which is neither counted nor logged.
     pub fn behind(&self, now: clock::Instant) -> Record {
         Record {

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use super::template::Pattern;
 use crate::cache::invalidation::Mode;
 use crate::cache::terms::Terms;
+
+/// Methods that change nothing: those of RFC 9110 9.2.1 and RFC 10008, and those the IANA registry calls safe.
+pub fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+        || matches!(method.as_str(), "QUERY" | "PROPFIND" | "REPORT" | "SEARCH" | "PRI")
+}
 
 /// How one route's answers are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,8 +12,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
-use crate::cache::invalidation::Mode;
-use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Live, Snapshot};
 use crate::metrics::Metrics;
@@ -95,9 +93,9 @@ impl Reloader {
         Ok(changed)
     }
 
-    /// What was stored under a route that is not what it was is gone; what was stored under the others stays.
+    /// Routes that are not what they were are cached again where that was stopped. What was stored under them is
+    /// not found any more: their rules are part of the key.
     fn forget_edited(&self, old: &Policy, new: &Policy) {
-        let marker = self.cache.invalidation.marker;
         let stays = |route: &&Arc<RoutePolicy>| {
             let same = |other: &&Arc<RoutePolicy>| {
                 other.label == route.label && other.cache == route.cache && other.upstream == route.upstream
@@ -106,8 +104,6 @@ impl Reloader {
         };
         let edited: Vec<&Arc<RoutePolicy>> = old.routes.routes.iter().filter(|route| !stays(route)).collect();
         if !edited.is_empty() {
-            let marks: Vec<_> = edited.iter().map(|route| marker.route(&route.label)).collect();
-            self.cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
             self.cache.resume(edited.iter().map(|route| route.label.as_str()));
         }
     }

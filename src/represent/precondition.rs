@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::entity_tag;
+use crate::fields::date;
 use crate::fields::entity_tag::{EntityTag, TagList};
 use crate::fields::list;
 
@@ -62,7 +63,7 @@ impl Conditions {
                 return Verdict::Failed;
             }
         } else if let Some(since) = self.date(&header::IF_UNMODIFIED_SINCE)
-            && let Some(modified) = date(validators, &header::LAST_MODIFIED)
+            && let Some(modified) = date::of(validators, &header::LAST_MODIFIED)
             && modified > since
         {
             // 13.1.4
@@ -76,7 +77,7 @@ impl Conditions {
             };
         }
         if let Some(since) = self.date(&header::IF_MODIFIED_SINCE)
-            && let Some(modified) = date(validators, &header::LAST_MODIFIED)
+            && let Some(modified) = date::of(validators, &header::LAST_MODIFIED)
             && modified <= since
         {
             // 13.1.3
@@ -114,11 +115,12 @@ impl Conditions {
             return EntityTag::of(validators).is_some_and(|tag| tag.strong_eq(&theirs));
         }
         // A date is a strong validator only if the content was sent a second or more after it (8.8.2.2).
-        let strong = match (date(validators, &header::LAST_MODIFIED), date(validators, &header::DATE)) {
+        let strong = match (date::of(validators, &header::LAST_MODIFIED), date::of(validators, &header::DATE))
+        {
             (Some(modified), Some(sent)) => sent > modified,
             _ => false,
         };
-        strong && self.date(&header::IF_RANGE) == date(validators, &header::LAST_MODIFIED)
+        strong && self.date(&header::IF_RANGE) == date::of(validators, &header::LAST_MODIFIED)
     }
 
     /// Whether If-Range holds a tag that can only be ours. Compared strongly it never holds, and the app,
@@ -134,7 +136,7 @@ impl Conditions {
     }
 
     fn date(&self, name: &header::HeaderName) -> Option<SystemTime> {
-        date(&self.fields, name)
+        date::of(&self.fields, name)
     }
 }
 
@@ -145,11 +147,6 @@ pub enum Held {
     Any,
     /// This one.
     As(HeaderValue),
-}
-
-/// An HTTP-date (RFC 9110 5.6.7); one that is malformed is as if it were not there.
-fn date(headers: &HeaderMap, name: &header::HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
 
 /// What the app is to hear of the tags in If-Match or If-None-Match.

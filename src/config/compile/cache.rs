@@ -11,7 +11,7 @@ use crate::cache::terms::{Override, Scope, Settings, Terms};
 use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
 use crate::config::section::{At, nearest};
 use crate::policy::Routes;
-use crate::policy::cache::{Filled, InvalidPath, InvalidateRule, RouteCache};
+use crate::policy::cache::{Filled, InvalidPath, InvalidateRule, RouteCache, is_safe};
 use crate::policy::template::{Methods, Pattern, Template};
 
 /// `max_size = "auto"`: this, or a quarter of the cgroup's memory.
@@ -20,12 +20,6 @@ const AUTO_SIZE: u64 = 256 * 1024 * 1024;
 const LEAST_SIZE: u64 = 64 * 1024;
 /// The longest wait for a second stamp.
 const MOST_SETTLE: Duration = Duration::from_secs(3600);
-
-/// Methods that change nothing (RFC 9110 9.2.1, RFC 10008).
-pub fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
-        || method.as_str() == "QUERY"
-}
 
 impl Compiler<'_> {
     pub(super) fn cache(&mut self, file: &File) -> Settings {

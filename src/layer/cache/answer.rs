@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -87,6 +88,22 @@ fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Mem
         say(record, headers, member);
     }
     response
+}
+
+/// For so long the end of an answer is waited for that nobody wants any more.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads an answer that nobody wants to its end: what waits for that gets it.
+pub async fn to_its_end(mut body: Body) {
+    if body.is_endless() || body.is_tunnel() {
+        return;
+    }
+    let end = async {
+        while let Some(Ok(_)) =
+            std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
+        {}
+    };
+    let _ = tokio::time::timeout(LAST_PATIENCE, end).await;
 }
 
 /// Content with its trailers, once more.

@@ -21,11 +21,13 @@ use crate::cache::fill::Fill;
 use crate::cache::freshness::{self, Times};
 use crate::cache::marks::{MOST_TAGS, Mark};
 use crate::cache::storability::{Refusal, Storable, judge};
-use crate::cache::stored::{Content, Head, NewHead, Stored, compact};
+use crate::cache::stored::{Content, Head, NewHead, Stored, compact, weight};
+use crate::cache::terms::Scope;
 use crate::cache::variant::Variant;
 use crate::clock;
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::Member;
+use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, list, structured};
 
 /// Groups an answer belongs to (RFC 9875 2).
@@ -70,7 +72,7 @@ impl Flight {
         let head = match head {
             Ok(head) => head,
             Err(unfit) => {
-                self.unfit(&mut fetching, &unfit);
+                self.unfit(&mut fetching, &unfit, parts.status, body.size_hint().exact());
                 return self.passed(Response::from_parts(parts, body), why, Some(unfit.as_str()));
             }
         };
@@ -138,7 +140,7 @@ impl Flight {
     }
 
     fn whole(&self, whole: Bytes, mut place: crate::held::Place) -> Arc<Content> {
-        place.join(self.place(whole.len()));
+        place.join(self.place(weight(whole.len())));
         // What came off the wire is a slice of a larger buffer.
         Arc::new(Content::new(Bytes::copy_from_slice(&whole), None, place))
     }
@@ -175,7 +177,14 @@ impl Flight {
         let terms = &self.route.cache.terms;
         let storable = judge(fetching.read.asker, (status, fields), &says, (terms, settings), times.wall);
         let Storable { freshness, for_all, excluded } = storable.map_err(Unfit::Refused)?;
-        let Some(request) = fetching.headers.take() else { return Err(Unfit::Unexpected) };
+        // Where nothing varies, what the request said does not matter.
+        let request = match fetching.headers.take() {
+            Some(request) => request,
+            None if fields.contains_key(header::VARY) || fields.contains_key(&CACHE_GROUPS) => {
+                return Err(Unfit::Unexpected);
+            }
+            None => HeaderMap::new(),
+        };
         let variant = Variant::of(fields, &request, &settings.ignore_cookies);
         let variant = variant.ok_or(Unfit::Refused(Refusal::Varies))?;
         let (mut marks, mut tags) = self.marks(fetching);
@@ -191,6 +200,12 @@ impl Flight {
         let judged_by = fields.iter().filter(|(name, _)| own.contains(name));
         let own_fields: HeaderMap = judged_by.map(|(name, value)| (name.clone(), value.clone())).collect();
         let mut fields = compact(fields, &excluded);
+        if !fields.contains_key(header::DATE)
+            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(times.wall))
+        {
+            // RFC 9110 6.6.1: who receives it without one records when.
+            fields.insert(header::DATE, date);
+        }
         match length {
             Some(length) if !crate::represent::choice::has_no_content(status) => {
                 fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -244,18 +259,34 @@ impl Flight {
     }
 
     /// Others need not wait for it.
-    fn unfit(&self, fetching: &mut Fetching, unfit: &Unfit) {
+    fn unfit(&self, fetching: &mut Fetching, unfit: &Unfit, status: StatusCode, length: Option<u64>) {
         let event = match unfit {
             Unfit::TooLarge => Event::TooLarge,
             _ => Event::Refused,
         };
         self.record.cached().count(event);
         let key = &fetching.read.key;
+        let asker = fetching.read.asker;
+        // What says something of this request alone says nothing of the next one.
+        let of_request_alone = asker.conditional
+            || (asker.credentials && self.route.cache.terms.scope == Scope::Auto)
+            || status.is_server_error()
+            || matches!(status.as_u16(), 206 | 304 | 401 | 403 | 407 | 412 | 416 | 429);
         match unfit {
-            // The next one may be stored.
-            Unfit::Unexpected => self.cache.passes.forget(key),
-            Unfit::Overtaken | Unfit::Refused(Refusal::RequestNoStore) => {}
+            // The next one may be stored, unless it may be too long again.
+            Unfit::Unexpected if length.is_some() => self.cache.passes.forget(key),
+            Unfit::Unexpected
+            | Unfit::Overtaken
+            | Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials) => {}
+            _ if of_request_alone => {}
             _ => self.cache.passes.remember(key, self.cache.second(clock::now())),
+        }
+        // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
+        // cannot be stored.
+        let replaced = !matches!(unfit, Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials))
+            && !of_request_alone;
+        if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
+            self.cache.store.forget(key, &candidate.stored);
         }
         if let Some(leader) = fetching.leader.take() {
             leader.tell(Arrived::NotShared);
@@ -275,7 +306,19 @@ impl Flight {
         let before = &candidate.stored.head;
         let mut fields = before.stored_fields();
         fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
-        update(&mut fields, response.headers());
+        // RFC 9111 4.3.4: a 304 about something else updates nothing.
+        let is_other = match (EntityTag::of(&before.fields), EntityTag::of(response.headers())) {
+            (Some(ours), Some(theirs)) => !theirs.weak && !theirs.weak_eq(&ours),
+            _ => false,
+        };
+        if is_other {
+            tracing::debug!("the app's 304 has another tag than it was asked about");
+            self.cache.store.forget(&fetching.read.key, &candidate.stored);
+        } else {
+            // Its age counts from when this was said.
+            fields.remove(header::DATE);
+            update(&mut fields, response.headers());
+        }
         let content = candidate.stored.content.clone();
         let cookies: Vec<_> = cookie::SETTING
             .iter()
@@ -284,14 +327,17 @@ impl Flight {
             })
             .collect();
         let length = content.bytes().len();
-        let renewed = self.head(&mut fetching, before.status, &fields, Some(length));
+        let renewed = match is_other {
+            true => Err(Unfit::Overtaken),
+            false => self.head(&mut fetching, before.status, &fields, Some(length)),
+        };
         let (head, is_stored) = match renewed {
             Ok(head) => (Arc::new(head), true),
             Err(unfit) => {
-                // It may be used this once: it was asked about for this request.
-                self.cache.store.remove(&fetching.read.key);
-                self.unfit(&mut fetching, &unfit);
-                (before.clone(), false)
+                // It may be used this once: it was asked about for this request. What the 304 took back is said.
+                self.cache.store.forget(&fetching.read.key, &candidate.stored);
+                self.unfit(&mut fetching, &unfit, before.status, Some(length as u64));
+                (Arc::new(before.with_fields(compact(&fields, &OWN))), false)
             }
         };
         let stored = Stored { head, content };

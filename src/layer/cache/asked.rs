@@ -14,25 +14,55 @@ use crate::fields::cache_control::RequestDirectives;
 use crate::fields::{cookie, forwarded};
 use crate::identity::credential::Principal;
 use crate::layer::Routed;
+use crate::policy::cache::is_safe;
 use crate::policy::{RoutePolicy, path};
 
-/// Fields by which some apps answer for another method or path than the one that is asked for: nothing that is
-/// keyed by these two may be believed then.
-const MISLEADING: [HeaderName; 6] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-original-uri"),
+/// Fields by which some apps answer for another method, host, scheme or path than the one that is asked for:
+/// nothing that is keyed by these may be believed then.
+const MISLEADING: [&str; 17] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-path",
+    "x-original-host",
+    "x-original-method",
+    "x-rewrite-url",
+    "x-envoy-original-path",
+    "x-invoke-path",
+    "x-host",
+    "x-http-host-override",
+    "x-scheme",
+    "x-url-scheme",
+    "x-proxy-url",
+    "front-end-https",
 ];
 
-/// What a trusted proxy may say about where the client thinks it is; apps make links of it.
-const TOLD: [HeaderName; 3] = [
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-port"),
-];
+fn is_misleading(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if !name.starts_with(['x', 'f']) {
+        return false;
+    }
+    // CGI and WSGI apps cannot tell the two spellings apart.
+    let same = |known: &&str| {
+        known.len() == name.len()
+            && known.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'-' && b == b'_'))
+    };
+    MISLEADING.iter().any(same)
+}
+
+/// What a trusted proxy says about where the client thinks it is, and how it came there; apps make links of it. Who
+/// the client is, is not among it.
+fn told(headers: &HeaderMap) -> Vec<HeaderName> {
+    let is_told = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") && name != "x-forwarded-for"
+    };
+    let mut told: Vec<HeaderName> = headers.keys().filter(is_told).cloned().collect();
+    told.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    told
+}
 
 thread_local! {
     /// Keys are written here, and copied out only where they are needed for longer.
@@ -119,10 +149,6 @@ pub fn recycle(mut key: Vec<u8>) {
     });
 }
 
-fn query() -> Method {
-    Method::from_bytes(b"QUERY").unwrap_or(Method::GET)
-}
-
 impl Asked {
     /// Reads it. Content that has to be here and is not is asked for.
     pub fn of(routed: &Routed, cache: &Cache) -> Asked {
@@ -130,9 +156,9 @@ impl Asked {
         let terms = &routed.route.cache.terms;
         let reads = match *method {
             Method::GET | Method::HEAD => true,
-            Method::OPTIONS | Method::TRACE => return Asked::Pass(Forwarded::Method),
             Method::POST if terms.key_body && terms.scope != Scope::Off => false,
-            _ if *method == query() => false,
+            _ if method.as_str() == "QUERY" => false,
+            _ if is_safe(method) => return Asked::Pass(Forwarded::Method),
             _ => return Asked::Write,
         };
         if terms.scope == Scope::Off || cache.is_stopped(&routed.route.label) {
@@ -159,14 +185,16 @@ impl Asked {
                 return Asked::Pass(Forwarded::Bypass);
             }
         }
-        let credentials =
-            seen.authorization || (seen.cookie && cookie::counts(headers, &policy.cache.ignore_cookies));
+        // What is listed as who is asking counts like Authorization, and so does every cookie that is not ignored.
+        let credentials = seen.authorization
+            || (seen.cookie && cookie::counts(headers, &policy.cache.ignore_cookies))
+            || identity.names_field_of(headers);
         let directives =
             if seen.directives { RequestDirectives::of(headers) } else { RequestDirectives::default() };
-        let asker = Asker { no_store: directives.no_store, credentials };
+        let asker = Asker { no_store: directives.no_store, credentials, conditional: false };
         let content = (!reads).then(|| {
             let transform = !crate::fields::cache_control::has(headers, "no-transform");
-            key::content(headers, &content, transform)
+            key::content(method, headers, &content, transform)
         });
         let partition = principal.as_ref().map(|principal| &principal.partition);
         let Some(key) = write_key(routed, partition, content.as_ref()) else {
@@ -181,8 +209,6 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
     let terms = &routed.route.cache.terms;
     let headers = routed.request.headers();
     let target = routed.request.uri();
-    // It has been through this once, on its way to its route.
-    let path = path::normalise(target.path()).ok()?.normal;
     let upstream = policy.upstreams.get(routed.route.upstream.unwrap_or(0))?;
     let host = headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
     let trusted = policy.server.trusts(routed.peer.address.ip());
@@ -190,20 +216,22 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
         .then(|| forwarded::in_older_words(headers).1)
         .flatten();
     let hosts = told_host.map(|told| [host, b"\0", told.as_bytes()].concat());
+    let told = if trusted { told(headers) } else { Vec::new() };
     let mut key = KEY.take();
     let parts = key::Parts {
         upstream: &upstream.name,
+        rules: routed.record.rules(),
         https: routed.https,
         shared: terms.scope == Scope::Shared,
         host: hosts.as_deref().unwrap_or(host),
-        path: &path,
+        path: target.path(),
         query: target.query(),
         only: terms.key_query.as_deref(),
         ignored: &policy.cache.ignore_query,
         partition,
         fields: &terms.key_headers,
         headers,
-        told: if trusted { &TOLD } else { &[] },
+        told: &told,
         content,
     };
     key::write(&parts, &mut key);
@@ -227,7 +255,7 @@ impl Seen {
                 header::AUTHORIZATION => seen.authorization = true,
                 header::COOKIE => seen.cookie = true,
                 header::CACHE_CONTROL | header::PRAGMA => seen.directives = true,
-                _ => seen.misleading |= name.as_str().starts_with("x-") && MISLEADING.contains(name),
+                _ => seen.misleading |= is_misleading(name),
             }
         }
         seen

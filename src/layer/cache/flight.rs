@@ -84,7 +84,19 @@ impl Flight {
 
     /// Whether it goes on when its client has left.
     pub fn outlives_its_client(&self) -> bool {
-        matches!(&self.errand, Some(Errand::Fetch(_, fetching)) if fetching.leader.is_some())
+        match &self.errand {
+            // Where others wait, or there is reason to believe that what comes is going to be stored; else clients
+            // that leave would keep the app busy with what nobody wants.
+            Some(Errand::Fetch(_, fetching)) => fetching.leader.as_ref().is_some_and(|leader| {
+                let terms = &self.route.cache.terms;
+                let stored = terms.ttl.is_some() || fetching.candidate.is_some();
+                stored || leader.fetch.is_waited_for()
+            }),
+            // What it changes is changed when the app says so, not when its client left; which matters to what is
+            // stored.
+            Some(Errand::Write(guard)) => guard.waits() && !self.cache.store.is_empty(),
+            Some(Errand::Pass(_)) | None => false,
+        }
     }
 
     /// The client's request ends here, for the log and the counters.

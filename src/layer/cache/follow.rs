@@ -13,10 +13,11 @@ use crate::body::Body;
 use crate::cache::counters::Event;
 use crate::cache::fetch::{Arrived, Fetch};
 use crate::cache::fill::Fill;
-use crate::cache::reuse::Age;
+use crate::cache::reuse::{Age, Reuse, reuse};
 use crate::cache::stored::{Head, Stored};
 use crate::clock;
 use crate::error::BoxError;
+use crate::fields::cache_control::RequestDirectives;
 use crate::fields::cache_status::Member;
 use crate::layer::Routed;
 use crate::represent::gather::{Gathered, Wanted};
@@ -46,19 +47,20 @@ where
         let mut fetch = fetch;
         for _ in 0..MOST_WAITS {
             routed.record.cached().count(Event::Collapsed);
+            let late = fetch.has_arrived();
             let arrived = fetch.arrival().await;
             let (error, status) = match arrived {
                 Arrived::Failed(error) => (Some(error), None),
                 Arrived::Unwell(status) => (None, Some(status)),
                 Arrived::NotShared => (None, None),
                 Arrived::Stored(stored) => {
-                    if let Some(response) = self.shared(&routed, &going, Usable::Whole(stored)) {
+                    if let Some(response) = self.shared(&routed, &going, Usable::Whole(stored), late) {
                         return Ok(response);
                     }
                     (None, None)
                 }
                 Arrived::Coming(fill) => {
-                    if let Some(response) = self.shared(&routed, &going, Usable::Coming(fill)) {
+                    if let Some(response) = self.shared(&routed, &going, Usable::Coming(fill), late) {
                         return Ok(response);
                     }
                     (None, None)
@@ -75,7 +77,11 @@ where
                 // What it failed of would fail all of them, one after the other.
                 return Err(CacheError::Shared(error).into());
             }
-            // It may have been stored meanwhile, by whoever came first of those who could not use it.
+            if late {
+                // What has come already and does not do will not do the next time.
+                break;
+            }
+            // It may be fetched by now by another one of those who could not use it.
             match self.start(routed, going) {
                 Start::Sent(future) => return future.await,
                 Start::Follow(waiting) => (routed, going, fetch) = *waiting,
@@ -84,8 +90,10 @@ where
         self.send_alone(routed, going).await
     }
 
-    /// An answer of what another request got, if it fits this one.
-    fn shared(&self, routed: &Routed, going: &Going, usable: Usable) -> Option<Response<Body>> {
+    /// An answer of what another request got, if it fits this one. Who comes when the head is here already gets what
+    /// a stored answer would give; who waited for the head asked before it was made, and gets it although it holds
+    /// for no time at all, but not where the app wants to be asked each time (RFC 9111 5.2.2.4).
+    fn shared(&self, routed: &Routed, going: &Going, usable: Usable, late: bool) -> Option<Response<Body>> {
         let head: &Head = match &usable {
             Usable::Whole(stored) => &stored.head,
             Usable::Coming(fill) => &fill.head,
@@ -95,10 +103,14 @@ where
         let fits = head.variant.fits(routed.request.headers(), ignored)
             && read.may_use(head.for_all, routed.route.cache.terms.scope)
             && !self.cache.invalidation.is_stamped_since(&head.marks, head.begun);
-        if !fits {
+        let age = Age { current: head.age(clock::now()), invalidated: None };
+        let holds = match reuse(&head.freshness, age, &read.directives) {
+            Reuse::Fresh => true,
+            _ => !late && !head.freshness.no_cache && read.directives == RequestDirectives::default(),
+        };
+        if !fits || !holds {
             return None;
         }
-        let age = Age { current: head.age(clock::now()), invalidated: None };
         let member = Member { forwarded: Some(going.why.as_str()), collapsed: true, ..Member::default() };
         let response = match &usable {
             Usable::Whole(stored) => answer::of(record, stored, age, read.head, member),

@@ -137,8 +137,11 @@ where
         let Going { read, why, candidate } = going;
         let scope = routed.route.cache.terms.scope;
         let now = clock::now();
-        // A part of something is asked of the app as it is; so is what has no content to be stored.
-        let range = routed.request.headers().contains_key(header::RANGE);
+        // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
+        // is cut of that. What has no content to be stored goes as it is too.
+        let about = |candidate: &Candidate| has_validator(&candidate.stored, candidate.gone);
+        let range =
+            routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
         // Who says who they are waits for others only where what is stored is for all.
         let alone = range
             || read.head
@@ -152,13 +155,15 @@ where
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
         let begun = self.cache.invalidation.begin(now);
         let joined = self.cache.fetches.join(&read.key, &marks, begun, &self.cache.invalidation);
-        let leader = match (joined, why) {
-            (Joined::Leads(leader), _) => leader,
-            // Who wants the app to be asked is not content with what was asked before.
-            (Joined::Follows(_), Forwarded::Request) => {
+        // Who wants the app to be asked is not content with what was asked before.
+        let wants_app =
+            read.directives.no_cache || read.directives.max_age.is_some_and(|most| most.is_zero());
+        let leader = match joined {
+            Joined::Leads(leader) => leader,
+            Joined::Follows(_) if wants_app => {
                 return Start::Sent(self.send_alone(routed, Going { read, why, candidate }));
             }
-            (Joined::Follows(fetch), _) => {
+            Joined::Follows(fetch) => {
                 return Start::Follow(Box::new((routed, Going { read, why, candidate }, fetch)));
             }
         };
@@ -180,8 +185,10 @@ where
 
     /// Sends it on as it is, for itself alone; what comes is stored all the same if it may be.
     pub(super) fn send_alone(&mut self, routed: Box<Routed>, going: Going) -> CacheFuture<S::Future> {
-        let Going { read, why, candidate } = going;
+        let Going { mut read, why, candidate } = going;
         routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
+        read.asker.conditional = routed.request.headers().keys().any(own);
         let now = clock::now();
         let begun = self.cache.invalidation.begin(now);
         // Copying the fields is for answers that are stored, which those under this key have not been.
@@ -204,6 +211,7 @@ where
     fn conditions(&self, routed: &mut Routed, candidate: Option<&Candidate>) -> bool {
         let headers = routed.request.headers_mut();
         CONDITIONS.iter().for_each(|name| drop(headers.remove(name)));
+        headers.remove(header::RANGE);
         candidate.is_some_and(|candidate| validators(&candidate.stored, candidate.gone, headers))
     }
 
@@ -221,7 +229,6 @@ where
         if read.head {
             *routed.request.method_mut() = http::Method::GET;
         }
-        routed.request.headers_mut().remove(header::RANGE);
         let asks = self.conditions(&mut routed, Some(&candidate));
         let headers = routed.request.headers().clone();
         let read = Box::new(Read {
@@ -278,6 +285,10 @@ fn validators(stored: &Stored, gone: bool, headers: &mut HeaderMap) -> bool {
         }
         _ => false,
     }
+}
+
+fn has_validator(stored: &Stored, gone: bool) -> bool {
+    validators(stored, gone, &mut HeaderMap::new())
 }
 
 /// Something stale in place of an error, where that is allowed.

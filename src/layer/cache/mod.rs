@@ -28,6 +28,7 @@ use super::Routed;
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::error::BoxError;
+use crate::policy::cache::is_safe;
 use asked::Asked;
 use flight::{Errand, Flight};
 
@@ -82,9 +83,15 @@ where
     }
 
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
-        let policy = &routed.record.snapshot.policy;
+        if !routed.record.snapshot.policy.cache.enabled {
+            return CacheFuture::Below(Some(self.inner.call(routed)), None);
+        }
+        // Whatever it calls itself, a request that writes invalidates.
+        if !is_safe(routed.request.method()) && (routed.upgrade.is_some() || routed.record.grpc) {
+            return self.write(routed);
+        }
         // An upgrade is no answer, and gRPC answers in trailers.
-        if !policy.cache.enabled || routed.upgrade.is_some() || routed.record.grpc {
+        if routed.upgrade.is_some() || routed.record.grpc {
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
         match Asked::of(&routed, &self.cache) {
@@ -169,7 +176,9 @@ where
         }
         flight.client_is_gone();
         outlive(async move {
-            drop(flight.land(below.await));
+            if let Ok(response) = flight.land(below.await) {
+                answer::to_its_end(response.into_body()).await;
+            }
         });
     }
 }

@@ -16,7 +16,7 @@ use tower::Service;
 
 use super::asked::Forwarded;
 use super::flight::{Errand, Flight};
-use super::{Answer, CacheFuture, CacheLayer, settings};
+use super::{Answer, CacheFuture, CacheLayer, answer, outlive, settings};
 use crate::body::{Body, BodyError};
 use crate::cache::Cache;
 use crate::cache::invalidation::Mode;
@@ -46,7 +46,12 @@ pub struct Guard {
     stamps: Vec<Stamp>,
     /// Whether dropping it stamps.
     armed: bool,
+    /// Whether its answer is waited for when its client has left.
+    waits: bool,
 }
+
+/// When nobody knows what became of a request, the app may still be at it: it is stamped again then.
+const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 impl<S> CacheLayer<S>
 where
@@ -98,7 +103,22 @@ impl Guard {
                 settle: rule.settle,
             });
         }
-        Guard { cache, stamps, armed: true }
+        let waits = routed.upgrade.is_none() && !routed.record.grpc;
+        Guard { cache, stamps, armed: true, waits }
+    }
+
+    /// Whether its answer is waited for when its client has left.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Nobody knows what became of the request.
+    fn fire_again_later(&self) {
+        for stamp in &self.stamps {
+            for after in AGAIN {
+                self.cache.settle(after, stamp.mode, stamp.marks.clone());
+            }
+        }
     }
 
     fn fire(&self) {
@@ -133,7 +153,8 @@ impl Guard {
         };
         let status = response.status();
         let unknown = matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
-        if !status.is_success() && !status.is_redirection() && !unknown {
+        let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
+        if !status.is_success() && !status.is_redirection() && !unknown && !upgraded {
             self.armed = false;
             return Ok(flight.passed(response, Forwarded::Method, None));
         }
@@ -142,13 +163,15 @@ impl Guard {
         }
         self.fire_first();
         self.armed = false;
+        if unknown {
+            self.fire_again_later();
+        }
         let response = flight.passed(response, Forwarded::Method, None);
         let (parts, body) = response.into_parts();
-        if body.content().is_some() {
+        if body.content().is_some() || body.is_tunnel() {
             return Ok(Response::from_parts(parts, body));
         }
         let endless = body.is_endless();
-        self.armed = true;
         let mut body = Body::streaming(Watched { body, guard: Some(self) });
         if endless {
             body.set_endless();
@@ -181,6 +204,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if self.armed {
             self.fire_first();
+            self.fire_again_later();
         }
     }
 }
@@ -203,7 +227,12 @@ fn was_not_sent(error: &BoxError) -> bool {
 fn same_origin(reference: &str, target: &Uri, asked: &str) -> Option<String> {
     let path = if let Some(rest) = reference.strip_prefix("http://").or(reference.strip_prefix("https://")) {
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if !host::name(authority).eq_ignore_ascii_case(host::name(asked)) {
+        let https = reference.starts_with("https:");
+        let plain = |authority: &str| {
+            let host = host::without_default_port(authority.as_bytes(), https);
+            host::without_default_port(host, !https).to_ascii_lowercase()
+        };
+        if plain(authority) != plain(asked) {
             return None;
         }
         if path.starts_with('/') { path.to_owned() } else { "/".to_owned() }
@@ -211,6 +240,8 @@ fn same_origin(reference: &str, target: &Uri, asked: &str) -> Option<String> {
         return None;
     } else if reference.starts_with('/') {
         reference.to_owned()
+    } else if reference.is_empty() || reference.starts_with(['?', '#']) {
+        target.path().to_owned()
     } else {
         // Relative: to the folder of the target.
         let folder = target.path().rfind('/').map_or("/", |at| &target.path()[..=at]);
@@ -223,21 +254,30 @@ fn same_origin(reference: &str, target: &Uri, asked: &str) -> Option<String> {
 /// The answer to a write: when it has ended, or nobody wants its rest, what it changed is changed.
 struct Watched {
     body: Body,
+    /// `None` once it has stamped.
     guard: Option<Box<Guard>>,
 }
 
 impl Watched {
     fn ended(&mut self) {
-        if let Some(mut guard) = self.guard.take() {
-            guard.armed = false;
+        if let Some(guard) = self.guard.take() {
             guard.fire();
         }
     }
 }
 
 impl Drop for Watched {
+    /// The app goes on although nobody wants the rest: its end is waited for.
     fn drop(&mut self) {
-        self.ended();
+        let Some(guard) = self.guard.take() else { return };
+        let body = std::mem::replace(&mut self.body, Body::empty());
+        guard.fire();
+        if guard.waits {
+            outlive(async move {
+                answer::to_its_end(body).await;
+                guard.fire();
+            });
+        }
     }
 }
 
@@ -278,12 +318,13 @@ mod tests {
             ("./8?x=1#y", Some("/api/orders/8")),
             ("../8", Some("/api/8")),
             ("http://a.example/x/../y", Some("/y")),
-            ("https://A.example:8443/y", Some("/y")),
+            ("https://A.example/y", Some("/y")),
+            ("https://A.example:8443/y", None),
             ("http://a.example", Some("/")),
             ("http://b.example/y", None),
             ("//b.example/y", None),
             ("mailto:x", None),
-            ("?x=1", Some("/api/orders/")),
+            ("?x=1", Some("/api/orders/7")),
         ] {
             assert_eq!(same_origin(reference, &target, "a.example:80").as_deref(), wanted, "{reference}");
         }

@@ -129,7 +129,10 @@ pub(super) fn browser_ttl(parts: &mut Parts, ttl: Duration, personal: bool) {
     let personal = personal || headers.contains_key(header::SET_COOKIE);
     let mark = personal && !says("private") && !says("public") && !says("s-maxage");
     let mut value = kept.join(&b", "[..]);
-    for word in [mark.then(|| "private".to_owned()), Some(format!("max-age={}", ttl.as_secs()))] {
+    // What has an age already is told to be kept for so long from now on.
+    let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
+    let lifetime = ttl.as_secs().saturating_add(age);
+    for word in [mark.then(|| "private".to_owned()), Some(format!("max-age={lifetime}"))] {
         let Some(word) = word else { continue };
         if !value.is_empty() {
             value.extend_from_slice(b", ");
@@ -154,6 +157,7 @@ mod tests {
         for (status, lines, personal, wanted) in [
             (200, &[][..], false, Some("max-age=3600")),
             (200, &[("cache-control", "no-cache")], false, Some("max-age=3600")),
+            (200, &[("age", "100")], false, Some("max-age=3700")),
             (200, &[("cache-control", "public, max-age=5")], false, Some("public, max-age=3600")),
             (200, &[("cache-control", "private, max-age=5")], true, Some("private, max-age=3600")),
             (200, &[("cache-control", "no-store")], false, Some("no-store")),
