@@ -315,3 +315,83 @@ fn what_is_too_long_is_passed_on_at_the_pace_of_its_readers() {
     }
     eventually("all of it is given back", || (pillion.metric("pillion_cache_bytes") == 0.0).then_some(()));
 }
+
+#[test]
+fn codings_given_out_often_are_made_again_with_more_effort() {
+    let items: String = (0..900).map(|n| format!("item {n} of a list, {}; ", n * 7919 % 1000)).collect();
+    let content = items.clone();
+    let script = Script::answering(move |request| answer(request, "cache-control: max-age=600", &content));
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[compression]\neffort = \"fast\"\n",
+        script.address
+    ));
+    let of = || ask(&pillion, "GET /a", &["accept-encoding: gzip"]);
+    let first = of();
+    let mut asked = 0;
+    eventually("it is made again", || {
+        (0..20).for_each(|_| drop(of()));
+        asked += 20;
+        (pillion.metric("pillion_made_total{what=\"recoded\"}") == 1.0).then_some(())
+    });
+    assert!(asked >= 60, "{asked}");
+    let again = of();
+    assert!(again.body.len() < first.body.len(), "{} {}", again.body.len(), first.body.len());
+    let folder = Folder::new();
+    let path = folder.write("x.gz", &again.body);
+    assert_eq!(run("gzip", &["-dc", path.to_str().unwrap()]), items);
+}
+
+#[test]
+fn an_app_that_is_gone_is_stood_in_for_as_long_as_it_said() {
+    let mut nginx = Nginx::serving(
+        "server { listen LISTEN; location / { add_header Cache-Control \"max-age=1, stale-if-error=4\"; return 200 here; } }",
+    );
+    let pillion = Pillion::in_front_of(nginx.address);
+    assert_eq!(get(&pillion, "/a").text(), "here");
+    nginx.process.signal("KILL");
+    nginx.process.wait();
+    let since = now();
+    eventually("it is stale", || {
+        let answer = get(&pillion, "/a");
+        assert_eq!((answer.status, answer.text()), (200, "here".to_owned()));
+        status(&answer).contains("fwd=stale").then_some(())
+    });
+    eventually("its time is over", || (get(&pillion, "/a").status == 502).then_some(()));
+    assert!(since.elapsed() >= std::time::Duration::from_secs(4), "{:?}", since.elapsed());
+}
+
+#[test]
+fn trailers_are_stored_apart() {
+    let script = Script::answering(|_| {
+        b"HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n".to_vec()
+    });
+    let pillion = Pillion::in_front_of(script.address);
+    for hit in [false, true] {
+        let head = "GET /a HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te, close\r\n\r\n";
+        let raw = String::from_utf8(raw(pillion.http, head)).unwrap();
+        assert_eq!(raw.contains("; hit"), hit, "{raw}");
+        assert!(raw.contains("abc") && raw.trim_end().ends_with("x-sum: 7"), "{raw}");
+        assert_eq!(raw.matches("x-sum: 7").count(), 1, "not among the fields of the head");
+    }
+}
+
+#[test]
+fn over_http_2_it_is_the_same() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    origin.says("/a", &["cache-control: max-age=60", "etag: \"x\""]);
+    let url = pillion.url("/a");
+    let of = |more: &[&str]| {
+        let mut args = vec!["-s", "-i", "--http2-prior-knowledge"];
+        args.extend(more);
+        args.push(&url);
+        run("curl", &args)
+    };
+    assert!(of(&[]).contains("fwd=uri-miss"));
+    let hit = of(&[]);
+    assert!(hit.contains("cache-status: pillion; hit; ttl=") && hit.ends_with("/a #1"), "{hit}");
+    assert!(of(&["-H", "if-none-match: \"x\""]).starts_with("HTTP/2 304"));
+    assert!(of(&["-I"]).contains("content-length: 5"));
+    assert!(of(&["-H", "cookie: a=1", "-H", "cookie: _ga=1"]).contains("fwd=miss"));
+    assert_eq!(origin.count(), 2);
+}

@@ -133,6 +133,9 @@ fn pretty(policy: &LogPolicy, line: &Line<'_>) -> String {
         line.client,
         line.route,
     );
+    if let Some(cache) = line.cache {
+        let _ = write!(text, " {cache}");
+    }
     if let Some((fault, error)) = line.error {
         // Writing to a string cannot fail.
         let _ = write!(text, " {fault}: {error}");
