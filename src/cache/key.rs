@@ -140,7 +140,7 @@ impl Shown<'_> {
     }
 }
 
-/// Reads a key that [`write`] wrote.
+/// Reads a key that [`write()`] wrote.
 pub fn read(key: &[u8]) -> Option<Shown<'_>> {
     fn next<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
         let (length, after) = rest.split_first_chunk::<4>()?;

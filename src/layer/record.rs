@@ -18,6 +18,7 @@ use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::log::{AccessLog, Line};
 use crate::metrics::Metrics;
+use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
 use crate::upstream::Address;
 
@@ -185,6 +186,14 @@ impl Record {
         match self.route.get() {
             Place::Refused => self.snapshot.cached(None),
             Place::Route(order) => self.snapshot.cached(order),
+        }
+    }
+
+    /// The route's policy.
+    pub fn route(&self) -> &RoutePolicy {
+        match self.route.get() {
+            Place::Refused => self.snapshot.route(None),
+            Place::Route(order) => self.snapshot.route(order),
         }
     }
 

@@ -162,6 +162,11 @@ pub enum ForApp {
 
 /// See [`ForApp`]. Element by element: what is no tag is the app's to judge.
 pub fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp {
+    // Tags of ours are weak; where there is none of those, nothing has to be read.
+    let weak = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), b"W/").is_some();
+    if !headers.get_all(name).iter().any(weak) {
+        return ForApp::AsIs;
+    }
     let ours = |tag: &EntityTag<'_>| entity_tag::is_made(tag) || entity_tag::original(tag).is_some();
     let elements = || list::of_unescaped(headers, name).map(|element| (element, EntityTag::parse(element)));
     if !elements().any(|(_, tag)| tag.as_ref().is_some_and(ours)) {

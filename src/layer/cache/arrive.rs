@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::answer::{self, OWN};
-use super::asked::Forwarded;
+use super::asked::{self, Forwarded};
 use super::flight::{Fetching, Flight};
 use super::lookup::Candidate;
 use super::{outlive, settings};
@@ -157,6 +157,14 @@ impl Flight {
             return Err(Unfit::Endless);
         }
         let settings = settings(&self.record);
+        // Most answers of most apps: nobody says how long they hold.
+        let lifetime = |name: &http::HeaderName| {
+            matches!(*name, header::CACHE_CONTROL | header::EXPIRES | header::LAST_MODIFIED)
+                || settings.targeted.contains(name)
+        };
+        if self.record.route().cache.terms.ttl_of(status).is_none() && !fields.keys().any(lifetime) {
+            return Err(Unfit::Refused(Refusal::NoLifetime));
+        }
         let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
         if length.is_some_and(|length| length > settings.max_object_size) {
             return Err(Unfit::TooLarge);
@@ -174,7 +182,7 @@ impl Flight {
         let settings = settings(&self.record);
         let says = ResponseDirectives::of(fields, &settings.targeted);
         let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
-        let terms = &self.route.cache.terms;
+        let terms = &self.record.route().cache.terms;
         let storable = judge(fetching.read.asker, (status, fields), &says, (terms, settings), times.wall);
         let Storable { freshness, for_all, excluded } = storable.map_err(Unfit::Refused)?;
         // Where nothing varies, what the request said does not matter.
@@ -269,7 +277,7 @@ impl Flight {
         let asker = fetching.read.asker;
         // What says something of this request alone says nothing of the next one.
         let of_request_alone = asker.conditional
-            || (asker.credentials && self.route.cache.terms.scope == Scope::Auto)
+            || (asker.credentials && self.record.route().cache.terms.scope == Scope::Auto)
             || status.is_server_error()
             || matches!(status.as_u16(), 206 | 304 | 401 | 403 | 407 | 412 | 416 | 429);
         match unfit {
@@ -279,7 +287,7 @@ impl Flight {
             | Unfit::Overtaken
             | Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials) => {}
             _ if of_request_alone => {}
-            _ => self.cache.passes.remember(key, self.cache.second(clock::now())),
+            _ => self.cache.passes.remember(key, self.cache.second(fetching.requested)),
         }
         // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
         // cannot be stored.
@@ -288,6 +296,7 @@ impl Flight {
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(key, &candidate.stored);
         }
+        asked::recycle(std::mem::take(&mut fetching.read.key));
         if let Some(leader) = fetching.leader.take() {
             leader.tell(Arrived::NotShared);
         }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use http::{HeaderMap, HeaderName, Method, Uri, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::cache::Cache;
 use crate::cache::key::{self, Partition};
@@ -63,6 +63,9 @@ fn told(headers: &HeaderMap) -> Vec<HeaderName> {
     told.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     told
 }
+
+/// Bytes of nearly every key.
+const USUAL_KEY: usize = 192;
 
 thread_local! {
     /// Keys are written here, and copied out only where they are needed for longer.
@@ -218,6 +221,8 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
     let hosts = told_host.map(|told| [host, b"\0", told.as_bytes()].concat());
     let told = if trusted { told(headers) } else { Vec::new() };
     let mut key = KEY.take();
+    // Of nearly every key; what is longer grows.
+    key.reserve(USUAL_KEY);
     let parts = key::Parts {
         upstream: &upstream.name,
         rules: routed.record.rules(),
@@ -264,18 +269,18 @@ impl Seen {
 
 /// What an answer to a request can be invalidated by, and its tags, as far as the request decides.
 pub fn marks(routed: &Routed, cache: &Cache, principal: Option<&Principal>) -> (Vec<Mark>, Vec<Box<str>>) {
-    marks_of(routed.request.uri(), &routed.route, cache, principal)
+    marks_of(routed.request.uri().path(), &routed.route, cache, principal)
 }
 
 /// See [`marks`].
 pub fn marks_of(
-    target: &Uri,
+    path: &str,
     route: &RoutePolicy,
     cache: &Cache,
     principal: Option<&Principal>,
 ) -> (Vec<Mark>, Vec<Box<str>>) {
     let marker = cache.invalidation.marker;
-    let path = path::normalise(target.path()).map(|path| path.normal).unwrap_or_default();
+    let path = path::normalise(path).map(|path| path.normal).unwrap_or_default();
     let tags: Vec<Box<str>> = route.cache.tags.iter().map(|tag| tag.fill(&path).into_boxed_str()).collect();
     let mut marks = vec![marker.everything(), marker.path(&path), marker.route(&route.label)];
     marks.extend(marker.prefixes(&path));

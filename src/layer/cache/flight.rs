@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, Response, StatusCode, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Response, StatusCode, header};
 
 use super::answer;
 use super::asked::{self, Forwarded, Read};
@@ -20,7 +21,6 @@ use crate::clock::Instant;
 use crate::fields::cache_status::Member;
 use crate::layer::Routed;
 use crate::layer::record::Record;
-use crate::policy::RoutePolicy;
 
 /// A fetch of what may be stored.
 pub struct Fetching {
@@ -56,8 +56,8 @@ pub enum Errand {
 pub struct Flight {
     pub(super) cache: Arc<Cache>,
     pub(super) record: Rc<Record>,
-    pub(super) route: Arc<RoutePolicy>,
-    pub(super) target: Uri,
+    /// What was asked for.
+    pub(super) target: Option<PathAndQuery>,
     /// The authority that was asked; only for writes.
     pub(super) host: String,
     errand: Option<Errand>,
@@ -76,8 +76,7 @@ impl Flight {
             cache,
             host: host.unwrap_or_default().to_owned(),
             record: routed.record.clone(),
-            route: routed.route.clone(),
-            target: routed.request.uri().clone(),
+            target: routed.request.uri().path_and_query().cloned(),
             errand: Some(errand),
         }
     }
@@ -88,7 +87,7 @@ impl Flight {
             // Where others wait, or there is reason to believe that what comes is going to be stored; else clients
             // that leave would keep the app busy with what nobody wants.
             Some(Errand::Fetch(_, fetching)) => fetching.leader.as_ref().is_some_and(|leader| {
-                let terms = &self.route.cache.terms;
+                let terms = &self.record.route().cache.terms;
                 let stored = terms.ttl.is_some() || fetching.candidate.is_some();
                 stored || leader.fetch.is_waited_for()
             }),
@@ -180,6 +179,11 @@ impl Flight {
         Ok(self.arrived(why, fetching, response))
     }
 
+    /// The path that was asked for.
+    pub(super) fn path(&self) -> &str {
+        self.target.as_ref().map_or("/", PathAndQuery::path)
+    }
+
     fn instead(&self, fetching: &Fetching, status: Option<StatusCode>) -> Option<Response<Body>> {
         in_place_of_error(&self.cache, &self.record, &fetching.read, fetching.candidate.as_ref(), status)
     }
@@ -187,7 +191,7 @@ impl Flight {
     /// What the answer can be invalidated by.
     pub(super) fn marks(&self, fetching: &mut Fetching) -> (Vec<Mark>, Vec<Box<str>>) {
         fetching.known.take().unwrap_or_else(|| {
-            asked::marks_of(&self.target, &self.route, &self.cache, fetching.read.principal.as_ref())
+            asked::marks_of(self.path(), self.record.route(), &self.cache, fetching.read.principal.as_ref())
         })
     }
 }

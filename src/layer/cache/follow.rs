@@ -82,12 +82,12 @@ where
                 break;
             }
             // It may be fetched by now by another one of those who could not use it.
-            match self.start(routed, going) {
+            match self.start(routed, going, clock::now()) {
                 Start::Sent(future) => return future.await,
                 Start::Follow(waiting) => (routed, going, fetch) = *waiting,
             }
         }
-        self.send_alone(routed, going).await
+        self.send_alone(routed, going, clock::now()).await
     }
 
     /// An answer of what another request got, if it fits this one. Who comes when the head is here already gets what

@@ -14,7 +14,7 @@ use crate::cache::fetch::{Fetch, Joined, Leader};
 use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
 use crate::cache::stored::Stored;
 use crate::cache::terms::Scope;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::BoxError;
 use crate::fields::cache_status::Member;
 use crate::layer::Routed;
@@ -119,7 +119,9 @@ where
 
     /// Sends a request for what may be stored on its way: alone, before others, or behind one that has gone.
     pub(super) fn go(&mut self, routed: Box<Routed>, going: Going) -> CacheFuture<S::Future> {
-        match self.start(routed, going) {
+        // Not a moment has passed since it came.
+        let now = routed.record.started;
+        match self.start(routed, going, now) {
             Start::Sent(future) => future,
             Start::Follow(waiting) => {
                 let (routed, going, fetch) = *waiting;
@@ -129,14 +131,13 @@ where
     }
 
     /// See [`CacheLayer::go`].
-    pub(super) fn start(&mut self, mut routed: Box<Routed>, going: Going) -> Start<S::Future> {
+    pub(super) fn start(&mut self, mut routed: Box<Routed>, going: Going, now: Instant) -> Start<S::Future> {
         let record = routed.record.clone();
         if going.read.directives.only_if_cached {
             return Start::Sent(CacheFuture::answer(Err(CacheError::OnlyIfCached.into())));
         }
         let Going { read, why, candidate } = going;
         let scope = routed.route.cache.terms.scope;
-        let now = clock::now();
         // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
         // is cut of that. What has no content to be stored goes as it is too.
         let about = |candidate: &Candidate| has_validator(&candidate.stored, candidate.gone);
@@ -150,7 +151,7 @@ where
             || (candidate.is_none() && self.cache.passes.knows(&read.key, self.cache.second(now)));
         if alone {
             let why = if range { Forwarded::Partial } else { why };
-            return Start::Sent(self.send_alone(routed, Going { read, why, candidate }));
+            return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
         }
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
         let begun = self.cache.invalidation.begin(now);
@@ -161,7 +162,7 @@ where
         let leader = match joined {
             Joined::Leads(leader) => leader,
             Joined::Follows(_) if wants_app => {
-                return Start::Sent(self.send_alone(routed, Going { read, why, candidate }));
+                return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
             }
             Joined::Follows(fetch) => {
                 return Start::Follow(Box::new((routed, Going { read, why, candidate }, fetch)));
@@ -184,12 +185,16 @@ where
     }
 
     /// Sends it on as it is, for itself alone; what comes is stored all the same if it may be.
-    pub(super) fn send_alone(&mut self, routed: Box<Routed>, going: Going) -> CacheFuture<S::Future> {
+    pub(super) fn send_alone(
+        &mut self,
+        routed: Box<Routed>,
+        going: Going,
+        now: Instant,
+    ) -> CacheFuture<S::Future> {
         let Going { mut read, why, candidate } = going;
         routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
-        let now = clock::now();
         let begun = self.cache.invalidation.begin(now);
         // Copying the fields is for answers that are stored, which those under this key have not been.
         let knows = self.cache.passes.knows(&read.key, self.cache.second(now));
