@@ -87,6 +87,10 @@ pub trait Kept: Send + Sync {
     fn made(&self, name: &'static str) -> Option<Bytes>;
     /// Keeps something made of it, if there is a place for it.
     fn keep(&self, name: &'static str, made: Bytes);
+    /// Somebody begins to make something of it that takes a while; false: somebody else is at it.
+    fn begin(&self, name: &'static str) -> bool;
+    /// It was made, or given up.
+    fn end(&self, name: &'static str);
     /// How often it was given out.
     fn given(&self) -> u32;
     /// True once for each name: whoever asks makes it again, better.

@@ -47,6 +47,8 @@ struct State {
     /// What was made of it before all of it was stored.
     made: Vec<(&'static str, Bytes)>,
     content: Option<Arc<Content>>,
+    /// What is being made of it.
+    making: Vec<&'static str>,
 }
 
 /// See the head of the file.
@@ -75,6 +77,7 @@ impl Fill {
             place,
             made: Vec::new(),
             content: None,
+            making: Vec::new(),
         };
         Fill { head, expected, state: Mutex::new(state) }
     }
@@ -185,6 +188,19 @@ impl Kept for Fill {
         if let Some(content) = content {
             content.keep(name, bytes);
         }
+    }
+
+    fn begin(&self, name: &'static str) -> bool {
+        let mut state = self.state();
+        let new = !state.making.contains(&name);
+        if new {
+            state.making.push(name);
+        }
+        new
+    }
+
+    fn end(&self, name: &'static str) {
+        self.state().making.retain(|known| *known != name);
     }
 
     fn given(&self) -> u32 {

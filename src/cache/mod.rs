@@ -27,13 +27,14 @@ pub mod terms;
 pub mod tripwire;
 pub mod variant;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use crate::clock::{self, Instant};
+use crate::held::Held;
 use counters::Counters;
 use fetch::Fetches;
 use invalidation::{Invalidation, Mode};
@@ -41,6 +42,11 @@ use marks::Mark;
 use passes::Passes;
 use settle::Settling;
 use store::Store;
+
+/// For so long a route is not cached whose users were given each other's answers.
+const STOPPED: Duration = Duration::from_secs(3600);
+/// So many requests go on at once without the client that began them: who opens and leaves must not keep the app busy.
+const MOST_UNATTENDED: usize = 32;
 
 /// What all workers share; it outlives every reload.
 #[derive(Debug)]
@@ -56,8 +62,10 @@ pub struct Cache {
     /// What is counted.
     pub counters: Arc<Counters>,
     settling: Settling,
-    /// Routes that are cached no longer.
-    stopped: ArcSwap<HashSet<String>>,
+    /// Routes that are not cached, and until when.
+    stopped: ArcSwap<HashMap<String, Instant>>,
+    /// What goes on without the client that began it.
+    pub unattended: Arc<Held>,
     origin: Instant,
 }
 
@@ -72,22 +80,24 @@ impl Cache {
             counters: Arc::default(),
             settling: Settling::default(),
             stopped: ArcSwap::default(),
+            unattended: Arc::new(Held::at_most(MOST_UNATTENDED)),
             origin,
         }
     }
 
-    /// Whether a route is cached no longer.
-    pub fn is_stopped(&self, route: &str) -> bool {
+    /// Whether a route is not cached for a while.
+    pub fn is_stopped(&self, route: &str, now: Instant) -> bool {
         let stopped = self.stopped.load();
-        !stopped.is_empty() && stopped.contains(route)
+        !stopped.is_empty() && stopped.get(route).is_some_and(|until| *until > now)
     }
 
-    /// From now on a route is cached no longer; false: it was not before.
-    pub fn stop(&self, route: &str) -> bool {
+    /// From now on a route is not cached for a while; false: it was not before.
+    pub fn stop(&self, route: &str, now: Instant) -> bool {
         let mut new = false;
         self.stopped.rcu(|stopped| {
-            let mut stopped = HashSet::clone(stopped);
-            new = stopped.insert(route.to_owned());
+            let mut stopped = HashMap::clone(stopped);
+            let before = stopped.insert(route.to_owned(), now + STOPPED);
+            new = before.is_none_or(|until| until <= now);
             stopped
         });
         new
@@ -96,8 +106,8 @@ impl Cache {
     /// Routes that were written anew may be cached again.
     pub fn resume<'a>(&self, routes: impl Iterator<Item = &'a str> + Clone) {
         self.stopped.rcu(|stopped| {
-            let mut stopped = HashSet::clone(stopped);
-            stopped.retain(|known| !routes.clone().any(|route| route == known));
+            let mut stopped = HashMap::clone(stopped);
+            stopped.retain(|known, _| !routes.clone().any(|route| route == known));
             stopped
         });
     }

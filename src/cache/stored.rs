@@ -207,13 +207,23 @@ pub struct Content {
     /// How often it was given out.
     pub hits: AtomicU32,
     claimed: Mutex<Vec<&'static str>>,
+    /// What is being made of it.
+    making: Mutex<Vec<&'static str>>,
 }
 
 impl Content {
     /// `place` is for all of it, and for its head.
     pub fn new(bytes: Bytes, trailers: Option<HeaderMap>, place: Place) -> Content {
         let (made, place) = (RwLock::default(), Mutex::new(place));
-        Content { bytes, trailers, made, place, hits: AtomicU32::new(0), claimed: Mutex::default() }
+        Content {
+            bytes,
+            trailers,
+            made,
+            place,
+            hits: AtomicU32::new(0),
+            claimed: Mutex::default(),
+            making: Mutex::default(),
+        }
     }
 
     /// The content.
@@ -230,6 +240,14 @@ impl Content {
     pub fn made(&self) -> Vec<(&'static str, usize)> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         made.iter().map(|(name, bytes)| (*name, bytes.len())).collect()
+    }
+
+    /// Its head has another size now.
+    pub fn reweigh(&self, before: usize, after: usize) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.grow_over(after.saturating_sub(before));
+        let smaller = place.bytes().saturating_sub(before.saturating_sub(after));
+        place.shrink(smaller);
     }
 
     /// With everything made of it; bytes.
@@ -258,6 +276,19 @@ impl Kept for Content {
             Some(slot) => slot.1 = bytes,
             None => made.push((name, bytes)),
         }
+    }
+
+    fn begin(&self, name: &'static str) -> bool {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = !making.contains(&name);
+        if new {
+            making.push(name);
+        }
+        new
+    }
+
+    fn end(&self, name: &'static str) {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != name);
     }
 
     fn given(&self) -> u32 {

@@ -180,6 +180,10 @@ impl ResponseDirectives {
 
     fn take(&mut self, directive: &Directive<'_>, told: &mut [Told; 4]) {
         let [max_age, s_maxage, while_revalidate, if_error] = told;
+        if directive.name.contains(&b'"') {
+            // What it was meant to be nobody knows; the strictest reading is safe.
+            self.no_store = true;
+        }
         let mut name = [0u8; 24];
         let Some(name) = name.get_mut(..directive.name.len()) else { return };
         name.copy_from_slice(directive.name);

@@ -96,5 +96,14 @@ async fn fetch(
             content.extend_from_slice(&data);
         }
     }
-    keys::parse(&content).map_err(|error| error.to_string())
+    keys::parse(&public_only(&content)).map_err(|error| error.to_string())
+}
+
+/// A set without its symmetric keys: a provider may list one, and it verifies nothing here (RFC 7517 5).
+fn public_only(content: &[u8]) -> Vec<u8> {
+    let Ok(mut set) = serde_json::from_slice::<serde_json::Value>(content) else { return content.to_vec() };
+    if let Some(keys) = set.get_mut("keys").and_then(serde_json::Value::as_array_mut) {
+        keys.retain(|key| key.get("kty").and_then(serde_json::Value::as_str) != Some("oct"));
+    }
+    set.to_string().into_bytes()
 }

@@ -19,15 +19,29 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    /// Keeps what `encoding` makes under `name`.
+    /// Keeps what `encoding` makes under `name`, unless somebody else is at that already.
     pub fn new(encoding: Encoding, keeper: Arc<dyn Kept>, name: &'static str) -> Keeping {
-        Keeping { encoding, keeper: Some(keeper), name, made: BytesMut::new() }
+        let keeper = keeper.begin(name).then_some(keeper);
+        Keeping { encoding, keeper, name, made: BytesMut::new() }
     }
 
     fn ended(&mut self) {
         if let Some(keeper) = self.keeper.take() {
             keeper.keep(self.name, std::mem::take(&mut self.made).freeze());
+            keeper.end(self.name);
         }
+    }
+
+    fn give_up(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end(self.name);
+        }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 
@@ -48,7 +62,7 @@ impl http_body::Body for Keeping {
                 // Trailers come after all of it.
                 None => this.ended(),
             },
-            Some(Err(_)) => this.keeper = None,
+            Some(Err(_)) => this.give_up(),
             None => this.ended(),
         }
         if http_body::Body::is_end_stream(&this.encoding) {

@@ -76,7 +76,7 @@ impl Flight {
                 return self.passed(Response::from_parts(parts, body), why, Some(unfit.as_str()));
             }
         };
-        let size = head.size();
+        let size = head.size() + weight(fetching.read.key.len());
         let most = settings(&self.record).max_object_size;
         let expected = body.size_hint().exact();
         let place = self.place(size);
@@ -88,7 +88,7 @@ impl Flight {
             let content = self.whole(whole, place);
             let stored = Stored { head: Arc::new(head), content: content.clone() };
             let is_stored = self.cache.store.insert(&key, stored.clone());
-            self.record.cached().count(if is_stored { Event::Stored } else { Event::TooLarge });
+            self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
                 self.cache.passes.forget(&key);
             }
@@ -316,10 +316,7 @@ impl Flight {
         let mut fields = before.stored_fields();
         fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
         // RFC 9111 4.3.4: a 304 about something else updates nothing.
-        let is_other = match (EntityTag::of(&before.fields), EntityTag::of(response.headers())) {
-            (Some(ours), Some(theirs)) => !theirs.weak && !theirs.weak_eq(&ours),
-            _ => false,
-        };
+        let is_other = is_about_other(&before.fields, response.headers());
         if is_other {
             tracing::debug!("the app's 304 has another tag than it was asked about");
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
@@ -350,16 +347,14 @@ impl Flight {
             }
         };
         let stored = Stored { head, content };
-        if is_stored {
-            self.cache.store.insert(&fetching.read.key, stored.clone());
-        }
+        let is_stored = is_stored && {
+            stored.content.reweigh(before.size(), stored.head.size());
+            self.cache.store.insert(&fetching.read.key, stored.clone())
+        };
         if let Some(leader) = fetching.leader.take() {
             leader.tell(Arrived::Stored(stored.clone()));
         }
-        let age = crate::cache::reuse::Age {
-            current: if is_stored { stored.head.age(clock::now()) } else { Default::default() },
-            invalidated: None,
-        };
+        let age = crate::cache::reuse::Age { current: stored.head.age(clock::now()), invalidated: None };
         let member = Member {
             forwarded: Some(why.as_str()),
             forwarded_status: Some(304),
@@ -393,6 +388,17 @@ impl Flight {
         }
         self.passed(response, why, None)
     }
+}
+
+/// Whether a 304 speaks of something else than what is stored (RFC 9111 4.3.4).
+fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
+    let tag = match (EntityTag::of(stored), EntityTag::of(brought)) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(ours), Some(theirs)) => !ours.weak_eq(&theirs) || (ours.weak && !theirs.weak),
+    };
+    let modified = (stored.get(header::LAST_MODIFIED), brought.get(header::LAST_MODIFIED));
+    tag || matches!(modified, (Some(ours), Some(theirs)) if ours != theirs)
 }
 
 /// RFC 9111 3.2: fields of a 304 take the place of those stored, but for what is about the content.

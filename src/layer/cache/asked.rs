@@ -64,6 +64,9 @@ fn told(headers: &HeaderMap) -> Vec<HeaderName> {
     told
 }
 
+/// Longer keys are not worth their memory; bytes.
+const MOST_KEY: usize = 8 * 1024;
+
 /// Bytes of nearly every key.
 const USUAL_KEY: usize = 192;
 
@@ -164,7 +167,7 @@ impl Asked {
             _ if is_safe(method) => return Asked::Pass(Forwarded::Method),
             _ => return Asked::Write,
         };
-        if terms.scope == Scope::Off || cache.is_stopped(&routed.route.label) {
+        if terms.scope == Scope::Off || cache.is_stopped(&routed.route.label, routed.record.started) {
             return Asked::Pass(Forwarded::Bypass);
         }
         let headers = routed.request.headers();
@@ -240,6 +243,9 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
         content,
     };
     key::write(&parts, &mut key);
+    if key.len() > MOST_KEY {
+        return None;
+    }
     Some(key)
 }
 

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use http::{Response, header};
 use tower::Service;
@@ -12,9 +13,10 @@ use super::lookup::CONDITIONS;
 use super::{CacheLayer, outlive};
 use crate::body::Body;
 use crate::cache::invalidation::Mode;
-use crate::cache::tripwire::{self, Credentials, Digest, Pair};
+use crate::cache::tripwire::{self, Digest, Pair, Sample};
 use crate::clock;
 use crate::error::BoxError;
+use crate::inbound::Peer;
 use crate::layer::Routed;
 
 /// More of an answer is not compared; bytes.
@@ -30,9 +32,8 @@ where
         let Some(routed) = routed.again(clock::now()) else { return };
         let mut layer = self.clone();
         outlive(async move {
-            let Pair { one, other } = pair;
             let mut digests = Vec::with_capacity(3);
-            for user in [&one, &other, &one] {
+            for user in [&pair.one, &pair.other, &pair.one] {
                 match layer.ask_as(&routed, user).await {
                     Some(digest) => digests.push(digest),
                     None => return,
@@ -40,30 +41,33 @@ where
             }
             layer.cache.counters.compared.add(1);
             let [one, other, again] = digests[..] else { return };
-            if !tripwire::differs(one, other, again) {
-                return;
-            }
             let route = &routed.route.label;
-            if layer.cache.stop(route) {
+            let now = clock::now();
+            let differs = tripwire::differs(one, other, again);
+            let trips = routed.record.cached().tripwire.compared(differs, layer.cache.second(now));
+            if trips && layer.cache.stop(route, now) {
                 layer.cache.counters.tripped.add(1);
                 let marker = layer.cache.invalidation.marker;
-                layer.cache.invalidation.stamp(&[marker.route(route)], Mode::Hard, clock::now());
+                layer.cache.invalidation.stamp(&[marker.route(route)], Mode::Hard, now);
                 let path = routed.request.uri().path();
                 tracing::warn!(
                     route,
                     path,
-                    "two users get different answers on a route with scope \"shared\": it is not cached any more; scope = \"user\" keeps a copy for each"
+                    "two users get different answers on a route with scope \"shared\": it is not cached any more, for an hour; scope = \"user\" keeps a copy for each"
                 );
             }
         });
     }
 
-    async fn ask_as(&mut self, routed: &Routed, user: &Credentials) -> Option<Digest> {
+    /// The whole request of that user, once more.
+    async fn ask_as(&mut self, routed: &Routed, user: &Sample) -> Option<Digest> {
         let mut request = routed.again(clock::now())?;
+        *request.request.uri_mut() = user.target.clone();
         let headers = request.request.headers_mut();
+        headers.clone_from(&user.headers);
         CONDITIONS.iter().for_each(|name| drop(headers.remove(name)));
         headers.remove(header::RANGE);
-        user.put(headers);
+        request.peer = Rc::new(Peer::new(user.peer, user.tls));
         let response = self.inner.call(request).await.ok()?;
         let status = response.status().as_u16();
         let mut body = response.into_body();

@@ -91,11 +91,17 @@ impl Flight {
                 let stored = terms.ttl.is_some() || fetching.candidate.is_some();
                 stored || leader.fetch.is_waited_for()
             }),
-            // What it changes is changed when the app says so, not when its client left; which matters to what is
-            // stored.
-            Some(Errand::Write(guard)) => guard.waits() && !self.cache.store.is_empty(),
+            // What it changes is changed when the app says so, not when its client left.
+            Some(Errand::Write(guard)) => guard.waits(),
             Some(Errand::Pass(_)) | None => false,
         }
+    }
+
+    /// So many requests to its app may go on without their clients: an eighth of its connections.
+    pub fn most_unattended(&self) -> usize {
+        let upstream = self.record.route().upstream.unwrap_or(0);
+        let upstream = self.record.snapshot.policy.upstreams.get(upstream);
+        upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
     }
 
     /// The client's request ends here, for the log and the counters.

@@ -14,6 +14,7 @@ use crate::cache::fetch::{Fetch, Joined, Leader};
 use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
 use crate::cache::stored::Stored;
 use crate::cache::terms::Scope;
+use crate::cache::tripwire::Sample;
 use crate::clock::{self, Instant};
 use crate::error::BoxError;
 use crate::fields::cache_status::Member;
@@ -102,11 +103,18 @@ where
         if verdict == Reuse::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
         }
-        if terms.scope == Scope::Shared
-            && let Some(pair) =
-                counters.tripwire.hit(&read.key, routed.request.headers(), self.cache.second(now))
-        {
-            self.compare(routed, pair);
+        if terms.scope == Scope::Shared {
+            let request = &routed.request;
+            let sample = || Sample {
+                target: request.uri().clone(),
+                headers: request.headers().clone(),
+                peer: routed.peer.address,
+                tls: routed.peer.tls,
+            };
+            let asked = (request.uri(), request.headers());
+            if let Some(pair) = counters.tripwire.hit(&read.key, asked, self.cache.second(now), sample) {
+                self.compare(routed, pair);
+            }
         }
         asked::recycle(read.key);
         Ok(CacheFuture::answer(Ok(response)))

@@ -174,8 +174,14 @@ where
         if !flight.outlives_its_client() {
             return;
         }
+        // Beyond the bound it ends here: who waits asks again, and what a write may have changed is stamped.
+        if flight.cache.unattended.get() >= flight.most_unattended() {
+            return;
+        }
+        let Some(place) = flight.cache.unattended.take(1) else { return };
         flight.client_is_gone();
         outlive(async move {
+            let _place = place;
             if let Ok(response) = flight.land(below.await) {
                 answer::to_its_end(response.into_body()).await;
             }

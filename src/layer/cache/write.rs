@@ -272,12 +272,18 @@ impl Drop for Watched {
         let Some(guard) = self.guard.take() else { return };
         let body = std::mem::replace(&mut self.body, Body::empty());
         guard.fire();
-        if guard.waits {
-            outlive(async move {
-                answer::to_its_end(body).await;
-                guard.fire();
-            });
+        if !guard.waits {
+            return;
         }
+        let Some(place) = guard.cache.unattended.take(1) else {
+            guard.fire_again_later();
+            return;
+        };
+        outlive(async move {
+            let _place = place;
+            answer::to_its_end(body).await;
+            guard.fire();
+        });
     }
 }
 
