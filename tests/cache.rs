@@ -415,3 +415,20 @@ fn reads_keyed_by_their_content() {
     assert_eq!(get(&pillion, "/search").text(), get(&pillion, "/search").text());
     assert_ne!(get(&pillion, "/search").text(), first.text());
 }
+
+#[test]
+fn what_was_not_stored_is_when_the_app_says_so() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    for said in ["cache-control: no-store", "cache-control: private, max-age=60", "x-nothing: said"] {
+        origin.says("/a", &[said]);
+        for _ in 0..4 {
+            assert!(!status_of(&get(&pillion, "/a")).contains("stored"), "{said}");
+        }
+        origin.says("/a", &["cache-control: max-age=60", "vary: accept"]);
+        let number = origin.count();
+        eventually("it is stored", || status_of(&get(&pillion, "/a")).contains("hit").then_some(()));
+        assert!(origin.count() <= number + 2, "{said}: the first is a surprise, the second is stored");
+        assert_eq!(ask(&pillion, "DELETE /a", &[]).status, 200);
+    }
+}

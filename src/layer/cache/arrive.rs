@@ -20,7 +20,7 @@ use crate::cache::fetch::{Arrived, Leader};
 use crate::cache::fill::Fill;
 use crate::cache::freshness::{self, Times};
 use crate::cache::marks::{MOST_TAGS, Mark};
-use crate::cache::storability::{Refusal, Storable, judge};
+use crate::cache::storability::{Asker, Refusal, Storable, judge};
 use crate::cache::stored::{Content, Head, NewHead, Stored, compact, weight};
 use crate::cache::terms::Scope;
 use crate::cache::variant::Variant;
@@ -132,6 +132,38 @@ impl Flight {
         Response::from_parts(parts, body)
     }
 
+    /// An answer under a key of which nothing was stored lately.
+    pub(super) fn known(&self, why: Forwarded, key: Vec<u8>, response: Response<Body>) -> Response<Body> {
+        self.record.cached().count(Event::Refused);
+        let (status, fields) = (response.status(), response.headers());
+        let says = self.says_lifetime(status, fields) && {
+            let settings = settings(&self.record);
+            let says = ResponseDirectives::of(fields, &settings.targeted);
+            let terms = &self.record.route().cache.terms;
+            judge(Asker::default(), (status, fields), &says, (terms, settings), clock::wall()).is_ok()
+        };
+        let most = settings(&self.record).max_object_size as u64;
+        match response.body().size_hint().exact() {
+            // It may be stored; whoever comes next finds out.
+            Some(length) if says && length <= most => self.cache.passes.forget(&key),
+            // Whether it is too long, nobody knows yet; the memory of that fades.
+            None if says => {}
+            _ => self.cache.passes.remember(&key, self.cache.second(self.record.started)),
+        }
+        asked::recycle(key);
+        self.passed(response, why, Some("known"))
+    }
+
+    /// Whether anybody says how long such an answer holds. Of most answers of most apps nobody does.
+    fn says_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
+        let targeted = &settings(&self.record).targeted;
+        let lifetime = |name: &http::HeaderName| {
+            matches!(*name, header::CACHE_CONTROL | header::EXPIRES | header::LAST_MODIFIED)
+                || targeted.contains(name)
+        };
+        self.record.route().cache.terms.ttl_of(status).is_some() || fields.keys().any(lifetime)
+    }
+
     /// A place in the cache's memory, for which others make room.
     fn place(&self, bytes: usize) -> crate::held::Place {
         let place = self.cache.store.held.take_over(bytes);
@@ -157,12 +189,7 @@ impl Flight {
             return Err(Unfit::Endless);
         }
         let settings = settings(&self.record);
-        // Most answers of most apps: nobody says how long they hold.
-        let lifetime = |name: &http::HeaderName| {
-            matches!(*name, header::CACHE_CONTROL | header::EXPIRES | header::LAST_MODIFIED)
-                || settings.targeted.contains(name)
-        };
-        if self.record.route().cache.terms.ttl_of(status).is_none() && !fields.keys().any(lifetime) {
+        if !self.says_lifetime(status, fields) {
             return Err(Unfit::Refused(Refusal::NoLifetime));
         }
         let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());

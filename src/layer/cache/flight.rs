@@ -46,6 +46,8 @@ pub struct Fetching {
 pub enum Errand {
     /// Nothing of it is stored.
     Pass(Forwarded),
+    /// Nothing that came under this key was, lately; if this may be, the next one is.
+    Known(Forwarded, Vec<u8>),
     /// It may be.
     Fetch(Forwarded, Box<Fetching>),
     /// It changes something.
@@ -70,7 +72,7 @@ impl Flight {
             Errand::Write(_) => {
                 routed.request.headers().get(header::HOST).and_then(|host| host.to_str().ok())
             }
-            Errand::Pass(_) | Errand::Fetch(..) => None,
+            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => None,
         };
         Flight {
             cache,
@@ -93,7 +95,7 @@ impl Flight {
             }),
             // What it changes is changed when the app says so, not when its client left.
             Some(Errand::Write(guard)) => guard.waits(),
-            Some(Errand::Pass(_)) | None => false,
+            Some(Errand::Pass(_) | Errand::Known(..)) | None => false,
         }
     }
 
@@ -114,6 +116,7 @@ impl Flight {
         match self.errand.take() {
             None => result,
             Some(Errand::Pass(why)) => result.map(|response| self.passed(response, why, None)),
+            Some(Errand::Known(why, key)) => result.map(|response| self.known(why, key, response)),
             Some(Errand::Write(guard)) => guard.land(&self, result),
             Some(Errand::Fetch(why, fetching)) => self.fetched(why, *fetching, result),
         }

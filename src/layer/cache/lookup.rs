@@ -151,12 +151,14 @@ where
         let about = |candidate: &Candidate| has_validator(&candidate.stored, candidate.gone);
         let range =
             routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
+        // Most requests of most apps: what came under this key was not stored, and will not be.
+        if candidate.is_none() && self.cache.passes.knows(&read.key, self.cache.second(now)) {
+            record.told_by_cache("miss");
+            return Start::Sent(self.send(routed, Errand::Known(why, read.key)));
+        }
         // Who says who they are waits for others only where what is stored is for all.
-        let alone = range
-            || read.head
-            || read.asker.no_store
-            || !(read.may_use(false, scope) || candidate.is_some())
-            || (candidate.is_none() && self.cache.passes.knows(&read.key, self.cache.second(now)));
+        let alone =
+            range || read.head || read.asker.no_store || !(read.may_use(false, scope) || candidate.is_some());
         if alone {
             let why = if range { Forwarded::Partial } else { why };
             return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
@@ -204,9 +206,7 @@ where
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
         let begun = self.cache.invalidation.begin(now);
-        // Copying the fields is for answers that are stored, which those under this key have not been.
-        let knows = self.cache.passes.knows(&read.key, self.cache.second(now));
-        let headers = (!knows && !read.head).then(|| routed.request.headers().clone());
+        let headers = (!read.head).then(|| routed.request.headers().clone());
         let fetching = Fetching {
             read,
             candidate,
