@@ -21,6 +21,7 @@ use crate::admin::{self, Access, Control, Order};
 use crate::cache::{Cache, counters as cached};
 use crate::clock;
 use crate::config::{self, Environment, Source};
+use crate::held::Held;
 use crate::http2::refusals;
 use crate::layer::live::{Live, Snapshot};
 use crate::lifecycle::Phase;
@@ -256,6 +257,7 @@ async fn main(
         cache: cache.clone(),
     };
     tokio::task::spawn_local(tick(cache.clone()));
+    let unattended = cache.unattended.clone();
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
@@ -288,7 +290,7 @@ async fn main(
     }));
     started(&addresses);
 
-    let mut drain = Drain { workers, live, leaving, announced: None };
+    let mut drain = Drain { workers, unattended, live, leaving, announced: None };
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -326,6 +328,7 @@ async fn tick(cache: Arc<Cache>) {
 /// The way out.
 struct Drain {
     workers: Workers,
+    unattended: Arc<Held>,
     live: Live,
     leaving: Arc<AtomicBool>,
     announced: Option<clock::Instant>,
@@ -348,12 +351,14 @@ impl Drain {
         let policy = self.live.load_full();
         let server = &policy.policy.server;
         let announced = self.announced.unwrap_or_else(clock::now);
-        let workers = &self.workers;
+        let (workers, unattended) = (&self.workers, self.unattended.clone());
         let orderly = async {
             tokio::time::sleep_until((announced + server.drain_delay).into()).await;
             workers.advance(Phase::Draining);
             let deadline = clock::now() + server.drain_timeout;
-            while workers.connections() > 0 && clock::now() < deadline {
+            // What goes on without its client is waited for too: a write's end is what its readers depend on.
+            let busy = || workers.connections() > 0 || unattended.get() > 0;
+            while busy() && clock::now() < deadline {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             match workers.connections() {

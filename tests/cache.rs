@@ -432,3 +432,18 @@ fn what_was_not_stored_is_when_the_app_says_so() {
         assert_eq!(ask(&pillion, "DELETE /a", &[]).status, 200);
     }
 }
+
+#[test]
+fn an_answer_to_head_says_whether_what_is_stored_holds() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    origin.says("/a", &["cache-control: max-age=0", "etag: \"1\""]);
+    let first = get(&pillion, "/a").text();
+    origin.says("/a", &["cache-control: max-age=60", "etag: \"1\""]);
+    assert!(status_of(&ask(&pillion, "HEAD /a", &[])).contains("fwd=stale"));
+    let hit = get(&pillion, "/a");
+    assert!(status_of(&hit).contains("hit") && hit.text() == first, "it was as good as a 304");
+    origin.says("/a", &["cache-control: max-age=60", "etag: \"2\""]);
+    ask(&pillion, "HEAD /a", &["cache-control: no-cache"]);
+    assert_ne!(get(&pillion, "/a").text(), first, "another tag: what is stored is gone");
+}

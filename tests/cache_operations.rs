@@ -16,7 +16,7 @@ const SHARED: &str = "[[routes]]\nmatch = \"GET /api/{id}/**\"\ncache = { ttl = 
 fn admin(pillion: &Pillion, line: &str, form: &str) -> Answer {
     let length = form.len();
     let request = format!(
-        "{line} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{form}"
+        "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{form}"
     );
     exchange(pillion.admin, &request)
 }
@@ -65,6 +65,11 @@ fn purging_takes_what_it_names() {
         assert_eq!(admin(&pillion, "POST /cache/purge", wrong).status, 400, "{wrong}");
     }
     assert_eq!(admin(&pillion, "GET /cache/purge", "").status, 405);
+    let rebound = exchange(
+        pillion.admin,
+        "GET /cache/stats HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n",
+    );
+    assert_eq!(rebound.status, 403, "a name that somebody made lead here");
     let run = |args: &[&str]| {
         let admin = pillion.admin.to_string();
         Command::new(binary()).arg("purge").args(args).args(["--admin", &admin]).output().unwrap()

@@ -13,6 +13,7 @@ use tower::Service;
 use super::health::{self, State};
 use super::{Control, Order, cache};
 use crate::body::Body;
+use crate::fields::host;
 use crate::inbound::Inbound;
 use crate::layer::record::{X_REQUEST_ID, request_id};
 use crate::policy::Check;
@@ -72,6 +73,10 @@ impl Handler {
             "/metrics" if read => self.metrics(&parts.headers),
             "/" if read && self.access == Access::Admin => index(),
             _ if path.starts_with("/cache/") && self.access == Access::Admin => {
+                if !self.is_meant(&parts.headers) {
+                    let detail = "without an admin token this answers to localhost and to addresses only";
+                    return problem(StatusCode::FORBIDDEN, detail);
+                }
                 match self.authorise(&parts.headers) {
                     Ok(()) => self.cache(&parts, body).await,
                     Err(response) => *response,
@@ -93,6 +98,22 @@ impl Handler {
                 None => problem(StatusCode::NOT_FOUND, "nothing here"),
             },
         }
+    }
+
+    /// Whether it was asked under a name that nobody else can make lead here: a page of some other name, whose
+    /// owner let that name lead to this address, is not answered (DNS rebinding). Who has the token is.
+    fn is_meant(&self, headers: &HeaderMap) -> bool {
+        if self.control.live.load().policy.server.admin_token.is_some() {
+            return true;
+        }
+        let Some(given) = headers.get(header::HOST).and_then(|given| given.to_str().ok()) else {
+            return true;
+        };
+        let name = host::name(given);
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        name.is_empty()
+            || name.eq_ignore_ascii_case("localhost")
+            || address.parse::<std::net::IpAddr>().is_ok()
     }
 
     /// What is stored, and purging it.

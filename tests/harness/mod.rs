@@ -231,13 +231,14 @@ impl Pillion {
 
     #[track_caller]
     pub fn admin_get(&self, path: &str) -> Answer {
-        exchange(self.admin, &format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"))
+        exchange(self.admin, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
     }
 
     #[track_caller]
     pub fn admin_post(&self, path: &str) -> Answer {
-        let head =
-            format!("POST {path} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
         exchange(self.admin, &head)
     }
 

@@ -394,23 +394,39 @@ impl Flight {
         answer
     }
 
-    /// An answer to HEAD says whether what is stored for GET holds (RFC 9111 4.3.5).
+    /// An answer to HEAD says whether what is stored for GET holds (RFC 9111 4.3.5): with the same validators and
+    /// length it is as good as a 304, with others what is stored is gone.
     pub(super) fn headed(
         &self,
         why: Forwarded,
-        fetching: &Fetching,
+        mut fetching: Fetching,
         response: Response<Body>,
     ) -> Response<Body> {
-        if let Some(candidate) = &fetching.candidate
-            && response.status() == candidate.stored.head.status
-        {
-            let (old, new) = (&candidate.stored.head.fields, response.headers());
-            let differs = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].iter().any(|name| {
-                let (old, new) = (old.get(name), new.get(name));
-                old.is_some() && new.is_some() && old != new
-            });
-            if differs {
-                self.cache.store.remove(&fetching.read.key);
+        let Some(candidate) =
+            fetching.candidate.take().filter(|found| found.stored.head.status == response.status())
+        else {
+            return self.passed(response, why, None);
+        };
+        let before = candidate.stored.head.clone();
+        let told = |name: &http::HeaderName| {
+            (before.fields.get(name).cloned(), response.headers().get(name).cloned())
+        };
+        let compared = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].map(|name| told(&name));
+        let differs = compared.iter().any(|(old, new)| old.is_some() && new.is_some() && old != new);
+        let [tag, modified, _] = &compared;
+        let same = |(old, new): &(Option<HeaderValue>, Option<HeaderValue>)| old.is_some() && old == new;
+        if differs {
+            self.cache.store.forget(&fetching.read.key, &candidate.stored);
+        } else if same(tag) || same(modified) {
+            let mut fields = before.stored_fields();
+            fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
+            fields.remove(header::DATE);
+            update(&mut fields, response.headers());
+            let content = candidate.stored.content.clone();
+            let length = Some(content.bytes().len());
+            if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
+                content.reweigh(before.size(), head.size());
+                self.cache.store.insert(&fetching.read.key, Stored { head: Arc::new(head), content });
             }
         }
         self.passed(response, why, None)

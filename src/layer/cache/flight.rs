@@ -180,7 +180,7 @@ impl Flight {
             return Ok(self.unchanged(why, fetching, &candidate, response));
         }
         if fetching.read.head {
-            return Ok(self.headed(why, &fetching, response));
+            return Ok(self.headed(why, fetching, response));
         }
         if fetching.candidate.is_some() && fetching.asks {
             self.record.cached().count(Event::Changed);

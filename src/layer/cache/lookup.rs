@@ -206,7 +206,8 @@ where
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
         let begun = self.cache.invalidation.begin(now);
-        let headers = (!read.head).then(|| routed.request.headers().clone());
+        // An answer to HEAD is never stored, but may say that what is stored holds on.
+        let headers = (!read.head || candidate.is_some()).then(|| routed.request.headers().clone());
         let fetching = Fetching {
             read,
             candidate,
