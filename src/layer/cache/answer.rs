@@ -1,6 +1,7 @@
 //! Answers made of what is stored.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -17,7 +18,6 @@ use crate::cache::reuse::Age;
 use crate::cache::stored::{Content, Head, Stored};
 use crate::fields::cache_status::{CACHE_STATUS, Member};
 use crate::layer::record::Record;
-use std::rc::Rc;
 
 /// Fields by which apps speak to us alone; nobody else is told.
 pub const OWN: [HeaderName; 3] = [

@@ -8,13 +8,13 @@ use http::{HeaderMap, Response, StatusCode, header};
 
 use super::answer;
 use super::asked::{self, Forwarded, Read};
-use super::lookup::{Candidate, Leads, in_place_of_error};
+use super::lookup::{Candidate, in_place_of_error};
 use super::write::Guard;
 use super::{Answer, CacheError};
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::counters::Event;
-use crate::cache::fetch::Arrived;
+use crate::cache::fetch::{Arrived, Leader};
 use crate::cache::invalidation::Begun;
 use crate::cache::marks::Mark;
 use crate::clock::Instant;
@@ -31,7 +31,7 @@ pub struct Fetching {
     /// Whether the app is asked about that.
     pub asks: bool,
     /// For those who wait.
-    pub leader: Leads,
+    pub leader: Option<Leader>,
     /// What the answer can be invalidated by, and its tags, where that was asked already.
     pub known: Option<(Vec<Mark>, Vec<Box<str>>)>,
     /// When it began, by the invalidation clock.

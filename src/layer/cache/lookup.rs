@@ -1,6 +1,7 @@
 //! What is stored for a request, and what becomes of it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderMap, Response, header};
 use tower::Service;
@@ -9,8 +10,9 @@ use super::asked::{self, Forwarded, Read};
 use super::flight::{Errand, Fetching};
 use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, settings};
 use crate::body::Body;
+use crate::cache::Cache;
 use crate::cache::counters::Event;
-use crate::cache::fetch::{Fetch, Joined, Leader};
+use crate::cache::fetch::{Fetch, Joined};
 use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
 use crate::cache::stored::Stored;
 use crate::cache::terms::Scope;
@@ -18,6 +20,7 @@ use crate::cache::tripwire::Sample;
 use crate::clock::{self, Instant};
 use crate::error::BoxError;
 use crate::fields::cache_status::Member;
+use crate::fields::entity_tag::EntityTag;
 use crate::layer::Routed;
 use crate::layer::record::Record;
 
@@ -270,19 +273,19 @@ where
 /// How a request was sent on its way.
 pub enum Start<F>
 where
-    F: std::future::Future<Output = Answer> + Unpin + 'static,
+    F: Future<Output = Answer> + Unpin + 'static,
 {
     /// It went.
     Sent(CacheFuture<F>),
     /// It waits for another one.
-    Follow(Box<(Box<Routed>, Going, std::sync::Arc<Fetch>)>),
+    Follow(Box<(Box<Routed>, Going, Arc<Fetch>)>),
 }
 
 /// Writes the validators of something stored as conditions. What an invalidation has taken away may still be
 /// what the app has, but only its own strong tag says so.
 fn validators(stored: &Stored, gone: bool, headers: &mut HeaderMap) -> bool {
     let fields = &stored.head.fields;
-    let tag = crate::fields::entity_tag::EntityTag::of(fields);
+    let tag = EntityTag::of(fields);
     if let Some(tag) = tag
         && !(gone && tag.weak)
     {
@@ -307,7 +310,7 @@ fn has_validator(stored: &Stored, gone: bool) -> bool {
 
 /// Something stale in place of an error, where that is allowed.
 pub fn in_place_of_error(
-    cache: &crate::cache::Cache,
+    cache: &Cache,
     record: &Rc<Record>,
     read: &Read,
     candidate: Option<&Candidate>,
@@ -335,6 +338,3 @@ pub fn in_place_of_error(
     };
     Some(answer::of(record, &candidate.stored, age, read.head, member))
 }
-
-/// The part of whoever began a fetch, where somebody did.
-pub type Leads = Option<Leader>;
