@@ -162,6 +162,27 @@ mod tests {
     use super::*;
     use crate::clock;
 
+    /// What is found valid while an invalidation is still stamping is not remembered as valid.
+    #[test]
+    fn a_memory_of_validity_never_overtakes_a_stamp() {
+        use crate::cache::stored::tests::head_with;
+        use std::sync::Arc;
+        let origin = clock::now();
+        let clock = Arc::new(Invalidation::new(1, origin));
+        let marks: Vec<Mark> = (0..200).map(|n| clock.marker.tag(&n.to_string())).collect();
+        let last = [marks[199]];
+        for _ in 0..300 {
+            let head = Arc::new(head_with(&last, clock.begin(origin), origin));
+            let reader = {
+                let (head, clock) = (head.clone(), clock.clone());
+                std::thread::spawn(move || while head.age_if_valid(&clock, origin).is_some() {})
+            };
+            clock.stamp(&marks, Mode::Hard, origin);
+            assert!(head.age_if_valid(&clock, origin).is_none());
+            reader.join().unwrap();
+        }
+    }
+
     #[test]
     fn what_a_write_overtakes_is_gone() {
         let origin = clock::now();

@@ -3,19 +3,17 @@
 //! requests and the app are steps that a schedule puts in order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use proptest::prelude::*;
 
 use super::Cache;
 use super::fetch::{Arrived, Fetch, Joined, Leader};
-use super::freshness::{Freshness, Source};
 use super::invalidation::{Begun, Mode};
 use super::marks::Mark;
-use super::stored::{Content, Head, NewHead, Stored};
-use super::variant::Variant;
+use super::stored::tests::head_with;
+use super::stored::{Content, Stored};
 use crate::clock::{self, Instant};
 
 const KEY: &[u8] = b"key";
@@ -171,27 +169,7 @@ fn value_of(stored: &Stored) -> u64 {
 }
 
 fn stored(cache: &Cache, marks: Vec<Mark>, begun: Begun, read: u64, now: Instant) -> Stored {
-    let head = Head::new(NewHead {
-        status: StatusCode::OK,
-        fields: HeaderMap::new(),
-        own: HeaderMap::new(),
-        variant: Variant::default(),
-        freshness: Freshness {
-            lifetime: Duration::from_secs(3600),
-            source: Source::App,
-            no_cache: false,
-            must_revalidate: false,
-            while_revalidate: Duration::ZERO,
-            if_error: Duration::ZERO,
-            error_500: false,
-        },
-        for_all: true,
-        initial_age: Duration::ZERO,
-        received: now,
-        begun,
-        marks: marks.into_boxed_slice(),
-        tags: Box::default(),
-    });
+    let head = head_with(&marks, begun, now);
     let place = cache.store.held.take_over(8);
     let content = Content::new(Bytes::copy_from_slice(&read.to_be_bytes()), None, place);
     Stored { head: Arc::new(head), content: Arc::new(content) }

@@ -333,3 +333,34 @@ pub fn compact(fields: &HeaderMap, excluded: &[HeaderName]) -> HeaderMap {
     }
     compact
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::cache::freshness::Source;
+
+    /// Of nothing in particular.
+    pub fn head_with(marks: &[Mark], begun: Begun, received: Instant) -> Head {
+        Head::new(NewHead {
+            status: StatusCode::OK,
+            fields: HeaderMap::new(),
+            own: HeaderMap::new(),
+            variant: Variant::default(),
+            freshness: Freshness {
+                lifetime: Duration::from_secs(3600),
+                source: Source::App,
+                no_cache: false,
+                must_revalidate: false,
+                while_revalidate: Duration::ZERO,
+                if_error: Duration::ZERO,
+                error_500: false,
+            },
+            for_all: true,
+            initial_age: Duration::ZERO,
+            received,
+            begun,
+            marks: marks.into(),
+            tags: Box::default(),
+        })
+    }
+}

@@ -231,6 +231,25 @@ mod tests {
     }
 
     #[test]
+    fn of_two_tokens_none_is_believed() {
+        let verifier = Verifier::new(Vec::new(), None, None);
+        let of = |place: Source, lines: &[(&'static str, &str)]| {
+            let verifier = Arc::new(ArcSwap::from_pointee(verifier.clone()));
+            let tokens = Some(Tokens { place, verifier });
+            let sources = vec![Source::Claim("sub".to_owned()), Source::Cookie("session".to_owned())];
+            Identity::new(sources, Hasher::new(b"secret"), tokens).principal(&fields(lines), 0)
+        };
+        let cookie = || Source::Cookie("jwt".to_owned());
+        let bearer = || Source::Header(header::AUTHORIZATION);
+        assert_eq!(of(cookie(), &[("cookie", "jwt=a; jwt=b")]), Err(Unproven));
+        assert_eq!(of(cookie(), &[("cookie", "jwt=a")]), Err(Unproven), "no key verifies it");
+        assert_eq!(of(bearer(), &[("authorization", "Bearer\ta")]), Err(Unproven));
+        let two = [("authorization", "Basic a"), ("authorization", "Bearer a")];
+        assert_eq!(of(bearer(), &two), Err(Unproven));
+        assert!(of(bearer(), &[("authorization", "Basic a"), ("cookie", "session=s")]).unwrap().is_some());
+    }
+
+    #[test]
     fn principals() {
         let sources =
             vec![Source::Header(header::AUTHORIZATION), Source::Cookie("session".to_owned()), Source::Basic];

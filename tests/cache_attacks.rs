@@ -1,0 +1,209 @@
+//! What attacks on the cache found, so that it is not found again.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use harness::origin::*;
+use harness::*;
+
+fn status(answer: &Answer) -> String {
+    answer.field("cache-status").unwrap_or_default()
+}
+
+fn is_hit(answer: &Answer) -> bool {
+    status(answer).contains("; hit")
+}
+
+#[test]
+fn what_one_requests_own_fields_bring_about_is_nobody_elses() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    for (code, field) in
+        [("416", "range: bytes=99-"), ("412", "if-unmodified-since: Sun, 06 Nov 1994 08:49:37 GMT")]
+    {
+        let path = format!("/{code}");
+        origin.says(&path, &[&format!("status: {code}"), "cache-control: max-age=60"]);
+        let line = format!("GET {path}");
+        ask(&pillion, &line, &["range: bytes=0-1", field]);
+        origin.says(&path, &["cache-control: max-age=60"]);
+        assert_eq!(get(&pillion, &path).status, 200, "{code}");
+    }
+}
+
+#[test]
+fn spellings_of_a_path_have_their_own_answers() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\", key_query = [\"page\"] }\n",
+    );
+    for (one, other) in [
+        ("//x", "/x"),
+        ("/a//b", "/a/b"),
+        ("/%61", "/a"),
+        ("/q?p%61ge=2", "/q"),
+        ("/q?page=1;x=2", "/q?page=1"),
+    ] {
+        let (a, b) = (get(&pillion, one), get(&pillion, other));
+        assert_ne!(a.text(), b.text(), "{one} {other}");
+        assert!(is_hit(&get(&pillion, one)) && is_hit(&get(&pillion, other)));
+    }
+    // And a write to one of them is a write to all.
+    ask(&pillion, "PUT /a/b", &["content-length: 0"]);
+    assert!(!is_hit(&get(&pillion, "/a//b")));
+}
+
+#[test]
+fn fields_that_mislead_apps_pass_the_cache_by() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    origin.says("/a", &["cache-control: max-age=60"]);
+    get(&pillion, "/a");
+    for field in [
+        "x-http-method-override: DELETE",
+        "x_http_method_override: DELETE",
+        "X-Original-URL: /b",
+        "front-end-https: on",
+    ] {
+        let answer = ask(&pillion, "GET /a", &[field]);
+        assert!(status(&answer).contains("fwd=bypass"), "{field}: {}", status(&answer));
+    }
+    let fat = ask(&pillion, "GET /a", &["content-length: 3", "\r\nabc\r\n"]);
+    assert!(!is_hit(&fat));
+    assert!(is_hit(&get(&pillion, "/a")));
+}
+
+#[test]
+fn every_listed_field_says_who_is_asking() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "[identity]\nprincipal = [\"header:x-api-key\"]\n");
+    origin.says("/a", &["cache-control: max-age=60"]);
+    let alice = ask(&pillion, "GET /a", &["x-api-key: alice"]);
+    assert_ne!(ask(&pillion, "GET /a", &["x-api-key: bob"]).text(), alice.text());
+    assert_ne!(get(&pillion, "/a").text(), alice.text());
+}
+
+#[test]
+fn requests_of_other_kinds_do_not_keep_an_answer_from_being_stored() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    for (what, fields) in [
+        ("who they are", "authorization: a"),
+        ("a part", "range: bytes=0-1"),
+        ("nothing stored", "cache-control: no-store"),
+    ] {
+        let path = format!("/{}", what.replace(' ', "-"));
+        origin.says(&path, &["cache-control: max-age=60"]);
+        let line = format!("GET {path}");
+        ask(&pillion, &line, &[fields]);
+        get(&pillion, &path);
+        ask(&pillion, &line, &[fields]);
+        assert!(is_hit(&get(&pillion, &path)), "{what}");
+    }
+    origin.says("/down", &["status: 503", "cache-control: max-age=0"]);
+    get(&pillion, "/down");
+    origin.says("/down", &["cache-control: max-age=60"]);
+    get(&pillion, "/down");
+    assert!(is_hit(&get(&pillion, "/down")), "the first answer after it is up again");
+}
+
+#[test]
+fn what_the_app_takes_back_is_not_used_any_more() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    for taken in ["status: 404", "status: 410", "cache-control: no-store", "cache-control: private"] {
+        let path = format!("/{}", taken.replace([' ', ':'], ""));
+        origin.says(&path, &["cache-control: max-age=0, stale-while-revalidate=600"]);
+        let first = get(&pillion, &path).text();
+        origin.says(&path, &[taken]);
+        eventually(taken, || (get(&pillion, &path).text() != first).then_some(()));
+        assert_ne!(get(&pillion, &path).text(), first, "{taken}");
+    }
+}
+
+#[test]
+fn a_304_about_something_else_updates_nothing() {
+    let said = Arc::new(AtomicUsize::new(0));
+    let count = said.clone();
+    let script = Script::answering(move |request| {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        if request.field("if-none-match").is_some() {
+            return b"HTTP/1.1 304 Not Modified\r\netag: \"other\"\r\ncache-control: max-age=60\r\n\r\n"
+                .to_vec();
+        }
+        let fields = format!("cache-control: max-age=0\r\netag: \"{number}\"");
+        answer(request, &fields, &format!("content {number}"))
+    });
+    let pillion = Pillion::in_front_of(script.address);
+    get(&pillion, "/a");
+    let odd = get(&pillion, "/a");
+    assert_ne!(odd.field("etag").as_deref(), Some("\"other\""), "its content is not that");
+    let next = get(&pillion, "/a");
+    assert!(status(&next).contains("fwd-status=200") && next.text() == "content 2", "{}", status(&next));
+}
+
+#[test]
+fn a_write_is_followed_to_its_end_although_its_client_left() {
+    let value = Arc::new(AtomicUsize::new(0));
+    let (release, written) = (Arc::new(AtomicUsize::new(0)), value.clone());
+    let (hold, asked) = (release.clone(), Arc::new(AtomicUsize::new(0)));
+    let arrived = asked.clone();
+    let script = Script::answering(move |request| {
+        if request.line.starts_with("PUT") {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            eventually("the release", || (hold.load(Ordering::SeqCst) > 0).then_some(()));
+            written.store(1, Ordering::SeqCst);
+        }
+        answer(request, "", &format!("value {}", written.load(Ordering::SeqCst)))
+    });
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"GET /a\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n",
+        script.address
+    ));
+    assert_eq!(get(&pillion, "/a").text(), "value 0");
+    let mut client = connect(pillion.http);
+    client.write_all(b"PUT /a HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n\r\n").unwrap();
+    eventually("the write", || (asked.load(Ordering::SeqCst) == 1).then_some(()));
+    drop(client);
+    eventually("the client is gone", || (pillion.metric("pillion_client_connections") <= 1.0).then_some(()));
+    // What is read before the app has written is stored, and gone when the app is done.
+    get(&pillion, "/a");
+    release.store(1, Ordering::SeqCst);
+    eventually("the new value", || (get(&pillion, "/a").text() == "value 1").then_some(()));
+    assert_eq!(value.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn whatever_a_write_calls_itself_it_invalidates() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    origin.says("/a", &["cache-control: max-age=60"]);
+    for fields in [
+        &["connection: upgrade, close", "upgrade: websocket", "content-length: 0"][..],
+        &["content-type: application/grpc", "content-length: 0"],
+    ] {
+        let first = get(&pillion, "/a").text();
+        assert_eq!(get(&pillion, "/a").text(), first);
+        ask(&pillion, "PUT /a", fields);
+        assert_ne!(get(&pillion, "/a").text(), first, "{fields:?}");
+    }
+}
+
+#[test]
+fn long_keys_do_not_fill_the_memory() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    origin.says("/k", &["cache-control: max-age=60"]);
+    let long = format!("/k?{}", "x".repeat(20_000));
+    get(&pillion, &long);
+    assert!(status(&get(&pillion, &long)).contains("fwd=bypass"));
+    let shorter = format!("/k?{}", "x".repeat(4_000));
+    get(&pillion, &shorter);
+    assert!(is_hit(&get(&pillion, &shorter)));
+    assert!(pillion.metric("pillion_cache_bytes") > 4_000.0, "keys are weighed");
+}
