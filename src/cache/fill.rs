@@ -151,6 +151,10 @@ impl Fill {
                 *piece = joined.slice(start..end);
                 start = end;
             }
+            // In one piece it takes more than its pieces were charged for.
+            let charged: usize = state.pieces.iter().map(|piece| weight(piece.len())).sum();
+            let more = weight(joined.len()).saturating_sub(charged);
+            state.place.grow_over(more);
             (joined, state.place.split())
         });
         state.ended = Some(ended);

@@ -28,7 +28,8 @@ const FIELD: usize = 128;
 /// What so many bytes take: allocators round up, and what is given back in one size is not at once of use for
 /// another. Measured by `benches/churn`.
 pub const fn weight(bytes: usize) -> usize {
-    bytes + bytes / 10
+    const LARGE: usize = 64 * 1024;
+    if bytes > LARGE { bytes + bytes / 4 } else { bytes + bytes / 10 }
 }
 
 /// Everything but the content.
