@@ -151,12 +151,13 @@ pub fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::clock;
     use std::time::UNIX_EPOCH;
 
-    pub(crate) fn settings() -> Settings {
+    /// As good as any.
+    pub fn settings() -> Settings {
         Settings {
             enabled: true,
             max_size: 1 << 20,

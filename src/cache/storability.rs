@@ -69,24 +69,24 @@ pub struct Storable {
 }
 
 /// Fields that are about one exchange, or about the connection; some of them the way here has taken off already.
-const NEVER: [&str; 17] = [
-    "age",
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "ratelimit",
-    "ratelimit-policy",
-    "x-ratelimit-limit",
-    "x-ratelimit-remaining",
-    "x-ratelimit-reset",
-    "x-request-id",
+const NEVER: [HeaderName; 17] = [
+    HeaderName::from_static("age"),
+    HeaderName::from_static("connection"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("te"),
+    HeaderName::from_static("trailer"),
+    HeaderName::from_static("transfer-encoding"),
+    HeaderName::from_static("upgrade"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+    HeaderName::from_static("x-request-id"),
 ];
 
 /// See the head of the file.
@@ -143,7 +143,7 @@ pub fn judge(
     if !is_worth_it(&freshness, headers) {
         return Err(Refusal::NoLifetime);
     }
-    excluded.extend(NEVER.into_iter().map(HeaderName::from_static));
+    excluded.extend(NEVER);
     excluded.extend(cookie::SETTING);
     Ok(Storable { freshness, for_all, excluded })
 }
@@ -162,22 +162,9 @@ fn is_worth_it(freshness: &Freshness, headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::freshness::tests::settings;
     use crate::clock;
     use std::time::Duration;
-
-    fn settings() -> Settings {
-        Settings {
-            enabled: true,
-            max_size: 1 << 20,
-            max_object_size: 1 << 16,
-            heuristic_max: Duration::from_secs(60),
-            ignore_query: Vec::new(),
-            ignore_cookies: Vec::new(),
-            targeted: Vec::new(),
-            groups: true,
-            debug_header: false,
-        }
-    }
 
     fn found(
         asker: Asker,

@@ -128,8 +128,6 @@ impl Told {
 /// What an answer says (RFC 9111 5.2.2, RFC 5861, RFC 8246).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseDirectives {
-    /// Whether it says anything.
-    pub present: bool,
     /// Whether one of the targeted fields said it; `Expires` does not count then (RFC 9213 2.1).
     pub targeted: bool,
     /// 5.2.2.1.
@@ -164,7 +162,6 @@ impl ResponseDirectives {
             let mut found = ResponseDirectives::default();
             let mut told: [Told; 4] = Default::default();
             for directive in directives(headers) {
-                found.present = true;
                 found.take(&directive, &mut told);
             }
             found.with(told)
@@ -211,7 +208,7 @@ impl ResponseDirectives {
         if members.is_empty() {
             return None;
         }
-        let mut found = ResponseDirectives { present: true, targeted: true, ..Default::default() };
+        let mut found = ResponseDirectives { targeted: true, ..Default::default() };
         for (name, value) in members {
             let seconds = match &value {
                 Value::Integer(seconds) => u64::try_from(*seconds).ok().or(Some(0)),
@@ -406,7 +403,7 @@ mod tests {
             assert_eq!(found.targeted, targeted, "{fields:?}");
         }
         let found = ResponseDirectives::of(&lines(&[("cdn-cache-control", "max-age=2")]), &[]);
-        assert!(!found.present, "not obeyed unless asked for");
+        assert_eq!(found, ResponseDirectives::default(), "not obeyed unless asked for");
     }
 
     #[test]

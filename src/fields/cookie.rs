@@ -20,11 +20,6 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The value of the first cookie of this name; names have a case.
-pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    pairs(headers).find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
-}
-
 /// Whether there is a cookie that none of the patterns takes. One whose value some apps would read as further
 /// cookies counts whatever its name.
 pub fn counts(headers: &HeaderMap, ignored: &[String]) -> bool {
@@ -62,9 +57,5 @@ mod tests {
             }
             assert_eq!(counts(&headers, &ignored), wanted, "{lines:?}");
         }
-        let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, "a=1; session=x=y; session=z".parse().unwrap());
-        assert_eq!(value(&headers, "session"), Some(&b"x=y"[..]));
-        assert_eq!(value(&headers, "Session"), None);
     }
 }

@@ -186,16 +186,17 @@ impl Identity {
         self.tokens.is_some()
     }
 
+    /// What the token of a request says, where it has one.
+    pub fn proven(&self, headers: &HeaderMap, now: u64) -> Result<Option<Claims>, Unproven> {
+        let Some(tokens) = &self.tokens else { return Ok(None) };
+        let Some(token) = tokens.find(headers)? else { return Ok(None) };
+        tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unproven)
+    }
+
     /// The principal of a request; `None`: it carries none of the credentials. Every token that is there has to
     /// verify, whatever else is.
     pub fn principal(&self, headers: &HeaderMap, now: u64) -> Result<Option<Principal>, Unproven> {
-        let claims: Option<Claims> = match &self.tokens {
-            Some(tokens) => match tokens.find(headers)? {
-                Some(token) => Some(tokens.verifier.load().verify(token, now).map_err(|_| Unproven)?),
-                None => None,
-            },
-            None => None,
-        };
+        let claims = self.proven(headers, now)?;
         let mut credentials = Vec::new();
         for (source, name) in &self.sources {
             if let Source::Claim(claim) = source {

@@ -181,15 +181,14 @@ impl Asked {
         let policy = &routed.record.snapshot.policy;
         let identity = &policy.identity;
         let mut principal = None;
-        if terms.scope == Scope::User || identity.proves() {
-            let now = clock::unix_seconds(clock::wall());
-            match identity.principal(headers, now as u64) {
-                Ok(found) => principal = found.filter(|_| terms.scope == Scope::User),
-                Err(_) => return Asked::Pass(Forwarded::Bypass),
-            }
-            if terms.scope == Scope::User && principal.is_none() {
-                return Asked::Pass(Forwarded::Bypass);
-            }
+        let now = || clock::unix_seconds(clock::wall()) as u64;
+        if terms.scope == Scope::User {
+            principal = match identity.principal(headers, now()) {
+                Ok(Some(found)) => Some(found),
+                Ok(None) | Err(_) => return Asked::Pass(Forwarded::Bypass),
+            };
+        } else if identity.proves() && identity.proven(headers, now()).is_err() {
+            return Asked::Pass(Forwarded::Bypass);
         }
         // What is listed as who is asking counts like Authorization, and so does every cookie that is not ignored.
         let credentials = seen.authorization
