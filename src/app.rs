@@ -25,6 +25,7 @@ use crate::held::Held;
 use crate::http2::refusals;
 use crate::layer::live::{Live, Snapshot};
 use crate::lifecycle::Phase;
+use crate::limit::{Limiter, counters as limits};
 use crate::log::{Lines, Target, Writer};
 use crate::metrics::{Metrics, read_process};
 use crate::policy::{LogFormat, Policy};
@@ -242,9 +243,12 @@ async fn main(
     let seed = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let cache = Arc::new(Cache::new(seed, policy.cache.max_size, clock::now()));
     metrics.collect(Box::new(cached::Collected(cache.clone())));
+    let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()));
+    metrics.collect(Box::new(limits::Collected(limiter.clone())));
     let metrics = Arc::new(metrics);
     metrics.generation.set(1);
-    let live: Live = Arc::new(ArcSwap::from_pointee(Snapshot::new(1, policy, upstreams, &metrics, &cache)));
+    let snapshot = Snapshot::new(1, policy, upstreams, &metrics, &cache, &limiter);
+    let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
     let _ = live_cell.set(live.clone());
     reload::watch_snapshot(&live.load_full(), &registry);
 
@@ -255,6 +259,7 @@ async fn main(
         connections: connections.clone(),
         represented,
         cache: cache.clone(),
+        limiter: limiter.clone(),
     };
     tokio::task::spawn_local(tick(cache.clone()));
     let unattended = cache.unattended.clone();
@@ -266,6 +271,7 @@ async fn main(
         live: live.clone(),
         metrics: metrics.clone(),
         cache: cache.clone(),
+        limiter: limiter.clone(),
         leaving: leaving.clone(),
         orders,
     };
@@ -282,6 +288,7 @@ async fn main(
         metrics,
         connections,
         cache,
+        limiter,
         set_level,
     });
     let watched = reloader.clone();

@@ -11,7 +11,7 @@
 //! Rooms import only downwards:
 //!
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `cache` `identity`
-//! `represent` >
+//! `limit` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` > `clock` `error` `held`
 //!
 //! # Three absences
@@ -38,6 +38,7 @@ pub mod identity;
 pub mod inbound;
 pub mod layer;
 pub mod lifecycle;
+pub mod limit;
 pub mod log;
 pub mod metrics;
 pub mod policy;

@@ -259,7 +259,7 @@ fn an_environment_cannot_write_toml() {
 
 #[test]
 fn sections_of_later_versions_are_refused_and_yet_read() {
-    for section in ["[rate_limit]\nmode = \"shadow\"\n", "[redis]\n", "[tracing]\nsample = 0.5\n"] {
+    for section in ["[redis]\n", "[tracing]\nsample = 0.5\n"] {
         let name = section.lines().next().unwrap();
         check(&format!("{UPSTREAM}{section}")).refused_with(1).says(&[
             &format!("error: {name} is not there yet"),
@@ -271,9 +271,99 @@ fn sections_of_later_versions_are_refused_and_yet_read() {
         .refused_with(2)
         .says(&["unknown key \"rate_limi\" in [redis]", "did you mean \"rate_limit\"?"]);
     check(&format!("{UPSTREAM}[tracing]\nsample = 7\n")).refused_with(2).says(&["a share from 0.0 to 1.0"]);
-    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\nlimits = [\"a\"]\ncost = \"x\"\n"))
-        .refused_with(3)
-        .says(&["\"limits\" of a route is not there yet", "a whole number"]);
+}
+
+const TIER: &str = "[rate_limit.tiers.free.limits]\nrequests = { rate = \"10/min\", burst = 2 }\n";
+
+#[test]
+fn limits_are_checked() {
+    check(&format!("{UPSTREAM}{TIER}")).fine();
+    let wrong = "[rate_limit]
+default = \"fre\"
+key = [\"api_key\", \"session\"]
+unlisted_keys = \"deny\"
+tier = [\"keys\", \"header:x-plan\", \"plan\", \"jwt:plan\"]
+headers = [\"old\"]
+max_keys = 0
+ipv6_prefix = 129
+[rate_limit.tiers.free.limits]
+none = { burst = 2 }
+fast = { rate = \"1000001/s\" }
+slow = { rate = \"1/d\", burst = 400 }
+zero = { rate = \"1/s\", burst = 0 }
+odd = { rate = \"1/week\" }
+concurrency = { rate = \"1/s\" }
+\"a b\" = { rate = \"1/s\" }
+[identity]
+api_key = \"cookie:key\"
+";
+    check(&format!("{UPSTREAM}{wrong}")).refused_with(17).says(&[
+        "there is no tier \"fre\" for whoever names none",
+        "did you mean \"free\"?",
+        "rate_limit.key has \"session\"",
+        "rate_limit.unlisted_keys is \"deny\"",
+        "a tier from \"header:x-plan\", and no trusted proxy",
+        "rate_limit.tier has \"plan\"",
+        "a claim of a token, and nothing to verify it by",
+        "rate_limit.headers has \"old\"",
+        "expected 1 to 128",
+        "free.limits.none has no rate",
+        "a rate that limits nothing",
+        "a burst that takes more than a year to be there again",
+        "burst is 0",
+        "a rate like \"20/s\"",
+        "this one is that of the cap on requests in flight",
+        "\"a b\" is no name of a limit",
+        "identity.api_key is \"cookie:key\"",
+    ]);
+    check(&format!("{UPSTREAM}[rate_limit]\nenabled = true\n"))
+        .refused_with(1)
+        .says(&["there is no tier \"free\"", "write one: [rate_limit.tiers.free.limits]"]);
+    check(&format!("{UPSTREAM}[rate_limit]\nenabled = false\n{TIER}")).says(&["nobody is limited"]);
+}
+
+#[test]
+fn limits_of_routes_are_checked_against_tiers() {
+    let route = |keys: &str| format!("{UPSTREAM}{TIER}[[routes]]\nmatch = \"GET /a\"\n{keys}\n");
+    check(&route("cost = 2\nconcurrency = 4")).fine();
+    check(&route("limits = \"none\"")).fine();
+    for (keys, said) in [
+        ("cost = 3", "more than the burst of 2 of \"requests\" in tier \"free\""),
+        ("cost = 0", "limits = \"none\" exempts a route"),
+        ("concurrency = 0", "expected 1 to 1000000"),
+        ("limits = [\"request\"]", "did you mean \"requests\"?"),
+        ("limits = \"all\"", "\"none\", or an array of names of limits"),
+        ("deny = 404\ncost = 2", "limits on a route that asks no app"),
+    ] {
+        check(&route(keys)).refused_with(1).says(&[said]);
+    }
+    check(&format!("{UPSTREAM}[rate_limit.tiers.free.limits]\na = {{ rate = \"1/s\", on = \"named\" }}\n"))
+        .says(&["limit \"a\" of tier \"free\" holds nowhere"]);
+    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncost = 2\n")).says(&["do nothing"]);
+}
+
+#[test]
+fn problems_of_the_file_of_keys_are_shown_in_its_lines() {
+    let folder = Folder::new();
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let keys = format!(
+        "[[keys]]\nsha256 = \"{digest}\"\ntier = \"pro\"\n[[keys]]\nsha256 = \"abc\"\ntier = \"free\"\n\
+         [[keys]]\ntier = \"free\"\nname = 7\n"
+    );
+    let file = folder.write("keys.toml", keys);
+    let config = format!("{UPSTREAM}[rate_limit]\nkeys = \"{}\"\n{TIER}", file.display());
+    check(&config).refused_with(4).says(&[
+        "there is no tier \"pro\"",
+        "keys.toml:3:8",
+        "sha256 is no SHA-256",
+        "a key without sha256",
+        "keys.name is 7",
+        "pillion.toml names this file",
+    ]);
+    folder.write("keys.toml", format!("[[keys]]\nsha256 = \"{digest}\"\ntier = \"free\"\n").repeat(2));
+    check(&config).refused_with(1).says(&["this key is listed twice"]);
+    std::fs::remove_file(&file).unwrap();
+    check(&config).refused_with(1).says(&["cannot be read", "`pillion keys add` makes it"]);
 }
 
 #[test]

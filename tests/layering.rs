@@ -15,7 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["upstream"],
     &["log"],
     &["policy"],
-    &["cache", "identity", "represent"],
+    &["cache", "identity", "limit", "represent"],
     &["metrics"],
     &["http1", "http2"],
     &["inbound", "tunnel"],

@@ -22,40 +22,6 @@ fn refused(detail: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, detail.into())
 }
 
-/// The parameters of a query or a form (the URL standard's application/x-www-form-urlencoded).
-pub fn parameters(text: &str) -> Vec<(String, String)> {
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), decoded(value))
-        })
-        .collect()
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match first {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-                match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-                    Some(byte) => {
-                        bytes.push(byte);
-                        rest = after.get(2..).unwrap_or_default();
-                    }
-                    None => bytes.push(b'%'),
-                }
-            }
-            byte => bytes.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// A host where one is named, a path in normal form, and a query where one is named.
 type Place = (Option<String>, String, Option<String>);
 
@@ -212,10 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_and_urls() {
-        let found = parameters("tag=a%3Ab+c&everything&x=%zz");
-        let wanted = [("tag", "a:b c"), ("everything", ""), ("x", "%zz")];
-        assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    fn urls() {
         assert_eq!(
             url("https://A.example/x/../y?z=1").unwrap(),
             (Some("a.example".to_owned()), "/y".to_owned(), Some("z=1".to_owned()))

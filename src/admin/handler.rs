@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use tower::Service;
 
 use super::health::{self, State};
-use super::{Control, Order, cache};
+use super::{Control, Order, cache, limits};
 use crate::body::Body;
-use crate::fields::host;
+use crate::fields::{host, query};
 use crate::inbound::Inbound;
 use crate::layer::record::{X_REQUEST_ID, request_id};
 use crate::policy::Check;
@@ -72,12 +72,15 @@ impl Handler {
             "/health" if read => self.health(),
             "/metrics" if read => self.metrics(&parts.headers),
             "/" if read && self.access == Access::Admin => index(),
-            _ if path.starts_with("/cache/") && self.access == Access::Admin => {
+            _ if (path.starts_with("/cache/") || path.starts_with("/limits/"))
+                && self.access == Access::Admin =>
+            {
                 if !self.is_meant(&parts.headers) {
                     let detail = "without an admin token this answers to localhost and to addresses only";
                     return problem(StatusCode::FORBIDDEN, detail);
                 }
                 match self.authorise(&parts.headers) {
+                    Ok(()) if path.starts_with("/limits/") => self.limits(&parts),
                     Ok(()) => self.cache(&parts, body).await,
                     Err(response) => *response,
                 }
@@ -119,7 +122,7 @@ impl Handler {
     /// What is stored, and purging it.
     async fn cache(&self, parts: &http::request::Parts, body: Body) -> Response<Body> {
         let query = parts.uri.query().unwrap_or("");
-        let mut parameters = cache::parameters(query);
+        let mut parameters = query::parameters(query);
         let told = match (parts.uri.path(), &parts.method) {
             ("/cache/stats", &Method::GET) => Ok(cache::stats(&self.control)),
             ("/cache/lookup", &Method::GET) => cache::lookup(&self.control, &parameters),
@@ -128,7 +131,7 @@ impl Handler {
                 let form = Gathered::waited_for(body, wanted).await.content();
                 match form.filter(|form| form.len() <= MOST_FORM) {
                     Some(form) => {
-                        parameters.extend(cache::parameters(&String::from_utf8_lossy(&form)));
+                        parameters.extend(query::parameters(&String::from_utf8_lossy(&form)));
                         cache::purge(&self.control, &parameters)
                     }
                     None => Err((StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MOST_FORM} bytes"))),
@@ -138,6 +141,25 @@ impl Handler {
                 let allowed = if parts.uri.path() == "/cache/purge" { "POST" } else { "GET" };
                 let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this takes {allowed}"));
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+                return response;
+            }
+            _ => Err((StatusCode::NOT_FOUND, "nothing here".to_owned())),
+        };
+        match told {
+            Ok(value) => document(StatusCode::OK, &value),
+            Err((status, detail)) => problem(status, &detail),
+        }
+    }
+
+    /// Who is limited, and how.
+    fn limits(&self, parts: &http::request::Parts) -> Response<Body> {
+        let parameters = query::parameters(parts.uri.query().unwrap_or(""));
+        let told = match (parts.uri.path(), &parts.method) {
+            ("/limits/status", &Method::GET) => limits::status(&self.control, &parameters),
+            ("/limits/top", &Method::GET) => limits::top(&self.control, &parameters),
+            ("/limits/status" | "/limits/top", _) => {
+                let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this takes GET");
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
                 return response;
             }
             _ => Err((StatusCode::NOT_FOUND, "nothing here".to_owned())),
@@ -256,7 +278,7 @@ fn same(given: &[u8], token: &[u8]) -> bool {
 }
 
 fn index() -> Response<Body> {
-    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n\nGET  /cache/stats /cache/lookup?url=\nPOST /cache/purge?url= prefix= tag= principal= everything [mode=soft]\n";
+    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n\nGET  /cache/stats /cache/lookup?url= /limits/top /limits/status?key=\nPOST /cache/purge?url= prefix= tag= principal= everything [mode=soft]\n";
     respond(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned())
 }
 

@@ -4,6 +4,7 @@
 mod cache;
 mod handler;
 mod health;
+mod limits;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -21,6 +22,7 @@ use crate::http1::server::{self, Settings};
 use crate::inbound::Peer;
 use crate::layer::live::Live;
 use crate::lifecycle::{Lifecycle, Sleeper};
+use crate::limit::Limiter;
 use crate::metrics::Metrics;
 use crate::stream::Stream;
 
@@ -50,6 +52,8 @@ pub struct Control {
     pub metrics: Arc<Metrics>,
     /// What is stored.
     pub cache: Arc<Cache>,
+    /// What callers have used.
+    pub limiter: Arc<Limiter>,
     /// Set once the process began to leave.
     pub leaving: Arc<AtomicBool>,
     /// To whoever runs the process.

@@ -1,61 +1,27 @@
 //! Sections of the contract whose features are not built yet. They are read and checked like any
 //! other, so a file written for them is right or wrong today as it will be then; and refused, so that
-//! nobody relies on a limit or a cache that is not there.
+//! nobody relies on what is not there.
 
 use std::time::Duration;
 
 use super::node::{Node, Table, Value};
 use super::problem::Problems;
 use super::section::{FromNode, Section, nearest};
-use super::units;
 
 #[derive(Clone, Copy)]
 enum Shape {
     Bool,
     Text,
     Word(&'static [&'static str]),
-    Count,
     Share,
     Span,
-    Texts,
-    Words(&'static [&'static str]),
-    Rate,
-    /// Names to values of one shape.
-    Map(&'static Shape),
     /// A table with these keys.
     Keys(&'static [(&'static str, Shape)]),
-    /// One of two.
-    Either(&'static Shape, &'static Shape),
 }
 
-use Shape::{Bool, Count, Either, Keys, Map, Rate, Share, Span, Text, Texts, Word, Words};
-
-const LIMIT: Shape = Keys(&[("rate", Rate), ("burst", Count), ("on", Word(&["all", "named"]))]);
+use Shape::{Bool, Keys, Share, Span, Text, Word};
 
 const SECTIONS: &[(&str, Shape)] = &[
-    (
-        "rate_limit",
-        Keys(&[
-            ("enabled", Bool),
-            ("key", Words(&["api_key", "principal", "ip"])),
-            ("unlisted_keys", Word(&["ip", "own", "reject"])),
-            ("tier", Texts),
-            ("default", Text),
-            ("keys", Text),
-            ("mode", Word(&["enforce", "shadow"])),
-            ("headers", Words(&["ratelimit", "legacy"])),
-            ("max_keys", Count),
-            ("ipv6_prefix", Count),
-            (
-                "tiers",
-                Map(&Keys(&[
-                    ("upgrade", Text),
-                    ("mode", Word(&["enforce", "shadow"])),
-                    ("limits", Map(&LIMIT)),
-                ])),
-            ),
-        ]),
-    ),
     (
         "redis",
         Keys(&[
@@ -71,25 +37,12 @@ const SECTIONS: &[(&str, Shape)] = &[
     ("tracing", Keys(&[("otlp_endpoint", Text), ("sample", Share)])),
 ];
 
-const ROUTE_KEYS: &[(&str, Shape)] =
-    &[("limits", Either(&Texts, &Word(&["none"]))), ("cost", Count), ("concurrency", Count)];
-
 /// Reads the later sections of the whole file.
 pub fn sections(root: &mut Section<'_>, problems: &mut Problems) {
     for (name, shape) in SECTIONS {
         if let Some(node) = root.node(name) {
             check(name, node, *shape, problems);
             refuse(&format!("[{name}]"), node, problems);
-        }
-    }
-}
-
-/// Reads the later keys of one route.
-pub fn route(section: &mut Section<'_>, problems: &mut Problems) {
-    for (name, shape) in ROUTE_KEYS {
-        if let Some(node) = section.node(name) {
-            check(&format!("routes.{name}"), node, *shape, problems);
-            refuse(&format!("{name:?} of a route"), node, problems);
         }
     }
 }
@@ -112,16 +65,11 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
     match shape {
         Bool => of::<bool>(value),
         Text => of::<String>(value),
-        Count => of::<u64>(value),
         Share => match f64::from_value(value) {
             Some(share) if (0.0..=1.0).contains(&share) => Ok(()),
             _ => Err("a share from 0.0 to 1.0".to_owned()),
         },
         Span => of::<Duration>(value),
-        Rate => match value {
-            Value::String(text) if units::rate(text).is_some() => Ok(()),
-            _ => Err("a rate like \"20/s\", \"100/min\", \"1000/h\" or \"5000/d\"".to_owned()),
-        },
         Word(words) => match value {
             Value::String(text) if words.contains(&text.as_str()) => Ok(()),
             Value::String(text) => Err(match nearest(text, words) {
@@ -130,25 +78,14 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
             }),
             _ => Err(format!("one of {}", words.join(", "))),
         },
-        Either(one, other) => fits(value, *one).or_else(|_| fits(value, *other)),
-        Texts | Words(_) | Map(_) | Keys(_) => Ok(()),
+        Keys(_) => Ok(()),
     }
 }
 
 fn check(path: &str, node: &Node, shape: Shape, problems: &mut Problems) {
     match (shape, &node.value) {
         (Keys(keys), Value::Table(table)) => check_keys(path, table, keys, problems),
-        (Map(shape), Value::Table(table)) => {
-            for (key, node) in &table.entries {
-                check(&format!("{path}.{}", key.name), node, *shape, problems);
-            }
-        }
-        (Keys(_) | Map(_), _) => expected(path, node, "a table", problems),
-        (Texts, Value::Array(items)) => items.iter().for_each(|item| check(path, item, Text, problems)),
-        (Words(words), Value::Array(items)) => {
-            items.iter().for_each(|item| check(path, item, Word(words), problems));
-        }
-        (Texts | Words(_), _) => expected(path, node, "an array of strings", problems),
+        (Keys(_), _) => expected(path, node, "a table", problems),
         (shape, value) => {
             if let Err(what) = fits(value, shape) {
                 expected(path, node, &what, problems);

@@ -27,12 +27,14 @@ pub struct Problems {
     name: PathBuf,
     text: String,
     list: Vec<Problem>,
+    /// Of files that this one names.
+    others: Vec<Problems>,
 }
 
 impl Problems {
     /// None yet, for the file `name` with this content.
     pub fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
-        Problems { name: name.into(), text: text.to_owned(), list: Vec::new() }
+        Problems { name: name.into(), text: text.to_owned(), list: Vec::new(), others: Vec::new() }
     }
 
     /// Adds one with a place.
@@ -51,14 +53,21 @@ impl Problems {
         &mut self.list[last]
     }
 
+    /// Adds those of a file that this one names.
+    pub fn include(&mut self, other: Problems) {
+        if !other.is_empty() {
+            self.others.push(other.sorted());
+        }
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.len() == 0
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.list.len() + self.others.iter().map(Problems::len).sum::<usize>()
     }
 
     /// In the order of the file.
@@ -93,7 +102,17 @@ impl Problem {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for other in &self.others {
+            writeln!(f, "{other}")?;
+        }
         let name = self.name.display();
+        if self.list.is_empty() {
+            return write!(
+                f,
+                "{name} names {}",
+                if self.others.len() == 1 { "this file" } else { "these files" }
+            );
+        }
         for problem in &self.list {
             writeln!(f, "error: {}", problem.message)?;
             match &problem.span {

@@ -193,6 +193,35 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// Some of a few words, or their default.
+    pub fn choices<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        default: &[T],
+        problems: &mut Problems,
+    ) -> Vec<T> {
+        if !self.has(key) {
+            self.known.push(key);
+            return default.to_vec();
+        }
+        let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let mut chosen = Vec::new();
+        for written in self.list::<String>(key, Vec::new(), problems) {
+            match choices.iter().find(|(word, _)| *word == written.value) {
+                Some((_, choice)) => chosen.push(*choice),
+                None => {
+                    if let Some(span) = &written.span {
+                        problems
+                            .at(span, format!("{}.{key} has {:?}", self.name, written.value))
+                            .help(format!("expected some of {}", words.join(", ")));
+                    }
+                }
+            }
+        }
+        chosen
+    }
+
     /// A table below this one.
     pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<(&'a Table, Span)> {
         let node = self.node(key)?;

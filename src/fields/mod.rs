@@ -10,6 +10,8 @@ pub mod forwarded;
 pub mod glob;
 pub mod host;
 pub mod list;
+pub mod query;
 pub mod range;
+pub mod rate_limit;
 pub mod structured;
 pub mod vary;

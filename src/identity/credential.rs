@@ -82,11 +82,35 @@ impl Hasher {
         digest(&hash.sign())
     }
 
+    /// The partition key of an API key, of its SHA-256: a file of keys has no more than that.
+    pub fn api_key(&self, digest: &Hash) -> u128 {
+        short(self.credential("api_key", [&digest[..]]))
+    }
+
+    /// The partition key of an address, or of the network of one.
+    pub fn network(&self, network: &[u8; 16]) -> u128 {
+        short(self.credential("ip", [&network[..]]))
+    }
+
     fn all(&self, credentials: &[Hash]) -> Hash {
         let mut hash = hmac::Context::with_key(&self.0);
         credentials.iter().for_each(|credential| hash.update(credential));
         digest(&hash.sign())
     }
+}
+
+/// The SHA-256 of a key, which is what a file of keys has of it.
+pub fn sha256(key: &[u8]) -> Hash {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
+    digest
+}
+
+/// As many bits of it as tell keys apart.
+fn short(hash: Hash) -> u128 {
+    let mut head = [0; 16];
+    head.copy_from_slice(&hash[..16]);
+    u128::from_be_bytes(head)
 }
 
 fn digest(tag: &hmac::Tag) -> Hash {
@@ -186,21 +210,30 @@ impl Identity {
         self.tokens.is_some()
     }
 
-    /// What the token of a request says, where it has one.
+    /// What the token of a request says, where it has one. Every token that is there has to verify, whatever else
+    /// is.
     pub fn proven(&self, headers: &HeaderMap, now: u64) -> Result<Option<Claims>, Unproven> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
         let Some(token) = tokens.find(headers)? else { return Ok(None) };
         tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unproven)
     }
 
-    /// The principal of a request; `None`: it carries none of the credentials. Every token that is there has to
-    /// verify, whatever else is.
-    pub fn principal(&self, headers: &HeaderMap, now: u64) -> Result<Option<Principal>, Unproven> {
-        let claims = self.proven(headers, now)?;
+    /// The partition key of the verified claims among the sources; what anybody can make up does not count.
+    pub fn proven_principal(&self, claims: &Claims) -> Option<u128> {
+        let of_claim = |(source, name): &(Source, String)| match source {
+            Source::Claim(claim) => Some(self.hasher.credential(name, [claims.typed(claim)?.as_bytes()])),
+            _ => None,
+        };
+        let credentials: Vec<Hash> = self.sources.iter().filter_map(of_claim).collect();
+        (!credentials.is_empty()).then(|| short(self.hasher.all(&credentials)))
+    }
+
+    /// The principal of a request with these verified claims; `None`: it carries none of the credentials.
+    pub fn principal(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Option<Principal> {
         let mut credentials = Vec::new();
         for (source, name) in &self.sources {
             if let Source::Claim(claim) = source {
-                if let Some(value) = claims.as_ref().and_then(|claims| claims.typed(claim)) {
+                if let Some(value) = claims.and_then(|claims| claims.typed(claim)) {
                     credentials.push(self.hasher.credential(name, [value.as_bytes()]));
                 }
                 continue;
@@ -211,11 +244,11 @@ impl Identity {
             }
         }
         let partition = match credentials.as_slice() {
-            [] => return Ok(None),
+            [] => return None,
             [one] => *one,
             all => self.hasher.all(all),
         };
-        Ok(Some(Principal { partition, credentials }))
+        Some(Principal { partition, credentials })
     }
 }
 
@@ -238,7 +271,10 @@ mod tests {
             let verifier = Arc::new(ArcSwap::from_pointee(verifier.clone()));
             let tokens = Some(Tokens { place, verifier });
             let sources = vec![Source::Claim("sub".to_owned()), Source::Cookie("session".to_owned())];
-            Identity::new(sources, Hasher::new(b"secret"), tokens).principal(&fields(lines), 0)
+            let identity = Identity::new(sources, Hasher::new(b"secret"), tokens);
+            identity
+                .proven(&fields(lines), 0)
+                .map(|claims| identity.principal(&fields(lines), claims.as_ref()))
         };
         let cookie = || Source::Cookie("jwt".to_owned());
         let bearer = || Source::Header(header::AUTHORIZATION);
@@ -255,7 +291,7 @@ mod tests {
         let sources =
             vec![Source::Header(header::AUTHORIZATION), Source::Cookie("session".to_owned()), Source::Basic];
         let identity = Identity::new(sources, Hasher::new(b"secret"), None);
-        let of = |lines: &[(&'static str, &str)]| identity.principal(&fields(lines), 0).unwrap();
+        let of = |lines: &[(&'static str, &str)]| identity.principal(&fields(lines), None);
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[("cookie", "other=1")]), None);
         let all = [
@@ -277,6 +313,6 @@ mod tests {
         assert_eq!(of(&[("cookie", "x=1; session=a")]), all[3], "other cookies do not matter");
         let other =
             Identity::new(vec![Source::Header(header::AUTHORIZATION)], Hasher::new(b"another secret"), None);
-        assert_ne!(other.principal(&fields(&[("authorization", "Bearer a")]), 0).unwrap(), all[0]);
+        assert_ne!(other.principal(&fields(&[("authorization", "Bearer a")]), None), all[0]);
     }
 }

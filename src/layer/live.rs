@@ -6,6 +6,8 @@ use arc_swap::ArcSwap;
 
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
+use crate::limit::Limiter;
+use crate::limit::counters::LimitCounters;
 use crate::metrics::{Metrics, RouteSeries};
 use crate::policy::{Policy, RoutePolicy};
 use crate::upstream::Upstream;
@@ -25,6 +27,7 @@ pub struct Snapshot {
     series: Vec<Arc<RouteSeries>>,
     cached: Vec<Arc<RouteCounters>>,
     rules: Vec<u64>,
+    limited: Vec<Arc<LimitCounters>>,
     refused: Arc<RouteSeries>,
 }
 
@@ -36,6 +39,7 @@ impl Snapshot {
         upstreams: Vec<Arc<Upstream>>,
         metrics: &Metrics,
         cache: &Cache,
+        limiter: &Limiter,
     ) -> Snapshot {
         let refused = metrics.routes.series(REFUSED);
         // The last, for unmatched requests, must not be folded away by many routes before it.
@@ -47,7 +51,9 @@ impl Snapshot {
         }
         let cached = policy.routes.routes.iter().map(|route| cache.counters.route(&route.label)).collect();
         let rules = policy.routes.routes.iter().map(|route| rules(&policy, route)).collect();
-        Snapshot { generation, policy, upstreams, series, cached, rules, refused }
+        let of_limit = |(tier, limit): &(String, String)| limiter.counters.of(tier, limit);
+        let limited = policy.limits.series.iter().map(of_limit).collect();
+        Snapshot { generation, policy, upstreams, series, cached, rules, limited, refused }
     }
 
     /// Everything that decides who shares answers under the route at `order`, as a number: what was stored under
@@ -55,6 +61,11 @@ impl Snapshot {
     pub fn rules(&self, order: Option<u32>) -> u64 {
         let found = order.and_then(|order| self.rules.get(order as usize)).or(self.rules.last());
         found.copied().unwrap_or_default()
+    }
+
+    /// What is counted for the limit whose series is at `series`.
+    pub fn limited(&self, series: usize) -> &LimitCounters {
+        self.limited.get(series).expect("every limit has its series: the compiler numbers both")
     }
 
     /// What the cache counts for the route at `order`.

@@ -110,6 +110,8 @@ where
         let record = &self.record;
         record.answered(response.status());
         response.headers_mut().insert(X_REQUEST_ID, record.id.clone());
+        // Here because refusals and failures tell it too.
+        record.tell_limits(response.headers_mut());
         let body = response.body_mut();
         if http_body::Body::is_end_stream(body) && !body.is_tunnel() {
             record.finish();

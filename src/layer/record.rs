@@ -1,7 +1,7 @@
 //! What is noted about one request on its way through the stack: every layer writes what it knows,
 //! `observe` counts and logs it when the last byte has gone.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,11 +11,15 @@ use bytes::BytesMut;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use super::limit::told::Told;
 use super::live::{REFUSED, Snapshot};
 use crate::body::{BodyError, Observer};
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
 use crate::error::Fault;
+use crate::identity::credential::Unproven;
+use crate::identity::jwt::Claims;
+use crate::limit::Permit;
 use crate::log::{AccessLog, Line};
 use crate::metrics::Metrics;
 use crate::policy::RoutePolicy;
@@ -82,6 +86,14 @@ pub struct Record {
     pub upstream_time: Cell<Option<Duration>>,
     /// The coding of the answer, and how much of it there was before.
     coded: RefCell<Option<Coded>>,
+    /// What its token says.
+    proven: OnceCell<Result<Option<Claims>, Unproven>>,
+    /// Where its caller stands, which its answer says.
+    told: RefCell<Option<Box<Told>>>,
+    /// How long its caller is served when not all can be.
+    rank: Cell<usize>,
+    /// Held while it is in flight.
+    permit: RefCell<Option<Permit>>,
     /// What the cache did, in a word.
     by_cache: Cell<Option<&'static str>>,
     error: RefCell<Option<(Fault, String)>>,
@@ -148,6 +160,10 @@ impl Record {
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
             coded: RefCell::new(None),
+            proven: OnceCell::new(),
+            told: RefCell::new(None),
+            rank: Cell::new(usize::MAX),
+            permit: RefCell::new(None),
             by_cache: Cell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
@@ -179,6 +195,40 @@ impl Record {
     /// Notes what the cache did; the last word is kept.
     pub fn told_by_cache(&self, word: &'static str) {
         self.by_cache.set(Some(word));
+    }
+
+    /// What the token of a request with these fields says; looked at once.
+    pub fn proven(&self, headers: &http::HeaderMap) -> &Result<Option<Claims>, Unproven> {
+        self.proven.get_or_init(|| {
+            let identity = &self.snapshot.policy.identity;
+            if !identity.proves() {
+                return Ok(None);
+            }
+            identity.proven(headers, clock::unix_seconds(clock::wall()) as u64)
+        })
+    }
+
+    /// Notes where its caller stands with their limits, and what is held for as long as it is in flight.
+    pub fn limited(&self, told: Option<Told>, permit: Option<Permit>) {
+        *self.told.borrow_mut() = told.map(Box::new);
+        *self.permit.borrow_mut() = permit;
+    }
+
+    /// Notes the rank of its caller's tier.
+    pub fn set_rank(&self, rank: usize) {
+        self.rank.set(rank);
+    }
+
+    /// The rank of its caller's tier; the highest there is where nobody asked.
+    pub fn rank(&self) -> usize {
+        self.rank.get()
+    }
+
+    /// Tells the client where it stands.
+    pub fn tell_limits(&self, headers: &mut http::HeaderMap) {
+        if let Some(told) = self.told.borrow().as_deref() {
+            told.tell(headers, self.snapshot.policy.limits.tell);
+        }
     }
 
     /// Where the cache counts for the route.
@@ -222,6 +272,10 @@ impl Record {
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
             coded: RefCell::new(None),
+            proven: OnceCell::new(),
+            told: RefCell::new(None),
+            rank: Cell::new(self.rank.get()),
+            permit: RefCell::new(None),
             by_cache: Cell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
@@ -254,6 +308,7 @@ impl Record {
             return;
         }
         self.sink.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
+        drop(self.permit.take());
         let duration = clock::now().saturating_duration_since(self.started);
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.get().unwrap_or(gone);

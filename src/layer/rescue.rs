@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::Observed;
 use super::cache::CacheError;
-use super::limit::TooLarge;
+use super::limit::LimitError;
 use super::record::{CLIENT_GONE, Record};
 use super::represent::RepresentError;
 use super::route::RouteError;
@@ -27,26 +27,54 @@ use crate::upstream::ForwardError;
 /// Seconds after which a request that found no place may find one.
 const RETRY_AFTER: &str = "1";
 
+/// What the types of our own problems begin with.
+const OURS: &str = "urn:pillion:problem:";
+/// The registry of HTTP Problem Types (RFC 9457 4.2).
+const REGISTERED: &str = "https://iana.org/assignments/http-problem-types#";
+
 /// What is said to the client.
 struct Answer {
     status: StatusCode,
+    /// What `type` begins with.
+    kind: &'static str,
     /// The last part of `type`, stable for ever.
     name: &'static str,
     title: &'static str,
     detail: String,
     fault: Fault,
+    /// Further members of the document (RFC 9457 3.2).
+    members: Vec<(&'static str, serde_json::Value)>,
     /// Further fields.
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Answer {
     fn new(status: StatusCode, name: &'static str, title: &'static str, fault: Fault) -> Answer {
-        Answer { status, name, title, detail: String::new(), fault, fields: Vec::new() }
+        let (detail, members, fields) = (String::new(), Vec::new(), Vec::new());
+        Answer { status, kind: OURS, name, title, detail, fault, members, fields }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> Answer {
         self.detail = detail.into();
         self
+    }
+
+    /// Its type is one of those that everybody knows.
+    fn registered(mut self) -> Answer {
+        self.kind = REGISTERED;
+        self
+    }
+
+    fn member(mut self, name: &'static str, value: serde_json::Value) -> Answer {
+        self.members.push((name, value));
+        self
+    }
+
+    fn maybe(self, name: &'static str, value: Option<String>) -> Answer {
+        match value {
+            Some(value) => self.member(name, value.into()),
+            None => self,
+        }
     }
 
     fn field(mut self, name: HeaderName, value: HeaderValue) -> Answer {
@@ -80,13 +108,16 @@ impl Answer {
     }
 
     fn into_response(self, id: &HeaderValue) -> Response<Body> {
-        let document = serde_json::json!({
-            "type": format!("urn:pillion:problem:{}", self.name),
+        let mut document = serde_json::json!({
+            "type": format!("{}{}", self.kind, self.name),
             "title": self.title,
             "status": self.status.as_u16(),
             "detail": self.detail,
             "request_id": id.to_str().unwrap_or("-"),
         });
+        for (name, value) in self.members {
+            document[name] = value;
+        }
         let mut response = Response::new(Body::full(format!("{document}\n")));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -135,8 +166,8 @@ fn answer(error: &BoxError) -> Answer {
         }
         .detail(error.to_string());
     }
-    if let Some(error) = error.downcast_ref::<TooLarge>() {
-        return too_large(error.0);
+    if let Some(error) = error.downcast_ref::<LimitError>() {
+        return limited(error);
     }
     if let Some(error) = error.downcast_ref::<RepresentError>() {
         return represent(*error);
@@ -180,6 +211,31 @@ fn represent(error: RepresentError) -> Answer {
             Answer::new(S::RANGE_NOT_SATISFIABLE, "range-not-satisfiable", title, Fault::Client)
                 .detail(format!("the content has {length} bytes"))
                 .field(header::CONTENT_RANGE, range::unsatisfied(length))
+        }
+    }
+}
+
+fn limited(error: &LimitError) -> Answer {
+    match error {
+        LimitError::TooLarge(most) => too_large(*most),
+        LimitError::Rejected => {
+            let title = "The API key is not known";
+            // RFC 9110 15.5.2 asks for a challenge; no scheme is registered for keys.
+            let challenge = HeaderValue::from_static("ApiKey");
+            Answer::new(StatusCode::UNAUTHORIZED, "unknown-api-key", title, Fault::Client)
+                .detail("it is not among the keys that are taken here")
+                .field(header::WWW_AUTHENTICATE, challenge)
+        }
+        LimitError::Exceeded { names, tier, upgrade, retry_after } => {
+            let title = "The quota is used up";
+            let detail = format!("beyond {}; the next request conforms in {retry_after} s", names.join(", "));
+            Answer::new(StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", title, Fault::Client)
+                .registered()
+                .detail(detail)
+                .member("violated-policies", names.clone().into())
+                .member("tier", tier.clone().into())
+                .maybe("upgrade", upgrade.clone())
+                .field(header::RETRY_AFTER, HeaderValue::from(*retry_after))
         }
     }
 }

@@ -19,6 +19,7 @@ use super::route::Route;
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::inbound::Inbound;
+use crate::limit::Limiter;
 use crate::upstream::Pool;
 
 /// What one worker's stack is built with.
@@ -32,6 +33,8 @@ pub struct Parts {
     pub pool: Rc<Pool>,
     /// What is stored.
     pub cache: Arc<Cache>,
+    /// What callers have used.
+    pub limiter: Arc<Limiter>,
 }
 
 /// The stack of one connection, innermost first.
@@ -45,7 +48,7 @@ pub fn build(
     // Outside of what stores answers, so that stored and fresh ones get the same treatment.
     let stack = Represent(stack);
     // Before any work is done for a request that may not pass.
-    let stack = Limit(stack);
+    let stack = Limit::new(stack, parts.limiter.clone());
     // Everything below reads only the route found here.
     let stack = Route(stack);
     // Inside observe, so that errors are counted like answers.

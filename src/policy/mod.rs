@@ -4,6 +4,7 @@
 //! opinion about files, and nothing here changes while requests run.
 
 pub mod cache;
+pub mod limits;
 pub mod path;
 pub mod table;
 pub mod template;
@@ -28,6 +29,7 @@ use crate::identity::keys::VerifyingKey;
 use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 use cache::{InvalidateRule, RouteCache};
+use limits::{LimitPolicy, RouteLimits};
 use table::RouteTable;
 use template::{Pattern, Template};
 
@@ -52,6 +54,8 @@ pub struct Policy {
     pub cache: CacheSettings,
     /// `[[invalidate]]`.
     pub invalidate: Vec<Arc<InvalidateRule>>,
+    /// `[rate_limit]`.
+    pub limits: LimitPolicy,
     /// `[health]`.
     pub health: HealthPolicy,
     /// `[log]`.
@@ -288,6 +292,8 @@ pub struct RoutePolicy {
     pub browser_ttl: Option<Duration>,
     /// How answers are stored.
     pub cache: RouteCache,
+    /// What its callers may do.
+    pub limits: RouteLimits,
     /// Edits of the request's fields.
     pub request: FieldEdits,
     /// Edits of the answer's fields, with those of `deprecated`.

@@ -4,6 +4,7 @@
 
 mod keys;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,9 @@ use tokio::sync::Semaphore;
 use crate::cache::Cache;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Live, Snapshot};
+use crate::limit::Limiter;
 use crate::metrics::Metrics;
+use crate::policy::limits::LimitPolicy;
 use crate::policy::{Policy, RoutePolicy, SourceFile};
 use crate::upstream::{self, Registry};
 
@@ -40,6 +43,8 @@ pub struct Reloader {
     pub connections: Arc<Semaphore>,
     /// What is stored; it outlives every swap too.
     pub cache: Arc<Cache>,
+    /// What callers have used; it outlives every swap as well.
+    pub limiter: Arc<Limiter>,
     /// The level of operational events.
     pub set_level: SetLevel,
 }
@@ -77,6 +82,7 @@ impl Reloader {
         (self.set_level)(policy.log.level);
         self.cache.store.held.set_most(policy.cache.max_size);
         self.cache.make_room();
+        self.limiter.cells.set_most(policy.limits.max_keys);
         let upstreams = self.registry.build(&policy.upstreams);
         carry_over(&old, &upstreams);
         if let (Some(new), Some(old)) = (&policy.keys, &old.policy.keys)
@@ -87,10 +93,14 @@ impl Reloader {
         }
         let generation = old.generation + 1;
         self.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.metrics, &self.cache));
+        let snapshot = Arc::new(self.snapshot(generation, policy, upstreams));
         self.live.store(snapshot.clone());
         watch_snapshot(&snapshot, &self.registry);
         Ok(changed)
+    }
+
+    fn snapshot(&self, generation: u64, policy: Policy, upstreams: Vec<Arc<upstream::Upstream>>) -> Snapshot {
+        Snapshot::new(generation, policy, upstreams, &self.metrics, &self.cache, &self.limiter)
     }
 
     /// Routes that are not what they were are cached again where that was stopped. What was stored under them is
@@ -194,6 +204,9 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("etag", &old.etag, &new.etag);
     compare("cache", &old.cache, &new.cache);
     compare("invalidate", &old.invalidate, &new.invalidate);
+    // Without the keys: a map has no order, and their file is compared below.
+    let limits = |policy: &Policy| LimitPolicy { listed: HashMap::new(), ..policy.limits.clone() };
+    compare("rate_limit", &limits(old), &limits(new));
     compare("log", &old.log, &new.log);
     // Certificates, keys and authorities, by what they hold; the first source is the file itself.
     let files = |policy: &Policy| -> Vec<(PathBuf, Option<u128>)> {

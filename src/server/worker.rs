@@ -47,6 +47,8 @@ pub struct Shared {
     pub represented: Arc<Counters>,
     /// What is stored.
     pub cache: Arc<crate::cache::Cache>,
+    /// What callers have used.
+    pub limiter: Arc<crate::limit::Limiter>,
 }
 
 /// A connection on its way to its worker. The line of these is bounded by their permits.
@@ -204,7 +206,8 @@ async fn run(
     let pool = Rc::new(Pool::default());
     let represented = shared.represented.clone();
     let sink = Rc::new(Sink { metrics: shared.metrics.clone(), represented, log });
-    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), cache: shared.cache.clone() };
+    let (cache, limiter) = (shared.cache.clone(), shared.limiter.clone());
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), cache, limiter };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {
         view: RefCell::new(view),

@@ -16,6 +16,12 @@ use crate::policy::{Checks, KeySource};
 /// A shorter secret can be guessed.
 const LEAST_SECRET: usize = 16;
 
+/// Whether limits ask for a claim.
+fn claims_of_limits(file: &File) -> bool {
+    let limits = file.rate_limit.tier.iter().chain([&file.identity.api_key]);
+    limits.into_iter().any(|at| at.value.starts_with("jwt:"))
+}
+
 impl Compiler<'_> {
     pub(super) fn identity(&mut self, file: &File) -> (Identity, Option<KeySource>) {
         let raw = &file.identity;
@@ -30,7 +36,7 @@ impl Compiler<'_> {
         let claims = sources.iter().any(|source| matches!(source, Source::Claim(_)));
         let mut source = None;
         let tokens = match &raw.jwt {
-            Some(jwt) => self.tokens(jwt, claims).map(|(tokens, found)| {
+            Some(jwt) => self.tokens(jwt, claims || claims_of_limits(file)).map(|(tokens, found)| {
                 source = found;
                 tokens
             }),
@@ -89,8 +95,8 @@ impl Compiler<'_> {
             self.fail(Some(&jwt.span), "[identity.jwt] without a key: no token would verify", help);
         }
         if !claims {
-            self.warnings
-                .push("[identity.jwt] verifies tokens, but no principal is a \"jwt:\" claim".to_owned());
+            let warning = "[identity.jwt] verifies tokens, but nothing is a \"jwt:\" claim";
+            self.warnings.push(format!("{warning}: no principal, no API key, no tier"));
         }
         let given = |at: &At<String>| (!at.value.is_empty()).then(|| at.value.clone());
         for (name, at) in [("issuer", &jwt.issuer), ("audience", &jwt.audience)] {

@@ -3,6 +3,7 @@
 
 mod cache;
 mod identity;
+mod limits;
 mod represent;
 mod route;
 mod server;
@@ -50,10 +51,14 @@ pub fn policy(
     };
     let server = compiler.server(&file);
     let upstreams = compiler.upstreams(&file);
-    let routes = compiler.routes(&file);
     let compression = compiler.compression(&file);
     let etag = compiler.etag(&file);
     let (identity, keys) = compiler.identity(&file);
+    let (limits, names) = compiler.limits(&file, &identity);
+    let routes = compiler.routes(&file, &names);
+    if let Some(routes) = &routes {
+        compiler.check_costs(&file, &limits, routes);
+    }
     let cache = compiler.cache(&file);
     let invalidate = compiler.invalidate(&file, routes.as_ref());
     let health = compiler.health(&file);
@@ -72,6 +77,7 @@ pub fn policy(
             keys,
             cache,
             invalidate,
+            limits,
             health,
             log,
             metrics,

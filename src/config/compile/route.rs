@@ -10,6 +10,7 @@ use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
 use crate::config::units;
 use crate::policy::cache::RouteCache;
+use crate::policy::limits::RouteLimits;
 use crate::policy::table::RouteTable;
 use crate::policy::template::{Host, Methods, Pattern, Segment, Template};
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
@@ -23,13 +24,13 @@ const UNTOUCHABLE: [HeaderName; 5] =
 
 impl Compiler<'_> {
     /// Compiles all routes; `None` when something of them was wrong.
-    pub(super) fn routes(&mut self, file: &File) -> Option<Routes> {
+    pub(super) fn routes(&mut self, file: &File, limits: &[String]) -> Option<Routes> {
         let before = self.problems.len();
         let raw = &file.routes;
         let mut patterns = Vec::with_capacity(raw.len());
         let mut routes = Vec::with_capacity(raw.len() + 1);
         for route in raw {
-            let Some((pattern, policy)) = self.route(route, file) else { continue };
+            let Some((pattern, policy)) = self.route(route, file, limits) else { continue };
             self.warn_hidden(&pattern, &patterns, &routes);
             patterns.push(pattern);
             routes.push(Arc::new(policy));
@@ -45,6 +46,7 @@ impl Compiler<'_> {
             etag: file.etag.generate.value,
             browser_ttl: None,
             cache: RouteCache::default(),
+            limits: RouteLimits::default(),
             request: FieldEdits::default(),
             response: FieldEdits::default(),
         }));
@@ -72,7 +74,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn route(&mut self, raw: &Route, file: &File) -> Option<(Pattern, RoutePolicy)> {
+    fn route(&mut self, raw: &Route, file: &File, limits: &[String]) -> Option<(Pattern, RoutePolicy)> {
         let Some(written) = &raw.pattern else {
             self.fail(Some(&raw.span), "a route without match", "match = \"GET /path/**\"");
             return None;
@@ -102,6 +104,9 @@ impl Compiler<'_> {
             self.fail(Some(&cache.span), "cache on a route that asks no app", help);
         }
         let cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
+        if !matches!(action, Action::Forward) {
+            self.no_limits_here(raw);
+        }
         let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim()).to_owned();
         let policy = RoutePolicy {
             label,
@@ -113,6 +118,7 @@ impl Compiler<'_> {
             etag: file.etag.generate.value && raw.etag.value,
             browser_ttl: raw.browser_ttl.as_ref().map(|at| at.value),
             cache,
+            limits: self.route_limits(raw, &written.value, limits),
             max_body_size: raw.max_body_size.as_ref().map(|at| at.value.0.map_or(u64::MAX, |size| size.0)),
             request: self.edits(&raw.remove_request, &raw.set_request),
             response,

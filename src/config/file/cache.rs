@@ -12,6 +12,7 @@ use crate::config::section::{At, FromNode, Or, Section, Size};
 /// `[identity]`.
 pub struct Identity {
     pub principal: Vec<At<String>>,
+    pub api_key: At<String>,
     pub hash_key: At<String>,
     pub jwt: Option<Jwt>,
 }
@@ -91,9 +92,6 @@ fn map<T: FromNode>(
 
 pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
     let mut s = Section::new("identity", table.unwrap_or(EMPTY));
-    if let Some(node) = s.node("api_key") {
-        crate::config::later::refuse("identity.api_key", node, p);
-    }
     let jwt = s.table("jwt", p).map(|(table, span)| {
         let mut s = Section::new("identity.jwt", table);
         let jwt = Jwt {
@@ -110,6 +108,7 @@ pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
     });
     let identity = Identity {
         principal: s.list("principal", ["header:authorization", "cookie:session"].map(text).to_vec(), p),
+        api_key: s.or("api_key", text("header:x-api-key"), p),
         hash_key: s.or("hash_key", text(""), p),
         jwt,
     };

@@ -2,6 +2,7 @@
 //! and nowhere else. It has no behaviour; `compile` gives it meaning.
 
 mod cache;
+mod limits;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::policy::{AccessLog, Check};
 use crate::represent::coding::{Coding, Effort};
 
 pub use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
+pub use limits::{ApiKey, Limit, Rate, RateLimit, RouteLimits, read_keys};
 
 /// The whole file.
 pub struct File {
@@ -28,6 +30,7 @@ pub struct File {
     pub identity: Identity,
     pub cache: Cache,
     pub invalidate: Vec<Invalidate>,
+    pub rate_limit: RateLimit,
     pub health: Health,
     pub log: Log,
     pub metrics: Metrics,
@@ -113,6 +116,9 @@ pub struct Route {
     pub etag: At<bool>,
     pub browser_ttl: Option<At<Duration>>,
     pub cache: Option<RouteCache>,
+    pub limits: Option<RouteLimits>,
+    pub cost: Option<At<u64>>,
+    pub concurrency: Option<At<u64>>,
     pub set_request: Vec<(At<String>, At<String>)>,
     pub set_response: Vec<(At<String>, At<String>)>,
     pub remove_request: Vec<At<String>>,
@@ -204,6 +210,8 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
     let identity = cache::read_identity(root.table("identity", problems).map(|(table, _)| table), problems);
     let cache = cache::read_cache(root.table("cache", problems).map(|(table, _)| table), problems);
     let invalidate = cache::read_invalidate(root.node("invalidate"), problems);
+    let rate_limit =
+        limits::read_rate_limit(root.table("rate_limit", problems).map(|(table, _)| table), problems);
     let health = read_health(root.table("health", problems).map(|(table, _)| table), problems);
     let log = read_log(root.table("log", problems).map(|(table, _)| table), problems);
     let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
@@ -221,6 +229,7 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
         identity,
         cache,
         invalidate,
+        rate_limit,
         health,
         log,
         metrics,
@@ -395,9 +404,13 @@ fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
         deprecated
     });
     let cache = s.table("cache", p).map(|(table, span)| cache::read_route_cache(table, span, p));
+    let limits = limits::read_route_limits(&mut s, p);
     let route = Route {
         span,
         cache,
+        limits,
+        cost: s.get("cost", p),
+        concurrency: s.get("concurrency", p),
         pattern: s.get("match", p),
         upstream: s.get("upstream", p),
         rewrite: s.get("rewrite", p),
@@ -414,7 +427,6 @@ fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
         remove_request: s.list("remove_request", Vec::new(), p),
         remove_response: s.list("remove_response", Vec::new(), p),
     };
-    later::route(&mut s, p);
     s.finish(p);
     route
 }

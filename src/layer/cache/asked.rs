@@ -9,7 +9,6 @@ use crate::cache::key::{self, Partition};
 use crate::cache::marks::Mark;
 use crate::cache::storability::Asker;
 use crate::cache::terms::Scope;
-use crate::clock;
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::{cookie, forwarded};
 use crate::identity::credential::Principal;
@@ -181,14 +180,12 @@ impl Asked {
         let policy = &routed.record.snapshot.policy;
         let identity = &policy.identity;
         let mut principal = None;
-        let now = || clock::unix_seconds(clock::wall()) as u64;
+        let Ok(claims) = routed.record.proven(headers) else { return Asked::Pass(Forwarded::Bypass) };
         if terms.scope == Scope::User {
-            principal = match identity.principal(headers, now()) {
-                Ok(Some(found)) => Some(found),
-                Ok(None) | Err(_) => return Asked::Pass(Forwarded::Bypass),
+            principal = match identity.principal(headers, claims.as_ref()) {
+                Some(found) => Some(found),
+                None => return Asked::Pass(Forwarded::Bypass),
             };
-        } else if identity.proves() && identity.proven(headers, now()).is_err() {
-            return Asked::Pass(Forwarded::Bypass);
         }
         // What is listed as who is asking counts like Authorization, and so does every cookie that is not ignored.
         let credentials = seen.authorization

@@ -1,0 +1,135 @@
+//! The limits from outside: where a key stands, and which keys are limited most. Keys are shown by their name in the
+//! file of keys or by their hash, never by what they are.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Control;
+use super::cache::Told;
+use crate::clock;
+use crate::limit::cells::{Cell, Key};
+use crate::limit::tier::Tier;
+use crate::policy::limits::{LimitPolicy, ListedKey};
+
+/// Keys shown where nobody says how many.
+const USUALLY_SHOWN: usize = 20;
+/// Keys shown at most.
+const MOST_SHOWN: usize = 1000;
+
+fn refused(detail: impl Into<String>) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, detail.into())
+}
+
+fn listed(policy: &LimitPolicy, partition: u128) -> Option<&Arc<ListedKey>> {
+    policy.listed.values().find(|key| key.partition == partition)
+}
+
+/// A hash as it is shown and asked for.
+fn hex(hash: u128) -> String {
+    format!("{hash:032x}")
+}
+
+/// `GET /limits/status?key=`: a name of the file of keys, a hash as `/limits/top` shows it, or an address.
+pub fn status(control: &Control, parameters: &[(String, String)]) -> Told {
+    let snapshot = control.live.load();
+    let policy = &snapshot.policy.limits;
+    let Some((_, given)) = parameters.iter().find(|(name, _)| name == "key") else {
+        return Err(refused(
+            "give key=: a name of the file of keys, a hash as /limits/top shows it, or an address",
+        ));
+    };
+    let by_name = policy.listed.values().find(|key| key.name.as_deref() == Some(given));
+    let by_address = given
+        .parse::<IpAddr>()
+        .ok()
+        .map(|address| snapshot.policy.identity.hasher().network(&policy.network(address)));
+    let by_hash = (given.len() == 32).then(|| u128::from_str_radix(given, 16).ok()).flatten();
+    let Some(hash) = by_name.map(|key| key.partition).or(by_address).or(by_hash) else {
+        return Err((
+            StatusCode::NOT_FOUND,
+            format!("{given:?} is no name of the file of keys, no hash and no address"),
+        ));
+    };
+    let limiter = &control.limiter;
+    let now = clock::now();
+    let own = listed(policy, hash);
+    let of = |cell: &mut Cell| (cell.key(), cell.allowed, cell.limited);
+    let Some((key, allowed, limited)) = limiter.cells.find(hash, of) else {
+        let name = own.and_then(|key| key.name.clone());
+        return Ok(json!({ "key": hex(hash), "name": name, "held": false, "limits": [] }));
+    };
+    // Which tiers it came with is not kept; where it owes something, it did.
+    let tiers: Vec<&Arc<Tier>> = match own {
+        Some(own) => vec![&own.tier],
+        None => policy.tiers.iter().collect(),
+    };
+    let mut limits = Vec::new();
+    for tier in tiers {
+        for (at, standing) in limiter.standing(hash, tier, now).unwrap_or_default() {
+            let Some(limit) = tier.limits.get(at) else { continue };
+            let untouched = standing.remaining == limit.quota.burst.get();
+            if own.is_none() && untouched && tier.name != policy.default_tier().name {
+                continue;
+            }
+            limits.push(json!({
+                "tier": tier.name,
+                "limit": limit.name,
+                "rate": limit.quota.count,
+                "period_seconds": limit.quota.period.as_secs(),
+                "burst": limit.quota.burst,
+                "remaining": standing.remaining,
+                "full_in_seconds": standing.wait.unwrap_or_default().as_secs_f64(),
+                "shadow": tier.shadow,
+            }));
+        }
+    }
+    let mut told = shown(policy, key, allowed, limited);
+    told["held"] = true.into();
+    told["limits"] = limits.into();
+    Ok(told)
+}
+
+fn shown(policy: &LimitPolicy, key: Key, allowed: u32, limited: u32) -> Value {
+    let listed = listed(policy, key.hash);
+    json!({
+        "key": hex(key.hash),
+        "kind": key.kind.as_str(),
+        "name": listed.and_then(|key| key.name.clone()),
+        "tier": listed.map(|key| key.tier.name.clone()),
+        "allowed": allowed,
+        "limited": limited,
+    })
+}
+
+/// `GET /limits/top?n=`: the keys that are limited most, then those that ask most.
+pub fn top(control: &Control, parameters: &[(String, String)]) -> Told {
+    let wanted = match parameters.iter().find(|(name, _)| name == "n") {
+        None => USUALLY_SHOWN,
+        Some((_, given)) => {
+            let number = given.parse::<usize>().ok().filter(|number| (1..=MOST_SHOWN).contains(number));
+            number.ok_or_else(|| refused(format!("n is {given:?}; expected 1 to {MOST_SHOWN}")))?
+        }
+    };
+    let snapshot = control.live.load();
+    let policy = &snapshot.policy.limits;
+    let cells = &control.limiter.cells;
+    // Twice as many as are wanted are kept while all are gone through.
+    let mut found: Vec<(u32, u32, Key)> = Vec::with_capacity(2 * wanted);
+    let shrink = |found: &mut Vec<(u32, u32, Key)>| {
+        found.sort_by_key(|(limited, allowed, key)| std::cmp::Reverse((*limited, *allowed, key.hash)));
+        found.truncate(wanted);
+    };
+    cells.each(|cell| {
+        found.push((cell.limited, cell.allowed, cell.key()));
+        if found.len() == 2 * wanted {
+            shrink(&mut found);
+        }
+    });
+    shrink(&mut found);
+    let keys: Vec<Value> =
+        found.iter().map(|(limited, allowed, key)| shown(policy, *key, *allowed, *limited)).collect();
+    Ok(json!({ "held": cells.len(), "max_keys": policy.max_keys, "keys": keys }))
+}

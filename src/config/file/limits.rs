@@ -1,0 +1,185 @@
+//! `[rate_limit]`, and the limits of a route, as they are written; and the file of API keys.
+
+use super::{EMPTY, text};
+use crate::config::node::{Node, Table, Value};
+use crate::config::problem::{Problems, Span};
+use crate::config::section::{At, FromNode, Section};
+use crate::config::units;
+use crate::policy::limits::{KeyKind, Unlisted};
+
+/// `[rate_limit]`.
+pub struct RateLimit {
+    pub enabled: Option<At<bool>>,
+    pub key: Vec<KeyKind>,
+    pub unlisted_keys: Unlisted,
+    pub tier: Vec<At<String>>,
+    pub default: At<String>,
+    pub keys: At<String>,
+    pub shadow: bool,
+    pub headers: Vec<At<String>>,
+    pub max_keys: At<u64>,
+    pub ipv6_prefix: At<u64>,
+    pub tiers: Vec<Tier>,
+}
+
+/// One of `[rate_limit.tiers.*]`.
+pub struct Tier {
+    pub name: At<String>,
+    pub upgrade: Option<At<String>>,
+    /// `None` where the section's mode holds.
+    pub shadow: Option<bool>,
+    pub limits: Vec<Limit>,
+}
+
+/// One of `[rate_limit.tiers.*.limits]`.
+pub struct Limit {
+    pub name: At<String>,
+    pub span: Span,
+    pub rate: Option<At<Rate>>,
+    pub burst: Option<At<u64>>,
+    pub named: bool,
+}
+
+/// A count and its period.
+pub struct Rate(pub u64, pub std::time::Duration);
+
+impl FromNode for Rate {
+    const EXPECTED: &'static str = "a rate like \"20/s\", \"100/min\", \"1000/h\" or \"5000/d\"";
+    fn from_value(value: &Value) -> Option<Self> {
+        String::from_value(value)
+            .and_then(|text| units::rate(&text))
+            .map(|(count, period)| Rate(count, period))
+    }
+}
+
+/// `limits` of a route.
+pub enum RouteLimits {
+    /// `"none"`.
+    None(Span),
+    /// Names of limits.
+    Named(Vec<At<String>>),
+}
+
+/// One of `[[keys]]` in the file of keys.
+pub struct ApiKey {
+    pub span: Span,
+    pub sha256: Option<At<String>>,
+    pub tier: Option<At<String>>,
+    pub name: Option<At<String>>,
+    pub limits: Vec<Limit>,
+}
+
+const MODES: [(&str, bool); 2] = [("enforce", false), ("shadow", true)];
+
+pub fn read_rate_limit(table: Option<&Table>, p: &mut Problems) -> RateLimit {
+    let mut s = Section::new("rate_limit", table.unwrap_or(EMPTY));
+    let kinds = [("api_key", KeyKind::ApiKey), ("principal", KeyKind::Principal), ("ip", KeyKind::Ip)];
+    let unlisted = [("ip", Unlisted::Ip), ("own", Unlisted::Own), ("reject", Unlisted::Reject)];
+    let tiers = s.table("tiers", p).map_or_else(Vec::new, |(table, _)| read_tiers(table, p));
+    let section = RateLimit {
+        enabled: s.get("enabled", p),
+        key: s.choices("key", &kinds, &[KeyKind::ApiKey, KeyKind::Principal, KeyKind::Ip], p),
+        unlisted_keys: s.choice("unlisted_keys", &unlisted, Unlisted::Ip, p),
+        tier: s.list("tier", vec![text("keys")], p),
+        default: s.or("default", text("free"), p),
+        keys: s.or("keys", text(""), p),
+        shadow: s.choice("mode", &MODES, false, p),
+        headers: s.list("headers", vec![text("ratelimit")], p),
+        max_keys: s.or("max_keys", 100_000, p),
+        ipv6_prefix: s.or("ipv6_prefix", 64, p),
+        tiers,
+    };
+    s.finish(p);
+    section
+}
+
+fn read_tiers(table: &Table, p: &mut Problems) -> Vec<Tier> {
+    let mut tiers = Vec::new();
+    for (key, node) in &table.entries {
+        let Value::Table(table) = &node.value else {
+            let message = format!("rate_limit.tiers.{} is {}", key.name, node.value.kind());
+            p.at(&node.span, message).help("expected a table");
+            continue;
+        };
+        let mut s = Section::new(format!("rate_limit.tiers.{}", key.name), table);
+        let limits = read_limits(&mut s, p);
+        tiers.push(Tier {
+            name: At { value: key.name.clone(), span: Some(key.span.clone()) },
+            upgrade: s.get("upgrade", p),
+            shadow: s.choice("mode", &MODES.map(|(word, shadow)| (word, Some(shadow))), None, p),
+            limits,
+        });
+        s.finish(p);
+    }
+    tiers
+}
+
+fn read_limits(s: &mut Section<'_>, p: &mut Problems) -> Vec<Limit> {
+    let Some((table, _)) = s.table("limits", p) else { return Vec::new() };
+    let mut limits = Vec::new();
+    for (key, node) in &table.entries {
+        let Value::Table(table) = &node.value else {
+            s.mismatch(&format!("limits.{}", key.name), node, "{ rate = \"10/min\", burst = 2 }", p);
+            continue;
+        };
+        let mut of = Section::new(format!("{}.limits.{}", s.name, key.name), table);
+        if !of.has("rate") {
+            p.at(&node.span, format!("{} has no rate", of.name)).help("rate = \"100/min\"");
+        }
+        limits.push(Limit {
+            name: At { value: key.name.clone(), span: Some(key.span.clone()) },
+            span: node.span.clone(),
+            rate: of.get("rate", p),
+            burst: of.get("burst", p),
+            named: of.choice("on", &[("all", false), ("named", true)], false, p),
+        });
+        of.finish(p);
+    }
+    limits
+}
+
+pub fn read_route_limits(s: &mut Section<'_>, p: &mut Problems) -> Option<RouteLimits> {
+    let node = s.node("limits")?;
+    match &node.value {
+        Value::String(word) if word == "none" => Some(RouteLimits::None(node.span.clone())),
+        Value::Array(_) => Some(RouteLimits::Named(s.list("limits", Vec::new(), p))),
+        _ => {
+            s.mismatch("limits", node, "\"none\", or an array of names of limits", p);
+            None
+        }
+    }
+}
+
+/// Reads the file of keys.
+pub fn read_keys(table: &Table, p: &mut Problems) -> Vec<ApiKey> {
+    let mut root = Section::new("", table);
+    let mut keys = Vec::new();
+    let node: Option<&Node> = root.node("keys");
+    match node.map(|node| (&node.value, node)) {
+        None => {}
+        Some((Value::Array(items), _)) => {
+            for item in items {
+                match &item.value {
+                    Value::Table(table) => keys.push(read_key(table, item.span.clone(), p)),
+                    other => {
+                        p.at(&item.span, format!("a key is {}", other.kind())).help("expected a table");
+                    }
+                }
+            }
+        }
+        Some((other, node)) => {
+            p.at(&node.span, format!("keys is {}", other.kind())).help("expected [[keys]] tables");
+        }
+    }
+    root.finish(p);
+    keys
+}
+
+fn read_key(table: &Table, span: Span, p: &mut Problems) -> ApiKey {
+    let mut s = Section::new("keys", table);
+    let limits = read_limits(&mut s, p);
+    let key =
+        ApiKey { span, sha256: s.get("sha256", p), tier: s.get("tier", p), name: s.get("name", p), limits };
+    s.finish(p);
+    key
+}

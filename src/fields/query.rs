@@ -1,0 +1,50 @@
+//! Queries and forms (the URL standard's application/x-www-form-urlencoded).
+
+/// A name or a value as it was meant.
+pub fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        match first {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                    Some(byte) => {
+                        bytes.push(byte);
+                        rest = after.get(2..).unwrap_or_default();
+                    }
+                    None => bytes.push(b'%'),
+                }
+            }
+            byte => bytes.push(*byte),
+        }
+    }
+    bytes
+}
+
+/// The parameters of a query or a form.
+pub fn parameters(text: &str) -> Vec<(String, String)> {
+    let text_of = |part: &str| String::from_utf8_lossy(&decoded(part)).into_owned();
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (text_of(name), text_of(value))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let of = |text: &str| parameters(text);
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(of("a=1&b&c=%41+%zz%4"), [pair("a", "1"), pair("b", ""), pair("c", "A %zz%4")]);
+        assert_eq!(of(""), []);
+    }
+}

@@ -1,0 +1,233 @@
+//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11), and the `X-RateLimit-*` fields
+//! that were before them. The draft is not done: nothing else knows how these are written.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sfv::{BareItem, FieldType as _, List, ListEntry, Parser};
+
+/// Section 4.
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// Section 3.
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// From this many seconds on, a time is told with some of it added at random (section 8.5).
+const JITTERED: u64 = 10;
+
+/// The policy of a quota. The draft has no word for a burst; a vendor's parameter needs a prefix (section 3.1).
+pub fn quota_policy(name: &str, count: u32, period: Duration, burst: u32) -> String {
+    let mut policy = format!("\"{name}\";q={count};w={}", period.as_secs());
+    if burst != count {
+        let _ = write!(policy, ";pillion-burst={burst}");
+    }
+    policy
+}
+
+/// The policy of a cap on requests in flight (section 3.1.2).
+pub fn concurrency_policy(name: &str, most: u32) -> String {
+    format!("\"{name}\";q={most};qu=\"concurrent-requests\"")
+}
+
+/// Seconds, rounded up: whoever waits so long has waited long enough.
+pub fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// What a client is told of the limit that is closest to exhaustion (appendix B.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told<'a> {
+    /// The limit.
+    pub name: &'a str,
+    /// Its quota.
+    pub quota: u32,
+    /// What is left of it.
+    pub remaining: u32,
+    /// Until there is more, or all, of it again. Not known of requests in flight.
+    pub reset: Option<Duration>,
+    /// Whether the request was refused: the time is then that of Retry-After, and exact.
+    pub refused: bool,
+}
+
+impl Told<'_> {
+    fn item(&self) -> String {
+        let mut item = format!("\"{}\";r={}", self.name, self.remaining);
+        if let Some(reset) = self.reset {
+            let _ = write!(item, ";t={}", self.jittered(seconds(reset)));
+        }
+        item
+    }
+
+    fn jittered(&self, seconds: u64) -> u64 {
+        if self.refused || seconds < JITTERED { seconds } else { seconds + fastrand::u64(0..=seconds / 10) }
+    }
+}
+
+/// Adds both fields to an answer. What the app says itself is only made stricter (section 7.2): under a name of
+/// ours the stricter one stays, what it says under others is kept.
+pub fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Told<'_>) {
+    let item = told.item();
+    if headers.contains_key(RATELIMIT) || headers.contains_key(RATELIMIT_POLICY) {
+        let policies = policies.to_str().unwrap_or_default();
+        merge(headers, &RATELIMIT_POLICY, policies, |ours, theirs| rate(ours) < rate(theirs));
+        merge(headers, &RATELIMIT, &item, |ours, theirs| ours.number("r") < theirs.number("r"));
+        return;
+    }
+    if let Ok(item) = HeaderValue::from_maybe_shared(bytes::Bytes::from(item)) {
+        headers.insert(RATELIMIT_POLICY, policies.clone());
+        headers.insert(RATELIMIT, item);
+    }
+}
+
+/// The older fields; the time is that of the Unix epoch, in seconds, as those have it who send them.
+pub fn tell_legacy(headers: &mut HeaderMap, told: &Told<'_>, unix_now: u64) {
+    let app = headers.get(LEGACY_REMAINING).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    if app.is_some_and(|app| app <= u64::from(told.remaining)) {
+        return;
+    }
+    headers.insert(LEGACY_LIMIT, HeaderValue::from(told.quota));
+    headers.insert(LEGACY_REMAINING, HeaderValue::from(told.remaining));
+    match told.reset {
+        Some(reset) => headers.insert(LEGACY_RESET, HeaderValue::from(unix_now + seconds(reset))),
+        None => headers.remove(LEGACY_RESET),
+    };
+}
+
+/// A member of one of the two lists.
+struct Member<'a>(&'a sfv::Item);
+
+impl Member<'_> {
+    fn of(entry: &ListEntry) -> Option<Member<'_>> {
+        match entry {
+            ListEntry::Item(item) => Some(Member(item)),
+            ListEntry::InnerList(_) => None,
+        }
+    }
+
+    fn name(&self) -> Option<&str> {
+        match &self.0.bare_item {
+            BareItem::String(name) => Some(name.as_str()),
+            _ => None,
+        }
+    }
+
+    /// A parameter that is a whole number; what is missing is without bounds.
+    fn number(&self, key: &str) -> i64 {
+        let found = self.0.params.iter().find(|(name, _)| name.as_str() == key);
+        match found.map(|(_, value)| value) {
+            Some(BareItem::Integer(number)) => i64::from(*number),
+            _ => i64::MAX,
+        }
+    }
+}
+
+/// Requests a second, as a policy promises them.
+fn rate(policy: &Member<'_>) -> f64 {
+    let window = policy.number("w");
+    policy.number("q") as f64 / if window == i64::MAX { 1.0 } else { window.max(1) as f64 }
+}
+
+/// `ours`, a list of items, into the list that is there. A list that cannot be read says nothing to anybody, and
+/// ours takes its place.
+fn merge(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    ours: &str,
+    is_stricter: impl Fn(&Member<'_>, &Member<'_>) -> bool,
+) {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let mut list: List = Parser::new(&lines.join(&b", "[..])).parse().unwrap_or_default();
+    let our_list: List = Parser::new(ours).parse().unwrap_or_default();
+    for entry in our_list {
+        let Some(member) = Member::of(&entry) else { continue };
+        let known = list.iter().position(|other| {
+            Member::of(other).is_some_and(|other| other.name().is_some() && other.name() == member.name())
+        });
+        let stricter = known.and_then(|at| list.get(at)).and_then(Member::of);
+        match (known, stricter.map(|theirs| is_stricter(&member, &theirs))) {
+            (Some(at), Some(true)) => list[at] = entry,
+            (Some(_), _) => {}
+            (None, _) => list.push(entry),
+        }
+    }
+    if let Some(Ok(value)) = list.serialize().map(HeaderValue::try_from) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(remaining: u32, reset: u64) -> Told<'static> {
+        Told { name: "a", quota: 10, remaining, reset: Some(Duration::from_millis(reset)), refused: true }
+    }
+
+    fn shown(headers: &HeaderMap, name: &str) -> String {
+        headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>().join(" | ")
+    }
+
+    #[test]
+    fn policies() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(quota_policy("a", 10, minute, 10), "\"a\";q=10;w=60");
+        assert_eq!(quota_policy("a", 10, minute, 2), "\"a\";q=10;w=60;pillion-burst=2");
+        assert_eq!(concurrency_policy("c", 4), "\"c\";q=4;qu=\"concurrent-requests\"");
+    }
+
+    #[test]
+    fn alone() {
+        let mut headers = HeaderMap::new();
+        let policies = HeaderValue::from_static("\"a\";q=10;w=60");
+        tell(&mut headers, &policies, &told(3, 5001));
+        assert_eq!(shown(&headers, "ratelimit-policy"), "\"a\";q=10;w=60");
+        assert_eq!(shown(&headers, "ratelimit"), "\"a\";r=3;t=6");
+        tell_legacy(&mut headers, &told(3, 5001), 1_000_000);
+        assert_eq!(shown(&headers, "x-ratelimit-limit"), "10");
+        assert_eq!(shown(&headers, "x-ratelimit-remaining"), "3");
+        assert_eq!(shown(&headers, "x-ratelimit-reset"), "1000006");
+    }
+
+    #[test]
+    fn times_are_told_with_jitter_but_for_refusals() {
+        let long = Told { refused: false, ..told(3, 100_000) };
+        for _ in 0..100 {
+            assert!((100..=110).contains(&long.jittered(100)));
+        }
+        assert_eq!(told(0, 100_000).jittered(100), 100);
+    }
+
+    #[test]
+    fn what_the_app_says_is_only_made_stricter() {
+        for (app, app_policy, field, policy) in [
+            (
+                "\"b\";r=1;t=9",
+                "\"b\";q=5;w=9",
+                "\"b\";r=1;t=9, \"a\";r=3;t=6",
+                "\"b\";q=5;w=9, \"a\";q=10;w=60",
+            ),
+            ("\"a\";r=1;t=9", "\"a\";q=1;w=60", "\"a\";r=1;t=9", "\"a\";q=1;w=60"),
+            ("\"a\";r=9;t=1", "\"a\";q=99;w=60", "\"a\";r=3;t=6", "\"a\";q=10;w=60"),
+            ("limit=10", "10;w=1 2", "\"a\";r=3;t=6", "\"a\";q=10;w=60"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("ratelimit", app.parse().unwrap());
+            headers.insert("ratelimit-policy", app_policy.parse().unwrap());
+            tell(&mut headers, &HeaderValue::from_static("\"a\";q=10;w=60"), &told(3, 5001));
+            assert_eq!(
+                (shown(&headers, "ratelimit"), shown(&headers, "ratelimit-policy")),
+                (field.to_owned(), policy.to_owned())
+            );
+        }
+        for (app, left) in [("2", "2"), ("9", "3"), ("many", "3")] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-ratelimit-remaining", app.parse().unwrap());
+            tell_legacy(&mut headers, &told(3, 5001), 0);
+            assert_eq!(shown(&headers, "x-ratelimit-remaining"), left);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What an answer says of its caller's limits.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::clock;
+use crate::fields::rate_limit;
+use crate::limit::tier::{CONCURRENCY, Tier};
+use crate::limit::{Standing, Verdict, Which};
+use crate::policy::RoutePolicy;
+use crate::policy::limits::Tell;
+
+/// Where a caller stood when the request came.
+pub struct Told {
+    tier: Arc<Tier>,
+    route: Arc<RoutePolicy>,
+    standing: Standing,
+    refused: bool,
+}
+
+impl Told {
+    /// Of a verdict; `None` where no limit holds, or none that is enforced: what is not refused is not told.
+    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, route: &Arc<RoutePolicy>) -> Option<Told> {
+        let standing = verdict.closest.filter(|_| !tier.shadow)?;
+        Some(Told { tier: tier.clone(), route: route.clone(), standing, refused: !verdict.conforms() })
+    }
+
+    /// Tells it.
+    pub fn tell(&self, headers: &mut HeaderMap, tell: Tell) {
+        let concurrency = self.route.limits.concurrency.map_or(0, |concurrency| concurrency.most);
+        let (name, quota) = match self.standing.which {
+            Which::Concurrency => (CONCURRENCY, concurrency),
+            Which::Quota(at) => match self.tier.limits.get(at) {
+                Some(limit) => (limit.name.as_str(), limit.quota.count),
+                None => return,
+            },
+        };
+        let Standing { remaining, wait: reset, .. } = self.standing;
+        let told = rate_limit::Told { name, quota, remaining, reset, refused: self.refused };
+        if tell.ratelimit
+            && let Some(policies) = self.policies()
+        {
+            rate_limit::tell(headers, &policies, &told);
+        }
+        if tell.legacy {
+            rate_limit::tell_legacy(headers, &told, clock::unix_seconds(clock::wall()) as u64);
+        }
+    }
+
+    /// Every limit that holds here.
+    fn policies(&self) -> Option<HeaderValue> {
+        let limits = &self.route.limits;
+        let mut policies: Vec<&str> = Vec::with_capacity(4);
+        if !limits.exempt {
+            policies.extend(self.tier.limits_on(&limits.named).map(|(_, limit)| limit.policy.as_str()));
+        }
+        let in_flight = limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.most));
+        policies.extend(in_flight.as_deref());
+        HeaderValue::from_str(&policies.join(", ")).ok()
+    }
+}

@@ -1,0 +1,430 @@
+//! What is kept of every key: one cell each, in shards. Their number is bounded; the cells of keys that have their
+//! whole burst are forgotten first, which changes nothing for them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use super::quota::Nanoseconds;
+use super::tier::IN_FLIGHT;
+
+/// Workers seldom meet at one of so many.
+const SHARDS: usize = 64;
+
+/// What a cell remembers without memory of its own.
+const USUAL_ENTRIES: usize = 4;
+
+/// What a cell remembers at most: a key that goes from tier to tier keeps what it owes in each.
+const MOST_ENTRIES: usize = 32;
+
+/// So many cells of a shard are looked at for one that may be forgotten.
+const MOST_LOOKS: usize = 256;
+
+/// After this a cell that was busy is looked at again; nanoseconds.
+const LOOK_AGAIN: Nanoseconds = 1_000_000_000;
+
+/// What a key is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An API key.
+    ApiKey,
+    /// A verified claim.
+    Principal,
+    /// An address, or the network of one.
+    Ip,
+    /// Those who found no cell.
+    Overflow,
+}
+
+impl Kind {
+    /// As operators read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::ApiKey => "api_key",
+            Kind::Principal => "principal",
+            Kind::Ip => "ip",
+            Kind::Overflow => "overflow",
+        }
+    }
+}
+
+/// Who is limited: a keyed hash, never what it was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The hash.
+    pub hash: u128,
+    /// Of what.
+    pub kind: Kind,
+}
+
+/// What one rule knows of a key: a TAT, or how many requests are in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which rule.
+    pub rule: u64,
+    /// What.
+    pub value: u64,
+}
+
+impl Entry {
+    fn says_nothing(&self, now: Nanoseconds) -> bool {
+        if self.rule & IN_FLIGHT == 0 { self.value <= now } else { self.value == 0 }
+    }
+}
+
+/// What is kept of one key.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    key: u128,
+    entries: SmallVec<[Entry; USUAL_ENTRIES]>,
+    /// Requests that conformed; what was counted stays at its most.
+    pub allowed: u32,
+    /// Requests that did not.
+    pub limited: u32,
+    kind: Kind,
+}
+
+impl Cell {
+    fn new(key: Key) -> Cell {
+        Cell { key: key.hash, entries: SmallVec::new(), allowed: 0, limited: 0, kind: key.kind }
+    }
+
+    /// Whose.
+    pub fn key(&self) -> Key {
+        Key { hash: self.key, kind: self.kind }
+    }
+
+    /// What a rule knows; 0 is nothing.
+    pub fn value(&self, rule: u64) -> u64 {
+        self.entries.iter().find(|entry| entry.rule == rule).map_or(0, |entry| entry.value)
+    }
+
+    /// Remembers.
+    pub fn set(&mut self, rule: u64, value: u64, now: Nanoseconds) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.rule == rule) {
+            entry.value = value;
+            return;
+        }
+        if self.entries.len() >= USUAL_ENTRIES {
+            self.entries.retain(|entry| !entry.says_nothing(now));
+        }
+        if self.entries.len() >= MOST_ENTRIES {
+            let quotas = self.entries.iter().enumerate().filter(|(_, entry)| entry.rule & IN_FLIGHT == 0);
+            if let Some((least, _)) = quotas.min_by_key(|(_, entry)| entry.value) {
+                self.entries.swap_remove(least);
+            }
+        }
+        self.entries.push(Entry { rule, value });
+    }
+
+    /// When it says no more than a new one.
+    fn full_at(&self) -> Nanoseconds {
+        let full_at = |entry: &Entry| match (entry.rule & IN_FLIGHT, entry.value) {
+            (0, tat) => tat,
+            (_, 0) => 0,
+            _ => Nanoseconds::MAX,
+        };
+        self.entries.iter().map(full_at).max().unwrap_or(0)
+    }
+}
+
+type Slot = u32;
+
+#[derive(Default)]
+struct Shard {
+    index: HashTable<Slot>,
+    cells: Vec<Cell>,
+    free: Vec<Slot>,
+    /// Every cell once, by a time before which it was not full when it was last looked at.
+    by_fullness: BinaryHeap<Reverse<(Nanoseconds, Slot)>>,
+}
+
+/// By how much what holds `len` grows: by an eighth and not by twice, because memory is what is promised.
+fn growth(len: usize) -> usize {
+    const LEAST: usize = 16;
+    LEAST.max(len / 8)
+}
+
+/// The hash is a keyed one already.
+fn short(hash: u128) -> u64 {
+    hash as u64
+}
+
+impl Shard {
+    fn find(&mut self, hash: u128) -> Option<&mut Cell> {
+        let Shard { index, cells, .. } = self;
+        let is_it = |slot: &Slot| cells.get(*slot as usize).is_some_and(|cell| cell.key == hash);
+        let slot = *index.find(short(hash), is_it)?;
+        cells.get_mut(slot as usize)
+    }
+
+    fn insert(&mut self, key: Key, now: Nanoseconds) -> &mut Cell {
+        let cell = Cell::new(key);
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.cells[slot as usize] = cell;
+                slot
+            }
+            None => {
+                if self.cells.len() == self.cells.capacity() {
+                    self.cells.reserve_exact(growth(self.cells.len()));
+                }
+                self.cells.push(cell);
+                (self.cells.len() - 1) as Slot
+            }
+        };
+        let Shard { index, cells, by_fullness, .. } = self;
+        index.insert_unique(short(key.hash), slot, |slot| short(cells[*slot as usize].key));
+        if by_fullness.len() == by_fullness.capacity() {
+            by_fullness.reserve_exact(growth(by_fullness.len()));
+        }
+        by_fullness.push(Reverse((now, slot)));
+        &mut cells[slot as usize]
+    }
+
+    /// Forgets a cell that is full; false where none was found.
+    fn forget_full(&mut self, now: Nanoseconds) -> bool {
+        for _ in 0..MOST_LOOKS {
+            let Some(Reverse((at, slot))) = self.by_fullness.peek().copied() else { return false };
+            if at > now {
+                return false;
+            }
+            self.by_fullness.pop();
+            let cell = &self.cells[slot as usize];
+            let full_at = cell.full_at();
+            if full_at > now {
+                let busy = full_at == Nanoseconds::MAX;
+                let again = if busy { now.saturating_add(LOOK_AGAIN) } else { full_at };
+                self.by_fullness.push(Reverse((again, slot)));
+                continue;
+            }
+            let hash = cell.key;
+            if let Ok(entry) = self.index.find_entry(short(hash), |known| *known == slot) {
+                entry.remove();
+            }
+            self.free.push(slot);
+            return true;
+        }
+        false
+    }
+}
+
+/// All cells.
+pub struct Cells {
+    shards: Vec<Mutex<Shard>>,
+    held: AtomicUsize,
+    most: AtomicUsize,
+    /// Where the search for a cell that may be forgotten goes on.
+    hand: AtomicUsize,
+    /// Cells forgotten.
+    pub forgotten: crate::metrics::Cell,
+    /// Requests that found no cell of their own.
+    pub overflowed: crate::metrics::Cell,
+}
+
+impl Cells {
+    /// At most `most`, beside one a tier for those who find none.
+    pub fn new(most: usize) -> Cells {
+        Cells {
+            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+            held: AtomicUsize::new(0),
+            most: AtomicUsize::new(most),
+            hand: AtomicUsize::new(0),
+            forgotten: Default::default(),
+            overflowed: Default::default(),
+        }
+    }
+
+    /// From now on. What is held beyond it stays until it may be forgotten.
+    pub fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Keys held.
+    pub fn len(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
+        // The upper half: the table below has the lower.
+        let at = (hash >> 64) as usize % SHARDS;
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_place(&self) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        let taken = self.held.fetch_add(1, Ordering::Relaxed) < most;
+        if !taken {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn forget_in(&self, shard: &mut Shard, now: Nanoseconds) -> bool {
+        let forgotten = shard.forget_full(now);
+        if forgotten {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            self.forgotten.add(1);
+        }
+        forgotten
+    }
+
+    /// Calls `with` on the cell of `key`, or on that of `overflow` where there is no place for another.
+    pub fn with<R>(
+        &self,
+        key: Key,
+        overflow: u128,
+        now: Nanoseconds,
+        with: impl FnOnce(&mut Cell) -> R,
+    ) -> R {
+        let mut shard = self.shard(key.hash);
+        if let Some(cell) = shard.find(key.hash) {
+            return with(cell);
+        }
+        if self.take_place() {
+            return with(shard.insert(key, now));
+        }
+        // Two, so that a bound that was lowered is reached.
+        let _ = self.forget_in(&mut shard, now) && self.forget_in(&mut shard, now);
+        if self.take_place() {
+            return with(shard.insert(key, now));
+        }
+        drop(shard);
+        // Where none of this shard's cells may go, one of another's may: a look at each costs little.
+        for _ in 0..SHARDS {
+            let hand = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            let mut other = self.shards[hand].lock().unwrap_or_else(PoisonError::into_inner);
+            let forgotten = self.forget_in(&mut other, now);
+            if forgotten && self.len() < self.most.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        let mut shard = self.shard(key.hash);
+        // Another worker may have been here in between.
+        if let Some(cell) = shard.find(key.hash) {
+            return with(cell);
+        }
+        if self.take_place() {
+            return with(shard.insert(key, now));
+        }
+        drop(shard);
+        self.overflowed.add(1);
+        let mut shard = self.shard(overflow);
+        if let Some(cell) = shard.find(overflow) {
+            return with(cell);
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
+        with(shard.insert(Key { hash: overflow, kind: Kind::Overflow }, now))
+    }
+
+    /// Calls `with` on the cell of a key that is held.
+    pub fn find<R>(&self, hash: u128, with: impl FnOnce(&mut Cell) -> R) -> Option<R> {
+        self.shard(hash).find(hash).map(with)
+    }
+
+    /// Calls `with` on every cell, a shard at a time.
+    pub fn each(&self, mut with: impl FnMut(&Cell)) {
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for slot in &shard.index {
+                with(&shard.cells[*slot as usize]);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Cells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cells").field("held", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u128) -> Key {
+        // Spread over the shards as a hash would.
+        Key { hash: number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835), kind: Kind::Ip }
+    }
+
+    #[test]
+    fn a_cell_is_as_small_as_promised() {
+        assert!(size_of::<Cell>() <= 128, "{}", size_of::<Cell>());
+    }
+
+    #[test]
+    fn limited_keys_are_never_forgotten_and_full_ones_are() {
+        let cells = Cells::new(1000);
+        for number in 0..500 {
+            // Owes until 1000.
+            cells.with(key(number), 0, 0, |cell| cell.set(1, 1000, 0));
+        }
+        for number in 500..1000 {
+            cells.with(key(number), 0, 0, |cell| cell.set(1, 10, 0));
+        }
+        assert_eq!(cells.len(), 1000);
+        // At 5 nobody may go.
+        cells.with(key(2000), 7, 5, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
+        assert_eq!((cells.len(), cells.overflowed.get()), (1001, 1));
+        // A flood at 500: half of them make place.
+        for number in 3000..1_003_000 {
+            cells.with(key(number), 7, 500, |cell| cell.set(1, 501, 500));
+        }
+        assert!(cells.len() <= 1001, "{}", cells.len());
+        for number in 0..500 {
+            assert_eq!(cells.find(key(number).hash, |cell| cell.value(1)), Some(1000), "{number}");
+        }
+        assert!(cells.forgotten.get() >= 500);
+    }
+
+    #[test]
+    fn a_flood_of_keys_that_owe_nothing_goes_through_a_bounded_table() {
+        let cells = Cells::new(100);
+        for number in 0..100_000 {
+            let now = number as Nanoseconds * 10;
+            cells.with(key(number), 7, now, |cell| {
+                assert_eq!(cell.key().kind, Kind::Ip, "{number}");
+                cell.set(1, now + 5, now);
+            });
+        }
+        assert_eq!((cells.len(), cells.overflowed.get()), (100, 0));
+        let mut counted = 0;
+        cells.each(|_| counted += 1);
+        assert_eq!(counted, 100);
+    }
+
+    #[test]
+    fn requests_in_flight_keep_a_cell() {
+        let cells = Cells::new(1);
+        cells.with(key(1), 7, 0, |cell| cell.set(IN_FLIGHT | 1, 1, 0));
+        cells.with(key(2), 7, 10_000, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
+        cells.find(key(1).hash, |cell| cell.set(IN_FLIGHT | 1, 0, 0));
+        cells.with(key(2), 7, 10_000 + LOOK_AGAIN, |cell| assert_eq!(cell.key().kind, Kind::Ip));
+    }
+
+    #[test]
+    fn a_lowered_bound_is_reached() {
+        let cells = Cells::new(500);
+        (0..500).for_each(|number| cells.with(key(number), 7, 0, |_| {}));
+        cells.set_most(10);
+        (1000..3000).for_each(|number| cells.with(key(number), 7, 1, |_| {}));
+        assert!(cells.len() <= 100, "{}", cells.len());
+    }
+
+    #[test]
+    fn what_a_key_owes_elsewhere_is_remembered_within_bounds() {
+        let mut cell = Cell::new(key(1));
+        for rule in 0..100 {
+            cell.set(rule, 1000 + rule, 0);
+        }
+        assert_eq!(cell.entries.len(), MOST_ENTRIES);
+        assert_eq!(cell.value(99), 1099);
+        cell.set(200, 5000, 2000);
+        assert_eq!(cell.entries.len(), 1, "the rest says nothing any more");
+    }
+}

@@ -1,0 +1,225 @@
+//! One quota and its arithmetic: GCRA, the generic cell rate algorithm, as `governor` has it.
+//!
+//! What is kept of a key is one number a quota, its theoretical arrival time (TAT) in nanoseconds since the
+//! origin of the [limiter](super::Limiter); 0 is that of a key never seen. A TAT that has passed says as
+//! much as none at all, which is why such a key may be forgotten.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::RateLimiter;
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::state::direct::NotKeyed;
+
+/// Nanoseconds since the limiter's origin.
+pub type Nanoseconds = u64;
+
+/// More requests a second are no limit.
+pub const MOST_A_SECOND: u64 = 1_000_000;
+
+/// No burst takes longer than this to be there again; within it the arithmetic cannot overflow.
+pub const LONGEST_REFILL: Duration = Duration::from_secs(366 * 86_400);
+
+/// So many requests in such a time, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// How many.
+    pub count: u32,
+    /// In which time.
+    pub period: Duration,
+    /// How many may come at once.
+    pub burst: NonZeroU32,
+    governed: governor::Quota,
+}
+
+/// Why a rate and a burst make no quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaError {
+    /// More than [`MOST_A_SECOND`].
+    TooFast,
+    /// The burst would take longer than [`LONGEST_REFILL`] to be there again.
+    TooSlow,
+}
+
+impl Quota {
+    /// Of a rate and a burst.
+    pub fn new(count: u32, period: Duration, burst: NonZeroU32) -> Result<Quota, QuotaError> {
+        let nanoseconds = period.as_nanos();
+        if u128::from(count) * 1_000_000_000 > u128::from(MOST_A_SECOND) * nanoseconds {
+            return Err(QuotaError::TooFast);
+        }
+        // Rounded up, so that never more pass than the rate says.
+        let interval = nanoseconds.div_ceil(u128::from(count.max(1)));
+        if interval * u128::from(burst.get()) > LONGEST_REFILL.as_nanos() {
+            return Err(QuotaError::TooSlow);
+        }
+        let interval = Duration::from_nanos(u64::try_from(interval).map_err(|_| QuotaError::TooSlow)?);
+        let governed = governor::Quota::with_period(interval).ok_or(QuotaError::TooFast)?.allow_burst(burst);
+        Ok(Quota { count, period, burst, governed })
+    }
+
+    /// Between two requests at an even pace.
+    pub fn interval(&self) -> Nanoseconds {
+        nanoseconds(self.governed.replenish_interval())
+    }
+
+    /// Whether `cost` requests at once conform; the TAT after them, or how long until they do. A cost above the
+    /// burst never conforms; `compile` refuses it, and it is taken as the burst here.
+    pub fn test(
+        &self,
+        tat: Nanoseconds,
+        cost: NonZeroU32,
+        now: Nanoseconds,
+    ) -> Result<Nanoseconds, Duration> {
+        let kept = Kept(Cell::new(tat));
+        // The origin is 0 for every limiter ever made: governor would take the time of its making.
+        let limiter: RateLimiter<NotKeyed, Kept, Given, NoOpMiddleware<Duration>> =
+            RateLimiter::new(self.governed, kept, Given(Cell::new(Duration::ZERO)));
+        let now = Duration::from_nanos(now);
+        limiter.clock().0.set(now);
+        match limiter.check_n(cost.min(self.burst)) {
+            Ok(Ok(())) => Ok(limiter.into_state_store().0.get()),
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(now)),
+            Err(_) => Err(LONGEST_REFILL),
+        }
+    }
+
+    /// How many may come at `now`.
+    pub fn remaining(&self, tat: Nanoseconds, now: Nanoseconds) -> u32 {
+        let owed = tat.saturating_sub(now);
+        let burst = nanoseconds(self.governed.burst_size_replenished_in());
+        u32::try_from(burst.saturating_sub(owed) / self.interval()).unwrap_or(u32::MAX)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> Nanoseconds {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A store of one TAT: a copy of what the cell holds.
+struct Kept(Cell<Nanoseconds>);
+
+impl StateStore for Kept {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (decided, tat) = decide(Some(Nanos::from(self.0.get())))?;
+        self.0.set(tat.into());
+        Ok(decided)
+    }
+}
+
+/// A clock that shows what it is told.
+struct Given(Cell<Duration>);
+
+impl Clock for Given {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn of(count: u32, period: u64, burst: u32) -> Quota {
+        Quota::new(count, Duration::from_secs(period), NonZeroU32::new(burst).unwrap()).unwrap()
+    }
+
+    fn one() -> NonZeroU32 {
+        NonZeroU32::MIN
+    }
+
+    #[test]
+    fn bounds() {
+        let new = |count, period, burst| {
+            Quota::new(count, Duration::from_secs(period), NonZeroU32::new(burst).unwrap()).err()
+        };
+        assert_eq!(new(1_000_000, 1, 1), None);
+        assert_eq!(new(1_000_001, 1, 1), Some(QuotaError::TooFast));
+        assert_eq!(new(60_000_000, 60, u32::MAX), None);
+        assert_eq!(new(1, 86_400, 366), None);
+        assert_eq!(new(1, 86_400, 367), Some(QuotaError::TooSlow));
+    }
+
+    #[test]
+    fn a_burst_then_an_even_pace() {
+        let quota = of(10, 60, 2);
+        let tat = quota.test(0, one(), 0).unwrap();
+        assert_eq!(quota.remaining(tat, 0), 1);
+        let tat = quota.test(tat, one(), 0).unwrap();
+        assert_eq!(quota.remaining(tat, 0), 0);
+        assert_eq!(quota.test(tat, one(), 0), Err(Duration::from_secs(6)));
+        assert_eq!(quota.test(tat, one(), 6 * SECOND - 1), Err(Duration::from_nanos(1)));
+        assert!(quota.test(tat, one(), 6 * SECOND).is_ok());
+        assert_eq!(quota.test(tat, NonZeroU32::new(2).unwrap(), 6 * SECOND), Err(Duration::from_secs(6)));
+    }
+
+    proptest! {
+        /// In any window: never more than burst + rate x elapsed.
+        #[test]
+        fn never_more_than_the_rate(
+            count in 1u32..5000,
+            period in prop_oneof![Just(1u64), Just(60), Just(3600), Just(86_400)],
+            burst in 1u32..60,
+            gaps in proptest::collection::vec((0u64..4000, 1u32..6), 1..200),
+        ) {
+            let quota = of(count, period, burst);
+            let interval = u128::from(period) * u128::from(SECOND) / u128::from(count);
+            let (mut now, mut tat) = (0u64, 0u64);
+            let mut passed: Vec<(u64, u32)> = Vec::new();
+            for (gap, cost) in gaps {
+                // From a thousandth of the pace to four times it.
+                now += (u128::from(gap) * interval / 1000) as u64;
+                let cost = cost.min(burst);
+                if let Ok(next) = quota.test(tat, NonZeroU32::new(cost).unwrap(), now) {
+                    tat = next;
+                    passed.push((now, cost));
+                }
+            }
+            for (at, (begin, _)) in passed.iter().enumerate() {
+                let mut sum = 0u128;
+                for (end, cost) in &passed[at..] {
+                    sum += u128::from(*cost);
+                    let earned = u128::from(end - begin) * u128::from(count) / (u128::from(period) * u128::from(SECOND));
+                    prop_assert!(sum <= u128::from(burst) + earned, "{sum} in {} ns", end - begin);
+                }
+            }
+        }
+
+        /// After exactly the wait the next one conforms; a nanosecond earlier it does not.
+        #[test]
+        fn the_wait_is_true(
+            count in 1u32..1_000_000, burst in 1u32..50, cost in 1u32..50, used in 0u32..80, now in 0u64..u64::from(u32::MAX),
+        ) {
+            let quota = of(count, 1, burst);
+            let mut tat = 0;
+            for _ in 0..used {
+                tat = quota.test(tat, one(), now).unwrap_or(tat);
+            }
+            let cost = NonZeroU32::new(cost.min(burst)).unwrap();
+            match quota.test(tat, cost, now) {
+                Ok(_) => prop_assert!(quota.remaining(tat, now) >= cost.get()),
+                Err(wait) => {
+                    prop_assert!(quota.remaining(tat, now) < cost.get());
+                    let then = now + wait.as_nanos() as u64;
+                    prop_assert!(quota.test(tat, cost, then).is_ok());
+                    prop_assert_eq!(quota.test(tat, cost, then - 1), Err(Duration::from_nanos(1)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Tiers: what callers of one kind may do.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::quota::Quota;
+
+/// Set in the rules that count requests in flight; never in those of quotas.
+pub const IN_FLIGHT: u64 = 1 << 63;
+
+/// The name of every cap on requests in flight.
+pub const CONCURRENCY: &str = "concurrency";
+
+/// A limit's name, as a number: the same in all tiers of one policy.
+pub type NameId = u16;
+
+/// One limit of a tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Its name in the file, and in what clients are told.
+    pub name: String,
+    /// Its name as routes refer to it.
+    pub id: NameId,
+    /// How much.
+    pub quota: Quota,
+    /// Whether it holds only on routes that name it.
+    pub named: bool,
+    /// Everything that makes it this one: a cell remembers by this, so that an edited limit starts anew and an
+    /// untouched one goes on.
+    pub rule: u64,
+    /// Where it is counted.
+    pub series: usize,
+    /// How it is told in `RateLimit-Policy`.
+    pub policy: String,
+}
+
+impl Limit {
+    /// The rule of a limit.
+    pub fn rule_of(tier: &str, name: &str, quota: &Quota) -> u64 {
+        let Quota { count, period, burst, .. } = quota;
+        xxh3_64(format!("{tier:?} {name:?} {count} {period:?} {burst}").as_bytes()) & !IN_FLIGHT
+    }
+}
+
+/// A cap on requests in flight, of each key, on one route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    /// How many.
+    pub most: u32,
+    /// The route, as cells remember it.
+    pub rule: u64,
+}
+
+impl Concurrency {
+    /// Of a route.
+    pub fn of(route: &str, most: u32) -> Concurrency {
+        Concurrency { most, rule: xxh3_64(route.as_bytes()) | IN_FLIGHT }
+    }
+}
+
+/// See the head of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// Its name.
+    pub name: String,
+    /// The higher, the longer it is served when not all can be; tiers rank as they are written.
+    pub rank: usize,
+    /// Whether refusals are only counted.
+    pub shadow: bool,
+    /// Where a better one can be had.
+    pub upgrade: Option<String>,
+    /// All must conform.
+    pub limits: Vec<Limit>,
+    /// Where refusals for requests in flight are counted.
+    pub concurrency_series: usize,
+    /// The key under which those are counted together who found no cell of their own.
+    pub overflow: u128,
+}
+
+impl Tier {
+    /// Of its parts.
+    pub fn new(
+        name: &str,
+        rank: usize,
+        shadow: bool,
+        upgrade: Option<String>,
+        limits: Vec<Limit>,
+        concurrency_series: usize,
+    ) -> Tier {
+        let overflow = xxh3_128(format!("overflow {name:?}").as_bytes());
+        Tier { name: name.to_owned(), rank, shadow, upgrade, limits, concurrency_series, overflow }
+    }
+
+    /// The limits that hold on a route which names `named`, each with its index.
+    pub fn limits_on<'a>(&'a self, named: &'a [NameId]) -> impl Iterator<Item = (usize, &'a Limit)> {
+        let limits = self.limits.iter().enumerate();
+        limits.filter(|(_, limit)| !limit.named || named.contains(&limit.id))
+    }
+}
