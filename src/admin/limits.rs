@@ -131,5 +131,5 @@ pub fn top(control: &Control, parameters: &[(String, String)]) -> Told {
     shrink(&mut found);
     let keys: Vec<Value> =
         found.iter().map(|(limited, allowed, key)| shown(policy, *key, *allowed, *limited)).collect();
-    Ok(json!({ "held": cells.len(), "max_keys": policy.max_keys, "keys": keys }))
+    Ok(json!({ "held": cells.held(), "max_keys": policy.max_keys, "keys": keys }))
 }

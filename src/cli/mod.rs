@@ -3,6 +3,7 @@
 mod check;
 mod control;
 mod demo;
+mod keys;
 mod run;
 
 use std::path::PathBuf;
@@ -46,6 +47,9 @@ enum Command {
     Reload(control::Admin),
     /// Tell a running Pillion that it will be stopped: /ready turns 503, connections are handed back
     Drain(control::Admin),
+    /// API keys for limits: make one, list them, hash one
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Take answers out of a running Pillion's cache: by URL, prefix, tag or user
     Purge(control::Purge),
 }
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options),
         Command::Reload(admin) => control::run("/reload", admin),
         Command::Drain(admin) => control::run("/drain", admin),
+        Command::Keys(keys) => keys::run(keys),
         Command::Purge(options) => control::purge(options),
     };
     ExitCode::from(code)

@@ -96,6 +96,52 @@ pub fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace,
     })
 }
 
+/// Where the file of keys is, by the file that names it; `None` where it names none.
+pub fn keys_place(path: &Path, environment: &Environment) -> Result<Option<PathBuf>, LoadError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
+    let mut problems = Problems::new(path, &text);
+    let Some(table) = node::parse(&text, &environment.variables, &mut problems) else {
+        return Err(LoadError::Problems(problems.sorted()));
+    };
+    let named = file::read(&table, &mut problems).rate_limit.keys.value;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok((!named.is_empty()).then(|| folder.join(named)))
+}
+
+/// An entry of a file of keys, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenKey {
+    /// The hash.
+    pub sha256: String,
+    /// The tier.
+    pub tier: String,
+    /// Whose it is.
+    pub name: Option<String>,
+    /// Whether limits of its own stand there.
+    pub has_own_limits: bool,
+}
+
+/// The entries of a file of keys.
+pub fn keys(path: &Path, text: &str, environment: &Environment) -> Result<Vec<WrittenKey>, Problems> {
+    let mut problems = Problems::new(path, text);
+    let Some(table) = node::parse(text, &environment.variables, &mut problems) else {
+        return Err(problems.sorted());
+    };
+    let keys = file::read_keys(&table, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems.sorted());
+    }
+    let written = |at: Option<section::At<String>>| at.map(|at| at.value).unwrap_or_default();
+    let keys = keys.into_iter().map(|key| WrittenKey {
+        sha256: written(key.sha256),
+        tier: written(key.tier),
+        name: key.name.map(|at| at.value),
+        has_own_limits: !key.limits.is_empty(),
+    });
+    Ok(keys.collect())
+}
+
 /// Reads and compiles. `check`, start-up and every reload come through here.
 ///
 /// ```

@@ -245,7 +245,7 @@ impl Cells {
     }
 
     /// Keys held.
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
@@ -299,7 +299,7 @@ impl Cells {
             let hand = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let mut other = self.shards[hand].lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten = self.forget_in(&mut other, now);
-            if forgotten && self.len() < self.most.load(Ordering::Relaxed) {
+            if forgotten && self.held() < self.most.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -339,7 +339,7 @@ impl Cells {
 
 impl std::fmt::Debug for Cells {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cells").field("held", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Cells").field("held", &self.held()).finish_non_exhaustive()
     }
 }
 
@@ -367,15 +367,15 @@ mod tests {
         for number in 500..1000 {
             cells.with(key(number), 0, 0, |cell| cell.set(1, 10, 0));
         }
-        assert_eq!(cells.len(), 1000);
+        assert_eq!(cells.held(), 1000);
         // At 5 nobody may go.
         cells.with(key(2000), 7, 5, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
-        assert_eq!((cells.len(), cells.overflowed.get()), (1001, 1));
+        assert_eq!((cells.held(), cells.overflowed.get()), (1001, 1));
         // A flood at 500: half of them make place.
         for number in 3000..1_003_000 {
             cells.with(key(number), 7, 500, |cell| cell.set(1, 501, 500));
         }
-        assert!(cells.len() <= 1001, "{}", cells.len());
+        assert!(cells.held() <= 1001, "{}", cells.held());
         for number in 0..500 {
             assert_eq!(cells.find(key(number).hash, |cell| cell.value(1)), Some(1000), "{number}");
         }
@@ -392,7 +392,7 @@ mod tests {
                 cell.set(1, now + 5, now);
             });
         }
-        assert_eq!((cells.len(), cells.overflowed.get()), (100, 0));
+        assert_eq!((cells.held(), cells.overflowed.get()), (100, 0));
         let mut counted = 0;
         cells.each(|_| counted += 1);
         assert_eq!(counted, 100);
@@ -413,7 +413,7 @@ mod tests {
         (0..500).for_each(|number| cells.with(key(number), 7, 0, |_| {}));
         cells.set_most(10);
         (1000..3000).for_each(|number| cells.with(key(number), 7, 1, |_| {}));
-        assert!(cells.len() <= 100, "{}", cells.len());
+        assert!(cells.held() <= 100, "{}", cells.held());
     }
 
     #[test]

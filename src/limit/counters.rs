@@ -81,7 +81,7 @@ impl Collector for Collected {
                 }
             }
         }
-        let held = i64::try_from(limiter.cells.len()).unwrap_or(i64::MAX);
+        let held = i64::try_from(limiter.cells.held()).unwrap_or(i64::MAX);
         let gauge = ConstGauge::new(held);
         let help = "Keys of which something is kept";
         gauge.encode(encoder.encode_descriptor("limit_keys", help, None, MetricType::Gauge)?)?;
