@@ -80,6 +80,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         timeout,
         stream_idle_timeout: server.settings.stream_idle_timeout,
         limits: server.head_limits(),
+        rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
     let mut outcome = Outcome::default();
     let since = record.started;

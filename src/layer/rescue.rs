@@ -263,6 +263,15 @@ fn forward(error: &ForwardError) -> Answer {
         .retry()
     };
     match error {
+        ForwardError::Shed => Answer::new(
+            S::SERVICE_UNAVAILABLE,
+            "temporary-reduced-capacity",
+            "The app has as much to do as it can bear",
+            Fault::Pillion,
+        )
+        .registered()
+        .detail("others were before this request, or come first by their tier")
+        .retry(),
         ForwardError::QueueFull => busy("too many requests wait for it already"),
         ForwardError::QueueTimeout(_) => busy("none became free in time"),
         ForwardError::TooManyStreams => busy("too many streams are open"),

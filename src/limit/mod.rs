@@ -4,6 +4,7 @@
 //!
 //! Not here: who the caller is and which tier is theirs (`layer::limit`), and how answers say it (`fields`).
 
+pub mod adaptive;
 pub mod cells;
 pub mod counters;
 pub mod quota;

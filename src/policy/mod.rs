@@ -233,6 +233,8 @@ pub struct UpstreamPolicy {
     pub retries: u32,
     /// Whether the client's Host goes to the app.
     pub preserve_host: bool,
+    /// Whether requests in flight follow the app's latency.
+    pub adaptive_concurrency: bool,
     /// Probing.
     pub health: ProbePolicy,
 }

@@ -78,6 +78,7 @@ async fn fetch(
         timeout: Some(PATIENCE),
         stream_idle_timeout: PATIENCE,
         limits: LIMITS,
+        rank: (0, 1),
     };
     let mut outcome = Outcome::default();
     let sent = upstream.send(pool, call, clock::now(), &mut outcome).await;

@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::adaptive::Entered;
 use super::address::Address;
 use super::pool::Pool;
 use crate::body::{Body, BodyError, Duplex};
@@ -28,13 +29,15 @@ pub struct Lease {
     pub address: Arc<Address>,
     /// Held while the connection is in use, or while the stream lives.
     pub permit: Option<OwnedSemaphorePermit>,
+    /// Its place at the gate, where the app has one; streams hold none.
+    pub entered: Option<Entered>,
 }
 
 impl Lease {
     /// Counts a request at `address`.
-    pub fn new(address: Arc<Address>, permit: OwnedSemaphorePermit) -> Lease {
+    pub fn new(address: Arc<Address>, permit: OwnedSemaphorePermit, entered: Option<Entered>) -> Lease {
         address.in_flight.fetch_add(1, Ordering::Relaxed);
-        Lease { address, permit: Some(permit) }
+        Lease { address, permit: Some(permit), entered }
     }
 
     /// Exchanges the connection's permit for a stream's; false when there are too many streams.
@@ -42,9 +45,19 @@ impl Lease {
         match self.address.streams.clone().try_acquire_owned() {
             Ok(permit) => {
                 self.permit = Some(permit);
+                self.entered = None;
                 true
             }
             Err(_) => false,
+        }
+    }
+}
+
+impl Lease {
+    /// The head of the answer came, or was given up.
+    pub fn answered(&mut self, now: Instant) {
+        if let Some(entered) = &mut self.entered {
+            entered.answered(now);
         }
     }
 }

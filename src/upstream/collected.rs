@@ -8,6 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
+use super::adaptive::Gate;
 use super::address::Address;
 use super::error::KINDS;
 use super::{Counters, Upstream};
@@ -72,6 +73,10 @@ impl Collector for Collected {
                     .encode_counter::<Labels<0>, u64, u64>(&cell.get(), None)?;
             }
         }
+        let gates = || upstreams.iter().filter_map(|upstream| Some((upstream, upstream.gate()?)));
+        if gates().next().is_some() {
+            self.encode_gates(&mut encoder, gates())?;
+        }
         for (name, help, value) in GAUGES {
             let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for upstream in &upstreams {
@@ -81,6 +86,36 @@ impl Collector for Collected {
                     descriptor.encode_family(&labels)?.encode_gauge(&value(&address))?;
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+impl Collected {
+    fn encode_gates<'a>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        gates: impl Iterator<Item = (&'a Arc<Upstream>, &'a Arc<Gate>)> + Clone,
+    ) -> Result<(), fmt::Error> {
+        let labels = |upstream: &Upstream| -> Labels<1> { [("upstream", upstream.policy.name.clone())] };
+        let help = "Requests the app is given at once, as its latency says";
+        let mut limit =
+            encoder.encode_descriptor("upstream_concurrency_limit", help, None, MetricType::Gauge)?;
+        for (upstream, gate) in gates.clone() {
+            let value = i64::try_from(gate.limit()).unwrap_or(i64::MAX);
+            limit.encode_family(&labels(upstream))?.encode_gauge(&value)?;
+        }
+        let help = "The app's latency when nothing waits in it";
+        let mut baseline =
+            encoder.encode_descriptor("upstream_baseline_latency_seconds", help, None, MetricType::Gauge)?;
+        for (upstream, gate) in gates.clone() {
+            baseline.encode_family(&labels(upstream))?.encode_gauge(&gate.baseline().as_secs_f64())?;
+        }
+        let help = "Requests turned away because the app has as much to do as it can bear";
+        let mut shed = encoder.encode_descriptor("upstream_shed", help, None, MetricType::Counter)?;
+        for (upstream, gate) in gates {
+            let value = gate.shed.get();
+            shed.encode_family(&labels(upstream))?.encode_counter::<Labels<0>, u64, u64>(&value, None)?;
         }
         Ok(())
     }

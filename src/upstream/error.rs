@@ -16,6 +16,8 @@ pub enum ForwardError {
     Resolve(std::io::Error),
     /// No connection could be made.
     Connect(Target, std::io::Error),
+    /// It has as much to do as it can bear.
+    Shed,
     /// The waiting line of the address is full.
     QueueFull,
     /// No connection became free in time.
@@ -41,8 +43,8 @@ pub enum ForwardError {
 }
 
 /// The words of [`ForwardError::kind`].
-pub const KINDS: [&str; 8] =
-    ["resolve", "connect", "queue", "timeout", "closed", "malformed", "client", "http2"];
+pub const KINDS: [&str; 9] =
+    ["resolve", "connect", "queue", "timeout", "closed", "malformed", "client", "http2", "shed"];
 
 impl ForwardError {
     /// The word for metrics.
@@ -60,6 +62,7 @@ impl ForwardError {
             ForwardError::Malformed(_) | ForwardError::NotUpgraded => 5,
             ForwardError::Body(_) => 6,
             ForwardError::Http2(_) | ForwardError::CannotUpgrade => 7,
+            ForwardError::Shed => 8,
         }
     }
 
@@ -67,9 +70,10 @@ impl ForwardError {
     pub fn fault(&self) -> Fault {
         match self {
             ForwardError::Body(_) => Fault::Client,
-            ForwardError::QueueFull | ForwardError::QueueTimeout(_) | ForwardError::TooManyStreams => {
-                Fault::Pillion
-            }
+            ForwardError::Shed
+            | ForwardError::QueueFull
+            | ForwardError::QueueTimeout(_)
+            | ForwardError::TooManyStreams => Fault::Pillion,
             _ => Fault::Upstream,
         }
     }
@@ -98,6 +102,7 @@ impl fmt::Display for ForwardError {
         match self {
             ForwardError::Resolve(error) => write!(f, "the app's name does not resolve: {error}"),
             ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
+            ForwardError::Shed => f.write_str("the app has as much to do as it can bear"),
             ForwardError::QueueFull => f.write_str("too many requests wait for the app"),
             ForwardError::QueueTimeout(after) => {
                 write!(f, "no connection to the app became free in {after:?}")

@@ -4,6 +4,7 @@
 //! What all workers share is in [`Upstream`] and its [`Address`]es: counts and health, atomics. What
 //! a worker has for itself is its [`Pool`] of connections. Not here: fields and routes (`layer`).
 
+mod adaptive;
 mod address;
 mod balance;
 mod body;
@@ -30,6 +31,7 @@ pub use pool::Pool;
 pub use probe::watch;
 pub use send::{Call, Outcome};
 
+use adaptive::Gate;
 use address::Addresses;
 use resolve::Resolved;
 
@@ -41,6 +43,8 @@ pub struct Upstream {
     endpoints: Vec<Endpoint>,
     counters: Arc<Counters>,
     budget: Arc<balance::RetryBudget>,
+    /// Where `adaptive_concurrency` is on.
+    gate: Option<Arc<Gate>>,
     /// Turns ties between equally busy addresses.
     turn: AtomicUsize,
 }
@@ -83,6 +87,7 @@ pub struct Counters {
 pub struct Registry {
     addresses: Arc<Addresses>,
     counters: std::sync::Mutex<HashMap<String, Arc<Counters>>>,
+    gates: std::sync::Mutex<HashMap<String, Arc<Gate>>>,
     generation: AtomicU64,
 }
 
@@ -99,6 +104,11 @@ impl Registry {
             let mut known = self.counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             known.entry(policy.name.clone()).or_default().clone()
         };
+        let gate = policy.adaptive_concurrency.then(|| {
+            let mut known = self.gates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let gate = known.entry(policy.name.clone());
+            gate.or_insert_with(|| Arc::new(Gate::new(crate::clock::now()))).clone()
+        });
         let endpoints = policy
             .endpoints
             .iter()
@@ -118,6 +128,7 @@ impl Registry {
             endpoints,
             counters,
             budget: Arc::default(),
+            gate,
             turn: AtomicUsize::new(0),
         };
         upstream.endpoints.iter().for_each(Endpoint::resolve_literal);
@@ -144,6 +155,11 @@ impl Upstream {
                 endpoint.inherit(&older.resolved.load());
             }
         }
+    }
+
+    /// The gate in front of it, where it has one.
+    pub fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.as_ref()
     }
 
     /// Its counters.

@@ -47,6 +47,8 @@ pub struct Call<'a> {
     pub stream_idle_timeout: Duration,
     /// Bounds on the head of the answer.
     pub limits: HeadLimits,
+    /// The rank of its caller's tier, and how many there are.
+    pub rank: (usize, usize),
 }
 
 /// What is known about how a request went, also when it failed.
@@ -129,7 +131,8 @@ impl Upstream {
     fn may_retry(&self, failed: &Attempt, call: &Call<'_>, retries: u32, replayable: bool) -> bool {
         let refused_here = matches!(
             failed.error,
-            ForwardError::QueueFull
+            ForwardError::Shed
+                | ForwardError::QueueFull
                 | ForwardError::QueueTimeout(_)
                 | ForwardError::TooManyStreams
                 | ForwardError::Body(_)
@@ -169,6 +172,14 @@ impl Upstream {
         now: Instant,
         outcome: &mut Outcome,
     ) -> Result<Response<Body>, Attempt> {
+        let entered = match &self.gate {
+            None => None,
+            Some(gate) => {
+                let (rank, ranks) = call.rank;
+                let entered = gate.enter(rank, ranks, self.policy.queue_timeout).await;
+                Some(entered.ok_or_else(|| Attempt::before_sending(ForwardError::Shed))?)
+            }
+        };
         let (mut endpoint, mut address) = self.pick(endpoints, tried, now).await?;
         outcome.address = Some(address.clone());
         let mut now = now;
@@ -183,14 +194,14 @@ impl Upstream {
         let http1_only = call.upgrade.is_some();
         let fresh = stale.contains(&address.id);
         if !fresh && let Some(connection) = pool.take(&address, now) {
-            let lease = Lease::new(address, permit);
+            let lease = Lease::new(address, permit, entered);
             return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
         }
         if !http1_only
             && !fresh
             && let Some(shared) = pool.shared(&address)
         {
-            return self.over_http2(call, endpoint, shared, Lease::new(address, permit), true).await;
+            return self.over_http2(call, endpoint, shared, Lease::new(address, permit, entered), true).await;
         }
         if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
             return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
@@ -205,7 +216,7 @@ impl Upstream {
                 outcome.address = Some(address.clone());
             }
         }
-        let lease = Lease::new(address.clone(), permit);
+        let lease = Lease::new(address.clone(), permit, entered);
         let connected =
             connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only).await;
         match connected {
@@ -315,6 +326,9 @@ impl Upstream {
         let has_body = !http_body::Body::is_end_stream(&call.body);
         let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
         let Answer { parts, content } = sent.map_err(|failed| {
+            if matches!(failed.error, SendError::TimedOut) {
+                lease.answered(clock::now());
+            }
             let error = match failed.error {
                 SendError::Broken(error) => ForwardError::Broken(error),
                 SendError::Closed => ForwardError::Closed,
@@ -328,6 +342,7 @@ impl Upstream {
         })?;
         let answered = clock::now();
         outcome.answered = Some(answered);
+        lease.answered(answered);
         self.judge(&lease.address, parts.status);
         let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
         let body = match content {
@@ -391,6 +406,9 @@ impl Upstream {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }
         let response = connection.send(request, self.timeouts(call, grpc), clock::now).await;
+        if matches!(response, Ok(_) | Err(ForwardError::TimedOut)) {
+            lease.answered(clock::now());
+        }
         let response = response.map_err(|error| {
             // GOAWAY and refused streams come back as closed before anything was processed; what was taken
             // from a streaming body is gone.
@@ -421,10 +439,10 @@ impl Upstream {
 }
 
 /// A place in a waiting line.
-struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
+pub(super) struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(waiting: &'a std::sync::atomic::AtomicUsize, most: usize) -> Option<Place<'a>> {
+    pub(super) fn take(waiting: &'a std::sync::atomic::AtomicUsize, most: usize) -> Option<Place<'a>> {
         let before = waiting.fetch_add(1, Ordering::Relaxed);
         let place = Place(waiting);
         (before < most).then_some(place)

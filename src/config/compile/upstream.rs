@@ -83,6 +83,7 @@ impl Compiler<'_> {
             keep_alive: raw.keep_alive.value,
             retries,
             preserve_host: raw.preserve_host.value,
+            adaptive_concurrency: raw.adaptive_concurrency.value,
             health: ProbePolicy {
                 path,
                 interval: raw.probe_interval.value,

@@ -90,6 +90,7 @@ pub struct Upstream {
     pub keep_alive: At<Duration>,
     pub retries: At<u64>,
     pub preserve_host: At<bool>,
+    pub adaptive_concurrency: At<bool>,
     pub ca: At<String>,
     pub cert: At<String>,
     pub key: At<String>,
@@ -322,13 +323,6 @@ fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Pro
     let health = s.table("health", p).map_or(EMPTY, |(table, _)| table);
     let mut t = Section::new(format!("{}.tls", s.name), tls);
     let mut h = Section::new(format!("{}.health", s.name), health);
-    if let Some(node) = s.node("adaptive_concurrency") {
-        match &node.value {
-            Value::Boolean(false) => {}
-            Value::Boolean(true) => later::refuse("adaptive_concurrency", node, p),
-            _ => s.mismatch("adaptive_concurrency", node, "true or false", p),
-        }
-    }
     let upstream = Upstream {
         name: name.to_owned(),
         span,
@@ -346,6 +340,7 @@ fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Pro
         keep_alive: s.or("keep_alive", seconds(4), p),
         retries: s.or("retries", 2, p),
         preserve_host: s.or("preserve_host", true, p),
+        adaptive_concurrency: s.or("adaptive_concurrency", false, p),
         ca: t.or("ca", text(""), p),
         cert: t.or("cert", text(""), p),
         key: t.or("key", text(""), p),

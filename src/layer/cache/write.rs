@@ -216,6 +216,7 @@ fn was_not_sent(error: &BoxError) -> bool {
         Some(
             ForwardError::Resolve(_)
                 | ForwardError::Connect(..)
+                | ForwardError::Shed
                 | ForwardError::QueueFull
                 | ForwardError::QueueTimeout(_)
                 | ForwardError::CannotUpgrade
