@@ -445,3 +445,43 @@ fn keys_are_added_listed_and_hashed() {
         answer.field("ratelimit-policy").unwrap().contains("q=5").then_some(())
     });
 }
+
+#[test]
+fn an_app_that_cannot_bear_more_is_spared() {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let script = Script::answering(move |_| {
+        let _ = wait.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
+        ok("done")
+    });
+    let config = format!(
+        "[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\nqueue_timeout = \"300ms\"\n[cache]\nenabled = false\n",
+        script.address
+    );
+    let pillion = Pillion::with(&config);
+    let limit = pillion.metric("pillion_upstream_concurrency_limit{upstream=\"upstream\"}");
+    let (asked, most) = (60, limit as usize);
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let client = |number: usize| {
+            let pillion = &pillion;
+            scope.spawn(move || get(pillion, &format!("/{number}")))
+        };
+        let clients: Vec<_> = (0..asked).map(client).collect();
+        eventually("the rest was turned away", || {
+            let shed = pillion.metric("pillion_upstream_shed_total{upstream=\"upstream\"}");
+            (shed as usize == asked - most).then_some(())
+        });
+        (0..most).for_each(|_| release.send(()).unwrap());
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let (served, shed): (Vec<&Answer>, Vec<&Answer>) =
+        answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!((served.len(), shed.len()), (most, asked - most));
+    for answer in shed {
+        assert_eq!((answer.status, answer.field("retry-after").unwrap().as_str()), (503, "1"));
+        let kind = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+        assert_eq!(answer.json()["type"], kind);
+    }
+    let failures = pillion.metric("pillion_upstream_failures_total{upstream=\"upstream\",kind=\"shed\"}");
+    assert_eq!(failures as usize, asked - most);
+}

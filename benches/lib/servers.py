@@ -199,7 +199,7 @@ backend app {{ .host = "127.0.0.1"; .port = "{origin}"; }}
     return Running("varnish", PROXY_CORE, command, folder, port)
 
 
-def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", more=""):
+def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", more=""):
     """Runs the copy of the binary that `folder` holds."""
     port, admin = free_port(), free_port()
     path = folder / f"pillion-{port}.toml"
@@ -208,11 +208,13 @@ listen = ["127.0.0.1:{port}"]
 admin = "127.0.0.1:{admin}"
 workers = {workers}
 max_connections = 20000
-[upstream]
+{server}[upstream]
 url = "http://127.0.0.1:{origin}"
-[compression]
+{upstream}[compression]
 effort = "{effort}"
 [log]
 access = "off"
 {more}""")
-    return Running("pillion", cores, [str(folder / "pillion"), "run", "--config", str(path)], folder, port)
+    running = Running("pillion", cores, [str(folder / "pillion"), "run", "--config", str(path)], folder, port)
+    running.admin = admin
+    return running

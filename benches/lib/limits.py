@@ -1,0 +1,111 @@
+"""What a limit costs: requests passed through under one of 5,000 keys, and the memory of many keys."""
+
+import pathlib
+import re
+import shutil
+import tempfile
+import time
+import urllib.request
+
+from .load import measure, median, ratio, wrk
+from .servers import start_nginx, start_origin, start_pillion, stop
+
+KEYS = 5000
+MEMORY = ((100_000, 16), (1_000_000, 160))  # keys, MiB they may take
+LONGEST = 120  # seconds until so many keys have come
+UNTOUCHED = """[rate_limit]
+unlisted_keys = "own"
+max_keys = {most}
+[rate_limit.tiers.free.limits]
+requests = {{ rate = "{rate}", burst = {burst} }}
+"""
+
+
+def with_keys(folder):
+    """A script for wrk that asks under one of the keys, at random."""
+    script = folder / "keys.lua"
+    script.write_text(f"""local asks = {{}}
+init = function()
+  math.randomseed(7)
+  for key = 1, {KEYS} do asks[key] = wrk.format("GET", "/1k", {{["X-API-Key"] = "key-" .. key}}) end
+end
+request = function() return asks[math.random({KEYS})] end
+""")
+    return script
+
+
+def with_ever_new_keys(folder, begin):
+    script = folder / f"new-{begin}.lua"
+    script.write_text(f"""local key = {begin}
+request = function()
+  key = key + 1
+  return wrk.format("GET", "/1k", {{["X-API-Key"] = "key-" .. key}})
+end
+""")
+    return script
+
+
+def metric(target, name):
+    with urllib.request.urlopen(f"http://127.0.0.1:{target.admin}/metrics", timeout=10) as answer:
+        return float(re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.M).group(1))
+
+
+def throughput(say, folder, origin, rounds, seconds):
+    zone = "limit_req_zone $http_x_api_key zone=keys:16m rate=1000000r/s;"
+    nginx = start_nginx(folder, origin.port, "limited", zone, "limit_req zone=keys burst=1000000 nodelay;")
+    section = UNTOUCHED.format(most=100_000, rate="1000000/s", burst=1_000_000)
+    limited = start_pillion(folder, origin.port, more=section)
+    open_to_all = start_pillion(folder, origin.port)
+    script = with_keys(folder)
+    targets = [("nginx limit_req", nginx), ("pillion", limited), ("pillion, no limit", open_to_all)]
+    try:
+        rows = {name: [] for name, _ in targets}
+        for _, target in targets:
+            wrk(target.port, "1k", 64, 1, script=script)
+        for _ in range(rounds):
+            for name, target in targets:
+                rows[name].append(measure(target, wrk, "1k", 64, seconds, script=script))
+        say(f"\n1 KiB JSON passed through under a limit over {KEYS:,} keys: 64 keep-alive connections, {rounds} rounds of {seconds} s")
+        say(f"  {'':18} {'requests/s':>11} {'CPU us/req':>11} {'p50 ms':>8} {'p99 ms':>8} {'rps/nginx':>10} {'CPU/nginx':>10}")
+        base = rows["nginx limit_req"]
+        for name, _ in targets:
+            own = rows[name]
+            say(f"  {name:18} {median(own, 'rps'):11.0f} {median(own, 'cpu'):11.2f} {median(own, 'p50'):8.3f} {median(own, 'p99'):8.3f}"
+                f" {ratio(own, base, 'rps'):10.2f} {ratio(own, base, 'cpu'):10.2f}")
+        got = ratio(rows["pillion"], base, "rps")
+        say(f"  target: rps >= 0.95 x nginx: {got:.3f} {'holds' if got >= 0.95 else 'MISSED'}")
+        share = [a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"])]
+        own = sorted(share)[len(share) // 2]
+        say(f"  target: the limiter's share <= 1 us: {own:.2f} {'holds' if own <= 1 else 'MISSED'}")
+    finally:
+        stop([target for _, target in targets])
+
+
+def memory(say, folder, origin):
+    say("\nmemory of keys, each with a quota that is not whole")
+    for keys, allowed in MEMORY:
+        target = start_pillion(folder, origin.port, more=UNTOUCHED.format(most=keys, rate="1/h", burst=10))
+        try:
+            wrk(target.port, "1k", 64, 2)
+            time.sleep(1)
+            empty, begin, due = target.resident(), 0, time.monotonic() + LONGEST
+            while metric(target, "pillion_limit_keys") < keys and time.monotonic() < due:
+                wrk(target.port, "1k", 64, 4, script=with_ever_new_keys(folder, begin))
+                begin += 10_000_000
+            held, full = metric(target, "pillion_limit_keys"), target.resident()
+            mib = (full - empty) / 2**20
+            say(f"  {held:9.0f} keys: {mib:6.1f} MiB, {(full - empty) / max(held, 1):.0f} bytes each")
+            say(f"  target: {keys} in {allowed} MiB: {'holds' if mib <= allowed and held >= keys else 'MISSED'}")
+        finally:
+            target.stop()
+
+
+def run(say, binary, rounds, seconds):
+    with tempfile.TemporaryDirectory(prefix="pillion-bench-") as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        shutil.copy(binary, folder / "pillion")
+        origin = start_origin(folder)
+        throughput(say, folder, origin, rounds, seconds)
+        memory(say, folder, origin)
+        origin.stop()
