@@ -86,11 +86,11 @@ def memory(say, folder, origin):
     for keys, allowed in MEMORY:
         target = start_pillion(folder, origin.port, more=UNTOUCHED.format(most=keys, rate="1/h", burst=10))
         try:
-            wrk(target.port, "1k", 64, 2)
+            wrk(target.port, "1k", 64, 2, refused=True)
             time.sleep(1)
             empty, begin, due = target.resident(), 0, time.monotonic() + LONGEST
             while metric(target, "pillion_limit_keys") < keys and time.monotonic() < due:
-                wrk(target.port, "1k", 64, 4, script=with_ever_new_keys(folder, begin))
+                wrk(target.port, "1k", 64, 4, script=with_ever_new_keys(folder, begin), refused=True)
                 begin += 10_000_000
             held, full = metric(target, "pillion_limit_keys"), target.resident()
             mib = (full - empty) / 2**20

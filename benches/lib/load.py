@@ -31,15 +31,15 @@ def header_words(fields):
     return [word for field in fields for word in ("-H", field)]
 
 
-def wrk(port, path, connections, seconds, cores=LOAD_CORE, threads=1, fields=(), script=None):
-    """As many requests as the connections carry, one after the other on each."""
+def wrk(port, path, connections, seconds, cores=LOAD_CORE, threads=1, fields=(), script=None, refused=False):
+    """As many requests as the connections carry, one after the other on each. `refused`: they may be."""
     command = ["taskset", "-c", cores, "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", *header_words(fields)]
     if script:
         command += ["-s", str(script)]
     out = subprocess.run([*command, f"http://127.0.0.1:{port}/{path}"], capture_output=True, text=True, check=True,
                          timeout=seconds + PATIENCE).stdout
     bad = bool(re.search(r"Non-2xx or 3xx|Socket errors", out))
-    if bad:
+    if bad and not refused:
         print(out)
     unit = {"us": 1e-3, "ms": 1.0, "s": 1e3}
     def latency(percent):

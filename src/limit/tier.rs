@@ -1,5 +1,6 @@
 //! Tiers: what callers of one kind may do.
 
+use http::HeaderValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::quota::Quota;
@@ -72,6 +73,8 @@ pub struct Tier {
     pub limits: Vec<Limit>,
     /// Where refusals for requests in flight are counted.
     pub concurrency_series: usize,
+    /// The policies of the limits that hold where none is named, ready to be told.
+    pub policies: Option<HeaderValue>,
     /// The key under which those are counted together who found no cell of their own.
     pub overflow: u128,
 }
@@ -87,7 +90,9 @@ impl Tier {
         concurrency_series: usize,
     ) -> Tier {
         let overflow = xxh3_128(format!("overflow {name:?}").as_bytes());
-        Tier { name: name.to_owned(), rank, shadow, upgrade, limits, concurrency_series, overflow }
+        let policies = joined(limits.iter().filter(|limit| !limit.named).map(|limit| limit.policy.as_str()));
+        let name = name.to_owned();
+        Tier { name, rank, shadow, upgrade, limits, concurrency_series, policies, overflow }
     }
 
     /// The limits that hold on a route which names `named`, each with its index.
@@ -95,4 +100,10 @@ impl Tier {
         let limits = self.limits.iter().enumerate();
         limits.filter(|(_, limit)| !limit.named || named.contains(&limit.id))
     }
+}
+
+/// Policies as one field.
+pub fn joined<'a>(policies: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
+    let policies: Vec<&str> = policies.collect();
+    HeaderValue::from_str(&policies.join(", ")).ok()
 }

@@ -351,10 +351,11 @@ impl Compiler<'_> {
             false => {
                 // Its own limits take the place of its tier's by the same names, and are counted with them.
                 let own = self.limits_of(&of.name, &key.limits, known);
-                let mut tier = (**of).clone();
-                tier.limits.retain(|limit| own.iter().all(|other| other.name != limit.name));
-                tier.limits.extend(own);
-                Arc::new(tier)
+                let theirs =
+                    of.limits.iter().filter(|limit| own.iter().all(|other| other.name != limit.name));
+                let limits = theirs.cloned().chain(own.iter().cloned()).collect();
+                let upgrade = of.upgrade.clone();
+                Arc::new(Tier::new(&of.name, of.rank, of.shadow, upgrade, limits, of.concurrency_series))
             }
         };
         let name = key.name.as_ref().map(|at| at.value.clone());

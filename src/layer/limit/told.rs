@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::clock;
 use crate::fields::rate_limit;
-use crate::limit::tier::{CONCURRENCY, Tier};
+use crate::limit::tier::{CONCURRENCY, Tier, joined};
 use crate::limit::{Standing, Verdict, Which};
 use crate::policy::RoutePolicy;
 use crate::policy::limits::Tell;
@@ -51,12 +51,12 @@ impl Told {
     /// Every limit that holds here.
     fn policies(&self) -> Option<HeaderValue> {
         let limits = &self.route.limits;
-        let mut policies: Vec<&str> = Vec::with_capacity(4);
-        if !limits.exempt {
-            policies.extend(self.tier.limits_on(&limits.named).map(|(_, limit)| limit.policy.as_str()));
+        if !limits.exempt && limits.named.is_empty() && limits.concurrency.is_none() {
+            return self.tier.policies.clone();
         }
         let in_flight = limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.most));
-        policies.extend(in_flight.as_deref());
-        HeaderValue::from_str(&policies.join(", ")).ok()
+        let quotas = (!limits.exempt).then(|| self.tier.limits_on(&limits.named));
+        let quotas = quotas.into_iter().flatten().map(|(_, limit)| limit.policy.as_str());
+        joined(quotas.chain(in_flight.as_deref()))
     }
 }
