@@ -23,11 +23,12 @@ use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::held::Held;
 use crate::http2::refusals;
-use crate::layer::live::{Live, Snapshot};
+use crate::layer::live::{Lasting, Live, Snapshot};
 use crate::lifecycle::Phase;
 use crate::limit::{Limiter, counters as limits};
 use crate::log::{Lines, Target, Writer};
 use crate::metrics::{Metrics, read_process};
+use crate::performance::{Performance, Warning, collected as judged, window};
 use crate::policy::{LogFormat, Policy};
 use crate::reload::{self, Reloader, SetLevel};
 use crate::represent::counters::{self, Counters};
@@ -237,44 +238,22 @@ async fn main(
     metrics.collect(Box::new(Collected(Box::new(move || {
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
     }))));
-    let represented: Arc<Counters> = Arc::default();
-    metrics.collect(Box::new(counters::Collected(represented.clone())));
-    let [a, b, c, d, e, f, g, h, ..] = secret();
-    let seed = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    let cache = Arc::new(Cache::new(seed, policy.cache.max_size, clock::now()));
-    metrics.collect(Box::new(cached::Collected(cache.clone())));
-    let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()));
-    metrics.collect(Box::new(limits::Collected(limiter.clone())));
-    let metrics = Arc::new(metrics);
-    metrics.generation.set(1);
-    let snapshot = Snapshot::new(1, policy, upstreams, &metrics, &cache, &limiter);
+    let lasting = lasting(&policy, metrics);
+    let snapshot = Snapshot::new(1, policy, upstreams, &lasting);
     let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
     let _ = live_cell.set(live.clone());
     reload::watch_snapshot(&live.load_full(), &registry);
 
     let addresses = listeners.announce();
-    let shared = Shared {
-        live: live.clone(),
-        metrics: metrics.clone(),
-        connections: connections.clone(),
-        represented,
-        cache: cache.clone(),
-        limiter: limiter.clone(),
-    };
-    tokio::task::spawn_local(tick(cache.clone()));
-    let unattended = cache.unattended.clone();
+    let shared = Shared { live: live.clone(), lasting: lasting.clone(), connections: connections.clone() };
+    tokio::task::spawn_local(tick(lasting.cache.clone()));
+    tokio::task::spawn_local(step(lasting.performance.clone()));
+    let unattended = lasting.cache.unattended.clone();
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
-    let control = Control {
-        live: live.clone(),
-        metrics: metrics.clone(),
-        cache: cache.clone(),
-        limiter: limiter.clone(),
-        leaving: leaving.clone(),
-        orders,
-    };
+    let control = Control { live: live.clone(), lasting: lasting.clone(), leaving: leaving.clone(), orders };
     for (listener, access) in [(listeners.admin, Access::Admin), (listeners.probes, Access::Probes)] {
         if let Some(listener) = listener {
             tokio::task::spawn_local(admin::serve(listener, control.clone(), access));
@@ -285,10 +264,8 @@ async fn main(
         environment,
         live: live.clone(),
         registry,
-        metrics,
+        lasting,
         connections,
-        cache,
-        limiter,
         set_level,
     });
     let watched = reloader.clone();
@@ -322,6 +299,36 @@ async fn main(
     };
     drain.finish(second, &mut received).await;
     Ok(())
+}
+
+/// Everything that outlives reloads, each with its share in the metrics.
+fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
+    let represented: Arc<Counters> = Arc::default();
+    metrics.collect(Box::new(counters::Collected(represented.clone())));
+    let [a, b, c, d, e, f, g, h, ..] = secret();
+    let seed = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let cache = Arc::new(Cache::new(seed, policy.cache.max_size, clock::now()));
+    metrics.collect(Box::new(cached::Collected(cache.clone())));
+    let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()));
+    metrics.collect(Box::new(limits::Collected(limiter.clone())));
+    let performance = Arc::new(Performance::new(policy.metrics.max_routes));
+    metrics.collect(Box::new(judged::Collected(performance.clone())));
+    metrics.generation.set(1);
+    Lasting { metrics: Arc::new(metrics), represented, cache, limiter, performance }
+}
+
+/// Routes are judged at their own pace.
+async fn step(performance: Arc<Performance>) {
+    loop {
+        tokio::time::sleep(window::STEP).await;
+        for Warning { text, recovered, .. } in performance.step(clock::wall()) {
+            if recovered {
+                tracing::info!("recovered: {text}");
+            } else {
+                tracing::warn!("{text}");
+            }
+        }
+    }
 }
 
 /// The cache's own pace.

@@ -11,7 +11,7 @@
 //! Rooms import only downwards:
 //!
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `cache` `identity`
-//! `limit` `represent` >
+//! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` > `clock` `error` `held`
 //!
 //! # Three absences
@@ -41,6 +41,7 @@ pub mod lifecycle;
 pub mod limit;
 pub mod log;
 pub mod metrics;
+pub mod performance;
 pub mod policy;
 pub mod reload;
 pub mod represent;

@@ -15,7 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["upstream"],
     &["log"],
     &["policy"],
-    &["cache", "identity", "limit", "represent"],
+    &["cache", "identity", "limit", "performance", "represent"],
     &["metrics"],
     &["http1", "http2"],
     &["inbound", "tunnel"],

@@ -45,7 +45,7 @@ fn url(text: &str) -> Result<Place, (StatusCode, String)> {
 
 /// `POST /cache/purge`.
 pub fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
-    let cache = &control.cache;
+    let cache = &control.lasting.cache;
     let marker = cache.invalidation.marker;
     let snapshot = control.live.load();
     let mut marks: Vec<Mark> = Vec::new();
@@ -93,7 +93,7 @@ pub fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
 
 /// `GET /cache/stats`.
 pub fn stats(control: &Control) -> Value {
-    let cache = &control.cache;
+    let cache = &control.lasting.cache;
     let held = &cache.store.held;
     let events: serde_json::Map<String, Value> =
         cache.counters.totals().into_iter().map(|(name, count)| (name, count.into())).collect();
@@ -112,7 +112,7 @@ pub fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
     let given = parameters.iter().find(|(name, _)| name == "url");
     let (_, given) = given.ok_or_else(|| refused("lookup takes url=; a path, or a URL with its host"))?;
     let (host, path, query) = url(given)?;
-    let cache = &control.cache;
+    let cache = &control.lasting.cache;
     let fits = |key: &[u8]| {
         key::read(key).is_some_and(|shown| {
             is_path(shown.path, &path)
@@ -148,7 +148,7 @@ fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
 fn stored_shown(control: &Control, stored: &Stored) -> Value {
     let now = clock::now();
     let head = &stored.head;
-    let age = head.age_if_valid(&control.cache.invalidation, now);
+    let age = head.age_if_valid(&control.lasting.cache.invalidation, now);
     let state = match age {
         None => "invalidated",
         Some(age) if age.staleness(&head.freshness).is_some() => "stale",

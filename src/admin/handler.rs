@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tower::Service;
 
 use super::health::{self, State};
-use super::{Control, Order, cache, limits};
+use super::{Control, Order, cache, limits, performance};
 use crate::body::Body;
 use crate::fields::{host, query};
 use crate::inbound::Inbound;
@@ -21,6 +21,9 @@ use crate::represent::gather::{Gathered, Wanted};
 
 /// The longest form that is read; bytes.
 const MOST_FORM: usize = 64 * 1024;
+
+/// What begins with these is for whoever operates the process: it names paths, users and keys.
+const GUARDED: [&str; 3] = ["/cache/", "/limits/", "/performance/"];
 
 /// What a listener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +75,14 @@ impl Handler {
             "/health" if read => self.health(),
             "/metrics" if read => self.metrics(&parts.headers),
             "/" if read && self.access == Access::Admin => index(),
-            _ if (path.starts_with("/cache/") || path.starts_with("/limits/"))
-                && self.access == Access::Admin =>
-            {
+            _ if GUARDED.iter().any(|begin| path.starts_with(begin)) && self.access == Access::Admin => {
                 if !self.is_meant(&parts.headers) {
                     let detail = "without an admin token this answers to localhost and to addresses only";
                     return problem(StatusCode::FORBIDDEN, detail);
                 }
                 match self.authorise(&parts.headers) {
                     Ok(()) if path.starts_with("/limits/") => self.limits(&parts),
+                    Ok(()) if path.starts_with("/performance/") => self.performance(&parts),
                     Ok(()) => self.cache(&parts, body).await,
                     Err(response) => *response,
                 }
@@ -170,6 +172,26 @@ impl Handler {
         }
     }
 
+    /// How the routes do.
+    fn performance(&self, parts: &http::request::Parts) -> Response<Body> {
+        if parts.method != Method::GET && performance::REPORTS.contains(&parts.uri.path()) {
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this takes GET");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return response;
+        }
+        let parameters = query::parameters(parts.uri.query().unwrap_or(""));
+        let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+        let text = accept.starts_with("text/plain")
+            || parameters.iter().any(|(name, value)| name == "format" && value == "text");
+        match performance::report(&self.control, parts.uri.path(), &parameters) {
+            Ok(report) if text => {
+                respond(StatusCode::OK, "text/plain; charset=utf-8", performance::as_text(&report))
+            }
+            Ok(report) => document(StatusCode::OK, &report),
+            Err((status, detail)) => problem(status, &detail),
+        }
+    }
+
     fn ready(&self) -> Response<Body> {
         if self.control.is_leaving() {
             return document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
@@ -219,7 +241,7 @@ impl Handler {
             });
             member.trim_start().starts_with("application/openmetrics-text") && !refused
         });
-        let text = self.control.metrics.render(open_metrics);
+        let text = self.control.lasting.metrics.render(open_metrics);
         let kind = if open_metrics {
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
         } else {
@@ -278,7 +300,7 @@ fn same(given: &[u8], token: &[u8]) -> bool {
 }
 
 fn index() -> Response<Body> {
-    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n\nGET  /cache/stats /cache/lookup?url= /limits/top /limits/status?key=\nPOST /cache/purge?url= prefix= tag= principal= everything [mode=soft]\n";
+    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n\nGET  /cache/stats /cache/lookup?url= /limits/top /limits/status?key=\n     /performance/routes /performance/slow /performance/errors /performance/system [?format=text]\nPOST /cache/purge?url= prefix= tag= principal= everything [mode=soft]\n";
     respond(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned())
 }
 

@@ -53,7 +53,7 @@ pub fn status(control: &Control, parameters: &[(String, String)]) -> Told {
             format!("{given:?} is no name of the file of keys, no hash and no address"),
         ));
     };
-    let limiter = &control.limiter;
+    let limiter = &control.lasting.limiter;
     let now = clock::now();
     let own = listed(policy, hash);
     let of = |cell: &mut Cell| (cell.key(), cell.allowed, cell.limited);
@@ -115,7 +115,7 @@ pub fn top(control: &Control, parameters: &[(String, String)]) -> Told {
     };
     let snapshot = control.live.load();
     let policy = &snapshot.policy.limits;
-    let cells = &control.limiter.cells;
+    let cells = &control.lasting.limiter.cells;
     // Twice as many as are wanted are kept while all are gone through.
     let mut found: Vec<(u32, u32, Key)> = Vec::with_capacity(2 * wanted);
     let shrink = |found: &mut Vec<(u32, u32, Key)>| {

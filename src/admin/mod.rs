@@ -5,6 +5,7 @@ mod cache;
 mod handler;
 mod health;
 mod limits;
+mod performance;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -17,13 +18,10 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::cache::Cache;
 use crate::http1::server::{self, Settings};
 use crate::inbound::Peer;
-use crate::layer::live::Live;
+use crate::layer::live::{Lasting, Live};
 use crate::lifecycle::{Lifecycle, Sleeper};
-use crate::limit::Limiter;
-use crate::metrics::Metrics;
 use crate::stream::Stream;
 
 pub use handler::Access;
@@ -48,12 +46,8 @@ pub enum Order {
 pub struct Control {
     /// The policy in force.
     pub live: Live,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What is stored.
-    pub cache: Arc<Cache>,
-    /// What callers have used.
-    pub limiter: Arc<Limiter>,
+    /// What outlives reloads.
+    pub lasting: Lasting,
     /// Set once the process began to leave.
     pub leaving: Arc<AtomicBool>,
     /// To whoever runs the process.

@@ -9,11 +9,28 @@ use crate::cache::counters::RouteCounters;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
 use crate::metrics::{Metrics, RouteSeries};
+use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
+use crate::represent::counters::Counters;
 use crate::upstream::Upstream;
 
 /// The label of messages refused before they were requests.
 pub const REFUSED: &str = "refused";
+
+/// What outlives every swap, shared by all threads.
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is counted of representations.
+    pub represented: Arc<Counters>,
+    /// What is stored.
+    pub cache: Arc<Cache>,
+    /// What callers have used.
+    pub limiter: Arc<Limiter>,
+    /// How the routes do.
+    pub performance: Arc<Performance>,
+}
 
 /// One generation of everything that a reload replaces.
 #[derive(Debug)]
@@ -26,6 +43,7 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     series: Vec<Arc<RouteSeries>>,
     cached: Vec<Arc<RouteCounters>>,
+    times: Vec<Arc<performance::Route>>,
     rules: Vec<u64>,
     limited: Vec<Arc<LimitCounters>>,
     refused: Arc<RouteSeries>,
@@ -37,10 +55,9 @@ impl Snapshot {
         generation: u64,
         policy: Policy,
         upstreams: Vec<Arc<Upstream>>,
-        metrics: &Metrics,
-        cache: &Cache,
-        limiter: &Limiter,
+        lasting: &Lasting,
     ) -> Snapshot {
+        let Lasting { metrics, cache, limiter, performance, .. } = lasting;
         let refused = metrics.routes.series(REFUSED);
         // The last, for unmatched requests, must not be folded away by many routes before it.
         let unmatched = metrics.routes.series(&policy.routes.unmatched().label);
@@ -50,10 +67,11 @@ impl Snapshot {
             *last = unmatched;
         }
         let cached = policy.routes.routes.iter().map(|route| cache.counters.route(&route.label)).collect();
+        let times = policy.routes.routes.iter().map(|route| performance.route(&route.label)).collect();
         let rules = policy.routes.routes.iter().map(|route| rules(&policy, route)).collect();
         let of_limit = |(tier, limit): &(String, String)| limiter.counters.of(tier, limit);
         let limited = policy.limits.series.iter().map(of_limit).collect();
-        Snapshot { generation, policy, upstreams, series, cached, rules, limited, refused }
+        Snapshot { generation, policy, upstreams, series, cached, times, rules, limited, refused }
     }
 
     /// Everything that decides who shares answers under the route at `order`, as a number: what was stored under
@@ -72,6 +90,11 @@ impl Snapshot {
     pub fn cached(&self, order: Option<u32>) -> &Arc<RouteCounters> {
         let found = order.and_then(|order| self.cached.get(order as usize)).or(self.cached.last());
         found.expect("there is a route for requests that match none")
+    }
+
+    /// How the route at `order` does.
+    pub fn times(&self, order: Option<u32>) -> Option<&Arc<performance::Route>> {
+        order.and_then(|order| self.times.get(order as usize)).or(self.times.last())
     }
 
     /// The counters of the route at `order`.

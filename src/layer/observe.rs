@@ -113,6 +113,7 @@ where
         // Here because refusals and failures tell it too.
         record.tell_limits(response.headers_mut());
         let body = response.body_mut();
+        record.begun(body.is_endless() || body.is_tunnel());
         if http_body::Body::is_end_stream(body) && !body.is_tunnel() {
             record.finish();
         } else {

@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::limit::told::Told;
-use super::live::{REFUSED, Snapshot};
+use super::live::{Lasting, REFUSED, Snapshot};
 use crate::body::{BodyError, Observer};
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
@@ -21,7 +21,9 @@ use crate::identity::credential::Unproven;
 use crate::identity::jwt::Claims;
 use crate::limit::Permit;
 use crate::log::{AccessLog, Line};
-use crate::metrics::Metrics;
+use crate::metrics::Spent;
+use crate::performance::Noted;
+use crate::performance::window::Sample;
 use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
 use crate::upstream::Address;
@@ -98,16 +100,18 @@ pub struct Record {
     by_cache: Cell<Option<&'static str>>,
     error: RefCell<Option<(Fault, String)>>,
     status: Cell<Option<StatusCode>>,
+    /// Until the head of the answer.
+    until_head: Cell<Option<Duration>>,
+    /// Whether the answer has no expected end.
+    endless: Cell<bool>,
     bytes: Cell<u64>,
     done: Cell<bool>,
 }
 
 /// Where requests are counted and logged; one a worker.
 pub struct Sink {
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What is counted of representations.
-    pub represented: Arc<Counters>,
+    /// Where they are counted.
+    pub lasting: Lasting,
     /// The worker's end of the access log.
     pub log: AccessLog,
 }
@@ -143,7 +147,7 @@ pub struct Beginning {
 impl Record {
     /// Begins to observe; the request is in flight from here on.
     pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
-        sink.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
+        sink.lasting.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
         let Beginning { started, id, method, target, client, protocol, grpc } = beginning;
         Record {
             started,
@@ -167,6 +171,8 @@ impl Record {
             by_cache: Cell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
+            until_head: Cell::new(None),
+            endless: Cell::new(false),
             bytes: Cell::new(0),
             done: Cell::new(false),
         }
@@ -180,6 +186,12 @@ impl Record {
     /// Notes the status of the answer; the first one told is what is counted.
     pub fn answered(&self, status: StatusCode) {
         self.status.set(self.status.get().or(Some(status)));
+    }
+
+    /// The head of the answer goes out; `endless`: its content has no expected end.
+    pub fn begun(&self, endless: bool) {
+        self.until_head.set(Some(clock::now().saturating_duration_since(self.started)));
+        self.endless.set(endless);
     }
 
     /// Notes the coding of the answer; `before` counts what goes into it.
@@ -279,6 +291,8 @@ impl Record {
             by_cache: Cell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
+            until_head: Cell::new(None),
+            endless: Cell::new(false),
             bytes: Cell::new(0),
             done: Cell::new(true),
         }
@@ -294,12 +308,12 @@ impl Record {
 
     /// Where representations are counted.
     pub fn represented(&self) -> &Arc<Counters> {
-        &self.sink.represented
+        &self.sink.lasting.represented
     }
 
     /// Counts a panic.
     pub fn panicked(&self) {
-        self.sink.metrics.panics.inc();
+        self.sink.lasting.metrics.panics.inc();
     }
 
     /// The answer has ended, or nobody waits for it any more.
@@ -307,7 +321,7 @@ impl Record {
         if self.done.replace(true) {
             return;
         }
-        self.sink.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.sink.lasting.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
         drop(self.permit.take());
         let duration = clock::now().saturating_duration_since(self.started);
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
@@ -316,9 +330,14 @@ impl Record {
             Place::Refused => (self.snapshot.refused(), REFUSED),
             Place::Route(order) => (self.snapshot.series(order), self.snapshot.route(order).label.as_str()),
         };
-        series.record(&self.method, status, duration);
+        let upstream = self.upstream_time.get();
+        let until_head = self.until_head.get().unwrap_or(duration);
+        let own = until_head.saturating_sub(upstream.unwrap_or_default());
+        let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get() };
+        series.record(&self.method, status, &spent);
         let policy = &self.snapshot.policy.log;
         let error = self.error.borrow();
+        self.count_performance(status, duration, error.as_ref());
         if !self.sink.log.wants(policy, status, error.is_some(), duration) {
             return;
         }
@@ -346,6 +365,53 @@ impl Record {
                 error: error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str())),
             },
         );
+    }
+}
+
+impl Record {
+    /// Counts it among its route's, and notes it where it was slow or failed.
+    fn count_performance(&self, status: StatusCode, duration: Duration, error: Option<&(Fault, String)>) {
+        let Place::Route(order) = self.route.get() else { return };
+        let Some(route) = self.snapshot.times(order) else { return };
+        let policy = &self.snapshot.policy.log;
+        // How long a stream lives says nothing of how quick its answer was.
+        let duration = if self.endless.get() { self.until_head.get().unwrap_or(duration) } else { duration };
+        let sample = Sample {
+            duration,
+            bytes: self.bytes.get(),
+            failed: status.is_server_error(),
+            slow: duration >= policy.slow,
+            cache: self.by_cache.get().and_then(had_it),
+        };
+        route.times.add(&sample);
+        let performance = &self.sink.lasting.performance;
+        if !(sample.failed || sample.slow) || !performance.may_note() {
+            return;
+        }
+        let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
+        let noted = Noted {
+            at: clock::wall(),
+            id: self.id.to_str().unwrap_or("-").to_owned(),
+            method: self.method.to_string(),
+            target: crate::log::masked(target, &policy.mask),
+            route: self.snapshot.route(order).label.clone(),
+            status: status.as_u16(),
+            duration,
+            upstream_time: self.upstream_time.get(),
+            upstream: self.upstream.borrow().as_ref().map(|address| address.target.to_string()),
+            cache: self.by_cache.get(),
+            error: error.map(|(fault, error)| (fault.as_str(), error.clone())),
+        };
+        performance.note(noted, &sample);
+    }
+}
+
+/// Whether the cache had what it was asked for, by its word; `None`: it was not asked.
+fn had_it(word: &str) -> Option<bool> {
+    match word {
+        "hit" | "stale" | "stale-if-error" | "revalidated" | "collapsed" => Some(true),
+        "miss" | "expired" => Some(false),
+        _ => None,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::Response;
 use tower::Service;
@@ -10,16 +9,14 @@ use tower::Service;
 use super::cache::CacheLayer;
 use super::forward::Forward;
 use super::limit::Limit;
-use super::live::View;
+use super::live::{Lasting, View};
 use super::observe::Observe;
 use super::record::Sink;
 use super::represent::Represent;
 use super::rescue::Rescue;
 use super::route::Route;
 use crate::body::Body;
-use crate::cache::Cache;
 use crate::inbound::Inbound;
-use crate::limit::Limiter;
 use crate::upstream::Pool;
 
 /// What one worker's stack is built with.
@@ -31,10 +28,8 @@ pub struct Parts {
     pub sink: Rc<Sink>,
     /// The worker's connections to apps.
     pub pool: Rc<Pool>,
-    /// What is stored.
-    pub cache: Arc<Cache>,
-    /// What callers have used.
-    pub limiter: Arc<Limiter>,
+    /// What outlives reloads.
+    pub lasting: Lasting,
 }
 
 /// The stack of one connection, innermost first.
@@ -44,11 +39,11 @@ pub fn build(
     // Picks the address, writes the forwarding fields, sends, retries.
     let stack = Forward::new(parts.pool.clone());
     // Answers from what is stored, stores what may be, and invalidates.
-    let stack = CacheLayer::new(stack, parts.cache.clone());
+    let stack = CacheLayer::new(stack, parts.lasting.cache.clone());
     // Outside of what stores answers, so that stored and fresh ones get the same treatment.
     let stack = Represent(stack);
     // Before any work is done for a request that may not pass.
-    let stack = Limit::new(stack, parts.limiter.clone());
+    let stack = Limit::new(stack, parts.lasting.limiter.clone());
     // Everything below reads only the route found here.
     let stack = Route(stack);
     // Inside observe, so that errors are counted like answers.

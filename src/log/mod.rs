@@ -172,7 +172,7 @@ fn printable(target: &str) -> String {
 
 /// A target with the values of secret query parameters taken out. Names are compared decoded; a name
 /// that ends in a listed one (`access_token` in `token`) is as secret.
-fn masked(target: &str, names: &[String]) -> String {
+pub fn masked(target: &str, names: &[String]) -> String {
     let target = &printable(target);
     let Some((path, query)) = target.split_once('?') else { return target.clone() };
     let mut text = String::with_capacity(target.len());

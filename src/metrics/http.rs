@@ -12,6 +12,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::durations::{Bounds, Counted, Durations};
+use crate::clock;
+
 /// Routes beyond `max_routes` share this label.
 const OTHER: &str = "other";
 /// Methods that have a label of their own; any other is `other`, so a client cannot invent labels.
@@ -24,10 +27,25 @@ fn method_index(method: &Method) -> usize {
     METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
 }
 
+/// Where a request's time went.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent {
+    /// From its head to the last byte of its answer.
+    pub whole: Duration,
+    /// Until the head of the app's answer, where the app was asked.
+    pub upstream: Option<Duration>,
+    /// Until the head of our answer, less what the app took: Pillion's own.
+    pub own: Duration,
+    /// Bytes of content sent.
+    pub bytes: u64,
+}
+
 #[derive(Debug)]
 struct Series {
-    nanoseconds: AtomicU64,
-    buckets: Box<[AtomicU64]>,
+    whole: Durations,
+    upstream: OnceLock<Durations>,
+    own: Durations,
+    bytes: AtomicU64,
 }
 
 type ByStatus = Box<[OnceLock<Series>]>;
@@ -36,32 +54,49 @@ type ByStatus = Box<[OnceLock<Series>]>;
 #[derive(Debug)]
 pub struct RouteSeries {
     label: String,
-    bounds: Arc<[Duration]>,
+    bounds: Arc<All>,
     methods: [OnceLock<ByStatus>; METHODS.len()],
 }
 
 impl RouteSeries {
-    /// Counts one request that took `duration` until the last byte of its answer.
-    pub fn record(&self, method: &Method, status: StatusCode, duration: Duration) {
+    /// Counts one request.
+    pub fn record(&self, method: &Method, status: StatusCode, spent: &Spent) {
         let by_status = self.methods[method_index(method)]
             .get_or_init(|| (0..STATUSES).map(|_| OnceLock::new()).collect());
         let Some(cell) = by_status.get(usize::from(status.as_u16()) - 100) else { return };
+        let All { whole, own } = &*self.bounds;
         let series = cell.get_or_init(|| Series {
-            nanoseconds: AtomicU64::new(0),
-            buckets: (0..=self.bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            whole: Durations::new(whole),
+            upstream: OnceLock::new(),
+            own: Durations::new(own),
+            bytes: AtomicU64::new(0),
         });
-        let bucket = self.bounds.partition_point(|bound| *bound < duration);
-        series.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        series.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        series.whole.add(whole, spent.whole);
+        series.own.add(own, spent.own);
+        if let Some(upstream) = spent.upstream {
+            series.upstream.get_or_init(|| Durations::new(whole)).add(whole, upstream);
+        }
+        series.bytes.fetch_add(spent.bytes, Ordering::Relaxed);
     }
 }
+
+/// The bounds of all histograms here.
+#[derive(Debug)]
+struct All {
+    /// As they are configured: of whole requests, and of the app's part.
+    whole: Arc<Bounds>,
+    /// Of our own part, which is far less.
+    own: Arc<Bounds>,
+}
+
+/// Seconds.
+const OWN: [f64; 12] =
+    [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1];
 
 /// All routes' counters.
 #[derive(Debug)]
 pub struct Routes {
-    bounds: Arc<[Duration]>,
-    seconds: Vec<f64>,
+    bounds: Arc<All>,
     max_routes: usize,
     series: Mutex<HashMap<String, Arc<RouteSeries>>>,
     /// Requests whose answer has not ended.
@@ -70,9 +105,9 @@ pub struct Routes {
 
 impl Routes {
     pub(super) fn new(buckets: &[f64], max_routes: usize) -> Routes {
+        let now = clock::wall();
         Routes {
-            bounds: buckets.iter().map(|seconds| Duration::from_secs_f64(*seconds)).collect(),
-            seconds: buckets.to_vec(),
+            bounds: Arc::new(All { whole: Bounds::new(buckets, now), own: Bounds::new(&OWN, now) }),
             max_routes,
             series: Mutex::default(),
             in_flight: AtomicI64::new(0),
@@ -99,6 +134,15 @@ impl Routes {
 #[derive(Debug)]
 pub(super) struct Collected(pub(super) Arc<Routes>);
 
+/// One series of everything.
+struct Row {
+    labels: [(&'static str, String); 3],
+    whole: Counted,
+    upstream: Option<Counted>,
+    own: Counted,
+    bytes: u64,
+}
+
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let routes = &self.0;
@@ -106,45 +150,68 @@ impl Collector for Collected {
             let series = routes.series.lock().unwrap_or_else(PoisonError::into_inner);
             series.values().cloned().collect()
         };
-        let mut rows = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
         for route in &series {
             for (method, by_status) in METHODS.iter().zip(&route.methods) {
                 let Some(by_status) = by_status.get() else { continue };
                 for (status, series) in (100u32..).zip(by_status.iter()) {
                     let Some(series) = series.get() else { continue };
-                    let counts: Vec<u64> =
-                        series.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-                    let sum = series.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9;
                     let labels = [
                         ("method", (*method).to_owned()),
                         ("route", route.label.clone()),
                         ("status", status.to_string()),
                     ];
-                    rows.push((labels, counts, sum));
+                    rows.push(Row {
+                        labels,
+                        whole: series.whole.counted(),
+                        upstream: series.upstream.get().map(Durations::counted),
+                        own: series.own.counted(),
+                        bytes: series.bytes.load(Ordering::Relaxed),
+                    });
                 }
             }
         }
-        let mut requests = encoder.encode_descriptor(
-            "http_requests",
-            "Requests by method, route template and status",
-            None,
-            MetricType::Counter,
-        )?;
-        for (labels, counts, _) in &rows {
-            let mut family = requests.encode_family(labels)?;
-            family.encode_counter::<[(&str, &str); 0], _, u64>(&counts.iter().sum::<u64>(), None)?;
+        type CountOf = fn(&Row) -> u64;
+        let counters: [(&str, &str, CountOf); 2] = [
+            ("http_requests", "Requests by method, route template and status", |row| row.whole.count()),
+            ("http_response_content_bytes", "Bytes of content sent, as they went out", |row| row.bytes),
+        ];
+        for (name, help, count) in counters {
+            let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for row in &rows {
+                let mut family = descriptor.encode_family(&row.labels)?;
+                family.encode_counter::<[(&str, &str); 0], _, u64>(&count(row), None)?;
+            }
         }
-        let mut durations = encoder.encode_descriptor(
-            "http_request_duration_seconds",
-            "From the head of a request to the last byte of its answer",
-            None,
-            MetricType::Histogram,
-        )?;
-        for (labels, counts, sum) in &rows {
-            let bounds = routes.seconds.iter().copied().chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-            let mut family = durations.encode_family(labels)?;
-            family.encode_histogram::<[(&str, &str); 0]>(*sum, counts.iter().sum(), &buckets, None)?;
+        let All { whole, own } = &*routes.bounds;
+        type HistogramOf = fn(&Row) -> Option<&Counted>;
+        let histograms: [(&str, &str, &Bounds, HistogramOf); 3] = [
+            (
+                "http_request_duration_seconds",
+                "From the head of a request to the last byte of its answer",
+                whole,
+                |row| Some(&row.whole),
+            ),
+            (
+                "http_upstream_duration_seconds",
+                "Until the head of the app's answer, waiting and tries included",
+                whole,
+                |row| row.upstream.as_ref(),
+            ),
+            (
+                "http_own_duration_seconds",
+                "Until the head of the answer, less what the app took: Pillion's own time",
+                own,
+                |row| Some(&row.own),
+            ),
+        ];
+        for (name, help, bounds, histogram) in histograms {
+            let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            for row in &rows {
+                if let Some(counted) = histogram(row) {
+                    counted.encode(bounds, descriptor.encode_family(&row.labels)?)?;
+                }
+            }
         }
         let in_flight = ConstGauge::new(routes.in_flight.load(Ordering::Relaxed));
         let help = "Requests whose answer has not ended";

@@ -1,6 +1,7 @@
 //! What is counted, and its text. Counting is a few relaxed additions on cells that the caller holds
 //! already; names, labels and encoding are paid for by the scrape.
 
+mod durations;
 mod http;
 mod process;
 mod text;
@@ -16,8 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use http::{RouteSeries, Routes};
-pub use process::{ProcessReading, read_process};
+pub use http::{RouteSeries, Routes, Spent};
+pub use process::{ProcessReading, WORKER, WorkerReading, read_process, read_workers};
 
 /// The label of a reload's outcome.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

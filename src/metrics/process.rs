@@ -46,3 +46,33 @@ pub fn read_process() -> ProcessReading {
     reading.max_fds = limit.current.unwrap_or(u64::MAX);
     reading
 }
+
+/// What one worker's thread has used.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerReading {
+    /// Which.
+    pub index: usize,
+    /// User and system time.
+    pub cpu_seconds: f64,
+}
+
+/// What the names of workers' threads begin with.
+pub const WORKER: &str = "pillion-";
+
+/// Reads /proc/self/task, by the names that workers give their threads.
+pub fn read_workers() -> Vec<WorkerReading> {
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().filter_map(Result::ok);
+    let reading = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (begin, rest) = stat.rsplit_once(") ")?;
+        let name = begin.split_once('(')?.1;
+        let index = name.strip_prefix(WORKER)?.parse().ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        Some(WorkerReading { index, cpu_seconds: (field(11) + field(12)) as f64 / ticks })
+    };
+    let mut workers: Vec<WorkerReading> = tasks.filter_map(reading).collect();
+    workers.sort_by_key(|worker| worker.index);
+    workers
+}

@@ -12,11 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::cache::Cache;
 use crate::config::{self, Environment, Source};
-use crate::layer::live::{Live, Snapshot};
-use crate::limit::Limiter;
-use crate::metrics::Metrics;
+use crate::layer::live::{Lasting, Live, Snapshot};
 use crate::policy::limits::LimitPolicy;
 use crate::policy::{Policy, RoutePolicy, SourceFile};
 use crate::upstream::{self, Registry};
@@ -37,14 +34,10 @@ pub struct Reloader {
     pub live: Live,
     /// What outlives every swap.
     pub registry: Arc<Registry>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// What is counted, stored and used.
+    pub lasting: Lasting,
     /// The cap on client connections.
     pub connections: Arc<Semaphore>,
-    /// What is stored; it outlives every swap too.
-    pub cache: Arc<Cache>,
-    /// What callers have used; it outlives every swap as well.
-    pub limiter: Arc<Limiter>,
     /// The level of operational events.
     pub set_level: SetLevel,
 }
@@ -55,11 +48,11 @@ impl Reloader {
         let result = self.attempt();
         match &result {
             Ok(changed) => {
-                self.metrics.reloaded("applied");
+                self.lasting.metrics.reloaded("applied");
                 tracing::info!(generation = self.live.load().generation, changed, "configuration reloaded");
             }
             Err(problem) => {
-                self.metrics.reloaded("refused");
+                self.lasting.metrics.reloaded("refused");
                 tracing::error!("configuration refused, the one in force stays:\n{problem}");
             }
         }
@@ -80,9 +73,9 @@ impl Reloader {
         }
         self.resize(old.policy.server.max_connections, policy.server.max_connections);
         (self.set_level)(policy.log.level);
-        self.cache.store.held.set_most(policy.cache.max_size);
-        self.cache.make_room();
-        self.limiter.cells.set_most(policy.limits.max_keys);
+        self.lasting.cache.store.held.set_most(policy.cache.max_size);
+        self.lasting.cache.make_room();
+        self.lasting.limiter.cells.set_most(policy.limits.max_keys);
         let upstreams = self.registry.build(&policy.upstreams);
         carry_over(&old, &upstreams);
         if let (Some(new), Some(old)) = (&policy.keys, &old.policy.keys)
@@ -92,15 +85,11 @@ impl Reloader {
             new.put(old.fetched.load().to_vec());
         }
         let generation = old.generation + 1;
-        self.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        let snapshot = Arc::new(self.snapshot(generation, policy, upstreams));
+        self.lasting.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.lasting));
         self.live.store(snapshot.clone());
         watch_snapshot(&snapshot, &self.registry);
         Ok(changed)
-    }
-
-    fn snapshot(&self, generation: u64, policy: Policy, upstreams: Vec<Arc<upstream::Upstream>>) -> Snapshot {
-        Snapshot::new(generation, policy, upstreams, &self.metrics, &self.cache, &self.limiter)
     }
 
     /// Routes that are not what they were are cached again where that was stopped. What was stored under them is
@@ -114,7 +103,7 @@ impl Reloader {
         };
         let edited: Vec<&Arc<RoutePolicy>> = old.routes.routes.iter().filter(|route| !stays(route)).collect();
         if !edited.is_empty() {
-            self.cache.resume(edited.iter().map(|route| route.label.as_str()));
+            self.lasting.cache.resume(edited.iter().map(|route| route.label.as_str()));
         }
     }
 

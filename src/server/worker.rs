@@ -17,13 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::connection;
 use crate::clock::{self, Instant};
 use crate::http1::server::Settings;
-use crate::layer::live::{Live, Snapshot, View};
+use crate::layer::live::{Lasting, Live, Snapshot, View};
 use crate::layer::record::Sink;
 use crate::layer::stack;
 use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
-use crate::metrics::Metrics;
-use crate::represent::counters::Counters;
+use crate::metrics::{Metrics, WORKER};
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
@@ -39,16 +38,10 @@ const REFUSALS: Duration = Duration::from_secs(1);
 pub struct Shared {
     /// The policy in force.
     pub live: Live,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// What outlives reloads.
+    pub lasting: Lasting,
     /// One permit for each client connection.
     pub connections: Arc<Semaphore>,
-    /// What is counted of representations.
-    pub represented: Arc<Counters>,
-    /// What is stored.
-    pub cache: Arc<crate::cache::Cache>,
-    /// What callers have used.
-    pub limiter: Arc<crate::limit::Limiter>,
 }
 
 /// A connection on its way to its worker. The line of these is bounded by their permits.
@@ -106,7 +99,7 @@ impl Workers {
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())
             };
             let thread =
-                std::thread::Builder::new().name(format!("pillion-{index}")).spawn(
+                std::thread::Builder::new().name(format!("{WORKER}{index}")).spawn(
                     move || match runtime() {
                         Ok(runtime) => {
                             runtime.block_on(run(index, bound, shared, log, colleagues, orders));
@@ -162,7 +155,7 @@ impl Worker {
 
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
-        &self.parts.sink.metrics
+        &self.parts.sink.lasting.metrics
     }
 
     /// Whether the last refusal was logged long enough ago.
@@ -204,10 +197,9 @@ async fn run(
 ) {
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
-    let represented = shared.represented.clone();
-    let sink = Rc::new(Sink { metrics: shared.metrics.clone(), represented, log });
-    let (cache, limiter) = (shared.cache.clone(), shared.limiter.clone());
-    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), cache, limiter };
+    let lasting = shared.lasting.clone();
+    let sink = Rc::new(Sink { lasting: lasting.clone(), log });
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), lasting };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {
         view: RefCell::new(view),
@@ -236,9 +228,15 @@ async fn run(
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve(handed) => match tokio::net::TcpStream::from_std(handed.tcp) {
-                Ok(tcp) => {
-                    serve(&worker, tcp, handed.address, handed.tls, handed.permit, &own, &shared.metrics)
-                }
+                Ok(tcp) => serve(
+                    &worker,
+                    tcp,
+                    handed.address,
+                    handed.tls,
+                    handed.permit,
+                    &own,
+                    &shared.lasting.metrics,
+                ),
                 Err(error) => {
                     own.fetch_sub(1, Ordering::Relaxed);
                     tracing::warn!(%error, "a connection could not be taken over");
@@ -345,7 +343,7 @@ impl Acceptor {
                 tls,
                 permit,
                 &colleague.connections,
-                &self.shared.metrics,
+                &self.shared.lasting.metrics,
             );
         }
         let handed = tcp.into_std().map(|tcp| Handed { tcp, address, tls, permit });

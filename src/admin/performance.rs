@@ -1,0 +1,228 @@
+//! How the routes do, for people and for scripts: reports as JSON, or as a table for whoever asks for text.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::Control;
+use super::cache::Told;
+use crate::clock;
+use crate::metrics::{read_process, read_workers};
+use crate::performance::window::{Figures, Window};
+use crate::performance::{Noted, Route};
+
+/// Rows shown where nobody says how many.
+const USUALLY_SHOWN: usize = 50;
+/// Rows shown at most.
+const MOST_SHOWN: usize = 1000;
+
+/// The reports there are.
+pub const REPORTS: [&str; 4] =
+    ["/performance/routes", "/performance/slow", "/performance/errors", "/performance/system"];
+
+type Parameters<'a> = &'a [(String, String)];
+
+fn refused(detail: String) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, detail)
+}
+
+fn parameter<'a>(parameters: Parameters<'a>, name: &str) -> Option<&'a str> {
+    parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+fn limit(parameters: Parameters<'_>) -> Result<usize, (StatusCode, String)> {
+    let Some(given) = parameter(parameters, "limit") else { return Ok(USUALLY_SHOWN) };
+    let number = given.parse().ok().filter(|number| (1..=MOST_SHOWN).contains(number));
+    number.ok_or_else(|| refused(format!("limit is {given:?}; expected 1 to {MOST_SHOWN}")))
+}
+
+fn chosen<'a>(
+    parameters: Parameters<'a>,
+    name: &str,
+    known: &[&'static str],
+) -> Result<&'static str, (StatusCode, String)> {
+    let Some(given) = parameter(parameters, name) else { return Ok(known[0]) };
+    let found = known.iter().find(|word| **word == given);
+    found
+        .copied()
+        .ok_or_else(|| refused(format!("{name} is {given:?}; expected one of {}", known.join(", "))))
+}
+
+/// One of [`REPORTS`].
+pub fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told {
+    match path {
+        "/performance/routes" => routes(control, parameters),
+        "/performance/slow" => single(control.lasting.performance.slow(), parameters),
+        "/performance/errors" => single(control.lasting.performance.failed(), parameters),
+        "/performance/system" => Ok(system(control)),
+        _ => Err((StatusCode::NOT_FOUND, "nothing here".to_owned())),
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| (part as f64 / whole as f64 * 1e4).round() / 1e4)
+}
+
+const SORTS: [&str; 10] =
+    ["count", "rate", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "error_rate", "hit_ratio", "bytes"];
+
+fn figures(route: &Route, window: Window) -> Value {
+    let (figures, merged, over) = route.times.over(window);
+    let Figures { count, bytes, failed, slow, asked, hits, longest } = figures;
+    let rate = if over.is_zero() { 0.0 } else { (count as f64 / over.as_secs_f64() * 100.0).round() / 100.0 };
+    // The middle of the longest one's bucket may lie beyond it.
+    let quantile = |share: f64| milliseconds(merged.quantile(share).min(longest));
+    json!({
+        "seconds": over.as_secs(),
+        "count": count,
+        "rate": rate,
+        "p50_ms": quantile(0.50),
+        "p90_ms": quantile(0.90),
+        "p95_ms": quantile(0.95),
+        "p99_ms": quantile(0.99),
+        "max_ms": milliseconds(longest),
+        "error_rate": share(failed, count),
+        "slow_rate": share(slow, count),
+        "hit_ratio": share(hits, asked),
+        "bytes": bytes,
+    })
+}
+
+fn routes(control: &Control, parameters: Parameters<'_>) -> Told {
+    let sort = chosen(parameters, "sort", &SORTS)?;
+    let window = chosen(parameters, "window", &["5m", "1m", "1h"])?;
+    let limit = limit(parameters)?;
+    let mut rows: Vec<(f64, Value)> = Vec::new();
+    for (label, route) in control.lasting.performance.routes() {
+        let windows: Map<String, Value> =
+            Window::ALL.iter().map(|window| (window.as_str().to_owned(), figures(&route, *window))).collect();
+        if windows.values().all(|figures| figures["count"] == 0) {
+            continue;
+        }
+        let verdict = route.verdict();
+        let by = windows[window][sort].as_f64().unwrap_or(-1.0);
+        let row = json!({
+            "route": label,
+            "state": verdict.slowness.as_str(),
+            "failing": verdict.failing,
+            "windows": windows,
+        });
+        rows.push((by, row));
+    }
+    rows.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let rows: Vec<Value> = rows.into_iter().take(limit).map(|(_, row)| row).collect();
+    Ok(json!({ "sort": sort, "window": window, "routes": rows }))
+}
+
+fn single(mut found: Vec<Noted>, parameters: Parameters<'_>) -> Told {
+    let sort = chosen(parameters, "sort", &["time", "duration"])?;
+    let limit = limit(parameters)?;
+    match sort {
+        "duration" => found.sort_by_key(|noted| Reverse(noted.duration)),
+        _ => found.sort_by_key(|noted| Reverse(noted.at)),
+    }
+    let rows: Vec<Value> = found.iter().take(limit).map(noted).collect();
+    Ok(json!({ "sort": sort, "requests": rows }))
+}
+
+fn noted(noted: &Noted) -> Value {
+    let Noted { at, id, method, target, route, status, duration, upstream_time, upstream, cache, error } =
+        noted;
+    json!({
+        "time": clock::unix_seconds(*at),
+        "request_id": id,
+        "method": method,
+        "path": target,
+        "route": route,
+        "status": status,
+        "duration_ms": milliseconds(*duration),
+        "upstream_ms": upstream_time.map(milliseconds),
+        "upstream": upstream,
+        "cache": cache,
+        "fault": error.as_ref().map(|(fault, _)| fault),
+        "error": error.as_ref().map(|(_, error)| error),
+    })
+}
+
+fn system(control: &Control) -> Value {
+    let snapshot = control.live.load();
+    let process = read_process();
+    let lasting = &control.lasting;
+    let now = clock::unix_seconds(clock::wall());
+    let uptime = (now - process.start_seconds).max(0.0);
+    let workers: Vec<Value> = read_workers()
+        .into_iter()
+        .map(|worker| json!({ "worker": worker.index, "cpu_seconds": worker.cpu_seconds }))
+        .collect();
+    let warnings: Vec<Value> = lasting
+        .performance
+        .warnings()
+        .iter()
+        .rev()
+        .map(|warning| {
+            let time = clock::unix_seconds(warning.at);
+            json!({ "time": time, "text": warning.text, "recovered": warning.recovered })
+        })
+        .collect();
+    json!({
+        "uptime_seconds": uptime.round(),
+        "generation": snapshot.generation,
+        "cpu_seconds": process.cpu_seconds,
+        "cpu_share": (uptime > 0.0).then(|| (process.cpu_seconds / uptime * 1e4).round() / 1e4),
+        "resident_bytes": process.resident_bytes,
+        "memory_limit_bytes": snapshot.policy.health.memory_limit,
+        "open_fds": process.open_fds,
+        "max_fds": process.max_fds,
+        "threads": process.threads,
+        "workers": workers,
+        "connections": lasting.metrics.connections.get(),
+        "requests_in_flight": lasting.metrics.routes.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+        "cache_bytes": lasting.cache.store.held.get(),
+        "cache_max_bytes": lasting.cache.store.held.most(),
+        "limit_keys": lasting.limiter.cells.held(),
+        "warnings": warnings,
+    })
+}
+
+/// A report as a table: one line a row, columns in line; what is no list is one line a value.
+pub fn as_text(report: &Value) -> String {
+    let window = report["window"].as_str();
+    let rows: Option<Vec<Map<String, Value>>> =
+        report["routes"].as_array().or(report["requests"].as_array()).map(|rows| {
+            let flat = |row: &Value| {
+                let mut flat = row.as_object().cloned().unwrap_or_default();
+                if let (Some(Value::Object(windows)), Some(window)) = (flat.remove("windows"), window) {
+                    flat.extend(windows.get(window).and_then(Value::as_object).cloned().unwrap_or_default());
+                }
+                flat
+            };
+            rows.iter().map(flat).collect()
+        });
+    let shown = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let Some(rows) = rows else {
+        let lines = report.as_object().into_iter().flatten();
+        return lines.map(|(name, value)| format!("{name:<20} {}\n", shown(value))).collect();
+    };
+    let Some(first) = rows.first() else { return "nothing yet\n".to_owned() };
+    let names: Vec<&String> = first.keys().collect();
+    let mut table: Vec<Vec<String>> = vec![names.iter().map(|name| (*name).clone()).collect()];
+    table.extend(rows.iter().map(|row| names.iter().map(|name| shown(&row[*name])).collect::<Vec<_>>()));
+    let widths: Vec<usize> = (0..names.len())
+        .map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    table.iter().map(line).collect()
+}

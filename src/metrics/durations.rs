@@ -1,0 +1,165 @@
+//! A histogram of durations that several workers add to: classic buckets for every scraper, native ones
+//! (Prometheus 3, schema 3: eight to each power of two) for those that take them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::encoding::{MetricEncoder, NativeHistogram, NativeHistogramBuckets};
+
+/// 2^3 native buckets to each power of two: no more than 9 % between one's bounds.
+const SCHEMA: i32 = 3;
+const PER_OCTAVE: i32 = 1 << SCHEMA;
+/// The native bucket of what is a microsecond or less, 2^-20 s; and of an hour or more, 2^12 s.
+const FIRST: i32 = -20 * PER_OCTAVE;
+const LAST: i32 = 12 * PER_OCTAVE;
+/// What is shorter than this counts as zero (the least that Prometheus recommends).
+const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
+
+/// The upper bounds of the classic buckets.
+#[derive(Debug)]
+pub struct Bounds {
+    durations: Box<[Duration]>,
+    seconds: Box<[f64]>,
+    began: SystemTime,
+}
+
+impl Bounds {
+    /// In seconds, rising. Counting begins now.
+    pub fn new(seconds: &[f64], now: SystemTime) -> Arc<Bounds> {
+        let durations = seconds.iter().map(|seconds| Duration::from_secs_f64(*seconds)).collect();
+        Arc::new(Bounds { durations, seconds: seconds.into(), began: now })
+    }
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Durations {
+    nanoseconds: AtomicU64,
+    classic: Box<[AtomicU64]>,
+    native: Box<[AtomicU64]>,
+}
+
+/// Durations at one moment.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    seconds: f64,
+    count: u64,
+    classic: Vec<u64>,
+    native: Vec<u64>,
+}
+
+impl Counted {
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+fn zeros(count: usize) -> Box<[AtomicU64]> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
+}
+
+/// Bucket `i` holds what is greater than 2^((i-1)/8) and at most 2^(i/8) seconds.
+fn native_index(duration: Duration) -> usize {
+    let exact = (duration.as_secs_f64().log2() * f64::from(PER_OCTAVE)).ceil();
+    // Of nothing the logarithm is minus infinity, which is below the first one.
+    (exact.clamp(f64::from(FIRST), f64::from(LAST)) as i32 - FIRST) as usize
+}
+
+impl Durations {
+    /// None yet.
+    pub fn new(bounds: &Bounds) -> Durations {
+        Durations {
+            nanoseconds: AtomicU64::new(0),
+            classic: zeros(bounds.durations.len() + 1),
+            native: zeros((LAST - FIRST + 1) as usize),
+        }
+    }
+
+    /// Counts one.
+    pub fn add(&self, bounds: &Bounds, duration: Duration) {
+        let bucket = bounds.durations.partition_point(|bound| *bound < duration);
+        self.classic[bucket].fetch_add(1, Ordering::Relaxed);
+        self.native[native_index(duration)].fetch_add(1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// What there is now.
+    pub fn counted(&self) -> Counted {
+        let read = |cells: &[AtomicU64]| cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+        let classic: Vec<u64> = read(&self.classic);
+        Counted {
+            seconds: self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9,
+            count: classic.iter().sum(),
+            classic,
+            native: read(&self.native),
+        }
+    }
+}
+
+impl Counted {
+    /// Writes it.
+    pub fn encode(&self, bounds: &Bounds, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let upper = bounds.seconds.iter().copied().chain([f64::INFINITY]);
+        let classic: Vec<(f64, u64)> = upper.zip(self.classic.iter().copied()).collect();
+        let (spans, deltas) = spans(&self.native);
+        let none = NativeHistogramBuckets { spans: &[], deltas: &[] };
+        let native = NativeHistogram {
+            schema: SCHEMA,
+            zero_threshold: ZERO_THRESHOLD,
+            zero_count: 0,
+            negative: none,
+            positive: NativeHistogramBuckets { spans: &spans, deltas: &deltas },
+            created: Some(bounds.began),
+        };
+        encoder.encode_histogram_with_native::<[(&str, &str); 0]>(
+            self.seconds,
+            self.count,
+            &classic,
+            None,
+            native,
+        )
+    }
+}
+
+/// Runs of buckets that hold something, each with the gap before it, and the differences between their counts.
+fn spans(native: &[u64]) -> (Vec<(i32, u32)>, Vec<i64>) {
+    let (mut spans, mut deltas): (Vec<(i32, u32)>, Vec<i64>) = (Vec::new(), Vec::new());
+    let (mut next, mut before) = (0i32, 0i64);
+    for (index, count) in (FIRST..).zip(native).filter(|(_, count)| **count > 0) {
+        match spans.last_mut() {
+            Some((_, length)) if index == next => *length += 1,
+            // The first gap is counted from bucket 0, which may lie behind.
+            _ => spans.push((index - next, 1)),
+        }
+        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        deltas.push(count - before);
+        (next, before) = (index + 1, count);
+    }
+    (spans, deltas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_buckets() {
+        let of = |seconds: f64| native_index(Duration::from_secs_f64(seconds)) as i32 + FIRST;
+        // A bound belongs to the bucket below it.
+        assert_eq!([of(1.0), of(1.01), of(2.0), of(0.5), of(1.1)], [0, 1, 8, -8, 2]);
+        assert_eq!([of(0.0), of(1e9)], [FIRST, LAST]);
+    }
+
+    #[test]
+    fn runs_of_buckets() {
+        let mut native = vec![0u64; (LAST - FIRST + 1) as usize];
+        let at = |index: i32| (index - FIRST) as usize;
+        for (index, count) in [(-8, 5), (-7, 3), (0, 4)] {
+            native[at(index)] = count;
+        }
+        assert_eq!(spans(&native), (vec![(-8, 2), (6, 1)], vec![5, -2, 1]));
+    }
+}

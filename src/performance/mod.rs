@@ -1,0 +1,227 @@
+//! How the routes do: percentiles, rates and shares over the last minute, five minutes and hour; the requests that
+//! were slow or failed, one by one; and a warning when a route gets bad, once, and when it is well again.
+//!
+//! Counting is a few relaxed additions. Everything is bounded: routes by `max_routes`, spans of time by number,
+//! single requests by number and by how many are noted in a step.
+
+pub mod collected;
+pub mod histogram;
+pub mod judge;
+pub mod window;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use judge::{Judge, Verdict};
+use window::{RouteTimes, Sample, Window};
+
+/// Single requests kept of each kind.
+const KEPT: usize = 256;
+/// Single requests noted in one step; while everything fails, the rest is only counted.
+const NOTED_A_STEP: u32 = 100;
+/// Warnings kept.
+const WARNINGS: usize = 50;
+
+/// A route's label in place of those beyond `max_routes`.
+const OTHER: &str = "other";
+
+/// A request that was slow or failed.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// When it ended.
+    pub at: SystemTime,
+    /// Its id.
+    pub id: String,
+    /// Its method.
+    pub method: String,
+    /// Its target, with secrets masked.
+    pub target: String,
+    /// Its route's template.
+    pub route: String,
+    /// Its status.
+    pub status: u16,
+    /// Until the last byte.
+    pub duration: Duration,
+    /// Until the head of the app's answer.
+    pub upstream_time: Option<Duration>,
+    /// The app's address.
+    pub upstream: Option<String>,
+    /// What the cache did.
+    pub cache: Option<&'static str>,
+    /// Whose fault, and what.
+    pub error: Option<(&'static str, String)>,
+}
+
+/// Something an operator should know of.
+#[derive(Clone, Debug)]
+pub struct Warning {
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub text: String,
+    /// Whether it is over.
+    pub recovered: bool,
+}
+
+/// One route: what is counted, and what is thought of it.
+#[derive(Default)]
+pub struct Route {
+    /// What is counted.
+    pub times: RouteTimes,
+    judge: Mutex<Judge>,
+}
+
+/// See the head of the file.
+pub struct Performance {
+    max_routes: usize,
+    routes: Mutex<HashMap<String, Arc<Route>>>,
+    slow: Mutex<VecDeque<Noted>>,
+    failed: Mutex<VecDeque<Noted>>,
+    warnings: Mutex<VecDeque<Warning>>,
+    noted: AtomicU32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn push<T>(into: &Mutex<VecDeque<T>>, value: T, most: usize) {
+    let mut into = lock(into);
+    if into.len() == most {
+        into.pop_front();
+    }
+    into.push_back(value);
+}
+
+impl Performance {
+    /// Of at most so many routes.
+    pub fn new(max_routes: usize) -> Performance {
+        Performance {
+            max_routes,
+            routes: Mutex::default(),
+            slow: Mutex::default(),
+            failed: Mutex::default(),
+            warnings: Mutex::default(),
+            noted: AtomicU32::new(0),
+        }
+    }
+
+    /// That of a route, made at its first sight; held by whoever counts.
+    pub fn route(&self, label: &str) -> Arc<Route> {
+        let mut routes = lock(&self.routes);
+        let label = if routes.len() < self.max_routes || routes.contains_key(label) { label } else { OTHER };
+        routes.entry(label.to_owned()).or_default().clone()
+    }
+
+    /// Whether another single request may be noted in this step.
+    pub fn may_note(&self) -> bool {
+        self.noted.load(Ordering::Relaxed) < NOTED_A_STEP
+            && self.noted.fetch_add(1, Ordering::Relaxed) < NOTED_A_STEP
+    }
+
+    /// Notes a request.
+    pub fn note(&self, noted: Noted, sample: &Sample) {
+        if sample.failed {
+            push(&self.failed, noted.clone(), KEPT);
+        }
+        if sample.slow {
+            push(&self.slow, noted, KEPT);
+        }
+    }
+
+    /// A step is over: spans move on, and every route is judged. What changed is told.
+    pub fn step(&self, now: SystemTime) -> Vec<Warning> {
+        self.noted.store(0, Ordering::Relaxed);
+        let routes: Vec<(String, Arc<Route>)> = self.routes();
+        let mut told = Vec::new();
+        for (label, route) in routes {
+            route.times.step();
+            let figures = route.times.over(Window::Minute).0;
+            for (recovered, text) in lock(&route.judge).judge(&figures) {
+                told.push(Warning { at: now, text: format!("{label}: {text}"), recovered });
+            }
+        }
+        for warning in &told {
+            push(&self.warnings, warning.clone(), WARNINGS);
+        }
+        told
+    }
+
+    /// All routes.
+    pub fn routes(&self) -> Vec<(String, Arc<Route>)> {
+        lock(&self.routes).iter().map(|(label, route)| (label.clone(), route.clone())).collect()
+    }
+
+    /// The last requests that were slow, the newest last.
+    pub fn slow(&self) -> Vec<Noted> {
+        lock(&self.slow).iter().cloned().collect()
+    }
+
+    /// The last requests that failed, the newest last.
+    pub fn failed(&self) -> Vec<Noted> {
+        lock(&self.failed).iter().cloned().collect()
+    }
+
+    /// The last warnings, the newest last.
+    pub fn warnings(&self) -> Vec<Warning> {
+        lock(&self.warnings).iter().cloned().collect()
+    }
+}
+
+impl Route {
+    /// What is thought of it.
+    pub fn verdict(&self) -> Verdict {
+        lock(&self.judge).verdict()
+    }
+}
+
+impl std::fmt::Debug for Performance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Performance")
+    }
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Route")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(failed: bool) -> Sample {
+        Sample { duration: Duration::from_millis(1), bytes: 0, failed, slow: false, cache: None }
+    }
+
+    #[test]
+    fn a_route_that_gets_bad_is_told_once_and_its_recovery_too() {
+        let performance = Performance::new(10);
+        let route = performance.route("/a");
+        let mut told = Vec::new();
+        for step in 0..60 {
+            (0..10).for_each(|request| route.times.add(&sample(step < 20 && request < 3)));
+            told.extend(performance.step(SystemTime::UNIX_EPOCH));
+        }
+        let texts: Vec<(bool, &str)> = told.iter().map(|told| (told.recovered, told.text.as_str())).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(!texts[0].0 && texts[0].1.starts_with("/a: 30% of requests failed"), "{texts:?}");
+        assert!(texts[1].0, "{texts:?}");
+        assert_eq!(performance.warnings().len(), 2);
+    }
+
+    #[test]
+    fn routes_and_notes_are_bounded() {
+        let performance = Performance::new(3);
+        for route in 0..100 {
+            performance.route(&route.to_string());
+        }
+        assert_eq!(performance.routes().len(), 4, "three, and the rest together");
+        assert_eq!((0..1000).filter(|_| performance.may_note()).count(), NOTED_A_STEP as usize);
+        performance.step(SystemTime::UNIX_EPOCH);
+        assert!(performance.may_note());
+    }
+}

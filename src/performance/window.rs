@@ -1,0 +1,267 @@
+//! One route over the last minute, five minutes and hour: what was counted in spans of time, the oldest of which fall
+//! off.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::histogram::{Live, Merged, Sparse};
+
+/// The span that is counted into; the shorter windows are made of these.
+pub const STEP: Duration = Duration::from_secs(5);
+/// So many of them are kept: five minutes.
+const STEPS: usize = 60;
+/// So many of them make one of the longer spans.
+const STEPS_A_MINUTE: usize = 12;
+/// So many of those are kept: an hour.
+const MINUTES: usize = 60;
+
+/// How far back is looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// One minute.
+    Minute,
+    /// Five minutes.
+    FiveMinutes,
+    /// One hour.
+    Hour,
+}
+
+impl Window {
+    /// All of them.
+    pub const ALL: [Window; 3] = [Window::Minute, Window::FiveMinutes, Window::Hour];
+
+    /// As it is asked for and told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Window::Minute => "1m",
+            Window::FiveMinutes => "5m",
+            Window::Hour => "1h",
+        }
+    }
+}
+
+/// What one request adds.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Until the last byte.
+    pub duration: Duration,
+    /// Bytes of content sent.
+    pub bytes: u64,
+    /// A 5xx, or no answer.
+    pub failed: bool,
+    /// Longer than `log.slow`.
+    pub slow: bool,
+    /// Whether the cache was asked, and had it.
+    pub cache: Option<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicU64,
+    failed: AtomicU64,
+    slow: AtomicU64,
+    asked: AtomicU64,
+    hits: AtomicU64,
+    longest: AtomicU64,
+    count: AtomicU64,
+}
+
+/// A span that is over.
+#[derive(Clone, Debug, Default)]
+struct Span {
+    counts: Sparse,
+    figures: Figures,
+}
+
+/// Sums of a span or of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Requests.
+    pub count: u64,
+    /// Bytes of content sent.
+    pub bytes: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that were slow.
+    pub slow: u64,
+    /// Those for which the cache was asked.
+    pub asked: u64,
+    /// Those it had.
+    pub hits: u64,
+    /// The longest.
+    pub longest: Duration,
+}
+
+impl Figures {
+    fn add(&mut self, other: &Figures) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+        self.failed += other.failed;
+        self.slow += other.slow;
+        self.asked += other.asked;
+        self.hits += other.hits;
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
+/// See the head of the file.
+#[derive(Default)]
+pub struct RouteTimes {
+    live: Live,
+    counts: Counts,
+    past: Mutex<Past>,
+}
+
+#[derive(Default)]
+struct Past {
+    /// The newest last.
+    steps: VecDeque<Span>,
+    minutes: VecDeque<Span>,
+    /// Steps since the last of `minutes`.
+    since_minute: usize,
+}
+
+impl RouteTimes {
+    /// Counts one request.
+    pub fn add(&self, sample: &Sample) {
+        let Counts { bytes, failed, slow, asked, hits, longest, count } = &self.counts;
+        self.live.add(sample.duration);
+        count.fetch_add(1, Ordering::Relaxed);
+        bytes.fetch_add(sample.bytes, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(sample.duration.as_nanos()).unwrap_or(u64::MAX);
+        if nanoseconds > longest.load(Ordering::Relaxed) {
+            longest.fetch_max(nanoseconds, Ordering::Relaxed);
+        }
+        for (counter, counts) in [
+            (failed, sample.failed),
+            (slow, sample.slow),
+            (asked, sample.cache.is_some()),
+            (hits, sample.cache == Some(true)),
+        ] {
+            if counts {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A step is over.
+    pub fn step(&self) {
+        let Counts { bytes, failed, slow, asked, hits, longest, count } = &self.counts;
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        let figures = Figures {
+            count: take(count),
+            bytes: take(bytes),
+            failed: take(failed),
+            slow: take(slow),
+            asked: take(asked),
+            hits: take(hits),
+            longest: Duration::from_nanos(take(longest)),
+        };
+        let counts = if figures.count > 0 { self.live.take() } else { Sparse::default() };
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.steps.push_back(Span { counts, figures });
+        past.since_minute += 1;
+        if past.since_minute == STEPS_A_MINUTE {
+            past.since_minute = 0;
+            let minute = together(past.steps.iter().rev().take(STEPS_A_MINUTE));
+            past.minutes.push_back(Span { counts: minute.1.sparse(), figures: minute.0 });
+            if past.minutes.len() > MINUTES {
+                past.minutes.pop_front();
+            }
+        }
+        if past.steps.len() > STEPS {
+            past.steps.pop_front();
+        }
+    }
+
+    /// What was counted in a window, and over which time: no more than there was.
+    pub fn over(&self, window: Window) -> (Figures, Merged, Duration) {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = |most: usize| {
+            let taken = past.steps.len().min(most);
+            let (figures, merged) = together(past.steps.iter().rev().take(most));
+            (figures, merged, STEP * u32::try_from(taken).unwrap_or(0))
+        };
+        match window {
+            Window::Minute => steps(STEPS_A_MINUTE),
+            Window::FiveMinutes => steps(STEPS),
+            Window::Hour => {
+                let recent = past.steps.iter().rev().take(past.since_minute);
+                let (figures, merged) = together(past.minutes.iter().chain(recent));
+                let steps = past.minutes.len() * STEPS_A_MINUTE + past.since_minute;
+                (figures, merged, STEP * u32::try_from(steps).unwrap_or(u32::MAX))
+            }
+        }
+    }
+}
+
+fn together<'a>(spans: impl Iterator<Item = &'a Span>) -> (Figures, Merged) {
+    let (mut figures, mut merged) = (Figures::default(), Merged::default());
+    for span in spans {
+        figures.add(&span.figures);
+        merged.add(&span.counts);
+    }
+    (figures, merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(milliseconds: u64) -> Sample {
+        let duration = Duration::from_millis(milliseconds);
+        Sample {
+            duration,
+            bytes: 10,
+            failed: milliseconds > 100,
+            slow: milliseconds > 50,
+            cache: Some(milliseconds < 5),
+        }
+    }
+
+    #[test]
+    fn windows_hold_what_fell_into_them() {
+        let times = RouteTimes::default();
+        // Two hours, a request in each step, the later the longer.
+        for step in 1..=1440 {
+            times.add(&sample(step));
+            times.step();
+        }
+        for (window, count, longest) in
+            [(Window::Minute, 12, 1440), (Window::FiveMinutes, 60, 1440), (Window::Hour, 720, 1440)]
+        {
+            let (figures, merged, over) = times.over(window);
+            assert_eq!((figures.count, figures.bytes), (count, count * 10), "{window:?}");
+            assert_eq!(figures.longest, Duration::from_millis(longest));
+            assert_eq!(over, STEP * count as u32);
+            let truth = Duration::from_millis(1440 - count / 2);
+            let told = merged.quantile(0.5);
+            assert!(
+                told.abs_diff(truth) <= truth / 100 + Duration::from_millis(1),
+                "{window:?} {told:?} for {truth:?}"
+            );
+        }
+        for _ in 0..12 {
+            times.step();
+        }
+        assert_eq!(times.over(Window::Minute).0, Figures::default());
+        assert_eq!(times.over(Window::FiveMinutes).0.count, 48);
+    }
+
+    #[test]
+    fn the_hour_has_what_came_since_its_last_minute() {
+        let times = RouteTimes::default();
+        times.add(&sample(1));
+        (0..13).for_each(|_| times.step());
+        times.add(&sample(200));
+        times.step();
+        let (figures, _, over) = times.over(Window::Hour);
+        assert_eq!(
+            (figures.count, figures.failed, figures.slow, figures.asked, figures.hits),
+            (2, 1, 1, 2, 1)
+        );
+        assert_eq!(over, STEP * 14);
+    }
+}
