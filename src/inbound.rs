@@ -1,7 +1,7 @@
 //! A request as it comes off a connection, with what the connection knows about it. The same for
 //! HTTP/1 and HTTP/2, so the stack above cannot tell them apart except by asking.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -20,6 +20,8 @@ pub struct Peer {
     pub tls: bool,
     /// The forwarding fields of the last request, reused while nothing of them changes.
     pub memo: RefCell<Option<Rc<ForwardedFields>>>,
+    /// The partition key of the last client's network, with the generation of the policy that made it.
+    pub partition: Cell<Option<(u64, [u8; 16], u128)>>,
 }
 
 impl Peer {
@@ -27,7 +29,7 @@ impl Peer {
     pub fn new(address: SocketAddr, tls: bool) -> Peer {
         // Dual-stack sockets show IPv4 clients as mapped addresses; every list is written without.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        Peer { address, tls, memo: RefCell::new(None) }
+        Peer { address, tls, memo: RefCell::new(None), partition: Cell::new(None) }
     }
 }
 

@@ -485,3 +485,128 @@ fn an_app_that_cannot_bear_more_is_spared() {
     let failures = pillion.metric("pillion_upstream_failures_total{upstream=\"upstream\",kind=\"shed\"}");
     assert_eq!(failures as usize, asked - most);
 }
+
+#[test]
+fn an_answer_to_one_key_is_not_for_the_next() {
+    let (origin, pillion) = limited("");
+    origin.says("/mine", &["cache-control: max-age=60"]);
+    let mine = |fields: &[&str]| ask(&pillion, "GET /mine", fields).text();
+    let first = mine(&["x-api-key: key-pro"]);
+    assert_ne!(mine(&["x-api-key: key-own"]), first);
+    assert_ne!(mine(&[]), first);
+    origin.says("/all", &["cache-control: public, max-age=60"]);
+    let all = |fields: &[&str]| ask(&pillion, "GET /all", fields).text();
+    assert_eq!(all(&["x-api-key: key-pro"]), all(&[]), "what is said to be for all is");
+}
+
+#[test]
+fn keys_in_queries_however_they_are_spelt_and_never_in_the_log() {
+    let config = "unlisted_keys = \"reject\"\n[identity]\napi_key = \"query:my_key\"\n";
+    let (_origin, pillion) = limited(config);
+    let status = |target: &str| ask(&pillion, &format!("GET {target}"), &[]).status;
+    assert_eq!(status("/?my%5Fkey=wrong"), 401);
+    assert_eq!(status("/?my_key=key-pro"), 200);
+    assert_eq!(status("/?my_key=key-pro&my_key=key-own"), 401, "nobody knows which one the app takes");
+    eventually("all is logged", || {
+        (pillion.access_log().matches("\"kind\":\"access\"").count() >= 3).then_some(())
+    });
+    assert!(!pillion.access_log().contains("key-pro") && pillion.access_log().contains("my_key=***"));
+    let (_origin, pillion) = limited("unlisted_keys = \"reject\"\n");
+    let two = ["x-api-key: key-pro", "x-api-key: key-own"];
+    assert_eq!(ask(&pillion, "GET /", &two).status, 401);
+}
+
+#[test]
+fn a_place_in_flight_comes_back_however_a_request_ends() {
+    let script = Script::answering(|request| {
+        if request.line.contains("/long") {
+            let mut answer = b"HTTP/1.1 200 OK\r\ncontent-length: 50000000\r\n\r\n".to_vec();
+            answer.resize(answer.len() + 50_000_000, b'x');
+            return answer;
+        }
+        if request.line.contains("/broken") { b"no answer\r\n\r\n".to_vec() } else { ok("fine") }
+    });
+    let config = format!(
+        "[upstream]\nurl = \"http://{}\"\nretries = 0\n[[routes]]\nmatch = \"* /**\"\nconcurrency = 1\n",
+        script.address
+    );
+    let pillion = Pillion::with(&config);
+    for _ in 0..3 {
+        assert_eq!(get(&pillion, "/broken").status, 502);
+        assert_eq!(get(&pillion, "/fine").status, 200);
+    }
+    {
+        // Leaves in the middle of the content.
+        let mut tcp = connect(pillion.http);
+        tcp.write_all(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut begun = [0; 1000];
+        std::io::Read::read_exact(&mut tcp, &mut begun).unwrap();
+        assert_eq!(get(&pillion, "/fine").status, 429);
+    }
+    eventually("the place is free", || (get(&pillion, "/fine").status == 200).then_some(()));
+    // What is refused in a gRPC call is refused in its words.
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut begun = [0; 1000];
+    std::io::Read::read_exact(&mut tcp, &mut begun).unwrap();
+    let refused = ask(&pillion, "POST /fine", &["content-type: application/grpc", "content-length: 0"]);
+    assert_eq!((refused.status, refused.field("grpc-status").unwrap().as_str()), (200, "8"));
+}
+
+#[test]
+fn slow_clients_keep_no_place_at_the_app() {
+    let script = Script::answering(|request| {
+        let length = if request.line.contains("/long") { 50_000_000 } else { 4 };
+        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + length, b'x');
+        answer
+    });
+    let config = format!(
+        "[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\n[cache]\nenabled = false\n",
+        script.address
+    );
+    let pillion = Pillion::with(&config);
+    let mut readers = Vec::new();
+    for _ in 0..20 {
+        let mut tcp = connect(pillion.http);
+        tcp.write_all(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        std::io::Read::read_exact(&mut tcp, &mut [0; 100]).unwrap();
+        readers.push(tcp);
+    }
+    let mut writers = Vec::new();
+    for _ in 0..20 {
+        let mut tcp = connect(pillion.http);
+        tcp.write_all(b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegin").unwrap();
+        writers.push(tcp);
+    }
+    for _ in 0..20 {
+        assert_eq!(get(&pillion, "/short").status, 200);
+    }
+    assert_eq!(pillion.metric("pillion_upstream_shed_total{upstream=\"upstream\"}"), 0.0);
+}
+
+#[test]
+fn an_app_that_bears_more_is_given_more() {
+    let origin = Origin::new();
+    let config = format!(
+        "[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\n[cache]\nenabled = false\n[log]\naccess = \"off\"\n",
+        origin.script.address
+    );
+    let pillion = Pillion::with(&config);
+    let limit = || pillion.metric("pillion_upstream_concurrency_limit{upstream=\"upstream\"}");
+    let before = limit();
+    let mut load = Command::new("h2load")
+        .args(["--h1", "-c32", "-D20", &pillion.url("/")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it grew", || (limit() > before).then_some(()));
+    load.kill().unwrap();
+    load.wait().unwrap();
+    assert!(pillion.metric("pillion_upstream_baseline_latency_seconds{upstream=\"upstream\"}") > 0.0);
+    // A reload that leaves it on keeps what is known; one that turns it off opens the gate.
+    let grown = limit();
+    pillion.reload(&config.replace("access = \"off\"", "access = \"errors\""));
+    assert_eq!(limit(), grown);
+}

@@ -71,7 +71,7 @@ pub fn status(control: &Control, parameters: &[(String, String)]) -> Told {
         for (at, standing) in limiter.standing(hash, tier, now).unwrap_or_default() {
             let Some(limit) = tier.limits.get(at) else { continue };
             let untouched = standing.remaining == limit.quota.burst.get();
-            if own.is_none() && untouched && tier.name != policy.default_tier().name {
+            if own.is_none() && untouched && tier.name != policy.default.name {
                 continue;
             }
             limits.push(json!({

@@ -1,6 +1,7 @@
 //! `pillion keys`: API keys, of which the file holds nothing but hashes.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -38,6 +39,21 @@ impl Place {
     }
 }
 
+impl Place {
+    /// A tier that the configuration does not know would be refused at the next reload, with the key.
+    fn check_tier(&self, tier: &str) -> Result<(), String> {
+        let Some(config) = self.config.clone().or_else(|| default_file().filter(|_| self.file.is_none()))
+        else {
+            return Ok(());
+        };
+        let known = config::tiers(&config, &app::environment()).map_err(|error| error.to_string())?;
+        if known.iter().any(|known| known == tier) {
+            return Ok(());
+        }
+        Err(format!("{} has no tier {tier:?}; it has {}", config.display(), known.join(", ")))
+    }
+}
+
 #[derive(Clone, Debug, Subcommand)]
 pub enum Keys {
     /// Make a key, write its hash into the file, and print it: this once
@@ -63,9 +79,7 @@ pub enum Keys {
 /// Does it.
 pub fn run(keys: Keys) -> u8 {
     let done = match keys {
-        Keys::Add { tier, name, place } => {
-            place.resolve().and_then(|file| add(&file, &tier, name.as_deref()))
-        }
+        Keys::Add { tier, name, place } => add(&place, &tier, name.as_deref()),
         Keys::List { place } => {
             return place.resolve().map_or_else(|why| fail(FAILED, &why), |file| list(&file));
         }
@@ -86,7 +100,19 @@ fn read(file: &Path) -> Result<String, String> {
     }
 }
 
-fn add(file: &Path, tier: &str, name: Option<&str>) -> Result<(), String> {
+fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
+    let file = &place.resolve()?;
+    place.check_tier(tier)?;
+    let replacement = Replacement::begin(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            let beside = file.with_extension("new");
+            format!(
+                "{} is there: another one is adding a key, or broke off; remove it then",
+                beside.display()
+            )
+        }
+        _ => format!("{}: {error}", file.display()),
+    })?;
     let before = read(file)?;
     let known = config::keys(file, &before, &app::environment())
         .map_err(|problems| format!("{}\n{problems}", file.display()))?;
@@ -103,23 +129,52 @@ fn add(file: &Path, tier: &str, name: Option<&str>) -> Result<(), String> {
     let gap = if before.is_empty() || before.ends_with("\n\n") { "" } else { "\n" };
     let name = name.map_or_else(String::new, |name| format!("name = {}\n", text(name)));
     let entry = format!("{gap}[[keys]]\nsha256 = \"{digest}\"\ntier = {}\n{name}", text(tier));
-    replace(file, &format!("{before}{entry}")).map_err(|error| format!("{}: {error}", file.display()))?;
+    replacement
+        .finish(&format!("{before}{entry}"))
+        .map_err(|error| format!("{}: {error}", file.display()))?;
     println!("{key}");
     eprintln!("its hash is in {}; the key itself is nowhere but here", file.display());
     Ok(())
 }
 
 /// The whole file at once, in the place of the one before: whoever reads it meanwhile reads one or the other, and
-/// whoever watches it sees that it was replaced.
-fn replace(file: &Path, content: &str) -> std::io::Result<()> {
-    // A link stays one: what it leads to is replaced.
-    let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
-    let beside = file.with_extension(format!("new-{}", std::process::id()));
-    std::fs::write(&beside, content)?;
-    if let Ok(metadata) = std::fs::metadata(&file) {
-        std::fs::set_permissions(&beside, metadata.permissions())?;
+/// whoever watches it sees that it was replaced. The new one has a name that only one process can make, so of two
+/// that add at once the second says so and loses nothing.
+struct Replacement {
+    file: PathBuf,
+    beside: PathBuf,
+    new: std::fs::File,
+    done: bool,
+}
+
+impl Replacement {
+    fn begin(file: &Path) -> std::io::Result<Replacement> {
+        // A link stays one: what it leads to is replaced.
+        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+        let beside = file.with_extension("new");
+        let new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        Ok(Replacement { file, beside, new, done: false })
     }
-    std::fs::rename(&beside, &file)
+
+    fn finish(mut self, content: &str) -> std::io::Result<()> {
+        self.new.write_all(content.as_bytes())?;
+        if let Ok(metadata) = std::fs::metadata(&self.file) {
+            self.new.set_permissions(metadata.permissions())?;
+        }
+        self.new.sync_all()?;
+        std::fs::rename(&self.beside, &self.file)?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // After the rename the name may be another one's already.
+        if !self.done {
+            let _ = std::fs::remove_file(&self.beside);
+        }
+    }
 }
 
 fn list(file: &Path) -> u8 {
@@ -160,5 +215,6 @@ fn text(text: &str) -> String {
         c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
         c => c.to_string(),
     });
-    format!("\"{}\"", escaped.collect::<String>())
+    // What looks like a reference to the environment is none.
+    format!("\"{}\"", escaped.collect::<String>().replace("${", "$${"))
 }

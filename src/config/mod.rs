@@ -96,17 +96,26 @@ pub fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace,
     })
 }
 
-/// Where the file of keys is, by the file that names it; `None` where it names none.
-pub fn keys_place(path: &Path, environment: &Environment) -> Result<Option<PathBuf>, LoadError> {
+fn rate_limit(path: &Path, environment: &Environment) -> Result<file::RateLimit, LoadError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
     let mut problems = Problems::new(path, &text);
     let Some(table) = node::parse(&text, &environment.variables, &mut problems) else {
         return Err(LoadError::Problems(problems.sorted()));
     };
-    let named = file::read(&table, &mut problems).rate_limit.keys.value;
+    Ok(file::read(&table, &mut problems).rate_limit)
+}
+
+/// Where the file of keys is, by the file that names it; `None` where it names none.
+pub fn keys_place(path: &Path, environment: &Environment) -> Result<Option<PathBuf>, LoadError> {
+    let named = rate_limit(path, environment)?.keys.value;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok((!named.is_empty()).then(|| folder.join(named)))
+}
+
+/// The names of the tiers of a file.
+pub fn tiers(path: &Path, environment: &Environment) -> Result<Vec<String>, LoadError> {
+    Ok(rate_limit(path, environment)?.tiers.into_iter().map(|tier| tier.name.value).collect())
 }
 
 /// An entry of a file of keys, as it is written.

@@ -1,7 +1,21 @@
 //! Queries and forms (the URL standard's application/x-www-form-urlencoded).
 
+use std::borrow::Cow;
+
+/// The pairs of a query, as they were meant.
+pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+    fn meant(part: &str) -> Cow<'_, [u8]> {
+        if part.contains(['%', '+']) { Cow::Owned(decoded(part)) } else { Cow::Borrowed(part.as_bytes()) }
+    }
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (meant(name), meant(value))
+    })
+}
+
 /// A name or a value as it was meant.
-pub fn decoded(text: &str) -> Vec<u8> {
+fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -26,14 +40,8 @@ pub fn decoded(text: &str) -> Vec<u8> {
 
 /// The parameters of a query or a form.
 pub fn parameters(text: &str) -> Vec<(String, String)> {
-    let text_of = |part: &str| String::from_utf8_lossy(&decoded(part)).into_owned();
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (text_of(name), text_of(value))
-        })
-        .collect()
+    let text_of = |part: Cow<'_, [u8]>| String::from_utf8_lossy(&part).into_owned();
+    pairs(text).map(|(name, value)| (text_of(name), text_of(value))).collect()
 }
 
 #[cfg(test)]

@@ -184,6 +184,14 @@ impl Identity {
         Identity { sources, fields, hasher, tokens }
     }
 
+    /// A request with this field says who is asking, whatever else it is used for.
+    pub fn also_told_by(mut self, field: HeaderName) -> Identity {
+        if field != header::AUTHORIZATION && !self.fields.contains(&field) {
+            self.fields.push(field);
+        }
+        self
+    }
+
     /// Makes hashes as for requests.
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
@@ -203,6 +211,11 @@ impl Identity {
     pub fn source_names(&self) -> impl std::fmt::Debug + '_ {
         let names: Vec<&str> = self.sources.iter().map(|(_, name)| name.as_str()).collect();
         (names, self.tokens.as_ref().map(|tokens| tokens.place.clone()))
+    }
+
+    /// Whether a source is a claim.
+    pub fn has_claims(&self) -> bool {
+        self.sources.iter().any(|(source, _)| matches!(source, Source::Claim(_)))
     }
 
     /// Whether tokens are looked at.
@@ -225,7 +238,16 @@ impl Identity {
             _ => None,
         };
         let credentials: Vec<Hash> = self.sources.iter().filter_map(of_claim).collect();
-        (!credentials.is_empty()).then(|| short(self.hasher.all(&credentials)))
+        self.partition(&credentials).map(short)
+    }
+
+    /// Of one credential it, of several their hash.
+    fn partition(&self, credentials: &[Hash]) -> Option<Hash> {
+        match credentials {
+            [] => None,
+            [one] => Some(*one),
+            all => Some(self.hasher.all(all)),
+        }
     }
 
     /// The principal of a request with these verified claims; `None`: it carries none of the credentials.
@@ -243,11 +265,7 @@ impl Identity {
                 credentials.push(self.hasher.credential(name, values));
             }
         }
-        let partition = match credentials.as_slice() {
-            [] => return None,
-            [one] => *one,
-            all => self.hasher.all(all),
-        };
+        let partition = self.partition(&credentials)?;
         Some(Principal { partition, credentials })
     }
 }

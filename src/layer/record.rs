@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::limit::told::Told;
+use super::limit::announcement::Announcement;
 use super::live::{Lasting, REFUSED, Snapshot};
 use crate::body::{BodyError, Observer};
 use crate::cache::counters::RouteCounters;
@@ -91,7 +91,7 @@ pub struct Record {
     /// What its token says.
     proven: OnceCell<Result<Option<Claims>, Unproven>>,
     /// Where its caller stands, which its answer says.
-    told: RefCell<Option<Box<Told>>>,
+    announcement: RefCell<Option<Announcement>>,
     /// How long its caller is served when not all can be.
     rank: Cell<usize>,
     /// Held while it is in flight.
@@ -165,7 +165,7 @@ impl Record {
             upstream_time: Cell::new(None),
             coded: RefCell::new(None),
             proven: OnceCell::new(),
-            told: RefCell::new(None),
+            announcement: RefCell::new(None),
             rank: Cell::new(usize::MAX),
             permit: RefCell::new(None),
             by_cache: Cell::new(None),
@@ -221,8 +221,8 @@ impl Record {
     }
 
     /// Notes where its caller stands with their limits, and what is held for as long as it is in flight.
-    pub fn limited(&self, told: Option<Told>, permit: Option<Permit>) {
-        *self.told.borrow_mut() = told.map(Box::new);
+    pub fn limited(&self, announcement: Option<Announcement>, permit: Option<Permit>) {
+        *self.announcement.borrow_mut() = announcement;
         *self.permit.borrow_mut() = permit;
     }
 
@@ -238,8 +238,8 @@ impl Record {
 
     /// Tells the client where it stands.
     pub fn tell_limits(&self, headers: &mut http::HeaderMap) {
-        if let Some(told) = self.told.borrow().as_deref() {
-            told.tell(headers, self.snapshot.policy.limits.tell);
+        if let Some(announcement) = &*self.announcement.borrow() {
+            announcement.tell(headers, self.snapshot.policy.limits.tell);
         }
     }
 
@@ -285,7 +285,7 @@ impl Record {
             upstream_time: Cell::new(None),
             coded: RefCell::new(None),
             proven: OnceCell::new(),
-            told: RefCell::new(None),
+            announcement: RefCell::new(None),
             rank: Cell::new(self.rank.get()),
             permit: RefCell::new(None),
             by_cache: Cell::new(None),

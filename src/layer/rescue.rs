@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::Observed;
 use super::cache::CacheError;
-use super::limit::LimitError;
+use super::limit::{self, LimitError};
 use super::record::{CLIENT_GONE, Record};
 use super::represent::RepresentError;
 use super::route::RouteError;
@@ -226,16 +226,23 @@ fn limited(error: &LimitError) -> Answer {
                 .detail("it is not among the keys that are taken here")
                 .field(header::WWW_AUTHENTICATE, challenge)
         }
-        LimitError::Exceeded { names, tier, upgrade, retry_after } => {
+        LimitError::Exceeded { violated, tier, retry_after } => {
             let title = "The quota is used up";
-            let detail = format!("beyond {}; the next request conforms in {retry_after} s", names.join(", "));
-            Answer::new(StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", title, Fault::Client)
+            let names = limit::names(violated, tier);
+            let when = match retry_after {
+                Some(seconds) => format!("the next request conforms in {seconds} s"),
+                None => "one of the requests in flight has to end first".to_owned(),
+            };
+            let answer = Answer::new(StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", title, Fault::Client)
                 .registered()
-                .detail(detail)
-                .member("violated-policies", names.clone().into())
-                .member("tier", tier.clone().into())
-                .maybe("upgrade", upgrade.clone())
-                .field(header::RETRY_AFTER, HeaderValue::from(*retry_after))
+                .detail(format!("beyond {}; {when}", names.join(", ")))
+                .member("violated-policies", names.into())
+                .member("tier", tier.name.clone().into())
+                .maybe("upgrade", tier.upgrade.clone());
+            match retry_after {
+                Some(seconds) => answer.field(header::RETRY_AFTER, HeaderValue::from(*seconds)),
+                None => answer.retry(),
+            }
         }
     }
 }

@@ -45,8 +45,8 @@ struct Window {
     began: Instant,
     count: u32,
     seconds: f64,
-    /// Whether the limit was what kept requests away.
-    pressed: bool,
+    /// The most requests that were there at once.
+    inside: usize,
 }
 
 #[derive(Debug)]
@@ -102,26 +102,32 @@ impl Gradient {
         self.baseline.least().map(Duration::from_secs_f64)
     }
 
-    /// An answer's head came, or it did not come in time. `pressed`: as many requests were there as may be.
-    pub fn sample(&mut self, sent: Instant, now: Instant, pressed: bool) {
+    /// Whether an answer that takes so long says that the app has too much to do.
+    pub fn is_slow(&self, took: Duration) -> bool {
+        self.baseline.least().is_some_and(|least| took.as_secs_f64() > TOLERANCE * least)
+    }
+
+    /// An answer's head came, or it did not come in time, when `inside` requests were there.
+    pub fn sample(&mut self, sent: Instant, now: Instant, inside: usize) {
         if self.shrank.is_some_and(|shrank| sent < shrank) {
             return;
         }
         let seconds = now.saturating_duration_since(sent).as_secs_f64();
-        let window = self.window.get_or_insert(Window { began: now, count: 0, seconds: 0.0, pressed: false });
+        let window = self.window.get_or_insert(Window { began: now, count: 0, seconds: 0.0, inside: 0 });
         window.count += 1;
         window.seconds += seconds;
-        window.pressed |= pressed;
+        window.inside = window.inside.max(inside);
         let age = now.saturating_duration_since(window.began);
         if (window.count < SAMPLES || age < WINDOW) && age < LONGEST_WINDOW {
             return;
         }
-        let (mean, pressed) = (window.seconds / f64::from(window.count), window.pressed);
+        let (mean, inside) = (window.seconds / f64::from(window.count), window.inside);
         self.window = None;
-        self.judge(mean, pressed, now);
+        self.judge(mean, inside, now);
     }
 
-    fn judge(&mut self, mean: f64, pressed: bool, now: Instant) {
+    fn judge(&mut self, mean: f64, inside: usize, now: Instant) {
+        let pressed = inside >= self.limit();
         let ended = self.baseline.add(mean, now);
         if self.probe_until.is_some_and(|until| now >= until) {
             self.probe_until = None;
@@ -130,6 +136,10 @@ impl Gradient {
             self.shrank = Some(now);
         }
         if self.probe_until.is_some() {
+            return;
+        }
+        // An app that is given far less than it might be is not slow because of what it is given.
+        if (inside as f64) < self.limit / 2.0 {
             return;
         }
         let baseline = self.baseline.least().unwrap_or(mean);
@@ -221,11 +231,11 @@ mod tests {
                 }
             }
             let pace = app.throughput(inside.len().max(1)) / inside.len().max(1) as f64 * STEP;
-            let pressed = inside.len() >= limit;
+            let there = inside.len();
             inside.iter_mut().for_each(|request| request.2 += pace);
             let done: Vec<_> = inside.extract_if(.., |request| request.2 >= 1.0).collect();
             for (came, sent, _, rank) in done {
-                gradient.sample(at(sent), at(time), pressed);
+                gradient.sample(at(sent), at(time), there);
                 // The first second is for finding the way.
                 if time - came <= 1.0 && time > 1.0 {
                     run.good += 1.0 / (seconds - 1.0);
@@ -290,7 +300,7 @@ mod tests {
             while time < end {
                 time += Duration::from_millis(10);
                 let sent = origin + time.saturating_sub(Duration::from_millis(latency));
-                gradient.sample(sent, origin + time, true);
+                gradient.sample(sent, origin + time, usize::MAX);
             }
         };
         go(&mut gradient, 5, 20);
@@ -299,6 +309,20 @@ mod tests {
         assert!(gradient.limit() < before / 4, "{} of {before}", gradient.limit());
         go(&mut gradient, 50, 60);
         assert!(gradient.limit() > 50, "{}", gradient.limit());
+    }
+
+    #[test]
+    fn a_few_slow_answers_are_no_overload() {
+        let origin = clock::now();
+        let mut gradient = Gradient::new(1000, origin);
+        let before = gradient.limit();
+        // One request a second, now a page of 5 ms and now a report of two seconds.
+        for second in 1..300u64 {
+            let now = origin + Duration::from_secs(second);
+            let took = Duration::from_millis(if second % 3 == 0 { 2000 } else { 5 });
+            gradient.sample(now - took, now, 1);
+        }
+        assert_eq!(gradient.limit(), before);
     }
 
     #[test]

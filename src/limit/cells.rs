@@ -30,7 +30,9 @@ const LOOK_AGAIN: Nanoseconds = 1_000_000_000;
 /// What a key is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// An API key.
+    /// An API key that is listed: their file bounds their number, so each has a cell whatever others do.
+    Listed,
+    /// Any other API key.
     ApiKey,
     /// A verified claim.
     Principal,
@@ -44,7 +46,7 @@ impl Kind {
     /// As operators read it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::ApiKey => "api_key",
+            Kind::Listed | Kind::ApiKey => "api_key",
             Kind::Principal => "principal",
             Kind::Ip => "ip",
             Kind::Overflow => "overflow",
@@ -255,9 +257,9 @@ impl Cells {
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_place(&self) -> bool {
+    fn take_place(&self, kind: Kind) -> bool {
         let most = self.most.load(Ordering::Relaxed);
-        let taken = self.held.fetch_add(1, Ordering::Relaxed) < most;
+        let taken = self.held.fetch_add(1, Ordering::Relaxed) < most || kind == Kind::Listed;
         if !taken {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
@@ -285,12 +287,12 @@ impl Cells {
         if let Some(cell) = shard.find(key.hash) {
             return with(cell);
         }
-        if self.take_place() {
+        if self.take_place(key.kind) {
             return with(shard.insert(key, now));
         }
         // Two, so that a bound that was lowered is reached.
         let _ = self.forget_in(&mut shard, now) && self.forget_in(&mut shard, now);
-        if self.take_place() {
+        if self.take_place(key.kind) {
             return with(shard.insert(key, now));
         }
         drop(shard);
@@ -308,7 +310,7 @@ impl Cells {
         if let Some(cell) = shard.find(key.hash) {
             return with(cell);
         }
-        if self.take_place() {
+        if self.take_place(key.kind) {
             return with(shard.insert(key, now));
         }
         drop(shard);
@@ -405,6 +407,15 @@ mod tests {
         cells.with(key(2), 7, 10_000, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
         cells.find(key(1).hash, |cell| cell.set(IN_FLIGHT | 1, 0, 0));
         cells.with(key(2), 7, 10_000 + LOOK_AGAIN, |cell| assert_eq!(cell.key().kind, Kind::Ip));
+    }
+
+    #[test]
+    fn a_listed_key_has_its_cell_whatever_others_do() {
+        let cells = Cells::new(10);
+        (0..100).for_each(|number| cells.with(key(number), 7, 0, |cell| cell.set(1, 1000, 0)));
+        let listed = Key { kind: Kind::Listed, ..key(1000) };
+        cells.with(listed, 7, 0, |cell| assert_eq!(cell.key(), listed));
+        assert!(cells.overflowed.get() > 0);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub struct Tell {
 }
 
 /// See the head of the file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LimitPolicy {
     /// Whether quotas hold.
     pub enabled: bool,
@@ -88,8 +88,8 @@ pub struct LimitPolicy {
     pub tier_from: Vec<TierSource>,
     /// In the order they are written. At least one: without any, that of nobody's limits.
     pub tiers: Vec<Arc<Tier>>,
-    /// The index of whoever names none.
-    pub default: usize,
+    /// That of whoever names none.
+    pub default: Arc<Tier>,
     /// By the SHA-256 of the key.
     pub listed: HashMap<[u8; 32], Arc<ListedKey>>,
     /// What clients are told.
@@ -108,10 +108,19 @@ impl LimitPolicy {
         self.tiers.iter().find(|tier| tier.name == name)
     }
 
-    /// The tier of whoever names none.
-    pub fn default_tier(&self) -> &Arc<Tier> {
-        // The compiler refuses a default that is not there.
-        self.tiers.get(self.default).expect("there is a tier for whoever names none")
+    /// Whether an API key says anything: who somebody is, what they may do, or whether they may come at all.
+    pub fn asks_key(&self) -> bool {
+        self.unlisted == Unlisted::Reject
+            || self.key.contains(&KeyKind::ApiKey)
+            || self.tier_from.contains(&TierSource::Keys)
+    }
+
+    /// All but the keys: what a reload compares.
+    pub fn without_keys(&self) -> impl std::fmt::Debug + '_ {
+        (
+            (self.enabled, &self.key, &self.api_key, self.unlisted, &self.tier_from),
+            (&self.tiers, &self.default, self.tell, self.max_keys, self.ipv6_prefix),
+        )
     }
 
     /// What counts of an address: all of IPv4, the prefix of IPv6.

@@ -4,7 +4,6 @@
 
 mod keys;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,6 @@ use tokio::sync::Semaphore;
 
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Lasting, Live, Snapshot};
-use crate::policy::limits::LimitPolicy;
 use crate::policy::{Policy, RoutePolicy, SourceFile};
 use crate::upstream::{self, Registry};
 
@@ -193,9 +191,8 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("etag", &old.etag, &new.etag);
     compare("cache", &old.cache, &new.cache);
     compare("invalidate", &old.invalidate, &new.invalidate);
-    // Without the keys: a map has no order, and their file is compared below.
-    let limits = |policy: &Policy| LimitPolicy { listed: HashMap::new(), ..policy.limits.clone() };
-    compare("rate_limit", &limits(old), &limits(new));
+    // The file of keys is compared below.
+    compare("rate_limit", &old.limits.without_keys(), &new.limits.without_keys());
     compare("log", &old.log, &new.log);
     // Certificates, keys and authorities, by what they hold; the first source is the file itself.
     let files = |policy: &Policy| -> Vec<(PathBuf, Option<u128>)> {

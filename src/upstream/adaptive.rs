@@ -1,10 +1,14 @@
 //! Requests to one app at once, as many as its latency says it can bear: the gate in front of it. Shared by all
 //! workers; it outlives reloads.
+//!
+//! A place is held until the head of the answer: how long a client takes to read, or to write, is not the app's doing
+//! and must not keep others out.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::send::Place;
@@ -12,40 +16,37 @@ use crate::clock::{self, Instant};
 use crate::limit::adaptive::{Gradient, most_waiting};
 use crate::metrics::Cell;
 
-/// No app is given more at once; `max_connections` is the cap of each address.
-const MOST: usize = 100_000;
-
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Gate {
-    state: Mutex<State>,
+    gradient: Mutex<Gradient>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// As many requests as may be.
     limit: AtomicUsize,
+    /// Permits that are out although the limit has shrunk meanwhile: they do not come back.
+    debt: AtomicUsize,
     /// Requests turned away.
     pub shed: Cell,
 }
 
-#[derive(Debug)]
-struct State {
-    gradient: Gradient,
-    /// Permits that are out although the limit has shrunk meanwhile: they do not come back.
-    debt: usize,
-}
-
 impl Gate {
-    /// For an app of which nothing is known yet.
-    pub fn new(now: Instant) -> Gate {
-        let gradient = Gradient::new(MOST, now);
+    /// For an app of which nothing is known yet, and which may have `most` requests at once.
+    pub fn new(most: usize, now: Instant) -> Gate {
+        let gradient = Gradient::new(most, now);
         let limit = gradient.limit();
         Gate {
             permits: Arc::new(Semaphore::new(limit)),
-            state: Mutex::new(State { gradient, debt: 0 }),
+            gradient: Mutex::new(gradient),
             waiting: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
+            debt: AtomicUsize::new(0),
             shed: Cell::default(),
         }
+    }
+
+    fn gradient(&self) -> MutexGuard<'_, Gradient> {
+        self.gradient.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As many requests as may be.
@@ -55,18 +56,18 @@ impl Gate {
 
     /// What the app shows when nothing waits in it; zero while that is not known.
     pub fn baseline(&self) -> Duration {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).gradient.baseline().unwrap_or_default()
+        self.gradient().baseline().unwrap_or_default()
     }
 
     /// A place for one who ranks `rank` of `ranks`, perhaps after a wait; `None`: there is none.
     pub async fn enter(self: &Arc<Self>, rank: usize, ranks: usize, patience: Duration) -> Option<Entered> {
         let entered =
-            |permit, sent| Some(Entered { gate: self.clone(), permit: Some(permit), sent, answered: false });
+            |permit| Some(Entered { gate: self.clone(), permit: Some(permit), since: clock::now() });
         // Whoever waits comes first.
         if self.waiting.load(Ordering::Relaxed) == 0
             && let Ok(permit) = self.permits.clone().try_acquire_owned()
         {
-            return entered(permit, clock::now());
+            return entered(permit);
         }
         let permit = match Place::take(&self.waiting, most_waiting(self.limit(), rank, ranks)) {
             None => None,
@@ -75,36 +76,39 @@ impl Gate {
                 waited.ok().and_then(Result::ok)
             }
         };
-        match permit {
-            Some(permit) => entered(permit, clock::now()),
-            None => {
-                self.shed.add(1);
-                None
-            }
+        if permit.is_none() {
+            self.shed.add(1);
         }
+        permit.and_then(entered)
     }
 
     /// What came of a request; the limit follows.
     fn sample(&self, sent: Instant, now: Instant) {
-        let pressed = self.permits.available_permits() == 0;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.gradient.sample(sent, now, pressed);
-        let limit = state.gradient.limit();
-        let before = self.limit.swap(limit, Ordering::Relaxed);
+        let free = self.permits.available_permits();
+        // All changes of the limit happen under this lock.
+        let mut gradient = self.gradient();
+        let before = self.limit();
+        gradient.sample(sent, now, before.saturating_sub(free));
+        let limit = gradient.limit();
+        self.limit.store(limit, Ordering::Relaxed);
         if limit > before {
-            let paid = state.debt.min(limit - before);
-            state.debt -= paid;
+            let paid = self.pay(limit - before);
             self.permits.add_permits(limit - before - paid);
         } else if limit < before {
             let forgotten = self.permits.forget_permits(before - limit);
-            state.debt += before - limit - forgotten;
+            self.debt.fetch_add(before - limit - forgotten, Ordering::Relaxed);
         }
     }
 
+    /// Less debt by at most `most`; by how much.
+    fn pay(&self, most: usize) -> usize {
+        let pay = |debt: usize| Some(debt - debt.min(most));
+        let before = self.debt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        before.unwrap_or_default().min(most)
+    }
+
     fn give_back(&self, permit: OwnedSemaphorePermit) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.debt > 0 {
-            state.debt -= 1;
+        if self.debt.load(Ordering::Relaxed) > 0 && self.pay(1) == 1 {
             permit.forget();
         }
     }
@@ -115,24 +119,36 @@ impl Gate {
 pub struct Entered {
     gate: Arc<Gate>,
     permit: Option<OwnedSemaphorePermit>,
-    sent: Instant,
-    answered: bool,
+    since: Instant,
 }
 
 impl Entered {
-    /// The head of its answer came, or was given up.
-    pub fn answered(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.answered, true) {
-            self.gate.sample(self.sent, now);
+    /// The head of its answer came. What the app says when it fails is said quickly, and teaches nothing.
+    pub fn answered(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
+        if let (Some(sent), false) = (sent, status.is_server_error()) {
+            self.gate.sample(sent, now);
+        }
+        self.leave();
+    }
+
+    fn leave(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.gate.give_back(permit);
         }
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            self.gate.give_back(permit);
+        if self.permit.is_some() {
+            // It got no answer, or nobody waited for one: the app took at least as long, which counts if it is long.
+            let now = clock::now();
+            let gate = self.gate.clone();
+            if gate.gradient().is_slow(now.saturating_duration_since(self.since)) {
+                gate.sample(self.since, now);
+            }
         }
+        self.leave();
     }
 }
 
@@ -142,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn places_are_taken_waited_for_and_given_back() {
-        let gate = Arc::new(Gate::new(clock::now()));
+        let gate = Arc::new(Gate::new(1000, clock::now()));
         let limit = gate.limit();
         let mut inside = Vec::new();
         for _ in 0..limit {
@@ -164,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn a_shrunken_limit_takes_places_as_they_come_back() {
         let begin = clock::now();
-        let gate = Arc::new(Gate::new(begin));
+        let gate = Arc::new(Gate::new(1000, begin));
         let mut inside = Vec::new();
         for _ in 0..gate.limit() {
             inside.push(gate.enter(0, 1, Duration::ZERO).await.unwrap());

@@ -14,7 +14,6 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::adaptive::Entered;
 use super::address::Address;
 use super::pool::Pool;
 use crate::body::{Body, BodyError, Duplex};
@@ -29,15 +28,13 @@ pub struct Lease {
     pub address: Arc<Address>,
     /// Held while the connection is in use, or while the stream lives.
     pub permit: Option<OwnedSemaphorePermit>,
-    /// Its place at the gate, where the app has one; streams hold none.
-    pub entered: Option<Entered>,
 }
 
 impl Lease {
     /// Counts a request at `address`.
-    pub fn new(address: Arc<Address>, permit: OwnedSemaphorePermit, entered: Option<Entered>) -> Lease {
+    pub fn new(address: Arc<Address>, permit: OwnedSemaphorePermit) -> Lease {
         address.in_flight.fetch_add(1, Ordering::Relaxed);
-        Lease { address, permit: Some(permit), entered }
+        Lease { address, permit: Some(permit) }
     }
 
     /// Exchanges the connection's permit for a stream's; false when there are too many streams.
@@ -45,19 +42,9 @@ impl Lease {
         match self.address.streams.clone().try_acquire_owned() {
             Ok(permit) => {
                 self.permit = Some(permit);
-                self.entered = None;
                 true
             }
             Err(_) => false,
-        }
-    }
-}
-
-impl Lease {
-    /// The head of the answer came, or was given up.
-    pub fn answered(&mut self, now: Instant) {
-        if let Some(entered) = &mut self.entered {
-            entered.answered(now);
         }
     }
 }

@@ -82,12 +82,15 @@ pub struct Counters {
     pub failures: [Cell; error::KINDS.len()],
 }
 
+/// Name, URLs and `max_connections`: a gate remembers an app under these.
+type GateIdentity = (String, String, usize);
+
 /// All apps; what outlives a reload is kept here and handed to the next generation.
 #[derive(Debug, Default)]
 pub struct Registry {
     addresses: Arc<Addresses>,
     counters: std::sync::Mutex<HashMap<String, Arc<Counters>>>,
-    gates: std::sync::Mutex<HashMap<String, Arc<Gate>>>,
+    gates: std::sync::Mutex<HashMap<GateIdentity, std::sync::Weak<Gate>>>,
     generation: AtomicU64,
 }
 
@@ -106,8 +109,17 @@ impl Registry {
         };
         let gate = policy.adaptive_concurrency.then(|| {
             let mut known = self.gates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let gate = known.entry(policy.name.clone());
-            gate.or_insert_with(|| Arc::new(Gate::new(crate::clock::now()))).clone()
+            // Another app behind the same name is another app.
+            let urls = policy.endpoints.iter().map(|endpoint| endpoint.url.as_str());
+            let identity = (policy.name.clone(), urls.collect::<Vec<_>>().join(" "), policy.max_connections);
+            known.retain(|_, gate| gate.strong_count() > 0);
+            if let Some(gate) = known.get(&identity).and_then(std::sync::Weak::upgrade) {
+                return gate;
+            }
+            let most = policy.max_connections.saturating_mul(policy.endpoints.len());
+            let gate = Arc::new(Gate::new(most, crate::clock::now()));
+            known.insert(identity, Arc::downgrade(&gate));
+            gate
         });
         let endpoints = policy
             .endpoints

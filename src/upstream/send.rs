@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::adaptive::Entered;
 use super::address::{Address, Evidence};
 use super::balance;
 use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
@@ -58,6 +59,8 @@ pub struct Outcome {
     pub address: Option<Arc<Address>>,
     /// Tries after the first.
     pub retries: u32,
+    /// When the last try was sent.
+    pub sent: Option<Instant>,
     /// When the head of the answer came.
     pub answered: Option<Instant>,
 }
@@ -87,15 +90,22 @@ impl Upstream {
         outcome: &mut Outcome,
     ) -> Result<Response<Body>, ForwardError> {
         self.budget.deposit();
+        let entered = self.enter(&call).await?;
         let endpoints = self.endpoints_for(call.method);
         let mut tried: Vec<u64> = Vec::new();
         // Addresses whose idle connections were found closed: they get a new one.
         let mut stale: Vec<u64> = Vec::new();
+        let mut unknown: Option<ForwardError> = None;
         loop {
             let replica = call.body.replica();
             let failed = match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await
             {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if let Some(entered) = entered {
+                        entered.answered(answer.status(), outcome.sent, clock::now());
+                    }
+                    return Ok(answer);
+                }
                 Err(failed) => failed,
             };
             let mut free = false;
@@ -117,7 +127,11 @@ impl Upstream {
             let spent = if free { 0 } else { outcome.retries };
             if !self.may_retry(&failed, &call, spent, replica.is_some()) {
                 self.counters.failures[failed.error.kind_index()].add(1);
-                return Err(failed.error);
+                // Where a try before this one left, it is what nobody knows the outcome of.
+                return Err(unknown.unwrap_or(failed.error));
+            }
+            if !failed.nothing_sent {
+                unknown.get_or_insert(failed.error);
             }
             outcome.retries += u32::from(!free);
             now = clock::now();
@@ -128,11 +142,28 @@ impl Upstream {
         }
     }
 
+    /// A place at the gate, where the app has one. Who streams, in either direction, is let in and holds none: how
+    /// long it takes is not the app's doing.
+    async fn enter(&self, call: &Call<'_>) -> Result<Option<Entered>, ForwardError> {
+        let Some(gate) = &self.gate else { return Ok(None) };
+        let (rank, ranks) = call.rank;
+        match gate.enter(rank, ranks, self.policy.queue_timeout).await {
+            Some(entered) => {
+                let whole =
+                    call.body.content().is_some() && call.upgrade.is_none() && !is_endless(call.headers);
+                Ok(whole.then_some(entered))
+            }
+            None => {
+                self.counters.failures[ForwardError::Shed.kind_index()].add(1);
+                Err(ForwardError::Shed)
+            }
+        }
+    }
+
     fn may_retry(&self, failed: &Attempt, call: &Call<'_>, retries: u32, replayable: bool) -> bool {
         let refused_here = matches!(
             failed.error,
-            ForwardError::Shed
-                | ForwardError::QueueFull
+            ForwardError::QueueFull
                 | ForwardError::QueueTimeout(_)
                 | ForwardError::TooManyStreams
                 | ForwardError::Body(_)
@@ -172,14 +203,6 @@ impl Upstream {
         now: Instant,
         outcome: &mut Outcome,
     ) -> Result<Response<Body>, Attempt> {
-        let entered = match &self.gate {
-            None => None,
-            Some(gate) => {
-                let (rank, ranks) = call.rank;
-                let entered = gate.enter(rank, ranks, self.policy.queue_timeout).await;
-                Some(entered.ok_or_else(|| Attempt::before_sending(ForwardError::Shed))?)
-            }
-        };
         let (mut endpoint, mut address) = self.pick(endpoints, tried, now).await?;
         outcome.address = Some(address.clone());
         let mut now = now;
@@ -194,14 +217,14 @@ impl Upstream {
         let http1_only = call.upgrade.is_some();
         let fresh = stale.contains(&address.id);
         if !fresh && let Some(connection) = pool.take(&address, now) {
-            let lease = Lease::new(address, permit, entered);
+            let lease = Lease::new(address, permit);
             return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
         }
         if !http1_only
             && !fresh
             && let Some(shared) = pool.shared(&address)
         {
-            return self.over_http2(call, endpoint, shared, Lease::new(address, permit, entered), true).await;
+            return self.over_http2(call, endpoint, shared, Lease::new(address, permit), true, outcome).await;
         }
         if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
             return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
@@ -216,7 +239,7 @@ impl Upstream {
                 outcome.address = Some(address.clone());
             }
         }
-        let lease = Lease::new(address.clone(), permit, entered);
+        let lease = Lease::new(address.clone(), permit);
         let connected =
             connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only).await;
         match connected {
@@ -237,7 +260,7 @@ impl Upstream {
                         .map_err(Attempt::before_sending)?;
                 let connection = Rc::new(connection);
                 pool.share(&address, connection.clone());
-                self.over_http2(call, endpoint, connection, lease, false).await
+                self.over_http2(call, endpoint, connection, lease, false, outcome).await
             }
         }
     }
@@ -324,11 +347,9 @@ impl Upstream {
             limits: call.limits,
         };
         let has_body = !http_body::Body::is_end_stream(&call.body);
+        outcome.sent = Some(now);
         let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
         let Answer { parts, content } = sent.map_err(|failed| {
-            if matches!(failed.error, SendError::TimedOut) {
-                lease.answered(clock::now());
-            }
             let error = match failed.error {
                 SendError::Broken(error) => ForwardError::Broken(error),
                 SendError::Closed => ForwardError::Closed,
@@ -342,7 +363,6 @@ impl Upstream {
         })?;
         let answered = clock::now();
         outcome.answered = Some(answered);
-        lease.answered(answered);
         self.judge(&lease.address, parts.status);
         let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
         let body = match content {
@@ -380,6 +400,7 @@ impl Upstream {
         connection: Rc<Http2Connection>,
         mut lease: Lease,
         reused: bool,
+        outcome: &mut Outcome,
     ) -> Result<Response<Body>, Attempt> {
         let grpc = is_endless(call.headers);
         if grpc && !lease.become_stream() {
@@ -405,10 +426,8 @@ impl Upstream {
         if call.takes_trailers {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }
+        outcome.sent = Some(clock::now());
         let response = connection.send(request, self.timeouts(call, grpc), clock::now).await;
-        if matches!(response, Ok(_) | Err(ForwardError::TimedOut)) {
-            lease.answered(clock::now());
-        }
         let response = response.map_err(|error| {
             // GOAWAY and refused streams come back as closed before anything was processed; what was taken
             // from a streaming body is gone.

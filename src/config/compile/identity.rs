@@ -53,7 +53,14 @@ impl Compiler<'_> {
             }
             None => None,
         };
-        (Identity::new(sources, Hasher::new(secret), tokens), source)
+        let identity = Identity::new(sources, Hasher::new(secret), tokens);
+        // An answer to one caller's key is not for the next, also where keys are for limits alone.
+        let api_key = raw.api_key.value.strip_prefix("header:");
+        let identity = match api_key.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok()) {
+            Some(field) => identity.also_told_by(field),
+            None => identity,
+        };
+        (identity, source)
     }
 
     fn tokens(&mut self, jwt: &Jwt, claims: bool) -> Option<(Tokens, Option<KeySource>)> {

@@ -1,11 +1,13 @@
 //! From the raw file to a policy: defaults are in, matchers compiled, certificates read, cross-checks
 //! made. Whatever is wrong is noted and the rest still checked.
 
+mod api_keys;
 mod cache;
 mod identity;
 mod limits;
 mod represent;
 mod route;
+mod route_limits;
 mod server;
 mod upstream;
 
@@ -156,7 +158,11 @@ impl Compiler<'_> {
             access: log.access,
             sample: self.share("log.sample", &log.sample),
             slow: log.slow.value,
-            mask: log.mask.iter().map(|name| name.value.to_ascii_lowercase()).collect(),
+            mask: {
+                let api_key = file.identity.api_key.value.split_once(':').map(|(_, name)| name);
+                let written = log.mask.iter().map(|name| name.value.as_str());
+                written.chain(api_key).map(str::to_ascii_lowercase).collect()
+            },
         }
     }
 

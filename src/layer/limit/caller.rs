@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
+use crate::fields::query;
 use crate::identity::credential;
 use crate::identity::jwt::Claims;
 use crate::layer::Routed;
@@ -20,66 +21,107 @@ pub struct Caller<'a> {
     pub key: Key,
     /// What they may do.
     pub tier: &'a Arc<Tier>,
+    /// Whether they came with an API key that is not listed, where such keys are refused.
+    pub rejected: bool,
 }
 
-/// An API key that is not listed, where such keys are refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rejected;
+/// What a request has in the place of an API key.
+enum Given<'a> {
+    Nothing,
+    Key(Cow<'a, [u8]>),
+    /// Of two, nobody knows which one the app takes.
+    Several,
+}
 
 impl<'a> Caller<'a> {
     /// Of a request.
-    pub fn of(routed: &'a Routed, policy: &'a LimitPolicy) -> Result<Caller<'a>, Rejected> {
+    pub fn of(routed: &'a Routed, policy: &'a LimitPolicy) -> Caller<'a> {
         let headers = routed.request.headers();
-        // A token that does not verify proves nothing.
-        let claims = routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);
-        let given = api_key(policy, headers, routed.request.uri(), claims);
-        let digest = given.map(|given| credential::sha256(&given));
+        // Verified where it is asked for, and only then. A token that does not verify proves nothing.
+        let claims = || routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);
+        let given = if policy.asks_key() {
+            api_key(policy, headers, routed.request.uri(), claims)
+        } else {
+            Given::Nothing
+        };
+        let digest = match &given {
+            Given::Key(key) => Some(credential::sha256(key)),
+            Given::Nothing | Given::Several => None,
+        };
         let listed = digest.and_then(|digest| policy.listed.get(&digest));
-        if digest.is_some() && listed.is_none() && policy.unlisted == Unlisted::Reject {
-            return Err(Rejected);
-        }
+        let unlisted = listed.is_none() && !matches!(given, Given::Nothing);
         let identity = &routed.record.snapshot.policy.identity;
         let own = policy.unlisted == Unlisted::Own || matches!(policy.api_key, ApiKeyPlace::Claim(_));
         let of_kind = |kind: &KeyKind| match kind {
-            KeyKind::ApiKey => {
-                let unlisted = || digest.filter(|_| own).map(|digest| identity.hasher().api_key(&digest));
-                let hash = listed.map(|listed| listed.partition).or_else(unlisted)?;
-                Some(Key { hash, kind: Kind::ApiKey })
-            }
-            KeyKind::Principal => {
-                let hash = identity.proven_principal(claims?)?;
+            KeyKind::ApiKey => match listed {
+                Some(listed) => Some(Key { hash: listed.partition, kind: Kind::Listed }),
+                None => {
+                    let hash = identity.hasher().api_key(&digest.filter(|_| own)?);
+                    Some(Key { hash, kind: Kind::ApiKey })
+                }
+            },
+            KeyKind::Principal if identity.has_claims() => {
+                let hash = identity.proven_principal(claims()?)?;
                 Some(Key { hash, kind: Kind::Principal })
             }
+            KeyKind::Principal => None,
             KeyKind::Ip => Some(of_address(routed, policy)),
         };
         // Whoever is none of what is listed is still somebody.
         let key = policy.key.iter().find_map(of_kind).unwrap_or_else(|| of_address(routed, policy));
-        let tier = tier(policy, routed, listed, claims).unwrap_or_else(|| policy.default_tier());
-        Ok(Caller { key, tier })
+        let tier = tier(policy, routed, listed, claims).unwrap_or(&policy.default);
+        Caller { key, tier, rejected: unlisted && policy.unlisted == Unlisted::Reject }
     }
 }
 
+/// The partition key of an address is made once a connection and client, as long as the policy stays.
 fn of_address(routed: &Routed, policy: &LimitPolicy) -> Key {
-    let hasher = routed.record.snapshot.policy.identity.hasher();
-    Key { hash: hasher.network(&policy.network(routed.record.client)), kind: Kind::Ip }
+    let snapshot = &routed.record.snapshot;
+    let network = policy.network(routed.record.client);
+    let hash = match routed.peer.partition.get() {
+        Some((generation, known, hash)) if generation == snapshot.generation && known == network => hash,
+        _ => {
+            let hash = snapshot.policy.identity.hasher().network(&network);
+            routed.peer.partition.set(Some((snapshot.generation, network, hash)));
+            hash
+        }
+    };
+    Key { hash, kind: Kind::Ip }
 }
 
-/// The API key of a request. Of two, the first: whichever the app takes, this one has to be listed.
 fn api_key<'a>(
     policy: &LimitPolicy,
     headers: &'a HeaderMap,
     uri: &'a Uri,
-    claims: Option<&Claims>,
-) -> Option<Cow<'a, [u8]>> {
-    let found: Cow<'a, [u8]> = match &policy.api_key {
-        ApiKeyPlace::Header(name) => {
-            let value = headers.get(name).map(HeaderValue::as_bytes)?;
-            Cow::Borrowed(if *name == header::AUTHORIZATION { after_scheme(value)? } else { value })
+    claims: impl Fn() -> Option<&'a Claims>,
+) -> Given<'a> {
+    fn only<'a>(mut found: impl Iterator<Item = Cow<'a, [u8]>>) -> Given<'a> {
+        match (found.next(), found.next()) {
+            (None, _) => Given::Nothing,
+            (Some(key), None) => Given::Key(key),
+            _ => Given::Several,
         }
-        ApiKeyPlace::Query(name) => of_query(uri.query()?, name)?,
-        ApiKeyPlace::Claim(claim) => Cow::Owned(claims?.text(claim)?.into_bytes()),
-    };
-    (!found.is_empty()).then_some(found)
+    }
+    match &policy.api_key {
+        ApiKeyPlace::Header(name) => {
+            let authorization = *name == header::AUTHORIZATION;
+            let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            let values =
+                values.filter_map(|value| if authorization { after_scheme(value) } else { Some(value) });
+            only(values.filter(|value| !value.is_empty()).map(Cow::Borrowed))
+        }
+        ApiKeyPlace::Query(name) => {
+            let pairs = query::pairs(uri.query().unwrap_or(""));
+            let values = pairs.filter(|(known, _)| **known == *name.as_bytes()).map(|(_, value)| value);
+            only(values.filter(|value| !value.is_empty()))
+        }
+        ApiKeyPlace::Claim(claim) => only(
+            claims()
+                .and_then(|claims| claims.text(claim))
+                .map(|key| Cow::Owned(key.into_bytes()))
+                .into_iter(),
+        ),
+    }
 }
 
 /// What follows the scheme (RFC 9110 11.4).
@@ -88,25 +130,16 @@ fn after_scheme(value: &[u8]) -> Option<&[u8]> {
     Some(value.get(at..)?.trim_ascii())
 }
 
-fn of_query<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let (_, value) = pairs.into_iter().find(|(known, _)| *known == name)?;
-    if !value.contains(['%', '+']) {
-        return Some(Cow::Borrowed(value.as_bytes()));
-    }
-    Some(Cow::Owned(crate::fields::query::decoded(value)))
-}
-
 /// The first source that names a tier there is.
 fn tier<'a>(
     policy: &'a LimitPolicy,
     routed: &Routed,
     listed: Option<&'a Arc<ListedKey>>,
-    claims: Option<&Claims>,
+    claims: impl Fn() -> Option<&'a Claims>,
 ) -> Option<&'a Arc<Tier>> {
     policy.tier_from.iter().find_map(|source| match source {
         TierSource::Keys => listed.map(|listed| &listed.tier),
-        TierSource::Claim(claim) => named(policy, &claims?.text(claim)?),
+        TierSource::Claim(claim) => named(policy, &claims()?.text(claim)?),
         TierSource::Header(name) => {
             if !routed.record.snapshot.policy.server.trusts(routed.peer.address.ip()) {
                 return None;
@@ -122,7 +155,7 @@ fn named<'a>(policy: &'a LimitPolicy, name: &str) -> Option<&'a Arc<Tier>> {
         static WARNED: AtomicBool = AtomicBool::new(false);
         if !WARNED.swap(true, Ordering::Relaxed) {
             let name: String = name.chars().take(64).collect();
-            let default = &policy.default_tier().name;
+            let default = &policy.default.name;
             tracing::warn!(
                 name,
                 default,
@@ -138,11 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_in_queries_and_fields() {
-        let of = |query: &str| of_query(query, "key").map(|key| String::from_utf8_lossy(&key).into_owned());
-        assert_eq!(of("a=1&key=x"), Some("x".to_owned()));
-        assert_eq!(of("key=a%2Bb+c"), Some("a+b c".to_owned()));
-        assert_eq!(of("monkey=x&keys=y"), None);
+    fn keys_in_authorization() {
         assert_eq!(after_scheme(b"Bearer  x "), Some(&b"x"[..]));
         assert_eq!(after_scheme(b"x"), None);
     }

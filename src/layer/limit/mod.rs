@@ -1,15 +1,15 @@
 //! What may not pass is stopped here, before any work is done for it: callers beyond their limits, API keys that
 //! nobody listed, bodies that are too long.
 
+pub mod announcement;
 mod caller;
-pub mod told;
 
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::Response;
+use smallvec::SmallVec;
 use tower::Service;
 
 use super::Routed;
@@ -20,11 +20,8 @@ use crate::fields::rate_limit;
 use crate::limit::tier::{CONCURRENCY, Tier};
 use crate::limit::{Ask, Limiter, Verdict, Which};
 use crate::policy::limits::LimitPolicy;
-use caller::{Caller, Rejected};
-use told::Told;
-
-/// Nobody knows when a request in flight ends.
-const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
+use announcement::Announcement;
+use caller::Caller;
 
 /// A request that was stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +31,11 @@ pub enum LimitError {
     /// Its caller is beyond a limit.
     Exceeded {
         /// The limits.
-        names: Vec<String>,
+        violated: SmallVec<[Which; 2]>,
         /// Whose they are.
-        tier: String,
-        /// Where better ones can be had.
-        upgrade: Option<String>,
-        /// After so many seconds it conforms.
-        retry_after: u64,
+        tier: Arc<Tier>,
+        /// After so many seconds it conforms; `None`: when one of the caller's requests in flight has ended.
+        retry_after: Option<u64>,
     },
     /// Its API key is not listed.
     Rejected,
@@ -50,8 +45,8 @@ impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LimitError::TooLarge(most) => write!(f, "the request body exceeds {most} bytes"),
-            LimitError::Exceeded { names, tier, .. } => {
-                write!(f, "beyond {} of tier {tier:?}", names.join(", "))
+            LimitError::Exceeded { violated, tier, .. } => {
+                write!(f, "beyond {} of tier {:?}", names(violated, tier).join(", "), tier.name)
             }
             LimitError::Rejected => f.write_str("the API key is not known"),
         }
@@ -90,7 +85,7 @@ where
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
         let policy = &routed.record.snapshot.policy;
         let limits = &routed.route.limits;
-        if ((policy.limits.enabled && !limits.exempt) || limits.concurrency.is_some())
+        if (policy.limits.enabled || limits.concurrency.is_some())
             && let Err(error) = limit(&self.limiter, &routed, &policy.limits)
         {
             return Either::error(error);
@@ -112,39 +107,42 @@ where
 fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Result<(), LimitError> {
     let record = &routed.record;
     let limits = &routed.route.limits;
-    let Caller { key, tier } = Caller::of(routed, policy).map_err(|Rejected| {
-        limiter.counters.rejected.add(1);
-        LimitError::Rejected
-    })?;
+    let quotas = policy.enabled && !limits.exempt;
+    let Caller { key, tier, rejected } = Caller::of(routed, policy);
     record.set_rank(tier.rank);
+    if quotas && rejected {
+        limiter.counters.rejected.add(1);
+        return Err(LimitError::Rejected);
+    }
+    let unlimited = !quotas || tier.limits_on(&limits.named).next().is_none();
+    if unlimited && limits.concurrency.is_none() {
+        return Ok(());
+    }
     let ask = Ask {
         key,
         tier,
-        named: (policy.enabled && !limits.exempt).then_some(&limits.named),
+        named: quotas.then_some(&limits.named),
         cost: limits.cost,
         concurrency: limits.concurrency,
     };
     let mut verdict = limiter.ask(&ask, record.started);
     count(routed, &ask, &verdict);
-    record.limited(Told::of(&verdict, tier, &routed.route), verdict.permit.take());
+    record.limited(Announcement::of(&verdict, tier, &routed.route), verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());
     }
-    Err(exceeded(&verdict, tier))
+    let wait = verdict.closest.and_then(|standing| standing.wait);
+    let retry_after = wait.map(|wait| rate_limit::seconds(wait).max(1));
+    Err(LimitError::Exceeded { violated: verdict.violated, tier: tier.clone(), retry_after })
 }
 
-fn exceeded(verdict: &Verdict, tier: &Tier) -> LimitError {
+/// The names of limits, as clients are told them.
+pub fn names<'a>(violated: &[Which], tier: &'a Tier) -> Vec<&'a str> {
     let name = |which: &Which| match which {
-        Which::Quota(at) => tier.limits.get(*at).map_or(String::new(), |limit| limit.name.clone()),
-        Which::Concurrency => CONCURRENCY.to_owned(),
+        Which::Quota(at) => tier.limits.get(*at).map_or("", |limit| limit.name.as_str()),
+        Which::Concurrency => CONCURRENCY,
     };
-    let wait = verdict.closest.and_then(|standing| standing.wait).unwrap_or(IN_FLIGHT_WAIT);
-    LimitError::Exceeded {
-        names: verdict.violated.iter().map(name).collect(),
-        tier: tier.name.clone(),
-        upgrade: tier.upgrade.clone(),
-        retry_after: rate_limit::seconds(wait).max(1),
-    }
+    violated.iter().map(name).collect()
 }
 
 /// By tier and limit.

@@ -12,18 +12,23 @@ use crate::policy::RoutePolicy;
 use crate::policy::limits::Tell;
 
 /// Where a caller stood when the request came.
-pub struct Told {
+pub struct Announcement {
     tier: Arc<Tier>,
     route: Arc<RoutePolicy>,
     standing: Standing,
     refused: bool,
 }
 
-impl Told {
+impl Announcement {
     /// Of a verdict; `None` where no limit holds, or none that is enforced: what is not refused is not told.
-    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, route: &Arc<RoutePolicy>) -> Option<Told> {
+    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, route: &Arc<RoutePolicy>) -> Option<Announcement> {
         let standing = verdict.closest.filter(|_| !tier.shadow)?;
-        Some(Told { tier: tier.clone(), route: route.clone(), standing, refused: !verdict.conforms() })
+        Some(Announcement {
+            tier: tier.clone(),
+            route: route.clone(),
+            standing,
+            refused: !verdict.conforms(),
+        })
     }
 
     /// Tells it.

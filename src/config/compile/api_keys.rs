@@ -1,0 +1,129 @@
+//! The file of API keys: hashes, tiers, names, limits of their own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Compiler;
+use super::limits::{Known, LONGEST_TEXT, MOST_LIMITS};
+use crate::config::file::{self, ApiKey};
+use crate::config::node;
+use crate::config::problem::Problems;
+use crate::config::section::{At, nearest};
+use crate::identity::credential::Hasher;
+use crate::limit::tier::{Limit, Tier};
+use crate::policy::limits::ListedKey;
+
+impl Compiler<'_> {
+    pub(super) fn listed(
+        &mut self,
+        at: &At<String>,
+        tiers: &[Arc<Tier>],
+        hasher: &Hasher,
+        known: &mut Known,
+    ) -> HashMap<[u8; 32], Arc<ListedKey>> {
+        let mut listed = HashMap::new();
+        if at.value.is_empty() {
+            return listed;
+        }
+        let path = self.file(&at.value);
+        let content = match std::fs::read_to_string(&path) {
+            Ok(content) => content,
+            Err(error) => {
+                let message = format!("{} cannot be read: {error}", path.display());
+                self.fail(at.span.as_ref(), message, "`pillion keys add` makes it");
+                return listed;
+            }
+        };
+        // Its problems are shown with its own lines.
+        let own = std::mem::replace(&mut self.problems, Problems::new(&path, &content));
+        let raw = node::parse(&content, &self.environment.variables, &mut self.problems)
+            .map(|table| file::read_keys(&table, &mut self.problems))
+            .unwrap_or_default();
+        let mut names: Vec<&str> = Vec::new();
+        for key in &raw {
+            let Some((digest, entry)) = self.listed_key(key, tiers, hasher, known) else { continue };
+            if let Some(name) = &key.name {
+                names.push(&name.value);
+            }
+            if listed.insert(digest, Arc::new(entry)).is_some() {
+                let span = key.sha256.as_ref().and_then(|at| at.span.as_ref());
+                self.fail(span, "this key is listed twice", "remove one of them");
+            }
+        }
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let twice = raw.iter().rev().find(|key| key.name.as_ref().is_some_and(|at| at.value == pair[0]));
+            let span = twice.and_then(|key| key.name.as_ref()).and_then(|at| at.span.as_ref());
+            self.fail(span, format!("two keys are named {:?}", pair[0]), "give each a name of its own");
+        }
+        let theirs = std::mem::replace(&mut self.problems, own);
+        self.problems.include(theirs);
+        listed
+    }
+
+    fn listed_key(
+        &mut self,
+        key: &ApiKey,
+        tiers: &[Arc<Tier>],
+        hasher: &Hasher,
+        known: &mut Known,
+    ) -> Option<([u8; 32], ListedKey)> {
+        let Some(written) = &key.sha256 else {
+            self.fail(Some(&key.span), "a key without sha256", "`pillion keys hash` makes it of a key");
+            return None;
+        };
+        let Some(digest) = digest(&written.value) else {
+            let help = "expected 64 hexadecimal digits; `pillion keys hash` makes them of a key";
+            self.fail(written.span.as_ref(), "sha256 is no SHA-256", help);
+            return None;
+        };
+        let Some(tier) = &key.tier else {
+            self.fail(Some(&key.span), "a key without a tier", "tier = \"free\"");
+            return None;
+        };
+        let names: Vec<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
+        let Some(of) = tiers.iter().find(|known| known.name == tier.value) else {
+            let help = match nearest(&tier.value, &names) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("there are {}", names.join(", ")),
+            };
+            self.fail(tier.span.as_ref(), format!("there is no tier {:?}", tier.value), help);
+            return None;
+        };
+        if let Some(name) = &key.name
+            && (name.value.is_empty() || name.value.len() > LONGEST_TEXT)
+        {
+            self.fail(name.span.as_ref(), "a name that is none", "some characters");
+        }
+        let tier = match key.limits.is_empty() {
+            true => of.clone(),
+            false => {
+                // Its own limits take the place of its tier's by the same names, and are counted with them.
+                let own = self.limits_of(&of.name, &key.limits, known);
+                let theirs =
+                    of.limits.iter().filter(|limit| own.iter().all(|other| other.name != limit.name));
+                let limits: Vec<Limit> = theirs.cloned().chain(own.iter().cloned()).collect();
+                if limits.len() > MOST_LIMITS {
+                    let message = format!("a key with {} limits, those of its tier included", limits.len());
+                    self.fail(Some(&key.span), message, format!("expected at most {MOST_LIMITS}"));
+                }
+                let upgrade = of.upgrade.clone();
+                Arc::new(Tier::new(&of.name, of.rank, of.shadow, upgrade, limits, of.concurrency_series))
+            }
+        };
+        let name = key.name.as_ref().map(|at| at.value.clone());
+        Some((digest, ListedKey { name, tier, partition: hasher.api_key(&digest) }))
+    }
+}
+
+/// Of hexadecimal digits.
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0u8; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(digest)
+}
