@@ -94,11 +94,13 @@ pub fn status(control: &Control, parameters: &[(String, String)]) -> Told {
 
 fn shown(policy: &LimitPolicy, key: Key, allowed: u32, limited: u32) -> Value {
     let listed = listed(policy, key.hash);
+    let shared = policy.tiers.iter().find(|tier| tier.overflow == key.hash);
+    let tier = listed.map(|key| &key.tier).or(shared).map(|tier| tier.name.clone());
     json!({
         "key": hex(key.hash),
         "kind": key.kind.as_str(),
         "name": listed.and_then(|key| key.name.clone()),
-        "tier": listed.map(|key| key.tier.name.clone()),
+        "tier": tier,
         "allowed": allowed,
         "limited": limited,
     })

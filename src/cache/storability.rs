@@ -69,7 +69,7 @@ pub struct Storable {
 }
 
 /// Fields that are about one exchange, or about the connection; some of them the way here has taken off already.
-const NEVER: [HeaderName; 17] = [
+const NEVER: [HeaderName; 23] = [
     HeaderName::from_static("age"),
     HeaderName::from_static("connection"),
     HeaderName::from_static("keep-alive"),
@@ -83,6 +83,13 @@ const NEVER: [HeaderName; 17] = [
     HeaderName::from_static("upgrade"),
     HeaderName::from_static("ratelimit"),
     HeaderName::from_static("ratelimit-policy"),
+    // What came before the draft, and what some send in its place.
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+    HeaderName::from_static("x-rate-limit-limit"),
+    HeaderName::from_static("x-rate-limit-remaining"),
+    HeaderName::from_static("x-rate-limit-reset"),
     HeaderName::from_static("x-ratelimit-limit"),
     HeaderName::from_static("x-ratelimit-remaining"),
     HeaderName::from_static("x-ratelimit-reset"),

@@ -1,7 +1,7 @@
 //! `pillion keys`: API keys, of which the file holds nothing but hashes.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -12,6 +12,8 @@ use crate::config;
 
 /// Bits of chance in a key: as many as nobody guesses.
 const KEY_BYTES: usize = 32;
+/// Links are followed so far.
+const MOST_LINKS: usize = 16;
 /// The longest key that is hashed; bytes.
 const LONGEST_KEY: u64 = 64 * 1024;
 
@@ -116,6 +118,9 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     let before = read(file)?;
     let known = config::keys(file, &before, &app::environment())
         .map_err(|problems| format!("{}\n{problems}", file.display()))?;
+    if name.is_some_and(|name| name.trim().is_empty()) {
+        return Err("a name that is none; leave --name out".to_owned());
+    }
     if let Some(name) = name
         && known.iter().any(|key| key.name.as_deref() == Some(name))
     {
@@ -129,9 +134,11 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     let gap = if before.is_empty() || before.ends_with("\n\n") { "" } else { "\n" };
     let name = name.map_or_else(String::new, |name| format!("name = {}\n", text(name)));
     let entry = format!("{gap}[[keys]]\nsha256 = \"{digest}\"\ntier = {}\n{name}", text(tier));
-    replacement
-        .finish(&format!("{before}{entry}"))
-        .map_err(|error| format!("{}: {error}", file.display()))?;
+    let after = format!("{before}{entry}");
+    if let Err(problems) = config::keys(file, &after, &app::environment()) {
+        return Err(format!("the file would not be one of keys any more:\n{problems}"));
+    }
+    replacement.finish(&after).map_err(|error| format!("{}: {error}", file.display()))?;
     println!("{key}");
     eprintln!("its hash is in {}; the key itself is nowhere but here", file.display());
     Ok(())
@@ -150,7 +157,11 @@ struct Replacement {
 impl Replacement {
     fn begin(file: &Path) -> std::io::Result<Replacement> {
         // A link stays one: what it leads to is replaced.
-        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+        let mut file = file.to_path_buf();
+        for _ in 0..MOST_LINKS {
+            let Ok(target) = std::fs::read_link(&file) else { break };
+            file = file.parent().unwrap_or(Path::new("")).join(target);
+        }
         let beside = file.with_extension("new");
         let new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         Ok(Replacement { file, beside, new, done: false })
@@ -160,6 +171,8 @@ impl Replacement {
         self.new.write_all(content.as_bytes())?;
         if let Ok(metadata) = std::fs::metadata(&self.file) {
             self.new.set_permissions(metadata.permissions())?;
+            // Whoever reads it must still be able to. Only root can give a file away; others own it already.
+            std::os::unix::fs::fchown(&self.new, Some(metadata.uid()), Some(metadata.gid()))?;
         }
         self.new.sync_all()?;
         std::fs::rename(&self.beside, &self.file)?;
@@ -193,9 +206,12 @@ fn list(file: &Path) -> u8 {
 
 fn hash() -> Result<(), String> {
     let mut key = String::new();
-    let read = std::io::stdin().take(LONGEST_KEY).read_to_string(&mut key);
-    read.map_err(|error| format!("standard input: {error}"))?;
-    let key = key.trim_end_matches(['\r', '\n']);
+    let read = std::io::stdin().take(LONGEST_KEY + 1).read_to_string(&mut key);
+    if read.map_err(|error| format!("standard input: {error}"))? as u64 > LONGEST_KEY {
+        return Err(format!("a key of more than {LONGEST_KEY} bytes"));
+    }
+    // A field's value has no space at its ends (RFC 9110 5.5).
+    let key = key.trim();
     if key.is_empty() {
         return Err("give the key on standard input".to_owned());
     }

@@ -2,6 +2,13 @@
 
 use std::borrow::Cow;
 
+/// The octet that two hexadecimal digits are; a sign is none.
+pub fn octet(digits: &[u8]) -> Option<u8> {
+    let [high, low] = digits else { return None };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
 /// The pairs of a query, as they were meant.
 pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     fn meant(part: &str) -> Cow<'_, [u8]> {
@@ -22,16 +29,13 @@ fn decoded(text: &str) -> Vec<u8> {
         rest = after;
         match first {
             b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-                match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-                    Some(byte) => {
-                        bytes.push(byte);
-                        rest = after.get(2..).unwrap_or_default();
-                    }
-                    None => bytes.push(b'%'),
+            b'%' => match after.get(..2).and_then(octet) {
+                Some(byte) => {
+                    bytes.push(byte);
+                    rest = after.get(2..).unwrap_or_default();
                 }
-            }
+                None => bytes.push(b'%'),
+            },
             byte => bytes.push(*byte),
         }
     }
@@ -52,7 +56,7 @@ mod tests {
     fn forms() {
         let of = |text: &str| parameters(text);
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(of("a=1&b&c=%41+%zz%4"), [pair("a", "1"), pair("b", ""), pair("c", "A %zz%4")]);
+        assert_eq!(of("a=1&b&c=%41+%zz%+f%4"), [pair("a", "1"), pair("b", ""), pair("c", "A %zz% f%4")]);
         assert_eq!(of(""), []);
     }
 }

@@ -19,10 +19,16 @@ const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// From this many seconds on, a time is told with some of it added at random (section 8.5).
 const JITTERED: u64 = 10;
 
-/// The policy of a quota. The draft has no word for a burst; a vendor's parameter needs a prefix (section 3.1).
+/// The policy of a quota: as it is written; or, where more may come at once than the rate's count, so many and the time
+/// until all of them are there again, because nothing remains that is more than the quota. The draft has no word for a
+/// burst that is less; a vendor's parameter needs a prefix (section 3.1).
 pub fn quota_policy(name: &str, count: u32, period: Duration, burst: u32) -> String {
+    if burst > count {
+        let refill = period.as_nanos() * u128::from(burst) / u128::from(count.max(1));
+        return format!("\"{name}\";q={burst};w={}", refill.div_ceil(1_000_000_000));
+    }
     let mut policy = format!("\"{name}\";q={count};w={}", period.as_secs());
-    if burst != count {
+    if burst < count {
         let _ = write!(policy, ";pillion-burst={burst}");
     }
     policy
@@ -85,7 +91,8 @@ pub fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Told<'_>) {
 
 /// The older fields; the time is that of the Unix epoch, in seconds, as those have it who send them.
 pub fn tell_legacy(headers: &mut HeaderMap, told: &Told<'_>, unix_now: u64) {
-    let app = headers.get(LEGACY_REMAINING).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    let lines = headers.get_all(LEGACY_REMAINING).iter().filter_map(|value| value.to_str().ok());
+    let app = lines.flat_map(|line| line.split(',')).filter_map(|part| part.trim().parse::<u64>().ok()).min();
     if app.is_some_and(|app| app <= u64::from(told.remaining)) {
         return;
     }
@@ -176,6 +183,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(quota_policy("a", 10, minute, 10), "\"a\";q=10;w=60");
         assert_eq!(quota_policy("a", 10, minute, 2), "\"a\";q=10;w=60;pillion-burst=2");
+        assert_eq!(quota_policy("a", 10, Duration::from_secs(1), 1005), "\"a\";q=1005;w=101");
         assert_eq!(concurrency_policy("c", 4), "\"c\";q=4;qu=\"concurrent-requests\"");
     }
 
@@ -223,7 +231,7 @@ mod tests {
                 (field.to_owned(), policy.to_owned())
             );
         }
-        for (app, left) in [("2", "2"), ("9", "3"), ("many", "3")] {
+        for (app, left) in [("2", "2"), ("9", "3"), ("9, 1", "9, 1"), ("many", "3")] {
             let mut headers = HeaderMap::new();
             headers.insert("x-ratelimit-remaining", app.parse().unwrap());
             tell_legacy(&mut headers, &told(3, 5001), 0);

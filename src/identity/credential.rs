@@ -231,23 +231,15 @@ impl Identity {
         tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unproven)
     }
 
-    /// The partition key of the verified claims among the sources; what anybody can make up does not count.
+    /// The partition key of the first verified claim among the sources that is there; what anybody can make up does
+    /// not count.
     pub fn proven_principal(&self, claims: &Claims) -> Option<u128> {
-        let of_claim = |(source, name): &(Source, String)| match source {
-            Source::Claim(claim) => Some(self.hasher.credential(name, [claims.typed(claim)?.as_bytes()])),
+        self.sources.iter().find_map(|(source, name)| match source {
+            Source::Claim(claim) => {
+                Some(short(self.hasher.credential(name, [claims.typed(claim)?.as_bytes()])))
+            }
             _ => None,
-        };
-        let credentials: Vec<Hash> = self.sources.iter().filter_map(of_claim).collect();
-        self.partition(&credentials).map(short)
-    }
-
-    /// Of one credential it, of several their hash.
-    fn partition(&self, credentials: &[Hash]) -> Option<Hash> {
-        match credentials {
-            [] => None,
-            [one] => Some(*one),
-            all => Some(self.hasher.all(all)),
-        }
+        })
     }
 
     /// The principal of a request with these verified claims; `None`: it carries none of the credentials.
@@ -265,7 +257,11 @@ impl Identity {
                 credentials.push(self.hasher.credential(name, values));
             }
         }
-        let partition = self.partition(&credentials)?;
+        let partition = match credentials.as_slice() {
+            [] => return None,
+            [one] => *one,
+            all => self.hasher.all(all),
+        };
         Some(Principal { partition, credentials })
     }
 }

@@ -94,7 +94,7 @@ pub struct Record {
     announcement: RefCell<Option<Announcement>>,
     /// How long its caller is served when not all can be.
     rank: Cell<usize>,
-    /// Held while it is in flight.
+    /// Held while it is in flight: also when its client has left and it goes on without.
     permit: RefCell<Option<Permit>>,
     /// What the cache did, in a word.
     by_cache: Cell<Option<&'static str>>,
@@ -322,7 +322,6 @@ impl Record {
             return;
         }
         self.sink.lasting.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
-        drop(self.permit.take());
         let duration = clock::now().saturating_duration_since(self.started);
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.get().unwrap_or(gone);

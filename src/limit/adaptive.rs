@@ -4,7 +4,12 @@
 //! does not queue (`baseline`) over what it shows now. While the two are near each other the limit grows by its
 //! square root; when the app slows down it shrinks in proportion. The baseline is the least of the last while; so
 //! that an app that is never left alone does not teach us its queue as its latency, the limit is halved for a moment
-//! now and then (BBR's ProbeRTT). Pure: time and samples are given.
+//! now and then (BBR's ProbeRTT).
+//!
+//! A cheap page among dear reports says nothing about reports: requests fall into classes (by what they ask for), each
+//! with its own baseline, and what is compared is the time that all answers took with the time that the same answers
+//! would take. So neither a change of what is asked for nor a flood of cheap requests looks like overload. Pure: time
+//! and samples are given.
 
 use std::time::Duration;
 
@@ -17,6 +22,10 @@ const LEAST: f64 = 2.0;
 const TOLERANCE: f64 = 2.0;
 /// The limit shrinks to no less than this share at once.
 const STEEPEST: f64 = 0.5;
+/// Classes of requests that are told apart; more share.
+const CLASSES: usize = 256;
+/// A class's baseline is the least mean of so many of its answers.
+const MEAN_OF: u32 = 10;
 /// Samples are judged together: so many, over so long; or what came in the longest time.
 const SAMPLES: u32 = 10;
 const WINDOW: Duration = Duration::from_millis(100);
@@ -34,7 +43,8 @@ pub struct Gradient {
     limit: f64,
     most: f64,
     window: Option<Window>,
-    baseline: Baseline,
+    classes: Box<[Class]>,
+    span: Span,
     probe_until: Option<Instant>,
     /// Requests sent before the limit last shrank say nothing of the new one. `None`: it never did.
     shrank: Option<Instant>,
@@ -44,37 +54,46 @@ pub struct Gradient {
 struct Window {
     began: Instant,
     count: u32,
-    seconds: f64,
     /// The most requests that were there at once.
     inside: usize,
 }
 
-#[derive(Debug)]
-struct Baseline {
-    began: Instant,
-    span: Duration,
+/// Requests of one kind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Class {
+    /// The least means of the span before and of this one, seconds.
     before: Option<f64>,
     now: Option<f64>,
+    /// Answers towards the next mean.
+    gathered: (u32, f64),
+    /// Answers of this window.
+    window: (u32, f64),
 }
 
-impl Baseline {
-    fn least(&self) -> Option<f64> {
+impl Class {
+    fn baseline(&self) -> Option<f64> {
         match (self.before, self.now) {
             (Some(before), Some(now)) => Some(before.min(now)),
             (before, now) => before.or(now),
         }
     }
 
-    /// True when a span ended.
-    fn add(&mut self, seconds: f64, now: Instant) -> bool {
-        let ended = now.saturating_duration_since(self.began) >= self.span;
-        if ended {
-            (self.before, self.now, self.began) = (self.now, None, now);
-            self.span = (2 * self.span).min(LONGEST_SPAN);
+    fn add(&mut self, seconds: f64) {
+        let count = |(count, sum): (u32, f64)| (count + 1, sum + seconds);
+        (self.window, self.gathered) = (count(self.window), count(self.gathered));
+        if self.gathered.0 == MEAN_OF {
+            let mean = self.gathered.1 / f64::from(MEAN_OF);
+            self.now = Some(self.now.map_or(mean, |known| known.min(mean)));
+            self.gathered = (0, 0.0);
         }
-        self.now = Some(self.now.map_or(seconds, |known| known.min(seconds)));
-        ended
     }
+}
+
+/// The time over which a baseline is the least.
+#[derive(Debug)]
+struct Span {
+    began: Instant,
+    length: Duration,
 }
 
 impl Gradient {
@@ -85,7 +104,8 @@ impl Gradient {
             limit: INITIAL.min(most),
             most,
             window: None,
-            baseline: Baseline { began: now, span: FIRST_SPAN, before: None, now: None },
+            classes: vec![Class::default(); CLASSES].into(),
+            span: Span { began: now, length: FIRST_SPAN },
             probe_until: None,
             shrank: None,
         }
@@ -97,54 +117,71 @@ impl Gradient {
         (self.limit * share).max(LEAST) as usize
     }
 
-    /// What an app shows when nothing waits in it.
-    pub fn baseline(&self) -> Option<Duration> {
-        self.baseline.least().map(Duration::from_secs_f64)
-    }
-
-    /// Whether an answer that takes so long says that the app has too much to do.
-    pub fn is_slow(&self, took: Duration) -> bool {
-        self.baseline.least().is_some_and(|least| took.as_secs_f64() > TOLERANCE * least)
+    /// Whether an answer of a class that takes so long says that the app has too much to do.
+    pub fn is_slow(&self, class: u64, took: Duration) -> bool {
+        let class = self.classes.get(at(class)).and_then(Class::baseline);
+        class.is_some_and(|least| took.as_secs_f64() > TOLERANCE * least)
     }
 
     /// An answer's head came, or it did not come in time, when `inside` requests were there.
-    pub fn sample(&mut self, sent: Instant, now: Instant, inside: usize) {
+    pub fn sample(&mut self, class: u64, sent: Instant, now: Instant, inside: usize) {
+        if self.probe_until.is_some_and(|until| now >= until) {
+            self.probe_until = None;
+        }
         if self.shrank.is_some_and(|shrank| sent < shrank) {
             return;
         }
-        let seconds = now.saturating_duration_since(sent).as_secs_f64();
-        let window = self.window.get_or_insert(Window { began: now, count: 0, seconds: 0.0, inside: 0 });
+        self.classes[at(class)].add(now.saturating_duration_since(sent).as_secs_f64());
+        let window = self.window.get_or_insert(Window { began: now, count: 0, inside: 0 });
         window.count += 1;
-        window.seconds += seconds;
         window.inside = window.inside.max(inside);
         let age = now.saturating_duration_since(window.began);
         if (window.count < SAMPLES || age < WINDOW) && age < LONGEST_WINDOW {
             return;
         }
-        let (mean, inside) = (window.seconds / f64::from(window.count), window.inside);
+        let inside = window.inside;
         self.window = None;
-        self.judge(mean, inside, now);
+        self.judge(inside, now);
     }
 
-    fn judge(&mut self, mean: f64, inside: usize, now: Instant) {
+    /// The time the window's answers took over the time they would take in an app that does not queue.
+    fn slowdown(&mut self) -> Option<f64> {
+        let (mut took, mut would) = (0.0, 0.0);
+        for class in &mut self.classes {
+            let (count, seconds) = std::mem::take(&mut class.window);
+            if let Some(baseline) = class.baseline() {
+                took += seconds;
+                would += baseline * f64::from(count);
+            }
+        }
+        (would > 0.0).then(|| took / would)
+    }
+
+    /// A span is over; true where it was just now.
+    fn turn(&mut self, now: Instant) -> bool {
+        let ended = now.saturating_duration_since(self.span.began) >= self.span.length;
+        if ended {
+            let length = (2 * self.span.length).min(LONGEST_SPAN);
+            self.span = Span { began: now, length };
+            for class in &mut self.classes {
+                (class.before, class.now) = (class.now, None);
+            }
+        }
+        ended
+    }
+
+    fn judge(&mut self, inside: usize, now: Instant) {
         let pressed = inside >= self.limit();
-        let ended = self.baseline.add(mean, now);
-        if self.probe_until.is_some_and(|until| now >= until) {
-            self.probe_until = None;
-        } else if ended && pressed && self.probe_until.is_none() {
+        let slowdown = self.slowdown();
+        if self.turn(now) && pressed && self.probe_until.is_none() {
             self.probe_until = Some(now + PROBE);
             self.shrank = Some(now);
         }
-        if self.probe_until.is_some() {
-            return;
-        }
         // An app that is given far less than it might be is not slow because of what it is given.
-        if (inside as f64) < self.limit / 2.0 {
+        if self.probe_until.is_some() || (inside as f64) < self.limit / 2.0 {
             return;
         }
-        let baseline = self.baseline.least().unwrap_or(mean);
-        let gradient = (TOLERANCE * baseline / mean.max(f64::MIN_POSITIVE)).clamp(STEEPEST, 1.0);
-        // What is not used says nothing of more.
+        let gradient = slowdown.map_or(1.0, |slowdown| (TOLERANCE / slowdown).clamp(STEEPEST, 1.0));
         let growth = match (pressed && gradient >= 1.0, self.shrank) {
             (false, _) => 0.0,
             // Until it was too much once, the way up is short (TCP's slow start).
@@ -159,12 +196,17 @@ impl Gradient {
     }
 }
 
+/// The place of a class.
+fn at(class: u64) -> usize {
+    (class % CLASSES as u64) as usize
+}
+
 /// How many may wait, for one who ranks `rank` of `ranks`: the lowest find the line full first. As many as are
 /// served, so that nobody waits much longer than an answer takes; and some where few are, for what comes at once.
 pub fn most_waiting(limit: usize, rank: usize, ranks: usize) -> usize {
     const SOME: usize = 32;
     let ranks = ranks.max(1);
-    limit.max(SOME) * (rank.min(ranks - 1) + 1) / ranks
+    (limit.max(SOME) * (rank.min(ranks - 1) + 1) / ranks).max(1)
 }
 
 #[cfg(test)]
@@ -235,7 +277,7 @@ mod tests {
             inside.iter_mut().for_each(|request| request.2 += pace);
             let done: Vec<_> = inside.extract_if(.., |request| request.2 >= 1.0).collect();
             for (came, sent, _, rank) in done {
-                gradient.sample(at(sent), at(time), there);
+                gradient.sample(0, at(sent), at(time), there);
                 // The first second is for finding the way.
                 if time - came <= 1.0 && time > 1.0 {
                     run.good += 1.0 / (seconds - 1.0);
@@ -300,7 +342,7 @@ mod tests {
             while time < end {
                 time += Duration::from_millis(10);
                 let sent = origin + time.saturating_sub(Duration::from_millis(latency));
-                gradient.sample(sent, origin + time, usize::MAX);
+                gradient.sample(0, sent, origin + time, usize::MAX);
             }
         };
         go(&mut gradient, 5, 20);
@@ -320,9 +362,25 @@ mod tests {
         for second in 1..300u64 {
             let now = origin + Duration::from_secs(second);
             let took = Duration::from_millis(if second % 3 == 0 { 2000 } else { 5 });
-            gradient.sample(now - took, now, 1);
+            gradient.sample(0, now - took, now, 1);
         }
         assert_eq!(gradient.limit(), before);
+    }
+
+    #[test]
+    fn a_flood_of_cheap_requests_does_not_make_dear_ones_look_slow() {
+        let origin = clock::now();
+        let mut gradient = Gradient::new(1000, origin);
+        let dear = Duration::from_millis(200);
+        for tick in 1..6000u64 {
+            // A hundred dear answers a second, twenty at once; and for a third of a second in five a flood of cheap ones.
+            let now = origin + Duration::from_millis(10 * tick);
+            gradient.sample(1, now - dear.min(now - origin), now, 20);
+            if tick % 500 < 30 {
+                (0..10).for_each(|_| gradient.sample(2, now - Duration::from_micros(100), now, 20));
+            }
+        }
+        assert!(gradient.limit() >= 20, "{}", gradient.limit());
     }
 
     #[test]

@@ -18,8 +18,9 @@ const SHARDS: usize = 64;
 /// What a cell remembers without memory of its own.
 const USUAL_ENTRIES: usize = 4;
 
-/// What a cell remembers at most: a key that goes from tier to tier keeps what it owes in each.
-const MOST_ENTRIES: usize = 32;
+/// What a cell remembers at most. A key that goes from tier to tier keeps what it owes in each, and what it has in
+/// flight on each route; only the configuration makes rules, so there are never this many that matter.
+const MOST_ENTRIES: usize = 4096;
 
 /// So many cells of a shard are looked at for one that may be forgotten.
 const MOST_LOOKS: usize = 256;
@@ -430,12 +431,13 @@ mod tests {
     #[test]
     fn what_a_key_owes_elsewhere_is_remembered_within_bounds() {
         let mut cell = Cell::new(key(1));
-        for rule in 0..100 {
-            cell.set(rule, 1000 + rule, 0);
+        let rules = MOST_ENTRIES as u64 + 100;
+        for rule in 0..rules {
+            cell.set(rule, 10_000 + rule, 0);
         }
         assert_eq!(cell.entries.len(), MOST_ENTRIES);
-        assert_eq!(cell.value(99), 1099);
-        cell.set(200, 5000, 2000);
+        assert_eq!(cell.value(rules - 1), 10_000 + rules - 1);
+        cell.set(rules, 50_000, 20_000);
         assert_eq!(cell.entries.len(), 1, "the rest says nothing any more");
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::clock;
+use crate::fields::query;
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 
 pub use writer::{Lines, Target, Writer};
@@ -200,8 +201,7 @@ fn is_secret(name: &str, names: &[String]) -> bool {
             continue;
         }
         let digits = [bytes.next().unwrap_or(b'x'), bytes.next().unwrap_or(b'x')];
-        let octet = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        decoded.push(octet.unwrap_or(b'%').to_ascii_lowercase());
+        decoded.push(query::octet(&digits).unwrap_or(b'%').to_ascii_lowercase());
     }
     names.iter().any(|secret| {
         let before = decoded.strip_suffix(secret.as_bytes());

@@ -19,7 +19,10 @@ impl Methods {
     pub fn contains(&self, method: &Method) -> bool {
         match self {
             Methods::Any => true,
-            Methods::Only(methods) => methods.contains(method),
+            // RFC 9110 9.3.2: HEAD asks for what GET would say.
+            Methods::Only(methods) => {
+                methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
+            }
         }
     }
 }

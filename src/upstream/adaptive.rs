@@ -54,15 +54,16 @@ impl Gate {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// What the app shows when nothing waits in it; zero while that is not known.
-    pub fn baseline(&self) -> Duration {
-        self.gradient().baseline().unwrap_or_default()
-    }
-
-    /// A place for one who ranks `rank` of `ranks`, perhaps after a wait; `None`: there is none.
-    pub async fn enter(self: &Arc<Self>, rank: usize, ranks: usize, patience: Duration) -> Option<Entered> {
+    /// A place for a request of a class, of one who ranks `rank` of `ranks`, perhaps after a wait; `None`: there is
+    /// none.
+    pub async fn enter(
+        self: &Arc<Self>,
+        class: u64,
+        (rank, ranks): (usize, usize),
+        patience: Duration,
+    ) -> Option<Entered> {
         let entered =
-            |permit| Some(Entered { gate: self.clone(), permit: Some(permit), since: clock::now() });
+            |permit| Some(Entered { gate: self.clone(), permit: Some(permit), class, since: clock::now() });
         // Whoever waits comes first.
         if self.waiting.load(Ordering::Relaxed) == 0
             && let Ok(permit) = self.permits.clone().try_acquire_owned()
@@ -83,12 +84,12 @@ impl Gate {
     }
 
     /// What came of a request; the limit follows.
-    fn sample(&self, sent: Instant, now: Instant) {
+    fn sample(&self, class: u64, sent: Instant, now: Instant) {
         let free = self.permits.available_permits();
         // All changes of the limit happen under this lock.
         let mut gradient = self.gradient();
         let before = self.limit();
-        gradient.sample(sent, now, before.saturating_sub(free));
+        gradient.sample(class, sent, now, before.saturating_sub(free));
         let limit = gradient.limit();
         self.limit.store(limit, Ordering::Relaxed);
         if limit > before {
@@ -119,14 +120,16 @@ impl Gate {
 pub struct Entered {
     gate: Arc<Gate>,
     permit: Option<OwnedSemaphorePermit>,
+    class: u64,
     since: Instant,
 }
 
 impl Entered {
-    /// The head of its answer came. What the app says when it fails is said quickly, and teaches nothing.
+    /// The head of its answer came. What the app says when it does nothing (an error, a redirect, 304) is said
+    /// quickly, and teaches nothing.
     pub fn answered(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
-        if let (Some(sent), false) = (sent, status.is_server_error()) {
-            self.gate.sample(sent, now);
+        if let (Some(sent), true) = (sent, status.is_success()) {
+            self.gate.sample(self.class, sent, now);
         }
         self.leave();
     }
@@ -144,8 +147,8 @@ impl Drop for Entered {
             // It got no answer, or nobody waited for one: the app took at least as long, which counts if it is long.
             let now = clock::now();
             let gate = self.gate.clone();
-            if gate.gradient().is_slow(now.saturating_duration_since(self.since)) {
-                gate.sample(self.since, now);
+            if gate.gradient().is_slow(self.class, now.saturating_duration_since(self.since)) {
+                gate.sample(self.class, self.since, now);
             }
         }
         self.leave();
@@ -162,13 +165,13 @@ mod tests {
         let limit = gate.limit();
         let mut inside = Vec::new();
         for _ in 0..limit {
-            inside.push(gate.enter(0, 1, Duration::ZERO).await.unwrap());
+            inside.push(gate.enter(0, (0, 1), Duration::ZERO).await.unwrap());
         }
-        assert!(gate.enter(0, 1, Duration::from_millis(10)).await.is_none());
+        assert!(gate.enter(0, (0, 1), Duration::from_millis(10)).await.is_none());
         assert_eq!(gate.shed.get(), 1);
         let waits = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.enter(0, 1, Duration::from_secs(1)).await.is_some() }
+            async move { gate.enter(0, (0, 1), Duration::from_secs(1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         inside.pop();
@@ -183,14 +186,14 @@ mod tests {
         let gate = Arc::new(Gate::new(1000, begin));
         let mut inside = Vec::new();
         for _ in 0..gate.limit() {
-            inside.push(gate.enter(0, 1, Duration::ZERO).await.unwrap());
+            inside.push(gate.enter(0, (0, 1), Duration::ZERO).await.unwrap());
         }
         // Quick at first, then a hundred times as slow.
         let mut time = begin;
         for (latency, count) in [(10, 60), (1000, 400)] {
             for _ in 0..count {
                 time += Duration::from_millis(20);
-                gate.sample(time - Duration::from_millis(latency), time);
+                gate.sample(0, time - Duration::from_millis(latency), time);
             }
         }
         let held = |inside: &Vec<Entered>| inside.len() + gate.permits.available_permits();

@@ -105,12 +105,6 @@ impl Collected {
             let value = i64::try_from(gate.limit()).unwrap_or(i64::MAX);
             limit.encode_family(&labels(upstream))?.encode_gauge(&value)?;
         }
-        let help = "The app's latency when nothing waits in it";
-        let mut baseline =
-            encoder.encode_descriptor("upstream_baseline_latency_seconds", help, None, MetricType::Gauge)?;
-        for (upstream, gate) in gates.clone() {
-            baseline.encode_family(&labels(upstream))?.encode_gauge(&gate.baseline().as_secs_f64())?;
-        }
         let help = "Requests turned away because the app has as much to do as it can bear";
         let mut shed = encoder.encode_descriptor("upstream_shed", help, None, MetricType::Counter)?;
         for (upstream, gate) in gates {

@@ -142,15 +142,16 @@ impl Upstream {
         }
     }
 
-    /// A place at the gate, where the app has one. Who streams, in either direction, is let in and holds none: how
-    /// long it takes is not the app's doing.
+    /// A place at the gate, where the app has one. Upgrades and gRPC pass it by; an upload that streams is let in as
+    /// others are, and holds no place: how long it takes is not the app's doing.
     async fn enter(&self, call: &Call<'_>) -> Result<Option<Entered>, ForwardError> {
         let Some(gate) = &self.gate else { return Ok(None) };
-        let (rank, ranks) = call.rank;
-        match gate.enter(rank, ranks, self.policy.queue_timeout).await {
+        if call.upgrade.is_some() || is_endless(call.headers) {
+            return Ok(None);
+        }
+        match gate.enter(class(call), call.rank, self.policy.queue_timeout).await {
             Some(entered) => {
-                let whole =
-                    call.body.content().is_some() && call.upgrade.is_none() && !is_endless(call.headers);
+                let whole = call.body.content().is_some();
                 Ok(whole.then_some(entered))
             }
             None => {
@@ -455,6 +456,15 @@ impl Upstream {
             self.note_success(address, Evidence::Traffic);
         }
     }
+}
+
+/// Requests that cost an app about as much: of one method, under one path of two segments at most.
+fn class(call: &Call<'_>) -> u64 {
+    let path = call.target.path().as_bytes();
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    let end = slashes.skip(1).nth(1).unwrap_or(path.len());
+    let seed = u64::from(call.method == Method::GET || call.method == Method::HEAD);
+    xxhash_rust::xxh3::xxh3_64_with_seed(path.get(..end).unwrap_or(path), seed)
 }
 
 /// A place in a waiting line.

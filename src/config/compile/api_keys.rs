@@ -9,6 +9,7 @@ use crate::config::file::{self, ApiKey};
 use crate::config::node;
 use crate::config::problem::Problems;
 use crate::config::section::{At, nearest};
+use crate::fields::query;
 use crate::identity::credential::Hasher;
 use crate::limit::tier::{Limit, Tier};
 use crate::policy::limits::ListedKey;
@@ -119,11 +120,11 @@ impl Compiler<'_> {
 /// Of hexadecimal digits.
 fn digest(text: &str) -> Option<[u8; 32]> {
     let mut digest = [0u8; 32];
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 {
         return None;
     }
     for (at, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+        *byte = query::octet(text.as_bytes().get(2 * at..2 * at + 2)?)?;
     }
     Some(digest)
 }

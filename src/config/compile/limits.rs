@@ -79,6 +79,14 @@ impl Compiler<'_> {
             let warning = "rate_limit.tier has no \"keys\": the tiers and limits that the file of keys names are not used";
             self.warnings.push(warning.to_owned());
         }
+        if raw.key.is_empty() {
+            let help = "expected some of \"api_key\", \"principal\", \"ip\"";
+            self.fail(raw.key_span.as_ref(), "rate_limit.key is empty", help);
+        }
+        if enabled && raw.unlisted_keys == Unlisted::Reject && raw.keys.value.is_empty() {
+            let warning = "rate_limit.unlisted_keys is \"reject\", and no key is listed: see rate_limit.keys";
+            self.warnings.push(warning.to_owned());
+        }
         if enabled && raw.unlisted_keys == Unlisted::Own {
             let warning = "rate_limit.unlisted_keys is \"own\": whoever makes up a key has a fresh allowance";
             self.warnings.push(warning.to_owned());
@@ -196,7 +204,9 @@ impl Compiler<'_> {
     }
 
     fn upgrade(&mut self, at: &At<String>) -> Option<String> {
-        let fine = at.value.len() <= LONGEST_TEXT && at.value.parse::<http::Uri>().is_ok();
+        let url = at.value.parse::<http::Uri>().ok().filter(|url| url.authority().is_some());
+        let web = url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")));
+        let fine = web && at.value.len() <= LONGEST_TEXT;
         if !fine {
             let message = format!("upgrade is {:?}", at.value);
             self.fail(at.span.as_ref(), message, "a URL, like \"https://example.com/pricing\"");

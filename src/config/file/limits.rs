@@ -11,6 +11,8 @@ use crate::policy::limits::{KeyKind, Unlisted};
 pub struct RateLimit {
     pub enabled: Option<At<bool>>,
     pub key: Vec<KeyKind>,
+    /// Where it is written.
+    pub key_span: Option<Span>,
     pub unlisted_keys: Unlisted,
     pub tier: Vec<At<String>>,
     pub default: At<String>,
@@ -78,6 +80,7 @@ pub fn read_rate_limit(table: Option<&Table>, p: &mut Problems) -> RateLimit {
     let tiers = s.table("tiers", p).map_or_else(Vec::new, |(table, _)| read_tiers(table, p));
     let section = RateLimit {
         enabled: s.get("enabled", p),
+        key_span: s.node("key").map(|node| node.span.clone()),
         key: s.choices("key", &kinds, &[KeyKind::ApiKey, KeyKind::Principal, KeyKind::Ip], p),
         unlisted_keys: s.choice("unlisted_keys", &unlisted, Unlisted::Ip, p),
         tier: s.list("tier", vec![text("keys")], p),

@@ -37,7 +37,7 @@ impl Announcement {
         let (name, quota) = match self.standing.which {
             Which::Concurrency => (CONCURRENCY, concurrency),
             Which::Quota(at) => match self.tier.limits.get(at) {
-                Some(limit) => (limit.name.as_str(), limit.quota.count),
+                Some(limit) => (limit.name.as_str(), limit.quota.count.max(limit.quota.burst.get())),
                 None => return,
             },
         };

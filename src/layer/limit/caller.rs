@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
+use smallvec::SmallVec;
+
 use crate::fields::query;
-use crate::identity::credential;
+use crate::identity::credential::{self, Hash};
 use crate::identity::jwt::Claims;
 use crate::layer::Routed;
 use crate::limit::cells::{Key, Kind};
@@ -25,13 +27,8 @@ pub struct Caller<'a> {
     pub rejected: bool,
 }
 
-/// What a request has in the place of an API key.
-enum Given<'a> {
-    Nothing,
-    Key(Cow<'a, [u8]>),
-    /// Of two, nobody knows which one the app takes.
-    Several,
-}
+/// More API keys than this in one request are not looked at.
+const MOST_KEYS: usize = 4;
 
 impl<'a> Caller<'a> {
     /// Of a request.
@@ -40,16 +37,15 @@ impl<'a> Caller<'a> {
         // Verified where it is asked for, and only then. A token that does not verify proves nothing.
         let claims = || routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);
         let given = if policy.asks_key() {
-            api_key(policy, headers, routed.request.uri(), claims)
+            api_keys(policy, headers, routed.request.uri(), claims)
         } else {
-            Given::Nothing
+            SmallVec::new()
         };
-        let digest = match &given {
-            Given::Key(key) => Some(credential::sha256(key)),
-            Given::Nothing | Given::Several => None,
-        };
-        let listed = digest.and_then(|digest| policy.listed.get(&digest));
-        let unlisted = listed.is_none() && !matches!(given, Given::Nothing);
+        // Of several nobody knows which one the app takes: one that is listed is charged, and all have to be.
+        let digests: SmallVec<[Hash; 1]> = given.iter().map(|key| credential::sha256(key)).collect();
+        let digest = digests.first().copied();
+        let listed = digests.iter().find_map(|digest| policy.listed.get(digest));
+        let unlisted = digests.iter().any(|digest| !policy.listed.contains_key(digest));
         let identity = &routed.record.snapshot.policy.identity;
         let own = policy.unlisted == Unlisted::Own || matches!(policy.api_key, ApiKeyPlace::Claim(_));
         let of_kind = |kind: &KeyKind| match kind {
@@ -89,38 +85,29 @@ fn of_address(routed: &Routed, policy: &LimitPolicy) -> Key {
     Key { hash, kind: Kind::Ip }
 }
 
-fn api_key<'a>(
+fn api_keys<'a>(
     policy: &LimitPolicy,
     headers: &'a HeaderMap,
     uri: &'a Uri,
     claims: impl Fn() -> Option<&'a Claims>,
-) -> Given<'a> {
-    fn only<'a>(mut found: impl Iterator<Item = Cow<'a, [u8]>>) -> Given<'a> {
-        match (found.next(), found.next()) {
-            (None, _) => Given::Nothing,
-            (Some(key), None) => Given::Key(key),
-            _ => Given::Several,
-        }
-    }
+) -> SmallVec<[Cow<'a, [u8]>; 1]> {
     match &policy.api_key {
         ApiKeyPlace::Header(name) => {
             let authorization = *name == header::AUTHORIZATION;
             let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
             let values =
                 values.filter_map(|value| if authorization { after_scheme(value) } else { Some(value) });
-            only(values.filter(|value| !value.is_empty()).map(Cow::Borrowed))
+            values.filter(|value| !value.is_empty()).take(MOST_KEYS).map(Cow::Borrowed).collect()
         }
         ApiKeyPlace::Query(name) => {
             let pairs = query::pairs(uri.query().unwrap_or(""));
             let values = pairs.filter(|(known, _)| **known == *name.as_bytes()).map(|(_, value)| value);
-            only(values.filter(|value| !value.is_empty()))
+            values.filter(|value| !value.is_empty()).take(MOST_KEYS).collect()
         }
-        ApiKeyPlace::Claim(claim) => only(
-            claims()
-                .and_then(|claims| claims.text(claim))
-                .map(|key| Cow::Owned(key.into_bytes()))
-                .into_iter(),
-        ),
+        ApiKeyPlace::Claim(claim) => {
+            let key = claims().and_then(|claims| claims.text(claim));
+            key.map(|key| Cow::Owned(key.into_bytes())).into_iter().collect()
+        }
     }
 }
 

@@ -110,7 +110,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     let quotas = policy.enabled && !limits.exempt;
     let Caller { key, tier, rejected } = Caller::of(routed, policy);
     record.set_rank(tier.rank);
-    if quotas && rejected {
+    if quotas && rejected && !tier.shadow {
         limiter.counters.rejected.add(1);
         return Err(LimitError::Rejected);
     }
