@@ -14,6 +14,7 @@ use pillion::cache::store::Store;
 use pillion::cache::stored::{Content, Head, NewHead, Stored};
 use pillion::cache::variant::Variant;
 use pillion::clock;
+use pillion::pieces::Pieces;
 
 const OBJECTS: usize = 100_000;
 const REQUESTS: usize = 1_000_000;
@@ -69,7 +70,7 @@ fn weight() -> usize {
 
 fn store(trace: &[usize], most: usize) -> f64 {
     let store = Store::new(1, most);
-    let content = Bytes::from(vec![0; CONTENT]);
+    let content = Pieces::from(Bytes::from(vec![0; CONTENT]));
     let mut hits = 0;
     for (at, object) in trace.iter().enumerate() {
         let key = object.to_be_bytes();

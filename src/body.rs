@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::pieces::Pieces;
+
 /// What a body can fail with. It says who is at fault, so a head that has not been sent yet can
 /// still become the right status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +86,9 @@ pub trait Observer {
 /// Content that is kept beyond this answer, with what was made of it.
 pub trait Kept: Send + Sync {
     /// What was made of it under this name.
-    fn made(&self, name: &'static str) -> Option<Bytes>;
-    /// Keeps something made of it, if there is a place for it.
-    fn keep(&self, name: &'static str, made: Bytes);
+    fn made(&self, name: &'static str) -> Option<Pieces>;
+    /// Keeps something made of it, if there is a place for it. It is kept as it is given, so it was cut for that.
+    fn keep(&self, name: &'static str, made: Pieces);
     /// Somebody begins to make something of it that takes a while; false: somebody else is at it.
     fn begin(&self, name: &'static str) -> bool;
     /// It was made, or given up.
@@ -102,6 +104,8 @@ type Streaming = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>;
 enum Kind {
     Empty,
     Full(Bytes),
+    /// Several pieces, and which is the next.
+    Pieces(Pieces, usize),
     Streaming(Streaming),
     Tunnel(Tunnel),
 }
@@ -132,9 +136,17 @@ impl Body {
         if content.is_empty() { Body::empty() } else { Body::of(Kind::Full(content)) }
     }
 
+    /// The same, in pieces.
+    pub fn pieces(content: Pieces) -> Body {
+        match content.into_single() {
+            Ok(single) => Body::full(single),
+            Err(several) => Body::of(Kind::Pieces(several, 0)),
+        }
+    }
+
     /// Content that is here already, and kept.
-    pub fn kept(content: Bytes, kept: Arc<dyn Kept>) -> Body {
-        Body { kept: Some(kept), ..Body::full(content) }
+    pub fn kept(content: Pieces, kept: Arc<dyn Kept>) -> Body {
+        Body { kept: Some(kept), ..Body::pieces(content) }
     }
 
     /// Says who keeps the content.
@@ -159,14 +171,16 @@ impl Body {
 
     /// The same body again, if all of it is here.
     pub fn replica(&self) -> Option<Body> {
-        self.content().map(Body::full)
+        self.content().map(Body::pieces)
     }
 
     /// The content, if all of it is here.
-    pub fn content(&self) -> Option<Bytes> {
+    pub fn content(&self) -> Option<Pieces> {
         match &self.kind {
-            Kind::Empty => Some(Bytes::new()),
-            Kind::Full(content) => Some(content.clone()),
+            Kind::Empty => Some(Bytes::new().into()),
+            Kind::Full(content) => Some(content.clone().into()),
+            Kind::Pieces(pieces, 0) => Some(pieces.clone()),
+            Kind::Pieces(pieces, next) => Some(pieces.iter().skip(*next).cloned().collect()),
             Kind::Streaming(_) | Kind::Tunnel(_) => None,
         }
     }
@@ -223,7 +237,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
             Kind::Empty => "empty",
-            Kind::Full(_) => "full",
+            Kind::Full(_) | Kind::Pieces(..) => "full",
             Kind::Streaming(_) => "streaming",
             Kind::Tunnel(_) => "tunnel",
         };
@@ -246,6 +260,10 @@ impl http_body::Body for Body {
                 let content = std::mem::take(content);
                 this.kind = Kind::Empty;
                 Some(Ok(Frame::data(content)))
+            }
+            Kind::Pieces(pieces, next) => {
+                *next += 1;
+                pieces.iter().nth(*next - 1).cloned().map(|piece| Ok(Frame::data(piece)))
             }
             Kind::Streaming(body) => ready!(body.as_mut().poll_frame(cx)),
         };
@@ -283,6 +301,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty | Kind::Tunnel(_) => true,
             Kind::Full(content) => content.is_empty(),
+            Kind::Pieces(pieces, next) => *next >= pieces.iter().len(),
             Kind::Streaming(body) => body.is_end_stream(),
         }
     }
@@ -291,6 +310,10 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty | Kind::Tunnel(_) => SizeHint::with_exact(0),
             Kind::Full(content) => SizeHint::with_exact(content.len() as u64),
+            Kind::Pieces(pieces, next) => {
+                let left: usize = pieces.iter().skip(*next).map(Bytes::len).sum();
+                SizeHint::with_exact(left as u64)
+            }
             Kind::Streaming(body) => body.size_hint(),
         }
     }

@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["inbound", "tunnel"],
     &["fields"],
     &["body", "stream", "lifecycle"],
-    &["clock", "error", "held"],
+    &["clock", "error", "held", "pieces"],
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -166,7 +166,7 @@ fn stored_shown(control: &Control, stored: &Stored) -> Value {
         "stale_if_error": head.freshness.if_error.as_secs(),
         "vary": head.variant.fields().map(|(name, _)| name.as_str().to_owned()).collect::<Vec<_>>(),
         "tags": head.tags,
-        "content_bytes": stored.content.bytes().len(),
+        "content_bytes": stored.content.pieces().len(),
         "bytes": stored.content.size(),
         "made": codings,
         "hits": stored.content.hits.load(std::sync::atomic::Ordering::Relaxed),

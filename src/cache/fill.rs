@@ -16,6 +16,7 @@ use http_body::{Frame, SizeHint};
 use super::stored::{Content, Head, weight};
 use crate::body::{BodyError, Kept};
 use crate::held::Place;
+use crate::pieces::{PIECE, Pieces};
 
 /// So much may lie between the pump and the slowest reader of content that is not stored.
 const WINDOW: usize = 256 * 1024;
@@ -37,6 +38,10 @@ struct State {
     here: usize,
     /// Bytes there were in all.
     length: usize,
+    /// What is to be stored of it, as far as it is cut already.
+    cut: Vec<Bytes>,
+    /// How many pieces at the end are not, and their bytes.
+    uncut: (usize, usize),
     /// Whether all pieces are kept.
     keeps: bool,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
@@ -45,7 +50,7 @@ struct State {
     pump: Option<Waker>,
     place: Place,
     /// What was made of it before all of it was stored.
-    made: Vec<(&'static str, Bytes)>,
+    made: Vec<(&'static str, Pieces)>,
     content: Option<Arc<Content>>,
     /// What is being made of it.
     making: Vec<&'static str>,
@@ -69,6 +74,8 @@ impl Fill {
             dropped: 0,
             here: 0,
             length: 0,
+            cut: Vec::new(),
+            uncut: (0, 0),
             keeps: true,
             ended: None,
             followers: Vec::new(),
@@ -107,7 +114,11 @@ impl Fill {
         if state.keeps && state.length > most {
             state.give_up();
         }
-        state.pieces.push_back(piece);
+        if state.keeps {
+            state.keep(piece);
+        } else {
+            state.pieces.push_back(piece);
+        }
         state.give_up_read();
         state.wake_followers();
         state.keeps
@@ -137,25 +148,12 @@ impl Fill {
     }
 
     /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
-    pub fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Bytes, Place)> {
+    pub fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Pieces, Place)> {
         let mut state = self.state();
         let whole = state.keeps && ended.is_ok();
         let content = whole.then(|| {
-            let mut joined = BytesMut::with_capacity(state.length);
-            state.pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
-            let joined = joined.freeze();
-            // Those who still read read of that: what came off the wire is free at once.
-            let mut start = 0;
-            for piece in &mut state.pieces {
-                let end = start + piece.len();
-                *piece = joined.slice(start..end);
-                start = end;
-            }
-            // In one piece it takes more than its pieces were charged for.
-            let charged: usize = state.pieces.iter().map(|piece| weight(piece.len())).sum();
-            let more = weight(joined.len()).saturating_sub(charged);
-            state.place.grow_over(more);
-            (joined, state.place.split())
+            state.cut();
+            (std::mem::take(&mut state.cut).into_iter().collect(), state.place.split())
         });
         state.ended = Some(ended);
         state.wake_followers();
@@ -169,28 +167,28 @@ impl Fill {
             state.content = Some(content.clone());
             std::mem::take(&mut state.made)
         };
-        made.into_iter().for_each(|(name, bytes)| content.keep(name, bytes));
+        made.into_iter().for_each(|(name, pieces)| content.keep(name, pieces));
     }
 }
 
 impl Kept for Fill {
-    fn made(&self, name: &'static str) -> Option<Bytes> {
+    fn made(&self, name: &'static str) -> Option<Pieces> {
         let content = self.state().content.clone();
         content.and_then(|content| Kept::made(&*content, name))
     }
 
-    fn keep(&self, name: &'static str, bytes: Bytes) {
+    fn keep(&self, name: &'static str, pieces: Pieces) {
         let content = {
             let mut state = self.state();
             if state.content.is_none() && state.keeps {
-                state.place.grow_over(weight(bytes.len()));
-                state.made.push((name, bytes));
+                state.place.grow_over(weight(pieces.len()));
+                state.made.push((name, pieces));
                 return;
             }
             state.content.clone()
         };
         if let Some(content) = content {
-            content.keep(name, bytes);
+            content.keep(name, pieces);
         }
     }
 
@@ -220,6 +218,40 @@ impl State {
     fn give_up(&mut self) {
         self.keeps = false;
         self.made.clear();
+        self.cut.clear();
+    }
+
+    /// Adds what came to what is to be stored.
+    fn keep(&mut self, mut piece: Bytes) {
+        while !piece.is_empty() {
+            let (count, bytes) = self.uncut;
+            let now = piece.split_to(piece.len().min(PIECE - bytes));
+            self.uncut = (count + 1, bytes + now.len());
+            self.pieces.push_back(now);
+            if self.uncut.1 == PIECE {
+                self.cut();
+            }
+        }
+    }
+
+    /// Makes a piece of what is stored of those that are not yet. Who reads them reads of that: what came off the wire
+    /// is free at once.
+    fn cut(&mut self) {
+        let (count, bytes) = std::mem::take(&mut self.uncut);
+        if bytes == 0 {
+            return;
+        }
+        let first = self.pieces.len().saturating_sub(count);
+        let mut cut = BytesMut::with_capacity(bytes);
+        self.pieces.range(first..).for_each(|piece| cut.extend_from_slice(piece));
+        let cut = cut.freeze();
+        let mut start = 0;
+        for piece in self.pieces.range_mut(first..) {
+            let end = start + piece.len();
+            *piece = cut.slice(start..end);
+            start = end;
+        }
+        self.cut.push(cut);
     }
 
     fn wake_followers(&mut self) {

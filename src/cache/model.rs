@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::HeaderMap;
 use proptest::prelude::*;
 
@@ -15,6 +14,7 @@ use super::marks::Mark;
 use super::stored::tests::head_with;
 use super::stored::{Content, Stored};
 use crate::clock::{self, Instant};
+use crate::pieces::Pieces;
 
 const KEY: &[u8] = b"key";
 /// What only the app's answer tells.
@@ -164,14 +164,14 @@ impl World {
 }
 
 fn value_of(stored: &Stored) -> u64 {
-    let bytes: [u8; 8] = stored.content.bytes()[..].try_into().unwrap();
+    let bytes: [u8; 8] = stored.content.pieces().joined()[..].try_into().unwrap();
     u64::from_be_bytes(bytes)
 }
 
 fn stored(cache: &Cache, marks: Vec<Mark>, begun: Begun, read: u64, now: Instant) -> Stored {
     let head = head_with(&marks, begun, now);
     let place = cache.store.held.take_over(8);
-    let content = Content::new(Bytes::copy_from_slice(&read.to_be_bytes()), None, place);
+    let content = Content::new(Pieces::copy(&read.to_be_bytes()), None, place);
     Stored { head: Arc::new(head), content: Arc::new(content) }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::freshness::Freshness;
@@ -16,6 +16,7 @@ use crate::body::Kept;
 use crate::clock::Instant;
 use crate::fields::cache_status::CACHE_STATUS;
 use crate::held::Place;
+use crate::pieces::Pieces;
 
 const AGE: HeaderName = http::header::AGE;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,12 +25,13 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const BOOKKEEPING: usize = 1024;
 /// A field takes so much beside its text.
 const FIELD: usize = 128;
+/// What was made of content takes so much beside its bytes.
+const MADE: usize = 128;
 
 /// What so many bytes take: allocators round up, and what is given back in one size is not at once of use for
 /// another. Measured by `benches/churn`.
 pub const fn weight(bytes: usize) -> usize {
-    const LARGE: usize = 64 * 1024;
-    if bytes > LARGE { bytes + bytes / 4 } else { bytes + bytes / 10 }
+    bytes + bytes / 8
 }
 
 /// Everything but the content.
@@ -201,9 +203,9 @@ impl Head {
 /// Content as it is, and what was made of it: codings, a tag. It is shared by all who are given it.
 #[derive(Debug)]
 pub struct Content {
-    bytes: Bytes,
+    pieces: Pieces,
     trailers: Option<HeaderMap>,
-    made: RwLock<Vec<(&'static str, Bytes)>>,
+    made: RwLock<Vec<(&'static str, Pieces)>>,
     place: Mutex<Place>,
     /// How often it was given out.
     pub hits: AtomicU32,
@@ -214,10 +216,10 @@ pub struct Content {
 
 impl Content {
     /// `place` is for all of it, and for its head.
-    pub fn new(bytes: Bytes, trailers: Option<HeaderMap>, place: Place) -> Content {
+    pub fn new(pieces: Pieces, trailers: Option<HeaderMap>, place: Place) -> Content {
         let (made, place) = (RwLock::default(), Mutex::new(place));
         Content {
-            bytes,
+            pieces,
             trailers,
             made,
             place,
@@ -228,8 +230,8 @@ impl Content {
     }
 
     /// The content.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    pub fn pieces(&self) -> &Pieces {
+        &self.pieces
     }
 
     /// What comes after it (RFC 9110 6.5); kept apart from the fields of the head.
@@ -240,7 +242,7 @@ impl Content {
     /// What was made of it, by name, and how long it is.
     pub fn made(&self) -> Vec<(&'static str, usize)> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
-        made.iter().map(|(name, bytes)| (*name, bytes.len())).collect()
+        made.iter().map(|(name, pieces)| (*name, pieces.len())).collect()
     }
 
     /// Its head has another size now.
@@ -258,24 +260,27 @@ impl Content {
 }
 
 impl Kept for Content {
-    fn made(&self, name: &'static str) -> Option<Bytes> {
+    fn made(&self, name: &'static str) -> Option<Pieces> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
-        made.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.clone())
+        made.iter().find(|(known, _)| *known == name).map(|(_, pieces)| pieces.clone())
     }
 
-    fn keep(&self, name: &'static str, bytes: Bytes) {
+    fn keep(&self, name: &'static str, pieces: Pieces) {
         let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let before = made.iter().position(|(known, _)| *known == name);
-        let before_size = before.and_then(|at| made.get(at)).map_or(0, |(_, bytes)| bytes.len());
-        let more = weight(bytes.len().saturating_sub(before_size));
+        let before_size = before.and_then(|at| made.get(at)).map_or(0, |(_, pieces)| pieces.len());
+        let entry = if before.is_none() { MADE } else { 0 };
+        let more = weight(entry + pieces.len().saturating_sub(before_size));
         // Room for it is made with the next thing that is stored, or soon.
         place.grow_over(more);
-        // A slice of a larger buffer would hold all of it.
-        let bytes = Bytes::copy_from_slice(&bytes);
         match before.and_then(|at| made.get_mut(at)) {
-            Some(slot) => slot.1 = bytes,
-            None => made.push((name, bytes)),
+            Some(slot) => slot.1 = pieces,
+            None => {
+                // It is one for most content, and never more than a few.
+                made.reserve_exact(1);
+                made.push((name, pieces));
+            }
         }
     }
 
@@ -289,7 +294,11 @@ impl Kept for Content {
     }
 
     fn end(&self, name: &'static str) {
-        self.making.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != name);
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.retain(|known| *known != name);
+        if making.is_empty() {
+            *making = Vec::new();
+        }
     }
 
     fn given(&self) -> u32 {

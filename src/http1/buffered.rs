@@ -17,7 +17,7 @@ const LARGEST_READ: usize = 256 * 1024;
 /// Content up to this size is copied behind the head and leaves in one plain write.
 const COPY_BELOW: usize = 16 * 1024;
 /// The most slices handed to one vectored write.
-const MAX_SLICES: usize = 16;
+const MAX_SLICES: usize = 64;
 /// Above this much queued, nothing more is taken from the body.
 const HIGH_WATER: usize = 256 * 1024;
 /// A write buffer larger than this is given back when it is empty.
@@ -97,8 +97,13 @@ impl Buffered {
     pub fn push(&mut self, content: Bytes) {
         if content.len() <= COPY_BELOW && self.slices.is_empty() {
             self.push_small(&content);
-            return;
+        } else {
+            self.push_shared(content);
         }
+    }
+
+    /// Queues content by reference.
+    pub fn push_shared(&mut self, content: Bytes) {
         if !self.tail.is_empty() {
             let before = self.tail.split().freeze();
             self.slices.push_back(before);

@@ -15,6 +15,9 @@ use crate::body::{Body, BodyError};
 use crate::clock::Deadline;
 use crate::lifecycle::{Phase, Sleeper};
 
+/// A piece of content of which more is to come is not copied behind the head from this size on.
+const SHARE_FROM: usize = 4 * 1024;
+
 /// An answer being written.
 pub(super) struct Writing {
     pub framing: Outgoing,
@@ -131,7 +134,8 @@ impl Writing {
                     return Err(BodyError::UpstreamMalformed("more content than its Content-Length"));
                 }
                 self.left -= length;
-                io.push(data);
+                // What more comes behind leaves in a vectored write anyway.
+                if self.left > 0 && data.len() >= SHARE_FROM { io.push_shared(data) } else { io.push(data) }
             }
             Outgoing::Close => io.push(data),
             Outgoing::None => {}

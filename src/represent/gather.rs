@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use crate::body::{Body, BodyError};
 use crate::clock::{self, Deadline, Instant};
 use crate::held::Place;
+use crate::pieces::Pieces;
 
 /// Nobody minds that an answer waits for this long; its head does not wait longer.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -46,9 +47,9 @@ enum Rest {
 
 impl Gathered {
     /// Of content that is here already.
-    pub fn whole(content: Bytes) -> Gathered {
-        let length = content.len();
-        Gathered { pieces: VecDeque::from([content]), length, rest: Rest::Ended(None), place: None }
+    pub fn whole(content: &Pieces) -> Gathered {
+        let pieces = content.iter().cloned().collect();
+        Gathered { pieces, length: content.len(), rest: Rest::Ended(None), place: None }
     }
 
     /// Nothing of `body` yet.
@@ -141,6 +142,11 @@ impl Gathered {
             self.pieces = VecDeque::from([joined.freeze()]);
         }
         Some(self.pieces.front().cloned().unwrap_or_default())
+    }
+
+    /// All of it as it is here. `None` while more is to come.
+    pub fn whole_pieces(&self) -> Option<Pieces> {
+        self.is_whole().then(|| self.pieces.iter().cloned().collect())
     }
 
     /// The body again, from its beginning.

@@ -4,30 +4,31 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::encoding::Encoding;
 use crate::body::{BodyError, Kept};
+use crate::pieces::Cutter;
 
 /// See the head of the file.
 pub struct Keeping {
     encoding: Encoding,
     keeper: Option<Arc<dyn Kept>>,
     name: &'static str,
-    made: BytesMut,
+    made: Cutter,
 }
 
 impl Keeping {
     /// Keeps what `encoding` makes under `name`, unless somebody else is at that already.
     pub fn new(encoding: Encoding, keeper: Arc<dyn Kept>, name: &'static str) -> Keeping {
         let keeper = keeper.begin(name).then_some(keeper);
-        Keeping { encoding, keeper, name, made: BytesMut::new() }
+        Keeping { encoding, keeper, name, made: Cutter::default() }
     }
 
     fn ended(&mut self) {
         if let Some(keeper) = self.keeper.take() {
-            keeper.keep(self.name, std::mem::take(&mut self.made).freeze());
+            keeper.keep(self.name, std::mem::take(&mut self.made).finish());
             keeper.end(self.name);
         }
     }
@@ -57,7 +58,7 @@ impl http_body::Body for Keeping {
         let frame = ready!(Pin::new(&mut this.encoding).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => match frame.data_ref() {
-                Some(data) if this.keeper.is_some() => this.made.extend_from_slice(data),
+                Some(data) if this.keeper.is_some() => this.made.push(data),
                 Some(_) => {}
                 // Trailers come after all of it.
                 None => this.ended(),

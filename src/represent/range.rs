@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::fields::range;
+use crate::pieces::Pieces;
 
 /// The most ranges of one request; with more it gets the whole, as RFC 9110 14.2 advises against requests
 /// that only make work.
@@ -42,7 +43,7 @@ pub fn select(field: &[u8], length: usize) -> Selected {
 }
 
 /// The content of a 206 with these parts, and the fields that say so (RFC 9110 15.3.7).
-pub fn partial(content: &Bytes, parts: &[Range<usize>], headers: &mut HeaderMap) -> Bytes {
+pub fn partial(content: &Pieces, parts: &[Range<usize>], headers: &mut HeaderMap) -> Pieces {
     if let [part] = parts {
         set(headers, header::CONTENT_RANGE, content_range(part, content.len()));
         return content.slice(part.clone());
@@ -59,11 +60,11 @@ pub fn partial(content: &Bytes, parts: &[Range<usize>], headers: &mut HeaderMap)
         }
         let range = content_range(part, content.len());
         body.put_slice(format!("Content-Range: {range}\r\n\r\n").as_bytes());
-        body.put_slice(&content[part.clone()]);
+        content.slice(part.clone()).iter().for_each(|piece| body.put_slice(piece));
     }
     body.put_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     set(headers, header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"));
-    body.freeze()
+    body.freeze().into()
 }
 
 /// What a 416 says of content that is `length` bytes long.
@@ -88,6 +89,7 @@ mod tests {
     #![allow(clippy::single_range_in_vec_init, reason = "a list of one part")]
 
     use super::*;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     #[test]
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn several_parts() {
-        let content = Bytes::from_static(b"0123456789");
+        let content = Bytes::from_static(b"0123456789").into();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         let body = partial(&content, &[0..2, 8..10], &mut headers);
@@ -127,21 +129,22 @@ mod tests {
              \r\n--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89\
              \r\n--{boundary}--\r\n"
         );
-        assert_eq!(body, wanted.as_bytes());
+        assert_eq!(body.joined(), wanted.as_bytes());
         assert!(!headers.contains_key(header::CONTENT_RANGE));
     }
 
     proptest! {
         #[test]
         fn one_part_is_that_part(content in proptest::collection::vec(any::<u8>(), 1..500), a: usize, b: usize) {
-            let content = Bytes::from(content);
+            let whole = Bytes::from(content);
+            let content = Pieces::from(whole.clone());
             let (a, b) = (a % content.len(), b % content.len());
             let (first, last) = (a.min(b), a.max(b));
             let Selected::Parts(parts) = select(format!("bytes={first}-{last}").as_bytes(), content.len()) else {
                 return Err(TestCaseError::fail("a part"));
             };
             let mut headers = HeaderMap::new();
-            prop_assert_eq!(&partial(&content, &parts, &mut headers)[..], &content[first..=last]);
+            prop_assert_eq!(&partial(&content, &parts, &mut headers).joined()[..], &whole[first..=last]);
             let wanted = format!("bytes {first}-{last}/{}", content.len());
             prop_assert_eq!(headers[header::CONTENT_RANGE].to_str().unwrap(), wanted);
         }

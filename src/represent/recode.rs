@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::coding::{Coding, Effort};
 use super::encode::Encoder;
+use super::gather::Gathered;
 use crate::body::Kept;
 use crate::clock::{self, Instant};
 use crate::metrics::Cell;
+use crate::pieces::Pieces;
 
 /// Content that was given out so often is worth it; it is looked at once in as many times.
 const OFTEN: u32 = 64;
@@ -67,12 +69,13 @@ impl Recoding {
         kept: &Arc<dyn Kept>,
         coding: Coding,
         effort: Effort,
-        (content, length): (&Bytes, usize),
+        (content, length): (&Gathered, usize),
     ) {
         let often = kept.given() >= OFTEN && kept.given().is_multiple_of(OFTEN);
         if !often || effort == Effort::Best || content.len() > MOST || !self.may(clock::now()) {
             return;
         }
+        let Some(content) = content.whole_pieces() else { return };
         if self.busy.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -80,7 +83,7 @@ impl Recoding {
             self.busy.store(false, Ordering::Relaxed);
             return;
         }
-        let (holder, kept, content) = (holder.clone(), kept.clone(), content.clone());
+        let (holder, kept) = (holder.clone(), kept.clone());
         tokio::task::spawn_blocking(move || {
             let recoding = holder.recoding();
             let since = clock::now();
@@ -90,7 +93,7 @@ impl Recoding {
             if let Ok(made) = made
                 && made.len() < length
             {
-                kept.keep(coding.as_str(), made);
+                kept.keep(coding.as_str(), Pieces::copy(&made));
                 recoding.done.add(1);
             }
             recoding.busy.store(false, Ordering::Relaxed);
@@ -98,14 +101,15 @@ impl Recoding {
     }
 }
 
-fn whole(coding: Coding, content: &[u8]) -> std::io::Result<Bytes> {
+fn whole(coding: Coding, content: &Pieces) -> std::io::Result<BytesMut> {
     let mut encoder = Encoder::new(coding, Effort::Best, Some(content.len() as u64));
     let mut out = BytesMut::with_capacity(content.len() / 4);
-    for slice in content.chunks(encoder.slice().max(1)) {
-        encoder.encode(slice, &mut out)?;
+    let slice = encoder.slice().max(1);
+    for piece in content.iter().flat_map(|piece| piece.chunks(slice)) {
+        encoder.encode(piece, &mut out)?;
     }
     encoder.finish(&mut out)?;
-    Ok(out.freeze())
+    Ok(out)
 }
 
 #[cfg(test)]

@@ -60,8 +60,8 @@ pub fn of(record: &Rc<Record>, stored: &Stored, age: Age, head: bool, member: Me
     stored.content.hits.fetch_add(1, Ordering::Relaxed);
     let body = match stored.content.trailers() {
         _ if head => Body::empty(),
-        None => Body::kept(stored.content.bytes().clone(), stored.content.clone()),
-        Some(_) => Body::streaming(Replay { content: Some(stored.content.clone()), trailers: None }),
+        None => Body::kept(stored.content.pieces().clone(), stored.content.clone()),
+        Some(_) => Body::streaming(Replay { content: Some(stored.content.clone()), next: 0 }),
     };
     with_head(record, &stored.head, age, body, member)
 }
@@ -112,7 +112,8 @@ pub async fn to_its_end(mut body: Body) {
 /// Content with its trailers, once more.
 struct Replay {
     content: Option<Arc<Content>>,
-    trailers: Option<HeaderMap>,
+    /// The piece that comes next.
+    next: usize,
 }
 
 impl http_body::Body for Replay {
@@ -123,17 +124,19 @@ impl http_body::Body for Replay {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(content) = self.content.take() {
-            self.trailers = content.trailers().cloned();
-            if !content.bytes().is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(content.bytes().clone()))));
-            }
+        let next = self.next;
+        self.next += 1;
+        let Some(content) = &self.content else { return Poll::Ready(None) };
+        if let Some(piece) = content.pieces().iter().nth(next) {
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
         }
-        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+        let trailers = content.trailers().cloned();
+        self.content = None;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_none() && self.trailers.is_none()
+        self.content.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

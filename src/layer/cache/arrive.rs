@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 
@@ -29,6 +28,7 @@ use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::Member;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, list, structured};
+use crate::pieces::Pieces;
 
 /// Groups an answer belongs to (RFC 9875 2).
 const CACHE_GROUPS: http::HeaderName = http::HeaderName::from_static("cache-groups");
@@ -85,7 +85,7 @@ impl Flight {
         let mut parts = parts;
         answer::strip(&mut parts.headers);
         if let Some(whole) = body.content() {
-            let content = self.whole(whole, place);
+            let content = self.whole(&whole, place);
             let stored = Stored { head: Arc::new(head), content: content.clone() };
             let is_stored = self.cache.store.insert(&key, stored.clone());
             self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
@@ -104,7 +104,7 @@ impl Flight {
             answer::say(&self.record, &mut parts.headers, member);
             let body = match fetching.read.head {
                 true => Body::empty(),
-                false => Body::kept(content.bytes().clone(), content),
+                false => Body::kept(content.pieces().clone(), content),
             };
             return Response::from_parts(parts, body);
         }
@@ -171,10 +171,10 @@ impl Flight {
         place
     }
 
-    fn whole(&self, whole: Bytes, mut place: crate::held::Place) -> Arc<Content> {
+    fn whole(&self, whole: &Pieces, mut place: crate::held::Place) -> Arc<Content> {
         place.join(self.place(weight(whole.len())));
         // What came off the wire is a slice of a larger buffer.
-        Arc::new(Content::new(Bytes::copy_from_slice(&whole), None, place))
+        Arc::new(Content::new(whole.cut(), None, place))
     }
 
     /// The head under which an answer is stored; it is in nobody's hands yet.
@@ -359,7 +359,7 @@ impl Flight {
                 response.headers().get_all(name).iter().map(move |value| (name.clone(), value.clone()))
             })
             .collect();
-        let length = content.bytes().len();
+        let length = content.pieces().len();
         let renewed = match is_other {
             true => Err(Unfit::Overtaken),
             false => self.head(&mut fetching, before.status, &fields, Some(length)),
@@ -423,7 +423,7 @@ impl Flight {
             fields.remove(header::DATE);
             update(&mut fields, response.headers());
             let content = candidate.stored.content.clone();
-            let length = Some(content.bytes().len());
+            let length = Some(content.pieces().len());
             if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
                 content.reweigh(before.size(), head.size());
                 self.cache.store.insert(&fetching.read.key, Stored { head: Arc::new(head), content });

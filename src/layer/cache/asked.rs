@@ -196,7 +196,7 @@ impl Asked {
         let asker = Asker { no_store: directives.no_store, credentials, conditional: false };
         let content = (!reads).then(|| {
             let transform = !crate::fields::cache_control::has(headers, "no-transform");
-            key::content(method, headers, &content, transform)
+            key::content(method, headers, &content.joined(), transform)
         });
         let partition = principal.as_ref().map(|principal| &principal.partition);
         let Some(key) = write_key(routed, partition, content.as_ref()) else {

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
@@ -17,6 +16,7 @@ use crate::fields::entity_tag::EntityTag;
 use crate::fields::vary;
 use crate::held::Place;
 use crate::layer::record::Record;
+use crate::pieces::Pieces;
 use crate::policy::Policy;
 use crate::represent::choice::{self, Choice, Reason};
 use crate::represent::coding::{Coding, Negotiated};
@@ -135,7 +135,7 @@ impl Answering {
         let known = Known { length, codable, decoded, wants_tag };
         let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
-            return Begun::Decided(self.decide(parts, Gathered::whole(whole), known, kept));
+            return Begun::Decided(self.decide(parts, Gathered::whole(&whole), known, kept));
         }
         match self.needed(&body, known) {
             Some((wanted, place)) => {
@@ -238,31 +238,31 @@ impl Answering {
         const NAME: &str = "etag";
         let kept = content.kept.as_ref();
         if let Some(tag) = kept.and_then(|kept| kept.made(NAME))
-            && let Ok(tag) = HeaderValue::from_maybe_shared(tag)
+            && let Ok(tag) = HeaderValue::from_maybe_shared(tag.joined())
         {
             return tag;
         }
         self.counters().tags.add(1);
         let tag = entity_tag::made(content.gathered.pieces());
         if let Some(kept) = kept {
-            kept.keep(NAME, Bytes::copy_from_slice(tag.as_bytes()));
+            kept.keep(NAME, Pieces::copy(tag.as_bytes()));
         }
         tag
     }
 
     fn partial(&self, mut parts: Parts, mut content: Content) -> Result<Response<Body>, RepresentError> {
         let selected = self.selected(&parts, &mut content);
-        let whole = content.gathered.content().unwrap_or_default();
+        let whole = content.gathered.whole_pieces().unwrap_or_default();
         match selected {
             Selected::Parts(ranges) => {
                 self.counters().partial.add(1);
                 parts.status = StatusCode::PARTIAL_CONTENT;
                 fields::of_a_part(&mut parts.headers);
                 let body = range::partial(&whole, &ranges, &mut parts.headers);
-                Ok(Response::from_parts(parts, Body::full(body)))
+                Ok(Response::from_parts(parts, Body::pieces(body)))
             }
             Selected::Nothing => Err(RepresentError::RangeNotSatisfiable(whole.len())),
-            Selected::Whole => Ok(Response::from_parts(parts, Body::full(whole))),
+            Selected::Whole => Ok(Response::from_parts(parts, Body::pieces(whole))),
         }
     }
 

@@ -91,7 +91,7 @@ impl Asked {
             range,
             said: (coded && policy.breach_guard).then(|| Said {
                 target: request.uri().path_and_query().cloned(),
-                content: request.body().content(),
+                content: request.body().content().map(|content| content.joined()),
             }),
         })
     }

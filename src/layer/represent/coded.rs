@@ -13,6 +13,7 @@ use crate::body::Body;
 use crate::clock;
 use crate::fields::accept_encoding;
 use crate::fields::cache_control;
+use crate::pieces::Pieces;
 use crate::represent::choice;
 use crate::represent::coding::{Coding, Negotiated};
 use crate::represent::decode::Decoder;
@@ -95,16 +96,9 @@ impl Answering {
             && let Some(made) = kept.made(coding.as_str())
         {
             before.set(content.gathered.len() as u64);
-            if let Some(whole) = content.gathered.content() {
-                self.counters().recoding.perhaps(
-                    self.record.represented(),
-                    kept,
-                    coding,
-                    effort,
-                    (&whole, made.len()),
-                );
-            }
-            return Response::from_parts(parts, Body::full(made));
+            let (holder, whole) = (self.record.represented(), &content.gathered);
+            self.counters().recoding.perhaps(holder, kept, coding, effort, (whole, made.len()));
+            return Response::from_parts(parts, Body::pieces(made));
         }
         if content.gathered.len() <= encode::one_go(coding, effort)
             && let Some(whole) = content.gathered.content()
@@ -116,7 +110,7 @@ impl Answering {
                     let duration = clock::now().saturating_duration_since(since);
                     counters.ran(whole.len(), encoded.len(), duration);
                     if let Some(kept) = &content.kept {
-                        kept.keep(coding.as_str(), encoded.clone());
+                        kept.keep(coding.as_str(), Pieces::copy(&encoded));
                     }
                     return Response::from_parts(parts, Body::full(encoded));
                 }
