@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::pieces::Pieces;
+use crate::prepared::{Keep, Lines};
 
 /// What a body can fail with. It says who is at fault, so a head that has not been sent yet can
 /// still become the right status.
@@ -85,6 +86,8 @@ pub trait Observer {
 
 /// Content that is kept beyond this answer, with what was made of it.
 pub trait Kept: Send + Sync {
+    /// It, where all of it is here.
+    fn content(&self) -> Option<Pieces>;
     /// What was made of it under this name.
     fn made(&self, name: &'static str) -> Option<Pieces>;
     /// Keeps something made of it, if there is a place for it. It is kept as it is given, so it was cut for that.
@@ -117,12 +120,23 @@ pub struct Body {
     passed: u64,
     endless: bool,
     kept: Option<Arc<dyn Kept>>,
+    lines: Option<Lines>,
+    keep_head: Option<Keep>,
     observer: Option<Box<dyn Observer>>,
 }
 
 impl Body {
     fn of(kind: Kind) -> Body {
-        Body { kind, limit: u64::MAX, passed: 0, endless: false, kept: None, observer: None }
+        Body {
+            kind,
+            limit: u64::MAX,
+            passed: 0,
+            endless: false,
+            kept: None,
+            lines: None,
+            keep_head: None,
+            observer: None,
+        }
     }
 
     /// No content.
@@ -157,6 +171,31 @@ impl Body {
     /// Who keeps the content.
     pub fn keeper(&self) -> Option<&Arc<dyn Kept>> {
         self.kept.as_ref()
+    }
+
+    /// Gives it the lines of its head. The fields of such an answer are these, and those beside them.
+    pub fn with_lines(self, lines: Lines) -> Body {
+        Body { lines: Some(lines), ..self }
+    }
+
+    /// The lines of its head, where those are written already.
+    pub fn lines_mut(&mut self) -> Option<&mut Lines> {
+        self.lines.as_mut()
+    }
+
+    /// The same, for whoever writes them.
+    pub fn take_lines(&mut self) -> Option<Lines> {
+        self.lines.take()
+    }
+
+    /// Asks whoever decides about the head to prepare it for others.
+    pub fn set_keep_head(&mut self, keep: Keep) {
+        self.keep_head = Some(keep);
+    }
+
+    /// Who keeps the head once it is prepared.
+    pub fn take_keep_head(&mut self) -> Option<Keep> {
+        self.keep_head.take()
     }
 
     /// Content that arrives.

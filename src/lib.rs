@@ -13,7 +13,7 @@
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` >
-//! `clock` `error` `held` `pieces`
+//! `clock` `error` `held` `pieces` `prepared`
 //!
 //! # Three absences
 //!
@@ -42,12 +42,10 @@ pub mod lifecycle;
 pub mod limit;
 pub mod log;
 pub mod metrics;
-<<<<<<< HEAD
 pub mod performance;
-=======
 pub mod pieces;
->>>>>>> bacd924 (Kept content is cut into pieces of one size, so that the allocator can use every place again)
 pub mod policy;
+pub mod prepared;
 pub mod reload;
 pub mod represent;
 pub mod server;

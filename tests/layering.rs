@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["inbound", "tunnel"],
     &["fields"],
     &["body", "stream", "lifecycle"],
-    &["clock", "error", "held", "pieces"],
+    &["clock", "error", "held", "pieces", "prepared"],
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -172,6 +172,10 @@ impl Fill {
 }
 
 impl Kept for Fill {
+    fn content(&self) -> Option<Pieces> {
+        self.state().content.as_ref().map(|content| content.pieces().clone())
+    }
+
     fn made(&self, name: &'static str) -> Option<Pieces> {
         let content = self.state().content.clone();
         content.and_then(|content| Kept::made(&*content, name))

@@ -17,6 +17,7 @@ use crate::clock::Instant;
 use crate::fields::cache_status::CACHE_STATUS;
 use crate::held::Place;
 use crate::pieces::Pieces;
+use crate::prepared::{Forms, Prepared};
 
 const AGE: HeaderName = http::header::AGE;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,6 +62,8 @@ pub struct Head {
     pub marks: Box<[Mark]>,
     /// Its tags, for people.
     pub tags: Box<[Box<str>]>,
+    /// What was prepared of it.
+    pub prepared: Forms,
     /// The number up to which it is known to be valid.
     checked: AtomicU64,
 }
@@ -128,6 +131,7 @@ impl Head {
             begun,
             marks,
             tags,
+            prepared: Forms::default(),
             checked,
         }
     }
@@ -196,7 +200,8 @@ impl Head {
         let fields: usize =
             self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
-        weight(fields + tags + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING)
+        let prepared = self.prepared.size();
+        weight(fields + tags + prepared + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING)
     }
 }
 
@@ -260,6 +265,10 @@ impl Content {
 }
 
 impl Kept for Content {
+    fn content(&self) -> Option<Pieces> {
+        Some(self.pieces.clone())
+    }
+
     fn made(&self, name: &'static str) -> Option<Pieces> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         made.iter().find(|(known, _)| *known == name).map(|(_, pieces)| pieces.clone())
@@ -322,6 +331,15 @@ pub struct Stored {
     pub head: Arc<Head>,
     /// Its content.
     pub content: Arc<Content>,
+}
+
+impl Stored {
+    /// Keeps a head that was prepared.
+    pub fn prepare(&self, prepared: Prepared) {
+        let before = self.head.size();
+        self.head.prepared.keep(prepared);
+        self.content.reweigh(before, self.head.size());
+    }
 }
 
 /// The fields without those that stay out, their values in one buffer: a value of the wire is a slice of all that

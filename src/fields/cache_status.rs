@@ -61,7 +61,8 @@ impl Member<'_> {
         HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("pillion"))
     }
 
-    fn write(&self, text: &mut BytesMut) {
+    /// Writes it.
+    pub fn write(&self, text: &mut BytesMut) {
         let mut digits = itoa::Buffer::new();
         text.put_slice(b"pillion");
         if self.hit {

@@ -1,9 +1,10 @@
 //! Writes heads and chunks. Field names go out in lower case, as HTTP/2 has them.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::clock;
+use crate::prepared::Lines;
 
 /// How the body that follows will be framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,14 @@ fn fields(out: &mut BytesMut, headers: &HeaderMap) {
         out.put_slice(value.as_bytes());
         out.put_slice(b"\r\n");
     }
+}
+
+/// Fields as they stand in a head.
+pub fn lines(headers: &HeaderMap) -> Bytes {
+    let length = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let mut out = BytesMut::with_capacity(length);
+    fields(&mut out, headers);
+    out.freeze()
 }
 
 fn trailing(out: &mut BytesMut, headers: &HeaderMap, framing: Outgoing, connection: &Connection) {
@@ -86,11 +95,12 @@ pub fn request_head(
     trailing(out, headers, framing, connection);
 }
 
-/// Writes a response head. Adds `Date` where the app sent none (RFC 9110 6.6.1).
+/// Writes a response head. Adds `Date` where the app sent none (RFC 9110 6.6.1); in `lines` there is one.
 pub fn response_head(
     out: &mut BytesMut,
     status: StatusCode,
     headers: &HeaderMap,
+    lines: Option<&Lines>,
     framing: Outgoing,
     connection: &Connection,
 ) {
@@ -102,7 +112,9 @@ pub fn response_head(
     out.put_slice(status.canonical_reason().unwrap_or("").as_bytes());
     out.put_slice(b"\r\n");
     fields(out, headers);
-    if !headers.contains_key(header::DATE) && !status.is_informational() {
+    if let Some(lines) = lines {
+        lines.parts().iter().for_each(|part| out.put_slice(part));
+    } else if !headers.contains_key(header::DATE) && !status.is_informational() {
         clock::with_date(|date| {
             out.put_slice(b"date: ");
             out.put_slice(date.as_bytes());

@@ -405,7 +405,8 @@ impl Exchange {
         };
         let io = &mut connection.io;
         let before = io.tail().len();
-        encode::response_head(io.tail(), parts.status, &parts.headers, framing, &field);
+        let lines = body.take_lines();
+        encode::response_head(io.tail(), parts.status, &parts.headers, lines.as_ref(), framing, &field);
         io.wrote(before);
 
         let bodiless = framing == Outgoing::None || self.method == Method::HEAD;
@@ -502,7 +503,7 @@ impl Exchange {
         let io = &mut connection.io;
         let before = io.tail().len();
         let field = ConnectionField::Upgrade(protocol);
-        encode::response_head(io.tail(), parts.status, &parts.headers, Outgoing::None, &field);
+        encode::response_head(io.tail(), parts.status, &parts.headers, None, Outgoing::None, &field);
         io.wrote(before);
         match std::future::poll_fn(|cx| io.poll_flush(cx)).await {
             Ok(()) => After::Tunnel(Box::new(tunnel), observer),

@@ -23,6 +23,7 @@ use http::Request;
 use crate::body::Body;
 use crate::inbound::{Inbound, Peer};
 use crate::policy::RoutePolicy;
+use crate::prepared::Form;
 use record::Record;
 
 /// A request under observation: what `rescue` and `route` see.
@@ -49,6 +50,8 @@ pub struct Routed {
     pub https: bool,
     /// The route it matched.
     pub route: Arc<RoutePolicy>,
+    /// The form in which it is asked for, where the head of its answer may have been prepared.
+    pub form: Option<Form>,
     /// The route that rewrote it before.
     pub rewritten_by: Option<Arc<RoutePolicy>>,
     /// What is noted about it, and the policy it is served by.
@@ -70,6 +73,7 @@ impl Routed {
             takes_trailers: self.takes_trailers,
             https: self.https,
             route: self.route.clone(),
+            form: None,
             rewritten_by: self.rewritten_by.clone(),
             record: Rc::new(self.record.behind(now)),
         }))

@@ -109,7 +109,12 @@ where
         let Ok(mut response) = ready!(Pin::new(&mut self.inner).poll(cx));
         let record = &self.record;
         record.answered(response.status());
-        response.headers_mut().insert(X_REQUEST_ID, record.id.clone());
+        match response.body_mut().lines_mut() {
+            Some(lines) => {
+                lines.add(X_REQUEST_ID.as_str(), |out| out.extend_from_slice(record.id.as_bytes()))
+            }
+            None => drop(response.headers_mut().insert(X_REQUEST_ID, record.id.clone())),
+        }
         // Here because refusals and failures tell it too.
         record.tell_limits(response.headers_mut());
         let body = response.body_mut();

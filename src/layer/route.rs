@@ -70,7 +70,7 @@ where
             }
             Ok(Decision::Below(routed)) => {
                 let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
-                    .map(|route| route.filter(|route| route.response != Default::default()));
+                    .map(|route| route.filter(|route| !route.response.is_empty()));
                 RouteFuture { inner: Either::Below(self.0.call(routed)), edits }
             }
             Err(error) => RouteFuture { inner: Either::error(error), edits: [None, None] },
@@ -130,6 +130,7 @@ fn decide(observed: Observed) -> Result<Decision, BoxError> {
         upgrade: inbound.upgrade,
         takes_trailers: inbound.takes_trailers,
         https,
+        form: None,
         rewritten_by: found.rewritten_by,
         route,
         record,

@@ -334,6 +334,11 @@ pub struct FieldEdits {
 }
 
 impl FieldEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.append.is_empty()
+    }
+
     /// Applies them.
     pub fn apply(&self, headers: &mut http::HeaderMap) {
         for name in &self.remove {

@@ -82,11 +82,25 @@ impl Default for Counters {
 impl Counters {
     /// Counts an answer with content.
     pub fn chose(&self, choice: Choice) {
+        self.chose_at(Counters::place(choice));
+    }
+
+    /// Where answers are counted of which this becomes.
+    pub fn place(choice: Choice) -> usize {
+        let coding = |coding: Coding| Coding::ALL.iter().position(|other| *other == coding);
+        let reason = |reason: Reason| Reason::ALL.iter().position(|other| *other == reason);
         match choice {
-            Choice::Code(coding) => self.coding(coding).answers.add(1),
-            Choice::Leave(reason) => {
-                let at = Reason::ALL.iter().position(|other| *other == reason);
-                if let Some(cell) = at.and_then(|at| self.left.get(at)) {
+            Choice::Code(code) => coding(code).unwrap_or_default(),
+            Choice::Leave(why) => Coding::ALL.len() + reason(why).unwrap_or_default(),
+        }
+    }
+
+    /// Counts an answer with content that is counted there.
+    pub fn chose_at(&self, place: usize) {
+        match (self.codings.get(place), place.checked_sub(self.codings.len())) {
+            (Some(coding), _) => coding.answers.add(1),
+            (None, left) => {
+                if let Some(cell) = left.and_then(|left| self.left.get(left)) {
                     cell.add(1);
                 }
             }
@@ -95,6 +109,7 @@ impl Counters {
 
     /// The counters of one coding.
     pub fn coding(&self, coding: Coding) -> &Arc<CodingCounters> {
+        // In the order of `Coding::ALL`.
         match coding {
             Coding::Zstd => &self.codings[0],
             Coding::Brotli => &self.codings[1],

@@ -46,6 +46,13 @@ impl Conditions {
         Conditions { fields }
     }
 
+    /// Whether only tags matter, and only those of If-None-Match: the date beside it is ignored (13.1.3).
+    pub fn is_none_match(&self) -> bool {
+        let others = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
+        self.fields.contains_key(header::IF_NONE_MATCH)
+            && !self.fields.keys().any(|name| others.contains(name))
+    }
+
     /// In the order of RFC 9110 13.2.2. `validators` are the fields of an answer that would be 200, with
     /// the app's tag as the app wrote it. Ranges are another question: [`Conditions::range_holds`].
     pub fn evaluate(&self, validators: &HeaderMap) -> Verdict {

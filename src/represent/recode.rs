@@ -9,7 +9,6 @@ use bytes::BytesMut;
 
 use super::coding::{Coding, Effort};
 use super::encode::Encoder;
-use super::gather::Gathered;
 use crate::body::Kept;
 use crate::clock::{self, Instant};
 use crate::metrics::Cell;
@@ -62,20 +61,21 @@ impl Recoding {
         Duration::from_nanos(self.nanoseconds.get()) <= granted
     }
 
-    /// Makes it again in the background, if it is given out often, worth it, and there is time.
+    /// Makes it again in the background, if it is given out often, worth it, and there is time. `length` is what it
+    /// takes so far.
     pub fn perhaps<H: Holder>(
         &self,
         holder: &Arc<H>,
         kept: &Arc<dyn Kept>,
         coding: Coding,
         effort: Effort,
-        (content, length): (&Gathered, usize),
+        length: usize,
     ) {
         let often = kept.given() >= OFTEN && kept.given().is_multiple_of(OFTEN);
-        if !often || effort == Effort::Best || content.len() > MOST || !self.may(clock::now()) {
+        if !often || effort == Effort::Best || !self.may(clock::now()) {
             return;
         }
-        let Some(content) = content.whole_pieces() else { return };
+        let Some(content) = kept.content().filter(|content| content.len() <= MOST) else { return };
         if self.busy.swap(true, Ordering::Relaxed) {
             return;
         }

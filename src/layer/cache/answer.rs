@@ -12,12 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 
 use super::settings;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Kept};
 use crate::cache::fill::Reader;
 use crate::cache::reuse::Age;
 use crate::cache::stored::{Content, Head, Stored};
 use crate::fields::cache_status::{CACHE_STATUS, Member};
 use crate::layer::record::Record;
+use crate::prepared::{Form, Lines};
 
 /// Fields by which apps speak to us alone; nobody else is told.
 pub const OWN: [HeaderName; 3] = [
@@ -64,6 +65,44 @@ pub fn of(record: &Rc<Record>, stored: &Stored, age: Age, head: bool, member: Me
         Some(_) => Body::streaming(Replay { content: Some(stored.content.clone()), next: 0 }),
     };
     with_head(record, &stored.head, age, body, member)
+}
+
+/// The same in a form in which it may be asked for again. The head that was prepared for that is not made anew.
+pub fn hit(
+    record: &Rc<Record>,
+    stored: &Stored,
+    age: Age,
+    head: bool,
+    member: Member<'_>,
+    form: Option<Form>,
+) -> Response<Body> {
+    let Some(form) = form.filter(|_| stored.head.keeps_place && stored.content.trailers().is_none()) else {
+        return of(record, stored, age, head, member);
+    };
+    let prepared = stored.head.prepared.get(form);
+    let content = prepared.as_ref().and_then(|prepared| match prepared.made {
+        Some(name) => Kept::made(&*stored.content, name),
+        None => Some(stored.content.pieces().clone()),
+    });
+    let (Some(prepared), Some(content)) = (prepared, content) else {
+        let mut response = of(record, stored, age, head, member);
+        // What is asked for once only is not worth it.
+        if stored.content.given() > 1 {
+            let stored = stored.clone();
+            response.body_mut().set_keep_head(Box::new(move |prepared| stored.prepare(prepared)));
+        }
+        return response;
+    };
+    stored.content.hits.fetch_add(1, Ordering::Relaxed);
+    let mut lines = Lines::new(prepared);
+    lines.add(header::AGE.as_str(), |out| {
+        out.extend_from_slice(itoa::Buffer::new().format(age.current.as_secs()).as_bytes());
+    });
+    let member = Member { ttl: Some(age.ttl(&stored.head.freshness)), detail: None, ..member };
+    lines.add(CACHE_STATUS.as_str(), |out| member.write(out));
+    let mut response = Response::new(Body::kept(content, stored.content.clone()).with_lines(lines));
+    *response.status_mut() = stored.head.status;
+    response
 }
 
 /// An answer of which the content is still coming.

@@ -102,7 +102,8 @@ where
         self.cache.counters.hit_at(age.current);
         record.told_by_cache(if event.is_some() { "stale" } else { "hit" });
         let member = Member { hit: true, detail, ..Member::default() };
-        let response = answer::of(&record, stored, age, read.head, member);
+        let form = routed.form.filter(|_| !read.head && !settings.debug_header);
+        let response = answer::hit(&record, stored, age, read.head, member, form);
         if verdict == Reuse::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
         }

@@ -18,6 +18,7 @@ use crate::held::Place;
 use crate::layer::record::Record;
 use crate::pieces::Pieces;
 use crate::policy::Policy;
+use crate::prepared::{Form, Keep};
 use crate::represent::choice::{self, Choice, Reason};
 use crate::represent::coding::{Coding, Negotiated};
 use crate::represent::counters::Counters;
@@ -34,6 +35,8 @@ const LITTLE: usize = 32 * 1024;
 pub struct Answering {
     /// What its request asked.
     pub(super) asked: Asked,
+    /// The form in which it asks.
+    pub(super) form: Option<Form>,
     /// What is noted of it.
     pub(super) record: Rc<Record>,
 }
@@ -95,7 +98,11 @@ impl Answering {
 
     /// See the head of the file.
     pub(super) fn begin(&self, response: Response<Body>) -> Begun {
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        if let Some(lines) = body.take_lines() {
+            return Begun::Decided(Ok(self.prepared(parts, body, lines)));
+        }
+        let keep_head = body.take_keep_head();
         if let Some((ttl, personal)) = self.asked.browser
             && self.asked.reads()
         {
@@ -135,13 +142,14 @@ impl Answering {
         let known = Known { length, codable, decoded, wants_tag };
         let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
-            return Begun::Decided(self.decide(parts, Gathered::whole(&whole), known, kept));
+            let gathered = Gathered::whole(&whole);
+            return Begun::Decided(self.decide(parts, gathered, known, kept, keep_head));
         }
         match self.needed(&body, known) {
             Some((wanted, place)) => {
                 Begun::Needs(Box::new(Gathering { parts, body, wanted, place, known, kept }))
             }
-            None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known, kept)),
+            None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known, kept, None)),
         }
     }
 
@@ -152,7 +160,7 @@ impl Answering {
     ) -> Result<Response<Body>, RepresentError> {
         let Gathering { parts, body, wanted, place, known, kept } = *gathering;
         let gathered = Gathered::of(body, wanted, place).await;
-        self.decide(parts, gathered, known, kept)
+        self.decide(parts, gathered, known, kept, None)
     }
 
     /// How much of the content the decisions need: for a tag the whole, where nobody told the length the
@@ -199,6 +207,7 @@ impl Answering {
         gathered: Gathered,
         known: Known,
         kept: Option<Arc<dyn Kept>>,
+        keep_head: Option<Keep>,
     ) -> Result<Response<Body>, RepresentError> {
         let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
         let length = if whole { Some(gathered.len() as u64) } else { known.length };
@@ -207,6 +216,11 @@ impl Answering {
             parts.headers.insert(header::ETAG, self.made_tag(&content));
         }
         let choice = self.choose(&parts, &mut content, known.codable);
+        if let Some(keep) = keep_head
+            && let Some(prepared) = self.prepare(&parts, &content, choice)
+        {
+            keep(prepared);
+        }
         let has_content = self.asked.method != Method::HEAD && !choice::has_no_content(parts.status);
         if self.asked.coding.is_some() && has_content {
             self.counters().chose(choice);

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::RepresentError;
 use crate::body::Body;
 use crate::fields::accept_encoding::AcceptEncoding;
 use crate::fields::cache_control;
 use crate::layer::Routed;
+use crate::prepared::Form;
 use crate::represent::coding::{Negotiated, Plain, negotiate};
 use crate::represent::precondition::{Conditions, ForApp, for_app};
 
@@ -94,6 +95,24 @@ impl Asked {
                 content: request.body().content().map(|content| content.joined()),
             }),
         })
+    }
+
+    /// The form in which it asks, where others that ask in the same get the same head but for what each gets anew.
+    pub fn form(&self, routed: &Routed) -> Option<Form> {
+        let coding = match self.coding {
+            None => 0,
+            Some((_, Negotiated::Identity)) => 1,
+            Some((_, Negotiated::Coded(coding, Plain::Taken))) => 2 + coding as u64,
+            Some((_, Negotiated::Coded(_, Plain::Refused) | Negotiated::Nothing)) => return None,
+        };
+        let routes = || routed.rewritten_by.iter().chain([&routed.route]);
+        let usual = self.method == Method::GET
+            && routed.request.version() != Version::HTTP_2
+            && self.browser.is_none()
+            && self.range.is_none()
+            && (!self.has_conditions || self.conditions.is_none_match())
+            && routes().all(|route| route.response.is_empty());
+        usual.then(|| (routed.record.snapshot.generation << 8) | (u64::from(self.etag) << 7) | coding)
     }
 
     /// Whether it is one of the methods that conditions and tags are about here.

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::response::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 
 use super::RepresentError;
 use super::answer::{Answering, Content};
 use super::fields;
-use crate::body::Body;
+use crate::body::{Body, Kept};
 use crate::clock;
 use crate::fields::accept_encoding;
 use crate::fields::cache_control;
@@ -78,28 +79,29 @@ impl Answering {
         Ok((decoders.into_iter().fold(body, decode), true))
     }
 
+    /// Notes that what was made of content before is given out once more.
+    pub(super) fn gives_again(&self, coding: Coding, kept: &Arc<dyn Kept>, before: usize, after: usize) {
+        self.record.coded(coding.as_str(), Rc::new(Cell::new(before as u64)));
+        let effort = self.policy().compression.effort;
+        self.counters().recoding.perhaps(self.record.represented(), kept, coding, effort, after);
+    }
+
     /// The answer coded: in one go where that is quickly done, else as it passes.
     pub(super) fn code(&self, mut parts: Parts, mut content: Content, coding: Coding) -> Response<Body> {
-        if self.asked.tags_content() {
-            fields::retag(&mut parts.headers, Some(coding));
-        }
-        fields::content_changed(&mut parts.headers);
-        parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
+        fields::coded(&mut parts.headers, coding, self.asked.tags_content());
         if self.asked.method == Method::HEAD {
             return Response::from_parts(parts, content.gathered.into_body());
         }
         let effort = self.record.snapshot.policy.compression.effort;
         let counters = self.counters().coding(coding);
-        let before = Rc::new(Cell::new(0));
-        self.record.coded(coding.as_str(), before.clone());
         if let Some(kept) = &content.kept
             && let Some(made) = kept.made(coding.as_str())
         {
-            before.set(content.gathered.len() as u64);
-            let (holder, whole) = (self.record.represented(), &content.gathered);
-            self.counters().recoding.perhaps(holder, kept, coding, effort, (whole, made.len()));
+            self.gives_again(coding, kept, content.gathered.len(), made.len());
             return Response::from_parts(parts, Body::pieces(made));
         }
+        let before = Rc::new(Cell::new(0));
+        self.record.coded(coding.as_str(), before.clone());
         if content.gathered.len() <= encode::one_go(coding, effort)
             && let Some(whole) = content.gathered.content()
         {

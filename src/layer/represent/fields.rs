@@ -73,6 +73,15 @@ pub(super) fn retag(headers: &mut HeaderMap, coding: Option<Coding>) {
     }
 }
 
+/// The fields of content coded so; `retags`: its tag is that of the content.
+pub(super) fn coded(headers: &mut HeaderMap, coding: Coding, retags: bool) {
+    if retags {
+        retag(headers, Some(coding));
+    }
+    content_changed(headers);
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
+}
+
 /// What does not hold of a part: the length of the whole, and digests of what is sent (RFC 9530 2).
 pub(super) fn of_a_part(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);

@@ -3,13 +3,14 @@
 //! the app has just said.
 //!
 //! `asked` reads the request and changes what the app is to hear of it; `answer` decides about the answer, with
-//! `choose`; `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
+//! `choose`, or finds that it was decided about before (`prepared`); `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
 
 mod answer;
 mod asked;
 mod choose;
 mod coded;
 mod fields;
+mod prepared;
 
 use std::fmt;
 use std::future::Future;
@@ -74,7 +75,8 @@ where
         }
         match Asked::read(&mut routed) {
             Ok(asked) => {
-                let answering = Answering { asked, record: routed.record.clone() };
+                routed.form = asked.form(&routed);
+                let answering = Answering { asked, form: routed.form, record: routed.record.clone() };
                 RepresentFuture::Below(self.0.call(routed), Some(Box::new(answering)))
             }
             Err(error) => RepresentFuture::Refused(Some(error)),

@@ -1,0 +1,139 @@
+//! Heads that many answers have in common: decided about once, written once as lines of HTTP/1, and kept with what they
+//! are the heads of. What differs from answer to answer is written behind them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderValue;
+
+/// More ways to ask for one thing are not kept apart; the oldest makes way.
+const MOST_FORMS: usize = 4;
+/// Room for the fields that each answer gets anew.
+const OWN: usize = 256;
+
+/// How something is asked for, as a number: the same number gets the same head.
+pub type Form = u64;
+
+/// What a stored answer looks like to those who ask for it in one form.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Which form.
+    pub form: Form,
+    /// The lines of its fields.
+    pub lines: Bytes,
+    /// Those of a 304 in its place, without a tag.
+    pub unchanged: Bytes,
+    /// The tag by which conditions are judged.
+    pub tag: Option<HeaderValue>,
+    /// The tag it goes out with.
+    pub shown: Option<HeaderValue>,
+    /// What was made of the content goes out under this name, and not the content as it is.
+    pub made: Option<&'static str>,
+    /// Where it is counted, as whoever decided about it knows.
+    pub counted: usize,
+}
+
+impl Prepared {
+    /// In bytes.
+    fn size(&self) -> usize {
+        let tag = |tag: &Option<HeaderValue>| tag.as_ref().map_or(0, HeaderValue::len);
+        size_of::<Prepared>() + self.lines.len() + self.unchanged.len() + tag(&self.tag) + tag(&self.shown)
+    }
+}
+
+/// The heads that were prepared for one stored answer.
+#[derive(Debug, Default)]
+pub struct Forms(RwLock<Vec<Arc<Prepared>>>);
+
+impl Forms {
+    /// The one of this form.
+    pub fn get(&self, form: Form) -> Option<Arc<Prepared>> {
+        let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        forms.iter().find(|prepared| prepared.form == form).cloned()
+    }
+
+    /// Keeps one.
+    pub fn keep(&self, prepared: Prepared) {
+        let mut forms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        forms.retain(|known| known.form != prepared.form);
+        if forms.len() >= MOST_FORMS {
+            forms.remove(0);
+        }
+        forms.reserve_exact(1);
+        forms.push(Arc::new(prepared));
+    }
+
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        forms.iter().map(|prepared| prepared.size()).sum()
+    }
+}
+
+/// Takes a head that was prepared.
+pub type Keep = Box<dyn FnOnce(Prepared)>;
+
+/// The head of one answer: what was prepared, and its own.
+#[derive(Debug)]
+pub struct Lines {
+    /// What was prepared.
+    pub prepared: Arc<Prepared>,
+    /// Whether it is the head of a 304.
+    pub unchanged: bool,
+    own: BytesMut,
+}
+
+impl Lines {
+    /// Without a field of its own yet.
+    pub fn new(prepared: Arc<Prepared>) -> Lines {
+        Lines { prepared, unchanged: false, own: BytesMut::with_capacity(OWN) }
+    }
+
+    /// Adds a field of its own; `value` writes what is one already.
+    pub fn add(&mut self, name: &str, value: impl FnOnce(&mut BytesMut)) {
+        self.own.put_slice(name.as_bytes());
+        self.own.put_slice(b": ");
+        value(&mut self.own);
+        self.own.put_slice(b"\r\n");
+    }
+
+    /// All of it, in two parts.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        [if self.unchanged { &self.prepared.unchanged } else { &self.prepared.lines }, &self.own]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(form: Form) -> Prepared {
+        Prepared {
+            form,
+            lines: Bytes::from_static(b"a: b\r\n"),
+            unchanged: Bytes::from_static(b"c: d\r\n"),
+            tag: None,
+            shown: None,
+            made: None,
+            counted: 0,
+        }
+    }
+
+    #[test]
+    fn a_few_forms_are_kept() {
+        let forms = Forms::default();
+        (0..6).for_each(|form| forms.keep(prepared(form)));
+        forms.keep(prepared(5));
+        assert!(forms.get(1).is_none() && (2..6).all(|form| forms.get(form).is_some()));
+        assert_eq!(forms.size(), MOST_FORMS * prepared(0).size());
+    }
+
+    #[test]
+    fn own_lines_come_behind() {
+        let mut lines = Lines::new(Arc::new(prepared(0)));
+        lines.add("age", |out| out.put_slice(b"1"));
+        assert_eq!(lines.parts(), [&b"a: b\r\n"[..], b"age: 1\r\n"]);
+        lines.unchanged = true;
+        assert_eq!(lines.parts(), [&b"c: d\r\n"[..], b"age: 1\r\n"]);
+    }
+}
