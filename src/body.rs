@@ -108,9 +108,19 @@ enum Kind {
     Empty,
     Full(Bytes),
     /// Several pieces, and which is the next.
-    Pieces(Pieces, usize),
+    Pieces(Arc<[Bytes]>, usize),
     Streaming(Streaming),
-    Tunnel(Tunnel),
+    /// In a box, as all that is seldom: bodies are moved often, and the smaller the better.
+    Tunnel(Box<Tunnel>),
+}
+
+/// What is prepared of the head that goes before a body.
+enum Head {
+    Ordinary,
+    /// It is written already.
+    Written(Lines),
+    /// Whoever decides about it is to prepare it for others.
+    Wanted(Keep),
 }
 
 /// A body on its way through the stack.
@@ -120,8 +130,7 @@ pub struct Body {
     passed: u64,
     endless: bool,
     kept: Option<Arc<dyn Kept>>,
-    lines: Option<Lines>,
-    keep_head: Option<Keep>,
+    head: Head,
     observer: Option<Box<dyn Observer>>,
 }
 
@@ -133,8 +142,7 @@ impl Body {
             passed: 0,
             endless: false,
             kept: None,
-            lines: None,
-            keep_head: None,
+            head: Head::Ordinary,
             observer: None,
         }
     }
@@ -175,27 +183,42 @@ impl Body {
 
     /// Gives it the lines of its head. The fields of such an answer are these, and those beside them.
     pub fn with_lines(self, lines: Lines) -> Body {
-        Body { lines: Some(lines), ..self }
+        Body { head: Head::Written(lines), ..self }
     }
 
     /// The lines of its head, where those are written already.
     pub fn lines_mut(&mut self) -> Option<&mut Lines> {
-        self.lines.as_mut()
+        match &mut self.head {
+            Head::Written(lines) => Some(lines),
+            Head::Ordinary | Head::Wanted(_) => None,
+        }
     }
 
     /// The same, for whoever writes them.
     pub fn take_lines(&mut self) -> Option<Lines> {
-        self.lines.take()
+        match std::mem::replace(&mut self.head, Head::Ordinary) {
+            Head::Written(lines) => Some(lines),
+            other => {
+                self.head = other;
+                None
+            }
+        }
     }
 
     /// Asks whoever decides about the head to prepare it for others.
     pub fn set_keep_head(&mut self, keep: Keep) {
-        self.keep_head = Some(keep);
+        self.head = Head::Wanted(keep);
     }
 
     /// Who keeps the head once it is prepared.
     pub fn take_keep_head(&mut self) -> Option<Keep> {
-        self.keep_head.take()
+        match std::mem::replace(&mut self.head, Head::Ordinary) {
+            Head::Wanted(keep) => Some(keep),
+            other => {
+                self.head = other;
+                None
+            }
+        }
     }
 
     /// Content that arrives.
@@ -205,7 +228,7 @@ impl Body {
 
     /// The app's side of an upgrade.
     pub fn tunnel(tunnel: Tunnel) -> Body {
-        Body::of(Kind::Tunnel(tunnel))
+        Body::of(Kind::Tunnel(Box::new(tunnel)))
     }
 
     /// The same body again, if all of it is here.
@@ -218,7 +241,7 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(Bytes::new().into()),
             Kind::Full(content) => Some(content.clone().into()),
-            Kind::Pieces(pieces, 0) => Some(pieces.clone()),
+            Kind::Pieces(pieces, 0) => Some(pieces.clone().into()),
             Kind::Pieces(pieces, next) => Some(pieces.iter().skip(*next).cloned().collect()),
             Kind::Streaming(_) | Kind::Tunnel(_) => None,
         }
@@ -227,7 +250,7 @@ impl Body {
     /// Takes the app's side of an upgrade out of the body.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, Kind::Empty) {
-            Kind::Tunnel(tunnel) => Some(tunnel),
+            Kind::Tunnel(tunnel) => Some(*tunnel),
             other => {
                 self.kind = other;
                 None
@@ -302,7 +325,7 @@ impl http_body::Body for Body {
             }
             Kind::Pieces(pieces, next) => {
                 *next += 1;
-                pieces.iter().nth(*next - 1).cloned().map(|piece| Ok(Frame::data(piece)))
+                pieces.get(*next - 1).cloned().map(|piece| Ok(Frame::data(piece)))
             }
             Kind::Streaming(body) => ready!(body.as_mut().poll_frame(cx)),
         };
@@ -340,7 +363,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty | Kind::Tunnel(_) => true,
             Kind::Full(content) => content.is_empty(),
-            Kind::Pieces(pieces, next) => *next >= pieces.iter().len(),
+            Kind::Pieces(pieces, next) => *next >= pieces.len(),
             Kind::Streaming(body) => body.is_end_stream(),
         }
     }

@@ -55,11 +55,11 @@ impl Pieces {
         self.length == 0
     }
 
-    /// All of it, where that is one piece.
-    pub fn into_single(self) -> Result<Bytes, Pieces> {
+    /// All of it, where that is one piece; else all of them.
+    pub fn into_single(self) -> Result<Bytes, Arc<[Bytes]>> {
         match self.pieces {
             Kind::One(piece) => Ok(piece),
-            Kind::Many(_) => Err(self),
+            Kind::Many(pieces) => Err(pieces),
         }
     }
 
@@ -104,13 +104,18 @@ impl From<Bytes> for Pieces {
     }
 }
 
+impl From<Arc<[Bytes]>> for Pieces {
+    fn from(pieces: Arc<[Bytes]>) -> Pieces {
+        Pieces { length: pieces.iter().map(Bytes::len).sum(), pieces: Kind::Many(pieces) }
+    }
+}
+
 impl FromIterator<Bytes> for Pieces {
     fn from_iter<T: IntoIterator<Item = Bytes>>(pieces: T) -> Pieces {
         let mut pieces = pieces.into_iter();
         let first = pieces.next().unwrap_or_default();
         let Some(second) = pieces.next() else { return Pieces::from(first) };
-        let pieces: Arc<[Bytes]> = [first, second].into_iter().chain(pieces).collect();
-        Pieces { length: pieces.iter().map(Bytes::len).sum(), pieces: Kind::Many(pieces) }
+        [first, second].into_iter().chain(pieces).collect::<Arc<[Bytes]>>().into()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use http::HeaderValue;
 
 /// More ways to ask for one thing are not kept apart; the oldest makes way.
@@ -80,17 +80,17 @@ pub struct Lines {
     pub prepared: Arc<Prepared>,
     /// Whether it is the head of a 304.
     pub unchanged: bool,
-    own: BytesMut,
+    own: Vec<u8>,
 }
 
 impl Lines {
     /// Without a field of its own yet.
     pub fn new(prepared: Arc<Prepared>) -> Lines {
-        Lines { prepared, unchanged: false, own: BytesMut::with_capacity(OWN) }
+        Lines { prepared, unchanged: false, own: Vec::with_capacity(OWN) }
     }
 
     /// Adds a field of its own; `value` writes what is one already.
-    pub fn add(&mut self, name: &str, value: impl FnOnce(&mut BytesMut)) {
+    pub fn add(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         self.own.put_slice(name.as_bytes());
         self.own.put_slice(b": ");
         value(&mut self.own);

@@ -71,16 +71,16 @@ pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) {
     key.extend_from_slice(parts.content.map_or(&[][..], |content| &content[..]));
 }
 
-fn name_of(parameter: &str) -> &str {
-    parameter.split_once('=').map_or(parameter, |(name, _)| name)
+fn name_of(parameter: &[u8]) -> &[u8] {
+    parameter.iter().position(|byte| *byte == b'=').map_or(parameter, |end| &parameter[..end])
 }
 
 /// The parameters that count, in the order of their names; those of one name keep theirs.
 fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &mut Vec<u8>) {
-    let counts = |parameter: &&str| {
-        let name = name_of(parameter).as_bytes();
+    let counts = |parameter: &&[u8]| {
+        let name = name_of(parameter);
         // A name that can be read in two ways may be one that counts, and some apps separate at semicolons too.
-        if name.iter().any(|byte| matches!(byte, b'%' | b'+')) || parameter.contains(';') {
+        if name.iter().any(|byte| matches!(byte, b'%' | b'+')) || parameter.contains(&b';') {
             return true;
         }
         let any =
@@ -90,21 +90,23 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
     let start = key.len();
     part(key, b"");
     let mut first = true;
-    let mut add = |parameter: &str, key: &mut Vec<u8>| {
+    let mut add = |parameter: &[u8], key: &mut Vec<u8>| {
         // A query that holds nothing is not no query.
         key.push(if std::mem::take(&mut first) { b'?' } else { b'&' });
-        key.extend_from_slice(parameter.as_bytes());
+        key.extend_from_slice(parameter);
     };
+    // Bytes are split far more quickly than text.
+    let parameters = || query.as_bytes().split(|byte| *byte == b'&').filter(counts);
     let mut sorted = true;
-    let mut before = "";
-    for parameter in query.split('&').filter(counts) {
+    let mut before = &b""[..];
+    for parameter in parameters() {
         sorted &= before <= name_of(parameter);
         before = name_of(parameter);
     }
     if sorted {
-        query.split('&').filter(counts).for_each(|parameter| add(parameter, key));
+        parameters().for_each(|parameter| add(parameter, key));
     } else {
-        let mut parameters: Vec<&str> = query.split('&').filter(counts).collect();
+        let mut parameters: Vec<&[u8]> = parameters().collect();
         parameters.sort_by_key(|parameter| name_of(parameter));
         parameters.into_iter().for_each(|parameter| add(parameter, key));
     }

@@ -62,7 +62,7 @@ impl Member<'_> {
     }
 
     /// Writes it.
-    pub fn write(&self, text: &mut BytesMut) {
+    pub fn write(&self, text: &mut impl BufMut) {
         let mut digits = itoa::Buffer::new();
         text.put_slice(b"pillion");
         if self.hit {

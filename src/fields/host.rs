@@ -23,13 +23,21 @@ fn is_name(host: &[u8]) -> bool {
         return !inner.is_empty()
             && inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
     }
-    // Registered names: unreserved characters and sub-delims; escapes are refused, nobody needs them.
-    host.iter().all(|byte| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'')
-            || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')
-    })
+    host.iter().all(|byte| NAMES[usize::from(*byte)])
 }
+
+/// What registered names are made of: unreserved characters and sub-delims; escapes are refused, nobody needs them.
+const NAMES: [bool; 256] = {
+    let mut names = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        names[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'')
+            || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=');
+        byte += 1;
+    }
+    names
+};
 
 /// The name a route is matched by: without port and without the dot of a fully qualified name.
 pub fn name(host: &str) -> &str {

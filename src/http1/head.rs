@@ -219,7 +219,10 @@ fn malformed(error: httparse::Error) -> HeadError {
 }
 
 /// Reads a request head from the front of `input`; `Ok(None)` when it is not whole yet.
-pub fn parse_request(input: &mut BytesMut, limits: HeadLimits) -> Result<Option<RequestHead>, HeadError> {
+pub fn parse_request(
+    input: &mut BytesMut,
+    limits: HeadLimits,
+) -> Result<Option<Box<RequestHead>>, HeadError> {
     let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let slots = &mut storage[..limits.fields.min(MAX_FIELDS)];
     let mut request = httparse::Request::new(&mut []);
@@ -270,7 +273,7 @@ pub fn parse_request(input: &mut BytesMut, limits: HeadLimits) -> Result<Option<
     parts.uri = uri;
     parts.version = version;
     parts.headers = headers;
-    Ok(Some(RequestHead {
+    Ok(Some(Box::new(RequestHead {
         parts,
         framing,
         keep_alive,
@@ -282,7 +285,7 @@ pub fn parse_request(input: &mut BytesMut, limits: HeadLimits) -> Result<Option<
             .and_then(|protocols| without_h2c(&protocols)),
         expects_continue,
         takes_trailers: fields.trailers,
-    }))
+    })))
 }
 
 /// Reads a response head to `method` from the front of `input`; `Ok(None)` when it is not whole yet.
@@ -352,8 +355,9 @@ fn read_fields(
     fields: &mut ConnectionFields,
     lengths: &mut LengthFields,
 ) -> Result<HeaderMap, HeadError> {
-    // Room for the fields a proxy adds, so that the map is not grown and rehashed on the way.
-    let mut headers = HeaderMap::with_capacity(lines.len() + 8);
+    // Room for the fields a proxy adds, so that the map is not grown and rehashed on the way; for a few fields it is
+    // small enough to come quickly.
+    let mut headers = HeaderMap::with_capacity(lines.len() + 4);
     for line in &lines {
         let name = HeaderName::from_bytes(&block[line.name.0..line.name.1])
             .map_err(|_| HeadError::Malformed("a field name is malformed"))?;

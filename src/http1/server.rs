@@ -132,7 +132,7 @@ where
                 let read = connection.io.read.split().freeze();
                 return Ended::Http2(connection.io.stream, read);
             }
-            Next::Head(head) => Box::pin(connection.exchange(*head)).await,
+            Next::Head(head) => Box::pin(connection.exchange(head)).await,
             Next::Refused(error) => Box::pin(connection.refuse(error)).await,
         };
         connection.served = true;
@@ -185,7 +185,7 @@ where
                     match head::parse_request(&mut self.io.read, settings.limits) {
                         Ok(Some(head)) => {
                             self.reading.clear();
-                            return Poll::Ready(Next::Head(Box::new(head)));
+                            return Poll::Ready(Next::Head(head));
                         }
                         Ok(None) => self.parse = false,
                         Err(error) => return Poll::Ready(Next::Refused(error)),
@@ -267,7 +267,7 @@ where
         }
     }
 
-    async fn exchange(&mut self, head: RequestHead) -> After {
+    async fn exchange(&mut self, head: Box<RequestHead>) -> After {
         let settings = (self.settings)();
         let mut exchange = Exchange {
             method: head.parts.method.clone(),
@@ -276,12 +276,13 @@ where
             takes_trailers: head.takes_trailers,
         };
         let (mut feed, body) = self.body_of(&head, settings);
+        let RequestHead { parts, upgrade, takes_trailers, .. } = *head;
         let inbound = Inbound {
-            request: Request::from_parts(head.parts, body),
+            request: Request::from_parts(parts, body),
             peer: self.peer.clone(),
             received: clock::now(),
-            upgrade: head.upgrade,
-            takes_trailers: head.takes_trailers,
+            upgrade,
+            takes_trailers,
             refused: None,
         };
         let mut answer = pin!(self.service.call(inbound));

@@ -10,7 +10,7 @@ use super::head::{HeadError, HeadLimits, parse_request, parse_response};
 
 const LIMITS: HeadLimits = HeadLimits { size: 4096, fields: 16 };
 
-fn request(head: &str) -> Result<Option<super::head::RequestHead>, HeadError> {
+fn request(head: &str) -> Result<Option<Box<super::head::RequestHead>>, HeadError> {
     parse_request(&mut BytesMut::from(head), LIMITS)
 }
 

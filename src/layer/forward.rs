@@ -16,6 +16,7 @@ use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::inbound::Peer;
+use crate::layer::record::X_REQUEST_ID;
 use crate::policy::{FieldEdits, ServerPolicy};
 use crate::upstream::{Call, ForwardError, Outcome, Pool};
 
@@ -53,6 +54,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let chosen = routed.route.upstream.unwrap_or(0);
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
+    routed.request.headers_mut().insert(X_REQUEST_ID, record.id.clone());
     // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
     let hostless = !routed.request.headers().contains_key(header::HOST);
     if (hostless || !upstream.policy.preserve_host)

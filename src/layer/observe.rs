@@ -50,21 +50,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut inbound: Inbound) -> Self::Future {
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
         let snapshot: Arc<Snapshot> = self.view.load().clone();
         let server = &snapshot.policy.server;
         let peer = inbound.peer.address.ip();
         let headers = inbound.request.headers();
         let trusted = server.trusts(peer);
         let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
-        let id = told_id(headers).filter(|_| trusted).unwrap_or_else(request_id);
+        let told = if trusted { told_id(headers) } else { None };
+        let id = told.unwrap_or_else(request_id);
         let target = match inbound.refused {
             Some(_) => None,
             None => inbound.request.uri().path_and_query().cloned(),
         };
         let beginning = Beginning {
             started: inbound.received,
-            id: id.clone(),
+            id,
             method: inbound.request.method().clone(),
             target,
             client,
@@ -75,7 +76,6 @@ where
             },
             grpc: is_grpc(headers),
         };
-        inbound.request.headers_mut().insert(X_REQUEST_ID, id);
         let record = Record::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);
         let inner = self.inner.call(Observed { inbound, record: record.clone() });

@@ -44,11 +44,13 @@ thread_local! {
 /// A new id: 128 random bits in hexadecimal.
 pub fn request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut bits = fastrand::u128(..);
     let mut digits = [0u8; 32];
-    for digit in &mut digits {
-        *digit = HEX[(bits & 15) as usize];
-        bits >>= 4;
+    for half in digits.chunks_exact_mut(16) {
+        let mut bits = fastrand::u64(..);
+        for digit in half {
+            *digit = HEX[(bits & 15) as usize];
+            bits >>= 4;
+        }
     }
     let id = PIECE.with_borrow_mut(|piece| {
         if piece.capacity() < digits.len() {

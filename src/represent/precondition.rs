@@ -12,6 +12,8 @@ use crate::fields::list;
 /// The conditions of one request, as its client wrote them.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
+    /// Where there is one tag in If-None-Match and nothing else, as nearly always, it is here.
+    single: Option<HeaderValue>,
     fields: HeaderMap,
 }
 
@@ -37,20 +39,34 @@ const FIELDS: [header::HeaderName; 5] = [
 impl Conditions {
     /// Of a request. Nothing is copied where there are none.
     pub fn of(headers: &HeaderMap) -> Conditions {
-        let mut fields = HeaderMap::new();
-        for name in FIELDS {
-            for value in headers.get_all(&name) {
-                fields.append(name.clone(), value.clone());
-            }
+        let lines = || headers.iter().filter(|(name, _)| FIELDS.contains(name));
+        // The date beside tags is ignored (13.1.3).
+        let mut counting = lines().filter(|(name, _)| *name != header::IF_MODIFIED_SINCE);
+        if let (Some((name, value)), None) = (counting.next(), counting.next())
+            && *name == header::IF_NONE_MATCH
+            && EntityTag::parse(value.as_bytes()).is_some()
+        {
+            return Conditions { single: Some(value.clone()), fields: HeaderMap::new() };
         }
-        Conditions { fields }
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines() {
+            fields.append(name.clone(), value.clone());
+        }
+        Conditions { single: None, fields }
+    }
+
+    /// Whether they are one strong tag and nothing else: tags of ours are weak, so the app hears it as it is.
+    pub fn is_one_strong_tag(&self) -> bool {
+        let tag = self.single.as_ref().and_then(|line| EntityTag::parse(line.as_bytes()));
+        tag.is_some_and(|tag| !tag.weak)
     }
 
     /// Whether only tags matter, and only those of If-None-Match: the date beside it is ignored (13.1.3).
     pub fn is_none_match(&self) -> bool {
         let others = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
-        self.fields.contains_key(header::IF_NONE_MATCH)
-            && !self.fields.keys().any(|name| others.contains(name))
+        self.single.is_some()
+            || (self.fields.contains_key(header::IF_NONE_MATCH)
+                && !self.fields.keys().any(|name| others.contains(name)))
     }
 
     /// In the order of RFC 9110 13.2.2. `validators` are the fields of an answer that would be 200, with
@@ -76,7 +92,7 @@ impl Conditions {
             // 13.1.4
             return Verdict::Failed;
         }
-        if self.fields.contains_key(header::IF_NONE_MATCH) {
+        if self.single.is_some() || self.fields.contains_key(header::IF_NONE_MATCH) {
             // 13.1.2: compared weakly, and If-Modified-Since beside it is ignored.
             return match self.held(tag.as_ref()) {
                 Some(_) => Verdict::NotModified,
@@ -99,9 +115,7 @@ impl Conditions {
         let fits = |theirs: &EntityTag<'_>, app: &EntityTag<'_>| {
             theirs.weak_eq(app) || entity_tag::original(theirs).is_some_and(|theirs| theirs.strong_eq(app))
         };
-        let mut lines = self.fields.get_all(header::IF_NONE_MATCH).iter();
-        // Nearly always it is one tag, and nothing else.
-        if let (Some(line), None) = (lines.next(), lines.next())
+        if let Some(line) = &self.single
             && let Some(theirs) = EntityTag::parse(line.as_bytes())
         {
             return app.filter(|app| fits(&theirs, app)).map(|_| Held::As(line.clone()));

@@ -55,7 +55,9 @@ impl Asked {
         let mut conditions = Conditions::default();
         if seen.conditions {
             conditions = Conditions::of(headers);
-            conditions_for_app(&conditions, headers)?;
+            if !conditions.is_one_strong_tag() {
+                conditions_for_app(&conditions, headers)?;
+            }
         }
         // RFC 9111 5.2.1.6: such a request wants nobody between it and the app to change the content.
         let compress = compress && !(seen.cache_control && cache_control::has(headers, "no-transform"));
