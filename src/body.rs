@@ -247,6 +247,11 @@ impl Body {
         }
     }
 
+    /// Whether all that is left of the content is here.
+    pub fn is_here(&self) -> bool {
+        matches!(self.kind, Kind::Full(_) | Kind::Pieces(..))
+    }
+
     /// Takes the app's side of an upgrade out of the body.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, Kind::Empty) {

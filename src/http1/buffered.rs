@@ -13,7 +13,7 @@ use crate::stream::Stream;
 /// The first read of a message.
 const SMALLEST_READ: usize = 4 * 1024;
 /// Reads grow to this while a body fills them.
-const LARGEST_READ: usize = 256 * 1024;
+const LARGEST_READ: usize = 128 * 1024;
 /// Content up to this size is copied behind the head and leaves in one plain write.
 const COPY_BELOW: usize = 16 * 1024;
 /// The most slices handed to one vectored write.

@@ -88,7 +88,8 @@ impl Writing {
 
     /// Takes frames while there is room. True when the body has nothing more just now.
     fn take(&mut self, io: &mut Buffered, body: &mut Body, cx: &mut Context<'_>) -> Result<bool, BodyError> {
-        while !self.ended && io.has_room() {
+        // What is here already takes no more memory when it is queued, and leaves in fewer writes.
+        while !self.ended && (io.has_room() || body.is_here()) {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
