@@ -23,6 +23,7 @@ use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::held::Held;
 use crate::http2::refusals;
+use crate::layer::certificates;
 use crate::layer::live::{Lasting, Live, Snapshot};
 use crate::lifecycle::Phase;
 use crate::limit::{Limiter, counters as limits};
@@ -238,6 +239,7 @@ async fn main(
     metrics.collect(Box::new(Collected(Box::new(move || {
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
     }))));
+    metrics.collect(Box::new(certificates::Collected(live_cell.clone())));
     let lasting = lasting(&policy, metrics);
     let snapshot = Snapshot::new(1, policy, upstreams, &lasting);
     let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));

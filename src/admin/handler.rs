@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -16,6 +17,7 @@ use crate::body::Body;
 use crate::fields::{host, query};
 use crate::inbound::Inbound;
 use crate::layer::record::{X_REQUEST_ID, request_id};
+use crate::metrics::Exposition;
 use crate::policy::Check;
 use crate::represent::gather::{Gathered, Wanted};
 
@@ -235,19 +237,9 @@ impl Handler {
 
     fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-        let open_metrics = accept.split(',').any(|member| {
-            let refused = member.split(';').skip(1).any(|parameter| {
-                parameter.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0f32))
-            });
-            member.trim_start().starts_with("application/openmetrics-text") && !refused
-        });
-        let text = self.control.lasting.metrics.render(open_metrics);
-        let kind = if open_metrics {
-            "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        } else {
-            "text/plain; version=0.0.4; charset=utf-8"
-        };
-        respond(StatusCode::OK, kind, text)
+        let exposition = Exposition::asked_for(accept);
+        let content = self.control.lasting.metrics.render(exposition);
+        respond(StatusCode::OK, exposition.media_type(), content)
     }
 
     /// The token is asked for wherever one is configured; `compile` demands one off loopback.
@@ -304,8 +296,8 @@ fn index() -> Response<Body> {
     respond(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned())
 }
 
-fn respond(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::full(text));
+fn respond(status: StatusCode, kind: &'static str, content: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(content));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -4,6 +4,7 @@
 //! A layer decides little by itself: it asks an engine or the policy and turns the answer into HTTP.
 
 mod cache;
+pub mod certificates;
 mod either;
 mod forward;
 mod limit;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::prometheus_protobuf::encode_to_vec;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -34,9 +35,56 @@ pub struct RefusedLabels {
     pub reason: &'static str,
 }
 
+/// How metrics are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    /// What every scraper takes.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Messages of protobuf, with native histograms.
+    Protobuf,
+}
+
+impl Exposition {
+    /// What an Accept field asks for: of those it likes most the one that says most.
+    pub fn asked_for(accept: &str) -> Exposition {
+        let known = [
+            ("application/vnd.google.protobuf", Exposition::Protobuf),
+            ("application/openmetrics-text", Exposition::OpenMetrics),
+            ("text/plain", Exposition::Text),
+        ];
+        let mut best = (0.0f32, Exposition::Text);
+        for member in accept.split(',') {
+            let mut parts = member.split(';').map(str::trim);
+            let media = parts.next().unwrap_or("");
+            let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+            if let Some((_, exposition)) = known.iter().find(|(name, _)| media.eq_ignore_ascii_case(name))
+                && weight > best.0
+            {
+                best = (weight, *exposition);
+            }
+        }
+        best.1
+    }
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Exposition::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Exposition::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Exposition::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+        }
+    }
+}
+
 /// Everything that is counted, for the life of the process.
 pub struct Metrics {
     registry: Registry,
+    /// What has the names that all processes give it, without our prefix.
+    process: Registry,
     /// Requests by route.
     pub routes: Arc<Routes>,
     /// Reloads by result.
@@ -79,7 +127,10 @@ impl Metrics {
         registry.register("panics", "Requests ended by a panic", panics.clone());
         let info = Info::new(vec![("version", version.to_owned())]);
         registry.register("build", "The running build", info);
-        Metrics { registry, routes, reloads, generation, connections, refused, panics }
+        registry.register_collector(Box::new(process::Workers));
+        let mut process = Registry::default();
+        process.register_collector(Box::new(process::Collected));
+        Metrics { registry, process, routes, reloads, generation, connections, refused, panics }
     }
 
     /// Adds what another room counts by itself.
@@ -92,13 +143,20 @@ impl Metrics {
         self.reloads.get_or_create(&ReloadLabels { result: result.to_owned() }).inc();
     }
 
-    /// The exposition: OpenMetrics where it is asked for, else the Prometheus text format.
-    pub fn render(&self, open_metrics: bool) -> String {
-        let mut text = String::with_capacity(16 * 1024);
-        // Writing to a string cannot fail, and a family that failed to encode is simply missing.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        let process = read_process();
-        text::render(text, &process, open_metrics)
+    /// All of it, written down.
+    pub fn render(&self, exposition: Exposition) -> Vec<u8> {
+        let registries = [&self.registry, &self.process];
+        if exposition == Exposition::Protobuf {
+            // A family that failed to encode is simply missing.
+            return registries.map(|registry| encode_to_vec(registry).unwrap_or_default()).concat();
+        }
+        let texts = registries.map(|registry| {
+            let mut text = String::with_capacity(16 * 1024);
+            // Writing to a string cannot fail.
+            let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+            text
+        });
+        text::render(&texts, exposition == Exposition::OpenMetrics).into_bytes()
     }
 }
 
@@ -138,5 +196,25 @@ impl Cell {
     /// The sum.
     pub fn get(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_scrapers_ask_for() {
+        let prometheus = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for (accept, exposition) in [
+            ("", Exposition::Text),
+            ("*/*", Exposition::Text),
+            (prometheus, Exposition::Protobuf),
+            ("application/openmetrics-text;q=0.5, text/plain;q=0.6", Exposition::Text),
+            ("application/openmetrics-text", Exposition::OpenMetrics),
+            ("application/openmetrics-text;q=0", Exposition::Text),
+        ] {
+            assert_eq!(Exposition::asked_for(accept), exposition, "{accept}");
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! What the kernel says about this process, under the names every Prometheus client uses.
 
+use std::fmt;
 use std::sync::OnceLock;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
 
 use crate::clock;
 
@@ -75,4 +80,46 @@ pub fn read_workers() -> Vec<WorkerReading> {
     let mut workers: Vec<WorkerReading> = tasks.filter_map(reading).collect();
     workers.sort_by_key(|worker| worker.index);
     workers
+}
+
+/// For the registry without our prefix.
+#[derive(Debug)]
+pub(super) struct Collected;
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let process = read_process();
+        let help = "User and system CPU time";
+        let mut cpu = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+        cpu.encode_counter::<[(&str, &str); 0], f64, f64>(&process.cpu_seconds, None)?;
+        let gauges = [
+            ("process_resident_memory_bytes", "Resident memory", process.resident_bytes as f64),
+            ("process_virtual_memory_bytes", "Address space", process.virtual_bytes as f64),
+            ("process_open_fds", "Open file descriptors", process.open_fds as f64),
+            ("process_max_fds", "Limit of open file descriptors", process.max_fds as f64),
+            ("process_threads", "Threads", process.threads as f64),
+            ("process_start_time_seconds", "Start, since the epoch", process.start_seconds),
+        ];
+        for (name, help, value) in gauges {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+}
+
+/// For ours: how busy each worker is, as a rate of this.
+#[derive(Debug)]
+pub(super) struct Workers;
+
+impl Collector for Workers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "User and system CPU time of a worker; its rate is how busy it is";
+        let mut cpu = encoder.encode_descriptor("worker_cpu_seconds", help, None, MetricType::Counter)?;
+        for worker in read_workers() {
+            let labels = [("worker", worker.index.to_string())];
+            let seconds = worker.cpu_seconds;
+            cpu.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], f64, f64>(&seconds, None)?;
+        }
+        Ok(())
+    }
 }
