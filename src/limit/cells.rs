@@ -140,16 +140,39 @@ type Slot = u32;
 #[derive(Default)]
 struct Shard {
     index: HashTable<Slot>,
-    cells: Vec<Cell>,
+    cells: Slab,
     free: Vec<Slot>,
     /// Every cell once, by a time before which it was not full when it was last looked at.
     by_fullness: BinaryHeap<Reverse<(Nanoseconds, Slot)>>,
 }
 
-/// By how much what holds `len` grows: by an eighth and not by twice, because memory is what is promised.
-fn growth(len: usize) -> usize {
-    const LEAST: usize = 16;
-    LEAST.max(len / 8)
+/// Cells in chunks of one size: they never move, and an allocator has no use for the room they moved out of.
+#[derive(Default)]
+struct Slab(Vec<Vec<Cell>>);
+
+/// Cells of one chunk, 3.5 KiB.
+const CHUNK: usize = 32;
+
+impl Slab {
+    fn get(&self, slot: Slot) -> Option<&Cell> {
+        self.0.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+    }
+
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut Cell> {
+        self.0.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
+    }
+
+    fn push(&mut self, cell: Cell) -> Slot {
+        if self.0.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.0.push(Vec::with_capacity(CHUNK));
+        }
+        let chunks = self.0.len();
+        let at = self.0.last_mut().map_or(0, |chunk| {
+            chunk.push(cell);
+            chunk.len() - 1
+        });
+        ((chunks - 1) * CHUNK + at) as Slot
+    }
 }
 
 /// The hash is a keyed one already.
@@ -160,33 +183,29 @@ fn short(hash: u128) -> u64 {
 impl Shard {
     fn find(&mut self, hash: u128) -> Option<&mut Cell> {
         let Shard { index, cells, .. } = self;
-        let is_it = |slot: &Slot| cells.get(*slot as usize).is_some_and(|cell| cell.key == hash);
+        let is_it = |slot: &Slot| cells.get(*slot).is_some_and(|cell| cell.key == hash);
         let slot = *index.find(short(hash), is_it)?;
-        cells.get_mut(slot as usize)
+        cells.get_mut(slot)
     }
 
-    fn insert(&mut self, key: Key, now: Nanoseconds) -> &mut Cell {
-        let cell = Cell::new(key);
-        let slot = match self.free.pop() {
+    /// Calls `with` on a new cell.
+    fn insert<R>(&mut self, key: Key, now: Nanoseconds, with: impl FnOnce(&mut Cell) -> R) -> R {
+        let mut cell = Cell::new(key);
+        let result = with(&mut cell);
+        let Shard { index, cells, free, by_fullness } = self;
+        let slot = match free.pop() {
             Some(slot) => {
-                self.cells[slot as usize] = cell;
+                if let Some(place) = cells.get_mut(slot) {
+                    *place = cell;
+                }
                 slot
             }
-            None => {
-                if self.cells.len() == self.cells.capacity() {
-                    self.cells.reserve_exact(growth(self.cells.len()));
-                }
-                self.cells.push(cell);
-                (self.cells.len() - 1) as Slot
-            }
+            None => cells.push(cell),
         };
-        let Shard { index, cells, by_fullness, .. } = self;
-        index.insert_unique(short(key.hash), slot, |slot| short(cells[*slot as usize].key));
-        if by_fullness.len() == by_fullness.capacity() {
-            by_fullness.reserve_exact(growth(by_fullness.len()));
-        }
+        let hash_of = |slot: &Slot| cells.get(*slot).map_or(0, |cell| short(cell.key));
+        index.insert_unique(short(key.hash), slot, hash_of);
         by_fullness.push(Reverse((now, slot)));
-        &mut cells[slot as usize]
+        result
     }
 
     /// Forgets a cell that is full; false where none was found.
@@ -197,7 +216,7 @@ impl Shard {
                 return false;
             }
             self.by_fullness.pop();
-            let cell = &self.cells[slot as usize];
+            let Some(cell) = self.cells.get(slot) else { continue };
             let full_at = cell.full_at();
             if full_at > now {
                 let busy = full_at == Nanoseconds::MAX;
@@ -289,12 +308,12 @@ impl Cells {
             return with(cell);
         }
         if self.take_place(key.kind) {
-            return with(shard.insert(key, now));
+            return shard.insert(key, now, with);
         }
         // Two, so that a bound that was lowered is reached.
         let _ = self.forget_in(&mut shard, now) && self.forget_in(&mut shard, now);
         if self.take_place(key.kind) {
-            return with(shard.insert(key, now));
+            return shard.insert(key, now, with);
         }
         drop(shard);
         // Where none of this shard's cells may go, one of another's may: a look at each costs little.
@@ -312,7 +331,7 @@ impl Cells {
             return with(cell);
         }
         if self.take_place(key.kind) {
-            return with(shard.insert(key, now));
+            return shard.insert(key, now, with);
         }
         drop(shard);
         self.overflowed.add(1);
@@ -321,7 +340,7 @@ impl Cells {
             return with(cell);
         }
         self.held.fetch_add(1, Ordering::Relaxed);
-        with(shard.insert(Key { hash: overflow, kind: Kind::Overflow }, now))
+        shard.insert(Key { hash: overflow, kind: Kind::Overflow }, now, with)
     }
 
     /// Calls `with` on the cell of a key that is held.
@@ -334,7 +353,7 @@ impl Cells {
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for slot in &shard.index {
-                with(&shard.cells[*slot as usize]);
+                shard.cells.get(*slot).into_iter().for_each(&mut with);
             }
         }
     }

@@ -48,7 +48,8 @@ struct Series {
     bytes: AtomicU64,
 }
 
-type ByStatus = Box<[OnceLock<Series>]>;
+/// Most statuses are never seen: what is not takes a pointer.
+type ByStatus = Box<[OnceLock<Box<Series>>]>;
 
 /// One route's counters.
 #[derive(Debug)]
@@ -65,11 +66,13 @@ impl RouteSeries {
             .get_or_init(|| (0..STATUSES).map(|_| OnceLock::new()).collect());
         let Some(cell) = by_status.get(usize::from(status.as_u16()) - 100) else { return };
         let All { whole, own } = &*self.bounds;
-        let series = cell.get_or_init(|| Series {
-            whole: Durations::new(whole),
-            upstream: OnceLock::new(),
-            own: Durations::new(own),
-            bytes: AtomicU64::new(0),
+        let series = cell.get_or_init(|| {
+            Box::new(Series {
+                whole: Durations::new(whole),
+                upstream: OnceLock::new(),
+                own: Durations::new(own),
+                bytes: AtomicU64::new(0),
+            })
         });
         series.whole.add(whole, spent.whole);
         series.own.add(own, spent.own);
