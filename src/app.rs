@@ -25,12 +25,13 @@ use crate::held::Held;
 use crate::http2::refusals;
 use crate::layer::certificates;
 use crate::layer::live::{Lasting, Live, Snapshot};
+use crate::layer::record::Sink;
 use crate::lifecycle::Phase;
 use crate::limit::{Limiter, counters as limits};
-use crate::log::{Lines, Target, Writer};
+use crate::log::{self, Lines, Target, Writer};
 use crate::metrics::{Metrics, read_process};
 use crate::performance::{Performance, Warning, collected as judged, window};
-use crate::policy::{LogFormat, Policy};
+use crate::policy::{AccessLog, LogFormat, Policy};
 use crate::reload::{self, Reloader, SetLevel};
 use crate::represent::counters::{self, Counters};
 use crate::server::listener;
@@ -317,6 +318,19 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     metrics.generation.set(1);
     Lasting { metrics: Arc::new(metrics), represented, cache, limiter, performance }
+}
+
+/// All that decides about requests, without a listener, a worker or an app: for questions.
+pub fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
+    // What is asked here is no traffic.
+    policy.log.access = AccessLog::Off;
+    let metrics =
+        Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());
+    let upstreams = Registry::default().build(&policy.upstreams);
+    let lasting = lasting(&policy, metrics);
+    let snapshot = Arc::new(Snapshot::new(1, policy, upstreams, &lasting));
+    let lines = Writer::start(Target::Error, Counter::default())?.lines();
+    Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines) })))
 }
 
 /// Routes are judged at their own pace.

@@ -25,7 +25,7 @@ pub struct Admin {
     admin: Option<SocketAddr>,
     /// The configuration file it runs with
     #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Its admin token [default: that of the configuration]
     #[arg(short, long, value_name = "TOKEN", env = "PILLION_ADMIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -49,6 +49,15 @@ impl Admin {
         let admin = self.admin.or(place.address).ok_or("the configuration turns the admin listener off")?;
         let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
         Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(place.token)))
+    }
+}
+
+impl Admin {
+    /// The answer to a question, as it is.
+    pub fn ask(&self, path: &str) -> Result<String, String> {
+        let (address, token) = self.resolve()?;
+        let (_, _, body) = exchange(address, "GET", path, "", token.as_deref())?;
+        Ok(body.trim_end().to_owned())
     }
 }
 
@@ -101,7 +110,7 @@ impl Purge {
 }
 
 /// As a value of a form.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
     text.bytes().fold(String::new(), |mut out, byte| {
         if plain(byte) {
@@ -144,6 +153,27 @@ fn show(path: &str, form: &str, admin: Admin) -> u8 {
 }
 
 fn post(address: SocketAddr, path: &str, form: &str, token: Option<&str>) -> Result<(bool, String), String> {
+    let (fine, status, body) = exchange(address, "POST", path, form, token)?;
+    // A refused file's problems are many lines; they are shown as they are.
+    let detail = serde_json::from_str::<serde_json::Value>(&body)
+        .ok()
+        .and_then(|value| value.get("detail").and_then(|detail| detail.as_str()).map(str::to_owned));
+    let shown = match detail {
+        Some(detail) if status.starts_with('2') => format!("reloaded; changed: {detail}\n"),
+        Some(detail) => detail,
+        None => body,
+    };
+    Ok((fine, shown))
+}
+
+/// Whether it went well, the status, and the content of an answer.
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    form: &str,
+    token: Option<&str>,
+) -> Result<(bool, String, String), String> {
     let exchange = || -> std::io::Result<String> {
         let mut tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
@@ -151,7 +181,7 @@ fn post(address: SocketAddr, path: &str, form: &str, token: Option<&str>) -> Res
             token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
         write!(
             tcp,
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n{authorization}\r\n{form}",
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n{authorization}\r\n{form}",
             form.len()
         )?;
         let mut answer = String::new();
@@ -161,15 +191,6 @@ fn post(address: SocketAddr, path: &str, form: &str, token: Option<&str>) -> Res
     let answer =
         exchange().map_err(|error| format!("cannot reach the admin listener at {address}: {error}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("the admin listener did not answer in HTTP")?;
-    let status = head.split(' ').nth(1).unwrap_or("");
-    // A refused file's problems are many lines; they are shown as they are.
-    let detail = serde_json::from_str::<serde_json::Value>(body)
-        .ok()
-        .and_then(|value| value.get("detail").and_then(|detail| detail.as_str()).map(str::to_owned));
-    let shown = match detail {
-        Some(detail) if status.starts_with('2') => format!("reloaded; changed: {detail}\n"),
-        Some(detail) => detail,
-        None => body.to_owned(),
-    };
-    Ok((status.starts_with('2'), shown))
+    let status = head.split(' ').nth(1).unwrap_or("").to_owned();
+    Ok((status.starts_with('2'), status, body.to_owned()))
 }

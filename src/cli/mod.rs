@@ -3,6 +3,7 @@
 mod check;
 mod control;
 mod demo;
+mod explain;
 mod keys;
 mod run;
 
@@ -47,6 +48,8 @@ enum Command {
     Reload(control::Admin),
     /// Tell a running Pillion that it will be stopped: /ready turns 503, connections are handed back
     Drain(control::Admin),
+    /// Say what Pillion would do with a request, and why, without sending it anywhere
+    Explain(Box<explain::Options>),
     /// API keys for limits: make one, list them, hash one
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options),
         Command::Reload(admin) => control::run("/reload", admin),
         Command::Drain(admin) => control::run("/drain", admin),
+        Command::Explain(options) => explain::run(*options),
         Command::Keys(keys) => keys::run(keys),
         Command::Purge(options) => control::purge(options),
     };

@@ -242,6 +242,15 @@ impl Identity {
         })
     }
 
+    /// The sources of which a request has something, as they are written.
+    pub fn present(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Vec<&str> {
+        let has = |source: &Source| match source {
+            Source::Claim(claim) => claims.is_some_and(|claims| claims.typed(claim).is_some()),
+            source => !source.values(headers).is_empty(),
+        };
+        self.sources.iter().filter(|(source, _)| has(source)).map(|(_, name)| name.as_str()).collect()
+    }
+
     /// The principal of a request with these verified claims; `None`: it carries none of the credentials.
     pub fn principal(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Option<Principal> {
         let mut credentials = Vec::new();

@@ -6,6 +6,7 @@
 mod cache;
 pub mod certificates;
 mod either;
+pub mod explain;
 mod forward;
 mod limit;
 pub mod live;

@@ -78,12 +78,14 @@ where
     }
 }
 
-enum Decision {
+/// What becomes of a request.
+pub(super) enum Decision {
     Below(Box<Routed>),
     Answer(Box<Response<Body>>, Option<Arc<RoutePolicy>>),
 }
 
-fn decide(observed: Observed) -> Result<Decision, BoxError> {
+/// Finds out.
+pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     let Observed { inbound, record } = observed;
     let snapshot = &record.snapshot;
     if let Some(refused) = inbound.refused {

@@ -38,6 +38,20 @@ pub enum Host {
     Below(String),
 }
 
+impl Host {
+    /// Whether it takes a Host as it comes.
+    pub fn takes(&self, given: &str) -> bool {
+        match self {
+            Host::Any => true,
+            Host::Exact(known) => host::name(given).eq_ignore_ascii_case(known),
+            Host::Below(known) => {
+                let given = host::name(given).to_ascii_lowercase();
+                given.strip_suffix(known.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            }
+        }
+    }
+}
+
 /// One segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
@@ -203,15 +217,7 @@ fn parse_segment(part: &str) -> Result<Segment, String> {
 impl Pattern {
     /// Whether it takes a request; `path` is in normal form.
     pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
-        let takes_host = || match &self.host {
-            Host::Any => true,
-            Host::Exact(known) => host::name(host).eq_ignore_ascii_case(known),
-            Host::Below(known) => {
-                let host = host::name(host).to_ascii_lowercase();
-                host.strip_suffix(known.as_str()).is_some_and(|rest| rest.ends_with('.'))
-            }
-        };
-        self.methods.contains(method) && takes_host() && self.template.takes(path)
+        self.methods.contains(method) && self.host.takes(host) && self.template.takes(path)
     }
 
     /// Parses `METHOD[,METHOD] [host]path-template`; the error says what is wrong.

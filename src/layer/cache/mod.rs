@@ -7,7 +7,7 @@
 
 mod answer;
 mod arrive;
-mod asked;
+pub(in crate::layer) mod asked;
 mod compare;
 mod flight;
 mod follow;

@@ -2,7 +2,7 @@
 //! nobody listed, bodies that are too long.
 
 pub mod announcement;
-mod caller;
+pub(in crate::layer) mod caller;
 
 use std::fmt;
 use std::sync::Arc;

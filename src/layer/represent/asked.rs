@@ -16,7 +16,7 @@ use crate::represent::coding::{Negotiated, Plain, negotiate};
 use crate::represent::precondition::{Conditions, ForApp, for_app};
 
 /// See the head of the file.
-pub(super) struct Asked {
+pub struct Asked {
     pub method: Method,
     /// What the client's Accept-Encoding comes to; `None` where answers are not coded here.
     pub coding: Option<(AcceptEncoding, Negotiated)>,
@@ -35,7 +35,7 @@ pub(super) struct Asked {
 }
 
 /// What a client said in its request.
-pub(super) struct Said {
+pub struct Said {
     pub target: Option<PathAndQuery>,
     /// `None` where it was not at hand.
     pub content: Option<Bytes>,

@@ -6,7 +6,7 @@
 //! `choose`, or finds that it was decided about before (`prepared`); `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
 
 mod answer;
-mod asked;
+pub(in crate::layer) mod asked;
 mod choose;
 mod coded;
 mod fields;
