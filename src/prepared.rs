@@ -23,6 +23,8 @@ pub struct Prepared {
     pub lines: Bytes,
     /// Those of a 304 in its place, without a tag.
     pub unchanged: Bytes,
+    /// Whether there is a Date among them; else each answer gets its own.
+    pub dated: bool,
     /// The tag by which conditions are judged.
     pub tag: Option<HeaderValue>,
     /// The tag it goes out with.
@@ -112,6 +114,7 @@ mod tests {
             form,
             lines: Bytes::from_static(b"a: b\r\n"),
             unchanged: Bytes::from_static(b"c: d\r\n"),
+            dated: false,
             tag: None,
             shown: None,
             made: None,

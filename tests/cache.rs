@@ -39,6 +39,79 @@ fn what_the_app_says_is_stored_is_answered_without_it() {
     assert_ne!(get(&pillion, "/b").text(), unsaid.text(), "what nobody gave a lifetime is not stored");
 }
 
+/// The head of what is asked for often is not made anew each time; nobody can tell.
+#[test]
+fn what_is_asked_for_often_is_answered_as_at_first() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "[compression]\nmin_size = \"1B\"\n");
+    let date = "date: Sun, 06 Nov 2050 08:49:37 GMT";
+    let modified = "last-modified: Sun, 06 Nov 1994 08:49:37 GMT";
+    origin.says(
+        "/dated",
+        &["cache-control: max-age=60", "etag: \"x\"", date, modified, "x-own: 1", "x-own: 2"],
+    );
+    origin.says("/untagged", &["cache-control: max-age=60", "vary: origin", "repr-digest: sha-256=:AAAA:"]);
+    origin.says(
+        "/weak",
+        &["cache-control: max-age=60, public", "etag: W/\"y\"", "cache-tag: a", "accept-ranges: bytes"],
+    );
+    origin.says("/odd", &["status: 404", "cache-control: max-age=60, no-transform", "etag: odd", modified]);
+    let lines = |answer: &Answer| {
+        let mut lines: Vec<String> = answer.head.lines().map(str::to_owned).collect();
+        // These are each answer's own, and the date where the app gave none.
+        lines.retain(|line| !line.starts_with("age: ") && !line.starts_with("x-request-id: "));
+        lines.retain(|line| !line.starts_with("date: ") || line == date);
+        lines.iter_mut().filter(|line| line.starts_with("cache-status: ")).for_each(|line| {
+            line.truncate(line.find("ttl=").unwrap_or(line.len()));
+        });
+        lines.sort();
+        lines
+    };
+    for path in ["/dated", "/untagged", "/weak", "/odd"] {
+        let (one, none) = ("if-none-match: ITS", "if-none-match: \"other\"");
+        let asked = [
+            &[][..],
+            &[one],
+            &[none],
+            &["if-none-match: *"],
+            &["if-none-match: \"other\", W/\"x~gzip\""],
+            &["accept-encoding: gzip"],
+            &["accept-encoding: gzip", one],
+            &["accept-encoding: gzip", none],
+            &["accept-encoding: gzip", "if-none-match: *"],
+            &["accept-encoding: gzip", "if-none-match: W/\"x~gzip\"", modified_since()],
+            &["if-modified-since: Sun, 06 Nov 1994 08:49:37 GMT"],
+            &["if-match: \"x\""],
+            &["range: bytes=0-1"],
+        ];
+        for (at, fields) in asked.into_iter().enumerate() {
+            // Each is stored for itself, so that nothing was prepared for it before.
+            let line = format!("GET {path}?{at}");
+            let its = get(&pillion, &line[4..]).field("etag").unwrap();
+            let fields: Vec<String> = fields.iter().map(|field| field.replace("ITS", &its)).collect();
+            let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+            // The coding is made at the first time that it is asked for.
+            ask(&pillion, &line, &["accept-encoding: gzip"]);
+            let first = ask(&pillion, &line, &fields);
+            let hit = status_of(&first).starts_with("pillion; hit") || first.status == 412;
+            assert!(hit, "{path} {fields:?} {}", first.head);
+            for _ in 0..4 {
+                let again = ask(&pillion, &line, &fields);
+                assert_eq!(lines(&again), lines(&first), "{path} {fields:?}");
+                assert!(again.body == first.body || first.status == 412, "{path} {fields:?}");
+                assert_eq!(again.fields("date").len(), 1, "{path} {fields:?}");
+                assert_eq!(again.fields("x-request-id").len(), 1, "{path} {fields:?}");
+                assert_ne!(again.field("x-request-id"), first.field("x-request-id"));
+            }
+        }
+    }
+    assert_eq!(origin.count(), 4 * 13);
+}
+
+fn modified_since() -> &'static str {
+    "if-modified-since: Sat, 05 Nov 1994 08:49:37 GMT"
+}
+
 #[test]
 fn requests_that_ask_for_more_or_less() {
     let origin = Origin::new();

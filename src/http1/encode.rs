@@ -95,7 +95,7 @@ pub fn request_head(
     trailing(out, headers, framing, connection);
 }
 
-/// Writes a response head. Adds `Date` where the app sent none (RFC 9110 6.6.1); in `lines` there is one.
+/// Writes a response head. Adds `Date` where the app sent none (RFC 9110 6.6.1).
 pub fn response_head(
     out: &mut BytesMut,
     status: StatusCode,
@@ -112,9 +112,12 @@ pub fn response_head(
     out.put_slice(status.canonical_reason().unwrap_or("").as_bytes());
     out.put_slice(b"\r\n");
     fields(out, headers);
+    let mut dated = status.is_informational() || headers.contains_key(header::DATE);
     if let Some(lines) = lines {
         lines.parts().iter().for_each(|part| out.put_slice(part));
-    } else if !headers.contains_key(header::DATE) && !status.is_informational() {
+        dated |= lines.prepared.dated;
+    }
+    if !dated {
         clock::with_date(|date| {
             out.put_slice(b"date: ");
             out.put_slice(date.as_bytes());

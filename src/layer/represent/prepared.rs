@@ -34,8 +34,7 @@ impl Answering {
             Choice::Leave(Reason::NotAsked | Reason::NoTransform | Reason::Type | Reason::Small) => None,
             Choice::Leave(_) => return None,
         };
-        let usual = headers.contains_key(header::DATE)
-            && !headers.keys().any(|name| PARTICULAR.contains(name))
+        let usual = !headers.keys().any(|name| PARTICULAR.contains(name))
             && !choice::has_no_content(parts.status)
             && !content.decoded;
         let form = self.form.filter(|_| usual)?;
@@ -58,6 +57,7 @@ impl Answering {
             form,
             lines: encode::lines(&own),
             unchanged,
+            dated: headers.contains_key(header::DATE),
             shown: tag.and_then(|_| own.get(header::ETAG)).cloned(),
             tag: tag.cloned(),
             made: made.map(Coding::as_str),
