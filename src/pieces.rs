@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 /// The length of every piece but the last. mimalloc has a class for it, 32 of which fill one of its pages to the last
-/// byte. Measured by `benches/churn`: 32 KiB hold 4 % more, 4 KiB hold 1 % more and make four times the work.
+/// byte. By `benches/churn` 32 KiB took 5 % more and 4 KiB 2 % more memory (benches/README.md).
 pub const PIECE: usize = 16 * 1024;
 
 /// What is going to be longer than this is given the room of a whole piece at once.

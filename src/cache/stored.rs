@@ -32,7 +32,7 @@ const MADE: usize = 128;
 /// What so many bytes take: allocators round up, and what is given back in one size is not at once of use for
 /// another. Measured by `benches/churn`.
 pub const fn weight(bytes: usize) -> usize {
-    bytes + bytes / 8
+    bytes + bytes / 7
 }
 
 /// Everything but the content.
