@@ -17,7 +17,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use crate::admin::{self, Access, Control, Order};
+use crate::admin::monitor::{Change, Monitor};
+use crate::admin::{self, Access, Control, Order, webhook};
 use crate::cache::{Cache, counters as cached};
 use crate::clock;
 use crate::config::{self, Environment, Source};
@@ -29,7 +30,7 @@ use crate::layer::record::Sink;
 use crate::lifecycle::Phase;
 use crate::limit::{Limiter, counters as limits};
 use crate::log::{self, Lines, Target, Writer};
-use crate::metrics::{Metrics, read_process};
+use crate::metrics::{Heartbeats, Metrics, read_process};
 use crate::performance::{Performance, Warning, collected as judged, window};
 use crate::policy::{AccessLog, LogFormat, Policy};
 use crate::reload::{self, Reloader, SetLevel};
@@ -46,6 +47,9 @@ pub const VERSION: &str = match option_env!("PILLION_VERSION") {
 
 /// How often the end of the last connection is looked for while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How often the checks are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How often the cache is looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -256,7 +260,18 @@ async fn main(
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
-    let control = Control { live: live.clone(), lasting: lasting.clone(), leaving: leaving.clone(), orders };
+    let monitor: Arc<Monitor> = Arc::default();
+    let (changes, told) = tokio::sync::mpsc::channel(webhook::MOST_WAITING);
+    tokio::task::spawn_local(webhook::run(live.clone(), registry.clone(), told));
+    tokio::task::spawn_local(look(live.clone(), lasting.clone(), monitor.clone(), changes));
+    let control = Control {
+        live: live.clone(),
+        lasting: lasting.clone(),
+        monitor: monitor.clone(),
+        watchers: Arc::default(),
+        leaving: leaving.clone(),
+        orders,
+    };
     for (listener, access) in [(listeners.admin, Access::Admin), (listeners.probes, Access::Probes)] {
         if let Some(listener) = listener {
             tokio::task::spawn_local(admin::serve(listener, control.clone(), access));
@@ -317,7 +332,8 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
     let performance = Arc::new(Performance::new(policy.metrics.max_routes));
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     metrics.generation.set(1);
-    Lasting { metrics: Arc::new(metrics), represented, cache, limiter, performance }
+    let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
+    Lasting { metrics: Arc::new(metrics), represented, cache, limiter, performance, heartbeats }
 }
 
 /// All that decides about requests, without a listener, a worker or an app: for questions.
@@ -331,6 +347,26 @@ pub fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     let snapshot = Arc::new(Snapshot::new(1, policy, upstreams, &lasting));
     let lines = Writer::start(Target::Error, Counter::default())?.lines();
     Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines) })))
+}
+
+/// Looks after the checks.
+async fn look(
+    live: Live,
+    lasting: Lasting,
+    monitor: Arc<Monitor>,
+    changes: tokio::sync::mpsc::Sender<Change>,
+) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for change in monitor.look(&live.load(), &lasting, clock::wall()) {
+            let check = change.check.as_str();
+            let (from, to, detail) = (change.from, change.to.status, &change.to.detail);
+            tracing::warn!(check, ?from, ?to, detail, "a check changed its state");
+            if live.load().policy.health.webhook.is_some() && changes.try_send(change).is_err() {
+                tracing::warn!(check, "health.webhook is not told of it: too many changes wait already");
+            }
+        }
+    }
 }
 
 /// Routes are judged at their own pace.

@@ -199,7 +199,7 @@ backend app {{ .host = "127.0.0.1"; .port = "{origin}"; }}
     return Running("varnish", PROXY_CORE, command, folder, port)
 
 
-def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", more=""):
+def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", access="off", more=""):
     """Runs the copy of the binary that `folder` holds."""
     port, admin = free_port(), free_port()
     path = folder / f"pillion-{port}.toml"
@@ -213,7 +213,8 @@ url = "http://127.0.0.1:{origin}"
 {upstream}[compression]
 effort = "{effort}"
 [log]
-access = "off"
+access = "{access}"
+format = "json"
 {more}""")
     running = Running("pillion", cores, [str(folder / "pillion"), "run", "--config", str(path)], folder, port)
     running.admin = admin

@@ -6,16 +6,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::Service;
 
-use super::health::{self, State};
-use super::{Control, Order, cache, limits, performance};
+use super::cache::Told;
+use super::endpoints::{self, Action, Guard};
+use super::health::{self, Finding, State};
+use super::{Control, Order, cache, events, limits, page, performance};
 use crate::body::Body;
+use crate::clock;
 use crate::fields::{host, query};
 use crate::inbound::Inbound;
+use crate::layer::live::Snapshot;
 use crate::layer::record::{X_REQUEST_ID, request_id};
 use crate::metrics::Exposition;
 use crate::policy::Check;
@@ -23,9 +28,6 @@ use crate::represent::gather::{Gathered, Wanted};
 
 /// The longest form that is read; bytes.
 const MOST_FORM: usize = 64 * 1024;
-
-/// What begins with these is for whoever operates the process: it names paths, users and keys.
-const GUARDED: [&str; 3] = ["/cache/", "/limits/", "/performance/"];
 
 /// What a listener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,44 +68,72 @@ impl Handler {
             return problem(refused.status, refused.detail);
         }
         let (parts, body) = inbound.request.into_parts();
-        let path = parts.uri.path();
-        let read = parts.method == Method::GET || parts.method == Method::HEAD;
         if parts.headers.contains_key(header::ORIGIN) {
             return problem(StatusCode::FORBIDDEN, "requests of web pages are refused here");
         }
-        match path {
-            "/live" if read => document(StatusCode::OK, &json!({ "status": "live" })),
-            "/ready" if read => self.ready(),
-            "/health" if read => self.health(),
-            "/metrics" if read => self.metrics(&parts.headers),
-            "/" if read && self.access == Access::Admin => index(),
-            _ if GUARDED.iter().any(|begin| path.starts_with(begin)) && self.access == Access::Admin => {
-                if !self.is_meant(&parts.headers) {
-                    let detail = "without an admin token this answers to localhost and to addresses only";
-                    return problem(StatusCode::FORBIDDEN, detail);
-                }
-                match self.authorise(&parts.headers) {
-                    Ok(()) if path.starts_with("/limits/") => self.limits(&parts),
-                    Ok(()) if path.starts_with("/performance/") => self.performance(&parts),
-                    Ok(()) => self.cache(&parts, body).await,
-                    Err(response) => *response,
-                }
+        let found = endpoints::find(parts.uri.path());
+        let found =
+            found.filter(|(endpoint, _)| self.access == Access::Admin || endpoint.guard == Guard::Open);
+        let Some((endpoint, rest)) = found else {
+            return problem(StatusCode::NOT_FOUND, "nothing here");
+        };
+        let method = endpoint.method();
+        if parts.method != method && !(method == Method::GET && parts.method == Method::HEAD) {
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this takes {method}"));
+            response.headers_mut().insert(
+                header::ALLOW,
+                HeaderValue::from_static(if method == Method::GET { "GET, HEAD" } else { "POST" }),
+            );
+            return response;
+        }
+        if endpoint.guard == Guard::Operator || endpoint.action == Action::CachePurge {
+            let detail = "without an admin token this answers to localhost and to addresses only";
+            if !self.is_meant(&parts.headers) {
+                return problem(StatusCode::FORBIDDEN, detail);
             }
-            "/reload" | "/drain" | "/quit" if self.access == Access::Admin => {
-                if parts.method != Method::POST {
-                    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this takes POST");
-                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-                    return response;
-                }
-                match self.authorise(&parts.headers) {
-                    Ok(()) => self.order(path).await,
-                    Err(response) => *response,
-                }
+        }
+        if matches!(endpoint.guard, Guard::Operator | Guard::Order)
+            && let Err(response) = self.authorise(&parts.headers)
+        {
+            return *response;
+        }
+        self.act(endpoint.action, rest, &parts, body).await
+    }
+
+    async fn act(&self, action: Action, rest: &str, parts: &Parts, body: Body) -> Response<Body> {
+        let mut parameters = query::parameters(parts.uri.query().unwrap_or(""));
+        let control = &self.control;
+        match action {
+            Action::Live => document(StatusCode::OK, &json!({ "status": "live" })),
+            Action::Ready => self.ready(),
+            Action::Health => self.health(),
+            Action::Check => self.check(rest),
+            Action::Metrics => self.metrics(&parts.headers),
+            Action::Root if !wants_page(&parts.headers) => {
+                respond(StatusCode::OK, "text/plain; charset=utf-8", endpoints::list())
             }
-            _ => match path.strip_prefix("/health/").filter(|_| read) {
-                Some(name) => self.check(name),
-                None => problem(StatusCode::NOT_FOUND, "nothing here"),
-            },
+            Action::Root | Action::File => {
+                page::file(parts.uri.path()).unwrap_or_else(|| problem(StatusCode::NOT_FOUND, "nothing here"))
+            }
+            Action::Describe => {
+                document(StatusCode::OK, &endpoints::describe(control.lasting.metrics.version()))
+            }
+            Action::Events => self.events(),
+            Action::CacheStats => document(StatusCode::OK, &cache::stats(control)),
+            Action::CacheLookup => told(cache::lookup(control, &parameters)),
+            Action::CachePurge => {
+                let wanted = Wanted { least: MOST_FORM + 1, most: MOST_FORM + 1, end: false };
+                let form = Gathered::waited_for(body, wanted).await.content();
+                let Some(form) = form.filter(|form| form.len() <= MOST_FORM) else {
+                    return problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {MOST_FORM} bytes"));
+                };
+                parameters.extend(query::parameters(&String::from_utf8_lossy(&form)));
+                told(cache::purge(control, &parameters))
+            }
+            Action::LimitsStatus => told(limits::status(control, &parameters)),
+            Action::LimitsTop => told(limits::top(control, &parameters)),
+            Action::Performance => self.performance(parts, &parameters),
+            Action::Reload | Action::Drain | Action::Quit => self.order(action).await,
         }
     }
 
@@ -123,74 +153,27 @@ impl Handler {
             || address.parse::<std::net::IpAddr>().is_ok()
     }
 
-    /// What is stored, and purging it.
-    async fn cache(&self, parts: &http::request::Parts, body: Body) -> Response<Body> {
-        let query = parts.uri.query().unwrap_or("");
-        let mut parameters = query::parameters(query);
-        let told = match (parts.uri.path(), &parts.method) {
-            ("/cache/stats", &Method::GET) => Ok(cache::stats(&self.control)),
-            ("/cache/lookup", &Method::GET) => cache::lookup(&self.control, &parameters),
-            ("/cache/purge", &Method::POST) => {
-                let wanted = Wanted { least: MOST_FORM + 1, most: MOST_FORM + 1, end: false };
-                let form = Gathered::waited_for(body, wanted).await.content();
-                match form.filter(|form| form.len() <= MOST_FORM) {
-                    Some(form) => {
-                        parameters.extend(query::parameters(&String::from_utf8_lossy(&form)));
-                        cache::purge(&self.control, &parameters)
-                    }
-                    None => Err((StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MOST_FORM} bytes"))),
-                }
-            }
-            ("/cache/stats" | "/cache/lookup" | "/cache/purge", _) => {
-                let allowed = if parts.uri.path() == "/cache/purge" { "POST" } else { "GET" };
-                let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this takes {allowed}"));
-                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-                return response;
-            }
-            _ => Err((StatusCode::NOT_FOUND, "nothing here".to_owned())),
+    /// What the page shows.
+    fn events(&self) -> Response<Body> {
+        let Some(body) = events::stream(&self.control) else {
+            let detail = format!("{} watch already", events::MOST_WATCHERS);
+            return problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
         };
-        match told {
-            Ok(value) => document(StatusCode::OK, &value),
-            Err((status, detail)) => problem(status, &detail),
-        }
-    }
-
-    /// Who is limited, and how.
-    fn limits(&self, parts: &http::request::Parts) -> Response<Body> {
-        let parameters = query::parameters(parts.uri.query().unwrap_or(""));
-        let told = match (parts.uri.path(), &parts.method) {
-            ("/limits/status", &Method::GET) => limits::status(&self.control, &parameters),
-            ("/limits/top", &Method::GET) => limits::top(&self.control, &parameters),
-            ("/limits/status" | "/limits/top", _) => {
-                let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this takes GET");
-                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
-                return response;
-            }
-            _ => Err((StatusCode::NOT_FOUND, "nothing here".to_owned())),
-        };
-        match told {
-            Ok(value) => document(StatusCode::OK, &value),
-            Err((status, detail)) => problem(status, &detail),
-        }
+        let mut response = respond(StatusCode::OK, "text/event-stream", "");
+        *response.body_mut() = body;
+        response
     }
 
     /// How the routes do.
-    fn performance(&self, parts: &http::request::Parts) -> Response<Body> {
-        if parts.method != Method::GET && performance::REPORTS.contains(&parts.uri.path()) {
-            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this takes GET");
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
-            return response;
-        }
-        let parameters = query::parameters(parts.uri.query().unwrap_or(""));
+    fn performance(&self, parts: &Parts, parameters: &[(String, String)]) -> Response<Body> {
         let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
         let text = accept.starts_with("text/plain")
             || parameters.iter().any(|(name, value)| name == "format" && value == "text");
-        match performance::report(&self.control, parts.uri.path(), &parameters) {
+        match performance::report(&self.control, parts.uri.path(), parameters) {
             Ok(report) if text => {
                 respond(StatusCode::OK, "text/plain; charset=utf-8", performance::as_text(&report))
             }
-            Ok(report) => document(StatusCode::OK, &report),
-            Err((status, detail)) => problem(status, &detail),
+            report => told(report),
         }
     }
 
@@ -198,7 +181,7 @@ impl Handler {
         if self.control.is_leaving() {
             return document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
         }
-        match health::ready(&self.control.live.load()) {
+        match health::ready(&self.control.live.load(), &self.control.lasting) {
             Ok(()) => document(StatusCode::OK, &json!({ "status": "ready" })),
             Err(detail) => {
                 document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not ready", "detail": detail }))
@@ -209,27 +192,38 @@ impl Handler {
     fn health(&self) -> Response<Body> {
         let snapshot = self.control.live.load();
         let findings: Vec<_> =
-            Check::ALL.iter().map(|check| (*check, health::run(*check, &snapshot))).collect();
-        let critical = findings.iter().any(|(check, finding)| {
+            Check::ALL.iter().map(|check| (*check, self.found(*check, &snapshot))).collect();
+        let critical = findings.iter().any(|(check, (finding, _))| {
             finding.status == State::Unhealthy && snapshot.policy.health.ready_requires.contains(check)
         });
-        let worst = findings.iter().map(|(_, finding)| finding.status).max().unwrap_or(State::Healthy);
+        let worst = findings.iter().map(|(_, (finding, _))| finding.status).max().unwrap_or(State::Healthy);
         // A check that is not required can degrade the whole, not take it down.
         let status = if critical { State::Unhealthy } else { worst.min(State::Degraded) };
         let checks: serde_json::Map<String, Value> =
-            findings.iter().map(|(check, finding)| (check.as_str().to_owned(), json!(finding))).collect();
+            findings.into_iter().map(|(check, (_, shown))| (check.as_str().to_owned(), shown)).collect();
         let code = if critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let body = json!({ "status": status, "generation": snapshot.generation, "draining": self.control.is_leaving(), "checks": checks });
         document(code, &body)
     }
 
+    /// What a check finds, and how it is shown: with how long it took, and since when it is so.
+    fn found(&self, check: Check, snapshot: &Snapshot) -> (Finding, Value) {
+        let began = clock::now();
+        let finding = health::run(check, snapshot, &self.control.lasting);
+        let took = clock::now().saturating_duration_since(began);
+        let mut shown = json!(finding);
+        shown["took_ms"] = performance::milliseconds(took).into();
+        shown["since"] = self.control.monitor.since(check).map(clock::unix_seconds).into();
+        (finding, shown)
+    }
+
     fn check(&self, name: &str) -> Response<Body> {
         match Check::ALL.iter().find(|check| check.as_str() == name) {
             Some(check) => {
-                let finding = health::run(*check, &self.control.live.load());
+                let (finding, shown) = self.found(*check, &self.control.live.load());
                 let unhealthy = finding.status == State::Unhealthy;
                 let code = if unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-                document(code, &json!(finding))
+                document(code, &shown)
             }
             None => problem(StatusCode::NOT_FOUND, "there is no such check"),
         }
@@ -260,11 +254,11 @@ impl Handler {
         Err(Box::new(response))
     }
 
-    async fn order(&self, path: &str) -> Response<Body> {
+    async fn order(&self, action: Action) -> Response<Body> {
         let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
-        let order = match path {
-            "/drain" => Order::Drain,
-            "/quit" => Order::Quit,
+        let order = match action {
+            Action::Drain => Order::Drain,
+            Action::Quit => Order::Quit,
             _ => {
                 let (reply, answer) = oneshot::channel();
                 if self.control.orders.send(Order::Reload(reply)).is_err() {
@@ -291,9 +285,17 @@ fn same(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len() && given.iter().zip(token).fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
 }
 
-fn index() -> Response<Body> {
-    let text = "Pillion admin\n\nGET  /live /ready /health /health/{upstream,memory,certificate} /metrics\nPOST /reload /drain /quit\n\nGET  /cache/stats /cache/lookup?url= /limits/top /limits/status?key=\n     /performance/routes /performance/slow /performance/errors /performance/system [?format=text]\nPOST /cache/purge?url= prefix= tag= principal= everything [mode=soft]\n";
-    respond(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned())
+/// Whether whoever asks shows pages.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+    accept.contains("text/html")
+}
+
+fn told(report: Told) -> Response<Body> {
+    match report {
+        Ok(value) => document(StatusCode::OK, &value),
+        Err((status, detail)) => problem(status, &detail),
+    }
 }
 
 fn respond(status: StatusCode, kind: &'static str, content: impl Into<Bytes>) -> Response<Body> {

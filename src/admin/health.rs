@@ -5,12 +5,17 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::layer::live::Snapshot;
+use crate::layer::live::{Lasting, Snapshot};
 use crate::metrics::read_process;
 use crate::policy::Check;
 
 /// A certificate this close to its end degrades, ...
 const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);
+
+/// A worker that gave no sign of life for so long is busy with something that it should not be, ...
+const WORKER_DEGRADED: Duration = Duration::from_secs(3);
+/// ... and stuck after this.
+const WORKER_UNHEALTHY: Duration = Duration::from_secs(10);
 
 /// How well something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,18 +39,20 @@ pub struct Finding {
 }
 
 /// Runs one check.
-pub fn run(check: Check, snapshot: &Snapshot) -> Finding {
+pub fn run(check: Check, snapshot: &Snapshot, lasting: &Lasting) -> Finding {
     match check {
         Check::Upstream => upstream(snapshot),
         Check::Memory => memory(snapshot),
         Check::Certificate => certificate(snapshot),
+        Check::FileDescriptors => file_descriptors(snapshot),
+        Check::Workers => workers(lasting),
     }
 }
 
 /// Whether the process is ready, by the checks the configuration requires.
-pub fn ready(snapshot: &Snapshot) -> Result<(), String> {
+pub fn ready(snapshot: &Snapshot, lasting: &Lasting) -> Result<(), String> {
     for check in &snapshot.policy.health.ready_requires {
-        let finding = run(*check, snapshot);
+        let finding = run(*check, snapshot, lasting);
         if finding.status == State::Unhealthy {
             return Err(format!("{}: {}", check.as_str(), finding.detail));
         }
@@ -92,15 +99,35 @@ fn memory(snapshot: &Snapshot) -> Finding {
             detail: format!("{resident} bytes resident, no limit known"),
         };
     };
-    let share = resident as f64 / limit as f64;
-    let status = if share >= 1.0 {
+    let status = by_share(resident, limit, health.degraded_at);
+    Finding { status, detail: format!("{resident} of {limit} bytes resident") }
+}
+
+fn by_share(used: u64, limit: u64, degraded_at: f64) -> State {
+    let share = used as f64 / limit.max(1) as f64;
+    if share >= 1.0 {
         State::Unhealthy
-    } else if share >= health.degraded_at {
+    } else if share >= degraded_at {
         State::Degraded
     } else {
         State::Healthy
+    }
+}
+
+fn file_descriptors(snapshot: &Snapshot) -> Finding {
+    let process = read_process();
+    let status = by_share(process.open_fds, process.max_fds, snapshot.policy.health.degraded_at);
+    Finding { status, detail: format!("{} of {} file descriptors open", process.open_fds, process.max_fds) }
+}
+
+fn workers(lasting: &Lasting) -> Finding {
+    let ages = lasting.heartbeats.ages(clock::now());
+    let stuck = ages.iter().enumerate().max_by_key(|(_, age)| **age);
+    let Some((worker, age)) = stuck.filter(|(_, age)| **age >= WORKER_DEGRADED) else {
+        return Finding { status: State::Healthy, detail: format!("{} workers move", ages.len()) };
     };
-    Finding { status, detail: format!("{resident} of {limit} bytes resident") }
+    let status = if *age >= WORKER_UNHEALTHY { State::Unhealthy } else { State::Degraded };
+    Finding { status, detail: format!("worker {worker} has not moved for {} s", age.as_secs()) }
 }
 
 fn certificate(snapshot: &Snapshot) -> Finding {

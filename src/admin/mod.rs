@@ -2,16 +2,21 @@
 //! answers while the workers are busy.
 
 mod cache;
+mod endpoints;
+mod events;
 mod handler;
 mod health;
 mod limits;
+pub mod monitor;
+mod page;
 mod performance;
+pub mod webhook;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -25,6 +30,7 @@ use crate::lifecycle::{Lifecycle, Sleeper};
 use crate::stream::Stream;
 
 pub use handler::Access;
+use monitor::Monitor;
 
 /// A connection here is for one question, or for a scraper that comes again soon enough.
 const IDLE: Duration = Duration::from_secs(20);
@@ -48,6 +54,10 @@ pub struct Control {
     pub live: Live,
     /// What outlives reloads.
     pub lasting: Lasting,
+    /// Since when each check is as it is.
+    pub monitor: Arc<Monitor>,
+    /// How many watch the page.
+    pub watchers: Arc<AtomicUsize>,
     /// Set once the process began to leave.
     pub leaving: Arc<AtomicBool>,
     /// To whoever runs the process.

@@ -11,16 +11,12 @@ use super::cache::Told;
 use crate::clock;
 use crate::metrics::{read_process, read_workers};
 use crate::performance::window::{Figures, Window};
-use crate::performance::{Noted, Route};
+use crate::performance::{Noted, Performance, Route};
 
 /// Rows shown where nobody says how many.
 const USUALLY_SHOWN: usize = 50;
 /// Rows shown at most.
 const MOST_SHOWN: usize = 1000;
-
-/// The reports there are.
-pub const REPORTS: [&str; 4] =
-    ["/performance/routes", "/performance/slow", "/performance/errors", "/performance/system"];
 
 type Parameters<'a> = &'a [(String, String)];
 
@@ -50,7 +46,7 @@ fn chosen<'a>(
         .ok_or_else(|| refused(format!("{name} is {given:?}; expected one of {}", known.join(", "))))
 }
 
-/// One of [`REPORTS`].
+/// The report at a path.
 pub fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told {
     match path {
         "/performance/routes" => routes(control, parameters),
@@ -61,18 +57,21 @@ pub fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+/// Milliseconds, to the microsecond.
+pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn share(part: u64, whole: u64) -> Option<f64> {
+/// A share, to the hundredth of a percent; `None` of nothing.
+pub fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| (part as f64 / whole as f64 * 1e4).round() / 1e4)
 }
 
 const SORTS: [&str; 10] =
     ["count", "rate", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "error_rate", "hit_ratio", "bytes"];
 
-fn figures(route: &Route, window: Window) -> Value {
+/// One route over one window.
+pub fn figures(route: &Route, window: Window) -> Value {
     let (figures, merged, over) = route.times.over(window);
     let Figures { count, bytes, failed, slow, asked, hits, longest } = figures;
     let rate = if over.is_zero() { 0.0 } else { (count as f64 / over.as_secs_f64() * 100.0).round() / 100.0 };
@@ -150,6 +149,16 @@ fn noted(noted: &Noted) -> Value {
     })
 }
 
+/// The last warnings, the newest first.
+pub fn warnings(performance: &Performance) -> Vec<Value> {
+    let warnings = performance.warnings();
+    let shown = warnings.iter().rev().map(|warning| {
+        let time = clock::unix_seconds(warning.at);
+        json!({ "time": time, "text": warning.text, "recovered": warning.recovered })
+    });
+    shown.collect()
+}
+
 fn system(control: &Control) -> Value {
     let snapshot = control.live.load();
     let process = read_process();
@@ -160,16 +169,7 @@ fn system(control: &Control) -> Value {
         .into_iter()
         .map(|worker| json!({ "worker": worker.index, "cpu_seconds": worker.cpu_seconds }))
         .collect();
-    let warnings: Vec<Value> = lasting
-        .performance
-        .warnings()
-        .iter()
-        .rev()
-        .map(|warning| {
-            let time = clock::unix_seconds(warning.at);
-            json!({ "time": time, "text": warning.text, "recovered": warning.recovered })
-        })
-        .collect();
+    let warnings = warnings(&lasting.performance);
     json!({
         "uptime_seconds": uptime.round(),
         "generation": snapshot.generation,

@@ -10,6 +10,15 @@ const PLACES: u32 = 16;
 /// How long a key is remembered after the last answer that was not stored; seconds.
 pub const REMEMBERED: u32 = 120;
 
+/// Whose answers. What somebody in particular is told is not stored for reasons that say nothing of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Anybody.
+    Any = 0,
+    /// Those who say who they are, where one copy would serve all.
+    Somebody = 1,
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Passes {
@@ -23,22 +32,22 @@ impl Passes {
         Passes { places: (0..1usize << PLACES).map(|_| AtomicU64::new(0)).collect(), seed }
     }
 
-    fn place(&self, key: &[u8]) -> (usize, u64) {
-        let hash = xxh3_64_with_seed(key, self.seed);
+    fn place(&self, key: &[u8], asker: Asker) -> (usize, u64) {
+        let hash = xxh3_64_with_seed(key, self.seed ^ asker as u64);
         (usize::try_from(hash & ((1 << PLACES) - 1)).unwrap_or(0), hash & !u64::from(u32::MAX))
     }
 
     /// An answer under this key was not stored. `second` counts from any moment on.
-    pub fn remember(&self, key: &[u8], second: u32) {
-        let (at, print) = self.place(key);
+    pub fn remember(&self, key: &[u8], asker: Asker, second: u32) {
+        let (at, print) = self.place(key, asker);
         if let Some(place) = self.places.get(at) {
             place.store(print | u64::from(second.saturating_add(REMEMBERED)), Ordering::Relaxed);
         }
     }
 
     /// An answer under this key was stored.
-    pub fn forget(&self, key: &[u8]) {
-        let (at, print) = self.place(key);
+    pub fn forget(&self, key: &[u8], asker: Asker) {
+        let (at, print) = self.place(key, asker);
         if let Some(place) = self.places.get(at)
             && place.load(Ordering::Relaxed) & !u64::from(u32::MAX) == print
         {
@@ -47,8 +56,8 @@ impl Passes {
     }
 
     /// Whether answers under this key are not stored, as far as is known.
-    pub fn knows(&self, key: &[u8], second: u32) -> bool {
-        let (at, print) = self.place(key);
+    pub fn knows(&self, key: &[u8], asker: Asker, second: u32) -> bool {
+        let (at, print) = self.place(key, asker);
         let place = self.places.get(at).map_or(0, |place| place.load(Ordering::Relaxed));
         place & !u64::from(u32::MAX) == print && place & u64::from(u32::MAX) > u64::from(second)
     }
@@ -61,11 +70,13 @@ mod tests {
     #[test]
     fn keys_are_remembered_for_a_while() {
         let passes = Passes::new(1);
-        assert!(!passes.knows(b"a", 5));
-        passes.remember(b"a", 5);
-        assert!(passes.knows(b"a", 5) && passes.knows(b"a", 4 + REMEMBERED));
-        assert!(!passes.knows(b"a", 5 + REMEMBERED) && !passes.knows(b"b", 5));
-        passes.forget(b"a");
-        assert!(!passes.knows(b"a", 5));
+        let any = Asker::Any;
+        assert!(!passes.knows(b"a", any, 5));
+        passes.remember(b"a", any, 5);
+        assert!(passes.knows(b"a", any, 5) && passes.knows(b"a", any, 4 + REMEMBERED));
+        assert!(!passes.knows(b"a", any, 5 + REMEMBERED) && !passes.knows(b"b", any, 5));
+        assert!(!passes.knows(b"a", Asker::Somebody, 5));
+        passes.forget(b"a", any);
+        assert!(!passes.knows(b"a", any, 5));
     }
 }

@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
-use crate::metrics::{Metrics, RouteSeries};
+use crate::metrics::{Heartbeats, Metrics, RouteSeries};
 use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
 use crate::represent::counters::Counters;
@@ -30,6 +30,8 @@ pub struct Lasting {
     pub limiter: Arc<Limiter>,
     /// How the routes do.
     pub performance: Arc<Performance>,
+    /// A sign of life of every worker.
+    pub heartbeats: Arc<Heartbeats>,
 }
 
 /// One generation of everything that a reload replaces.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use smallvec::SmallVec;
 
+use super::limit;
 use super::limit::announcement::Announcement;
 use super::live::{Lasting, REFUSED, Snapshot};
 use crate::body::{BodyError, Observer};
@@ -19,8 +21,10 @@ use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::identity::credential::Unproven;
 use crate::identity::jwt::Claims;
-use crate::limit::Permit;
-use crate::log::{AccessLog, Line};
+use crate::limit::cells::Key;
+use crate::limit::tier::Tier;
+use crate::limit::{Permit, Which};
+use crate::log::{AccessLog, Decision, Line};
 use crate::metrics::Spent;
 use crate::performance::Noted;
 use crate::performance::window::Sample;
@@ -100,6 +104,10 @@ pub struct Record {
     permit: RefCell<Option<Permit>>,
     /// What the cache did, in a word.
     by_cache: Cell<Option<&'static str>>,
+    /// Why its answer was not stored, where that was asked.
+    not_stored: Cell<Option<&'static str>>,
+    /// Who its caller is and what the limits said.
+    limited: RefCell<Option<Limited>>,
     error: RefCell<Option<(Fault, String)>>,
     status: Cell<Option<StatusCode>>,
     /// Until the head of the answer.
@@ -108,6 +116,28 @@ pub struct Record {
     endless: Cell<bool>,
     bytes: Cell<u64>,
     done: Cell<bool>,
+}
+
+/// What the limits said of a request.
+#[derive(Debug)]
+pub struct Limited {
+    /// Whose it is: the partition key.
+    pub key: Key,
+    /// The tier.
+    pub tier: Arc<Tier>,
+    /// The limits it exceeds.
+    pub violated: SmallVec<[Which; 2]>,
+}
+
+impl Limited {
+    /// The decision, in a word.
+    fn word(&self) -> &'static str {
+        match (self.violated.is_empty(), self.tier.shadow) {
+            (true, _) => "allowed",
+            (false, true) => "would-limit",
+            (false, false) => "limited",
+        }
+    }
 }
 
 /// Where requests are counted and logged; one a worker.
@@ -171,6 +201,8 @@ impl Record {
             rank: Cell::new(usize::MAX),
             permit: RefCell::new(None),
             by_cache: Cell::new(None),
+            not_stored: Cell::new(None),
+            limited: RefCell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
             until_head: Cell::new(None),
@@ -220,6 +252,16 @@ impl Record {
             }
             identity.proven(headers, clock::unix_seconds(clock::wall()) as u64)
         })
+    }
+
+    /// Notes why its answer was not stored.
+    pub fn not_stored(&self, why: &'static str) {
+        self.not_stored.set(Some(why));
+    }
+
+    /// Notes what the limits said, for the log.
+    pub fn note_limits(&self, limited: Limited) {
+        *self.limited.borrow_mut() = Some(limited);
     }
 
     /// Notes where its caller stands with their limits, and what is held for as long as it is in flight.
@@ -291,6 +333,8 @@ impl Record {
             rank: Cell::new(self.rank.get()),
             permit: RefCell::new(None),
             by_cache: Cell::new(None),
+            not_stored: Cell::new(None),
+            limited: RefCell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
             until_head: Cell::new(None),
@@ -342,6 +386,7 @@ impl Record {
         if !self.sink.log.wants(policy, status, error.is_some(), duration) {
             return;
         }
+        let limited = self.limited.borrow();
         self.sink.log.write(
             policy,
             &Line {
@@ -362,7 +407,15 @@ impl Record {
                     .as_ref()
                     .map(|address| &address.target as &dyn std::fmt::Display),
                 retries: self.retries.get(),
+                first_byte: self.until_head.get(),
                 cache: self.by_cache.get(),
+                not_stored: self.not_stored.get(),
+                limited: limited.as_ref().map(|limited| Decision {
+                    caller: (limited.key.kind.as_str(), limited.key.hash),
+                    tier: &limited.tier.name,
+                    word: limited.word(),
+                    limits: limit::names(&limited.violated, &limited.tier),
+                }),
                 error: error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str())),
             },
         );
@@ -394,7 +447,7 @@ impl Record {
             at: clock::wall(),
             id: self.id.to_str().unwrap_or("-").to_owned(),
             method: self.method.to_string(),
-            target: crate::log::masked(target, &policy.mask),
+            target: crate::log::masked(target, &policy.mask).into_owned(),
             route: self.snapshot.route(order).label.clone(),
             status: status.as_u16(),
             duration,

@@ -8,8 +8,8 @@
 //!
 //! A cheap page among dear reports says nothing about reports: requests fall into classes (by what they ask for), each
 //! with its own baseline, and what is compared is the time that all answers took with the time that the same answers
-//! would take. So neither a change of what is asked for nor a flood of cheap requests looks like overload. Pure: time
-//! and samples are given.
+//! would take. So neither a change of what is asked for nor a flood of cheap requests looks like overload. Where most
+//! answers are of classes that are seldom asked for, all of them are compared as one. Pure: time and samples are given.
 
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Gradient {
     most: f64,
     window: Option<Window>,
     classes: Box<[Class]>,
+    /// All requests as one.
+    all: Class,
     span: Span,
     probe_until: Option<Instant>,
     /// Requests sent before the limit last shrank say nothing of the new one. `None`: it never did.
@@ -64,8 +66,9 @@ struct Class {
     /// The least means of the span before and of this one, seconds.
     before: Option<f64>,
     now: Option<f64>,
-    /// Answers towards the next mean.
+    /// Answers towards the next mean, and when the first of them came.
     gathered: (u32, f64),
+    gathering: Option<Instant>,
     /// Answers of this window.
     window: (u32, f64),
 }
@@ -78,14 +81,20 @@ impl Class {
         }
     }
 
-    fn add(&mut self, seconds: f64) {
+    /// `within`: a mean that took longer to gather says nothing: so seldom a class would not see a moment in which
+    /// the app does not queue.
+    fn add(&mut self, seconds: f64, now: Instant, within: Duration) {
         let count = |(count, sum): (u32, f64)| (count + 1, sum + seconds);
         (self.window, self.gathered) = (count(self.window), count(self.gathered));
-        if self.gathered.0 == MEAN_OF {
+        let began = *self.gathering.get_or_insert(now);
+        if self.gathered.0 < MEAN_OF {
+            return;
+        }
+        if now.saturating_duration_since(began) <= within {
             let mean = self.gathered.1 / f64::from(MEAN_OF);
             self.now = Some(self.now.map_or(mean, |known| known.min(mean)));
-            self.gathered = (0, 0.0);
         }
+        (self.gathered, self.gathering) = ((0, 0.0), None);
     }
 }
 
@@ -105,6 +114,7 @@ impl Gradient {
             most,
             window: None,
             classes: vec![Class::default(); CLASSES].into(),
+            all: Class::default(),
             span: Span { began: now, length: FIRST_SPAN },
             probe_until: None,
             shrank: None,
@@ -119,7 +129,7 @@ impl Gradient {
 
     /// Whether an answer of a class that takes so long says that the app has too much to do.
     pub fn is_slow(&self, class: u64, took: Duration) -> bool {
-        let class = self.classes.get(at(class)).and_then(Class::baseline);
+        let class = self.classes.get(at(class)).and_then(Class::baseline).or(self.all.baseline());
         class.is_some_and(|least| took.as_secs_f64() > TOLERANCE * least)
     }
 
@@ -131,7 +141,9 @@ impl Gradient {
         if self.shrank.is_some_and(|shrank| sent < shrank) {
             return;
         }
-        self.classes[at(class)].add(now.saturating_duration_since(sent).as_secs_f64());
+        let seconds = now.saturating_duration_since(sent).as_secs_f64();
+        self.classes[at(class)].add(seconds, now, PROBE);
+        self.all.add(seconds, now, Duration::MAX);
         let window = self.window.get_or_insert(Window { began: now, count: 0, inside: 0 });
         window.count += 1;
         window.inside = window.inside.max(inside);
@@ -146,13 +158,19 @@ impl Gradient {
 
     /// The time the window's answers took over the time they would take in an app that does not queue.
     fn slowdown(&mut self) -> Option<f64> {
-        let (mut took, mut would) = (0.0, 0.0);
+        let (mut known, mut took, mut would) = (0, 0.0, 0.0);
         for class in &mut self.classes {
             let (count, seconds) = std::mem::take(&mut class.window);
             if let Some(baseline) = class.baseline() {
+                known += count;
                 took += seconds;
                 would += baseline * f64::from(count);
             }
+        }
+        let (count, seconds) = std::mem::take(&mut self.all.window);
+        if 2 * known < count {
+            took = seconds;
+            would = self.all.baseline()? * f64::from(count);
         }
         (would > 0.0).then(|| took / would)
     }
@@ -163,7 +181,7 @@ impl Gradient {
         if ended {
             let length = (2 * self.span.length).min(LONGEST_SPAN);
             self.span = Span { began: now, length };
-            for class in &mut self.classes {
+            for class in self.classes.iter_mut().chain([&mut self.all]) {
                 (class.before, class.now) = (class.now, None);
             }
         }
@@ -246,6 +264,18 @@ mod tests {
     /// Requests come at an even `rate`, every other one of the lower of two ranks; `capped`: at most so many go to
     /// the app at once, else as many as the gradient says.
     fn run(app: App, rate: f64, high_share: f64, seconds: f64, capped: Option<usize>) -> Run {
+        run_in_classes(app, rate, high_share, seconds, capped, 1)
+    }
+
+    /// The same, with requests in so many classes by turns.
+    fn run_in_classes(
+        app: App,
+        rate: f64,
+        high_share: f64,
+        seconds: f64,
+        capped: Option<usize>,
+        classes: u64,
+    ) -> Run {
         const STEP: f64 = 0.0005;
         let origin = clock::now();
         let at = |time: f64| origin + Duration::from_secs_f64(time);
@@ -253,7 +283,7 @@ mod tests {
         // When each came, when it was sent, how much of it is done, its rank.
         let mut inside: Vec<(f64, f64, f64, usize)> = Vec::new();
         let mut waiting: VecDeque<(f64, usize)> = VecDeque::new();
-        let (mut time, mut due, mut high) = (0.0, 0.0, 0.0);
+        let (mut time, mut due, mut high, mut class) = (0.0, 0.0, 0.0, 0u64);
         let mut run = Run { good: 0.0, served: [0; 2], asked: [0; 2] };
         while time < seconds {
             time += STEP;
@@ -277,7 +307,8 @@ mod tests {
             inside.iter_mut().for_each(|request| request.2 += pace);
             let done: Vec<_> = inside.extract_if(.., |request| request.2 >= 1.0).collect();
             for (came, sent, _, rank) in done {
-                gradient.sample(0, at(sent), at(time), there);
+                class += 1;
+                gradient.sample(class % classes, at(sent), at(time), there);
                 // The first second is for finding the way.
                 if time - came <= 1.0 && time > 1.0 {
                     run.good += 1.0 / (seconds - 1.0);
@@ -308,6 +339,10 @@ mod tests {
             let with = run(app, 4.0 * best, 0.0, 30.0, None).good / best;
             assert!(with >= 0.8, "{with} of the best, {without} without");
             assert!(without < 0.5, "{without}: it would not collapse");
+            for classes in [3, 50, 100_000] {
+                let with = run_in_classes(app, 4.0 * best, 0.0, 30.0, None, classes).good / best;
+                assert!(with >= 0.8, "{with} of the best in {classes} classes");
+            }
         }
     }
 

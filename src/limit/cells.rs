@@ -82,7 +82,8 @@ impl Entry {
 /// What is kept of one key.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    key: u128,
+    /// In two halves: whole it would have the cell begin at every sixteenth byte.
+    key: [u64; 2],
     entries: SmallVec<[Entry; USUAL_ENTRIES]>,
     /// Requests that conformed; what was counted stays at its most.
     pub allowed: u32,
@@ -93,12 +94,17 @@ pub struct Cell {
 
 impl Cell {
     fn new(key: Key) -> Cell {
-        Cell { key: key.hash, entries: SmallVec::new(), allowed: 0, limited: 0, kind: key.kind }
+        Cell { key: halves(key.hash), entries: SmallVec::new(), allowed: 0, limited: 0, kind: key.kind }
     }
 
     /// Whose.
     pub fn key(&self) -> Key {
-        Key { hash: self.key, kind: self.kind }
+        Key { hash: self.hash(), kind: self.kind }
+    }
+
+    fn hash(&self) -> u128 {
+        let [high, low] = self.key;
+        u128::from(high) << 64 | u128::from(low)
     }
 
     /// What a rule knows; 0 is nothing.
@@ -137,13 +143,25 @@ impl Cell {
 
 type Slot = u32;
 
+/// Time as the heap has it, in steps of 67 ms: half as large, and a cell is forgotten that much later at most.
+type Coarse = u32;
+
+/// The first step at which `at` has passed.
+fn coarse(at: Nanoseconds) -> Coarse {
+    Coarse::try_from((at >> 26) + 1).unwrap_or(Coarse::MAX)
+}
+
+fn halves(hash: u128) -> [u64; 2] {
+    [(hash >> 64) as u64, hash as u64]
+}
+
 #[derive(Default)]
 struct Shard {
     index: HashTable<Slot>,
     cells: Slab,
     free: Vec<Slot>,
     /// Every cell once, by a time before which it was not full when it was last looked at.
-    by_fullness: BinaryHeap<Reverse<(Nanoseconds, Slot)>>,
+    by_fullness: BinaryHeap<Reverse<(Coarse, Slot)>>,
 }
 
 /// Cells in chunks of one size: they never move, and an allocator has no use for the room they moved out of.
@@ -176,15 +194,16 @@ impl Slab {
 }
 
 /// The hash is a keyed one already.
-fn short(hash: u128) -> u64 {
-    hash as u64
+fn short([_, low]: [u64; 2]) -> u64 {
+    low
 }
 
 impl Shard {
     fn find(&mut self, hash: u128) -> Option<&mut Cell> {
         let Shard { index, cells, .. } = self;
-        let is_it = |slot: &Slot| cells.get(*slot).is_some_and(|cell| cell.key == hash);
-        let slot = *index.find(short(hash), is_it)?;
+        let key = halves(hash);
+        let is_it = |slot: &Slot| cells.get(*slot).is_some_and(|cell| cell.key == key);
+        let slot = *index.find(short(key), is_it)?;
         cells.get_mut(slot)
     }
 
@@ -203,8 +222,8 @@ impl Shard {
             None => cells.push(cell),
         };
         let hash_of = |slot: &Slot| cells.get(*slot).map_or(0, |cell| short(cell.key));
-        index.insert_unique(short(key.hash), slot, hash_of);
-        by_fullness.push(Reverse((now, slot)));
+        index.insert_unique(short(halves(key.hash)), slot, hash_of);
+        by_fullness.push(Reverse((coarse(now), slot)));
         result
     }
 
@@ -212,7 +231,7 @@ impl Shard {
     fn forget_full(&mut self, now: Nanoseconds) -> bool {
         for _ in 0..MOST_LOOKS {
             let Some(Reverse((at, slot))) = self.by_fullness.peek().copied() else { return false };
-            if at > now {
+            if at > coarse(now) {
                 return false;
             }
             self.by_fullness.pop();
@@ -221,11 +240,12 @@ impl Shard {
             if full_at > now {
                 let busy = full_at == Nanoseconds::MAX;
                 let again = if busy { now.saturating_add(LOOK_AGAIN) } else { full_at };
-                self.by_fullness.push(Reverse((again, slot)));
+                // Never the same step again, or one look would be all there are.
+                self.by_fullness.push(Reverse((coarse(again).max(coarse(now).saturating_add(1)), slot)));
                 continue;
             }
-            let hash = cell.key;
-            if let Ok(entry) = self.index.find_entry(short(hash), |known| *known == slot) {
+            let key = cell.key;
+            if let Ok(entry) = self.index.find_entry(short(key), |known| *known == slot) {
                 entry.remove();
             }
             self.free.push(slot);
@@ -369,6 +389,9 @@ impl std::fmt::Debug for Cells {
 mod tests {
     use super::*;
 
+    /// A second.
+    const S: Nanoseconds = 1_000_000_000;
+
     fn key(number: u128) -> Key {
         // Spread over the shards as a hash would.
         Key { hash: number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835), kind: Kind::Ip }
@@ -384,22 +407,22 @@ mod tests {
         let cells = Cells::new(1000);
         for number in 0..500 {
             // Owes until 1000.
-            cells.with(key(number), 0, 0, |cell| cell.set(1, 1000, 0));
+            cells.with(key(number), 0, 0, |cell| cell.set(1, 1000 * S, 0));
         }
         for number in 500..1000 {
-            cells.with(key(number), 0, 0, |cell| cell.set(1, 10, 0));
+            cells.with(key(number), 0, 0, |cell| cell.set(1, 10 * S, 0));
         }
         assert_eq!(cells.held(), 1000);
         // At 5 nobody may go.
-        cells.with(key(2000), 7, 5, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
+        cells.with(key(2000), 7, 5 * S, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
         assert_eq!((cells.held(), cells.overflowed.get()), (1001, 1));
         // A flood at 500: half of them make place.
         for number in 3000..1_003_000 {
-            cells.with(key(number), 7, 500, |cell| cell.set(1, 501, 500));
+            cells.with(key(number), 7, 500 * S, |cell| cell.set(1, 501 * S, 500 * S));
         }
         assert!(cells.held() <= 1001, "{}", cells.held());
         for number in 0..500 {
-            assert_eq!(cells.find(key(number).hash, |cell| cell.value(1)), Some(1000), "{number}");
+            assert_eq!(cells.find(key(number).hash, |cell| cell.value(1)), Some(1000 * S), "{number}");
         }
         assert!(cells.forgotten.get() >= 500);
     }
@@ -426,7 +449,7 @@ mod tests {
         cells.with(key(1), 7, 0, |cell| cell.set(IN_FLIGHT | 1, 1, 0));
         cells.with(key(2), 7, 10_000, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
         cells.find(key(1).hash, |cell| cell.set(IN_FLIGHT | 1, 0, 0));
-        cells.with(key(2), 7, 10_000 + LOOK_AGAIN, |cell| assert_eq!(cell.key().kind, Kind::Ip));
+        cells.with(key(2), 7, 10_000 + 2 * LOOK_AGAIN, |cell| assert_eq!(cell.key().kind, Kind::Ip));
     }
 
     #[test]

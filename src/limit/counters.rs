@@ -52,6 +52,19 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Allowed, limited and would-limit of each tier.
+    pub fn by_tier(&self) -> BTreeMap<String, [u64; 3]> {
+        let mut tiers: BTreeMap<String, [u64; 3]> = BTreeMap::new();
+        for ((tier, _), counted) in self.series.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let sums = tiers.entry(tier.clone()).or_default();
+            let counts = [&counted.allowed, &counted.limited, &counted.would_limit];
+            sums.iter_mut().zip(counts).for_each(|(sum, cell)| *sum += cell.get());
+        }
+        tiers
+    }
+}
+
 /// What a scrape sees.
 pub struct Collected(pub Arc<Limiter>);
 

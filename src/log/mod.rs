@@ -1,8 +1,12 @@
 //! The access log: one line a request, JSON or for people. Secrets are masked by the names the
 //! configuration lists. How lines leave the process is in `writer`.
 
+mod json;
+mod mask;
+mod time;
 mod writer;
 
+use std::cell::RefCell;
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,13 +14,15 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::clock;
-use crate::fields::query;
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 
+pub use mask::masked;
 pub use writer::{Lines, Target, Writer};
 
-/// What stands in place of a masked value.
-const MASKED: &str = "***";
+thread_local! {
+    /// Where a line is written before it goes its way.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What a line says.
 pub struct Line<'a> {
@@ -46,10 +52,28 @@ pub struct Line<'a> {
     pub upstream: Option<&'a dyn Display>,
     /// Tries after the first.
     pub retries: u32,
+    /// Until the head of the answer went out.
+    pub first_byte: Option<Duration>,
     /// What the cache did.
     pub cache: Option<&'static str>,
+    /// Why the answer was not stored.
+    pub not_stored: Option<&'static str>,
+    /// What the limits said.
+    pub limited: Option<Decision<'a>>,
     /// Whose fault, and what.
     pub error: Option<(&'static str, &'a str)>,
+}
+
+/// What the limits said of a request.
+pub struct Decision<'a> {
+    /// What its caller is known by, and the keyed hash of that.
+    pub caller: (&'static str, u128),
+    /// Their tier.
+    pub tier: &'a str,
+    /// In a word.
+    pub word: &'static str,
+    /// The limits that were exceeded.
+    pub limits: Vec<&'a str>,
 }
 
 /// One worker's end of the access log.
@@ -76,165 +100,43 @@ impl AccessLog {
 
     /// Appends a line, or drops and counts it.
     pub fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
-        let text = match policy.format {
-            LogFormat::Json => json(policy, line),
-            LogFormat::Pretty => pretty(policy, line),
-        };
-        self.0.append(text.as_bytes());
+        LINE.with_borrow_mut(|out| {
+            out.clear();
+            match policy.format {
+                LogFormat::Json => json::write(out, policy, line),
+                LogFormat::Pretty => out.extend_from_slice(pretty(policy, line).as_bytes()),
+            }
+            self.0.append(out);
+        });
     }
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-fn json(policy: &LogPolicy, line: &Line<'_>) -> String {
-    let mut value = serde_json::json!({
-        "time": timestamp(),
-        "kind": "access",
-        "request_id": line.id.to_str().unwrap_or("-"),
-        "client": line.client.to_string(),
-        "method": line.method.as_str(),
-        "path": masked(line.target, &policy.mask),
-        "protocol": line.protocol,
-        "route": line.route,
-        "status": line.status.as_u16(),
-        "bytes": line.bytes,
-        "duration_ms": milliseconds(line.duration),
-        "retries": line.retries,
-    });
-    if let Some((coding, before)) = line.coded {
-        value["coding"] = coding.into();
-        value["content_bytes"] = before.into();
-    }
-    if let Some(cache) = line.cache {
-        value["cache"] = cache.into();
-    }
-    if let Some(upstream) = line.upstream {
-        value["upstream"] = upstream.to_string().into();
-    }
-    if let Some(time) = line.upstream_time {
-        value["upstream_ms"] = milliseconds(time).into();
-    }
-    if let Some((fault, error)) = line.error {
-        value["fault"] = fault.into();
-        value["error"] = error.into();
-    }
-    format!("{value}\n")
 }
 
 fn pretty(policy: &LogPolicy, line: &Line<'_>) -> String {
     let mut text = format!(
         "{} {:>3} {:>9.3}ms {:<6} {} {} ({})",
-        timestamp(),
+        time::rfc3339(clock::wall()),
         line.status.as_u16(),
-        milliseconds(line.duration),
+        line.duration.as_secs_f64() * 1e3,
         line.method.as_str(),
         masked(line.target, &policy.mask),
         line.client,
         line.route,
     );
+    // Writing to a string cannot fail.
     if let Some(cache) = line.cache {
         let _ = write!(text, " {cache}");
     }
+    if let Some(why) = line.not_stored {
+        let _ = write!(text, " (not stored: {why})");
+    }
+    if let Some(Decision { tier, word, .. }) =
+        line.limited.as_ref().filter(|limited| !limited.limits.is_empty())
+    {
+        let _ = write!(text, " {word} as {tier}");
+    }
     if let Some((fault, error)) = line.error {
-        // Writing to a string cannot fail.
         let _ = write!(text, " {fault}: {error}");
     }
     text.push('\n');
     text
-}
-
-/// RFC 3339 with milliseconds, UTC.
-fn timestamp() -> String {
-    let wall = clock::wall();
-    let since = wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let date = httpdate::HttpDate::from(wall).to_string();
-    // "Sun, 06 Nov 1994 08:49:37 GMT": fixed columns.
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or("");
-    let month = MONTHS.find(part(8..11)).map_or(0, |at| at / 3 + 1);
-    format!("{}-{month:02}-{}T{}.{:03}Z", part(12..16), part(5..7), part(17..25), since.subsec_millis())
-}
-
-/// Control characters percent-encoded: a target may hold C1 ones, which terminals obey.
-fn printable(target: &str) -> String {
-    let mut text = String::with_capacity(target.len());
-    for c in target.chars() {
-        if c.is_control() {
-            // Writing to a string cannot fail.
-            let _ = c.encode_utf8(&mut [0; 4]).bytes().try_for_each(|byte| write!(text, "%{byte:02X}"));
-        } else {
-            text.push(c);
-        }
-    }
-    text
-}
-
-/// A target with the values of secret query parameters taken out. Names are compared decoded; a name
-/// that ends in a listed one (`access_token` in `token`) is as secret.
-pub fn masked(target: &str, names: &[String]) -> String {
-    let target = &printable(target);
-    let Some((path, query)) = target.split_once('?') else { return target.clone() };
-    let mut text = String::with_capacity(target.len());
-    text.push_str(path);
-    for (at, pair) in query.split('&').enumerate() {
-        text.push(if at == 0 { '?' } else { '&' });
-        match pair.split_once('=') {
-            Some((name, _)) if is_secret(name, names) => {
-                text.push_str(name);
-                text.push('=');
-                text.push_str(MASKED);
-            }
-            _ => text.push_str(pair),
-        }
-    }
-    text
-}
-
-fn is_secret(name: &str, names: &[String]) -> bool {
-    let mut decoded = Vec::with_capacity(name.len());
-    let mut bytes = name.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte.to_ascii_lowercase());
-            continue;
-        }
-        let digits = [bytes.next().unwrap_or(b'x'), bytes.next().unwrap_or(b'x')];
-        decoded.push(query::octet(&digits).unwrap_or(b'%').to_ascii_lowercase());
-    }
-    names.iter().any(|secret| {
-        let before = decoded.strip_suffix(secret.as_bytes());
-        before.is_some_and(|before| before.is_empty() || before.ends_with(b"_") || before.ends_with(b"-"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_in_the_query_are_masked_however_they_are_spelt() {
-        let names = ["token".to_owned(), "api_key".to_owned()];
-        for (target, shown) in [
-            ("/a", "/a"),
-            ("/a?x=1", "/a?x=1"),
-            ("/a?token=s3cret&x=1", "/a?token=***&x=1"),
-            ("/a?x=1&TOKEN=s3cret", "/a?x=1&TOKEN=***"),
-            ("/a?%74oken=s3cret", "/a?%74oken=***"),
-            ("/a?api%5fkey=s3cret=more", "/a?api%5fkey=***"),
-            ("/a?token", "/a?token"),
-            ("/a?access_token=x&tokens=3", "/a?access_token=***&tokens=3"),
-            ("/\u{9b}31mx", "/%C2%9B31mx"),
-        ] {
-            assert_eq!(masked(target, &names), shown);
-        }
-    }
-
-    #[test]
-    fn the_time_is_rfc_3339() {
-        let text = timestamp();
-        assert_eq!(text.len(), "2026-11-21T23:27:24.000Z".len(), "{text}");
-        assert!(text.starts_with("20") && text.ends_with('Z'), "{text}");
-    }
 }

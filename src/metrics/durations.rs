@@ -86,6 +86,11 @@ impl Durations {
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.classic.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+    }
+
     /// What there is now.
     pub fn counted(&self) -> Counted {
         let read = |cells: &[AtomicU64]| cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect();

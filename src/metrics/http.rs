@@ -117,6 +117,14 @@ impl Routes {
         }
     }
 
+    /// Requests ever counted.
+    pub fn total(&self) -> u64 {
+        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let methods = series.values().flat_map(|route| route.methods.iter().filter_map(OnceLock::get));
+        let all = methods.flat_map(|by_status| by_status.iter().filter_map(OnceLock::get));
+        all.map(|series| series.whole.count()).sum()
+    }
+
     /// The counters of a route, made at its first sight; held by whoever counts.
     pub fn series(&self, label: &str) -> Arc<RouteSeries> {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);

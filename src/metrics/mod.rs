@@ -2,6 +2,7 @@
 //! already; names, labels and encoding are paid for by the scrape.
 
 mod durations;
+mod heartbeat;
 mod http;
 mod process;
 mod text;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use heartbeat::Heartbeats;
 pub use http::{RouteSeries, Routes, Spent};
 pub use process::{ProcessReading, WORKER, WorkerReading, read_process, read_workers};
 
@@ -97,6 +99,7 @@ pub struct Metrics {
     pub refused: Family<RefusedLabels, Counter>,
     /// Requests ended by a panic.
     pub panics: Counter,
+    version: String,
 }
 
 impl Metrics {
@@ -130,12 +133,27 @@ impl Metrics {
         registry.register_collector(Box::new(process::Workers));
         let mut process = Registry::default();
         process.register_collector(Box::new(process::Collected));
-        Metrics { registry, process, routes, reloads, generation, connections, refused, panics }
+        Metrics {
+            registry,
+            process,
+            routes,
+            reloads,
+            generation,
+            connections,
+            refused,
+            panics,
+            version: version.to_owned(),
+        }
     }
 
     /// Adds what another room counts by itself.
     pub fn collect(&mut self, collector: Box<dyn Collector>) {
         self.registry.register_collector(collector);
+    }
+
+    /// The running build.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Counts a reload.

@@ -78,6 +78,11 @@ impl Merged {
         }
     }
 
+    /// Adds others.
+    pub fn join(&mut self, others: &Merged) {
+        self.0.iter_mut().zip(&others.0).for_each(|(sum, count)| *sum += count);
+    }
+
     /// As something that stays.
     pub fn sparse(&self) -> Sparse {
         let some = (0u16..).zip(&self.0).filter(|(_, count)| **count > 0);

@@ -95,7 +95,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    fn add(&mut self, other: &Figures) {
+    /// Adds others.
+    pub fn add(&mut self, other: &Figures) {
         self.count += other.count;
         self.bytes += other.bytes;
         self.failed += other.failed;

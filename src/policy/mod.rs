@@ -386,11 +386,16 @@ pub enum Check {
     Memory,
     /// Certificates about to expire.
     Certificate,
+    /// Open file descriptors.
+    FileDescriptors,
+    /// A sign of life of every worker.
+    Workers,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 3] = [Check::Upstream, Check::Memory, Check::Certificate];
+    pub const ALL: [Check; 5] =
+        [Check::Upstream, Check::Memory, Check::Certificate, Check::FileDescriptors, Check::Workers];
 
     /// Its name in paths and in the file.
     pub fn as_str(self) -> &'static str {
@@ -398,6 +403,8 @@ impl Check {
             Check::Upstream => "upstream",
             Check::Memory => "memory",
             Check::Certificate => "certificate",
+            Check::FileDescriptors => "file_descriptors",
+            Check::Workers => "workers",
         }
     }
 }
@@ -411,6 +418,19 @@ pub struct HealthPolicy {
     pub memory_limit: Option<u64>,
     /// The share of a limit that degrades.
     pub degraded_at: f64,
+    /// Who is told when a check changes state.
+    pub webhook: Option<Webhook>,
+}
+
+/// `health.webhook`.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Who is asked.
+    pub upstream: UpstreamPolicy,
+    /// For what.
+    pub target: PathAndQuery,
+    /// What signs.
+    pub secret: Option<String>,
 }
 
 /// How lines are written.

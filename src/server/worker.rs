@@ -218,11 +218,12 @@ async fn run(
         };
         tokio::task::spawn_local(acceptor.run(bound));
     }
-    let sweeping = pool.clone();
+    let (sweeping, heartbeats) = (pool.clone(), shared.lasting.heartbeats.clone());
     tokio::task::spawn_local(async move {
         loop {
             tokio::time::sleep(SWEEP).await;
             sweeping.sweep(clock::now());
+            heartbeats.beat(index, clock::now());
         }
     });
     while let Some(order) = orders.recv().await {

@@ -6,6 +6,7 @@
 
 mod adaptive;
 mod address;
+mod ask;
 mod balance;
 mod body;
 mod collected;
@@ -25,6 +26,7 @@ use crate::metrics::Cell;
 use crate::policy::{EndpointPolicy, Scheme, UpstreamPolicy};
 
 pub use address::{Address, Target};
+pub use ask::Question;
 pub use collected::Collected;
 pub use error::ForwardError;
 pub use pool::Pool;

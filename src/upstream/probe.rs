@@ -69,7 +69,7 @@ async fn probe_endpoint(upstream: &Arc<Upstream>, place: usize, busy: &Rc<RefCel
 impl Upstream {
     async fn probe(&self, endpoint: &Endpoint, address: &Arc<Address>) {
         let well = match &self.policy.health.path {
-            Some(path) => self.ask(endpoint, address, path).await,
+            Some(path) => self.is_answered(endpoint, address, path).await,
             None => self.knock(endpoint, address).await,
         };
         if well {
@@ -83,7 +83,7 @@ impl Upstream {
         connect::connect(&endpoint.policy, address, self.policy.health.timeout, false).await.is_ok()
     }
 
-    async fn ask(&self, endpoint: &Endpoint, address: &Address, path: &str) -> bool {
+    async fn is_answered(&self, endpoint: &Endpoint, address: &Address, path: &str) -> bool {
         let timeout = self.policy.health.timeout;
         tokio::time::timeout(timeout, self.get(endpoint, address, path, timeout)).await.unwrap_or(false)
     }

@@ -458,13 +458,16 @@ impl Upstream {
     }
 }
 
-/// Requests that cost an app about as much: of one method, under one path of two segments at most.
+/// Requests that cost an app about as much: reads or writes under the same two segments of the path, as far as those
+/// look like names and not like numbers.
 fn class(call: &Call<'_>) -> u64 {
-    let path = call.target.path().as_bytes();
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    let end = slashes.skip(1).nth(1).unwrap_or(path.len());
-    let seed = u64::from(call.method == Method::GET || call.method == Method::HEAD);
-    xxhash_rust::xxh3::xxh3_64_with_seed(path.get(..end).unwrap_or(path), seed)
+    let segments =
+        call.target.path().as_bytes().split(|byte| *byte == b'/').filter(|segment| !segment.is_empty());
+    let reads = balance::is_spread(call.method);
+    segments.take(2).fold(u64::from(reads), |class, segment| {
+        let number = segment.iter().any(u8::is_ascii_digit);
+        xxhash_rust::xxh3::xxh3_64_with_seed(if number { b"#" } else { segment }, class)
+    })
 }
 
 /// A place in a waiting line.

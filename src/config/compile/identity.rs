@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
+use http::uri::PathAndQuery;
 
 use super::Compiler;
 use crate::config::file::{File, Jwt};
@@ -11,7 +12,7 @@ use crate::config::section::{At, nearest};
 use crate::identity::credential::{Hasher, Identity, Source, Tokens};
 use crate::identity::jwt::Verifier;
 use crate::identity::keys;
-use crate::policy::{Checks, KeySource};
+use crate::policy::{Checks, KeySource, UpstreamPolicy};
 
 /// A shorter secret can be guessed.
 const LEAST_SECRET: usize = 16;
@@ -128,22 +129,25 @@ impl Compiler<'_> {
         checks: Checks,
         verifier: Arc<ArcSwap<Verifier>>,
     ) -> Option<KeySource> {
-        let parsed =
-            at.value.parse::<http::Uri>().ok().filter(|url| {
-                matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some()
-            });
+        let (upstream, target) = self.fetched("identity.jwt.jwks_url", at)?;
+        let fetched = Arc::default();
+        Some(KeySource { url: at.value.clone(), upstream, target, checks, verifier, fetched })
+    }
+
+    /// Who is asked, and for what, where Pillion itself asks.
+    pub(super) fn fetched(&mut self, key: &str, at: &At<String>) -> Option<(UpstreamPolicy, PathAndQuery)> {
+        let parsed = at.value.parse::<http::Uri>().ok();
+        let parsed = parsed
+            .filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some());
         let Some(url) = parsed else {
-            let help = "like \"https://login.example.com/.well-known/jwks.json\"";
-            self.fail(at.span.as_ref(), format!("{:?} is not a URL of keys", at.value), help);
+            let help = "like \"https://login.example.com/path\"";
+            self.fail(at.span.as_ref(), format!("{key} is {:?}, which is no URL", at.value), help);
             return None;
         };
         let (scheme, authority) = (url.scheme_str().unwrap_or("https"), url.authority()?);
         let origin = At { value: format!("{scheme}://{authority}"), span: at.span.clone() };
         let raw = crate::config::file::upstream_at(origin, &mut self.problems);
-        let upstream = self.upstream(&raw)?;
-        let target = url.path_and_query()?.clone();
-        let fetched = Arc::default();
-        Some(KeySource { url: at.value.clone(), upstream, target, checks, verifier, fetched })
+        Some((self.upstream(&raw)?, url.path_and_query()?.clone()))
     }
 
     fn key_file(&mut self, at: &At<String>) -> Option<Vec<u8>> {

@@ -18,7 +18,7 @@ use super::node;
 use super::problem::{Problems, Span};
 use super::section::At;
 use super::{Environment, Source};
-use crate::policy::{HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy, SourceFile};
+use crate::policy::{HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy, SourceFile, Webhook};
 
 /// What the steps of one compilation share.
 struct Compiler<'a> {
@@ -138,7 +138,25 @@ impl Compiler<'_> {
             ready_requires: health.ready_requires.clone(),
             memory_limit: health.memory_limit.value.0.map(|size| size.0).or(self.environment.memory_limit),
             degraded_at,
+            webhook: self.webhook(health),
         }
+    }
+
+    fn webhook(&mut self, health: &file::Health) -> Option<Webhook> {
+        let secret = &health.webhook_secret;
+        if health.webhook.value.is_empty() {
+            if !secret.value.is_empty() {
+                let help = "webhook = \"https://...\"";
+                self.fail(secret.span.as_ref(), "a secret of a webhook, and no health.webhook", help);
+            }
+            return None;
+        }
+        let (upstream, target) = self.fetched("health.webhook", &health.webhook)?;
+        let secret = Some(secret.value.clone()).filter(|secret| !secret.is_empty());
+        if secret.is_none() {
+            self.warnings.push("health.webhook_secret is empty: what is sent is not signed".to_owned());
+        }
+        Some(Webhook { upstream, target, secret })
     }
 
     fn share(&mut self, path: &str, at: &At<f64>) -> f64 {

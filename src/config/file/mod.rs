@@ -163,6 +163,8 @@ pub struct Health {
     pub ready_requires: Vec<Check>,
     pub memory_limit: At<Or<Size>>,
     pub degraded_at: At<f64>,
+    pub webhook: At<String>,
+    pub webhook_secret: At<String>,
 }
 
 /// `[log]`.
@@ -497,15 +499,12 @@ fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {
             }
         }
     }
-    for key in ["webhook", "webhook_secret"] {
-        if let Some(node) = s.node(key) {
-            later::refuse(&format!("health.{key}"), node, p);
-        }
-    }
     let health = Health {
         ready_requires,
         memory_limit: s.or("memory_limit", Or(None), p),
         degraded_at: s.or("degraded_at", 0.8, p),
+        webhook: s.or("webhook", text(""), p),
+        webhook_secret: s.or("webhook_secret", text(""), p),
     };
     s.finish(p);
     health

@@ -19,9 +19,9 @@ use crate::cache::fetch::{Arrived, Leader};
 use crate::cache::fill::Fill;
 use crate::cache::freshness::{self, Times};
 use crate::cache::marks::{MOST_TAGS, Mark};
+use crate::cache::passes;
 use crate::cache::storability::{Asker, Refusal, Storable, judge};
 use crate::cache::stored::{Content, Head, NewHead, Stored, compact, weight};
-use crate::cache::terms::Scope;
 use crate::cache::variant::Variant;
 use crate::clock;
 use crate::fields::cache_control::ResponseDirectives;
@@ -90,7 +90,7 @@ impl Flight {
             let is_stored = self.cache.store.insert(&key, stored.clone());
             self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
-                self.cache.passes.forget(&key);
+                self.stored_after_all(&key);
             }
             if let Some(leader) = fetching.leader.take() {
                 leader.tell(Arrived::Stored(stored));
@@ -111,7 +111,7 @@ impl Flight {
         let fill = Arc::new(Fill::new(Arc::new(head), expected, place));
         let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
         let keeper = fill.clone();
-        self.cache.passes.forget(&key);
+        self.stored_after_all(&key);
         if let Some(leader) = &fetching.leader {
             leader.tell(Arrived::Coming(fill.clone()));
         }
@@ -132,23 +132,38 @@ impl Flight {
         Response::from_parts(parts, body)
     }
 
+    /// Nobody need pass it by any more.
+    fn stored_after_all(&self, key: &[u8]) {
+        for asker in [passes::Asker::Any, passes::Asker::Somebody] {
+            self.cache.passes.forget(key, asker);
+        }
+    }
+
     /// An answer under a key of which nothing was stored lately.
-    pub(super) fn known(&self, why: Forwarded, key: Vec<u8>, response: Response<Body>) -> Response<Body> {
+    pub(super) fn known(
+        &self,
+        why: Forwarded,
+        key: Vec<u8>,
+        asker: passes::Asker,
+        response: Response<Body>,
+    ) -> Response<Body> {
         self.record.cached().count(Event::Refused);
         let (status, fields) = (response.status(), response.headers());
         let says = self.says_lifetime(status, fields) && {
             let settings = settings(&self.record);
             let says = ResponseDirectives::of(fields, &settings.targeted);
             let terms = &self.record.route().cache.terms;
-            judge(Asker::default(), (status, fields), &says, (terms, settings), clock::wall()).is_ok()
+            let credentials = asker == passes::Asker::Somebody;
+            let of = Asker { credentials, ..Asker::default() };
+            judge(of, (status, fields), &says, (terms, settings), clock::wall()).is_ok()
         };
         let most = settings(&self.record).max_object_size as u64;
         match response.body().size_hint().exact() {
             // It may be stored; whoever comes next finds out.
-            Some(length) if says && length <= most => self.cache.passes.forget(&key),
+            Some(length) if says && length <= most => self.cache.passes.forget(&key, asker),
             // Whether it is too long, nobody knows yet; the memory of that fades.
             None if says => {}
-            _ => self.cache.passes.remember(&key, self.cache.second(self.record.started)),
+            _ => self.cache.passes.remember(&key, asker, self.cache.second(self.record.started)),
         }
         asked::recycle(key);
         self.passed(response, why, Some("known"))
@@ -300,26 +315,26 @@ impl Flight {
             _ => Event::Refused,
         };
         self.record.cached().count(event);
+        self.record.not_stored(unfit.as_str());
         let key = &fetching.read.key;
         let asker = fetching.read.asker;
         // What says something of this request alone says nothing of the next one.
+        let whose = fetching.read.passes(self.record.route().cache.terms.scope);
         let of_request_alone = asker.conditional
-            || (asker.credentials && self.record.route().cache.terms.scope == Scope::Auto)
             || status.is_server_error()
             || matches!(status.as_u16(), 206 | 304 | 401 | 403 | 407 | 412 | 416 | 429);
         match unfit {
             // The next one may be stored, unless it may be too long again.
-            Unfit::Unexpected if length.is_some() => self.cache.passes.forget(key),
-            Unfit::Unexpected
-            | Unfit::Overtaken
-            | Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials) => {}
+            Unfit::Unexpected if length.is_some() => self.cache.passes.forget(key, whose),
+            Unfit::Unexpected | Unfit::Overtaken | Unfit::Refused(Refusal::RequestNoStore) => {}
             _ if of_request_alone => {}
-            _ => self.cache.passes.remember(key, self.cache.second(fetching.requested)),
+            _ => self.cache.passes.remember(key, whose, self.cache.second(fetching.requested)),
         }
         // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
         // cannot be stored.
         let replaced = !matches!(unfit, Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials))
-            && !of_request_alone;
+            && !of_request_alone
+            && whose == passes::Asker::Any;
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(key, &candidate.stored);
         }
@@ -490,7 +505,11 @@ impl Pump {
                         };
                         if stored && !kept {
                             self.counters.count(Event::TooLarge);
-                            self.cache.passes.remember(&self.key, self.cache.second(clock::now()));
+                            self.cache.passes.remember(
+                                &self.key,
+                                passes::Asker::Any,
+                                self.cache.second(clock::now()),
+                            );
                         }
                         stored = kept;
                     }

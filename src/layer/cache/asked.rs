@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 use crate::cache::Cache;
 use crate::cache::key::{self, Partition};
 use crate::cache::marks::Mark;
+use crate::cache::passes;
 use crate::cache::storability::Asker;
 use crate::cache::terms::Scope;
 use crate::fields::cache_control::RequestDirectives;
@@ -137,6 +138,12 @@ pub struct Read {
 }
 
 impl Read {
+    /// Whose answers they are, for the memory of what is not stored.
+    pub fn passes(&self, scope: Scope) -> passes::Asker {
+        let somebody = self.asker.credentials && scope == Scope::Auto;
+        if somebody { passes::Asker::Somebody } else { passes::Asker::Any }
+    }
+
     /// Whether something stored for all in scope "auto" may be used: for who says who they are, only what the app
     /// said is for all (RFC 9111 3.5).
     pub fn may_use(&self, for_all: bool, scope: Scope) -> bool {

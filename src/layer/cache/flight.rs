@@ -17,6 +17,7 @@ use crate::cache::counters::Event;
 use crate::cache::fetch::{Arrived, Leader};
 use crate::cache::invalidation::Begun;
 use crate::cache::marks::Mark;
+use crate::cache::passes;
 use crate::clock::Instant;
 use crate::fields::cache_status::Member;
 use crate::layer::Routed;
@@ -47,7 +48,7 @@ pub enum Errand {
     /// Nothing of it is stored.
     Pass(Forwarded),
     /// Nothing that came under this key was, lately; if this may be, the next one is.
-    Known(Forwarded, Vec<u8>),
+    Known(Forwarded, Vec<u8>, passes::Asker),
     /// It may be.
     Fetch(Forwarded, Box<Fetching>),
     /// It changes something.
@@ -116,7 +117,9 @@ impl Flight {
         match self.errand.take() {
             None => result,
             Some(Errand::Pass(why)) => result.map(|response| self.passed(response, why, None)),
-            Some(Errand::Known(why, key)) => result.map(|response| self.known(why, key, response)),
+            Some(Errand::Known(why, key, asker)) => {
+                result.map(|response| self.known(why, key, asker, response))
+            }
             Some(Errand::Write(guard)) => guard.land(&self, result),
             Some(Errand::Fetch(why, fetching)) => self.fetched(why, *fetching, result),
         }

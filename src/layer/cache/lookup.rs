@@ -156,9 +156,10 @@ where
         let range =
             routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
         // Most requests of most apps: what came under this key was not stored, and will not be.
-        if candidate.is_none() && self.cache.passes.knows(&read.key, self.cache.second(now)) {
+        let asker = read.passes(scope);
+        if candidate.is_none() && self.cache.passes.knows(&read.key, asker, self.cache.second(now)) {
             record.told_by_cache("miss");
-            return Start::Sent(self.send(routed, Errand::Known(why, read.key)));
+            return Start::Sent(self.send(routed, Errand::Known(why, read.key, asker)));
         }
         // Who says who they are waits for others only where what is stored is for all.
         let alone =

@@ -14,6 +14,7 @@ use tower::Service;
 
 use super::Routed;
 use super::either::Either;
+use super::record::Limited;
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::fields::rate_limit;
@@ -127,6 +128,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     };
     let mut verdict = limiter.ask(&ask, record.started);
     count(routed, &ask, &verdict);
+    record.note_limits(Limited { key, tier: tier.clone(), violated: verdict.violated.clone() });
     record.limited(Announcement::of(&verdict, tier, &routed.route), verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());

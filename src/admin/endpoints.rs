@@ -1,0 +1,351 @@
+//! Every path of the admin and probe listeners: one table, by which requests are answered, the list at the root is
+//! written and the API is described.
+
+use http::Method;
+use serde_json::{Map, Value, json};
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Live,
+    Ready,
+    Health,
+    Check,
+    Metrics,
+    Root,
+    File,
+    Events,
+    Describe,
+    CacheStats,
+    CacheLookup,
+    CachePurge,
+    LimitsStatus,
+    LimitsTop,
+    Performance,
+    Reload,
+    Drain,
+    Quit,
+}
+
+/// Who may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Everybody, on the probes listener too.
+    Open,
+    /// Everybody who reaches the admin listener.
+    Admin,
+    /// Whoever has the admin token, where there is one: it names paths, users and keys.
+    Operator,
+    /// The same; it changes something, so that it takes POST.
+    Order,
+}
+
+/// A parameter: its name, what it is, and whether it has to be there.
+pub type Parameter = (&'static str, &'static str, bool);
+
+/// One path.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// With `{check}` for one segment.
+    pub path: &'static str,
+    /// What is done.
+    pub action: Action,
+    /// Who may.
+    pub guard: Guard,
+    /// What it is for.
+    pub summary: &'static str,
+    /// What it takes, in the query; POST takes it as a form too.
+    pub parameters: &'static [Parameter],
+    /// What comes, beside problems.
+    pub media: &'static str,
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";
+
+const SHOWN: [Parameter; 2] =
+    [("limit", "rows, 1 to 1000", false), ("format", "text: a table in place of JSON", false)];
+const SINGLE: &[Parameter] = &[("sort", "time or duration", false), SHOWN[0], SHOWN[1]];
+
+const fn endpoint(
+    path: &'static str,
+    action: Action,
+    guard: Guard,
+    summary: &'static str,
+    parameters: &'static [Parameter],
+    media: &'static str,
+) -> Endpoint {
+    Endpoint { path, action, guard, summary, parameters, media }
+}
+
+/// All of them.
+pub const ENDPOINTS: [Endpoint; 24] = [
+    endpoint("/live", Action::Live, Guard::Open, "Whether this process lives", &[], JSON),
+    endpoint(
+        "/ready",
+        Action::Ready,
+        Guard::Open,
+        "Whether it should be sent requests (503 while not)",
+        &[],
+        JSON,
+    ),
+    endpoint("/health", Action::Health, Guard::Open, "Every check, and what they come to", &[], JSON),
+    endpoint(
+        "/health/{check}",
+        Action::Check,
+        Guard::Open,
+        "One check: upstream, memory, certificate, file_descriptors, workers",
+        &[],
+        JSON,
+    ),
+    endpoint(
+        "/metrics",
+        Action::Metrics,
+        Guard::Open,
+        "Metrics, as Accept asks: Prometheus text, OpenMetrics, or protobuf with native histograms",
+        &[],
+        TEXT,
+    ),
+    endpoint(
+        "/",
+        Action::Root,
+        Guard::Admin,
+        "The page for browsers, a list of paths for others",
+        &[],
+        "text/html",
+    ),
+    endpoint("/page.css", Action::File, Guard::Admin, "Of the page", &[], "text/css"),
+    endpoint("/page.js", Action::File, Guard::Admin, "Of the page", &[], "text/javascript"),
+    endpoint("/api", Action::File, Guard::Admin, "This description, to be tried", &[], "text/html"),
+    endpoint("/api.js", Action::File, Guard::Admin, "Of that page", &[], "text/javascript"),
+    endpoint("/openapi.json", Action::Describe, Guard::Admin, "This description", &[], JSON),
+    endpoint(
+        "/events",
+        Action::Events,
+        Guard::Operator,
+        "What the page shows, every two seconds, as server-sent events",
+        &[],
+        "text/event-stream",
+    ),
+    endpoint("/cache/stats", Action::CacheStats, Guard::Operator, "What the cache holds and did", &[], JSON),
+    endpoint(
+        "/cache/lookup",
+        Action::CacheLookup,
+        Guard::Operator,
+        "What is stored under a URL: variants, age, lifetime, tags, size, hits; never content",
+        &[("url", "a path or URL", true)],
+        JSON,
+    ),
+    endpoint(
+        "/cache/purge",
+        Action::CachePurge,
+        Guard::Order,
+        "Takes answers out of the cache; at least one of the first five",
+        &[
+            ("url", "a path or URL: every query, variant and user", false),
+            ("prefix", "a path and all below it", false),
+            ("tag", "everything with this tag", false),
+            ("principal", "SOURCE=VALUE as in identity.principal", false),
+            ("everything", "true", false),
+            ("mode", "hard (default) or soft", false),
+        ],
+        JSON,
+    ),
+    endpoint(
+        "/limits/status",
+        Action::LimitsStatus,
+        Guard::Operator,
+        "Where a key stands with every limit",
+        &[("key", "a name of the file of keys, a hash as /limits/top shows it, or an address", true)],
+        JSON,
+    ),
+    endpoint(
+        "/limits/top",
+        Action::LimitsTop,
+        Guard::Operator,
+        "The keys that are limited most, by name or hash",
+        &[("n", "how many, 1 to 1000", false)],
+        JSON,
+    ),
+    endpoint(
+        "/performance/routes",
+        Action::Performance,
+        Guard::Operator,
+        "Count, rate, percentiles, errors, hits and bytes of every route over 1m, 5m and 1h",
+        &[
+            (
+                "sort",
+                "count, rate, p50_ms, p90_ms, p95_ms, p99_ms, max_ms, error_rate, hit_ratio or bytes",
+                false,
+            ),
+            ("window", "1m, 5m or 1h", false),
+            SHOWN[0],
+            SHOWN[1],
+        ],
+        JSON,
+    ),
+    endpoint(
+        "/performance/slow",
+        Action::Performance,
+        Guard::Operator,
+        "The last requests over log.slow, one by one",
+        SINGLE,
+        JSON,
+    ),
+    endpoint(
+        "/performance/errors",
+        Action::Performance,
+        Guard::Operator,
+        "The last requests that failed, one by one",
+        SINGLE,
+        JSON,
+    ),
+    endpoint(
+        "/performance/system",
+        Action::Performance,
+        Guard::Operator,
+        "Memory, CPU, connections, warnings",
+        &[SHOWN[1]],
+        JSON,
+    ),
+    endpoint(
+        "/reload",
+        Action::Reload,
+        Guard::Order,
+        "Reads the configuration again (422 where it is wrong)",
+        &[],
+        JSON,
+    ),
+    endpoint(
+        "/drain",
+        Action::Drain,
+        Guard::Order,
+        "Says that the process will be stopped: /ready is 503 from now on",
+        &[],
+        JSON,
+    ),
+    endpoint("/quit", Action::Quit, Guard::Order, "Stops the process as SIGTERM does", &[], JSON),
+];
+
+impl Endpoint {
+    /// The method it takes; GET is HEAD too.
+    pub fn method(&self) -> Method {
+        if self.guard == Guard::Order { Method::POST } else { Method::GET }
+    }
+}
+
+/// The one of a path, and the segment that its template leaves open.
+pub fn find(path: &str) -> Option<(&'static Endpoint, &str)> {
+    ENDPOINTS.iter().find_map(|endpoint| match endpoint.path.split_once('{') {
+        None => (endpoint.path == path).then_some((endpoint, "")),
+        Some((begin, _)) => {
+            let rest = path.strip_prefix(begin)?;
+            (!rest.is_empty() && !rest.contains('/')).then_some((endpoint, rest))
+        }
+    })
+}
+
+/// The list for whoever asks without a browser.
+pub fn list() -> String {
+    let mut text = "Pillion admin\n\n".to_owned();
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.action != Action::File) {
+        let names = endpoint.parameters.iter().map(|(name, _, _)| format!("{name}="));
+        let asked = names.collect::<Vec<_>>().join("&");
+        let asked = if asked.is_empty() { asked } else { format!("?{asked}") };
+        text += &format!("{:<4} {:<24} {}\n", endpoint.method(), endpoint.path, endpoint.summary);
+        if !asked.is_empty() {
+            text += &format!("{:<29} {asked}\n", "");
+        }
+    }
+    text
+}
+
+/// The description in OpenAPI 3.1.
+pub fn describe(version: &str) -> Value {
+    let mut paths = Map::new();
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.action != Action::File) {
+        let mut parameters: Vec<Value> = endpoint
+            .parameters
+            .iter()
+            .map(|(name, description, required)| {
+                let schema = json!({ "type": "string" });
+                json!({ "name": name, "in": "query", "required": required, "description": description, "schema": schema })
+            })
+            .collect();
+        if let Some((_, rest)) = endpoint.path.split_once('{') {
+            let name = rest.trim_end_matches('}');
+            parameters.push(
+                json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
+            );
+        }
+        let problem = json!({
+            "description": "a problem (RFC 9457)",
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+        });
+        let mut operation = json!({
+            "summary": endpoint.summary,
+            "operationId": operation_id(endpoint),
+            "parameters": parameters,
+            "responses": {
+                "200": { "description": "as asked", "content": { endpoint.media: {} } },
+                "default": problem,
+            },
+        });
+        if matches!(endpoint.guard, Guard::Operator | Guard::Order) {
+            operation["security"] = json!([{ "admin_token": [] }, {}]);
+        }
+        paths.insert(
+            endpoint.path.to_owned(),
+            json!({ endpoint.method().as_str().to_ascii_lowercase(): operation }),
+        );
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Pillion's admin listener", "version": version, "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" } },
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "admin_token": { "type": "http", "scheme": "bearer", "description": "server.admin_token, where there is one" } },
+            "schemas": {
+                "Problem": {
+                    "type": "object",
+                    "properties": {
+                        "type": { "type": "string" },
+                        "title": { "type": "string" },
+                        "status": { "type": "integer" },
+                        "detail": { "type": "string" },
+                        "request_id": { "type": "string" },
+                    },
+                },
+            },
+        },
+    })
+}
+
+fn operation_id(endpoint: &Endpoint) -> String {
+    let name = endpoint.path.trim_matches('/').replace(['/', '.'], "_").replace(['{', '}'], "");
+    if name.is_empty() { "root".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found() {
+        let action = |path: &str| find(path).map(|(endpoint, rest)| (endpoint.action, rest.to_owned()));
+        assert_eq!(action("/health"), Some((Action::Health, String::new())));
+        assert_eq!(action("/health/memory"), Some((Action::Check, "memory".to_owned())));
+        assert_eq!((action("/health/"), action("/health/a/b"), action("/nothing")), (None, None, None));
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own() {
+        let described = describe("1");
+        let paths = described["paths"].as_object().unwrap();
+        let mut names: Vec<String> = ENDPOINTS.iter().map(operation_id).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), ENDPOINTS.len());
+        assert!(paths.len() > 15 && paths["/cache/purge"]["post"].is_object());
+    }
+}

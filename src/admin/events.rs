@@ -1,0 +1,146 @@
+//! What the page shows, every two seconds: a stream of server-sent events.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use serde_json::{Value, json};
+use tokio::time::Sleep;
+
+use super::{Control, performance};
+use crate::body::{Body, BodyError};
+use crate::clock;
+use crate::metrics::read_process;
+use crate::performance::histogram::Merged;
+use crate::performance::window::{Figures, Window};
+
+/// Between two events.
+const PACE: Duration = Duration::from_secs(2);
+/// More who watch at once are sent away.
+pub const MOST_WATCHERS: usize = 16;
+/// Routes shown.
+const MOST_ROUTES: usize = 100;
+/// Warnings shown.
+const MOST_WARNINGS: usize = 10;
+
+/// A stream of events, if there is a place for another.
+pub fn stream(control: &Control) -> Option<Body> {
+    let watchers = control.watchers.clone();
+    let place = Place(watchers);
+    if place.0.fetch_add(1, Ordering::Relaxed) >= MOST_WATCHERS {
+        return None;
+    }
+    let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
+    let mut body = Body::streaming(Events { control: control.clone(), sleep, _place: place });
+    body.set_endless();
+    Some(body)
+}
+
+/// One who watches.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Events {
+    control: Control,
+    sleep: Pin<Box<Sleep>>,
+    _place: Place,
+}
+
+impl http_body::Body for Events {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        ready!(self.sleep.as_mut().poll(cx));
+        self.sleep.as_mut().reset((clock::now() + PACE).into());
+        let text = format!("data: {}\n\n", reading(&self.control));
+        Poll::Ready(Some(Ok(Frame::data(text.into()))))
+    }
+}
+
+/// Everything that the page shows, at one moment.
+fn reading(control: &Control) -> Value {
+    let lasting = &control.lasting;
+    let snapshot = control.live.load();
+    let process = read_process();
+    let now = clock::unix_seconds(clock::wall());
+    let (mut all, mut times) = (Figures::default(), Merged::default());
+    let mut routes = Vec::new();
+    for (label, route) in lasting.performance.routes() {
+        let (figures, merged, _) = route.times.over(Window::Minute);
+        if figures.count == 0 {
+            continue;
+        }
+        all.add(&figures);
+        times.join(&merged);
+        let mut row = performance::figures(&route, Window::Minute);
+        row["route"] = label.into();
+        row["state"] = route.verdict().slowness.as_str().into();
+        row["failing"] = route.verdict().failing.into();
+        routes.push(row);
+    }
+    routes.sort_by_key(|row| std::cmp::Reverse(row["count"].as_u64()));
+    routes.truncate(MOST_ROUTES);
+    let quantile = |share: f64| performance::milliseconds(times.quantile(share).min(all.longest));
+    let tiers: Vec<Value> = lasting
+        .limiter
+        .counters
+        .by_tier()
+        .into_iter()
+        .map(|(tier, [allowed, limited, would_limit])| {
+            json!({ "tier": tier, "allowed": allowed, "limited": limited, "would_limit": would_limit })
+        })
+        .collect();
+    let limited: u64 = tiers.iter().filter_map(|tier| tier["limited"].as_u64()).sum();
+    let upstreams: Vec<Value> = snapshot
+        .upstreams
+        .iter()
+        .flat_map(|upstream| {
+            upstream.addresses().into_iter().map(|(_, address)| {
+                json!({
+                    "name": upstream.policy.name,
+                    "address": address.target.to_string(),
+                    "healthy": address.is_healthy(),
+                    "in_flight": address.in_flight.load(Ordering::Relaxed),
+                    "waiting": address.waiting.load(Ordering::Relaxed),
+                })
+            })
+        })
+        .collect();
+    let warnings: Vec<Value> =
+        performance::warnings(&lasting.performance).into_iter().take(MOST_WARNINGS).collect();
+    json!({
+        "time": now,
+        "version": lasting.metrics.version(),
+        "generation": snapshot.generation,
+        "uptime_seconds": (now - process.start_seconds).max(0.0),
+        "requests": lasting.metrics.routes.total(),
+        "limited": limited,
+        "p50_ms": quantile(0.50),
+        "p95_ms": quantile(0.95),
+        "p99_ms": quantile(0.99),
+        "error_rate": performance::share(all.failed, all.count),
+        "hit_ratio": performance::share(all.hits, all.asked),
+        "in_flight": lasting.metrics.routes.in_flight.load(Ordering::Relaxed),
+        "connections": lasting.metrics.connections.get(),
+        "resident_bytes": process.resident_bytes,
+        "cpu_seconds": process.cpu_seconds,
+        "routes": routes,
+        "upstreams": upstreams,
+        "tiers": tiers,
+        "warnings": warnings,
+    })
+}

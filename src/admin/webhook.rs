@@ -1,0 +1,90 @@
+//! Tells a URL when a check changes state: a JSON document, signed, tried again for a while.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use ring::hmac;
+use serde_json::json;
+use tokio::sync::mpsc::Receiver;
+
+use super::monitor::Change;
+use crate::clock;
+use crate::layer::live::Live;
+use crate::policy::Webhook;
+use crate::upstream::{Pool, Question, Registry};
+
+/// Changes that wait to be told; more are dropped, and that is logged.
+pub const MOST_WAITING: usize = 32;
+/// What it answers is not used; bytes.
+const LONGEST_ANSWER: usize = 64 * 1024;
+/// Between tries.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
+
+const SIGNATURE: HeaderName = HeaderName::from_static("x-pillion-signature");
+const TIMESTAMP: HeaderName = HeaderName::from_static("x-pillion-timestamp");
+
+/// Tells changes as they come, one after the other, for the life of the process.
+pub async fn run(live: Live, registry: Arc<Registry>, mut changes: Receiver<Change>) {
+    let pool = Rc::new(Pool::default());
+    while let Some(change) = changes.recv().await {
+        let snapshot = live.load_full();
+        let Some(webhook) = &snapshot.policy.health.webhook else { continue };
+        let document = document(&change);
+        let mut pauses = PAUSES.iter();
+        loop {
+            let Err(why) = post(webhook, &registry, &pool, &document).await else { break };
+            match pauses.next() {
+                Some(pause) => tokio::time::sleep(*pause).await,
+                None => {
+                    tracing::warn!(
+                        check = change.check.as_str(),
+                        why,
+                        "health.webhook was not told of a change"
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn document(change: &Change) -> String {
+    json!({
+        "check": change.check.as_str(),
+        "from": change.from,
+        "to": change.to.status,
+        "detail": change.to.detail,
+        "time": clock::unix_seconds(change.at),
+        "process": std::process::id(),
+    })
+    .to_string()
+}
+
+async fn post(webhook: &Webhook, registry: &Registry, pool: &Rc<Pool>, document: &str) -> Result<(), String> {
+    let mut built = registry.build(std::slice::from_ref(&webhook.upstream));
+    let upstream = built.pop().ok_or("there is no such upstream")?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let timestamp = (clock::unix_seconds(clock::wall()) as u64).to_string();
+    if let Some(signature) = signature(webhook, &timestamp, document) {
+        headers.insert(SIGNATURE, signature);
+    }
+    if let Ok(timestamp) = HeaderValue::try_from(timestamp) {
+        headers.insert(TIMESTAMP, timestamp);
+    }
+    let body = document.as_bytes().to_vec();
+    let question =
+        Question { method: Method::POST, target: &webhook.target, headers, body, most: LONGEST_ANSWER };
+    upstream.ask(pool, question).await.map(drop)
+}
+
+/// HMAC-SHA256 over the time and the document: an old one cannot be sent again as a new one.
+fn signature(webhook: &Webhook, timestamp: &str, document: &str) -> Option<HeaderValue> {
+    let secret = webhook.secret.as_ref()?;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, format!("{timestamp}.{document}").as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(format!("sha256={hex}")).ok()
+}

@@ -1,0 +1,49 @@
+//! The time as lines write it: RFC 3339 with milliseconds, UTC.
+
+use std::cell::RefCell;
+use std::time::SystemTime;
+
+thread_local! {
+    /// The last whole second that was written, and its text without a fraction.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+/// `2026-11-21T23:27:24.000Z`.
+pub fn rfc3339(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            *text = to_the_second(at);
+        }
+        format!("{text}.{:03}Z", since.subsec_millis())
+    })
+}
+
+fn to_the_second(at: SystemTime) -> String {
+    // "Sun, 06 Nov 1994 08:49:37 GMT": fixed columns.
+    let date = httpdate::HttpDate::from(at).to_string();
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or("");
+    let month = MONTHS.find(part(8..11)).map_or(0, |at| at / 3 + 1);
+    format!("{}-{month:02}-{}T{}", part(12..16), part(5..7), part(17..25))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_time_is_rfc_3339() {
+        for (milliseconds, text) in [
+            (784_111_777_000, "1994-11-06T08:49:37.000Z"),
+            (784_111_777_999, "1994-11-06T08:49:37.999Z"),
+            (784_111_778_001, "1994-11-06T08:49:38.001Z"),
+            (1_709_208_000_500, "2024-02-29T12:00:00.500Z"),
+        ] {
+            assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)), text);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! A sign of life of every worker: a worker that is stuck gives none.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Heartbeats {
+    origin: Instant,
+    /// Milliseconds since the origin.
+    beats: Box<[AtomicU64]>,
+}
+
+impl Heartbeats {
+    /// Of so many workers, all of which are well at `origin`.
+    pub fn new(workers: usize, origin: Instant) -> Heartbeats {
+        Heartbeats { origin, beats: (0..workers).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// A worker lives.
+    pub fn beat(&self, worker: usize, now: Instant) {
+        let since = now.saturating_duration_since(self.origin).as_millis();
+        if let Some(beat) = self.beats.get(worker) {
+            beat.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// How long ago each gave its last sign.
+    pub fn ages(&self, now: Instant) -> Vec<Duration> {
+        let since = now.saturating_duration_since(self.origin);
+        let age =
+            |beat: &AtomicU64| since.saturating_sub(Duration::from_millis(beat.load(Ordering::Relaxed)));
+        self.beats.iter().map(age).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn ages() {
+        let origin = clock::now();
+        let beats = Heartbeats::new(2, origin);
+        beats.beat(1, origin + Duration::from_secs(3));
+        beats.beat(7, origin);
+        assert_eq!(beats.ages(origin + Duration::from_secs(5)), [5, 2].map(Duration::from_secs));
+    }
+}

@@ -1,0 +1,80 @@
+//! A request of Pillion's own: keys it fetches, and what it tells others. One try, with an answer that is read whole.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::{Call, Outcome, Pool, Upstream};
+use crate::body::Body;
+use crate::clock;
+use crate::http1::head::HeadLimits;
+
+/// For one request, from its start to the last byte of its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 128 };
+
+/// What to ask.
+pub struct Question<'a> {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: &'a PathAndQuery,
+    /// Fields beside Host and User-Agent.
+    pub headers: HeaderMap,
+    /// What is sent.
+    pub body: Vec<u8>,
+    /// The longest answer; bytes.
+    pub most: usize,
+}
+
+impl Upstream {
+    /// Asks, and returns the content of an answer of 200 to 299.
+    ///
+    /// # Errors
+    ///
+    /// In words: no connection, no answer in time, another status, too long an answer.
+    pub async fn ask(&self, pool: &Rc<Pool>, question: Question<'_>) -> Result<Vec<u8>, String> {
+        let answered = tokio::time::timeout(PATIENCE, self.ask_patiently(pool, question)).await;
+        answered.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    }
+
+    async fn ask_patiently(&self, pool: &Rc<Pool>, mut question: Question<'_>) -> Result<Vec<u8>, String> {
+        if let Some(endpoint) = self.policy.endpoints.first()
+            && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
+        {
+            question.headers.insert(header::HOST, host);
+        }
+        question.headers.insert(header::USER_AGENT, HeaderValue::from_static("pillion"));
+        let call = Call {
+            method: &question.method,
+            target: question.target,
+            headers: &mut question.headers,
+            forwarding: None,
+            body: if question.body.is_empty() { Body::empty() } else { Body::full(question.body) },
+            upgrade: None,
+            takes_trailers: false,
+            timeout: Some(PATIENCE),
+            stream_idle_timeout: PATIENCE,
+            limits: LIMITS,
+            rank: (0, 1),
+        };
+        let mut outcome = Outcome::default();
+        let response =
+            self.send(pool, call, clock::now(), &mut outcome).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut content = Vec::new();
+        while let Some(frame) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await {
+            let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() else { continue };
+            if content.len() + data.len() > question.most {
+                return Err(format!("the answer is longer than {} bytes", question.most));
+            }
+            content.extend_from_slice(&data);
+        }
+        if status.is_success() { Ok(content) } else { Err(format!("answered {status}")) }
+    }
+}

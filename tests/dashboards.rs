@@ -1,0 +1,378 @@
+//! What operators are given to look at: the page in a real browser, the Grafana dashboard and the alert rules against
+//! the metrics there are, and a real Prometheus that scrapes and evaluates them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use harness::origin::*;
+use harness::*;
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+
+fn with_everything(origin: &Origin) -> Pillion {
+    let folder = Arc::new(Folder::new());
+    let run_in = |command: &str| run("sh", &["-c", &format!("cd {} && {command}", folder.0.display())]);
+    run_in(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=a -days 30 -keyout key.pem -out cert.pem 2>/dev/null",
+    );
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
+         certificates = [{{ cert = \"cert.pem\", key = \"key.pem\" }}]\n[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\n\
+         [rate_limit.tiers.free.limits]\nrequests = {{ rate = \"100/s\" }}\n\
+         [[routes]]\nmatch = \"GET /api/{{id}}\"\ncache = {{ ttl = \"1m\" }}\n",
+        origin.script.address
+    );
+    Pillion::in_folder(folder, &text)
+}
+
+/// The names of all metrics an expression asks for.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = words.filter(|word| word.starts_with("pillion_") || word.starts_with("process_"));
+    ours.map(str::to_owned).collect()
+}
+
+#[test]
+fn dashboard_and_rules_ask_for_metrics_that_exist() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    get(&pillion, "/api/1");
+    get(&pillion, "/api/1");
+    let metrics = pillion.admin_get("/metrics").text();
+    let known: BTreeSet<String> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .flat_map(|line| {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let suffixes: &[&str] =
+                if kind == "histogram" { &["", "_bucket", "_sum", "_count"] } else { &[""] };
+            suffixes.iter().map(move |suffix| format!("{name}{suffix}")).collect::<Vec<_>>()
+        })
+        .collect();
+    for file in ["grafana/pillion.json", "prometheus/pillion.rules.yml"] {
+        let text = std::fs::read_to_string(format!("{DEPLOY}/{file}")).unwrap();
+        let unknown: Vec<String> = names(&text).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?} of {known:?}");
+    }
+    let board: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("{DEPLOY}/grafana/pillion.json")).unwrap())
+            .unwrap();
+    assert!(board["panels"].as_array().unwrap().len() >= 12);
+}
+
+#[test]
+fn promtool_finds_nothing_in_metrics_and_rules() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    get(&pillion, "/api/1");
+    let mut check = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    check.stdin.take().unwrap().write_all(pillion.admin_get("/metrics").text().as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+    for args in [["check", "rules", "pillion.rules.yml"], ["test", "rules", "pillion.rules.test.yml"]] {
+        let output =
+            Command::new("promtool").args(args).current_dir(format!("{DEPLOY}/prometheus")).output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}");
+    }
+}
+
+#[test]
+fn a_real_prometheus_scrapes_and_its_rules_evaluate() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    let folder = Folder::new();
+    let config = folder.write(
+        "prometheus.yml",
+        format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [\"{DEPLOY}/prometheus/pillion.rules.yml\"]\n\
+             scrape_configs: [{{ job_name: pillion, static_configs: [{{ targets: [\"{}\"] }}] }}]\n",
+            pillion.admin
+        ),
+    );
+    let address = free_address();
+    let child = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.path("data").display()))
+        .arg(format!("--web.listen-address={address}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _prometheus = Process(child);
+    let ask_it = |path: &str| -> Option<serde_json::Value> {
+        let url = format!("http://{address}{path}");
+        let output = Command::new("curl").args(["-s", "--max-time", "5", &url]).output().ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    };
+    eventually("it scrapes under load", || {
+        get(&pillion, "/api/1");
+        let found = ask_it("/api/v1/query?query=sum(pillion_http_requests_total)")?;
+        let value: f64 = found["data"]["result"][0]["value"][1].as_str()?.parse().ok()?;
+        (value > 5.0).then_some(())
+    });
+    let rules = eventually("its rules evaluate", || {
+        let rules = ask_it("/api/v1/rules")?;
+        let all = rules["data"]["groups"][0]["rules"].as_array()?.clone();
+        all.iter().all(|rule| rule["health"] == "ok").then_some(all)
+    });
+    assert!(rules.len() >= 10, "{rules:?}");
+    let targets = ask_it("/api/v1/targets").unwrap();
+    assert_eq!(targets["data"]["activeTargets"][0]["health"], "up");
+}
+
+#[test]
+fn the_page_renders_in_a_real_browser_and_its_numbers_move() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (running, http) = (stop.clone(), pillion.http);
+    let load = std::thread::spawn(move || {
+        while !running.load(std::sync::atomic::Ordering::Relaxed) {
+            exchange(http, "GET /api/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    eventually("a step has passed", || {
+        let report = pillion.admin_get("/performance/routes").json();
+        (report["routes"].as_array()?.len() == 1).then_some(())
+    });
+    let profile = Folder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (seen, picture, console) = runtime.block_on(async {
+        let mut browser = Browser::open(&profile, &format!("http://{}/", pillion.admin)).await;
+        let script = "JSON.stringify({ page: document.body.innerText, rates: document.querySelector('#figure-rate polyline')?.getAttribute('points'), rate: document.querySelector('#figure-rate b')?.textContent, focused: (document.querySelector('th button')?.focus(), document.activeElement.tagName) })";
+        let deadline = now() + std::time::Duration::from_secs(20);
+        loop {
+            let seen: serde_json::Value = serde_json::from_str(&browser.evaluate(script).await).unwrap();
+            // Three points of the line: the numbers moved.
+            let points = seen["rates"].as_str().map_or(0, |points| points.split(' ').count());
+            if points >= 3 || now() > deadline {
+                let picture = browser.screenshot().await;
+                return (seen, picture, browser.console);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    });
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    load.join().unwrap();
+    assert!(console.is_empty(), "{console:?}");
+    let rate: f64 = seen["rate"].as_str().unwrap_or_else(|| panic!("{seen}")).parse().unwrap();
+    assert!(rate > 10.0, "{rate} requests/s: {seen}");
+    let page = seen["page"].as_str().unwrap();
+    for part in ["/api/{id}", "free: ", "well, ", "configuration 1"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(seen["focused"], "BUTTON", "columns are sorted by the keyboard too");
+    assert!(picture.len() > 10_000, "{} bytes", picture.len());
+    if let Some(path) = std::env::var_os("SCREENSHOT") {
+        std::fs::write(path, picture).unwrap();
+    }
+}
+
+/// A real browser, spoken to by its own protocol (CDP).
+struct Browser {
+    socket: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
+    number: u64,
+    /// What went wrong in the page, by its console.
+    console: Vec<String>,
+    _process: Process,
+}
+
+impl Browser {
+    async fn open(profile: &Folder, url: &str) -> Browser {
+        let child = Command::new("chromium")
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+            ])
+            .args(["--remote-debugging-port=0", "--window-size=1100,900"])
+            .arg(format!("--user-data-dir={}", profile.path("profile").display()))
+            .arg("about:blank")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let process = Process(child);
+        let port = eventually("the browser listens", || {
+            let text = std::fs::read_to_string(profile.path("profile/DevToolsActivePort")).ok()?;
+            text.lines().next().map(str::to_owned)
+        });
+        let socket = eventually("it has a page", || {
+            let list = run("curl", &["-s", &format!("http://127.0.0.1:{port}/json/list")]);
+            let list: serde_json::Value = serde_json::from_str(&list).ok()?;
+            let page = list.as_array()?.iter().find(|target| target["type"] == "page")?.clone();
+            page["webSocketDebuggerUrl"].as_str().map(str::to_owned)
+        });
+        let (socket, _) = tokio_tungstenite::connect_async(socket).await.unwrap();
+        let mut browser = Browser { socket, number: 0, console: Vec::new(), _process: process };
+        for method in ["Runtime.enable", "Log.enable", "Page.enable"] {
+            browser.call(method, serde_json::json!({})).await;
+        }
+        browser.call("Page.navigate", serde_json::json!({ "url": url })).await;
+        browser
+    }
+
+    async fn call(&mut self, method: &str, params: serde_json::Value) -> serde_json::Value {
+        use futures_util::{SinkExt as _, StreamExt as _};
+        self.number += 1;
+        let message = serde_json::json!({ "id": self.number, "method": method, "params": params });
+        self.socket.send(tokio_tungstenite::tungstenite::Message::text(message.to_string())).await.unwrap();
+        loop {
+            let message = self.socket.next().await.unwrap().unwrap();
+            let Ok(text) = message.into_text() else { continue };
+            let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let kind = said["params"]["type"].as_str().unwrap_or_default();
+            let wrong = match said["method"].as_str() {
+                Some("Runtime.exceptionThrown") => true,
+                Some("Runtime.consoleAPICalled") => ["error", "warning", "assert"].contains(&kind),
+                Some("Log.entryAdded") => said["params"]["entry"]["level"] == "error",
+                _ => false,
+            };
+            if wrong {
+                self.console.push(said.to_string());
+            }
+            if said["id"] == self.number {
+                return said["result"].clone();
+            }
+        }
+    }
+
+    async fn evaluate(&mut self, script: &str) -> String {
+        let result = self.call("Runtime.evaluate", serde_json::json!({ "expression": script })).await;
+        result["result"]["value"].as_str().unwrap_or("{}").to_owned()
+    }
+
+    async fn screenshot(&mut self) -> Vec<u8> {
+        use base64::Engine as _;
+        let result = self.call("Page.captureScreenshot", serde_json::json!({ "format": "png" })).await;
+        base64::engine::general_purpose::STANDARD.decode(result["data"].as_str().unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn the_page_is_for_operators_alone() {
+    let origin = Origin::new();
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nadmin_token = \"a long admin token\"\n[upstream]\nurl = \"http://{}\"\n",
+        origin.script.address
+    );
+    let pillion = Pillion::with(&text);
+    let ask = |line: &str, fields: &str| {
+        exchange(
+            pillion.admin,
+            &format!("{line} HTTP/1.1\r\nhost: localhost\r\n{fields}connection: close\r\n\r\n"),
+        )
+    };
+    let page = ask("GET /", "accept: text/html\r\n");
+    assert_eq!(
+        (page.status, page.field("content-type").unwrap().as_str()),
+        (200, "text/html; charset=utf-8")
+    );
+    assert!(page.field("content-security-policy").unwrap().contains("default-src 'none'"));
+    assert!(
+        page.text().contains("lang=\"en\"")
+            && !page.text().contains("http://")
+            && !page.text().contains("https://")
+    );
+    assert!(ask("GET /", "").text().starts_with("Pillion admin"), "curl gets a list");
+    assert_eq!(ask("GET /events", "").status, 401);
+    let mut tcp = connect(pillion.admin);
+    tcp.write_all(
+        b"GET /events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer a long admin token\r\n\r\n",
+    )
+    .unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = [0u8; 4096];
+    while seen.windows(6).filter(|window| window == b"data: ").count() < 2 {
+        let read = std::io::Read::read(&mut tcp, &mut buffer).unwrap();
+        assert!(read > 0);
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    let text = String::from_utf8_lossy(&seen).into_owned();
+    assert!(text.contains("content-type: text/event-stream") && text.contains("\"generation\":1"), "{text}");
+}
+
+/// `UPDATE=1 cargo nextest run the_catalogue` writes it anew.
+#[test]
+fn the_catalogue_of_metrics_is_what_the_code_says() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    get(&pillion, "/api/1");
+    let metrics = pillion.admin_get("/metrics").text();
+    let mut rows = BTreeSet::new();
+    let mut help = ("", "");
+    for line in metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').unwrap();
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            assert_eq!(name, help.0);
+            let begin = format!("{name}{}{{", if kind == "histogram" { "_bucket" } else { "" });
+            let series = metrics.lines().find_map(|line| line.strip_prefix(&begin));
+            let labels = series.and_then(|rest| rest.rsplit_once('}')).map_or("", |(labels, _)| labels);
+            let names = labels.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+            let names: Vec<&str> = names.filter(|name| *name != "le").collect();
+            rows.insert(format!(
+                "| `{name}` | {kind} | {} | {} |",
+                names.join(", "),
+                help.1.trim_end_matches('.')
+            ));
+        }
+    }
+    let table: String = rows.into_iter().map(|row| row + "\n").collect();
+    let text = format!(
+        "# Metrics\n\nGenerated from the code (`UPDATE=1 cargo nextest run the_catalogue`). Routes are told by their templates, at most\n\
+         `metrics.max_routes` of them; histograms have native buckets too where a scraper asks for protobuf.\n\n\
+         | name | type | labels | what it is |\n|---|---|---|---|\n{table}"
+    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/metrics.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap_or_default(),
+        text,
+        "run it with UPDATE=1 and read what changed"
+    );
+}
+
+#[test]
+fn the_api_describes_itself() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    let described = pillion.admin_get("/openapi.json").json();
+    assert_eq!(described["openapi"], "3.1.0");
+    let paths = described["paths"].as_object().unwrap();
+    for (path, methods) in paths {
+        let path = path.replace("{check}", "memory");
+        if methods["get"].is_object() && path != "/events" {
+            let answer = pillion.admin_get(&path);
+            assert!([200, 400].contains(&answer.status), "{path}: {}", answer.status);
+            assert_eq!(pillion.admin_post(&path).status, 405, "{path}");
+        } else if methods["post"].is_object() {
+            assert_eq!(pillion.admin_get(&path).status, 405, "{path}");
+        }
+    }
+    let list = pillion.admin_get("/").text();
+    assert!(paths.keys().all(|path| list.contains(path.as_str())), "{list}");
+    assert!(pillion.admin_get("/api").text().contains("api.js"));
+}

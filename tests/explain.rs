@@ -1,0 +1,129 @@
+//! `pillion explain`: what it says of a request is what becomes of it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::process::Command;
+use std::sync::Arc;
+
+use harness::origin::*;
+use harness::*;
+
+fn explain(args: &[&str]) -> String {
+    let output = Command::new(binary()).arg("explain").args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const CLINIC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/clinic.toml");
+const SAAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/saas.toml");
+
+#[test]
+fn the_route_and_why_not_the_earlier_ones() {
+    let said = explain(&["-c", CLINIC, "GET", "/api/reports/visits", "-H", "Authorization: Bearer x"]);
+    for part in [
+        "route        6 of 6: GET /api/reports/{what}",
+        "not 1, GET /api/patients/{id}/{what}: another path",
+        "principal    the keyed hash of header:authorization",
+        "cache        scope user",
+        "key          /api/reports/visits, of this principal",
+        "tags         reports, report:visits",
+        "lifetime     300s, by the route",
+        "then stale for 60s while it is asked again",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let said = explain(&["-c", CLINIC, "GET", "/api/reports/visits"]);
+    assert!(said.contains("passed by") && said.contains("none: the request carries none"), "{said}");
+    let said = explain(&["-c", CLINIC, "POST", "/api/patients/7"]);
+    assert!(said.contains("another method") && said.contains("none matches"), "{said}");
+    let said = explain(&["-c", CLINIC, "GET", "/a/%2e%2e/b"]);
+    assert!(said.contains("refused      400"), "{said}");
+}
+
+#[test]
+fn what_a_write_takes_away() {
+    let said = explain(&["-c", CLINIC, "PUT", "http://clinic.example/api/patients/7/notes"]);
+    assert!(said.contains("invalidates  its own path: /api/patients/7/notes"), "{said}");
+    assert!(said.contains("patient:7, patients, visits, billing, reports"), "{said}");
+    let said = explain(&["-c", CLINIC, "GET", "/api/patients/7"]);
+    assert!(
+        said.contains("a write here would take away its own path") && said.contains("patient:7, patients"),
+        "{said}"
+    );
+}
+
+#[test]
+fn limits_and_codings() {
+    let said = explain(&[
+        "-c",
+        SAAS,
+        "POST",
+        "/api/analysis",
+        "-H",
+        "x-api-key: demo-key",
+        "-H",
+        "accept-encoding: gzip, br",
+    ]);
+    for part in [
+        "as api_key (demo), tier \"pro\"",
+        "requests: 1000 in 60s, 100 at once",
+        "it counts as 2",
+        "at most 4 in flight",
+        "coding       br",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let said = explain(&["-c", SAAS, "GET", "/", "-H", "x-api-key: wrong"]);
+    assert!(said.contains("401: its API key is not listed"), "{said}");
+    let said = explain(&["-c", SAAS, "GET", "/api/status"]);
+    assert!(said.contains("limits = \"none\""), "{said}");
+    let output =
+        Command::new(binary()).args(["explain", "-c", SAAS, "GET", "/", "-H", "nonsense"]).output().unwrap();
+    assert!(!output.status.success());
+}
+
+#[test]
+fn a_running_pillion_is_asked_too() {
+    let origin = Origin::new();
+    origin.says("/a", &["cache-control: max-age=60"]);
+    let folder = Arc::new(Folder::new());
+    let text = format!(
+        "[identity]\nhash_key = \"sixteen characters\"\n[upstream]\nurl = \"http://{}\"\n[rate_limit.tiers.free.limits]\nrequests = {{ rate = \"10/h\" }}\n",
+        origin.script.address
+    );
+    let pillion = Pillion::in_folder(folder.clone(), &text);
+    get(&pillion, "/a");
+    get(&pillion, "/a");
+    let admin = pillion.admin.to_string();
+    let file = folder.path("pillion.toml");
+    let said =
+        explain(&["-c", file.to_str().unwrap(), "--admin", &admin, "--live", "GET", "http://a.example/a"]);
+    assert!(said.contains("stored       {") && said.contains("\"hits\":1"), "{said}");
+    assert!(said.contains("stands       {") && said.contains("\"remaining\":8"), "{said}");
+}
+
+#[test]
+fn the_log_says_why_an_answer_was_not_stored_and_what_the_limits_said() {
+    let origin = Origin::new();
+    origin.says("/private", &["cache-control: private, max-age=60"]);
+    let pillion = pillion(&origin, "[rate_limit.tiers.free.limits]\nrequests = { rate = \"2/h\" }\n");
+    get(&pillion, "/private");
+    get(&pillion, "/other");
+    get(&pillion, "/third");
+    let line = |path: &str| pillion.access(path, |line| line["path"] == path);
+    let stored = line("/private");
+    assert_eq!((&stored["cache"], &stored["not_stored"]), (&"miss".into(), &"private".into()));
+    assert_eq!((&stored["tier"], &stored["limit"]), (&"free".into(), &"allowed".into()));
+    assert!(
+        stored["caller"].as_str().unwrap().starts_with("ip:")
+            && stored["first_byte_ms"].as_f64().unwrap() > 0.0
+    );
+    assert_eq!(line("/other")["not_stored"], "no-lifetime");
+    let limited = line("/third");
+    assert_eq!(
+        (&limited["limit"], &limited["limits"], &limited["status"]),
+        (&"limited".into(), &serde_json::json!(["requests"]), &429.into())
+    );
+}
