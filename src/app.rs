@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -37,6 +37,7 @@ use crate::reload::{self, Reloader, SetLevel};
 use crate::represent::counters::{self, Counters};
 use crate::server::listener;
 use crate::server::worker::{Bound, Shared, Workers};
+use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 
 /// The version, with the commit it was built from where the build says so.
@@ -245,7 +246,7 @@ async fn main(
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
     }))));
     metrics.collect(Box::new(certificates::Collected(live_cell.clone())));
-    let lasting = lasting(&policy, metrics);
+    let (lasting, spans) = lasting(&policy, metrics);
     let snapshot = Snapshot::new(1, policy, upstreams, &lasting);
     let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
     let _ = live_cell.set(live.clone());
@@ -255,6 +256,12 @@ async fn main(
     let shared = Shared { live: live.clone(), lasting: lasting.clone(), connections: connections.clone() };
     tokio::task::spawn_local(tick(lasting.cache.clone()));
     tokio::task::spawn_local(step(lasting.performance.clone()));
+    let dropped = lasting.metrics.spans_dropped.clone();
+    let receiver = {
+        let live = live.clone();
+        move || live.load().policy.tracing.receiver.clone()
+    };
+    tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans, dropped));
     let unattended = lasting.cache.unattended.clone();
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
@@ -320,7 +327,7 @@ async fn main(
 }
 
 /// Everything that outlives reloads, each with its share in the metrics.
-fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
+fn lasting(policy: &Policy, mut metrics: Metrics) -> (Lasting, Receiver<Box<trace::Told>>) {
     let represented: Arc<Counters> = Arc::default();
     metrics.collect(Box::new(counters::Collected(represented.clone())));
     let [a, b, c, d, e, f, g, h, ..] = secret();
@@ -333,7 +340,9 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     metrics.generation.set(1);
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
-    Lasting { metrics: Arc::new(metrics), represented, cache, limiter, performance, heartbeats }
+    let (spans, told) = Spans::new(metrics.spans_dropped.clone());
+    let metrics = Arc::new(metrics);
+    (Lasting { metrics, represented, cache, limiter, performance, heartbeats, spans }, told)
 }
 
 /// All that decides about requests, without a listener, a worker or an app: for questions.
@@ -343,7 +352,7 @@ pub fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     let metrics =
         Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());
     let upstreams = Registry::default().build(&policy.upstreams);
-    let lasting = lasting(&policy, metrics);
+    let (lasting, _) = lasting(&policy, metrics);
     let snapshot = Arc::new(Snapshot::new(1, policy, upstreams, &lasting));
     let lines = Writer::start(Target::Error, Counter::default())?.lines();
     Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines) })))

@@ -10,7 +10,7 @@
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `upstream` > `log` > `policy` > `cache` `identity`
+//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` >
 //! `clock` `error` `held` `pieces` `prepared`
@@ -50,5 +50,6 @@ pub mod reload;
 pub mod represent;
 pub mod server;
 pub mod stream;
+pub mod trace;
 pub mod tunnel;
 pub mod upstream;

@@ -259,18 +259,22 @@ fn an_environment_cannot_write_toml() {
 
 #[test]
 fn sections_of_later_versions_are_refused_and_yet_read() {
-    for section in ["[redis]\n", "[tracing]\nsample = 0.5\n"] {
-        let name = section.lines().next().unwrap();
-        check(&format!("{UPSTREAM}{section}")).refused_with(1).says(&[
-            &format!("error: {name} is not there yet"),
-            "pillion.toml:3:1\n",
-            "remove it for now",
-        ]);
-    }
+    check(&format!("{UPSTREAM}[redis]\n")).refused_with(1).says(&[
+        "error: [redis] is not there yet",
+        "pillion.toml:3:1\n",
+        "remove it for now",
+    ]);
     check(&format!("{UPSTREAM}[redis]\nrate_limi = true\n"))
         .refused_with(2)
         .says(&["unknown key \"rate_limi\" in [redis]", "did you mean \"rate_limit\"?"]);
-    check(&format!("{UPSTREAM}[tracing]\nsample = 7\n")).refused_with(2).says(&["a share from 0.0 to 1.0"]);
+}
+
+#[test]
+fn traces_go_to_a_url_and_are_a_share() {
+    check(&format!("{UPSTREAM}[tracing]\nsample = 7\n")).refused_with(1).says(&["a share from 0.0 to 1.0"]);
+    check(&format!("{UPSTREAM}[tracing]\notlp_endpoint = \"collector:4318\"\n"))
+        .refused_with(1)
+        .says(&["tracing.otlp_endpoint is \"collector:4318\", which is no URL"]);
 }
 
 const TIER: &str = "[rate_limit.tiers.free.limits]\nrequests = { rate = \"10/min\", burst = 2 }\n";

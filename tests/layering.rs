@@ -12,6 +12,7 @@ const ROWS: &[&[&str]] = &[
     &["reload"],
     &["server", "admin", "config"],
     &["layer"],
+    &["trace"],
     &["upstream"],
     &["log"],
     &["policy"],

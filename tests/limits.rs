@@ -611,6 +611,31 @@ fn an_app_that_bears_more_is_given_more() {
 }
 
 #[test]
+fn a_wait_at_the_gate_is_not_taken_for_the_app_s() {
+    // It takes as long whatever it has to do.
+    let app = Script::answering(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        ok("{}")
+    });
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\n[cache]\nenabled = false\n",
+        app.address
+    ));
+    // More than may be at once: the others wait five times as long as an answer takes.
+    let mut load = Command::new("h2load")
+        .args(["--h1", "-c40", "-D20", &pillion.url("/")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("nobody waits any more", || {
+        (pillion.metric("pillion_upstream_concurrency_limit{upstream=\"upstream\"}") >= 40.0).then_some(())
+    });
+    load.kill().unwrap();
+    load.wait().unwrap();
+}
+
+#[test]
 fn what_attackers_tried_gives_no_fresh_allowance() {
     let (_origin, pillion) = limited("[[routes]]\nmatch = \"GET /named\"\nlimits = [\"named\"]\n");
     // HEAD asks for what GET would say.

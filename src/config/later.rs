@@ -13,29 +13,25 @@ enum Shape {
     Bool,
     Text,
     Word(&'static [&'static str]),
-    Share,
     Span,
     /// A table with these keys.
     Keys(&'static [(&'static str, Shape)]),
 }
 
-use Shape::{Bool, Keys, Share, Span, Text, Word};
+use Shape::{Bool, Keys, Span, Text, Word};
 
-const SECTIONS: &[(&str, Shape)] = &[
-    (
-        "redis",
-        Keys(&[
-            ("url", Text),
-            ("prefix", Text),
-            ("timeout", Span),
-            ("cache", Word(&["shared", "all", "off"])),
-            ("rate_limit", Bool),
-            ("on_error", Word(&["local", "open", "closed"])),
-            ("on_lost", Word(&["serve", "revalidate"])),
-        ]),
-    ),
-    ("tracing", Keys(&[("otlp_endpoint", Text), ("sample", Share)])),
-];
+const SECTIONS: &[(&str, Shape)] = &[(
+    "redis",
+    Keys(&[
+        ("url", Text),
+        ("prefix", Text),
+        ("timeout", Span),
+        ("cache", Word(&["shared", "all", "off"])),
+        ("rate_limit", Bool),
+        ("on_error", Word(&["local", "open", "closed"])),
+        ("on_lost", Word(&["serve", "revalidate"])),
+    ]),
+)];
 
 /// Reads the later sections of the whole file.
 pub fn sections(root: &mut Section<'_>, problems: &mut Problems) {
@@ -65,10 +61,6 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
     match shape {
         Bool => of::<bool>(value),
         Text => of::<String>(value),
-        Share => match f64::from_value(value) {
-            Some(share) if (0.0..=1.0).contains(&share) => Ok(()),
-            _ => Err("a share from 0.0 to 1.0".to_owned()),
-        },
         Span => of::<Duration>(value),
         Word(words) => match value {
             Value::String(text) if words.contains(&text.as_str()) => Ok(()),

@@ -14,4 +14,5 @@ pub mod query;
 pub mod range;
 pub mod rate_limit;
 pub mod structured;
+pub mod traceparent;
 pub mod vary;

@@ -1,9 +1,12 @@
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11), and the `X-RateLimit-*` fields
 //! that were before them. The draft is not done: nothing else knows how these are written.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, FieldType as _, List, ListEntry, Parser};
 
@@ -18,6 +21,15 @@ const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// From this many seconds on, a time is told with some of it added at random (section 8.5).
 const JITTERED: u64 = 10;
+
+/// Items are cut from pieces of this size.
+const PIECES: usize = 4096;
+/// What an item has beside its name, with the longest numbers.
+const LONGEST_NUMBERS: usize = 64;
+
+thread_local! {
+    static PIECE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
 
 /// The policy of a quota: as it is written; or, where more may come at once than the rate's count, so many and the time
 /// until all of them are there again, because nothing remains that is more than the quota. The draft has no word for a
@@ -60,12 +72,22 @@ pub struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn item(&self) -> String {
-        let mut item = format!("\"{}\";r={}", self.name, self.remaining);
-        if let Some(reset) = self.reset {
-            let _ = write!(item, ";t={}", self.jittered(seconds(reset)));
-        }
-        item
+    /// Cut from a larger piece: every answer has one.
+    fn item(&self) -> Bytes {
+        PIECE.with_borrow_mut(|piece| {
+            if piece.capacity() < self.name.len() + LONGEST_NUMBERS {
+                *piece = BytesMut::with_capacity(PIECES.max(self.name.len() + LONGEST_NUMBERS));
+            }
+            piece.put_u8(b'"');
+            piece.put_slice(self.name.as_bytes());
+            piece.put_slice(b"\";r=");
+            piece.put_slice(itoa::Buffer::new().format(self.remaining).as_bytes());
+            if let Some(reset) = self.reset {
+                piece.put_slice(b";t=");
+                piece.put_slice(itoa::Buffer::new().format(self.jittered(seconds(reset))).as_bytes());
+            }
+            piece.split().freeze()
+        })
     }
 
     fn jittered(&self, seconds: u64) -> u64 {
@@ -76,17 +98,24 @@ impl Told<'_> {
 /// Adds both fields to an answer. What the app says itself is only made stricter (section 7.2): under a name of
 /// ours the stricter one stays, what it says under others is kept.
 pub fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Told<'_>) {
-    let item = told.item();
-    if headers.contains_key(RATELIMIT) || headers.contains_key(RATELIMIT_POLICY) {
+    let Ok(item) = HeaderValue::from_maybe_shared(told.item()) else { return };
+    if !put(headers, RATELIMIT_POLICY, policies) {
         let policies = policies.to_str().unwrap_or_default();
         merge(headers, &RATELIMIT_POLICY, policies, |ours, theirs| rate(ours) < rate(theirs));
-        merge(headers, &RATELIMIT, &item, |ours, theirs| ours.number("r") < theirs.number("r"));
-        return;
     }
-    if let Ok(item) = HeaderValue::from_maybe_shared(bytes::Bytes::from(item)) {
-        headers.insert(RATELIMIT_POLICY, policies.clone());
-        headers.insert(RATELIMIT, item);
+    if !put(headers, RATELIMIT, &item) {
+        let item = item.to_str().unwrap_or_default();
+        merge(headers, &RATELIMIT, item, |ours, theirs| ours.number("r") < theirs.number("r"));
     }
+}
+
+/// Adds a field that is not there, with one look at the map; false: it is there.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) -> bool {
+    match headers.entry(name) {
+        Entry::Vacant(place) => drop(place.insert(value.clone())),
+        Entry::Occupied(_) => return false,
+    }
+    true
 }
 
 /// The older fields; the time is that of the Unix epoch, in seconds, as those have it who send them.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ring::hmac;
+use siphasher::sip128::SipHasher24;
 
 use super::jwt::{Claims, Verifier};
 use crate::fields::cookie;
@@ -62,17 +63,24 @@ fn basic(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Makes keyed hashes.
 #[derive(Clone, Debug)]
-pub struct Hasher(hmac::Key);
+pub struct Hasher {
+    key: hmac::Key,
+    /// For what is a hash already and only has to be keyed, at every request.
+    quick: [u8; 16],
+}
 
 impl Hasher {
     /// With a secret.
     pub fn new(secret: &[u8]) -> Hasher {
-        Hasher(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let mut quick = [0; 16];
+        quick.copy_from_slice(&hmac::sign(&key, b"quick").as_ref()[..16]);
+        Hasher { key, quick }
     }
 
     /// Of one credential: where it stands, and what it says.
     pub fn credential<'a>(&self, source: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Hash {
-        let mut hash = hmac::Context::with_key(&self.0);
+        let mut hash = hmac::Context::with_key(&self.key);
         hash.update(&(source.len() as u64).to_be_bytes());
         hash.update(source.as_bytes());
         for value in values {
@@ -82,9 +90,10 @@ impl Hasher {
         digest(&hash.sign())
     }
 
-    /// The partition key of an API key, of its SHA-256: a file of keys has no more than that.
+    /// The partition key of an API key, of its SHA-256: a file of keys has no more than that. By SipHash, a keyed hash
+    /// that takes a tenth of the time of HMAC.
     pub fn api_key(&self, digest: &Hash) -> u128 {
-        short(self.credential("api_key", [&digest[..]]))
+        SipHasher24::new_with_key(&self.quick).hash(digest).as_u128()
     }
 
     /// The partition key of an address, or of the network of one.
@@ -93,7 +102,7 @@ impl Hasher {
     }
 
     fn all(&self, credentials: &[Hash]) -> Hash {
-        let mut hash = hmac::Context::with_key(&self.0);
+        let mut hash = hmac::Context::with_key(&self.key);
         credentials.iter().for_each(|credential| hash.update(credential));
         digest(&hash.sign())
     }

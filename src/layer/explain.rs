@@ -76,6 +76,7 @@ pub fn explain(
         client: client.ip().to_canonical(),
         protocol: "HTTP/1.1",
         grpc: false,
+        trace: None,
     };
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let host =

@@ -55,6 +55,9 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
     routed.request.headers_mut().insert(X_REQUEST_ID, record.id.clone());
+    if let Some(trace) = &record.trace {
+        trace.tell(routed.request.headers_mut());
+    }
     // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
     let hostless = !routed.request.headers().contains_key(header::HOST);
     if (hostless || !upstream.policy.preserve_host)

@@ -12,6 +12,7 @@ use crate::metrics::{Heartbeats, Metrics, RouteSeries};
 use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
 use crate::represent::counters::Counters;
+use crate::trace::Spans;
 use crate::upstream::Upstream;
 
 /// The label of messages refused before they were requests.
@@ -32,6 +33,8 @@ pub struct Lasting {
     pub performance: Arc<Performance>,
     /// A sign of life of every worker.
     pub heartbeats: Arc<Heartbeats>,
+    /// What is on its way to the receiver of traces.
+    pub spans: Spans,
 }
 
 /// One generation of everything that a reload replaces.

@@ -18,6 +18,7 @@ use crate::body::Body;
 use crate::fields::forwarded;
 use crate::http1::client::is_grpc;
 use crate::inbound::Inbound;
+use crate::trace::Trace;
 
 /// The longest id taken from a trusted peer.
 const LONGEST_ID: usize = 128;
@@ -75,6 +76,11 @@ where
                 _ => "HTTP/1.1",
             },
             grpc: is_grpc(headers),
+            trace: snapshot
+                .policy
+                .tells_of_requests()
+                .then(|| Trace::of(&snapshot.policy.tracing, headers))
+                .flatten(),
         };
         let record = Record::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);

@@ -30,6 +30,7 @@ use crate::performance::Noted;
 use crate::performance::window::Sample;
 use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
+use crate::trace::{Asked, Told, Trace};
 use crate::upstream::Address;
 
 /// The status noted for a client that left before its answer (nginx's word for it).
@@ -82,6 +83,8 @@ pub struct Record {
     pub protocol: &'static str,
     /// Whether it is a gRPC call, which is refused in its own way.
     pub grpc: bool,
+    /// Where it stands in a trace.
+    pub trace: Option<Trace>,
     /// The one policy it is served by, answer included.
     pub snapshot: Arc<Snapshot>,
     sink: Rc<Sink>,
@@ -174,13 +177,15 @@ pub struct Beginning {
     pub protocol: &'static str,
     /// See [`Record`].
     pub grpc: bool,
+    /// See [`Record`].
+    pub trace: Option<Trace>,
 }
 
 impl Record {
     /// Begins to observe; the request is in flight from here on.
     pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
         sink.lasting.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Beginning { started, id, method, target, client, protocol, grpc } = beginning;
+        let Beginning { started, id, method, target, client, protocol, grpc, trace } = beginning;
         Record {
             started,
             id,
@@ -189,6 +194,7 @@ impl Record {
             client,
             protocol,
             grpc,
+            trace,
             snapshot,
             sink,
             route: Cell::new(Place::Refused),
@@ -321,6 +327,8 @@ impl Record {
             client: self.client,
             protocol: self.protocol,
             grpc: false,
+            // What came is passed on: nobody is told of a span in the wake of others.
+            trace: None,
             snapshot: self.snapshot.clone(),
             sink: self.sink.clone(),
             route: Cell::new(self.route.get()),
@@ -383,6 +391,9 @@ impl Record {
         let policy = &self.snapshot.policy.log;
         let error = self.error.borrow();
         self.count_performance(status, duration, error.as_ref());
+        if let Some(trace) = self.trace.filter(Trace::is_recorded) {
+            self.sink.lasting.spans.put(Box::new(self.told(trace, status, duration, route, error.as_ref())));
+        }
         if !self.sink.log.wants(policy, status, error.is_some(), duration) {
             return;
         }
@@ -391,6 +402,7 @@ impl Record {
             policy,
             &Line {
                 id: &self.id,
+                trace: self.trace.map(|trace| trace.id),
                 client: self.client,
                 method: &self.method,
                 target: self.target.as_ref().map_or("", PathAndQuery::as_str),
@@ -423,6 +435,42 @@ impl Record {
 }
 
 impl Record {
+    /// What the receiver of traces is told.
+    fn told(
+        &self,
+        trace: Trace,
+        status: StatusCode,
+        duration: Duration,
+        route: &str,
+        error: Option<&(Fault, String)>,
+    ) -> Told {
+        let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
+        let upstream = self.upstream.borrow();
+        let asked = upstream.as_ref().map(|address| Asked {
+            address: address.target.to_string(),
+            duration: self.upstream_time.get(),
+            retries: self.retries.get(),
+            answered: error.is_none_or(|(fault, _)| *fault != Fault::Upstream),
+        });
+        Told {
+            trace,
+            id: self.id.clone(),
+            started: clock::wall().checked_sub(duration).unwrap_or(std::time::UNIX_EPOCH),
+            duration,
+            method: self.method.to_string(),
+            target: crate::log::masked(target, &self.snapshot.policy.log.mask).into_owned(),
+            route: route.to_owned(),
+            protocol: self.protocol.strip_prefix("HTTP/").unwrap_or(self.protocol),
+            client: self.client,
+            status: status.as_u16(),
+            bytes: self.bytes.get(),
+            cache: self.by_cache.get(),
+            limit: self.limited.borrow().as_ref().map(Limited::word),
+            asked,
+            error: error.map(|(fault, error)| (fault.as_str(), error.clone())),
+        }
+    }
+
     /// Counts it among its route's, and notes it where it was slow or failed.
     fn count_performance(&self, status: StatusCode, duration: Duration, error: Option<&(Fault, String)>) {
         let Place::Route(order) = self.route.get() else { return };

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Decision, Line, mask, time};
@@ -11,9 +12,12 @@ use crate::policy::LogPolicy;
 /// Appends `line` and the end of it.
 pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
     let mut object = Object { out };
-    object.begin(&time::rfc3339(clock::wall()));
+    object.begin();
     object.text("request_id", line.id.to_str().unwrap_or("-"));
-    object.plain("client", line.client);
+    if let Some(trace) = line.trace {
+        object.plain("trace_id", format_args!("{trace:032x}"));
+    }
+    object.address("client", line.client);
     object.text("method", line.method.as_str());
     object.text("path", &mask::masked(line.target, &policy.mask));
     object.text("protocol", line.protocol);
@@ -63,8 +67,10 @@ struct Object<'o> {
 }
 
 impl Object<'_> {
-    fn begin(&mut self, time: &str) {
-        let _ = write!(self.out, "{{\"time\":\"{time}\",\"kind\":\"access\"");
+    fn begin(&mut self) {
+        self.out.extend_from_slice(b"{\"time\":\"");
+        time::rfc3339(self.out, clock::wall());
+        self.out.extend_from_slice(b"\",\"kind\":\"access\"");
     }
 
     fn end(&mut self) {
@@ -102,6 +108,20 @@ impl Object<'_> {
     fn milliseconds(&mut self, name: &str, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.number(name, micros / 1000);
-        let _ = write!(self.out, ".{:03}", micros % 1000);
+        self.out.push(b'.');
+        time::thousandths(self.out, micros % 1000);
+    }
+
+    /// Four octets without the machinery of formatting; nearly every client has them.
+    fn address(&mut self, name: &str, address: IpAddr) {
+        let IpAddr::V4(address) = address else { return self.plain(name, address) };
+        self.name(name);
+        let mut before = b'"';
+        for octet in address.octets() {
+            self.out.push(before);
+            self.out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            before = b'.';
+        }
+        self.out.push(b'"');
     }
 }

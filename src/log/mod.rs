@@ -7,7 +7,8 @@ mod time;
 mod writer;
 
 use std::cell::RefCell;
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ thread_local! {
 pub struct Line<'a> {
     /// The request's id.
     pub id: &'a HeaderValue,
+    /// The trace it belongs to.
+    pub trace: Option<u128>,
     /// The client.
     pub client: IpAddr,
     /// The method.
@@ -104,17 +107,19 @@ impl AccessLog {
             out.clear();
             match policy.format {
                 LogFormat::Json => json::write(out, policy, line),
-                LogFormat::Pretty => out.extend_from_slice(pretty(policy, line).as_bytes()),
+                LogFormat::Pretty => pretty(out, policy, line),
             }
             self.0.append(out);
         });
     }
 }
 
-fn pretty(policy: &LogPolicy, line: &Line<'_>) -> String {
-    let mut text = format!(
-        "{} {:>3} {:>9.3}ms {:<6} {} {} ({})",
-        time::rfc3339(clock::wall()),
+fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
+    time::rfc3339(out, clock::wall());
+    // Writing to a vector cannot fail.
+    let _ = write!(
+        out,
+        " {:>3} {:>9.3}ms {:<6} {} {} ({})",
         line.status.as_u16(),
         line.duration.as_secs_f64() * 1e3,
         line.method.as_str(),
@@ -122,21 +127,19 @@ fn pretty(policy: &LogPolicy, line: &Line<'_>) -> String {
         line.client,
         line.route,
     );
-    // Writing to a string cannot fail.
     if let Some(cache) = line.cache {
-        let _ = write!(text, " {cache}");
+        let _ = write!(out, " {cache}");
     }
     if let Some(why) = line.not_stored {
-        let _ = write!(text, " (not stored: {why})");
+        let _ = write!(out, " (not stored: {why})");
     }
     if let Some(Decision { tier, word, .. }) =
         line.limited.as_ref().filter(|limited| !limited.limits.is_empty())
     {
-        let _ = write!(text, " {word} as {tier}");
+        let _ = write!(out, " {word} as {tier}");
     }
     if let Some((fault, error)) = line.error {
-        let _ = write!(text, " {fault}: {error}");
+        let _ = write!(out, " {fault}: {error}");
     }
-    text.push('\n');
-    text
+    out.push(b'\n');
 }

@@ -8,16 +8,25 @@ thread_local! {
     static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
 
-/// `2026-11-21T23:27:24.000Z`.
-pub fn rfc3339(at: SystemTime) -> String {
+/// Appends `2026-11-21T23:27:24.000Z`.
+pub fn rfc3339(out: &mut Vec<u8>, at: SystemTime) {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SECOND.with_borrow_mut(|(second, text)| {
         if *second != since.as_secs() {
             *second = since.as_secs();
             *text = to_the_second(at);
         }
-        format!("{text}.{:03}Z", since.subsec_millis())
-    })
+        out.extend_from_slice(text.as_bytes());
+    });
+    out.push(b'.');
+    thousandths(out, since.subsec_millis().into());
+    out.push(b'Z');
+}
+
+/// Appends three digits.
+pub fn thousandths(out: &mut Vec<u8>, number: u64) {
+    let digit = |power: u64| b'0' + u8::try_from(number / power % 10).unwrap_or_default();
+    out.extend([digit(100), digit(10), digit(1)]);
 }
 
 fn to_the_second(at: SystemTime) -> String {
@@ -43,7 +52,9 @@ mod tests {
             (784_111_778_001, "1994-11-06T08:49:38.001Z"),
             (1_709_208_000_500, "2024-02-29T12:00:00.500Z"),
         ] {
-            assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)), text);
+            let mut out = Vec::new();
+            rfc3339(&mut out, SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds));
+            assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Metrics {
     pub refused: Family<RefusedLabels, Counter>,
     /// Requests ended by a panic.
     pub panics: Counter,
+    /// Requests whose spans nobody took.
+    pub spans_dropped: Counter,
     version: String,
 }
 
@@ -128,6 +130,9 @@ impl Metrics {
         registry.register("log_dropped", "Log lines dropped because nobody took them", log_dropped);
         let panics = Counter::default();
         registry.register("panics", "Requests ended by a panic", panics.clone());
+        let spans_dropped = Counter::default();
+        let help = "Requests whose spans were dropped because the receiver did not take them";
+        registry.register("spans_dropped", help, spans_dropped.clone());
         let info = Info::new(vec![("version", version.to_owned())]);
         registry.register("build", "The running build", info);
         registry.register_collector(Box::new(process::Workers));
@@ -142,6 +147,7 @@ impl Metrics {
             connections,
             refused,
             panics,
+            spans_dropped,
             version: version.to_owned(),
         }
     }

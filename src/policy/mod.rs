@@ -62,10 +62,19 @@ pub struct Policy {
     pub log: LogPolicy,
     /// `[metrics]`.
     pub metrics: MetricsPolicy,
+    /// `[tracing]`.
+    pub tracing: TracingPolicy,
     /// Every file that was read, the configuration itself first: what `watch` watches.
     pub sources: Vec<SourceFile>,
     /// Things that work but were probably not meant.
     pub warnings: Vec<String>,
+}
+
+impl Policy {
+    /// Whether requests are told of one by one: to a receiver of traces, or by lines of the log.
+    pub fn tells_of_requests(&self) -> bool {
+        self.tracing.receiver.is_some() || self.log.access != AccessLog::Off
+    }
 }
 
 /// A file a policy was made from.
@@ -431,6 +440,24 @@ pub struct Webhook {
     pub target: PathAndQuery,
     /// What signs.
     pub secret: Option<String>,
+}
+
+/// `[tracing]`.
+#[derive(Clone, Debug)]
+pub struct TracingPolicy {
+    /// Who is told of spans.
+    pub receiver: Option<OtlpReceiver>,
+    /// The share of the traces that begin here; 0 to 1.
+    pub sample: f64,
+}
+
+/// `tracing.otlp_endpoint`.
+#[derive(Clone, Debug)]
+pub struct OtlpReceiver {
+    /// Who is told.
+    pub upstream: UpstreamPolicy,
+    /// Where.
+    pub target: PathAndQuery,
 }
 
 /// How lines are written.

@@ -13,12 +13,17 @@ mod upstream;
 
 use std::path::{Path, PathBuf};
 
+use http::uri::PathAndQuery;
+
 use super::file::{self, File};
 use super::node;
 use super::problem::{Problems, Span};
 use super::section::At;
 use super::{Environment, Source};
-use crate::policy::{HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy, SourceFile, Webhook};
+use crate::policy::{
+    HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, SourceFile, TracingPolicy,
+    Webhook,
+};
 
 /// What the steps of one compilation share.
 struct Compiler<'a> {
@@ -66,6 +71,7 @@ pub fn policy(
     let health = compiler.health(&file);
     let log = compiler.log(&file);
     let metrics = compiler.metrics(&file);
+    let tracing = compiler.tracing(&file);
     if compiler.problems.is_empty()
         && let (Some(server), Some(upstreams), Some(routes)) = (server, upstreams, routes)
     {
@@ -83,6 +89,7 @@ pub fn policy(
             health,
             log,
             metrics,
+            tracing,
             sources: compiler.sources,
             warnings: compiler.warnings,
         });
@@ -182,6 +189,20 @@ impl Compiler<'_> {
                 written.chain(api_key).map(str::to_ascii_lowercase).collect()
             },
         }
+    }
+
+    fn tracing(&mut self, file: &File) -> TracingPolicy {
+        let tracing = &file.tracing;
+        let sample = self.share("tracing.sample", &tracing.sample);
+        let at = &tracing.otlp_endpoint;
+        let receiver = if at.value.is_empty() { None } else { self.fetched("tracing.otlp_endpoint", at) };
+        let receiver = receiver.map(|(upstream, target)| {
+            // As OTEL_EXPORTER_OTLP_ENDPOINT is meant; with a path it is the whole URL.
+            let target =
+                if target.as_str() == "/" { PathAndQuery::from_static("/v1/traces") } else { target };
+            OtlpReceiver { upstream, target }
+        });
+        TracingPolicy { receiver, sample }
     }
 
     fn metrics(&mut self, file: &File) -> MetricsPolicy {

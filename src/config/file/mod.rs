@@ -34,6 +34,7 @@ pub struct File {
     pub health: Health,
     pub log: Log,
     pub metrics: Metrics,
+    pub tracing: Tracing,
 }
 
 /// `[server]`.
@@ -183,6 +184,12 @@ pub struct Metrics {
     pub max_routes: At<u64>,
 }
 
+/// `[tracing]`.
+pub struct Tracing {
+    pub otlp_endpoint: At<String>,
+    pub sample: At<f64>,
+}
+
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -218,6 +225,7 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
     let health = read_health(root.table("health", problems).map(|(table, _)| table), problems);
     let log = read_log(root.table("log", problems).map(|(table, _)| table), problems);
     let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
+    let tracing = read_tracing(root.table("tracing", problems).map(|(table, _)| table), problems);
     later::sections(&mut root, problems);
     root.finish(problems);
     File {
@@ -236,6 +244,7 @@ pub fn read(table: &Table, problems: &mut Problems) -> File {
         health,
         log,
         metrics,
+        tracing,
     }
 }
 
@@ -508,6 +517,14 @@ fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {
     };
     s.finish(p);
     health
+}
+
+fn read_tracing(table: Option<&Table>, p: &mut Problems) -> Tracing {
+    let mut s = Section::new("tracing", table.unwrap_or(EMPTY));
+    let tracing =
+        Tracing { otlp_endpoint: s.or("otlp_endpoint", text(""), p), sample: s.or("sample", 0.1, p) };
+    s.finish(p);
+    tracing
 }
 
 fn read_log(table: Option<&Table>, p: &mut Problems) -> Log {

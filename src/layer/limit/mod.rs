@@ -128,7 +128,9 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     };
     let mut verdict = limiter.ask(&ask, record.started);
     count(routed, &ask, &verdict);
-    record.note_limits(Limited { key, tier: tier.clone(), violated: verdict.violated.clone() });
+    if record.snapshot.policy.tells_of_requests() {
+        record.note_limits(Limited { key, tier: tier.clone(), violated: verdict.violated.clone() });
+    }
     record.limited(Announcement::of(&verdict, tier, &routed.route), verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());

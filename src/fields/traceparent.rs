@@ -1,0 +1,119 @@
+//! `traceparent` (W3C Trace Context 2): which trace a request belongs to, and who asked within it.
+
+use http::{HeaderName, HeaderValue};
+
+/// The field that names a trace.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What vendors say of it; meaningless without the other (3.3.1).
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The flag that says it is recorded.
+pub const SAMPLED: u8 = 0b01;
+/// The flag that says the trace's id is random (2.3.3 of the second level).
+pub const RANDOM: u8 = 0b10;
+
+/// What the field says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// The trace; not 0.
+    pub trace: u128,
+    /// The span that asks; not 0.
+    pub span: u64,
+    /// [`SAMPLED`] and [`RANDOM`].
+    pub flags: u8,
+}
+
+impl TraceParent {
+    /// What `text` says; `None`: it is malformed, and the trace begins anew (3.2.2).
+    pub fn parse(text: &[u8]) -> Option<TraceParent> {
+        let (head, rest) = text.split_at_checked(55)?;
+        let [v0, v1, b'-', ..] = head else { return None };
+        let version = hex(&[*v0, *v1])?;
+        // A later version may say more, behind a further dash (3.2.4).
+        let whole = match version {
+            0 => rest.is_empty(),
+            0xff => false,
+            _ => rest.first().is_none_or(|byte| *byte == b'-'),
+        };
+        if !whole || head[35] != b'-' || head[52] != b'-' {
+            return None;
+        }
+        let trace = hex(&head[3..35])?;
+        let span = u64::try_from(hex(&head[36..52])?).ok()?;
+        let flags = u8::try_from(hex(&head[53..])?).ok()? & (SAMPLED | RANDOM);
+        (trace != 0 && span != 0).then_some(TraceParent { trace, span, flags })
+    }
+
+    /// Whether it is recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// As a field.
+    pub fn value(&self) -> HeaderValue {
+        let text = format!("00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags);
+        HeaderValue::try_from(text).expect("hexadecimal digits and dashes make a field")
+    }
+}
+
+/// Lower case only (3.2.2).
+fn hex(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0u128, |sum, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(sum << 4 | u128::from(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken() {
+        let known =
+            TraceParent { trace: 0x4bf92f3577b34da6a3ce929d0e0e4736, span: 0x00f067aa0ba902b7, flags: 1 };
+        for (text, expected) in [
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some(known)),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+                Some(TraceParent { flags: 0, ..known }),
+            ),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff",
+                Some(TraceParent { flags: 3, ..known }),
+            ),
+            ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some(known)),
+            ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", Some(known)),
+            ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.more", None),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", None),
+            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None),
+            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", None),
+            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", None),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01", None),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1", None),
+            ("", None),
+        ] {
+            assert_eq!(TraceParent::parse(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(trace in 1u128.., span in 1u64.., flags in 0u8..4) {
+            let parent = TraceParent { trace, span, flags };
+            prop_assert_eq!(TraceParent::parse(parent.value().as_bytes()), Some(parent));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = TraceParent::parse(&text);
+        }
+    }
+}

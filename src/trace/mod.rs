@@ -1,0 +1,152 @@
+//! Traces: a request's place in a trace, and what an OTLP receiver is told of it.
+//!
+//! Two spans a request that is sampled: the server's, from its head to the last byte of its answer, and the
+//! client's, from sending it to an app to the head of the app's answer. The app finds the client's in
+//! `traceparent`. Without a receiver nothing is changed: what came is passed on, so that no trace has a hole in it.
+
+mod export;
+mod otlp;
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
+use crate::policy::TracingPolicy;
+
+pub use export::{MOST_WAITING, Spans, run};
+
+/// Where a request stands in a trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace {
+    /// Its trace.
+    pub id: u128,
+    /// The span that asked, where the client named one.
+    parent: Option<u64>,
+    /// Ours; `None`: nobody is told, and the fields pass unchanged.
+    spans: Option<OwnSpans>,
+    flags: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OwnSpans {
+    server: u64,
+    client: u64,
+}
+
+impl Trace {
+    /// Of a request with these fields. Who asks within a trace decides whether it is recorded; one that begins
+    /// here is by its id, so that everybody who asks that question by the same share answers alike.
+    pub fn of(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
+        let mut said = headers.get_all(TRACEPARENT).into_iter();
+        let parent = said.next().filter(|_| said.next().is_none());
+        let parent = parent.and_then(|value| TraceParent::parse(value.as_bytes()));
+        let spans = policy.receiver.as_ref().map(|_| OwnSpans { server: span_id(), client: span_id() });
+        match parent {
+            Some(parent) => {
+                Some(Trace { id: parent.trace, parent: Some(parent.span), spans, flags: parent.flags })
+            }
+            None => spans.map(|_| {
+                let id = fastrand::u128(1..);
+                let flags = RANDOM | if is_sampled(id, policy.sample) { SAMPLED } else { 0 };
+                Trace { id, parent: None, spans, flags }
+            }),
+        }
+    }
+
+    /// Tells an app where it stands.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        let Some(spans) = self.spans else { return };
+        let own = TraceParent { trace: self.id, span: spans.client, flags: self.flags };
+        headers.insert(TRACEPARENT, own.value());
+        if self.parent.is_none() {
+            // Of a trace that was not understood.
+            headers.remove(TRACESTATE);
+        }
+    }
+
+    /// Whether the receiver is told.
+    pub fn is_recorded(&self) -> bool {
+        self.spans.is_some() && self.flags & SAMPLED != 0
+    }
+}
+
+fn span_id() -> u64 {
+    fastrand::u64(1..)
+}
+
+/// By the 56 bits that are random in every trace (W3C Trace Context 2, 3.2.2.3; the consistent sampling of
+/// OpenTelemetry).
+fn is_sampled(id: u128, share: f64) -> bool {
+    const BITS: u32 = 56;
+    let random = (id & ((1 << BITS) - 1)) as f64;
+    // The greatest are sampled, so that a smaller share samples some of what a greater one does.
+    random >= (1.0 - share) * (1u64 << BITS) as f64
+}
+
+/// What is told of a request when its last byte has gone.
+#[derive(Debug)]
+pub struct Told {
+    /// Its place.
+    pub trace: Trace,
+    /// `X-Request-Id`.
+    pub id: HeaderValue,
+    /// When its head was whole.
+    pub started: SystemTime,
+    /// Until the last byte of its answer.
+    pub duration: Duration,
+    /// The method.
+    pub method: String,
+    /// Path and query, without secrets.
+    pub target: String,
+    /// The route's template.
+    pub route: String,
+    /// `1.0`, `1.1` or `2`.
+    pub protocol: &'static str,
+    /// The client.
+    pub client: IpAddr,
+    /// The status.
+    pub status: u16,
+    /// Content sent; bytes.
+    pub bytes: u64,
+    /// What the cache did.
+    pub cache: Option<&'static str>,
+    /// What the limits said.
+    pub limit: Option<&'static str>,
+    /// The app that was asked.
+    pub asked: Option<Asked>,
+    /// Whose fault, and what.
+    pub error: Option<(&'static str, String)>,
+}
+
+/// What is told of a request to an app.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its address.
+    pub address: String,
+    /// Until the head of its answer, or until there was none to be had.
+    pub duration: Option<Duration>,
+    /// Whether there was one.
+    pub answered: bool,
+    /// Tries after the first.
+    pub retries: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_kept_and_a_smaller_one_is_part_of_a_greater() {
+        fastrand::seed(7);
+        let ids: Vec<u128> = (0..20_000).map(|_| fastrand::u128(1..)).collect();
+        for (share, least, most) in
+            [(0.0, 0, 0), (0.1, 1_850, 2_150), (0.5, 9_700, 10_300), (1.0, 20_000, 20_000)]
+        {
+            let sampled = ids.iter().filter(|id| is_sampled(**id, share)).count();
+            assert!((least..=most).contains(&sampled), "{share}: {sampled}");
+        }
+        assert!(ids.iter().filter(|id| is_sampled(**id, 0.1)).all(|id| is_sampled(*id, 0.2)));
+    }
+}

@@ -1,0 +1,181 @@
+//! Traces as apps and OTLP receivers see them; what is sent is read by the official definitions.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::sync::{Arc, Mutex};
+
+use harness::*;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
+
+type Spans = Arc<Mutex<Vec<Span>>>;
+
+/// A receiver; `well` answers 200.
+fn receiver(well: impl Fn() -> bool + Send + Sync + 'static) -> (Script, Spans) {
+    let spans = Spans::default();
+    let noted = spans.clone();
+    let receiver = Script::answering(move |request| {
+        if !well() {
+            return b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n".to_vec();
+        }
+        assert_eq!(request.field("content-type"), Some("application/x-protobuf"));
+        assert_eq!(request.line, "POST /v1/traces HTTP/1.1");
+        let message = ExportTraceServiceRequest::decode(request.body.as_slice()).unwrap();
+        for resource in message.resource_spans {
+            let attributes = &resource.resource.unwrap().attributes;
+            assert!(attributes.iter().any(|attribute| attribute.key == "service.name"), "{attributes:?}");
+            noted.lock().unwrap().extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+        }
+        ok("")
+    });
+    (receiver, spans)
+}
+
+fn told(app: &Script, receiver: &Script, sample: &str) -> Pillion {
+    Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{}\"\nsample = {sample}\n\
+         [[routes]]\nmatch = \"GET /things/{{id}}\"\ncache = {{ ttl = \"1m\" }}\n",
+        app.address, receiver.address
+    ))
+}
+
+fn attribute(span: &Span, name: &str) -> Option<String> {
+    let found = span.attributes.iter().find(|attribute| attribute.key == name)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn wait_for(spans: &Spans, count: usize) -> Vec<Span> {
+    eventually("spans came", || {
+        let spans = spans.lock().unwrap();
+        (spans.len() >= count).then(|| spans.clone())
+    })
+}
+
+#[test]
+fn a_trace_goes_through_and_its_spans_are_told() {
+    let app = Script::echo();
+    let (receiver, spans) = receiver(|| true);
+    let pillion = told(&app, &receiver, "0.0");
+    let fields = [&format!("traceparent: {PARENT}"), "tracestate: vendor=1", "baggage: tenant=7"];
+    let answer = origin::ask(&pillion, "GET /things/7?token=s3cret&x=1", &fields).json();
+    let passed = answer["fields"]["traceparent"].as_str().unwrap().to_owned();
+    assert!(
+        passed.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && passed.ends_with("-01"),
+        "{passed}"
+    );
+    assert_ne!(passed, PARENT);
+    assert_eq!(answer["fields"]["tracestate"], "vendor=1");
+    assert_eq!(answer["fields"]["baggage"], "tenant=7");
+
+    let spans = wait_for(&spans, 2);
+    let of = |kind: i32| spans.iter().find(|span| span.kind == kind).unwrap();
+    let (server, client) = (of(SERVER), of(CLIENT));
+    assert_eq!(server.name, "GET /things/{id}");
+    for span in [server, client] {
+        assert_eq!(hex(&span.trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(span.end_time_unix_nano >= span.start_time_unix_nano);
+        assert!(span.status.is_none());
+    }
+    assert_eq!(hex(&server.parent_span_id), "00f067aa0ba902b7");
+    assert_eq!(client.parent_span_id, server.span_id);
+    assert_eq!(hex(&client.span_id), passed[36..52]);
+    for (name, value) in [
+        ("http.request.method", "GET"),
+        ("url.path", "/things/7"),
+        ("url.query", "token=***&x=1"),
+        ("http.route", "/things/{id}"),
+        ("http.response.status_code", "200"),
+        ("network.protocol.version", "1.1"),
+        ("pillion.cache", "miss"),
+    ] {
+        assert_eq!(attribute(server, name).as_deref(), Some(value), "{name}");
+    }
+    pillion.access("of the trace", |line| line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736");
+}
+
+#[test]
+fn who_asks_decides_and_else_the_share() {
+    let app = Script::echo();
+    let (receiver, spans) = receiver(|| true);
+    let pillion = told(&app, &receiver, "1.0");
+    let parent = |said: &[&str]| {
+        let answer = origin::ask(&pillion, "GET /x", said).json();
+        answer["fields"]["traceparent"].as_str().unwrap().to_owned()
+    };
+    // Not recorded by who asks: passed on, and not told.
+    let unsampled = PARENT.replace("-01", "-00");
+    assert!(parent(&[&format!("traceparent: {unsampled}")]).ends_with("-00"));
+    // Begins here: recorded, and its id is random.
+    assert!(parent(&[]).ends_with("-03"));
+    // What cannot be read begins anew, and what vendors said of it goes.
+    let known = format!("traceparent: {PARENT}");
+    for malformed in [&["traceparent: 00-0-0-01"][..], &[&known, &known]] {
+        let fields = [malformed, &["tracestate: vendor=1"]].concat();
+        let answer = origin::ask(&pillion, "GET /x", &fields).json();
+        assert!(answer["fields"]["traceparent"].as_str().unwrap().ends_with("-03"), "{answer}");
+        assert!(answer["fields"]["tracestate"].is_null(), "{answer}");
+    }
+    let spans = wait_for(&spans, 6);
+    assert_eq!(spans.len(), 6, "{spans:?}");
+}
+
+#[test]
+fn without_a_receiver_fields_pass_unchanged() {
+    let app = Script::echo();
+    let pillion = Pillion::in_front_of(app.address);
+    let answer =
+        origin::ask(&pillion, "GET /", &[&format!("traceparent: {PARENT}"), "tracestate: vendor=1"]).json();
+    assert_eq!(answer["fields"]["traceparent"], PARENT);
+    assert_eq!(answer["fields"]["tracestate"], "vendor=1");
+    assert!(pillion.get("/").json()["fields"]["traceparent"].is_null());
+}
+
+#[test]
+fn failures_are_told_as_such() {
+    let (receiver, spans) = receiver(|| true);
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{}/v1/traces\"\nsample = 1.0\n",
+        absent_app(),
+        receiver.address
+    ));
+    assert_eq!(pillion.get("/").status, 502);
+    let spans = wait_for(&spans, 1);
+    let server = spans.iter().find(|span| span.kind == SERVER).unwrap();
+    assert_eq!(server.status.as_ref().unwrap().code, 2);
+    assert_eq!(attribute(server, "error.type").as_deref(), Some("upstream"));
+}
+
+#[test]
+fn a_receiver_that_fails_touches_no_traffic() {
+    let app = Script::echo();
+    let well = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = well.clone();
+    let (receiver, spans) = receiver(move || asked.load(std::sync::atomic::Ordering::SeqCst));
+    let pillion = told(&app, &receiver, "1.0");
+    for _ in 0..50 {
+        assert_eq!(pillion.get("/x").status, 200);
+    }
+    eventually("what was not taken is counted", || {
+        (pillion.metric("pillion_spans_dropped_total") >= 50.0).then_some(())
+    });
+    well.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(pillion.get("/after").status, 200);
+    let after = |span: &Span| attribute(span, "url.path").as_deref() == Some("/after");
+    eventually("it is told again", || spans.lock().unwrap().iter().any(after).then_some(()));
+}
