@@ -18,8 +18,8 @@ const CLIENT: i32 = 3;
 
 type Spans = Arc<Mutex<Vec<Span>>>;
 
-/// A receiver; `well` answers 200.
-fn receiver(well: impl Fn() -> bool + Send + Sync + 'static) -> (Script, Spans) {
+/// A receiver that is told by a service of that name; `well` answers 200.
+fn receiver(service: &'static str, well: impl Fn() -> bool + Send + Sync + 'static) -> (Script, Spans) {
     let spans = Spans::default();
     let noted = spans.clone();
     let receiver = Script::answering(move |request| {
@@ -31,7 +31,9 @@ fn receiver(well: impl Fn() -> bool + Send + Sync + 'static) -> (Script, Spans) 
         let message = ExportTraceServiceRequest::decode(request.body.as_slice()).unwrap();
         for resource in message.resource_spans {
             let attributes = &resource.resource.unwrap().attributes;
-            assert!(attributes.iter().any(|attribute| attribute.key == "service.name"), "{attributes:?}");
+            let name = attributes.iter().find(|attribute| attribute.key == "service.name").unwrap();
+            let name = name.value.as_ref().unwrap().value.clone();
+            assert_eq!(name, Some(Value::StringValue(service.to_owned())));
             noted.lock().unwrap().extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
         }
         ok("")
@@ -40,11 +42,16 @@ fn receiver(well: impl Fn() -> bool + Send + Sync + 'static) -> (Script, Spans) 
 }
 
 fn told(app: &Script, receiver: &Script, sample: &str) -> Pillion {
-    Pillion::with(&format!(
+    let config = format!(
         "[upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{}\"\nsample = {sample}\n\
          [[routes]]\nmatch = \"GET /things/{{id}}\"\ncache = {{ ttl = \"1m\" }}\n",
         app.address, receiver.address
-    ))
+    );
+    let folder = Arc::new(Folder::new());
+    let path = folder.write("pillion.toml", complete(&config));
+    let mut command = std::process::Command::new(binary());
+    command.args(["run", "--config"]).arg(path).env("OTEL_SERVICE_NAME", "clinic");
+    Pillion::start(folder, command)
 }
 
 fn attribute(span: &Span, name: &str) -> Option<String> {
@@ -70,7 +77,7 @@ fn wait_for(spans: &Spans, count: usize) -> Vec<Span> {
 #[test]
 fn a_trace_goes_through_and_its_spans_are_told() {
     let app = Script::echo();
-    let (receiver, spans) = receiver(|| true);
+    let (receiver, spans) = receiver("clinic", || true);
     let pillion = told(&app, &receiver, "0.0");
     let fields = [&format!("traceparent: {PARENT}"), "tracestate: vendor=1", "baggage: tenant=7"];
     let answer = origin::ask(&pillion, "GET /things/7?token=s3cret&x=1", &fields).json();
@@ -112,7 +119,7 @@ fn a_trace_goes_through_and_its_spans_are_told() {
 #[test]
 fn who_asks_decides_and_else_the_share() {
     let app = Script::echo();
-    let (receiver, spans) = receiver(|| true);
+    let (receiver, spans) = receiver("clinic", || true);
     let pillion = told(&app, &receiver, "1.0");
     let parent = |said: &[&str]| {
         let answer = origin::ask(&pillion, "GET /x", said).json();
@@ -148,7 +155,7 @@ fn without_a_receiver_fields_pass_unchanged() {
 
 #[test]
 fn failures_are_told_as_such() {
-    let (receiver, spans) = receiver(|| true);
+    let (receiver, spans) = receiver("pillion", || true);
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{}/v1/traces\"\nsample = 1.0\n",
         absent_app(),
@@ -166,7 +173,7 @@ fn a_receiver_that_fails_touches_no_traffic() {
     let app = Script::echo();
     let well = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let asked = well.clone();
-    let (receiver, spans) = receiver(move || asked.load(std::sync::atomic::Ordering::SeqCst));
+    let (receiver, spans) = receiver("clinic", move || asked.load(std::sync::atomic::Ordering::SeqCst));
     let pillion = told(&app, &receiver, "1.0");
     for _ in 0..50 {
         assert_eq!(pillion.get("/x").status, 200);

@@ -77,7 +77,7 @@ async fn post(webhook: &Webhook, registry: &Registry, pool: &Rc<Pool>, document:
     let body = document.as_bytes().to_vec();
     let question =
         Question { method: Method::POST, target: &webhook.target, headers, body, most: LONGEST_ANSWER };
-    upstream.ask(pool, question).await.map(drop)
+    upstream.ask(pool, question).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// HMAC-SHA256 over the time and the document: an old one cannot be sent again as a new one.

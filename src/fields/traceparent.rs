@@ -9,7 +9,7 @@ pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The flag that says it is recorded.
 pub const SAMPLED: u8 = 0b01;
-/// The flag that says the trace's id is random (2.3.3 of the second level).
+/// The flag that says the trace's id is random ("Random Trace ID Flag" of the second level).
 pub const RANDOM: u8 = 0b10;
 
 /// What the field says.

@@ -458,6 +458,8 @@ pub struct OtlpReceiver {
     pub upstream: UpstreamPolicy,
     /// Where.
     pub target: PathAndQuery,
+    /// What Pillion is called there: `$OTEL_SERVICE_NAME`, or its own name.
+    pub service: String,
 }
 
 /// How lines are written.

@@ -55,7 +55,7 @@ async fn fetch(
         body: Vec::new(),
         most: MOST,
     };
-    let content = upstream.ask(pool, question).await?;
+    let content = upstream.ask(pool, question).await.map_err(|error| error.to_string())?;
     keys::parse(&public_only(&content)).map_err(|error| error.to_string())
 }
 

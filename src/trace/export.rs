@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Receiver, Sender, error::TrySendError};
 
 use super::{Told, otlp};
 use crate::policy::OtlpReceiver;
-use crate::upstream::{Pool, Question, Registry, Upstream};
+use crate::upstream::{AskError, Pool, Question, Registry, Upstream};
 
 /// Requests that wait to be told.
 pub const MOST_WAITING: usize = 8192;
@@ -65,13 +65,13 @@ pub async fn run(
             && let Some(upstream) = registry.build(std::slice::from_ref(&receiver.upstream)).pop()
         {
             let told: Vec<Told> = batch.drain(..).map(|told| *told).collect();
-            let sent = send(&upstream, &pool, &receiver.target, otlp::encode(&told)).await;
+            let sent = send(&upstream, &pool, &receiver.target, otlp::encode(&receiver.service, &told)).await;
             // Once, and once when it is well again.
             match sent {
                 Err(why) => {
                     dropped.inc_by(told.len() as u64);
                     if std::mem::replace(&mut well, false) {
-                        tracing::warn!(why, "tracing.otlp_endpoint does not take spans; they are dropped");
+                        tracing::warn!(%why, "tracing.otlp_endpoint does not take spans; they are dropped");
                     }
                 }
                 Ok(()) => {
@@ -90,7 +90,7 @@ async fn send(
     pool: &Rc<Pool>,
     target: &http::uri::PathAndQuery,
     message: Vec<u8>,
-) -> Result<(), String> {
+) -> Result<(), AskError> {
     let mut pauses = PAUSES.iter();
     loop {
         let protobuf = HeaderValue::from_static("application/x-protobuf");
@@ -102,11 +102,43 @@ async fn send(
             most: LONGEST_ANSWER,
         };
         let Err(why) = upstream.ask(pool, question).await else { return Ok(()) };
-        // OTLP 1.0 "Failures": what the receiver cannot read it will not read the next time either.
-        if why.starts_with("answered 4") && !why.starts_with("answered 429") {
-            return Err(why);
-        }
-        let Some(pause) = pauses.next() else { return Err(why) };
+        let pause = pauses.next().filter(|_| may_pass(&why));
+        let Some(pause) = pause else { return Err(why) };
         tokio::time::sleep(*pause).await;
+    }
+}
+
+/// Whether the same message may be taken the next time. By status these do (OTLP 1.x, "OTLP/HTTP Response", "Retryable
+/// Response Codes"), and no other.
+fn may_pass(error: &AskError) -> bool {
+    match error {
+        AskError::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+        AskError::Forward(_) | AskError::Body(_) | AskError::TimedOut => true,
+        AskError::TooLong(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_again() {
+        for (status, again) in [
+            (400, false),
+            (404, false),
+            (429, true),
+            (500, false),
+            (501, false),
+            (502, true),
+            (503, true),
+            (504, true),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap_or_default();
+            assert_eq!(may_pass(&AskError::Status(status)), again, "{status}");
+        }
+        assert!(may_pass(&AskError::TimedOut) && !may_pass(&AskError::TooLong(1)));
     }
 }

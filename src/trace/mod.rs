@@ -76,8 +76,8 @@ fn span_id() -> u64 {
     fastrand::u64(1..)
 }
 
-/// By the 56 bits that are random in every trace (W3C Trace Context 2, 3.2.2.3; the consistent sampling of
-/// OpenTelemetry).
+/// By the last 56 bits, which are random in a trace whose flag says so (W3C Trace Context 2, "Random Trace ID Flag");
+/// the consistent sampling of OpenTelemetry.
 fn is_sampled(id: u128, share: f64) -> bool {
     const BITS: u32 = 56;
     let random = (id & ((1 << BITS) - 1)) as f64;

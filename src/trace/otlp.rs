@@ -122,11 +122,11 @@ fn number(key: &str, value: u64) -> KeyValue {
     KeyValue { key: key.to_owned(), value }
 }
 
-/// One message of what is told.
-pub fn encode(told: &[Told]) -> Vec<u8> {
+/// One message of what is told, by a `service` of that name.
+pub fn encode(service: &str, told: &[Told]) -> Vec<u8> {
     let resource = Resource {
         attributes: vec![
-            text("service.name", std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "pillion".to_owned())),
+            text("service.name", service),
             text("service.version", env!("CARGO_PKG_VERSION")),
             number("process.pid", std::process::id().into()),
         ],

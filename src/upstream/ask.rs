@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{Call, Outcome, Pool, Upstream};
-use crate::body::Body;
+use super::{Call, ForwardError, Outcome, Pool, Upstream};
+use crate::body::{Body, BodyError};
 use crate::clock;
 use crate::http1::head::HeadLimits;
 
@@ -31,18 +31,45 @@ pub struct Question<'a> {
     pub most: usize,
 }
 
+/// Why there is no answer to be had.
+#[derive(Debug)]
+pub enum AskError {
+    /// It could not be asked.
+    Forward(ForwardError),
+    /// Its answer ended before its end.
+    Body(BodyError),
+    /// It did not answer in time.
+    TimedOut,
+    /// Its answer is longer than so many bytes.
+    TooLong(usize),
+    /// It answered with another status.
+    Status(StatusCode),
+}
+
+impl std::fmt::Display for AskError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AskError::Forward(error) => error.fmt(f),
+            AskError::Body(error) => error.fmt(f),
+            AskError::TimedOut => f.write_str("no answer in time"),
+            AskError::TooLong(most) => write!(f, "the answer is longer than {most} bytes"),
+            AskError::Status(status) => write!(f, "answered {status}"),
+        }
+    }
+}
+
 impl Upstream {
     /// Asks, and returns the content of an answer of 200 to 299.
     ///
     /// # Errors
     ///
-    /// In words: no connection, no answer in time, another status, too long an answer.
-    pub async fn ask(&self, pool: &Rc<Pool>, question: Question<'_>) -> Result<Vec<u8>, String> {
+    /// See [`AskError`].
+    pub async fn ask(&self, pool: &Rc<Pool>, question: Question<'_>) -> Result<Vec<u8>, AskError> {
         let answered = tokio::time::timeout(PATIENCE, self.ask_patiently(pool, question)).await;
-        answered.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        answered.unwrap_or(Err(AskError::TimedOut))
     }
 
-    async fn ask_patiently(&self, pool: &Rc<Pool>, mut question: Question<'_>) -> Result<Vec<u8>, String> {
+    async fn ask_patiently(&self, pool: &Rc<Pool>, mut question: Question<'_>) -> Result<Vec<u8>, AskError> {
         if let Some(endpoint) = self.policy.endpoints.first()
             && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
         {
@@ -63,18 +90,17 @@ impl Upstream {
             rank: (0, 1),
         };
         let mut outcome = Outcome::default();
-        let response =
-            self.send(pool, call, clock::now(), &mut outcome).await.map_err(|error| error.to_string())?;
+        let response = self.send(pool, call, clock::now(), &mut outcome).await.map_err(AskError::Forward)?;
         let status = response.status();
         let mut body = response.into_body();
         let mut content = Vec::new();
         while let Some(frame) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await {
-            let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() else { continue };
+            let Ok(data) = frame.map_err(AskError::Body)?.into_data() else { continue };
             if content.len() + data.len() > question.most {
-                return Err(format!("the answer is longer than {} bytes", question.most));
+                return Err(AskError::TooLong(question.most));
             }
             content.extend_from_slice(&data);
         }
-        if status.is_success() { Ok(content) } else { Err(format!("answered {status}")) }
+        if status.is_success() { Ok(content) } else { Err(AskError::Status(status)) }
     }
 }

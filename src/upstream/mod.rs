@@ -26,7 +26,7 @@ use crate::metrics::Cell;
 use crate::policy::{EndpointPolicy, Scheme, UpstreamPolicy};
 
 pub use address::{Address, Target};
-pub use ask::Question;
+pub use ask::{AskError, Question};
 pub use collected::Collected;
 pub use error::ForwardError;
 pub use pool::Pool;

@@ -200,7 +200,9 @@ impl Compiler<'_> {
             // As OTEL_EXPORTER_OTLP_ENDPOINT is meant; with a path it is the whole URL.
             let target =
                 if target.as_str() == "/" { PathAndQuery::from_static("/v1/traces") } else { target };
-            OtlpReceiver { upstream, target }
+            let service = self.environment.variables.get("OTEL_SERVICE_NAME");
+            let service = service.map_or("pillion", String::as_str).to_owned();
+            OtlpReceiver { upstream, target, service }
         });
         TracingPolicy { receiver, sample }
     }
