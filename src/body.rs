@@ -3,10 +3,11 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -84,6 +85,12 @@ pub trait Observer {
     fn end(&mut self, result: Result<(), &BodyError>);
 }
 
+/// Fields of one answer alone, which are in no map: for HTTP/1 they are written behind the others.
+pub trait OwnFields {
+    /// Writes them as lines of a head.
+    fn write(&self, out: &mut BytesMut);
+}
+
 /// Content that is kept beyond this answer, with what was made of it.
 pub trait Kept: Send + Sync {
     /// It, where all of it is here.
@@ -131,6 +138,7 @@ pub struct Body {
     endless: bool,
     kept: Option<Arc<dyn Kept>>,
     head: Head,
+    own_fields: Option<Rc<dyn OwnFields>>,
     observer: Option<Box<dyn Observer>>,
 }
 
@@ -143,6 +151,7 @@ impl Body {
             endless: false,
             kept: None,
             head: Head::Ordinary,
+            own_fields: None,
             observer: None,
         }
     }
@@ -187,14 +196,6 @@ impl Body {
     }
 
     /// The lines of its head, where those are written already.
-    pub fn lines_mut(&mut self) -> Option<&mut Lines> {
-        match &mut self.head {
-            Head::Written(lines) => Some(lines),
-            Head::Ordinary | Head::Wanted(_) => None,
-        }
-    }
-
-    /// The same, for whoever writes them.
     pub fn take_lines(&mut self) -> Option<Lines> {
         match std::mem::replace(&mut self.head, Head::Ordinary) {
             Head::Written(lines) => Some(lines),
@@ -203,6 +204,16 @@ impl Body {
                 None
             }
         }
+    }
+
+    /// Gives it the fields of this answer alone. Whoever speaks anything but HTTP/1 puts them into the map instead.
+    pub fn set_own_fields(&mut self, fields: Rc<dyn OwnFields>) {
+        self.own_fields = Some(fields);
+    }
+
+    /// The same, for whoever writes them.
+    pub fn take_own_fields(&mut self) -> Option<Rc<dyn OwnFields>> {
+        self.own_fields.take()
     }
 
     /// Asks whoever decides about the head to prepare it for others.

@@ -92,11 +92,12 @@ fn promtool_finds_nothing_in_metrics_and_rules() {
     }
 }
 
-#[test]
-fn a_real_prometheus_scrapes_and_its_rules_evaluate() {
-    let origin = Origin::new();
-    let pillion = with_everything(&origin);
-    let folder = Folder::new();
+/// A real Prometheus that scrapes, with these features turned on; what it is asked.
+fn prometheus(
+    folder: &Folder,
+    pillion: &Pillion,
+    features: &str,
+) -> (Process, impl Fn(&str) -> Option<serde_json::Value>) {
     let config = folder.write(
         "prometheus.yml",
         format!(
@@ -110,16 +111,25 @@ fn a_real_prometheus_scrapes_and_its_rules_evaluate() {
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", folder.path("data").display()))
         .arg(format!("--web.listen-address={address}"))
+        .arg(format!("--enable-feature={features}"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let _prometheus = Process(child);
-    let ask_it = |path: &str| -> Option<serde_json::Value> {
+    let ask = move |path: &str| -> Option<serde_json::Value> {
         let url = format!("http://{address}{path}");
         let output = Command::new("curl").args(["-s", "--max-time", "5", &url]).output().ok()?;
         serde_json::from_slice(&output.stdout).ok()
     };
+    (Process(child), ask)
+}
+
+#[test]
+fn a_real_prometheus_scrapes_and_its_rules_evaluate() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    let folder = Folder::new();
+    let (_prometheus, ask_it) = prometheus(&folder, &pillion, "exemplar-storage");
     eventually("it scrapes under load", || {
         get(&pillion, "/api/1");
         let found = ask_it("/api/v1/query?query=sum(pillion_http_requests_total)")?;
@@ -134,6 +144,42 @@ fn a_real_prometheus_scrapes_and_its_rules_evaluate() {
     assert!(rules.len() >= 10, "{rules:?}");
     let targets = ask_it("/api/v1/targets").unwrap();
     assert_eq!(targets["data"]["activeTargets"][0]["health"], "up");
+    let metrics = ["http_request", "http_upstream", "http_own"];
+    for metric in metrics {
+        exemplar(&pillion, &ask_it, &format!("pillion_{metric}_duration_seconds_bucket"));
+    }
+    let text = pillion.admin_get("/metrics").text();
+    assert!(!text.contains("trace_id"), "the older format has no word for it: {text}");
+}
+
+#[test]
+fn a_real_prometheus_takes_native_histograms_with_exemplars() {
+    let origin = Origin::new();
+    let pillion = with_everything(&origin);
+    let folder = Folder::new();
+    let (_prometheus, ask_it) = prometheus(&folder, &pillion, "exemplar-storage,native-histograms");
+    eventually("it has them", || {
+        get(&pillion, "/api/1");
+        let found = ask_it("/api/v1/query?query=histogram_count(pillion_http_request_duration_seconds)")?;
+        let value: f64 = found["data"]["result"][0]["value"][1].as_str()?.parse().ok()?;
+        (value > 5.0).then_some(())
+    });
+    exemplar(&pillion, &ask_it, "pillion_http_request_duration_seconds");
+}
+
+/// A request whose trace somebody records is found by its trace.
+fn exemplar(pillion: &Pillion, ask_it: &impl Fn(&str) -> Option<serde_json::Value>, metric: &str) {
+    let found = eventually("it has a request that stands for others", || {
+        ask(pillion, "GET /api/2", &["traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]);
+        ask(pillion, "GET /else", &["traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"]);
+        let path = format!("/api/v1/query_exemplars?query={metric}&start=1&end=9999999999");
+        let found = ask_it(&path)?["data"].as_array()?.clone();
+        (!found.is_empty()).then_some(found)
+    });
+    for series in &found {
+        assert_eq!(series["seriesLabels"]["route"], "/api/{id}", "{found:?}");
+        assert_eq!(series["exemplars"][0]["labels"]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
 }
 
 #[test]

@@ -28,6 +28,9 @@ fn receiver(service: &'static str, well: impl Fn() -> bool + Send + Sync + 'stat
         }
         assert_eq!(request.field("content-type"), Some("application/x-protobuf"));
         assert_eq!(request.line, "POST /v1/traces HTTP/1.1");
+        if service == "clinic" {
+            assert_eq!(request.field("x-api-key"), Some("a secret, of course"));
+        }
         let message = ExportTraceServiceRequest::decode(request.body.as_slice()).unwrap();
         for resource in message.resource_spans {
             let attributes = &resource.resource.unwrap().attributes;
@@ -51,6 +54,7 @@ fn told(app: &Script, receiver: &Script, sample: &str) -> Pillion {
     let path = folder.write("pillion.toml", complete(&config));
     let mut command = std::process::Command::new(binary());
     command.args(["run", "--config"]).arg(path).env("OTEL_SERVICE_NAME", "clinic");
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%20secret%2C of course, x-other=1");
     Pillion::start(folder, command)
 }
 
@@ -114,6 +118,20 @@ fn a_trace_goes_through_and_its_spans_are_told() {
         assert_eq!(attribute(server, name).as_deref(), Some(value), "{name}");
     }
     pillion.access("of the trace", |line| line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736");
+}
+
+#[test]
+fn fields_for_the_receiver_that_are_none_are_told() {
+    let folder = Folder::new();
+    let text =
+        "[upstream]\nurl = \"http://127.0.0.1:1\"\n[tracing]\notlp_endpoint = \"http://127.0.0.1:2\"\n";
+    let path = folder.write("pillion.toml", complete(text));
+    let mut check = std::process::Command::new(binary());
+    check.arg("check").arg(path).env("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key");
+    let output = check.output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && said.contains("$OTEL_EXPORTER_OTLP_HEADERS is not a list"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,11 @@ pub fn octet(digits: &[u8]) -> Option<u8> {
 /// The pairs of a query, as they were meant.
 pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     fn meant(part: &str) -> Cow<'_, [u8]> {
-        if part.contains(['%', '+']) { Cow::Owned(decoded(part)) } else { Cow::Borrowed(part.as_bytes()) }
+        if part.contains(['%', '+']) {
+            Cow::Owned(decoded(part.as_bytes()))
+        } else {
+            Cow::Borrowed(part.as_bytes())
+        }
     }
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
@@ -22,13 +26,22 @@ pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)>
 }
 
 /// A name or a value as it was meant.
-fn decoded(text: &str) -> Vec<u8> {
+pub fn decoded(text: &[u8]) -> Vec<u8> {
+    octets(text, b' ')
+}
+
+/// Percent-decoded (RFC 3986 2.1); what is no such triplet stays.
+pub fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    octets(text, b'+')
+}
+
+fn octets(text: &[u8], plus: u8) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let [first, after @ ..] = rest {
         rest = after;
         match first {
-            b'+' => bytes.push(b' '),
+            b'+' => bytes.push(plus),
             b'%' => match after.get(..2).and_then(octet) {
                 Some(byte) => {
                     bytes.push(byte);
@@ -58,5 +71,6 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(of("a=1&b&c=%41+%zz%+f%4"), [pair("a", "1"), pair("b", ""), pair("c", "A %zz% f%4")]);
         assert_eq!(of(""), []);
+        assert_eq!(percent_decoded(b"a+%2b%2"), b"a++%2");
     }
 }

@@ -78,21 +78,39 @@ impl Told<'_> {
             if piece.capacity() < self.name.len() + LONGEST_NUMBERS {
                 *piece = BytesMut::with_capacity(PIECES.max(self.name.len() + LONGEST_NUMBERS));
             }
-            piece.put_u8(b'"');
-            piece.put_slice(self.name.as_bytes());
-            piece.put_slice(b"\";r=");
-            piece.put_slice(itoa::Buffer::new().format(self.remaining).as_bytes());
-            if let Some(reset) = self.reset {
-                piece.put_slice(b";t=");
-                piece.put_slice(itoa::Buffer::new().format(self.jittered(seconds(reset))).as_bytes());
-            }
+            self.write(piece);
             piece.split().freeze()
         })
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        out.put_u8(b'"');
+        out.put_slice(self.name.as_bytes());
+        out.put_slice(b"\";r=");
+        out.put_slice(itoa::Buffer::new().format(self.remaining).as_bytes());
+        if let Some(reset) = self.reset {
+            out.put_slice(b";t=");
+            out.put_slice(itoa::Buffer::new().format(self.jittered(seconds(reset))).as_bytes());
+        }
     }
 
     fn jittered(&self, seconds: u64) -> u64 {
         if self.refused || seconds < JITTERED { seconds } else { seconds + fastrand::u64(0..=seconds / 10) }
     }
+}
+
+/// Whether a field is one of those that are written here.
+pub fn is_told(name: &HeaderName) -> bool {
+    [RATELIMIT, RATELIMIT_POLICY, LEGACY_LIMIT, LEGACY_REMAINING, LEGACY_RESET].contains(name)
+}
+
+/// Both fields as lines, for an answer whose app says nothing of the kind.
+pub fn write(out: &mut BytesMut, policies: &HeaderValue, told: &Told<'_>) {
+    out.put_slice(b"ratelimit-policy: ");
+    out.put_slice(policies.as_bytes());
+    out.put_slice(b"\r\nratelimit: ");
+    told.write(out);
+    out.put_slice(b"\r\n");
 }
 
 /// Adds both fields to an answer. What the app says itself is only made stricter (section 7.2): under a name of
@@ -116,6 +134,20 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) -> bool {
         Entry::Occupied(_) => return false,
     }
     true
+}
+
+/// The older fields as lines, for an answer whose app says nothing of the kind.
+pub fn write_legacy(out: &mut BytesMut, told: &Told<'_>, unix_now: u64) {
+    let reset = told.reset.map(|reset| ("x-ratelimit-reset: ", unix_now + seconds(reset)));
+    let numbers = [
+        ("x-ratelimit-limit: ", u64::from(told.quota)),
+        ("x-ratelimit-remaining: ", u64::from(told.remaining)),
+    ];
+    for (name, number) in numbers.into_iter().chain(reset) {
+        out.put_slice(name.as_bytes());
+        out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+        out.put_slice(b"\r\n");
+    }
 }
 
 /// The older fields; the time is that of the Unix epoch, in seconds, as those have it who send them.
@@ -227,6 +259,29 @@ mod tests {
         assert_eq!(shown(&headers, "x-ratelimit-limit"), "10");
         assert_eq!(shown(&headers, "x-ratelimit-remaining"), "3");
         assert_eq!(shown(&headers, "x-ratelimit-reset"), "1000006");
+    }
+
+    #[test]
+    fn lines_say_what_fields_say() {
+        let policies = HeaderValue::from_static("\"a\";q=10;w=60");
+        let in_flight = Told { reset: None, ..told(3, 0) };
+        for told in [told(3, 5001), in_flight] {
+            let (mut headers, mut lines) = (HeaderMap::new(), BytesMut::new());
+            tell(&mut headers, &policies, &told);
+            tell_legacy(&mut headers, &told, 1_000_000);
+            assert!(headers.keys().all(is_told) && !is_told(&http::header::DATE));
+            write(&mut lines, &policies, &told);
+            write_legacy(&mut lines, &told, 1_000_000);
+            let written = lines[..].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let mut written: Vec<&[u8]> = written.map(|line| line.strip_suffix(b"\r").unwrap()).collect();
+            let said = headers
+                .iter()
+                .map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes()].concat());
+            let mut said: Vec<Vec<u8>> = said.collect();
+            written.sort_unstable();
+            said.sort_unstable();
+            assert_eq!(written, said);
+        }
     }
 
     #[test]

@@ -231,17 +231,20 @@ pub enum Content {
     Tunnel(Tunnel),
 }
 
+/// What the media types of gRPC begin with.
+const GRPC: &[u8] = b"application/grpc";
+
 /// Whether a message is part of a gRPC call.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(GRPC))
 }
 
 /// Whether a message is one of a stream without an expected end: server-sent events and gRPC.
 pub fn is_endless(headers: &HeaderMap) -> bool {
-    is_grpc(headers)
-        || headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(GRPC) || value.starts_with(b"text/event-stream")
+    })
 }
 
 /// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use crate::body::OwnFields;
 use crate::clock;
 use crate::prepared::Lines;
 
@@ -34,26 +35,43 @@ pub enum Connection {
     Upgrade(HeaderValue),
 }
 
-fn fields(out: &mut BytesMut, headers: &HeaderMap) {
+/// What is among fields: looked at while they are written, as comparing is quicker than looking up.
+#[derive(Default)]
+struct Seen {
+    date: bool,
+    length: bool,
+}
+
+/// Writes fields, Content-Length only where it is `said` by them.
+fn fields(out: &mut BytesMut, headers: &HeaderMap, said: bool) -> Seen {
+    let mut seen = Seen::default();
     for (name, value) in headers {
+        if *name == header::CONTENT_LENGTH {
+            seen.length = said;
+            if !said {
+                continue;
+            }
+        }
+        seen.date |= *name == header::DATE;
         out.put_slice(name.as_str().as_bytes());
         out.put_slice(b": ");
         out.put_slice(value.as_bytes());
         out.put_slice(b"\r\n");
     }
+    seen
 }
 
 /// Fields as they stand in a head.
 pub fn lines(headers: &HeaderMap) -> Bytes {
     let length = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let mut out = BytesMut::with_capacity(length);
-    fields(&mut out, headers);
+    fields(&mut out, headers, true);
     out.freeze()
 }
 
-fn trailing(out: &mut BytesMut, headers: &HeaderMap, framing: Outgoing, connection: &Connection) {
+fn trailing(out: &mut BytesMut, seen: &Seen, framing: Outgoing, connection: &Connection) {
     match framing {
-        Outgoing::Length(length) if !headers.contains_key(header::CONTENT_LENGTH) => {
+        Outgoing::Length(length) if !seen.length => {
             out.put_slice(b"content-length: ");
             out.put_slice(itoa::Buffer::new().format(length).as_bytes());
             out.put_slice(b"\r\n");
@@ -90,17 +108,19 @@ pub fn request_head(
     out.put_u8(b' ');
     out.put_slice(target);
     out.put_slice(b" HTTP/1.1\r\n");
-    fields(out, headers);
+    let seen = fields(out, headers, true);
     out.put_slice(further);
-    trailing(out, headers, framing, connection);
+    trailing(out, &seen, framing, connection);
 }
 
-/// Writes a response head. Adds `Date` where the app sent none (RFC 9110 6.6.1).
+/// Writes a response head. A Content-Length among the fields is believed where nothing is framed, else it is told by
+/// `framing`. Adds `Date` where the app sent none (RFC 9110 6.6.1).
 pub fn response_head(
     out: &mut BytesMut,
     status: StatusCode,
     headers: &HeaderMap,
     lines: Option<&Lines>,
+    own: Option<&dyn OwnFields>,
     framing: Outgoing,
     connection: &Connection,
 ) {
@@ -111,11 +131,14 @@ pub fn response_head(
     out.put_u8(b' ');
     out.put_slice(status.canonical_reason().unwrap_or("").as_bytes());
     out.put_slice(b"\r\n");
-    fields(out, headers);
-    let mut dated = status.is_informational() || headers.contains_key(header::DATE);
+    let seen = fields(out, headers, framing == Outgoing::None);
+    let mut dated = status.is_informational() || seen.date;
     if let Some(lines) = lines {
         lines.parts().iter().for_each(|part| out.put_slice(part));
         dated |= lines.prepared.dated;
+    }
+    if let Some(own) = own {
+        own.write(out);
     }
     if !dated {
         clock::with_date(|date| {
@@ -124,7 +147,7 @@ pub fn response_head(
             out.put_slice(b"\r\n");
         });
     }
-    trailing(out, headers, framing, connection);
+    trailing(out, &seen, framing, connection);
 }
 
 /// The longest a chunk's size line and its two CRLFs can be.

@@ -368,9 +368,11 @@ fn read_fields(
             header::CONTENT_LENGTH => {
                 let first = lengths.declared().is_none();
                 lengths.content_length(&value)?;
-                // Several equal ones go on as one.
+                // Several equal ones go on as one, which is written as everybody writes it.
                 if let (true, Some(length)) = (first, lengths.declared()) {
-                    headers.insert(name, HeaderValue::from(length));
+                    let usual = itoa::Buffer::new().format(length).as_bytes() == value;
+                    let shared = if usual { HeaderValue::from_maybe_shared(value).ok() } else { None };
+                    headers.insert(name, shared.unwrap_or_else(|| HeaderValue::from(length)));
                 }
             }
             header::TE => fields.trailers |= names_trailers(&value),

@@ -390,15 +390,16 @@ impl Exchange {
     ) -> After {
         let (mut parts, mut body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(connection, parts, body).await;
+            // In a box, as all that is seldom: what an exchange holds is moved and kept for each request.
+            return Box::pin(self.switch(connection, parts, body)).await;
         }
         let framing = self.framing(&mut parts, &body);
         let unread = feed.as_mut().is_some_and(|feed| !self.settle_input(feed, &mut connection.io));
+        let told = parts.headers.remove(header::CONNECTION);
         self.keep_alive &= framing != Outgoing::Close
             && !unread
             && connection.sleeper.phase() == Phase::Running
-            && parts.headers.get(header::CONNECTION).is_none_or(|v| v.as_bytes() != b"close");
-        parts.headers.remove(header::CONNECTION);
+            && told.is_none_or(|told| told.as_bytes() != b"close");
         let field = match (self.keep_alive, self.version) {
             (false, _) => ConnectionField::Close,
             (true, Version::HTTP_10) => ConnectionField::KeepAlive,
@@ -406,8 +407,9 @@ impl Exchange {
         };
         let io = &mut connection.io;
         let before = io.tail().len();
-        let lines = body.take_lines();
-        encode::response_head(io.tail(), parts.status, &parts.headers, lines.as_ref(), framing, &field);
+        let (lines, own) = (body.take_lines(), body.take_own_fields());
+        let (lines, own) = (lines.as_ref(), own.as_deref());
+        encode::response_head(io.tail(), parts.status, &parts.headers, lines, own, framing, &field);
         io.wrote(before);
 
         let bodiless = framing == Outgoing::None || self.method == Method::HEAD;
@@ -465,14 +467,9 @@ impl Exchange {
             return Outgoing::None;
         }
         match body.size_hint().exact() {
-            Some(length) => {
-                parts.headers.remove(header::CONTENT_LENGTH);
-                Outgoing::Length(length)
-            }
-            None => {
-                parts.headers.remove(header::CONTENT_LENGTH);
-                if self.version == Version::HTTP_11 { Outgoing::Chunked } else { Outgoing::Close }
-            }
+            Some(length) => Outgoing::Length(length),
+            None if self.version == Version::HTTP_11 => Outgoing::Chunked,
+            None => Outgoing::Close,
         }
     }
 
@@ -504,7 +501,7 @@ impl Exchange {
         let io = &mut connection.io;
         let before = io.tail().len();
         let field = ConnectionField::Upgrade(protocol);
-        encode::response_head(io.tail(), parts.status, &parts.headers, None, Outgoing::None, &field);
+        encode::response_head(io.tail(), parts.status, &parts.headers, None, None, Outgoing::None, &field);
         io.wrote(before);
         match std::future::poll_fn(|cx| io.poll_flush(cx)).await {
             Ok(()) => After::Tunnel(Box::new(tunnel), observer),

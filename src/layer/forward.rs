@@ -88,7 +88,8 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
     let mut outcome = Outcome::default();
-    let since = record.started;
+    // What came before is Pillion's own.
+    let since = clock::now();
     let result = upstream.send(&pool, call, since, &mut outcome).await;
     let ended = outcome.answered.unwrap_or_else(clock::now);
     record.upstream_time.set(Some(ended.saturating_duration_since(since)));
@@ -115,7 +116,9 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
         .any(|route| route.request != FieldEdits::default());
     let headers = routed.request.headers_mut();
     // The wait for 100 (Continue) is between us and the client (RFC 9110 10.1.1).
-    headers.remove(header::EXPECT);
+    if headers.keys().any(|name| *name == header::EXPECT) {
+        headers.remove(header::EXPECT);
+    }
     if server.trusts(peer.address.ip()) {
         extend(headers, &peer, https);
         via(headers, version);

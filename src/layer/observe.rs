@@ -15,10 +15,13 @@ use super::Observed;
 use super::live::{Snapshot, View};
 use super::record::{Beginning, Ending, Record, Sink, X_REQUEST_ID, request_id};
 use crate::body::Body;
-use crate::fields::forwarded;
+use crate::fields::{forwarded, rate_limit};
 use crate::http1::client::is_grpc;
 use crate::inbound::Inbound;
 use crate::trace::Trace;
+
+/// A protocol whose heads are no lines.
+const HTTP_2: &str = "HTTP/2";
 
 /// The longest id taken from a trusted peer.
 const LONGEST_ID: usize = 128;
@@ -72,15 +75,11 @@ where
             client,
             protocol: match inbound.request.version() {
                 Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_2 => HTTP_2,
                 _ => "HTTP/1.1",
             },
             grpc: is_grpc(headers),
-            trace: snapshot
-                .policy
-                .tells_of_requests()
-                .then(|| Trace::of(&snapshot.policy.tracing, headers))
-                .flatten(),
+            trace: Trace::of(&snapshot.policy.tracing, headers),
         };
         let record = Record::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);
@@ -115,14 +114,15 @@ where
         let Ok(mut response) = ready!(Pin::new(&mut self.inner).poll(cx));
         let record = &self.record;
         record.answered(response.status());
-        match response.body_mut().lines_mut() {
-            Some(lines) => {
-                lines.add(X_REQUEST_ID.as_str(), |out| out.extend_from_slice(record.id.as_bytes()))
-            }
-            None => drop(response.headers_mut().insert(X_REQUEST_ID, record.id.clone())),
+        // Here because refusals and failures tell it too. What nobody has to look at goes into no map.
+        let as_lines = record.protocol != HTTP_2
+            && !response.body().is_tunnel()
+            && !response.headers().keys().any(|name| *name == X_REQUEST_ID || rate_limit::is_told(name));
+        if as_lines {
+            response.body_mut().set_own_fields(record.clone());
+        } else {
+            record.tell(response.headers_mut());
         }
-        // Here because refusals and failures tell it too.
-        record.tell_limits(response.headers_mut());
         let body = response.body_mut();
         record.begun(body.is_endless() || body.is_tunnel());
         if http_body::Body::is_end_stream(body) && !body.is_tunnel() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::limit;
 use super::limit::announcement::Announcement;
 use super::live::{Lasting, REFUSED, Snapshot};
-use crate::body::{BodyError, Observer};
+use crate::body::{BodyError, Observer, OwnFields};
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
 use crate::error::Fault;
@@ -25,7 +25,7 @@ use crate::limit::cells::Key;
 use crate::limit::tier::Tier;
 use crate::limit::{Permit, Which};
 use crate::log::{AccessLog, Decision, Line};
-use crate::metrics::Spent;
+use crate::metrics::{Spent, Traced};
 use crate::performance::Noted;
 use crate::performance::window::Sample;
 use crate::policy::RoutePolicy;
@@ -286,8 +286,9 @@ impl Record {
         self.rank.get()
     }
 
-    /// Tells the client where it stands.
-    pub fn tell_limits(&self, headers: &mut http::HeaderMap) {
+    /// Tells the client its request's id and where it stands, by fields that replace or mend those of the app.
+    pub fn tell(&self, headers: &mut http::HeaderMap) {
+        headers.insert(X_REQUEST_ID, self.id.clone());
         if let Some(announcement) = &*self.announcement.borrow() {
             announcement.tell(headers, self.snapshot.policy.limits.tell);
         }
@@ -386,7 +387,9 @@ impl Record {
         let upstream = self.upstream_time.get();
         let until_head = self.until_head.get().unwrap_or(duration);
         let own = until_head.saturating_sub(upstream.unwrap_or_default());
-        let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get() };
+        let sampled = self.trace.filter(Trace::is_sampled);
+        let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::wall() });
+        let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get(), traced };
         series.record(&self.method, status, &spent);
         let policy = &self.snapshot.policy.log;
         let error = self.error.borrow();
@@ -514,6 +517,17 @@ fn had_it(word: &str) -> Option<bool> {
         "hit" | "stale" | "stale-if-error" | "revalidated" | "collapsed" => Some(true),
         "miss" | "expired" => Some(false),
         _ => None,
+    }
+}
+
+impl OwnFields for Record {
+    fn write(&self, out: &mut BytesMut) {
+        out.put_slice(b"x-request-id: ");
+        out.put_slice(self.id.as_bytes());
+        out.put_slice(b"\r\n");
+        if let Some(announcement) = &*self.announcement.borrow() {
+            announcement.write(out, self.snapshot.policy.limits.tell);
+        }
     }
 }
 

@@ -71,14 +71,7 @@ fn decoded(text: &str) -> Vec<u8> {
         if !content.contains(&b'%') {
             break;
         }
-        let mut next = Vec::with_capacity(content.len());
-        let mut rest = content.as_slice();
-        while let [byte, after @ ..] = rest {
-            let octet = if *byte == b'%' { after.get(..2).and_then(query::octet) } else { None };
-            next.push(octet.unwrap_or(*byte));
-            rest = if octet.is_some() { &after[2..] } else { after };
-        }
-        content = next;
+        content = query::percent_decoded(&content);
     }
     content
 }

@@ -1,8 +1,8 @@
 //! A histogram of durations that several workers add to: classic buckets for every scraper, native ones
 //! (Prometheus 3, schema 3: eight to each power of two) for those that take them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{MetricEncoder, NativeHistogram, NativeHistogramBuckets};
@@ -38,6 +38,26 @@ pub struct Durations {
     nanoseconds: AtomicU64,
     classic: Box<[AtomicU64]>,
     native: Box<[AtomicU64]>,
+    /// The latest one of each classic bucket; nothing is held for histograms that nobody traces.
+    exemplars: OnceLock<Box<[Mutex<Option<Exemplar>>]>>,
+}
+
+/// A request whose trace is recorded somewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced {
+    /// Its trace.
+    pub trace: u128,
+    /// When it ended.
+    pub at: SystemTime,
+}
+
+/// One that stands for the others in its bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Exemplar {
+    /// Who.
+    pub traced: Traced,
+    /// How long it took; seconds.
+    pub seconds: f64,
 }
 
 /// Durations at one moment.
@@ -74,16 +94,32 @@ impl Durations {
             nanoseconds: AtomicU64::new(0),
             classic: zeros(bounds.durations.len() + 1),
             native: zeros((LAST - FIRST + 1) as usize),
+            exemplars: OnceLock::new(),
         }
     }
 
     /// Counts one.
-    pub fn add(&self, bounds: &Bounds, duration: Duration) {
+    pub fn add(&self, bounds: &Bounds, duration: Duration, traced: Option<Traced>) {
         let bucket = bounds.durations.partition_point(|bound| *bound < duration);
         self.classic[bucket].fetch_add(1, Ordering::Relaxed);
         self.native[native_index(duration)].fetch_add(1, Ordering::Relaxed);
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        if let Some(traced) = traced {
+            let exemplars =
+                self.exemplars.get_or_init(|| self.classic.iter().map(|_| Mutex::default()).collect());
+            // Nobody waits to become one.
+            if let Ok(mut exemplar) = exemplars[bucket].try_lock() {
+                *exemplar = Some(Exemplar { traced, seconds: duration.as_secs_f64() });
+            }
+        }
+    }
+
+    /// Those that stand for others, each with the index of its classic bucket.
+    pub fn exemplars(&self) -> Vec<(usize, Exemplar)> {
+        let cells = self.exemplars.get().into_iter().flat_map(|cells| cells.iter().enumerate());
+        let read = |cell: &Mutex<Option<Exemplar>>| *cell.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.filter_map(|(bucket, cell)| Some((bucket, read(cell)?))).collect()
     }
 
     /// How many.

@@ -12,7 +12,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::durations::{Bounds, Counted, Durations};
+use super::durations::{Bounds, Counted, Durations, Traced};
+use super::exemplars::Marked;
 use crate::clock;
 
 /// Routes beyond `max_routes` share this label.
@@ -38,6 +39,8 @@ pub struct Spent {
     pub own: Duration,
     /// Bytes of content sent.
     pub bytes: u64,
+    /// Its trace, where that is recorded.
+    pub traced: Option<Traced>,
 }
 
 #[derive(Debug)]
@@ -74,10 +77,10 @@ impl RouteSeries {
                 bytes: AtomicU64::new(0),
             })
         });
-        series.whole.add(whole, spent.whole);
-        series.own.add(own, spent.own);
+        series.whole.add(whole, spent.whole, spent.traced);
+        series.own.add(own, spent.own, spent.traced);
         if let Some(upstream) = spent.upstream {
-            series.upstream.get_or_init(|| Durations::new(whole)).add(whole, upstream);
+            series.upstream.get_or_init(|| Durations::new(whole)).add(whole, upstream, spent.traced);
         }
         series.bytes.fetch_add(spent.bytes, Ordering::Relaxed);
     }
@@ -95,6 +98,11 @@ struct All {
 /// Seconds.
 const OWN: [f64; 12] =
     [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1];
+
+/// The names of the three histograms, without our prefix.
+const WHOLE: &str = "http_request_duration_seconds";
+const UPSTREAM: &str = "http_upstream_duration_seconds";
+const OWN_PART: &str = "http_own_duration_seconds";
 
 /// All routes' counters.
 #[derive(Debug)]
@@ -125,6 +133,47 @@ impl Routes {
         all.map(|series| series.whole.count()).sum()
     }
 
+    /// Calls `with` on each series there is.
+    fn each(&self, mut with: impl FnMut(Labels, &Series)) {
+        let series: Vec<Arc<RouteSeries>> = {
+            let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+            series.values().cloned().collect()
+        };
+        for route in &series {
+            for (method, by_status) in METHODS.iter().zip(&route.methods) {
+                let Some(by_status) = by_status.get() else { continue };
+                for (status, series) in (100u32..).zip(by_status.iter()) {
+                    let Some(series) = series.get() else { continue };
+                    let labels = [
+                        ("method", (*method).to_owned()),
+                        ("route", route.label.clone()),
+                        ("status", status.to_string()),
+                    ];
+                    with(labels, series);
+                }
+            }
+        }
+    }
+
+    /// The requests that stand for those in their buckets.
+    pub(super) fn exemplars(&self) -> Vec<Marked> {
+        let mut marked = Vec::new();
+        self.each(|labels, series| {
+            let histograms = [
+                (WHOLE, Some(&series.whole)),
+                (UPSTREAM, series.upstream.get()),
+                (OWN_PART, Some(&series.own)),
+            ];
+            for (name, histogram) in histograms {
+                let exemplars = histogram.map(Durations::exemplars).unwrap_or_default();
+                if !exemplars.is_empty() {
+                    marked.push(Marked { name, labels: labels.clone(), exemplars });
+                }
+            }
+        });
+        marked
+    }
+
     /// The counters of a route, made at its first sight; held by whoever counts.
     pub fn series(&self, label: &str) -> Arc<RouteSeries> {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,9 +194,12 @@ impl Routes {
 #[derive(Debug)]
 pub(super) struct Collected(pub(super) Arc<Routes>);
 
+/// The labels of a series.
+pub(super) type Labels = [(&'static str, String); 3];
+
 /// One series of everything.
 struct Row {
-    labels: [(&'static str, String); 3],
+    labels: Labels,
     whole: Counted,
     upstream: Option<Counted>,
     own: Counted,
@@ -157,31 +209,16 @@ struct Row {
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let routes = &self.0;
-        let series: Vec<Arc<RouteSeries>> = {
-            let series = routes.series.lock().unwrap_or_else(PoisonError::into_inner);
-            series.values().cloned().collect()
-        };
         let mut rows: Vec<Row> = Vec::new();
-        for route in &series {
-            for (method, by_status) in METHODS.iter().zip(&route.methods) {
-                let Some(by_status) = by_status.get() else { continue };
-                for (status, series) in (100u32..).zip(by_status.iter()) {
-                    let Some(series) = series.get() else { continue };
-                    let labels = [
-                        ("method", (*method).to_owned()),
-                        ("route", route.label.clone()),
-                        ("status", status.to_string()),
-                    ];
-                    rows.push(Row {
-                        labels,
-                        whole: series.whole.counted(),
-                        upstream: series.upstream.get().map(Durations::counted),
-                        own: series.own.counted(),
-                        bytes: series.bytes.load(Ordering::Relaxed),
-                    });
-                }
-            }
-        }
+        routes.each(|labels, series| {
+            rows.push(Row {
+                labels,
+                whole: series.whole.counted(),
+                upstream: series.upstream.get().map(Durations::counted),
+                own: series.own.counted(),
+                bytes: series.bytes.load(Ordering::Relaxed),
+            });
+        });
         type CountOf = fn(&Row) -> u64;
         let counters: [(&str, &str, CountOf); 2] = [
             ("http_requests", "Requests by method, route template and status", |row| row.whole.count()),
@@ -197,20 +234,14 @@ impl Collector for Collected {
         let All { whole, own } = &*routes.bounds;
         type HistogramOf = fn(&Row) -> Option<&Counted>;
         let histograms: [(&str, &str, &Bounds, HistogramOf); 3] = [
+            (WHOLE, "From the head of a request to the last byte of its answer", whole, |row| {
+                Some(&row.whole)
+            }),
+            (UPSTREAM, "Until the head of the app's answer, waiting and tries included", whole, |row| {
+                row.upstream.as_ref()
+            }),
             (
-                "http_request_duration_seconds",
-                "From the head of a request to the last byte of its answer",
-                whole,
-                |row| Some(&row.whole),
-            ),
-            (
-                "http_upstream_duration_seconds",
-                "Until the head of the app's answer, waiting and tries included",
-                whole,
-                |row| row.upstream.as_ref(),
-            ),
-            (
-                "http_own_duration_seconds",
+                OWN_PART,
                 "Until the head of the answer, less what the app took: Pillion's own time",
                 own,
                 |row| Some(&row.own),

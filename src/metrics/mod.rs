@@ -2,6 +2,7 @@
 //! already; names, labels and encoding are paid for by the scrape.
 
 mod durations;
+mod exemplars;
 mod heartbeat;
 mod http;
 mod process;
@@ -12,16 +13,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::prometheus_protobuf::encode_to_vec;
+use prometheus_client::encoding::prometheus_protobuf;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use durations::Traced;
 pub use heartbeat::Heartbeats;
 pub use http::{RouteSeries, Routes, Spent};
 pub use process::{ProcessReading, WORKER, WorkerReading, read_process, read_workers};
+
+/// What our names begin with.
+const PREFIX: &str = "pillion";
 
 /// The label of a reload's outcome.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -108,7 +113,7 @@ impl Metrics {
     /// Counts from zero. `buckets` are the bounds of the latency histograms, in seconds.
     /// `log_dropped` counts lines that found no room on their way out.
     pub fn new(buckets: &[f64], max_routes: usize, version: &str, log_dropped: Counter) -> Metrics {
-        let mut registry = Registry::with_prefix("pillion");
+        let mut registry = Registry::with_prefix(PREFIX);
         let routes = Arc::new(Routes::new(buckets, max_routes));
         registry.register_collector(Box::new(http::Collected(routes.clone())));
         let reloads = Family::<ReloadLabels, Counter>::default();
@@ -171,8 +176,7 @@ impl Metrics {
     pub fn render(&self, exposition: Exposition) -> Vec<u8> {
         let registries = [&self.registry, &self.process];
         if exposition == Exposition::Protobuf {
-            // A family that failed to encode is simply missing.
-            return registries.map(|registry| encode_to_vec(registry).unwrap_or_default()).concat();
+            return registries.map(|registry| self.messages(registry)).concat();
         }
         let texts = registries.map(|registry| {
             let mut text = String::with_capacity(16 * 1024);
@@ -180,7 +184,21 @@ impl Metrics {
             let _ = prometheus_client::encoding::text::encode(&mut text, registry);
             text
         });
-        text::render(&texts, exposition == Exposition::OpenMetrics).into_bytes()
+        let text = text::render(&texts, exposition == Exposition::OpenMetrics);
+        let exemplars =
+            if exposition == Exposition::OpenMetrics { self.routes.exemplars() } else { Vec::new() };
+        if exemplars.is_empty() {
+            return text.into_bytes();
+        }
+        exemplars::into_text(&text, PREFIX, &exemplars).into_bytes()
+    }
+
+    /// Messages one after another, each with its length.
+    fn messages(&self, registry: &Registry) -> Vec<u8> {
+        // What failed to encode is simply missing.
+        let mut families = prometheus_protobuf::encode(registry).unwrap_or_default();
+        exemplars::into_messages(&mut families, PREFIX, &self.routes.exemplars());
+        families.iter().flat_map(prost::Message::encode_length_delimited_to_vec).collect()
     }
 }
 

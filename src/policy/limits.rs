@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use crate::identity::credential;
 use crate::limit::tier::{Concurrency, NameId, Tier};
 
 /// What a partition key can be.
@@ -106,6 +107,11 @@ impl LimitPolicy {
     /// A tier by its name.
     pub fn tier(&self, name: &str) -> Option<&Arc<Tier>> {
         self.tiers.iter().find(|tier| tier.name == name)
+    }
+
+    /// What the file of keys says of an API key.
+    pub fn listed(&self, key: &[u8]) -> Option<&Arc<ListedKey>> {
+        if self.listed.is_empty() { None } else { self.listed.get(&credential::sha256(key)) }
     }
 
     /// Whether an API key says anything: who somebody is, what they may do, or whether they may come at all.

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 use crate::cache::terms::Settings as CacheSettings;
@@ -460,6 +460,8 @@ pub struct OtlpReceiver {
     pub target: PathAndQuery,
     /// What Pillion is called there: `$OTEL_SERVICE_NAME`, or its own name.
     pub service: String,
+    /// Fields of every message: `$OTEL_EXPORTER_OTLP_TRACES_HEADERS`, or `$OTEL_EXPORTER_OTLP_HEADERS`.
+    pub headers: HeaderMap,
 }
 
 /// How lines are written.

@@ -8,6 +8,8 @@
 
 use memchr::memmem;
 
+use crate::fields::query;
+
 /// Shorter values are found everywhere, and tell nothing.
 pub const LEAST: usize = 3;
 /// The most values of one request that are looked for; with more, an echo is assumed.
@@ -55,7 +57,7 @@ impl Values {
 /// Names and values of `a=b&c=d`, as written and decoded. What is no form is one long value.
 fn form_values(form: &[u8], values: &mut Vec<Vec<u8>>) {
     for part in form.split(|byte| matches!(byte, b'&' | b'=')) {
-        let decoded = decode(part);
+        let decoded = query::decoded(part);
         if decoded != part {
             add(decoded, values);
         }
@@ -91,29 +93,6 @@ fn add(value: Vec<u8>, values: &mut Vec<Vec<u8>>) {
     if value.len() >= LEAST && values.len() <= MOST_VALUES && !values.contains(&value) {
         values.push(value);
     }
-}
-
-/// Percent-decoded, `+` as a space.
-fn decode(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        let (byte, used) = match (first, after) {
-            (b'+', _) => (b' ', 1),
-            (b'%', [high, low, ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, 3),
-                _ => (b'%', 1),
-            },
-            (byte, _) => (*byte, 1),
-        };
-        decoded.push(byte);
-        rest = rest.get(used..).unwrap_or_default();
-    }
-    decoded
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

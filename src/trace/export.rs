@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc::{Receiver, Sender, error::TrySendError};
 
@@ -65,7 +65,7 @@ pub async fn run(
             && let Some(upstream) = registry.build(std::slice::from_ref(&receiver.upstream)).pop()
         {
             let told: Vec<Told> = batch.drain(..).map(|told| *told).collect();
-            let sent = send(&upstream, &pool, &receiver.target, otlp::encode(&receiver.service, &told)).await;
+            let sent = send(&upstream, &pool, &receiver, otlp::encode(&receiver.service, &told)).await;
             // Once, and once when it is well again.
             match sent {
                 Err(why) => {
@@ -88,16 +88,17 @@ pub async fn run(
 async fn send(
     upstream: &Upstream,
     pool: &Rc<Pool>,
-    target: &http::uri::PathAndQuery,
+    receiver: &OtlpReceiver,
     message: Vec<u8>,
 ) -> Result<(), AskError> {
     let mut pauses = PAUSES.iter();
     loop {
-        let protobuf = HeaderValue::from_static("application/x-protobuf");
+        let mut headers = receiver.headers.clone();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         let question = Question {
             method: Method::POST,
-            target,
-            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, protobuf)]),
+            target: &receiver.target,
+            headers,
             body: message.clone(),
             most: LONGEST_ANSWER,
         };

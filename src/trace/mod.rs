@@ -39,6 +39,10 @@ impl Trace {
     /// Of a request with these fields. Who asks within a trace decides whether it is recorded; one that begins
     /// here is by its id, so that everybody who asks that question by the same share answers alike.
     pub fn of(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
+        // Most requests come without, and comparing is quicker than looking up.
+        if policy.receiver.is_none() && !headers.keys().any(|name| *name == TRACEPARENT) {
+            return None;
+        }
         let mut said = headers.get_all(TRACEPARENT).into_iter();
         let parent = said.next().filter(|_| said.next().is_none());
         let parent = parent.and_then(|value| TraceParent::parse(value.as_bytes()));
@@ -66,9 +70,14 @@ impl Trace {
         }
     }
 
+    /// Whether it is recorded, by us or by others.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
     /// Whether the receiver is told.
     pub fn is_recorded(&self) -> bool {
-        self.spans.is_some() && self.flags & SAMPLED != 0
+        self.spans.is_some() && self.is_sampled()
     }
 }
 

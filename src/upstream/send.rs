@@ -229,7 +229,8 @@ impl Upstream {
             && !fresh
             && let Some(shared) = pool.shared(&address)
         {
-            return self.over_http2(call, endpoint, shared, Lease::new(address, permit), true, outcome).await;
+            let lease = Lease::new(address, permit);
+            return Box::pin(self.over_http2(call, endpoint, shared, lease, true, outcome)).await;
         }
         if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
             return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
@@ -245,9 +246,10 @@ impl Upstream {
             }
         }
         let lease = Lease::new(address.clone(), permit);
-        let connected =
-            connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only).await;
-        match connected {
+        // In a box, as all that is seldom here: this is held for every request, and most find a connection.
+        let connecting =
+            connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only);
+        match Box::pin(connecting).await {
             Err(error) => {
                 self.counters.connect_failures.add(1);
                 Err(Attempt::before_sending(ForwardError::Connect(address.target.clone(), error)))
@@ -259,13 +261,11 @@ impl Upstream {
             }
             Ok(Connected::Http2(stream)) => {
                 self.counters.connects.add(1);
-                let connection =
-                    Http2Connection::new(stream, call.limits, self.policy.keep_alive, clock::now())
-                        .await
-                        .map_err(Attempt::before_sending)?;
-                let connection = Rc::new(connection);
+                let greeting =
+                    Http2Connection::new(stream, call.limits, self.policy.keep_alive, clock::now());
+                let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);
                 pool.share(&address, connection.clone());
-                self.over_http2(call, endpoint, connection, lease, false, outcome).await
+                Box::pin(self.over_http2(call, endpoint, connection, lease, false, outcome)).await
             }
         }
     }

@@ -113,7 +113,7 @@ impl Compiler<'_> {
             }
         };
         let name = key.name.as_ref().map(|at| at.value.clone());
-        Some((digest, ListedKey { name, tier, partition: hasher.api_key(&digest) }))
+        Some((digest, ListedKey { name, tier, partition: hasher.listed_key(&digest) }))
     }
 }
 

@@ -14,12 +14,14 @@ mod upstream;
 use std::path::{Path, PathBuf};
 
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::file::{self, File};
 use super::node;
 use super::problem::{Problems, Span};
 use super::section::At;
 use super::{Environment, Source};
+use crate::fields::query;
 use crate::policy::{
     HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, SourceFile, TracingPolicy,
     Webhook,
@@ -202,9 +204,32 @@ impl Compiler<'_> {
                 if target.as_str() == "/" { PathAndQuery::from_static("/v1/traces") } else { target };
             let service = self.environment.variables.get("OTEL_SERVICE_NAME");
             let service = service.map_or("pillion", String::as_str).to_owned();
-            OtlpReceiver { upstream, target, service }
+            OtlpReceiver { upstream, target, service, headers: self.otlp_headers() }
         });
         TracingPolicy { receiver, sample }
+    }
+
+    /// As all exporters of OpenTelemetry take them (its specification, "OpenTelemetry Protocol Exporter"), so that a
+    /// secret stands where others do: `name=value,name=value`, percent-encoded.
+    fn otlp_headers(&mut self) -> HeaderMap {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+        let given = |name: &&str| self.environment.variables.get(*name).filter(|text| !text.is_empty());
+        let Some((name, text)) = names.iter().find_map(|name| Some((*name, given(name)?.clone()))) else {
+            return HeaderMap::new();
+        };
+        let field = |pair: &str| {
+            let (field, value) = pair.split_once('=')?;
+            let mut value = HeaderValue::from_bytes(&query::percent_decoded(value.trim().as_bytes())).ok()?;
+            value.set_sensitive(true);
+            Some((HeaderName::from_bytes(field.trim().as_bytes()).ok()?, value))
+        };
+        let pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
+        let fields: Option<HeaderMap> = pairs.map(field).collect();
+        fields.unwrap_or_else(|| {
+            let message = format!("${name} is not a list of fields");
+            self.fail(None, message, "expected name=value,name=value, percent-encoded");
+            HeaderMap::new()
+        })
     }
 
     fn metrics(&mut self, file: &File) -> MetricsPolicy {

@@ -2,66 +2,90 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 
 use crate::clock;
-use crate::fields::rate_limit;
+use crate::fields::rate_limit::{self, Told};
 use crate::limit::tier::{CONCURRENCY, Tier, joined};
 use crate::limit::{Standing, Verdict, Which};
-use crate::policy::RoutePolicy;
-use crate::policy::limits::Tell;
+use crate::policy::limits::{RouteLimits, Tell};
 
 /// Where a caller stood when the request came.
 pub struct Announcement {
     tier: Arc<Tier>,
-    route: Arc<RoutePolicy>,
     standing: Standing,
     refused: bool,
+    /// What holds here beside or in place of what holds everywhere.
+    here: Option<Box<Here>>,
+}
+
+/// What a route has of its own.
+struct Here {
+    policies: Option<HeaderValue>,
+    /// The cap on requests in flight; 0 without one.
+    most: u32,
 }
 
 impl Announcement {
     /// Of a verdict; `None` where no limit holds, or none that is enforced: what is not refused is not told.
-    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, route: &Arc<RoutePolicy>) -> Option<Announcement> {
+    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, limits: &RouteLimits) -> Option<Announcement> {
         let standing = verdict.closest.filter(|_| !tier.shadow)?;
-        Some(Announcement {
-            tier: tier.clone(),
-            route: route.clone(),
-            standing,
-            refused: !verdict.conforms(),
-        })
+        let usual = !limits.exempt && limits.named.is_empty() && limits.concurrency.is_none();
+        let here = (!usual).then(|| Box::new(Here::of(tier, limits)));
+        Some(Announcement { tier: tier.clone(), standing, refused: !verdict.conforms(), here })
     }
 
     /// Tells it.
     pub fn tell(&self, headers: &mut HeaderMap, tell: Tell) {
-        let concurrency = self.route.limits.concurrency.map_or(0, |concurrency| concurrency.most);
-        let (name, quota) = match self.standing.which {
-            Which::Concurrency => (CONCURRENCY, concurrency),
-            Which::Quota(at) => match self.tier.limits.get(at) {
-                Some(limit) => (limit.name.as_str(), limit.quota.count.max(limit.quota.burst.get())),
-                None => return,
-            },
-        };
-        let Standing { remaining, wait: reset, .. } = self.standing;
-        let told = rate_limit::Told { name, quota, remaining, reset, refused: self.refused };
+        let Some(told) = self.told() else { return };
         if tell.ratelimit
             && let Some(policies) = self.policies()
         {
-            rate_limit::tell(headers, &policies, &told);
+            rate_limit::tell(headers, policies, &told);
         }
         if tell.legacy {
             rate_limit::tell_legacy(headers, &told, clock::unix_seconds(clock::wall()) as u64);
         }
     }
 
-    /// Every limit that holds here.
-    fn policies(&self) -> Option<HeaderValue> {
-        let limits = &self.route.limits;
-        if !limits.exempt && limits.named.is_empty() && limits.concurrency.is_none() {
-            return self.tier.policies.clone();
+    /// The same as lines, where there are no such fields yet.
+    pub fn write(&self, out: &mut BytesMut, tell: Tell) {
+        let Some(told) = self.told() else { return };
+        if tell.ratelimit
+            && let Some(policies) = self.policies()
+        {
+            rate_limit::write(out, policies, &told);
         }
+        if tell.legacy {
+            rate_limit::write_legacy(out, &told, clock::unix_seconds(clock::wall()) as u64);
+        }
+    }
+
+    fn told(&self) -> Option<Told<'_>> {
+        let (name, quota) = match self.standing.which {
+            Which::Concurrency => (CONCURRENCY, self.here.as_ref().map_or(0, |here| here.most)),
+            Which::Quota(at) => {
+                let limit = self.tier.limits.get(at)?;
+                (limit.name.as_str(), limit.quota.count.max(limit.quota.burst.get()))
+            }
+        };
+        let Standing { remaining, wait: reset, .. } = self.standing;
+        Some(Told { name, quota, remaining, reset, refused: self.refused })
+    }
+
+    /// Every limit that holds here.
+    fn policies(&self) -> Option<&HeaderValue> {
+        self.here.as_ref().map_or(&self.tier.policies, |here| &here.policies).as_ref()
+    }
+}
+
+impl Here {
+    fn of(tier: &Tier, limits: &RouteLimits) -> Here {
         let in_flight = limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.most));
-        let quotas = (!limits.exempt).then(|| self.tier.limits_on(&limits.named));
+        let quotas = (!limits.exempt).then(|| tier.limits_on(&limits.named));
         let quotas = quotas.into_iter().flatten().map(|(_, limit)| limit.policy.as_str());
-        joined(quotas.chain(in_flight.as_deref()))
+        let policies = joined(quotas.chain(in_flight.as_deref()));
+        Here { policies, most: limits.concurrency.map_or(0, |cap| cap.most) }
     }
 }

@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use smallvec::SmallVec;
 
 use crate::fields::query;
-use crate::identity::credential::{self, Hash};
 use crate::identity::jwt::Claims;
 use crate::layer::Routed;
 use crate::limit::cells::{Key, Kind};
@@ -42,17 +41,17 @@ impl<'a> Caller<'a> {
             SmallVec::new()
         };
         // Of several nobody knows which one the app takes: one that is listed is charged, and all have to be.
-        let digests: SmallVec<[Hash; 1]> = given.iter().map(|key| credential::sha256(key)).collect();
-        let digest = digests.first().copied();
-        let listed = digests.iter().find_map(|digest| policy.listed.get(digest));
-        let unlisted = digests.iter().any(|digest| !policy.listed.contains_key(digest));
+        let found: SmallVec<[Option<&Arc<ListedKey>>; 1]> =
+            given.iter().map(|key| policy.listed(key)).collect();
+        let listed = found.iter().copied().flatten().next();
+        let unlisted = found.contains(&None);
         let identity = &routed.record.snapshot.policy.identity;
         let own = policy.unlisted == Unlisted::Own || matches!(policy.api_key, ApiKeyPlace::Claim(_));
         let of_kind = |kind: &KeyKind| match kind {
             KeyKind::ApiKey => match listed {
                 Some(listed) => Some(Key { hash: listed.partition, kind: Kind::Listed }),
                 None => {
-                    let hash = identity.hasher().api_key(&digest.filter(|_| own)?);
+                    let hash = identity.hasher().unlisted_key(given.first().filter(|_| own)?);
                     Some(Key { hash, kind: Kind::ApiKey })
                 }
             },
