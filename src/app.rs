@@ -11,12 +11,13 @@ use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use crate::admin::health::{self, State};
 use crate::admin::monitor::{Change, Monitor};
 use crate::admin::{self, Access, Control, Order, webhook};
 use crate::cache::{Cache, counters as cached};
@@ -32,11 +33,12 @@ use crate::limit::{Limiter, counters as limits};
 use crate::log::{self, Lines, Target, Writer};
 use crate::metrics::{Heartbeats, Metrics, read_process};
 use crate::performance::{Performance, Warning, collected as judged, window};
-use crate::policy::{AccessLog, LogFormat, Policy};
+use crate::policy::{AccessLog, Check, LogFormat, Policy};
 use crate::reload::{self, Reloader, SetLevel};
 use crate::represent::counters::{self, Counters};
 use crate::server::listener;
 use crate::server::worker::{Bound, Shared, Workers};
+use crate::supervisor;
 use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 
@@ -246,7 +248,7 @@ async fn main(
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
     }))));
     metrics.collect(Box::new(certificates::Collected(live_cell.clone())));
-    let (lasting, spans) = lasting(&policy, metrics);
+    let lasting = lasting(&policy, metrics);
     let snapshot = Snapshot::new(1, policy, upstreams, &lasting);
     let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
     let _ = live_cell.set(live.clone());
@@ -256,12 +258,11 @@ async fn main(
     let shared = Shared { live: live.clone(), lasting: lasting.clone(), connections: connections.clone() };
     tokio::task::spawn_local(tick(lasting.cache.clone()));
     tokio::task::spawn_local(step(lasting.performance.clone()));
-    let dropped = lasting.metrics.spans_dropped.clone();
     let receiver = {
         let live = live.clone();
         move || live.load().policy.tracing.receiver.clone()
     };
-    tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans, dropped));
+    tokio::task::spawn_local(trace::run(receiver, registry.clone(), lasting.spans.clone()));
     let unattended = lasting.cache.unattended.clone();
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
@@ -295,9 +296,10 @@ async fn main(
     });
     let watched = reloader.clone();
     tokio::task::spawn_local(reload::watch(live.clone(), leaving.clone(), move || {
-        let _ = watched.reload();
+        let _ = supervised(&watched);
     }));
     started(&addresses);
+    supervisor::ready(1);
 
     let mut drain = Drain { workers, unattended, live, leaving, announced: None };
     loop {
@@ -305,17 +307,18 @@ async fn main(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                let _ = reloader.reload();
+                let _ = supervised(&reloader);
             }
             order = received.recv() => match order {
                 Some(Order::Reload(reply)) => {
-                    let _ = reply.send(reloader.reload());
+                    let _ = reply.send(supervised(&reloader));
                 }
                 Some(Order::Drain) => drain.announce(),
                 Some(Order::Quit) | None => break,
             },
         }
     }
+    supervisor::stopping();
     let second = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -326,8 +329,20 @@ async fn main(
     Ok(())
 }
 
+/// Reloads, and tells the supervisor of it.
+fn supervised(reloader: &Reloader) -> Result<String, String> {
+    supervisor::reloading();
+    let result = reloader.reload();
+    let generation = reloader.generation();
+    match &result {
+        Ok(_) => supervisor::ready(generation),
+        Err(_) => supervisor::refused(generation),
+    }
+    result
+}
+
 /// Everything that outlives reloads, each with its share in the metrics.
-fn lasting(policy: &Policy, mut metrics: Metrics) -> (Lasting, Receiver<Box<trace::Told>>) {
+fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
     let represented: Arc<Counters> = Arc::default();
     metrics.collect(Box::new(counters::Collected(represented.clone())));
     let [a, b, c, d, e, f, g, h, ..] = secret();
@@ -340,9 +355,9 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> (Lasting, Receiver<Box<trac
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     metrics.generation.set(1);
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
-    let (spans, told) = Spans::new(metrics.spans_dropped.clone());
+    let spans = Spans::new(metrics.spans_dropped.clone());
     let metrics = Arc::new(metrics);
-    (Lasting { metrics, represented, cache, limiter, performance, heartbeats, spans }, told)
+    Lasting { metrics, represented, cache, limiter, performance, heartbeats, spans }
 }
 
 /// All that decides about requests, without a listener, a worker or an app: for questions.
@@ -352,7 +367,7 @@ pub fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     let metrics =
         Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());
     let upstreams = Registry::default().build(&policy.upstreams);
-    let (lasting, _) = lasting(&policy, metrics);
+    let lasting = lasting(&policy, metrics);
     let snapshot = Arc::new(Snapshot::new(1, policy, upstreams, &lasting));
     let lines = Writer::start(Target::Error, Counter::default())?.lines();
     Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines) })))
@@ -367,6 +382,9 @@ async fn look(
 ) {
     loop {
         tokio::time::sleep(LOOK).await;
+        if health::run(Check::Workers, &live.load(), &lasting).status != State::Unhealthy {
+            supervisor::alive();
+        }
         for change in monitor.look(&live.load(), &lasting, clock::wall()) {
             let check = change.check.as_str();
             let (from, to, detail) = (change.from, change.to.status, &change.to.detail);

@@ -3,7 +3,7 @@
 //! Everything else takes an [`Instant`] as an argument or asks [`now`], so that decisions about time
 //! are tables of cases and no test sleeps. Not here: what a timeout means; that is for its owner.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -23,6 +23,30 @@ pub fn now() -> Instant {
 #[allow(clippy::disallowed_methods, reason = "this is the room that reads it")]
 pub fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// How long the two clocks are taken to go alike.
+const ALIKE: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// One moment on both clocks.
+    static BOTH: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+}
+
+/// What the wall clock said at a moment of the last seconds, without looking at it each time.
+pub fn wall_at(moment: Instant) -> SystemTime {
+    let known = BOTH
+        .get()
+        .filter(|(then, _)| moment.checked_duration_since(*then).is_some_and(|since| since < ALIKE));
+    let (then, wall) = known.unwrap_or_else(|| {
+        let both = (now(), wall());
+        BOTH.set(Some(both));
+        both
+    });
+    match moment.checked_duration_since(then) {
+        Some(since) => wall + since,
+        None => wall.checked_sub(then.saturating_duration_since(moment)).unwrap_or(wall),
+    }
 }
 
 /// Seconds since the Unix epoch, with a fraction.
@@ -126,6 +150,21 @@ mod tests {
         let text = with_date(str::to_owned);
         assert_eq!(text.len(), DATE_LENGTH);
         assert!(text.ends_with(" GMT"), "{text}");
+    }
+
+    #[test]
+    fn both_clocks_go_alike() {
+        let begun = now();
+        for after in [0, 10, 990, 1_500, 5_000] {
+            let moment = begun + Duration::from_millis(after);
+            let expected = wall() + moment.saturating_duration_since(now());
+            let told = wall_at(moment);
+            let off = told.duration_since(expected).unwrap_or_else(|error| error.duration());
+            assert!(off < Duration::from_millis(500), "{after}: {off:?}");
+        }
+        // What began before the clocks were compared.
+        let before = begun.checked_sub(Duration::from_secs(1)).unwrap_or(begun);
+        assert!(wall_at(before) <= wall_at(begun));
     }
 
     #[tokio::test(start_paused = true)]

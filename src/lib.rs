@@ -50,6 +50,7 @@ pub mod reload;
 pub mod represent;
 pub mod server;
 pub mod stream;
+pub mod supervisor;
 pub mod trace;
 pub mod tunnel;
 pub mod upstream;

@@ -105,6 +105,9 @@ fn a_trace_goes_through_and_its_spans_are_told() {
     }
     assert_eq!(hex(&server.parent_span_id), "00f067aa0ba902b7");
     assert_eq!(client.parent_span_id, server.span_id);
+    // The app's part is within ours.
+    assert!(client.start_time_unix_nano >= server.start_time_unix_nano);
+    assert!(client.end_time_unix_nano <= server.end_time_unix_nano);
     assert_eq!(hex(&client.span_id), passed[36..52]);
     for (name, value) in [
         ("http.request.method", "GET"),

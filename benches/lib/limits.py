@@ -1,14 +1,12 @@
 """What a limit costs: requests passed through under one of 5,000 keys, and the memory of many keys."""
 
 import pathlib
-import re
 import shutil
 import tempfile
 import time
-import urllib.request
 
 from .load import measure, median, ratio, wrk
-from .servers import start_nginx, start_origin, start_pillion, stop
+from .servers import metric, start_nginx, start_origin, start_pillion, stop
 
 KEYS = 5000
 MEMORY = ((100_000, 16), (1_000_000, 160))  # keys, MiB they may take
@@ -43,11 +41,6 @@ request = function()
 end
 """)
     return script
-
-
-def metric(target, name):
-    with urllib.request.urlopen(f"http://127.0.0.1:{target.admin}/metrics", timeout=10) as answer:
-        return float(re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.M).group(1))
 
 
 def throughput(say, folder, origin, rounds, seconds):

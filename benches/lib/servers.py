@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 PROXY_CORE, LOAD_CORE = "0", "1"
 
@@ -115,13 +116,14 @@ def patients():
 
 
 def start_origin(folder):
-    """An app whose answers say nothing of how long they may be stored."""
+    """An app whose answers say nothing of how long they may be stored; it takes traces, too."""
     port = free_port()
     (folder / "1m").write_bytes(os.urandom(1 << 20))
     (folder / "32k").write_bytes(patients())
     conf = NGINX_HEAD.format(dir=folder, name="origin") + f"""
 sendfile on; open_file_cache max=16; default_type application/json;
 server {{ listen 127.0.0.1:{port} backlog=4096; root {folder}; location = /32k {{ etag off; add_header Last-Modified ""; }}
+location = /v1/traces {{ client_max_body_size 16m; return 200; }}
 location = /1k {{ return 200 '{{"items":"{"x" * 1012}"}}'; }} }} }}"""
     (folder / "origin.conf").write_text(conf)
     return Running("bare upstream", LOAD_CORE, ["nginx", "-c", str(folder / "origin.conf"), "-p", str(folder)], folder, port)
@@ -219,3 +221,9 @@ format = "json"
     running = Running("pillion", cores, [str(folder / "pillion"), "run", "--config", str(path)], folder, port)
     running.admin = admin
     return running
+
+
+def metric(target, name):
+    """What a Pillion counts under a name without labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{target.admin}/metrics", timeout=10) as answer:
+        return float(re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.M).group(1))

@@ -112,7 +112,7 @@ fn reading(control: &Control) -> Value {
             upstream.addresses().into_iter().map(|(_, address)| {
                 json!({
                     "name": upstream.policy.name,
-                    "address": address.target.to_string(),
+                    "address": address.name,
                     "healthy": address.is_healthy(),
                     "in_flight": address.in_flight.load(Ordering::Relaxed),
                     "waiting": address.waiting.load(Ordering::Relaxed),

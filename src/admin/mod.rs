@@ -5,7 +5,7 @@ mod cache;
 mod endpoints;
 mod events;
 mod handler;
-mod health;
+pub mod health;
 mod limits;
 pub mod monitor;
 mod page;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use ring::hmac;
 use serde_json::json;
@@ -74,7 +75,7 @@ async fn post(webhook: &Webhook, registry: &Registry, pool: &Rc<Pool>, document:
     if let Ok(timestamp) = HeaderValue::try_from(timestamp) {
         headers.insert(TIMESTAMP, timestamp);
     }
-    let body = document.as_bytes().to_vec();
+    let body = Bytes::copy_from_slice(document.as_bytes());
     let question =
         Question { method: Method::POST, target: &webhook.target, headers, body, most: LONGEST_ANSWER };
     upstream.ask(pool, question).await.map(drop).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! `pillion reload`, `pillion drain` and `pillion purge`: a small client of the admin listener, for places where no
+//! `pillion reload`, `drain`, `quit`, `purge` and `health`: a small client of the admin listener, for places where no
 //! shell can send a signal.
 
 use std::io::{Read, Write};
@@ -32,8 +32,9 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Where, and with which token. The file is only needed for what is not given.
-    fn resolve(&self) -> Result<(SocketAddr, Option<String>), String> {
+    /// Where, and with which token. The file is only needed for what is not given. Whoever only `reads` is also told
+    /// where probes are.
+    fn resolve(&self, reads: bool) -> Result<(SocketAddr, Option<String>), String> {
         let named = self.config.clone();
         // The file is read only for what was not given.
         if let Some(admin) = self.admin
@@ -46,7 +47,8 @@ impl Admin {
         };
         let place = config::admin_place(&file, &app::environment())
             .map_err(|error| format!("{error}\n(--admin ADDR does without the file)"))?;
-        let admin = self.admin.or(place.address).ok_or("the configuration turns the admin listener off")?;
+        let admin = self.admin.or(place.address).or(place.probes.filter(|_| reads));
+        let admin = admin.ok_or("the configuration turns the admin listener off")?;
         let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
         Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(place.token)))
     }
@@ -55,9 +57,14 @@ impl Admin {
 impl Admin {
     /// The answer to a question, as it is.
     pub fn ask(&self, path: &str) -> Result<String, String> {
-        let (address, token) = self.resolve()?;
-        let (_, _, body) = exchange(address, "GET", path, "", token.as_deref())?;
-        Ok(body.trim_end().to_owned())
+        Ok(self.get(path, PATIENCE)?.1)
+    }
+
+    /// The same, and whether it is a good one (2xx).
+    pub fn get(&self, path: &str, patience: Duration) -> Result<(bool, String), String> {
+        let (address, token) = self.resolve(true)?;
+        let (fine, _, body) = exchange(address, "GET", path, "", token.as_deref(), patience)?;
+        Ok((fine, body.trim_end().to_owned()))
     }
 }
 
@@ -137,7 +144,8 @@ pub fn run(path: &str, admin: Admin) -> u8 {
 }
 
 fn show(path: &str, form: &str, admin: Admin) -> u8 {
-    let posted = admin.resolve().and_then(|(address, token)| post(address, path, form, token.as_deref()));
+    let posted =
+        admin.resolve(false).and_then(|(address, token)| post(address, path, form, token.as_deref()));
     match posted {
         Ok((true, text)) => {
             print!("{text}");
@@ -153,7 +161,7 @@ fn show(path: &str, form: &str, admin: Admin) -> u8 {
 }
 
 fn post(address: SocketAddr, path: &str, form: &str, token: Option<&str>) -> Result<(bool, String), String> {
-    let (fine, status, body) = exchange(address, "POST", path, form, token)?;
+    let (fine, status, body) = exchange(address, "POST", path, form, token, PATIENCE)?;
     // A refused file's problems are many lines; they are shown as they are.
     let detail = serde_json::from_str::<serde_json::Value>(&body)
         .ok()
@@ -173,10 +181,11 @@ fn exchange(
     path: &str,
     form: &str,
     token: Option<&str>,
+    patience: Duration,
 ) -> Result<(bool, String, String), String> {
     let exchange = || -> std::io::Result<String> {
-        let mut tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        let mut tcp = TcpStream::connect_timeout(&address, patience)?;
+        tcp.set_read_timeout(Some(patience))?;
         let authorization =
             token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
         write!(

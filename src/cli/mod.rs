@@ -4,7 +4,9 @@ mod check;
 mod control;
 mod demo;
 mod explain;
+mod health;
 mod keys;
+mod papers;
 mod run;
 
 use std::path::PathBuf;
@@ -48,6 +50,10 @@ enum Command {
     Reload(control::Admin),
     /// Tell a running Pillion that it will be stopped: /ready turns 503, connections are handed back
     Drain(control::Admin),
+    /// Stop a running Pillion, as SIGTERM does: where another container has to (a Job's sidecar)
+    Quit(control::Admin),
+    /// Ask a running Pillion how it is: for probes that run a command (exit 1 if it is unhealthy)
+    Health(health::Options),
     /// Say what Pillion would do with a request, and why, without sending it anywhere
     Explain(Box<explain::Options>),
     /// API keys for limits: make one, list them, hash one
@@ -55,6 +61,13 @@ enum Command {
     Keys(keys::Keys),
     /// Take answers out of a running Pillion's cache: by URL, prefix, tag or user
     Purge(control::Purge),
+    /// Write completions for a shell to standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man page to standard output
+    Man,
 }
 
 /// Where the configuration comes from.
@@ -104,6 +117,10 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(*options),
         Command::Keys(keys) => keys::run(keys),
         Command::Purge(options) => control::purge(options),
+        Command::Quit(admin) => control::run("/quit", admin),
+        Command::Health(options) => health::run(options),
+        Command::Completions { shell } => papers::completions(shell),
+        Command::Man => papers::man(),
     };
     ExitCode::from(code)
 }

@@ -75,11 +75,13 @@ impl std::error::Error for LoadError {}
 pub struct AdminPlace {
     /// `server.admin`; `None` where it is off.
     pub address: Option<SocketAddr>,
+    /// `server.probes`; takes no orders, but says how it is.
+    pub probes: Option<SocketAddr>,
     /// `server.admin_token`.
     pub token: Option<String>,
 }
 
-/// Reads those two keys and nothing else: a file that has become wrong elsewhere must not keep a
+/// Reads those keys and nothing else: a file that has become wrong elsewhere must not keep a
 /// process from being drained.
 pub fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace, LoadError> {
     let text =
@@ -92,6 +94,7 @@ pub fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace,
     let server = file::read(&table, &mut problems).server;
     Ok(AdminPlace {
         address: server.admin.value.parse().ok(),
+        probes: server.probes.value.parse().ok(),
         token: Some(server.admin_token.value).filter(|token| !token.is_empty()),
     })
 }

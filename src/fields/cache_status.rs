@@ -1,21 +1,15 @@
 //! `Cache-Status` (RFC 9211 2): the member that says what our cache did.
 
-use std::cell::RefCell;
-
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::fresh;
 
 /// The field.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// Values are cut from pieces of this size: one allocation for many of them.
-const PIECES: usize = 4096;
 /// A member without a key is no longer.
 const LONGEST: usize = 128;
-
-thread_local! {
-    static PIECE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
 
 /// Our member; what is `None` or false is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,15 +44,8 @@ impl Member<'_> {
     }
 
     fn to_value(self) -> HeaderValue {
-        let text = PIECE.with_borrow_mut(|piece| {
-            if piece.capacity() < LONGEST {
-                *piece = BytesMut::with_capacity(PIECES);
-            }
-            self.write(piece);
-            piece.split().freeze()
-        });
         // All of it is printable.
-        HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("pillion"))
+        fresh::value(LONGEST, |out| self.write(out)).unwrap_or_else(|| HeaderValue::from_static("pillion"))
     }
 
     /// Writes it.

@@ -7,6 +7,7 @@ pub mod cookie;
 pub mod date;
 pub mod entity_tag;
 pub mod forwarded;
+pub mod fresh;
 pub mod glob;
 pub mod host;
 pub mod list;

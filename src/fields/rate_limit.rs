@@ -1,14 +1,15 @@
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11), and the `X-RateLimit-*` fields
 //! that were before them. The draft is not done: nothing else knows how these are written.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, FieldType as _, List, ListEntry, Parser};
+
+use super::fresh;
 
 /// Section 4.
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -22,14 +23,8 @@ const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// From this many seconds on, a time is told with some of it added at random (section 8.5).
 const JITTERED: u64 = 10;
 
-/// Items are cut from pieces of this size.
-const PIECES: usize = 4096;
 /// What an item has beside its name, with the longest numbers.
 const LONGEST_NUMBERS: usize = 64;
-
-thread_local! {
-    static PIECE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
 
 /// The policy of a quota: as it is written; or, where more may come at once than the rate's count, so many and the time
 /// until all of them are there again, because nothing remains that is more than the quota. The draft has no word for a
@@ -72,15 +67,8 @@ pub struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// Cut from a larger piece: every answer has one.
-    fn item(&self) -> Bytes {
-        PIECE.with_borrow_mut(|piece| {
-            if piece.capacity() < self.name.len() + LONGEST_NUMBERS {
-                *piece = BytesMut::with_capacity(PIECES.max(self.name.len() + LONGEST_NUMBERS));
-            }
-            self.write(piece);
-            piece.split().freeze()
-        })
+    fn item(&self) -> Option<HeaderValue> {
+        fresh::value(self.name.len() + LONGEST_NUMBERS, |out| self.write(out))
     }
 
     fn write(&self, out: &mut BytesMut) {
@@ -116,7 +104,7 @@ pub fn write(out: &mut BytesMut, policies: &HeaderValue, told: &Told<'_>) {
 /// Adds both fields to an answer. What the app says itself is only made stricter (section 7.2): under a name of
 /// ours the stricter one stays, what it says under others is kept.
 pub fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Told<'_>) {
-    let Ok(item) = HeaderValue::from_maybe_shared(told.item()) else { return };
+    let Some(item) = told.item() else { return };
     if !put(headers, RATELIMIT_POLICY, policies) {
         let policies = policies.to_str().unwrap_or_default();
         merge(headers, &RATELIMIT_POLICY, policies, |ours, theirs| rate(ours) < rate(theirs));

@@ -1,11 +1,17 @@
 //! `traceparent` (W3C Trace Context 2): which trace a request belongs to, and who asked within it.
 
+use bytes::BufMut;
 use http::{HeaderName, HeaderValue};
+
+use super::fresh;
 
 /// The field that names a trace.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What vendors say of it; meaningless without the other (3.3.1).
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Of a field of the first version; bytes.
+const LENGTH: usize = 55;
 
 /// The flag that says it is recorded.
 pub const SAMPLED: u8 = 0b01;
@@ -26,7 +32,7 @@ pub struct TraceParent {
 impl TraceParent {
     /// What `text` says; `None`: it is malformed, and the trace begins anew (3.2.2).
     pub fn parse(text: &[u8]) -> Option<TraceParent> {
-        let (head, rest) = text.split_at_checked(55)?;
+        let (head, rest) = text.split_at_checked(LENGTH)?;
         let [v0, v1, b'-', ..] = head else { return None };
         let version = hex(&[*v0, *v1])?;
         // A later version may say more, behind a further dash (3.2.4).
@@ -51,8 +57,15 @@ impl TraceParent {
 
     /// As a field.
     pub fn value(&self) -> HeaderValue {
-        let text = format!("00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags);
-        HeaderValue::try_from(text).expect("hexadecimal digits and dashes make a field")
+        let value = fresh::value(LENGTH, |out| {
+            out.put_slice(b"00-");
+            fresh::hex(out, self.trace.to_be_bytes());
+            out.put_u8(b'-');
+            fresh::hex(out, self.span.to_be_bytes());
+            out.put_u8(b'-');
+            fresh::hex(out, [self.flags]);
+        });
+        value.expect("hexadecimal digits and dashes make a field")
     }
 }
 

@@ -13,7 +13,7 @@ use http_body::Body as _;
 use super::buffered::Buffered;
 use super::client_body::ClientBody;
 use super::decode::BodyDecoder;
-use super::encode::{self, Connection, Outgoing};
+use super::encode::{self, Beside, Connection, Outgoing};
 use super::framing::Framing;
 use super::head::{self, HeadError, HeadLimits, ResponseHead};
 use super::upload::Upload;
@@ -69,8 +69,8 @@ pub struct Outbound<'a> {
     pub target: &'a [u8],
     /// The end-to-end fields.
     pub headers: &'a HeaderMap,
-    /// Further field lines, each with its CRLF.
-    pub further: &'a [u8],
+    /// Further ones.
+    pub beside: Beside<'a>,
     /// The protocols to upgrade to.
     pub upgrade: Option<&'a HeaderValue>,
     /// Whether trailers are taken (`TE: trailers`).
@@ -135,7 +135,7 @@ impl ClientConnection {
             request.method,
             request.target,
             request.headers,
-            request.further,
+            request.beside,
             framing,
             &connection,
         );

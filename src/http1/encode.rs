@@ -1,7 +1,7 @@
 //! Writes heads and chunks. Field names go out in lower case, as HTTP/2 has them.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::body::OwnFields;
 use crate::clock;
@@ -53,12 +53,16 @@ fn fields(out: &mut BytesMut, headers: &HeaderMap, said: bool) -> Seen {
             }
         }
         seen.date |= *name == header::DATE;
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
+        line(out, name, value);
     }
     seen
+}
+
+fn line(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    out.put_slice(name.as_str().as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value.as_bytes());
+    out.put_slice(b"\r\n");
 }
 
 /// Fields as they stand in a head.
@@ -93,23 +97,33 @@ fn trailing(out: &mut BytesMut, seen: &Seen, framing: Outgoing, connection: &Con
     out.put_slice(b"\r\n");
 }
 
-/// Writes a request head; `further` holds whole field lines.
+/// What goes out with a request beside its map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// Whole lines, each with its CRLF.
+    pub lines: &'a [u8],
+    /// Fields.
+    pub fields: &'a [(HeaderName, HeaderValue)],
+}
+
+/// Writes a request head.
 pub fn request_head(
     out: &mut BytesMut,
     method: &Method,
     target: &[u8],
     headers: &HeaderMap,
-    further: &[u8],
+    beside: Beside<'_>,
     framing: Outgoing,
     connection: &Connection,
 ) {
-    out.reserve(256 + headers.len() * 48 + further.len());
+    out.reserve(256 + (headers.len() + beside.fields.len()) * 48 + beside.lines.len());
     out.put_slice(method.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(target);
     out.put_slice(b" HTTP/1.1\r\n");
     let seen = fields(out, headers, true);
-    out.put_slice(further);
+    out.put_slice(beside.lines);
+    beside.fields.iter().for_each(|(name, value)| line(out, name, value));
     trailing(out, &seen, framing, connection);
 }
 
@@ -177,10 +191,7 @@ pub fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
     if let Some(trailers) = trailers {
         for (name, value) in trailers {
             if !super::head::forbidden_in_trailers(name) {
-                out.put_slice(name.as_str().as_bytes());
-                out.put_slice(b": ");
-                out.put_slice(value.as_bytes());
-                out.put_slice(b"\r\n");
+                line(out, name, value);
             }
         }
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
+use smallvec::SmallVec;
 use tower::Service;
 
 use super::Routed;
@@ -16,9 +17,12 @@ use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::inbound::Peer;
-use crate::layer::record::X_REQUEST_ID;
+use crate::layer::record::{Record, X_REQUEST_ID};
 use crate::policy::{FieldEdits, ServerPolicy};
 use crate::upstream::{Call, ForwardError, Outcome, Pool};
+
+/// An id, and a place in a trace.
+type OwnFields = SmallVec<[(HeaderName, HeaderValue); 2]>;
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -54,10 +58,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let chosen = routed.route.upstream.unwrap_or(0);
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
-    routed.request.headers_mut().insert(X_REQUEST_ID, record.id.clone());
-    if let Some(trace) = &record.trace {
-        trace.tell(routed.request.headers_mut());
-    }
+    let own = own(&record, routed.request.headers_mut(), fields.is_some());
     // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
     let hostless = !routed.request.headers().contains_key(header::HOST);
     if (hostless || !upstream.policy.preserve_host)
@@ -79,6 +80,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         target: &target,
         headers: routed.request.headers_mut(),
         forwarding: fields.as_deref(),
+        own: &own,
         body,
         upgrade: routed.upgrade.as_ref(),
         takes_trailers: routed.takes_trailers,
@@ -90,6 +92,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let mut outcome = Outcome::default();
     // What came before is Pillion's own.
     let since = clock::now();
+    record.forwarded.set(Some(since));
     let result = upstream.send(&pool, call, since, &mut outcome).await;
     let ended = outcome.answered.unwrap_or_else(clock::now);
     record.upstream_time.set(Some(ended.saturating_duration_since(since)));
@@ -133,6 +136,20 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
         return None;
     }
     Some(fields)
+}
+
+/// The fields of this request alone. They stand in place of what the client says, and are put into the map where that
+/// says so or is edited, else beside it.
+fn own(record: &Record, headers: &mut HeaderMap, beside: bool) -> OwnFields {
+    let mut own: OwnFields = SmallVec::new();
+    own.push((X_REQUEST_ID, record.id.clone()));
+    own.extend(record.trace.as_ref().and_then(|trace| trace.field(headers)));
+    if !beside || headers.keys().any(|known| own.iter().any(|(name, _)| name == known)) {
+        for (name, value) in own.drain(..) {
+            headers.insert(name, value);
+        }
+    }
+    own
 }
 
 /// The fields for one host, made at its first request.

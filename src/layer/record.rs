@@ -19,6 +19,7 @@ use crate::body::{BodyError, Observer, OwnFields};
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
 use crate::error::Fault;
+use crate::fields::fresh;
 use crate::identity::credential::Unproven;
 use crate::identity::jwt::Claims;
 use crate::limit::cells::Key;
@@ -39,32 +40,10 @@ pub const CLIENT_GONE: u16 = 499;
 /// Names a request from the first proxy to the app.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Ids are cut from pieces of this size: one allocation for a hundred of them.
-const IDS: usize = 4096;
-
-thread_local! {
-    static PIECE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
-
 /// A new id: 128 random bits in hexadecimal.
 pub fn request_id() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut digits = [0u8; 32];
-    for half in digits.chunks_exact_mut(16) {
-        let mut bits = fastrand::u64(..);
-        for digit in half {
-            *digit = HEX[(bits & 15) as usize];
-            bits >>= 4;
-        }
-    }
-    let id = PIECE.with_borrow_mut(|piece| {
-        if piece.capacity() < digits.len() {
-            *piece = BytesMut::with_capacity(IDS);
-        }
-        piece.extend_from_slice(&digits);
-        piece.split().freeze()
-    });
-    HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let id = fresh::value(32, |out| fresh::hex(out, fastrand::u128(..).to_be_bytes()));
+    id.unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
 /// See the head of the file.
@@ -93,8 +72,10 @@ pub struct Record {
     pub upstream: RefCell<Option<Arc<Address>>>,
     /// Tries after the first.
     pub retries: Cell<u32>,
-    /// From sending to the head of the app's answer.
+    /// From where it was given to its app to the head of the app's answer.
     pub upstream_time: Cell<Option<Duration>>,
+    /// When it was given to its app.
+    pub forwarded: Cell<Option<Instant>>,
     /// The coding of the answer, and how much of it there was before.
     coded: RefCell<Option<Coded>>,
     /// What its token says.
@@ -201,6 +182,7 @@ impl Record {
             upstream: RefCell::new(None),
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
+            forwarded: Cell::new(None),
             coded: RefCell::new(None),
             proven: OnceCell::new(),
             announcement: RefCell::new(None),
@@ -336,6 +318,7 @@ impl Record {
             upstream: RefCell::new(None),
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
+            forwarded: Cell::new(None),
             coded: RefCell::new(None),
             proven: OnceCell::new(),
             announcement: RefCell::new(None),
@@ -377,7 +360,8 @@ impl Record {
             return;
         }
         self.sink.lasting.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let duration = clock::now().saturating_duration_since(self.started);
+        let now = clock::now();
+        let duration = now.saturating_duration_since(self.started);
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.get().unwrap_or(gone);
         let (series, route) = match self.route.get() {
@@ -388,22 +372,24 @@ impl Record {
         let until_head = self.until_head.get().unwrap_or(duration);
         let own = until_head.saturating_sub(upstream.unwrap_or_default());
         let sampled = self.trace.filter(Trace::is_sampled);
-        let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::wall() });
+        let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::wall_at(now) });
         let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get(), traced };
         series.record(&self.method, status, &spent);
         let policy = &self.snapshot.policy.log;
         let error = self.error.borrow();
+        let told_error = error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str()));
         self.count_performance(status, duration, error.as_ref());
         if let Some(trace) = self.trace.filter(Trace::is_recorded) {
-            self.sink.lasting.spans.put(Box::new(self.told(trace, status, duration, route, error.as_ref())));
+            self.tell_receiver(trace, status, duration, route, told_error);
         }
         if !self.sink.log.wants(policy, status, error.is_some(), duration) {
             return;
         }
-        let limited = self.limited.borrow();
+        let (limited, asked) = (self.limited.borrow(), self.upstream.borrow());
         self.sink.log.write(
             policy,
             &Line {
+                at: clock::wall_at(now),
                 id: &self.id,
                 trace: self.trace.map(|trace| trace.id),
                 client: self.client,
@@ -416,11 +402,7 @@ impl Record {
                 coded: self.coded.borrow().as_ref().map(|(coding, before)| (*coding, before.get())),
                 duration,
                 upstream_time: self.upstream_time.get(),
-                upstream: self
-                    .upstream
-                    .borrow()
-                    .as_ref()
-                    .map(|address| &address.target as &dyn std::fmt::Display),
+                upstream: asked.as_ref().map(|address| address.name.as_str()),
                 retries: self.retries.get(),
                 first_byte: self.until_head.get(),
                 cache: self.by_cache.get(),
@@ -431,38 +413,40 @@ impl Record {
                     word: limited.word(),
                     limits: limit::names(&limited.violated, &limited.tier),
                 }),
-                error: error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str())),
+                error: told_error,
             },
         );
     }
 }
 
 impl Record {
-    /// What the receiver of traces is told.
-    fn told(
+    /// Tells the receiver of traces.
+    fn tell_receiver(
         &self,
         trace: Trace,
         status: StatusCode,
         duration: Duration,
         route: &str,
-        error: Option<&(Fault, String)>,
-    ) -> Told {
+        error: Option<(&'static str, &str)>,
+    ) {
         let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
         let upstream = self.upstream.borrow();
+        let since = |at: Instant| at.saturating_duration_since(self.started);
         let asked = upstream.as_ref().map(|address| Asked {
-            address: address.target.to_string(),
+            address: &address.name,
+            after: self.forwarded.get().map_or(Duration::ZERO, since),
             duration: self.upstream_time.get(),
             retries: self.retries.get(),
-            answered: error.is_none_or(|(fault, _)| *fault != Fault::Upstream),
+            answered: error.is_none_or(|(fault, _)| fault != Fault::Upstream.as_str()),
         });
-        Told {
+        self.sink.lasting.spans.put(&Told {
             trace,
-            id: self.id.clone(),
-            started: clock::wall().checked_sub(duration).unwrap_or(std::time::UNIX_EPOCH),
+            id: &self.id,
+            started: clock::wall_at(self.started),
             duration,
-            method: self.method.to_string(),
-            target: crate::log::masked(target, &self.snapshot.policy.log.mask).into_owned(),
-            route: route.to_owned(),
+            method: self.method.as_str(),
+            target: &crate::log::masked(target, &self.snapshot.policy.log.mask),
+            route,
             protocol: self.protocol.strip_prefix("HTTP/").unwrap_or(self.protocol),
             client: self.client,
             status: status.as_u16(),
@@ -470,8 +454,8 @@ impl Record {
             cache: self.by_cache.get(),
             limit: self.limited.borrow().as_ref().map(Limited::word),
             asked,
-            error: error.map(|(fault, error)| (fault.as_str(), error.clone())),
-        }
+            error,
+        });
     }
 
     /// Counts it among its route's, and notes it where it was slow or failed.
@@ -503,7 +487,7 @@ impl Record {
             status: status.as_u16(),
             duration,
             upstream_time: self.upstream_time.get(),
-            upstream: self.upstream.borrow().as_ref().map(|address| address.target.to_string()),
+            upstream: self.upstream.borrow().as_ref().map(|address| address.name.clone()),
             cache: self.by_cache.get(),
             error: error.map(|(fault, error)| (fault.as_str(), error.clone())),
         };

@@ -13,7 +13,7 @@ const MASKED: &str = "***";
 /// secret. A value that itself says a secret (`{"token":"..."}`, `/login?token=...`) is taken out whole.
 pub fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
     let target = printable(target);
-    if !target.contains(['=', ':']) && !target.contains('%') {
+    if memchr::memchr3(b'=', b':', b'%', target.as_bytes()).is_none() {
         return target;
     }
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
@@ -33,7 +33,9 @@ pub fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
 
 /// Control characters percent-encoded: a target may hold C1 ones, which terminals obey.
 fn printable(target: &str) -> Cow<'_, str> {
-    if !target.contains(char::is_control) {
+    // Of ASCII at one look, which most are.
+    let plain = target.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte));
+    if plain || !target.contains(char::is_control) {
         return Cow::Borrowed(target);
     }
     let mut text = String::with_capacity(target.len());

@@ -6,27 +6,21 @@ mod mask;
 mod time;
 mod writer;
 
-use std::cell::RefCell;
-use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::clock;
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 
 pub use mask::masked;
 pub use writer::{Lines, Target, Writer};
 
-thread_local! {
-    /// Where a line is written before it goes its way.
-    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 /// What a line says.
 pub struct Line<'a> {
+    /// When its last byte had gone.
+    pub at: SystemTime,
     /// The request's id.
     pub id: &'a HeaderValue,
     /// The trace it belongs to.
@@ -52,7 +46,7 @@ pub struct Line<'a> {
     /// Until the head of the app's answer.
     pub upstream_time: Option<Duration>,
     /// The app's address.
-    pub upstream: Option<&'a dyn Display>,
+    pub upstream: Option<&'a str>,
     /// Tries after the first.
     pub retries: u32,
     /// Until the head of the answer went out.
@@ -103,19 +97,15 @@ impl AccessLog {
 
     /// Appends a line, or drops and counts it.
     pub fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
-        LINE.with_borrow_mut(|out| {
-            out.clear();
-            match policy.format {
-                LogFormat::Json => json::write(out, policy, line),
-                LogFormat::Pretty => pretty(out, policy, line),
-            }
-            self.0.append(out);
+        self.0.append(|out| match policy.format {
+            LogFormat::Json => json::write(out, policy, line),
+            LogFormat::Pretty => pretty(out, policy, line),
         });
     }
 }
 
 fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
-    time::rfc3339(out, clock::wall());
+    time::rfc3339(out, line.at);
     // Writing to a vector cannot fail.
     let _ = write!(
         out,

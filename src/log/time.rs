@@ -19,14 +19,13 @@ pub fn rfc3339(out: &mut Vec<u8>, at: SystemTime) {
         out.extend_from_slice(text.as_bytes());
     });
     out.push(b'.');
-    thousandths(out, since.subsec_millis().into());
+    out.extend_from_slice(&thousandths(since.subsec_millis().into()));
     out.push(b'Z');
 }
 
-/// Appends three digits.
-pub fn thousandths(out: &mut Vec<u8>, number: u64) {
-    let digit = |power: u64| b'0' + u8::try_from(number / power % 10).unwrap_or_default();
-    out.extend([digit(100), digit(10), digit(1)]);
+/// Three digits.
+pub fn thousandths(number: u64) -> [u8; 3] {
+    [100, 10, 1].map(|power| b'0' + u8::try_from(number / power % 10).unwrap_or_default())
 }
 
 fn to_the_second(at: SystemTime) -> String {

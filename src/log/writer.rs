@@ -13,8 +13,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// The most bytes one buffer holds.
 const BUFFER: usize = 1 << 20;
-/// Lines are gathered for this long, so that a busy worker costs one write in as long.
+/// Lines are gathered for this long, so that a busy worker costs one write in as long,
 const GATHER: Duration = Duration::from_millis(20);
+/// or until there are this many bytes of them, while they are still in the processor's own memory.
+const ENOUGH: usize = 128 * 1024;
 /// How long the end of the process waits for the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,12 @@ struct Shared {
 
 #[derive(Default)]
 struct Signal {
+    /// Somebody has lines.
     waiting: bool,
+    /// Somebody has enough of them.
+    enough: bool,
+    /// The thread sleeps until somebody has lines; else it comes by itself.
+    idle: bool,
     stopping: bool,
 }
 
@@ -93,22 +100,30 @@ impl Drop for Writer {
 
 fn run(shared: &Shared, target: Target) {
     let mut out = Vec::new();
+    let mut idle = true;
     loop {
         let stopping = {
             let (signal, condition) = (&shared.signal.0, &shared.signal.1);
-            let guard = condition.wait_while(lock(signal), |signal| !signal.waiting && !signal.stopping);
-            let mut guard = guard.unwrap_or_else(PoisonError::into_inner);
-            guard.waiting = false;
+            let mut guard = lock(signal);
+            if idle {
+                guard.idle = true;
+                let guarded = condition.wait_while(guard, |signal| !signal.waiting && !signal.stopping);
+                guard = guarded.unwrap_or_else(PoisonError::into_inner);
+                guard.idle = false;
+            }
+            let gathering = |signal: &mut Signal| !signal.enough && !signal.stopping;
+            let gathered = condition.wait_timeout_while(guard, GATHER, gathering);
+            let (mut guard, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+            (guard.waiting, guard.enough) = (false, false);
             guard.stopping
         };
-        if !stopping {
-            std::thread::sleep(GATHER);
-        }
         let buffers = lock(&shared.buffers).clone();
+        idle = true;
         for buffer in buffers {
             out.clear();
             std::mem::swap(&mut *lock(&buffer), &mut out);
             if !out.is_empty() {
+                idle = false;
                 target.write(&out);
             }
         }
@@ -127,28 +142,35 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Appends lines, or drops and counts them.
-    pub fn append(&self, text: &[u8]) {
-        let first = {
+    /// Lets `write` append lines; what finds no room is dropped and counted.
+    pub fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let (before, after) = {
             let mut buffer = lock(&self.buffer);
-            if buffer.len() + text.len() > BUFFER {
+            let before = buffer.len();
+            write(&mut buffer);
+            if buffer.len() > BUFFER {
+                buffer.truncate(before);
                 self.dropped.inc();
-                return;
             }
-            let first = buffer.is_empty();
-            buffer.extend_from_slice(text);
-            first
+            (before, buffer.len())
         };
-        if first {
-            lock(&self.shared.signal.0).waiting = true;
-            self.shared.signal.1.notify_one();
+        let (first, enough) = (before == 0 && after > 0, before < ENOUGH && after >= ENOUGH);
+        if first || enough {
+            let mut signal = lock(&self.shared.signal.0);
+            signal.waiting = true;
+            signal.enough |= enough;
+            let awake = !enough && !signal.idle;
+            drop(signal);
+            if !awake {
+                self.shared.signal.1.notify_one();
+            }
         }
     }
 }
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.append(bytes);
+        self.append(|buffer| buffer.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 

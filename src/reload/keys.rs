@@ -52,7 +52,7 @@ async fn fetch(
         method: Method::GET,
         target: &source.target,
         headers: HeaderMap::from_iter([(header::ACCEPT, accepted)]),
-        body: Vec::new(),
+        body: bytes::Bytes::new(),
         most: MOST,
     };
     let content = upstream.ask(pool, question).await.map_err(|error| error.to_string())?;

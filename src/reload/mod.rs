@@ -57,6 +57,11 @@ impl Reloader {
         result
     }
 
+    /// Of the policy in force.
+    pub fn generation(&self) -> u64 {
+        self.live.load().generation
+    }
+
     fn attempt(&self) -> Result<String, String> {
         let policy = config::load(&self.source, &(self.environment)()).map_err(|error| error.to_string())?;
         let old = self.live.load_full();

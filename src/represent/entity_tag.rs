@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::coding::Coding;
 use crate::fields::entity_tag::EntityTag;
+use crate::fields::fresh;
 
 /// What begins the tags that we make.
 const MADE: &[u8] = b"pillion-";
@@ -32,13 +33,8 @@ pub fn made<'a>(mut pieces: impl ExactSizeIterator<Item = &'a Bytes>) -> HeaderV
 }
 
 fn value(hash: u128) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"W/\"pillion-00000000000000000000000000000000\"";
-    let mut rest = hash;
-    for digit in text[11..43].iter_mut().rev() {
-        *digit = HEX[(rest & 15) as usize];
-        rest >>= 4;
-    }
+    fresh::hex(&mut &mut text[11..43], hash.to_be_bytes());
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("W/\"\""))
 }
 

@@ -1,87 +1,152 @@
 //! Sends spans in batches to the receiver. Requests never wait for it: what finds no room is dropped and counted.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::mpsc::{Receiver, Sender, error::TrySendError};
+use tokio::sync::Notify;
 
 use super::{Told, otlp};
 use crate::policy::OtlpReceiver;
 use crate::upstream::{AskError, Pool, Question, Registry, Upstream};
 
-/// Requests that wait to be told.
-pub const MOST_WAITING: usize = 8192;
-/// In one message.
+/// Requests in one message.
 const BATCH: usize = 1024;
-/// A batch is gathered for as long.
+/// Messages that wait; the last one is being gathered.
+const MOST_WAITING: usize = 8;
+/// What one message may grow to before it is closed; bytes.
+const LONGEST_MESSAGE: usize = 2 * 1024 * 1024;
+/// A batch is gathered for as long: whoever is told of each request at once is woken for each.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between tries for one batch; what the receiver then has not taken is dropped.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// What it answers is not used; bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
+thread_local! {
+    /// Where a request's spans are written before anybody waits for it.
+    static SPANS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Where workers leave what is to be told.
 #[derive(Clone, Debug)]
-pub struct Spans {
-    sender: Sender<Box<Told>>,
+pub struct Spans(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<VecDeque<Batch>>,
+    /// The first of a batch has come.
+    first: Notify,
+    /// There is enough for a message.
+    enough: Notify,
+    /// Counts what is lost, by requests.
     dropped: Counter,
 }
 
+/// Spans as they are sent: whoever has them writes them, while what they say is still at hand.
+#[derive(Debug, Default)]
+struct Batch {
+    spans: Vec<u8>,
+    requests: usize,
+}
+
+impl Batch {
+    fn is_whole(&self) -> bool {
+        self.requests >= BATCH || self.spans.len() >= LONGEST_MESSAGE
+    }
+}
+
 impl Spans {
-    /// With room for [`MOST_WAITING`], and the other end. What is lost is counted in `dropped`, by requests.
-    pub fn new(dropped: Counter) -> (Spans, Receiver<Box<Told>>) {
-        let (sender, receiver) = tokio::sync::mpsc::channel(MOST_WAITING);
-        (Spans { sender, dropped }, receiver)
+    /// Without any yet.
+    pub fn new(dropped: Counter) -> Spans {
+        let (waiting, first, enough) = (Mutex::default(), Notify::new(), Notify::new());
+        Spans(Arc::new(Shared { waiting, first, enough, dropped }))
     }
 
-    /// Leaves one, or drops and counts it.
-    pub fn put(&self, told: Box<Told>) {
-        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = self.sender.try_send(told) {
-            self.dropped.inc();
+    /// Leaves those of one request, or drops and counts them.
+    pub fn put(&self, told: &Told<'_>) {
+        SPANS.with_borrow_mut(|spans| {
+            spans.clear();
+            otlp::spans(told, spans);
+            self.append(spans);
+        });
+    }
+
+    fn append(&self, spans: &[u8]) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = waiting.is_empty();
+        if waiting.back().is_none_or(Batch::is_whole) {
+            if waiting.len() >= MOST_WAITING {
+                self.0.dropped.inc();
+                return;
+            }
+            waiting.push_back(Batch::default());
         }
+        let Some(batch) = waiting.back_mut() else { return };
+        batch.spans.extend_from_slice(spans);
+        batch.requests += 1;
+        let enough = batch.is_whole();
+        drop(waiting);
+        if first {
+            self.0.first.notify_one();
+        }
+        if enough {
+            self.0.enough.notify_one();
+        }
+    }
+
+    fn take(&self) -> Option<Batch> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
 /// Tells the receiver, for the life of the process; which one it is can change.
-pub async fn run(
-    of: impl Fn() -> Option<OtlpReceiver>,
-    registry: Arc<Registry>,
-    mut waiting: Receiver<Box<Told>>,
-    dropped: Counter,
-) {
+pub async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>, spans: Spans) {
     let pool = Rc::new(Pool::default());
-    let mut batch = Vec::with_capacity(BATCH);
     let mut well = true;
-    while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        if batch.len() < BATCH {
-            let gathered =
-                async { while batch.len() < BATCH && waiting.recv_many(&mut batch, BATCH).await > 0 {} };
-            let _ = tokio::time::timeout(GATHER, gathered).await;
-        }
-        if let Some(receiver) = of()
-            && let Some(upstream) = registry.build(std::slice::from_ref(&receiver.upstream)).pop()
-        {
-            let told: Vec<Told> = batch.drain(..).map(|told| *told).collect();
-            let sent = send(&upstream, &pool, &receiver, otlp::encode(&receiver.service, &told)).await;
-            // Once, and once when it is well again.
-            match sent {
-                Err(why) => {
-                    dropped.inc_by(told.len() as u64);
-                    if std::mem::replace(&mut well, false) {
-                        tracing::warn!(%why, "tracing.otlp_endpoint does not take spans; they are dropped");
-                    }
-                }
-                Ok(()) => {
-                    if !std::mem::replace(&mut well, true) {
-                        tracing::info!("tracing.otlp_endpoint takes spans again");
-                    }
-                }
+    loop {
+        spans.0.first.notified().await;
+        let _ = tokio::time::timeout(GATHER, spans.0.enough.notified()).await;
+        while let Some(batch) = spans.take() {
+            let more = batch.is_whole();
+            if let Some(receiver) = of() {
+                tell(&receiver, &registry, &pool, &batch, &spans.0.dropped, &mut well).await;
+            }
+            if !more {
+                break;
             }
         }
-        batch.clear();
+    }
+}
+
+/// Tells one batch. Whoever is not `well` is complained of once, and once it is well again that is said.
+async fn tell(
+    receiver: &OtlpReceiver,
+    registry: &Registry,
+    pool: &Rc<Pool>,
+    batch: &Batch,
+    dropped: &Counter,
+    well: &mut bool,
+) {
+    let Some(upstream) = registry.build(std::slice::from_ref(&receiver.upstream)).pop() else { return };
+    let message = otlp::message(&receiver.service, &batch.spans);
+    match send(&upstream, pool, receiver, message).await {
+        Err(why) => {
+            dropped.inc_by(batch.requests as u64);
+            if std::mem::replace(well, false) {
+                tracing::warn!(%why, "tracing.otlp_endpoint does not take spans; they are dropped");
+            }
+        }
+        Ok(()) => {
+            if !std::mem::replace(well, true) {
+                tracing::info!("tracing.otlp_endpoint takes spans again");
+            }
+        }
     }
 }
 
@@ -89,7 +154,7 @@ async fn send(
     upstream: &Upstream,
     pool: &Rc<Pool>,
     receiver: &OtlpReceiver,
-    message: Vec<u8>,
+    message: Bytes,
 ) -> Result<(), AskError> {
     let mut pauses = PAUSES.iter();
     loop {

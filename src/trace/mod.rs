@@ -10,12 +10,12 @@ mod otlp;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
 use crate::policy::TracingPolicy;
 
-pub use export::{MOST_WAITING, Spans, run};
+pub use export::{Spans, run};
 
 /// Where a request stands in a trace.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +39,7 @@ impl Trace {
     /// Of a request with these fields. Who asks within a trace decides whether it is recorded; one that begins
     /// here is by its id, so that everybody who asks that question by the same share answers alike.
     pub fn of(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
-        // Most requests come without, and comparing is quicker than looking up.
-        if policy.receiver.is_none() && !headers.keys().any(|name| *name == TRACEPARENT) {
-            return None;
-        }
-        let mut said = headers.get_all(TRACEPARENT).into_iter();
-        let parent = said.next().filter(|_| said.next().is_none());
-        let parent = parent.and_then(|value| TraceParent::parse(value.as_bytes()));
+        let parent = parent(headers);
         let spans = policy.receiver.as_ref().map(|_| OwnSpans { server: span_id(), client: span_id() });
         match parent {
             Some(parent) => {
@@ -59,15 +53,15 @@ impl Trace {
         }
     }
 
-    /// Tells an app where it stands.
-    pub fn tell(&self, headers: &mut HeaderMap) {
-        let Some(spans) = self.spans else { return };
+    /// The field that tells an app where it stands, beside `headers` or in place of what they say.
+    pub fn field(&self, headers: &mut HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+        let spans = self.spans?;
         let own = TraceParent { trace: self.id, span: spans.client, flags: self.flags };
-        headers.insert(TRACEPARENT, own.value());
-        if self.parent.is_none() {
+        if self.parent.is_none() && headers.keys().any(|name| *name == TRACESTATE) {
             // Of a trace that was not understood.
             headers.remove(TRACESTATE);
         }
+        Some((TRACEPARENT, own.value()))
     }
 
     /// Whether it is recorded, by us or by others.
@@ -79,6 +73,17 @@ impl Trace {
     pub fn is_recorded(&self) -> bool {
         self.spans.is_some() && self.is_sampled()
     }
+}
+
+/// Who asks within a trace. Of two fields nobody knows which one is meant.
+fn parent(headers: &HeaderMap) -> Option<TraceParent> {
+    // Most requests come without, and comparing is quicker than looking up.
+    if !headers.keys().any(|name| *name == TRACEPARENT) {
+        return None;
+    }
+    let mut said = headers.get_all(TRACEPARENT).into_iter();
+    let only = said.next().filter(|_| said.next().is_none())?;
+    TraceParent::parse(only.as_bytes())
 }
 
 fn span_id() -> u64 {
@@ -96,21 +101,21 @@ fn is_sampled(id: u128, share: f64) -> bool {
 
 /// What is told of a request when its last byte has gone.
 #[derive(Debug)]
-pub struct Told {
+pub struct Told<'a> {
     /// Its place.
     pub trace: Trace,
     /// `X-Request-Id`.
-    pub id: HeaderValue,
+    pub id: &'a HeaderValue,
     /// When its head was whole.
     pub started: SystemTime,
     /// Until the last byte of its answer.
     pub duration: Duration,
     /// The method.
-    pub method: String,
+    pub method: &'a str,
     /// Path and query, without secrets.
-    pub target: String,
+    pub target: &'a str,
     /// The route's template.
-    pub route: String,
+    pub route: &'a str,
     /// `1.0`, `1.1` or `2`.
     pub protocol: &'static str,
     /// The client.
@@ -124,17 +129,19 @@ pub struct Told {
     /// What the limits said.
     pub limit: Option<&'static str>,
     /// The app that was asked.
-    pub asked: Option<Asked>,
+    pub asked: Option<Asked<'a>>,
     /// Whose fault, and what.
-    pub error: Option<(&'static str, String)>,
+    pub error: Option<(&'static str, &'a str)>,
 }
 
 /// What is told of a request to an app.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Asked<'a> {
     /// Its address.
-    pub address: String,
-    /// Until the head of its answer, or until there was none to be had.
+    pub address: &'a str,
+    /// From the head of the request until it was given to the app.
+    pub after: Duration,
+    /// From there until the head of its answer, or until there was none to be had.
     pub duration: Option<Duration>,
     /// Whether there was one.
     pub answered: bool,

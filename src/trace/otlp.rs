@@ -1,238 +1,270 @@
 //! The messages of OTLP 1 (opentelemetry-proto `trace/v1`), as far as they are told; names and values of
 //! attributes by OpenTelemetry's conventions for HTTP.
+//!
+//! Attributes, of which there are thirty to a request, and what is around spans are written as they come: as messages
+//! of their own the length of each would be counted again by all that is around it.
 
+use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
-use prost::Message;
+use bytes::Bytes;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::{Told, Trace};
+use super::{Asked, Told};
+use crate::fields::fresh;
 
-#[derive(Message)]
-struct ExportTraceServiceRequest {
-    #[prost(message, repeated, tag = "1")]
-    resource_spans: Vec<ResourceSpans>,
-}
+/// `ExportTraceServiceRequest.resource_spans`.
+const RESOURCE_SPANS: u32 = 1;
+/// `ResourceSpans.resource`.
+const RESOURCE: u32 = 1;
+/// `ResourceSpans.scope_spans`.
+const SCOPE_SPANS: u32 = 2;
+/// `ScopeSpans.scope`.
+const SCOPE: u32 = 1;
+/// `ScopeSpans.spans`.
+const SPANS: u32 = 2;
+/// `Resource.attributes`.
+const OF_RESOURCE: u32 = 1;
+/// `Span.attributes`.
+const OF_SPAN: u32 = 9;
+/// `KeyValue.key`.
+const KEY: u32 = 1;
+/// `KeyValue.value`.
+const VALUE: u32 = 2;
+/// `AnyValue.string_value`.
+const TEXT: u32 = 1;
+/// `AnyValue.int_value`.
+const NUMBER: u32 = 3;
 
-#[derive(Message)]
-struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    resource: Option<Resource>,
-    #[prost(message, repeated, tag = "2")]
-    scope_spans: Vec<ScopeSpans>,
-}
+/// `InstrumentationScope.name`.
+const NAME: u32 = 1;
+/// `InstrumentationScope.version`.
+const VERSION: u32 = 2;
+/// `Status.message`.
+const MESSAGE: u32 = 2;
+/// `Status.code`.
+const CODE: u32 = 3;
+/// `Status.StatusCode.STATUS_CODE_ERROR`.
+const ERROR: u64 = 2;
 
-#[derive(Message)]
-struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
-}
+/// Of an IPv6 address that ends as one of IPv4; bytes.
+const LONGEST_ADDRESS: usize = 45;
 
-#[derive(Message)]
-struct ScopeSpans {
-    #[prost(message, optional, tag = "1")]
-    scope: Option<InstrumentationScope>,
-    #[prost(message, repeated, tag = "2")]
-    spans: Vec<Span>,
-}
-
-#[derive(Message)]
-struct InstrumentationScope {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    version: String,
-}
-
-#[derive(Message)]
-struct Span {
-    #[prost(bytes = "vec", tag = "1")]
-    trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    span_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "4")]
-    parent_span_id: Vec<u8>,
-    #[prost(string, tag = "5")]
-    name: String,
-    #[prost(enumeration = "SpanKind", tag = "6")]
-    kind: i32,
-    #[prost(fixed64, tag = "7")]
-    start_time_unix_nano: u64,
-    #[prost(fixed64, tag = "8")]
-    end_time_unix_nano: u64,
-    #[prost(message, repeated, tag = "9")]
-    attributes: Vec<KeyValue>,
-    #[prost(message, optional, tag = "15")]
-    status: Option<Status>,
-    #[prost(fixed32, tag = "16")]
-    flags: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-enum SpanKind {
-    Unspecified = 0,
+/// `Span.SpanKind`.
+#[derive(Clone, Copy)]
+enum Kind {
     Server = 2,
     Client = 3,
 }
 
-#[derive(Message)]
-struct Status {
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(enumeration = "StatusCode", tag = "3")]
-    code: i32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-enum StatusCode {
-    Unset = 0,
-    Error = 2,
-}
-
-#[derive(Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Message)]
-struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 3")]
-    value: Option<Value>,
-}
-
-#[derive(prost::Oneof)]
-enum Value {
-    #[prost(string, tag = "1")]
-    String(String),
-    #[prost(int64, tag = "3")]
-    Int(i64),
-}
-
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    let value = Some(AnyValue { value: Some(Value::String(value.into())) });
-    KeyValue { key: key.to_owned(), value }
-}
-
-fn number(key: &str, value: u64) -> KeyValue {
-    let value = Some(AnyValue { value: Some(Value::Int(i64::try_from(value).unwrap_or(i64::MAX))) });
-    KeyValue { key: key.to_owned(), value }
-}
-
-/// One message of what is told, by a `service` of that name.
-pub fn encode(service: &str, told: &[Told]) -> Vec<u8> {
-    let resource = Resource {
-        attributes: vec![
-            text("service.name", service),
-            text("service.version", env!("CARGO_PKG_VERSION")),
-            number("process.pid", std::process::id().into()),
-        ],
-    };
-    let scope =
-        InstrumentationScope { name: "pillion".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
-    let spans = told.iter().flat_map(spans).collect();
-    let scope_spans = vec![ScopeSpans { scope: Some(scope), spans }];
-    let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans }];
-    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
-}
-
-fn spans(told: &Told) -> Vec<Span> {
-    let Some(own) = told.trace.spans else { return Vec::new() };
-    let started = nanoseconds(told.started);
-    let (path, query) =
-        told.target.split_once('?').map_or((&*told.target, None), |(path, query)| (path, Some(query)));
-    let mut attributes = vec![
-        text("http.request.method", &*told.method),
-        text("url.path", path),
-        text("http.route", &*told.route),
-        number("http.response.status_code", told.status.into()),
-        number("http.response.body.size", told.bytes),
-        text("client.address", told.client.to_string()),
-        text("network.protocol.name", "http"),
-        text("network.protocol.version", told.protocol),
-        text("pillion.request_id", told.id.to_str().unwrap_or("-")),
-    ];
-    attributes.extend(query.map(|query| text("url.query", query)));
-    attributes.extend(told.cache.map(|word| text("pillion.cache", word)));
-    attributes.extend(told.limit.map(|word| text("pillion.limit", word)));
-    // The conventions: an error of a server's span is a 5xx, whatever the client did.
-    let failed = told.status >= 500;
-    if failed {
-        let kind =
-            told.error.as_ref().map_or_else(|| told.status.to_string(), |(fault, _)| (*fault).to_owned());
-        attributes.push(text("error.type", kind));
-    }
-    let name = format!("{} {}", told.method, told.route);
-    let status = status(failed, told);
-    let ended = started.saturating_add(whole(told.duration));
-    let mut spans = Vec::with_capacity(2);
-    if let Some(asked) = &told.asked {
-        let unanswered = !asked.answered;
-        let mut attributes = vec![
-            text("http.request.method", &*told.method),
-            text("url.path", path),
-            text("server.address", &*asked.address),
-        ];
-        if asked.retries > 0 {
-            attributes.push(number("http.request.resend_count", asked.retries.into()));
-        }
-        if unanswered {
-            attributes.push(text("error.type", told.error.as_ref().map_or("upstream", |(fault, _)| fault)));
-        }
-        let status = self::status(unanswered, told);
-        spans.push(Span {
-            end_time_unix_nano: asked
-                .duration
-                .map_or(ended, |duration| started.saturating_add(whole(duration))),
-            status,
-            ..span(
-                &told.trace,
-                own.client,
-                Some(own.server),
-                told.method.clone(),
-                SpanKind::Client,
-                started,
-                attributes,
-            )
-        });
-    }
-    spans.push(Span {
-        end_time_unix_nano: ended,
-        status,
-        ..span(&told.trace, own.server, told.trace.parent, name, SpanKind::Server, started, attributes)
-    });
-    spans
-}
-
-fn span(
-    trace: &Trace,
+/// Who a span is, and when it was.
+struct Span<'a> {
     id: u64,
     parent: Option<u64>,
-    name: String,
-    kind: SpanKind,
-    started: u64,
-    attributes: Vec<KeyValue>,
-) -> Span {
-    Span {
-        trace_id: trace.id.to_be_bytes().to_vec(),
-        span_id: id.to_be_bytes().to_vec(),
-        parent_span_id: parent.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
-        name,
-        kind: kind.into(),
-        start_time_unix_nano: started,
-        end_time_unix_nano: started,
-        attributes,
-        status: None,
-        flags: trace.flags.into(),
+    name: [&'a str; 2],
+    kind: Kind,
+    began: u64,
+    ended: u64,
+    failed: bool,
+}
+
+impl Span<'_> {
+    /// Writes its fields but for the attributes.
+    fn write(&self, told: &Told<'_>, out: &mut Vec<u8>) {
+        put(out, 1, &told.trace.id.to_be_bytes());
+        put(out, 2, &self.id.to_be_bytes());
+        if let Some(parent) = self.parent {
+            put(out, 4, &parent.to_be_bytes());
+        }
+        let [method, route] = self.name;
+        let between = if route.is_empty() { "" } else { " " };
+        begin(out, 5, method.len() + between.len() + route.len());
+        [method, between, route].iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        number(out, 6, self.kind as u64);
+        encode_key(7, WireType::SixtyFourBit, out);
+        out.extend_from_slice(&self.began.to_le_bytes());
+        encode_key(8, WireType::SixtyFourBit, out);
+        out.extend_from_slice(&self.ended.to_le_bytes());
+        if self.failed {
+            let message = told.error.map_or("", |(_, error)| error);
+            begin(out, 15, size(message.len()) + 1 + encoded_len_varint(ERROR));
+            put(out, MESSAGE, message.as_bytes());
+            number(out, CODE, ERROR);
+        }
+        encode_key(16, WireType::ThirtyTwoBit, out);
+        out.extend_from_slice(&u32::from(told.trace.flags).to_le_bytes());
     }
 }
 
-fn status(failed: bool, told: &Told) -> Option<Status> {
-    let message = told.error.as_ref().map(|(_, error)| error.clone()).unwrap_or_default();
-    failed.then(|| Status { message, code: StatusCode::Error.into() })
+/// The bytes of a field with a length, which are those of its number (below 16), of the length, and so many.
+fn size(length: usize) -> usize {
+    1 + encoded_len_varint(length as u64) + length
+}
+
+/// Writes all of a field with a length but its bytes.
+fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+}
+
+fn put(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    begin(out, field, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn number(out: &mut Vec<u8>, field: u32, number: u64) {
+    encode_key(field, WireType::Varint, out);
+    encode_varint(number, out);
+}
+
+/// Attributes of whatever has them under this number.
+struct Attributes<'o> {
+    field: u32,
+    out: &'o mut Vec<u8>,
+}
+
+impl Attributes<'_> {
+    fn key(&mut self, key: &str, value: usize) {
+        begin(self.out, self.field, size(key.len()) + size(value));
+        put(self.out, KEY, key.as_bytes());
+        begin(self.out, VALUE, value);
+    }
+
+    fn text(&mut self, key: &str, value: impl AsRef<[u8]>) {
+        let value = value.as_ref();
+        self.key(key, size(value.len()));
+        put(self.out, TEXT, value);
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        // Negative ones would be no such number.
+        let value = value & u64::MAX >> 1;
+        self.key(key, 1 + encoded_len_varint(value));
+        number(self.out, NUMBER, value);
+    }
+}
+
+/// One message of these spans, by a `service` of that name.
+pub fn message(service: &str, spans: &[u8]) -> Bytes {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut resource = Vec::new();
+    let mut attributes = Attributes { field: OF_RESOURCE, out: &mut resource };
+    attributes.text("service.name", service);
+    attributes.text("service.version", version);
+    attributes.number("process.pid", std::process::id().into());
+    let mut scope = Vec::new();
+    put(&mut scope, NAME, b"pillion");
+    put(&mut scope, VERSION, version.as_bytes());
+
+    let of_scope = size(scope.len()) + spans.len();
+    let of_resource = size(resource.len()) + size(of_scope);
+    let mut message = Vec::with_capacity(size(of_resource));
+    begin(&mut message, RESOURCE_SPANS, of_resource);
+    put(&mut message, RESOURCE, &resource);
+    begin(&mut message, SCOPE_SPANS, of_scope);
+    put(&mut message, SCOPE, &scope);
+    message.extend_from_slice(spans);
+    message.into()
+}
+
+thread_local! {
+    /// Where a span is written before its length is known.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Appends the spans of one request, for [`message`].
+pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
+    let Some(own) = told.trace.spans else { return };
+    let started = nanoseconds(told.started);
+    let ended = started.saturating_add(whole(told.duration));
+    if let Some(asked) = &told.asked {
+        let began = started.saturating_add(whole(asked.after));
+        let span = Span {
+            id: own.client,
+            parent: Some(own.server),
+            name: [told.method, ""],
+            kind: Kind::Client,
+            began,
+            ended: asked.duration.map_or(ended, |duration| began.saturating_add(whole(duration))),
+            failed: !asked.answered,
+        };
+        push(&span, told, out, |out| of_client(told, asked, out));
+    }
+    let span = Span {
+        id: own.server,
+        parent: told.trace.parent,
+        name: [told.method, told.route],
+        kind: Kind::Server,
+        began: started,
+        ended,
+        failed: has_failed(told),
+    };
+    push(&span, told, out, |out| of_server(told, out));
+}
+
+fn push(span: &Span<'_>, told: &Told<'_>, out: &mut Vec<u8>, attributes: impl FnOnce(&mut Vec<u8>)) {
+    ROOM.with_borrow_mut(|room| {
+        room.clear();
+        span.write(told, room);
+        // Fields may come in any order.
+        attributes(room);
+        put(out, SPANS, room);
+    });
+}
+
+/// The conventions: an error of a server's span is a 5xx, whatever the client did.
+fn has_failed(told: &Told<'_>) -> bool {
+    told.status >= 500
+}
+
+fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Vec<u8>) {
+    let mut attributes = Attributes { field: OF_SPAN, out };
+    attributes.text("http.request.method", told.method);
+    attributes.text("url.path", path_and_query(told).0);
+    attributes.text("server.address", asked.address);
+    if asked.retries > 0 {
+        attributes.number("http.request.resend_count", asked.retries.into());
+    }
+    if !asked.answered {
+        attributes.text("error.type", told.error.map_or("upstream", |(fault, _)| fault));
+    }
+}
+
+fn of_server(told: &Told<'_>, out: &mut Vec<u8>) {
+    let mut attributes = Attributes { field: OF_SPAN, out };
+    let (path, query) = path_and_query(told);
+    attributes.text("http.request.method", told.method);
+    attributes.text("url.path", path);
+    attributes.text("http.route", told.route);
+    attributes.number("http.response.status_code", told.status.into());
+    attributes.number("http.response.body.size", told.bytes);
+    let mut client = [0u8; LONGEST_ADDRESS];
+    let mut rest = &mut client[..];
+    fresh::address(&mut rest, told.client);
+    let length = LONGEST_ADDRESS - rest.len();
+    attributes.text("client.address", &client[..length]);
+    attributes.text("network.protocol.name", "http");
+    attributes.text("network.protocol.version", told.protocol);
+    attributes.text("pillion.request_id", told.id);
+    if let Some(query) = query {
+        attributes.text("url.query", query);
+    }
+    if let Some(word) = told.cache {
+        attributes.text("pillion.cache", word);
+    }
+    if let Some(word) = told.limit {
+        attributes.text("pillion.limit", word);
+    }
+    if has_failed(told) {
+        match told.error {
+            Some((fault, _)) => attributes.text("error.type", fault),
+            None => attributes.text("error.type", told.status.to_string()),
+        }
+    }
+}
+
+fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
+    told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
 }
 
 fn nanoseconds(at: SystemTime) -> u64 {

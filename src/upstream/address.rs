@@ -51,6 +51,8 @@ pub struct Address {
     pub id: u64,
     /// Where it is.
     pub target: Target,
+    /// The same as people read it.
+    pub name: String,
     /// One permit for each connection in use, over all workers.
     pub permits: Arc<Semaphore>,
     /// One permit for each stream without an expected end.
@@ -164,6 +166,7 @@ impl Addresses {
         known.retain(|_, address| address.strong_count() > 0);
         let address = Arc::new(Address {
             id: self.next.fetch_add(1, Ordering::Relaxed),
+            name: target.to_string(),
             target,
             permits: Arc::new(Semaphore::new(limits.connections)),
             streams: Arc::new(Semaphore::new(limits.streams)),

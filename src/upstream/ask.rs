@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -26,7 +27,7 @@ pub struct Question<'a> {
     /// Fields beside Host and User-Agent.
     pub headers: HeaderMap,
     /// What is sent.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// The longest answer; bytes.
     pub most: usize,
 }
@@ -81,7 +82,8 @@ impl Upstream {
             target: question.target,
             headers: &mut question.headers,
             forwarding: None,
-            body: if question.body.is_empty() { Body::empty() } else { Body::full(question.body) },
+            own: &[],
+            body: Body::full(question.body),
             upgrade: None,
             takes_trailers: false,
             timeout: Some(PATIENCE),

@@ -82,7 +82,7 @@ impl Collector for Collected {
             for upstream in &upstreams {
                 for (_, address) in upstream.addresses() {
                     let labels: Labels<2> =
-                        [("upstream", upstream.policy.name.clone()), ("address", address.target.to_string())];
+                        [("upstream", upstream.policy.name.clone()), ("address", address.name.clone())];
                     descriptor.encode_family(&labels)?.encode_gauge(&value(&address))?;
                 }
             }

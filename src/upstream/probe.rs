@@ -19,6 +19,7 @@ use super::{Endpoint, Upstream};
 use crate::body::Body;
 use crate::clock;
 use crate::http1::client::{ClientConnection, Outbound, Timeouts};
+use crate::http1::encode::Beside;
 use crate::http1::head::HeadLimits;
 
 /// Bounds on what a probed app may answer.
@@ -104,7 +105,7 @@ impl Upstream {
                     method: &Method::GET,
                     target: path.as_bytes(),
                     headers: &headers,
-                    further: &[],
+                    beside: Beside::default(),
                     upgrade: None,
                     takes_trailers: false,
                     limits: LIMITS,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::adaptive::Entered;
@@ -23,6 +23,7 @@ use crate::body::{Body, Tunnel};
 use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_endless};
+use crate::http1::encode::Beside;
 use crate::http1::head::HeadLimits;
 use crate::policy::Scheme;
 
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub headers: &'a mut HeaderMap,
     /// The forwarding fields, where they are not among the others.
     pub forwarding: Option<&'a ForwardedFields>,
+    /// Further fields that are not among the others.
+    pub own: &'a [(HeaderName, HeaderValue)],
     /// The body.
     pub body: Body,
     /// The protocols to upgrade to.
@@ -346,7 +349,7 @@ impl Upstream {
             method: call.method,
             target: call.target.as_str().as_bytes(),
             headers: call.headers,
-            further: call.forwarding.map_or(&[], ForwardedFields::lines),
+            beside: Beside { lines: call.forwarding.map_or(&[], ForwardedFields::lines), fields: call.own },
             upgrade: call.upgrade,
             takes_trailers: call.takes_trailers,
             limits: call.limits,
@@ -428,6 +431,7 @@ impl Upstream {
         if let Some(fields) = call.forwarding {
             fields.insert_into(request.headers_mut(), true);
         }
+        request.headers_mut().extend(call.own.iter().cloned());
         if call.takes_trailers {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }

@@ -1,0 +1,85 @@
+//! `pillion health`: whether a running Pillion is well, for probes that run a command in its container: there is no
+//! shell and no curl in it.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::control::Admin;
+use super::{FAILED, OK, fail};
+
+/// Whoever probes waits for less, most often.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is asked.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// One check (upstream, memory, ...) in place of all
+    #[arg(value_name = "CHECK", conflicts_with_all = ["live", "ready"])]
+    check: Option<String>,
+    /// Whether the process answers at all
+    #[arg(long, conflicts_with = "ready")]
+    live: bool,
+    /// Whether it takes requests
+    #[arg(long)]
+    ready: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// Asks. It is well enough to go on where it is degraded; the exit status says otherwise only where it is unhealthy.
+pub fn run(options: Options) -> u8 {
+    let path = match (&options.check, options.live, options.ready) {
+        (Some(check), ..) => format!("/health/{check}"),
+        (None, true, _) => "/live".to_owned(),
+        (None, _, true) => "/ready".to_owned(),
+        (None, false, false) => "/health".to_owned(),
+    };
+    match options.admin.get(&path, PATIENCE) {
+        Ok((true, answer)) => {
+            println!("{}", shown(&answer));
+            OK
+        }
+        Ok((false, answer)) => fail(FAILED, &shown(&answer)),
+        Err(why) => fail(FAILED, &why),
+    }
+}
+
+/// The state, and what is not as it should be.
+fn shown(answer: &str) -> String {
+    let Ok(document) = serde_json::from_str::<Value>(answer) else { return answer.to_owned() };
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let Some(status) = text(&document, "status") else {
+        return text(&document, "detail").unwrap_or_else(|| answer.to_owned());
+    };
+    let of = |name: &str, check: &Value| {
+        let found = text(check, "status").filter(|status| status != "healthy")?;
+        Some(format!("{name} {found}: {}", text(check, "detail").unwrap_or_default()))
+    };
+    let checks = document.get("checks").and_then(Value::as_object).into_iter().flatten();
+    let lines = checks.filter_map(|(name, check)| of(name, check));
+    let alone = text(&document, "detail").map(|detail| format!("{status}: {detail}"));
+    std::iter::once(alone.unwrap_or(status)).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown() {
+        for (answer, expected) in [
+            ("live", "live"),
+            (r#"{"status":"healthy","checks":{"memory":{"status":"healthy","detail":"x"}}}"#, "healthy"),
+            (
+                r#"{"status":"degraded","checks":{"memory":{"status":"healthy","detail":"x"},"upstream":{"status":"degraded","detail":"one is down"}}}"#,
+                "degraded\nupstream degraded: one is down",
+            ),
+            (r#"{"check":"memory","status":"healthy","detail":"3 MiB"}"#, "healthy: 3 MiB"),
+            (r#"{"type":"about:blank","title":"x","detail":"no such check"}"#, "no such check"),
+        ] {
+            assert_eq!(shown(answer), expected);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `pillion completions` and `pillion man`: what packagers put beside the binary, made from the same arguments.
+
+use std::io::{self, Write as _};
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use super::{Cli, FAILED, OK, fail};
+
+/// Writes the completions of a shell.
+pub fn completions(shell: Shell) -> u8 {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pillion", &mut out);
+    write(&out)
+}
+
+/// Writes the man page, those of the commands after it.
+pub fn man() -> u8 {
+    let mut command = Cli::command();
+    command.build();
+    let mut out = Vec::new();
+    let rendered = clap_mangen::Man::new(command.clone()).render(&mut out).and_then(|()| {
+        let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
+        commands.into_iter().try_for_each(|command| clap_mangen::Man::new(command.clone()).render(&mut out))
+    });
+    match rendered {
+        Ok(()) => write(&out),
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+fn write(out: &[u8]) -> u8 {
+    match io::stdout().write_all(out) {
+        Ok(()) => OK,
+        Err(error) => fail(FAILED, &error),
+    }
+}
