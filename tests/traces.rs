@@ -111,6 +111,7 @@ fn a_trace_goes_through_and_its_spans_are_told() {
     assert_eq!(hex(&client.span_id), passed[36..52]);
     for (name, value) in [
         ("http.request.method", "GET"),
+        ("url.scheme", "http"),
         ("url.path", "/things/7"),
         ("url.query", "token=***&x=1"),
         ("http.route", "/things/{id}"),
@@ -119,6 +120,17 @@ fn a_trace_goes_through_and_its_spans_are_told() {
         ("pillion.cache", "miss"),
     ] {
         assert_eq!(attribute(server, name).as_deref(), Some(value), "{name}");
+    }
+    let (ip, port) = (app.address.ip().to_string(), app.address.port().to_string());
+    for (name, value) in [
+        ("http.request.method", "GET"),
+        ("url.full", &format!("http://{}/things/7?token=***&x=1", app.address)),
+        ("server.address", &ip),
+        ("server.port", &port),
+        ("network.peer.address", &ip),
+        ("network.peer.port", &port),
+    ] {
+        assert_eq!(attribute(client, name).as_deref(), Some(value), "{name}");
     }
     pillion.access("of the trace", |line| line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736");
 }
@@ -206,4 +218,50 @@ fn a_receiver_that_fails_touches_no_traffic() {
     assert_eq!(pillion.get("/after").status, 200);
     let after = |span: &Span| attribute(span, "url.path").as_deref() == Some("/after");
     eventually("it is told again", || spans.lock().unwrap().iter().any(after).then_some(()));
+}
+
+/// A collector of others', whose log shows what it was told.
+#[test]
+fn a_real_receiver_reads_the_spans() {
+    let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/rotel");
+    let agent = run("find", &[tools, "-name", "rotel-agent", "-type", "f"]);
+    let agent = agent.lines().next().expect("tests/run installs rotel");
+    let (http, grpc) = (free_address(), free_address());
+    let mut command = std::process::Command::new(agent);
+    command.args([
+        "start",
+        "--exporter",
+        "blackhole",
+        "--debug-log",
+        "traces",
+        "--debug-log-verbosity",
+        "detailed",
+    ]);
+    command.args(["--otlp-http-endpoint", &http.to_string(), "--otlp-grpc-endpoint", &grpc.to_string()]);
+    let folder = Folder::new();
+    let log = folder.path("log");
+    let mut collector = Process(command.stdout(std::fs::File::create(&log).unwrap()).spawn().unwrap());
+    eventually("it listens", || std::net::TcpStream::connect(http).ok());
+    let app = Script::echo();
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{http}\"\nsample = 1.0\n\
+         [[routes]]\nmatch = \"GET /things/{{id}}\"\n",
+        app.address
+    ));
+    pillion.get("/things/7?token=s3cret");
+    let told = eventually("it was told", || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains("pillion.request_id").then_some(text)
+    });
+    for part in [
+        "service.name: Str(pillion)",
+        ": GET /things/{id}",
+        "SPAN_KIND_SERVER",
+        "SPAN_KIND_CLIENT",
+        "token=***",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("s3cret"));
+    let _ = collector.0.kill();
 }

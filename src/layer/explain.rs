@@ -74,6 +74,7 @@ pub fn explain(
         method: request.method().clone(),
         target: request.uri().path_and_query().cloned(),
         client: client.ip().to_canonical(),
+        tls: false,
         protocol: "HTTP/1.1",
         grpc: false,
         trace: None,

@@ -73,6 +73,7 @@ where
             method: inbound.request.method().clone(),
             target,
             client,
+            tls: inbound.peer.tls,
             protocol: match inbound.request.version() {
                 Version::HTTP_10 => "HTTP/1.0",
                 Version::HTTP_2 => HTTP_2,

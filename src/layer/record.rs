@@ -32,7 +32,7 @@ use crate::performance::window::Sample;
 use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
 use crate::trace::{Asked, Told, Trace};
-use crate::upstream::Address;
+use crate::upstream::{Address, Target};
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub const CLIENT_GONE: u16 = 499;
@@ -58,6 +58,8 @@ pub struct Record {
     pub target: Option<PathAndQuery>,
     /// The client's address.
     pub client: std::net::IpAddr,
+    /// Whether its connection is TLS.
+    pub tls: bool,
     /// The protocol, as logs write it.
     pub protocol: &'static str,
     /// Whether it is a gRPC call, which is refused in its own way.
@@ -155,6 +157,8 @@ pub struct Beginning {
     /// See [`Record`].
     pub client: std::net::IpAddr,
     /// See [`Record`].
+    pub tls: bool,
+    /// See [`Record`].
     pub protocol: &'static str,
     /// See [`Record`].
     pub grpc: bool,
@@ -166,13 +170,14 @@ impl Record {
     /// Begins to observe; the request is in flight from here on.
     pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
         sink.lasting.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Beginning { started, id, method, target, client, protocol, grpc, trace } = beginning;
+        let Beginning { started, id, method, target, client, tls, protocol, grpc, trace } = beginning;
         Record {
             started,
             id,
             method,
             target,
             client,
+            tls,
             protocol,
             grpc,
             trace,
@@ -308,6 +313,7 @@ impl Record {
             method: self.method.clone(),
             target: self.target.clone(),
             client: self.client,
+            tls: self.tls,
             protocol: self.protocol,
             grpc: false,
             // What came is passed on: nobody is told of a span in the wake of others.
@@ -433,7 +439,11 @@ impl Record {
         let upstream = self.upstream.borrow();
         let since = |at: Instant| at.saturating_duration_since(self.started);
         let asked = upstream.as_ref().map(|address| Asked {
-            address: &address.name,
+            url: &address.url,
+            peer: match address.target {
+                Target::Tcp(peer) => Some(peer),
+                Target::Unix(_) => None,
+            },
             after: self.forwarded.get().map_or(Duration::ZERO, since),
             duration: self.upstream_time.get(),
             retries: self.retries.get(),
@@ -449,6 +459,7 @@ impl Record {
             route,
             protocol: self.protocol.strip_prefix("HTTP/").unwrap_or(self.protocol),
             client: self.client,
+            scheme: if self.tls { "https" } else { "http" },
             status: status.as_u16(),
             bytes: self.bytes.get(),
             cache: self.by_cache.get(),

@@ -7,7 +7,7 @@
 mod export;
 mod otlp;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -120,6 +120,8 @@ pub struct Told<'a> {
     pub protocol: &'static str,
     /// The client.
     pub client: IpAddr,
+    /// `http` or `https`, as it came to us.
+    pub scheme: &'static str,
     /// The status.
     pub status: u16,
     /// Content sent; bytes.
@@ -137,8 +139,10 @@ pub struct Told<'a> {
 /// What is told of a request to an app.
 #[derive(Debug)]
 pub struct Asked<'a> {
-    /// Its address.
-    pub address: &'a str,
+    /// Where it is, by the configuration.
+    pub url: &'a str,
+    /// The address that was asked; `None` where that is a Unix socket.
+    pub peer: Option<SocketAddr>,
     /// From the head of the request until it was given to the app.
     pub after: Duration,
     /// From there until the head of its answer, or until there was none to be had.

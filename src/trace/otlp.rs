@@ -5,6 +5,7 @@
 //! of their own the length of each would be counted again by all that is around it.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -136,6 +137,13 @@ impl Attributes<'_> {
         put(self.out, TEXT, value);
     }
 
+    fn joined(&mut self, key: &str, parts: [&str; 2]) {
+        let length = parts.iter().map(|part| part.len()).sum();
+        self.key(key, size(length));
+        begin(self.out, TEXT, length);
+        parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
+    }
+
     fn number(&mut self, key: &str, value: u64) {
         // Negative ones would be no such number.
         let value = value & u64::MAX >> 1;
@@ -220,8 +228,17 @@ fn has_failed(told: &Told<'_>) -> bool {
 fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Vec<u8>) {
     let mut attributes = Attributes { field: OF_SPAN, out };
     attributes.text("http.request.method", told.method);
-    attributes.text("url.path", path_and_query(told).0);
-    attributes.text("server.address", asked.address);
+    let (server, port) = authority(asked.url);
+    attributes.text("server.address", server);
+    if let Some(port) = port {
+        attributes.number("server.port", port.into());
+        attributes.joined("url.full", [asked.url, told.target]);
+    }
+    if let Some(peer) = asked.peer {
+        let (text, length) = address(peer.ip());
+        attributes.text("network.peer.address", &text[..length]);
+        attributes.number("network.peer.port", peer.port().into());
+    }
     if asked.retries > 0 {
         attributes.number("http.request.resend_count", asked.retries.into());
     }
@@ -234,15 +251,13 @@ fn of_server(told: &Told<'_>, out: &mut Vec<u8>) {
     let mut attributes = Attributes { field: OF_SPAN, out };
     let (path, query) = path_and_query(told);
     attributes.text("http.request.method", told.method);
+    attributes.text("url.scheme", told.scheme);
     attributes.text("url.path", path);
     attributes.text("http.route", told.route);
     attributes.number("http.response.status_code", told.status.into());
     attributes.number("http.response.body.size", told.bytes);
-    let mut client = [0u8; LONGEST_ADDRESS];
-    let mut rest = &mut client[..];
-    fresh::address(&mut rest, told.client);
-    let length = LONGEST_ADDRESS - rest.len();
-    attributes.text("client.address", &client[..length]);
+    let (text, length) = address(told.client);
+    attributes.text("client.address", &text[..length]);
     attributes.text("network.protocol.name", "http");
     attributes.text("network.protocol.version", told.protocol);
     attributes.text("pillion.request_id", told.id);
@@ -263,6 +278,26 @@ fn of_server(told: &Told<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// As text, and how long that is.
+fn address(address: IpAddr) -> ([u8; LONGEST_ADDRESS], usize) {
+    let mut text = [0u8; LONGEST_ADDRESS];
+    let mut rest = &mut text[..];
+    fresh::address(&mut rest, address);
+    let length = LONGEST_ADDRESS - rest.len();
+    (text, length)
+}
+
+/// The host and the port of an app's URL; a Unix socket has none.
+fn authority(url: &str) -> (&str, Option<u16>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url, None) };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let usual = if scheme == "https" { 443 } else { 80 };
+    match authority.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host, Some(port)),
+        _ => (authority, Some(usual)),
+    }
+}
+
 fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
     told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
 }
@@ -273,4 +308,23 @@ fn nanoseconds(at: SystemTime) -> u64 {
 
 fn whole(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        for (url, expected) in [
+            ("http://app:3000", ("app", Some(3000))),
+            ("https://app", ("app", Some(443))),
+            ("http://app/", ("app", Some(80))),
+            ("h2c://[::1]:50051", ("[::1]", Some(50051))),
+            ("http://[::1]", ("[::1]", Some(80))),
+            ("unix:/run/app.sock", ("unix:/run/app.sock", None)),
+        ] {
+            assert_eq!(authority(url), expected, "{url}");
+        }
+    }
 }

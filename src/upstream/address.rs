@@ -53,6 +53,8 @@ pub struct Address {
     pub target: Target,
     /// The same as people read it.
     pub name: String,
+    /// What led there, as the configuration has it.
+    pub url: String,
     /// One permit for each connection in use, over all workers.
     pub permits: Arc<Semaphore>,
     /// One permit for each stream without an expected end.
@@ -167,6 +169,7 @@ impl Addresses {
         let address = Arc::new(Address {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             name: target.to_string(),
+            url: url.to_owned(),
             target,
             permits: Arc::new(Semaphore::new(limits.connections)),
             streams: Arc::new(Semaphore::new(limits.streams)),
