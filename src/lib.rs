@@ -13,7 +13,7 @@
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` >
-//! `clock` `error` `held` `pieces` `prepared`
+//! `clock` `error` `held` `pieces` `prepared` `supervisor`
 //!
 //! # Three absences
 //!

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 
-from .load import measure, median, ratio, wrk
+from .load import in_all, in_turn, measure, median, ratio, wrk
 from .servers import metric, start_nginx, start_origin, start_pillion, stop
 
 KEYS = 5000
@@ -55,8 +55,9 @@ def throughput(say, folder, origin, rounds, seconds):
         rows = {name: [] for name, _ in targets}
         for _, target in targets:
             wrk(target.port, "1k", 64, 1, script=script)
-        for _ in range(rounds):
-            for name, target in targets:
+        for turn in range(rounds):
+            for at in in_turn(turn, len(targets)):
+                name, target = targets[at]
                 rows[name].append(measure(target, wrk, "1k", 64, seconds, script=script))
         say(f"\n1 KiB JSON passed through under a limit over {KEYS:,} keys: 64 keep-alive connections, {rounds} rounds of {seconds} s")
         say(f"  {'':18} {'requests/s':>11} {'CPU us/req':>11} {'p50 ms':>8} {'p99 ms':>8} {'rps/nginx':>10} {'CPU/nginx':>10}")
@@ -65,10 +66,9 @@ def throughput(say, folder, origin, rounds, seconds):
             own = rows[name]
             say(f"  {name:18} {median(own, 'rps'):11.0f} {median(own, 'cpu'):11.2f} {median(own, 'p50'):8.3f} {median(own, 'p99'):8.3f}"
                 f" {ratio(own, base, 'rps'):10.2f} {ratio(own, base, 'cpu'):10.2f}")
-        got = ratio(rows["pillion"], base, "rps")
-        say(f"  target: rps >= 0.95 x nginx: {got:.3f} {'holds' if got >= 0.95 else 'MISSED'}")
-        share = [a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"])]
-        own = sorted(share)[len(share) // 2]
+        got = in_all(rows["pillion"], base, "rps")
+        say(f"  target: rps >= 0.95 x nginx: {got:.3f} in all {'holds' if got >= 0.95 else 'MISSED'}; by the median round {ratio(rows['pillion'], base, 'rps'):.3f}")
+        own = sum(a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"])) / rounds
         say(f"  target: the limiter's share <= 1 us: {own:.2f} {'holds' if own <= 1 else 'MISSED'}")
     finally:
         stop([target for _, target in targets])

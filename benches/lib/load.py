@@ -104,3 +104,14 @@ def median(rows, key):
 def ratio(own, base, key):
     """Of the rounds' ratios the middle one, so that a slow round counts for both."""
     return statistics.median(a[key] / b[key] for a, b in zip(own, base))
+
+
+def in_turn(turn, count):
+    """In which order they are measured: where differences are smaller than what one leaves to the next, nobody is always first."""
+    order = [(turn + at) % count for at in range(count)]
+    return order if turn % 2 else order[::-1]
+
+
+def in_all(own, base, key):
+    """The ratio of what was measured in all rounds together, which the noise of single rounds moves less than a median of ratios."""
+    return sum(one[key] for one in own) / sum(one[key] for one in base)

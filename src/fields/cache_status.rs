@@ -33,6 +33,13 @@ pub struct Member<'a> {
 }
 
 impl Member<'_> {
+    /// It, if it can be kept for longer than what was asked for.
+    pub fn without_key(self) -> Option<Member<'static>> {
+        let Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key, detail } = self;
+        let without = Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key: None, detail };
+        key.is_none().then_some(without)
+    }
+
     /// Appends it: we are further from the origin than whoever wrote a member before (2).
     pub fn append(&self, headers: &mut HeaderMap) {
         headers.append(CACHE_STATUS, self.to_value());

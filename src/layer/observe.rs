@@ -13,15 +13,12 @@ use tower::Service;
 
 use super::Observed;
 use super::live::{Snapshot, View};
-use super::record::{Beginning, Ending, Record, Sink, X_REQUEST_ID, request_id};
+use super::record::{Beginning, Ending, HTTP_2, Record, Sink, X_REQUEST_ID, request_id};
 use crate::body::Body;
 use crate::fields::{forwarded, rate_limit};
 use crate::http1::client::is_grpc;
 use crate::inbound::Inbound;
 use crate::trace::Trace;
-
-/// A protocol whose heads are no lines.
-const HTTP_2: &str = "HTTP/2";
 
 /// The longest id taken from a trusted peer.
 const LONGEST_ID: usize = 128;
@@ -116,7 +113,7 @@ where
         let record = &self.record;
         record.answered(response.status());
         // Here because refusals and failures tell it too. What nobody has to look at goes into no map.
-        let as_lines = record.protocol != HTTP_2
+        let as_lines = record.takes_lines()
             && !response.body().is_tunnel()
             && !response.headers().keys().any(|name| *name == X_REQUEST_ID || rate_limit::is_told(name));
         if as_lines {

@@ -1,6 +1,8 @@
 //! What is noted about one request on its way through the stack: every layer writes what it knows,
 //! `observe` counts and logs it when the last byte has gone.
 
+mod ending;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,30 +14,32 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
-use super::limit;
 use super::limit::announcement::Announcement;
-use super::live::{Lasting, REFUSED, Snapshot};
-use crate::body::{BodyError, Observer, OwnFields};
+use super::live::{Lasting, Snapshot};
+use crate::body::OwnFields;
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
 use crate::error::Fault;
+use crate::fields::cache_status::Member;
 use crate::fields::fresh;
 use crate::identity::credential::Unproven;
 use crate::identity::jwt::Claims;
 use crate::limit::cells::Key;
 use crate::limit::tier::Tier;
 use crate::limit::{Permit, Which};
-use crate::log::{AccessLog, Decision, Line};
-use crate::metrics::{Spent, Traced};
-use crate::performance::Noted;
-use crate::performance::window::Sample;
+use crate::log::AccessLog;
 use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
-use crate::trace::{Asked, Told, Trace};
-use crate::upstream::{Address, Target};
+use crate::trace::Trace;
+use crate::upstream::Address;
+
+pub use ending::Ending;
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub const CLIENT_GONE: u16 = 499;
+
+/// A protocol whose heads are no lines, as logs write it.
+pub const HTTP_2: &str = "HTTP/2";
 
 /// Names a request from the first proxy to the app.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -90,6 +94,10 @@ pub struct Record {
     permit: RefCell<Option<Permit>>,
     /// What the cache did, in a word.
     by_cache: Cell<Option<&'static str>>,
+    /// What its answer is to say of that, where it is not among its fields.
+    cache_status: Cell<Option<Member<'static>>>,
+    /// Whether its answer's fields are edited on the way.
+    edited: Cell<bool>,
     /// Why its answer was not stored, where that was asked.
     not_stored: Cell<Option<&'static str>>,
     /// Who its caller is and what the limits said.
@@ -194,6 +202,8 @@ impl Record {
             rank: Cell::new(usize::MAX),
             permit: RefCell::new(None),
             by_cache: Cell::new(None),
+            cache_status: Cell::new(None),
+            edited: Cell::new(false),
             not_stored: Cell::new(None),
             limited: RefCell::new(None),
             error: RefCell::new(None),
@@ -252,6 +262,25 @@ impl Record {
         self.not_stored.set(Some(why));
     }
 
+    /// The fields of its answer are edited by its route.
+    pub fn set_edited(&self) {
+        self.edited.set(true);
+    }
+
+    /// Notes what its answer is to say of the cache; false where that has to be among its fields.
+    pub fn says_of_cache(&self, member: Member<'static>) -> bool {
+        let apart = self.takes_lines() && !self.edited.get();
+        if apart {
+            self.cache_status.set(Some(member));
+        }
+        apart
+    }
+
+    /// Whether its answer goes out as lines.
+    pub fn takes_lines(&self) -> bool {
+        self.protocol != HTTP_2
+    }
+
     /// Notes what the limits said, for the log.
     pub fn note_limits(&self, limited: Limited) {
         *self.limited.borrow_mut() = Some(limited);
@@ -276,6 +305,9 @@ impl Record {
     /// Tells the client its request's id and where it stands, by fields that replace or mend those of the app.
     pub fn tell(&self, headers: &mut http::HeaderMap) {
         headers.insert(X_REQUEST_ID, self.id.clone());
+        if let Some(member) = self.cache_status.get() {
+            member.append(headers);
+        }
         if let Some(announcement) = &*self.announcement.borrow() {
             announcement.tell(headers, self.snapshot.policy.limits.tell);
         }
@@ -331,6 +363,8 @@ impl Record {
             rank: Cell::new(self.rank.get()),
             permit: RefCell::new(None),
             by_cache: Cell::new(None),
+            cache_status: Cell::new(None),
+            edited: Cell::new(false),
             not_stored: Cell::new(None),
             limited: RefCell::new(None),
             error: RefCell::new(None),
@@ -359,164 +393,15 @@ impl Record {
     pub fn panicked(&self) {
         self.sink.lasting.metrics.panics.inc();
     }
-
-    /// The answer has ended, or nobody waits for it any more.
-    pub fn finish(&self) {
-        if self.done.replace(true) {
-            return;
-        }
-        self.sink.lasting.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let now = clock::now();
-        let duration = now.saturating_duration_since(self.started);
-        let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
-        let status = self.status.get().unwrap_or(gone);
-        let (series, route) = match self.route.get() {
-            Place::Refused => (self.snapshot.refused(), REFUSED),
-            Place::Route(order) => (self.snapshot.series(order), self.snapshot.route(order).label.as_str()),
-        };
-        let upstream = self.upstream_time.get();
-        let until_head = self.until_head.get().unwrap_or(duration);
-        let own = until_head.saturating_sub(upstream.unwrap_or_default());
-        let sampled = self.trace.filter(Trace::is_sampled);
-        let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::wall_at(now) });
-        let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get(), traced };
-        series.record(&self.method, status, &spent);
-        let policy = &self.snapshot.policy.log;
-        let error = self.error.borrow();
-        let told_error = error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str()));
-        self.count_performance(status, duration, error.as_ref());
-        if let Some(trace) = self.trace.filter(Trace::is_recorded) {
-            self.tell_receiver(trace, status, duration, route, told_error);
-        }
-        if !self.sink.log.wants(policy, status, error.is_some(), duration) {
-            return;
-        }
-        let (limited, asked) = (self.limited.borrow(), self.upstream.borrow());
-        self.sink.log.write(
-            policy,
-            &Line {
-                at: clock::wall_at(now),
-                id: &self.id,
-                trace: self.trace.map(|trace| trace.id),
-                client: self.client,
-                method: &self.method,
-                target: self.target.as_ref().map_or("", PathAndQuery::as_str),
-                protocol: self.protocol,
-                route,
-                status,
-                bytes: self.bytes.get(),
-                coded: self.coded.borrow().as_ref().map(|(coding, before)| (*coding, before.get())),
-                duration,
-                upstream_time: self.upstream_time.get(),
-                upstream: asked.as_ref().map(|address| address.name.as_str()),
-                retries: self.retries.get(),
-                first_byte: self.until_head.get(),
-                cache: self.by_cache.get(),
-                not_stored: self.not_stored.get(),
-                limited: limited.as_ref().map(|limited| Decision {
-                    caller: (limited.key.kind.as_str(), limited.key.hash),
-                    tier: &limited.tier.name,
-                    word: limited.word(),
-                    limits: limit::names(&limited.violated, &limited.tier),
-                }),
-                error: told_error,
-            },
-        );
-    }
-}
-
-impl Record {
-    /// Tells the receiver of traces.
-    fn tell_receiver(
-        &self,
-        trace: Trace,
-        status: StatusCode,
-        duration: Duration,
-        route: &str,
-        error: Option<(&'static str, &str)>,
-    ) {
-        let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
-        let upstream = self.upstream.borrow();
-        let since = |at: Instant| at.saturating_duration_since(self.started);
-        let asked = upstream.as_ref().map(|address| Asked {
-            url: &address.url,
-            peer: match address.target {
-                Target::Tcp(peer) => Some(peer),
-                Target::Unix(_) => None,
-            },
-            after: self.forwarded.get().map_or(Duration::ZERO, since),
-            duration: self.upstream_time.get(),
-            retries: self.retries.get(),
-            answered: error.is_none_or(|(fault, _)| fault != Fault::Upstream.as_str()),
-        });
-        self.sink.lasting.spans.put(&Told {
-            trace,
-            id: &self.id,
-            started: clock::wall_at(self.started),
-            duration,
-            method: self.method.as_str(),
-            target: &crate::log::masked(target, &self.snapshot.policy.log.mask),
-            route,
-            protocol: self.protocol.strip_prefix("HTTP/").unwrap_or(self.protocol),
-            client: self.client,
-            scheme: if self.tls { "https" } else { "http" },
-            status: status.as_u16(),
-            bytes: self.bytes.get(),
-            cache: self.by_cache.get(),
-            limit: self.limited.borrow().as_ref().map(Limited::word),
-            asked,
-            error,
-        });
-    }
-
-    /// Counts it among its route's, and notes it where it was slow or failed.
-    fn count_performance(&self, status: StatusCode, duration: Duration, error: Option<&(Fault, String)>) {
-        let Place::Route(order) = self.route.get() else { return };
-        let Some(route) = self.snapshot.times(order) else { return };
-        let policy = &self.snapshot.policy.log;
-        // How long a stream lives says nothing of how quick its answer was.
-        let duration = if self.endless.get() { self.until_head.get().unwrap_or(duration) } else { duration };
-        let sample = Sample {
-            duration,
-            bytes: self.bytes.get(),
-            failed: status.is_server_error(),
-            slow: duration >= policy.slow,
-            cache: self.by_cache.get().and_then(had_it),
-        };
-        route.times.add(&sample);
-        let performance = &self.sink.lasting.performance;
-        if !(sample.failed || sample.slow) || !performance.may_note() {
-            return;
-        }
-        let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
-        let noted = Noted {
-            at: clock::wall(),
-            id: self.id.to_str().unwrap_or("-").to_owned(),
-            method: self.method.to_string(),
-            target: crate::log::masked(target, &policy.mask).into_owned(),
-            route: self.snapshot.route(order).label.clone(),
-            status: status.as_u16(),
-            duration,
-            upstream_time: self.upstream_time.get(),
-            upstream: self.upstream.borrow().as_ref().map(|address| address.name.clone()),
-            cache: self.by_cache.get(),
-            error: error.map(|(fault, error)| (fault.as_str(), error.clone())),
-        };
-        performance.note(noted, &sample);
-    }
-}
-
-/// Whether the cache had what it was asked for, by its word; `None`: it was not asked.
-fn had_it(word: &str) -> Option<bool> {
-    match word {
-        "hit" | "stale" | "stale-if-error" | "revalidated" | "collapsed" => Some(true),
-        "miss" | "expired" => Some(false),
-        _ => None,
-    }
 }
 
 impl OwnFields for Record {
     fn write(&self, out: &mut BytesMut) {
+        if let Some(member) = self.cache_status.get() {
+            out.put_slice(b"cache-status: ");
+            member.write(out);
+            out.put_slice(b"\r\n");
+        }
         out.put_slice(b"x-request-id: ");
         out.put_slice(self.id.as_bytes());
         out.put_slice(b"\r\n");
@@ -535,29 +420,5 @@ impl Drop for Record {
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Record").field("id", &self.id).field("target", &self.target).finish_non_exhaustive()
-    }
-}
-
-/// Follows an answer's body to its end.
-pub struct Ending(pub Rc<Record>);
-
-impl Observer for Ending {
-    fn data(&mut self, bytes: usize) {
-        self.0.bytes.set(self.0.bytes.get() + bytes as u64);
-    }
-
-    fn end(&mut self, result: Result<(), &BodyError>) {
-        if let Err(error) = result {
-            let fault = match error {
-                BodyError::UpstreamGone | BodyError::UpstreamMalformed(_) | BodyError::UpstreamSilent => {
-                    Fault::Upstream
-                }
-                BodyError::Http2(_) => Fault::Upstream,
-                BodyError::Draining => Fault::Pillion,
-                _ => Fault::Client,
-            };
-            self.0.failed(fault, error.to_string());
-        }
-        self.0.finish();
     }
 }

@@ -71,6 +71,9 @@ where
             Ok(Decision::Below(routed)) => {
                 let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
                     .map(|route| route.filter(|route| !route.response.is_empty()));
+                if edits.iter().any(Option::is_some) {
+                    routed.record.set_edited();
+                }
                 RouteFuture { inner: Either::Below(self.0.call(routed)), edits }
             }
             Err(error) => RouteFuture { inner: Either::error(error), edits: [None, None] },

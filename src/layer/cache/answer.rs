@@ -43,7 +43,10 @@ pub fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
         _ => None,
     };
     let detail = member.detail.filter(|_| debug);
-    Member { key, detail, ..member }.append(headers);
+    let member = Member { key, detail, ..member };
+    if member.without_key().is_none_or(|member| !record.says_of_cache(member)) {
+        member.append(headers);
+    }
 }
 
 /// The same on fields that have a place for it kept free.

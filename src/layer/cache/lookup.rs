@@ -150,17 +150,17 @@ where
         }
         let Going { read, why, candidate } = going;
         let scope = routed.route.cache.terms.scope;
-        // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
-        // is cut of that. What has no content to be stored goes as it is too.
-        let about = |candidate: &Candidate| has_validator(&candidate.stored, candidate.gone);
-        let range =
-            routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
         // Most requests of most apps: what came under this key was not stored, and will not be.
         let asker = read.passes(scope);
         if candidate.is_none() && self.cache.passes.knows(&read.key, asker, self.cache.second(now)) {
             record.told_by_cache("miss");
             return Start::Sent(self.send(routed, Errand::Known(why, read.key, asker)));
         }
+        // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
+        // is cut of that. What has no content to be stored goes as it is too.
+        let about = |candidate: &Candidate| has_validator(&candidate.stored, candidate.gone);
+        let range =
+            routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
         // Who says who they are waits for others only where what is stored is for all.
         let alone =
             range || read.head || read.asker.no_store || !(read.may_use(false, scope) || candidate.is_some());
