@@ -218,3 +218,58 @@ fn saas() {
     assert_eq!(nobody, [200, 200, 429], "the free tier, by address");
     assert_eq!(get(&pillion, "/api/status").status, 200);
 }
+
+/// httpbin, a real app of others', behind gunicorn.
+fn httpbin() -> (Process, SocketAddr) {
+    let gunicorn = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/httpbin/bin/gunicorn");
+    let address = free_address();
+    let mut command = std::process::Command::new(gunicorn);
+    command.args(["--bind", &address.to_string(), "--threads", "4", "httpbin:app"]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let process = Process(command.spawn().expect("tests/run installs httpbin"));
+    eventually("httpbin answers", || {
+        let tcp = std::net::TcpStream::connect(address).ok()?;
+        drop(tcp);
+        Some(())
+    });
+    (process, address)
+}
+
+#[test]
+fn minimal_in_front_of_a_real_app() {
+    let (_process, address) = httpbin();
+    let pillion = example("minimal", &[address]);
+    let page = ask(&pillion, "GET /html", &["accept-encoding: br"]);
+    assert_eq!((page.status, page.field("content-encoding").as_deref()), (200, Some("br")));
+    let tag = get(&pillion, "/json").field("etag").unwrap();
+    assert_eq!(ask(&pillion, "GET /json", &[&format!("if-none-match: {tag}")]).status, 304);
+    get(&pillion, "/cache/60");
+    assert!(status_of(&get(&pillion, "/cache/60")).contains("hit"), "the app says that it may be stored");
+    let private = |user: &str| {
+        let said = ask(&pillion, "GET /bearer", &[&format!("authorization: Bearer {user}")]);
+        said.json()["token"].as_str().unwrap().to_owned()
+    };
+    assert_eq!([private("ada"), private("bob")], ["ada", "bob"]);
+    let posted =
+        ask(&pillion, "POST /anything?x=1", &["content-length: 0", "x-forwarded-for: 1.2.3.4"]).json();
+    assert_eq!(posted["method"], "POST");
+    assert_eq!(posted["origin"], "127.0.0.1", "what clients say of themselves is not believed");
+    assert_eq!(get(&pillion, "/status/418").status, 418);
+    assert_eq!(get(&pillion, "/stream-bytes/100000?seed=1").body.len(), 100_000);
+}
+
+#[test]
+fn saas_in_front_of_a_real_app() {
+    let (_process, address) = httpbin();
+    let folder = Arc::new(Folder::new());
+    std::fs::copy(format!("{EXAMPLES}/saas-keys.toml"), folder.path("saas-keys.toml")).unwrap();
+    let pillion = example_in(folder, "saas", &[address]);
+    assert_eq!(ask(&pillion, "GET /get", &["x-api-key: made-up"]).status, 401);
+    for _ in 0..20 {
+        let answer = ask(&pillion, "GET /get", &["x-api-key: demo-key"]);
+        assert_eq!(answer.status, 200);
+        assert!(answer.field("ratelimit").unwrap().contains("r="), "{answer:?}");
+    }
+    let nobody: Vec<u16> = (0..3).map(|_| get(&pillion, "/get").status).collect();
+    assert_eq!(nobody, [200, 200, 429]);
+}
