@@ -35,9 +35,9 @@ thread_local! {
 
 /// What the wall clock said at a moment of the last seconds, without looking at it each time.
 pub fn wall_at(moment: Instant) -> SystemTime {
-    let known = BOTH
-        .get()
-        .filter(|(then, _)| moment.checked_duration_since(*then).is_some_and(|since| since < ALIKE));
+    // What was before they were compared was not long before.
+    let is_near = |then: Instant| moment.checked_duration_since(then).is_none_or(|since| since < ALIKE);
+    let known = BOTH.get().filter(|(then, _)| is_near(*then));
     let (then, wall) = known.unwrap_or_else(|| {
         let both = (now(), wall());
         BOTH.set(Some(both));

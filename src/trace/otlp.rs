@@ -26,6 +26,16 @@ const SCOPE: u32 = 1;
 const SPANS: u32 = 2;
 /// `Resource.attributes`.
 const OF_RESOURCE: u32 = 1;
+/// `Span.trace_id`, and the numbers of its other fields.
+const TRACE_ID: u32 = 1;
+const SPAN_ID: u32 = 2;
+const PARENT_SPAN_ID: u32 = 4;
+const SPAN_NAME: u32 = 5;
+const KIND: u32 = 6;
+const START_TIME: u32 = 7;
+const END_TIME: u32 = 8;
+const STATUS: u32 = 15;
+const FLAGS: u32 = 16;
 /// `Span.attributes`.
 const OF_SPAN: u32 = 9;
 /// `KeyValue.key`.
@@ -72,27 +82,27 @@ struct Span<'a> {
 impl Span<'_> {
     /// Writes its fields but for the attributes.
     fn write(&self, told: &Told<'_>, out: &mut Vec<u8>) {
-        put(out, 1, &told.trace.id.to_be_bytes());
-        put(out, 2, &self.id.to_be_bytes());
+        put(out, TRACE_ID, &told.trace.id.to_be_bytes());
+        put(out, SPAN_ID, &self.id.to_be_bytes());
         if let Some(parent) = self.parent {
-            put(out, 4, &parent.to_be_bytes());
+            put(out, PARENT_SPAN_ID, &parent.to_be_bytes());
         }
         let [method, route] = self.name;
         let between = if route.is_empty() { "" } else { " " };
-        begin(out, 5, method.len() + between.len() + route.len());
+        begin(out, SPAN_NAME, method.len() + between.len() + route.len());
         [method, between, route].iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
-        number(out, 6, self.kind as u64);
-        encode_key(7, WireType::SixtyFourBit, out);
+        number(out, KIND, self.kind as u64);
+        encode_key(START_TIME, WireType::SixtyFourBit, out);
         out.extend_from_slice(&self.began.to_le_bytes());
-        encode_key(8, WireType::SixtyFourBit, out);
+        encode_key(END_TIME, WireType::SixtyFourBit, out);
         out.extend_from_slice(&self.ended.to_le_bytes());
         if self.failed {
             let message = told.error.map_or("", |(_, error)| error);
-            begin(out, 15, size(message.len()) + 1 + encoded_len_varint(ERROR));
+            begin(out, STATUS, size(message.len()) + 1 + encoded_len_varint(ERROR));
             put(out, MESSAGE, message.as_bytes());
             number(out, CODE, ERROR);
         }
-        encode_key(16, WireType::ThirtyTwoBit, out);
+        encode_key(FLAGS, WireType::ThirtyTwoBit, out);
         out.extend_from_slice(&u32::from(told.trace.flags).to_le_bytes());
     }
 }

@@ -28,9 +28,10 @@ struct Here {
 }
 
 impl Announcement {
-    /// Of a verdict; `None` where no limit holds, or none that is enforced: what is not refused is not told.
-    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, limits: &RouteLimits) -> Option<Announcement> {
-        let standing = verdict.closest.filter(|_| !tier.shadow)?;
+    /// Of a verdict; `None` where nothing is told, where no limit holds, or none that is enforced: what is not refused is
+    /// not told.
+    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, limits: &RouteLimits, tell: Tell) -> Option<Announcement> {
+        let standing = verdict.closest.filter(|_| !tier.shadow && (tell.ratelimit || tell.legacy))?;
         let usual = !limits.exempt && limits.named.is_empty() && limits.concurrency.is_none();
         let here = (!usual).then(|| Box::new(Here::of(tier, limits)));
         Some(Announcement { tier: tier.clone(), standing, refused: !verdict.conforms(), here })

@@ -131,7 +131,8 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     if record.snapshot.policy.tells_of_requests() {
         record.note_limits(Limited { key, tier: tier.clone(), violated: verdict.violated.clone() });
     }
-    record.limited(Announcement::of(&verdict, tier, limits), verdict.permit.take());
+    let announcement = Announcement::of(&verdict, tier, limits, policy.tell);
+    record.limited(announcement, verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());
     }

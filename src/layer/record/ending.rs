@@ -84,9 +84,7 @@ impl Record {
             },
         );
     }
-}
 
-impl Record {
     /// Tells the receiver of traces.
     fn tell_receiver(
         &self,
