@@ -29,24 +29,24 @@ pub fn wall() -> SystemTime {
 const ALIKE: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// One moment on both clocks.
-    static BOTH: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+    /// One moment on both clocks; the wall clock's is the time since the Unix epoch.
+    static BOTH: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
-/// What the wall clock said at a moment of the last seconds, without looking at it each time.
-pub fn wall_at(moment: Instant) -> SystemTime {
-    // What was before they were compared was not long before.
-    let is_near = |then: Instant| moment.checked_duration_since(then).is_none_or(|since| since < ALIKE);
-    let known = BOTH.get().filter(|(then, _)| is_near(*then));
-    let (then, wall) = known.unwrap_or_else(|| {
-        let both = (now(), wall());
-        BOTH.set(Some(both));
-        both
-    });
-    match moment.checked_duration_since(then) {
-        Some(since) => wall + since,
-        None => wall.checked_sub(then.saturating_duration_since(moment)).unwrap_or(wall),
+/// What the wall clock said at a moment of the last seconds, as the time since the Unix epoch, without looking at it
+/// each time.
+pub fn unix_at(moment: Instant) -> Duration {
+    if let Some((then, unix)) = BOTH.get() {
+        match moment.checked_duration_since(then) {
+            Some(since) if since < ALIKE => return unix + since,
+            Some(_) => (),
+            // What was before they were compared was not long before.
+            None => return unix.saturating_sub(then.saturating_duration_since(moment)),
+        }
     }
+    let (then, unix) = (now(), wall().duration_since(UNIX_EPOCH).unwrap_or_default());
+    BOTH.set(Some((then, unix)));
+    (unix + moment.saturating_duration_since(then)).saturating_sub(then.saturating_duration_since(moment))
 }
 
 /// Seconds since the Unix epoch, with a fraction.
@@ -157,14 +157,13 @@ mod tests {
         let begun = now();
         for after in [0, 10, 990, 1_500, 5_000] {
             let moment = begun + Duration::from_millis(after);
-            let expected = wall() + moment.saturating_duration_since(now());
-            let told = wall_at(moment);
-            let off = told.duration_since(expected).unwrap_or_else(|error| error.duration());
+            let wall = wall().duration_since(UNIX_EPOCH).unwrap();
+            let off = unix_at(moment).abs_diff(wall + moment.saturating_duration_since(now()));
             assert!(off < Duration::from_millis(500), "{after}: {off:?}");
         }
         // What began before the clocks were compared.
         let before = begun.checked_sub(Duration::from_secs(1)).unwrap_or(begun);
-        assert!(wall_at(before) <= wall_at(begun));
+        assert!(unix_at(before) <= unix_at(begun));
     }
 
     #[tokio::test(start_paused = true)]

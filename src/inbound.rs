@@ -53,8 +53,8 @@ impl std::error::Error for Refused {}
 /// A request and what its connection knows about it.
 #[derive(Debug)]
 pub struct Inbound {
-    /// The request, without connection-level fields.
-    pub request: Request<Body>,
+    /// The request, without connection-level fields; in a box, as it goes through many hands.
+    pub request: Box<Request<Body>>,
     /// Who sent it.
     pub peer: Rc<Peer>,
     /// When its head was whole.

@@ -15,12 +15,12 @@ use super::variant::Variant;
 use crate::body::Kept;
 use crate::clock::Instant;
 use crate::fields::cache_status::CACHE_STATUS;
+use crate::fields::request_id::X_REQUEST_ID;
 use crate::held::Place;
 use crate::pieces::Pieces;
 use crate::prepared::{Forms, Prepared};
 
 const AGE: HeaderName = http::header::AGE;
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What one stored response takes beside its fields and its content, as measured (benches/README.md).
 pub const BOOKKEEPING: usize = 1024;

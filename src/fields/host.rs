@@ -1,5 +1,17 @@
 //! `Host` and authorities (RFC 9110 7.2, RFC 3986 3.2.2): one strict reading for every version of HTTP.
 
+use http::{HeaderMap, HeaderValue, header};
+
+/// The value of `Host`, found by comparing: it is the first field of nearly every head.
+pub fn of(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, value)| value)
+}
+
+/// The same as text; empty where there is none.
+pub fn text(headers: &HeaderMap) -> &str {
+    of(headers).and_then(|host| host.to_str().ok()).unwrap_or("")
+}
+
 /// Whether `text` is `uri-host [":" port]` without userinfo. Empty is a valid Host.
 pub fn is_host(text: &[u8]) -> bool {
     let (host, port) = if text.first() == Some(&b'[') {

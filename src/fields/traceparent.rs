@@ -1,6 +1,6 @@
 //! `traceparent` (W3C Trace Context 2): which trace a request belongs to, and who asked within it.
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use http::{HeaderName, HeaderValue};
 
 use super::fresh;
@@ -55,16 +55,19 @@ impl TraceParent {
         self.flags & SAMPLED != 0
     }
 
+    /// Writes it as the field says it.
+    pub fn write(&self, out: &mut BytesMut) {
+        out.put_slice(b"00-");
+        fresh::hex(out, self.trace.to_be_bytes());
+        out.put_u8(b'-');
+        fresh::hex(out, self.span.to_be_bytes());
+        out.put_u8(b'-');
+        fresh::hex(out, [self.flags]);
+    }
+
     /// As a field.
     pub fn value(&self) -> HeaderValue {
-        let value = fresh::value(LENGTH, |out| {
-            out.put_slice(b"00-");
-            fresh::hex(out, self.trace.to_be_bytes());
-            out.put_u8(b'-');
-            fresh::hex(out, self.span.to_be_bytes());
-            out.put_u8(b'-');
-            fresh::hex(out, [self.flags]);
-        });
+        let value = fresh::value(LENGTH, |out| self.write(out));
         value.expect("hexadecimal digits and dashes make a field")
     }
 }

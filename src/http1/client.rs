@@ -2,6 +2,7 @@
 //! whoever asked, without a task of its own. A connection is used by one request at a time; when the
 //! answer's body has ended it can be taken back and used again.
 
+use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -115,14 +116,15 @@ impl ClientConnection {
 
     /// Sends `request` with `body` and reads the head of the answer. `body` is left untouched as long
     /// as nothing of it was taken, so the caller can send it elsewhere.
-    pub async fn send(
+    // An `async fn` would hold its arguments twice, for each request in flight.
+    pub fn send<'a>(
         mut self: Box<Self>,
-        request: Outbound<'_>,
-        body: &mut Body,
+        request: Outbound<'a>,
+        body: &'a mut Body,
         timeouts: Timeouts,
         now: Instant,
-    ) -> Result<Answer, Failed> {
-        let framing = outgoing(request, body);
+    ) -> impl Future<Output = Result<Answer, Failed>> + 'a {
+        let framing = outgoing(&request, body);
         let connection = match request.upgrade {
             Some(protocol) => Connection::Upgrade(protocol.clone()),
             // RFC 9110 10.1.4: TE is a field of this connection and named so.
@@ -148,10 +150,12 @@ impl ClientConnection {
             broken: None,
             interim: 0,
         };
-        let head = std::future::poll_fn(|cx| sending.poll(&mut self, request, body, timeouts, cx)).await;
-        match head {
-            Ok(head) => Ok(self.answer(head, sending, body, timeouts)),
-            Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
+        async move {
+            let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
+            match head {
+                Ok(head) => Ok(self.answer(head, sending, body, timeouts)),
+                Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
+            }
         }
     }
 
@@ -248,7 +252,7 @@ pub fn is_endless(headers: &HeaderMap) -> bool {
 }
 
 /// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).
-fn outgoing(request: Outbound<'_>, body: &Body) -> Outgoing {
+fn outgoing(request: &Outbound<'_>, body: &Body) -> Outgoing {
     match body.size_hint().exact() {
         // A method that usually has content says that it has none (RFC 9110 8.6).
         Some(0) if *request.method == Method::POST || *request.method == Method::PUT => Outgoing::Length(0),
@@ -273,7 +277,7 @@ impl Sending {
     fn poll(
         &mut self,
         connection: &mut ClientConnection,
-        request: Outbound<'_>,
+        request: &Outbound<'_>,
         body: &mut Body,
         timeouts: Timeouts,
         cx: &mut Context<'_>,
@@ -361,7 +365,7 @@ impl Sending {
     fn parse(
         &mut self,
         connection: &mut ClientConnection,
-        request: Outbound<'_>,
+        request: &Outbound<'_>,
     ) -> Result<Option<ResponseHead>, SendError> {
         loop {
             let parsed = head::parse_response(&mut connection.io.read, request.method, request.limits)

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::body::OwnFields;
 use crate::clock;
+use crate::fields::request_id::Identified;
 use crate::prepared::Lines;
 
 /// How the body that follows will be framed.
@@ -102,8 +103,8 @@ fn trailing(out: &mut BytesMut, seen: &Seen, framing: Outgoing, connection: &Con
 pub struct Beside<'a> {
     /// Whole lines, each with its CRLF.
     pub lines: &'a [u8],
-    /// Fields.
-    pub fields: &'a [(HeaderName, HeaderValue)],
+    /// Which request it is.
+    pub identified: Option<Identified<'a>>,
 }
 
 /// Writes a request head.
@@ -116,14 +117,16 @@ pub fn request_head(
     framing: Outgoing,
     connection: &Connection,
 ) {
-    out.reserve(256 + (headers.len() + beside.fields.len()) * 48 + beside.lines.len());
+    out.reserve(512 + headers.len() * 48 + beside.lines.len());
     out.put_slice(method.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(target);
     out.put_slice(b" HTTP/1.1\r\n");
     let seen = fields(out, headers, true);
     out.put_slice(beside.lines);
-    beside.fields.iter().for_each(|(name, value)| line(out, name, value));
+    if let Some(identified) = &beside.identified {
+        identified.write(out);
+    }
     trailing(out, &seen, framing, connection);
 }
 

@@ -247,7 +247,7 @@ where
         self.reading.clear();
         let settings = (self.settings)();
         let inbound = Inbound {
-            request: Request::new(Body::empty()),
+            request: Box::new(Request::new(Body::empty())),
             peer: self.peer.clone(),
             received: clock::now(),
             upgrade: None,
@@ -261,7 +261,7 @@ where
             keep_alive: false,
             takes_trailers: false,
         };
-        match exchange.send(self, response, None, settings).await {
+        match exchange.send(self, Some(response), None, settings).await {
             After::KeepAlive | After::Close => After::Linger,
             after => after,
         }
@@ -278,7 +278,7 @@ where
         let (mut feed, body) = self.body_of(&head, settings);
         let RequestHead { parts, upgrade, takes_trailers, .. } = *head;
         let inbound = Inbound {
-            request: Request::from_parts(parts, body),
+            request: Box::new(Request::from_parts(parts, body)),
             peer: self.peer.clone(),
             received: clock::now(),
             upgrade,
@@ -313,10 +313,7 @@ where
             Poll::Pending
         })
         .await;
-        match response {
-            Some(response) => exchange.send(self, response, feed, settings).await,
-            None => After::Close,
-        }
+        exchange.send(self, response, feed, settings).await
     }
 
     fn body_of(&mut self, head: &RequestHead, settings: Settings) -> (Option<Feed>, Body) {
@@ -380,18 +377,66 @@ struct Exchange {
     takes_trailers: bool,
 }
 
+/// What became of an answer when it was to be sent.
+#[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
+enum Begun {
+    /// Its head is written.
+    Answer { writing: Writing, body: Body, feed: Option<Feed> },
+    /// The protocol is switched.
+    Switch(Box<(http::response::Parts, Body)>),
+    /// There is none, as nobody waits for it.
+    Left,
+}
+
 impl Exchange {
-    async fn send<S>(
+    /// Sends an answer, if there is one.
+    // An `async fn` would hold its arguments twice, for each request in flight.
+    fn send<'a, S>(
+        &'a mut self,
+        connection: &'a mut Connection<'_, S>,
+        response: Option<Response<Body>>,
+        feed: Option<Feed>,
+        settings: Settings,
+    ) -> impl Future<Output = After> + 'a {
+        let mut begun = match response {
+            Some(response) => self.begin(connection, response, feed, settings),
+            None => Begun::Left,
+        };
+        async move {
+            match &mut begun {
+                Begun::Answer { writing, body, feed } => {
+                    let Connection { io, reading, sending, sleeper, .. } = connection;
+                    let result = std::future::poll_fn(|cx| {
+                        writing.poll(io, body, feed.as_mut(), reading, sending, sleeper, cx)
+                    })
+                    .await;
+                    connection.sending.clear();
+                    connection.reading.clear();
+                    let unread =
+                        feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
+                    self.after(connection, result.is_ok(), writing.framing, unread)
+                }
+                Begun::Switch(answer) => {
+                    let (parts, body) = &mut **answer;
+                    // In a box, as all that is seldom.
+                    Box::pin(self.switch(connection, parts, body)).await
+                }
+                Begun::Left => After::Close,
+            }
+        }
+    }
+
+    /// Writes the head.
+    fn begin<S>(
         &mut self,
         connection: &mut Connection<'_, S>,
         response: Response<Body>,
         mut feed: Option<Feed>,
         settings: Settings,
-    ) -> After {
+    ) -> Begun {
         let (mut parts, mut body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            // In a box, as all that is seldom: what an exchange holds is moved and kept for each request.
-            return Box::pin(self.switch(connection, parts, body)).await;
+            return Begun::Switch(Box::new((parts, body)));
         }
         let framing = self.framing(&mut parts, &body);
         let unread = feed.as_mut().is_some_and(|feed| !self.settle_input(feed, &mut connection.io));
@@ -413,7 +458,7 @@ impl Exchange {
         io.wrote(before);
 
         let bodiless = framing == Outgoing::None || self.method == Method::HEAD;
-        let mut writing = Writing {
+        let writing = Writing {
             framing,
             left: if let Outgoing::Length(length) = framing { length } else { u64::MAX },
             trailers: self.takes_trailers,
@@ -425,30 +470,26 @@ impl Exchange {
         if bodiless && !body.is_end_stream() {
             body = Body::empty();
         }
-        let result = std::future::poll_fn(|cx| {
-            writing.poll(
-                io,
-                &mut body,
-                feed.as_mut(),
-                &mut connection.reading,
-                &mut connection.sending,
-                &connection.sleeper,
-                cx,
-            )
-        })
-        .await;
-        connection.sending.clear();
-        connection.reading.clear();
-        let unread = feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
-        match result {
-            Ok(()) if unread => After::Linger,
-            Ok(()) if self.keep_alive => After::KeepAlive,
-            Ok(()) if framing == Outgoing::Close => After::Close,
-            Ok(()) => After::Linger,
-            Err(_) => {
+        Begun::Answer { writing, body, feed }
+    }
+
+    /// What becomes of the connection when the answer has gone, or failed.
+    fn after<S>(
+        &self,
+        connection: &mut Connection<'_, S>,
+        whole: bool,
+        framing: Outgoing,
+        unread: bool,
+    ) -> After {
+        match whole {
+            true if unread => After::Linger,
+            true if self.keep_alive => After::KeepAlive,
+            true if framing == Outgoing::Close => After::Close,
+            true => After::Linger,
+            false => {
                 // Only a reset tells a reader of a close-delimited body that it is not whole.
                 if framing == Outgoing::Close {
-                    io.stream.reset_on_close();
+                    connection.io.stream.reset_on_close();
                     return After::Drop;
                 }
                 After::Close
@@ -491,8 +532,8 @@ impl Exchange {
     async fn switch<S>(
         &mut self,
         connection: &mut Connection<'_, S>,
-        mut parts: http::response::Parts,
-        mut body: Body,
+        parts: &mut http::response::Parts,
+        body: &mut Body,
     ) -> After {
         let observer = body.take_observer();
         let Some(tunnel) = body.take_tunnel() else { return After::Close };

@@ -20,6 +20,7 @@ use crate::body::Body;
 use crate::cache::key;
 use crate::cache::terms::{Override, Scope};
 use crate::clock;
+use crate::fields::host;
 use crate::inbound::{Inbound, Peer};
 use crate::limit::tier::Tier;
 use crate::policy::cache::is_safe;
@@ -80,12 +81,11 @@ pub fn explain(
         trace: None,
     };
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let host =
-        request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("").to_owned();
+    let host = host::text(request.headers()).to_owned();
     // One that is neither counted nor logged.
     let record = Rc::new(Record::begin(beginning, snapshot.clone(), sink.clone()).behind(now));
     let inbound = Inbound {
-        request,
+        request: Box::new(request),
         peer: Rc::new(Peer::new(client, false)),
         received: now,
         upgrade: None,
@@ -349,7 +349,7 @@ fn reason(why: Forwarded) -> &'static str {
 fn explain_invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
     let policy = &routed.record.snapshot.policy;
     let Ok(normal) = path::normalise(routed.request.uri().path()) else { return };
-    let host = routed.request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let host = host::text(routed.request.headers());
     let writes = !is_safe(method);
     let would = if writes { "" } else { "a write here would take away " };
     told.say("invalidates", format!("{would}its own path: {}", normal.normal));

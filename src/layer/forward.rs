@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
-use smallvec::SmallVec;
 use tower::Service;
 
 use super::Routed;
@@ -16,13 +15,12 @@ use crate::body::Body;
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::fields::host;
+use crate::fields::request_id::Identified;
 use crate::inbound::Peer;
-use crate::layer::record::{Record, X_REQUEST_ID};
+use crate::layer::record::Record;
 use crate::policy::{FieldEdits, ServerPolicy};
 use crate::upstream::{Call, ForwardError, Outcome, Pool};
-
-/// An id, and a place in a trace.
-type OwnFields = SmallVec<[(HeaderName, HeaderValue); 2]>;
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -58,9 +56,9 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let chosen = routed.route.upstream.unwrap_or(0);
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
-    let own = own(&record, routed.request.headers_mut(), fields.is_some());
+    let identified = identified(&record, routed.request.headers_mut(), fields.is_some());
     // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
-    let hostless = !routed.request.headers().contains_key(header::HOST);
+    let hostless = host::of(routed.request.headers()).is_none();
     if (hostless || !upstream.policy.preserve_host)
         && let Some(endpoint) = upstream.policy.endpoints.first()
         && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
@@ -80,7 +78,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         target: &target,
         headers: routed.request.headers_mut(),
         forwarding: fields.as_deref(),
-        own: &own,
+        identified,
         body,
         upgrade: routed.upgrade.as_ref(),
         takes_trailers: routed.takes_trailers,
@@ -118,8 +116,9 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
         .flatten()
         .any(|route| route.request != FieldEdits::default());
     let headers = routed.request.headers_mut();
+    let said = Said::of(headers);
     // The wait for 100 (Continue) is between us and the client (RFC 9110 10.1.1).
-    if headers.keys().any(|name| *name == header::EXPECT) {
+    if said.expect {
         headers.remove(header::EXPECT);
     }
     if server.trusts(peer.address.ip()) {
@@ -127,10 +126,12 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
         via(headers, version);
         return None;
     }
-    warn_once(headers, peer.address.ip());
-    drop_claims(headers);
+    if said.claims {
+        warn_once(headers, peer.address.ip());
+        drop_claims(headers);
+    }
     let fields = ready(headers, &peer, https, version);
-    if edited || headers.contains_key(header::VIA) {
+    if edited || said.via {
         fields.insert_into(headers, false);
         via(headers, version);
         return None;
@@ -140,21 +141,19 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
 
 /// The fields of this request alone. They stand in place of what the client says, and are put into the map where that
 /// says so or is edited, else beside it.
-fn own(record: &Record, headers: &mut HeaderMap, beside: bool) -> OwnFields {
-    let mut own: OwnFields = SmallVec::new();
-    own.push((X_REQUEST_ID, record.id.clone()));
-    own.extend(record.trace.as_ref().and_then(|trace| trace.field(headers)));
-    if !beside || headers.keys().any(|known| own.iter().any(|(name, _)| name == known)) {
-        for (name, value) in own.drain(..) {
-            headers.insert(name, value);
-        }
+fn identified<'r>(record: &'r Record, headers: &mut HeaderMap, beside: bool) -> Option<Identified<'r>> {
+    let trace = record.trace.as_ref().and_then(|trace| trace.passed_on(headers));
+    let identified = Identified { id: &record.id, trace };
+    if beside && !headers.keys().any(|name| identified.says(name)) {
+        return Some(identified);
     }
-    own
+    identified.insert_into(headers);
+    None
 }
 
 /// The fields for one host, made at its first request.
 fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<ForwardedFields> {
-    let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let host = host::of(headers).map_or(&b""[..], HeaderValue::as_bytes);
     let mut memo = peer.memo.borrow_mut();
     match &*memo {
         Some(fields) if fields.is_for(host, https, version) => fields.clone(),
@@ -165,26 +164,47 @@ fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<
     }
 }
 
-/// Further fields by which proxies tell apps about clients; there are more than anybody lists.
+/// What is among the fields of a request: looked at once, as comparing is quicker than looking up.
+#[derive(Default)]
+struct Said {
+    expect: bool,
+    via: bool,
+    claims: bool,
+}
+
+impl Said {
+    fn of(headers: &HeaderMap) -> Said {
+        headers.keys().fold(Said::default(), |said, name| Said {
+            expect: said.expect | (*name == header::EXPECT),
+            via: said.via | (*name == header::VIA),
+            claims: said.claims || is_claim(name),
+        })
+    }
+}
+
+/// Whether it is a field by which proxies tell apps about clients; there are more than anybody lists.
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if !name.starts_with(['x', 'f']) {
+        return false;
+    }
+    // CGI and WSGI apps cannot tell X_Forwarded_For from X-Forwarded-For.
+    let spelt = name.contains('_').then(|| name.replace('_', "-"));
+    let name = spelt.as_deref().unwrap_or(name);
+    name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
+}
+
 fn drop_claims(headers: &mut HeaderMap) {
-    let is_claim = |name: &HeaderName| {
-        // CGI and WSGI apps cannot tell X_Forwarded_For from X-Forwarded-For.
-        let spelt = name.as_str().contains('_').then(|| name.as_str().replace('_', "-"));
-        let name = spelt.as_deref().unwrap_or(name.as_str());
-        name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
-    };
-    if headers.keys().any(is_claim) {
-        let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-        for name in claims {
-            headers.remove(name);
-        }
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    for name in claims {
+        headers.remove(name);
     }
 }
 
 /// Extended: what a trusted proxy says stays, and where we got it from is added on the right.
 fn extend(headers: &mut HeaderMap, peer: &Peer, https: bool) {
     let ip = peer.address.ip();
-    let host = headers.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+    let host = host::of(headers).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
     if headers.contains_key(header::FORWARDED) && !headers.contains_key(X_FORWARDED_FOR) {
         // The two must not contradict each other.
         let (chain, told_host) = forwarded::in_older_words(headers);

@@ -41,7 +41,7 @@ pub struct Observed {
 #[derive(Debug)]
 pub struct Routed {
     /// The request; its URI is what goes to the app, its Host is filled.
-    pub request: Request<Body>,
+    pub request: Box<Request<Body>>,
     /// Who sent it.
     pub peer: Rc<Peer>,
     /// The protocols it asks to upgrade to.
@@ -69,7 +69,7 @@ impl Routed {
         *request.version_mut() = self.request.version();
         request.headers_mut().clone_from(self.request.headers());
         Some(Box::new(Routed {
-            request,
+            request: Box::new(request),
             peer: self.peer.clone(),
             upgrade: None,
             takes_trailers: self.takes_trailers,

@@ -13,8 +13,9 @@ use tower::Service;
 
 use super::Observed;
 use super::live::{Snapshot, View};
-use super::record::{Beginning, Ending, HTTP_2, Record, Sink, X_REQUEST_ID, request_id};
+use super::record::{Beginning, Ending, HTTP_2, Record, Sink, request_id};
 use crate::body::Body;
+use crate::fields::request_id::X_REQUEST_ID;
 use crate::fields::{forwarded, rate_limit};
 use crate::http1::client::is_grpc;
 use crate::inbound::Inbound;

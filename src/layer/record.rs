@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
 use super::limit::announcement::Announcement;
@@ -22,6 +22,7 @@ use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::fields::cache_status::Member;
 use crate::fields::fresh;
+use crate::fields::request_id::X_REQUEST_ID;
 use crate::identity::credential::Unproven;
 use crate::identity::jwt::Claims;
 use crate::limit::cells::Key;
@@ -40,9 +41,6 @@ pub const CLIENT_GONE: u16 = 499;
 
 /// A protocol whose heads are no lines, as logs write it.
 pub const HTTP_2: &str = "HTTP/2";
-
-/// Names a request from the first proxy to the app.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A new id: 128 random bits in hexadecimal.
 pub fn request_id() -> HeaderValue {

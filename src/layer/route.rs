@@ -230,7 +230,7 @@ fn redirect(status: StatusCode, to: &str) -> Response<Body> {
 
 /// Host as text; empty where there is none.
 fn host_of(request: &Request<Body>) -> &str {
-    request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("")
+    host::text(request.headers())
 }
 
 fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {

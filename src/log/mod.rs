@@ -8,7 +8,7 @@ mod writer;
 
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
 
@@ -19,8 +19,8 @@ pub use writer::{Lines, Target, Writer};
 
 /// What a line says.
 pub struct Line<'a> {
-    /// When its last byte had gone.
-    pub at: SystemTime,
+    /// When its last byte had gone; since the Unix epoch.
+    pub at: Duration,
     /// The request's id.
     pub id: &'a HeaderValue,
     /// The trace it belongs to.

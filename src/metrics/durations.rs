@@ -19,7 +19,7 @@ const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
 /// The upper bounds of the classic buckets.
 #[derive(Debug)]
 pub struct Bounds {
-    durations: Box<[Duration]>,
+    nanoseconds: Box<[u64]>,
     seconds: Box<[f64]>,
     began: SystemTime,
 }
@@ -27,9 +27,14 @@ pub struct Bounds {
 impl Bounds {
     /// In seconds, rising. Counting begins now.
     pub fn new(seconds: &[f64], now: SystemTime) -> Arc<Bounds> {
-        let durations = seconds.iter().map(|seconds| Duration::from_secs_f64(*seconds)).collect();
-        Arc::new(Bounds { durations, seconds: seconds.into(), began: now })
+        let nanoseconds = seconds.iter().map(|seconds| whole(Duration::from_secs_f64(*seconds))).collect();
+        Arc::new(Bounds { nanoseconds, seconds: seconds.into(), began: now })
     }
+}
+
+/// In nanoseconds: five centuries are the most.
+fn whole(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// See the head of the file.
@@ -47,8 +52,8 @@ pub struct Durations {
 pub struct Traced {
     /// Its trace.
     pub trace: u128,
-    /// When it ended.
-    pub at: SystemTime,
+    /// When it ended; since the Unix epoch.
+    pub at: Duration,
 }
 
 /// One that stands for the others in its bucket.
@@ -80,11 +85,28 @@ fn zeros(count: usize) -> Box<[AtomicU64]> {
     (0..count).map(|_| AtomicU64::new(0)).collect()
 }
 
-/// Bucket `i` holds what is greater than 2^((i-1)/8) and at most 2^(i/8) seconds.
+/// 2^(i/8): the lower bounds of an octave's buckets.
+const WITHIN: [f64; PER_OCTAVE as usize] = [
+    1.0,
+    1.0905077326652577,
+    1.189207115002721,
+    1.2968395546510096,
+    std::f64::consts::SQRT_2,
+    1.5422108254079407,
+    1.681792830507429,
+    1.8340080864093424,
+];
+
+/// Bucket `i` holds what is greater than 2^((i-1)/8) and at most 2^(i/8) seconds. The octave is read from the number as
+/// it is held, which is quicker than a logarithm; of nothing it is below the first one.
 fn native_index(duration: Duration) -> usize {
-    let exact = (duration.as_secs_f64().log2() * f64::from(PER_OCTAVE)).ceil();
-    // Of nothing the logarithm is minus infinity, which is below the first one.
-    (exact.clamp(f64::from(FIRST), f64::from(LAST)) as i32 - FIRST) as usize
+    const MANTISSA: u32 = f64::MANTISSA_DIGITS - 1;
+    const ONE: u64 = 1.0f64.to_bits();
+    let bits = duration.as_secs_f64().to_bits();
+    let octave = (bits >> MANTISSA) as i32 - (ONE >> MANTISSA) as i32;
+    let part = f64::from_bits(bits & ((1 << MANTISSA) - 1) | ONE);
+    let within: i32 = WITHIN.iter().map(|bound| i32::from(*bound < part)).sum();
+    ((octave * PER_OCTAVE + within).clamp(FIRST, LAST) - FIRST) as usize
 }
 
 impl Durations {
@@ -92,7 +114,7 @@ impl Durations {
     pub fn new(bounds: &Bounds) -> Durations {
         Durations {
             nanoseconds: AtomicU64::new(0),
-            classic: zeros(bounds.durations.len() + 1),
+            classic: zeros(bounds.nanoseconds.len() + 1),
             native: zeros((LAST - FIRST + 1) as usize),
             exemplars: OnceLock::new(),
         }
@@ -100,10 +122,10 @@ impl Durations {
 
     /// Counts one.
     pub fn add(&self, bounds: &Bounds, duration: Duration, traced: Option<Traced>) {
-        let bucket = bounds.durations.partition_point(|bound| *bound < duration);
+        let nanoseconds = whole(duration);
+        let bucket = bounds.nanoseconds.partition_point(|bound| *bound < nanoseconds);
         self.classic[bucket].fetch_add(1, Ordering::Relaxed);
         self.native[native_index(duration)].fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
         if let Some(traced) = traced {
             let exemplars =
@@ -192,6 +214,12 @@ mod tests {
         // A bound belongs to the bucket below it.
         assert_eq!([of(1.0), of(1.01), of(2.0), of(0.5), of(1.1)], [0, 1, 8, -8, 2]);
         assert_eq!([of(0.0), of(1e9)], [FIRST, LAST]);
+        for index in FIRST + 1..LAST {
+            let bound = (f64::from(index) / f64::from(PER_OCTAVE)).exp2();
+            // To the nanosecond, which is what durations are held in.
+            let (below, above) = (bound * 0.9999 - 1e-9, bound * 1.0001 + 1e-9);
+            assert_eq!([of(below), of(above)], [index, index + 1], "{bound}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as message;
 
@@ -26,11 +26,6 @@ pub struct Marked {
 impl Exemplar {
     fn id(&self) -> String {
         format!("{:032x}", self.traced.trace)
-    }
-
-    /// Since the epoch.
-    fn at(&self) -> Duration {
-        self.traced.at.duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }
 
@@ -69,7 +64,7 @@ pub fn into_text(text: &str, prefix: &str, marked: &[Marked]) -> String {
             exemplars.find(|(of, _)| *of == bucket).map(|(_, exemplar)| exemplar)
         });
         if let Some(exemplar) = found {
-            let (id, at) = (exemplar.id(), exemplar.at().as_secs_f64());
+            let (id, at) = (exemplar.id(), exemplar.traced.at.as_secs_f64());
             // Writing to a string cannot fail.
             let _ = write!(out, " # {{{TRACE_ID}=\"{id}\"}} {} {at:.3}", exemplar.seconds);
         }
@@ -111,13 +106,13 @@ fn message_of(exemplar: &Exemplar) -> message::Exemplar {
     message::Exemplar {
         label: vec![label],
         value: exemplar.seconds,
-        timestamp: Some(exemplar.traced.at.into()),
+        timestamp: Some((UNIX_EPOCH + exemplar.traced.at).into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::Duration;
 
     use super::*;
     use crate::metrics::Traced;
@@ -125,7 +120,7 @@ mod tests {
     fn marked(route: &str, bucket: usize) -> Marked {
         let labels = [("method", "GET"), ("route", route), ("status", "200")];
         let labels = labels.map(|(name, value)| (name, value.to_owned()));
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
+        let at = Duration::from_millis(1_500);
         let exemplar = Exemplar { traced: Traced { trace: 0xab, at }, seconds: 0.25 };
         Marked { name: "h", labels, exemplars: vec![(bucket, exemplar)] }
     }

@@ -26,22 +26,25 @@ impl MediaPattern {
         Some(MediaPattern { kind: kind.to_ascii_lowercase(), before: before.to_ascii_lowercase(), after })
     }
 
+    /// The subtype first: it is what tells most of them apart.
     fn matches(&self, kind: &[u8], subtype: &[u8]) -> bool {
-        if !kind.eq_ignore_ascii_case(self.kind.as_bytes()) {
-            return false;
-        }
-        let Some(after) = &self.after else { return subtype.eq_ignore_ascii_case(self.before.as_bytes()) };
-        subtype.len() >= self.before.len() + after.len()
-            && subtype[..self.before.len()].eq_ignore_ascii_case(self.before.as_bytes())
-            && subtype[subtype.len() - after.len()..].eq_ignore_ascii_case(after.as_bytes())
+        let fits = match &self.after {
+            None => subtype.eq_ignore_ascii_case(self.before.as_bytes()),
+            Some(after) => {
+                subtype.len() >= self.before.len() + after.len()
+                    && subtype[..self.before.len()].eq_ignore_ascii_case(self.before.as_bytes())
+                    && subtype[subtype.len() - after.len()..].eq_ignore_ascii_case(after.as_bytes())
+            }
+        };
+        fits && kind.eq_ignore_ascii_case(self.kind.as_bytes())
     }
 }
 
 /// Whether a Content-Type is one of these; its parameters do not matter.
 pub fn matches(patterns: &[MediaPattern], content_type: &[u8]) -> bool {
-    let end = content_type.iter().position(|byte| *byte == b';').unwrap_or(content_type.len());
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     let essence = content_type[..end].trim_ascii();
-    let Some(slash) = essence.iter().position(|byte| *byte == b'/') else { return false };
+    let Some(slash) = memchr::memchr(b'/', essence) else { return false };
     let (kind, subtype) = (&essence[..slash], &essence[slash + 1..]);
     patterns.iter().any(|pattern| pattern.matches(kind, subtype))
 }

@@ -8,9 +8,9 @@ mod export;
 mod otlp;
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
 use crate::policy::TracingPolicy;
@@ -53,15 +53,14 @@ impl Trace {
         }
     }
 
-    /// The field that tells an app where it stands, beside `headers` or in place of what they say.
-    pub fn field(&self, headers: &mut HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+    /// What tells an app where it stands, beside `headers` or in place of what they say.
+    pub fn passed_on(&self, headers: &mut HeaderMap) -> Option<TraceParent> {
         let spans = self.spans?;
-        let own = TraceParent { trace: self.id, span: spans.client, flags: self.flags };
         if self.parent.is_none() && headers.keys().any(|name| *name == TRACESTATE) {
             // Of a trace that was not understood.
             headers.remove(TRACESTATE);
         }
-        Some((TRACEPARENT, own.value()))
+        Some(TraceParent { trace: self.id, span: spans.client, flags: self.flags })
     }
 
     /// Whether it is recorded, by us or by others.
@@ -94,7 +93,7 @@ fn span_id() -> u64 {
 /// the consistent sampling of OpenTelemetry.
 fn is_sampled(id: u128, share: f64) -> bool {
     const BITS: u32 = 56;
-    let random = (id & ((1 << BITS) - 1)) as f64;
+    let random = (id as u64 & ((1 << BITS) - 1)) as f64;
     // The greatest are sampled, so that a smaller share samples some of what a greater one does.
     random >= (1.0 - share) * (1u64 << BITS) as f64
 }
@@ -106,8 +105,8 @@ pub struct Told<'a> {
     pub trace: Trace,
     /// `X-Request-Id`.
     pub id: &'a HeaderValue,
-    /// When its head was whole.
-    pub started: SystemTime,
+    /// When its head was whole; since the Unix epoch.
+    pub started: Duration,
     /// Until the last byte of its answer.
     pub duration: Duration,
     /// The method.

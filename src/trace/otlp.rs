@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -112,20 +112,31 @@ fn size(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
-/// Writes all of a field with a length but its bytes.
-fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(length as u64, out);
+/// Nearly all of them are a byte.
+#[inline(always)]
+fn varint(out: &mut Vec<u8>, number: u64) {
+    match u8::try_from(number) {
+        Ok(byte @ ..0x80) => out.push(byte),
+        _ => encode_varint(number, out),
+    }
 }
 
+/// Writes all of a field with a length but its bytes.
+#[inline(always)]
+fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
+    varint(out, u64::from(field << 3 | WireType::LengthDelimited as u32));
+    varint(out, length as u64);
+}
+
+#[inline(always)]
 fn put(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     begin(out, field, bytes.len());
     out.extend_from_slice(bytes);
 }
 
 fn number(out: &mut Vec<u8>, field: u32, number: u64) {
-    encode_key(field, WireType::Varint, out);
-    encode_varint(number, out);
+    varint(out, u64::from(field << 3 | WireType::Varint as u32));
+    varint(out, number);
 }
 
 /// Attributes of whatever has them under this number.
@@ -135,12 +146,14 @@ struct Attributes<'o> {
 }
 
 impl Attributes<'_> {
+    #[inline(always)]
     fn key(&mut self, key: &str, value: usize) {
         begin(self.out, self.field, size(key.len()) + size(value));
         put(self.out, KEY, key.as_bytes());
         begin(self.out, VALUE, value);
     }
 
+    #[inline(always)]
     fn text(&mut self, key: &str, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         self.key(key, size(value.len()));
@@ -193,7 +206,7 @@ thread_local! {
 /// Appends the spans of one request, for [`message`].
 pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
     let Some(own) = told.trace.spans else { return };
-    let started = nanoseconds(told.started);
+    let started = whole(told.started);
     let ended = started.saturating_add(whole(told.duration));
     if let Some(asked) = &told.asked {
         let began = started.saturating_add(whole(asked.after));
@@ -312,10 +325,7 @@ fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
     told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
 }
 
-fn nanoseconds(at: SystemTime) -> u64 {
-    whole(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
+/// Nanoseconds.
 fn whole(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -82,7 +82,7 @@ impl Upstream {
             target: question.target,
             headers: &mut question.headers,
             forwarding: None,
-            own: &[],
+            identified: None,
             body: Body::full(question.body),
             upgrade: None,
             takes_trailers: false,

@@ -1,16 +1,17 @@
 //! One request's way to its answer: an address, a permit, a connection, and another try where that
 //! is safe.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::adaptive::Entered;
+use super::adaptive::{Entered, Gate};
 use super::address::{Address, Evidence};
 use super::balance;
 use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
@@ -22,6 +23,7 @@ use super::{Endpoint, Upstream};
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
+use crate::fields::request_id::Identified;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_endless};
 use crate::http1::encode::Beside;
 use crate::http1::head::HeadLimits;
@@ -37,8 +39,8 @@ pub struct Call<'a> {
     pub headers: &'a mut HeaderMap,
     /// The forwarding fields, where they are not among the others.
     pub forwarding: Option<&'a ForwardedFields>,
-    /// Further fields that are not among the others.
-    pub own: &'a [(HeaderName, HeaderValue)],
+    /// Which request it is, where that is not among the fields.
+    pub identified: Option<Identified<'a>>,
     /// The body.
     pub body: Body,
     /// The protocols to upgrade to.
@@ -85,74 +87,85 @@ impl Attempt {
 
 impl Upstream {
     /// Sends a request and returns the head of its answer with its body on the way.
-    pub async fn send(
-        &self,
-        pool: &Rc<Pool>,
-        mut call: Call<'_>,
+    ///
+    /// It and what it waits for are held for every request in flight, so they are to be small.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn holds its arguments twice: as they came, and as what it works with"
+    )]
+    pub fn send<'a>(
+        &'a self,
+        pool: &'a Rc<Pool>,
+        mut call: Call<'a>,
         mut now: Instant,
-        outcome: &mut Outcome,
-    ) -> Result<Response<Body>, ForwardError> {
-        self.budget.deposit();
-        let entered = self.enter(&call).await?;
-        if entered.is_some() {
-            // How long it waited at the gate says nothing of the app; taken for the app's, it would close the gate.
-            now = clock::now();
-        }
-        let endpoints = self.endpoints_for(call.method);
-        let mut tried: Vec<u64> = Vec::new();
-        // Addresses whose idle connections were found closed: they get a new one.
-        let mut stale: Vec<u64> = Vec::new();
-        let mut unknown: Option<ForwardError> = None;
-        loop {
-            let replica = call.body.replica();
-            let failed = match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await
-            {
-                Ok(answer) => {
-                    if let Some(entered) = entered {
-                        entered.answered(answer.status(), outcome.sent, clock::now());
-                    }
-                    return Ok(answer);
-                }
-                Err(failed) => failed,
+        outcome: &'a mut Outcome,
+    ) -> impl Future<Output = Result<Response<Body>, ForwardError>> + 'a {
+        async move {
+            self.budget.deposit();
+            // In a box, as all that is seldom.
+            let entered = match &self.gate {
+                Some(gate) => Box::pin(self.enter(gate, &call)).await?,
+                None => None,
             };
-            let mut free = false;
-            if let Some(address) = &outcome.address {
-                if failed.reused && failed.error.is_broken() {
-                    // Once for each address, it costs none of the tries: the app may close an idle
-                    // connection at any moment, and that is no illness.
-                    stale.push(address.id);
-                    free = true;
-                } else {
-                    // Once for each request, however often it tried.
-                    let first = !tried.contains(&address.id);
-                    tried.push(address.id);
-                    if first && failed.error.is_unhealthy() {
-                        self.note_failure(address, Evidence::Traffic);
+            if entered.is_some() {
+                // How long it waited at the gate says nothing of the app; taken for the app's, it would close the gate.
+                now = clock::now();
+            }
+            let endpoints = self.endpoints_for(call.method);
+            let mut tried: Vec<u64> = Vec::new();
+            // Addresses whose idle connections were found closed: they get a new one.
+            let mut stale: Vec<u64> = Vec::new();
+            let mut unknown: Option<ForwardError> = None;
+            loop {
+                let content = call.body.content();
+                let failed =
+                    match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await {
+                        Ok(answer) => {
+                            if let Some(entered) = entered {
+                                entered.answered(answer.status(), outcome.sent, clock::now());
+                            }
+                            return Ok(answer);
+                        }
+                        Err(failed) => failed,
+                    };
+                let mut free = false;
+                if let Some(address) = &outcome.address {
+                    if failed.reused && failed.error.is_broken() {
+                        // Once for each address, it costs none of the tries: the app may close an idle
+                        // connection at any moment, and that is no illness.
+                        stale.push(address.id);
+                        free = true;
+                    } else {
+                        // Once for each request, however often it tried.
+                        let first = !tried.contains(&address.id);
+                        tried.push(address.id);
+                        if first && failed.error.is_unhealthy() {
+                            self.note_failure(address, Evidence::Traffic);
+                        }
                     }
                 }
-            }
-            let spent = if free { 0 } else { outcome.retries };
-            if !self.may_retry(&failed, &call, spent, replica.is_some()) {
-                self.counters.failures[failed.error.kind_index()].add(1);
-                // Where a try before this one left, it is what nobody knows the outcome of.
-                return Err(unknown.unwrap_or(failed.error));
-            }
-            if !failed.nothing_sent {
-                unknown.get_or_insert(failed.error);
-            }
-            outcome.retries += u32::from(!free);
-            now = clock::now();
-            self.counters.retries.add(1);
-            if let Some(replica) = replica {
-                call.body = replica;
+                let spent = if free { 0 } else { outcome.retries };
+                if !self.may_retry(&failed, &call, spent, content.is_some()) {
+                    self.counters.failures[failed.error.kind_index()].add(1);
+                    // Where a try before this one left, it is what nobody knows the outcome of.
+                    return Err(unknown.unwrap_or(failed.error));
+                }
+                if !failed.nothing_sent {
+                    unknown.get_or_insert(failed.error);
+                }
+                outcome.retries += u32::from(!free);
+                now = clock::now();
+                self.counters.retries.add(1);
+                if let Some(content) = content {
+                    call.body = Body::pieces(content);
+                }
             }
         }
     }
 
-    /// A place at the gate, where the app has one. Upgrades and gRPC pass it by; an upload that streams is let in as
+    /// A place at the gate. Upgrades and gRPC pass it by; an upload that streams is let in as
     /// others are, and holds no place: how long it takes is not the app's doing.
-    async fn enter(&self, call: &Call<'_>) -> Result<Option<Entered>, ForwardError> {
-        let Some(gate) = &self.gate else { return Ok(None) };
+    async fn enter(&self, gate: &Arc<Gate>, call: &Call<'_>) -> Result<Option<Entered>, ForwardError> {
         if call.upgrade.is_some() || is_endless(call.headers) {
             return Ok(None);
         }
@@ -202,77 +215,99 @@ impl Upstream {
         granted
     }
 
-    async fn attempt(
-        &self,
-        pool: &Rc<Pool>,
-        call: &mut Call<'_>,
-        endpoints: &[Endpoint],
-        (tried, stale): (&[u64], &[u64]),
-        now: Instant,
-        outcome: &mut Outcome,
-    ) -> Result<Response<Body>, Attempt> {
-        let (mut endpoint, mut address) = self.pick(endpoints, tried, now).await?;
-        outcome.address = Some(address.clone());
-        let mut now = now;
-        let mut permit = match address.permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let permit = self.permit(&address).await?;
-                now = clock::now();
-                permit
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn holds its arguments twice: as they came, and as what it works with"
+    )]
+    fn attempt<'a>(
+        &'a self,
+        pool: &'a Rc<Pool>,
+        call: &'a mut Call<'_>,
+        endpoints: &'a [Endpoint],
+        (tried, stale): (&'a [u64], &'a [u64]),
+        mut now: Instant,
+        outcome: &'a mut Outcome,
+    ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
+        async move {
+            // What is seldom is in a box: no request that goes straight through holds a place for it.
+            let (mut endpoint, mut address) = match self.known(endpoints, tried, now) {
+                Some(known) => known,
+                None => Box::pin(self.pick(endpoints, tried, now)).await?,
+            };
+            outcome.address = Some(address.clone());
+            let mut permit = match address.permits.clone().try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => {
+                    let permit = Box::pin(self.permit(&address)).await?;
+                    now = clock::now();
+                    permit
+                }
+            };
+            let http1_only = call.upgrade.is_some();
+            let fresh = stale.contains(&address.id);
+            if !fresh && let Some(connection) = pool.take(&address, now) {
+                let lease = Lease::new(address, permit);
+                return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
             }
-        };
-        let http1_only = call.upgrade.is_some();
-        let fresh = stale.contains(&address.id);
-        if !fresh && let Some(connection) = pool.take(&address, now) {
-            let lease = Lease::new(address, permit);
-            return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
-        }
-        if !http1_only
-            && !fresh
-            && let Some(shared) = pool.shared(&address)
-        {
-            let lease = Lease::new(address, permit);
-            return Box::pin(self.over_http2(call, endpoint, shared, lease, true, outcome)).await;
-        }
-        if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
-            return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
-        }
-        if endpoint.is_stale(now, !tried.is_empty()) {
-            // A new connection goes where the name leads now.
-            let _ = endpoint.refresh(self.policy.connect_timeout).await;
-            let known = endpoint.resolved.load().addresses.iter().any(|now| now.id == address.id);
-            if !known && let Some((chosen, other)) = self.choose(endpoints, tried) {
-                permit = self.permit(&other).await?;
-                (endpoint, address) = (chosen, other);
-                outcome.address = Some(address.clone());
+            if !http1_only
+                && !fresh
+                && let Some(shared) = pool.shared(&address)
+            {
+                let lease = Lease::new(address, permit);
+                return Box::pin(self.over_http2(call, endpoint, shared, lease, true, outcome)).await;
             }
-        }
-        let lease = Lease::new(address.clone(), permit);
-        // In a box, as all that is seldom here: this is held for every request, and most find a connection.
-        let connecting =
-            connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only);
-        match Box::pin(connecting).await {
-            Err(error) => {
-                self.counters.connect_failures.add(1);
-                Err(Attempt::before_sending(ForwardError::Connect(address.target.clone(), error)))
+            if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
+                return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
             }
-            Ok(Connected::Http1(stream)) => {
-                self.counters.connects.add(1);
-                let connection = Box::new(ClientConnection::new(stream));
-                self.over_http1(pool, call, connection, lease, None, outcome).await
+            if endpoint.is_stale(now, !tried.is_empty()) {
+                // A new connection goes where the name leads now.
+                let _ = endpoint.refresh(self.policy.connect_timeout).await;
+                let known = endpoint.resolved.load().addresses.iter().any(|now| now.id == address.id);
+                if !known && let Some((chosen, other)) = self.choose(endpoints, tried) {
+                    permit = Box::pin(self.permit(&other)).await?;
+                    (endpoint, address) = (chosen, other);
+                    outcome.address = Some(address.clone());
+                }
             }
-            Ok(Connected::Http2(stream)) => {
-                self.counters.connects.add(1);
-                let greeting =
-                    Http2Connection::new(stream, call.limits, self.policy.keep_alive, clock::now());
-                let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);
-                pool.share(&address, connection.clone());
-                Box::pin(self.over_http2(call, endpoint, connection, lease, false, outcome)).await
+            let lease = Lease::new(address.clone(), permit);
+            let connecting =
+                connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only);
+            match Box::pin(connecting).await {
+                Err(error) => {
+                    self.counters.connect_failures.add(1);
+                    Err(Attempt::before_sending(ForwardError::Connect(address.target.clone(), error)))
+                }
+                Ok(Connected::Http1(stream)) => {
+                    self.counters.connects.add(1);
+                    let connection = Box::new(ClientConnection::new(stream));
+                    self.over_http1(pool, call, connection, lease, None, outcome).await
+                }
+                Ok(Connected::Http2(stream)) => {
+                    self.counters.connects.add(1);
+                    let greeting =
+                        Http2Connection::new(stream, call.limits, self.policy.keep_alive, clock::now());
+                    let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);
+                    pool.share(&address, connection.clone());
+                    Box::pin(self.over_http2(call, endpoint, connection, lease, false, outcome)).await
+                }
             }
         }
     }
 
+    /// Where to, if all names are known.
+    fn known<'a>(
+        &'a self,
+        endpoints: &'a [Endpoint],
+        tried: &[u64],
+        now: Instant,
+    ) -> Option<(&'a Endpoint, Arc<Address>)> {
+        let unknown = |endpoint: &Endpoint| {
+            endpoint.resolved.load().addresses.is_empty() && endpoint.is_stale(now, true)
+        };
+        if endpoints.iter().any(unknown) { None } else { self.choose(endpoints, tried) }
+    }
+
+    /// Where to, after names that are not known were asked for.
     async fn pick<'a>(
         &'a self,
         endpoints: &'a [Endpoint],
@@ -329,76 +364,93 @@ impl Upstream {
         }
     }
 
-    async fn over_http1(
-        &self,
-        pool: &Rc<Pool>,
-        call: &mut Call<'_>,
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn holds its arguments twice: as they came, and as what it works with"
+    )]
+    fn over_http1<'a>(
+        &'a self,
+        pool: &'a Rc<Pool>,
+        call: &'a mut Call<'_>,
         connection: Box<ClientConnection>,
         mut lease: Lease,
         idle_until: Option<Instant>,
-        outcome: &mut Outcome,
-    ) -> Result<Response<Body>, Attempt> {
-        let reused = idle_until.is_some();
-        let now = idle_until.unwrap_or_else(clock::now);
-        let grpc = is_endless(call.headers);
-        if grpc && !lease.become_stream() {
-            return Err(Attempt::before_sending(ForwardError::TooManyStreams));
-        }
-        let timeouts = self.timeouts(call, grpc);
-        let outbound = Outbound {
-            method: call.method,
-            target: call.target.as_str().as_bytes(),
-            headers: call.headers,
-            beside: Beside { lines: call.forwarding.map_or(&[], ForwardedFields::lines), fields: call.own },
-            upgrade: call.upgrade,
-            takes_trailers: call.takes_trailers,
-            limits: call.limits,
-        };
-        let has_body = !http_body::Body::is_end_stream(&call.body);
-        outcome.sent = Some(now);
-        let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
-        let Answer { parts, content } = sent.map_err(|failed| {
-            let error = match failed.error {
-                SendError::Broken(error) => ForwardError::Broken(error),
-                SendError::Closed => ForwardError::Closed,
-                SendError::Malformed(error) => ForwardError::Malformed(error),
-                SendError::TimedOut => ForwardError::TimedOut,
-                SendError::Body(error) => ForwardError::Body(error),
+        outcome: &'a mut Outcome,
+    ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
+        async move {
+            let reused = idle_until.is_some();
+            let now = idle_until.unwrap_or_else(clock::now);
+            let grpc = is_endless(call.headers);
+            if grpc && !lease.become_stream() {
+                return Err(Attempt::before_sending(ForwardError::TooManyStreams));
+            }
+            let timeouts = self.timeouts(call, grpc);
+            let outbound = Outbound {
+                method: call.method,
+                target: call.target.as_str().as_bytes(),
+                headers: call.headers,
+                beside: Beside {
+                    lines: call.forwarding.map_or(&[], ForwardedFields::lines),
+                    identified: call.identified,
+                },
+                upgrade: call.upgrade,
+                takes_trailers: call.takes_trailers,
+                limits: call.limits,
             };
-            // What was taken from a streaming body is gone, even if it never left.
-            let nothing_sent = failed.nothing_sent && !(has_body && call.body.replica().is_none());
-            Attempt { error, nothing_sent, reused }
-        })?;
-        let answered = clock::now();
-        outcome.answered = Some(answered);
-        self.judge(&lease.address, parts.status);
-        let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
-        let body = match content {
-            Content::Whole(content, connection) => {
-                if let Some(connection) = connection {
-                    home.receive(&lease.address, connection, answered);
+            let has_body = !http_body::Body::is_end_stream(&call.body);
+            outcome.sent = Some(now);
+            let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
+            let Answer { parts, content } = sent.map_err(|failed| {
+                let error = match failed.error {
+                    SendError::Broken(error) => ForwardError::Broken(error),
+                    SendError::Closed => ForwardError::Closed,
+                    SendError::Malformed(error) => ForwardError::Malformed(error),
+                    SendError::TimedOut => ForwardError::TimedOut,
+                    SendError::Body(error) => ForwardError::Body(error),
+                };
+                // What was taken from a streaming body is gone, even if it never left.
+                let nothing_sent = failed.nothing_sent && !(has_body && call.body.content().is_none());
+                Attempt { error, nothing_sent, reused }
+            })?;
+            let answered = clock::now();
+            outcome.answered = Some(answered);
+            self.judge(&lease.address, parts.status);
+            let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
+            let body = match content {
+                Content::Whole(content, connection) => {
+                    if let Some(connection) = connection {
+                        home.receive(&lease.address, connection, answered);
+                    }
+                    Body::full(content)
                 }
-                Body::full(content)
-            }
-            Content::Tunnel(tunnel) => {
-                if !lease.become_stream() {
-                    return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
+                Content::Tunnel(tunnel) => {
+                    if !lease.become_stream() {
+                        return Err(Attempt {
+                            error: ForwardError::TooManyStreams,
+                            nothing_sent: false,
+                            reused,
+                        });
+                    }
+                    let Tunnel { io, read_ahead } = tunnel;
+                    Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
                 }
-                let Tunnel { io, read_ahead } = tunnel;
-                Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
-            }
-            Content::Streaming { body, endless } => {
-                if endless && !grpc && !lease.become_stream() {
-                    return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
+                Content::Streaming { body, endless } => {
+                    if endless && !grpc && !lease.become_stream() {
+                        return Err(Attempt {
+                            error: ForwardError::TooManyStreams,
+                            nothing_sent: false,
+                            reused,
+                        });
+                    }
+                    let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
+                    if endless {
+                        body.set_endless();
+                    }
+                    body
                 }
-                let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
-                if endless {
-                    body.set_endless();
-                }
-                body
-            }
-        };
-        Ok(Response::from_parts(parts, body))
+            };
+            Ok(Response::from_parts(parts, body))
+        }
     }
 
     async fn over_http2(
@@ -431,7 +483,9 @@ impl Upstream {
         if let Some(fields) = call.forwarding {
             fields.insert_into(request.headers_mut(), true);
         }
-        request.headers_mut().extend(call.own.iter().cloned());
+        if let Some(identified) = &call.identified {
+            identified.insert_into(request.headers_mut());
+        }
         if call.takes_trailers {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }

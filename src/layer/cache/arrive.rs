@@ -27,7 +27,7 @@ use crate::clock;
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::Member;
 use crate::fields::entity_tag::EntityTag;
-use crate::fields::{cookie, list, structured};
+use crate::fields::{cookie, host, list, structured};
 use crate::pieces::Pieces;
 
 /// Groups an answer belongs to (RFC 9875 2).
@@ -299,7 +299,7 @@ impl Flight {
         if settings(&self.record).groups
             && let Some(groups) = structured::strings(fields, &CACHE_GROUPS)
         {
-            let origin = request.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+            let origin = host::of(request).map_or(&b""[..], |host| host.as_bytes());
             for group in groups {
                 marks.push(marker.group(origin, &group));
                 tags.push(format!("group:{group}").into());

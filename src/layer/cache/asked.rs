@@ -11,7 +11,7 @@ use crate::cache::passes;
 use crate::cache::storability::Asker;
 use crate::cache::terms::Scope;
 use crate::fields::cache_control::RequestDirectives;
-use crate::fields::{cookie, forwarded};
+use crate::fields::{cookie, forwarded, host};
 use crate::identity::credential::Principal;
 use crate::layer::Routed;
 use crate::policy::cache::is_safe;
@@ -219,7 +219,7 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
     let headers = routed.request.headers();
     let target = routed.request.uri();
     let upstream = policy.upstreams.get(routed.route.upstream.unwrap_or(0))?;
-    let host = headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+    let host = host::of(headers).map_or(&b""[..], |host| host.as_bytes());
     let trusted = policy.server.trusts(routed.peer.address.ip());
     let told_host = (trusted && headers.contains_key(header::FORWARDED))
         .then(|| forwarded::in_older_words(headers).1)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::answer;
 use super::asked::{self, Forwarded, Read};
@@ -20,6 +20,7 @@ use crate::cache::marks::Mark;
 use crate::cache::passes;
 use crate::clock::Instant;
 use crate::fields::cache_status::Member;
+use crate::fields::host;
 use crate::layer::Routed;
 use crate::layer::record::Record;
 
@@ -70,14 +71,12 @@ impl Flight {
     /// Of a request about to be sent.
     pub fn new(cache: Arc<Cache>, routed: &Routed, errand: Errand) -> Flight {
         let host = match &errand {
-            Errand::Write(_) => {
-                routed.request.headers().get(header::HOST).and_then(|host| host.to_str().ok())
-            }
-            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => None,
+            Errand::Write(_) => host::text(routed.request.headers()),
+            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => "",
         };
         Flight {
             cache,
-            host: host.unwrap_or_default().to_owned(),
+            host: host.to_owned(),
             record: routed.record.clone(),
             target: routed.request.uri().path_and_query().cloned(),
             errand: Some(errand),

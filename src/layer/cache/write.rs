@@ -84,8 +84,7 @@ impl Guard {
             mode: Mode::Hard,
             settle: Duration::ZERO,
         }];
-        let host =
-            routed.request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+        let host = host::text(routed.request.headers());
         let method = routed.request.method();
         for rule in &routed.record.snapshot.policy.invalidate {
             if !rule.on.takes(method, host, &path) {

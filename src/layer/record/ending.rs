@@ -39,7 +39,7 @@ impl Record {
         let until_head = self.until_head.get().unwrap_or(duration);
         let own = until_head.saturating_sub(upstream.unwrap_or_default());
         let sampled = self.trace.filter(Trace::is_sampled);
-        let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::wall_at(now) });
+        let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::unix_at(now) });
         let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get(), traced };
         series.record(&self.method, status, &spent);
         let policy = &self.snapshot.policy.log;
@@ -56,7 +56,7 @@ impl Record {
         self.sink.log.write(
             policy,
             &Line {
-                at: clock::wall_at(now),
+                at: clock::unix_at(now),
                 id: &self.id,
                 trace: self.trace.map(|trace| trace.id),
                 client: self.client,
@@ -111,7 +111,7 @@ impl Record {
         self.sink.lasting.spans.put(&Told {
             trace,
             id: &self.id,
-            started: clock::wall_at(self.started),
+            started: clock::unix_at(self.started),
             duration,
             method: self.method.as_str(),
             target: &crate::log::masked(target, &self.snapshot.policy.log.mask),

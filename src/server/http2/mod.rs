@@ -250,7 +250,7 @@ where
     let mut request = Request::new(Body::empty());
     *request.version_mut() = Version::HTTP_2;
     let inbound = Inbound {
-        request,
+        request: Box::new(request),
         peer,
         received: clock::now(),
         upgrade: None,
@@ -364,7 +364,7 @@ fn inbound(
         Body::streaming(TimedBody::new(incoming, silence, BodyError::ClientSilent))
     };
     Inbound {
-        request: Request::from_parts(parts, body),
+        request: Box::new(Request::from_parts(parts, body)),
         peer,
         received: clock::now(),
         upgrade,
