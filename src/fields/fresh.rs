@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::HeaderValue;
 
 /// Values are cut from pieces of this size, which live as long as any of their values: what is stored is not made here.
@@ -25,16 +25,29 @@ pub fn value(longest: usize, write: impl FnOnce(&mut BytesMut)) -> Option<Header
     HeaderValue::from_maybe_shared(text).ok()
 }
 
-/// Appends two hexadecimal digits for each byte, in lower case; all at once, and reckoned and not looked up, so that
-/// they are made sixteen at a time.
-pub fn hex<const BYTES: usize>(out: &mut impl BufMut, bytes: [u8; BYTES]) {
-    let digit = |half: u8| half + if half < 10 { b'0' } else { b'a' - 10 };
-    out.put_slice(bytes.map(|byte| [digit(byte >> 4), digit(byte & 15)]).as_flattened());
+/// The two hexadecimal digits of each byte.
+const DIGITS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// Two hexadecimal digits for each byte, in lower case.
+#[inline(always)]
+pub fn digits<const BYTES: usize>(bytes: [u8; BYTES]) -> [[u8; 2]; BYTES] {
+    std::array::from_fn(|at| DIGITS[usize::from(bytes[at])])
 }
 
-/// Appends an address; four octets without the machinery of formatting, as nearly every client has them.
-pub fn address(out: &mut impl BufMut, address: IpAddr) {
-    let IpAddr::V4(address) = address else { return out.put_slice(address.to_string().as_bytes()) };
+/// Calls `with` with an address as text; four octets without the machinery of formatting, as nearly every client has
+/// them.
+#[inline(always)]
+pub fn with_address<R>(address: IpAddr, with: impl FnOnce(&[u8]) -> R) -> R {
+    let IpAddr::V4(address) = address else { return with(address.to_string().as_bytes()) };
     let mut text = [b'.'; 16];
     let mut length = 0;
     let mut put = |byte: u8| {
@@ -53,34 +66,33 @@ pub fn address(out: &mut impl BufMut, address: IpAddr) {
         }
         put(b'0' + octet % 10);
     }
-    out.put_slice(&text[..length]);
+    with(&text[..length])
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::BufMut;
+
     use super::*;
 
     #[test]
     fn addresses() {
         for text in ["127.0.0.1", "255.10.0.9", "::1", "2001:db8::7"] {
-            let mut out = Vec::new();
-            address(&mut out, text.parse().unwrap());
-            assert_eq!(out, text.as_bytes());
+            with_address(text.parse().unwrap(), |written| assert_eq!(written, text.as_bytes()));
         }
     }
 
     #[test]
-    fn digits() {
-        let mut out = Vec::new();
-        hex(&mut out, [0x00, 0x09, 0x0a, 0x90, 0xaf, 0xff]);
-        assert_eq!(out, b"00090a90afff");
+    fn digits_are_in_lower_case() {
+        assert_eq!(digits([0x00, 0x09, 0x0a, 0x90, 0xaf, 0xff]).as_flattened(), b"00090a90afff");
     }
 
     #[test]
     fn values_stand_apart() {
         let values: Vec<_> = (0..2000u16)
             .map(|number| {
-                value(8, |out| hex(out, number.to_be_bytes())).unwrap_or(HeaderValue::from_static(""))
+                value(8, |out| out.put_slice(digits(number.to_be_bytes()).as_flattened()))
+                    .unwrap_or(HeaderValue::from_static(""))
             })
             .collect();
         for (number, value) in values.iter().enumerate() {

@@ -30,7 +30,7 @@ impl Identified<'_> {
         out.put_slice(b"\r\n");
         if let Some(trace) = &self.trace {
             out.put_slice(b"traceparent: ");
-            trace.write(out);
+            out.put_slice(&trace.text());
             out.put_slice(b"\r\n");
         }
     }

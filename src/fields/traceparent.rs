@@ -1,6 +1,5 @@
 //! `traceparent` (W3C Trace Context 2): which trace a request belongs to, and who asked within it.
 
-use bytes::{BufMut, BytesMut};
 use http::{HeaderName, HeaderValue};
 
 use super::fresh;
@@ -55,19 +54,18 @@ impl TraceParent {
         self.flags & SAMPLED != 0
     }
 
-    /// Writes it as the field says it.
-    pub fn write(&self, out: &mut BytesMut) {
-        out.put_slice(b"00-");
-        fresh::hex(out, self.trace.to_be_bytes());
-        out.put_u8(b'-');
-        fresh::hex(out, self.span.to_be_bytes());
-        out.put_u8(b'-');
-        fresh::hex(out, [self.flags]);
+    /// As the field says it.
+    pub fn text(&self) -> [u8; LENGTH] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        text[3..35].copy_from_slice(fresh::digits(self.trace.to_be_bytes()).as_flattened());
+        text[36..52].copy_from_slice(fresh::digits(self.span.to_be_bytes()).as_flattened());
+        text[53..].copy_from_slice(fresh::digits([self.flags]).as_flattened());
+        text
     }
 
     /// As a field.
     pub fn value(&self) -> HeaderValue {
-        let value = fresh::value(LENGTH, |out| self.write(out));
+        let value = fresh::value(LENGTH, |out| out.extend_from_slice(&self.text()));
         value.expect("hexadecimal digits and dashes make a field")
     }
 }

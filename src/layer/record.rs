@@ -44,7 +44,8 @@ pub const HTTP_2: &str = "HTTP/2";
 
 /// A new id: 128 random bits in hexadecimal.
 pub fn request_id() -> HeaderValue {
-    let id = fresh::value(32, |out| fresh::hex(out, fastrand::u128(..).to_be_bytes()));
+    let digits = fresh::digits(fastrand::u128(..).to_be_bytes());
+    let id = fresh::value(32, |out| out.put_slice(digits.as_flattened()));
     id.unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::plain::is_plain;
 use super::{Decision, Line, mask, time};
 use crate::fields::fresh;
 use crate::policy::LogPolicy;
@@ -23,13 +24,15 @@ macro_rules! quoted {
     };
 }
 
-/// Most lines are shorter.
-const USUAL: usize = 1024;
+/// What cannot stand between quotes as it is (RFC 8259 7), beside what is not printable.
+const ESCAPED: [u8; 2] = *b"\"\\";
+
+/// Bytes that are put together before they are appended; most lines have fewer.
+const ROOM: usize = 512;
 
 /// Appends `line` and the end of it.
 pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
-    out.reserve(USUAL);
-    let mut object = Object { out };
+    let mut object = Object::new(out);
     object.begin(line.at);
     object.token(quoted!("request_id"), line.id);
     if let Some(trace) = line.trace {
@@ -79,34 +82,59 @@ pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
     object.end();
 }
 
-/// Writes one object. Writing to a vector cannot fail.
+/// Writes one object, in a room whose size is known: a vector would ask for each of fifty pieces whether it has to
+/// grow. Writing to a vector cannot fail.
 struct Object<'o> {
     out: &'o mut Vec<u8>,
+    room: [u8; ROOM],
+    filled: usize,
 }
 
-impl Object<'_> {
-    fn begin(&mut self, at: Duration) {
-        self.out.extend_from_slice(b"{\"time\":\"");
-        time::rfc3339(self.out, at);
-        self.out.extend_from_slice(b"\",\"kind\":\"access\"");
+impl<'o> Object<'o> {
+    fn new(out: &'o mut Vec<u8>) -> Object<'o> {
+        Object { out, room: [0; ROOM], filled: 0 }
     }
 
-    fn end(&mut self) {
-        self.out.extend_from_slice(b"}\n");
+    fn begin(&mut self, at: Duration) {
+        self.bytes(b"{\"time\":\"");
+        self.bytes(&time::rfc3339(at));
+        self.bytes(b"\",\"kind\":\"access\"");
+    }
+
+    fn end(mut self) {
+        self.bytes(b"}\n");
+        self.append();
+    }
+
+    fn append(&mut self) {
+        self.out.extend_from_slice(&self.room[..self.filled]);
+        self.filled = 0;
     }
 
     /// Where the length is known when this is compiled, the copy is a few moves; so for all who take a name.
     #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
+        match self.room.get_mut(self.filled..self.filled + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.filled += bytes.len();
+            }
+            None => self.spill(bytes),
+        }
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        self.append();
         self.out.extend_from_slice(bytes);
     }
 
     #[inline(always)]
     fn text(&mut self, quoted: &str, text: &str) {
         self.bytes(quoted.as_bytes());
-        if is_plain(text.as_bytes()) {
+        if is_plain(text.as_bytes(), ESCAPED) {
             self.bytes(text.as_bytes());
-            self.out.push(b'"');
+            self.bytes(b"\"");
         } else {
             self.escaped(text);
         }
@@ -115,6 +143,7 @@ impl Object<'_> {
     /// What stands behind the first quote.
     #[cold]
     fn escaped(&mut self, text: &str) {
+        self.append();
         self.out.pop();
         let _ = serde_json::to_writer(&mut *self.out, text);
     }
@@ -122,10 +151,10 @@ impl Object<'_> {
     /// A field's value; `-` where it is no text.
     #[inline(always)]
     fn token(&mut self, quoted: &str, value: &HeaderValue) {
-        if is_plain(value.as_bytes()) {
+        if is_plain(value.as_bytes(), ESCAPED) {
             self.bytes(quoted.as_bytes());
             self.bytes(value.as_bytes());
-            self.out.push(b'"');
+            self.bytes(b"\"");
         } else {
             self.text(quoted, value.to_str().unwrap_or("-"));
         }
@@ -136,11 +165,12 @@ impl Object<'_> {
     fn word(&mut self, quoted: &str, word: &str) {
         self.bytes(quoted.as_bytes());
         self.bytes(word.as_bytes());
-        self.out.push(b'"');
+        self.bytes(b"\"");
     }
 
     fn texts(&mut self, name: &str, texts: &[&str]) {
         self.bytes(name.as_bytes());
+        self.append();
         let _ = serde_json::to_writer(&mut *self.out, texts);
     }
 
@@ -150,10 +180,10 @@ impl Object<'_> {
         self.bytes(quoted.as_bytes());
         if let Some(kind) = kind {
             self.bytes(kind.as_bytes());
-            self.out.push(b':');
+            self.bytes(b":");
         }
-        fresh::hex(self.out, id.to_be_bytes());
-        self.out.push(b'"');
+        self.bytes(fresh::digits(id.to_be_bytes()).as_flattened());
+        self.bytes(b"\"");
     }
 
     #[inline(always)]
@@ -165,65 +195,46 @@ impl Object<'_> {
     /// To the microsecond.
     #[inline(always)]
     fn milliseconds(&mut self, name: &str, duration: Duration) {
-        self.bytes(name.as_bytes());
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(micros).as_bytes();
-        let (whole, part) = digits.split_at(digits.len().saturating_sub(3));
-        self.bytes(if whole.is_empty() { b"0" } else { whole });
-        // The point, and as many zeros as there are digits missing.
-        self.bytes(&b".00"[..4 - part.len()]);
-        self.bytes(part);
+        self.number(name, micros / 1000);
+        let digit = |power: u64| (micros / power % 10) as u8 + b'0';
+        self.bytes(&[b'.', digit(100), digit(10), digit(1)]);
     }
 
     #[inline(always)]
     fn address(&mut self, quoted: &str, address: IpAddr) {
         self.bytes(quoted.as_bytes());
-        fresh::address(self.out, address);
-        self.out.push(b'"');
+        fresh::with_address(address, |text| self.bytes(text));
+        self.bytes(b"\"");
     }
-}
-
-/// Whether a text is of printable ASCII and can stand between quotes as it is (RFC 8259 7). Eight bytes are looked at
-/// together, all of them, which is quicker than to stop.
-fn is_plain(text: &[u8]) -> bool {
-    const EACH: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = EACH << 7;
-    // The high bit of each byte that is less than `least`, as long as that is at most 0x80; borrows of a byte that is
-    // found may find its neighbour too, which changes nothing.
-    let below = |bytes: u64, least: u64| bytes.wrapping_sub(EACH * least) & !bytes;
-    let bad = |bytes: [u8; 8]| {
-        let bytes = u64::from_le_bytes(bytes);
-        let is = |byte: u8| below(bytes ^ (EACH * u64::from(byte)), 1);
-        (bytes | below(bytes, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & HIGH
-    };
-    let (whole, rest) = text.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    whole.iter().fold(bad(last), |found, bytes| found | bad(*bytes)) == 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn texts_are_escaped_where_they_have_to_be() {
-        for text in ["", "/a", "Zoë \u{7f}", "a\"b", "a\\b", "a\nb", "\u{0}"] {
-            let mut out = Vec::new();
-            Object { out: &mut out }.text("\"", text);
-            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
-        }
+    fn written(write: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut object = Object::new(&mut out);
+        write(&mut object);
+        object.append();
+        out
     }
 
     #[test]
-    fn plain_is_what_needs_no_look() {
-        for byte in 0..=u8::MAX {
-            let expected = (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
-            for (before, after) in [(0, 0), (3, 0), (7, 0), (8, 2), (15, 9)] {
-                let text = [&[b'a'].repeat(before)[..], &[byte], &[b'z'].repeat(after)].concat();
-                assert_eq!(is_plain(&text), expected, "{byte} behind {before}");
-            }
+    fn what_is_longer_than_the_room_is_written_too() {
+        let pieces =
+            ["a".repeat(ROOM - 1), "b".repeat(2), "c".repeat(3 * ROOM), "d\n".repeat(ROOM), "e".to_owned()];
+        let out = written(|object| pieces.iter().for_each(|piece| object.text("\"", piece)));
+        let values = serde_json::Deserializer::from_slice(&out).into_iter::<String>();
+        assert_eq!(values.collect::<Result<Vec<_>, _>>().unwrap(), pieces);
+    }
+
+    #[test]
+    fn texts_are_escaped_where_they_have_to_be() {
+        for text in ["", "/a", "Zoë \u{7f}", "a\"b", "a\\b", "a\nb", "\u{0}"] {
+            let out = written(|object| object.text("\"", text));
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
     }
 
@@ -232,16 +243,14 @@ mod tests {
         for (micros, text) in
             [(0, "0.000"), (7, "0.007"), (70, "0.070"), (999, "0.999"), (1_000, "1.000"), (48_320, "48.320")]
         {
-            let mut out = Vec::new();
-            Object { out: &mut out }.milliseconds("", Duration::from_micros(micros));
+            let out = written(|object| object.milliseconds("", Duration::from_micros(micros)));
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
 
     #[test]
     fn ids_are_hexadecimal() {
-        let mut out = Vec::new();
-        Object { out: &mut out }.id("\"", Some("ip"), 0xab);
+        let out = written(|object| object.id("\"", Some("ip"), 0xab));
         assert_eq!(String::from_utf8(out).unwrap(), format!("\"ip:{:032x}\"", 0xab));
     }
 }

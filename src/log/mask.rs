@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::plain::is_plain;
 use crate::fields::query;
 
 /// What stands in place of a masked value.
@@ -12,10 +13,10 @@ const MASKED: &str = "***";
 /// compared decoded and without regard to case; a name that ends in a listed one (`access_token` in `token`) is as
 /// secret. A value that itself says a secret (`{"token":"..."}`, `/login?token=...`) is taken out whole.
 pub fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
-    let target = printable(target);
-    if memchr::memchr3(b'=', b':', b'%', target.as_bytes()).is_none() {
-        return target;
+    if is_plain(target.as_bytes(), *b"=:%") {
+        return Cow::Borrowed(target);
     }
+    let target = printable(target);
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
     let mut text = String::with_capacity(target.len());
     for (at, segment) in path.split('/').enumerate() {
@@ -33,9 +34,7 @@ pub fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
 
 /// Control characters percent-encoded: a target may hold C1 ones, which terminals obey.
 fn printable(target: &str) -> Cow<'_, str> {
-    // Of ASCII at one look, which most are.
-    let plain = target.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte));
-    if plain || !target.contains(char::is_control) {
+    if !target.contains(char::is_control) {
         return Cow::Borrowed(target);
     }
     let mut text = String::with_capacity(target.len());

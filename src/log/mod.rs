@@ -3,6 +3,7 @@
 
 mod json;
 mod mask;
+mod plain;
 mod time;
 mod writer;
 
@@ -105,7 +106,7 @@ impl AccessLog {
 }
 
 fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
-    time::rfc3339(out, line.at);
+    out.extend_from_slice(&time::rfc3339(line.at));
     // Writing to a vector cannot fail.
     let _ = write!(
         out,

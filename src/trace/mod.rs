@@ -24,15 +24,9 @@ pub struct Trace {
     pub id: u128,
     /// The span that asked, where the client named one.
     parent: Option<u64>,
-    /// Ours; `None`: nobody is told, and the fields pass unchanged.
-    spans: Option<OwnSpans>,
+    /// The one that asks the app; `None`: nobody is told, and the fields pass unchanged.
+    span: Option<u64>,
     flags: u8,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct OwnSpans {
-    server: u64,
-    client: u64,
 }
 
 impl Trace {
@@ -40,27 +34,27 @@ impl Trace {
     /// here is by its id, so that everybody who asks that question by the same share answers alike.
     pub fn of(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
         let parent = parent(headers);
-        let spans = policy.receiver.as_ref().map(|_| OwnSpans { server: span_id(), client: span_id() });
+        let span = policy.receiver.as_ref().map(|_| span_id());
         match parent {
             Some(parent) => {
-                Some(Trace { id: parent.trace, parent: Some(parent.span), spans, flags: parent.flags })
+                Some(Trace { id: parent.trace, parent: Some(parent.span), span, flags: parent.flags })
             }
-            None => spans.map(|_| {
+            None => span.map(|_| {
                 let id = fastrand::u128(1..);
                 let flags = RANDOM | if is_sampled(id, policy.sample) { SAMPLED } else { 0 };
-                Trace { id, parent: None, spans, flags }
+                Trace { id, parent: None, span, flags }
             }),
         }
     }
 
     /// What tells an app where it stands, beside `headers` or in place of what they say.
     pub fn passed_on(&self, headers: &mut HeaderMap) -> Option<TraceParent> {
-        let spans = self.spans?;
+        let span = self.span?;
         if self.parent.is_none() && headers.keys().any(|name| *name == TRACESTATE) {
             // Of a trace that was not understood.
             headers.remove(TRACESTATE);
         }
-        Some(TraceParent { trace: self.id, span: spans.client, flags: self.flags })
+        Some(TraceParent { trace: self.id, span, flags: self.flags })
     }
 
     /// Whether it is recorded, by us or by others.
@@ -70,7 +64,7 @@ impl Trace {
 
     /// Whether the receiver is told.
     pub fn is_recorded(&self) -> bool {
-        self.spans.is_some() && self.is_sampled()
+        self.span.is_some() && self.is_sampled()
     }
 }
 

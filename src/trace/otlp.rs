@@ -5,13 +5,12 @@
 //! of their own the length of each would be counted again by all that is around it.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::{Asked, Told};
+use super::{Asked, Told, span_id};
 use crate::fields::fresh;
 
 /// `ExportTraceServiceRequest.resource_spans`.
@@ -57,9 +56,6 @@ const MESSAGE: u32 = 2;
 const CODE: u32 = 3;
 /// `Status.StatusCode.STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
-
-/// Of an IPv6 address that ends as one of IPv4; bytes.
-const LONGEST_ADDRESS: usize = 45;
 
 /// `Span.SpanKind`.
 #[derive(Clone, Copy)]
@@ -205,14 +201,16 @@ thread_local! {
 
 /// Appends the spans of one request, for [`message`].
 pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
-    let Some(own) = told.trace.spans else { return };
+    let Some(client) = told.trace.span else { return };
+    // Nobody else knows of it.
+    let server = span_id();
     let started = whole(told.started);
     let ended = started.saturating_add(whole(told.duration));
     if let Some(asked) = &told.asked {
         let began = started.saturating_add(whole(asked.after));
         let span = Span {
-            id: own.client,
-            parent: Some(own.server),
+            id: client,
+            parent: Some(server),
             name: [told.method, ""],
             kind: Kind::Client,
             began,
@@ -222,7 +220,7 @@ pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
         push(&span, told, out, |out| of_client(told, asked, out));
     }
     let span = Span {
-        id: own.server,
+        id: server,
         parent: told.trace.parent,
         name: [told.method, told.route],
         kind: Kind::Server,
@@ -258,8 +256,7 @@ fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Vec<u8>) {
         attributes.joined("url.full", [asked.url, told.target]);
     }
     if let Some(peer) = asked.peer {
-        let (text, length) = address(peer.ip());
-        attributes.text("network.peer.address", &text[..length]);
+        fresh::with_address(peer.ip(), |text| attributes.text("network.peer.address", text));
         attributes.number("network.peer.port", peer.port().into());
     }
     if asked.retries > 0 {
@@ -279,8 +276,7 @@ fn of_server(told: &Told<'_>, out: &mut Vec<u8>) {
     attributes.text("http.route", told.route);
     attributes.number("http.response.status_code", told.status.into());
     attributes.number("http.response.body.size", told.bytes);
-    let (text, length) = address(told.client);
-    attributes.text("client.address", &text[..length]);
+    fresh::with_address(told.client, |text| attributes.text("client.address", text));
     attributes.text("network.protocol.name", "http");
     attributes.text("network.protocol.version", told.protocol);
     attributes.text("pillion.request_id", told.id);
@@ -299,15 +295,6 @@ fn of_server(told: &Told<'_>, out: &mut Vec<u8>) {
             None => attributes.text("error.type", told.status.to_string()),
         }
     }
-}
-
-/// As text, and how long that is.
-fn address(address: IpAddr) -> ([u8; LONGEST_ADDRESS], usize) {
-    let mut text = [0u8; LONGEST_ADDRESS];
-    let mut rest = &mut text[..];
-    fresh::address(&mut rest, address);
-    let length = LONGEST_ADDRESS - rest.len();
-    (text, length)
 }
 
 /// The host and the port of an app's URL; a Unix socket has none.
