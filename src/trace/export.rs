@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +15,13 @@ use super::{Told, otlp};
 use crate::policy::OtlpReceiver;
 use crate::upstream::{AskError, Pool, Question, Registry, Upstream};
 
-/// Requests in one message.
-const BATCH: usize = 1024;
+/// Requests in one message: 512 spans, as OpenTelemetry's own exporters have it, and few enough for the processor's own
+/// memory.
+const BATCH: usize = 256;
 /// Messages that wait; the last one is being gathered.
-const MOST_WAITING: usize = 8;
+const MOST_WAITING: usize = 32;
 /// What one message may grow to before it is closed; bytes.
-const LONGEST_MESSAGE: usize = 2 * 1024 * 1024;
+const LONGEST_MESSAGE: usize = 512 * 1024;
 /// A batch is gathered for as long: whoever is told of each request at once is woken for each.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between tries for one batch; what the receiver then has not taken is dropped.
@@ -40,6 +41,8 @@ pub struct Spans(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<VecDeque<Batch>>,
+    /// The room of a batch that was sent, for the next one.
+    spare: Mutex<Vec<u8>>,
     /// The first of a batch has come.
     first: Notify,
     /// There is enough for a message.
@@ -49,7 +52,7 @@ struct Shared {
 }
 
 /// Spans as they are sent: whoever has them writes them, while what they say is still at hand.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
     spans: Vec<u8>,
     requests: usize,
@@ -61,11 +64,15 @@ impl Batch {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Spans {
     /// Without any yet.
     pub fn new(dropped: Counter) -> Spans {
-        let (waiting, first, enough) = (Mutex::default(), Notify::new(), Notify::new());
-        Spans(Arc::new(Shared { waiting, first, enough, dropped }))
+        let (first, enough) = (Notify::new(), Notify::new());
+        Spans(Arc::new(Shared { waiting: Mutex::default(), spare: Mutex::default(), first, enough, dropped }))
     }
 
     /// Leaves those of one request, or drops and counts them.
@@ -78,14 +85,14 @@ impl Spans {
     }
 
     fn append(&self, spans: &[u8]) {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0.waiting);
         let first = waiting.is_empty();
         if waiting.back().is_none_or(Batch::is_whole) {
             if waiting.len() >= MOST_WAITING {
                 self.0.dropped.inc();
                 return;
             }
-            waiting.push_back(Batch::default());
+            waiting.push_back(Batch { spans: std::mem::take(&mut *lock(&self.0.spare)), requests: 0 });
         }
         let Some(batch) = waiting.back_mut() else { return };
         batch.spans.extend_from_slice(spans);
@@ -101,7 +108,12 @@ impl Spans {
     }
 
     fn take(&self) -> Option<Batch> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        lock(&self.0.waiting).pop_front()
+    }
+
+    fn give_back(&self, mut room: Vec<u8>) {
+        room.clear();
+        *lock(&self.0.spare) = room;
     }
 }
 
@@ -117,6 +129,7 @@ pub async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>,
             if let Some(receiver) = of() {
                 tell(&receiver, &registry, &pool, &batch, &spans.0.dropped, &mut well).await;
             }
+            spans.give_back(batch.spans);
             if !more {
                 break;
             }
