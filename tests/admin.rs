@@ -505,6 +505,8 @@ fn request_ids_are_made_for_strangers_and_taken_from_trusted_peers() {
     let server = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
     let trusting = Pillion::with(&format!("{server}{}", upstream(&app)));
     assert_eq!(ask(trusting.http, "GET /", given).field("x-request-id").unwrap(), "mine-1");
+    let quoted = ask(trusting.http, "GET /", "x-request-id: a\"b\r\n").field("x-request-id").unwrap();
+    assert!(!quoted.contains('"'), "{quoted}");
     let silly = format!("x-request-id: {}\r\n", "a".repeat(500));
     assert!(ask(trusting.http, "GET /", &silly).field("x-request-id").unwrap().len() <= 128);
     trusting.access("the id is logged", |line| line.to_string().contains("mine-1"));

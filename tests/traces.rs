@@ -161,8 +161,11 @@ fn who_asks_decides_and_else_the_share() {
     // Not recorded by who asks: passed on, and not told.
     let unsampled = PARENT.replace("-01", "-00");
     assert!(parent(&[&format!("traceparent: {unsampled}")]).ends_with("-00"));
-    // Begins here: recorded, and its id is random.
-    assert!(parent(&[]).ends_with("-03"));
+    // Begins here: recorded, its id is random, and is that of the request.
+    let answer = origin::ask(&pillion, "GET /x", &[]);
+    let (id, begun) =
+        (answer.field("x-request-id").unwrap(), answer.json()["fields"]["traceparent"].to_string());
+    assert!(begun.starts_with(&format!("\"00-{id}-")) && begun.ends_with("-03\""), "{id}: {begun}");
     // What cannot be read begins anew, and what vendors said of it goes.
     let known = format!("traceparent: {PARENT}");
     for malformed in [&["traceparent: 00-0-0-01"][..], &[&known, &known]] {

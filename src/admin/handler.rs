@@ -313,7 +313,7 @@ fn document(status: StatusCode, value: &Value) -> Response<Body> {
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response<Body> {
-    let id = request_id();
+    let id = request_id(None);
     let value = json!({
         "request_id": id.to_str().unwrap_or("-"),
         "type": format!("urn:pillion:problem:admin-{}", status.as_u16()),

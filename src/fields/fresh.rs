@@ -43,6 +43,12 @@ pub fn digits<const BYTES: usize>(bytes: [u8; BYTES]) -> [[u8; 2]; BYTES] {
     std::array::from_fn(|at| DIGITS[usize::from(bytes[at])])
 }
 
+/// The same, in place.
+#[inline(always)]
+pub fn write_digits(text: &mut [u8], bytes: &[u8]) {
+    text.as_chunks_mut().0.iter_mut().zip(bytes).for_each(|(pair, byte)| *pair = DIGITS[usize::from(*byte)]);
+}
+
 /// Calls `with` with an address as text; four octets without the machinery of formatting, as nearly every client has
 /// them.
 #[inline(always)]

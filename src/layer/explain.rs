@@ -71,7 +71,7 @@ pub fn explain(
     let now = clock::now();
     let beginning = Beginning {
         started: now,
-        id: request_id(),
+        id: request_id(None),
         method: request.method().clone(),
         target: request.uri().path_and_query().cloned(),
         client: client.ip().to_canonical(),

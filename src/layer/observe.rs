@@ -60,7 +60,8 @@ where
         let trusted = server.trusts(peer);
         let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
         let told = if trusted { told_id(headers) } else { None };
-        let id = told.unwrap_or_else(request_id);
+        let trace = Trace::of(&snapshot.policy.tracing, headers);
+        let id = told.unwrap_or_else(|| request_id(trace.and_then(|trace| trace.begun_here())));
         let target = match inbound.refused {
             Some(_) => None,
             None => inbound.request.uri().path_and_query().cloned(),
@@ -78,7 +79,7 @@ where
                 _ => "HTTP/1.1",
             },
             grpc: is_grpc(headers),
-            trace: Trace::of(&snapshot.policy.tracing, headers),
+            trace,
         };
         let record = Record::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);
@@ -87,13 +88,12 @@ where
     }
 }
 
-/// The id a trusted peer gave, if it is one.
+/// The id a trusted peer gave, if it is one that can be written anywhere as it is.
 fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     headers
         .get(X_REQUEST_ID)
-        .filter(|id| {
-            !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        })
+        .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(is_plain))
         .cloned()
 }
 

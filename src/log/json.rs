@@ -1,9 +1,8 @@
 //! A line as JSON, written member by member: a tree of values would cost more than the rest of a hit.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
-
-use http::HeaderValue;
 
 use super::plain::is_plain;
 use super::{Decision, Line, mask, time};
@@ -32,9 +31,13 @@ const ROOM: usize = 512;
 
 /// Appends `line` and the end of it.
 pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
-    let mut object = Object::new(out);
+    Object::with(out, |object| members(object, policy, line));
+}
+
+fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
     object.begin(line.at);
-    object.token(quoted!("request_id"), line.id);
+    // Ours, or one that was taken because it needs nothing.
+    object.word(quoted!("request_id"), line.id);
     if let Some(trace) = line.trace {
         object.id(quoted!("trace_id"), None, trace);
     }
@@ -46,7 +49,9 @@ pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
     object.number(name!("status"), u64::from(line.status.as_u16()));
     object.number(name!("bytes"), line.bytes);
     object.milliseconds(name!("duration_ms"), line.duration);
-    object.number(name!("retries"), u64::from(line.retries));
+    if line.retries > 0 {
+        object.number(name!("retries"), u64::from(line.retries));
+    }
     if let Some((coding, before)) = line.coded {
         object.word(quoted!("coding"), coding);
         object.number(name!("content_bytes"), before);
@@ -79,31 +84,34 @@ pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
         object.word(quoted!("fault"), fault);
         object.text(quoted!("error"), error);
     }
-    object.end();
+    object.bytes(b"}\n");
 }
 
 /// Writes one object, in a room whose size is known: a vector would ask for each of fifty pieces whether it has to
 /// grow. Writing to a vector cannot fail.
 struct Object<'o> {
     out: &'o mut Vec<u8>,
-    room: [u8; ROOM],
+    room: &'o mut [u8; ROOM],
     filled: usize,
 }
 
-impl<'o> Object<'o> {
-    fn new(out: &'o mut Vec<u8>) -> Object<'o> {
-        Object { out, room: [0; ROOM], filled: 0 }
+impl Object<'_> {
+    /// Lets `write` write one.
+    fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut Object<'_>)) {
+        thread_local! {
+            static PLACE: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
+        }
+        PLACE.with_borrow_mut(|room| {
+            let mut object = Object { out, room, filled: 0 };
+            write(&mut object);
+            object.append();
+        });
     }
 
     fn begin(&mut self, at: Duration) {
         self.bytes(b"{\"time\":\"");
         self.bytes(&time::rfc3339(at));
         self.bytes(b"\",\"kind\":\"access\"");
-    }
-
-    fn end(mut self) {
-        self.bytes(b"}\n");
-        self.append();
     }
 
     fn append(&mut self) {
@@ -148,23 +156,11 @@ impl<'o> Object<'o> {
         let _ = serde_json::to_writer(&mut *self.out, text);
     }
 
-    /// A field's value; `-` where it is no text.
-    #[inline(always)]
-    fn token(&mut self, quoted: &str, value: &HeaderValue) {
-        if is_plain(value.as_bytes(), ESCAPED) {
-            self.bytes(quoted.as_bytes());
-            self.bytes(value.as_bytes());
-            self.bytes(b"\"");
-        } else {
-            self.text(quoted, value.to_str().unwrap_or("-"));
-        }
-    }
-
     /// What has nothing to escape: words of ours, and tokens (RFC 9110 5.6.2).
     #[inline(always)]
-    fn word(&mut self, quoted: &str, word: &str) {
+    fn word(&mut self, quoted: &str, word: impl AsRef<[u8]>) {
         self.bytes(quoted.as_bytes());
-        self.bytes(word.as_bytes());
+        self.bytes(word.as_ref());
         self.bytes(b"\"");
     }
 
@@ -215,9 +211,7 @@ mod tests {
 
     fn written(write: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut object = Object::new(&mut out);
-        write(&mut object);
-        object.append();
+        Object::with(&mut out, write);
         out
     }
 

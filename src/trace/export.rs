@@ -15,13 +15,12 @@ use super::{Told, otlp};
 use crate::policy::OtlpReceiver;
 use crate::upstream::{AskError, Pool, Question, Registry, Upstream};
 
-/// Requests in one message: 512 spans, as OpenTelemetry's own exporters have it, and few enough for the processor's own
-/// memory.
-const BATCH: usize = 256;
+/// Requests in one message: as few as the processor's own memory holds, as many as make up for what a message costs.
+const BATCH: usize = 512;
 /// Messages that wait; the last one is being gathered.
-const MOST_WAITING: usize = 32;
+const MOST_WAITING: usize = 16;
 /// What one message may grow to before it is closed; bytes.
-const LONGEST_MESSAGE: usize = 512 * 1024;
+const LONGEST_MESSAGE: usize = 1024 * 1024;
 /// A batch is gathered for as long: whoever is told of each request at once is woken for each.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between tries for one batch; what the receiver then has not taken is dropped.

@@ -47,6 +47,11 @@ impl Trace {
         }
     }
 
+    /// Its trace, if that begins with this request.
+    pub fn begun_here(&self) -> Option<u128> {
+        self.parent.is_none().then_some(self.id)
+    }
+
     /// What tells an app where it stands, beside `headers` or in place of what they say.
     pub fn passed_on(&self, headers: &mut HeaderMap) -> Option<TraceParent> {
         let span = self.span?;
