@@ -4,12 +4,9 @@
 
 mod harness;
 
-use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use harness::*;
 
@@ -136,76 +133,4 @@ fn systemd_is_told() {
     assert!(wait_for("READY=1").contains("refused"));
     assert_eq!(running.stop().code(), Some(0));
     wait_for("STOPPING=1");
-}
-
-/// Three of them behind a balancer that knows TCP alone and asks `/ready`, replaced one after another.
-#[test]
-fn a_rolling_restart_under_load_fails_no_request() {
-    let app = Script::answering(|_| ok("served"));
-    let places: Vec<(SocketAddr, SocketAddr)> = (0..3).map(|_| (free_address(), free_address())).collect();
-    let start = |(http, probes): (SocketAddr, SocketAddr)| {
-        Pillion::with(&format!(
-            "[server]\nlisten = [\"{http}\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"{probes}\"\ndrain_delay = \"1s\"\n\
-             drain_timeout = \"5s\"\n[upstream]\nurl = \"http://{}\"\n",
-            app.address
-        ))
-    };
-    let mut running: Vec<Option<Pillion>> = places.iter().map(|place| Some(start(*place))).collect();
-    let balancer = free_address();
-    let servers: String = places
-        .iter()
-        .enumerate()
-        .map(|(at, (http, probes))| {
-            format!("  server s{at} {http} check port {} inter 100ms fall 1 rise 1\n", probes.port())
-        })
-        .collect();
-    let folder = Folder::new();
-    let config = folder.write(
-        "haproxy.cfg",
-        format!(
-            "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 30s\n  timeout server 30s\n\
-             frontend in\n  bind {balancer}\n  default_backend pillions\n\
-             backend pillions\n  balance roundrobin\n  option httpchk GET /ready\n{servers}"
-        ),
-    );
-    let child = Command::new("haproxy").arg("-f").arg(config).stderr(Stdio::null()).spawn().unwrap();
-    let _balancer = Process(child);
-    eventually("the balancer listens", || std::net::TcpStream::connect(balancer).ok());
-
-    let stop = AtomicBool::new(false);
-    let (failed, served) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let mut kept: Option<std::net::TcpStream> = None;
-                while !stop.load(Ordering::Relaxed) {
-                    let mut tcp = kept.take().unwrap_or_else(|| connect(balancer));
-                    let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        tcp.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-                        read_answer(&mut tcp)
-                    }));
-                    match asked {
-                        Ok(answer) if answer.status == 200 => {
-                            served.fetch_add(1, Ordering::Relaxed);
-                            // Handed back: a well-behaved client goes elsewhere.
-                            let closed = answer.field("connection").is_some_and(|value| value == "close");
-                            kept = (!closed).then_some(tcp);
-                        }
-                        other => failed.lock().unwrap().push(format!("{other:?}")),
-                    }
-                    std::thread::sleep(std::time::Duration::from_millis(2));
-                }
-            });
-        }
-        for (place, old) in places.iter().zip(&mut running) {
-            assert_eq!(old.take().unwrap().stop().code(), Some(0));
-            let new = old.insert(start(*place));
-            eventually("it is ready again", || (new.admin_get("/ready").status == 200).then_some(()));
-            let before = served.load(Ordering::Relaxed);
-            eventually("requests go on", || (served.load(Ordering::Relaxed) > before + 200).then_some(()));
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{} of {:?}: {:?}", failed.len(), served, &failed[..failed.len().min(3)]);
 }

@@ -219,22 +219,6 @@ fn saas() {
     assert_eq!(get(&pillion, "/api/status").status, 200);
 }
 
-/// httpbin, a real app of others', behind gunicorn.
-fn httpbin() -> (Process, SocketAddr) {
-    let gunicorn = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/httpbin/bin/gunicorn");
-    let address = free_address();
-    let mut command = std::process::Command::new(gunicorn);
-    command.args(["--bind", &address.to_string(), "--threads", "4", "httpbin:app"]);
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let process = Process(command.spawn().expect("tests/run installs httpbin"));
-    eventually("httpbin answers", || {
-        let tcp = std::net::TcpStream::connect(address).ok()?;
-        drop(tcp);
-        Some(())
-    });
-    (process, address)
-}
-
 #[test]
 fn minimal_in_front_of_a_real_app() {
     let (_process, address) = httpbin();

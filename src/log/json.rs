@@ -37,14 +37,14 @@ pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
 fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
     object.begin(line.at);
     // Ours, or one that was taken because it needs nothing.
-    object.word(quoted!("request_id"), line.id);
+    object.word(quoted!("request_id"), line.id.as_bytes());
     if let Some(trace) = line.trace {
         object.id(quoted!("trace_id"), None, trace);
     }
     object.address(quoted!("client"), line.client);
-    object.word(quoted!("method"), line.method.as_str());
+    object.word(quoted!("method"), line.method.as_str().as_bytes());
     object.text(quoted!("path"), &mask::masked(line.target, &policy.mask));
-    object.word(quoted!("protocol"), line.protocol);
+    object.word(quoted!("protocol"), line.protocol.as_bytes());
     object.text(quoted!("route"), line.route);
     object.number(name!("status"), u64::from(line.status.as_u16()));
     object.number(name!("bytes"), line.bytes);
@@ -53,23 +53,23 @@ fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
         object.number(name!("retries"), u64::from(line.retries));
     }
     if let Some((coding, before)) = line.coded {
-        object.word(quoted!("coding"), coding);
+        object.word(quoted!("coding"), coding.as_bytes());
         object.number(name!("content_bytes"), before);
     }
     if let Some(time) = line.first_byte {
         object.milliseconds(name!("first_byte_ms"), time);
     }
     if let Some(cache) = line.cache {
-        object.word(quoted!("cache"), cache);
+        object.word(quoted!("cache"), cache.as_bytes());
     }
     if let Some(why) = line.not_stored {
-        object.word(quoted!("not_stored"), why);
+        object.word(quoted!("not_stored"), why.as_bytes());
     }
     if let Some(Decision { caller: (kind, hash), tier, word, limits }) = &line.limited {
         // As /limits/status takes it.
         object.id(quoted!("caller"), Some(kind), *hash);
         object.text(quoted!("tier"), tier);
-        object.word(quoted!("limit"), word);
+        object.word(quoted!("limit"), word.as_bytes());
         if !limits.is_empty() {
             object.texts(name!("limits"), limits);
         }
@@ -81,7 +81,7 @@ fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
         object.milliseconds(name!("upstream_ms"), time);
     }
     if let Some((fault, error)) = line.error {
-        object.word(quoted!("fault"), fault);
+        object.word(quoted!("fault"), fault.as_bytes());
         object.text(quoted!("error"), error);
     }
     object.bytes(b"}\n");
@@ -89,6 +89,9 @@ fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
 
 /// Writes one object, in a room whose size is known: a vector would ask for each of fifty pieces whether it has to
 /// grow. Writing to a vector cannot fail.
+///
+/// Whoever writes a member is one function for all of them, and not a copy for each: this is gone through once a
+/// request, by a processor that has the rest of a request in its instruction cache.
 struct Object<'o> {
     out: &'o mut Vec<u8>,
     room: &'o mut [u8; ROOM],
@@ -119,8 +122,7 @@ impl Object<'_> {
         self.filled = 0;
     }
 
-    /// Where the length is known when this is compiled, the copy is a few moves; so for all who take a name.
-    #[inline(always)]
+    #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
         match self.room.get_mut(self.filled..self.filled + bytes.len()) {
             Some(room) => {
@@ -137,13 +139,12 @@ impl Object<'_> {
         self.out.extend_from_slice(bytes);
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn text(&mut self, quoted: &str, text: &str) {
-        self.bytes(quoted.as_bytes());
         if is_plain(text.as_bytes(), ESCAPED) {
-            self.bytes(text.as_bytes());
-            self.bytes(b"\"");
+            self.word(quoted, text.as_bytes());
         } else {
+            self.bytes(quoted.as_bytes());
             self.escaped(text);
         }
     }
@@ -157,10 +158,10 @@ impl Object<'_> {
     }
 
     /// What has nothing to escape: words of ours, and tokens (RFC 9110 5.6.2).
-    #[inline(always)]
-    fn word(&mut self, quoted: &str, word: impl AsRef<[u8]>) {
+    #[inline(never)]
+    fn word(&mut self, quoted: &str, word: &[u8]) {
         self.bytes(quoted.as_bytes());
-        self.bytes(word.as_ref());
+        self.bytes(word);
         self.bytes(b"\"");
     }
 
@@ -171,7 +172,7 @@ impl Object<'_> {
     }
 
     /// What it is of, where that is said, and 128 bits in hexadecimal.
-    #[inline(always)]
+    #[inline(never)]
     fn id(&mut self, quoted: &str, kind: Option<&str>, id: u128) {
         self.bytes(quoted.as_bytes());
         if let Some(kind) = kind {
@@ -182,14 +183,14 @@ impl Object<'_> {
         self.bytes(b"\"");
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn number(&mut self, name: &str, number: u64) {
         self.bytes(name.as_bytes());
         self.bytes(itoa::Buffer::new().format(number).as_bytes());
     }
 
     /// To the microsecond.
-    #[inline(always)]
+    #[inline(never)]
     fn milliseconds(&mut self, name: &str, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.number(name, micros / 1000);
@@ -197,11 +198,9 @@ impl Object<'_> {
         self.bytes(&[b'.', digit(100), digit(10), digit(1)]);
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn address(&mut self, quoted: &str, address: IpAddr) {
-        self.bytes(quoted.as_bytes());
-        fresh::with_address(address, |text| self.bytes(text));
-        self.bytes(b"\"");
+        fresh::with_address(address, |text| self.word(quoted, text));
     }
 }
 

@@ -149,7 +149,7 @@ impl Attributes<'_> {
         begin(self.out, VALUE, value);
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn text(&mut self, key: &str, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         self.key(key, size(value.len()));
@@ -163,6 +163,7 @@ impl Attributes<'_> {
         parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
     }
 
+    #[inline(never)]
     fn number(&mut self, key: &str, value: u64) {
         // Negative ones would be no such number.
         let value = value & u64::MAX >> 1;

@@ -585,6 +585,18 @@ impl Nginx {
     }
 }
 
+/// httpbin, a real app of others', behind gunicorn; `tests/run` installs it.
+pub fn httpbin() -> (Process, SocketAddr) {
+    let gunicorn = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/httpbin/bin/gunicorn");
+    let address = free_address();
+    let mut command = Command::new(gunicorn);
+    command.args(["--bind", &address.to_string(), "--threads", "4", "httpbin:app"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Process(command.spawn().expect("tests/run installs httpbin"));
+    eventually("httpbin listens", || TcpStream::connect(address).ok());
+    (process, address)
+}
+
 /// An address nothing listens on just now.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

@@ -85,7 +85,8 @@ impl Record {
         );
     }
 
-    /// Tells the receiver of traces.
+    /// Tells the receiver of traces. Not every request, so it stands apart from what is done for every one.
+    #[inline(never)]
     fn tell_receiver(
         &self,
         trace: Trace,
