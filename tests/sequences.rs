@@ -4,7 +4,7 @@
 
 mod harness;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -232,13 +232,22 @@ fn an_app_stops_later_than_its_sidecar() {
     let pillion = Pillion::with(&format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ndrain_delay = \"0s\"\n[upstream]\nurl = \"http://{address}\"\n"
     ));
+    // Ten bytes within a second, of which the first says that it is at it.
     let mut tcp = connect(pillion.http);
-    tcp.write_all(b"GET /delay/1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    eventually("it is at the app", || {
-        (pillion.metric("pillion_http_requests_in_flight") == 1.0).then_some(())
-    });
+    tcp.write_all(
+        b"GET /drip?numbytes=10&duration=1&delay=0 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    )
+    .unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"*") {
+        let mut byte = [0];
+        tcp.read_exact(&mut byte).unwrap();
+        seen.extend(byte);
+    }
     app.signal("TERM");
     pillion.process.signal("TERM");
-    assert_eq!(read_answer(&mut tcp).status, 200);
+    tcp.read_to_end(&mut seen).unwrap();
+    let answer = Answer::parse(&seen);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "**********"));
     assert_eq!(pillion.stop().code(), Some(0));
 }
