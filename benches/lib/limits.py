@@ -68,8 +68,10 @@ def throughput(say, folder, origin, rounds, seconds):
                 f" {ratio(own, base, 'rps'):10.2f} {ratio(own, base, 'cpu'):10.2f}")
         got = in_all(rows["pillion"], base, "rps")
         say(f"  target: rps >= 0.95 x nginx: {got:.3f} in all {'holds' if got >= 0.95 else 'MISSED'}; by the median round {ratio(rows['pillion'], base, 'rps'):.3f}")
-        own = sum(a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"])) / rounds
-        say(f"  target: the limiter's share <= 1 us: {own:.2f} {'holds' if own <= 1 else 'MISSED'}")
+        # Of medians: one slow round of either is more than what is looked for.
+        own = median(rows["pillion"], "cpu") - median(rows["pillion, no limit"], "cpu")
+        by_mean = sum(a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"])) / rounds
+        say(f"  target: the limiter's share <= 1 us: {own:.2f} {'holds' if own <= 1 else 'MISSED'}; by the mean {by_mean:.2f}")
     finally:
         stop([target for _, target in targets])
 
