@@ -54,6 +54,11 @@ pub fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
+/// A duration in nanoseconds; five centuries are the most.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The length of an IMF-fixdate (RFC 9110 5.6.7), which never varies.
 const DATE_LENGTH: usize = 29;
 

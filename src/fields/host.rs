@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The value of `Host`, found by comparing: it is the first field of nearly every head.
+/// The value of `Host`, of which there is one at most (RFC 9112 3.2); found by comparing, as it is the first field of
+/// nearly every head.
 pub fn of(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, value)| value)
 }

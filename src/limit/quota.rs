@@ -15,6 +15,8 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::direct::NotKeyed;
 
+use crate::clock::nanoseconds;
+
 /// Nanoseconds since the limiter's origin.
 pub type Nanoseconds = u64;
 
@@ -94,10 +96,6 @@ impl Quota {
         let burst = nanoseconds(self.governed.burst_size_replenished_in());
         u32::try_from(burst.saturating_sub(owed) / self.interval()).unwrap_or(u32::MAX)
     }
-}
-
-fn nanoseconds(duration: Duration) -> Nanoseconds {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A store of one TAT: a copy of what the cell holds.

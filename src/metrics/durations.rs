@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{MetricEncoder, NativeHistogram, NativeHistogramBuckets};
 
+use crate::clock;
+
 /// 2^3 native buckets to each power of two: no more than 9 % between one's bounds.
 const SCHEMA: i32 = 3;
 const PER_OCTAVE: i32 = 1 << SCHEMA;
@@ -27,14 +29,10 @@ pub struct Bounds {
 impl Bounds {
     /// In seconds, rising. Counting begins now.
     pub fn new(seconds: &[f64], now: SystemTime) -> Arc<Bounds> {
-        let nanoseconds = seconds.iter().map(|seconds| whole(Duration::from_secs_f64(*seconds))).collect();
+        let nanoseconds =
+            seconds.iter().map(|seconds| clock::nanoseconds(Duration::from_secs_f64(*seconds))).collect();
         Arc::new(Bounds { nanoseconds, seconds: seconds.into(), began: now })
     }
-}
-
-/// In nanoseconds: five centuries are the most.
-fn whole(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// See the head of the file.
@@ -122,7 +120,7 @@ impl Durations {
 
     /// Counts one.
     pub fn add(&self, bounds: &Bounds, duration: Duration, traced: Option<Traced>) {
-        let nanoseconds = whole(duration);
+        let nanoseconds = clock::nanoseconds(duration);
         let bucket = bounds.nanoseconds.partition_point(|bound| *bound < nanoseconds);
         self.classic[bucket].fetch_add(1, Ordering::Relaxed);
         self.native[native_index(duration)].fetch_add(1, Ordering::Relaxed);

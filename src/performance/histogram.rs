@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::clock;
+
 /// Each power of two in so many parts.
 const PARTS: u64 = 64;
 const PARTS_LOG2: u32 = 6;
@@ -15,7 +17,7 @@ const MOST_LOG2: u32 = 42;
 pub const BUCKETS: usize = ((MOST_LOG2 - LEAST_LOG2) as u64 * PARTS) as usize;
 
 fn index(duration: Duration) -> usize {
-    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let nanoseconds = clock::nanoseconds(duration);
     let nanoseconds = nanoseconds.clamp(1 << LEAST_LOG2, (1 << MOST_LOG2) - 1);
     let exponent = nanoseconds.ilog2();
     // The bits after the first one.

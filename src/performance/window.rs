@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::histogram::{Live, Merged, Sparse};
+use crate::clock;
 
 /// The span that is counted into; the shorter windows are made of these.
 pub const STEP: Duration = Duration::from_secs(5);
@@ -131,7 +132,7 @@ impl RouteTimes {
         self.live.add(sample.duration);
         count.fetch_add(1, Ordering::Relaxed);
         bytes.fetch_add(sample.bytes, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(sample.duration.as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = clock::nanoseconds(sample.duration);
         if nanoseconds > longest.load(Ordering::Relaxed) {
             longest.fetch_max(nanoseconds, Ordering::Relaxed);
         }

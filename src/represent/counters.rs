@@ -13,6 +13,7 @@ use super::choice::{Choice, Reason};
 use super::coding::Coding;
 use super::recode::{Holder, Recoding};
 
+use crate::clock;
 use crate::held::Held;
 use crate::metrics::Cell;
 
@@ -30,7 +31,7 @@ impl CodingCounters {
     pub fn ran(&self, before: usize, after: usize, duration: Duration) {
         self.before.add(before as u64);
         self.after.add(after as u64);
-        self.nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        self.nanoseconds.add(clock::nanoseconds(duration));
     }
 }
 

@@ -89,7 +89,7 @@ impl Recoding {
             let since = clock::now();
             let made = whole(coding, &content);
             let took = clock::now().saturating_duration_since(since);
-            recoding.nanoseconds.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            recoding.nanoseconds.add(clock::nanoseconds(took));
             if let Ok(made) = made
                 && made.len() < length
             {

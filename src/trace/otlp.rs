@@ -5,12 +5,12 @@
 //! of their own the length of each would be counted again by all that is around it.
 
 use std::cell::RefCell;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::{Asked, Told, span_id};
+use crate::clock::nanoseconds;
 use crate::fields::fresh;
 
 /// `ExportTraceServiceRequest.resource_spans`.
@@ -205,17 +205,17 @@ pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
     let Some(client) = told.trace.span else { return };
     // Nobody else knows of it.
     let server = span_id();
-    let started = whole(told.started);
-    let ended = started.saturating_add(whole(told.duration));
+    let started = nanoseconds(told.started);
+    let ended = started.saturating_add(nanoseconds(told.duration));
     if let Some(asked) = &told.asked {
-        let began = started.saturating_add(whole(asked.after));
+        let began = started.saturating_add(nanoseconds(asked.after));
         let span = Span {
             id: client,
             parent: Some(server),
             name: [told.method, ""],
             kind: Kind::Client,
             began,
-            ended: asked.duration.map_or(ended, |duration| began.saturating_add(whole(duration))),
+            ended: asked.duration.map_or(ended, |duration| began.saturating_add(nanoseconds(duration))),
             failed: !asked.answered,
         };
         push(&span, told, out, |out| of_client(told, asked, out));
@@ -311,11 +311,6 @@ fn authority(url: &str) -> (&str, Option<u16>) {
 
 fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
     told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
-}
-
-/// Nanoseconds.
-fn whole(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -85,14 +85,14 @@ impl Attempt {
     }
 }
 
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn holds its arguments twice: as they came, and as what it works with"
+)]
 impl Upstream {
     /// Sends a request and returns the head of its answer with its body on the way.
     ///
     /// It and what it waits for are held for every request in flight, so they are to be small.
-    #[allow(
-        clippy::manual_async_fn,
-        reason = "an async fn holds its arguments twice: as they came, and as what it works with"
-    )]
     pub fn send<'a>(
         &'a self,
         pool: &'a Rc<Pool>,
@@ -215,10 +215,6 @@ impl Upstream {
         granted
     }
 
-    #[allow(
-        clippy::manual_async_fn,
-        reason = "an async fn holds its arguments twice: as they came, and as what it works with"
-    )]
     fn attempt<'a>(
         &'a self,
         pool: &'a Rc<Pool>,
@@ -346,7 +342,7 @@ impl Upstream {
         let since = clock::now();
         let waited =
             tokio::time::timeout(self.policy.queue_timeout, address.permits.clone().acquire_owned()).await;
-        let nanoseconds = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = clock::nanoseconds(since.elapsed());
         self.counters.wait_nanoseconds.add(nanoseconds);
         match waited {
             Ok(Ok(permit)) => Ok(permit),
@@ -364,10 +360,6 @@ impl Upstream {
         }
     }
 
-    #[allow(
-        clippy::manual_async_fn,
-        reason = "an async fn holds its arguments twice: as they came, and as what it works with"
-    )]
     fn over_http1<'a>(
         &'a self,
         pool: &'a Rc<Pool>,
