@@ -57,9 +57,10 @@ impl TraceParent {
     /// As the field says it.
     pub fn text(&self) -> [u8; LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        fresh::write_digits(&mut text[3..35], &self.trace.to_be_bytes());
-        fresh::write_digits(&mut text[36..52], &self.span.to_be_bytes());
-        fresh::write_digits(&mut text[53..], &[self.flags]);
+        text[3..35].copy_from_slice(&fresh::hex(self.trace));
+        text[36..52].copy_from_slice(&fresh::hex_of_half(self.span));
+        let flags = fresh::hex_of_half(self.flags.into());
+        text[53..].copy_from_slice(&flags[14..]);
         text
     }
 

@@ -45,8 +45,7 @@ pub const HTTP_2: &str = "HTTP/2";
 /// A new id, 128 random bits in hexadecimal; of a trace that begins with this request, so that one finds the other.
 pub fn request_id(trace: Option<u128>) -> HeaderValue {
     let id = trace.unwrap_or_else(|| fastrand::u128(..));
-    let digits = fresh::digits(id.to_be_bytes());
-    let id = fresh::value(32, |out| out.put_slice(digits.as_flattened()));
+    let id = fresh::value(32, |out| out.put_slice(&fresh::hex(id)));
     id.unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 

@@ -9,17 +9,34 @@ use super::{Decision, Line, mask, time};
 use crate::fields::fresh;
 use crate::policy::LogPolicy;
 
-/// A member's name with what stands around it, to be written in one go.
+/// A member's name with what stands around it, in as much room for each: copying a length that is known takes no
+/// call.
+struct Name {
+    text: [u8; Name::ROOM],
+    length: usize,
+}
+
+impl Name {
+    const ROOM: usize = 20;
+
+    const fn new(text: &str) -> Name {
+        let mut room = [0; Name::ROOM];
+        room.split_at_mut(text.len()).0.copy_from_slice(text.as_bytes());
+        Name { text: room, length: text.len() }
+    }
+}
+
+/// The name of a member.
 macro_rules! name {
     ($name:literal) => {
-        concat!(",\"", $name, "\":")
+        const { &Name::new(concat!(",\"", $name, "\":")) }
     };
 }
 
 /// The same, and the quote that begins a text.
 macro_rules! quoted {
     ($name:literal) => {
-        concat!(",\"", $name, "\":\"")
+        const { &Name::new(concat!(",\"", $name, "\":\"")) }
     };
 }
 
@@ -122,7 +139,7 @@ impl Object<'_> {
         self.filled = 0;
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
         match self.room.get_mut(self.filled..self.filled + bytes.len()) {
             Some(room) => {
@@ -133,6 +150,23 @@ impl Object<'_> {
         }
     }
 
+    /// As many as `length` of them.
+    #[inline(always)]
+    fn first<const ROOM: usize>(&mut self, bytes: &[u8; ROOM], length: usize) {
+        match self.room.get_mut(self.filled..self.filled + ROOM) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.filled += length;
+            }
+            None => self.spill(&bytes[..length]),
+        }
+    }
+
+    #[inline(always)]
+    fn name(&mut self, name: &Name) {
+        self.first(&name.text, name.length);
+    }
+
     #[cold]
     fn spill(&mut self, bytes: &[u8]) {
         self.append();
@@ -140,11 +174,12 @@ impl Object<'_> {
     }
 
     #[inline(never)]
-    fn text(&mut self, quoted: &str, text: &str) {
+    fn text(&mut self, quoted: &Name, text: &str) {
+        self.name(quoted);
         if is_plain(text.as_bytes(), ESCAPED) {
-            self.word(quoted, text.as_bytes());
+            self.bytes(text.as_bytes());
+            self.bytes(b"\"");
         } else {
-            self.bytes(quoted.as_bytes());
             self.escaped(text);
         }
     }
@@ -159,47 +194,70 @@ impl Object<'_> {
 
     /// What has nothing to escape: words of ours, and tokens (RFC 9110 5.6.2).
     #[inline(never)]
-    fn word(&mut self, quoted: &str, word: &[u8]) {
-        self.bytes(quoted.as_bytes());
+    fn word(&mut self, quoted: &Name, word: &[u8]) {
+        self.name(quoted);
         self.bytes(word);
         self.bytes(b"\"");
     }
 
-    fn texts(&mut self, name: &str, texts: &[&str]) {
-        self.bytes(name.as_bytes());
+    fn texts(&mut self, name: &Name, texts: &[&str]) {
+        self.name(name);
         self.append();
         let _ = serde_json::to_writer(&mut *self.out, texts);
     }
 
     /// What it is of, where that is said, and 128 bits in hexadecimal.
     #[inline(never)]
-    fn id(&mut self, quoted: &str, kind: Option<&str>, id: u128) {
-        self.bytes(quoted.as_bytes());
+    fn id(&mut self, quoted: &Name, kind: Option<&str>, id: u128) {
+        self.name(quoted);
         if let Some(kind) = kind {
             self.bytes(kind.as_bytes());
             self.bytes(b":");
         }
-        self.bytes(fresh::digits(id.to_be_bytes()).as_flattened());
+        self.bytes(&fresh::hex(id));
         self.bytes(b"\"");
     }
 
     #[inline(never)]
-    fn number(&mut self, name: &str, number: u64) {
-        self.bytes(name.as_bytes());
-        self.bytes(itoa::Buffer::new().format(number).as_bytes());
+    fn number(&mut self, name: &Name, number: u64) {
+        self.name(name);
+        match u32::try_from(number).ok().filter(|number| *number < fresh::DECIMAL) {
+            Some(number) => self.digits(fresh::decimal(number), 8),
+            None => self.bytes(itoa::Buffer::new().format(number).as_bytes()),
+        }
+    }
+
+    /// So many of these digits, but for noughts before the last that lead.
+    #[inline(always)]
+    fn digits(&mut self, digits: u64, of: u32) {
+        let noughts = (digits.trailing_zeros() / 8).min(of - 1);
+        let text = (digits | u64::from_le_bytes([b'0'; 8])) >> (8 * noughts);
+        self.first(&text.to_le_bytes(), (of - noughts) as usize);
     }
 
     /// To the microsecond.
     #[inline(never)]
-    fn milliseconds(&mut self, name: &str, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.number(name, micros / 1000);
-        let digit = |power: u64| (micros / power % 10) as u8 + b'0';
-        self.bytes(&[b'.', digit(100), digit(10), digit(1)]);
+    fn milliseconds(&mut self, name: &Name, duration: Duration) {
+        self.name(name);
+        let micros =
+            duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros().into());
+        let last = match u32::try_from(micros).ok().filter(|micros| *micros < fresh::DECIMAL) {
+            Some(micros) => {
+                let digits = fresh::decimal(micros);
+                self.digits(digits, 5);
+                digits >> 40
+            }
+            None => {
+                self.bytes(itoa::Buffer::new().format(micros / 1000).as_bytes());
+                fresh::decimal((micros % 1000) as u32) >> 40
+            }
+        };
+        let text = u64::from(b'.') | (last | 0x30_3030) << 8;
+        self.bytes(&(text as u32).to_le_bytes());
     }
 
     #[inline(never)]
-    fn address(&mut self, quoted: &str, address: IpAddr) {
+    fn address(&mut self, quoted: &Name, address: IpAddr) {
         fresh::with_address(address, |text| self.word(quoted, text));
     }
 }
@@ -207,6 +265,8 @@ impl Object<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BARE: &Name = &Name::new("\"");
 
     fn written(write: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
         let mut out = Vec::new();
@@ -218,7 +278,7 @@ mod tests {
     fn what_is_longer_than_the_room_is_written_too() {
         let pieces =
             ["a".repeat(ROOM - 1), "b".repeat(2), "c".repeat(3 * ROOM), "d\n".repeat(ROOM), "e".to_owned()];
-        let out = written(|object| pieces.iter().for_each(|piece| object.text("\"", piece)));
+        let out = written(|object| pieces.iter().for_each(|piece| object.text(BARE, piece)));
         let values = serde_json::Deserializer::from_slice(&out).into_iter::<String>();
         assert_eq!(values.collect::<Result<Vec<_>, _>>().unwrap(), pieces);
     }
@@ -226,24 +286,34 @@ mod tests {
     #[test]
     fn texts_are_escaped_where_they_have_to_be() {
         for text in ["", "/a", "Zoë \u{7f}", "a\"b", "a\\b", "a\nb", "\u{0}"] {
-            let out = written(|object| object.text("\"", text));
+            let out = written(|object| object.text(BARE, text));
             assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
     }
 
     #[test]
     fn durations_are_to_the_microsecond() {
-        for (micros, text) in
-            [(0, "0.000"), (7, "0.007"), (70, "0.070"), (999, "0.999"), (1_000, "1.000"), (48_320, "48.320")]
-        {
-            let out = written(|object| object.milliseconds("", Duration::from_micros(micros)));
+        for (micros, text) in [
+            (0, "0.000"),
+            (7, "0.007"),
+            (70, "0.070"),
+            (999, "0.999"),
+            (1_000, "1.000"),
+            (48_320, "48.320"),
+            (99_999_999, "99999.999"),
+            (100_000_000, "100000.000"),
+            (u64::from(u32::MAX) * 3, "12884901.885"),
+        ] {
+            let out = written(|object| {
+                object.milliseconds(const { &Name::new("") }, Duration::from_micros(micros))
+            });
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
 
     #[test]
     fn ids_are_hexadecimal() {
-        let out = written(|object| object.id("\"", Some("ip"), 0xab));
+        let out = written(|object| object.id(BARE, Some("ip"), 0xab));
         assert_eq!(String::from_utf8(out).unwrap(), format!("\"ip:{:032x}\"", 0xab));
     }
 }

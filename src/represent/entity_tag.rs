@@ -34,7 +34,7 @@ pub fn made<'a>(mut pieces: impl ExactSizeIterator<Item = &'a Bytes>) -> HeaderV
 
 fn value(hash: u128) -> HeaderValue {
     let mut text = *b"W/\"pillion-00000000000000000000000000000000\"";
-    text[11..43].copy_from_slice(fresh::digits(hash.to_be_bytes()).as_flattened());
+    text[11..43].copy_from_slice(&fresh::hex(hash));
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("W/\"\""))
 }
 
