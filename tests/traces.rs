@@ -179,6 +179,28 @@ fn who_asks_decides_and_else_the_share() {
 }
 
 #[test]
+fn a_line_names_the_trace_where_there_is_one_to_find() {
+    let app = Script::echo();
+    let (receiver, _) = receiver("clinic", || true);
+    let unsampled = format!("traceparent: {}", PARENT.replace("-01", "-00"));
+    for (sample, fields, named) in [
+        // Nobody is told of it, and the app knows it by the id of the request.
+        ("0.0", None, false),
+        ("1.0", None, true),
+        // Others may have been told.
+        ("0.0", Some(&*unsampled), true),
+    ] {
+        let pillion = told(&app, &receiver, sample);
+        let answer = origin::ask(&pillion, "GET /x", fields.as_slice());
+        let id = answer.field("x-request-id").unwrap();
+        let trace = answer.json()["fields"]["traceparent"].as_str().unwrap()[3..35].to_owned();
+        assert_eq!(trace == *id, fields.is_none(), "{sample} {fields:?}: {id} {trace}");
+        let line = pillion.access("of the request", |line| line["request_id"] == *id);
+        assert_eq!(line["trace_id"].as_str(), named.then_some(&*trace), "{sample} {fields:?}: {line}");
+    }
+}
+
+#[test]
 fn without_a_receiver_fields_pass_unchanged() {
     let app = Script::echo();
     let pillion = Pillion::in_front_of(app.address);

@@ -29,8 +29,8 @@ pub fn value(longest: usize, write: impl FnOnce(&mut BytesMut)) -> Option<Header
 const EACH: u64 = u64::from_le_bytes([1; 8]);
 
 /// The hexadecimal digits of a number in lower case, all of them at once: a table of them would be gone through byte by
-/// byte, and take the place of something else in the processor's memory.
-#[inline(always)]
+/// byte, and take the place of something else in the processor's memory, as would a copy of this wherever it is called.
+#[inline(never)]
 fn eight(number: u32) -> [u8; 8] {
     let apart = u64::from(number);
     let apart = (apart | apart << 16) & 0x0000_ffff_0000_ffff;

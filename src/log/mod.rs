@@ -24,7 +24,7 @@ pub struct Line<'a> {
     pub at: Duration,
     /// The request's id.
     pub id: &'a HeaderValue,
-    /// The trace it belongs to.
+    /// The trace it is to be found in.
     pub trace: Option<u128>,
     /// The client.
     pub client: IpAddr,

@@ -52,6 +52,12 @@ impl Trace {
         self.parent.is_none().then_some(self.id)
     }
 
+    /// Its trace, where somebody may look for it by that: it is recorded, or others began it. A trace that begins here has
+    /// its request's id.
+    pub fn to_find(&self) -> Option<u128> {
+        (self.parent.is_some() || self.is_sampled()).then_some(self.id)
+    }
+
     /// What tells an app where it stands, beside `headers` or in place of what they say.
     pub fn passed_on(&self, headers: &mut HeaderMap) -> Option<TraceParent> {
         let span = self.span?;

@@ -300,7 +300,8 @@ fn of_server(told: &Told<'_>, out: &mut Vec<u8>) {
 
 /// The host and the port of an app's URL; a Unix socket has none.
 fn authority(url: &str) -> (&str, Option<u16>) {
-    let Some((scheme, rest)) = url.split_once("://") else { return (url, None) };
+    let parts = url.split_once(':').and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)));
+    let Some((scheme, rest)) = parts else { return (url, None) };
     let authority = rest.split('/').next().unwrap_or(rest);
     let usual = if scheme == "https" { 443 } else { 80 };
     match authority.rsplit_once(':').map(|(host, port)| (host, port.parse())) {

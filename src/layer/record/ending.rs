@@ -58,7 +58,7 @@ impl Record {
             &Line {
                 at: clock::unix_at(now),
                 id: &self.id,
-                trace: self.trace.map(|trace| trace.id),
+                trace: self.trace.as_ref().and_then(Trace::to_find),
                 client: self.client,
                 method: &self.method,
                 target: self.target.as_ref().map_or("", PathAndQuery::as_str),
