@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::plain::is_plain;
+use super::plain::{is_plain, plain};
 use super::{Decision, Line, mask, time};
 use crate::fields::fresh;
 use crate::policy::LogPolicy;
@@ -40,8 +40,8 @@ macro_rules! quoted {
     };
 }
 
-/// What cannot stand between quotes as it is (RFC 8259 7), beside what is not printable.
-const ESCAPED: [u8; 2] = *b"\"\\";
+/// What can stand between quotes as it is (RFC 8259 7), if all of a text is of it.
+static PLAIN: [bool; 256] = plain(b"\"\\");
 
 /// Bytes that are put together before they are appended; most lines have fewer.
 const ROOM: usize = 512;
@@ -176,7 +176,7 @@ impl Object<'_> {
     #[inline(never)]
     fn text(&mut self, quoted: &Name, text: &str) {
         self.name(quoted);
-        if is_plain(text.as_bytes(), ESCAPED) {
+        if is_plain(text.as_bytes(), &PLAIN) {
             self.bytes(text.as_bytes());
             self.bytes(b"\"");
         } else {
