@@ -17,6 +17,7 @@ use harness::{
     Answer, Folder, PATIENCE, Pillion, Request, Script, absent_app, binary, complete, connect, eventually,
     free_address, now, ok, read_answer,
 };
+use pillion::policy::SourceFile;
 
 /// A `[server]` on free ports with more in it.
 fn server(more: &str) -> String {
@@ -239,6 +240,17 @@ fn a_file_renamed_over_the_old_one_is_loaded_without_being_asked() {
     assert_eq!(pillion.get("/denied").status, 404);
     rename_over(&pillion.folder, &upstream(&app));
     eventually("the next is applied", || (pillion.get("/denied").status == 200).then_some(()));
+}
+
+#[test]
+fn a_file_made_later_is_another_whatever_its_inode() {
+    // Where a refused file came between, the next one may have the inode of the one in force.
+    let folder = Folder::new();
+    let first = SourceFile::now(&folder.write("a", ""));
+    eventually("another is told from it", || {
+        std::fs::remove_file(folder.path("a")).unwrap();
+        (!SourceFile::now(&folder.write("a", "")).is_same_file(&first)).then_some(())
+    });
 }
 
 #[test]

@@ -90,14 +90,16 @@ pub struct SourceFile {
 }
 
 /// What tells a file from another put in its place: the device and the inode, behind every symbolic
-/// link. A save in place keeps them.
-pub type FileIdentity = (u64, u64);
+/// link, and when it was made, as the number of an inode that is free again goes to the next file. A save in place keeps
+/// them.
+pub type FileIdentity = (u64, u64, Option<SystemTime>);
 
 impl SourceFile {
     /// As it is now.
     pub fn now(path: &std::path::Path) -> SourceFile {
         use std::os::unix::fs::MetadataExt as _;
-        let identity = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let identity = |of: std::fs::Metadata| (of.dev(), of.ino(), of.created().ok());
+        let identity = std::fs::metadata(path).ok().map(identity);
         SourceFile { path: path.to_path_buf(), content: None, identity }
     }
 
