@@ -82,9 +82,9 @@ fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
     if let Some(why) = line.not_stored {
         object.word(quoted!("not_stored"), why.as_bytes());
     }
-    if let Some(Decision { caller: (kind, hash), tier, word, limits }) = &line.limited {
+    if let Some(Decision { caller: (kind, hash), tier, word, limits }) = line.limited {
         // As /limits/status takes it.
-        object.id(quoted!("caller"), Some(kind), *hash);
+        object.id(quoted!("caller"), Some(kind), hash);
         object.text(quoted!("tier"), tier);
         object.word(quoted!("limit"), word.as_bytes());
         if !limits.is_empty() {

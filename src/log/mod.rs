@@ -19,6 +19,7 @@ pub use mask::masked;
 pub use writer::{Lines, Target, Writer};
 
 /// What a line says.
+#[derive(Clone, Copy)]
 pub struct Line<'a> {
     /// When its last byte had gone; since the Unix epoch.
     pub at: Duration,
@@ -63,6 +64,7 @@ pub struct Line<'a> {
 }
 
 /// What the limits said of a request.
+#[derive(Clone, Copy)]
 pub struct Decision<'a> {
     /// What its caller is known by, and the keyed hash of that.
     pub caller: (&'static str, u128),
@@ -71,7 +73,7 @@ pub struct Decision<'a> {
     /// In a word.
     pub word: &'static str,
     /// The limits that were exceeded.
-    pub limits: Vec<&'a str>,
+    pub limits: &'a [&'a str],
 }
 
 /// One worker's end of the access log.
@@ -100,12 +102,14 @@ impl AccessLog {
     pub fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
         self.0.append(|out| match policy.format {
             LogFormat::Json => json::write(out, policy, line),
-            LogFormat::Pretty => pretty(out, policy, line),
+            // A copy: what another function looks at has to be in memory, and here it need not be.
+            LogFormat::Pretty => pretty(out, policy, *line),
         });
     }
 }
 
-fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
+#[inline(never)]
+fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: Line<'_>) {
     out.extend_from_slice(&time::rfc3339(line.at));
     // Writing to a vector cannot fail.
     let _ = write!(
@@ -124,9 +128,7 @@ fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
     if let Some(why) = line.not_stored {
         let _ = write!(out, " (not stored: {why})");
     }
-    if let Some(Decision { tier, word, .. }) =
-        line.limited.as_ref().filter(|limited| !limited.limits.is_empty())
-    {
+    if let Some(Decision { tier, word, .. }) = line.limited.filter(|limited| !limited.limits.is_empty()) {
         let _ = write!(out, " {word} as {tier}");
     }
     if let Some((fault, error)) = line.error {

@@ -38,7 +38,7 @@ impl Record {
         let upstream = self.upstream_time.get();
         let until_head = self.until_head.get().unwrap_or(duration);
         let own = until_head.saturating_sub(upstream.unwrap_or_default());
-        let sampled = self.trace.filter(Trace::is_sampled);
+        let sampled = self.trace.as_ref().filter(|trace| trace.is_sampled());
         let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::unix_at(now) });
         let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get(), traced };
         series.record(&self.method, status, &spent);
@@ -46,13 +46,14 @@ impl Record {
         let error = self.error.borrow();
         let told_error = error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str()));
         self.count_performance(status, duration, error.as_ref());
-        if let Some(trace) = self.trace.filter(Trace::is_recorded) {
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_recorded()) {
             self.tell_receiver(trace, status, duration, route, told_error);
         }
         if !self.sink.log.wants(policy, status, error.is_some(), duration) {
             return;
         }
         let (limited, asked) = (self.limited.borrow(), self.upstream.borrow());
+        let violated = limited.as_ref().map(|limited| limit::names(&limited.violated, &limited.tier));
         self.sink.log.write(
             policy,
             &Line {
@@ -78,7 +79,7 @@ impl Record {
                     caller: (limited.key.kind.as_str(), limited.key.hash),
                     tier: &limited.tier.name,
                     word: limited.word(),
-                    limits: limit::names(&limited.violated, &limited.tier),
+                    limits: violated.as_deref().unwrap_or_default(),
                 }),
                 error: told_error,
             },
@@ -89,7 +90,7 @@ impl Record {
     #[inline(never)]
     fn tell_receiver(
         &self,
-        trace: Trace,
+        trace: &Trace,
         status: StatusCode,
         duration: Duration,
         route: &str,
@@ -110,7 +111,7 @@ impl Record {
             answered: error.is_none_or(|(fault, _)| fault != Fault::Upstream.as_str()),
         });
         self.sink.lasting.spans.put(&Told {
-            trace,
+            trace: *trace,
             id: &self.id,
             started: clock::unix_at(self.started),
             duration,
