@@ -201,6 +201,20 @@ fn a_line_names_the_trace_where_there_is_one_to_find() {
 }
 
 #[test]
+fn a_line_names_the_trace_of_a_request_whose_id_is_not_ours() {
+    let app = Script::echo();
+    let (receiver, _) = receiver("clinic", || true);
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{}/v1/traces\"\nsample = 0.0\n",
+        app.address, receiver.address
+    ));
+    let answer = origin::ask(&pillion, "GET /x", &["x-request-id: theirs"]).json();
+    let line = pillion.access("of the request", |line| line["request_id"] == "theirs");
+    assert_eq!(line["trace_id"].as_str(), answer["fields"]["traceparent"].as_str().map(|text| &text[3..35]));
+}
+
+#[test]
 fn without_a_receiver_fields_pass_unchanged() {
     let app = Script::echo();
     let pillion = Pillion::in_front_of(app.address);

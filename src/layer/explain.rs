@@ -72,6 +72,7 @@ pub fn explain(
     let beginning = Beginning {
         started: now,
         id: request_id(None),
+        id_is_ours: true,
         method: request.method().clone(),
         target: request.uri().path_and_query().cloned(),
         client: client.ip().to_canonical(),

@@ -61,6 +61,7 @@ where
         let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
         let told = if trusted { told_id(headers) } else { None };
         let trace = Trace::of(&snapshot.policy.tracing, headers);
+        let id_is_ours = told.is_none();
         let id = told.unwrap_or_else(|| request_id(trace.and_then(|trace| trace.begun_here())));
         let target = match inbound.refused {
             Some(_) => None,
@@ -69,6 +70,7 @@ where
         let beginning = Beginning {
             started: inbound.received,
             id,
+            id_is_ours,
             method: inbound.request.method().clone(),
             target,
             client,

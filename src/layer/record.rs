@@ -55,6 +55,8 @@ pub struct Record {
     pub started: Instant,
     /// `X-Request-Id`.
     pub id: HeaderValue,
+    /// Whether it is not what a trusted proxy said.
+    id_is_ours: bool,
     /// The method.
     pub method: Method,
     /// The target as it came; for the log.
@@ -158,6 +160,8 @@ pub struct Beginning {
     /// See [`Record`].
     pub id: HeaderValue,
     /// See [`Record`].
+    pub id_is_ours: bool,
+    /// See [`Record`].
     pub method: Method,
     /// See [`Record`].
     pub target: Option<PathAndQuery>,
@@ -177,10 +181,12 @@ impl Record {
     /// Begins to observe; the request is in flight from here on.
     pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
         sink.lasting.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Beginning { started, id, method, target, client, tls, protocol, grpc, trace } = beginning;
+        let Beginning { started, id, id_is_ours, method, target, client, tls, protocol, grpc, trace } =
+            beginning;
         Record {
             started,
             id,
+            id_is_ours,
             method,
             target,
             client,
@@ -341,6 +347,7 @@ impl Record {
         Record {
             started: now,
             id: self.id.clone(),
+            id_is_ours: self.id_is_ours,
             method: self.method.clone(),
             target: self.target.clone(),
             client: self.client,

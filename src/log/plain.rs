@@ -16,8 +16,8 @@ pub const fn plain(others: &[u8]) -> [bool; 256] {
     plain
 }
 
-/// Whether a text is of these bytes. Looking at eight together took as long for texts as short as most, and a dozen
-/// lines of the instruction cache.
+/// Whether a text is of these bytes. Looking at eight together took as many instructions for texts as short as most,
+/// and a dozen lines of the instruction cache.
 #[inline(always)]
 pub fn is_plain(text: &[u8], plain: &[bool; 256]) -> bool {
     text.iter().all(|byte| plain[usize::from(*byte)])

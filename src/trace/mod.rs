@@ -52,10 +52,10 @@ impl Trace {
         self.parent.is_none().then_some(self.id)
     }
 
-    /// Its trace, where somebody may look for it by that: it is recorded, or others began it. A trace that begins here has
-    /// its request's id.
-    pub fn to_find(&self) -> Option<u128> {
-        (self.parent.is_some() || self.is_sampled()).then_some(self.id)
+    /// Its trace, where somebody may look for it by that: it is recorded, or others began it. What begins here and is not
+    /// recorded has the request's id, if that one is ours: then that is enough.
+    pub fn to_find(&self, id_is_ours: bool) -> Option<u128> {
+        (!id_is_ours || self.parent.is_some() || self.is_sampled()).then_some(self.id)
     }
 
     /// What tells an app where it stands, beside `headers` or in place of what they say.

@@ -59,7 +59,7 @@ impl Record {
             &Line {
                 at: clock::unix_at(now),
                 id: &self.id,
-                trace: self.trace.as_ref().and_then(Trace::to_find),
+                trace: self.trace.as_ref().and_then(|trace| trace.to_find(self.id_is_ours)),
                 client: self.client,
                 method: &self.method,
                 target: self.target.as_ref().map_or("", PathAndQuery::as_str),
