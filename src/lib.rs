@@ -13,7 +13,7 @@
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` >
-//! `clock` `error` `held` `pieces` `prepared` `supervisor`
+//! `clock` `error` `held` `pieces` `prepared` `quoted` `scratch` `supervisor`
 //!
 //! # Three absences
 //!
@@ -46,8 +46,10 @@ pub mod performance;
 pub mod pieces;
 pub mod policy;
 pub mod prepared;
+pub mod quoted;
 pub mod reload;
 pub mod represent;
+pub mod scratch;
 pub mod server;
 pub mod stream;
 pub mod supervisor;

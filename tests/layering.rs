@@ -22,7 +22,7 @@ const ROWS: &[&[&str]] = &[
     &["inbound", "tunnel"],
     &["fields"],
     &["body", "stream", "lifecycle"],
-    &["clock", "error", "held", "pieces", "prepared", "supervisor"],
+    &["clock", "error", "held", "pieces", "prepared", "quoted", "scratch", "supervisor"],
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

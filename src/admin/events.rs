@@ -112,7 +112,7 @@ fn reading(control: &Control) -> Value {
             upstream.addresses().into_iter().map(|(_, address)| {
                 json!({
                     "name": upstream.policy.name,
-                    "address": address.name,
+                    "address": address.name.as_str(),
                     "healthy": address.is_healthy(),
                     "in_flight": address.in_flight.load(Ordering::Relaxed),
                     "waiting": address.waiting.load(Ordering::Relaxed),

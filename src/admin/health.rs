@@ -71,7 +71,7 @@ fn upstream(snapshot: &Snapshot) -> Finding {
         let down: Vec<String> = addresses
             .iter()
             .filter(|(_, address)| !well(address.failures(), address.is_healthy()))
-            .map(|(_, address)| address.name.clone())
+            .map(|(_, address)| address.name.to_string())
             .collect();
         if down.is_empty() {
             continue;

@@ -52,7 +52,7 @@ pub fn hex(number: u128) -> [u8; 32] {
 
 /// 64 bits, the same.
 #[inline(always)]
-pub fn hex_of_half(number: u64) -> [u8; 16] {
+pub fn hex_64(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
     text.copy_from_slice([eight((number >> 32) as u32), eight(number as u32)].as_flattened());
     text
@@ -82,27 +82,37 @@ pub fn with_address<R>(address: IpAddr, with: impl FnOnce(&[u8]) -> R) -> R {
     with(&text[..length])
 }
 
+/// Of each octet its digits, a dot behind them, and in the last byte how many of both.
+static OCTETS: [[u8; 5]; 256] = {
+    let mut octets = [[b'.', b'.', b'.', b'.', 0]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = 1 + (octet >= 10) as usize + (octet >= 100) as usize;
+        let (mut at, mut rest) = (digits, octet);
+        while at > 0 {
+            at -= 1;
+            octets[octet][at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        octets[octet][4] = digits as u8 + 1;
+        octet += 1;
+    }
+    octets
+};
+
 /// One function, as is [`eight`].
 #[inline(never)]
 fn octets(address: Ipv4Addr) -> ([u8; 16], usize) {
-    let (mut text, mut length) = ([b'.'; 16], 0);
-    let mut put = |byte: u8| {
-        text[length & 15] = byte;
-        length += 1;
-    };
-    for (at, octet) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            put(b'.');
+    let (mut text, mut length) = ([0; 16], 0);
+    for octet in address.octets() {
+        let [digits @ .., more] = &OCTETS[usize::from(octet)];
+        // Four of four bytes at most: none is cut.
+        if let Some(room) = text.get_mut(length..length + 4) {
+            room.copy_from_slice(digits);
         }
-        if octet >= 100 {
-            put(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            put(b'0' + octet / 10 % 10);
-        }
-        put(b'0' + octet % 10);
+        length += usize::from(*more);
     }
-    (text, length)
+    (text, length - 1)
 }
 
 #[cfg(test)]
@@ -114,7 +124,7 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for text in ["127.0.0.1", "255.10.0.9", "::1", "2001:db8::7"] {
+        for text in ["127.0.0.1", "255.10.0.9", "0.99.100.255", "255.255.255.255", "::1", "2001:db8::7"] {
             with_address(text.parse().unwrap(), |written| assert_eq!(written, text.as_bytes()));
         }
     }
@@ -127,7 +137,7 @@ mod tests {
     proptest! {
         #[test]
         fn hexadecimal_is_as_the_library_writes_it(number: u128, half: u64) {
-            let (all, of_half) = (hex(number), hex_of_half(half));
+            let (all, of_half) = (hex(number), hex_64(half));
             prop_assert_eq!(str::from_utf8(&all), Ok(&*format!("{number:032x}")));
             prop_assert_eq!(str::from_utf8(&of_half), Ok(&*format!("{half:016x}")));
         }

@@ -15,6 +15,8 @@ pub struct Identified<'a> {
     pub id: &'a HeaderValue,
     /// `traceparent`, where Pillion tells of it.
     pub trace: Option<TraceParent>,
+    /// Whether the trace has its id from the request: the same digits.
+    pub alike: bool,
 }
 
 impl Identified<'_> {
@@ -29,9 +31,8 @@ impl Identified<'_> {
         out.put_slice(self.id.as_bytes());
         out.put_slice(b"\r\n");
         if let Some(trace) = &self.trace {
-            out.put_slice(b"traceparent: ");
-            out.put_slice(&trace.text());
-            out.put_slice(b"\r\n");
+            let digits = self.id.as_bytes().first_chunk().filter(|_| self.alike);
+            out.put_slice(&trace.line(digits));
         }
     }
 
@@ -50,9 +51,11 @@ mod tests {
 
     #[test]
     fn lines_say_what_fields_say() {
-        let id = HeaderValue::from_static("one");
-        for trace in [None, Some(TraceParent { trace: 0xab, span: 0xcd, flags: 3 })] {
-            let identified = Identified { id: &id, trace };
+        let of_trace = HeaderValue::from_str(&format!("{:032x}", 0xab)).unwrap();
+        let trace = Some(TraceParent { trace: 0xab, span: 0xcd, flags: 3 });
+        let one = HeaderValue::from_static("one");
+        for (id, trace, alike) in [(&one, None, false), (&one, trace, false), (&of_trace, trace, true)] {
+            let identified = Identified { id, trace, alike };
             let mut lines = BytesMut::new();
             identified.write(&mut lines);
             let mut headers = HeaderMap::new();

@@ -11,6 +11,9 @@ pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Of a field of the first version; bytes.
 const LENGTH: usize = 55;
+/// What stands around it in a head.
+const NAME: &[u8] = b"traceparent: ";
+const END: &[u8] = b"\r\n";
 
 /// The flag that says it is recorded.
 pub const SAMPLED: u8 = 0b01;
@@ -54,19 +57,28 @@ impl TraceParent {
         self.flags & SAMPLED != 0
     }
 
-    /// As the field says it.
-    pub fn text(&self) -> [u8; LENGTH] {
-        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        text[3..35].copy_from_slice(&fresh::hex(self.trace));
-        text[36..52].copy_from_slice(&fresh::hex_of_half(self.span));
-        let flags = fresh::hex_of_half(self.flags.into());
-        text[53..].copy_from_slice(&flags[14..]);
-        text
+    /// As a line of a head; `digits` are the trace's, where they have been written before.
+    pub fn line(&self, digits: Option<&[u8; 32]>) -> [u8; NAME.len() + LENGTH + END.len()] {
+        let mut line = [0; NAME.len() + LENGTH + END.len()];
+        let (name, rest) = line.split_at_mut(NAME.len());
+        let (text, end) = rest.split_at_mut(LENGTH);
+        name.copy_from_slice(NAME);
+        text.copy_from_slice(b"00-00000000000000000000000000000000-0000000000000000-00");
+        match digits {
+            Some(digits) => text[3..35].copy_from_slice(digits),
+            None => text[3..35].copy_from_slice(&fresh::hex(self.trace)),
+        }
+        text[36..52].copy_from_slice(&fresh::hex_64(self.span));
+        text[54] += self.flags & (SAMPLED | RANDOM);
+        end.copy_from_slice(END);
+        line
     }
 
     /// As a field.
     pub fn value(&self) -> HeaderValue {
-        let value = fresh::value(LENGTH, |out| out.extend_from_slice(&self.text()));
+        let line = self.line(None);
+        let text = &line[NAME.len()..line.len() - END.len()];
+        let value = fresh::value(LENGTH, |out| out.extend_from_slice(text));
         value.expect("hexadecimal digits and dashes make a field")
     }
 }

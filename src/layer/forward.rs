@@ -143,7 +143,7 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
 /// says so or is edited, else beside it.
 fn identified<'r>(record: &'r Record, headers: &mut HeaderMap, beside: bool) -> Option<Identified<'r>> {
     let trace = record.trace.as_ref().and_then(|trace| trace.passed_on(headers));
-    let identified = Identified { id: &record.id, trace };
+    let identified = Identified { id: &record.id, trace, alike: record.has_id_of_trace() };
     if beside && !headers.keys().any(|name| identified.says(name)) {
         return Some(identified);
     }

@@ -11,12 +11,13 @@ use crate::limit::counters::LimitCounters;
 use crate::metrics::{Heartbeats, Metrics, RouteSeries};
 use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
+use crate::quoted::Quoted;
 use crate::represent::counters::Counters;
 use crate::trace::Spans;
 use crate::upstream::Upstream;
 
 /// The label of messages refused before they were requests.
-pub const REFUSED: &str = "refused";
+pub static REFUSED: Quoted = Quoted::plain("refused");
 
 /// What outlives every swap, shared by all threads.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ impl Snapshot {
         lasting: &Lasting,
     ) -> Snapshot {
         let Lasting { metrics, cache, limiter, performance, .. } = lasting;
-        let refused = metrics.routes.series(REFUSED);
+        let refused = metrics.routes.series(&REFUSED);
         // The last, for unmatched requests, must not be folded away by many routes before it.
         let unmatched = metrics.routes.series(&policy.routes.unmatched().label);
         let mut series: Vec<_> =

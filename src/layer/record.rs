@@ -220,6 +220,11 @@ impl Record {
         }
     }
 
+    /// Whether its id is that of a trace that begins with it.
+    pub fn has_id_of_trace(&self) -> bool {
+        self.id_is_ours && self.trace.is_some_and(|trace| trace.begun_here().is_some())
+    }
+
     /// Notes the route.
     pub fn routed(&self, order: Option<u32>) {
         self.route.set(Place::Route(order));

@@ -1,6 +1,6 @@
 //! A line as JSON, written member by member: a tree of values would cost more than the rest of a hit.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,50 +8,34 @@ use super::plain::{is_plain, plain};
 use super::{Decision, Line, mask, time};
 use crate::fields::fresh;
 use crate::policy::LogPolicy;
+use crate::scratch::{Fixed, Scratch};
 
-/// A member's name with what stands around it, in as much room for each: copying a length that is known takes no
-/// call.
-struct Name {
-    text: [u8; Name::ROOM],
-    length: usize,
-}
-
-impl Name {
-    const ROOM: usize = 20;
-
-    const fn new(text: &str) -> Name {
-        let mut room = [0; Name::ROOM];
-        room.split_at_mut(text.len()).0.copy_from_slice(text.as_bytes());
-        Name { text: room, length: text.len() }
-    }
-}
+/// A member's name with what stands around it.
+type Name = Fixed<20>;
 
 /// The name of a member.
 macro_rules! name {
     ($name:literal) => {
-        const { &Name::new(concat!(",\"", $name, "\":")) }
+        const { &Name::new([b",\"", $name.as_bytes(), b"\":"]) }
     };
 }
 
 /// The same, and the quote that begins a text.
 macro_rules! quoted {
     ($name:literal) => {
-        const { &Name::new(concat!(",\"", $name, "\":\"")) }
+        const { &Name::new([b",\"", $name.as_bytes(), b"\":\""]) }
     };
 }
 
 /// What can stand between quotes as it is (RFC 8259 7), if all of a text is of it.
 static PLAIN: [bool; 256] = plain(b"\"\\");
 
-/// Bytes that are put together before they are appended; most lines have fewer.
-const ROOM: usize = 512;
-
 /// Appends `line` and the end of it.
 pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
-    Object::with(out, |object| members(object, policy, line));
+    Scratch::with(out, |scratch| members(&mut Object(scratch), policy, line));
 }
 
-fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
+fn members(object: &mut Object<'_, '_>, policy: &LogPolicy, line: &Line<'_>) {
     object.begin(line.at);
     // Ours, or one that was taken because it needs nothing.
     object.word(quoted!("request_id"), line.id.as_bytes());
@@ -60,10 +44,14 @@ fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
     }
     object.address(quoted!("client"), line.client);
     object.word(quoted!("method"), line.method.as_str().as_bytes());
-    object.text(quoted!("path"), &mask::masked(line.target, &policy.mask));
+    match mask::masked(line.target, &policy.mask) {
+        Cow::Borrowed(bare) => object.word(quoted!("path"), bare.as_bytes()),
+        Cow::Owned(text) => object.text(quoted!("path"), &text),
+    }
     object.word(quoted!("protocol"), line.protocol.as_bytes());
-    object.text(quoted!("route"), line.route);
-    object.number(name!("status"), u64::from(line.status.as_u16()));
+    object.word(quoted!("route"), line.route.escaped().as_bytes());
+    object.name(name!("status"));
+    object.bytes(line.status.as_str().as_bytes());
     object.number(name!("bytes"), line.bytes);
     object.milliseconds(name!("duration_ms"), line.duration);
     if line.retries > 0 {
@@ -92,7 +80,7 @@ fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
         }
     }
     if let Some(upstream) = line.upstream {
-        object.text(quoted!("upstream"), upstream);
+        object.word(quoted!("upstream"), upstream.escaped().as_bytes());
     }
     if let Some(time) = line.upstream_time {
         object.milliseconds(name!("upstream_ms"), time);
@@ -104,73 +92,27 @@ fn members(object: &mut Object<'_>, policy: &LogPolicy, line: &Line<'_>) {
     object.bytes(b"}\n");
 }
 
-/// Writes one object, in a room whose size is known: a vector would ask for each of fifty pieces whether it has to
-/// grow. Writing to a vector cannot fail.
+/// Writes one object. Writing to a vector cannot fail.
 ///
 /// Whoever writes a member is one function for all of them, and not a copy for each: this is gone through once a
 /// request, by a processor that has the rest of a request in its instruction cache.
-struct Object<'o> {
-    out: &'o mut Vec<u8>,
-    room: &'o mut [u8; ROOM],
-    filled: usize,
-}
+struct Object<'s, 'o>(&'s mut Scratch<'o>);
 
-impl Object<'_> {
-    /// Lets `write` write one.
-    fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut Object<'_>)) {
-        thread_local! {
-            static PLACE: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
-        }
-        PLACE.with_borrow_mut(|room| {
-            let mut object = Object { out, room, filled: 0 };
-            write(&mut object);
-            object.append();
-        });
-    }
-
+impl Object<'_, '_> {
     fn begin(&mut self, at: Duration) {
         self.bytes(b"{\"time\":\"");
         self.bytes(&time::rfc3339(at));
         self.bytes(b"\",\"kind\":\"access\"");
     }
 
-    fn append(&mut self) {
-        self.out.extend_from_slice(&self.room[..self.filled]);
-        self.filled = 0;
-    }
-
     #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
-        match self.room.get_mut(self.filled..self.filled + bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.filled += bytes.len();
-            }
-            None => self.spill(bytes),
-        }
-    }
-
-    /// As many as `length` of them.
-    #[inline(always)]
-    fn first<const ROOM: usize>(&mut self, bytes: &[u8; ROOM], length: usize) {
-        match self.room.get_mut(self.filled..self.filled + ROOM) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.filled += length;
-            }
-            None => self.spill(&bytes[..length]),
-        }
+        self.0.bytes(bytes);
     }
 
     #[inline(always)]
     fn name(&mut self, name: &Name) {
-        self.first(&name.text, name.length);
-    }
-
-    #[cold]
-    fn spill(&mut self, bytes: &[u8]) {
-        self.append();
-        self.out.extend_from_slice(bytes);
+        self.0.fixed(name);
     }
 
     #[inline(never)]
@@ -187,12 +129,12 @@ impl Object<'_> {
     /// What stands behind the first quote.
     #[cold]
     fn escaped(&mut self, text: &str) {
-        self.append();
-        self.out.pop();
-        let _ = serde_json::to_writer(&mut *self.out, text);
+        let out = self.0.vector();
+        out.pop();
+        let _ = serde_json::to_writer(out, text);
     }
 
-    /// What has nothing to escape: words of ours, and tokens (RFC 9110 5.6.2).
+    /// What has nothing to escape any more: words of ours, tokens (RFC 9110 5.6.2), what was escaped before.
     #[inline(never)]
     fn word(&mut self, quoted: &Name, word: &[u8]) {
         self.name(quoted);
@@ -202,8 +144,7 @@ impl Object<'_> {
 
     fn texts(&mut self, name: &Name, texts: &[&str]) {
         self.name(name);
-        self.append();
-        let _ = serde_json::to_writer(&mut *self.out, texts);
+        let _ = serde_json::to_writer(self.0.vector(), texts);
     }
 
     /// What it is of, where that is said, and 128 bits in hexadecimal.
@@ -232,7 +173,7 @@ impl Object<'_> {
     fn digits(&mut self, digits: u64, of: u32) {
         let noughts = (digits.trailing_zeros() / 8).min(of - 1);
         let text = (digits | u64::from_le_bytes([b'0'; 8])) >> (8 * noughts);
-        self.first(&text.to_le_bytes(), (of - noughts) as usize);
+        self.0.first(&text.to_le_bytes(), (of - noughts) as usize);
     }
 
     /// To the microsecond.
@@ -266,13 +207,16 @@ impl Object<'_> {
 mod tests {
     use super::*;
 
-    const BARE: &Name = &Name::new("\"");
+    const BARE: &Name = &Name::new([b"\""]);
 
-    fn written(write: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
+    fn written(write: impl FnOnce(&mut Object<'_, '_>)) -> Vec<u8> {
         let mut out = Vec::new();
-        Object::with(&mut out, write);
+        Scratch::with(&mut out, |scratch| write(&mut Object(scratch)));
         out
     }
+
+    /// More than is put together at once.
+    const ROOM: usize = 1024;
 
     #[test]
     fn what_is_longer_than_the_room_is_written_too() {
@@ -305,7 +249,7 @@ mod tests {
             (u64::from(u32::MAX) * 3, "12884901.885"),
         ] {
             let out = written(|object| {
-                object.milliseconds(const { &Name::new("") }, Duration::from_micros(micros))
+                object.milliseconds(const { &Name::new([]) }, Duration::from_micros(micros))
             });
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }

@@ -9,12 +9,13 @@ use crate::fields::query;
 /// What stands in place of a masked value.
 const MASKED: &str = "***";
 
-/// A target of these has no parameter, and nothing that is not what it looks like.
-static PLAIN: [bool; 256] = plain(b"=:%");
+/// A target of these has no parameter, nothing that is not what it looks like, and nothing that JSON escapes.
+static PLAIN: [bool; 256] = plain(b"=:%\"\\");
 
 /// A target with the values of secret parameters taken out, in its query and its path (`;token=...`). Names are
 /// compared decoded and without regard to case; a name that ends in a listed one (`access_token` in `token`) is as
-/// secret. A value that itself says a secret (`{"token":"..."}`, `/login?token=...`) is taken out whole.
+/// secret. A value that itself says a secret (`{"token":"..."}`, `/login?token=...`) is taken out whole. What is borrowed
+/// stands in JSON as it is.
 pub fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
     if is_plain(target.as_bytes(), &PLAIN) {
         return Cow::Borrowed(target);

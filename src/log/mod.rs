@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
+use crate::quoted::Quoted;
 
 pub use mask::masked;
 pub use writer::{Lines, Target, Writer};
@@ -36,7 +37,7 @@ pub struct Line<'a> {
     /// The protocol.
     pub protocol: &'static str,
     /// The route's template.
-    pub route: &'a str,
+    pub route: &'a Quoted,
     /// The status.
     pub status: StatusCode,
     /// Bytes of content sent.
@@ -48,7 +49,7 @@ pub struct Line<'a> {
     /// Until the head of the app's answer.
     pub upstream_time: Option<Duration>,
     /// The app's address.
-    pub upstream: Option<&'a str>,
+    pub upstream: Option<&'a Quoted>,
     /// Tries after the first.
     pub retries: u32,
     /// Until the head of the answer went out.

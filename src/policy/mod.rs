@@ -26,6 +26,7 @@ use crate::http1::server::Settings;
 use crate::identity::credential::Identity;
 use crate::identity::jwt::Verifier;
 use crate::identity::keys::VerifyingKey;
+use crate::quoted::Quoted;
 use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 use cache::{InvalidateRule, RouteCache};
@@ -286,7 +287,7 @@ impl Routes {
 #[derive(Debug)]
 pub struct RoutePolicy {
     /// The label in metrics and logs: the path template.
-    pub label: String,
+    pub label: Quoted,
     /// What it matches; `None` for the route of unmatched requests.
     pub pattern: Option<Pattern>,
     /// What becomes of the request.
@@ -449,8 +450,8 @@ pub struct Webhook {
 pub struct TracingPolicy {
     /// Who is told of spans.
     pub receiver: Option<OtlpReceiver>,
-    /// The share of the traces that begin here; 0 to 1.
-    pub sample: f64,
+    /// A trace that begins here is recorded by its id: from this number on, of its last 56 bits.
+    pub threshold: u64,
 }
 
 /// `tracing.otlp_endpoint`.

@@ -7,13 +7,14 @@
 mod export;
 mod otlp;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
 use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
 use crate::policy::TracingPolicy;
+use crate::upstream::Address;
 
 pub use export::{Spans, run};
 
@@ -40,8 +41,8 @@ impl Trace {
                 Some(Trace { id: parent.trace, parent: Some(parent.span), span, flags: parent.flags })
             }
             None => span.map(|_| {
-                let id = fastrand::u128(1..);
-                let flags = RANDOM | if is_sampled(id, policy.sample) { SAMPLED } else { 0 };
+                let id = trace_id();
+                let flags = RANDOM | if is_sampled(id, policy.threshold) { SAMPLED } else { 0 };
                 Trace { id, parent: None, span, flags }
             }),
         }
@@ -90,17 +91,27 @@ fn parent(headers: &HeaderMap) -> Option<TraceParent> {
     TraceParent::parse(only.as_bytes())
 }
 
-fn span_id() -> u64 {
-    fastrand::u64(1..)
+/// Not 0. Drawing from a range would divide.
+fn trace_id() -> u128 {
+    fastrand::u128(..).max(1)
 }
 
-/// By the last 56 bits, which are random in a trace whose flag says so (W3C Trace Context 2, "Random Trace ID Flag");
-/// the consistent sampling of OpenTelemetry.
-fn is_sampled(id: u128, share: f64) -> bool {
-    const BITS: u32 = 56;
-    let random = (id as u64 & ((1 << BITS) - 1)) as f64;
-    // The greatest are sampled, so that a smaller share samples some of what a greater one does.
-    random >= (1.0 - share) * (1u64 << BITS) as f64
+/// The same.
+fn span_id() -> u64 {
+    fastrand::u64(..).max(1)
+}
+
+/// The bits that are random in a trace whose flag says so, the last ones (W3C Trace Context 2, "Random Trace ID Flag").
+const RANDOM_BITS: u32 = 56;
+
+/// From which number on this share of traces is recorded, of 0 to 1; the consistent sampling of OpenTelemetry. The
+/// greatest are, so that a smaller share samples some of what a greater one does.
+pub fn threshold(share: f64) -> u64 {
+    ((1.0 - share) * (1u64 << RANDOM_BITS) as f64) as u64
+}
+
+fn is_sampled(id: u128, threshold: u64) -> bool {
+    id as u64 & ((1 << RANDOM_BITS) - 1) >= threshold
 }
 
 /// What is told of a request when its last byte has gone.
@@ -143,10 +154,8 @@ pub struct Told<'a> {
 /// What is told of a request to an app.
 #[derive(Debug)]
 pub struct Asked<'a> {
-    /// Where it is, by the configuration.
-    pub url: &'a str,
-    /// The address that was asked; `None` where that is a Unix socket.
-    pub peer: Option<SocketAddr>,
+    /// The address that was asked.
+    pub address: &'a Address,
     /// From the head of the request until it was given to the app.
     pub after: Duration,
     /// From there until the head of its answer, or until there was none to be had.
@@ -164,13 +173,17 @@ mod tests {
     #[test]
     fn the_share_is_kept_and_a_smaller_one_is_part_of_a_greater() {
         fastrand::seed(7);
-        let ids: Vec<u128> = (0..20_000).map(|_| fastrand::u128(1..)).collect();
+        let ids: Vec<u128> = (0..20_000).map(|_| trace_id()).collect();
         for (share, least, most) in
             [(0.0, 0, 0), (0.1, 1_850, 2_150), (0.5, 9_700, 10_300), (1.0, 20_000, 20_000)]
         {
-            let sampled = ids.iter().filter(|id| is_sampled(**id, share)).count();
+            let sampled = ids.iter().filter(|id| is_sampled(**id, threshold(share))).count();
             assert!((least..=most).contains(&sampled), "{share}: {sampled}");
         }
-        assert!(ids.iter().filter(|id| is_sampled(**id, 0.1)).all(|id| is_sampled(*id, 0.2)));
+        assert!(
+            ids.iter()
+                .filter(|id| is_sampled(**id, threshold(0.1)))
+                .all(|id| is_sampled(*id, threshold(0.2)))
+        );
     }
 }

@@ -12,6 +12,8 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use super::{Asked, Told, span_id};
 use crate::clock::nanoseconds;
 use crate::fields::fresh;
+use crate::scratch::{Fixed, Scratch};
+use crate::upstream::Target;
 
 /// `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = 1;
@@ -57,6 +59,9 @@ const CODE: u32 = 3;
 /// `Status.StatusCode.STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
 
+/// Of 64 bits, seven to a byte.
+const LONGEST_VARINT: usize = 10;
+
 /// `Span.SpanKind`.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -77,7 +82,7 @@ struct Span<'a> {
 
 impl Span<'_> {
     /// Writes its fields but for the attributes.
-    fn write(&self, told: &Told<'_>, out: &mut Vec<u8>) {
+    fn write(&self, told: &Told<'_>, out: &mut Scratch<'_>) {
         put(out, TRACE_ID, &told.trace.id.to_be_bytes());
         put(out, SPAN_ID, &self.id.to_be_bytes());
         if let Some(parent) = self.parent {
@@ -86,20 +91,21 @@ impl Span<'_> {
         let [method, route] = self.name;
         let between = if route.is_empty() { "" } else { " " };
         begin(out, SPAN_NAME, method.len() + between.len() + route.len());
-        [method, between, route].iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        [method, between, route].iter().for_each(|part| out.bytes(part.as_bytes()));
         number(out, KIND, self.kind as u64);
-        encode_key(START_TIME, WireType::SixtyFourBit, out);
-        out.extend_from_slice(&self.began.to_le_bytes());
-        encode_key(END_TIME, WireType::SixtyFourBit, out);
-        out.extend_from_slice(&self.ended.to_le_bytes());
+        out.bytes(&[tag(START_TIME, WireType::SixtyFourBit)]);
+        out.bytes(&self.began.to_le_bytes());
+        out.bytes(&[tag(END_TIME, WireType::SixtyFourBit)]);
+        out.bytes(&self.ended.to_le_bytes());
         if self.failed {
             let message = told.error.map_or("", |(_, error)| error);
             begin(out, STATUS, size(message.len()) + 1 + encoded_len_varint(ERROR));
             put(out, MESSAGE, message.as_bytes());
             number(out, CODE, ERROR);
         }
-        encode_key(FLAGS, WireType::ThirtyTwoBit, out);
-        out.extend_from_slice(&u32::from(told.trace.flags).to_le_bytes());
+        // Of two bytes, as its number is above 15.
+        encode_key(FLAGS, WireType::ThirtyTwoBit, out.vector());
+        out.bytes(&u32::from(told.trace.flags).to_le_bytes());
     }
 }
 
@@ -108,66 +114,93 @@ fn size(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
+/// The first byte of a field whose number is below 16.
+const fn tag(field: u32, kind: WireType) -> u8 {
+    (field << 3 | kind as u32) as u8
+}
+
+/// The same of one with a length.
+const fn tag_of_bytes(field: u32) -> u8 {
+    tag(field, WireType::LengthDelimited)
+}
+
 /// Nearly all of them are a byte.
 #[inline(always)]
-fn varint(out: &mut Vec<u8>, number: u64) {
+fn varint(out: &mut Scratch<'_>, number: u64) {
     match u8::try_from(number) {
-        Ok(byte @ ..0x80) => out.push(byte),
-        _ => encode_varint(number, out),
+        Ok(byte @ ..0x80) => out.bytes(&[byte]),
+        _ => longer_varint(out, number),
     }
+}
+
+#[inline(never)]
+fn longer_varint(out: &mut Scratch<'_>, number: u64) {
+    let mut text = [0; LONGEST_VARINT];
+    let mut rest = &mut text[..];
+    encode_varint(number, &mut rest);
+    let length = LONGEST_VARINT - rest.len();
+    out.first(&text, length);
 }
 
 /// Writes all of a field with a length but its bytes.
 #[inline(always)]
-fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
-    varint(out, u64::from(field << 3 | WireType::LengthDelimited as u32));
+fn begin(out: &mut Scratch<'_>, field: u32, length: usize) {
+    out.bytes(&[tag_of_bytes(field)]);
     varint(out, length as u64);
 }
 
-#[inline(always)]
-fn put(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+fn put(out: &mut Scratch<'_>, field: u32, bytes: &[u8]) {
     begin(out, field, bytes.len());
-    out.extend_from_slice(bytes);
+    out.bytes(bytes);
 }
 
-fn number(out: &mut Vec<u8>, field: u32, number: u64) {
-    varint(out, u64::from(field << 3 | WireType::Varint as u32));
+fn number(out: &mut Scratch<'_>, field: u32, number: u64) {
+    out.bytes(&[tag(field, WireType::Varint)]);
     varint(out, number);
 }
 
-/// Attributes of whatever has them under this number.
-struct Attributes<'o> {
-    field: u32,
-    out: &'o mut Vec<u8>,
+/// An attribute's name as it is written: `KeyValue.key`, and where `KeyValue.value` begins.
+type Key = Fixed<32>;
+
+macro_rules! key {
+    ($key:literal) => {
+        const { &Key::new([&[tag_of_bytes(KEY), $key.len() as u8], $key.as_bytes(), &[tag_of_bytes(VALUE)]]) }
+    };
 }
 
-impl Attributes<'_> {
+/// Attributes of whatever has them under this number.
+struct Attributes<'s, 'o> {
+    field: u32,
+    out: &'s mut Scratch<'o>,
+}
+
+impl Attributes<'_, '_> {
+    /// Writes all of one but its value, which has this length.
     #[inline(always)]
-    fn key(&mut self, key: &str, value: usize) {
-        begin(self.out, self.field, size(key.len()) + size(value));
-        put(self.out, KEY, key.as_bytes());
-        begin(self.out, VALUE, value);
+    fn begin(&mut self, key: &Key, value: usize) {
+        begin(self.out, self.field, key.length() + encoded_len_varint(value as u64) + value);
+        self.out.fixed(key);
+        varint(self.out, value as u64);
     }
 
     #[inline(never)]
-    fn text(&mut self, key: &str, value: impl AsRef<[u8]>) {
-        let value = value.as_ref();
-        self.key(key, size(value.len()));
+    fn text(&mut self, key: &Key, value: &[u8]) {
+        self.begin(key, size(value.len()));
         put(self.out, TEXT, value);
     }
 
-    fn joined(&mut self, key: &str, parts: [&str; 2]) {
+    fn joined(&mut self, key: &Key, parts: [&str; 2]) {
         let length = parts.iter().map(|part| part.len()).sum();
-        self.key(key, size(length));
+        self.begin(key, size(length));
         begin(self.out, TEXT, length);
-        parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
+        parts.iter().for_each(|part| self.out.bytes(part.as_bytes()));
     }
 
     #[inline(never)]
-    fn number(&mut self, key: &str, value: u64) {
+    fn number(&mut self, key: &Key, value: u64) {
         // Negative ones would be no such number.
         let value = value & u64::MAX >> 1;
-        self.key(key, 1 + encoded_len_varint(value));
+        self.begin(key, 1 + encoded_len_varint(value));
         number(self.out, NUMBER, value);
     }
 }
@@ -175,29 +208,38 @@ impl Attributes<'_> {
 /// One message of these spans, by a `service` of that name.
 pub fn message(service: &str, spans: &[u8]) -> Bytes {
     let version = env!("CARGO_PKG_VERSION");
-    let mut resource = Vec::new();
-    let mut attributes = Attributes { field: OF_RESOURCE, out: &mut resource };
-    attributes.text("service.name", service);
-    attributes.text("service.version", version);
-    attributes.number("process.pid", std::process::id().into());
-    let mut scope = Vec::new();
-    put(&mut scope, NAME, b"pillion");
-    put(&mut scope, VERSION, version.as_bytes());
-
+    let resource = written(|out| {
+        let mut attributes = Attributes { field: OF_RESOURCE, out };
+        attributes.text(key!("service.name"), service.as_bytes());
+        attributes.text(key!("service.version"), version.as_bytes());
+        attributes.number(key!("process.pid"), std::process::id().into());
+    });
+    let scope = written(|out| {
+        put(out, NAME, b"pillion");
+        put(out, VERSION, version.as_bytes());
+    });
     let of_scope = size(scope.len()) + spans.len();
     let of_resource = size(resource.len()) + size(of_scope);
     let mut message = Vec::with_capacity(size(of_resource));
-    begin(&mut message, RESOURCE_SPANS, of_resource);
-    put(&mut message, RESOURCE, &resource);
-    begin(&mut message, SCOPE_SPANS, of_scope);
-    put(&mut message, SCOPE, &scope);
-    message.extend_from_slice(spans);
+    Scratch::with(&mut message, |out| {
+        begin(out, RESOURCE_SPANS, of_resource);
+        put(out, RESOURCE, &resource);
+        begin(out, SCOPE_SPANS, of_scope);
+        put(out, SCOPE, &scope);
+        out.bytes(spans);
+    });
     message.into()
+}
+
+fn written(write: impl FnOnce(&mut Scratch<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    Scratch::with(&mut out, write);
+    out
 }
 
 thread_local! {
     /// Where a span is written before its length is known.
-    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SPAN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Appends the spans of one request, for [`message`].
@@ -232,13 +274,18 @@ pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
     push(&span, told, out, |out| of_server(told, out));
 }
 
-fn push(span: &Span<'_>, told: &Told<'_>, out: &mut Vec<u8>, attributes: impl FnOnce(&mut Vec<u8>)) {
-    ROOM.with_borrow_mut(|room| {
+fn push(span: &Span<'_>, told: &Told<'_>, out: &mut Vec<u8>, attributes: impl FnOnce(&mut Scratch<'_>)) {
+    SPAN.with_borrow_mut(|room| {
         room.clear();
-        span.write(told, room);
-        // Fields may come in any order.
-        attributes(room);
-        put(out, SPANS, room);
+        Scratch::with(room, |out| {
+            span.write(told, out);
+            // Fields may come in any order.
+            attributes(out);
+        });
+        Scratch::with(out, |out| {
+            begin(out, SPANS, room.len());
+            out.vector().extend_from_slice(room);
+        });
     });
 }
 
@@ -247,88 +294,57 @@ fn has_failed(told: &Told<'_>) -> bool {
     told.status >= 500
 }
 
-fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Vec<u8>) {
+fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Scratch<'_>) {
     let mut attributes = Attributes { field: OF_SPAN, out };
-    attributes.text("http.request.method", told.method);
-    let (server, port) = authority(asked.url);
-    attributes.text("server.address", server);
-    if let Some(port) = port {
-        attributes.number("server.port", port.into());
-        attributes.joined("url.full", [asked.url, told.target]);
+    attributes.text(key!("http.request.method"), told.method.as_bytes());
+    let address = asked.address;
+    attributes.text(key!("server.address"), address.host.as_bytes());
+    if let Some(port) = address.port {
+        attributes.number(key!("server.port"), port.into());
+        attributes.joined(key!("url.full"), [&address.url, told.target]);
     }
-    if let Some(peer) = asked.peer {
-        fresh::with_address(peer.ip(), |text| attributes.text("network.peer.address", text));
-        attributes.number("network.peer.port", peer.port().into());
+    if let Target::Tcp(peer) = address.target {
+        fresh::with_address(peer.ip(), |text| attributes.text(key!("network.peer.address"), text));
+        attributes.number(key!("network.peer.port"), peer.port().into());
     }
     if asked.retries > 0 {
-        attributes.number("http.request.resend_count", asked.retries.into());
+        attributes.number(key!("http.request.resend_count"), asked.retries.into());
     }
     if !asked.answered {
-        attributes.text("error.type", told.error.map_or("upstream", |(fault, _)| fault));
+        attributes.text(key!("error.type"), told.error.map_or("upstream", |(fault, _)| fault).as_bytes());
     }
 }
 
-fn of_server(told: &Told<'_>, out: &mut Vec<u8>) {
+fn of_server(told: &Told<'_>, out: &mut Scratch<'_>) {
     let mut attributes = Attributes { field: OF_SPAN, out };
     let (path, query) = path_and_query(told);
-    attributes.text("http.request.method", told.method);
-    attributes.text("url.scheme", told.scheme);
-    attributes.text("url.path", path);
-    attributes.text("http.route", told.route);
-    attributes.number("http.response.status_code", told.status.into());
-    attributes.number("http.response.body.size", told.bytes);
-    fresh::with_address(told.client, |text| attributes.text("client.address", text));
-    attributes.text("network.protocol.name", "http");
-    attributes.text("network.protocol.version", told.protocol);
-    attributes.text("pillion.request_id", told.id);
+    attributes.text(key!("http.request.method"), told.method.as_bytes());
+    attributes.text(key!("url.scheme"), told.scheme.as_bytes());
+    attributes.text(key!("url.path"), path.as_bytes());
+    attributes.text(key!("http.route"), told.route.as_bytes());
+    attributes.number(key!("http.response.status_code"), told.status.into());
+    attributes.number(key!("http.response.body.size"), told.bytes);
+    fresh::with_address(told.client, |text| attributes.text(key!("client.address"), text));
+    attributes.text(key!("network.protocol.name"), b"http");
+    attributes.text(key!("network.protocol.version"), told.protocol.as_bytes());
+    attributes.text(key!("pillion.request_id"), told.id.as_bytes());
     if let Some(query) = query {
-        attributes.text("url.query", query);
+        attributes.text(key!("url.query"), query.as_bytes());
     }
     if let Some(word) = told.cache {
-        attributes.text("pillion.cache", word);
+        attributes.text(key!("pillion.cache"), word.as_bytes());
     }
     if let Some(word) = told.limit {
-        attributes.text("pillion.limit", word);
+        attributes.text(key!("pillion.limit"), word.as_bytes());
     }
     if has_failed(told) {
         match told.error {
-            Some((fault, _)) => attributes.text("error.type", fault),
-            None => attributes.text("error.type", told.status.to_string()),
+            Some((fault, _)) => attributes.text(key!("error.type"), fault.as_bytes()),
+            None => attributes.text(key!("error.type"), told.status.to_string().as_bytes()),
         }
-    }
-}
-
-/// The host and the port of an app's URL; a Unix socket has none.
-fn authority(url: &str) -> (&str, Option<u16>) {
-    let parts = url.split_once(':').and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)));
-    let Some((scheme, rest)) = parts else { return (url, None) };
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let usual = if scheme == "https" { 443 } else { 80 };
-    match authority.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-        Some((host, Ok(port))) => (host, Some(port)),
-        _ => (authority, Some(usual)),
     }
 }
 
 fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
     told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn authorities() {
-        for (url, expected) in [
-            ("http://app:3000", ("app", Some(3000))),
-            ("https://app", ("app", Some(443))),
-            ("http://app/", ("app", Some(80))),
-            ("h2c://[::1]:50051", ("[::1]", Some(50051))),
-            ("http://[::1]", ("[::1]", Some(80))),
-            ("unix:/run/app.sock", ("unix:/run/app.sock", None)),
-        ] {
-            assert_eq!(authority(url), expected, "{url}");
-        }
-    }
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
 
+use crate::quoted::Quoted;
+
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -52,9 +54,13 @@ pub struct Address {
     /// Where it is.
     pub target: Target,
     /// The same as people read it.
-    pub name: String,
+    pub name: Quoted,
     /// What led there, as the configuration has it.
     pub url: String,
+    /// The host in it, or all of it where that is a Unix socket.
+    pub host: String,
+    /// The port in it, or that of its scheme; a Unix socket has none.
+    pub port: Option<u16>,
     /// One permit for each connection in use, over all workers.
     pub permits: Arc<Semaphore>,
     /// One permit for each stream without an expected end.
@@ -166,10 +172,13 @@ impl Addresses {
         }
         // The map stays as small as what is alive.
         known.retain(|_, address| address.strong_count() > 0);
+        let (host, port) = host_and_port(url);
         let address = Arc::new(Address {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            name: target.to_string(),
+            name: Quoted::new(target.to_string()),
             url: url.to_owned(),
+            host: host.to_owned(),
+            port,
             target,
             permits: Arc::new(Semaphore::new(limits.connections)),
             streams: Arc::new(Semaphore::new(limits.streams)),
@@ -184,5 +193,34 @@ impl Addresses {
         });
         known.insert(identity, Arc::downgrade(&address));
         address
+    }
+}
+
+fn host_and_port(url: &str) -> (&str, Option<u16>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url, None) };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let usual = if scheme == "https" { 443 } else { 80 };
+    match authority.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host, Some(port)),
+        _ => (authority, Some(usual)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports() {
+        for (url, expected) in [
+            ("http://app:3000", ("app", Some(3000))),
+            ("https://app", ("app", Some(443))),
+            ("http://app/", ("app", Some(80))),
+            ("h2c://[::1]:50051", ("[::1]", Some(50051))),
+            ("http://[::1]", ("[::1]", Some(80))),
+            ("unix:/run/app.sock", ("unix:/run/app.sock", None)),
+        ] {
+            assert_eq!(host_and_port(url), expected, "{url}");
+        }
     }
 }

@@ -117,11 +117,15 @@ impl Upstream {
         }
         let another = self.addresses().iter().any(|(_, other)| other.id != address.id && other.is_healthy());
         if another && address.eject() {
-            tracing::warn!(upstream = self.policy.name, address = address.name, "ejected: it keeps failing");
+            tracing::warn!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "ejected: it keeps failing"
+            );
         } else if address.failures() == self.policy.health.unhealthy_after {
             tracing::warn!(
                 upstream = self.policy.name,
-                address = address.name,
+                address = address.name.as_str(),
                 "down: it keeps failing, and is the last"
             );
         }
@@ -132,9 +136,17 @@ impl Upstream {
         let health = &self.policy.health;
         let down = address.is_healthy() && address.failures() >= health.unhealthy_after;
         if address.succeeded(evidence, health.path.is_some(), health.healthy_after) {
-            tracing::info!(upstream = self.policy.name, address = address.name, "back: it answers again");
+            tracing::info!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "back: it answers again"
+            );
         } else if down && address.failures() < health.unhealthy_after {
-            tracing::info!(upstream = self.policy.name, address = address.name, "up: it answers again");
+            tracing::info!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "up: it answers again"
+            );
         }
     }
 }

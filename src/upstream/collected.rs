@@ -82,7 +82,7 @@ impl Collector for Collected {
             for upstream in &upstreams {
                 for (_, address) in upstream.addresses() {
                     let labels: Labels<2> =
-                        [("upstream", upstream.policy.name.clone()), ("address", address.name.clone())];
+                        [("upstream", upstream.policy.name.clone()), ("address", address.name.to_string())];
                     descriptor.encode_family(&labels)?.encode_gauge(&value(&address))?;
                 }
             }

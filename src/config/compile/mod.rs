@@ -26,6 +26,7 @@ use crate::policy::{
     HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, SourceFile, TracingPolicy,
     Webhook,
 };
+use crate::trace::threshold;
 
 /// What the steps of one compilation share.
 struct Compiler<'a> {
@@ -206,7 +207,7 @@ impl Compiler<'_> {
             let service = service.map_or("pillion", String::as_str).to_owned();
             OtlpReceiver { upstream, target, service, headers: self.otlp_headers() }
         });
-        TracingPolicy { receiver, sample }
+        TracingPolicy { receiver, threshold: threshold(sample) }
     }
 
     /// As all exporters of OpenTelemetry take them (its specification, "OpenTelemetry Protocol Exporter"), so that a

@@ -14,6 +14,7 @@ use crate::policy::limits::RouteLimits;
 use crate::policy::table::RouteTable;
 use crate::policy::template::{Host, Methods, Pattern, Segment, Template};
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
+use crate::quoted::Quoted;
 
 /// The label of requests that match no route.
 pub const UNMATCHED: &str = "unmatched";
@@ -36,7 +37,7 @@ impl Compiler<'_> {
             routes.push(Arc::new(policy));
         }
         routes.push(Arc::new(RoutePolicy {
-            label: UNMATCHED.to_owned(),
+            label: Quoted::plain(UNMATCHED),
             pattern: None,
             action: Action::Forward,
             upstream: None,
@@ -107,9 +108,9 @@ impl Compiler<'_> {
         if !matches!(action, Action::Forward) {
             self.no_limits_here(raw);
         }
-        let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim()).to_owned();
+        let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim());
         let policy = RoutePolicy {
-            label,
+            label: Quoted::new(label),
             pattern: pattern.clone(),
             action,
             upstream,

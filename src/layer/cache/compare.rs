@@ -41,7 +41,7 @@ where
             }
             layer.cache.counters.compared.add(1);
             let [one, other, again] = digests[..] else { return };
-            let route = &routed.route.label;
+            let route = routed.route.label.as_str();
             let now = clock::now();
             let differs = tripwire::differs(one, other, again);
             let trips = routed.record.cached().tripwire.compared(differs, layer.cache.second(now));

@@ -18,7 +18,6 @@ use crate::metrics::{Spent, Traced};
 use crate::performance::Noted;
 use crate::performance::window::Sample;
 use crate::trace::{Asked, Told, Trace};
-use crate::upstream::Target;
 
 impl Record {
     /// The answer has ended, or nobody waits for it any more.
@@ -32,8 +31,8 @@ impl Record {
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.get().unwrap_or(gone);
         let (series, route) = match self.route.get() {
-            Place::Refused => (self.snapshot.refused(), REFUSED),
-            Place::Route(order) => (self.snapshot.series(order), self.snapshot.route(order).label.as_str()),
+            Place::Refused => (self.snapshot.refused(), &REFUSED),
+            Place::Route(order) => (self.snapshot.series(order), &self.snapshot.route(order).label),
         };
         let upstream = self.upstream_time.get();
         let until_head = self.until_head.get().unwrap_or(duration);
@@ -70,7 +69,7 @@ impl Record {
                 coded: self.coded.borrow().as_ref().map(|(coding, before)| (*coding, before.get())),
                 duration,
                 upstream_time: self.upstream_time.get(),
-                upstream: asked.as_ref().map(|address| address.name.as_str()),
+                upstream: asked.as_ref().map(|address| &address.name),
                 retries: self.retries.get(),
                 first_byte: self.until_head.get(),
                 cache: self.by_cache.get(),
@@ -100,11 +99,7 @@ impl Record {
         let upstream = self.upstream.borrow();
         let since = |at: Instant| at.saturating_duration_since(self.started);
         let asked = upstream.as_ref().map(|address| Asked {
-            url: &address.url,
-            peer: match address.target {
-                Target::Tcp(peer) => Some(peer),
-                Target::Unix(_) => None,
-            },
+            address,
             after: self.forwarded.get().map_or(Duration::ZERO, since),
             duration: self.upstream_time.get(),
             retries: self.retries.get(),
@@ -155,11 +150,11 @@ impl Record {
             id: self.id.to_str().unwrap_or("-").to_owned(),
             method: self.method.to_string(),
             target: crate::log::masked(target, &policy.mask).into_owned(),
-            route: self.snapshot.route(order).label.clone(),
+            route: self.snapshot.route(order).label.to_string(),
             status: status.as_u16(),
             duration,
             upstream_time: self.upstream_time.get(),
-            upstream: self.upstream.borrow().as_ref().map(|address| address.name.clone()),
+            upstream: self.upstream.borrow().as_ref().map(|address| address.name.to_string()),
             cache: self.by_cache.get(),
             error: error.map(|(fault, error)| (fault.as_str(), error.clone())),
         };

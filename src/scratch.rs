@@ -1,0 +1,118 @@
+//! Where short pieces are put together before they are appended to a vector, which would ask for each of fifty whether
+//! it has to grow.
+
+use std::cell::RefCell;
+
+/// Bytes there is room for; most of what is put together has fewer.
+const ROOM: usize = 1024;
+
+/// A text in as much room for each of its kind: copying a length that is known takes no call.
+#[derive(Debug)]
+pub struct Fixed<const SIZE: usize> {
+    text: [u8; SIZE],
+    length: usize,
+}
+
+impl<const SIZE: usize> Fixed<SIZE> {
+    /// Of parts that fit into it together.
+    pub const fn new<const PARTS: usize>(parts: [&[u8]; PARTS]) -> Fixed<SIZE> {
+        let (mut text, mut length, mut part) = ([0; SIZE], 0, 0);
+        while part < PARTS {
+            text.split_at_mut(length).1.split_at_mut(parts[part].len()).0.copy_from_slice(parts[part]);
+            length += parts[part].len();
+            part += 1;
+        }
+        Fixed { text, length }
+    }
+
+    /// How long the text is.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Scratch<'o> {
+    out: &'o mut Vec<u8>,
+    room: &'o mut [u8; ROOM],
+    filled: usize,
+}
+
+impl Scratch<'_> {
+    /// Lets `write` put together what is appended to `out`. What it writes may not come here in turn.
+    pub fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut Scratch<'_>)) {
+        thread_local! {
+            static PLACE: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
+        }
+        PLACE.with_borrow_mut(|room| {
+            let mut scratch = Scratch { out, room, filled: 0 };
+            write(&mut scratch);
+            scratch.vector();
+        });
+    }
+
+    /// The vector, with all that came before in it.
+    pub fn vector(&mut self) -> &mut Vec<u8> {
+        self.out.extend_from_slice(&self.room[..self.filled]);
+        self.filled = 0;
+        self.out
+    }
+
+    /// Puts down a few bytes.
+    #[inline(always)]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        match self.room.get_mut(self.filled..self.filled + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.filled += bytes.len();
+            }
+            None => self.spill(bytes),
+        }
+    }
+
+    /// As many as `length` of them.
+    #[inline(always)]
+    pub fn first<const SIZE: usize>(&mut self, bytes: &[u8; SIZE], length: usize) {
+        match self.room.get_mut(self.filled..self.filled + SIZE) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.filled += length;
+            }
+            None => self.spill(&bytes[..length]),
+        }
+    }
+
+    /// One of many alike.
+    #[inline(always)]
+    pub fn fixed<const SIZE: usize>(&mut self, fixed: &Fixed<SIZE>) {
+        self.first(&fixed.text, fixed.length);
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        self.vector().extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_it_comes_in_its_order() {
+        let fixed = Fixed::<8>::new([b"ab", b"", b"c"]);
+        for length in [0, 1, 7, ROOM / 2, ROOM - 9, ROOM - 8, ROOM, 3 * ROOM] {
+            let (long, mut out) = (vec![b'x'; length], b"before".to_vec());
+            Scratch::with(&mut out, |scratch| {
+                scratch.bytes(&long);
+                scratch.fixed(&fixed);
+                scratch.first(b"defg", 2);
+                scratch.vector().push(b'-');
+                scratch.bytes(b"h");
+            });
+            assert_eq!(out, [&b"before"[..], &long, b"abcde-h"].concat(), "{length}");
+        }
+    }
+}
