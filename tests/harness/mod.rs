@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod holding;
 pub mod origin;
 
 use std::fmt::Write as _;

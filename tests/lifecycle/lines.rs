@@ -1,0 +1,78 @@
+//! Lines of the logs until the end, and readers that do not read them.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use crate::harness::{self, Folder, Pillion, Script, absent_app, binary, connect, eventually, free_address};
+use crate::tools::{ask, upstream};
+
+#[test]
+fn every_request_answered_before_the_end_is_in_the_access_log() {
+    let app = Script::echo();
+    let mut pillion = Pillion::with(&upstream(&app));
+    for at in 0..50 {
+        assert_eq!(pillion.get(&format!("/logged/{at}")).status, 200);
+    }
+    pillion.process.signal("TERM");
+    assert_eq!(pillion.process.wait().code(), Some(0));
+    eventually("50 lines", || (pillion.access_log().matches("/logged/").count() == 50).then_some(()));
+}
+
+/// A process whose output nobody reads, its end of the pipes kept.
+fn unread(access: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
+    let folder = Folder::new();
+    let address = free_address();
+    let config = format!(
+        "[server]\nlisten = [\"{address}\"]\nadmin = \"\"\n[log]\nformat = \"json\"\naccess = \"{access}\"\n{config}"
+    );
+    let path = folder.write("pillion.toml", config);
+    let mut command = Command::new(binary());
+    command
+        .args(["run", "--config"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let process = harness::Process(command.spawn().unwrap());
+    eventually("it listens", || TcpStream::connect(address).is_ok().then_some(()));
+    (process, folder, address)
+}
+
+#[test]
+fn a_reader_of_the_access_log_that_hangs_or_leaves_stops_nothing() {
+    let app = Script::echo();
+    for leaves in [false, true] {
+        let (mut process, _folder, address) = unread("all", &upstream(&app));
+        if leaves {
+            drop(process.0.stdout.take());
+        }
+        let mut tcp = connect(address);
+        // More than the pipe and the buffer behind it hold.
+        let long = format!("/{}", "a".repeat(3000));
+        for _ in 0..800 {
+            assert_eq!(ask(&mut tcp, &long).status, 200);
+        }
+        drop(tcp);
+        process.signal("TERM");
+        assert_eq!(process.wait().code(), Some(0), "and it ends, reader or not (leaves: {leaves})");
+    }
+}
+
+#[test]
+fn a_reader_of_the_error_log_that_hangs_or_leaves_stops_nothing() {
+    for leaves in [true, false] {
+        let (mut process, _folder, address) =
+            unread("off", &format!("[upstream]\nurl = \"http://{}\"\n", absent_app()));
+        if leaves {
+            drop(process.0.stderr.take());
+        }
+        let mut tcp = connect(address);
+        // Each is a warning of more than a hundred bytes; the pipe holds 64 KiB.
+        for at in 0..1500 {
+            assert_eq!(ask(&mut tcp, "/").status, 502, "request {at} (leaves: {leaves})");
+        }
+        drop(tcp);
+        process.signal("TERM");
+        assert_eq!(process.wait().code(), Some(0), "(leaves: {leaves})");
+    }
+}

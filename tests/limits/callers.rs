@@ -1,0 +1,219 @@
+//! Who is limited as whom.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::harness::origin::*;
+use crate::harness::*;
+use crate::tools::{TIERS, limited, statuses};
+
+#[test]
+fn keys_that_are_made_up_give_no_fresh_allowance() {
+    let (origin, pillion) = limited("");
+    let made_up = |number: usize| ask(&pillion, "GET /", &[&format!("x-api-key: made-up-{number}")]).status;
+    assert_eq!((0..5).map(made_up).collect::<Vec<_>>(), [200, 200, 200, 429, 429]);
+    // A token that nobody verifies, a cookie, a client's own word about its address: all of it is the same client.
+    for field in ["authorization: Bearer x", "cookie: session=1", "x-forwarded-for: 192.0.2.7"] {
+        assert_eq!(ask(&pillion, "GET /", &[field]).status, 429, "{field}");
+    }
+    assert_eq!(origin.count(), 3);
+    // One that is listed is one of its own.
+    assert_eq!(statuses(&pillion, 6, &["x-api-key: key-pro"]), [200, 200, 200, 200, 200, 429]);
+    assert_eq!(statuses(&pillion, 2, &["x-api-key: key-own"]), [200, 429]);
+}
+
+#[test]
+fn unlisted_keys_can_be_their_own_or_be_refused() {
+    let (_origin, pillion) = limited("unlisted_keys = \"own\"\n");
+    for key in ["a", "b"] {
+        let field = format!("x-api-key: {key}");
+        assert_eq!(statuses(&pillion, 4, &[&field]), [200, 200, 200, 429], "{key}");
+    }
+    let (origin, pillion) = limited("unlisted_keys = \"reject\"\n");
+    let refused = ask(&pillion, "GET /", &["x-api-key: a"]);
+    assert_eq!(
+        (refused.status, refused.json()["type"].as_str()),
+        (401, Some("urn:pillion:problem:unknown-api-key"))
+    );
+    assert_eq!(refused.field("www-authenticate").unwrap(), "ApiKey");
+    assert_eq!(pillion.metric("pillion_limit_rejected_keys_total"), 1.0);
+    assert_eq!(statuses(&pillion, 1, &["x-api-key: key-pro"]), [200]);
+    assert_eq!(statuses(&pillion, 1, &[]), [200], "no key at all is not a wrong one");
+    assert_eq!(origin.count(), 2);
+}
+
+#[test]
+fn keys_in_queries_and_in_authorization() {
+    let (_origin, pillion) =
+        limited("[identity]\napi_key = \"query:key\"\n[[routes]]\nmatch = \"GET /unused\"\n");
+    let status = |target: &str| ask(&pillion, &format!("GET {target}"), &[]).status;
+    assert_eq!([status("/?key=key-own"), status("/?a=1&key=key%2Down")], [200, 429]);
+    assert_eq!(status("/"), 200);
+    let (_origin, pillion) = limited("[identity]\napi_key = \"header:authorization\"\n");
+    assert_eq!(statuses(&pillion, 2, &["authorization: Bearer key-own"]), [200, 429]);
+    assert_eq!(statuses(&pillion, 1, &["authorization: Bearer key-pro"]), [200]);
+}
+
+#[test]
+fn a_tier_from_a_field_is_believed_of_trusted_proxies_alone() {
+    let config = "tier = [\"header:x-plan\", \"keys\"]\n[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let (_origin, pillion) = limited(config);
+    let plan = |plan: &str, client: &str| {
+        let fields = [format!("x-plan: {plan}"), format!("x-forwarded-for: {client}")];
+        ask(&pillion, "GET /", &[&fields[0], &fields[1]]).field("ratelimit-policy")
+    };
+    assert!(plan("pro", "192.0.2.1").unwrap().contains("q=5"));
+    assert!(plan("free", "192.0.2.1").unwrap().contains("q=3"));
+    assert!(plan("nonsense", "192.0.2.1").unwrap().contains("q=3"));
+    assert_eq!(plan("quiet", "192.0.2.1"), None, "what is not enforced is not told");
+    let config = "tier = [\"header:x-plan\"]\n[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"192.0.2.9\"]\n";
+    let (_origin, pillion) = limited(config);
+    assert!(ask(&pillion, "GET /", &["x-plan: pro"]).field("ratelimit-policy").unwrap().contains("q=3"));
+}
+
+#[test]
+fn addresses_behind_a_trusted_proxy_and_networks_of_ipv6() {
+    let (_origin, pillion) = limited(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n",
+    );
+    let of = |client: &str| ask(&pillion, "GET /", &[&format!("x-forwarded-for: {client}")]).status;
+    assert_eq!([(); 4].map(|()| of("192.0.2.1")), [200, 200, 200, 429]);
+    assert_eq!(of("192.0.2.2"), 200);
+    // Whoever has one address of a network has all of it.
+    let network: Vec<u16> = (1..=4).map(|host| of(&format!("2001:db8:1:2::{host}"))).collect();
+    assert_eq!(network, [200, 200, 200, 429]);
+    assert_eq!(of("2001:db8:1:3::1"), 200);
+}
+
+#[test]
+fn verified_claims_are_keys_and_name_tiers() {
+    let folder = std::sync::Arc::new(Folder::new());
+    let secret = "0123456789abcdef0123456789abcdef";
+    let file = folder.write("secret", secret);
+    let origin = Origin::new();
+    let text = format!(
+        "[upstream]\nurl = \"http://{}\"\n[identity]\nprincipal = [\"jwt:sub\"]\n[identity.jwt]\nhs256 = \"{}\"\n\
+         [rate_limit]\ntier = [\"jwt:plan\"]\n{TIERS}",
+        origin.script.address,
+        file.display()
+    );
+    let pillion = Pillion::in_folder(folder, &text);
+    let token = |sub: &str, plan: &str, secret: &str| {
+        let script = format!(
+            "import hmac,hashlib,base64,json\nb=lambda x:base64.urlsafe_b64encode(x).rstrip(b'=')\n\
+             h=b(json.dumps(dict(alg='HS256')).encode())+b'.'+b(json.dumps(dict(sub='{sub}',plan='{plan}',exp=4000000000)).encode())\n\
+             print((h+b'.'+b(hmac.new(b'{secret}',h,hashlib.sha256).digest())).decode())"
+        );
+        format!("authorization: Bearer {}", run("python3", &["-c", &script]).trim())
+    };
+    let (ann, bob) = (token("ann", "pro", secret), token("bob", "free", secret));
+    assert_eq!(statuses(&pillion, 6, &[&ann]), [200, 200, 200, 200, 200, 429]);
+    assert_eq!(statuses(&pillion, 4, &[&bob]), [200, 200, 200, 429]);
+    // Another plan is no other person.
+    let both = ask(&pillion, "GET /", &[&token("ann", "free", secret)]);
+    assert_eq!((both.status, both.field("ratelimit").unwrap().contains("r=2")), (200, true));
+    assert_eq!(statuses(&pillion, 1, &[&ann]), [429]);
+    // One that does not verify proves nothing: it is an address.
+    let forged = token("carl", "pro", "another secret of thirty-two byte");
+    assert_eq!(statuses(&pillion, 4, &[&forged]), [200, 200, 200, 429]);
+    assert_eq!(statuses(&pillion, 1, &[]), [429]);
+}
+
+#[test]
+fn keys_are_added_listed_and_hashed() {
+    let folder = std::sync::Arc::new(Folder::new());
+    let origin = Origin::new();
+    let file = folder.path("keys.toml");
+    let command = |args: &[&str]| {
+        let output = Command::new(binary()).arg("keys").args(args).arg("--file").arg(&file).output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), said)
+    };
+    let (fine, said) = command(&["add", "--tier", "pro", "--name", "acme"]);
+    assert!(fine, "{said}");
+    let key = said.lines().next().unwrap().to_owned();
+    assert!(key.starts_with("pk_") && key.len() > 40, "{said}");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(!written.contains(&key));
+    // What is written by hand stays.
+    std::fs::write(&file, format!("# ours\n{written}")).unwrap();
+    assert!(command(&["add", "--tier", "free", "--name", "other"]).0);
+    let (fine, said) = command(&["add", "--tier", "free", "--name", "other"]);
+    assert!(!fine && said.contains("\"other\" is there already"), "{said}");
+    let (fine, said) = command(&["list"]);
+    assert!(fine && said.contains("acme") && said.contains("pro") && said.contains("other"), "{said}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("# ours\n"));
+    let mut hash = Command::new(binary())
+        .args(["keys", "hash"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    hash.stdin.take().unwrap().write_all(format!("{key}\n").as_bytes()).unwrap();
+    let output = hash.wait_with_output().unwrap();
+    let digest = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(written.contains(&digest), "{digest}");
+    let config = format!(
+        "[upstream]\nurl = \"http://{}\"\n[rate_limit]\nkeys = \"keys.toml\"\n{TIERS}",
+        origin.script.address
+    );
+    let pillion = Pillion::in_folder(folder.clone(), &config);
+    assert!(
+        ask(&pillion, "GET /", &[&format!("x-api-key: {key}")])
+            .field("ratelimit-policy")
+            .unwrap()
+            .contains("q=5")
+    );
+    // A key that is added while it runs is known without a word.
+    let (_, said) = command(&["add", "--tier", "pro"]);
+    let key = said.lines().next().unwrap().to_owned();
+    eventually("the file was read again", || {
+        let answer = ask(&pillion, "GET /", &[&format!("x-api-key: {key}")]);
+        answer.field("ratelimit-policy").unwrap().contains("q=5").then_some(())
+    });
+}
+
+#[test]
+fn an_answer_to_one_key_is_not_for_the_next() {
+    let (origin, pillion) = limited("");
+    origin.says("/mine", &["cache-control: max-age=60"]);
+    let mine = |fields: &[&str]| ask(&pillion, "GET /mine", fields).text();
+    let first = mine(&["x-api-key: key-pro"]);
+    assert_ne!(mine(&["x-api-key: key-own"]), first);
+    assert_ne!(mine(&[]), first);
+    origin.says("/all", &["cache-control: public, max-age=60"]);
+    let all = |fields: &[&str]| ask(&pillion, "GET /all", fields).text();
+    assert_eq!(all(&["x-api-key: key-pro"]), all(&[]), "what is said to be for all is");
+}
+
+#[test]
+fn keys_in_queries_however_they_are_spelt_and_never_in_the_log() {
+    let config = "unlisted_keys = \"reject\"\n[identity]\napi_key = \"query:my_key\"\n";
+    let (_origin, pillion) = limited(config);
+    let status = |target: &str| ask(&pillion, &format!("GET {target}"), &[]).status;
+    assert_eq!(status("/?my%5Fkey=wrong"), 401);
+    assert_eq!(status("/?my_key=key-pro"), 200);
+    assert_eq!(status("/?my_key=key-pro&my_key=nope"), 401, "nobody knows which one the app takes");
+    eventually("all is logged", || {
+        (pillion.access_log().matches("\"kind\":\"access\"").count() >= 3).then_some(())
+    });
+    assert!(!pillion.access_log().contains("key-pro") && pillion.access_log().contains("my_key=***"));
+    let (_origin, pillion) = limited("unlisted_keys = \"reject\"\n");
+    let two = ["x-api-key: key-pro", "x-api-key: nope"];
+    assert_eq!(ask(&pillion, "GET /", &two).status, 401);
+}
+
+#[test]
+fn what_attackers_tried_gives_no_fresh_allowance() {
+    let (_origin, pillion) = limited("[[routes]]\nmatch = \"GET /named\"\nlimits = [\"named\"]\n");
+    // HEAD asks for what GET would say.
+    assert_eq!(get(&pillion, "/named").status, 200);
+    assert_eq!(ask(&pillion, "HEAD /named", &[]).status, 429);
+    // A second key beside the listed one.
+    assert_eq!(statuses(&pillion, 2, &["x-api-key: key-own"]), [200, 429]);
+    assert_eq!(statuses(&pillion, 1, &["x-api-key: junk", "x-api-key: key-own"]), [429]);
+    assert_eq!(statuses(&pillion, 1, &["x-api-key: key-own", "x-api-key: junk"]), [429]);
+    let (_origin, pillion) = limited("mode = \"shadow\"\nunlisted_keys = \"reject\"\n");
+    assert_eq!(statuses(&pillion, 5, &["x-api-key: nope"]), [200; 5], "shadow refuses nobody");
+}

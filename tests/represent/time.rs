@@ -1,0 +1,105 @@
+//! Nothing is held back.
+
+use std::io::{BufReader, Read, Write};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{Pillion, Request, Script, connect, now};
+use crate::tools::{JSON, get, items};
+
+/// An app that sends chunks when it is told to.
+fn paced(fields: &'static str) -> (Script, std::sync::mpsc::Sender<String>) {
+    let (sender, receiver) = std::sync::mpsc::channel::<String>();
+    let receiver = std::sync::Mutex::new(receiver);
+    let app = Script::new(move |mut tcp| {
+        if Request::read(&mut tcp).is_none() {
+            return;
+        }
+        write!(tcp, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{fields}\r\n").unwrap();
+        let receiver = receiver.lock().unwrap();
+        while let Ok(words) = receiver.recv() {
+            write!(tcp, "{:x}\r\n{words}\r\n", words.len()).unwrap();
+        }
+        let _ = tcp.write_all(b"0\r\n\r\n");
+    });
+    (app, sender)
+}
+
+/// A client that reads as a browser does: what it has decoded so far.
+#[test]
+fn what_the_app_says_is_decodable_soon_although_it_goes_on_later() {
+    for coding in ["gzip", "br", "zstd"] {
+        let (app, say) = paced(JSON);
+        let pillion = Pillion::in_front_of(app.address);
+        let mut curl = Command::new("curl")
+            .args(["-sN", "--compressed", "-H", &format!("Accept-Encoding: {coding}"), &pillion.url("/")])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut reader = BufReader::new(curl.stdout.take().unwrap());
+        // The first word decides that it is worth coding.
+        for words in [items(50), "soon".to_owned(), items(3), "and so on".to_owned()] {
+            let since = now();
+            say.send(words.clone()).unwrap();
+            let mut read = vec![0; words.len()];
+            reader.read_exact(&mut read).unwrap();
+            assert!(read == words.as_bytes(), "{coding}");
+            assert!(since.elapsed() < Duration::from_secs(2), "{coding}: {:?}", since.elapsed());
+        }
+        drop(say);
+        assert!(curl.wait().unwrap().success(), "{coding}");
+        assert!(pillion.metric(&format!("pillion_content_total{{result=\"{coding}\"}}")) == 1.0);
+    }
+}
+
+#[test]
+fn content_of_unknown_length_is_judged_by_its_beginning() {
+    // Less than min_size, and then nothing for a while: as it is.
+    let (app, say) = paced(JSON);
+    let pillion = Pillion::in_front_of(app.address);
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"GET / HTTP/1.1\r\nhost: t\r\naccept-encoding: gzip\r\n\r\n").unwrap();
+    say.send("[1,".to_owned()).unwrap();
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while !seen.ends_with(b"[1,") {
+        tcp.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    let head = String::from_utf8(seen).unwrap();
+    assert!(!head.contains("content-encoding") && head.contains("vary: accept-encoding"), "{head}");
+    drop(say);
+
+    // Less than min_size, and its end: it has a length, and a tag.
+    let small = Script::answering(|_| {
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n3\r\n[1]\r\n0\r\n\r\n".to_vec()
+    });
+    let pillion = Pillion::in_front_of(small.address);
+    let answer = get(&pillion, "/", "accept-encoding: gzip\r\n");
+    assert_eq!(answer.field("content-length").as_deref(), Some("3"));
+    assert!(answer.field("etag").is_some() && answer.field("content-encoding").is_none());
+}
+
+/// An app that stalls in the middle of content with a known length: its beginning is passed on, without a
+/// tag, instead of being held until there is one.
+#[test]
+fn nothing_is_held_back_for_a_tag() {
+    let app = Script::new(|mut tcp| {
+        if Request::read(&mut tcp).is_none() {
+            return;
+        }
+        tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbeginning").unwrap();
+        // Until the client has seen the beginning and leaves.
+        let _ = tcp.read(&mut [0]);
+    });
+    let pillion = Pillion::in_front_of(app.address);
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while !seen.ends_with(b"beginning") {
+        tcp.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    assert!(!String::from_utf8(seen).unwrap().contains("etag"));
+}

@@ -1,0 +1,88 @@
+//! Answers that begin before their requests end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+
+use crate::harness::{PATIENCE, Pillion, Script, connect};
+use crate::tools::head;
+
+/// An app that answers each chunk as it comes with a chunk of its own.
+fn conversation() -> Script {
+    Script::new(|mut tcp| {
+        if head(&mut tcp).is_none() {
+            return;
+        }
+        tcp.write_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n",
+        )
+        .unwrap();
+        let mut reader = BufReader::new(tcp.try_clone().unwrap());
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            let mut data = vec![0u8; usize::from_str_radix(line.trim(), 16).unwrap() + 2];
+            reader.read_exact(&mut data).unwrap();
+            tcp.write_all(&[line.as_bytes(), &data].concat()).unwrap();
+            if data.len() == 2 {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn an_answer_may_begin_before_its_request_ends() {
+    let app = conversation();
+    let pillion = Pillion::in_front_of(app.address);
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    assert!(
+        head(&mut tcp).unwrap().starts_with("http/1.1 200"),
+        "the head comes before any content was sent"
+    );
+    for at in 0..50 {
+        let chunk = format!("6\r\nnote{}{}\r\n", at / 10, at % 10);
+        tcp.write_all(chunk.as_bytes()).unwrap();
+        let mut heard = vec![0u8; chunk.len()];
+        tcp.read_exact(&mut heard).unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), chunk);
+    }
+    tcp.write_all(b"0\r\n\r\n").unwrap();
+    let mut end = [0u8; 5];
+    tcp.read_exact(&mut end).unwrap();
+    assert_eq!(&end, b"0\r\n\r\n");
+    // The connection is as good as new.
+    tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(head(&mut tcp).unwrap().starts_with("http/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_may_over_http_2() {
+    let app = conversation();
+    let pillion = Pillion::in_front_of(app.address);
+    let tcp = tokio::net::TcpStream::connect(pillion.http).await.unwrap();
+    let (client, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = http::Request::post("http://a.test/").body(()).unwrap();
+    let (answer, mut upload) = client.send_request(request, false).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    let mut body = answer.into_body();
+    for at in 0..50 {
+        let text = format!("note {at}");
+        upload.send_data(bytes::Bytes::from(text.clone()), false).unwrap();
+        let heard = tokio::time::timeout(PATIENCE, body.data()).await.unwrap().unwrap().unwrap();
+        assert_eq!(heard, text.as_bytes());
+        body.flow_control().release_capacity(heard.len()).unwrap();
+    }
+    upload.send_data(bytes::Bytes::new(), true).unwrap();
+    let end = tokio::time::timeout(PATIENCE, async {
+        // The end may ride on an empty frame.
+        while let Some(data) = body.data().await {
+            assert!(data?.is_empty());
+        }
+        Ok::<_, h2::Error>(())
+    });
+    end.await.unwrap().unwrap();
+}

@@ -1,0 +1,219 @@
+//! Server-sent events.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::harness::{self, PATIENCE, Pillion, Request, Script, connect, now, ok};
+use crate::tools::head;
+
+/// An app that says an event for each word it is given, and ends when no more can come.
+fn events() -> (Script, Sender<String>) {
+    let (sender, words) = channel::<String>();
+    let words: Arc<Mutex<Receiver<String>>> = Arc::new(Mutex::new(words));
+    let app = Script::new(move |mut tcp| {
+        while let Some(request) = Request::read(&mut tcp) {
+            if !request.line.contains("/events") {
+                let _ = tcp.write_all(&ok("ordinary"));
+                continue;
+            }
+            tcp.write_all(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+            )
+            .unwrap();
+            while let Ok(word) = words.lock().unwrap().recv() {
+                let event = format!("data: {word}\n\n");
+                if tcp.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).is_err() {
+                    return;
+                }
+            }
+            let _ = tcp.write_all(b"0\r\n\r\n");
+        }
+    });
+    (app, sender)
+}
+
+/// The next event's data off a chunked answer.
+fn next_event(reader: &mut impl BufRead) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "the stream ended");
+        if let Some(data) = line.strip_prefix("data: ") {
+            return data.trim().to_owned();
+        }
+    }
+}
+
+/// From each word's sending to its arrival, one after the other.
+fn delays(words: &Sender<String>, reader: &mut impl BufRead) -> Vec<Duration> {
+    let mut delays = Vec::new();
+    for at in 0..100 {
+        let sent: Instant = now();
+        words.send(at.to_string()).unwrap();
+        // The next is not sent before this has come: nothing can push it out.
+        assert_eq!(next_event(reader), at.to_string());
+        delays.push(sent.elapsed());
+    }
+    delays.sort();
+    delays
+}
+
+#[track_caller]
+fn assert_prompt(delays: &[Duration], what: &str) {
+    // A machine that is busy with something else may take its time once in a while.
+    assert!(delays[90] < Duration::from_millis(50), "{what}: {delays:?}");
+}
+
+#[test]
+fn events_arrive_as_they_are_sent() {
+    let (app, words) = events();
+    let pillion = Pillion::in_front_of(app.address);
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(
+        b"GET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nAccept-Encoding: gzip\r\n\r\n",
+    )
+    .unwrap();
+    let mut reader = BufReader::new(tcp);
+    let head = head(&mut reader).unwrap();
+    assert!(head.contains("content-type: text/event-stream") && !head.contains("content-encoding"), "{head}");
+    assert_prompt(&delays(&words, &mut reader), "HTTP/1.1");
+}
+
+#[test]
+fn events_arrive_as_they_are_sent_over_http_2_too() {
+    let (app, words) = events();
+    let pillion = Pillion::in_front_of(app.address);
+    let url = pillion.url("/events");
+    let curl = Command::new("curl")
+        .args(["-sN", "--http2-prior-knowledge", "--max-time", "60", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut curl = harness::Process(curl);
+    let mut reader = BufReader::new(curl.0.stdout.take().unwrap());
+    assert_prompt(&delays(&words, &mut reader), "HTTP/2");
+}
+
+#[test]
+fn a_quiet_event_stream_outlives_body_timeout_and_takes_no_connection() {
+    let (app, words) = events();
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\nbody_timeout = \"300ms\"\nmax_connections = 1\nqueue_timeout = \"100ms\"\n",
+        app.address
+    ));
+    let mut streams = Vec::new();
+    for at in 0..3 {
+        let mut tcp = connect(pillion.http);
+        tcp.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(tcp);
+        head(&mut reader).unwrap();
+        if at == 0 {
+            words.send("first".to_owned()).unwrap();
+            assert_eq!(next_event(&mut reader), "first");
+        }
+        streams.push(reader);
+    }
+    assert_eq!(pillion.get("/").status, 200, "three open streams leave the one connection to others");
+    // The silence is the scenario: several times what an ordinary body may be silent.
+    std::thread::sleep(Duration::from_millis(1200));
+    words.send("after the silence".to_owned()).unwrap();
+    assert_eq!(next_event(streams.first_mut().unwrap()), "after the silence");
+}
+
+#[test]
+fn a_quiet_event_stream_outlives_every_limit_on_clients() {
+    let short = "300ms";
+    for version in ["--http1.0", "--http1.1", "--http2-prior-knowledge"] {
+        let (app, words) = events();
+        let pillion = Pillion::with(&format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nheader_timeout = \"{short}\"\nbody_timeout = \"{short}\"\n\
+             send_timeout = \"{short}\"\nidle_timeout = \"{short}\"\n[upstream]\nurl = \"http://{}\"\nbody_timeout = \"{short}\"\n\
+             response_timeout = \"{short}\"\nkeep_alive = \"{short}\"\n",
+            app.address
+        ));
+        let url = pillion.url("/events");
+        let mut curl = Command::new("curl");
+        curl.args(["-sN", version, "--max-time", "20", &url]).stdout(Stdio::piped());
+        let mut curl = harness::Process(curl.spawn().unwrap());
+        let mut reader = BufReader::new(curl.0.stdout.take().unwrap());
+        words.send("before".to_owned()).unwrap();
+        assert_eq!(next_event(&mut reader), "before");
+        // The silence is the scenario.
+        std::thread::sleep(Duration::from_millis(1200));
+        words.send("after".to_owned()).unwrap();
+        assert_eq!(next_event(&mut reader), "after", "{version}");
+    }
+}
+
+#[test]
+fn an_ordinary_body_that_falls_silent_is_cut_visibly() {
+    let (silent, done) = channel::<()>();
+    let done = Mutex::new(done);
+    let app = Script::new(move |mut tcp| {
+        if head(&mut tcp).is_some() {
+            tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").unwrap();
+            let _ = done.lock().unwrap().recv();
+        }
+    });
+    let pillion =
+        Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\nbody_timeout = \"300ms\"\n", app.address));
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let head = head(&mut tcp).unwrap();
+    assert!(head.contains("content-length: 10"), "{head}");
+    let mut body = Vec::new();
+    // An end or a reset, but before the content is whole.
+    let _ = tcp.read_to_end(&mut body);
+    assert_eq!(body, b"hello");
+    pillion.access("why", |line| !line["error"].is_null());
+    drop(silent);
+}
+
+#[test]
+fn event_streams_end_when_draining_starts() {
+    let (app, words) = events();
+    let mut pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ndrain_timeout = \"60s\"\n[upstream]\nurl = \"http://{}\"\n",
+        app.address
+    ));
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut reader = BufReader::new(tcp);
+    words.send("hello".to_owned()).unwrap();
+    assert_eq!(next_event(&mut reader), "hello");
+    let url = pillion.url("/events");
+    let mut curl = Command::new("curl");
+    curl.args(["-sN", "--http2-prior-knowledge", "--max-time", "60", &url]).stdout(Stdio::null());
+    let mut curl = harness::Process(curl.spawn().unwrap());
+    harness::eventually("both streams are open", || {
+        (app.connections.load(Ordering::SeqCst) == 2).then_some(())
+    });
+    pillion.process.signal("TERM");
+    let mut rest = Vec::new();
+    let _ = reader.read_to_end(&mut rest);
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "cut, so that the client connects again");
+    curl.wait();
+    assert!(pillion.process.wait().success());
+}
+
+#[test]
+fn an_app_hears_that_its_reader_left() {
+    let (sender, left) = channel::<()>();
+    let app = Script::new(move |mut tcp| {
+        if head(&mut tcp).is_some() {
+            tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: hello\n\n")
+                .unwrap();
+            let _ = tcp.read(&mut [0u8; 1]);
+            sender.send(()).unwrap();
+        }
+    });
+    let pillion = Pillion::in_front_of(app.address);
+    let mut reader = BufReader::new(connect(pillion.http));
+    reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(next_event(&mut reader), "hello");
+    drop(reader);
+    left.recv_timeout(PATIENCE).expect("the app's connection ends although no event is sent");
+}

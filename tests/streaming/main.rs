@@ -1,0 +1,13 @@
+//! Bodies that pass while they come: large ones in little memory, slow readers that slow their writers,
+//! events that arrive when they are sent, answers that begin before their requests end.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod both_ways;
+mod events;
+mod memory;
+mod pace;
+mod tools;

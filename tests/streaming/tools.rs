@@ -1,0 +1,134 @@
+//! What several of these tests use.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::harness::{self, Pillion, Script, now, ok};
+
+pub const MIB: u64 = 1024 * 1024;
+
+pub const GIB: u64 = 1024 * MIB;
+
+/// What passing a body of any size may add to the resident memory.
+pub const ROOM: u64 = 16 * MIB;
+
+pub fn head(tcp: &mut impl Read) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0u8; 1];
+    while !head.ends_with(b"\r\n\r\n") {
+        if tcp.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8_lossy(&head).to_ascii_lowercase())
+}
+
+/// Writes `size` bytes, adding to `written` as they leave; whether all did.
+pub fn generate(tcp: &mut TcpStream, size: u64, written: &AtomicU64) -> bool {
+    let block = vec![b'x'; 64 * 1024];
+    let mut left = size;
+    while left > 0 {
+        let some = usize::try_from(left.min(block.len() as u64)).unwrap();
+        if tcp.write_all(&block[..some]).is_err() {
+            return false;
+        }
+        written.fetch_add(some as u64, Ordering::SeqCst);
+        left -= some as u64;
+    }
+    true
+}
+
+/// Reads up to `size` bytes and gives how many came.
+pub fn discard(from: &mut impl Read, size: u64) -> u64 {
+    std::io::copy(&mut from.take(size), &mut std::io::sink()).unwrap_or(0)
+}
+
+/// An origin: GET answers `size` bytes, anything else says how many bytes came.
+pub struct Bulk {
+    pub app: Script,
+    pub written: Arc<AtomicU64>,
+}
+
+impl Bulk {
+    pub fn new(size: u64) -> Bulk {
+        let written = Arc::new(AtomicU64::new(0));
+        let count = written.clone();
+        let app = Script::new(move |mut tcp| {
+            while let Some(head) = head(&mut tcp) {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                if head.starts_with("get") {
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+                    if tcp.write_all(answer.as_bytes()).is_err() || !generate(&mut tcp, size, &count) {
+                        return;
+                    }
+                } else if let Some(length) = length {
+                    let came = discard(&mut tcp, length.trim().parse().unwrap());
+                    if tcp.write_all(&ok(&came.to_string())).is_err() {
+                        return;
+                    }
+                } else {
+                    let came = discard_chunks(&mut tcp);
+                    let _ = tcp.write_all(&ok(&came.to_string()));
+                }
+            }
+        });
+        Bulk { app, written }
+    }
+}
+
+pub fn discard_chunks(tcp: &mut TcpStream) -> u64 {
+    let mut reader = BufReader::with_capacity(64 * 1024, tcp);
+    let mut came = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let size = u64::from_str_radix(line.trim(), 16).unwrap();
+        came += discard(&mut reader, size);
+        let mut end = [0u8; 2];
+        reader.read_exact(&mut end).unwrap();
+        if size == 0 {
+            return came;
+        }
+    }
+}
+
+/// Runs `work` and gives what it gave and by how much the memory of `pillion` grew at its peak.
+pub fn growth<T>(pillion: &Pillion, work: impl FnOnce() -> T) -> (T, u64) {
+    let before = pillion.process.resident();
+    let peak = AtomicU64::new(before);
+    let done = AtomicBool::new(false);
+    let value = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                peak.fetch_max(pillion.process.resident(), Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let value = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        done.store(true, Ordering::SeqCst);
+        value
+    });
+    let grown = peak.load(Ordering::SeqCst).saturating_sub(before);
+    (value.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), grown)
+}
+
+#[track_caller]
+pub fn assert_flat(grown: u64, what: &str) {
+    assert!(grown <= ROOM, "{what} took {} MiB", grown / MIB);
+}
+
+/// What must hold still: polled until it has not changed for a while.
+pub fn standing(what: &str, value: impl Fn() -> u64) -> u64 {
+    let mut last = (value(), now());
+    harness::eventually(what, || {
+        let seen = value();
+        if seen != last.0 {
+            last = (seen, now());
+        }
+        (last.1.elapsed() > Duration::from_millis(700)).then_some(seen)
+    })
+}

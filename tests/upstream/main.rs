@@ -1,0 +1,14 @@
+//! Upstream care: apps that die, hang, refuse, fill up or come late, and what their clients notice of
+//! it. The origins are scripts where the fault must be exact, and real nginx where it must be real.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod connections;
+mod health;
+mod lines;
+mod routes;
+mod timeouts;
+mod tools;

@@ -1,0 +1,84 @@
+//! Routes, before an app is asked.
+
+use std::sync::atomic::Ordering;
+
+use crate::harness::{self, Pillion, Script, ok};
+use crate::tools::named;
+
+#[test]
+fn routes_name_their_app() {
+    let (main, media) = (named("main"), named("media"));
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[upstreams.media]\nurl = \"http://{}\"\n\
+         [[routes]]\nmatch = \"* /media/**\"\nupstream = \"media\"\n[[routes]]\nmatch = \"GET media.test/**\"\nupstream = \"media\"\n",
+        main.address, media.address
+    ));
+    for (path, app) in [
+        ("/", "main"),
+        ("/media", "media"),
+        ("/media/a/b", "media"),
+        ("/mediax", "main"),
+        ("//media//x", "media"),
+    ] {
+        assert_eq!(pillion.get(path).text(), app, "{path}");
+    }
+    let by_host = "GET /x HTTP/1.1\r\nhost: media.test\r\nconnection: close\r\n\r\n";
+    assert_eq!(harness::exchange(pillion.http, by_host).text(), "media");
+}
+
+#[test]
+fn routes_rewrite_refuse_redirect_and_edit() {
+    let app = Script::answering(|request| {
+        let mut answer = ok(&request.to_json().to_string());
+        let at = answer.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        answer.splice(at..at, *b"server: secret/1.0\r\nx-kind: app\r\n");
+        answer
+    });
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n\
+         [[routes]]\nmatch = \"* /v1/**\"\nrewrite = \"/api/**\"\n\
+         deprecated = {{ since = \"2026-01-01\", sunset = \"2026-12-31\", link = \"https://example.com/v2\" }}\n\
+         [[routes]]\nmatch = \"GET /u/{{id}}/p/{{page}}\"\nrewrite = \"/pages/{{page}}/of/{{id}}\"\n\
+         [[routes]]\nmatch = \"* /api/edited\"\nset_request = {{ x-tenant = \"clinic\", accept = \"text/plain\" }}\nremove_request = [\"x-secret\"]\n\
+         set_response = {{ x-kind = \"edited\" }}\nremove_response = [\"server\"]\n\
+         [[routes]]\nmatch = \"* /internal/**\"\ndeny = 404\n\
+         [[routes]]\nmatch = \"* /gone\"\ndeny = 410\n\
+         [[routes]]\nmatch = \"GET /old/**\"\nredirect = {{ to = \"https://example.com/new/**\", status = 301 }}\n",
+        app.address
+    ));
+    let answer = pillion.get("/v1/patients/7?x=1");
+    assert_eq!(answer.json()["target"], "/api/patients/7?x=1");
+    assert_eq!(answer.field("deprecation").unwrap(), "@1767225600");
+    assert_eq!(answer.field("sunset").unwrap(), "Thu, 31 Dec 2026 00:00:00 GMT");
+    let link = answer.field("link").unwrap();
+    assert!(link.contains("<https://example.com/v2>"), "{link}");
+    assert_eq!(pillion.get("/u/a%2Fb/p/9").json()["target"], "/pages/9/of/a%2Fb");
+
+    let edited =
+        "GET /v1/edited HTTP/1.1\r\nhost: test\r\nx-secret: 1\r\naccept: */*\r\nconnection: close\r\n\r\n";
+    let answer = harness::exchange(pillion.http, edited);
+    let fields = answer.json()["fields"].clone();
+    assert_eq!(
+        (fields["x-tenant"].as_str(), fields["accept"].as_str()),
+        (Some("clinic"), Some("text/plain"))
+    );
+    assert!(fields.get("x-secret").is_none());
+    assert_eq!(answer.fields("x-kind"), ["edited"]);
+    assert!(
+        answer.field("server").is_none() && answer.field("deprecation").is_some(),
+        "edits of both routes: {}",
+        answer.head
+    );
+
+    let before = app.connections.load(Ordering::SeqCst);
+    assert_eq!(pillion.get("/internal").status, 404);
+    assert_eq!(pillion.get("/internal/a/../../internal/b").status, 404);
+    assert_eq!(pillion.get("/%69nternal/x").status, 404, "unreserved octets are decoded before matching");
+    assert_eq!(pillion.get("/gone").status, 410);
+    let moved = pillion.get("/old/a/b?c=d");
+    assert_eq!(
+        (moved.status, moved.field("location").unwrap().as_str()),
+        (301, "https://example.com/new/a/b?c=d")
+    );
+    assert_eq!(app.connections.load(Ordering::SeqCst), before, "nothing of it reached the app");
+}
