@@ -80,13 +80,13 @@ fn reading(control: &Control) -> Value {
     let (mut all, mut times) = (Figures::default(), Merged::default());
     let mut routes = Vec::new();
     for (label, route) in lasting.performance.routes() {
-        let (figures, merged, _) = route.times.over(Window::Minute);
+        let (figures, merged, over) = route.times.over(Window::Minute);
         if figures.count == 0 {
             continue;
         }
         all.add(&figures);
         times.join(&merged);
-        let mut row = performance::figures(&route, Window::Minute);
+        let mut row = performance::figures(&figures, &merged, over);
         row["route"] = label.into();
         row["state"] = route.verdict().slowness.as_str().into();
         row["failing"] = route.verdict().failing.into();

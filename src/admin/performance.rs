@@ -10,8 +10,9 @@ use super::Control;
 use super::cache::Told;
 use crate::clock;
 use crate::metrics::{read_process, read_workers};
+use crate::performance::histogram::Merged;
 use crate::performance::window::{Figures, Window};
-use crate::performance::{Noted, Performance, Route};
+use crate::performance::{Noted, Performance};
 
 /// Rows shown where nobody says how many.
 const USUALLY_SHOWN: usize = 50;
@@ -70,10 +71,9 @@ pub fn share(part: u64, whole: u64) -> Option<f64> {
 const SORTS: [&str; 10] =
     ["count", "rate", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "error_rate", "hit_ratio", "bytes"];
 
-/// One route over one window.
-pub fn figures(route: &Route, window: Window) -> Value {
-    let (figures, merged, over) = route.times.over(window);
-    let Figures { count, bytes, failed, slow, asked, hits, longest } = figures;
+/// What was counted in so much time.
+pub fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
+    let Figures { count, bytes, failed, slow, asked, hits, longest } = *figures;
     let rate = if over.is_zero() { 0.0 } else { (count as f64 / over.as_secs_f64() * 100.0).round() / 100.0 };
     // The middle of the longest one's bucket may lie beyond it.
     let quantile = |share: f64| milliseconds(merged.quantile(share).min(longest));
@@ -99,8 +99,11 @@ fn routes(control: &Control, parameters: Parameters<'_>) -> Told {
     let limit = limit(parameters)?;
     let mut rows: Vec<(f64, Value)> = Vec::new();
     for (label, route) in control.lasting.performance.routes() {
-        let windows: Map<String, Value> =
-            Window::ALL.iter().map(|window| (window.as_str().to_owned(), figures(&route, *window))).collect();
+        let of = |window: &Window| {
+            let (counted, merged, over) = route.times.over(*window);
+            (window.as_str().to_owned(), figures(&counted, &merged, over))
+        };
+        let windows: Map<String, Value> = Window::ALL.iter().map(of).collect();
         if windows.values().all(|figures| figures["count"] == 0) {
             continue;
         }

@@ -456,6 +456,19 @@ pub fn ok(content: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Reads a head and nothing behind it; `None` when the connection ends first.
+pub fn head(tcp: &mut impl Read) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0u8; 1];
+    while !head.ends_with(b"\r\n\r\n") {
+        if tcp.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
 /// A request as an origin saw it.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -467,15 +480,7 @@ pub struct Request {
 impl Request {
     /// Reads one; `None` when the connection ends first.
     pub fn read(tcp: &mut impl Read) -> Option<Request> {
-        let mut head = Vec::new();
-        let mut byte = [0u8; 1];
-        while !head.ends_with(b"\r\n\r\n") {
-            if tcp.read(&mut byte).ok()? == 0 {
-                return None;
-            }
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8_lossy(&head).into_owned();
+        let head = head(tcp)?;
         let mut lines = head.lines();
         let line = lines.next()?.to_owned();
         let fields: Vec<(String, String)> = lines
@@ -487,7 +492,7 @@ impl Request {
             request.body.resize(length.parse().ok()?, 0);
             tcp.read_exact(&mut request.body).ok()?;
         } else if request.field("transfer-encoding").is_some() {
-            let mut wire = Vec::new();
+            let (mut wire, mut byte) = (Vec::new(), [0u8; 1]);
             while !(wire.ends_with(b"\r\n0\r\n\r\n") || wire == b"0\r\n\r\n") {
                 if tcp.read(&mut byte).ok()? == 0 {
                     return None;

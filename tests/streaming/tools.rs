@@ -15,16 +15,9 @@ pub const GIB: u64 = 1024 * MIB;
 /// What passing a body of any size may add to the resident memory.
 pub const ROOM: u64 = 16 * MIB;
 
+/// A head in lower case.
 pub fn head(tcp: &mut impl Read) -> Option<String> {
-    let mut head = Vec::new();
-    let mut byte = [0u8; 1];
-    while !head.ends_with(b"\r\n\r\n") {
-        if tcp.read(&mut byte).ok()? == 0 {
-            return None;
-        }
-        head.push(byte[0]);
-    }
-    Some(String::from_utf8_lossy(&head).to_ascii_lowercase())
+    harness::head(tcp).map(|head| head.to_ascii_lowercase())
 }
 
 /// Writes `size` bytes, adding to `written` as they leave; whether all did.
