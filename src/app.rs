@@ -387,8 +387,12 @@ async fn look(
         }
         for change in monitor.look(&live.load(), &lasting, clock::wall()) {
             let check = change.check.as_str();
-            let (from, to, detail) = (change.from, change.to.status, &change.to.detail);
-            tracing::warn!(check, ?from, ?to, detail, "a check changed its state");
+            let (from, to, detail) = (change.from.as_str(), change.to.status.as_str(), &change.to.detail);
+            if change.to.status > change.from {
+                tracing::warn!(check, from, to, detail, "a check changed its state");
+            } else {
+                tracing::info!(check, from, to, detail, "a check changed its state");
+            }
             if live.load().policy.health.webhook.is_some() && changes.try_send(change).is_err() {
                 tracing::warn!(check, "health.webhook is not told of it: too many changes wait already");
             }

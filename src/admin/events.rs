@@ -113,7 +113,7 @@ fn reading(control: &Control) -> Value {
                 json!({
                     "name": upstream.policy.name,
                     "address": address.name.as_str(),
-                    "healthy": address.is_healthy(),
+                    "healthy": address.is_well(upstream.policy.health.unhealthy_after),
                     "in_flight": address.in_flight.load(Ordering::Relaxed),
                     "waiting": address.waiting.load(Ordering::Relaxed),
                 })

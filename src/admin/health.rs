@@ -29,6 +29,17 @@ pub enum State {
     Unhealthy,
 }
 
+impl State {
+    /// As it is told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Healthy => "healthy",
+            State::Degraded => "degraded",
+            State::Unhealthy => "unhealthy",
+        }
+    }
+}
+
 /// What one check found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
@@ -66,11 +77,9 @@ fn upstream(snapshot: &Snapshot) -> Finding {
     for upstream in &snapshot.upstreams {
         let threshold = upstream.policy.health.unhealthy_after;
         let addresses = upstream.addresses();
-        // The last address is never taken out; its failures in a row tell all the same.
-        let well = |failures: u32, healthy: bool| healthy && failures < threshold;
         let down: Vec<String> = addresses
             .iter()
-            .filter(|(_, address)| !well(address.failures(), address.is_healthy()))
+            .filter(|(_, address)| !address.is_well(threshold))
             .map(|(_, address)| address.name.to_string())
             .collect();
         if down.is_empty() {

@@ -20,6 +20,16 @@ pub enum Mode {
     Soft,
 }
 
+impl Mode {
+    /// As the configuration has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Hard => "hard",
+            Mode::Soft => "soft",
+        }
+    }
+}
+
 /// When a fetch began, in both countings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {

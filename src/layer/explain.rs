@@ -116,7 +116,7 @@ pub fn explain(
         }
         Ok(Decision::Below(mut routed)) => {
             if let Some(before) = &routed.rewritten_by {
-                told.say("rewritten", format!("by {:?} to {}", before.label, routed.request.uri()));
+                told.say("rewritten", format!("by {} to {}", before.label, routed.request.uri()));
             }
             explain_upstream(&mut told, &routed);
             explain_caller(&mut told, &routed);
@@ -367,7 +367,7 @@ fn explain_invalidation(told: &mut Explanation, routed: &Routed, method: &Method
             format!("{}{}", path.path.fill(&normal.normal), if path.prefix { "/**" } else { "" })
         });
         let all: Vec<String> = tags.chain(paths).collect();
-        told.say("invalidates", format!("{} by {:?} ({:?})", all.join(", "), rule.label, rule.mode));
+        told.say("invalidates", format!("{} by {:?} ({})", all.join(", "), rule.label, rule.mode.as_str()));
     }
 }
 

@@ -87,15 +87,27 @@ impl Address {
         !self.ejected.load(Ordering::Relaxed)
     }
 
+    /// Whether it takes part and does not fail: the last address is never taken out, and its failures in a row tell
+    /// all the same.
+    pub fn is_well(&self, unhealthy_after: u32) -> bool {
+        self.is_healthy() && self.failures() < unhealthy_after
+    }
+
     /// Notes a success; true when it brought the address back. Where a health path is asked
     /// (`probed`), only the probe brings back: a lucky request must not.
     pub fn succeeded(&self, evidence: Evidence, probed: bool, healthy_after: u32) -> bool {
         self.clear(evidence, probed);
-        if !self.ejected.load(Ordering::Relaxed) || (probed && evidence == Evidence::Traffic) {
+        if self.is_well(1) || (probed && evidence == Evidence::Traffic) {
             return false;
         }
         let successes = self.successes.fetch_add(1, Ordering::Relaxed) + 1;
-        successes >= healthy_after && self.ejected.swap(false, Ordering::Relaxed)
+        if successes < healthy_after {
+            return false;
+        }
+        // So many probes in a row, and no request failed between them. Perhaps as none came: whoever is not ready is
+        // sent none, and would never be ready again.
+        self.failures.store(0, Ordering::Relaxed);
+        self.ejected.swap(false, Ordering::Relaxed)
     }
 
     /// A success speaks against failures of its own kind alone: answers to requests do not outvote a

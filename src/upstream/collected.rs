@@ -40,14 +40,13 @@ const COUNTERS: [(&str, &str, CounterOf); 7] = [
     ("upstream_queue_refused", "Requests refused by the waiting line", |c| c.queue_refused.get() as f64),
 ];
 
-const GAUGES: [(&str, &str, GaugeOf); 5] = [
+const GAUGES: [(&str, &str, GaugeOf); 4] = [
     ("upstream_connections_in_use", "Connections in use", |a| {
         (a.limits.connections - a.permits.available_permits().min(a.limits.connections)) as i64
     }),
     ("upstream_connections_idle", "Idle connections kept", |a| a.idle.load(Ordering::Relaxed) as i64),
     ("upstream_requests_in_flight", "Requests in flight", |a| a.in_flight.load(Ordering::Relaxed) as i64),
     ("upstream_waiting", "Requests waiting for a connection", |a| a.waiting.load(Ordering::Relaxed) as i64),
-    ("upstream_healthy", "Whether the address takes part", |a| i64::from(a.is_healthy())),
 ];
 
 impl Collector for Collected {
@@ -85,6 +84,16 @@ impl Collector for Collected {
                         [("upstream", upstream.policy.name.clone()), ("address", address.name.to_string())];
                     descriptor.encode_family(&labels)?.encode_gauge(&value(&address))?;
                 }
+            }
+        }
+        let help = "Whether the address takes part and does not fail";
+        let mut healthy = encoder.encode_descriptor("upstream_healthy", help, None, MetricType::Gauge)?;
+        for upstream in &upstreams {
+            for (_, address) in upstream.addresses() {
+                let labels: Labels<2> =
+                    [("upstream", upstream.policy.name.clone()), ("address", address.name.to_string())];
+                let well = address.is_well(upstream.policy.health.unhealthy_after);
+                healthy.encode_family(&labels)?.encode_gauge(&i64::from(well))?;
             }
         }
         Ok(())

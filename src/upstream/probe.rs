@@ -53,7 +53,7 @@ async fn probe_endpoint(upstream: &Arc<Upstream>, place: usize, busy: &Rc<RefCel
     for address in &endpoint.resolved.load().addresses {
         // Without a path only those that failed are tried. The last address is never taken out, but may
         // be down all the same.
-        let well = address.is_healthy() && address.failures() < health.unhealthy_after;
+        let well = address.is_well(health.unhealthy_after);
         if (health.path.is_none() && well) || !busy.borrow_mut().insert(address.id) {
             continue;
         }

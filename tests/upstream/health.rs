@@ -78,15 +78,35 @@ fn the_last_address_is_never_ejected_and_is_used_as_soon_as_it_is_back() {
     for _ in 0..20 {
         assert_eq!(pillion.get("/").status, 502);
     }
-    let (one_in, other_in) = (healthy(&pillion, one), healthy(&pillion, other));
-    assert!(one_in ^ other_in, "one is out, the other is the last: {one_in} {other_in}");
-    let last = if one_in { one } else { other };
+    assert!(!healthy(&pillion, one) && !healthy(&pillion, other), "neither answers");
+    let told = pillion.log().lines().find(|line| line.contains("is the last")).map(str::to_owned);
+    let last = if told.unwrap().contains(&one.to_string()) { one } else { other };
     let _app = Script::on(TcpListener::bind(last).unwrap(), |mut tcp| {
         while Request::read(&mut tcp).is_some() {
             let _ = tcp.write_all(&ok("back"));
         }
     });
     assert_eq!(pillion.get("/").status, 200, "without waiting for a probe");
+}
+
+#[test]
+fn an_app_that_is_back_is_ready_although_nobody_asks_for_it() {
+    // Whoever is not ready is sent no request: only its health path can tell that it is well again.
+    let address = absent_app();
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{address}\"\n[upstream.health]\npath = \"/healthz\"\ninterval = \"50ms\"\n\
+         unhealthy_after = 3\nhealthy_after = 2\n"
+    ));
+    (0..5).for_each(|_| assert_eq!(pillion.get("/").status, 502));
+    assert_eq!(pillion.admin_get("/ready").status, 503);
+    assert!(!healthy(&pillion, address), "the last one, too, is told as it is");
+    let _app = Script::on(TcpListener::bind(address).unwrap(), |mut tcp| {
+        while Request::read(&mut tcp).is_some() {
+            let _ = tcp.write_all(&ok("back"));
+        }
+    });
+    eventually("it is ready", || (pillion.admin_get("/ready").status == 200).then_some(()));
+    assert!(healthy(&pillion, address));
 }
 
 #[test]
