@@ -129,6 +129,7 @@ fn a_trace_goes_through_and_its_spans_are_told() {
         ("server.port", &port),
         ("network.peer.address", &ip),
         ("network.peer.port", &port),
+        ("http.response.status_code", "200"),
     ] {
         assert_eq!(attribute(client, name).as_deref(), Some(value), "{name}");
     }
@@ -238,6 +239,32 @@ fn failures_are_told_as_such() {
     let server = spans.iter().find(|span| span.kind == SERVER).unwrap();
     assert_eq!(server.status.as_ref().unwrap().code, 2);
     assert_eq!(attribute(server, "error.type").as_deref(), Some("upstream"));
+}
+
+#[test]
+fn what_apps_and_clients_say_is_told_by_the_conventions() {
+    let app = Script::answering(|_| b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n".to_vec());
+    let (receiver, spans) = receiver("pillion", || true);
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{}/v1/traces\"\nsample = 1.0\n",
+        app.address, receiver.address
+    ));
+    assert_eq!(origin::ask(&pillion, "HUNTER2 /nowhere", &[]).status, 404);
+    let spans = wait_for(&spans, 2);
+    let of = |kind: i32| spans.iter().find(|span| span.kind == kind).unwrap();
+    let (server, client) = (of(SERVER), of(CLIENT));
+    for span in [server, client] {
+        // A client's own words are no name, and no route is none.
+        assert_eq!(span.name, "HTTP");
+        assert_eq!(attribute(span, "http.request.method").as_deref(), Some("_OTHER"));
+        assert_eq!(attribute(span, "http.request.method_original").as_deref(), Some("HUNTER2"));
+        assert_eq!(attribute(span, "http.response.status_code").as_deref(), Some("404"));
+        assert_eq!(attribute(span, "http.route"), None);
+    }
+    // A 404 is the client's error: of ours towards the app, and of nobody's here.
+    assert!(server.status.is_none() && attribute(server, "error.type").is_none());
+    assert_eq!(client.status.as_ref().unwrap().code, 2);
+    assert_eq!(attribute(client, "error.type").as_deref(), Some("404"));
 }
 
 #[test]

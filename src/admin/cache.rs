@@ -10,6 +10,7 @@ use crate::cache::marks::Mark;
 use crate::cache::store::Entry;
 use crate::cache::stored::Stored;
 use crate::clock;
+use crate::log::{Secrets, masked};
 use crate::policy::path;
 
 /// More entries are not listed for one URL.
@@ -138,11 +139,18 @@ fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
         "scheme": if shown.https { "https" } else { "http" },
         "host": text(shown.host),
         "path": text(shown.path),
-        "query": text(shown.query),
+        "query": query(control, &text(shown.query)),
         "upstream": text(shown.upstream),
         "personal": shown.personal,
         "variants": entry.variants().iter().map(|stored| stored_shown(control, stored)).collect::<Vec<_>>(),
     })
+}
+
+/// A query without secrets.
+fn query(control: &Control, query: &str) -> String {
+    let snapshot = control.live.load();
+    let secrets = Secrets { names: &snapshot.policy.log.mask, segments: &[] };
+    masked(&format!("?{query}"), secrets).trim_start_matches('?').to_owned()
 }
 
 fn stored_shown(control: &Control, stored: &Stored) -> Value {

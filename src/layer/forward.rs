@@ -97,6 +97,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     record.retries.set(outcome.retries);
     *record.upstream.borrow_mut() = outcome.address;
     let response = result?;
+    record.upstream_status.set(Some(response.status()));
     // RFC 8441 5, RFC 9110 9.3.6: a 2xx would tell an HTTP/2 client that the tunnel is open.
     let http2 = routed.request.version() == Version::HTTP_2;
     if http2 && routed.upgrade.is_some() && response.status().is_success() {

@@ -83,6 +83,8 @@ pub struct Record {
     pub upstream_time: Cell<Option<Duration>>,
     /// When it was given to its app.
     pub forwarded: Cell<Option<Instant>>,
+    /// What the app said.
+    pub upstream_status: Cell<Option<StatusCode>>,
     /// The coding of the answer, and how much of it there was before.
     coded: RefCell<Option<Coded>>,
     /// What its token says.
@@ -201,6 +203,7 @@ impl Record {
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),
+            upstream_status: Cell::new(None),
             coded: RefCell::new(None),
             proven: OnceCell::new(),
             announcement: RefCell::new(None),
@@ -368,6 +371,7 @@ impl Record {
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),
+            upstream_status: Cell::new(None),
             coded: RefCell::new(None),
             proven: OnceCell::new(),
             announcement: RefCell::new(None),

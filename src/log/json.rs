@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::plain::{is_plain, plain};
 use super::{Decision, Line, mask, time};
 use crate::fields::fresh;
-use crate::policy::LogPolicy;
 use crate::scratch::{Fixed, Scratch};
 
 /// A member's name with what stands around it.
@@ -31,11 +30,11 @@ macro_rules! quoted {
 static PLAIN: [bool; 256] = plain(b"\"\\");
 
 /// Appends `line` and the end of it.
-pub fn write(out: &mut Vec<u8>, policy: &LogPolicy, line: &Line<'_>) {
-    Scratch::with(out, |scratch| members(&mut Object(scratch), policy, line));
+pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
+    Scratch::with(out, |scratch| members(&mut Object(scratch), line));
 }
 
-fn members(object: &mut Object<'_, '_>, policy: &LogPolicy, line: &Line<'_>) {
+fn members(object: &mut Object<'_, '_>, line: &Line<'_>) {
     object.begin(line.at);
     // Ours, or one that was taken because it needs nothing.
     object.word(quoted!("request_id"), line.id.as_bytes());
@@ -44,7 +43,7 @@ fn members(object: &mut Object<'_, '_>, policy: &LogPolicy, line: &Line<'_>) {
     }
     object.address(quoted!("client"), line.client);
     object.word(quoted!("method"), line.method.as_str().as_bytes());
-    match mask::masked(line.target, &policy.mask) {
+    match mask::masked(line.target, line.secrets) {
         Cow::Borrowed(bare) => object.word(quoted!("path"), bare.as_bytes()),
         Cow::Owned(text) => object.text(quoted!("path"), &text),
     }

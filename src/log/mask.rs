@@ -10,30 +10,55 @@ use crate::fields::query;
 const MASKED: &str = "***";
 
 /// A target of these has no parameter, nothing that is not what it looks like, and nothing that JSON escapes.
-static PLAIN: [bool; 256] = plain(b"=:%\"\\");
+static PLAIN: [bool; 256] = plain(b"=:%\"'\\<>[]{}");
 
-/// A target with the values of secret parameters taken out, in its query and its path (`;token=...`). Names are
-/// compared decoded and without regard to case; a name that ends in a listed one (`access_token` in `token`) is as
-/// secret. A value that itself says a secret (`{"token":"..."}`, `/login?token=...`) is taken out whole. What is borrowed
-/// stands in JSON as it is.
-pub fn masked<'t>(target: &'t str, names: &[String]) -> Cow<'t, str> {
-    if is_plain(target.as_bytes(), &PLAIN) {
+/// What of a target is written: names of secrets, as [`bare`] has them, and which segments of the path are some.
+#[derive(Clone, Copy, Debug)]
+pub struct Secrets<'a> {
+    /// Of parameters, and what stands before a value within one.
+    pub names: &'a [String],
+    /// Segments of the path, counted from 0, that the route's template gives such a name.
+    pub segments: &'a [usize],
+}
+
+/// A target with the values of secrets taken out: of parameters in its query and its path (`;token=...`), and of what its
+/// route's template names so. Names are compared decoded, without regard to case and to what is neither letter nor digit;
+/// one that holds a listed one (`accessToken2` holds `token`) is as secret. A value that itself says a secret
+/// (`{"token":"..."}`, `/login?token=...`, `Bearer ...`) is taken out whole. What is borrowed stands in JSON as it is.
+pub fn masked<'t>(target: &'t str, secrets: Secrets<'_>) -> Cow<'t, str> {
+    if secrets.segments.is_empty() && is_plain(target.as_bytes(), &PLAIN) {
         return Cow::Borrowed(target);
     }
     let target = printable(target);
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
     let mut text = String::with_capacity(target.len());
-    for (at, segment) in path.split('/').enumerate() {
-        if at > 0 {
-            text.push('/');
+    if !secrets.segments.is_empty() && is_odd(path) {
+        text.push('/');
+        text.push_str(MASKED);
+    } else {
+        for (at, segment) in path.split('/').enumerate() {
+            if at > 0 {
+                text.push('/');
+            }
+            // Before the first slash there is nothing.
+            if secrets.segments.iter().any(|secret| secret + 1 == at) {
+                text.push_str(MASKED);
+            } else {
+                parameters(&mut text, segment, ';', secrets.names);
+            }
         }
-        parameters(&mut text, segment, ';', names);
     }
     if let Some(query) = query {
         text.push('?');
-        parameters(&mut text, query, '&', names);
+        parameters(&mut text, query, '&', secrets.names);
     }
     Cow::Owned(text)
+}
+
+/// A path that routes match in another form than it came in: which segment is which cannot be told.
+fn is_odd(path: &str) -> bool {
+    let encoded = |text: &str| path.to_ascii_lowercase().contains(text);
+    path.contains("//") || path.contains("/.") || encoded("%2f") || encoded("%2e") || encoded("%5c")
 }
 
 /// Control characters percent-encoded: a target may hold C1 ones, which terminals obey.
@@ -81,33 +106,68 @@ fn decoded(text: &str) -> Vec<u8> {
     content
 }
 
-/// Whether a name is a listed one, or ends in one as a word: `access_token`, `accessToken`, `user[token]`.
-fn is_secret(name: &[u8], names: &[String]) -> bool {
-    let name = name.strip_suffix(b"]").unwrap_or(name);
-    names.iter().any(|secret| {
-        let Some(at) = name.len().checked_sub(secret.len()) else { return false };
-        let (before, word) = name.split_at(at);
-        let begins = match (before.last(), word.first()) {
-            (Some(last), Some(first)) => {
-                !last.is_ascii_alphanumeric() || first.is_ascii_uppercase() && last.is_ascii_lowercase()
+/// A name as it is compared: its letters and digits, in lower case.
+pub fn bare(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Shorter ones are looked for as words: `ssn` is no secret in `classname`.
+const SHORTEST_PART: usize = 5;
+
+/// Whether a name is a listed one or holds one: `access_token`, `passwordConfirm`, `user[api-key][]`.
+pub fn is_secret(name: &[u8], names: &[String]) -> bool {
+    let letters: Vec<u8> =
+        name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
+    names.iter().map(String::as_bytes).filter(|secret| !secret.is_empty()).any(|secret| {
+        letters == secret
+            || if secret.len() < SHORTEST_PART {
+                (0..name.len()).any(|at| is_word(name, at, secret))
+            } else {
+                letters.windows(secret.len()).any(|part| part == secret)
             }
-            _ => true,
-        };
-        begins && word.eq_ignore_ascii_case(secret.as_bytes())
     })
 }
 
-/// Whether a value has the name of a secret, and then a value for that: `"token": "..."`, `token=...`.
+/// Whether this word stands here, and nothing around it makes it another: `user_ssn`, `userSsn`, `ssn2`.
+fn is_word(name: &[u8], at: usize, word: &[u8]) -> bool {
+    let (before, rest) = name.split_at(at);
+    let Some((found, after)) = rest.split_at_checked(word.len()) else { return false };
+    let begins = before.last().is_none_or(|last| {
+        !last.is_ascii_alphabetic()
+            || last.is_ascii_lowercase() && found.first().is_some_and(u8::is_ascii_uppercase)
+    });
+    let ends = after.first().is_none_or(|next| {
+        !next.is_ascii_alphabetic()
+            || next.is_ascii_uppercase() && found.last().is_some_and(u8::is_ascii_lowercase)
+    });
+    begins && ends && found.eq_ignore_ascii_case(word)
+}
+
+/// Whether a value says a secret: one of these names where values have names (`"token": "..."`, `token=...`,
+/// `<token>`), one in letters that are written as numbers, credentials (RFC 9110 11.4), or a URL with a password in it.
 fn tells(value: &[u8], names: &[String]) -> bool {
-    let assigned = |(at, byte): (usize, &u8)| matches!(byte, b':' | b'=').then_some(at);
-    value.iter().enumerate().filter_map(assigned).any(|at| {
-        let before = value[..at].trim_ascii_end();
-        let closed = before.len()
-            - before.iter().rev().take_while(|byte| matches!(byte, b'"' | b'\'' | b'\\')).count();
-        let before = &before[..closed];
-        let is_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(**byte, b'_' | b'-');
-        let start = before.len() - before.iter().rev().take_while(is_name).count();
-        start < before.len() && is_secret(&before[start..], names)
+    let text = value.trim_ascii_start();
+    let scheme = |scheme: &[u8]| {
+        text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+            && text.get(scheme.len()).is_some_and(|next| matches!(next, b' ' | b'+'))
+    };
+    if scheme(b"bearer") || scheme(b"basic") || has_password(value) {
+        return true;
+    }
+    let has_names = value.iter().any(|byte| matches!(byte, b':' | b'=' | b'<' | b'{' | b'[' | b'"' | b'\''));
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    has_names
+        && (value.windows(2).any(|two| two == b"\\u")
+            || value.split(|byte| !is_of_name(byte)).any(|name| is_secret(name, names)))
+}
+
+/// `scheme://user:password@host`.
+fn has_password(value: &[u8]) -> bool {
+    let starts = value.windows(3).enumerate().filter(|(_, three)| *three == b"://").map(|(at, _)| at + 3);
+    starts.map(|at| &value[at..]).any(|rest| {
+        let authority = rest.split(|byte| matches!(byte, b'/' | b'?' | b'#')).next().unwrap_or(rest);
+        let user = authority.iter().rposition(|byte| *byte == b'@').map(|at| &authority[..at]);
+        user.is_some_and(|user| user.contains(&b':'))
     })
 }
 
@@ -119,7 +179,7 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_however_they_are_spelt() {
-        let names = ["token".to_owned(), "api_key".to_owned()];
+        let names = ["token", "api_key", "ssn"].map(bare);
         for (target, shown) in [
             ("/a", "/a"),
             ("/a?x=1", "/a?x=1"),
@@ -128,7 +188,7 @@ mod tests {
             ("/a?%74oken=s3cret", "/a?%74oken=***"),
             ("/a?api%5fkey=s3cret=more", "/a?api%5fkey=***"),
             ("/a?token", "/a?token"),
-            ("/a?access_token=x&tokens=3", "/a?access_token=***&tokens=3"),
+            ("/a?access_token=x&tokens=3&total=3", "/a?access_token=***&tokens=***&total=3"),
             ("/\u{9b}31mx", "/%C2%9B31mx"),
             ("/a;token=s3cret/b;v=2?x=1", "/a;token=***/b;v=2?x=1"),
             (r#"/a?q={"token":"s3cret"}&x=1"#, "/a?q=***&x=1"),
@@ -137,14 +197,46 @@ mod tests {
             (r#"/a?q={\"token\":\"s3cret\"}"#, "/a?q=***"),
             ("/a?next=/in%3Ftoken%3Ds3cret", "/a?next=***"),
             ("/a?next=%252Fin%253Ftoken%253Ds3cret", "/a?next=***"),
-            (r#"/a?q={"tokens":3}"#, r#"/a?q={"tokens":3}"#),
+            (r#"/a?q={"totals":3}"#, r#"/a?q={"totals":3}"#),
             (
                 "/a?accessToken=x&user[token]=y&a.token=z&ptoken=1",
-                "/a?accessToken=***&user[token]=***&a.token=***&ptoken=1",
+                "/a?accessToken=***&user[token]=***&a.token=***&ptoken=***",
             ),
+            (
+                "/a?token[]=x&u[token][]=y&token%5B0%5D=z&token+=w",
+                "/a?token[]=***&u[token][]=***&token%5B0%5D=***&token+=***",
+            ),
+            (
+                "/a?apikey=x&xApiKey=y&api.key=z&api-key2=w",
+                "/a?apikey=***&xApiKey=***&api.key=***&api-key2=***",
+            ),
+            ("/a?tokenConfirm=x&csrftoken=y&token%00=z", "/a?tokenConfirm=***&csrftoken=***&token%00=***"),
+            (
+                "/a?ssn=1&userSsn=2&ssn_2=3&classname=4&assn=5",
+                "/a?ssn=***&userSsn=***&ssn_2=***&classname=4&assn=5",
+            ),
+            ("/a?d=Bearer%20s3cret&e=basic+s3cret&f=bearer", "/a?d=***&e=***&f=bearer"),
+            ("/a?u=http://me:s3cret@h/&v=http://me@h:80/", "/a?u=***&v=http://me@h:80/"),
+            ("/a?x=<token>s3cret</token>&y=<b>1</b>", "/a?x=***&y=<b>1</b>"),
+            (r#"/a?x={"to\u006ben":"s3cret"}&y={"name":"token","value":"s3cret"}"#, "/a?x=***&y=***"),
+            (r#"/a?x=["token","s3cret"]"#, "/a?x=***"),
+            ("/a?q=forgot+my+token", "/a?q=forgot+my+token"),
             ("/a?t=12:30&u=%zz%", "/a?t=12:30&u=%zz%"),
         ] {
-            assert_eq!(masked(target, &names), shown);
+            assert_eq!(masked(target, Secrets { names: &names, segments: &[] }), shown);
+        }
+    }
+
+    #[test]
+    fn segments_that_a_route_names_as_secrets_are_masked() {
+        for (target, shown) in [
+            ("/reset/s3cret/now?a=b", "/reset/***/now?a=b"),
+            ("/reset", "/reset"),
+            ("/a/../reset/s3cret", "/***"),
+            ("//reset/s3cret?a=b", "/***?a=b"),
+            ("/reset%2Fs3cret", "/***"),
+        ] {
+            assert_eq!(masked(target, Secrets { names: &[], segments: &[1] }), shown);
         }
     }
 
@@ -153,7 +245,7 @@ mod tests {
         #[test]
         fn no_secret_gets_through(
             before in "(/[a-z;=%]{0,6}){1,3}\\?([a-z]{1,3}=[a-z%:=\"]{0,6}&){0,3}",
-            name in "(t|%74|T|%54)(oken|OKEN|%6fken)",
+            name in "([a-z]{0,3}[-_.]?)?(t|%74|T|%54)(oken|OKEN|%6fken)(\\[[a-z0-9]?\\]|[a-z0-9]){0,2}",
             shape in 0..4usize,
             after in "(&[a-z]{1,3}=[a-z%:]{0,6}){0,3}",
         ) {
@@ -164,7 +256,8 @@ mod tests {
                 _ => format!("next=/in?{name}=S3CRET"),
             };
             let target = format!("{before}{said}{after}");
-            let shown = masked(&target, &["token".to_owned()]);
+            let names = ["token".to_owned()];
+            let shown = masked(&target, Secrets { names: &names, segments: &[] });
             prop_assert!(!shown.contains("S3CRET"), "{target} -> {shown}");
         }
     }

@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, StatusCode};
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 use crate::quoted::Quoted;
 
-pub use mask::masked;
+pub use mask::{Secrets, bare, is_secret, masked};
 pub use writer::{Lines, Target, Writer};
 
 /// What a line says.
@@ -34,6 +34,8 @@ pub struct Line<'a> {
     pub method: &'a Method,
     /// Path and query as they came.
     pub target: &'a str,
+    /// What of that is not written.
+    pub secrets: Secrets<'a>,
     /// The protocol.
     pub protocol: &'static str,
     /// The route's template.
@@ -102,15 +104,15 @@ impl AccessLog {
     /// Appends a line, or drops and counts it.
     pub fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
         self.0.append(|out| match policy.format {
-            LogFormat::Json => json::write(out, policy, line),
+            LogFormat::Json => json::write(out, line),
             // A copy: what another function looks at has to be in memory, and here it need not be.
-            LogFormat::Pretty => pretty(out, policy, *line),
+            LogFormat::Pretty => pretty(out, *line),
         });
     }
 }
 
 #[inline(never)]
-fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: Line<'_>) {
+fn pretty(out: &mut Vec<u8>, line: Line<'_>) {
     out.extend_from_slice(&time::rfc3339(line.at));
     // Writing to a vector cannot fail.
     let _ = write!(
@@ -119,7 +121,7 @@ fn pretty(out: &mut Vec<u8>, policy: &LogPolicy, line: Line<'_>) {
         line.status.as_u16(),
         line.duration.as_secs_f64() * 1e3,
         line.method.as_str(),
-        masked(line.target, &policy.mask),
+        masked(line.target, line.secrets),
         line.client,
         line.route,
     );

@@ -288,6 +288,8 @@ impl Routes {
 pub struct RoutePolicy {
     /// The label in metrics and logs: the path template.
     pub label: Quoted,
+    /// The segments of the path whose names are of `log.mask`, counted from 0.
+    pub secrets: Vec<usize>,
     /// What it matches; `None` for the route of unmatched requests.
     pub pattern: Option<Pattern>,
     /// What becomes of the request.
@@ -502,7 +504,7 @@ pub struct LogPolicy {
     pub sample: f64,
     /// From this duration on a request is slow.
     pub slow: Duration,
-    /// Names, in lower case, whose values never appear.
+    /// Names, in lower case without what is neither letter nor digit, whose values never appear.
     pub mask: Vec<String>,
 }
 

@@ -10,7 +10,7 @@ mod otlp;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
 use crate::policy::TracingPolicy;
@@ -126,11 +126,11 @@ pub struct Told<'a> {
     /// Until the last byte of its answer.
     pub duration: Duration,
     /// The method.
-    pub method: &'a str,
+    pub method: &'a Method,
     /// Path and query, without secrets.
     pub target: &'a str,
-    /// The route's template.
-    pub route: &'a str,
+    /// The route's template; `None`: it matches none.
+    pub route: Option<&'a str>,
     /// `1.0`, `1.1` or `2`.
     pub protocol: &'static str,
     /// The client.
@@ -160,8 +160,8 @@ pub struct Asked<'a> {
     pub after: Duration,
     /// From there until the head of its answer, or until there was none to be had.
     pub duration: Option<Duration>,
-    /// Whether there was one.
-    pub answered: bool,
+    /// The status of that.
+    pub status: Option<u16>,
     /// Tries after the first.
     pub retries: u32,
 }

@@ -4,13 +4,16 @@
 //! Attributes, of which there are thirty to a request, and what is around spans are written as they come: as messages
 //! of their own the length of each would be counted again by all that is around it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::Bytes;
+use http::Method;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::{Asked, Told, span_id};
 use crate::clock::nanoseconds;
+use crate::error::Fault;
 use crate::fields::fresh;
 use crate::scratch::{Fixed, Scratch};
 use crate::upstream::Target;
@@ -73,7 +76,7 @@ enum Kind {
 struct Span<'a> {
     id: u64,
     parent: Option<u64>,
-    name: [&'a str; 2],
+    name: (&'a str, Option<&'a str>),
     kind: Kind,
     began: u64,
     ended: u64,
@@ -88,8 +91,8 @@ impl Span<'_> {
         if let Some(parent) = self.parent {
             put(out, PARENT_SPAN_ID, &parent.to_be_bytes());
         }
-        let [method, route] = self.name;
-        let between = if route.is_empty() { "" } else { " " };
+        let (method, route) = self.name;
+        let (between, route) = route.map_or(("", ""), |route| (" ", route));
         begin(out, SPAN_NAME, method.len() + between.len() + route.len());
         [method, between, route].iter().for_each(|part| out.bytes(part.as_bytes()));
         number(out, KIND, self.kind as u64);
@@ -160,7 +163,7 @@ fn number(out: &mut Scratch<'_>, field: u32, number: u64) {
 }
 
 /// An attribute's name as it is written: `KeyValue.key`, and where `KeyValue.value` begins.
-type Key = Fixed<32>;
+type Key = Fixed<36>;
 
 macro_rules! key {
     ($key:literal) => {
@@ -254,18 +257,18 @@ pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
         let span = Span {
             id: client,
             parent: Some(server),
-            name: [told.method, ""],
+            name: (named(told.method), None),
             kind: Kind::Client,
             began,
             ended: asked.duration.map_or(ended, |duration| began.saturating_add(nanoseconds(duration))),
-            failed: !asked.answered,
+            failed: error_of(told, asked).is_some(),
         };
         push(&span, told, out, |out| of_client(told, asked, out));
     }
     let span = Span {
         id: server,
         parent: told.trace.parent,
-        name: [told.method, told.route],
+        name: (named(told.method), told.route),
         kind: Kind::Server,
         began: started,
         ended,
@@ -289,6 +292,36 @@ fn push(span: &Span<'_>, told: &Told<'_>, out: &mut Vec<u8>, attributes: impl Fn
     });
 }
 
+/// What a span is called by: other methods are any text a client likes.
+fn named(method: &Method) -> &str {
+    if is_known(method) { method.as_str() } else { "HTTP" }
+}
+
+/// Methods that are told as they are (RFC 9110 9, RFC 5789, and QUERY).
+fn is_known(method: &Method) -> bool {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PATCH,
+    ];
+    known.contains(method) || method.as_str() == "QUERY"
+}
+
+fn of_method(method: &Method, attributes: &mut Attributes<'_, '_>) {
+    let known = is_known(method);
+    let told = if known { method.as_str() } else { "_OTHER" };
+    attributes.text(key!("http.request.method"), told.as_bytes());
+    if !known {
+        attributes.text(key!("http.request.method_original"), method.as_str().as_bytes());
+    }
+}
+
 /// The conventions: an error of a server's span is a 5xx, whatever the client did.
 fn has_failed(told: &Told<'_>) -> bool {
     told.status >= 500
@@ -296,7 +329,7 @@ fn has_failed(told: &Told<'_>) -> bool {
 
 fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Scratch<'_>) {
     let mut attributes = Attributes { field: OF_SPAN, out };
-    attributes.text(key!("http.request.method"), told.method.as_bytes());
+    of_method(told.method, &mut attributes);
     let address = asked.address;
     attributes.text(key!("server.address"), address.host.as_bytes());
     if let Some(port) = address.port {
@@ -310,18 +343,33 @@ fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Scratch<'_>) {
     if asked.retries > 0 {
         attributes.number(key!("http.request.resend_count"), asked.retries.into());
     }
-    if !asked.answered {
-        attributes.text(key!("error.type"), told.error.map_or("upstream", |(fault, _)| fault).as_bytes());
+    if let Some(status) = asked.status {
+        attributes.number(key!("http.response.status_code"), status.into());
+    }
+    if let Some(error) = error_of(told, asked) {
+        attributes.text(key!("error.type"), error.as_bytes());
+    }
+}
+
+/// What went wrong with an app: it gave no answer, or not all of it, or said so (4xx and 5xx, by the conventions).
+fn error_of(told: &Told<'_>, asked: &Asked<'_>) -> Option<Cow<'static, str>> {
+    let upstream = Fault::Upstream.as_str();
+    match (told.error, asked.status) {
+        (Some((fault, _)), _) if fault == upstream => Some(upstream.into()),
+        (error, None) => Some(error.map_or(upstream, |(fault, _)| fault).into()),
+        (_, Some(status)) => (status >= 400).then(|| status.to_string().into()),
     }
 }
 
 fn of_server(told: &Told<'_>, out: &mut Scratch<'_>) {
     let mut attributes = Attributes { field: OF_SPAN, out };
     let (path, query) = path_and_query(told);
-    attributes.text(key!("http.request.method"), told.method.as_bytes());
+    of_method(told.method, &mut attributes);
     attributes.text(key!("url.scheme"), told.scheme.as_bytes());
     attributes.text(key!("url.path"), path.as_bytes());
-    attributes.text(key!("http.route"), told.route.as_bytes());
+    if let Some(route) = told.route {
+        attributes.text(key!("http.route"), route.as_bytes());
+    }
     attributes.number(key!("http.response.status_code"), told.status.into());
     attributes.number(key!("http.response.body.size"), told.bytes);
     fresh::with_address(told.client, |text| attributes.text(key!("client.address"), text));

@@ -22,6 +22,7 @@ use super::problem::{Problems, Span};
 use super::section::At;
 use super::{Environment, Source};
 use crate::fields::query;
+use crate::log;
 use crate::policy::{
     HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, SourceFile, TracingPolicy,
     Webhook,
@@ -186,11 +187,7 @@ impl Compiler<'_> {
             access: log.access,
             sample: self.share("log.sample", &log.sample),
             slow: log.slow.value,
-            mask: {
-                let api_key = file.identity.api_key.value.split_once(':').map(|(_, name)| name);
-                let written = log.mask.iter().map(|name| name.value.as_str());
-                written.chain(api_key).map(str::to_ascii_lowercase).collect()
-            },
+            mask: masked_names(file),
         }
     }
 
@@ -246,4 +243,10 @@ impl Compiler<'_> {
         let max_routes = self.within("metrics.max_routes", &file.metrics.max_routes, 1, 10_000);
         MetricsPolicy { buckets, max_routes: usize::try_from(max_routes).unwrap_or(usize::MAX) }
     }
+}
+
+/// `log.mask`, and where keys are said.
+fn masked_names(file: &File) -> Vec<String> {
+    let api_key = file.identity.api_key.value.split_once(':').map(|(_, name)| name);
+    file.log.mask.iter().map(|name| name.value.as_str()).chain(api_key).map(log::bare).collect()
 }

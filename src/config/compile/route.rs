@@ -5,10 +5,12 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Compiler;
+use crate::config::compile::masked_names;
 use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
 use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
 use crate::config::units;
+use crate::log;
 use crate::policy::cache::RouteCache;
 use crate::policy::limits::RouteLimits;
 use crate::policy::table::RouteTable;
@@ -38,6 +40,7 @@ impl Compiler<'_> {
         }
         routes.push(Arc::new(RoutePolicy {
             label: Quoted::plain(UNMATCHED),
+            secrets: Vec::new(),
             pattern: None,
             action: Action::Forward,
             upstream: None,
@@ -111,6 +114,7 @@ impl Compiler<'_> {
         let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim());
         let policy = RoutePolicy {
             label: Quoted::new(label),
+            secrets: pattern.as_ref().map_or_else(Vec::new, |pattern| secrets(pattern, &masked_names(file))),
             pattern: pattern.clone(),
             action,
             upstream,
@@ -388,6 +392,14 @@ fn parse_date(text: &str) -> Option<u64> {
     u64::try_from(units::days_from_civil(year as i64, month as i64 + 1, day as i64))
         .ok()
         .map(|days| days * 86_400)
+}
+
+/// Which segments have the name of a secret.
+fn secrets(pattern: &Pattern, names: &[String]) -> Vec<usize> {
+    let is_secret =
+        |segment: &Segment| matches!(segment, Segment::Name(name) if log::is_secret(name.as_bytes(), names));
+    let segments = pattern.template.segments.iter().enumerate();
+    segments.filter(|(_, segment)| is_secret(segment)).map(|(at, _)| at).collect()
 }
 
 #[cfg(test)]

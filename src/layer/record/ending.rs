@@ -13,7 +13,7 @@ use crate::clock::{self, Instant};
 use crate::error::Fault;
 use crate::layer::limit;
 use crate::layer::live::REFUSED;
-use crate::log::{Decision, Line};
+use crate::log::{Decision, Line, Secrets, masked};
 use crate::metrics::{Spent, Traced};
 use crate::performance::Noted;
 use crate::performance::window::Sample;
@@ -46,7 +46,7 @@ impl Record {
         let told_error = error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str()));
         self.count_performance(status, duration, error.as_ref());
         if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_recorded()) {
-            self.tell_receiver(trace, status, duration, route, told_error);
+            self.tell_receiver(trace, status, duration, told_error);
         }
         if !self.sink.log.wants(policy, status, error.is_some(), duration) {
             return;
@@ -62,6 +62,7 @@ impl Record {
                 client: self.client,
                 method: &self.method,
                 target: self.target.as_ref().map_or("", PathAndQuery::as_str),
+                secrets: self.secrets(),
                 protocol: self.protocol,
                 route,
                 status,
@@ -85,6 +86,14 @@ impl Record {
         );
     }
 
+    fn secrets(&self) -> Secrets<'_> {
+        let segments = match self.route.get() {
+            Place::Refused => &[][..],
+            Place::Route(order) => &self.snapshot.route(order).secrets,
+        };
+        Secrets { names: &self.snapshot.policy.log.mask, segments }
+    }
+
     /// Tells the receiver of traces. Not every request, so it stands apart from what is done for every one.
     #[inline(never)]
     fn tell_receiver(
@@ -92,9 +101,12 @@ impl Record {
         trace: &Trace,
         status: StatusCode,
         duration: Duration,
-        route: &str,
         error: Option<(&'static str, &str)>,
     ) {
+        let route = match self.route.get() {
+            Place::Route(Some(order)) => Some(self.snapshot.route(Some(order)).label.as_str()),
+            Place::Route(None) | Place::Refused => None,
+        };
         let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
         let upstream = self.upstream.borrow();
         let since = |at: Instant| at.saturating_duration_since(self.started);
@@ -103,15 +115,15 @@ impl Record {
             after: self.forwarded.get().map_or(Duration::ZERO, since),
             duration: self.upstream_time.get(),
             retries: self.retries.get(),
-            answered: error.is_none_or(|(fault, _)| fault != Fault::Upstream.as_str()),
+            status: self.upstream_status.get().map(|status| status.as_u16()),
         });
         self.sink.lasting.spans.put(&Told {
             trace: *trace,
             id: &self.id,
             started: clock::unix_at(self.started),
             duration,
-            method: self.method.as_str(),
-            target: &crate::log::masked(target, &self.snapshot.policy.log.mask),
+            method: &self.method,
+            target: &masked(target, self.secrets()),
             route,
             protocol: self.protocol.strip_prefix("HTTP/").unwrap_or(self.protocol),
             client: self.client,
@@ -149,7 +161,7 @@ impl Record {
             at: clock::wall(),
             id: self.id.to_str().unwrap_or("-").to_owned(),
             method: self.method.to_string(),
-            target: crate::log::masked(target, &policy.mask).into_owned(),
+            target: masked(target, self.secrets()).into_owned(),
             route: self.snapshot.route(order).label.to_string(),
             status: status.as_u16(),
             duration,
