@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::admin::health::{self, State};
 use crate::admin::monitor::{Change, Monitor};
-use crate::admin::{self, Access, Control, Order, webhook};
+use crate::admin::{self, Access, Control, Order, checks, webhook};
 use crate::cache::{Cache, counters as cached};
 use crate::clock;
 use crate::config::{self, Environment, Source};
@@ -32,6 +32,7 @@ use crate::lifecycle::Phase;
 use crate::limit::{Limiter, counters as limits};
 use crate::log::{self, Lines, Target, Writer};
 use crate::metrics::{Heartbeats, Metrics, read_process};
+use crate::pace::Pace;
 use crate::performance::{Performance, Warning, collected as judged, window};
 use crate::policy::{AccessLog, Check, LogFormat, Policy};
 use crate::reload::{self, Reloader, SetLevel};
@@ -248,6 +249,8 @@ async fn main(
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
     }))));
     metrics.collect(Box::new(certificates::Collected(live_cell.clone())));
+    let monitor: Arc<Monitor> = Arc::default();
+    metrics.collect(Box::new(checks::Collected { monitor: monitor.clone(), live: live_cell.clone() }));
     let lasting = lasting(&policy, metrics);
     let snapshot = Snapshot::new(1, policy, upstreams, &lasting);
     let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -268,7 +271,6 @@ async fn main(
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
-    let monitor: Arc<Monitor> = Arc::default();
     let (changes, told) = tokio::sync::mpsc::channel(webhook::MOST_WAITING);
     tokio::task::spawn_local(webhook::run(live.clone(), registry.clone(), told));
     tokio::task::spawn_local(look(live.clone(), lasting.clone(), monitor.clone(), changes));
@@ -370,7 +372,7 @@ pub fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     let lasting = lasting(&policy, metrics);
     let snapshot = Arc::new(Snapshot::new(1, policy, upstreams, &lasting));
     let lines = Writer::start(Target::Error, Counter::default())?.lines();
-    Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines) })))
+    Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines), failures: Pace::new(1) })))
 }
 
 /// Looks after the checks.

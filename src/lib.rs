@@ -12,7 +12,7 @@
 //!
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
-//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` >
+//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` >
 //! `clock` `error` `held` `pieces` `prepared` `quoted` `scratch` `supervisor`
 //!
 //! # Three absences
@@ -42,6 +42,7 @@ pub mod lifecycle;
 pub mod limit;
 pub mod log;
 pub mod metrics;
+pub mod pace;
 pub mod performance;
 pub mod pieces;
 pub mod policy;

@@ -24,7 +24,7 @@ fn with_everything(origin: &Origin) -> Pillion {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
          certificates = [{{ cert = \"cert.pem\", key = \"key.pem\" }}]\n[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\n\
-         [rate_limit.tiers.free.limits]\nrequests = {{ rate = \"100/s\" }}\n\
+         [rate_limit.tiers.free.limits]\nrequests = {{ rate = \"100/s\" }}\n[health]\nmemory_limit = \"1GiB\"\n\
          [[routes]]\nmatch = \"GET /api/{{id}}\"\ncache = {{ ttl = \"1m\" }}\n",
         origin.script.address
     );

@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["http1", "http2"],
     &["inbound", "tunnel"],
     &["fields"],
-    &["body", "stream", "lifecycle"],
+    &["body", "stream", "lifecycle", "pace"],
     &["clock", "error", "held", "pieces", "prepared", "quoted", "scratch", "supervisor"],
 ];
 

@@ -112,9 +112,10 @@ fn memory(snapshot: &Snapshot) -> Finding {
     Finding { status, detail: format!("{resident} of {limit} bytes resident") }
 }
 
+/// Half way from where it is degraded to the limit it is unhealthy: at the limit itself nobody is left to say so.
 fn by_share(used: u64, limit: u64, degraded_at: f64) -> State {
     let share = used as f64 / limit.max(1) as f64;
-    if share >= 1.0 {
+    if share >= degraded_at.midpoint(1.0) {
         State::Unhealthy
     } else if share >= degraded_at {
         State::Degraded

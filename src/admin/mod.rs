@@ -2,6 +2,7 @@
 //! answers while the workers are busy.
 
 mod cache;
+pub mod checks;
 mod endpoints;
 mod events;
 mod handler;

@@ -69,6 +69,13 @@ impl Monitor {
         Some(Change { check, from, to: finding, at: now })
     }
 
+    /// In which state each check is; one that was not looked at yet is not known to be unwell.
+    pub fn states(&self) -> Vec<(Check, State)> {
+        let known = self.known();
+        let state = |check: &Check| known.get(check).map_or(State::Healthy, |known| known.state);
+        Check::ALL.iter().map(|check| (*check, state(check))).collect()
+    }
+
     /// Since when a check is in the state it is in.
     pub fn since(&self, check: Check) -> Option<SystemTime> {
         self.known().get(&check).map(|known| known.since)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Version, header};
 
-use super::cache::asked::{self, Asked, Forwarded};
+use super::cache::asked::{self, Asked};
 use super::limit::caller::Caller;
 use super::live::Snapshot;
 use super::record::{Beginning, Record, Sink, request_id};
@@ -280,7 +280,7 @@ fn explain_cache(told: &mut Explanation, routed: &Routed, cache: &Arc<crate::cac
         Asked::Write => told.say("cache", "a write: it is never answered from the cache"),
         Asked::Content => told.say("cache", format!("scope {scope}; the content is part of the key")),
         Asked::Pass(why) => {
-            told.say("cache", format!("passed by: {} (scope {scope})", reason(why)));
+            told.say("cache", format!("passed by: {} (scope {scope})", why.sentence()));
             return;
         }
         Asked::Read(read) => {
@@ -334,16 +334,6 @@ fn explain_lifetime(told: &mut Explanation, routed: &Routed) {
         [("while it is asked again", terms.stale_while_revalidate), ("when it fails", terms.stale_if_error)];
     for (when, window) in stale.iter().filter(|(_, window)| *window > Duration::ZERO) {
         told.say("lifetime", format!("then stale for {window:?} {when}, where the app says nothing of it"));
-    }
-}
-
-fn reason(why: Forwarded) -> &'static str {
-    match why {
-        Forwarded::Method => "the method is for the app to answer",
-        Forwarded::Bypass => {
-            "no principal under scope \"user\", a token that does not verify, fields that no key can tell apart, or scope \"off\""
-        }
-        _ => why.as_str(),
     }
 }
 

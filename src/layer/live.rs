@@ -72,8 +72,9 @@ impl Snapshot {
         if let Some(last) = series.last_mut() {
             *last = unmatched;
         }
-        let cached = policy.routes.routes.iter().map(|route| cache.counters.route(&route.label)).collect();
-        let times = policy.routes.routes.iter().map(|route| performance.route(&route.label)).collect();
+        // By the label that the requests are counted under, so that all three fold the same ones.
+        let cached = series.iter().map(|series| cache.counters.route(series.label())).collect();
+        let times = series.iter().map(|series| performance.route(series.label())).collect();
         let rules = policy.routes.routes.iter().map(|route| rules(&policy, route)).collect();
         let of_limit = |(tier, limit): &(String, String)| limiter.counters.of(tier, limit);
         let limited = policy.limits.series.iter().map(of_limit).collect();

@@ -23,12 +23,13 @@ use crate::error::Fault;
 use crate::fields::cache_status::Member;
 use crate::fields::fresh;
 use crate::fields::request_id::X_REQUEST_ID;
-use crate::identity::credential::Unproven;
+use crate::identity::credential::{Principal, Unproven};
 use crate::identity::jwt::Claims;
 use crate::limit::cells::Key;
 use crate::limit::tier::Tier;
 use crate::limit::{Permit, Which};
 use crate::log::AccessLog;
+use crate::pace::Pace;
 use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
 use crate::trace::Trace;
@@ -103,6 +104,8 @@ pub struct Record {
     edited: Cell<bool>,
     /// Why its answer was not stored, where that was asked.
     not_stored: Cell<Option<&'static str>>,
+    /// Whose answers it may be given, where they are kept apart: a keyed hash.
+    principal: Cell<Option<u128>>,
     /// Who its caller is and what the limits said.
     limited: RefCell<Option<Limited>>,
     error: RefCell<Option<(Fault, String)>>,
@@ -143,6 +146,8 @@ pub struct Sink {
     pub lasting: Lasting,
     /// The worker's end of the access log.
     pub log: AccessLog,
+    /// How often requests that failed are told of as events.
+    pub failures: Pace,
 }
 
 /// The name of a coding, and a count of what goes into it.
@@ -213,6 +218,7 @@ impl Record {
             cache_status: Cell::new(None),
             edited: Cell::new(false),
             not_stored: Cell::new(None),
+            principal: Cell::new(None),
             limited: RefCell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
@@ -268,6 +274,12 @@ impl Record {
             }
             identity.proven(headers, clock::unix_seconds(clock::wall()) as u64)
         })
+    }
+
+    /// Notes whose answers it may be given.
+    pub fn asked_by(&self, principal: Option<&Principal>) {
+        let hash = principal.and_then(|principal| principal.partition.first_chunk());
+        self.principal.set(hash.map(|hash| u128::from_be_bytes(*hash)));
     }
 
     /// Notes why its answer was not stored.
@@ -381,6 +393,7 @@ impl Record {
             cache_status: Cell::new(None),
             edited: Cell::new(false),
             not_stored: Cell::new(None),
+            principal: Cell::new(None),
             limited: RefCell::new(None),
             error: RefCell::new(None),
             status: Cell::new(None),
@@ -402,6 +415,11 @@ impl Record {
     /// Where representations are counted.
     pub fn represented(&self) -> &Arc<Counters> {
         &self.sink.lasting.represented
+    }
+
+    /// Whether its failure may be told as an event, and of how many others that was not done.
+    pub fn may_tell_failure(&self) -> Option<u64> {
+        self.sink.failures.may(clock::now())
     }
 
     /// Counts a panic.

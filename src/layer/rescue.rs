@@ -401,9 +401,12 @@ where
             }
         };
         let answer = answer(&error);
-        if answer.fault != Fault::Client {
+        if answer.fault != Fault::Client
+            && let Some(others) = this.record.may_tell_failure()
+        {
             let request_id = this.record.id.to_str().unwrap_or("-");
-            tracing::warn!(request_id, status = answer.status.as_u16(), %error, "{}", answer.title);
+            let not_told = (others > 0).then_some(others);
+            tracing::warn!(request_id, status = answer.status.as_u16(), %error, not_told, "{}", answer.title);
         }
         this.record.failed(answer.fault, error.to_string());
         this.record.answered(answer.status);

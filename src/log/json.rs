@@ -69,6 +69,9 @@ fn members(object: &mut Object<'_, '_>, line: &Line<'_>) {
     if let Some(why) = line.not_stored {
         object.word(quoted!("not_stored"), why.as_bytes());
     }
+    if let Some(principal) = line.principal {
+        object.id(quoted!("principal"), None, principal);
+    }
     if let Some(Decision { caller: (kind, hash), tier, word, limits }) = line.limited {
         // As /limits/status takes it.
         object.id(quoted!("caller"), Some(kind), hash);

@@ -60,6 +60,8 @@ pub struct Line<'a> {
     pub cache: Option<&'static str>,
     /// Why the answer was not stored.
     pub not_stored: Option<&'static str>,
+    /// Whose answers it may be given, where they are kept apart: a keyed hash.
+    pub principal: Option<u128>,
     /// What the limits said.
     pub limited: Option<Decision<'a>>,
     /// Whose fault, and what.

@@ -63,6 +63,11 @@ pub struct RouteSeries {
 }
 
 impl RouteSeries {
+    /// The label of its route, or the one it shares with others.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// Counts one request.
     pub fn record(&self, method: &Method, status: StatusCode, spent: &Spent) {
         let by_status = self.methods[method_index(method)]

@@ -89,7 +89,7 @@ fn is_disconnect(error: &hyper::Error) -> bool {
 /// Counts it, and logs one a second: a flood of bad connections must not become a flood of lines.
 fn refuse(worker: &Worker, address: SocketAddr, reason: &'static str, error: &dyn std::error::Error) {
     worker.metrics().refused.get_or_create(&RefusedLabels { reason }).inc();
-    if worker.may_log_refusal(clock::now()) {
+    if worker.refusals.may(clock::now()).is_some() {
         tracing::info!(client = %address, reason, %error, "connection refused");
     }
 }

@@ -1,7 +1,7 @@
 //! The workers: one thread, one runtime, one pool of connections each. A connection is served by the
 //! worker that has the fewest, and never leaves it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection;
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::http1::server::Settings;
 use crate::layer::live::{Lasting, Live, Snapshot, View};
 use crate::layer::record::Sink;
@@ -23,6 +23,7 @@ use crate::layer::stack;
 use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
 use crate::metrics::{Metrics, WORKER};
+use crate::pace::Pace;
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
@@ -30,8 +31,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// After an accept that failed for want of something (file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two log lines about refused connections.
-const REFUSALS: Duration = Duration::from_secs(1);
+/// Events about requests that failed, of one worker in a second; the rest are counted, and each is in the access log.
+const FAILURES: u32 = 10;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -142,7 +143,8 @@ impl Workers {
 pub struct Worker {
     view: RefCell<View>,
     parts: stack::Parts,
-    refusal_logged: Cell<Option<Instant>>,
+    /// How often refused connections are told of.
+    pub refusals: Pace,
     /// Its share in the end of the process.
     pub lifecycle: Rc<Lifecycle>,
 }
@@ -156,16 +158,6 @@ impl Worker {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.parts.sink.lasting.metrics
-    }
-
-    /// Whether the last refusal was logged long enough ago.
-    pub fn may_log_refusal(&self, now: Instant) -> bool {
-        let may =
-            self.refusal_logged.get().is_none_or(|last| now.saturating_duration_since(last) >= REFUSALS);
-        if may {
-            self.refusal_logged.set(Some(now));
-        }
-        may
     }
 
     /// How client connections are served now; no count is touched for it.
@@ -198,13 +190,13 @@ async fn run(
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
     let lasting = shared.lasting.clone();
-    let sink = Rc::new(Sink { lasting: lasting.clone(), log });
+    let sink = Rc::new(Sink { lasting: lasting.clone(), log, failures: Pace::new(FAILURES) });
     let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), lasting };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {
         view: RefCell::new(view),
         parts,
-        refusal_logged: Cell::new(None),
+        refusals: Pace::new(1),
         lifecycle: lifecycle.clone(),
     });
     let own = colleagues[index].connections.clone();

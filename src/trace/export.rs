@@ -147,12 +147,9 @@ async fn tell(
 ) {
     let Some(upstream) = registry.build(std::slice::from_ref(&receiver.upstream)).pop() else { return };
     let message = otlp::message(&receiver.service, &batch.spans);
-    match send(&upstream, pool, receiver, message).await {
-        Err(why) => {
+    match send(&upstream, pool, receiver, message, well).await {
+        Err(()) => {
             dropped.inc_by(batch.requests as u64);
-            if std::mem::replace(well, false) {
-                tracing::warn!(%why, "tracing.otlp_endpoint does not take spans; they are dropped");
-            }
         }
         Ok(()) => {
             if !std::mem::replace(well, true) {
@@ -167,7 +164,8 @@ async fn send(
     pool: &Rc<Pool>,
     receiver: &OtlpReceiver,
     message: Bytes,
-) -> Result<(), AskError> {
+    well: &mut bool,
+) -> Result<(), ()> {
     let mut pauses = PAUSES.iter();
     loop {
         let mut headers = receiver.headers.clone();
@@ -180,8 +178,11 @@ async fn send(
             most: LONGEST_ANSWER,
         };
         let Err(why) = upstream.ask(pool, question).await else { return Ok(()) };
-        let pause = pauses.next().filter(|_| may_pass(&why));
-        let Some(pause) = pause else { return Err(why) };
+        // At once: before the last try ends, much may have been dropped already.
+        if std::mem::replace(well, false) {
+            tracing::warn!(%why, "tracing.otlp_endpoint does not take spans; what it does not take in time is dropped");
+        }
+        let Some(pause) = pauses.next().filter(|_| may_pass(&why)) else { return Err(()) };
         tokio::time::sleep(*pause).await;
     }
 }

@@ -147,7 +147,9 @@ impl Compiler<'_> {
         let (scheme, authority) = (url.scheme_str().unwrap_or("https"), url.authority()?);
         let origin = At { value: format!("{scheme}://{authority}"), span: at.span.clone() };
         let raw = crate::config::file::upstream_at(origin, &mut self.problems);
-        Some((self.upstream(&raw)?, url.path_and_query()?.clone()))
+        // Nobody is to take it for the app.
+        let name = key.to_owned();
+        Some((UpstreamPolicy { name, ..self.upstream(&raw)? }, url.path_and_query()?.clone()))
     }
 
     fn key_file(&mut self, at: &At<String>) -> Option<Vec<u8>> {

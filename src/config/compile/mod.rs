@@ -12,6 +12,7 @@ mod server;
 mod upstream;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -25,7 +26,7 @@ use crate::fields::query;
 use crate::log;
 use crate::policy::{
     HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, SourceFile, TracingPolicy,
-    Webhook,
+    UpstreamPolicy, Webhook,
 };
 use crate::trace::threshold;
 
@@ -202,6 +203,7 @@ impl Compiler<'_> {
                 if target.as_str() == "/" { PathAndQuery::from_static("/v1/traces") } else { target };
             let service = self.environment.variables.get("OTEL_SERVICE_NAME");
             let service = service.map_or("pillion", String::as_str).to_owned();
+            let upstream = UpstreamPolicy { response_timeout: OTLP_TIMEOUT, ..upstream };
             OtlpReceiver { upstream, target, service, headers: self.otlp_headers() }
         });
         TracingPolicy { receiver, threshold: threshold(sample) }
@@ -244,6 +246,9 @@ impl Compiler<'_> {
         MetricsPolicy { buckets, max_routes: usize::try_from(max_routes).unwrap_or(usize::MAX) }
     }
 }
+
+/// How long a receiver of spans may take for a batch: OTEL_EXPORTER_OTLP_TIMEOUT, as it is where nobody says.
+const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `log.mask`, and where keys are said.
 fn masked_names(file: &File) -> Vec<String> {

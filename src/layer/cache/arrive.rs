@@ -149,22 +149,31 @@ impl Flight {
     ) -> Response<Body> {
         self.record.cached().count(Event::Refused);
         let (status, fields) = (response.status(), response.headers());
-        let says = self.says_lifetime(status, fields) && {
+        let refused = if self.says_lifetime(status, fields) {
             let settings = settings(&self.record);
             let says = ResponseDirectives::of(fields, &settings.targeted);
             let terms = &self.record.route().cache.terms;
             let credentials = asker == passes::Asker::Somebody;
             let of = Asker { credentials, ..Asker::default() };
-            judge(of, (status, fields), &says, (terms, settings), clock::wall()).is_ok()
+            judge(of, (status, fields), &says, (terms, settings), clock::wall()).err()
+        } else {
+            Some(Refusal::NoLifetime)
         };
         let most = settings(&self.record).max_object_size as u64;
-        match response.body().size_hint().exact() {
+        let not_stored = match (refused, response.body().size_hint().exact()) {
             // It may be stored; whoever comes next finds out.
-            Some(length) if says && length <= most => self.cache.passes.forget(&key, asker),
+            (None, Some(length)) if length <= most => {
+                self.cache.passes.forget(&key, asker);
+                Unfit::Unexpected.as_str()
+            }
             // Whether it is too long, nobody knows yet; the memory of that fades.
-            None if says => {}
-            _ => self.cache.passes.remember(&key, asker, self.cache.second(self.record.started)),
-        }
+            (None, None) => Unfit::Unexpected.as_str(),
+            (refused, _) => {
+                self.cache.passes.remember(&key, asker, self.cache.second(self.record.started));
+                refused.map_or(Unfit::TooLarge.as_str(), Refusal::as_str)
+            }
+        };
+        self.record.not_stored(not_stored);
         asked::recycle(key);
         self.passed(response, why, Some("known"))
     }

@@ -111,12 +111,69 @@ impl Forwarded {
     }
 }
 
+/// Why the cache has nothing to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Its method.
+    Method,
+    /// `scope = "off"`.
+    Scope,
+    /// Users were given each other's answers under its route: it is not cached for an hour.
+    Stopped,
+    /// It has content where none is part of a key, or more than can be.
+    Content,
+    /// A field that apps may act on and no key tells apart, or a path that no key can be made of.
+    Ambiguous,
+    /// A token that does not verify.
+    Token,
+    /// `scope = "user"`, and it is nobody's.
+    Nobody,
+}
+
+impl Passed {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Passed::Method => "method",
+            Passed::Scope => "scope-off",
+            Passed::Stopped => "stopped",
+            Passed::Content => "content",
+            Passed::Ambiguous => "ambiguous",
+            Passed::Token => "token",
+            Passed::Nobody => "nobody",
+        }
+    }
+
+    /// In a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Passed::Method => "the method is for the app to answer",
+            Passed::Scope => "the route has scope \"off\"",
+            Passed::Stopped => {
+                "two users got different answers under this route: it is not cached for an hour"
+            }
+            Passed::Content => "it has content that is no part of a key",
+            Passed::Ambiguous => "it has a field that apps may act on and no key tells apart",
+            Passed::Token => "its token does not verify",
+            Passed::Nobody => "the route has scope \"user\", and it names none",
+        }
+    }
+
+    /// As `Cache-Status` has it (RFC 9211 2.2).
+    pub fn forwarded(self) -> Forwarded {
+        match self {
+            Passed::Method => Forwarded::Method,
+            _ => Forwarded::Bypass,
+        }
+    }
+}
+
 /// See the head of the file.
 pub enum Asked {
     /// Something is to be changed.
     Write,
     /// The cache has nothing to do with it.
-    Pass(Forwarded),
+    Pass(Passed),
     /// Its content has to be here first: it is part of the key.
     Content,
     /// What may be stored.
@@ -170,29 +227,36 @@ impl Asked {
             Method::GET | Method::HEAD => true,
             Method::POST if terms.key_body && terms.scope != Scope::Off => false,
             _ if method.as_str() == "QUERY" => false,
-            _ if is_safe(method) => return Asked::Pass(Forwarded::Method),
+            _ if is_safe(method) => return Asked::Pass(Passed::Method),
             _ => return Asked::Write,
         };
-        if terms.scope == Scope::Off || cache.is_stopped(&routed.route.label, routed.record.started) {
-            return Asked::Pass(Forwarded::Bypass);
+        if terms.scope == Scope::Off {
+            return Asked::Pass(Passed::Scope);
+        }
+        if cache.is_stopped(&routed.route.label, routed.record.started) {
+            return Asked::Pass(Passed::Stopped);
         }
         let headers = routed.request.headers();
         let seen = Seen::of(headers);
         let content = routed.request.body().content();
         // Content of a GET is part of what it asks, and of no key (RFC 9110 9.3.1).
-        if seen.misleading || (reads && content.as_ref().is_none_or(|content| !content.is_empty())) {
-            return Asked::Pass(Forwarded::Bypass);
+        if seen.misleading {
+            return Asked::Pass(Passed::Ambiguous);
+        }
+        if reads && content.as_ref().is_none_or(|content| !content.is_empty()) {
+            return Asked::Pass(Passed::Content);
         }
         let Some(content) = content else { return Asked::Content };
         let policy = &routed.record.snapshot.policy;
         let identity = &policy.identity;
         let mut principal = None;
-        let Ok(claims) = routed.record.proven(headers) else { return Asked::Pass(Forwarded::Bypass) };
+        let Ok(claims) = routed.record.proven(headers) else { return Asked::Pass(Passed::Token) };
         if terms.scope == Scope::User {
             principal = match identity.principal(headers, claims.as_ref()) {
                 Some(found) => Some(found),
-                None => return Asked::Pass(Forwarded::Bypass),
+                None => return Asked::Pass(Passed::Nobody),
             };
+            routed.record.asked_by(principal.as_ref());
         }
         // What is listed as who is asking counts like Authorization, and so does every cookie that is not ignored.
         let credentials = seen.authorization
@@ -207,7 +271,7 @@ impl Asked {
         });
         let partition = principal.as_ref().map(|principal| &principal.partition);
         let Some(key) = write_key(routed, partition, content.as_ref()) else {
-            return Asked::Pass(Forwarded::Bypass);
+            return Asked::Pass(Passed::Ambiguous);
         };
         Asked::Read(Box::new(Read { key, directives, asker, principal, head: *method == Method::HEAD }))
     }

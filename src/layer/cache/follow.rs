@@ -6,7 +6,7 @@ use http::Response;
 use tower::Service;
 
 use super::answer;
-use super::asked::{Asked, Forwarded};
+use super::asked::{Asked, Passed};
 use super::lookup::{Going, Start, in_place_of_error};
 use super::{Answer, CacheError, CacheLayer, settings};
 use crate::body::Body;
@@ -130,12 +130,12 @@ where
             Some(content) => *routed.request.body_mut() = Body::full(content),
             None => {
                 *routed.request.body_mut() = gathered.into_body();
-                return self.pass(routed, Forwarded::Bypass).await;
+                return self.pass(routed, Passed::Content).await;
             }
         }
         match Asked::of(&routed, &self.cache) {
             Asked::Write => self.write(routed).await,
-            Asked::Content => self.pass(routed, Forwarded::Bypass).await,
+            Asked::Content => self.pass(routed, Passed::Content).await,
             Asked::Pass(why) => self.pass(routed, why).await,
             Asked::Read(read) => match self.read(&mut routed, read) {
                 Ok(future) => future.await,

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use tower::Service;
 
-use super::asked::Forwarded;
+use super::asked::{Forwarded, Passed};
 use super::flight::{Errand, Flight};
 use super::{Answer, CacheFuture, CacheLayer, answer, outlive, settings};
 use crate::body::{Body, BodyError};
@@ -66,10 +66,11 @@ where
     }
 
     /// Sends a request on that the cache has nothing to do with.
-    pub(super) fn pass(&mut self, routed: Box<Routed>, why: Forwarded) -> CacheFuture<S::Future> {
+    pub(super) fn pass(&mut self, routed: Box<Routed>, why: Passed) -> CacheFuture<S::Future> {
         routed.record.cached().count(crate::cache::counters::Event::Bypass);
         routed.record.told_by_cache("bypass");
-        self.send(routed, Errand::Pass(why))
+        routed.record.not_stored(why.as_str());
+        self.send(routed, Errand::Pass(why.forwarded()))
     }
 }
 

@@ -75,6 +75,7 @@ impl Record {
                 first_byte: self.until_head.get(),
                 cache: self.by_cache.get(),
                 not_stored: self.not_stored.get(),
+                principal: self.principal.get(),
                 limited: limited.as_ref().map(|limited| Decision {
                     caller: (limited.key.kind.as_str(), limited.key.hash),
                     tier: &limited.tier.name,

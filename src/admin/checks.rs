@@ -1,0 +1,43 @@
+//! How well each check is, as a scrape sees it.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+
+use super::monitor::Monitor;
+use crate::layer::live::Live;
+
+/// For the registry; it reads the policy in force, which comes after the registry.
+pub struct Collected {
+    /// What is known of the checks.
+    pub monitor: Arc<Monitor>,
+    /// The policy in force.
+    pub live: Arc<OnceLock<Live>>,
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Collected")
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "How well a check is: 0 healthy, 1 degraded, 2 unhealthy";
+        let mut family = encoder.encode_descriptor("health_status", help, None, MetricType::Gauge)?;
+        for (check, state) in self.monitor.states() {
+            family.encode_family(&[("check", check.as_str())])?.encode_gauge(&(state as i64))?;
+        }
+        let limit = self.live.get().and_then(|live| live.load().policy.health.memory_limit);
+        if let Some(limit) = limit.and_then(|limit| i64::try_from(limit).ok()) {
+            let help = "What the process may take, as the memory check sees it";
+            encoder
+                .encode_descriptor("memory_limit_bytes", help, None, MetricType::Gauge)?
+                .encode_gauge(&limit)?;
+        }
+        Ok(())
+    }
+}
