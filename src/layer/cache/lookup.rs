@@ -241,6 +241,13 @@ where
         let begun = self.cache.invalidation.begin(now);
         let led = self.cache.fetches.lead(&read.key, &marks, begun, &self.cache.invalidation);
         let Some(leader) = led else { return };
+        // Since this one looked another may have asked, on another worker, and have been answered.
+        let entry = self.cache.store.get(&read.key, self.cache.second(now));
+        let ignored = &settings(&routed.record).ignore_cookies;
+        let found = entry.as_ref().and_then(|entry| entry.select(routed.request.headers(), ignored));
+        if found.is_none_or(|found| !Arc::ptr_eq(&found.head, &stored.head)) {
+            return;
+        }
         let Some(mut routed) = routed.again(now) else { return };
         self.cache.counters.background.add(1);
         let candidate = Candidate { stored, gone: false };
