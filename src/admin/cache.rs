@@ -57,6 +57,9 @@ pub fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
             ("mode", "soft") => mode = Mode::Soft,
             ("mode", other) => return Err(refused(format!("mode is {other:?}; expected hard or soft"))),
             ("everything", "" | "true") => marks.push(marker.everything()),
+            ("everything", other) => {
+                return Err(refused(format!("everything is {other:?}; expected true, or nothing")));
+            }
             ("url", value) => marks.push(marker.path(&url(value)?.1)),
             ("prefix", value) => marks.push(marker.prefix(&url(value.trim_end_matches("**"))?.1)),
             ("tag", "") => return Err(refused("an empty tag")),

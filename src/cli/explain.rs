@@ -10,7 +10,7 @@ use super::control::Admin;
 use super::{FAILED, OK, PROBLEMS, default_file, fail};
 use crate::app;
 use crate::config::{self, Source};
-use crate::layer::explain::{self, Explanation};
+use crate::layer::explain::{self, AskedAs, Explanation};
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
@@ -68,14 +68,20 @@ pub fn run(options: Options) -> u8 {
 fn live(options: &Options, explanation: &Explanation) -> u8 {
     let mut questions =
         vec![("stored", format!("/cache/lookup?url={}", super::control::encoded(&options.url.to_string())))];
-    if let Some(partition) = &explanation.partition {
-        questions.push(("stands", format!("/limits/status?key={partition}")));
+    if let Some(AskedAs::Key(key)) = &explanation.caller {
+        questions.push(("stands", format!("/limits/status?key={}", super::control::encoded(key))));
     }
     for (name, path) in questions {
         match options.admin.ask(&path) {
             Ok(answer) => println!("{name:<12} {answer}"),
             Err(why) => return fail(FAILED, &why),
         }
+    }
+    if let Some(AskedAs::Unknown) = explanation.caller {
+        println!(
+            "{:<12} not known: without identity.hash_key each process has its own hash of this caller; /limits/top has all",
+            "stands"
+        );
     }
     OK
 }

@@ -22,6 +22,7 @@ use crate::cache::terms::{Override, Scope};
 use crate::clock;
 use crate::fields::host;
 use crate::inbound::{Inbound, Peer};
+use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
 use crate::policy::cache::is_safe;
 use crate::policy::template::Pattern;
@@ -36,8 +37,17 @@ const MOST_ROUTES: usize = 100;
 pub struct Explanation {
     /// Each with a name, and one line or several.
     pub parts: Vec<(&'static str, Vec<String>)>,
-    /// The partition key of its caller, as operators see it.
-    pub partition: Option<String>,
+    /// Who its caller is to the limits, if they have any.
+    pub caller: Option<AskedAs>,
+}
+
+/// As what a running Pillion can be asked about a caller.
+#[derive(Clone, Debug)]
+pub enum AskedAs {
+    /// A name of the file of keys, an address, or the partition key where all processes make the same.
+    Key(String),
+    /// Not at all: its partition key is another in each process.
+    Unknown,
 }
 
 impl Explanation {
@@ -205,8 +215,14 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
         return;
     }
     let Caller { key, tier, rejected } = Caller::of(routed, &policy.limits);
-    told.partition = Some(format!("{:032x}", key.hash));
     let listed = policy.limits.listed.values().find(|listed| listed.partition == key.hash);
+    let named = listed.and_then(|listed| listed.name.clone());
+    told.caller = Some(match (named, key.kind) {
+        (Some(name), _) => AskedAs::Key(name),
+        (None, Kind::Ip) => AskedAs::Key(routed.record.client.to_string()),
+        (None, _) if policy.hashes_are_shared => AskedAs::Key(format!("{:032x}", key.hash)),
+        (None, _) => AskedAs::Unknown,
+    });
     let name =
         listed.and_then(|listed| listed.name.as_deref()).map_or(String::new(), |name| format!(" ({name})"));
     told.say("limits", format!("as {}{name}, tier {:?}", key.kind.as_str(), tier.name));

@@ -72,9 +72,13 @@ impl Judge {
         let mut told = Vec::new();
         if now.failing != before.failing {
             let word = if now.failing { "failed" } else { "failed, as few as before" };
+            let none = minute.count == 0;
             told.push((
                 !now.failing,
-                format!("{:.0}% of requests {word} in the last minute", failed * 100.0),
+                match none {
+                    true => "no requests came in the last minute".to_owned(),
+                    false => format!("{:.0}% of requests {word} in the last minute", failed * 100.0),
+                },
             ));
         }
         if now.slowness != before.slowness {

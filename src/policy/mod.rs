@@ -49,6 +49,8 @@ pub struct Policy {
     pub etag: EtagPolicy,
     /// `[identity]`.
     pub identity: Identity,
+    /// Whether `identity.hash_key` is written: else each process makes keyed hashes of its own.
+    pub hashes_are_shared: bool,
     /// `identity.jwt.jwks_url`.
     pub keys: Option<KeySource>,
     /// `[cache]`.

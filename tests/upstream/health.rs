@@ -79,8 +79,10 @@ fn the_last_address_is_never_ejected_and_is_used_as_soon_as_it_is_back() {
         assert_eq!(pillion.get("/").status, 502);
     }
     assert!(!healthy(&pillion, one) && !healthy(&pillion, other), "neither answers");
-    let told = pillion.log().lines().find(|line| line.contains("is the last")).map(str::to_owned);
-    let last = if told.unwrap().contains(&one.to_string()) { one } else { other };
+    let told = eventually("which one is the last is told", || {
+        pillion.log().lines().find(|line| line.contains("is the last")).map(str::to_owned)
+    });
+    let last = if told.contains(&one.to_string()) { one } else { other };
     let _app = Script::on(TcpListener::bind(last).unwrap(), |mut tcp| {
         while Request::read(&mut tcp).is_some() {
             let _ = tcp.write_all(&ok("back"));

@@ -2,11 +2,18 @@
 "use strict";
 
 const KEPT = 90;
+// Events come every two seconds.
+const SILENT = 7000;
+
+function milliseconds(value) {
+  return value.toFixed(value < 1 ? 3 : 1);
+}
+
 const FIGURES = [
   ["rate", "requests/s", (value) => value.toFixed(value < 10 ? 1 : 0)],
-  ["p50", "p50 ms", (value) => value.toFixed(1)],
-  ["p95", "p95 ms", (value) => value.toFixed(1)],
-  ["p99", "p99 ms", (value) => value.toFixed(1)],
+  ["p50", "p50 ms", milliseconds],
+  ["p95", "p95 ms", milliseconds],
+  ["p99", "p99 ms", milliseconds],
   ["errors", "failed %", (value) => value.toFixed(1)],
   ["hits", "from the cache %", (value) => value.toFixed(0)],
   ["limited", "limited/s", (value) => value.toFixed(1)],
@@ -26,6 +33,7 @@ let before = null;
 let sort = "count";
 let rows = [];
 let token = sessionStorage.getItem("token") || "";
+let heard = 0;
 
 function element(name, text, kind) {
   const made = document.createElement(name);
@@ -112,6 +120,7 @@ function show(event) {
     flight: event.in_flight, memory: event.resident_bytes / 1048576, cpu: 100 * rate("cpu_seconds"),
   });
   before = event;
+  heard = Date.now();
   rows = event.routes;
   body();
   list("upstreams", event.upstreams.map((app) => {
@@ -129,8 +138,12 @@ function show(event) {
   byId("state").textContent = `${event.version}, up ${up < 7200 ? `${Math.round(up / 60)} min` : `${Math.round(up / 3600)} h`}, configuration ${event.generation}, ${event.connections} connections`;
 }
 
+function ask(path) {
+  return fetch(path, { headers: token ? { authorization: `Bearer ${token}` } : {}, cache: "no-store" });
+}
+
 async function follow() {
-  const answer = await fetch("events", { headers: token ? { authorization: `Bearer ${token}` } : {}, cache: "no-store" });
+  const answer = await ask("events");
   if (answer.status === 401) {
     byId("ask").hidden = false;
     byId("state").textContent = "the admin token is asked for";
@@ -167,5 +180,17 @@ byId("ask").addEventListener("submit", (event) => {
   sessionStorage.setItem("token", token);
   keep();
 });
+// A link carries no token.
+document.querySelector("footer").addEventListener("click", async (event) => {
+  const path = event.target.getAttribute("href");
+  if (!token || !path || path === "api") return;
+  event.preventDefault();
+  const answer = await ask(path);
+  location.assign(URL.createObjectURL(new Blob([await answer.text()], { type: "text/plain;charset=utf-8" })));
+});
+setInterval(() => {
+  const silent = Date.now() - heard;
+  if (heard && silent > SILENT) byId("state").textContent = `nothing heard for ${Math.round(silent / 1000)} s`;
+}, 1000);
 head();
 keep();

@@ -87,6 +87,7 @@ pub fn policy(
             compression,
             etag,
             identity,
+            hashes_are_shared: !file.identity.hash_key.value.is_empty(),
             keys,
             cache,
             invalidate,

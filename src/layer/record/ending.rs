@@ -169,7 +169,11 @@ impl Record {
             upstream_time: self.upstream_time.get(),
             upstream: self.upstream.borrow().as_ref().map(|address| address.name.to_string()),
             cache: self.by_cache.get(),
-            error: error.map(|(fault, error)| (fault.as_str(), error.clone())),
+            error: match error {
+                Some((fault, error)) => Some((fault.as_str(), error.clone())),
+                None => (sample.failed && self.upstream_status.get() == Some(status))
+                    .then(|| (Fault::Upstream.as_str(), "the app said so".to_owned())),
+            },
         };
         performance.note(noted, &sample);
     }
