@@ -413,6 +413,10 @@ fn the_api_describes_itself() {
         if methods["get"].is_object() && path != "/events" {
             let answer = pillion.admin_get(&path);
             assert!([200, 400].contains(&answer.status), "{path}: {}", answer.status);
+            let described = &methods["get"]["responses"][answer.status.to_string()];
+            let media = answer.field("content-type").unwrap();
+            let media = media.split(';').next().unwrap();
+            assert!(described["content"][media].is_object(), "{path}: {} {media}: {described}", answer.status);
             assert_eq!(pillion.admin_post(&path).status, 405, "{path}");
         } else if methods["post"].is_object() {
             assert_eq!(pillion.admin_get(&path).status, 405, "{path}");

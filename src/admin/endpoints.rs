@@ -4,6 +4,9 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::performance::{SORTS, WINDOWS};
+use crate::policy::Check;
+
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -40,8 +43,21 @@ pub enum Guard {
     Order,
 }
 
-/// A parameter: its name, what it is, and whether it has to be there.
-pub type Parameter = (&'static str, &'static str, bool);
+/// What a parameter takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Takes {
+    /// A text that has to be there.
+    Required,
+    /// A text.
+    Text,
+    /// Rows, 1 to 1000.
+    Rows,
+    /// One of these; the first is what nobody has to say.
+    OneOf(&'static [&'static str]),
+}
+
+/// A parameter: its name, what it is, and what it takes.
+pub type Parameter = (&'static str, &'static str, Takes);
 
 /// One path.
 #[derive(Clone, Copy, Debug)]
@@ -56,16 +72,21 @@ pub struct Endpoint {
     pub summary: &'static str,
     /// What it takes, in the query; POST takes it as a form too.
     pub parameters: &'static [Parameter],
-    /// What comes, beside problems.
-    pub media: &'static str,
+    /// What comes, beside problems; the first where nothing else is asked for.
+    pub media: &'static [&'static str],
 }
 
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain";
+const JSON: &[&str] = &["application/json"];
+/// A table for whoever asks for text.
+const REPORT: &[&str] = &["application/json", "text/plain"];
+const EXPOSITIONS: &[&str] =
+    &["text/plain", "application/openmetrics-text", "application/vnd.google.protobuf"];
 
-const SHOWN: [Parameter; 2] =
-    [("limit", "rows, 1 to 1000", false), ("format", "text: a table in place of JSON", false)];
-const SINGLE: &[Parameter] = &[("sort", "time or duration", false), SHOWN[0], SHOWN[1]];
+const SHOWN: [Parameter; 2] = [
+    ("limit", "how many rows", Takes::Rows),
+    ("format", "text: a table in place of JSON", Takes::OneOf(&["json", "text"])),
+];
+const SINGLE: &[Parameter] = &[("sort", "by what", Takes::OneOf(&["time", "duration"])), SHOWN[0], SHOWN[1]];
 
 const fn endpoint(
     path: &'static str,
@@ -73,7 +94,7 @@ const fn endpoint(
     guard: Guard,
     summary: &'static str,
     parameters: &'static [Parameter],
-    media: &'static str,
+    media: &'static [&'static str],
 ) -> Endpoint {
     Endpoint { path, action, guard, summary, parameters, media }
 }
@@ -104,7 +125,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Open,
         "Metrics, as Accept asks: Prometheus text, OpenMetrics, or protobuf with native histograms",
         &[],
-        TEXT,
+        EXPOSITIONS,
     ),
     endpoint(
         "/",
@@ -112,12 +133,12 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Admin,
         "The page for browsers, a list of paths for others",
         &[],
-        "text/html",
+        &["text/html", "text/plain"],
     ),
-    endpoint("/page.css", Action::File, Guard::Admin, "Of the page", &[], "text/css"),
-    endpoint("/page.js", Action::File, Guard::Admin, "Of the page", &[], "text/javascript"),
-    endpoint("/api", Action::File, Guard::Admin, "This description, to be tried", &[], "text/html"),
-    endpoint("/api.js", Action::File, Guard::Admin, "Of that page", &[], "text/javascript"),
+    endpoint("/page.css", Action::File, Guard::Admin, "Of the page", &[], &["text/css"]),
+    endpoint("/page.js", Action::File, Guard::Admin, "Of the page", &[], &["text/javascript"]),
+    endpoint("/api", Action::File, Guard::Admin, "This description, to be tried", &[], &["text/html"]),
+    endpoint("/api.js", Action::File, Guard::Admin, "Of that page", &[], &["text/javascript"]),
     endpoint("/openapi.json", Action::Describe, Guard::Admin, "This description", &[], JSON),
     endpoint(
         "/events",
@@ -125,7 +146,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Operator,
         "What the page shows, every two seconds, as server-sent events",
         &[],
-        "text/event-stream",
+        &["text/event-stream"],
     ),
     endpoint("/cache/stats", Action::CacheStats, Guard::Operator, "What the cache holds and did", &[], JSON),
     endpoint(
@@ -133,7 +154,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Action::CacheLookup,
         Guard::Operator,
         "What is stored under a URL: variants, age, lifetime, tags, size, hits; never content",
-        &[("url", "a path or URL", true)],
+        &[("url", "a path or URL", Takes::Required)],
         JSON,
     ),
     endpoint(
@@ -142,12 +163,12 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Order,
         "Takes answers out of the cache; at least one of the first five",
         &[
-            ("url", "a path or URL: every query, variant and user", false),
-            ("prefix", "a path and all below it", false),
-            ("tag", "everything with this tag", false),
-            ("principal", "SOURCE=VALUE as in identity.principal", false),
-            ("everything", "true", false),
-            ("mode", "hard (default) or soft", false),
+            ("url", "a path or URL: every query, variant and user", Takes::Text),
+            ("prefix", "a path and all below it", Takes::Text),
+            ("tag", "everything with this tag", Takes::Text),
+            ("principal", "SOURCE=VALUE as in identity.principal", Takes::Text),
+            ("everything", "all there is", Takes::OneOf(&["true"])),
+            ("mode", "whether nothing is left, or something stale", Takes::OneOf(&["hard", "soft"])),
         ],
         JSON,
     ),
@@ -156,7 +177,11 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Action::LimitsStatus,
         Guard::Operator,
         "Where a key stands with every limit",
-        &[("key", "a name of the file of keys, a hash as /limits/top shows it, or an address", true)],
+        &[(
+            "key",
+            "a name of the file of keys, a hash as /limits/top shows it, or an address",
+            Takes::Required,
+        )],
         JSON,
     ),
     endpoint(
@@ -164,7 +189,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Action::LimitsTop,
         Guard::Operator,
         "The keys that are limited most, by name or hash",
-        &[("n", "how many, 1 to 1000", false)],
+        &[("n", "how many keys", Takes::Rows)],
         JSON,
     ),
     endpoint(
@@ -173,16 +198,12 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Operator,
         "Count, rate, percentiles, errors, hits and bytes of every route over 1m, 5m and 1h",
         &[
-            (
-                "sort",
-                "count, rate, p50_ms, p90_ms, p95_ms, p99_ms, max_ms, error_rate, hit_ratio or bytes",
-                false,
-            ),
-            ("window", "1m, 5m or 1h", false),
+            ("sort", "by what", Takes::OneOf(&SORTS)),
+            ("window", "of which time", Takes::OneOf(&WINDOWS)),
             SHOWN[0],
             SHOWN[1],
         ],
-        JSON,
+        REPORT,
     ),
     endpoint(
         "/performance/slow",
@@ -190,7 +211,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Operator,
         "The last requests over log.slow, one by one",
         SINGLE,
-        JSON,
+        REPORT,
     ),
     endpoint(
         "/performance/errors",
@@ -198,7 +219,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Operator,
         "The last requests that failed, one by one",
         SINGLE,
-        JSON,
+        REPORT,
     ),
     endpoint(
         "/performance/system",
@@ -206,7 +227,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Operator,
         "Memory, CPU, connections, warnings",
         &[SHOWN[1]],
-        JSON,
+        REPORT,
     ),
     endpoint(
         "/reload",
@@ -267,29 +288,34 @@ pub fn describe(version: &str) -> Value {
         let mut parameters: Vec<Value> = endpoint
             .parameters
             .iter()
-            .map(|(name, description, required)| {
-                let schema = json!({ "type": "string" });
+            .map(|(name, description, takes)| {
+                let required = matches!(takes, Takes::Required);
+                let schema = schema(*takes);
                 json!({ "name": name, "in": "query", "required": required, "description": description, "schema": schema })
             })
             .collect();
         if let Some((_, rest)) = endpoint.path.split_once('{') {
             let name = rest.trim_end_matches('}');
-            parameters.push(
-                json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
-            );
+            let checks = Check::ALL.map(Check::as_str);
+            parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "enum": checks } }));
         }
         let problem = json!({
             "description": "a problem (RFC 9457)",
             "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
         });
+        let media: Map<String, Value> =
+            endpoint.media.iter().map(|media| ((*media).to_owned(), content(media))).collect();
+        let mut responses =
+            json!({ "200": { "description": "as asked", "content": media }, "default": problem });
+        for (status, description, document) in refusals(endpoint) {
+            let media = if document { JSON[0] } else { "application/problem+json" };
+            responses[status] = json!({ "description": description, "content": { media: content(media) } });
+        }
         let mut operation = json!({
             "summary": endpoint.summary,
             "operationId": operation_id(endpoint),
             "parameters": parameters,
-            "responses": {
-                "200": { "description": "as asked", "content": { endpoint.media: {} } },
-                "default": problem,
-            },
+            "responses": responses,
         });
         if matches!(endpoint.guard, Guard::Operator | Guard::Order) {
             operation["security"] = json!([{ "admin_token": [] }, {}]);
@@ -319,6 +345,43 @@ pub fn describe(version: &str) -> Value {
             },
         },
     })
+}
+
+fn schema(takes: Takes) -> Value {
+    match takes {
+        Takes::Required | Takes::Text => json!({ "type": "string" }),
+        Takes::Rows => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
+        Takes::OneOf(words) => json!({ "type": "string", "enum": words }),
+    }
+}
+
+/// What comes in a media type.
+fn content(media: &str) -> Value {
+    match media {
+        "application/json" => json!({ "schema": { "type": "object" } }),
+        "application/problem+json" => json!({ "schema": { "$ref": "#/components/schemas/Problem" } }),
+        _ => json!({ "schema": { "type": "string" } }),
+    }
+}
+
+/// What else may be answered than what was asked for: the status, when, and whether with the same document.
+fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
+    let mut refusals = match endpoint.action {
+        Action::Ready => vec![("503", "it should not be sent requests, and why", true)],
+        Action::Health | Action::Check => vec![("503", "unhealthy, and why", true)],
+        Action::Events => vec![("503", "too many watch already", false)],
+        Action::Reload => vec![("422", "the file is wrong; the one before stays in force", false)],
+        Action::CachePurge => vec![("413", "a form that is too long", false)],
+        Action::LimitsStatus => vec![("404", "nobody is known by that", false)],
+        _ => Vec::new(),
+    };
+    if !endpoint.parameters.is_empty() {
+        refusals.push(("400", "a parameter that is none, or has another value than it takes", false));
+    }
+    if matches!(endpoint.guard, Guard::Operator | Guard::Order) {
+        refusals.push(("401", "without the admin token, where there is one", false));
+    }
+    refusals
 }
 
 fn operation_id(endpoint: &Endpoint) -> String {

@@ -94,7 +94,9 @@ fn reading(control: &Control) -> Value {
     }
     routes.sort_by_key(|row| std::cmp::Reverse(row["count"].as_u64()));
     routes.truncate(MOST_ROUTES);
-    let quantile = |share: f64| performance::milliseconds(times.quantile(share).min(all.longest));
+    let quantile = |share: f64| {
+        (all.count > 0).then(|| performance::milliseconds(times.quantile(share).min(all.longest)))
+    };
     let tiers: Vec<Value> = lasting
         .limiter
         .counters

@@ -49,6 +49,7 @@ fn chosen<'a>(
 
 /// The report at a path.
 pub fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told {
+    chosen(parameters, "format", &["json", "text"])?;
     match path {
         "/performance/routes" => routes(control, parameters),
         "/performance/slow" => single(control.lasting.performance.slow(), parameters),
@@ -68,15 +69,19 @@ pub fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| (part as f64 / whole as f64 * 1e4).round() / 1e4)
 }
 
-const SORTS: [&str; 10] =
+/// What routes are sorted by; the first where nobody says.
+pub const SORTS: [&str; 10] =
     ["count", "rate", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "error_rate", "hit_ratio", "bytes"];
+
+/// Over which time; the first where nobody says.
+pub const WINDOWS: [&str; 3] = ["5m", "1m", "1h"];
 
 /// What was counted in so much time.
 pub fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
     let Figures { count, bytes, failed, slow, asked, hits, longest } = *figures;
     let rate = if over.is_zero() { 0.0 } else { (count as f64 / over.as_secs_f64() * 100.0).round() / 100.0 };
     // The middle of the longest one's bucket may lie beyond it.
-    let quantile = |share: f64| milliseconds(merged.quantile(share).min(longest));
+    let quantile = |share: f64| (count > 0).then(|| milliseconds(merged.quantile(share).min(longest)));
     json!({
         "seconds": over.as_secs(),
         "count": count,
@@ -85,7 +90,7 @@ pub fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
         "p90_ms": quantile(0.90),
         "p95_ms": quantile(0.95),
         "p99_ms": quantile(0.99),
-        "max_ms": milliseconds(longest),
+        "max_ms": (count > 0).then(|| milliseconds(longest)),
         "error_rate": share(failed, count),
         "slow_rate": share(slow, count),
         "hit_ratio": share(hits, asked),
@@ -95,7 +100,7 @@ pub fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
 
 fn routes(control: &Control, parameters: Parameters<'_>) -> Told {
     let sort = chosen(parameters, "sort", &SORTS)?;
-    let window = chosen(parameters, "window", &["5m", "1m", "1h"])?;
+    let window = chosen(parameters, "window", &WINDOWS)?;
     let limit = limit(parameters)?;
     let mut rows: Vec<(f64, Value)> = Vec::new();
     for (label, route) in control.lasting.performance.routes() {
