@@ -109,7 +109,14 @@ fn what_readiness_requires_is_configured() {
     assert_eq!(pillion.admin_get("/ready").status, 200);
     let health = pillion.admin_get("/health");
     assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("degraded")));
-    assert_eq!(health.json()["checks"]["upstream"]["status"], "unhealthy");
+    let upstream = health.json()["checks"]["upstream"].clone();
+    assert_eq!(upstream["status"], "unhealthy");
+    let one = &upstream["addresses"][0];
+    assert_eq!(
+        (&one["address"], &one["healthy"]),
+        (&address.to_string().into(), &false.into()),
+        "{upstream}"
+    );
 }
 
 #[test]

@@ -416,7 +416,11 @@ fn the_api_describes_itself() {
             let described = &methods["get"]["responses"][answer.status.to_string()];
             let media = answer.field("content-type").unwrap();
             let media = media.split(';').next().unwrap();
-            assert!(described["content"][media].is_object(), "{path}: {} {media}: {described}", answer.status);
+            assert!(
+                described["content"][media].is_object(),
+                "{path}: {} {media}: {described}",
+                answer.status
+            );
             assert_eq!(pillion.admin_post(&path).status, 405, "{path}");
         } else if methods["post"].is_object() {
             assert_eq!(pillion.admin_get(&path).status, 405, "{path}");

@@ -90,7 +90,7 @@ fn a_running_pillion_is_asked_too() {
     origin.says("/a", &["cache-control: max-age=60"]);
     let folder = Arc::new(Folder::new());
     let text = format!(
-        "[identity]\nhash_key = \"sixteen characters\"\n[upstream]\nurl = \"http://{}\"\n[rate_limit.tiers.free.limits]\nrequests = {{ rate = \"10/h\" }}\n",
+        "[upstream]\nurl = \"http://{}\"\n[rate_limit.tiers.free.limits]\nrequests = {{ rate = \"10/h\" }}\n",
         origin.script.address
     );
     let pillion = Pillion::in_folder(folder.clone(), &text);
@@ -100,8 +100,39 @@ fn a_running_pillion_is_asked_too() {
     let file = folder.path("pillion.toml");
     let said =
         explain(&["-c", file.to_str().unwrap(), "--admin", &admin, "--live", "GET", "http://a.example/a"]);
-    assert!(said.contains("stored       {") && said.contains("\"hits\":1"), "{said}");
-    assert!(said.contains("stands       {") && said.contains("\"remaining\":8"), "{said}");
+    assert!(said.contains("stored       {") && said.contains("\"hits\": 1"), "{said}");
+    assert!(said.contains("stands       {") && said.contains("\"remaining\": 8"), "{said}");
+}
+
+#[test]
+fn every_line_says_why_and_for_whom() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[identity]\nprincipal = [\"header:x-user\"]\n[[routes]]\nmatch = \"GET /mine\"\ncache = { scope = \"user\", ttl = \"1m\" }\n",
+    );
+    // What is known not to be stored is told each time, and not only to the first.
+    let lines = |path: &'static str, count: usize| {
+        eventually(path, || {
+            let log = pillion.access_log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let lines: Vec<_> = lines.filter(|line| line["path"] == path).collect();
+            (lines.len() == count).then_some(lines)
+        })
+    };
+    (0..3).for_each(|_| drop(get(&pillion, "/other")));
+    assert!(lines("/other", 3).iter().all(|line| line["not_stored"] == "no-lifetime"));
+    for user in ["x-user: ann", "x-user: bob", "x-user: ann"] {
+        ask(&pillion, "GET /mine", &[user]);
+    }
+    let mine = lines("/mine", 3);
+    let who = |at: usize| mine[at]["principal"].as_str().unwrap().to_owned();
+    assert!(who(0) == who(2) && who(0) != who(1) && who(0).len() == 32, "{mine:?}");
+    assert!(mine[0]["not_stored"].is_null() && mine[2]["cache"] == "hit");
+    get(&pillion, "/mine?x");
+    let nobody = lines("/mine?x", 1);
+    assert_eq!((&nobody[0]["cache"], &nobody[0]["not_stored"]), (&"bypass".into(), &"nobody".into()));
+    assert!(nobody[0]["principal"].is_null());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::time::Sleep;
 
-use super::{Control, performance};
+use super::{Control, health, performance};
 use crate::body::{Body, BodyError};
 use crate::clock;
 use crate::metrics::read_process;
@@ -107,21 +107,6 @@ fn reading(control: &Control) -> Value {
         })
         .collect();
     let limited: u64 = tiers.iter().filter_map(|tier| tier["limited"].as_u64()).sum();
-    let upstreams: Vec<Value> = snapshot
-        .upstreams
-        .iter()
-        .flat_map(|upstream| {
-            upstream.addresses().into_iter().map(|(_, address)| {
-                json!({
-                    "name": upstream.policy.name,
-                    "address": address.name.as_str(),
-                    "healthy": address.is_well(upstream.policy.health.unhealthy_after),
-                    "in_flight": address.in_flight.load(Ordering::Relaxed),
-                    "waiting": address.waiting.load(Ordering::Relaxed),
-                })
-            })
-        })
-        .collect();
     let warnings: Vec<Value> =
         performance::warnings(&lasting.performance).into_iter().take(MOST_WARNINGS).collect();
     json!({
@@ -141,7 +126,7 @@ fn reading(control: &Control) -> Value {
         "resident_bytes": process.resident_bytes,
         "cpu_seconds": process.cpu_seconds,
         "routes": routes,
-        "upstreams": upstreams,
+        "upstreams": health::addresses(&snapshot),
         "tiers": tiers,
         "warnings": warnings,
     })

@@ -214,6 +214,9 @@ impl Handler {
         let took = clock::now().saturating_duration_since(began);
         let mut shown = json!(finding);
         shown["took_ms"] = performance::milliseconds(took).into();
+        if check == Check::Upstream {
+            shown["addresses"] = health::addresses(snapshot).into();
+        }
         shown["since"] = self.control.monitor.since(check).map(clock::unix_seconds).into();
         (finding, shown)
     }

@@ -1,13 +1,17 @@
 //! Health: each check on its own, and what they make together.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::clock;
 use crate::layer::live::{Lasting, Snapshot};
 use crate::metrics::read_process;
 use crate::policy::Check;
+use crate::upstream::Upstream;
 
 /// A certificate this close to its end degrades, ...
 const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);
@@ -97,6 +101,24 @@ fn upstream(snapshot: &Snapshot) -> Finding {
     }
     let detail = if sick.is_empty() { "every known address answers".to_owned() } else { sick.join("; ") };
     Finding { status: worst, detail }
+}
+
+/// Every address that is known, and how it does.
+pub fn addresses(snapshot: &Snapshot) -> Vec<Value> {
+    let of = |upstream: &Arc<Upstream>| {
+        let (name, threshold) = (upstream.policy.name.clone(), upstream.policy.health.unhealthy_after);
+        upstream.addresses().into_iter().map(move |(_, address)| {
+            json!({
+                "name": name,
+                "address": address.name.as_str(),
+                "healthy": address.is_well(threshold),
+                "failures": address.failures(),
+                "in_flight": address.in_flight.load(Ordering::Relaxed),
+                "waiting": address.waiting.load(Ordering::Relaxed),
+            })
+        })
+    };
+    snapshot.upstreams.iter().flat_map(of).collect()
 }
 
 fn memory(snapshot: &Snapshot) -> Finding {

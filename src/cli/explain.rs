@@ -73,7 +73,7 @@ fn live(options: &Options, explanation: &Explanation) -> u8 {
     }
     for (name, path) in questions {
         match options.admin.ask(&path) {
-            Ok(answer) => println!("{name:<12} {answer}"),
+            Ok(answer) => println!("{name:<12} {}", indented(&answer)),
             Err(why) => return fail(FAILED, &why),
         }
     }
@@ -84,6 +84,13 @@ fn live(options: &Options, explanation: &Explanation) -> u8 {
         );
     }
     OK
+}
+
+/// A document over several lines, under what stands before its first.
+fn indented(document: &str) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_str(document).ok();
+    let text = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    text.unwrap_or_else(|| document.to_owned()).replace('\n', &format!("\n{:<13}", ""))
 }
 
 /// The file that `--config` names.
