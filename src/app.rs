@@ -390,7 +390,10 @@ async fn look(
         for change in monitor.look(&live.load(), &lasting, clock::wall()) {
             let check = change.check.as_str();
             let (from, to, detail) = (change.from.as_str(), change.to.status.as_str(), &change.to.detail);
-            if change.to.status > change.from {
+            let recovered = change.to.status < change.from;
+            let text = format!("{check} is {to}: {detail}");
+            lasting.performance.warn(Warning { at: change.at, text, recovered });
+            if !recovered {
                 tracing::warn!(check, from, to, detail, "a check changed its state");
             } else {
                 tracing::info!(check, from, to, detail, "a check changed its state");

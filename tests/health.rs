@@ -54,7 +54,7 @@ fn a_webhook_is_told_of_changes_signed_and_again_where_it_failed() {
         absent_app(),
         hook.address
     );
-    let _pillion = Pillion::with(&text);
+    let pillion = Pillion::with(&text);
     let (document, signature, timestamp, sent) =
         eventually("it was told", || told.lock().unwrap().first().cloned());
     assert_eq!(
@@ -65,4 +65,8 @@ fn a_webhook_is_told_of_changes_signed_and_again_where_it_failed() {
     let script =
         format!("printf %s '{timestamp}.{sent}' | openssl dgst -sha256 -hmac 'a secret' | sed 's/.* //'");
     assert_eq!(signature, format!("sha256={}", run("sh", &["-c", &script]).trim()));
+    // Seen by whoever looks at the page or scrapes, too.
+    let warnings = pillion.admin_get("/performance/system").json()["warnings"].to_string();
+    assert!(warnings.contains("upstream is unhealthy: "), "{warnings}");
+    assert_eq!(pillion.metric("pillion_health_status{check=\"upstream\"}"), 2.0);
 }

@@ -143,10 +143,13 @@ impl Performance {
                 told.push(Warning { at: now, text: format!("{label}: {text}"), recovered });
             }
         }
-        for warning in &told {
-            push(&self.warnings, warning.clone(), WARNINGS);
-        }
+        told.iter().for_each(|warning| self.warn(warning.clone()));
         told
+    }
+
+    /// Keeps a warning for those who look for what happened last.
+    pub fn warn(&self, warning: Warning) {
+        push(&self.warnings, warning, WARNINGS);
     }
 
     /// All routes.

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Lasting, Live, Snapshot};
+use crate::performance::Warning;
 use crate::policy::{Policy, RoutePolicy, SourceFile};
 use crate::upstream::{self, Registry};
 
@@ -51,6 +53,8 @@ impl Reloader {
             }
             Err(problem) => {
                 self.lasting.metrics.reloaded("refused");
+                let text = "a configuration was refused; the one in force stays".to_owned();
+                self.lasting.performance.warn(Warning { at: clock::wall(), text, recovered: false });
                 tracing::error!("configuration refused, the one in force stays:\n{problem}");
             }
         }
