@@ -13,11 +13,18 @@ function element(name, text, kind) {
 function target(path, form) {
   const asked = new URLSearchParams();
   let filled = path;
-  for (const input of form.querySelectorAll("input")) {
+  for (const input of form.querySelectorAll("input, select")) {
     if (input.dataset.in === "path") filled = filled.replace(`{${input.name}}`, encodeURIComponent(input.value));
     else if (input.value) asked.append(input.name, input.value);
   }
   return asked.size ? `${filled}?${asked}` : filled;
+}
+
+function field(schema) {
+  if (!schema.enum) return element("input");
+  const select = element("select");
+  select.append(...["", ...schema.enum].map((word) => element("option", word)));
+  return select;
 }
 
 function operation(path, method, told) {
@@ -28,8 +35,8 @@ function operation(path, method, told) {
   shown.tabIndex = 0;
   for (const parameter of told.parameters) {
     const label = element("label", `${parameter.name} `);
-    const input = element("input");
-    Object.assign(input, { name: parameter.name, required: parameter.required, placeholder: parameter.description || "" });
+    const input = field(parameter.schema);
+    Object.assign(input, { name: parameter.name, required: parameter.required, placeholder: parameter.description || "", title: parameter.description || "" });
     input.dataset.in = parameter.in;
     label.append(input);
     form.append(label, " ");
