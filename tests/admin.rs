@@ -574,6 +574,13 @@ fn labels_beyond_max_routes_fold_into_other_and_unmatched_stays() {
             && counted.iter().any(|(name, count)| name.contains("route=\"other\"") && **count > 1.0),
         "{counted:?}"
     );
+    // What the cache and the reports count folds the same routes.
+    let routes = |family: &str| -> std::collections::BTreeSet<String> {
+        let of = samples.keys().filter(|name| name.starts_with(family));
+        of.filter_map(|name| Some(name.split_once("route=\"")?.1.split('"').next()?.to_owned())).collect()
+    };
+    let (http, cache) = (routes("pillion_http_requests_total"), routes("pillion_cache_operations_total"));
+    assert!(cache.len() > 1 && cache.is_subset(&http), "{cache:?} of {http:?}");
 }
 
 #[test]

@@ -105,6 +105,25 @@ fn a_running_pillion_is_asked_too() {
 }
 
 #[test]
+fn secrets_that_a_route_names_stay_out_of_lines_also_where_it_rewrites() {
+    let origin = Origin::new();
+    origin.says("/q", &["cache-control: max-age=60"]);
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"GET /v1/{token}/x\"\nrewrite = \"/x/{token}\"\n\
+         [[routes]]\nmatch = \"GET /x/**\"\n[[routes]]\nmatch = \"GET /reset/{token}\"\n",
+    );
+    for path in ["/v1/S3CRET/x", "/reset/S3CRET", "/q?password=S3CRET"] {
+        get(&pillion, path);
+    }
+    pillion.access("the rewritten one", |line| line["path"] == "/v1/***/x");
+    pillion.access("the other", |line| line["path"] == "/reset/***");
+    let stored = pillion.admin_get("/cache/lookup?url=/q").text();
+    assert!(stored.contains("password=***"), "{stored}");
+    assert!(!format!("{stored}{}", pillion.access_log()).contains("S3CRET"), "{}", pillion.access_log());
+}
+
+#[test]
 fn every_line_says_why_and_for_whom() {
     let origin = Origin::new();
     let pillion = pillion(

@@ -149,13 +149,7 @@ fn slow_heads_are_408_and_idle_connections_close_silently() {
 
 #[test]
 fn an_app_that_answers_413_early_and_closes_is_relayed() {
-    let app = Script::new(|mut tcp| {
-        let mut head = [0u8; 100];
-        let _ = tcp.read(&mut head);
-        let _ = tcp.write_all(
-            b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n",
-        );
-    });
+    let app = Script::refusing_early();
     let pillion = Pillion::in_front_of(app.address);
     let body = "a".repeat(3_000_000);
     let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());

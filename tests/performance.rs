@@ -106,6 +106,7 @@ fn slow_and_failed_requests_are_noted_one_by_one_without_their_secrets() {
         (&failed["requests"][0]["status"], &failed["requests"][0]["path"]),
         (&500.into(), &"/broken?token=***".into())
     );
+    assert_eq!(failed["requests"][0]["fault"], "upstream", "{failed}");
     assert_eq!(failed["requests"].as_array().unwrap().len(), 1);
     let system = pillion.admin_get("/performance/system").json();
     assert!(

@@ -280,6 +280,10 @@ fn a_receiver_that_fails_touches_no_traffic() {
     eventually("what was not taken is counted", || {
         (pillion.metric("pillion_spans_dropped_total") >= 50.0).then_some(())
     });
+    let log = pillion.log();
+    assert!(log.contains("tracing.otlp_endpoint does not take spans"), "{log}");
+    // Nobody is to take the receiver for the app.
+    assert!(!log.contains("\"upstream\":\"upstream\""), "{log}");
     well.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(pillion.get("/after").status, 200);
     let after = |span: &Span| attribute(span, "url.path").as_deref() == Some("/after");

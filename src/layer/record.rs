@@ -76,6 +76,8 @@ pub struct Record {
     pub snapshot: Arc<Snapshot>,
     sink: Rc<Sink>,
     route: Cell<Place>,
+    /// The first route that took it, whose template is of the target as it came; it may have rewritten that for the next.
+    matched: Cell<Option<u32>>,
     /// The address that answered, or was tried last.
     pub upstream: RefCell<Option<Arc<Address>>>,
     /// Tries after the first.
@@ -204,6 +206,7 @@ impl Record {
             snapshot,
             sink,
             route: Cell::new(Place::Refused),
+            matched: Cell::new(None),
             upstream: RefCell::new(None),
             retries: Cell::new(0),
             upstream_time: Cell::new(None),
@@ -236,6 +239,7 @@ impl Record {
 
     /// Notes the route.
     pub fn routed(&self, order: Option<u32>) {
+        self.matched.set(self.matched.get().or(order));
         self.route.set(Place::Route(order));
     }
 
@@ -379,6 +383,7 @@ impl Record {
             snapshot: self.snapshot.clone(),
             sink: self.sink.clone(),
             route: Cell::new(self.route.get()),
+            matched: Cell::new(self.matched.get()),
             upstream: RefCell::new(None),
             retries: Cell::new(0),
             upstream_time: Cell::new(None),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
 use crate::harness::{self, PATIENCE, Pillion, Script, connect, exchange, ok, read_answer};
-use crate::tools::{Authority, TLS, curl, curl_fails, curl_json, local, with_tls};
+use crate::tools::{Authority, TLS, curl, curl_fails, curl_json, local, until_trailers, with_tls};
 
 #[test]
 fn curl_keeps_one_connection_for_several_requests() {
@@ -161,18 +161,7 @@ fn trailers_reach_who_takes_them() {
 #[test]
 fn trailers_of_a_chunked_request_reach_the_app() {
     let (sender, bodies) = std::sync::mpsc::channel();
-    let app = Script::new(move |mut tcp| {
-        let mut seen = Vec::new();
-        let mut some = [0u8; 1024];
-        while !seen.ends_with(b"x-sum: 42\r\n\r\n") && !seen.ends_with(b"0\r\n\r\n") {
-            match tcp.read(&mut some) {
-                Ok(count) if count > 0 => seen.extend_from_slice(&some[..count]),
-                _ => break,
-            }
-        }
-        tcp.write_all(&ok("thanks")).unwrap();
-        sender.send(String::from_utf8_lossy(&seen).into_owned()).unwrap();
-    });
+    let app = until_trailers(move |seen| sender.send(seen).unwrap());
     let pillion = Pillion::in_front_of(app.address);
     let answer = exchange(
         pillion.http,

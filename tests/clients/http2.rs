@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::harness::{self, PATIENCE, Pillion, Script, connect, eventually, exchange, free_address, ok, run};
-use crate::tools::{curl, curl_fails, curl_json, h2_client, h2_text, local};
+use crate::tools::{curl, curl_fails, curl_json, h2_client, h2_text, local, until_trailers};
 
 #[test]
 fn http_2_with_prior_knowledge_is_spoken_beside_http_1() {
@@ -78,18 +78,7 @@ async fn trailers_of_an_http_1_app_reach_http_2_clients() {
 #[tokio::test]
 async fn trailers_of_a_request_reach_the_app() {
     let (sender, mut bodies) = tokio::sync::mpsc::unbounded_channel();
-    let app = Script::new(move |mut tcp| {
-        let mut seen = Vec::new();
-        let mut some = [0u8; 1024];
-        while !seen.ends_with(b"x-sum: 42\r\n\r\n") && !seen.ends_with(b"0\r\n\r\n") {
-            match tcp.read(&mut some) {
-                Ok(count) if count > 0 => seen.extend_from_slice(&some[..count]),
-                _ => break,
-            }
-        }
-        tcp.write_all(&ok("thanks")).unwrap();
-        sender.send(String::from_utf8_lossy(&seen).into_owned()).unwrap();
-    });
+    let app = until_trailers(move |seen| sender.send(seen).unwrap());
     let pillion = Pillion::in_front_of(app.address);
     let mut client = h2_client(pillion.http).await;
     let request = http::Request::post("http://a.test/").header("trailer", "x-sum").body(()).unwrap();
@@ -202,13 +191,7 @@ fn malformed_heads_of_http_2_are_counted_and_logged() {
 
 #[tokio::test]
 async fn an_early_refusal_of_an_upload_is_heard_over_http_2() {
-    let app = Script::new(|mut tcp| {
-        let mut head = [0u8; 100];
-        let _ = tcp.read(&mut head);
-        let _ = tcp.write_all(
-            b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n",
-        );
-    });
+    let app = Script::refusing_early();
     let pillion = Pillion::in_front_of(app.address);
     let mut client = h2_client(pillion.http).await;
     let (answer, mut upload) =

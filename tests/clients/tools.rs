@@ -1,5 +1,6 @@
 //! What several of these tests use.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Folder, PATIENCE, Pillion, run};
+use crate::harness::{Folder, PATIENCE, Pillion, Script, ok, run};
 
 /// What curl printed, its own words on standard error included.
 #[track_caller]
@@ -158,4 +159,20 @@ pub async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver
         }
     });
     (address, ends)
+}
+
+/// An app that reads chunks and the trailer `x-sum: 42`, if it comes, and tells all of it.
+pub fn until_trailers(told: impl Fn(String) + Send + Sync + 'static) -> Script {
+    Script::new(move |mut tcp| {
+        let mut seen = Vec::new();
+        let mut some = [0u8; 1024];
+        while !seen.ends_with(b"x-sum: 42\r\n\r\n") && !seen.ends_with(b"0\r\n\r\n") {
+            match tcp.read(&mut some) {
+                Ok(count) if count > 0 => seen.extend_from_slice(&some[..count]),
+                _ => break,
+            }
+        }
+        tcp.write_all(&ok("thanks")).unwrap();
+        told(String::from_utf8_lossy(&seen).into_owned());
+    })
 }

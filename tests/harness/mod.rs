@@ -441,6 +441,17 @@ impl Script {
         })
     }
 
+    /// Says that it is too much before it has read it, and leaves.
+    pub fn refusing_early() -> Script {
+        Script::new(|mut tcp| {
+            let mut head = [0u8; 100];
+            let _ = tcp.read(&mut head);
+            let _ = tcp.write_all(
+                b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno\n",
+            );
+        })
+    }
+
     /// Says in JSON what reached it: method, target, fields (lower case, joined by "; "), body.
     pub fn echo() -> Script {
         Script::answering(|request| ok(&request.to_json().to_string()))

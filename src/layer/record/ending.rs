@@ -88,10 +88,7 @@ impl Record {
     }
 
     fn secrets(&self) -> Secrets<'_> {
-        let segments = match self.route.get() {
-            Place::Refused => &[][..],
-            Place::Route(order) => &self.snapshot.route(order).secrets,
-        };
+        let segments = &self.snapshot.route(self.matched.get()).secrets;
         Secrets { names: &self.snapshot.policy.log.mask, segments }
     }
 
