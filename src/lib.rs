@@ -13,7 +13,7 @@
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` >
-//! `clock` `error` `held` `pieces` `prepared` `quoted` `scratch` `supervisor`
+//! `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor`
 //!
 //! # Three absences
 //!
@@ -48,6 +48,7 @@ pub mod pieces;
 pub mod policy;
 pub mod prepared;
 pub mod quoted;
+pub mod recurring;
 pub mod reload;
 pub mod represent;
 pub mod scratch;

@@ -1,53 +1,84 @@
 //! Texts that stand in many lines of a log.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
+use std::ptr;
+use std::sync::Arc;
 
-/// A text and how JSON writes it, found out once: where the text is made and not wherever it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A text and how JSON writes it, found out once: where the text is made and not wherever it is written. Copies are one
+/// and the same.
+#[derive(Clone)]
 pub struct Quoted {
-    text: Cow<'static, str>,
+    text: Text,
     /// Where that is something else.
-    escaped: Option<Box<str>>,
+    escaped: Option<Arc<str>>,
+}
+
+#[derive(Clone)]
+enum Text {
+    Ours(&'static str),
+    Made(Arc<str>),
 }
 
 impl Quoted {
     /// Of any text.
-    pub fn new(text: impl Into<String>) -> Quoted {
-        let text = text.into();
-        let json = serde_json::Value::from(&*text).to_string();
+    pub fn new(text: &str) -> Quoted {
+        let json = serde_json::Value::from(text).to_string();
         let escaped = json.get(1..json.len() - 1).filter(|escaped| *escaped != text);
-        Quoted { escaped: escaped.map(Box::from), text: text.into() }
+        Quoted { escaped: escaped.map(Arc::from), text: Text::Made(text.into()) }
     }
 
     /// Of a text that is ASCII without control characters, quotes and backslashes.
     pub const fn plain(text: &'static str) -> Quoted {
-        Quoted { text: Cow::Borrowed(text), escaped: None }
+        Quoted { text: Text::Ours(text), escaped: None }
     }
 
     /// The text.
+    #[inline(always)]
     pub fn as_str(&self) -> &str {
-        &self.text
+        match &self.text {
+            Text::Ours(text) => text,
+            Text::Made(text) => text,
+        }
     }
 
     /// What stands between the quotes (RFC 8259 7).
     pub fn escaped(&self) -> &str {
-        self.escaped.as_deref().unwrap_or(&self.text)
+        self.escaped.as_deref().unwrap_or(self.as_str())
+    }
+
+    /// Whether the other one is a copy, which can be said without reading either. Of texts that are equal it may be not.
+    #[inline(always)]
+    pub fn is(&self, other: &Quoted) -> bool {
+        ptr::eq(self.as_str(), other.as_str())
     }
 }
+
+impl PartialEq for Quoted {
+    fn eq(&self, other: &Quoted) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Quoted {}
 
 impl Deref for Quoted {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.text
+        self.as_str()
+    }
+}
+
+impl fmt::Debug for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
 impl fmt::Display for Quoted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(self)
     }
 }
 
@@ -63,5 +94,14 @@ mod tests {
             assert_eq!(serde_json::from_str::<String>(&format!("\"{}\"", quoted.escaped())).unwrap(), text);
         }
         assert_eq!(Quoted::new("refused"), Quoted::plain("refused"));
+        assert_eq!(format!("{0} {0:?} {0:>3}", Quoted::new("a")), "a \"a\"   a");
+    }
+
+    #[test]
+    fn only_copies_are_one_and_the_same() {
+        static REFUSED: Quoted = Quoted::plain("refused");
+        let made = Quoted::new("refused");
+        assert!(made.is(&made.clone()) && REFUSED.is(&REFUSED.clone()));
+        assert!(!made.is(&Quoted::new("refused")) && !made.is(&REFUSED));
     }
 }

@@ -22,7 +22,7 @@ const ROWS: &[&[&str]] = &[
     &["inbound", "tunnel"],
     &["fields"],
     &["body", "stream", "lifecycle", "pace"],
-    &["clock", "error", "held", "pieces", "prepared", "quoted", "scratch", "supervisor"],
+    &["clock", "error", "held", "pieces", "prepared", "quoted", "recurring", "scratch", "supervisor"],
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -268,6 +268,47 @@ fn what_apps_and_clients_say_is_told_by_the_conventions() {
 }
 
 #[test]
+fn spans_of_requests_in_turn_say_each_their_own() {
+    let answering = |status: &'static str| {
+        Script::answering(move |_| format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").into_bytes())
+    };
+    let (good, bad) = (answering("200"), answering("503"));
+    let (receiver, spans) = receiver("pillion", || true);
+    let pillion = Pillion::with(&format!(
+        "[server]\nworkers = 1\n[upstream]\nurl = \"http://{}\"\n\
+         [tracing]\notlp_endpoint = \"http://{}/v1/traces\"\nsample = 1.0\n\
+         [upstreams.bad]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"* /good/{{id}}\"\n\
+         [[routes]]\nmatch = \"* /bad/{{id}}\"\nupstream = \"bad\"\n",
+        good.address, receiver.address, bad.address
+    ));
+    let asked = [("GET", "good"), ("PUT", "good"), ("GET", "bad"), ("PUT", "bad")];
+    let asked =
+        || (0..3).flat_map(|turn| asked.map(|(method, path)| (method, path, format!("/{path}/{turn}"))));
+    for (method, _, path) in asked() {
+        origin::ask(&pillion, &format!("{method} {path}"), &["content-length: 0"]);
+    }
+    let spans = wait_for(&spans, 24);
+    for (method, name, path) in asked() {
+        let is = |span: &&Span| {
+            let url = attribute(span, "url.full").or_else(|| attribute(span, "url.path"));
+            span.name.starts_with(method) && url.is_some_and(|url| url.ends_with(&path))
+        };
+        let of = |kind: i32| spans.iter().filter(is).find(|span| span.kind == kind).unwrap();
+        let (server, client) = (of(SERVER), of(CLIENT));
+        let (status, app) = if name == "good" { ("200", &good) } else { ("503", &bad) };
+        assert_eq!((&*server.name, &*client.name), (&*format!("{method} /{name}/{{id}}"), method));
+        for span in [server, client] {
+            assert_eq!(attribute(span, "http.request.method").as_deref(), Some(method));
+            assert_eq!(attribute(span, "http.response.status_code").as_deref(), Some(status));
+        }
+        let port = app.address.port().to_string();
+        assert_eq!(attribute(client, "server.port"), Some(port.clone()));
+        assert_eq!(attribute(client, "network.peer.port"), Some(port));
+        assert_eq!(client.parent_span_id, server.span_id);
+    }
+}
+
+#[test]
 fn a_receiver_that_fails_touches_no_traffic() {
     let app = Script::echo();
     let well = Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -75,7 +75,7 @@ pub fn status(control: &Control, parameters: &[(String, String)]) -> Told {
                 continue;
             }
             limits.push(json!({
-                "tier": tier.name,
+                "tier": tier.name.as_str(),
                 "limit": limit.name,
                 "rate": limit.quota.count,
                 "period_seconds": limit.quota.period.as_secs(),
@@ -95,7 +95,7 @@ pub fn status(control: &Control, parameters: &[(String, String)]) -> Told {
 fn shown(policy: &LimitPolicy, key: Key, allowed: u32, limited: u32) -> Value {
     let listed = listed(policy, key.hash);
     let shared = policy.tiers.iter().find(|tier| tier.overflow == key.hash);
-    let tier = listed.map(|key| &key.tier).or(shared).map(|tier| tier.name.clone());
+    let tier = listed.map(|key| &key.tier).or(shared).map(|tier| tier.name.as_str());
     json!({
         "key": hex(key.hash),
         "kind": key.kind.as_str(),

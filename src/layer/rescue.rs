@@ -237,7 +237,7 @@ fn limited(error: &LimitError) -> Answer {
                 .registered()
                 .detail(format!("beyond {}; {when}", names.join(", ")))
                 .member("violated-policies", names.into())
-                .member("tier", tier.name.clone().into())
+                .member("tier", tier.name.as_str().into())
                 .maybe("upgrade", tier.upgrade.clone());
             match retry_after {
                 Some(seconds) => answer.field(header::RETRY_AFTER, HeaderValue::from(*seconds)),

@@ -4,6 +4,7 @@ use http::HeaderValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::quota::Quota;
+use crate::quoted::Quoted;
 
 /// Set in the rules that count requests in flight; never in those of quotas.
 pub const IN_FLIGHT: u64 = 1 << 63;
@@ -62,7 +63,7 @@ impl Concurrency {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
     /// Its name.
-    pub name: String,
+    pub name: Quoted,
     /// The higher, the longer it is served when not all can be; tiers rank as they are written.
     pub rank: usize,
     /// Whether refusals are only counted.
@@ -91,7 +92,7 @@ impl Tier {
     ) -> Tier {
         let overflow = xxh3_128(format!("overflow {name:?}").as_bytes());
         let policies = joined(limits.iter().filter(|limit| !limit.named).map(|limit| limit.policy.as_str()));
-        let name = name.to_owned();
+        let name = Quoted::new(name);
         Tier { name, rank, shadow, upgrade, limits, concurrency_series, policies, overflow }
     }
 

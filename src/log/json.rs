@@ -1,12 +1,14 @@
 //! A line as JSON, written member by member: a tree of values would cost more than the rest of a hit.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::plain::{is_plain, plain};
-use super::{Decision, Line, mask, time};
+use super::{Decision, Line, Members, mask, time};
 use crate::fields::fresh;
+use crate::recurring::Recurring;
 use crate::scratch::{Fixed, Scratch};
 
 /// A member's name with what stands around it.
@@ -30,62 +32,48 @@ macro_rules! quoted {
 static PLAIN: [bool; 256] = plain(b"\"\\");
 
 /// Appends `line` and the end of it.
-pub fn write(out: &mut Vec<u8>, line: &Line<'_>) {
-    Scratch::with(out, |scratch| members(&mut Object(scratch), line));
+pub fn write(out: &mut Vec<u8>, recurring: &mut Recurring<Members>, line: &Line<'_>) {
+    Scratch::with(out, |scratch| members(&mut Object(scratch), recurring, line));
 }
 
-fn members(object: &mut Object<'_, '_>, line: &Line<'_>) {
-    object.begin(line.at);
+fn members(object: &mut Object<'_, '_>, recurring: &mut Recurring<Members>, line: &Line<'_>) {
+    object.bytes(b"{\"time\":\"");
+    object.bytes(&time::rfc3339(line.at));
+    object.bytes(b"\"");
+    object.bytes(Members::text(recurring, line).as_bytes());
     // Ours, or one that was taken because it needs nothing.
     object.word(quoted!("request_id"), line.id.as_bytes());
     if let Some(trace) = line.trace {
         object.id(quoted!("trace_id"), None, trace);
     }
     object.address(quoted!("client"), line.client);
-    object.word(quoted!("method"), line.method.as_str().as_bytes());
     match mask::masked(line.target, line.secrets) {
         Cow::Borrowed(bare) => object.word(quoted!("path"), bare.as_bytes()),
         Cow::Owned(text) => object.text(quoted!("path"), &text),
     }
-    object.word(quoted!("protocol"), line.protocol.as_bytes());
-    object.word(quoted!("route"), line.route.escaped().as_bytes());
-    object.name(name!("status"));
-    object.bytes(line.status.as_str().as_bytes());
     object.number(name!("bytes"), line.bytes);
     object.milliseconds(name!("duration_ms"), line.duration);
-    if line.retries > 0 {
-        object.number(name!("retries"), u64::from(line.retries));
-    }
-    if let Some((coding, before)) = line.coded {
-        object.word(quoted!("coding"), coding.as_bytes());
-        object.number(name!("content_bytes"), before);
-    }
     if let Some(time) = line.first_byte {
         object.milliseconds(name!("first_byte_ms"), time);
     }
-    if let Some(cache) = line.cache {
-        object.word(quoted!("cache"), cache.as_bytes());
+    if let Some(time) = line.upstream_time {
+        object.milliseconds(name!("upstream_ms"), time);
     }
-    if let Some(why) = line.not_stored {
-        object.word(quoted!("not_stored"), why.as_bytes());
+    if line.retries > 0 {
+        object.number(name!("retries"), u64::from(line.retries));
+    }
+    if let Some((_, before)) = line.coded {
+        object.number(name!("content_bytes"), before);
     }
     if let Some(principal) = line.principal {
         object.id(quoted!("principal"), None, principal);
     }
-    if let Some(Decision { caller: (kind, hash), tier, word, limits }) = line.limited {
+    if let Some(Decision { caller: (kind, hash), limits, .. }) = line.limited {
         // As /limits/status takes it.
         object.id(quoted!("caller"), Some(kind), hash);
-        object.text(quoted!("tier"), tier);
-        object.word(quoted!("limit"), word.as_bytes());
         if !limits.is_empty() {
             object.texts(name!("limits"), limits);
         }
-    }
-    if let Some(upstream) = line.upstream {
-        object.word(quoted!("upstream"), upstream.escaped().as_bytes());
-    }
-    if let Some(time) = line.upstream_time {
-        object.milliseconds(name!("upstream_ms"), time);
     }
     if let Some((fault, error)) = line.error {
         object.word(quoted!("fault"), fault.as_bytes());
@@ -101,12 +89,6 @@ fn members(object: &mut Object<'_, '_>, line: &Line<'_>) {
 struct Object<'s, 'o>(&'s mut Scratch<'o>);
 
 impl Object<'_, '_> {
-    fn begin(&mut self, at: Duration) {
-        self.bytes(b"{\"time\":\"");
-        self.bytes(&time::rfc3339(at));
-        self.bytes(b"\",\"kind\":\"access\"");
-    }
-
     #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
         self.0.bytes(bytes);
@@ -165,38 +147,36 @@ impl Object<'_, '_> {
     fn number(&mut self, name: &Name, number: u64) {
         self.name(name);
         match u32::try_from(number).ok().filter(|number| *number < fresh::DECIMAL) {
-            Some(number) => self.digits(fresh::decimal(number), 8),
+            Some(number) => {
+                let digits = fresh::decimal(number);
+                // All noughts before the last digit that lead.
+                let noughts = (digits.trailing_zeros() / 8).min(7);
+                let text = (digits | u64::from_le_bytes([b'0'; 8])) >> (8 * noughts);
+                self.0.first(&text.to_le_bytes(), (8 - noughts) as usize);
+            }
             None => self.bytes(itoa::Buffer::new().format(number).as_bytes()),
         }
-    }
-
-    /// So many of these digits, but for noughts before the last that lead.
-    #[inline(always)]
-    fn digits(&mut self, digits: u64, of: u32) {
-        let noughts = (digits.trailing_zeros() / 8).min(of - 1);
-        let text = (digits | u64::from_le_bytes([b'0'; 8])) >> (8 * noughts);
-        self.0.first(&text.to_le_bytes(), (of - noughts) as usize);
     }
 
     /// To the microsecond.
     #[inline(never)]
     fn milliseconds(&mut self, name: &Name, duration: Duration) {
         self.name(name);
-        let micros =
-            duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros().into());
-        let last = match u32::try_from(micros).ok().filter(|micros| *micros < fresh::DECIMAL) {
-            Some(micros) => {
-                let digits = fresh::decimal(micros);
-                self.digits(digits, 5);
-                digits >> 40
-            }
-            None => {
-                self.bytes(itoa::Buffer::new().format(micros / 1000).as_bytes());
-                fresh::decimal((micros % 1000) as u32) >> 40
-            }
-        };
-        let text = u64::from(b'.') | (last | 0x30_3030) << 8;
-        self.bytes(&(text as u32).to_le_bytes());
+        if duration.as_secs() >= 10 {
+            return self.longer(duration);
+        }
+        // Seven digits at most: four, a dot, three.
+        let digits = fresh::decimal(duration.as_secs() as u32 * 1_000_000 + duration.subsec_micros()) >> 8;
+        let (whole, rest) = (digits as u32, digits >> 32);
+        let noughts = (whole.trailing_zeros() / 8).min(3);
+        let text = u64::from(whole) | rest << 40 | u64::from_le_bytes(*b"0000.000");
+        self.0.first(&(text >> (8 * noughts)).to_le_bytes(), (8 - noughts) as usize);
+    }
+
+    #[cold]
+    fn longer(&mut self, duration: Duration) {
+        // Writing to a vector cannot fail.
+        let _ = write!(self.0.vector(), "{}.{:03}", duration.as_millis(), duration.subsec_micros() % 1000);
     }
 
     #[inline(never)]
@@ -246,8 +226,8 @@ mod tests {
             (999, "0.999"),
             (1_000, "1.000"),
             (48_320, "48.320"),
-            (99_999_999, "99999.999"),
-            (100_000_000, "100000.000"),
+            (9_999_999, "9999.999"),
+            (10_000_000, "10000.000"),
             (u64::from(u32::MAX) * 3, "12884901.885"),
         ] {
             let out = written(|object| {

@@ -25,18 +25,17 @@ pub struct Secrets<'a> {
 /// route's template names so. Names are compared decoded, without regard to case and to what is neither letter nor digit;
 /// one that holds a listed one (`accessToken2` holds `token`) is as secret. A value that itself says a secret
 /// (`{"token":"..."}`, `/login?token=...`, `Bearer ...`) is taken out whole. What is borrowed stands in JSON as it is.
-///
-/// Only a door: handed on in one piece, what a line says would have to be in memory.
 #[inline(always)]
 pub fn masked<'t>(target: &'t str, secrets: Secrets<'_>) -> Cow<'t, str> {
-    without(target, secrets.names, secrets.segments)
+    if secrets.segments.is_empty() && is_plain(target.as_bytes(), &PLAIN) {
+        return Cow::Borrowed(target);
+    }
+    // Handed on in one piece, what a line says would have to be in memory.
+    Cow::Owned(without(target, secrets.names, secrets.segments))
 }
 
 #[inline(never)]
-fn without<'t>(target: &'t str, names: &[String], segments: &[usize]) -> Cow<'t, str> {
-    if segments.is_empty() && is_plain(target.as_bytes(), &PLAIN) {
-        return Cow::Borrowed(target);
-    }
+fn without(target: &str, names: &[String], segments: &[usize]) -> String {
     let target = printable(target);
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
     let mut text = String::with_capacity(target.len());
@@ -60,7 +59,7 @@ fn without<'t>(target: &'t str, names: &[String], segments: &[usize]) -> Cow<'t,
         text.push('?');
         parameters(&mut text, query, '&', names);
     }
-    Cow::Owned(text)
+    text
 }
 
 /// A path that routes match in another form than it came in: which segment is which cannot be told.

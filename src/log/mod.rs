@@ -3,18 +3,24 @@
 
 mod json;
 mod mask;
+mod members;
 mod plain;
 mod time;
 mod writer;
 
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
 
+use crate::clock::Instant;
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 use crate::quoted::Quoted;
+use crate::recurring::Recurring;
+
+use members::Members;
 
 pub use mask::{Secrets, bare, is_secret, masked};
 pub use writer::{Lines, Target, Writer};
@@ -22,8 +28,8 @@ pub use writer::{Lines, Target, Writer};
 /// What a line says.
 #[derive(Clone, Copy)]
 pub struct Line<'a> {
-    /// When its last byte had gone; since the Unix epoch.
-    pub at: Duration,
+    /// When its last byte had gone.
+    pub at: Instant,
     /// The request's id.
     pub id: &'a HeaderValue,
     /// The trace it is to be found in.
@@ -74,7 +80,7 @@ pub struct Decision<'a> {
     /// What its caller is known by, and the keyed hash of that.
     pub caller: (&'static str, u128),
     /// Their tier.
-    pub tier: &'a str,
+    pub tier: &'a Quoted,
     /// In a word.
     pub word: &'static str,
     /// The limits that were exceeded.
@@ -82,13 +88,15 @@ pub struct Decision<'a> {
 }
 
 /// One worker's end of the access log.
-#[derive(Clone)]
-pub struct AccessLog(Lines);
+pub struct AccessLog {
+    lines: Lines,
+    recurring: RefCell<Recurring<Members>>,
+}
 
 impl AccessLog {
     /// Into `lines`.
     pub fn new(lines: Lines) -> AccessLog {
-        AccessLog(lines)
+        AccessLog { lines, recurring: RefCell::new(Recurring::NONE) }
     }
 
     /// Whether a request is logged.
@@ -105,8 +113,8 @@ impl AccessLog {
 
     /// Appends a line, or drops and counts it.
     pub fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
-        self.0.append(|out| match policy.format {
-            LogFormat::Json => json::write(out, line),
+        self.lines.append(|out| match policy.format {
+            LogFormat::Json => json::write(out, &mut self.recurring.borrow_mut(), line),
             // A copy: what another function looks at has to be in memory, and here it need not be.
             LogFormat::Pretty => pretty(out, *line),
         });

@@ -3,26 +3,48 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
+use crate::clock::{self, Instant};
+
 /// Bytes of all of it; a year of five digits is none (RFC 3339 1).
 const LENGTH: usize = "2026-11-21T23:27:24.000Z".len();
 /// Where the milliseconds stand.
 const MILLISECONDS: usize = "2026-11-21T23:27:24.".len();
 
-thread_local! {
-    /// The last whole second that was written, and its text.
-    static SECOND: Cell<(u64, [u8; LENGTH])> = const { Cell::new((u64::MAX, [b'-'; LENGTH])) };
+/// A millisecond of the wall clock, and its text.
+#[derive(Clone, Copy)]
+struct Written {
+    second: u64,
+    begins: Instant,
+    ends: Instant,
+    text: [u8; LENGTH],
 }
 
-/// `2026-11-21T23:27:24.000Z`, of a time since the Unix epoch.
-pub fn rfc3339(since: Duration) -> [u8; LENGTH] {
-    let (mut second, mut text) = SECOND.get();
-    if second != since.as_secs() {
-        second = since.as_secs();
-        text = to_the_second(since);
-        SECOND.set((second, text));
+thread_local! {
+    /// The last one: a busy worker has many lines in the same.
+    static LAST: Cell<Option<Written>> = const { Cell::new(None) };
+}
+
+/// `2026-11-21T23:27:24.000Z`, of a moment of the last seconds.
+#[inline(always)]
+pub fn rfc3339(moment: Instant) -> [u8; LENGTH] {
+    match LAST.get() {
+        Some(last) if (last.begins..last.ends).contains(&moment) => last.text,
+        _ => anew(moment),
     }
+}
+
+#[inline(never)]
+fn anew(moment: Instant) -> [u8; LENGTH] {
+    let since = clock::unix_at(moment);
+    let second = since.as_secs();
+    let mut text = match LAST.get() {
+        Some(last) if last.second == second => last.text,
+        _ => to_the_second(since),
+    };
     let digit = |power: u32| (since.subsec_millis() / power % 10) as u8 + b'0';
     text[MILLISECONDS..MILLISECONDS + 3].copy_from_slice(&[digit(100), digit(10), digit(1)]);
+    let begins = moment.checked_sub(Duration::from_nanos((since.subsec_nanos() % 1_000_000).into()));
+    LAST.set(begins.map(|begins| Written { second, begins, ends: begins + Duration::from_millis(1), text }));
     text
 }
 
@@ -42,13 +64,29 @@ mod tests {
 
     #[test]
     fn the_time_is_rfc_3339() {
-        for (milliseconds, text) in [
-            (784_111_777_000, "1994-11-06T08:49:37.000Z"),
-            (784_111_777_999, "1994-11-06T08:49:37.999Z"),
-            (784_111_778_001, "1994-11-06T08:49:38.001Z"),
-            (1_709_208_000_500, "2024-02-29T12:00:00.500Z"),
+        for (seconds, text) in [
+            (784_111_777, "1994-11-06T08:49:37.000Z"),
+            (784_111_778, "1994-11-06T08:49:38.000Z"),
+            (1_709_208_000, "2024-02-29T12:00:00.000Z"),
         ] {
-            assert_eq!(rfc3339(Duration::from_millis(milliseconds)), text.as_bytes());
+            assert_eq!(to_the_second(Duration::from_secs(seconds)), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_text_is_of_its_millisecond_only() {
+        let now = clock::now();
+        let within = Duration::from_nanos((clock::unix_at(now).subsec_nanos() % 1_000_000).into());
+        let next = now - within + Duration::from_millis(1);
+        let last = next - Duration::from_nanos(1);
+        for moment in
+            [now, last, next, last, now - within, now, last, next + Duration::from_micros(2_000_500)]
+        {
+            let since = clock::unix_at(moment);
+            let text = to_the_second(since);
+            let text =
+                str::from_utf8(&text).unwrap().replace(".000", &format!(".{:03}", since.subsec_millis()));
+            assert_eq!(str::from_utf8(&rfc3339(moment)), Ok(&*text));
         }
     }
 }

@@ -106,7 +106,7 @@ pub struct LimitPolicy {
 impl LimitPolicy {
     /// A tier by its name.
     pub fn tier(&self, name: &str) -> Option<&Arc<Tier>> {
-        self.tiers.iter().find(|tier| tier.name == name)
+        self.tiers.iter().find(|tier| tier.name.as_str() == name)
     }
 
     /// What the file of keys says of an API key.

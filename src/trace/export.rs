@@ -78,7 +78,7 @@ impl Spans {
     pub fn put(&self, told: &Told<'_>) {
         SPANS.with_borrow_mut(|spans| {
             spans.clear();
-            otlp::spans(told, spans);
+            super::spans::write(told, spans);
             self.append(spans);
         });
     }

@@ -6,6 +6,7 @@
 
 mod export;
 mod otlp;
+mod spans;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
 use crate::policy::TracingPolicy;
+use crate::quoted::Quoted;
 use crate::upstream::Address;
 
 pub use export::{Spans, run};
@@ -130,7 +132,7 @@ pub struct Told<'a> {
     /// Path and query, without secrets.
     pub target: &'a str,
     /// The route's template; `None`: it matches none.
-    pub route: Option<&'a str>,
+    pub route: Option<&'a Quoted>,
     /// `1.0`, `1.1` or `2`.
     pub protocol: &'static str,
     /// The client.

@@ -1,22 +1,14 @@
-//! The messages of OTLP 1 (opentelemetry-proto `trace/v1`), as far as they are told; names and values of
-//! attributes by OpenTelemetry's conventions for HTTP.
+//! The messages of OTLP 1 (opentelemetry-proto `trace/v1`), as far as they are told.
 //!
 //! Attributes, of which there are thirty to a request, and what is around spans are written as they come: as messages
 //! of their own the length of each would be counted again by all that is around it.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use http::Method;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
-use super::{Asked, Told, span_id};
-use crate::clock::nanoseconds;
-use crate::error::Fault;
-use crate::fields::fresh;
 use crate::scratch::{Fixed, Scratch};
-use crate::upstream::Target;
 
 /// `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = 1;
@@ -62,54 +54,66 @@ const CODE: u32 = 3;
 /// `Status.StatusCode.STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
 
+/// What begins `Span.flags`: two bytes, as its number is above 15.
+const FLAGS_TAG: [u8; 2] = [tag(FLAGS & 0xf, WireType::ThirtyTwoBit) | 0x80, (FLAGS >> 4) as u8];
 /// Of 64 bits, seven to a byte.
 const LONGEST_VARINT: usize = 10;
 
 /// `Span.SpanKind`.
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
+    /// Of who is asked.
     Server = 2,
+    /// Of who asks.
     Client = 3,
 }
 
-/// Who a span is, and when it was.
-struct Span<'a> {
-    id: u64,
-    parent: Option<u64>,
-    name: (&'a str, Option<&'a str>),
-    kind: Kind,
-    began: u64,
-    ended: u64,
-    failed: bool,
+/// Which span it is, and when it was.
+pub struct Span<'a> {
+    /// Its trace.
+    pub trace: u128,
+    /// Its own id.
+    pub id: u64,
+    /// The span that asked.
+    pub parent: Option<u64>,
+    /// When it began; nanoseconds since the Unix epoch.
+    pub began: u64,
+    /// When it ended; the same.
+    pub ended: u64,
+    /// The flags of its trace.
+    pub flags: u8,
+    /// Why it failed, if it did; may be empty.
+    pub failure: Option<&'a str>,
 }
 
 impl Span<'_> {
-    /// Writes its fields but for the attributes.
-    fn write(&self, told: &Told<'_>, out: &mut Scratch<'_>) {
-        put(out, TRACE_ID, &told.trace.id.to_be_bytes());
+    fn write(&self, out: &mut Scratch<'_>) {
+        put(out, TRACE_ID, &self.trace.to_be_bytes());
         put(out, SPAN_ID, &self.id.to_be_bytes());
         if let Some(parent) = self.parent {
             put(out, PARENT_SPAN_ID, &parent.to_be_bytes());
         }
-        let (method, route) = self.name;
-        let (between, route) = route.map_or(("", ""), |route| (" ", route));
-        begin(out, SPAN_NAME, method.len() + between.len() + route.len());
-        [method, between, route].iter().for_each(|part| out.bytes(part.as_bytes()));
-        number(out, KIND, self.kind as u64);
         out.bytes(&[tag(START_TIME, WireType::SixtyFourBit)]);
         out.bytes(&self.began.to_le_bytes());
         out.bytes(&[tag(END_TIME, WireType::SixtyFourBit)]);
         out.bytes(&self.ended.to_le_bytes());
-        if self.failed {
-            let message = told.error.map_or("", |(_, error)| error);
+        if let Some(message) = self.failure {
             begin(out, STATUS, size(message.len()) + 1 + encoded_len_varint(ERROR));
             put(out, MESSAGE, message.as_bytes());
             number(out, CODE, ERROR);
         }
-        // Of two bytes, as its number is above 15.
-        encode_key(FLAGS, WireType::ThirtyTwoBit, out.vector());
-        out.bytes(&u32::from(told.trace.flags).to_le_bytes());
+        out.bytes(&FLAGS_TAG);
+        out.bytes(&u32::from(self.flags).to_le_bytes());
     }
+}
+
+/// What a span is called, its kind, and some of its attributes.
+pub fn beginning(name: &str, kind: Kind, attributes: impl FnOnce(&mut Attributes<'_, '_>)) -> Vec<u8> {
+    written(|out| {
+        put(out, SPAN_NAME, name.as_bytes());
+        number(out, KIND, kind as u64);
+        attributes(&mut Attributes { field: OF_SPAN, out });
+    })
 }
 
 /// The bytes of a field with a length, which are those of its number (below 16), of the length, and so many.
@@ -163,16 +167,23 @@ fn number(out: &mut Scratch<'_>, field: u32, number: u64) {
 }
 
 /// An attribute's name as it is written: `KeyValue.key`, and where `KeyValue.value` begins.
-type Key = Fixed<36>;
+pub type Key = Fixed<36>;
 
-macro_rules! key {
-    ($key:literal) => {
-        const { &Key::new([&[tag_of_bytes(KEY), $key.len() as u8], $key.as_bytes(), &[tag_of_bytes(VALUE)]]) }
-    };
+/// Of a name of less than 32 bytes.
+pub const fn attribute(name: &str) -> Key {
+    Key::new([&[tag_of_bytes(KEY), name.len() as u8], name.as_bytes(), &[tag_of_bytes(VALUE)]])
 }
 
+/// The same, when the code is compiled.
+macro_rules! key {
+    ($name:literal) => {
+        const { &$crate::trace::otlp::attribute($name) }
+    };
+}
+pub(super) use key;
+
 /// Attributes of whatever has them under this number.
-struct Attributes<'s, 'o> {
+pub struct Attributes<'s, 'o> {
     field: u32,
     out: &'s mut Scratch<'o>,
 }
@@ -186,21 +197,24 @@ impl Attributes<'_, '_> {
         varint(self.out, value as u64);
     }
 
+    /// Writes one that is a text.
     #[inline(never)]
-    fn text(&mut self, key: &Key, value: &[u8]) {
+    pub fn text(&mut self, key: &Key, value: &[u8]) {
         self.begin(key, size(value.len()));
         put(self.out, TEXT, value);
     }
 
-    fn joined(&mut self, key: &Key, parts: [&str; 2]) {
+    /// The same, of two parts.
+    pub fn joined(&mut self, key: &Key, parts: [&str; 2]) {
         let length = parts.iter().map(|part| part.len()).sum();
         self.begin(key, size(length));
         begin(self.out, TEXT, length);
         parts.iter().for_each(|part| self.out.bytes(part.as_bytes()));
     }
 
+    /// Writes one that is a number.
     #[inline(never)]
-    fn number(&mut self, key: &Key, value: u64) {
+    pub fn number(&mut self, key: &Key, value: u64) {
         // Negative ones would be no such number.
         let value = value & u64::MAX >> 1;
         self.begin(key, 1 + encoded_len_varint(value));
@@ -245,154 +259,25 @@ thread_local! {
     static SPAN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Appends the spans of one request, for [`message`].
-pub fn spans(told: &Told<'_>, out: &mut Vec<u8>) {
-    let Some(client) = told.trace.span else { return };
-    // Nobody else knows of it.
-    let server = span_id();
-    let started = nanoseconds(told.started);
-    let ended = started.saturating_add(nanoseconds(told.duration));
-    if let Some(asked) = &told.asked {
-        let began = started.saturating_add(nanoseconds(asked.after));
-        let span = Span {
-            id: client,
-            parent: Some(server),
-            name: (named(told.method), None),
-            kind: Kind::Client,
-            began,
-            ended: asked.duration.map_or(ended, |duration| began.saturating_add(nanoseconds(duration))),
-            failed: error_of(told, asked).is_some(),
-        };
-        push(&span, told, out, |out| of_client(told, asked, out));
-    }
-    let span = Span {
-        id: server,
-        parent: told.trace.parent,
-        name: (named(told.method), told.route),
-        kind: Kind::Server,
-        began: started,
-        ended,
-        failed: has_failed(told),
-    };
-    push(&span, told, out, |out| of_server(told, out));
-}
-
-fn push(span: &Span<'_>, told: &Told<'_>, out: &mut Vec<u8>, attributes: impl FnOnce(&mut Scratch<'_>)) {
+/// Appends a span for [`message`], of a [`beginning`] and the rest of its attributes.
+#[inline(always)]
+pub fn push(
+    out: &mut Vec<u8>,
+    span: &Span<'_>,
+    beginning: &[u8],
+    attributes: impl FnOnce(&mut Attributes<'_, '_>),
+) {
     SPAN.with_borrow_mut(|room| {
         room.clear();
         Scratch::with(room, |out| {
-            span.write(told, out);
+            span.write(out);
             // Fields may come in any order.
-            attributes(out);
+            out.bytes(beginning);
+            attributes(&mut Attributes { field: OF_SPAN, out });
         });
         Scratch::with(out, |out| {
             begin(out, SPANS, room.len());
             out.vector().extend_from_slice(room);
         });
     });
-}
-
-/// What a span is called by: other methods are any text a client likes.
-fn named(method: &Method) -> &str {
-    if is_known(method) { method.as_str() } else { "HTTP" }
-}
-
-/// Methods that are told as they are (RFC 9110 9, RFC 5789, and QUERY).
-fn is_known(method: &Method) -> bool {
-    let known = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::CONNECT,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::PATCH,
-    ];
-    known.contains(method) || method.as_str() == "QUERY"
-}
-
-fn of_method(method: &Method, attributes: &mut Attributes<'_, '_>) {
-    let known = is_known(method);
-    let told = if known { method.as_str() } else { "_OTHER" };
-    attributes.text(key!("http.request.method"), told.as_bytes());
-    if !known {
-        attributes.text(key!("http.request.method_original"), method.as_str().as_bytes());
-    }
-}
-
-/// The conventions: an error of a server's span is a 5xx, whatever the client did.
-fn has_failed(told: &Told<'_>) -> bool {
-    told.status >= 500
-}
-
-fn of_client(told: &Told<'_>, asked: &Asked<'_>, out: &mut Scratch<'_>) {
-    let mut attributes = Attributes { field: OF_SPAN, out };
-    of_method(told.method, &mut attributes);
-    let address = asked.address;
-    attributes.text(key!("server.address"), address.host.as_bytes());
-    if let Some(port) = address.port {
-        attributes.number(key!("server.port"), port.into());
-        attributes.joined(key!("url.full"), [&address.url, told.target]);
-    }
-    if let Target::Tcp(peer) = address.target {
-        fresh::with_address(peer.ip(), |text| attributes.text(key!("network.peer.address"), text));
-        attributes.number(key!("network.peer.port"), peer.port().into());
-    }
-    if asked.retries > 0 {
-        attributes.number(key!("http.request.resend_count"), asked.retries.into());
-    }
-    if let Some(status) = asked.status {
-        attributes.number(key!("http.response.status_code"), status.into());
-    }
-    if let Some(error) = error_of(told, asked) {
-        attributes.text(key!("error.type"), error.as_bytes());
-    }
-}
-
-/// What went wrong with an app: it gave no answer, or not all of it, or said so (4xx and 5xx, by the conventions).
-fn error_of(told: &Told<'_>, asked: &Asked<'_>) -> Option<Cow<'static, str>> {
-    let upstream = Fault::Upstream.as_str();
-    match (told.error, asked.status) {
-        (Some((fault, _)), _) if fault == upstream => Some(upstream.into()),
-        (error, None) => Some(error.map_or(upstream, |(fault, _)| fault).into()),
-        (_, Some(status)) => (status >= 400).then(|| status.to_string().into()),
-    }
-}
-
-fn of_server(told: &Told<'_>, out: &mut Scratch<'_>) {
-    let mut attributes = Attributes { field: OF_SPAN, out };
-    let (path, query) = path_and_query(told);
-    of_method(told.method, &mut attributes);
-    attributes.text(key!("url.scheme"), told.scheme.as_bytes());
-    attributes.text(key!("url.path"), path.as_bytes());
-    if let Some(route) = told.route {
-        attributes.text(key!("http.route"), route.as_bytes());
-    }
-    attributes.number(key!("http.response.status_code"), told.status.into());
-    attributes.number(key!("http.response.body.size"), told.bytes);
-    fresh::with_address(told.client, |text| attributes.text(key!("client.address"), text));
-    attributes.text(key!("network.protocol.name"), b"http");
-    attributes.text(key!("network.protocol.version"), told.protocol.as_bytes());
-    attributes.text(key!("pillion.request_id"), told.id.as_bytes());
-    if let Some(query) = query {
-        attributes.text(key!("url.query"), query.as_bytes());
-    }
-    if let Some(word) = told.cache {
-        attributes.text(key!("pillion.cache"), word.as_bytes());
-    }
-    if let Some(word) = told.limit {
-        attributes.text(key!("pillion.limit"), word.as_bytes());
-    }
-    if has_failed(told) {
-        match told.error {
-            Some((fault, _)) => attributes.text(key!("error.type"), fault.as_bytes()),
-            None => attributes.text(key!("error.type"), told.status.to_string().as_bytes()),
-        }
-    }
-}
-
-fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
-    told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
 }

@@ -187,7 +187,7 @@ impl Addresses {
         let (host, port) = host_and_port(url);
         let address = Arc::new(Address {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            name: Quoted::new(target.to_string()),
+            name: Quoted::new(&target.to_string()),
             url: url.to_owned(),
             host: host.to_owned(),
             port,

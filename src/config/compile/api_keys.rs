@@ -83,7 +83,7 @@ impl Compiler<'_> {
             return None;
         };
         let names: Vec<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
-        let Some(of) = tiers.iter().find(|known| known.name == tier.value) else {
+        let Some(of) = tiers.iter().find(|known| known.name.as_str() == tier.value) else {
             let help = match nearest(&tier.value, &names) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("there are {}", names.join(", ")),

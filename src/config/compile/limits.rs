@@ -130,7 +130,7 @@ impl Compiler<'_> {
             }
             return 0;
         }
-        let found = tiers.iter().position(|tier| tier.name == raw.default.value);
+        let found = tiers.iter().position(|tier| tier.name.as_str() == raw.default.value);
         if found.is_none() {
             let names: Vec<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
             let help = match nearest(&raw.default.value, &names) {

@@ -141,7 +141,7 @@ fn named<'a>(policy: &'a LimitPolicy, name: &str) -> Option<&'a Arc<Tier>> {
         static WARNED: AtomicBool = AtomicBool::new(false);
         if !WARNED.swap(true, Ordering::Relaxed) {
             let name: String = name.chars().take(64).collect();
-            let default = &policy.default.name;
+            let default = policy.default.name.as_str();
             tracing::warn!(
                 name,
                 default,

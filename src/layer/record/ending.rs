@@ -56,7 +56,7 @@ impl Record {
         self.sink.log.write(
             policy,
             &Line {
-                at: clock::unix_at(now),
+                at: now,
                 id: &self.id,
                 trace: self.trace.as_ref().and_then(|trace| trace.to_find(self.id_is_ours)),
                 client: self.client,
@@ -102,7 +102,7 @@ impl Record {
         error: Option<(&'static str, &str)>,
     ) {
         let route = match self.route.get() {
-            Place::Route(Some(order)) => Some(self.snapshot.route(Some(order)).label.as_str()),
+            Place::Route(Some(order)) => Some(&self.snapshot.route(Some(order)).label),
             Place::Route(None) | Place::Refused => None,
         };
         let target = self.target.as_ref().map_or("", PathAndQuery::as_str);

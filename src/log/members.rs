@@ -1,0 +1,172 @@
+//! The members of a line that recur: the answers of a route are alike but for their ids, paths, sizes and times.
+
+use std::fmt::Write as _;
+use std::ptr;
+
+use http::{Method, StatusCode};
+
+use super::Line;
+use crate::quoted::Quoted;
+use crate::recurring::{Recurring, same, stands};
+
+/// These members, and their text. What they are compared with by where it stands is held: nothing else can have come to
+/// stand there.
+#[derive(Debug)]
+pub struct Members {
+    method: Method,
+    protocol: &'static str,
+    route: Quoted,
+    status: StatusCode,
+    coding: Option<&'static str>,
+    cache: Option<&'static str>,
+    not_stored: Option<&'static str>,
+    limit: Option<(Quoted, &'static str)>,
+    upstream: Option<Quoted>,
+    text: String,
+}
+
+impl Members {
+    /// The text of those of `line`, each with a comma before it.
+    #[inline(always)]
+    pub fn text<'r>(known: &'r mut Recurring<Members>, line: &Line<'_>) -> &'r str {
+        let upstream = line.upstream.map_or(0, |upstream| stands(upstream));
+        let status = line.status.as_u16().into();
+        let parts = [stands(line.route), upstream, status, line.cache.map_or(0, stands)];
+        &known.get(parts, |known| known.are_of(line), || Members::of(line)).text
+    }
+
+    #[inline(always)]
+    fn are_of(&self, line: &Line<'_>) -> bool {
+        let upstream = match (&self.upstream, line.upstream) {
+            (Some(known), Some(upstream)) => known.is(upstream),
+            (None, None) => true,
+            _ => false,
+        };
+        let limit = match (&self.limit, &line.limited) {
+            (Some((tier, word)), Some(limited)) => tier.is(limited.tier) && ptr::eq(*word, limited.word),
+            (None, None) => true,
+            _ => false,
+        };
+        self.status == line.status
+            && self.route.is(line.route)
+            && upstream
+            && self.method == *line.method
+            && ptr::eq(self.protocol, line.protocol)
+            && same(self.cache, line.cache)
+            && same(self.not_stored, line.not_stored)
+            && same(self.coding, line.coded.map(|(coding, _)| coding))
+            && limit
+    }
+
+    /// In place: what another function looked at would have to be in memory, and of nearly every line it need not be.
+    #[inline(always)]
+    fn of(line: &Line<'_>) -> Box<Members> {
+        let members = Members {
+            method: line.method.clone(),
+            protocol: line.protocol,
+            route: line.route.clone(),
+            status: line.status,
+            coding: line.coded.map(|(coding, _)| coding),
+            cache: line.cache,
+            not_stored: line.not_stored,
+            limit: line.limited.map(|limited| (limited.tier.clone(), limited.word)),
+            upstream: line.upstream.cloned(),
+            text: String::new(),
+        };
+        members.put_together()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_together(mut self) -> Box<Members> {
+        let mut text = r#","kind":"access""#.to_owned();
+        // A method is a token (RFC 9110 9.1), and all but routes, tiers and addresses are words of ours.
+        let mut member = |name: &str, value: &str| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, r#","{name}":"{value}""#);
+        };
+        member("method", self.method.as_str());
+        member("protocol", self.protocol);
+        member("route", self.route.escaped());
+        let words = [("cache", self.cache), ("not_stored", self.not_stored), ("coding", self.coding)];
+        words.iter().for_each(|(name, word)| word.iter().for_each(|word| member(name, word)));
+        if let Some((tier, word)) = &self.limit {
+            member("tier", tier.escaped());
+            member("limit", word);
+        }
+        self.upstream.iter().for_each(|upstream| member("upstream", upstream.escaped()));
+        let _ = write!(text, r#","status":{}"#, self.status.as_u16());
+        self.text = text;
+        Box::new(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::clock;
+    use crate::log::{Decision, Secrets};
+
+    #[test]
+    fn no_line_has_what_is_another_s() {
+        let (id, routes) = (HeaderValue::from_static("a"), [Quoted::new("/a"), Quoted::new("/\"b")]);
+        let (upstream, tiers) = (Quoted::new("[::1]:80"), [Quoted::new("free"), Quoted::new("paid")]);
+        let methods = [Method::GET, Method::HEAD, Method::from_bytes(b"PURGE-ALL-OF-THE-CACHE").unwrap()];
+        let plain = Line {
+            at: clock::now(),
+            id: &id,
+            trace: None,
+            client: [127, 0, 0, 1].into(),
+            method: &methods[0],
+            target: "/",
+            secrets: Secrets { names: &[], segments: &[] },
+            protocol: "HTTP/1.1",
+            route: &routes[0],
+            status: StatusCode::OK,
+            bytes: 0,
+            coded: None,
+            duration: Duration::ZERO,
+            upstream_time: None,
+            upstream: None,
+            retries: 0,
+            first_byte: None,
+            cache: None,
+            not_stored: None,
+            principal: None,
+            limited: None,
+            error: None,
+        };
+        let limited = |tier, word| Some(Decision { caller: ("ip", 1), tier, word, limits: &["a", "b"] });
+        let lines = [
+            plain,
+            Line { method: &methods[1], ..plain },
+            Line { method: &methods[2], ..plain },
+            Line { protocol: "HTTP/2", ..plain },
+            Line { route: &routes[1], ..plain },
+            Line { status: StatusCode::NOT_FOUND, ..plain },
+            Line { coded: Some(("br", 1)), ..plain },
+            Line { cache: Some("hit"), ..plain },
+            Line { cache: Some("miss"), ..plain },
+            Line { not_stored: Some("private"), ..plain },
+            Line { upstream: Some(&upstream), ..plain },
+            Line { limited: limited(&tiers[0], "allowed"), ..plain },
+            Line { limited: limited(&tiers[0], "limited"), ..plain },
+            Line { limited: limited(&tiers[1], "limited"), ..plain },
+        ];
+        let alone = lines.map(|line| Members::of(&line).text);
+        let mut all = Recurring::NONE;
+        for (one, line) in lines.iter().enumerate() {
+            for (two, other) in lines.iter().enumerate() {
+                assert_eq!(Members::text(&mut all, line), alone[one]);
+                assert_eq!(Members::text(&mut all, other), alone[two]);
+                assert_eq!(alone[one] == alone[two], one == two, "{} {}", alone[one], alone[two]);
+                // Also where both have one place.
+                assert_eq!(Members::of(line).are_of(other), one == two, "{} {}", alone[one], alone[two]);
+            }
+        }
+    }
+}

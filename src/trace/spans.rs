@@ -1,0 +1,309 @@
+//! What spans say of a request, by OpenTelemetry's conventions for HTTP ("HTTP server", "HTTP client").
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+use http::Method;
+
+use super::otlp::{Attributes, Kind, Span, beginning, key, push};
+use super::{Asked, Told, span_id};
+use crate::clock::nanoseconds;
+use crate::error::Fault;
+use crate::fields::fresh;
+use crate::quoted::Quoted;
+use crate::recurring::{Recurring, same, stands};
+use crate::upstream::Target;
+
+thread_local! {
+    static OF_SERVERS: RefCell<Recurring<OfServer>> = const { RefCell::new(Recurring::NONE) };
+    static OF_CLIENTS: RefCell<Recurring<OfClient>> = const { RefCell::new(Recurring::NONE) };
+}
+
+/// Appends the spans of one request.
+pub fn write(told: &Told<'_>, out: &mut Vec<u8>) {
+    let Some(client) = told.trace.span else { return };
+    // Nobody else knows of it.
+    let server = span_id();
+    let (trace, flags) = (told.trace.id, told.trace.flags);
+    let message = told.error.map_or("", |(_, error)| error);
+    let began = nanoseconds(told.started);
+    let ended = began.saturating_add(nanoseconds(told.duration));
+    if let Some(asked) = &told.asked {
+        let error = error_of(told, asked);
+        let began = began.saturating_add(nanoseconds(asked.after));
+        let ended = asked.duration.map_or(ended, |duration| began.saturating_add(nanoseconds(duration)));
+        let (parent, failure) = (Some(server), error.is_some().then_some(message));
+        let span = Span { trace, id: client, parent, began, ended, flags, failure };
+        OF_CLIENTS.with_borrow_mut(|known| {
+            push(out, &span, OfClient::text(known, told, asked), |attributes| {
+                rest_of_client(told, asked, error.as_deref(), attributes);
+            });
+        });
+    }
+    let (parent, failure) = (told.trace.parent, has_failed(told).then_some(message));
+    let span = Span { trace, id: server, parent, began, ended, flags, failure };
+    OF_SERVERS.with_borrow_mut(|known| {
+        push(out, &span, OfServer::text(known, told), |attributes| rest_of_server(told, attributes));
+    });
+}
+
+/// What a method is told as: others than these (RFC 9110 9, RFC 5789, and QUERY) are any text a client likes.
+fn known(method: &Method) -> Option<&str> {
+    let known = matches!(
+        *method,
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::CONNECT
+            | Method::OPTIONS
+            | Method::TRACE
+            | Method::PATCH
+    );
+    (known || method.as_str() == "QUERY").then(|| method.as_str())
+}
+
+/// What spans are called by.
+fn name(method: &Method) -> &str {
+    known(method).unwrap_or("HTTP")
+}
+
+fn of_method(method: &Method, attributes: &mut Attributes<'_, '_>) {
+    attributes.text(key!("http.request.method"), known(method).unwrap_or("_OTHER").as_bytes());
+    if known(method).is_none() {
+        attributes.text(key!("http.request.method_original"), method.as_str().as_bytes());
+    }
+}
+
+/// What the spans of an app's answers have in common with others, and how it is written.
+struct OfClient {
+    method: Method,
+    address: u64,
+    status: Option<u16>,
+    text: Vec<u8>,
+}
+
+impl OfClient {
+    fn text<'k>(known: &'k mut Recurring<OfClient>, told: &Told<'_>, asked: &Asked<'_>) -> &'k [u8] {
+        let (address, status) = (asked.address.id, asked.status);
+        let is = |known: &OfClient| known.is_of(told.method, address, status);
+        &known.get([address, status.unwrap_or(0).into()], is, || OfClient::of(told.method, asked)).text
+    }
+
+    fn is_of(&self, method: &Method, address: u64, status: Option<u16>) -> bool {
+        self.address == address && self.status == status && self.method == *method
+    }
+
+    #[cold]
+    fn of(method: &Method, asked: &Asked<'_>) -> Box<OfClient> {
+        let text = beginning(name(method), Kind::Client, |attributes| {
+            of_method(method, attributes);
+            let address = asked.address;
+            attributes.text(key!("server.address"), address.host.as_bytes());
+            if let Some(port) = address.port {
+                attributes.number(key!("server.port"), port.into());
+            }
+            if let Target::Tcp(peer) = address.target {
+                attributes.text(key!("network.peer.address"), peer.ip().to_string().as_bytes());
+                attributes.number(key!("network.peer.port"), peer.port().into());
+            }
+            if let Some(status) = asked.status {
+                attributes.number(key!("http.response.status_code"), status.into());
+            }
+        });
+        Box::new(OfClient { method: method.clone(), address: asked.address.id, status: asked.status, text })
+    }
+}
+
+fn rest_of_client(
+    told: &Told<'_>,
+    asked: &Asked<'_>,
+    error: Option<&str>,
+    attributes: &mut Attributes<'_, '_>,
+) {
+    if asked.address.port.is_some() {
+        attributes.joined(key!("url.full"), [&asked.address.url, told.target]);
+    }
+    if asked.retries > 0 {
+        attributes.number(key!("http.request.resend_count"), asked.retries.into());
+    }
+    if let Some(error) = error {
+        attributes.text(key!("error.type"), error.as_bytes());
+    }
+}
+
+/// What went wrong with an app: it gave no answer, or not all of it, or said so (4xx and 5xx, by the conventions).
+fn error_of(told: &Told<'_>, asked: &Asked<'_>) -> Option<Cow<'static, str>> {
+    let upstream = Fault::Upstream.as_str();
+    match (told.error, asked.status) {
+        (Some((fault, _)), _) if fault == upstream => Some(upstream.into()),
+        (error, None) => Some(error.map_or(upstream, |(fault, _)| fault).into()),
+        (_, Some(status)) => (status >= 400).then(|| status.to_string().into()),
+    }
+}
+
+/// The conventions: an error of a server's span is a 5xx, whatever the client did.
+fn has_failed(told: &Told<'_>) -> bool {
+    told.status >= 500
+}
+
+/// What the spans of our answers have in common with others, and how it is written. The route is held: nothing else can
+/// have come to stand where it stands.
+struct OfServer {
+    method: Method,
+    scheme: &'static str,
+    route: Option<Quoted>,
+    status: u16,
+    protocol: &'static str,
+    cache: Option<&'static str>,
+    limit: Option<&'static str>,
+    text: Vec<u8>,
+}
+
+impl OfServer {
+    fn text<'k>(known: &'k mut Recurring<OfServer>, told: &Told<'_>) -> &'k [u8] {
+        let route = told.route.map_or(0, |route| stands(route));
+        let parts = [route, told.status.into(), told.cache.map_or(0, stands)];
+        &known.get(parts, |known| known.is_of(told), || OfServer::of(told)).text
+    }
+
+    fn is_of(&self, told: &Told<'_>) -> bool {
+        let route = match (&self.route, told.route) {
+            (Some(known), Some(route)) => known.is(route),
+            (None, None) => true,
+            _ => false,
+        };
+        route
+            && self.status == told.status
+            && self.method == *told.method
+            && same(Some(self.scheme), Some(told.scheme))
+            && same(Some(self.protocol), Some(told.protocol))
+            && same(self.cache, told.cache)
+            && same(self.limit, told.limit)
+    }
+
+    #[cold]
+    fn of(told: &Told<'_>) -> Box<OfServer> {
+        let method = told.method;
+        let route = told.route.map(|route| format!("{} {route}", name(method)));
+        let text = beginning(route.as_deref().unwrap_or(name(method)), Kind::Server, |attributes| {
+            of_method(method, attributes);
+            attributes.text(key!("url.scheme"), told.scheme.as_bytes());
+            if let Some(route) = told.route {
+                attributes.text(key!("http.route"), route.as_bytes());
+            }
+            attributes.number(key!("http.response.status_code"), told.status.into());
+            // Its name is told where it is not HTTP.
+            attributes.text(key!("network.protocol.version"), told.protocol.as_bytes());
+            if let Some(word) = told.cache {
+                attributes.text(key!("pillion.cache"), word.as_bytes());
+            }
+            if let Some(word) = told.limit {
+                attributes.text(key!("pillion.limit"), word.as_bytes());
+            }
+        });
+        Box::new(OfServer {
+            method: method.clone(),
+            scheme: told.scheme,
+            route: told.route.cloned(),
+            status: told.status,
+            protocol: told.protocol,
+            cache: told.cache,
+            limit: told.limit,
+            text,
+        })
+    }
+}
+
+fn rest_of_server(told: &Told<'_>, attributes: &mut Attributes<'_, '_>) {
+    let (path, query) = path_and_query(told);
+    attributes.text(key!("url.path"), path.as_bytes());
+    if let Some(query) = query {
+        attributes.text(key!("url.query"), query.as_bytes());
+    }
+    attributes.number(key!("http.response.body.size"), told.bytes);
+    fresh::with_address(told.client, |text| attributes.text(key!("client.address"), text));
+    attributes.text(key!("pillion.request_id"), told.id.as_bytes());
+    if has_failed(told) {
+        match told.error {
+            Some((fault, _)) => attributes.text(key!("error.type"), fault.as_bytes()),
+            None => attributes.text(key!("error.type"), told.status.to_string().as_bytes()),
+        }
+    }
+}
+
+fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
+    told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::trace::Trace;
+
+    /// Calls `of` with the requests of clients that differ in one thing each.
+    fn with_all(of: impl Fn(&[Told<'_>])) {
+        let (id, routes) = (HeaderValue::from_static("a"), [Quoted::new("/a"), Quoted::new("/b")]);
+        let methods = [Method::GET, Method::PUT, Method::from_bytes(b"BAN").unwrap()];
+        let plain = || Told {
+            trace: Trace { id: 1, parent: None, span: Some(2), flags: 1 },
+            id: &id,
+            started: Duration::ZERO,
+            duration: Duration::ZERO,
+            method: &methods[0],
+            target: "/",
+            route: Some(&routes[0]),
+            protocol: "1.1",
+            client: [127, 0, 0, 1].into(),
+            scheme: "http",
+            status: 200,
+            bytes: 0,
+            cache: None,
+            limit: None,
+            asked: None,
+            error: None,
+        };
+        of(&[
+            plain(),
+            Told { method: &methods[1], ..plain() },
+            Told { method: &methods[2], ..plain() },
+            Told { route: Some(&routes[1]), ..plain() },
+            Told { route: None, ..plain() },
+            Told { protocol: "2", ..plain() },
+            Told { scheme: "https", ..plain() },
+            Told { status: 404, ..plain() },
+            Told { cache: Some("hit"), ..plain() },
+            Told { cache: Some("miss"), ..plain() },
+            Told { limit: Some("limited"), ..plain() },
+        ]);
+    }
+
+    #[test]
+    fn no_span_has_what_is_another_s() {
+        with_all(|all| {
+            for (one, told) in all.iter().enumerate() {
+                let known = OfServer::of(told);
+                for (two, other) in all.iter().enumerate() {
+                    assert_eq!(known.is_of(other), one == two, "{told:?} {other:?}");
+                    assert_eq!(known.text == OfServer::of(other).text, one == two, "{told:?} {other:?}");
+                }
+            }
+        });
+        let client = |method, address, status| OfClient { method, address, status, text: Vec::new() };
+        let known = client(Method::GET, 1, Some(200));
+        for (method, address, status, is) in [
+            (Method::GET, 1, Some(200), true),
+            (Method::PUT, 1, Some(200), false),
+            (Method::GET, 2, Some(200), false),
+            (Method::GET, 1, Some(404), false),
+            (Method::GET, 1, None, false),
+        ] {
+            assert_eq!(known.is_of(&method, address, status), is, "{method} {address} {status:?}");
+        }
+    }
+}
