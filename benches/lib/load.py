@@ -2,7 +2,9 @@
 
 import http.client
 import pathlib
+import random
 import re
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -97,6 +99,49 @@ def measure(target, load, *args, **kwargs):
     return result
 
 
+SLICE = 0.2  # seconds
+APART = 0.01  # seconds in which one that was stopped ends what it has in hand
+
+
+def sliced(targets, path, connections, seconds, before=lambda: None):
+    """Seconds of load at each target, in slices and in random order; only one load runs at a time, and the others are stopped.
+    What slows the machine down for a second or two, which is a tenth and more on one that is shared, falls on all alike.
+    What one leaves to be done later (a thousandth of a slice) is done in that of another, but counted as its own in `cpu`."""
+    loads, spent, began = [], [0.0] * len(targets), [target.cpu() for target in targets]
+    longest = round(2 * seconds * len(targets)) + PATIENCE
+    # Nobody is stopped for as long as that; and wrk takes memory for each microsecond of it.
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{longest}s", "--timeout", f"{PATIENCE}s"]
+    try:
+        for target in targets:
+            loads.append(subprocess.Popen([*command, f"http://127.0.0.1:{target.port}/{path}"], stdout=subprocess.PIPE, text=True))
+            loads[-1].send_signal(signal.SIGSTOP)
+        for _ in range(round(seconds / SLICE)):
+            before()
+            for at in random.sample(range(len(targets)), len(targets)):
+                loads[at].send_signal(signal.SIGCONT)
+                since = time.monotonic()
+                time.sleep(SLICE)
+                loads[at].send_signal(signal.SIGSTOP)
+                spent[at] += time.monotonic() - since
+                time.sleep(APART)
+        rows = []
+        for target, load, took, cpu in zip(targets, loads, spent, began):
+            load.send_signal(signal.SIGCONT)
+            # The thread that is to end the others may not be the one that is told first.
+            while load.poll() is None:
+                load.send_signal(signal.SIGINT)
+                time.sleep(APART)
+            out = load.stdout.read()
+            requests = int(re.search(r"(\d+) requests in", out).group(1))
+            rows.append({"requests": requests, "rps": requests / took, "cpu": (target.cpu() - cpu) / 1000 / max(requests, 1),
+                         "bad": bool(re.search(r"Non-2xx or 3xx|Socket errors", out))})
+        return rows
+    finally:
+        for load in loads:
+            load.kill()
+            load.wait()
+
+
 TOUCHED = 64 * 2**20  # bytes; more than any log grows by in a round of a second or two
 
 
@@ -129,3 +174,9 @@ def in_turn(turn, count):
 def in_all(own, base, key):
     """The ratio of what was measured in all rounds together, which the noise of single rounds moves less than a median of ratios."""
     return sum(one[key] for one in own) / sum(one[key] for one in base)
+
+
+def standard_error(own, base, key):
+    """Of the rounds' ratios, of their mean."""
+    ratios = [one[key] / other[key] for one, other in zip(own, base)]
+    return statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0

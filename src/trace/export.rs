@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, header};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
-use super::{Told, otlp};
+use super::otlp::{self, Message};
+use super::{Told, spans};
 use crate::policy::OtlpReceiver;
 use crate::upstream::{AskError, Pool, Question, Registry, Upstream};
 
@@ -21,6 +22,8 @@ const BATCH: usize = 512;
 const MOST_WAITING: usize = 16;
 /// What one message may grow to before it is closed; bytes.
 const LONGEST_MESSAGE: usize = 1024 * 1024;
+// Also with the one that closes it, which says no more than twice what a head may have.
+const _: () = assert!(2 * LONGEST_MESSAGE < otlp::LONGEST_MESSAGE);
 /// A batch is gathered for as long: whoever is told of each request at once is woken for each.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between tries for one batch; what the receiver then has not taken is dropped.
@@ -41,7 +44,7 @@ pub struct Spans(Arc<Shared>);
 struct Shared {
     waiting: Mutex<VecDeque<Batch>>,
     /// The room of a batch that was sent, for the next one.
-    spare: Mutex<Vec<u8>>,
+    spare: Mutex<BytesMut>,
     /// The first of a batch has come.
     first: Notify,
     /// There is enough for a message.
@@ -53,13 +56,13 @@ struct Shared {
 /// Spans as they are sent: whoever has them writes them, while what they say is still at hand.
 #[derive(Debug)]
 struct Batch {
-    spans: Vec<u8>,
+    message: Message,
     requests: usize,
 }
 
 impl Batch {
     fn is_whole(&self) -> bool {
-        self.requests >= BATCH || self.spans.len() >= LONGEST_MESSAGE
+        self.requests >= BATCH || self.message.length() >= LONGEST_MESSAGE
     }
 }
 
@@ -76,10 +79,10 @@ impl Spans {
 
     /// Leaves those of one request, or drops and counts them.
     pub fn put(&self, told: &Told<'_>) {
-        SPANS.with_borrow_mut(|spans| {
-            spans.clear();
-            super::spans::write(told, spans);
-            self.append(spans);
+        SPANS.with_borrow_mut(|text| {
+            text.clear();
+            spans::write(told, text);
+            self.append(text);
         });
     }
 
@@ -91,10 +94,11 @@ impl Spans {
                 self.0.dropped.inc();
                 return;
             }
-            waiting.push_back(Batch { spans: std::mem::take(&mut *lock(&self.0.spare)), requests: 0 });
+            let message = Message::new(std::mem::take(&mut *lock(&self.0.spare)));
+            waiting.push_back(Batch { message, requests: 0 });
         }
         let Some(batch) = waiting.back_mut() else { return };
-        batch.spans.extend_from_slice(spans);
+        batch.message.append(spans);
         batch.requests += 1;
         let enough = batch.is_whole();
         drop(waiting);
@@ -110,8 +114,7 @@ impl Spans {
         lock(&self.0.waiting).pop_front()
     }
 
-    fn give_back(&self, mut room: Vec<u8>) {
-        room.clear();
+    fn give_back(&self, room: BytesMut) {
         *lock(&self.0.spare) = room;
     }
 }
@@ -126,9 +129,9 @@ pub async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>,
         while let Some(batch) = spans.take() {
             let more = batch.is_whole();
             if let Some(receiver) = of() {
-                tell(&receiver, &registry, &pool, &batch, &spans.0.dropped, &mut well).await;
+                let room = tell(&receiver, &registry, &pool, batch, &spans.0.dropped, &mut well).await;
+                spans.give_back(room.unwrap_or_default());
             }
-            spans.give_back(batch.spans);
             if !more {
                 break;
             }
@@ -136,18 +139,19 @@ pub async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>,
     }
 }
 
-/// Tells one batch. Whoever is not `well` is complained of once, and once it is well again that is said.
+/// Tells one batch, and gives back its room. Whoever is not `well` is complained of once, and once it is well again that
+/// is said.
 async fn tell(
     receiver: &OtlpReceiver,
     registry: &Registry,
     pool: &Rc<Pool>,
-    batch: &Batch,
+    batch: Batch,
     dropped: &Counter,
     well: &mut bool,
-) {
-    let Some(upstream) = registry.build(std::slice::from_ref(&receiver.upstream)).pop() else { return };
-    let message = otlp::message(&receiver.service, &batch.spans);
-    match send(&upstream, pool, receiver, message, well).await {
+) -> Option<BytesMut> {
+    let upstream = registry.build(std::slice::from_ref(&receiver.upstream)).pop()?;
+    let message = batch.message.whole(&receiver.service).freeze();
+    match send(&upstream, pool, receiver, &message, well).await {
         Err(()) => {
             dropped.inc_by(batch.requests as u64);
         }
@@ -157,13 +161,15 @@ async fn tell(
             }
         }
     }
+    // Unless somebody still has some of it in hand.
+    message.try_into_mut().ok()
 }
 
 async fn send(
     upstream: &Upstream,
     pool: &Rc<Pool>,
     receiver: &OtlpReceiver,
-    message: Bytes,
+    message: &Bytes,
     well: &mut bool,
 ) -> Result<(), ()> {
     let mut pauses = PAUSES.iter();

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use bytes::Bytes;
+use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
 use crate::scratch::{Fixed, Scratch};
@@ -222,30 +222,67 @@ impl Attributes<'_, '_> {
     }
 }
 
-/// One message of these spans, by a `service` of that name.
-pub fn message(service: &str, spans: &[u8]) -> Bytes {
-    let version = env!("CARGO_PKG_VERSION");
-    let resource = written(|out| {
-        let mut attributes = Attributes { field: OF_RESOURCE, out };
-        attributes.text(key!("service.name"), service.as_bytes());
-        attributes.text(key!("service.version"), version.as_bytes());
-        attributes.number(key!("process.pid"), std::process::id().into());
-    });
-    let scope = written(|out| {
-        put(out, NAME, b"pillion");
-        put(out, VERSION, version.as_bytes());
-    });
-    let of_scope = size(scope.len()) + spans.len();
-    let of_resource = size(resource.len()) + size(of_scope);
-    let mut message = Vec::with_capacity(size(of_resource));
-    Scratch::with(&mut message, |out| {
-        begin(out, RESOURCE_SPANS, of_resource);
-        put(out, RESOURCE, &resource);
-        begin(out, SCOPE_SPANS, of_scope);
-        put(out, SCOPE, &scope);
-        out.bytes(spans);
-    });
-    message.into()
+/// Where the spans of a message begin: behind where what is around them begins, with room for its lengths.
+const BEFORE_SPANS: usize = 2 * (1 + LENGTH_ROOM);
+/// Bytes of a length that is known later: a varint may be longer than it has to be (Protocol Buffers, "Base 128
+/// Varints").
+const LENGTH_ROOM: usize = 4;
+/// So many bytes such a length can tell of.
+pub const LONGEST_MESSAGE: usize = 1 << (7 * LENGTH_ROOM);
+
+/// A message whose spans are put down where they are sent from.
+#[derive(Debug)]
+pub struct Message(BytesMut);
+
+impl Message {
+    /// Without spans, in `room`, whose content is lost.
+    pub fn new(mut room: BytesMut) -> Message {
+        room.clear();
+        room.put_bytes(0, BEFORE_SPANS);
+        Message(room)
+    }
+
+    /// How long it is.
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Appends some that were [`push`]ed.
+    pub fn append(&mut self, spans: &[u8]) {
+        self.0.extend_from_slice(spans);
+    }
+
+    /// All of it, by a `service` of that name. Who it is by comes last: fields may come in any order.
+    pub fn whole(self, service: &str) -> BytesMut {
+        let Message(mut text) = self;
+        let version = env!("CARGO_PKG_VERSION");
+        let scope = written(|out| {
+            put(out, NAME, b"pillion");
+            put(out, VERSION, version.as_bytes());
+        });
+        let resource = written(|out| {
+            let mut attributes = Attributes { field: OF_RESOURCE, out };
+            attributes.text(key!("service.name"), service.as_bytes());
+            attributes.text(key!("service.version"), version.as_bytes());
+            attributes.number(key!("process.pid"), std::process::id().into());
+        });
+        text.extend_from_slice(&written(|out| put(out, SCOPE, &scope)));
+        let of_scope = later(SCOPE_SPANS, text.len() - BEFORE_SPANS);
+        text.extend_from_slice(&written(|out| put(out, RESOURCE, &resource)));
+        let of_resource = later(RESOURCE_SPANS, text.len() - BEFORE_SPANS / 2);
+        text[..BEFORE_SPANS].copy_from_slice([of_resource, of_scope].as_flattened());
+        text
+    }
+}
+
+/// What begins a field with a length, in as much room for each.
+fn later(field: u32, length: usize) -> [u8; BEFORE_SPANS / 2] {
+    let mut text = [tag_of_bytes(field); BEFORE_SPANS / 2];
+    for (at, byte) in text[1..].iter_mut().enumerate() {
+        let more = if at + 1 < LENGTH_ROOM { 0x80 } else { 0 };
+        *byte = (length >> (7 * at)) as u8 & 0x7f | more;
+    }
+    text
 }
 
 fn written(write: impl FnOnce(&mut Scratch<'_>)) -> Vec<u8> {
@@ -259,7 +296,7 @@ thread_local! {
     static SPAN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Appends a span for [`message`], of a [`beginning`] and the rest of its attributes.
+/// Appends a span for a [`Message`], of a [`beginning`] and the rest of its attributes.
 #[inline(always)]
 pub fn push(
     out: &mut Vec<u8>,
@@ -280,4 +317,41 @@ pub fn push(
             out.vector().extend_from_slice(room);
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn messages_of_any_length_are_read_by_the_official_definitions() {
+        let mut room = BytesMut::new();
+        for count in [0, 1, 3, 2_000, 1] {
+            let mut message = Message::new(room);
+            let begun = beginning("GET /a", Kind::Server, |attributes| attributes.number(key!("a"), 1 << 40));
+            for id in 1..=count {
+                let (parent, failure) = (Some(7), (id % 2 == 0).then_some("no"));
+                let span = Span { trace: 1, id, parent, began: 1, ended: 2, flags: 1, failure };
+                let mut spans = Vec::new();
+                push(&mut spans, &span, &begun, |attributes| attributes.text(key!("b"), b"Zoe"));
+                message.append(&spans);
+            }
+            room = message.whole("clinic");
+            let read = ExportTraceServiceRequest::decode(&*room).unwrap();
+            let [resource] = &*read.resource_spans else { panic!("{read:?}") };
+            assert_eq!(resource.resource.as_ref().unwrap().attributes.len(), 3);
+            let [scope] = &*resource.scope_spans else { panic!("{read:?}") };
+            assert_eq!(scope.scope.as_ref().unwrap().name, "pillion");
+            assert_eq!(scope.spans.len() as u64, count);
+            for (id, span) in (1..).zip(&scope.spans) {
+                assert_eq!((span.name.as_str(), span.kind, span.flags), ("GET /a", 2, 1));
+                assert_eq!(span.span_id, u64::to_be_bytes(id));
+                assert_eq!(span.status.is_some(), id % 2 == 0);
+                assert_eq!(span.attributes.len(), 2);
+            }
+        }
+    }
 }
