@@ -1,7 +1,7 @@
 //! The messages of OTLP 1 (opentelemetry-proto `trace/v1`), as far as they are told.
 //!
-//! Attributes, of which there are thirty to a request, and what is around spans are written as they come: as messages
-//! of their own the length of each would be counted again by all that is around it.
+//! Attributes and what is around spans are written as they come: as messages of their own the length of each would be
+//! counted again by all that is around it.
 
 use std::cell::RefCell;
 

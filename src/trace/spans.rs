@@ -48,7 +48,7 @@ pub fn write(told: &Told<'_>, out: &mut Vec<u8>) {
 }
 
 /// What a method is told as: others than these (RFC 9110 9, RFC 5789, and QUERY) are any text a client likes.
-fn known(method: &Method) -> Option<&str> {
+fn told_as(method: &Method) -> Option<&str> {
     let known = matches!(
         *method,
         Method::GET
@@ -66,12 +66,13 @@ fn known(method: &Method) -> Option<&str> {
 
 /// What spans are called by.
 fn name(method: &Method) -> &str {
-    known(method).unwrap_or("HTTP")
+    told_as(method).unwrap_or("HTTP")
 }
 
 fn of_method(method: &Method, attributes: &mut Attributes<'_, '_>) {
-    attributes.text(key!("http.request.method"), known(method).unwrap_or("_OTHER").as_bytes());
-    if known(method).is_none() {
+    let known = told_as(method);
+    attributes.text(key!("http.request.method"), known.unwrap_or("_OTHER").as_bytes());
+    if known.is_none() {
         attributes.text(key!("http.request.method_original"), method.as_str().as_bytes());
     }
 }
