@@ -1,5 +1,5 @@
 //! What is noted about one request on its way through the stack: every layer writes what it knows,
-//! `observe` counts and logs it when the last byte has gone.
+//! `observe` counts it when the last byte has gone. Logs and traces are told of it when its worker has nothing else to do.
 
 mod ending;
 
@@ -35,7 +35,7 @@ use crate::represent::counters::Counters;
 use crate::trace::Trace;
 use crate::upstream::Address;
 
-pub use ending::Ending;
+pub use ending::{Ending, tell_of_ended};
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub const CLIENT_GONE: u16 = 499;
@@ -406,14 +406,6 @@ impl Record {
             endless: Cell::new(false),
             bytes: Cell::new(0),
             done: Cell::new(true),
-        }
-    }
-
-    /// The client left before its answer.
-    pub fn client_left(&self) {
-        if !self.done.get() {
-            self.failed(Fault::Client, "the client left".to_owned());
-            self.finish();
         }
     }
 

@@ -84,8 +84,8 @@ fn members(object: &mut Object<'_, '_>, recurring: &mut Recurring<Members>, line
 
 /// Writes one object. Writing to a vector cannot fail.
 ///
-/// Whoever writes a member is one function for all of them, and not a copy for each: this is gone through once a
-/// request, by a processor that has the rest of a request in its instruction cache.
+/// Whoever writes a member is one function for all of them, and not a copy for each: this is gone through by a processor
+/// that has had the instructions of a request in its cache, and has to fetch these.
 struct Object<'s, 'o>(&'s mut Scratch<'o>);
 
 impl Object<'_, '_> {

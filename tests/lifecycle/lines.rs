@@ -1,5 +1,6 @@
 //! Lines of the logs until the end, and readers that do not read them.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,22 @@ fn every_request_answered_before_the_end_is_in_the_access_log() {
     pillion.process.signal("TERM");
     assert_eq!(pillion.process.wait().code(), Some(0));
     eventually("50 lines", || (pillion.access_log().matches("/logged/").count() == 50).then_some(()));
+}
+
+#[test]
+fn requests_that_end_at_once_are_all_in_the_access_log_soon() {
+    let pillion = Pillion::with(
+        "[upstream]\nurl = \"http://127.0.0.1:9\"\n[[routes]]\nmatch = \"GET /**\"\ndeny = 403\n",
+    );
+    // More than are told of together, of one client that does not leave.
+    let requests: String =
+        (0..200).map(|at| format!("GET /logged/{at} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(requests.as_bytes()).unwrap();
+    eventually("200 lines, each of another one", || {
+        let log = pillion.access_log();
+        (0..200).all(|at| log.matches(&format!("\"/logged/{at}\"")).count() == 1).then_some(())
+    });
 }
 
 /// A process whose output nobody reads, its end of the pipes kept.

@@ -41,6 +41,21 @@ fn requests_in_flight_are_capped() {
 }
 
 #[test]
+fn a_place_is_free_once_its_answer_has_ended() {
+    let script = Script::answering(|_| ok("done"));
+    let config = format!(
+        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"GET /\"\nconcurrency = 1\n",
+        script.address
+    );
+    let pillion = Pillion::with(&config);
+    // The next one is there already when an answer ends, and its line is not written yet.
+    let request = |last: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{last}\r\n");
+    let answers = raw(pillion.http, [request(""), request(""), request("Connection: close\r\n")].concat());
+    let answers = String::from_utf8_lossy(&answers);
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
+}
+
+#[test]
 fn an_app_that_cannot_bear_more_is_spared() {
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);

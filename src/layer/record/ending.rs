@@ -1,5 +1,6 @@
 //! The end of a request: it is counted, logged, and told to whoever takes traces.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,20 +20,82 @@ use crate::performance::Noted;
 use crate::performance::window::Sample;
 use crate::trace::{Asked, Told, Trace};
 
+/// So many requests that have ended are told of together at the latest.
+const TOGETHER: usize = 64;
+
+thread_local! {
+    /// Those of this worker that have ended and are not told of yet.
+    static ENDED: RefCell<Vec<(Rc<Record>, End)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How a request ended.
+#[derive(Clone, Copy)]
+struct End {
+    at: Instant,
+    duration: Duration,
+    status: StatusCode,
+    /// What failed later was no failure of it.
+    failed: bool,
+    logged: bool,
+}
+
+/// Tells logs and receivers of traces of the requests that have ended on this thread. A worker does it when there is
+/// nothing else to do: what puts one line together has all of its instructions at hand for the next one, and in the
+/// middle of a request it would take the place of those that serve the other half.
+pub fn tell_of_ended() {
+    let mut ended = ENDED.take();
+    for (record, end) in ended.drain(..) {
+        record.tell_of(&end);
+    }
+    // What has ended meanwhile is told of the next time.
+    ENDED.with_borrow_mut(|later| {
+        if later.is_empty() {
+            *later = ended;
+        }
+    });
+}
+
 impl Record {
-    /// The answer has ended, or nobody waits for it any more.
-    pub fn finish(&self) {
-        if self.done.replace(true) {
+    /// The answer has ended, or nobody waits for it any more. It is counted at once and told of later.
+    pub fn finish(self: &Rc<Self>) {
+        let Some(end) = self.end() else { return };
+        // What is held while it is in flight would be held until then.
+        if self.permit.borrow().is_some() {
+            return self.tell_of(&end);
+        }
+        let waiting = ENDED.with_borrow_mut(|ended| {
+            ended.push((self.clone(), end));
+            ended.len()
+        });
+        if waiting >= TOGETHER {
+            tell_of_ended();
+        }
+    }
+
+    /// The client left before its answer.
+    pub fn client_left(&self) {
+        if self.done.get() {
             return;
+        }
+        self.failed(Fault::Client, "the client left".to_owned());
+        if let Some(end) = self.end() {
+            self.tell_of(&end);
+        }
+    }
+
+    /// Counts it; how it ended, where that is to be told.
+    fn end(&self) -> Option<End> {
+        if self.done.replace(true) {
+            return None;
         }
         self.sink.lasting.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
         let now = clock::now();
         let duration = now.saturating_duration_since(self.started);
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.get().unwrap_or(gone);
-        let (series, route) = match self.route.get() {
-            Place::Refused => (self.snapshot.refused(), &REFUSED),
-            Place::Route(order) => (self.snapshot.series(order), &self.snapshot.route(order).label),
+        let series = match self.route.get() {
+            Place::Refused => self.snapshot.refused(),
+            Place::Route(order) => self.snapshot.series(order),
         };
         let upstream = self.upstream_time.get();
         let until_head = self.until_head.get().unwrap_or(duration);
@@ -41,22 +104,36 @@ impl Record {
         let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::unix_at(now) });
         let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get(), traced };
         series.record(&self.method, status, &spent);
-        let policy = &self.snapshot.policy.log;
         let error = self.error.borrow();
-        let told_error = error.as_ref().map(|(fault, error)| (fault.as_str(), error.as_str()));
         self.count_performance(status, duration, error.as_ref());
+        let failed = error.is_some();
+        let logged = self.sink.log.wants(&self.snapshot.policy.log, status, failed, duration);
+        let recorded = self.trace.as_ref().is_some_and(Trace::is_recorded);
+        (logged || recorded).then_some(End { at: now, duration, status, failed, logged })
+    }
+
+    /// Writes its line and its spans, where they are wanted.
+    fn tell_of(&self, end: &End) {
+        let End { at, duration, status, failed, logged } = *end;
+        let error = self.error.borrow();
+        let told_error =
+            error.as_ref().filter(|_| failed).map(|(fault, error)| (fault.as_str(), error.as_str()));
         if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_recorded()) {
             self.tell_receiver(trace, status, duration, told_error);
         }
-        if !self.sink.log.wants(policy, status, error.is_some(), duration) {
+        if !logged {
             return;
         }
+        let route = match self.route.get() {
+            Place::Refused => &REFUSED,
+            Place::Route(order) => &self.snapshot.route(order).label,
+        };
         let (limited, asked) = (self.limited.borrow(), self.upstream.borrow());
         let violated = limited.as_ref().map(|limited| limit::names(&limited.violated, &limited.tier));
         self.sink.log.write(
-            policy,
+            &self.snapshot.policy.log,
             &Line {
-                at: now,
+                at,
                 id: &self.id,
                 trace: self.trace.as_ref().and_then(|trace| trace.to_find(self.id_is_ours)),
                 client: self.client,
