@@ -51,6 +51,8 @@ pub const VERSION: &str = match option_env!("PILLION_VERSION") {
 
 /// How often the end of the last connection is looked for while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How long the end of the process waits for a receiver to take the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// How often the checks are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -265,7 +267,8 @@ async fn main(
         let live = live.clone();
         move || live.load().policy.tracing.receiver.clone()
     };
-    tokio::task::spawn_local(trace::run(receiver, registry.clone(), lasting.spans.clone()));
+    let spans = lasting.spans.clone();
+    let exporter = tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans.clone()));
     let unattended = lasting.cache.unattended.clone();
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
@@ -328,6 +331,9 @@ async fn main(
         }
     };
     drain.finish(second, &mut received).await;
+    spans.end();
+    // A receiver that hangs does not hold up the end.
+    let _ = tokio::time::timeout(LAST_SPANS, exporter).await;
     Ok(())
 }
 

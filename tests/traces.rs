@@ -309,6 +309,24 @@ fn spans_of_requests_in_turn_say_each_their_own() {
 }
 
 #[test]
+fn the_last_spans_are_told_before_the_end() {
+    for well in [true, false] {
+        let app = Script::answering(|_| ok("here"));
+        let (receiver, spans) = receiver("pillion", move || well);
+        let mut pillion = Pillion::with(&format!(
+            "[upstream]\nurl = \"http://{}\"\n[tracing]\notlp_endpoint = \"http://{}\"\nsample = 1.0\n",
+            app.address, receiver.address
+        ));
+        for at in 0..20 {
+            assert_eq!(pillion.get(&format!("/{at}")).status, 200);
+        }
+        pillion.process.signal("TERM");
+        assert_eq!(pillion.process.wait().code(), Some(0), "also where nobody takes them (well: {well})");
+        assert_eq!(spans.lock().unwrap().len(), if well { 40 } else { 0 });
+    }
+}
+
+#[test]
 fn a_receiver_that_fails_touches_no_traffic() {
     let app = Script::echo();
     let well = Arc::new(std::sync::atomic::AtomicBool::new(false));

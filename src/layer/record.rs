@@ -1,5 +1,5 @@
 //! What is noted about one request on its way through the stack: every layer writes what it knows,
-//! `observe` counts it when the last byte has gone. Logs and traces are told of it when its worker has nothing else to do.
+//! `observe` counts it when the last byte has gone. Logs and traces are told of it a moment later.
 
 mod ending;
 
@@ -35,7 +35,7 @@ use crate::represent::counters::Counters;
 use crate::trace::Trace;
 use crate::upstream::Address;
 
-pub use ending::{Ending, tell_of_ended};
+pub use ending::{Ending, tell, tell_of_ended};
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub const CLIENT_GONE: u16 = 499;

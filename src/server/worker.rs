@@ -18,7 +18,7 @@ use super::connection;
 use crate::clock;
 use crate::http1::server::Settings;
 use crate::layer::live::{Lasting, Live, Snapshot, View};
-use crate::layer::record::{Sink, tell_of_ended};
+use crate::layer::record::{self, Sink};
 use crate::layer::stack;
 use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
@@ -97,10 +97,7 @@ impl Workers {
             let (bound, shared, log, colleagues) =
                 (bound?, shared.clone(), AccessLog::new(log.lines()), colleagues.clone());
             let runtime = move || {
-                tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .on_thread_park(tell_of_ended)
-                    .build_local(Default::default())
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())
             };
             let thread =
                 std::thread::Builder::new().name(format!("{WORKER}{index}")).spawn(
@@ -109,7 +106,7 @@ impl Workers {
                             runtime.block_on(run(index, bound, shared, log, colleagues, orders));
                             // A resolver that hangs does not hold up the end.
                             runtime.shutdown_background();
-                            tell_of_ended();
+                            record::tell_of_ended();
                         }
                         Err(error) => tracing::error!(%error, "a worker could not start"),
                     },
@@ -214,6 +211,7 @@ async fn run(
         };
         tokio::task::spawn_local(acceptor.run(bound));
     }
+    tokio::task::spawn_local(record::tell());
     let (sweeping, heartbeats) = (pool.clone(), shared.lasting.heartbeats.clone());
     tokio::task::spawn_local(async move {
         loop {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ struct Shared {
     first: Notify,
     /// There is enough for a message.
     enough: Notify,
+    /// No more are coming.
+    ended: AtomicBool,
     /// Counts what is lost, by requests.
     dropped: Counter,
 }
@@ -74,7 +77,14 @@ impl Spans {
     /// Without any yet.
     pub fn new(dropped: Counter) -> Spans {
         let (first, enough) = (Notify::new(), Notify::new());
-        Spans(Arc::new(Shared { waiting: Mutex::default(), spare: Mutex::default(), first, enough, dropped }))
+        Spans(Arc::new(Shared {
+            waiting: Mutex::default(),
+            spare: Mutex::default(),
+            first,
+            enough,
+            ended: AtomicBool::new(false),
+            dropped,
+        }))
     }
 
     /// Leaves those of one request, or drops and counts them.
@@ -110,6 +120,17 @@ impl Spans {
         }
     }
 
+    /// No more are coming: what there is need not be gathered for longer.
+    pub fn end(&self) {
+        self.0.ended.store(true, Ordering::Release);
+        self.0.first.notify_one();
+        self.0.enough.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Acquire)
+    }
+
     fn take(&self) -> Option<Batch> {
         lock(&self.0.waiting).pop_front()
     }
@@ -119,22 +140,27 @@ impl Spans {
     }
 }
 
-/// Tells the receiver, for the life of the process; which one it is can change.
+/// Tells the receiver until they [`end`](Spans::end); which one it is can change.
 pub async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>, spans: Spans) {
     let pool = Rc::new(Pool::default());
     let mut well = true;
     loop {
         spans.0.first.notified().await;
-        let _ = tokio::time::timeout(GATHER, spans.0.enough.notified()).await;
+        if !spans.has_ended() {
+            let _ = tokio::time::timeout(GATHER, spans.0.enough.notified()).await;
+        }
         while let Some(batch) = spans.take() {
             let more = batch.is_whole();
             if let Some(receiver) = of() {
                 let room = tell(&receiver, &registry, &pool, batch, &spans.0.dropped, &mut well).await;
                 spans.give_back(room.unwrap_or_default());
             }
-            if !more {
+            if !more && !spans.has_ended() {
                 break;
             }
+        }
+        if spans.has_ended() {
+            return;
         }
     }
 }

@@ -35,6 +35,29 @@ fn requests_that_end_at_once_are_all_in_the_access_log_soon() {
     });
 }
 
+#[test]
+fn a_worker_that_never_waits_writes_lines_too() {
+    // One answer without an end, as fast as it is read: what encodes it lets others go on, and is never out of work.
+    let app = Script::new(|mut tcp| {
+        let Some(head) = harness::head(&mut tcp) else { return };
+        if head.starts_with("GET /endless") {
+            let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n");
+            while tcp.write_all(&[b'a'; 65536]).is_ok() {}
+        } else {
+            let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let pillion = Pillion::with(&format!("[server]\nworkers = 1\n{}", upstream(&app)));
+    let mut endless = connect(pillion.http);
+    endless.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\nAccept-Encoding: br\r\n\r\n").unwrap();
+    std::thread::spawn(move || std::io::copy(&mut endless, &mut std::io::sink()));
+    eventually("it is being read", || {
+        (pillion.metric("pillion_http_requests_in_flight") > 0.0).then_some(())
+    });
+    assert_eq!(pillion.get("/short").status, 200);
+    eventually("the line of the other one", || pillion.access_log().contains("/short").then_some(()));
+}
+
 /// A process whose output nobody reads, its end of the pipes kept.
 fn unread(access: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
     let folder = Folder::new();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::uri::PathAndQuery;
+use tokio::sync::Notify;
 
 use super::{CLIENT_GONE, Limited, Place, Record};
 use crate::body::{BodyError, Observer};
@@ -26,6 +27,8 @@ const TOGETHER: usize = 64;
 thread_local! {
     /// Those of this worker that have ended and are not told of yet.
     static ENDED: RefCell<Vec<(Rc<Record>, End)>> = const { RefCell::new(Vec::new()) };
+    /// There are some.
+    static SOME: Rc<Notify> = Rc::default();
 }
 
 /// How a request ended.
@@ -39,9 +42,18 @@ struct End {
     logged: bool,
 }
 
-/// Tells logs and receivers of traces of the requests that have ended on this thread. A worker does it when there is
-/// nothing else to do: what puts one line together has all of its instructions at hand for the next one, and in the
-/// middle of a request it would take the place of those that serve the other half.
+/// Tells logs and receivers of traces of the requests that end on this thread, for as long as it is polled: a task of its
+/// own, so that it comes after all that can go on now. What puts one line together then has all of its instructions at
+/// hand for the next one; in the middle of a request it would take the place of those that serve the other half.
+pub async fn tell() {
+    let some = SOME.with(Rc::clone);
+    loop {
+        some.notified().await;
+        tell_of_ended();
+    }
+}
+
+/// Tells of those that have ended until now.
 pub fn tell_of_ended() {
     let mut ended = ENDED.take();
     for (record, end) in ended.drain(..) {
@@ -67,8 +79,10 @@ impl Record {
             ended.push((self.clone(), end));
             ended.len()
         });
-        if waiting >= TOGETHER {
-            tell_of_ended();
+        match waiting {
+            1 => SOME.with(|some| some.notify_one()),
+            TOGETHER.. => tell_of_ended(),
+            _ => (),
         }
     }
 
