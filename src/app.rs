@@ -330,10 +330,11 @@ async fn main(
             _ = interrupt.recv() => {}
         }
     };
-    drain.finish(second, &mut received).await;
-    spans.end();
-    // A receiver that hangs does not hold up the end.
-    let _ = tokio::time::timeout(LAST_SPANS, exporter).await;
+    if drain.finish(second, &mut received).await {
+        spans.end();
+        // A receiver that hangs does not hold up the end.
+        let _ = tokio::time::timeout(LAST_SPANS, exporter).await;
+    }
     Ok(())
 }
 
@@ -453,8 +454,12 @@ impl Drain {
         }
     }
 
-    /// All of it; `second` ends it at once.
-    async fn finish(mut self, second: impl Future<Output = ()>, orders: &mut UnboundedReceiver<Order>) {
+    /// All of it; `second` ends it at once, and then it is false.
+    async fn finish(
+        mut self,
+        second: impl Future<Output = ()>,
+        orders: &mut UnboundedReceiver<Order>,
+    ) -> bool {
         self.announce();
         let policy = self.live.load_full();
         let server = &policy.policy.server;
@@ -479,13 +484,17 @@ impl Drain {
             while let Some(order) = orders.recv().await {
                 drop(order);
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<bool>().await
         };
-        tokio::select! {
-            () = orderly => {}
-            () = second => tracing::warn!("stopped at once by a second signal"),
-            () = refused => {}
-        }
+        let in_order = tokio::select! {
+            () = orderly => true,
+            () = second => {
+                tracing::warn!("stopped at once by a second signal");
+                false
+            }
+            never = refused => never,
+        };
         self.workers.stop();
+        in_order
     }
 }

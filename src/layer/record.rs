@@ -35,7 +35,7 @@ use crate::represent::counters::Counters;
 use crate::trace::Trace;
 use crate::upstream::Address;
 
-pub use ending::{Ending, tell, tell_of_ended};
+pub use ending::{Ending, tell_as_they_end, tell_of_ended};
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub const CLIENT_GONE: u16 = 499;

@@ -211,7 +211,7 @@ async fn run(
         };
         tokio::task::spawn_local(acceptor.run(bound));
     }
-    tokio::task::spawn_local(record::tell());
+    tokio::task::spawn_local(record::tell_as_they_end());
     let (sweeping, heartbeats) = (pool.clone(), shared.lasting.heartbeats.clone());
     tokio::task::spawn_local(async move {
         loop {

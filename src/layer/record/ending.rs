@@ -45,7 +45,7 @@ struct End {
 /// Tells logs and receivers of traces of the requests that end on this thread, for as long as it is polled: a task of its
 /// own, so that it comes after all that can go on now. What puts one line together then has all of its instructions at
 /// hand for the next one; in the middle of a request it would take the place of those that serve the other half.
-pub async fn tell() {
+pub async fn tell_as_they_end() {
     let some = SOME.with(Rc::clone);
     loop {
         some.notified().await;
