@@ -105,19 +105,33 @@ fn a_running_pillion_is_asked_too() {
 }
 
 #[test]
-fn secrets_that_a_route_names_stay_out_of_lines_also_where_it_rewrites() {
+fn secrets_that_a_route_names_stay_out_of_lines_also_where_it_rewrites_or_does_not_match() {
     let origin = Origin::new();
     origin.says("/q", &["cache-control: max-age=60"]);
     let pillion = pillion(
         &origin,
         "[[routes]]\nmatch = \"GET /v1/{token}/x\"\nrewrite = \"/x/{token}\"\n\
-         [[routes]]\nmatch = \"GET /x/**\"\n[[routes]]\nmatch = \"GET /reset/{token}\"\n",
+         [[routes]]\nmatch = \"GET /x/**\"\n[[routes]]\nmatch = \"GET /reset/{token}\"\n\
+         [[routes]]\nmatch = \"POST /made/{token}\"\n[[routes]]\nmatch = \"GET example.com/only/{token}\"\n",
     );
-    for path in ["/v1/S3CRET/x", "/reset/S3CRET", "/q?password=S3CRET"] {
+    for path in [
+        "/v1/S3CRET/x",
+        "/reset/S3CRET",
+        "/q?password=S3CRET",
+        "/made/S3CRET",
+        "/only/S3CRET",
+        "/%6fnly/S3CRET/and",
+        "/made%2fS3CRET",
+        "/made/S3CRET%00",
+    ] {
         get(&pillion, path);
     }
     pillion.access("the rewritten one", |line| line["path"] == "/v1/***/x");
     pillion.access("the other", |line| line["path"] == "/reset/***");
+    pillion.access("of another method", |line| line["path"] == "/made/***");
+    pillion.access("of another host", |line| line["path"] == "/only/***");
+    pillion.access("spelt otherwise", |line| line["path"] == "/%6fnly/***/and");
+    pillion.access("refused", |line| line["path"] == "/***" && line["status"] == 400);
     let stored = pillion.admin_get("/cache/lookup?url=/q").text();
     assert!(stored.contains("password=***"), "{stored}");
     assert!(!format!("{stored}{}", pillion.access_log()).contains("S3CRET"), "{}", pillion.access_log());

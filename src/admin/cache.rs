@@ -12,6 +12,7 @@ use crate::cache::stored::Stored;
 use crate::clock;
 use crate::log::{Secrets, masked};
 use crate::policy::path;
+use crate::policy::secrets::NO_SEGMENTS;
 
 /// More entries are not listed for one URL.
 const MOST_SHOWN: usize = 100;
@@ -152,7 +153,7 @@ fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
 /// A query without secrets.
 fn query(control: &Control, query: &str) -> String {
     let snapshot = control.live.load();
-    let secrets = Secrets { names: &snapshot.policy.log.mask, segments: &[] };
+    let secrets = Secrets { names: &snapshot.policy.log.mask, segments: &NO_SEGMENTS };
     masked(&format!("?{query}"), secrets).trim_start_matches('?').to_owned()
 }
 

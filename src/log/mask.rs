@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::plain::{is_plain, plain};
 use crate::fields::query;
+use crate::policy::secrets::{Found, SecretSegments};
 
 /// What stands in place of a masked value.
 const MASKED: &str = "***";
@@ -17,17 +18,17 @@ static PLAIN: [bool; 256] = plain(b"=:%\"'\\<>[]{}");
 pub struct Secrets<'a> {
     /// Of parameters, and what stands before a value within one.
     pub names: &'a [String],
-    /// Segments of the path, counted from 0, that the route's template gives such a name.
-    pub segments: &'a [usize],
+    /// Segments of the path that templates give such a name.
+    pub segments: &'a SecretSegments,
 }
 
-/// A target with the values of secrets taken out: of parameters in its query and its path (`;token=...`), and of what its
-/// route's template names so. Names are compared decoded, without regard to case and to what is neither letter nor digit;
+/// A target with the values of secrets taken out: of parameters in its query and its path (`;token=...`), and of what
+/// templates of routes name so. Names are compared decoded, without regard to case and to what is neither letter nor digit;
 /// one that holds a listed one (`accessToken2` holds `token`) is as secret. A value that itself says a secret
 /// (`{"token":"..."}`, `/login?token=...`, `Bearer ...`) is taken out whole. What is borrowed stands in JSON as it is.
 #[inline(always)]
 pub fn masked<'t>(target: &'t str, secrets: Secrets<'_>) -> Cow<'t, str> {
-    if secrets.segments.is_empty() && is_plain(target.as_bytes(), &PLAIN) {
+    if secrets.segments.are_none() && is_plain(target.as_bytes(), &PLAIN) {
         return Cow::Borrowed(target);
     }
     // Handed on in one piece, what a line says would have to be in memory.
@@ -35,23 +36,26 @@ pub fn masked<'t>(target: &'t str, secrets: Secrets<'_>) -> Cow<'t, str> {
 }
 
 #[inline(never)]
-fn without(target: &str, names: &[String], segments: &[usize]) -> String {
+fn without(target: &str, names: &[String], segments: &SecretSegments) -> String {
     let target = printable(target);
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
     let mut text = String::with_capacity(target.len());
-    if !segments.is_empty() && is_odd(path) {
-        text.push('/');
-        text.push_str(MASKED);
-    } else {
-        for (at, segment) in path.split('/').enumerate() {
-            if at > 0 {
-                text.push('/');
-            }
-            // Before the first slash there is nothing.
-            if segments.iter().any(|secret| secret + 1 == at) {
-                text.push_str(MASKED);
-            } else {
-                parameters(&mut text, segment, ';', names);
+    match segments.of(path) {
+        Found::Somewhere => {
+            text.push('/');
+            text.push_str(MASKED);
+        }
+        Found::These(secrets) => {
+            for (at, segment) in path.split('/').enumerate() {
+                if at > 0 {
+                    text.push('/');
+                }
+                // Before the first slash there is nothing.
+                if secrets.iter().any(|secret| secret + 1 == at) {
+                    text.push_str(MASKED);
+                } else {
+                    parameters(&mut text, segment, ';', names);
+                }
             }
         }
     }
@@ -60,12 +64,6 @@ fn without(target: &str, names: &[String], segments: &[usize]) -> String {
         parameters(&mut text, query, '&', names);
     }
     text
-}
-
-/// A path that routes match in another form than it came in: which segment is which cannot be told.
-fn is_odd(path: &str) -> bool {
-    let encoded = |text: &str| path.to_ascii_lowercase().contains(text);
-    path.contains("//") || path.contains("/.") || encoded("%2f") || encoded("%2e") || encoded("%5c")
 }
 
 /// Control characters percent-encoded: a target may hold C1 ones, which terminals obey.
@@ -182,7 +180,11 @@ fn has_password(value: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::policy::secrets::{NO_SEGMENTS, SecretPaths};
+    use crate::policy::template::Template;
 
     #[test]
     fn secrets_are_masked_however_they_are_spelt() {
@@ -230,12 +232,16 @@ mod tests {
             ("/a?q=forgot+my+token", "/a?q=forgot+my+token"),
             ("/a?t=12:30&u=%zz%", "/a?t=12:30&u=%zz%"),
         ] {
-            assert_eq!(masked(target, Secrets { names: &names, segments: &[] }), shown);
+            assert_eq!(masked(target, Secrets { names: &names, segments: &NO_SEGMENTS }), shown);
         }
     }
 
     #[test]
     fn segments_that_a_route_names_as_secrets_are_masked() {
+        let template = Template::parse("/reset/{token}/**").expect("well-formed");
+        let is_secret = |name: &str| name == "token";
+        let paths = Arc::new(SecretPaths::new([&template], is_secret));
+        let segments = SecretSegments::new(Some(&template), is_secret, &paths);
         for (target, shown) in [
             ("/reset/s3cret/now?a=b", "/reset/***/now?a=b"),
             ("/reset", "/reset"),
@@ -243,7 +249,7 @@ mod tests {
             ("//reset/s3cret?a=b", "/***?a=b"),
             ("/reset%2Fs3cret", "/***"),
         ] {
-            assert_eq!(masked(target, Secrets { names: &[], segments: &[1] }), shown);
+            assert_eq!(masked(target, Secrets { names: &[], segments: &segments }), shown);
         }
     }
 
@@ -264,7 +270,7 @@ mod tests {
             };
             let target = format!("{before}{said}{after}");
             let names = ["token".to_owned()];
-            let shown = masked(&target, Secrets { names: &names, segments: &[] });
+            let shown = masked(&target, Secrets { names: &names, segments: &NO_SEGMENTS });
             prop_assert!(!shown.contains("S3CRET"), "{target} -> {shown}");
         }
     }

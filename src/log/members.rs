@@ -110,6 +110,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::log::{Decision, Secrets};
+    use crate::policy::secrets::NO_SEGMENTS;
 
     #[test]
     fn no_line_has_what_is_another_s() {
@@ -123,7 +124,7 @@ mod tests {
             client: [127, 0, 0, 1].into(),
             method: &methods[0],
             target: "/",
-            secrets: Secrets { names: &[], segments: &[] },
+            secrets: Secrets { names: &[], segments: &NO_SEGMENTS },
             protocol: "HTTP/1.1",
             route: &routes[0],
             status: StatusCode::OK,

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod limits;
 pub mod path;
+pub mod secrets;
 pub mod table;
 pub mod template;
 
@@ -31,6 +32,7 @@ use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 use cache::{InvalidateRule, RouteCache};
 use limits::{LimitPolicy, RouteLimits};
+use secrets::SecretSegments;
 use table::RouteTable;
 use template::{Pattern, Template};
 
@@ -290,8 +292,8 @@ impl Routes {
 pub struct RoutePolicy {
     /// The label in metrics and logs: the path template.
     pub label: Quoted,
-    /// The segments of the path whose names are of `log.mask`, counted from 0.
-    pub secrets: Vec<usize>,
+    /// What of its paths is not written.
+    pub secrets: SecretSegments,
     /// What it matches; `None` for the route of unmatched requests.
     pub pattern: Option<Pattern>,
     /// What becomes of the request.

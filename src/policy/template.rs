@@ -53,7 +53,7 @@ impl Host {
 }
 
 /// One segment of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// Exactly this.
     Literal(String),

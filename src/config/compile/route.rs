@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::Compiler;
-use crate::config::compile::masked_names;
+use super::{Compiler, masked_names};
 use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
 use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
@@ -13,6 +12,7 @@ use crate::config::units;
 use crate::log;
 use crate::policy::cache::RouteCache;
 use crate::policy::limits::RouteLimits;
+use crate::policy::secrets::{SecretPaths, SecretSegments};
 use crate::policy::table::RouteTable;
 use crate::policy::template::{Host, Methods, Pattern, Segment, Template};
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
@@ -36,11 +36,11 @@ impl Compiler<'_> {
             let Some((pattern, policy)) = self.route(route, file, limits) else { continue };
             self.warn_hidden(&pattern, &patterns, &routes);
             patterns.push(pattern);
-            routes.push(Arc::new(policy));
+            routes.push(policy);
         }
-        routes.push(Arc::new(RoutePolicy {
+        routes.push(RoutePolicy {
             label: Quoted::plain(UNMATCHED),
-            secrets: Vec::new(),
+            secrets: SecretSegments::default(),
             pattern: None,
             action: Action::Forward,
             upstream: None,
@@ -53,12 +53,14 @@ impl Compiler<'_> {
             limits: RouteLimits::default(),
             request: FieldEdits::default(),
             response: FieldEdits::default(),
-        }));
+        });
+        name_secrets(&mut routes, &masked_names(file));
+        let routes = routes.into_iter().map(Arc::new).collect();
         (self.problems.len() == before).then(|| Routes { table: RouteTable::new(&patterns), routes })
     }
 
     /// A route below one that takes everything it could match is never reached.
-    fn warn_hidden(&mut self, pattern: &Pattern, before: &[Pattern], routes: &[Arc<RoutePolicy>]) {
+    fn warn_hidden(&mut self, pattern: &Pattern, before: &[Pattern], routes: &[RoutePolicy]) {
         // Those that stand for themselves are found at once; among many routes the rest is not searched.
         const SEARCHED: usize = 1000;
         let takes_all = |above: &Pattern| {
@@ -66,7 +68,7 @@ impl Compiler<'_> {
                 && above.host == Host::Any
                 && above.template.segments[..] == [Segment::Rest]
         };
-        let hides = |(above, route): &(&Pattern, &Arc<RoutePolicy>)| {
+        let hides = |(above, route): &(&Pattern, &RoutePolicy)| {
             !matches!(route.action, Action::Rewrite(_)) && (takes_all(above) || *above == pattern)
         };
         if let Some((_, route)) = before.iter().zip(routes).take(SEARCHED).find(hides) {
@@ -114,7 +116,8 @@ impl Compiler<'_> {
         let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim());
         let policy = RoutePolicy {
             label: Quoted::new(label),
-            secrets: pattern.as_ref().map_or_else(Vec::new, |pattern| secrets(pattern, &masked_names(file))),
+            // When all templates are known.
+            secrets: SecretSegments::default(),
             pattern: pattern.clone(),
             action,
             upstream,
@@ -394,12 +397,15 @@ fn parse_date(text: &str) -> Option<u64> {
         .map(|days| days * 86_400)
 }
 
-/// Which segments have the name of a secret.
-fn secrets(pattern: &Pattern, names: &[String]) -> Vec<usize> {
-    let is_secret =
-        |segment: &Segment| matches!(segment, Segment::Name(name) if log::is_secret(name.as_bytes(), names));
-    let segments = pattern.template.segments.iter().enumerate();
-    segments.filter(|(_, segment)| is_secret(segment)).map(|(at, _)| at).collect()
+/// Tells every route which segments are secrets, by the templates of all.
+fn name_secrets(routes: &mut [RoutePolicy], names: &[String]) {
+    let is_secret = |name: &str| log::is_secret(name.as_bytes(), names);
+    let templates = routes.iter().filter_map(|route| route.pattern.as_ref()).map(|pattern| &pattern.template);
+    let paths = Arc::new(SecretPaths::new(templates, is_secret));
+    for route in routes {
+        let template = route.pattern.as_ref().map(|pattern| &pattern.template);
+        route.secrets = SecretSegments::new(template, is_secret, &paths);
+    }
 }
 
 #[cfg(test)]
