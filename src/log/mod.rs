@@ -5,11 +5,11 @@ mod json;
 mod mask;
 mod members;
 mod plain;
+mod readable;
 mod time;
 mod writer;
 
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -116,36 +116,7 @@ impl AccessLog {
         self.lines.append(|out| match policy.format {
             LogFormat::Json => json::write(out, &mut self.recurring.borrow_mut(), line),
             // A copy: what another function looks at has to be in memory, and here it need not be.
-            LogFormat::Pretty => pretty(out, *line),
+            LogFormat::Pretty => readable::write(out, *line),
         });
     }
-}
-
-#[inline(never)]
-fn pretty(out: &mut Vec<u8>, line: Line<'_>) {
-    out.extend_from_slice(&time::rfc3339(line.at));
-    // Writing to a vector cannot fail.
-    let _ = write!(
-        out,
-        " {:>3} {:>9.3}ms {:<6} {} {} ({})",
-        line.status.as_u16(),
-        line.duration.as_secs_f64() * 1e3,
-        line.method.as_str(),
-        masked(line.target, line.secrets),
-        line.client,
-        line.route,
-    );
-    if let Some(cache) = line.cache {
-        let _ = write!(out, " {cache}");
-    }
-    if let Some(why) = line.not_stored {
-        let _ = write!(out, " (not stored: {why})");
-    }
-    if let Some(Decision { tier, word, .. }) = line.limited.filter(|limited| !limited.limits.is_empty()) {
-        let _ = write!(out, " {word} as {tier}");
-    }
-    if let Some((fault, error)) = line.error {
-        let _ = write!(out, " {fault}: {error}");
-    }
-    out.push(b'\n');
 }

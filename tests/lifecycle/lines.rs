@@ -1,6 +1,6 @@
 //! Lines of the logs until the end, and readers that do not read them.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
@@ -58,13 +58,11 @@ fn a_worker_that_never_waits_writes_lines_too() {
     eventually("the line of the other one", || pillion.access_log().contains("/short").then_some(()));
 }
 
-/// A process whose output nobody reads, its end of the pipes kept.
-fn unread(access: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
+/// A process whose output nobody reads unless the test does, its end of the pipes kept.
+fn unread(log: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
     let folder = Folder::new();
     let address = free_address();
-    let config = format!(
-        "[server]\nlisten = [\"{address}\"]\nadmin = \"\"\n[log]\nformat = \"json\"\naccess = \"{access}\"\n{config}"
-    );
+    let config = format!("[server]\nlisten = [\"{address}\"]\nadmin = \"\"\n[log]\n{log}\n{config}");
     let path = folder.write("pillion.toml", config);
     let mut command = Command::new(binary());
     command
@@ -79,10 +77,27 @@ fn unread(access: &str, config: &str) -> (harness::Process, Folder, SocketAddr) 
 }
 
 #[test]
+fn lines_for_people_say_what_the_others_do() {
+    let app = Script::echo();
+    let (mut process, _folder, address) = unread("format = \"pretty\"", &upstream(&app));
+    assert_eq!(ask(&mut connect(address), "/for/people?token=S3CRET").status, 200);
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(0));
+    let mut log = String::new();
+    process.0.stdout.take().unwrap().read_to_string(&mut log).unwrap();
+    let asked = format!(" upstream={} upstream_ms=", app.address);
+    for part in
+        [" 200 ", "ms GET    /for/people?token=*** 127.0.0.1 (unmatched) bytes=", &asked, " request_id="]
+    {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+}
+
+#[test]
 fn a_reader_of_the_access_log_that_hangs_or_leaves_stops_nothing() {
     let app = Script::echo();
     for leaves in [false, true] {
-        let (mut process, _folder, address) = unread("all", &upstream(&app));
+        let (mut process, _folder, address) = unread("format = \"json\"", &upstream(&app));
         if leaves {
             drop(process.0.stdout.take());
         }
@@ -102,7 +117,7 @@ fn a_reader_of_the_access_log_that_hangs_or_leaves_stops_nothing() {
 fn a_reader_of_the_error_log_that_hangs_or_leaves_stops_nothing() {
     for leaves in [true, false] {
         let (mut process, _folder, address) =
-            unread("off", &format!("[upstream]\nurl = \"http://{}\"\n", absent_app()));
+            unread("access = \"off\"", &format!("[upstream]\nurl = \"http://{}\"\n", absent_app()));
         if leaves {
             drop(process.0.stderr.take());
         }

@@ -1,0 +1,150 @@
+//! A line for people: what is looked at first stands first and in columns, the rest behind it by the names it has in JSON.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::time::Duration;
+
+use super::{Decision, Line, masked, time};
+
+/// Appends `line` and the end of it. Writing to a vector cannot fail.
+#[inline(never)]
+pub fn write(out: &mut Vec<u8>, line: Line<'_>) {
+    out.extend_from_slice(&time::rfc3339(line.at));
+    let _ = write!(
+        out,
+        " {:>3} {:>9}ms {:<6} {} {} ({})",
+        line.status.as_u16(),
+        milliseconds(line.duration),
+        line.method.as_str(),
+        masked(line.target, line.secrets),
+        line.client,
+        line.route,
+    );
+    let mut put = |name: &str, value: &dyn Display| {
+        let _ = write!(out, " {name}={value}");
+    };
+    put("bytes", &line.bytes);
+    line.cache.inspect(|word| put("cache", word));
+    line.not_stored.inspect(|word| put("not_stored", word));
+    if let Some(Decision { caller: (kind, hash), tier, word, limits }) = line.limited {
+        put("limit", &word);
+        put("tier", tier);
+        put("caller", &format_args!("{kind}:{hash:032x}"));
+        if !limits.is_empty() {
+            put("limits", &limits.join(","));
+        }
+    }
+    if let Some((coding, before)) = line.coded {
+        put("coding", &coding);
+        put("content_bytes", &before);
+    }
+    line.upstream.inspect(|upstream| put("upstream", upstream));
+    line.upstream_time.inspect(|time| put("upstream_ms", &milliseconds(*time)));
+    line.first_byte.inspect(|time| put("first_byte_ms", &milliseconds(*time)));
+    if line.retries > 0 {
+        put("retries", &line.retries);
+    }
+    line.principal.inspect(|principal| put("principal", &format_args!("{principal:032x}")));
+    put("protocol", &line.protocol);
+    // Ours, or one that was taken because it needs nothing.
+    put("request_id", &line.id.to_str().unwrap_or("-"));
+    line.trace.inspect(|trace| put("trace_id", &format_args!("{trace:032x}")));
+    if let Some((fault, error)) = line.error {
+        put("fault", &fault);
+        put("error", &format_args!("{error:?}"));
+    }
+    out.push(b'\n');
+}
+
+/// To the microsecond.
+fn milliseconds(duration: Duration) -> String {
+    format!("{}.{:03}", duration.as_millis(), duration.subsec_micros() % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use http::{HeaderValue, Method, StatusCode};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::clock;
+    use crate::log::{Members, Secrets, json};
+    use crate::policy::secrets::NO_SEGMENTS;
+    use crate::quoted::Quoted;
+    use crate::recurring::Recurring;
+
+    #[test]
+    fn it_says_what_json_says() {
+        let (id, route, upstream, tier) = (
+            HeaderValue::from_static("an-id"),
+            Quoted::new("/{a}"),
+            Quoted::new("[::1]:80"),
+            Quoted::new("free"),
+        );
+        let names = ["token".to_owned()];
+        let full = Line {
+            at: clock::now(),
+            id: &id,
+            trace: Some(0xabc),
+            client: [127, 0, 0, 1].into(),
+            method: &Method::GET,
+            target: "/7?token=S3CRET",
+            secrets: Secrets { names: &names, segments: &NO_SEGMENTS },
+            protocol: "HTTP/1.1",
+            route: &route,
+            status: StatusCode::BAD_GATEWAY,
+            bytes: 12,
+            coded: Some(("br", 34)),
+            duration: Duration::from_micros(12_345),
+            upstream_time: Some(Duration::from_micros(11_001)),
+            upstream: Some(&upstream),
+            retries: 2,
+            first_byte: Some(Duration::from_micros(12_000_000)),
+            cache: Some("miss"),
+            not_stored: Some("private"),
+            principal: Some(0xdef),
+            limited: Some(Decision { caller: ("ip", 1), tier: &tier, word: "limited", limits: &["a", "b"] }),
+            error: Some(("upstream", "it broke\noff")),
+        };
+        let bare = Line {
+            trace: None,
+            coded: None,
+            upstream_time: None,
+            upstream: None,
+            retries: 0,
+            first_byte: None,
+            cache: None,
+            not_stored: None,
+            principal: None,
+            limited: None,
+            error: None,
+            ..full
+        };
+        let said = |line: Line<'_>| {
+            let mut text = Vec::new();
+            write(&mut text, line);
+            String::from_utf8(text).unwrap()
+        };
+        let time = String::from_utf8(time::rfc3339(full.at).to_vec()).unwrap();
+        let shown = format!(
+            "{time} 502    12.345ms GET    /7?token=*** 127.0.0.1 (/{{a}}) bytes=12 cache=miss not_stored=private \
+             limit=limited tier=free caller=ip:{:032x} limits=a,b coding=br content_bytes=34 upstream=[::1]:80 \
+             upstream_ms=11.001 first_byte_ms=12000.000 retries=2 principal={:032x} protocol=HTTP/1.1 \
+             request_id=an-id trace_id={:032x} fault=upstream error=\"it broke\\noff\"\n",
+            1, 0xdef, 0xabc
+        );
+        assert_eq!(said(full), shown);
+        for line in [full, bare] {
+            let (mut out, mut recurring) = (Vec::new(), Recurring::<Members>::NONE);
+            json::write(&mut out, &mut recurring, &line);
+            let members: BTreeMap<String, Value> = serde_json::from_slice(&out).unwrap();
+            let text = said(line);
+            let named = text.split_once(") ").unwrap().1.split(' ').filter_map(|word| word.split_once('='));
+            let first = ["kind", "time", "status", "duration_ms", "method", "path", "client", "route"];
+            let names: BTreeSet<&str> = named.map(|(name, _)| name).chain(first).collect();
+            assert_eq!(names, members.keys().map(String::as_str).collect(), "{text}");
+        }
+    }
+}
