@@ -275,7 +275,7 @@ async fn main(
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
     let (changes, told) = tokio::sync::mpsc::channel(webhook::MOST_WAITING);
-    tokio::task::spawn_local(webhook::run(live.clone(), registry.clone(), told));
+    tokio::task::spawn_local(webhook::run(live.clone(), registry.clone(), lasting.metrics.clone(), told));
     tokio::task::spawn_local(look(live.clone(), lasting.clone(), monitor.clone(), changes));
     let control = Control {
         live: live.clone(),
@@ -406,6 +406,7 @@ async fn look(
                 tracing::info!(check, from, to, detail, "a check changed its state");
             }
             if live.load().policy.health.webhook.is_some() && changes.try_send(change).is_err() {
+                lasting.metrics.webhook("dropped");
                 tracing::warn!(check, "health.webhook is not told of it: too many changes wait already");
             }
         }

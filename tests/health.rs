@@ -69,4 +69,8 @@ fn a_webhook_is_told_of_changes_signed_and_again_where_it_failed() {
     let warnings = pillion.admin_get("/performance/system").json()["warnings"].to_string();
     assert!(warnings.contains("upstream is unhealthy: "), "{warnings}");
     assert_eq!(pillion.metric("pillion_health_status{check=\"upstream\"}"), 2.0);
+    eventually("it is counted", || {
+        (pillion.metric("pillion_health_webhook_total{result=\"told\"}") == 1.0).then_some(())
+    });
+    assert_eq!(pillion.metric("pillion_health_webhook_total{result=\"failed\"}"), 0.0);
 }

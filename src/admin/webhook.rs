@@ -13,10 +13,11 @@ use tokio::sync::mpsc::Receiver;
 use super::monitor::Change;
 use crate::clock;
 use crate::layer::live::Live;
+use crate::metrics::Metrics;
 use crate::policy::Webhook;
 use crate::upstream::{Pool, Question, Registry};
 
-/// Changes that wait to be told; more are dropped, and that is logged.
+/// Changes that wait to be told; more are dropped, and that is logged and counted.
 pub const MOST_WAITING: usize = 32;
 /// What it answers is not used; bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -27,7 +28,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-pillion-signature");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-pillion-timestamp");
 
 /// Tells changes as they come, one after the other, for the life of the process.
-pub async fn run(live: Live, registry: Arc<Registry>, mut changes: Receiver<Change>) {
+pub async fn run(live: Live, registry: Arc<Registry>, metrics: Arc<Metrics>, mut changes: Receiver<Change>) {
     let pool = Rc::new(Pool::default());
     while let Some(change) = changes.recv().await {
         let snapshot = live.load_full();
@@ -35,10 +36,14 @@ pub async fn run(live: Live, registry: Arc<Registry>, mut changes: Receiver<Chan
         let document = document(&change);
         let mut pauses = PAUSES.iter();
         loop {
-            let Err(why) = post(webhook, &registry, &pool, &document).await else { break };
+            let Err(why) = post(webhook, &registry, &pool, &document).await else {
+                metrics.webhook("told");
+                break;
+            };
             match pauses.next() {
                 Some(pause) => tokio::time::sleep(*pause).await,
                 None => {
+                    metrics.webhook("failed");
                     tracing::warn!(
                         check = change.check.as_str(),
                         why,

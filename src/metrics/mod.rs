@@ -28,11 +28,11 @@ pub use process::{ProcessReading, WORKER, WorkerReading, read_process, read_work
 /// What our names begin with.
 const PREFIX: &str = "pillion";
 
-/// The label of a reload's outcome.
+/// The label of an outcome.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ReloadLabels {
-    /// `applied` or `refused`.
-    pub result: String,
+pub struct ResultLabels {
+    /// In a word.
+    pub result: &'static str,
 }
 
 /// The label of a refused connection.
@@ -87,6 +87,15 @@ impl Exposition {
     }
 }
 
+/// Present from zero, so that a rate has a beginning.
+fn results<const N: usize>(all: [&'static str; N]) -> Family<ResultLabels, Counter> {
+    let family = Family::<ResultLabels, Counter>::default();
+    for result in all {
+        let _ = family.get_or_create(&ResultLabels { result });
+    }
+    family
+}
+
 /// Everything that is counted, for the life of the process.
 pub struct Metrics {
     registry: Registry,
@@ -95,7 +104,9 @@ pub struct Metrics {
     /// Requests by route.
     pub routes: Arc<Routes>,
     /// Reloads by result.
-    pub reloads: Family<ReloadLabels, Counter>,
+    reloads: Family<ResultLabels, Counter>,
+    /// Changes of health by what became of telling `health.webhook`.
+    webhook: Family<ResultLabels, Counter>,
     /// The generation of the policy in force.
     pub generation: Gauge,
     /// Client connections open.
@@ -116,11 +127,12 @@ impl Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         let routes = Arc::new(Routes::new(buckets, max_routes));
         registry.register_collector(Box::new(http::Collected(routes.clone())));
-        let reloads = Family::<ReloadLabels, Counter>::default();
+        let reloads = results(["applied", "refused"]);
         registry.register("config_reloads", "Reloads of the configuration by result", reloads.clone());
-        for result in ["applied", "refused"] {
-            let _ = reloads.get_or_create(&ReloadLabels { result: result.to_owned() });
-        }
+        let webhook = results(["told", "failed", "dropped"]);
+        let help =
+            "Changes of a check by whether health.webhook was told, failed at every try, or too many waited";
+        registry.register("health_webhook", help, webhook.clone());
         let generation = Gauge::default();
         registry.register("config_generation", "Generation of the policy in force", generation.clone());
         let connections = Gauge::default();
@@ -148,6 +160,7 @@ impl Metrics {
             process,
             routes,
             reloads,
+            webhook,
             generation,
             connections,
             refused,
@@ -168,8 +181,13 @@ impl Metrics {
     }
 
     /// Counts a reload.
-    pub fn reloaded(&self, result: &str) {
-        self.reloads.get_or_create(&ReloadLabels { result: result.to_owned() }).inc();
+    pub fn reloaded(&self, result: &'static str) {
+        self.reloads.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// Counts a change of which `health.webhook` was `told`, or `failed` to take it, or that was `dropped`.
+    pub fn webhook(&self, result: &'static str) {
+        self.webhook.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// All of it, written down.
