@@ -363,6 +363,7 @@ fn the_catalogue_of_metrics_is_what_the_code_says() {
     let origin = Origin::new();
     let pillion = with_everything(&origin);
     get(&pillion, "/api/1");
+    assert_eq!(pillion.admin_post("/cache/purge?url=/api/1").status, 200);
     let metrics = pillion.admin_get("/metrics").text();
     let mut rows = BTreeSet::new();
     let mut help = ("", "");
@@ -373,6 +374,8 @@ fn the_catalogue_of_metrics_is_what_the_code_says() {
         {
             assert_eq!(name, help.0);
             let begin = format!("{name}{}{{", if kind == "histogram" { "_bucket" } else { "" });
+            let sampled = |line: &str| line.starts_with(&begin) || line.starts_with(&format!("{name} "));
+            assert!(metrics.lines().any(sampled), "{name} has no sample that shows its labels");
             let series = metrics.lines().find_map(|line| line.strip_prefix(&begin));
             let labels = series.and_then(|rest| rest.rsplit_once('}')).map_or("", |(labels, _)| labels);
             let names = labels.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name);

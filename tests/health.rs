@@ -18,7 +18,7 @@ fn every_check_tells_since_when_and_how_long_it_took() {
         checks.values().all(|check| check["since"].is_number()).then_some(checks)
     });
     let names: Vec<&str> = checks.keys().map(String::as_str).collect();
-    assert_eq!(names, ["certificate", "file_descriptors", "memory", "upstream", "workers"]);
+    assert_eq!(names, ["certificate", "disk", "file_descriptors", "memory", "upstream", "workers"]);
     for (name, check) in &checks {
         assert_eq!(check["status"], "healthy", "{name}");
         assert!(check["took_ms"].as_f64().unwrap() < 1000.0, "{name}");

@@ -115,7 +115,7 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         "/health/{check}",
         Action::Check,
         Guard::Open,
-        "One check: upstream, memory, certificate, file_descriptors, workers",
+        "One check: upstream, memory, certificate, file_descriptors, disk, workers",
         &[],
         JSON,
     ),

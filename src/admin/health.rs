@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::disk::{self, Disk};
 use crate::clock;
 use crate::layer::live::{Lasting, Snapshot};
 use crate::metrics::read_process;
@@ -60,6 +61,7 @@ pub fn run(check: Check, snapshot: &Snapshot, lasting: &Lasting) -> Finding {
         Check::Memory => memory(snapshot),
         Check::Certificate => certificate(snapshot),
         Check::FileDescriptors => file_descriptors(snapshot),
+        Check::Disk => disk(snapshot),
         Check::Workers => workers(lasting),
     }
 }
@@ -150,6 +152,18 @@ fn file_descriptors(snapshot: &Snapshot) -> Finding {
     let process = read_process();
     let status = by_share(process.open_fds, process.max_fds, snapshot.policy.health.degraded_at);
     Finding { status, detail: format!("{} of {} file descriptors open", process.open_fds, process.max_fds) }
+}
+
+fn disk(snapshot: &Snapshot) -> Finding {
+    let degraded_at = snapshot.policy.health.degraded_at;
+    let disks = disk::read();
+    let state = |disk: &Disk| by_share(disk.used, disk.total, degraded_at);
+    let Some(status) = disks.iter().map(state).max() else {
+        return Finding { status: State::Healthy, detail: "no log goes into a file".to_owned() };
+    };
+    let told = |Disk { name, used, total }: &Disk| format!("{used} of {total} bytes taken where {name} goes");
+    let detail = disks.iter().map(told).collect::<Vec<_>>().join("; ");
+    Finding { status, detail }
 }
 
 fn workers(lasting: &Lasting) -> Finding {

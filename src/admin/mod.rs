@@ -3,6 +3,7 @@
 
 mod cache;
 pub mod checks;
+mod disk;
 mod endpoints;
 mod events;
 mod handler;

@@ -1,10 +1,12 @@
 //! Lines on their way out of the process, written by a thread of its own.
 //!
 //! Whoever has a line appends it to a bounded buffer of its own; when the reader at the other end is
-//! behind, lines are dropped and counted, never waited for. The same for the access log and for events:
+//! behind or the disk full, lines are dropped and counted, never waited for. The same for the access log and for events:
 //! a proxy must not stop because nobody reads what it says.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,12 +32,48 @@ pub enum Target {
 }
 
 impl Target {
-    fn write(self, bytes: &[u8]) {
-        // A closed end is no reason to stop serving.
-        let _ = match self {
-            Target::Output => io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().lock().flush()),
-            Target::Error => io::stderr().lock().write_all(bytes),
+    fn open(self) -> io::Result<File> {
+        let fd = match self {
+            Target::Output => io::stdout().as_fd().try_clone_to_owned(),
+            Target::Error => io::stderr().as_fd().try_clone_to_owned(),
         };
+        fd.map(File::from)
+    }
+}
+
+/// Where lines leave. An end that takes none is no reason to stop serving.
+struct Outlet<W> {
+    to: W,
+    /// The last line is there in part.
+    cut: bool,
+}
+
+impl<W: Write> Outlet<W> {
+    /// Writes whole lines; gives how many of them are lost.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        let mut left = lines;
+        if self.cut {
+            // What comes next is a line of its own.
+            self.cut = self.put(&mut &b"\n"[..]).is_err();
+        }
+        if self.cut || self.put(&mut left).is_err() {
+            let written = &lines[..lines.len() - left.len()];
+            self.cut |= written.last().is_some_and(|last| *last != b'\n');
+            return left.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        0
+    }
+
+    fn put(&mut self, left: &mut &[u8]) -> io::Result<()> {
+        while !left.is_empty() {
+            match self.to.write(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => *left = &left[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -68,12 +106,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts it. Lines that find no room are counted in `dropped`.
+    /// Starts it. Lines that find no room, or that the other end does not take, are counted in `dropped`.
     pub fn start(target: Target, dropped: Counter) -> io::Result<Writer> {
         let shared = Arc::new(Shared::default());
-        let theirs = shared.clone();
+        let (theirs, lost) = (shared.clone(), dropped.clone());
+        let outlet = Outlet { to: target.open()?, cut: false };
         std::thread::Builder::new().name("pillion-log".to_owned()).spawn(move || {
-            run(&theirs, target);
+            run(&theirs, outlet, &lost);
             *lock(&theirs.done.0) = true;
             theirs.done.1.notify_one();
         })?;
@@ -98,7 +137,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(shared: &Shared, target: Target) {
+fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
     let mut out = Vec::new();
     let mut idle = true;
     loop {
@@ -124,7 +163,7 @@ fn run(shared: &Shared, target: Target) {
             std::mem::swap(&mut *lock(&buffer), &mut out);
             if !out.is_empty() {
                 idle = false;
-                target.write(&out);
+                lost.inc_by(outlet.write(&out));
             }
         }
         if stopping {
@@ -184,5 +223,53 @@ impl<'a> MakeWriter<'a> for Lines {
 
     fn make_writer(&'a self) -> Lines {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes two bytes at a time, and so many of them.
+    struct Full {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room).min(2);
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.taken.extend_from_slice(&bytes[..count]);
+            self.room -= count;
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_takes_are_lost_whole_and_counted() {
+        for (room, lost, taken) in [
+            (9, 0, "aa\nbb\ncc\ndd\nee\n"),
+            (8, 1, "aa\nbb\ncc\ndd\nee\n"),
+            (7, 1, "aa\nbb\nc\ndd\nee\n"),
+            (6, 1, "aa\nbb\ndd\nee\n"),
+            (4, 2, "aa\nb\ndd\nee\n"),
+            (0, 3, "dd\nee\n"),
+        ] {
+            let mut outlet = Outlet { to: Full { room, taken: Vec::new() }, cut: false };
+            assert_eq!(outlet.write(b"aa\nbb\ncc\n"), lost, "{room}");
+            if lost > 0 {
+                assert_eq!(outlet.write(b"xx\nyy\n"), 2, "{room}");
+            }
+            outlet.to.room = 100;
+            assert_eq!(outlet.write(b"dd\nee\n"), 0);
+            assert_eq!(String::from_utf8(outlet.to.taken).unwrap(), taken, "{room}");
+        }
     }
 }

@@ -122,7 +122,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts from zero. `buckets` are the bounds of the latency histograms, in seconds.
-    /// `log_dropped` counts lines that found no room on their way out.
+    /// `log_dropped` counts lines that found no room on their way out or were not taken.
     pub fn new(buckets: &[f64], max_routes: usize, version: &str, log_dropped: Counter) -> Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         let routes = Arc::new(Routes::new(buckets, max_routes));
@@ -144,7 +144,11 @@ impl Metrics {
         for reason in ["proxy", "tls", "timeout", "http2"] {
             let _ = refused.get_or_create(&RefusedLabels { reason });
         }
-        registry.register("log_dropped", "Log lines dropped because nobody took them", log_dropped);
+        registry.register(
+            "log_dropped",
+            "Log lines dropped because nobody took them, or no disk",
+            log_dropped,
+        );
         let panics = Counter::default();
         registry.register("panics", "Requests ended by a panic", panics.clone());
         let spans_dropped = Counter::default();

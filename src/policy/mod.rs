@@ -406,14 +406,22 @@ pub enum Check {
     Certificate,
     /// Open file descriptors.
     FileDescriptors,
+    /// Room on the disks that logs go to.
+    Disk,
     /// A sign of life of every worker.
     Workers,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 5] =
-        [Check::Upstream, Check::Memory, Check::Certificate, Check::FileDescriptors, Check::Workers];
+    pub const ALL: [Check; 6] = [
+        Check::Upstream,
+        Check::Memory,
+        Check::Certificate,
+        Check::FileDescriptors,
+        Check::Disk,
+        Check::Workers,
+    ];
 
     /// Its name in paths and in the file.
     pub fn as_str(self) -> &'static str {
@@ -422,6 +430,7 @@ impl Check {
             Check::Memory => "memory",
             Check::Certificate => "certificate",
             Check::FileDescriptors => "file_descriptors",
+            Check::Disk => "disk",
             Check::Workers => "workers",
         }
     }

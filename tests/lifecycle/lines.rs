@@ -1,10 +1,13 @@
 //! Lines of the logs until the end, and readers that do not read them.
 
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
-use crate::harness::{self, Folder, Pillion, Script, absent_app, binary, connect, eventually, free_address};
+use crate::harness::{
+    self, Answer, Folder, Pillion, Script, absent_app, binary, connect, eventually, exchange, free_address,
+};
 use crate::tools::{ask, upstream};
 
 #[test]
@@ -60,17 +63,17 @@ fn a_worker_that_never_waits_writes_lines_too() {
 
 /// A process whose output nobody reads unless the test does, its end of the pipes kept.
 fn unread(log: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
+    started(Stdio::piped(), "", log, config)
+}
+
+/// A process whose access log goes to `output`.
+fn started(output: Stdio, admin: &str, log: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
     let folder = Folder::new();
     let address = free_address();
-    let config = format!("[server]\nlisten = [\"{address}\"]\nadmin = \"\"\n[log]\n{log}\n{config}");
+    let config = format!("[server]\nlisten = [\"{address}\"]\nadmin = \"{admin}\"\n[log]\n{log}\n{config}");
     let path = folder.write("pillion.toml", config);
     let mut command = Command::new(binary());
-    command
-        .args(["run", "--config"])
-        .arg(path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(["run", "--config"]).arg(path).stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
     let process = harness::Process(command.spawn().unwrap());
     eventually("it listens", || TcpStream::connect(address).is_ok().then_some(()));
     (process, folder, address)
@@ -91,6 +94,53 @@ fn lines_for_people_say_what_the_others_do() {
     {
         assert!(log.contains(part), "{part} in {log}");
     }
+}
+
+fn admin_get(admin: SocketAddr, path: &str) -> Answer {
+    exchange(admin, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+}
+
+#[test]
+fn lines_that_a_full_disk_does_not_take_are_counted() {
+    let (app, admin) = (Script::echo(), free_address());
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (_process, _folder, address) =
+        started(full.into(), &admin.to_string(), "format = \"json\"", &upstream(&app));
+    let mut tcp = connect(address);
+    for _ in 0..3 {
+        assert_eq!(ask(&mut tcp, "/lost").status, 200);
+    }
+    eventually("they are counted", || {
+        admin_get(admin, "/metrics").text().contains("pillion_log_dropped_total 3\n").then_some(())
+    });
+    assert_eq!(ask(&mut tcp, "/served").status, 200);
+}
+
+#[test]
+fn the_disk_that_logs_go_to_is_a_check() {
+    let app = Script::echo();
+    let folder = Folder::new();
+    let path = folder.path("access.log");
+    for (degraded_at, states) in [("1.0", ["healthy"].as_slice()), ("0.0", &["degraded", "unhealthy"])] {
+        let admin = free_address();
+        let config = format!("[health]\ndegraded_at = {degraded_at}\n{}", upstream(&app));
+        let file = File::create(&path).unwrap();
+        let (_process, _folder, _address) =
+            started(file.into(), &admin.to_string(), "format = \"json\"", &config);
+        let disk = admin_get(admin, "/health/disk").json();
+        assert!(states.iter().any(|state| disk["status"] == *state), "{disk}");
+        let detail = disk["detail"].as_str().unwrap();
+        let numbers: Vec<f64> = detail.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [used, total] = numbers[..] else { panic!("{detail}") };
+        assert!(detail.ends_with("bytes taken where standard output goes"), "{detail}");
+        let shown = harness::run("df", &["--output=pcent", path.to_str().unwrap()]);
+        let percent: f64 = shown.lines().last().unwrap().trim().trim_end_matches('%').parse().unwrap();
+        assert!((used / total * 100.0 - percent).abs() < 2.0, "{detail}, {percent} % by df");
+    }
+    // A pipe is on no disk.
+    let pillion = Pillion::with(&upstream(&app));
+    let disk = pillion.admin_get("/health/disk").json();
+    assert_eq!((&disk["status"], &disk["detail"]), (&"healthy".into(), &"no log goes into a file".into()));
 }
 
 #[test]
