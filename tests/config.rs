@@ -114,6 +114,19 @@ fn every_problem_of_a_file_is_shown_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn what_is_wrong_is_told_without_secrets() {
+    let checked = check(
+        "[server]\nadmin_token = 53037\n[upstream]\nurl = \"http://me:S3CRET@h:1/x\"\n[identity]\nhash_key = \"S3CRET\"\n\
+         [health]\nwebhook = \"https://me:S3CRET@h/x y\"\nwebhook_secret = [\"S3CRET\"]\n\
+         [[routes]]\nmatch = \"GET /x\"\nset_request = { authorization = 53037, x-api-key = \"\\nS3CRET\" }\n",
+    );
+    assert!(checked.said.contains("7 problems"), "{}", checked.said);
+    for told in ["S3CRET", "53037"] {
+        assert!(!checked.said.contains(told), "{}", checked.said);
+    }
+}
+
+#[test]
 fn each_mistake_names_what_was_expected() {
     for (lines, parts) in [
         ("[server]\nheader_timeout = 10\n", &["server.header_timeout is 10", "a duration like"][..]),

@@ -6,6 +6,7 @@
 
 mod compile;
 mod file;
+mod hidden;
 mod later;
 mod node;
 mod problem;

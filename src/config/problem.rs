@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::hidden::hidden;
+
 /// How the message about a variable that is not set begins.
 pub const MISSING_VARIABLE: &str = "the environment variable";
 
@@ -25,6 +27,7 @@ pub struct Problem {
 #[derive(Clone, Debug)]
 pub struct Problems {
     name: PathBuf,
+    /// Without its secrets.
     text: String,
     list: Vec<Problem>,
     /// Of files that this one names.
@@ -34,7 +37,7 @@ pub struct Problems {
 impl Problems {
     /// None yet, for the file `name` with this content.
     pub fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
-        Problems { name: name.into(), text: text.to_owned(), list: Vec::new(), others: Vec::new() }
+        Problems { name: name.into(), text: hidden(text), list: Vec::new(), others: Vec::new() }
     }
 
     /// Adds one with a place.
@@ -48,6 +51,8 @@ impl Problems {
     }
 
     fn push(&mut self, span: Option<Span>, message: String) -> &mut Problem {
+        // It may say a value.
+        let message = hidden(&message);
         self.list.push(Problem { span, message, help: None });
         let last = self.list.len() - 1;
         &mut self.list[last]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::hidden;
 use super::node::{Node, Table, Value};
 use super::problem::{Problems, Span};
 use super::units;
@@ -241,7 +242,7 @@ impl<'a> Section<'a> {
 
     /// Notes that a value is not what was expected.
     pub fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Problems) {
-        let found = node.value.shown();
+        let found = if hidden::is_secret(key) { node.value.kind().to_owned() } else { node.value.shown() };
         problems
             .at(&node.span, format!("{} is {found}", self.path(key)))
             .help(format!("expected {expected}"));

@@ -300,11 +300,9 @@ impl Compiler<'_> {
             match HeaderValue::from_str(&at.value) {
                 Ok(value) => edits.set.push((name, value)),
                 Err(_) => {
-                    self.fail(
-                        at.span.as_ref(),
-                        format!("{:?} is not a field value", at.value),
-                        "no control characters",
-                    );
+                    // Which may be a credential.
+                    let message = format!("what {name} is set to is not a field value");
+                    self.fail(at.span.as_ref(), message, "no control characters");
                 }
             }
         }
