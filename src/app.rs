@@ -397,10 +397,10 @@ async fn look(
         for change in monitor.look(&live.load(), &lasting, clock::wall()) {
             let check = change.check.as_str();
             let (from, to, detail) = (change.from.as_str(), change.to.status.as_str(), &change.to.detail);
-            let recovered = change.to.status < change.from;
             let text = format!("{check} is {to}: {detail}");
+            let recovered = change.to.status == State::Healthy;
             lasting.performance.warn(Warning { at: change.at, text, recovered });
-            if !recovered {
+            if change.to.status > change.from {
                 tracing::warn!(check, from, to, detail, "a check changed its state");
             } else {
                 tracing::info!(check, from, to, detail, "a check changed its state");

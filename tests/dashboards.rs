@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use harness::origin::*;
 use harness::*;
+use serde_json::Value;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
@@ -404,32 +405,113 @@ fn the_catalogue_of_metrics_is_what_the_code_says() {
     );
 }
 
+/// What of a value is not as a schema has it, of the few words of JSON Schema that ours are made of.
+fn differs(value: &Value, schema: &Value, at: &str) -> Vec<String> {
+    if let Some(schemas) = schema["anyOf"].as_array() {
+        let found: Vec<_> = schemas.iter().map(|schema| differs(value, schema, at)).collect();
+        return if found.iter().any(Vec::is_empty) { Vec::new() } else { found.concat() };
+    }
+    let fits = match schema["type"].as_str() {
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_u64(),
+        Some("number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        Some("null") => value.is_null(),
+        Some("array") => value.is_array(),
+        Some("object") => value.is_object(),
+        _ => false,
+    };
+    if !fits || schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
+        return vec![format!("{at} is {value} and not {schema}")];
+    }
+    let mut wrong = Vec::new();
+    for (number, member) in value.as_array().into_iter().flatten().enumerate() {
+        wrong.extend(differs(member, &schema["items"], &format!("{at}[{number}]")));
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        let (here, properties) = (format!("{at}.{name}"), &schema["properties"]);
+        match (properties.get(name), schema.get("additionalProperties")) {
+            (Some(schema), _) | (None, Some(schema)) => wrong.extend(differs(member, schema, &here)),
+            (None, None) if properties.is_object() => wrong.push(format!("{here} is not described")),
+            (None, None) => {}
+        }
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.get(name).is_none() {
+            wrong.push(format!("{at}.{name} is missing"));
+        }
+    }
+    wrong
+}
+
 #[test]
 fn the_api_describes_itself() {
     let origin = Origin::new();
     let pillion = with_everything(&origin);
+    // So that lists and maps hold something.
+    for path in ["/api/1", "/api/1", "/broken"] {
+        get(&pillion, path);
+    }
+    eventually("the routes are told", || {
+        let told = pillion.admin_get("/performance/routes").json();
+        told["routes"].as_array().is_some_and(|routes| !routes.is_empty()).then_some(())
+    });
     let described = pillion.admin_get("/openapi.json").json();
     assert_eq!(described["openapi"], "3.1.0");
+    let problem = &described["components"]["schemas"]["Problem"];
     let paths = described["paths"].as_object().unwrap();
+    let holds = |path: &str, method: &str, asked: &str| {
+        let answer = if method == "get" { pillion.admin_get(asked) } else { pillion.admin_post(asked) };
+        let described = &paths[path][method]["responses"][answer.status.to_string()];
+        let media = answer.field("content-type").unwrap();
+        let media = media.split(';').next().unwrap();
+        let content = &described["content"][media];
+        assert!(content.is_object(), "{asked}: {} {media}: {described}", answer.status);
+        if media.ends_with("json") {
+            let named = content["schema"].get("$ref").is_some();
+            let wrong = differs(&answer.json(), if named { problem } else { &content["schema"] }, "");
+            assert!(wrong.is_empty(), "{asked}: {wrong:?}");
+        }
+        answer.status
+    };
+    for (path, asked, status) in [
+        ("/health/{check}", "/health/upstream", 200),
+        ("/health/{check}", "/health/workers", 200),
+        ("/health/{check}", "/health/none", 404),
+        ("/cache/lookup", "/cache/lookup?url=/api/1", 200),
+        ("/cache/lookup", "/cache/lookup?uri=/api/1", 400),
+        ("/limits/status", "/limits/status?key=127.0.0.1", 200),
+        ("/limits/status", "/limits/status?key=10.0.0.1", 200),
+        ("/limits/status", "/limits/status?key=nobody", 404),
+        ("/limits/top", "/limits/top?n=3", 200),
+        ("/performance/routes", "/performance/routes?sort=p95_ms&window=1m&limit=1&format=text", 200),
+        ("/performance/routes", "/performance/routes?sort=count&sort=bytes", 400),
+        ("/performance/routes", "/performance/routes?limt=1", 400),
+        ("/performance/system", "/performance/system?format=text", 200),
+        ("/live", "/live?anything", 200),
+    ] {
+        assert_eq!(holds(path, "get", asked), status, "{asked}");
+    }
+    for (path, asked, status) in [
+        ("/cache/purge", "/cache/purge?tag=a&tag=b", 200),
+        ("/cache/purge", "/cache/purge?tags=a", 400),
+        ("/reload", "/reload", 200),
+    ] {
+        assert_eq!(holds(path, "post", asked), status, "{asked}");
+    }
     for (path, methods) in paths {
-        let path = path.replace("{check}", "memory");
+        let asked = path.replace("{check}", "memory");
         if methods["get"].is_object() && path != "/events" {
-            let answer = pillion.admin_get(&path);
-            assert!([200, 400].contains(&answer.status), "{path}: {}", answer.status);
-            let described = &methods["get"]["responses"][answer.status.to_string()];
-            let media = answer.field("content-type").unwrap();
-            let media = media.split(';').next().unwrap();
-            assert!(
-                described["content"][media].is_object(),
-                "{path}: {} {media}: {described}",
-                answer.status
-            );
-            assert_eq!(pillion.admin_post(&path).status, 405, "{path}");
+            let status = holds(path, "get", &asked);
+            assert!([200, 400].contains(&status), "{path}: {status}");
+            assert_eq!(pillion.admin_post(&asked).status, 405, "{path}");
         } else if methods["post"].is_object() {
-            assert_eq!(pillion.admin_get(&path).status, 405, "{path}");
+            assert_eq!(pillion.admin_get(&asked).status, 405, "{path}");
         }
     }
     let list = pillion.admin_get("/").text();
     assert!(paths.keys().all(|path| list.contains(path.as_str())), "{list}");
     assert!(pillion.admin_get("/api").text().contains("api.js"));
+    assert_eq!(holds("/drain", "post", "/drain"), 202);
+    assert_eq!(holds("/ready", "get", "/ready"), 503);
 }

@@ -5,6 +5,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::performance::{SORTS, WINDOWS};
+use super::shapes::{self, Shape};
 use crate::policy::Check;
 
 /// What is done.
@@ -48,8 +49,8 @@ pub enum Guard {
 pub enum Takes {
     /// A text that has to be there.
     Required,
-    /// A text.
-    Text,
+    /// A text, any number of times.
+    Texts,
     /// Rows, 1 to 1000.
     Rows,
     /// One of these; the first is what nobody has to say.
@@ -163,10 +164,10 @@ pub const ENDPOINTS: [Endpoint; 24] = [
         Guard::Order,
         "Takes answers out of the cache; at least one of the first five",
         &[
-            ("url", "a path or URL: every query, variant and user", Takes::Text),
-            ("prefix", "a path and all below it", Takes::Text),
-            ("tag", "everything with this tag", Takes::Text),
-            ("principal", "SOURCE=VALUE as in identity.principal", Takes::Text),
+            ("url", "a path or URL: every query, variant and user", Takes::Texts),
+            ("prefix", "a path and all below it", Takes::Texts),
+            ("tag", "everything with this tag", Takes::Texts),
+            ("principal", "SOURCE=VALUE as in identity.principal", Takes::Texts),
             ("everything", "all there is", Takes::OneOf(&["true"])),
             ("mode", "whether nothing is left, or something stale", Takes::OneOf(&["hard", "soft"])),
         ],
@@ -253,6 +254,24 @@ impl Endpoint {
     pub fn method(&self) -> Method {
         if self.guard == Guard::Order { Method::POST } else { Method::GET }
     }
+
+    /// What is wrong with the names of parameters: one that does nothing would be overlooked.
+    pub fn check(&self, parameters: &[(String, String)]) -> Result<(), String> {
+        // What takes none may be asked with anything: probes and scrapers put there what they like.
+        if self.parameters.is_empty() {
+            return Ok(());
+        }
+        for (at, (name, _)) in parameters.iter().enumerate() {
+            let Some((_, _, takes)) = self.parameters.iter().find(|(known, _, _)| known == name) else {
+                let known: Vec<&str> = self.parameters.iter().map(|(name, _, _)| *name).collect();
+                return Err(format!("there is no parameter {name:?} here; expected {}", known.join(", ")));
+            };
+            if !matches!(takes, Takes::Texts) && parameters[..at].iter().any(|(before, _)| before == name) {
+                return Err(format!("{name} is there twice; give it once"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The one of a path, and the segment that its template leaves open.
@@ -303,13 +322,17 @@ pub fn describe(version: &str) -> Value {
             "description": "a problem (RFC 9457)",
             "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
         });
+        let shape = shape(endpoint);
         let media: Map<String, Value> =
-            endpoint.media.iter().map(|media| ((*media).to_owned(), content(media))).collect();
-        let mut responses =
-            json!({ "200": { "description": "as asked", "content": media }, "default": problem });
+            endpoint.media.iter().map(|media| ((*media).to_owned(), content(media, shape))).collect();
+        let mut responses = json!({
+            success(endpoint.action): { "description": "as asked", "content": media },
+            "default": problem,
+        });
         for (status, description, document) in refusals(endpoint) {
             let media = if document { JSON[0] } else { "application/problem+json" };
-            responses[status] = json!({ "description": description, "content": { media: content(media) } });
+            let content = content(media, shape);
+            responses[status] = json!({ "description": description, "content": { media: content } });
         }
         let mut operation = json!({
             "summary": endpoint.summary,
@@ -332,16 +355,7 @@ pub fn describe(version: &str) -> Value {
         "components": {
             "securitySchemes": { "admin_token": { "type": "http", "scheme": "bearer", "description": "server.admin_token, where there is one" } },
             "schemas": {
-                "Problem": {
-                    "type": "object",
-                    "properties": {
-                        "type": { "type": "string" },
-                        "title": { "type": "string" },
-                        "status": { "type": "integer" },
-                        "detail": { "type": "string" },
-                        "request_id": { "type": "string" },
-                    },
-                },
+                "Problem": shapes::PROBLEM.schema(),
             },
         },
     })
@@ -349,16 +363,41 @@ pub fn describe(version: &str) -> Value {
 
 fn schema(takes: Takes) -> Value {
     match takes {
-        Takes::Required | Takes::Text => json!({ "type": "string" }),
+        Takes::Required => json!({ "type": "string" }),
+        // Each with its name: that is how OpenAPI explodes a list in a query.
+        Takes::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Takes::Rows => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
         Takes::OneOf(words) => json!({ "type": "string", "enum": words }),
     }
 }
 
+/// What its document holds.
+fn shape(endpoint: &Endpoint) -> &'static Shape {
+    match (endpoint.action, endpoint.path) {
+        (Action::Health, _) => &shapes::HEALTH,
+        (Action::Check, _) => &shapes::CHECK,
+        (Action::Describe, _) => &shapes::OPENAPI,
+        (Action::CacheStats, _) => &shapes::CACHE_STATS,
+        (Action::CacheLookup, _) => &shapes::CACHE_LOOKUP,
+        (Action::CachePurge, _) => &shapes::PURGED,
+        (Action::LimitsStatus, _) => &shapes::LIMITS_STATUS,
+        (Action::LimitsTop, _) => &shapes::LIMITS_TOP,
+        (Action::Performance, "/performance/routes") => &shapes::ROUTES,
+        (Action::Performance, "/performance/system") => &shapes::SYSTEM,
+        (Action::Performance, _) => &shapes::SINGLE,
+        _ => &shapes::STATUS,
+    }
+}
+
+/// The status of what was done.
+fn success(action: Action) -> &'static str {
+    if matches!(action, Action::Drain | Action::Quit) { "202" } else { "200" }
+}
+
 /// What comes in a media type.
-fn content(media: &str) -> Value {
+fn content(media: &str, shape: &Shape) -> Value {
     match media {
-        "application/json" => json!({ "schema": { "type": "object" } }),
+        "application/json" => json!({ "schema": shape.schema() }),
         "application/problem+json" => json!({ "schema": { "$ref": "#/components/schemas/Problem" } }),
         _ => json!({ "schema": { "type": "string" } }),
     }
@@ -368,7 +407,8 @@ fn content(media: &str) -> Value {
 fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
     let mut refusals = match endpoint.action {
         Action::Ready => vec![("503", "it should not be sent requests, and why", true)],
-        Action::Health | Action::Check => vec![("503", "unhealthy, and why", true)],
+        Action::Health => vec![("503", "a check that health.ready_requires names is unhealthy", true)],
+        Action::Check => vec![("503", "unhealthy, and why", true), ("404", "there is no such check", false)],
         Action::Events => vec![("503", "too many watch already", false)],
         Action::Reload => vec![("422", "the file is wrong; the one before stays in force", false)],
         Action::CachePurge => vec![("413", "a form that is too long", false)],
@@ -376,7 +416,7 @@ fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
         _ => Vec::new(),
     };
     if !endpoint.parameters.is_empty() {
-        refusals.push(("400", "a parameter that is none, or has another value than it takes", false));
+        refusals.push(("400", "there is no such parameter, or it takes another value", false));
     }
     if matches!(endpoint.guard, Guard::Operator | Guard::Order) {
         refusals.push(("401", "without the admin token, where there is one", false));

@@ -76,7 +76,11 @@ impl Handler {
         let found =
             found.filter(|(endpoint, _)| self.access == Access::Admin || endpoint.guard == Guard::Open);
         let Some((endpoint, rest)) = found else {
-            return problem(StatusCode::NOT_FOUND, "nothing here");
+            let detail = format!(
+                "{} is no path of this listener; GET / lists those of the admin one",
+                parts.uri.path()
+            );
+            return problem(StatusCode::NOT_FOUND, &detail);
         };
         let method = endpoint.method();
         if parts.method != method && !(method == Method::GET && parts.method == Method::HEAD) {
@@ -98,11 +102,21 @@ impl Handler {
         {
             return *response;
         }
-        self.act(endpoint.action, rest, &parts, body).await
+        let parameters = query::parameters(parts.uri.query().unwrap_or(""));
+        if let Err(detail) = endpoint.check(&parameters) {
+            return problem(StatusCode::BAD_REQUEST, &detail);
+        }
+        self.act(endpoint.action, rest, &parts, parameters, body).await
     }
 
-    async fn act(&self, action: Action, rest: &str, parts: &Parts, body: Body) -> Response<Body> {
-        let mut parameters = query::parameters(parts.uri.query().unwrap_or(""));
+    async fn act(
+        &self,
+        action: Action,
+        rest: &str,
+        parts: &Parts,
+        mut parameters: Vec<(String, String)>,
+        body: Body,
+    ) -> Response<Body> {
         let control = &self.control;
         match action {
             Action::Live => document(StatusCode::OK, &json!({ "status": "live" })),
@@ -213,11 +227,15 @@ impl Handler {
         let finding = health::run(check, snapshot, &self.control.lasting);
         let took = clock::now().saturating_duration_since(began);
         let mut shown = json!(finding);
+        shown["required"] = snapshot.policy.health.ready_requires.contains(&check).into();
         shown["took_ms"] = performance::milliseconds(took).into();
-        if check == Check::Upstream {
-            shown["addresses"] = health::addresses(snapshot).into();
+        match check {
+            Check::Upstream => shown["addresses"] = health::addresses(snapshot).into(),
+            Check::Workers => shown["workers"] = health::signs_of_life(&self.control.lasting).into(),
+            _ => {}
         }
-        shown["since"] = self.control.monitor.since(check).map(clock::unix_seconds).into();
+        let since = self.control.monitor.since(check, finding.status);
+        shown["since"] = since.map(clock::unix_seconds).into();
         (finding, shown)
     }
 
@@ -229,7 +247,13 @@ impl Handler {
                 let code = if unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
                 document(code, &shown)
             }
-            None => problem(StatusCode::NOT_FOUND, "there is no such check"),
+            None => {
+                let known = Check::ALL.map(Check::as_str).join(", ");
+                problem(
+                    StatusCode::NOT_FOUND,
+                    &format!("there is no check {name:?}; expected one of {known}"),
+                )
+            }
         }
     }
 

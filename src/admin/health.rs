@@ -176,6 +176,12 @@ fn workers(lasting: &Lasting) -> Finding {
     Finding { status, detail: format!("worker {worker} has not moved for {} s", age.as_secs()) }
 }
 
+/// How long ago each worker gave a sign of life.
+pub fn signs_of_life(lasting: &Lasting) -> Vec<Value> {
+    let ages = lasting.heartbeats.ages(clock::now()).into_iter().enumerate();
+    ages.map(|(worker, age)| json!({ "worker": worker, "quiet_ms": age.as_millis() as u64 })).collect()
+}
+
 fn certificate(snapshot: &Snapshot) -> Finding {
     let now = clock::wall();
     let expiries = snapshot.policy.server.tls.iter().flat_map(|tls| &tls.expiries);

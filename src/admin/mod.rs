@@ -12,6 +12,7 @@ mod limits;
 pub mod monitor;
 mod page;
 mod performance;
+mod shapes;
 pub mod webhook;
 
 use std::collections::VecDeque;

@@ -28,8 +28,8 @@ pub struct Change {
 struct Known {
     state: State,
     since: SystemTime,
-    /// Another state that was seen, and how often in a row.
-    other: (State, u32),
+    /// Another state that was seen, how often in a row, and when first.
+    other: (State, u32, SystemTime),
 }
 
 /// See the head of the file.
@@ -54,18 +54,19 @@ impl Monitor {
             // What is not well from the beginning is a change as well.
             state: State::Healthy,
             since: now,
-            other: (State::Healthy, 0),
+            other: (State::Healthy, 0, now),
         });
         if found == known.state {
             known.other.1 = 0;
             return None;
         }
-        known.other = if known.other.0 == found { (found, known.other.1 + 1) } else { (found, 1) };
+        let again = known.other.0 == found && known.other.1 > 0;
+        known.other = if again { (found, known.other.1 + 1, known.other.2) } else { (found, 1, now) };
         if known.other.1 < SEEN {
             return None;
         }
         let from = std::mem::replace(&mut known.state, found);
-        (known.since, known.other.1) = (now, 0);
+        (known.since, known.other.1) = (known.other.2, 0);
         Some(Change { check, from, to: finding, at: now })
     }
 
@@ -76,14 +77,21 @@ impl Monitor {
         Check::ALL.iter().map(|check| (*check, state(check))).collect()
     }
 
-    /// Since when a check is in the state it is in.
-    pub fn since(&self, check: Check) -> Option<SystemTime> {
-        self.known().get(&check).map(|known| known.since)
+    /// Since when a check is in `state`, in which it was just found; `None` where that was not seen before.
+    pub fn since(&self, check: Check, state: State) -> Option<SystemTime> {
+        let known = self.known();
+        let Known { state: believed, since, other } = known.get(&check)?;
+        if *believed == state {
+            return Some(*since);
+        }
+        (other.0 == state && other.1 > 0).then_some(other.2)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -91,13 +99,25 @@ mod tests {
         let monitor = Monitor::default();
         let mut told = Vec::new();
         use State::{Degraded, Healthy, Unhealthy};
-        for status in
-            [Healthy, Degraded, Healthy, Degraded, Degraded, Degraded, Unhealthy, Unhealthy, Healthy, Healthy]
-        {
+        let second = |at: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+        for (at, status, since) in [
+            (0, Healthy, Some(0)),
+            (1, Degraded, Some(1)),
+            (2, Healthy, Some(0)),
+            (3, Degraded, Some(3)),
+            (4, Degraded, Some(3)),
+            (5, Degraded, Some(3)),
+            (6, Unhealthy, Some(6)),
+            (7, Unhealthy, Some(6)),
+            (8, Healthy, Some(8)),
+            (9, Healthy, Some(8)),
+        ] {
             let finding = Finding { status, detail: String::new() };
-            let change = monitor.note(Check::Memory, finding, SystemTime::UNIX_EPOCH);
+            let change = monitor.note(Check::Memory, finding, second(at));
             told.extend(change.map(|change| (change.from, change.to.status)));
+            assert_eq!(monitor.since(Check::Memory, status), since.map(second), "{at}");
         }
         assert_eq!(told, [(Healthy, Degraded), (Degraded, Unhealthy), (Unhealthy, Healthy)]);
+        assert_eq!(monitor.since(Check::Memory, Degraded), None, "not seen yet");
     }
 }

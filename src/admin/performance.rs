@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Control;
 use super::cache::Told;
 use crate::clock;
+use crate::log;
 use crate::metrics::{read_process, read_workers};
 use crate::performance::histogram::Merged;
 use crate::performance::window::{Figures, Window};
@@ -55,7 +56,7 @@ pub fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told
         "/performance/slow" => single(control.lasting.performance.slow(), parameters),
         "/performance/errors" => single(control.lasting.performance.failed(), parameters),
         "/performance/system" => Ok(system(control)),
-        _ => Err((StatusCode::NOT_FOUND, "nothing here".to_owned())),
+        _ => Err((StatusCode::NOT_FOUND, format!("there is no report {path}"))),
     }
 }
 
@@ -212,19 +213,15 @@ pub fn as_text(report: &Value) -> String {
             };
             rows.iter().map(flat).collect()
         });
-    let shown = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    };
     let Some(rows) = rows else {
         let lines = report.as_object().into_iter().flatten();
-        return lines.map(|(name, value)| format!("{name:<20} {}\n", shown(value))).collect();
+        return lines.map(|(name, value)| lines_of(name, value)).collect();
     };
     let Some(first) = rows.first() else { return "nothing yet\n".to_owned() };
     let names: Vec<&String> = first.keys().collect();
     let mut table: Vec<Vec<String>> = vec![names.iter().map(|name| (*name).clone()).collect()];
-    table.extend(rows.iter().map(|row| names.iter().map(|name| shown(&row[*name])).collect::<Vec<_>>()));
+    table
+        .extend(rows.iter().map(|row| names.iter().map(|name| shown(name, &row[*name])).collect::<Vec<_>>()));
     let widths: Vec<usize> = (0..names.len())
         .map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
@@ -233,4 +230,34 @@ pub fn as_text(report: &Value) -> String {
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     table.iter().map(line).collect()
+}
+
+/// A value on its line, a list with a line for each of its members.
+fn lines_of(name: &str, value: &Value) -> String {
+    let line = |text: &str| format!("{name:<20} {text}\n");
+    let Value::Array(members) = value else { return line(&shown(name, value)) };
+    if members.is_empty() {
+        return line("-");
+    }
+    let member = |member: &Value| {
+        let parts = member.as_object().into_iter().flatten();
+        line(
+            &parts
+                .map(|(name, value)| format!("{name}={}", shown(name, value)))
+                .collect::<Vec<_>>()
+                .join(" "),
+        )
+    };
+    members.iter().map(member).collect()
+}
+
+fn shown(name: &str, value: &Value) -> String {
+    match (name, value) {
+        ("time", Value::Number(seconds)) => {
+            log::rfc3339(Duration::from_secs_f64(seconds.as_f64().unwrap_or(0.0).max(0.0)))
+        }
+        (_, Value::String(text)) => text.clone(),
+        (_, Value::Null) => "-".to_owned(),
+        (_, other) => other.to_string(),
+    }
 }

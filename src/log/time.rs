@@ -48,6 +48,12 @@ fn anew(moment: Instant) -> [u8; LENGTH] {
     text
 }
 
+/// The same of any time since 1970, to the second.
+pub fn of_unix(since: Duration) -> String {
+    let text = String::from_utf8_lossy(&to_the_second(since)).into_owned();
+    text.replace(".000Z", "Z")
+}
+
 fn to_the_second(since: Duration) -> [u8; LENGTH] {
     // "Sun, 06 Nov 1994 08:49:37 GMT": fixed columns.
     let date = httpdate::HttpDate::from(SystemTime::UNIX_EPOCH + since).to_string();

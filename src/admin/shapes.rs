@@ -1,0 +1,288 @@
+//! What the documents of the admin listener hold, as the description of the API tells it. A test holds every answer
+//! against it.
+
+use serde_json::{Map, Value, json};
+
+/// What a value is.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// An integer.
+    Integer,
+    /// A number.
+    Number,
+    /// True or false.
+    Flag,
+    /// That, or null.
+    Maybe(&'static Shape),
+    /// Any number of them.
+    List(&'static Shape),
+    /// By names that are not known before.
+    Map(&'static Shape),
+    /// These members and no others.
+    Object(&'static [Member]),
+    /// An object that is described elsewhere.
+    Document,
+}
+
+/// A member: its name, what it is, and whether it is always there.
+pub type Member = (&'static str, Shape, Presence);
+
+/// Whether a member is always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Always,
+    Sometimes,
+}
+
+use Presence::{Always, Sometimes};
+use Shape::{Document, Flag, Integer, List, Map as MapOf, Maybe, Number, Object, OneOf, Text};
+
+/// `{ "status": word }`, and why.
+pub const STATUS: Shape = Object(&[("status", Text, Always), ("detail", Text, Sometimes)]);
+
+const STATES: Shape = OneOf(&["healthy", "degraded", "unhealthy"]);
+
+const ADDRESS: Shape = Object(&[
+    ("name", Text, Always),
+    ("address", Text, Always),
+    ("healthy", Flag, Always),
+    ("failures", Integer, Always),
+    ("in_flight", Integer, Always),
+    ("waiting", Integer, Always),
+]);
+
+/// One check.
+pub const CHECK: Shape = Object(&[
+    ("status", STATES, Always),
+    ("detail", Text, Always),
+    ("required", Flag, Always),
+    ("took_ms", Number, Always),
+    ("since", Maybe(&Number), Always),
+    ("addresses", List(&ADDRESS), Sometimes),
+    ("workers", List(&Object(&[("worker", Integer, Always), ("quiet_ms", Number, Always)])), Sometimes),
+]);
+
+/// All checks.
+pub const HEALTH: Shape = Object(&[
+    ("status", STATES, Always),
+    ("generation", Integer, Always),
+    ("draining", Flag, Always),
+    ("checks", MapOf(&CHECK), Always),
+]);
+
+/// `/cache/stats`.
+pub const CACHE_STATS: Shape = Object(&[
+    ("bytes", Integer, Always),
+    ("max_bytes", Integer, Always),
+    ("keys", Integer, Always),
+    ("evictions", Integer, Always),
+    ("fetches_in_progress", Integer, Always),
+    ("operations", MapOf(&Integer), Always),
+]);
+
+const VARIANT: Shape = Object(&[
+    ("state", OneOf(&["fresh", "stale", "invalidated"]), Always),
+    ("status", Integer, Always),
+    ("age", Integer, Always),
+    ("lifetime", Integer, Always),
+    ("ttl", Maybe(&Integer), Always),
+    ("stale_while_revalidate", Integer, Always),
+    ("stale_if_error", Integer, Always),
+    ("vary", List(&Text), Always),
+    ("tags", List(&Text), Always),
+    ("content_bytes", Integer, Always),
+    ("bytes", Integer, Always),
+    ("made", MapOf(&Integer), Always),
+    ("hits", Integer, Always),
+]);
+
+/// `/cache/lookup`.
+pub const CACHE_LOOKUP: Shape = Object(&[
+    ("url", Text, Always),
+    (
+        "found",
+        List(&Object(&[
+            ("scheme", OneOf(&["http", "https"]), Always),
+            ("host", Text, Always),
+            ("path", Text, Always),
+            ("query", Text, Always),
+            ("upstream", Text, Always),
+            ("personal", Flag, Always),
+            ("variants", List(&VARIANT), Always),
+        ])),
+        Always,
+    ),
+]);
+
+/// `/cache/purge`.
+pub const PURGED: Shape = Object(&[
+    ("status", OneOf(&["purged"]), Always),
+    ("mode", OneOf(&["hard", "soft"]), Always),
+    ("names", Integer, Always),
+]);
+
+/// `/limits/status`.
+pub const LIMITS_STATUS: Shape = Object(&[
+    ("key", Text, Always),
+    ("kind", Text, Sometimes),
+    ("name", Maybe(&Text), Always),
+    ("tier", Maybe(&Text), Sometimes),
+    ("allowed", Integer, Sometimes),
+    ("limited", Integer, Sometimes),
+    ("held", Flag, Always),
+    (
+        "limits",
+        List(&Object(&[
+            ("tier", Text, Always),
+            ("limit", Text, Always),
+            ("rate", Integer, Always),
+            ("period_seconds", Integer, Always),
+            ("burst", Integer, Always),
+            ("remaining", Integer, Always),
+            ("full_in_seconds", Number, Always),
+            ("shadow", Flag, Always),
+        ])),
+        Always,
+    ),
+]);
+
+/// `/limits/top`.
+pub const LIMITS_TOP: Shape = Object(&[
+    ("held", Integer, Always),
+    ("max_keys", Integer, Always),
+    (
+        "keys",
+        List(&Object(&[
+            ("key", Text, Always),
+            ("kind", Text, Always),
+            ("name", Maybe(&Text), Always),
+            ("tier", Maybe(&Text), Always),
+            ("allowed", Integer, Always),
+            ("limited", Integer, Always),
+        ])),
+        Always,
+    ),
+]);
+
+const FIGURES: Shape = Object(&[
+    ("seconds", Integer, Always),
+    ("count", Integer, Always),
+    ("rate", Number, Always),
+    ("p50_ms", Maybe(&Number), Always),
+    ("p90_ms", Maybe(&Number), Always),
+    ("p95_ms", Maybe(&Number), Always),
+    ("p99_ms", Maybe(&Number), Always),
+    ("max_ms", Maybe(&Number), Always),
+    ("error_rate", Maybe(&Number), Always),
+    ("slow_rate", Maybe(&Number), Always),
+    ("hit_ratio", Maybe(&Number), Always),
+    ("bytes", Integer, Always),
+]);
+
+/// `/performance/routes`.
+pub const ROUTES: Shape = Object(&[
+    ("sort", Text, Always),
+    ("window", Text, Always),
+    (
+        "routes",
+        List(&Object(&[
+            ("route", Text, Always),
+            ("state", STATES, Always),
+            ("failing", Flag, Always),
+            ("windows", MapOf(&FIGURES), Always),
+        ])),
+        Always,
+    ),
+]);
+
+/// `/performance/slow` and `/performance/errors`.
+pub const SINGLE: Shape = Object(&[
+    ("sort", Text, Always),
+    (
+        "requests",
+        List(&Object(&[
+            ("time", Number, Always),
+            ("request_id", Text, Always),
+            ("method", Text, Always),
+            ("path", Text, Always),
+            ("route", Text, Always),
+            ("status", Integer, Always),
+            ("duration_ms", Number, Always),
+            ("upstream_ms", Maybe(&Number), Always),
+            ("upstream", Maybe(&Text), Always),
+            ("cache", Maybe(&Text), Always),
+            ("fault", Maybe(&Text), Always),
+            ("error", Maybe(&Text), Always),
+        ])),
+        Always,
+    ),
+]);
+
+/// `/performance/system`.
+pub const SYSTEM: Shape = Object(&[
+    ("uptime_seconds", Number, Always),
+    ("generation", Integer, Always),
+    ("cpu_seconds", Number, Always),
+    ("cpu_share", Maybe(&Number), Always),
+    ("resident_bytes", Integer, Always),
+    ("memory_limit_bytes", Maybe(&Integer), Always),
+    ("open_fds", Integer, Always),
+    ("max_fds", Integer, Always),
+    ("threads", Integer, Always),
+    ("workers", List(&Object(&[("worker", Integer, Always), ("cpu_seconds", Number, Always)])), Always),
+    ("connections", Integer, Always),
+    ("requests_in_flight", Integer, Always),
+    ("cache_bytes", Integer, Always),
+    ("cache_max_bytes", Integer, Always),
+    ("limit_keys", Integer, Always),
+    (
+        "warnings",
+        List(&Object(&[("time", Number, Always), ("text", Text, Always), ("recovered", Flag, Always)])),
+        Always,
+    ),
+]);
+
+/// RFC 9457.
+pub const PROBLEM: Shape = Object(&[
+    ("type", Text, Always),
+    ("title", Text, Always),
+    ("status", Integer, Always),
+    ("detail", Text, Always),
+    ("request_id", Text, Always),
+]);
+
+/// `/openapi.json`, which OpenAPI describes.
+pub const OPENAPI: Shape = Object(&[
+    ("openapi", Text, Always),
+    ("info", Document, Always),
+    ("paths", Document, Always),
+    ("components", Document, Always),
+]);
+
+impl Shape {
+    /// As a JSON Schema (2020-12, of which OpenAPI 3.1 is made).
+    pub fn schema(&self) -> Value {
+        match self {
+            Text => json!({ "type": "string" }),
+            OneOf(words) => json!({ "type": "string", "enum": words }),
+            Integer => json!({ "type": "integer" }),
+            Number => json!({ "type": "number" }),
+            Flag => json!({ "type": "boolean" }),
+            Maybe(shape) => json!({ "anyOf": [shape.schema(), { "type": "null" }] }),
+            List(shape) => json!({ "type": "array", "items": shape.schema() }),
+            Document => json!({ "type": "object" }),
+            MapOf(shape) => json!({ "type": "object", "additionalProperties": shape.schema() }),
+            Object(members) => {
+                let properties: Map<String, Value> =
+                    members.iter().map(|(name, shape, _)| ((*name).to_owned(), shape.schema())).collect();
+                let always = members.iter().filter(|(_, _, presence)| *presence == Always);
+                let required: Vec<&str> = always.map(|(name, _, _)| *name).collect();
+                json!({ "type": "object", "properties": properties, "required": required })
+            }
+        }
+    }
+}
