@@ -27,7 +27,7 @@ fn the_route_and_why_not_the_earlier_ones() {
         "not 1, GET /api/patients/{id}/{what}: another path",
         "principal    the keyed hash of header:authorization",
         "cache        scope user",
-        "key          /api/reports/visits, of this principal",
+        "key          localhost/api/reports/visits, of this principal",
         "tags         reports, report:visits",
         "lifetime     300s, by the route",
         "then stale for 60s while it is asked again",
@@ -82,6 +82,140 @@ fn limits_and_codings() {
     let output =
         Command::new(binary()).args(["explain", "-c", SAAS, "GET", "/", "-H", "nonsense"]).output().unwrap();
     assert!(!output.status.success());
+}
+
+#[test]
+fn what_it_says_is_what_becomes_of_a_request() {
+    let origin = Origin::new();
+    let folder = Arc::new(Folder::new());
+    let text = format!(
+        "[upstream]\nurl = \"http://{}\"\n[cache]\nenabled = true\n[[routes]]\nmatch = \"GET /gone/**\"\ndeny = 404\n\
+         [[routes]]\nmatch = \"GET /no/**\"\ndeny = 403\n[[routes]]\nmatch = \"GET /a\"\ncache = {{ ttl = \"1m\" }}\n",
+        origin.script.address
+    );
+    let pillion = Pillion::in_folder(folder.clone(), &text);
+    let file = folder.path("pillion.toml");
+    let long = format!("x-long: {}", "a".repeat(70_000));
+    for (target, fields, content, said, status, why) in [
+        ("/gone/x", vec![], "", "refused      404", 404, ""),
+        ("/no/x", vec![], "", "refused      403", 403, ""),
+        ("/a", vec!["host: a", "host: b"], "", "refused      400", 400, ""),
+        ("/a", vec!["host: a b"], "", "refused      400", 400, ""),
+        ("/a", vec!["host: a", &long], "", "refused      431", 431, ""),
+        ("/a%00", vec!["host: a"], "", "refused      400", 400, ""),
+        (
+            "/a",
+            vec!["host: a", "content-length: 4"],
+            "abcd",
+            "cache        passed by: it has content",
+            200,
+            "content",
+        ),
+        (
+            "/a",
+            vec!["host: a", "transfer-encoding: chunked"],
+            "1\r\na\r\n0\r\n\r\n",
+            "passed by: it has content",
+            200,
+            "content",
+        ),
+        (
+            "/a",
+            vec!["host: a", "cache-control: only-if-cached"],
+            "",
+            "says only-if-cached: 504 where",
+            504,
+            "",
+        ),
+        (
+            "/a",
+            vec!["host: a", "cache-control: no-cache"],
+            "",
+            "says no-cache: what is stored is asked",
+            200,
+            "",
+        ),
+        ("/a", vec!["host: a", "content-length: 4", "content-length: 5"], "", "refused      400", 400, ""),
+    ] {
+        let mut args = vec!["-c", file.to_str().unwrap(), "GET", target];
+        fields.iter().for_each(|field| args.extend(["-H", field]));
+        let told = explain(&args);
+        assert!(told.contains(said), "{target} {fields:?}: {said}\n{told}");
+        let fields = if fields.is_empty() { vec!["host: a"] } else { fields };
+        let head = fields.join("\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nconnection: close\r\n{head}\r\n\r\n{content}");
+        let answer = exchange(pillion.http, &request);
+        assert_eq!(answer.status, status, "{target} {fields:?}");
+        if !why.is_empty() {
+            pillion.access(why, |line| line["not_stored"] == why);
+        }
+    }
+    let told = explain(&[
+        "-c",
+        file.to_str().unwrap(),
+        "GET",
+        "/a",
+        "-H",
+        "connection: upgrade",
+        "-H",
+        "upgrade: websocket",
+    ]);
+    assert!(told.contains("passed by: it is to be upgraded to websocket"), "{told}");
+}
+
+#[test]
+fn what_is_stored_of_others_is_not_shown_as_one_s_own() {
+    let origin = Origin::new();
+    for (key, known) in [("hash_key = \"0123456789abcdef\"\n", true), ("", false)] {
+        let folder = Arc::new(Folder::new());
+        let text = format!(
+            "[upstream]\nurl = \"http://{}\"\n[identity]\nprincipal = [\"header:x-user\"]\n{key}\
+             [rate_limit.tiers.free.limits]\nrequests = {{ rate = \"2/h\" }}\n\
+             [[routes]]\nmatch = \"GET /mine\"\ncache = {{ ttl = \"1m\", scope = \"user\" }}\n",
+            origin.script.address
+        );
+        let pillion = Pillion::in_folder(folder.clone(), &text);
+        let (admin, file) = (pillion.admin.to_string(), folder.path("pillion.toml"));
+        let asks = |user: &str| {
+            let field = format!("x-user: {user}");
+            explain(&[
+                "-c",
+                file.to_str().unwrap(),
+                "--admin",
+                &admin,
+                "--live",
+                "GET",
+                "/mine",
+                "-H",
+                &field,
+            ])
+        };
+        assert!(
+            asks("alice").contains("stored       nothing\n")
+                && asks("alice").contains("it would be allowed now")
+        );
+        ask(&pillion, "GET /mine", &["x-user: alice"]);
+        ask(&pillion, "GET /mine", &["x-user: alice"]);
+        let line = pillion.access("hers", |line| line["cache"] == "hit");
+        let (hers, his) = (asks("alice"), asks("bob"));
+        assert!(hers.contains("it would be limited now, by requests"), "{hers}");
+        let hash = line["principal"].as_str().unwrap();
+        if known {
+            assert!(hers.contains(&format!("header:x-user: {hash}")), "{hers}");
+            assert!(
+                hers.contains("\"hits\": 1") && hers.contains(&format!("\"principal\": \"{hash}\"")),
+                "{hers}"
+            );
+            assert!(his.contains("stored       nothing for this request; 1 for others"), "{his}");
+        } else {
+            for said in [hers, his] {
+                assert!(
+                    said.contains("1 under this URL; whether one is this principal's is not known"),
+                    "{said}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
         "path": text(shown.path),
         "query": query(control, &text(shown.query)),
         "upstream": text(shown.upstream),
-        "personal": shown.personal,
+        "principal": shown.principal.map(key::principal_hash),
         "variants": entry.variants().iter().map(|stored| stored_shown(control, stored)).collect::<Vec<_>>(),
     })
 }

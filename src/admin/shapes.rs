@@ -111,7 +111,7 @@ pub const CACHE_LOOKUP: Shape = Object(&[
             ("path", Text, Always),
             ("query", Text, Always),
             ("upstream", Text, Always),
-            ("personal", Flag, Always),
+            ("principal", Maybe(&Text), Always),
             ("variants", List(&VARIANT), Always),
         ])),
         Always,

@@ -119,8 +119,8 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
 pub struct Shown<'a> {
     /// Whether the client came by https.
     pub https: bool,
-    /// Whether it is one principal's.
-    pub personal: bool,
+    /// Whose it is, where it is one principal's.
+    pub principal: Option<&'a Partition>,
     /// The app.
     pub upstream: &'a [u8],
     /// The authority.
@@ -142,6 +142,11 @@ impl Shown<'_> {
     }
 }
 
+/// The hash of a principal, as the access log has it.
+pub fn principal_hash(partition: &Partition) -> String {
+    partition.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reads a key that [`write()`] wrote.
 pub fn read(key: &[u8]) -> Option<Shown<'_>> {
     fn next<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -157,7 +162,8 @@ pub fn read(key: &[u8]) -> Option<Shown<'_>> {
     let path = next(&mut rest)?;
     let query = next(&mut rest)?;
     let query = query.strip_prefix(b"?").unwrap_or(query);
-    Some(Shown { https: flags & 1 != 0, personal: flags & 2 != 0, upstream, host, path, query })
+    let principal = if flags & 2 != 0 { Some(rest.first_chunk()?) } else { None };
+    Some(Shown { https: flags & 1 != 0, principal, upstream, host, path, query })
 }
 
 /// The hash of a request's method, its content and the fields that say what that is (RFC 10008 2.7). JSON that differs in
@@ -277,7 +283,7 @@ mod tests {
         let shown = read(&written).unwrap();
         let wanted = Shown {
             https: false,
-            personal: true,
+            principal: Some(&[7; 32]),
             upstream: b"upstream",
             host: b"a",
             path: b"/a",

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Uri};
+use serde_json::Value;
 
 use super::control::Admin;
 use super::{FAILED, OK, PROBLEMS, default_file, fail};
 use crate::app;
 use crate::config::{self, Source};
-use crate::layer::explain::{self, AskedAs, Explanation};
+use crate::layer::explain::{self, AskedAs, Explanation, Whose};
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
@@ -55,8 +56,9 @@ pub fn run(options: Options) -> u8 {
         Ok(rehearsed) => rehearsed,
         Err(error) => return fail(FAILED, &error),
     };
-    let request = explain::request(&options.method, &options.url, &options.headers);
-    let explanation = explain::explain(request, SocketAddr::new(options.client, 0), &snapshot, &sink);
+    let asked = (&options.method, &options.url);
+    let client = SocketAddr::new(options.client, 0);
+    let explanation = explain::explain(asked, &options.headers, client, &snapshot, &sink);
     print!("{explanation}");
     if options.live {
         return live(&options, &explanation);
@@ -66,31 +68,84 @@ pub fn run(options: Options) -> u8 {
 
 /// What a running Pillion holds.
 fn live(options: &Options, explanation: &Explanation) -> u8 {
-    let mut questions =
-        vec![("stored", format!("/cache/lookup?url={}", super::control::encoded(&options.url.to_string())))];
-    if let Some(AskedAs::Key(key)) = &explanation.caller {
-        questions.push(("stands", format!("/limits/status?key={}", super::control::encoded(key))));
-    }
-    for (name, path) in questions {
-        match options.admin.ask(&path) {
-            Ok(answer) => println!("{name:<12} {}", indented(&answer)),
-            Err(why) => return fail(FAILED, &why),
+    let ask = |path: &str, value: &str| -> Result<Value, u8> {
+        let answer = options.admin.ask(&format!("{path}{}", super::control::encoded(value)));
+        let answer = answer.map_err(|why| fail(FAILED, &why))?;
+        Ok(serde_json::from_str(&answer).unwrap_or_default())
+    };
+    if explanation.whose != Whose::None {
+        match ask("/cache/lookup?url=", &options.url.to_string()) {
+            Ok(found) => stored(&found, &explanation.whose),
+            Err(failed) => return failed,
         }
     }
-    if let Some(AskedAs::Unknown) = explanation.caller {
-        println!(
-            "{:<12} not known: without identity.hash_key each process has its own hash of this caller; /limits/top has all",
-            "stands"
-        );
+    match &explanation.caller {
+        Some(AskedAs::Key(key)) => match ask("/limits/status?key=", key) {
+            Ok(found) => stands(&found, explanation),
+            Err(failed) => return failed,
+        },
+        Some(AskedAs::Unknown) => say(
+            "stands",
+            "not known: without identity.hash_key each process has its own hash of this caller; /limits/top has all",
+        ),
+        None => {}
     }
     OK
 }
 
-/// A document over several lines, under what stands before its first.
-fn indented(document: &str) -> String {
-    let value: Option<serde_json::Value> = serde_json::from_str(document).ok();
-    let text = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
-    text.unwrap_or_else(|| document.to_owned()).replace('\n', &format!("\n{:<13}", ""))
+fn say(name: &str, text: &str) {
+    println!("{name:<12} {}", text.replace('\n', &format!("\n{:<13}", "")));
+}
+
+/// What is stored under the URL and may be given to this request; the rest is counted.
+fn stored(found: &Value, whose: &Whose) {
+    let all = found["found"].as_array().map_or(&[][..], Vec::as_slice);
+    let fits = |entry: &&Value| match whose {
+        Whose::None | Whose::Unknown => false,
+        Whose::All => entry["principal"].is_null(),
+        Whose::Principal(hash) => entry["principal"] == hash.as_str(),
+    };
+    let (fitting, others): (Vec<&Value>, Vec<&Value>) = all.iter().partition(fits);
+    for entry in &fitting {
+        say("stored", &serde_json::to_string_pretty(entry).unwrap_or_default());
+    }
+    let others = others.len();
+    match (whose, fitting.is_empty(), others) {
+        (Whose::Unknown, _, 1..) => say(
+            "stored",
+            &format!(
+                "{others} under this URL; whether one is this principal's is not known: without identity.hash_key each process has its own hash"
+            ),
+        ),
+        (_, true, 0) => say("stored", "nothing"),
+        (_, true, _) => {
+            say("stored", &format!("nothing for this request; {others} for others under this URL"))
+        }
+        (_, false, 0) => {}
+        (_, false, _) => say("stored", &format!("and {others} for others under this URL")),
+    }
+}
+
+/// Where the caller stands with the limits that hold for this request, and what they would say of it.
+fn stands(found: &Value, explanation: &Explanation) {
+    say("stands", &serde_json::to_string_pretty(found).unwrap_or_default());
+    let limits = found["limits"].as_array().map_or(&[][..], Vec::as_slice);
+    let spent = explanation.limits.iter().filter_map(|(tier, name)| {
+        let limit =
+            limits.iter().find(|limit| limit["tier"] == tier.as_str() && limit["limit"] == name.as_str())?;
+        let short = limit["remaining"].as_u64()? < u64::from(explanation.cost);
+        short.then(|| (name.as_str(), limit["shadow"] == true))
+    });
+    let spent: Vec<(&str, bool)> = spent.collect();
+    let names = spent.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
+    match spent.as_slice() {
+        [] if explanation.limits.is_empty() => {}
+        [] => say("", "it would be allowed now"),
+        _ if spent.iter().all(|(_, shadow)| *shadow) => {
+            say("", &format!("it would be limited now by {names}, were it not for shadow mode"));
+        }
+        _ => say("", &format!("it would be limited now, by {names}")),
+    }
 }
 
 /// The file that `--config` names.

@@ -128,6 +128,11 @@ impl Answer {
     }
 }
 
+/// The status that an error is answered with.
+pub fn status(error: &BoxError) -> StatusCode {
+    answer(error).status
+}
+
 /// The table.
 fn answer(error: &BoxError) -> Answer {
     use StatusCode as S;

@@ -1,32 +1,32 @@
 //! "Why?": what Pillion would do with a request, and by which line of its configuration. The request goes through the
 //! same decisions as any other, and to no app.
 
+mod cached;
+mod head;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{Method, Request, Version, header};
+use http::{HeaderName, HeaderValue, Method, Uri, header};
 
-use super::cache::asked::{self, Asked};
 use super::limit::caller::Caller;
 use super::live::Snapshot;
 use super::record::{Beginning, Record, Sink, request_id};
 use super::represent::asked as represented;
+use super::rescue;
 use super::route::{self, Decision};
 use super::{Observed, Routed};
-use crate::body::Body;
-use crate::cache::key;
-use crate::cache::terms::{Override, Scope};
+use crate::cache::key::{self, Partition};
 use crate::clock;
 use crate::fields::host;
-use crate::inbound::{Inbound, Peer};
+use crate::http1::client::is_grpc;
+use crate::inbound::Peer;
 use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
-use crate::policy::cache::is_safe;
 use crate::policy::template::Pattern;
-use crate::policy::{RoutePolicy, path};
+use crate::policy::{Policy, RoutePolicy, path};
 use crate::represent::coding::Negotiated;
 
 /// Routes that were not taken are listed as far as this.
@@ -39,6 +39,36 @@ pub struct Explanation {
     pub parts: Vec<(&'static str, Vec<String>)>,
     /// Who its caller is to the limits, if they have any.
     pub caller: Option<AskedAs>,
+    /// The limits that hold for it, by tier and name.
+    pub limits: Vec<(String, String)>,
+    /// As how many it counts with them.
+    pub cost: u32,
+    /// Whose answers it may be given.
+    pub whose: Whose,
+}
+
+/// Whose answers a request may be given from the cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// Nobody's: it passes the cache by.
+    #[default]
+    None,
+    /// Those that are for all.
+    All,
+    /// Those of a principal, by the hash that lookups and the access log have.
+    Principal(String),
+    /// Those of a principal whose hash is another in each process.
+    Unknown,
+}
+
+impl Whose {
+    fn of(principal: Option<&Partition>, policy: &Policy) -> Whose {
+        match principal {
+            None => Whose::All,
+            Some(partition) if policy.hashes_are_shared => Whose::Principal(key::principal_hash(partition)),
+            Some(_) => Whose::Unknown,
+        }
+    }
 }
 
 /// As what a running Pillion can be asked about a caller.
@@ -72,37 +102,42 @@ impl std::fmt::Display for Explanation {
 
 /// Explains a request that comes from `client`.
 pub fn explain(
-    request: Request<Body>,
+    (method, uri): (&Method, &Uri),
+    fields: &[(HeaderName, HeaderValue)],
     client: SocketAddr,
     snapshot: &Arc<Snapshot>,
     sink: &Rc<Sink>,
 ) -> Explanation {
-    let mut told = Explanation::default();
+    let mut told = Explanation { cost: 1, ..Explanation::default() };
     let now = clock::now();
+    let peer = Rc::new(Peer::new(client, false));
+    let limits = snapshot.policy.server.settings.limits;
+    let inbound = match head::request((method, uri), fields, limits, (peer, now)) {
+        Ok(inbound) => inbound,
+        Err(refused) => {
+            told.say("refused", format!("{}: {refused}", refused.status.as_u16()));
+            return told;
+        }
+    };
+    let headers = inbound.request.headers();
+    let host = host::text(headers).to_owned();
+    if uri.authority().is_none() && host == head::NOBODY_S {
+        told.say("host", format!("{host}, as neither the URL nor a field names another"));
+    }
     let beginning = Beginning {
         started: now,
         id: request_id(None),
         id_is_ours: true,
-        method: request.method().clone(),
-        target: request.uri().path_and_query().cloned(),
+        method: method.clone(),
+        target: inbound.request.uri().path_and_query().cloned(),
         client: client.ip().to_canonical(),
         tls: false,
         protocol: "HTTP/1.1",
-        grpc: false,
+        grpc: is_grpc(headers),
         trace: None,
     };
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let host = host::text(request.headers()).to_owned();
     // One that is neither counted nor logged.
     let record = Rc::new(Record::begin(beginning, snapshot.clone(), sink.clone()).behind(now));
-    let inbound = Inbound {
-        request: Box::new(request),
-        peer: Rc::new(Peer::new(client, false)),
-        received: now,
-        upgrade: None,
-        takes_trailers: false,
-        refused: None,
-    };
     let normal = path::normalise(uri.path()).map(|path| path.normal.into_owned());
     match &normal {
         Ok(normal) if normal != uri.path() => {
@@ -117,9 +152,9 @@ pub fn explain(
     let normal = normal.unwrap_or_default();
     let decided = route::decide(Observed { inbound, record: record.clone() });
     let found = record.route();
-    explain_route(&mut told, snapshot, found, (&method, &host, &normal));
+    explain_route(&mut told, snapshot, found, (method, &host, &normal));
     match decided {
-        Err(error) => told.say("refused", error.to_string()),
+        Err(error) => told.say("refused", format!("{}: {error}", rescue::status(&error).as_u16())),
         Ok(Decision::Answer(response, _)) => {
             let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("");
             told.say("answered", format!("{} here, {to}", response.status()));
@@ -131,8 +166,8 @@ pub fn explain(
             explain_upstream(&mut told, &routed);
             explain_caller(&mut told, &routed);
             explain_coding(&mut told, &mut routed);
-            explain_cache(&mut told, &routed, &sink.lasting.cache);
-            explain_invalidation(&mut told, &routed, &method);
+            cached::cache(&mut told, &routed, &sink.lasting.cache);
+            cached::invalidation(&mut told, &routed, method);
         }
     }
     told
@@ -208,7 +243,12 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
     let present = policy.identity.present(headers, claims);
     match present.is_empty() {
         true => told.say("principal", "none: the request carries none of identity.principal"),
-        false => told.say("principal", format!("the keyed hash of {}", present.join(" and "))),
+        false => {
+            let hash = policy.identity.principal(headers, claims).filter(|_| policy.hashes_are_shared);
+            let hash =
+                hash.map_or(String::new(), |found| format!(": {}", key::principal_hash(&found.partition)));
+            told.say("principal", format!("the keyed hash of {}{hash}", present.join(" and ")));
+        }
     }
     if !policy.limits.enabled && limits.concurrency.is_none() {
         told.say("limits", "none: no tier is written");
@@ -237,8 +277,10 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
 
 fn explain_limits(told: &mut Explanation, tier: &Tier, routed: &Routed) {
     let limits = &routed.route.limits;
+    told.cost = limits.cost.get();
     for (_, limit) in tier.limits_on(&limits.named).filter(|_| !limits.exempt) {
         let quota = &limit.quota;
+        told.limits.push((tier.name.to_string(), limit.name.to_string()));
         let shadow = if tier.shadow { ", in shadow mode" } else { "" };
         told.say(
             "limits",
@@ -256,7 +298,10 @@ fn explain_limits(told: &mut Explanation, tier: &Tier, routed: &Routed) {
 fn explain_coding(told: &mut Explanation, routed: &mut Routed) {
     let policy = routed.record.snapshot.policy.compression.clone();
     match represented::Asked::read(routed) {
-        Err(error) => told.say("coding", error.to_string()),
+        Err(error) => {
+            let error = error.into();
+            told.say("coding", format!("{}: {error}", rescue::status(&error).as_u16()));
+        }
         Ok(asked) => match asked.coding {
             None => told.say("coding", "none: compress is off here, or the request says no-transform"),
             Some((_, Negotiated::Identity)) => {
@@ -275,126 +320,4 @@ fn explain_coding(told: &mut Explanation, routed: &mut Routed) {
             ),
         },
     }
-}
-
-fn explain_cache(told: &mut Explanation, routed: &Routed, cache: &Arc<crate::cache::Cache>) {
-    let settings = &routed.record.snapshot.policy.cache;
-    if !settings.enabled {
-        told.say("cache", "off: cache.enabled is false");
-        return;
-    }
-    let terms = &routed.route.cache.terms;
-    let scope = match terms.scope {
-        Scope::Auto => {
-            "auto: one copy for all where nothing says who asks; else only what says that it is for all"
-        }
-        Scope::Shared => "shared: one copy for all",
-        Scope::User => "user: one copy for each principal",
-        Scope::Off => "off",
-    };
-    match Asked::of(routed, cache) {
-        Asked::Write => told.say("cache", "a write: it is never answered from the cache"),
-        Asked::Content => told.say("cache", format!("scope {scope}; the content is part of the key")),
-        Asked::Pass(why) => {
-            told.say("cache", format!("passed by: {} (scope {scope})", why.sentence()));
-            return;
-        }
-        Asked::Read(read) => {
-            told.say("cache", format!("scope {scope}"));
-            if read.asker.credentials && terms.scope == Scope::Auto {
-                told.say(
-                    "cache",
-                    "it says who asks: it gets and leaves only public, s-maxage or must-revalidate",
-                );
-            }
-            if read.directives.no_store {
-                told.say("cache", "the request says no-store: nothing of it is stored");
-            }
-            if let Some(shown) = key::read(&read.key) {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let query =
-                    if shown.query.is_empty() { String::new() } else { format!("?{}", text(shown.query)) };
-                let whose = if shown.personal { ", of this principal" } else { "" };
-                told.say("key", format!("{}{}{query}{whose}", text(shown.host), text(shown.path)));
-            }
-            let principal = read.principal.as_ref();
-            let (_, tags) = asked::marks(routed, cache, principal);
-            let names: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
-            match names.is_empty() {
-                true => told.say("tags", "none but those the app sends"),
-                false => told.say("tags", names.join(", ")),
-            }
-        }
-    }
-    explain_lifetime(told, routed);
-}
-
-fn explain_lifetime(told: &mut Explanation, routed: &Routed) {
-    let terms = &routed.route.cache.terms;
-    let heuristic = routed.record.snapshot.policy.cache.heuristic_max;
-    match terms.ttl {
-        Some(ttl) => {
-            let over = match terms.overrides {
-                Override::None => "where the app says nothing of it",
-                Override::Lifetime => "whatever max-age, no-cache and Expires say (override = \"lifetime\")",
-                Override::NoStore => "whatever max-age, no-cache, Expires and no-store say (override = \"no-store\")",
-            };
-            told.say("lifetime", format!("{ttl:?}, by the route, {over}"));
-        }
-        None => told.say("lifetime", format!("by the app's Cache-Control or Expires; else a tenth of the time since Last-Modified, {heuristic:?} at most")),
-    }
-    for (status, ttl) in &terms.ttl_by_status {
-        told.say("lifetime", format!("{ttl:?} for {}", status.as_u16()));
-    }
-    let stale =
-        [("while it is asked again", terms.stale_while_revalidate), ("when it fails", terms.stale_if_error)];
-    for (when, window) in stale.iter().filter(|(_, window)| *window > Duration::ZERO) {
-        told.say("lifetime", format!("then stale for {window:?} {when}, where the app says nothing of it"));
-    }
-}
-
-fn explain_invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
-    let policy = &routed.record.snapshot.policy;
-    let Ok(normal) = path::normalise(routed.request.uri().path()) else { return };
-    let host = host::text(routed.request.headers());
-    let writes = !is_safe(method);
-    let would = if writes { "" } else { "a write here would take away " };
-    told.say("invalidates", format!("{would}its own path: {}", normal.normal));
-    for rule in &policy.invalidate {
-        if !rule.on.template.takes(&normal.normal) || !rule.on.host.takes(host) {
-            continue;
-        }
-        // Of a read, it is told what any write would do.
-        if writes && !rule.on.methods.contains(method) {
-            continue;
-        }
-        let tags = rule.tags.iter().map(|tag| tag.fill(&normal.normal));
-        let paths = rule.paths.iter().map(|path| {
-            format!("{}{}", path.path.fill(&normal.normal), if path.prefix { "/**" } else { "" })
-        });
-        let all: Vec<String> = tags.chain(paths).collect();
-        told.say("invalidates", format!("{} by {:?} ({})", all.join(", "), rule.label, rule.mode.as_str()));
-    }
-}
-
-/// A request as a client would send it.
-pub fn request(
-    method: &Method,
-    uri: &http::Uri,
-    fields: &[(http::HeaderName, http::HeaderValue)],
-) -> Request<Body> {
-    let mut request = Request::new(Body::empty());
-    *request.method_mut() = method.clone();
-    *request.version_mut() = Version::HTTP_11;
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    *request.uri_mut() = target.parse().unwrap_or_default();
-    if let Some(authority) = uri.authority()
-        && let Ok(host) = http::HeaderValue::from_str(authority.as_str())
-    {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    for (name, value) in fields {
-        request.headers_mut().append(name, value.clone());
-    }
-    request
 }

@@ -1,0 +1,145 @@
+//! What the cache does with a request, and what a write to its URL takes away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use super::{Explanation, Whose};
+use crate::cache::Cache;
+use crate::cache::key;
+use crate::cache::terms::{Override, Scope};
+use crate::fields::cache_control::RequestDirectives;
+use crate::fields::host;
+use crate::layer::Routed;
+use crate::layer::cache::asked::{self, Asked};
+use crate::policy::cache::is_safe;
+use crate::policy::path;
+
+/// What the cache makes of it.
+pub fn cache(told: &mut Explanation, routed: &Routed, cache: &Arc<Cache>) {
+    let settings = &routed.record.snapshot.policy.cache;
+    if !settings.enabled {
+        told.say("cache", "off: cache.enabled is false");
+        return;
+    }
+    let terms = &routed.route.cache.terms;
+    let scope = match terms.scope {
+        Scope::Auto => {
+            "auto: one copy for all where nothing says who asks; else only what says that it is for all"
+        }
+        Scope::Shared => "shared: one copy for all",
+        Scope::User => "user: one copy for each principal",
+        Scope::Off => "off",
+    };
+    if let Some(protocols) = &routed.upgrade {
+        let protocols = protocols.to_str().unwrap_or("another protocol");
+        told.say("cache", format!("passed by: it is to be upgraded to {protocols}"));
+        return;
+    }
+    if routed.record.grpc {
+        told.say("cache", "passed by: gRPC answers in trailers");
+        return;
+    }
+    match Asked::of(routed, cache) {
+        Asked::Write => {
+            told.say("cache", "a write: it is never answered from the cache");
+            return;
+        }
+        Asked::Content => told.say("cache", format!("scope {scope}; the content is part of the key")),
+        Asked::Pass(why) => {
+            told.say("cache", format!("passed by: {} (scope {scope})", why.sentence()));
+            return;
+        }
+        Asked::Read(read) => {
+            told.say("cache", format!("scope {scope}"));
+            if read.asker.credentials && terms.scope == Scope::Auto {
+                told.say(
+                    "cache",
+                    "it says who asks: it gets and leaves only public, s-maxage or must-revalidate",
+                );
+            }
+            directives(told, &read.directives);
+            if let Some(shown) = key::read(&read.key) {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let query =
+                    if shown.query.is_empty() { String::new() } else { format!("?{}", text(shown.query)) };
+                let whose = if shown.principal.is_some() { ", of this principal" } else { "" };
+                told.say("key", format!("{}{}{query}{whose}", text(shown.host), text(shown.path)));
+                told.whose = Whose::of(shown.principal, &routed.record.snapshot.policy);
+            }
+            let principal = read.principal.as_ref();
+            let (_, tags) = asked::marks(routed, cache, principal);
+            let names: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
+            match names.is_empty() {
+                true => told.say("tags", "none but those the app sends"),
+                false => told.say("tags", names.join(", ")),
+            }
+        }
+    }
+    lifetime(told, routed);
+}
+
+fn lifetime(told: &mut Explanation, routed: &Routed) {
+    let terms = &routed.route.cache.terms;
+    let heuristic = routed.record.snapshot.policy.cache.heuristic_max;
+    match terms.ttl {
+        Some(ttl) => {
+            let over = match terms.overrides {
+                Override::None => "where the app says nothing of it",
+                Override::Lifetime => "whatever max-age, no-cache and Expires say (override = \"lifetime\")",
+                Override::NoStore => "whatever max-age, no-cache, Expires and no-store say (override = \"no-store\")",
+            };
+            told.say("lifetime", format!("{ttl:?}, by the route, {over}"));
+        }
+        None => told.say("lifetime", format!("by the app's Cache-Control or Expires; else a tenth of the time since Last-Modified, {heuristic:?} at most")),
+    }
+    for (status, ttl) in &terms.ttl_by_status {
+        told.say("lifetime", format!("{ttl:?} for {}", status.as_u16()));
+    }
+    let stale =
+        [("while it is asked again", terms.stale_while_revalidate), ("when it fails", terms.stale_if_error)];
+    for (when, window) in stale.iter().filter(|(_, window)| *window > Duration::ZERO) {
+        told.say("lifetime", format!("then stale for {window:?} {when}, where the app says nothing of it"));
+    }
+}
+
+/// What goes with a write there.
+pub fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
+    let policy = &routed.record.snapshot.policy;
+    let Ok(normal) = path::normalise(routed.request.uri().path()) else { return };
+    let host = host::text(routed.request.headers());
+    let writes = !is_safe(method);
+    let would = if writes { "" } else { "a write here would take away " };
+    told.say("invalidates", format!("{would}its own path: {}", normal.normal));
+    for rule in &policy.invalidate {
+        if !rule.on.template.takes(&normal.normal) || !rule.on.host.takes(host) {
+            continue;
+        }
+        // Of a read, it is told what any write would do.
+        if writes && !rule.on.methods.contains(method) {
+            continue;
+        }
+        let tags = rule.tags.iter().map(|tag| tag.fill(&normal.normal));
+        let paths = rule.paths.iter().map(|path| {
+            format!("{}{}", path.path.fill(&normal.normal), if path.prefix { "/**" } else { "" })
+        });
+        let all: Vec<String> = tags.chain(paths).collect();
+        told.say("invalidates", format!("{} by {:?} ({})", all.join(", "), rule.label, rule.mode.as_str()));
+    }
+}
+
+/// What the request itself says of the cache (RFC 9111 5.2.1).
+fn directives(told: &mut Explanation, directives: &RequestDirectives) {
+    let said = [
+        (directives.no_store, "no-store: nothing of it is stored"),
+        (directives.no_cache, "no-cache: what is stored is asked about before it is used"),
+        (directives.only_if_cached, "only-if-cached: 504 where nothing stored may be used"),
+        (directives.max_age.is_some(), "max-age: nothing older is used"),
+        (directives.min_fresh.is_some(), "min-fresh: nothing is used that is fresh for less long"),
+        (directives.max_stale.is_some(), "max-stale: it takes stale answers too"),
+    ];
+    for (_, what) in said.iter().filter(|(says, _)| *says) {
+        told.say("cache", format!("the request says {what}"));
+    }
+}

@@ -1,0 +1,53 @@
+//! A request as a client would send it: read from bytes as any other, so that what is refused there is refused here.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+
+use crate::body::Body;
+use crate::clock::Instant;
+use crate::http1::framing::Framing;
+use crate::http1::head::{self, HeadLimits};
+use crate::inbound::{Inbound, Peer, Refused};
+
+/// Of whom a path without a host is asked.
+pub const NOBODY_S: &str = "localhost";
+
+/// The request, or why it is none.
+pub fn request(
+    (method, uri): (&Method, &Uri),
+    fields: &[(HeaderName, HeaderValue)],
+    limits: HeadLimits,
+    (peer, received): (Rc<Peer>, Instant),
+) -> Result<Inbound, Refused> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let mut text = BytesMut::from(format!("{method} {target} HTTP/1.1\r\n").as_bytes());
+    let mut line = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            text.extend_from_slice(part);
+        }
+    };
+    // As curl does: one that is written stands for that of the URL.
+    if !fields.iter().any(|(name, _)| name == header::HOST) {
+        line("host", uri.authority().map_or(NOBODY_S, |authority| authority.as_str()).as_bytes());
+    }
+    fields.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
+    text.extend_from_slice(b"\r\n");
+    let refused = |error: head::HeadError| Refused { status: error.status(), detail: error.detail() };
+    let head = head::parse_request(&mut text, limits).map_err(refused)?;
+    let head = head.ok_or(head::HeadError::TooLarge).map_err(refused)?;
+    let body = match head.framing {
+        Framing::Length(0) => Body::empty(),
+        // That there is some is all that is known of it.
+        _ => Body::full(Bytes::from_static(b"?")),
+    };
+    Ok(Inbound {
+        request: Box::new(Request::from_parts(head.parts, body)),
+        peer,
+        received,
+        upgrade: head.upgrade,
+        takes_trailers: head.takes_trailers,
+        refused: None,
+    })
+}
