@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::{
     self, Answer, Folder, Pillion, Script, absent_app, binary, connect, eventually, exchange, free_address,
@@ -77,6 +79,31 @@ fn started(output: Stdio, admin: &str, log: &str, config: &str) -> (harness::Pro
     let process = harness::Process(command.spawn().unwrap());
     eventually("it listens", || TcpStream::connect(address).is_ok().then_some(()));
     (process, folder, address)
+}
+
+#[test]
+fn a_client_that_leaves_is_logged_with_the_app_that_was_silent() {
+    let asked = Arc::new(AtomicBool::new(false));
+    let heard = asked.clone();
+    let app = Script::new(move |mut tcp| {
+        if harness::head(&mut tcp).is_some() {
+            heard.store(true, Ordering::SeqCst);
+            // Until Pillion leaves too.
+            let _ = tcp.read(&mut [0]);
+        }
+    });
+    let pillion = Pillion::with(&upstream(&app));
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    eventually("the app is asked", || asked.load(Ordering::SeqCst).then_some(()));
+    drop(tcp);
+    let line = pillion.access("it left", |line| line["path"] == "/silent");
+    assert_eq!(
+        (&line["status"], &line["upstream"]),
+        (&499.into(), &app.address.to_string().into()),
+        "{line}"
+    );
+    assert!(line["upstream_ms"].is_number(), "{line}");
 }
 
 #[test]
