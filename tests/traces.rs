@@ -102,6 +102,7 @@ fn a_trace_goes_through_and_its_spans_are_told() {
         assert_eq!(hex(&span.trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(span.end_time_unix_nano >= span.start_time_unix_nano);
         assert!(span.status.is_none());
+        assert_eq!(span.trace_state, "vendor=1");
     }
     assert_eq!(hex(&server.parent_span_id), "00f067aa0ba902b7");
     assert_eq!(client.parent_span_id, server.span_id);

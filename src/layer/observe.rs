@@ -82,6 +82,7 @@ where
             },
             grpc: is_grpc(headers),
             trace,
+            trace_state: trace.and_then(|trace| trace.state(headers)),
         };
         let record = Record::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);

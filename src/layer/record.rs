@@ -72,6 +72,8 @@ pub struct Record {
     pub grpc: bool,
     /// Where it stands in a trace.
     pub trace: Option<Trace>,
+    /// What came along with that, where it is told.
+    pub trace_state: Option<Box<str>>,
     /// The one policy it is served by, answer included.
     pub snapshot: Arc<Snapshot>,
     sink: Rc<Sink>,
@@ -184,14 +186,16 @@ pub struct Beginning {
     pub grpc: bool,
     /// See [`Record`].
     pub trace: Option<Trace>,
+    /// See [`Record`].
+    pub trace_state: Option<Box<str>>,
 }
 
 impl Record {
     /// Begins to observe; the request is in flight from here on.
     pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
         sink.lasting.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Beginning { started, id, id_is_ours, method, target, client, tls, protocol, grpc, trace } =
-            beginning;
+        let Beginning { started, id, id_is_ours, method, target, client, .. } = beginning;
+        let Beginning { tls, protocol, grpc, trace, trace_state, .. } = beginning;
         Record {
             started,
             id,
@@ -203,6 +207,7 @@ impl Record {
             protocol,
             grpc,
             trace,
+            trace_state,
             snapshot,
             sink,
             route: Cell::new(Place::Refused),
@@ -380,6 +385,7 @@ impl Record {
             grpc: false,
             // What came is passed on: nobody is told of a span in the wake of others.
             trace: None,
+            trace_state: None,
             snapshot: self.snapshot.clone(),
             sink: self.sink.clone(),
             route: Cell::new(self.route.get()),

@@ -71,6 +71,16 @@ impl Trace {
         Some(TraceParent { trace: self.id, span, flags: self.flags })
     }
 
+    /// `tracestate` of a request that the receiver is told of, all lines of it (W3C Trace Context 3.3.1.1).
+    pub fn state(&self, headers: &HeaderMap) -> Option<Box<str>> {
+        if !self.is_recorded() || self.parent.is_none() {
+            return None;
+        }
+        let lines = headers.get_all(TRACESTATE).iter().filter_map(|line| line.to_str().ok());
+        let all = lines.collect::<Vec<_>>().join(",");
+        (!all.is_empty()).then(|| all.into())
+    }
+
     /// Whether it is recorded, by us or by others.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
@@ -121,6 +131,8 @@ fn is_sampled(id: u128, threshold: u64) -> bool {
 pub struct Told<'a> {
     /// Its place.
     pub trace: Trace,
+    /// `tracestate`, where it came within a trace.
+    pub state: Option<&'a str>,
     /// `X-Request-Id`.
     pub id: &'a HeaderValue,
     /// When its head was whole; since the Unix epoch.

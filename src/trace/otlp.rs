@@ -25,6 +25,7 @@ const OF_RESOURCE: u32 = 1;
 /// `Span.trace_id`, and the numbers of its other fields.
 const TRACE_ID: u32 = 1;
 const SPAN_ID: u32 = 2;
+const TRACE_STATE: u32 = 3;
 const PARENT_SPAN_ID: u32 = 4;
 const SPAN_NAME: u32 = 5;
 const KIND: u32 = 6;
@@ -74,6 +75,8 @@ pub struct Span<'a> {
     pub trace: u128,
     /// Its own id.
     pub id: u64,
+    /// What vendors keep along its trace (W3C Trace Context 3.3).
+    pub state: Option<&'a str>,
     /// The span that asked.
     pub parent: Option<u64>,
     /// When it began; nanoseconds since the Unix epoch.
@@ -90,6 +93,9 @@ impl Span<'_> {
     fn write(&self, out: &mut Scratch<'_>) {
         put(out, TRACE_ID, &self.trace.to_be_bytes());
         put(out, SPAN_ID, &self.id.to_be_bytes());
+        if let Some(state) = self.state {
+            put(out, TRACE_STATE, state.as_bytes());
+        }
         if let Some(parent) = self.parent {
             put(out, PARENT_SPAN_ID, &parent.to_be_bytes());
         }
@@ -334,7 +340,8 @@ mod tests {
             let begun = beginning("GET /a", Kind::Server, |attributes| attributes.number(key!("a"), 1 << 40));
             for id in 1..=count {
                 let (parent, failure) = (Some(7), (id % 2 == 0).then_some("no"));
-                let span = Span { trace: 1, id, parent, began: 1, ended: 2, flags: 1, failure };
+                let state = Some("a=1");
+                let span = Span { trace: 1, id, state, parent, began: 1, ended: 2, flags: 1, failure };
                 let mut spans = Vec::new();
                 push(&mut spans, &span, &begun, |attributes| attributes.text(key!("b"), b"Zoe"));
                 message.append(&spans);

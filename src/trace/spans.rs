@@ -24,7 +24,7 @@ pub fn write(told: &Told<'_>, out: &mut Vec<u8>) {
     let Some(client) = told.trace.span else { return };
     // Nobody else knows of it.
     let server = span_id();
-    let (trace, flags) = (told.trace.id, told.trace.flags);
+    let (trace, flags, state) = (told.trace.id, told.trace.flags, told.state);
     let message = told.error.map_or("", |(_, error)| error);
     let began = nanoseconds(told.started);
     let ended = began.saturating_add(nanoseconds(told.duration));
@@ -33,7 +33,7 @@ pub fn write(told: &Told<'_>, out: &mut Vec<u8>) {
         let began = began.saturating_add(nanoseconds(asked.after));
         let ended = asked.duration.map_or(ended, |duration| began.saturating_add(nanoseconds(duration)));
         let (parent, failure) = (Some(server), error.is_some().then_some(message));
-        let span = Span { trace, id: client, parent, began, ended, flags, failure };
+        let span = Span { trace, id: client, state, parent, began, ended, flags, failure };
         OF_CLIENTS.with_borrow_mut(|known| {
             push(out, &span, OfClient::text(known, told, asked), |attributes| {
                 rest_of_client(told, asked, error.as_deref(), attributes);
@@ -41,7 +41,7 @@ pub fn write(told: &Told<'_>, out: &mut Vec<u8>) {
         });
     }
     let (parent, failure) = (told.trace.parent, has_failed(told).then_some(message));
-    let span = Span { trace, id: server, parent, began, ended, flags, failure };
+    let span = Span { trace, id: server, state, parent, began, ended, flags, failure };
     OF_SERVERS.with_borrow_mut(|known| {
         push(out, &span, OfServer::text(known, told), |attributes| rest_of_server(told, attributes));
     });
@@ -253,6 +253,7 @@ mod tests {
         let methods = [Method::GET, Method::PUT, Method::from_bytes(b"BAN").unwrap()];
         let plain = || Told {
             trace: Trace { id: 1, parent: None, span: Some(2), flags: 1 },
+            state: None,
             id: &id,
             started: Duration::ZERO,
             duration: Duration::ZERO,

@@ -50,7 +50,8 @@ pub enum AskError {
 impl std::fmt::Display for AskError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            AskError::Forward(error) => error.fmt(f),
+            // Who is asked here is no app: keys, receivers of spans and webhooks are.
+            AskError::Forward(error) => f.write_str(&error.to_string().replace("the app", "the server")),
             AskError::Body(error) => error.fmt(f),
             AskError::TimedOut => f.write_str("no answer in time"),
             AskError::TooLong(most) => write!(f, "the answer is longer than {most} bytes"),

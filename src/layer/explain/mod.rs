@@ -135,6 +135,7 @@ pub fn explain(
         protocol: "HTTP/1.1",
         grpc: is_grpc(headers),
         trace: None,
+        trace_state: None,
     };
     // One that is neither counted nor logged.
     let record = Rc::new(Record::begin(beginning, snapshot.clone(), sink.clone()).behind(now));

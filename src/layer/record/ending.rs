@@ -208,6 +208,7 @@ impl Record {
         });
         self.sink.lasting.spans.put(&Told {
             trace: *trace,
+            state: self.trace_state.as_deref(),
             id: &self.id,
             started: clock::unix_at(self.started),
             duration,
