@@ -1,0 +1,82 @@
+//! Real servers.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use super::{Folder, Process, eventually, free_address};
+
+/// A real nginx with this `server` block, on a free port of its own choosing: `LISTEN` in the block is
+/// replaced by its address.
+pub struct Nginx {
+    pub process: Process,
+    pub address: SocketAddr,
+    pub folder: Folder,
+}
+
+impl Nginx {
+    pub fn serving(server: &str) -> Nginx {
+        // A port that was free a moment ago can be taken; another is tried.
+        for _ in 0..10 {
+            let address = free_address();
+            let folder = Folder::new();
+            let config = format!(
+                "daemon off; master_process off; pid {0}/pid; error_log {0}/error.log;\n\
+                 events {{ worker_connections 1024; }}\n\
+                 http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0};\n\
+                 uwsgi_temp_path {0}; scgi_temp_path {0}; {1} }}\n",
+                folder.0.display(),
+                server
+                    .replace("LISTEN", &address.to_string())
+                    .replace("FOLDER", &folder.0.display().to_string()),
+            );
+            let path = folder.write("nginx.conf", config);
+            let child = Command::new("nginx")
+                .arg("-c")
+                .arg(path)
+                .arg("-p")
+                .arg(&folder.0)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("nginx is installed by tests/run");
+            let mut process = Process(child);
+            let up = eventually("nginx listens", || {
+                if process.0.try_wait().unwrap().is_some() {
+                    return Some(false);
+                }
+                TcpStream::connect(address).is_ok().then_some(true)
+            });
+            if up {
+                return Nginx { process, address, folder };
+            }
+        }
+        panic!("nginx found no port");
+    }
+
+    /// Starts it again where it was, after it was killed.
+    pub fn restart(&mut self) {
+        self.process = Process(
+            Command::new("nginx")
+                .arg("-c")
+                .arg(self.folder.path("nginx.conf"))
+                .arg("-p")
+                .arg(&self.folder.0)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("nginx is installed by tests/run"),
+        );
+    }
+}
+
+/// httpbin, a real app of others', behind gunicorn; `tests/run` installs it.
+pub fn httpbin() -> (Process, SocketAddr) {
+    let gunicorn = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/httpbin/bin/gunicorn");
+    let address = free_address();
+    let mut command = Command::new(gunicorn);
+    command.args(["--bind", &address.to_string(), "--threads", "4", "httpbin:app"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Process(command.spawn().expect("tests/run installs httpbin"));
+    eventually("httpbin listens", || TcpStream::connect(address).ok());
+    (process, address)
+}
