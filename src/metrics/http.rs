@@ -16,7 +16,7 @@ use super::durations::{Bounds, Counted, Durations, Traced};
 use super::exemplars::Marked;
 use crate::clock;
 
-/// Routes beyond `max_routes` share this label.
+/// Routes that find no place among `max_routes` labels share this one, which is one of them.
 const OTHER: &str = "other";
 /// Methods that have a label of their own; any other is `other`, so a client cannot invent labels.
 const METHODS: [&str; 11] =
@@ -182,7 +182,9 @@ impl Routes {
     /// The counters of a route, made at its first sight; held by whoever counts.
     pub fn series(&self, label: &str) -> Arc<RouteSeries> {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let label = if series.len() < self.max_routes || series.contains_key(label) { label } else { OTHER };
+        // One place is for those that find none.
+        let held = series.len() + usize::from(!series.contains_key(OTHER));
+        let label = if held < self.max_routes || series.contains_key(label) { label } else { OTHER };
         if let Some(found) = series.get(label) {
             return found.clone();
         }
