@@ -149,6 +149,23 @@ fn requests_are_counted_by_template_never_by_path() {
 }
 
 #[test]
+fn content_is_counted_both_ways() {
+    let app = Script::answering(|_| ok("four"));
+    let pillion = Pillion::with(&upstream(&app));
+    let whole = format!("content-length: 5000\r\n\r\n{}", "a".repeat(5000));
+    let in_chunks = "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\nabcd\r\n0\r\n\r\n";
+    for content in [whole.as_str(), in_chunks, "\r\n"] {
+        let request = format!("POST /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{content}");
+        assert_eq!(exchange(pillion.http, &request).status, 200);
+    }
+    let labels = "{method=\"POST\",route=\"unmatched\",status=\"200\"}";
+    eventually("both are counted", || {
+        let of = |name: &str| pillion.metric(&format!("pillion_http_{name}_content_bytes_total{labels}"));
+        ((of("request"), of("response")) == (5007.0, 12.0)).then_some(())
+    });
+}
+
+#[test]
 fn durations_are_a_histogram_that_adds_up() {
     let app = Script::answering(|request| {
         std::thread::sleep(Duration::from_millis(if request.line.contains("slow") { 60 } else { 0 }));

@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::Observed;
 use super::live::{Snapshot, View};
-use super::record::{Beginning, Ending, HTTP_2, Record, Sink, request_id};
+use super::record::{Beginning, Ending, HTTP_2, Receiving, Record, Sink, request_id};
 use crate::body::Body;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::fields::{forwarded, rate_limit};
@@ -52,7 +52,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, inbound: Inbound) -> Self::Future {
+    fn call(&mut self, mut inbound: Inbound) -> Self::Future {
         let snapshot: Arc<Snapshot> = self.view.load().clone();
         let server = &snapshot.policy.server;
         let peer = inbound.peer.address.ip();
@@ -86,6 +86,10 @@ where
         };
         let record = Record::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);
+        let content = inbound.request.body_mut();
+        if !http_body::Body::is_end_stream(content) {
+            content.observe(Box::new(Receiving(Rc::downgrade(&record))));
+        }
         let inner = self.inner.call(Observed { inbound, record: record.clone() });
         ObserveFuture { inner, record }
     }

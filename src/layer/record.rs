@@ -35,7 +35,7 @@ use crate::represent::counters::Counters;
 use crate::trace::Trace;
 use crate::upstream::Address;
 
-pub use ending::{Ending, tell_as_they_end, tell_of_ended};
+pub use ending::{Ending, Receiving, tell_as_they_end, tell_of_ended};
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub const CLIENT_GONE: u16 = 499;
@@ -119,6 +119,8 @@ pub struct Record {
     /// Whether the answer has no expected end.
     endless: Cell<bool>,
     bytes: Cell<u64>,
+    /// Bytes of content that came.
+    received: Cell<u64>,
     done: Cell<bool>,
 }
 
@@ -233,6 +235,7 @@ impl Record {
             until_head: Cell::new(None),
             endless: Cell::new(false),
             bytes: Cell::new(0),
+            received: Cell::new(0),
             done: Cell::new(false),
         }
     }
@@ -411,6 +414,7 @@ impl Record {
             until_head: Cell::new(None),
             endless: Cell::new(false),
             bytes: Cell::new(0),
+            received: Cell::new(0),
             done: Cell::new(true),
         }
     }

@@ -39,6 +39,8 @@ pub struct Spent {
     pub own: Duration,
     /// Bytes of content sent.
     pub bytes: u64,
+    /// Bytes of content that came.
+    pub received: u64,
     /// Its trace, where that is recorded.
     pub traced: Option<Traced>,
 }
@@ -49,6 +51,7 @@ struct Series {
     upstream: OnceLock<Durations>,
     own: Durations,
     bytes: AtomicU64,
+    received: AtomicU64,
 }
 
 /// Most statuses are never seen: what is not takes a pointer.
@@ -80,6 +83,7 @@ impl RouteSeries {
                 upstream: OnceLock::new(),
                 own: Durations::new(own),
                 bytes: AtomicU64::new(0),
+                received: AtomicU64::new(0),
             })
         });
         series.whole.add(whole, spent.whole, spent.traced);
@@ -88,6 +92,10 @@ impl RouteSeries {
             series.upstream.get_or_init(|| Durations::new(whole)).add(whole, upstream, spent.traced);
         }
         series.bytes.fetch_add(spent.bytes, Ordering::Relaxed);
+        // Most requests have none.
+        if spent.received > 0 {
+            series.received.fetch_add(spent.received, Ordering::Relaxed);
+        }
     }
 }
 
@@ -211,6 +219,7 @@ struct Row {
     upstream: Option<Counted>,
     own: Counted,
     bytes: u64,
+    received: u64,
 }
 
 impl Collector for Collected {
@@ -224,12 +233,14 @@ impl Collector for Collected {
                 upstream: series.upstream.get().map(Durations::counted),
                 own: series.own.counted(),
                 bytes: series.bytes.load(Ordering::Relaxed),
+                received: series.received.load(Ordering::Relaxed),
             });
         });
         type CountOf = fn(&Row) -> u64;
-        let counters: [(&str, &str, CountOf); 2] = [
+        let counters: [(&str, &str, CountOf); 3] = [
             ("http_requests", "Requests by method, route template and status", |row| row.whole.count()),
             ("http_response_content_bytes", "Bytes of content sent, as they went out", |row| row.bytes),
+            ("http_request_content_bytes", "Bytes of content that came with requests", |row| row.received),
         ];
         for (name, help, count) in counters {
             let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

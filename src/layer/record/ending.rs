@@ -1,7 +1,7 @@
 //! The end of a request: it is counted, logged, and told to whoever takes traces.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -116,7 +116,14 @@ impl Record {
         let own = until_head.saturating_sub(upstream.unwrap_or_default());
         let sampled = self.trace.as_ref().filter(|trace| trace.is_sampled());
         let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::unix_at(now) });
-        let spent = Spent { whole: duration, upstream, own, bytes: self.bytes.get(), traced };
+        let spent = Spent {
+            whole: duration,
+            upstream,
+            own,
+            bytes: self.bytes.get(),
+            received: self.received.get(),
+            traced,
+        };
         series.record(&self.method, status, &spent);
         let error = self.error.borrow();
         self.count_performance(status, duration, error.as_ref());
@@ -275,6 +282,19 @@ fn had_it(word: &str) -> Option<bool> {
         "miss" | "expired" => Some(false),
         _ => None,
     }
+}
+
+/// Counts the content of a request as it passes. A request that nobody waits for any more is not kept for it.
+pub struct Receiving(pub Weak<Record>);
+
+impl Observer for Receiving {
+    fn data(&mut self, bytes: usize) {
+        if let Some(record) = self.0.upgrade() {
+            record.received.set(record.received.get() + bytes as u64);
+        }
+    }
+
+    fn end(&mut self, _: Result<(), &BodyError>) {}
 }
 
 /// Follows an answer's body to its end.
