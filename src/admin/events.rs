@@ -126,7 +126,7 @@ fn reading(control: &Control) -> Value {
         "resident_bytes": process.resident_bytes,
         "cpu_seconds": process.cpu_seconds,
         "routes": routes,
-        "upstreams": health::addresses(&snapshot),
+        "upstreams": health::addresses(&snapshot, &control.monitor),
         "tiers": tiers,
         "warnings": warnings,
     })

@@ -230,7 +230,7 @@ impl Handler {
         shown["required"] = snapshot.policy.health.ready_requires.contains(&check).into();
         shown["took_ms"] = performance::milliseconds(took).into();
         match check {
-            Check::Upstream => shown["addresses"] = health::addresses(snapshot).into(),
+            Check::Upstream => shown["addresses"] = health::addresses(snapshot, &self.control.monitor).into(),
             Check::Workers => shown["workers"] = health::signs_of_life(&self.control.lasting).into(),
             _ => {}
         }

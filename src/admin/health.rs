@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::disk::{self, Disk};
+use super::monitor::Monitor;
 use crate::clock;
 use crate::layer::live::{Lasting, Snapshot};
 use crate::metrics::read_process;
@@ -105,15 +106,25 @@ fn upstream(snapshot: &Snapshot) -> Finding {
     Finding { status: worst, detail }
 }
 
+/// Whether each address is well, by its number.
+pub fn states(snapshot: &Snapshot) -> impl Iterator<Item = (u64, bool)> {
+    snapshot.upstreams.iter().flat_map(|upstream| {
+        let threshold = upstream.policy.health.unhealthy_after;
+        upstream.addresses().into_iter().map(move |(_, address)| (address.id, address.is_well(threshold)))
+    })
+}
+
 /// Every address that is known, and how it does.
-pub fn addresses(snapshot: &Snapshot) -> Vec<Value> {
+pub fn addresses(snapshot: &Snapshot, monitor: &Monitor) -> Vec<Value> {
     let of = |upstream: &Arc<Upstream>| {
         let (name, threshold) = (upstream.policy.name.clone(), upstream.policy.health.unhealthy_after);
         upstream.addresses().into_iter().map(move |(_, address)| {
+            let well = address.is_well(threshold);
             json!({
                 "name": name,
                 "address": address.name.as_str(),
-                "healthy": address.is_well(threshold),
+                "healthy": well,
+                "since": monitor.address_since(address.id, well).map(clock::unix_seconds),
                 "failures": address.failures(),
                 "in_flight": address.in_flight.load(Ordering::Relaxed),
                 "waiting": address.waiting.load(Ordering::Relaxed),

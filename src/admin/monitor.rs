@@ -34,17 +34,44 @@ struct Known {
 
 /// See the head of the file.
 #[derive(Debug, Default)]
-pub struct Monitor(Mutex<HashMap<Check, Known>>);
+pub struct Monitor {
+    checks: Mutex<HashMap<Check, Known>>,
+    /// By the number of an address, whether it is well, and since when.
+    addresses: Mutex<HashMap<u64, (bool, SystemTime)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Monitor {
     fn known(&self) -> MutexGuard<'_, HashMap<Check, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.checks)
     }
 
     /// Looks at everything.
     pub fn look(&self, snapshot: &Snapshot, lasting: &Lasting, now: SystemTime) -> Vec<Change> {
+        self.note_addresses(health::states(snapshot), now);
         let findings = Check::ALL.map(|check| (check, health::run(check, snapshot, lasting)));
         findings.into_iter().filter_map(|(check, finding)| self.note(check, finding, now)).collect()
+    }
+
+    /// Of all addresses there are; what is gone is forgotten.
+    fn note_addresses(&self, states: impl Iterator<Item = (u64, bool)>, now: SystemTime) {
+        let mut known = lock(&self.addresses);
+        let before = std::mem::take(&mut *known);
+        *known = states
+            .map(|(id, well)| {
+                let since =
+                    before.get(&id).filter(|(known, _)| *known == well).map_or(now, |(_, since)| *since);
+                (id, (well, since))
+            })
+            .collect();
+    }
+
+    /// Since when an address is as it was just found; `None` where that was not seen before.
+    pub fn address_since(&self, id: u64, well: bool) -> Option<SystemTime> {
+        lock(&self.addresses).get(&id).filter(|(known, _)| *known == well).map(|(_, since)| *since)
     }
 
     fn note(&self, check: Check, finding: Finding, now: SystemTime) -> Option<Change> {
@@ -119,5 +146,26 @@ mod tests {
         }
         assert_eq!(told, [(Healthy, Degraded), (Degraded, Unhealthy), (Unhealthy, Healthy)]);
         assert_eq!(monitor.since(Check::Memory, Degraded), None, "not seen yet");
+    }
+
+    #[test]
+    fn addresses_are_so_since_they_changed() {
+        let monitor = Monitor::default();
+        let second = |at: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+        for (at, states, since) in [
+            (0, vec![(1, true), (2, true)], [Some(0), Some(0)]),
+            (1, vec![(1, true), (2, false)], [Some(0), Some(1)]),
+            (2, vec![(1, true), (2, false)], [Some(0), Some(1)]),
+            (3, vec![(2, true)], [None, Some(3)]),
+            (4, vec![(1, true), (2, true)], [Some(4), Some(3)]),
+        ] {
+            monitor.note_addresses(states.iter().copied(), second(at));
+            let well = |id: u64| states.iter().find(|(known, _)| *known == id).is_some_and(|(_, well)| *well);
+            assert_eq!(
+                [1, 2].map(|id| monitor.address_since(id, well(id))),
+                since.map(|at| at.map(second)),
+                "{at}"
+            );
+        }
     }
 }
