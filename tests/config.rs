@@ -124,6 +124,25 @@ fn what_is_wrong_is_told_without_secrets() {
     for told in ["S3CRET", "53037"] {
         assert!(!checked.said.contains(told), "{}", checked.said);
     }
+    for (table, line) in [
+        ("server", "admin-token = \"S3CRET\""),
+        ("server", "admin_tokn = \"S3CRET\""),
+        ("server", "whatever = \"S3CRET\""),
+        ("server", "admin_token: \"S3CRET\""),
+        ("server", "admin_token \"S3CRET\""),
+        ("server", "admin_token = \"abc\"S3CRET\""),
+        ("server", "admin_token = S3CRET"),
+        ("server", "admin_token.value = \"S3CRET\""),
+        ("server", "admin_token = \"\"\"\nS3CRET\\q\n\"\"\""),
+        ("upstreams.a", "url = \"http://me:S3CRET#x@h:1\""),
+        ("upstreams.a", "url = \"http://me:S3CRET/x@h:1\""),
+        ("upstreams.a", "url = \"http://me:S3CRET x@h:1\""),
+        ("health", "webhook = \"https://hooks.example/T0/S3CRET x\""),
+    ] {
+        let checked = check(&format!("{UPSTREAM}[{table}]\n{line}\n"));
+        assert!(checked.said.contains("error: "), "{line}: {}", checked.said);
+        assert!(!checked.said.contains("S3CRET"), "{line}: {}", checked.said);
+    }
 }
 
 #[test]
@@ -368,6 +387,15 @@ fn problems_of_the_file_of_keys_are_shown_in_its_lines() {
          [[keys]]\ntier = \"free\"\nname = 7\n"
     );
     let file = folder.write("keys.toml", keys);
+    for line in ["sha256 = \"S3CRET\"", "key = \"S3CRET\""] {
+        let plain = folder.write("plain.toml", format!("[[keys]]\n{line}\ntier = \"free\"\n"));
+        let checked = check(&format!("{UPSTREAM}[rate_limit]\nkeys = \"{}\"\n{TIER}", plain.display()));
+        assert!(
+            checked.said.contains("plain.toml:2:") && !checked.said.contains("S3CRET"),
+            "{}",
+            checked.said
+        );
+    }
     let config = format!("{UPSTREAM}[rate_limit]\nkeys = \"{}\"\n{TIER}", file.display());
     check(&config).refused_with(4).says(&[
         "there is no tier \"pro\"",

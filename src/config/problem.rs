@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::hidden::hidden;
+use super::hidden;
 
 /// How the message about a variable that is not set begins.
 pub const MISSING_VARIABLE: &str = "the environment variable";
@@ -21,13 +21,14 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// Whether the value matters; else what is written under the key is not shown, as it may be a secret.
+    pub of_value: bool,
 }
 
 /// All that is wrong with one file.
 #[derive(Clone, Debug)]
 pub struct Problems {
     name: PathBuf,
-    /// Without its secrets.
     text: String,
     list: Vec<Problem>,
     /// Of files that this one names.
@@ -37,7 +38,7 @@ pub struct Problems {
 impl Problems {
     /// None yet, for the file `name` with this content.
     pub fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
-        Problems { name: name.into(), text: hidden(text), list: Vec::new(), others: Vec::new() }
+        Problems { name: name.into(), text: text.to_owned(), list: Vec::new(), others: Vec::new() }
     }
 
     /// Adds one with a place.
@@ -51,9 +52,7 @@ impl Problems {
     }
 
     fn push(&mut self, span: Option<Span>, message: String) -> &mut Problem {
-        // It may say a value.
-        let message = hidden(&message);
-        self.list.push(Problem { span, message, help: None });
+        self.list.push(Problem { span, message, help: None, of_value: true });
         let last = self.list.len() - 1;
         &mut self.list[last]
     }
@@ -88,13 +87,14 @@ impl Problems {
         self
     }
 
-    fn place(&self, at: usize) -> (usize, usize, &str) {
-        let at = at.min(self.text.len());
+    /// Line, column, and the line as it may be shown.
+    fn place(&self, span: &Span, of_value: bool) -> (usize, usize, String) {
+        let at = span.start.min(self.text.len());
         let start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-        let line = self.text[start..].lines().next().unwrap_or("");
         let number = self.text[..start].matches('\n').count() + 1;
         let column = self.text[start..at].chars().count() + 1;
-        (number, column, line)
+        let value = (!of_value).then(|| span.end.saturating_sub(start));
+        (number, column, hidden::line(&self.text, start, value))
     }
 }
 
@@ -102,6 +102,11 @@ impl Problem {
     /// Says what to do about it.
     pub fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
+    }
+
+    /// The value has nothing to do with it.
+    pub fn whatever_the_value(&mut self) {
+        self.of_value = false;
     }
 }
 
@@ -119,10 +124,10 @@ impl fmt::Display for Problems {
             );
         }
         for problem in &self.list {
-            writeln!(f, "error: {}", problem.message)?;
+            writeln!(f, "error: {}", hidden::message(&problem.message))?;
             match &problem.span {
                 Some(span) => {
-                    let (number, column, line) = self.place(span.start);
+                    let (number, column, line) = self.place(span, problem.of_value);
                     let gutter = number.to_string().len();
                     let room = line.chars().count().saturating_sub(column - 1).max(1);
                     let width = self.text[span.start.min(self.text.len())..span.end.min(self.text.len())]

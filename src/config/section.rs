@@ -265,7 +265,11 @@ impl<'a> Section<'a> {
                 format!("in [{}]", self.name)
             };
             let problem = problems.at(&key.span, format!("unknown key {:?} {place}", key.name));
-            match nearest(&key.name, &self.known) {
+            let meant = nearest(&key.name, &self.known);
+            if meant.is_none_or(hidden::is_secret) {
+                problem.whatever_the_value();
+            }
+            match meant {
                 Some(known) => problem.help(format!("did you mean {known:?}?")),
                 None => problem.help(format!("known here: {}", self.known.join(", "))),
             }

@@ -141,7 +141,10 @@ impl Compiler<'_> {
             .filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some());
         let Some(url) = parsed else {
             let help = "like \"https://login.example.com/path\"";
-            self.fail(at.span.as_ref(), format!("{key} is {:?}, which is no URL", at.value), help);
+            // The path of a webhook is as good as a password.
+            let told =
+                if key == "health.webhook" { "something".to_owned() } else { format!("{:?}", at.value) };
+            self.fail(at.span.as_ref(), format!("{key} is {told}, which is no URL"), help);
             return None;
         };
         let (scheme, authority) = (url.scheme_str().unwrap_or("https"), url.authority()?);
