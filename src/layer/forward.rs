@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::Routed;
 use crate::body::Body;
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::fields::host;
@@ -20,7 +20,7 @@ use crate::fields::request_id::Identified;
 use crate::inbound::Peer;
 use crate::layer::record::Record;
 use crate::policy::{FieldEdits, ServerPolicy};
-use crate::upstream::{Call, ForwardError, Outcome, Pool};
+use crate::upstream::{Call, ForwardError, Pool};
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -87,12 +87,10 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         limits: server.head_limits(),
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
-    // What came before is Pillion's own.
     let since = clock::now();
-    record.forwarded.set(Some(since));
-    let mut asking = Asking { record: &record, since, outcome: Outcome::default() };
-    let result = upstream.send(&pool, call, since, &mut asking.outcome).await;
-    drop(asking);
+    record.app_is_asked(since);
+    let result = upstream.send(&pool, call, since, &record.asked).await;
+    record.app_is_done();
     let response = result?;
     record.upstream_status.set(Some(response.status()));
     // RFC 8441 5, RFC 9110 9.3.6: a 2xx would tell an HTTP/2 client that the tunnel is open.
@@ -101,23 +99,6 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         return Err(ForwardError::NotUpgraded.into());
     }
     Ok(response)
-}
-
-/// A question to an app. How it went is noted when it has ended, also where the client left before: that is when one
-/// wants to know which address was silent.
-struct Asking<'r> {
-    record: &'r Record,
-    since: Instant,
-    outcome: Outcome,
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        let ended = self.outcome.answered.unwrap_or_else(clock::now);
-        self.record.upstream_time.set(Some(ended.saturating_duration_since(self.since)));
-        self.record.retries.set(self.outcome.retries);
-        *self.record.upstream.borrow_mut() = self.outcome.address.take();
-    }
 }
 
 /// Tells the app about the client. What an untrusted client says about itself is not passed on; the

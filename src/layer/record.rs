@@ -33,7 +33,7 @@ use crate::pace::Pace;
 use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
 use crate::trace::Trace;
-use crate::upstream::Address;
+use crate::upstream::Outcome;
 
 pub use ending::{Ending, Receiving, tell_as_they_end, tell_of_ended};
 
@@ -80,14 +80,12 @@ pub struct Record {
     route: Cell<Place>,
     /// The first route that took it, whose template is of the target as it came; it may have rewritten that for the next.
     matched: Cell<Option<u32>>,
-    /// The address that answered, or was tried last.
-    pub upstream: RefCell<Option<Arc<Address>>>,
-    /// Tries after the first.
-    pub retries: Cell<u32>,
+    /// How the app does with it.
+    pub asked: Outcome,
     /// From where it was given to its app to the head of the app's answer.
-    pub upstream_time: Cell<Option<Duration>>,
+    upstream_time: Cell<Option<Duration>>,
     /// When it was given to its app.
-    pub forwarded: Cell<Option<Instant>>,
+    forwarded: Cell<Option<Instant>>,
     /// What the app said.
     pub upstream_status: Cell<Option<StatusCode>>,
     /// The coding of the answer, and how much of it there was before.
@@ -214,8 +212,7 @@ impl Record {
             sink,
             route: Cell::new(Place::Refused),
             matched: Cell::new(None),
-            upstream: RefCell::new(None),
-            retries: Cell::new(0),
+            asked: Outcome::default(),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),
             upstream_status: Cell::new(None),
@@ -292,6 +289,24 @@ impl Record {
     pub fn asked_by(&self, principal: Option<&Principal>) {
         let hash = principal.and_then(|principal| principal.partition.first_chunk());
         self.principal.set(hash.map(|hash| u128::from_be_bytes(*hash)));
+    }
+
+    /// Notes that an app is asked from now on; what came before is Pillion's own.
+    pub fn app_is_asked(&self, now: Instant) {
+        self.asked.forget();
+        self.upstream_time.set(None);
+        self.forwarded.set(Some(now));
+    }
+
+    /// Notes that the app has answered, or that there is no answer to be had.
+    pub fn app_is_done(&self) {
+        let ended = self.asked.answered.get().unwrap_or_else(clock::now);
+        self.app_took_until(ended);
+    }
+
+    fn app_took_until(&self, ended: Instant) {
+        let since = self.forwarded.get();
+        self.upstream_time.set(since.map(|since| ended.saturating_duration_since(since)));
     }
 
     /// Notes why its answer was not stored.
@@ -393,8 +408,7 @@ impl Record {
             sink: self.sink.clone(),
             route: Cell::new(self.route.get()),
             matched: Cell::new(self.matched.get()),
-            upstream: RefCell::new(None),
-            retries: Cell::new(0),
+            asked: Outcome::default(),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),
             upstream_status: Cell::new(None),

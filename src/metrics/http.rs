@@ -255,9 +255,12 @@ impl Collector for Collected {
             (WHOLE, "From the head of a request to the last byte of its answer", whole, |row| {
                 Some(&row.whole)
             }),
-            (UPSTREAM, "Until the head of the app's answer, waiting and tries included", whole, |row| {
-                row.upstream.as_ref()
-            }),
+            (
+                UPSTREAM,
+                "Until the head of the app's answer, or until the client left (499), waiting and tries included",
+                whole,
+                |row| row.upstream.as_ref(),
+            ),
             (
                 OWN_PART,
                 "Until the head of the answer, less what the app took: Pillion's own time",

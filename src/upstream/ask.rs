@@ -92,8 +92,8 @@ impl Upstream {
             limits: LIMITS,
             rank: (0, 1),
         };
-        let mut outcome = Outcome::default();
-        let response = self.send(pool, call, clock::now(), &mut outcome).await.map_err(AskError::Forward)?;
+        let outcome = Outcome::default();
+        let response = self.send(pool, call, clock::now(), &outcome).await.map_err(AskError::Forward)?;
         let status = response.status();
         let mut body = response.into_body();
         let mut content = Vec::new();

@@ -1,6 +1,7 @@
 //! One request's way to its answer: an address, a permit, a connection, and another try where that
 //! is safe.
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,17 +58,28 @@ pub struct Call<'a> {
     pub rank: (usize, usize),
 }
 
-/// What is known about how a request went, also when it failed.
+/// What is known about how a request goes, as soon as it is: also when it fails, or nobody waits for it any more.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The last address tried.
-    pub address: Option<Arc<Address>>,
+    pub address: RefCell<Option<Arc<Address>>>,
     /// Tries after the first.
-    pub retries: u32,
+    pub retries: Cell<u32>,
     /// When the last try was sent.
-    pub sent: Option<Instant>,
+    pub sent: Cell<Option<Instant>>,
     /// When the head of the answer came.
-    pub answered: Option<Instant>,
+    pub answered: Cell<Option<Instant>>,
+}
+
+impl Outcome {
+    /// Nothing is known yet, whatever was asked before.
+    pub fn forget(&self) {
+        let Outcome { address, retries, sent, answered } = self;
+        address.replace(None);
+        retries.set(0);
+        sent.set(None);
+        answered.set(None);
+    }
 }
 
 /// A try that failed.
@@ -98,7 +110,7 @@ impl Upstream {
         pool: &'a Rc<Pool>,
         mut call: Call<'a>,
         mut now: Instant,
-        outcome: &'a mut Outcome,
+        outcome: &'a Outcome,
     ) -> impl Future<Output = Result<Response<Body>, ForwardError>> + 'a {
         async move {
             self.budget.deposit();
@@ -122,14 +134,15 @@ impl Upstream {
                     match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await {
                         Ok(answer) => {
                             if let Some(entered) = entered {
-                                entered.answered(answer.status(), outcome.sent, clock::now());
+                                entered.answered(answer.status(), outcome.sent.get(), clock::now());
                             }
                             return Ok(answer);
                         }
                         Err(failed) => failed,
                     };
                 let mut free = false;
-                if let Some(address) = &outcome.address {
+                let address = outcome.address.borrow().clone();
+                if let Some(address) = &address {
                     if failed.reused && failed.error.is_broken() {
                         // Once for each address, it costs none of the tries: the app may close an idle
                         // connection at any moment, and that is no illness.
@@ -144,7 +157,7 @@ impl Upstream {
                         }
                     }
                 }
-                let spent = if free { 0 } else { outcome.retries };
+                let spent = if free { 0 } else { outcome.retries.get() };
                 if !self.may_retry(&failed, &call, spent, content.is_some()) {
                     self.counters.failures[failed.error.kind_index()].add(1);
                     // Where a try before this one left, it is what nobody knows the outcome of.
@@ -153,7 +166,7 @@ impl Upstream {
                 if !failed.nothing_sent {
                     unknown.get_or_insert(failed.error);
                 }
-                outcome.retries += u32::from(!free);
+                outcome.retries.set(outcome.retries.get() + u32::from(!free));
                 now = clock::now();
                 self.counters.retries.add(1);
                 if let Some(content) = content {
@@ -222,7 +235,7 @@ impl Upstream {
         endpoints: &'a [Endpoint],
         (tried, stale): (&'a [u64], &'a [u64]),
         mut now: Instant,
-        outcome: &'a mut Outcome,
+        outcome: &'a Outcome,
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
             // What is seldom is in a box: no request that goes straight through holds a place for it.
@@ -230,7 +243,7 @@ impl Upstream {
                 Some(known) => known,
                 None => Box::pin(self.pick(endpoints, tried, now)).await?,
             };
-            outcome.address = Some(address.clone());
+            outcome.address.replace(Some(address.clone()));
             let mut permit = match address.permits.clone().try_acquire_owned() {
                 Ok(permit) => permit,
                 Err(_) => {
@@ -262,7 +275,7 @@ impl Upstream {
                 if !known && let Some((chosen, other)) = self.choose(endpoints, tried) {
                     permit = Box::pin(self.permit(&other)).await?;
                     (endpoint, address) = (chosen, other);
-                    outcome.address = Some(address.clone());
+                    outcome.address.replace(Some(address.clone()));
                 }
             }
             let lease = Lease::new(address.clone(), permit);
@@ -367,7 +380,7 @@ impl Upstream {
         connection: Box<ClientConnection>,
         mut lease: Lease,
         idle_until: Option<Instant>,
-        outcome: &'a mut Outcome,
+        outcome: &'a Outcome,
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
             let reused = idle_until.is_some();
@@ -390,7 +403,7 @@ impl Upstream {
                 limits: call.limits,
             };
             let has_body = !http_body::Body::is_end_stream(&call.body);
-            outcome.sent = Some(now);
+            outcome.sent.set(Some(now));
             let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
             let Answer { parts, content } = sent.map_err(|failed| {
                 let error = match failed.error {
@@ -405,7 +418,7 @@ impl Upstream {
                 Attempt { error, nothing_sent, reused }
             })?;
             let answered = clock::now();
-            outcome.answered = Some(answered);
+            outcome.answered.set(Some(answered));
             self.judge(&lease.address, parts.status);
             let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
             let body = match content {
@@ -452,7 +465,7 @@ impl Upstream {
         connection: Rc<Http2Connection>,
         mut lease: Lease,
         reused: bool,
-        outcome: &mut Outcome,
+        outcome: &Outcome,
     ) -> Result<Response<Body>, Attempt> {
         let grpc = is_endless(call.headers);
         if grpc && !lease.become_stream() {
@@ -481,7 +494,7 @@ impl Upstream {
         if call.takes_trailers {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }
-        outcome.sent = Some(clock::now());
+        outcome.sent.set(Some(clock::now()));
         let response = connection.send(request, self.timeouts(call, grpc), clock::now).await;
         let response = response.map_err(|error| {
             // GOAWAY and refused streams come back as closed before anything was processed; what was taken

@@ -111,6 +111,10 @@ impl Record {
             Place::Refused => self.snapshot.refused(),
             Place::Route(order) => self.snapshot.series(order),
         };
+        if self.upstream_time.get().is_none() && self.forwarded.get().is_some() {
+            // The client left before the app has answered, which may be waited for all the same.
+            self.app_took_until(now);
+        }
         let upstream = self.upstream_time.get();
         let until_head = self.until_head.get().unwrap_or(duration);
         let own = until_head.saturating_sub(upstream.unwrap_or_default());
@@ -149,7 +153,7 @@ impl Record {
             Place::Refused => &REFUSED,
             Place::Route(order) => &self.snapshot.route(order).label,
         };
-        let (limited, asked) = (self.limited.borrow(), self.upstream.borrow());
+        let (limited, asked) = (self.limited.borrow(), self.asked.address.borrow());
         let violated = limited.as_ref().map(|limited| limit::names(&limited.violated, &limited.tier));
         self.sink.log.write(
             &self.snapshot.policy.log,
@@ -169,7 +173,7 @@ impl Record {
                 duration,
                 upstream_time: self.upstream_time.get(),
                 upstream: asked.as_ref().map(|address| &address.name),
-                retries: self.retries.get(),
+                retries: self.asked.retries.get(),
                 first_byte: self.until_head.get(),
                 cache: self.by_cache.get(),
                 not_stored: self.not_stored.get(),
@@ -204,13 +208,13 @@ impl Record {
             Place::Route(None) | Place::Refused => None,
         };
         let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
-        let upstream = self.upstream.borrow();
+        let upstream = self.asked.address.borrow();
         let since = |at: Instant| at.saturating_duration_since(self.started);
         let asked = upstream.as_ref().map(|address| Asked {
             address,
             after: self.forwarded.get().map_or(Duration::ZERO, since),
             duration: self.upstream_time.get(),
-            retries: self.retries.get(),
+            retries: self.asked.retries.get(),
             status: self.upstream_status.get().map(|status| status.as_u16()),
         });
         self.sink.lasting.spans.put(&Told {
@@ -263,7 +267,7 @@ impl Record {
             status: status.as_u16(),
             duration,
             upstream_time: self.upstream_time.get(),
-            upstream: self.upstream.borrow().as_ref().map(|address| address.name.to_string()),
+            upstream: self.asked.address.borrow().as_ref().map(|address| address.name.to_string()),
             cache: self.by_cache.get(),
             error: match error {
                 Some((fault, error)) => Some((fault.as_str(), error.clone())),
