@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use rustix::event::{PollFd, PollFlags, poll};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The most bytes one buffer holds.
@@ -41,6 +42,19 @@ impl Target {
     }
 }
 
+/// What lines are written to.
+trait Sink: Write {
+    /// Waits until it takes something again.
+    fn wait(&self) -> io::Result<()>;
+}
+
+impl Sink for File {
+    /// As long as a write to a pipe that blocks: the flag is of the pipe, which whoever started this process shares.
+    fn wait(&self) -> io::Result<()> {
+        poll(&mut [PollFd::new(self, PollFlags::OUT)], None).map(drop).map_err(io::Error::from)
+    }
+}
+
 /// Where lines leave. An end that takes none is no reason to stop serving.
 struct Outlet<W> {
     to: W,
@@ -48,7 +62,7 @@ struct Outlet<W> {
     cut: bool,
 }
 
-impl<W: Write> Outlet<W> {
+impl<W: Sink> Outlet<W> {
     /// Writes whole lines; gives how many of them are lost.
     fn write(&mut self, lines: &[u8]) -> u64 {
         let mut left = lines;
@@ -70,6 +84,7 @@ impl<W: Write> Outlet<W> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => *left = &left[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.to.wait()?,
                 Err(error) => return Err(error),
             }
         }
@@ -250,6 +265,29 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    impl Sink for Full {
+        fn wait(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_does_not_block_takes_all_lines_in_its_time() {
+        let (mut from, to) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&to, true).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            io::Read::read_to_end(&mut from, &mut text).unwrap();
+            text
+        });
+        // More than a pipe holds.
+        let lines = "a line\n".repeat(100_000);
+        let mut outlet = Outlet { to: File::from(std::os::fd::OwnedFd::from(to)), cut: false };
+        assert_eq!(outlet.write(lines.as_bytes()), 0);
+        drop(outlet);
+        assert!(reader.join().unwrap() == lines.as_bytes());
     }
 
     #[test]
