@@ -192,9 +192,23 @@ fn probes_can_only_be_read() {
 #[test]
 fn reload_says_what_changed_or_what_is_wrong() {
     let app = Script::echo();
-    let pillion = Pillion::with(&upstream(&app));
-    let answer = pillion.admin_post("/reload");
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    let routes = "[[routes]]\nmatch = \"GET /reset/{token}\"\n[[routes]]\nmatch = \"* /{secret}/x\"\n";
+    let text = format!("{PROBES}{}{routes}", upstream(&app));
+    let pillion = Pillion::with(&text);
+    for (more, changed) in [
+        ("", "nothing"),
+        ("[identity]\nhash_key = \"0123456789abcdef\"\n", "identity"),
+        ("[tracing]\nsample = 0.5\n", "identity, tracing"),
+        ("[log]\nslow = \"2s\"\n", "log, tracing"),
+    ] {
+        pillion.folder.write("pillion.toml", format!("{text}{more}"));
+        let answer = pillion.admin_post("/reload");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        let mut told: Vec<&str> = detail.split(", ").collect();
+        told.sort();
+        assert_eq!(told.join(", "), changed, "{more}");
+    }
     pillion.folder.write("pillion.toml", "[upstream]\nulr = \"http://127.0.0.1:1\"\n");
     let answer = pillion.admin_post("/reload");
     assert_eq!(answer.status, 422);

@@ -495,6 +495,7 @@ fn the_api_describes_itself() {
     for (path, asked, status) in [
         ("/cache/purge", "/cache/purge?tag=a&tag=b", 200),
         ("/cache/purge", "/cache/purge?tags=a", 400),
+        ("/reload", "/reload?dry_run=true", 400),
         ("/reload", "/reload", 200),
     ] {
         assert_eq!(holds(path, "post", asked), status, "{asked}");

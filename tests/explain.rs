@@ -246,7 +246,8 @@ fn secrets_that_a_route_names_stay_out_of_lines_also_where_it_rewrites_or_does_n
         &origin,
         "[[routes]]\nmatch = \"GET /v1/{token}/x\"\nrewrite = \"/x/{token}\"\n\
          [[routes]]\nmatch = \"GET /x/**\"\n[[routes]]\nmatch = \"GET /reset/{token}\"\n\
-         [[routes]]\nmatch = \"POST /made/{token}\"\n[[routes]]\nmatch = \"GET example.com/only/{token}\"\n",
+         [[routes]]\nmatch = \"POST /made/{token}\"\n[[routes]]\nmatch = \"GET example.com/only/{token}\"\n\
+         [[routes]]\nmatch = \"* /moved/**\"\nrewrite = \"/**\"\n",
     );
     for path in [
         "/v1/S3CRET/x",
@@ -257,6 +258,7 @@ fn secrets_that_a_route_names_stay_out_of_lines_also_where_it_rewrites_or_does_n
         "/%6fnly/S3CRET/and",
         "/made%2fS3CRET",
         "/made/S3CRET%00",
+        "/moved/reset/S3CRET",
     ] {
         get(&pillion, path);
     }
@@ -265,6 +267,7 @@ fn secrets_that_a_route_names_stay_out_of_lines_also_where_it_rewrites_or_does_n
     pillion.access("of another method", |line| line["path"] == "/made/***");
     pillion.access("of another host", |line| line["path"] == "/only/***");
     pillion.access("spelt otherwise", |line| line["path"] == "/%6fnly/***/and");
+    pillion.access("moved", |line| line["path"] == "/moved/reset/***");
     pillion.access("refused", |line| line["path"] == "/***" && line["status"] == 400);
     let stored = pillion.admin_get("/cache/lookup?url=/q").text();
     assert!(stored.contains("password=***"), "{stored}");

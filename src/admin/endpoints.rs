@@ -257,14 +257,15 @@ impl Endpoint {
 
     /// What is wrong with the names of parameters: one that does nothing would be overlooked.
     pub fn check(&self, parameters: &[(String, String)]) -> Result<(), String> {
-        // What takes none may be asked with anything: probes and scrapers put there what they like.
-        if self.parameters.is_empty() {
+        // What takes none may be asked with anything: probes and scrapers put there what they like. Not so an order.
+        if self.parameters.is_empty() && self.guard != Guard::Order {
             return Ok(());
         }
         for (at, (name, _)) in parameters.iter().enumerate() {
             let Some((_, _, takes)) = self.parameters.iter().find(|(known, _, _)| known == name) else {
                 let known: Vec<&str> = self.parameters.iter().map(|(name, _, _)| *name).collect();
-                return Err(format!("there is no parameter {name:?} here; expected {}", known.join(", ")));
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(format!("there is no parameter {name:?} here; expected {known}"));
             };
             if !matches!(takes, Takes::Texts) && parameters[..at].iter().any(|(before, _)| before == name) {
                 return Err(format!("{name} is there twice; give it once"));
@@ -415,7 +416,7 @@ fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
         Action::LimitsStatus => vec![("404", "nobody is known by that", false)],
         _ => Vec::new(),
     };
-    if !endpoint.parameters.is_empty() {
+    if !endpoint.parameters.is_empty() || endpoint.guard == Guard::Order {
         refusals.push(("400", "there is no such parameter, or it takes another value", false));
     }
     if matches!(endpoint.guard, Guard::Operator | Guard::Order) {

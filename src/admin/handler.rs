@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tower::Service;
 
 use super::cache::Told;
-use super::endpoints::{self, Action, Guard};
+use super::endpoints::{self, Action, Endpoint, Guard};
 use super::health::{self, Finding, State};
 use super::{Control, Order, cache, events, limits, page, performance};
 use crate::body::Body;
@@ -106,19 +106,19 @@ impl Handler {
         if let Err(detail) = endpoint.check(&parameters) {
             return problem(StatusCode::BAD_REQUEST, &detail);
         }
-        self.act(endpoint.action, rest, &parts, parameters, body).await
+        self.act(endpoint, rest, &parts, parameters, body).await
     }
 
     async fn act(
         &self,
-        action: Action,
+        endpoint: &Endpoint,
         rest: &str,
         parts: &Parts,
         mut parameters: Vec<(String, String)>,
         body: Body,
     ) -> Response<Body> {
         let control = &self.control;
-        match action {
+        match endpoint.action {
             Action::Live => document(StatusCode::OK, &json!({ "status": "live" })),
             Action::Ready => self.ready(),
             Action::Health => self.health(),
@@ -143,12 +143,15 @@ impl Handler {
                     return problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {MOST_FORM} bytes"));
                 };
                 parameters.extend(query::parameters(&String::from_utf8_lossy(&form)));
+                if let Err(detail) = endpoint.check(&parameters) {
+                    return problem(StatusCode::BAD_REQUEST, &detail);
+                }
                 told(cache::purge(control, &parameters))
             }
             Action::LimitsStatus => told(limits::status(control, &parameters)),
             Action::LimitsTop => told(limits::top(control, &parameters)),
             Action::Performance => self.performance(parts, &parameters),
-            Action::Reload | Action::Drain | Action::Quit => self.order(action).await,
+            Action::Reload | Action::Drain | Action::Quit => self.order(endpoint.action).await,
         }
     }
 

@@ -87,14 +87,18 @@ impl Monitor {
             known.other.1 = 0;
             return None;
         }
-        let again = known.other.0 == found && known.other.1 > 0;
-        known.other = if again { (found, known.other.1 + 1, known.other.2) } else { (found, 1, now) };
-        if known.other.1 < SEEN {
+        known.other = match known.other {
+            (_, 0, _) => (found, 1, now),
+            // What goes back and forth between two others is believed to be the milder one of them.
+            (other, seen, since) => (other.min(found), seen + 1, since),
+        };
+        let (other, seen, since) = known.other;
+        if seen < SEEN {
             return None;
         }
-        let from = std::mem::replace(&mut known.state, found);
-        (known.since, known.other.1) = (known.other.2, 0);
-        Some(Change { check, from, to: finding, at: now })
+        let from = std::mem::replace(&mut known.state, other);
+        (known.since, known.other.1) = (since, 0);
+        Some(Change { check, from, to: Finding { status: other, ..finding }, at: now })
     }
 
     /// In which state each check is; one that was not looked at yet is not known to be unwell.
@@ -138,14 +142,19 @@ mod tests {
             (7, Unhealthy, Some(6)),
             (8, Healthy, Some(8)),
             (9, Healthy, Some(8)),
+            (10, Unhealthy, Some(10)),
+            (11, Degraded, Some(10)),
+            (12, Unhealthy, Some(12)),
+            (13, Degraded, Some(10)),
         ] {
             let finding = Finding { status, detail: String::new() };
             let change = monitor.note(Check::Memory, finding, second(at));
             told.extend(change.map(|change| (change.from, change.to.status)));
             assert_eq!(monitor.since(Check::Memory, status), since.map(second), "{at}");
         }
-        assert_eq!(told, [(Healthy, Degraded), (Degraded, Unhealthy), (Unhealthy, Healthy)]);
-        assert_eq!(monitor.since(Check::Memory, Degraded), None, "not seen yet");
+        let changes = [(Healthy, Degraded), (Degraded, Unhealthy), (Unhealthy, Healthy), (Healthy, Degraded)];
+        assert_eq!(told, changes);
+        assert_eq!(monitor.since(Check::Memory, Healthy), None, "not seen again yet");
     }
 
     #[test]

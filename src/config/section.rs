@@ -123,7 +123,9 @@ impl<'a> Section<'a> {
 
     /// The node of a key.
     pub fn node(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table.get(key).map(|(_, node)| node)
     }
 

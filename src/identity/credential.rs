@@ -231,6 +231,12 @@ impl Identity {
         (names, self.tokens.as_ref().map(|tokens| tokens.place.clone()))
     }
 
+    /// All that is configured of it, to be compared and not to be shown; keys that verify tokens come from elsewhere.
+    pub fn settings(&self) -> impl std::fmt::Debug + '_ {
+        let expected = self.tokens.as_ref().map(|tokens| tokens.verifier.load().expected());
+        (self.source_names(), self.hasher.quick, expected)
+    }
+
     /// Whether a source is a claim.
     pub fn has_claims(&self) -> bool {
         self.sources.iter().any(|(source, _)| matches!(source, Source::Claim(_)))

@@ -86,6 +86,11 @@ impl From<json::Fault> for JwtError {
 }
 
 impl Verifier {
+    /// The issuer and the audience that tokens have to name.
+    pub fn expected(&self) -> (Option<String>, Option<String>) {
+        (self.issuer.clone(), self.audience.clone())
+    }
+
     /// Tokens signed by one of these keys, from this issuer and for this audience where they are given. Where
     /// no audience is given any is good, although RFC 7519 4.1.3 would refuse a token that names one: behind
     /// a proxy it is the app that is meant, and the proxy need not know its name.

@@ -20,6 +20,8 @@ pub struct SecretSegments {
     /// From which segment on its template names none (after `**`; without a template the first), and what others name
     /// there; `None` where nothing is left to name.
     unnamed: Option<(usize, Arc<SecretPaths>)>,
+    /// Where its paths are rewritten: from this template to that one, whose path others name anew.
+    rewritten: Option<Box<(Template, Template)>>,
 }
 
 /// What a target's path holds.
@@ -32,7 +34,7 @@ pub enum Found {
 }
 
 /// Of no route, where nothing is to be found.
-pub static NO_SEGMENTS: SecretSegments = SecretSegments { named: Vec::new(), unnamed: None };
+pub static NO_SEGMENTS: SecretSegments = SecretSegments { named: Vec::new(), unnamed: None, rewritten: None };
 
 impl SecretSegments {
     /// Of a route with this template (without one it is the route of requests that match none); `paths` is of all routes.
@@ -46,7 +48,22 @@ impl SecretSegments {
             template.segments.iter().position(|segment| *segment == Segment::Rest)
         });
         let unnamed = from.filter(|_| !paths.ends.is_empty()).map(|from| (from, paths.clone()));
-        SecretSegments { named, unnamed }
+        SecretSegments { named, unnamed, rewritten: None }
+    }
+
+    /// Of a route that rewrites the paths of `template` to `to`.
+    pub fn rewriting(
+        mut self,
+        template: &Template,
+        to: &Template,
+        paths: &Arc<SecretPaths>,
+    ) -> SecretSegments {
+        if !paths.ends.is_empty() {
+            // Without a rest of its own, nothing is left to name but what is there after it is rewritten.
+            self.unnamed.get_or_insert((usize::MAX, paths.clone()));
+            self.rewritten = Some(Box::new((template.clone(), to.clone())));
+        }
+        self
     }
 
     /// Whether no path of the route's holds one.
@@ -59,17 +76,27 @@ impl SecretSegments {
     pub fn of(&self, path: &str) -> Found {
         let mut all = self.named.clone();
         if let Some((from, paths)) = &self.unnamed {
-            match paths.of(path) {
-                Some(found) => all.extend(found.into_iter().filter(|at| at >= from)),
-                None => return Found::Somewhere,
+            let Some(found) = paths.of(path) else { return Found::Somewhere };
+            all.extend(found.into_iter().filter(|at| at >= from));
+            if let Some(rewritten) = &self.rewritten {
+                all.extend(moved(path, rewritten, paths));
             }
         }
         if !all.is_empty() && is_odd(path) { Found::Somewhere } else { Found::These(all) }
     }
 }
 
+/// The segments of a path that are secrets where they are after it is rewritten.
+fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> Vec<usize> {
+    let Ok(path::NormalPath { normal, .. }) = path::normalise(path) else { return Vec::new() };
+    let rewritten = to.fill(from, &normal);
+    let secrets = paths.of(&rewritten).unwrap_or_default();
+    let secrets: Vec<&str> = secrets.iter().filter_map(|at| rewritten.split('/').nth(at + 1)).collect();
+    let segments = normal.split('/').skip(1).enumerate();
+    segments.filter(|(_, segment)| secrets.contains(segment)).map(|(at, _)| at).collect()
+}
+
 /// Where the templates of all routes name secrets, whatever the method and the host.
-#[derive(Debug)]
 pub struct SecretPaths {
     /// For every secret the template up to it, and then anything.
     table: RouteTable,
@@ -88,13 +115,12 @@ impl SecretPaths {
         let mut seen = HashSet::new();
         for template in templates {
             for end in secrets(template, &is_secret) {
-                let mut segments: Vec<Segment> =
-                    template.segments.iter().take(end + 1).map(nameless).collect();
-                segments.push(Segment::Rest);
-                if seen.insert(segments.clone()) {
-                    let template = Template { segments, directory: false };
-                    patterns.push(Pattern { methods: Methods::Any, host: Host::Any, template });
-                    ends.push(end);
+                for (segments, directory) in astray(template, end) {
+                    if seen.insert((segments.clone(), directory)) {
+                        let template = Template { segments, directory };
+                        patterns.push(Pattern { methods: Methods::Any, host: Host::Any, template });
+                        ends.push(end);
+                    }
                 }
             }
         }
@@ -103,12 +129,15 @@ impl SecretPaths {
 
     /// The segments of a path that any template calls a secret; `None` where it cannot be read.
     fn of(&self, path: &str) -> Option<Vec<usize>> {
-        let normal = path::normalise(path).ok()?.normal.into_owned();
-        // An app may take an encoded slash for one.
-        let decoded = normal.replace("%2F", "/");
-        let mut found = self.found(&path::normalise(&decoded).ok()?.normal);
-        if decoded != normal {
-            found.extend(self.found(&normal));
+        let normal = path::normalise(path).ok()?.normal.to_ascii_lowercase();
+        // Apps may take what follows a semicolon for no part of a segment, and an encoded slash for one.
+        let plain: Vec<&str> =
+            normal.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
+        let plain = plain.join("/");
+        let decoded = plain.replace("%25", "%").replace("%2f", "/");
+        let mut found = self.found(&plain);
+        if decoded != plain {
+            found.extend(self.found(&path::normalise(&decoded).ok()?.normal));
         }
         Some(found)
     }
@@ -124,6 +153,18 @@ impl SecretPaths {
     }
 }
 
+/// The paths that may be meant for a template with a secret there: all that begin like it, where a word tells that they
+/// do; else those as long as it.
+fn astray(template: &Template, end: usize) -> Vec<(Vec<Segment>, bool)> {
+    let mut segments: Vec<Segment> = template.segments.iter().map(nameless).collect();
+    if segments[..end].iter().any(|segment| matches!(segment, Segment::Literal(_))) {
+        segments.truncate(end + 1);
+        segments.push(Segment::Rest);
+        return vec![(segments, false)];
+    }
+    vec![(segments.clone(), false), (segments, true)]
+}
+
 /// The segments of a template whose names are of secrets.
 fn secrets(template: &Template, is_secret: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
     let segments = template.segments.iter().enumerate();
@@ -132,18 +173,26 @@ fn secrets(template: &Template, is_secret: impl Fn(&str) -> bool) -> impl Iterat
         .map(|(at, _)| at)
 }
 
-/// Templates that differ in names only are one.
+/// Templates that differ in names or in case only are one.
 fn nameless(segment: &Segment) -> Segment {
     match segment {
         Segment::Name(_) => Segment::Name(String::new()),
-        other => other.clone(),
+        Segment::Literal(text) => Segment::Literal(text.to_ascii_lowercase()),
+        Segment::Rest => Segment::Rest,
+    }
+}
+
+impl std::fmt::Debug for SecretPaths {
+    /// Of which policies are told apart: an index in the order of its hashes would be another each time.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretPaths").field("ends", &self.ends).finish_non_exhaustive()
     }
 }
 
 /// A path that routes match in another form than it came in: which segment is which cannot be told.
 fn is_odd(path: &str) -> bool {
     let encoded = |text: &str| path.to_ascii_lowercase().contains(text);
-    path.contains("//") || path.contains("/.") || encoded("%2f") || encoded("%2e") || encoded("%5c")
+    path.contains("//") || path.contains("/.") || ["%2f", "%2e", "%5c", "%25"].into_iter().any(encoded)
 }
 
 #[cfg(test)]
@@ -181,6 +230,9 @@ mod tests {
             (Some("/reset/{id}/**"), "/reset/7/x", these(&[])),
             (Some("/**"), "/reset/", these(&[])),
             (Some("/**"), "/files/reset/S3CRET", these(&[])),
+            (None, "/Reset/S3CRET", these(&[1])),
+            (None, "/reset;a=1/S3CRET", these(&[1])),
+            (None, "/reset%252FS3CRET", Found::Somewhere),
             (None, "/users/S3CRET", these(&[1])),
             (None, "/users/S3CRET/and", these(&[1])),
             (None, "/users/S3CRET/and/S3CRET", these(&[1, 3])),
@@ -198,6 +250,34 @@ mod tests {
             let own = own.map(template);
             let segments = SecretSegments::new(own.as_ref(), is_secret, &paths);
             assert_eq!(segments.of(path), found, "{own:?} {path}");
+        }
+    }
+
+    #[test]
+    fn where_no_word_tells_it_the_length_does() {
+        let paths = Arc::new(SecretPaths::new(&[template("/{short_token}")], is_secret));
+        let segments = SecretSegments::new(None, is_secret, &paths);
+        for (path, found) in
+            [("/S3CRET", vec![0]), ("/S3CRET/", vec![0]), ("/api/users/7", vec![]), ("/", vec![])]
+        {
+            assert_eq!(segments.of(path), Found::These(found), "{path}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_found_where_they_were_before_they_were_moved() {
+        let all = ["/reset/{token}", "/v1/**", "/old/{a}/{b}"].map(template);
+        let paths = Arc::new(SecretPaths::new(&all, is_secret));
+        for (own, to, path, found) in [
+            ("/v1/**", "/**", "/v1/reset/S3CRET", vec![2]),
+            ("/v1/**", "/**", "/v1/%72eset/S3CRET", vec![2]),
+            ("/v1/**", "/**", "/v1/other/7", vec![]),
+            ("/old/{a}/{b}", "/reset/{b}", "/old/x/S3CRET", vec![2]),
+            ("/old/{a}/{b}", "/new/{b}", "/old/x/7", vec![]),
+        ] {
+            let (own, to) = (template(own), template(to));
+            let segments = SecretSegments::new(Some(&own), is_secret, &paths).rewriting(&own, &to, &paths);
+            assert_eq!(segments.of(path), Found::These(found), "{path}");
         }
     }
 

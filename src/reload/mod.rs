@@ -203,6 +203,8 @@ fn difference(old: &Policy, new: &Policy) -> String {
     // The file of keys is compared below.
     compare("rate_limit", &old.limits.without_keys(), &new.limits.without_keys());
     compare("log", &old.log, &new.log);
+    compare("tracing", &old.tracing, &new.tracing);
+    compare("identity", &old.identity.settings(), &new.identity.settings());
     // Certificates, keys and authorities, by what they hold; the first source is the file itself.
     let files = |policy: &Policy| -> Vec<(PathBuf, Option<u128>)> {
         policy.sources.iter().skip(1).map(|file| (file.path.clone(), file.content)).collect()

@@ -402,7 +402,11 @@ fn name_secrets(routes: &mut [RoutePolicy], names: &[String]) {
     let paths = Arc::new(SecretPaths::new(templates, is_secret));
     for route in routes {
         let template = route.pattern.as_ref().map(|pattern| &pattern.template);
-        route.secrets = SecretSegments::new(template, is_secret, &paths);
+        let secrets = SecretSegments::new(template, is_secret, &paths);
+        route.secrets = match (&route.action, template) {
+            (Action::Rewrite(to), Some(template)) => secrets.rewriting(template, to, &paths),
+            _ => secrets,
+        };
     }
 }
 
