@@ -161,6 +161,61 @@ fn what_it_says_is_what_becomes_of_a_request() {
         "upgrade: websocket",
     ]);
     assert!(told.contains("passed by: it is to be upgraded to websocket"), "{told}");
+    let told = explain(&["-c", file.to_str().unwrap(), "POST", "/a", "-H", "content-type: application/grpc"]);
+    assert!(told.contains("a write, and passed by: gRPC"), "{told}");
+}
+
+#[test]
+fn what_is_stored_by_another_key_is_not_shown_and_verdicts_are_those_of_the_limits() {
+    let origin = Origin::new();
+    origin.says("/x", &["cache-control: max-age=60"]);
+    let folder = Arc::new(Folder::new());
+    folder.write("keys.toml", "");
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [upstream]\nurl = \"http://{}\"\n[rate_limit]\nkeys = \"keys.toml\"\nunlisted_keys = \"reject\"\n\
+         [rate_limit.tiers.free.limits]\nrequests = {{ rate = \"9/h\" }}\n\
+         [[routes]]\nmatch = \"GET /some\"\nconcurrency = 1\n",
+        origin.script.address
+    );
+    let pillion = Pillion::in_folder(folder.clone(), &text);
+    let (admin, file) = (pillion.admin.to_string(), folder.path("pillion.toml"));
+    let asks = |url: &str, fields: &[&str]| {
+        let mut args = vec!["-c", file.to_str().unwrap(), "--admin", &admin, "--live", "GET", url];
+        fields.iter().for_each(|field| args.extend(["-H", field]));
+        explain(&args)
+    };
+    for target in ["/x", "/x?a=1"] {
+        exchange(
+            pillion.http,
+            &format!(
+                "GET {target} HTTP/1.1\r\nhost: one\r\nconnection: close\r\nx-forwarded-for: 9.9.9.9\r\n\r\n"
+            ),
+        );
+    }
+    for (url, fields, stored) in [
+        ("http://one/x", vec![], true),
+        ("/x", vec!["host: ONE"], true),
+        ("http://one/x?a=1", vec![], true),
+        ("/x", vec![], false),
+        ("/x", vec!["host: two"], false),
+        ("https://one/x", vec![], false),
+        ("http://one/x?a=2", vec![], false),
+    ] {
+        let told = asks(url, &fields);
+        assert_eq!(
+            told.matches("\"state\": \"fresh\"").count(),
+            usize::from(stored),
+            "{url} {fields:?}\n{told}"
+        );
+    }
+    for (url, field, verdict) in [
+        ("http://one/x", "x-forwarded-for: 9.9.9.9", "\"remaining\": 7"),
+        ("http://one/x", "x-api-key: nobody's", "it would be refused: 401"),
+        ("http://one/some", "x-forwarded-for: 9.9.9.9", "how many are in flight is not known"),
+    ] {
+        assert!(asks(url, &[field]).contains(verdict), "{url} {field}\n{}", asks(url, &[field]));
+    }
 }
 
 #[test]
@@ -185,7 +240,7 @@ fn what_is_stored_of_others_is_not_shown_as_one_s_own() {
                 &admin,
                 "--live",
                 "GET",
-                "/mine",
+                "http://a.example/mine",
                 "-H",
                 &field,
             ])
@@ -206,7 +261,7 @@ fn what_is_stored_of_others_is_not_shown_as_one_s_own() {
                 hers.contains("\"hits\": 1") && hers.contains(&format!("\"principal\": \"{hash}\"")),
                 "{hers}"
             );
-            assert!(his.contains("stored       nothing for this request; 1 for others"), "{his}");
+            assert!(his.contains("stored       nothing for this request; 1 more under this URL"), "{his}");
         } else {
             for said in [hers, his] {
                 assert!(

@@ -121,7 +121,10 @@ pub fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
     let fits = |key: &[u8]| {
         key::read(key).is_some_and(|shown| {
             is_path(shown.path, &path)
-                && host.as_ref().is_none_or(|host| shown.host.eq_ignore_ascii_case(host.as_bytes()))
+                && host.as_ref().is_none_or(|host| {
+                    let mut hosts = [Some(shown.host), shown.told_host].into_iter().flatten();
+                    hosts.any(|known| known.eq_ignore_ascii_case(host.as_bytes()))
+                })
                 && query.as_ref().is_none_or(|query| shown.is_query(query))
         })
     };
@@ -142,6 +145,7 @@ fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
     json!({
         "scheme": if shown.https { "https" } else { "http" },
         "host": text(shown.host),
+        "told_host": shown.told_host.map(text),
         "path": text(shown.path),
         "query": query(control, &text(shown.query)),
         "upstream": text(shown.upstream),

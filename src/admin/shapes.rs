@@ -109,6 +109,7 @@ pub const CACHE_LOOKUP: Shape = Object(&[
         List(&Object(&[
             ("scheme", OneOf(&["http", "https"]), Always),
             ("host", Text, Always),
+            ("told_host", Maybe(&Text), Always),
             ("path", Text, Always),
             ("query", Text, Always),
             ("upstream", Text, Always),

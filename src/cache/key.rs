@@ -125,6 +125,8 @@ pub struct Shown<'a> {
     pub upstream: &'a [u8],
     /// The authority.
     pub host: &'a [u8],
+    /// The one that trusted proxies tell of beside it.
+    pub told_host: Option<&'a [u8]>,
     /// The path.
     pub path: &'a [u8],
     /// The parameters that count, in order.
@@ -163,7 +165,9 @@ pub fn read(key: &[u8]) -> Option<Shown<'_>> {
     let query = next(&mut rest)?;
     let query = query.strip_prefix(b"?").unwrap_or(query);
     let principal = if flags & 2 != 0 { Some(rest.first_chunk()?) } else { None };
-    Some(Shown { https: flags & 1 != 0, principal, upstream, host, path, query })
+    let told = host.iter().position(|byte| *byte == 0);
+    let (host, told_host) = told.map_or((host, None), |at| (&host[..at], Some(&host[at + 1..])));
+    Some(Shown { https: flags & 1 != 0, principal, upstream, host, told_host, path, query })
 }
 
 /// The hash of a request's method, its content and the fields that say what that is (RFC 10008 2.7). JSON that differs in
@@ -284,6 +288,7 @@ mod tests {
         let wanted = Shown {
             https: false,
             principal: Some(&[7; 32]),
+            told_host: None,
             upstream: b"upstream",
             host: b"a",
             path: b"/a",

@@ -1,5 +1,6 @@
 //! `pillion explain`: what Pillion would do with a request, and why; with `--live` also what a running one holds of it.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use super::control::Admin;
 use super::{FAILED, OK, PROBLEMS, default_file, fail};
 use crate::app;
 use crate::config::{self, Source};
-use crate::layer::explain::{self, AskedAs, Explanation, Whose};
+use crate::layer::explain::{self, AskedAs, Explanation, Stored, Whose};
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
@@ -59,32 +60,33 @@ pub fn run(options: Options) -> u8 {
     let asked = (&options.method, &options.url);
     let client = SocketAddr::new(options.client, 0);
     let explanation = explain::explain(asked, &options.headers, client, &snapshot, &sink);
-    print!("{explanation}");
-    if options.live {
-        return live(&options, &explanation);
-    }
-    OK
+    let mut text = explanation.to_string();
+    let ended = if options.live { live(&options, &explanation, &mut text) } else { OK };
+    // Who reads may have seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ended
 }
 
 /// What a running Pillion holds.
-fn live(options: &Options, explanation: &Explanation) -> u8 {
+fn live(options: &Options, explanation: &Explanation, text: &mut String) -> u8 {
     let ask = |path: &str, value: &str| -> Result<Value, u8> {
         let answer = options.admin.ask(&format!("{path}{}", super::control::encoded(value)));
         let answer = answer.map_err(|why| fail(FAILED, &why))?;
         Ok(serde_json::from_str(&answer).unwrap_or_default())
     };
-    if explanation.whose != Whose::None {
-        match ask("/cache/lookup?url=", &options.url.to_string()) {
-            Ok(found) => stored(&found, &explanation.whose),
+    if let Some(key) = &explanation.stored {
+        match ask("/cache/lookup?url=", &format!("http://{}{}", key.host, key.target)) {
+            Ok(found) => stored(&found, key, text),
             Err(failed) => return failed,
         }
     }
     match &explanation.caller {
         Some(AskedAs::Key(key)) => match ask("/limits/status?key=", key) {
-            Ok(found) => stands(&found, explanation),
+            Ok(found) => stands(&found, explanation, text),
             Err(failed) => return failed,
         },
         Some(AskedAs::Unknown) => say(
+            text,
             "stands",
             "not known: without identity.hash_key each process has its own hash of this caller; /limits/top has all",
         ),
@@ -93,59 +95,76 @@ fn live(options: &Options, explanation: &Explanation) -> u8 {
     OK
 }
 
-fn say(name: &str, text: &str) {
-    println!("{name:<12} {}", text.replace('\n', &format!("\n{:<13}", "")));
+fn say(text: &mut String, name: &str, said: &str) {
+    *text += &format!("{name:<12} {}\n", said.replace('\n', &format!("\n{:<13}", "")));
 }
 
-/// What is stored under the URL and may be given to this request; the rest is counted.
-fn stored(found: &Value, whose: &Whose) {
+/// What is stored under the key of this request, but for Vary; the rest of its URL is counted.
+fn stored(found: &Value, key: &Stored, text: &mut String) {
     let all = found["found"].as_array().map_or(&[][..], Vec::as_slice);
-    let fits = |entry: &&Value| match whose {
-        Whose::None | Whose::Unknown => false,
-        Whose::All => entry["principal"].is_null(),
-        Whose::Principal(hash) => entry["principal"] == hash.as_str(),
+    let is_key = |entry: &&Value| {
+        entry["scheme"] == if key.https { "https" } else { "http" }
+            && entry["host"].as_str().is_some_and(|host| host.eq_ignore_ascii_case(&key.host))
+            && entry["told_host"].as_str() == key.told_host.as_deref()
+            && entry["upstream"] == key.upstream.as_str()
+            // With one it was asked for.
+            && (key.target.contains('?') || entry["query"] == "")
+    };
+    let fits = |entry: &&Value| {
+        let whose = match &key.whose {
+            Whose::Unknown => false,
+            Whose::All => entry["principal"].is_null(),
+            Whose::Principal(hash) => entry["principal"] == hash.as_str(),
+        };
+        is_key(entry) && whose
     };
     let (fitting, others): (Vec<&Value>, Vec<&Value>) = all.iter().partition(fits);
     for entry in &fitting {
-        say("stored", &serde_json::to_string_pretty(entry).unwrap_or_default());
+        say(text, "stored", &serde_json::to_string_pretty(entry).unwrap_or_default());
     }
     let others = others.len();
-    match (whose, fitting.is_empty(), others) {
+    let rest = format!("{others} more under this URL, of others or by another key");
+    match (&key.whose, fitting.is_empty(), others) {
         (Whose::Unknown, _, 1..) => say(
+            text,
             "stored",
             &format!(
                 "{others} under this URL; whether one is this principal's is not known: without identity.hash_key each process has its own hash"
             ),
         ),
-        (_, true, 0) => say("stored", "nothing"),
-        (_, true, _) => {
-            say("stored", &format!("nothing for this request; {others} for others under this URL"))
-        }
+        (_, true, 0) => say(text, "stored", "nothing"),
+        (_, true, _) => say(text, "stored", &format!("nothing for this request; {rest}")),
         (_, false, 0) => {}
-        (_, false, _) => say("stored", &format!("and {others} for others under this URL")),
+        (_, false, _) => say(text, "stored", &rest),
     }
 }
 
 /// Where the caller stands with the limits that hold for this request, and what they would say of it.
-fn stands(found: &Value, explanation: &Explanation) {
-    say("stands", &serde_json::to_string_pretty(found).unwrap_or_default());
+fn stands(found: &Value, explanation: &Explanation, text: &mut String) {
+    say(text, "stands", &serde_json::to_string_pretty(found).unwrap_or_default());
     let limits = found["limits"].as_array().map_or(&[][..], Vec::as_slice);
+    // One that is not told of is untouched.
     let spent = explanation.limits.iter().filter_map(|(tier, name)| {
-        let limit =
-            limits.iter().find(|limit| limit["tier"] == tier.as_str() && limit["limit"] == name.as_str())?;
+        let is_it = |limit: &&Value| limit["tier"] == tier.as_str() && limit["limit"] == name.as_str();
+        let limit = limits.iter().find(is_it)?;
         let short = limit["remaining"].as_u64()? < u64::from(explanation.cost);
         short.then(|| (name.as_str(), limit["shadow"] == true))
     });
     let spent: Vec<(&str, bool)> = spent.collect();
     let names = spent.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
-    match spent.as_slice() {
-        [] if explanation.limits.is_empty() => {}
-        [] => say("", "it would be allowed now"),
-        _ if spent.iter().all(|(_, shadow)| *shadow) => {
-            say("", &format!("it would be limited now by {names}, were it not for shadow mode"));
+    let verdict = match spent.as_slice() {
+        _ if explanation.rejected => "it would be refused: 401".to_owned(),
+        [] if explanation.concurrency => {
+            "its quotas would allow it now; how many are in flight is not known".to_owned()
         }
-        _ => say("", &format!("it would be limited now, by {names}")),
-    }
+        [] if explanation.limits.is_empty() => "no quota holds for it".to_owned(),
+        [] => "it would be allowed now".to_owned(),
+        _ if spent.iter().all(|(_, shadow)| *shadow) => {
+            format!("it would be limited now by {names}, were it not for shadow mode")
+        }
+        _ => format!("it would be limited now, by {names}"),
+    };
+    say(text, "", &verdict);
 }
 
 /// The file that `--config` names.

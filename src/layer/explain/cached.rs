@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{Explanation, Whose};
+use super::{Explanation, Stored, Whose};
 use crate::cache::Cache;
 use crate::cache::key;
 use crate::cache::terms::{Override, Scope};
@@ -17,7 +17,7 @@ use crate::policy::cache::is_safe;
 use crate::policy::path;
 
 /// What the cache makes of it.
-pub fn cache(told: &mut Explanation, routed: &Routed, cache: &Arc<Cache>) {
+pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Cache>) {
     let settings = &routed.record.snapshot.policy.cache;
     if !settings.enabled {
         told.say("cache", "off: cache.enabled is false");
@@ -32,13 +32,16 @@ pub fn cache(told: &mut Explanation, routed: &Routed, cache: &Arc<Cache>) {
         Scope::User => "user: one copy for each principal",
         Scope::Off => "off",
     };
-    if let Some(protocols) = &routed.upgrade {
-        let protocols = protocols.to_str().unwrap_or("another protocol");
-        told.say("cache", format!("passed by: it is to be upgraded to {protocols}"));
-        return;
-    }
-    if routed.record.grpc {
-        told.say("cache", "passed by: gRPC answers in trailers");
+    let passed = match &routed.upgrade {
+        Some(protocols) => {
+            let protocols = protocols.to_str().unwrap_or("another protocol");
+            Some(format!("passed by: it is to be upgraded to {protocols}"))
+        }
+        None => grpc.then(|| "passed by: gRPC answers in trailers".to_owned()),
+    };
+    if let Some(passed) = passed {
+        let writes = if is_safe(routed.request.method()) { "" } else { "a write, and " };
+        told.say("cache", format!("{writes}{passed}"));
         return;
     }
     match Asked::of(routed, cache) {
@@ -64,9 +67,19 @@ pub fn cache(told: &mut Explanation, routed: &Routed, cache: &Arc<Cache>) {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let query =
                     if shown.query.is_empty() { String::new() } else { format!("?{}", text(shown.query)) };
+                let (host, path) = (text(shown.host), text(shown.path));
+                let told_host = shown.told_host.map(text);
+                let by = told_host.as_ref().map_or(String::new(), |host| format!(", told of as {host}"));
                 let whose = if shown.principal.is_some() { ", of this principal" } else { "" };
-                told.say("key", format!("{}{}{query}{whose}", text(shown.host), text(shown.path)));
-                told.whose = Whose::of(shown.principal, &routed.record.snapshot.policy);
+                told.say("key", format!("{host}{path}{query}{by}{whose}"));
+                told.stored = Some(Stored {
+                    https: shown.https,
+                    host,
+                    told_host,
+                    target: format!("{path}{query}"),
+                    upstream: text(shown.upstream),
+                    whose: Whose::of(shown.principal, &routed.record.snapshot.policy),
+                });
             }
             let principal = read.principal.as_ref();
             let (_, tags) = asked::marks(routed, cache, principal);

@@ -20,7 +20,7 @@ use super::route::{self, Decision};
 use super::{Observed, Routed};
 use crate::cache::key::{self, Partition};
 use crate::clock;
-use crate::fields::host;
+use crate::fields::{forwarded, host};
 use crate::http1::client::is_grpc;
 use crate::inbound::Peer;
 use crate::limit::cells::Kind;
@@ -43,16 +43,34 @@ pub struct Explanation {
     pub limits: Vec<(String, String)>,
     /// As how many it counts with them.
     pub cost: u32,
+    /// Whether its API key is refused.
+    pub rejected: bool,
+    /// Whether requests in flight are limited too.
+    pub concurrency: bool,
+    /// Under what an answer is stored; `None`: it passes the cache by.
+    pub stored: Option<Stored>,
+}
+
+/// The key of an answer, as lookups show it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Whether the client comes by https.
+    pub https: bool,
+    /// The authority.
+    pub host: String,
+    /// The one that trusted proxies tell of beside it.
+    pub told_host: Option<String>,
+    /// Path and query.
+    pub target: String,
+    /// The app.
+    pub upstream: String,
     /// Whose answers it may be given.
     pub whose: Whose,
 }
 
 /// Whose answers a request may be given from the cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// Nobody's: it passes the cache by.
-    #[default]
-    None,
     /// Those that are for all.
     All,
     /// Those of a principal, by the hash that lookups and the access log have.
@@ -110,7 +128,8 @@ pub fn explain(
 ) -> Explanation {
     let mut told = Explanation { cost: 1, ..Explanation::default() };
     let now = clock::now();
-    let peer = Rc::new(Peer::new(client, false));
+    let tls = uri.scheme_str() == Some("https");
+    let peer = Rc::new(Peer::new(client, tls));
     let limits = snapshot.policy.server.settings.limits;
     let inbound = match head::request((method, uri), fields, limits, (peer, now)) {
         Ok(inbound) => inbound,
@@ -121,7 +140,8 @@ pub fn explain(
     };
     let headers = inbound.request.headers();
     let host = host::text(headers).to_owned();
-    if uri.authority().is_none() && host == head::NOBODY_S {
+    let grpc = is_grpc(headers);
+    if uri.authority().is_none() && !fields.iter().any(|(name, _)| name == header::HOST) {
         told.say("host", format!("{host}, as neither the URL nor a field names another"));
     }
     let beginning = Beginning {
@@ -130,10 +150,12 @@ pub fn explain(
         id_is_ours: true,
         method: method.clone(),
         target: inbound.request.uri().path_and_query().cloned(),
-        client: client.ip().to_canonical(),
-        tls: false,
+        client: forwarded::client_ip(headers, client.ip().to_canonical(), |ip| {
+            snapshot.policy.server.trusts(ip)
+        }),
+        tls,
         protocol: "HTTP/1.1",
-        grpc: is_grpc(headers),
+        grpc,
         trace: None,
         trace_state: None,
     };
@@ -167,7 +189,7 @@ pub fn explain(
             explain_upstream(&mut told, &routed);
             explain_caller(&mut told, &routed);
             explain_coding(&mut told, &mut routed);
-            cached::cache(&mut told, &routed, &sink.lasting.cache);
+            cached::cache(&mut told, &routed, grpc, &sink.lasting.cache);
             cached::invalidation(&mut told, &routed, method);
         }
     }
@@ -269,6 +291,7 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
     told.say("limits", format!("as {}{name}, tier {:?}", key.kind.as_str(), tier.name));
     if rejected && !limits.exempt && !tier.shadow {
         told.say("limits", "401: its API key is not listed");
+        told.rejected = true;
     }
     if limits.exempt {
         told.say("limits", "limits = \"none\": no quota holds here");
@@ -293,6 +316,7 @@ fn explain_limits(told: &mut Explanation, tier: &Tier, routed: &Routed) {
     }
     if let Some(concurrency) = limits.concurrency {
         told.say("limits", format!("at most {} in flight on this route", concurrency.most));
+        told.concurrency = true;
     }
 }
 
