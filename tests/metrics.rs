@@ -258,6 +258,8 @@ fn labels_beyond_max_routes_fold_into_other_and_unmatched_stays() {
     let labels: BTreeSet<&str> =
         samples.keys().filter_map(|name| name.split_once("route=\"")?.1.split('"').next()).collect();
     assert!(labels.len() <= 5, "{labels:?}");
+    let unmatched = "pillion_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"200\"}";
+    assert_eq!(samples.get(unmatched), Some(&1.0), "{counted:?}");
     // What the cache and the reports count folds the same routes.
     let routes = |family: &str| -> BTreeSet<String> {
         let of = samples.keys().filter(|name| name.starts_with(family));

@@ -9,13 +9,13 @@ use crate::log;
 
 /// What names of secrets hold, without what is neither letter nor digit: of keys, and of fields that edits set.
 const SECRETS: [&str; 11] = [
+    "auth",
     "token",
     "secret",
     "password",
     "passwd",
     "apikey",
     "hashkey",
-    "authorization",
     "cookie",
     "credential",
     // Where the key itself was written in place of its hash, and a URL whose path is the secret.
@@ -65,7 +65,7 @@ fn secret_in(line: &str) -> Option<usize> {
         let end = begin + line[begin..].find(|c| !is_of_name(c)).unwrap_or(line.len() - begin);
         let before = line[..begin].trim_end_matches(['"', '\'', ' ', '\t']).chars().next_back();
         let after = line[end..].trim_start_matches(['"', '\'']).trim_start();
-        let is_key = before.is_none_or(|c| matches!(c, '{' | '[' | ',' | '.' | '#'));
+        let is_key = before.is_none_or(|c| matches!(c, '{' | '[' | ',' | '.' | '#' | '?' | '&'));
         // A member of a list, or the name of a table.
         let is_alone = after.is_empty() || after.starts_with([',', ']', '}']);
         if is_key && !is_alone && is_secret(&line[begin..end]) {
@@ -98,16 +98,18 @@ fn is_key(text: &str) -> bool {
         && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'' | ' ' | '\t'))
 }
 
-/// Where passwords of URLs stand, `scheme://user:password@host`: to the last `@` before the quotes close, as what makes
-/// it no URL may be in the password.
+/// Where passwords and queries of URLs stand, `scheme://user:password@host/?query`: passwords to the last `@` before the
+/// quotes close, as what makes it no URL may be in them.
 fn passwords(text: &str) -> Vec<Range<usize>> {
     let begins = text.match_indices("://").map(|(at, begin)| at + begin.len());
     begins
-        .filter_map(|at| {
+        .flat_map(|at| {
             let rest = &text[at..];
             let rest = &rest[..rest.find(['"', '\'', '`', '\n']).unwrap_or(rest.len())];
-            let user = &rest[..rest.rfind('@')?];
-            Some(at + user.find(':')? + 1..at + user.len())
+            let user = rest.rfind('@').map(|end| &rest[..end]);
+            let password = user.and_then(|user| Some(at + user.find(':')? + 1..at + user.len()));
+            let query = rest.find('?').map(|begin| at + begin + 1..at + rest.len());
+            [password, query].into_iter().flatten()
         })
         .collect()
 }
@@ -138,6 +140,8 @@ mod tests {
             ("url = \"http://me:S/3#@h\"", "url = \"http://me:****@h\""),
             ("url = \"http://me:S 3@h\"", "url = \"http://me:* *@h\""),
             ("url = \"http://h:1/\"", "url = \"http://h:1/\""),
+            ("otlp_endpoint = \"http://h/?k=S3\"", "otlp_endpoint = \"http://h/?*=**\""),
+            ("to = \"/in?token=S3\"", "to = \"/in?token=***"),
             ("principal = [\"header:authorization\"]", "principal = [\"header:authorization\"]"),
             ("key_headers = [\"authorization\", \"a\"]", "key_headers = [\"authorization\", \"a\"]"),
             ("match = \"GET /{token}\"", "match = \"GET /{token}\""),

@@ -51,7 +51,7 @@ impl std::fmt::Display for AskError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             // Who is asked here is no app: keys, receivers of spans and webhooks are.
-            AskError::Forward(error) => f.write_str(&error.to_string().replace("the app", "the server")),
+            AskError::Forward(error) => error.tell("the server", f),
             AskError::Body(error) => error.fmt(f),
             AskError::TimedOut => f.write_str("no answer in time"),
             AskError::TooLong(most) => write!(f, "the answer is longer than {most} bytes"),

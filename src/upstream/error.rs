@@ -97,26 +97,33 @@ impl ForwardError {
     }
 }
 
-impl fmt::Display for ForwardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ForwardError {
+    /// Says it of `who` was asked: an app, or a server that is none.
+    pub fn tell(&self, who: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ForwardError::Resolve(error) => write!(f, "the app's name does not resolve: {error}"),
+            ForwardError::Resolve(error) => write!(f, "{who}'s name does not resolve: {error}"),
             ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
-            ForwardError::Shed => f.write_str("the app has as much to do as it can bear"),
-            ForwardError::QueueFull => f.write_str("too many requests wait for the app"),
+            ForwardError::Shed => write!(f, "{who} has as much to do as it can bear"),
+            ForwardError::QueueFull => write!(f, "too many requests wait for {who}"),
             ForwardError::QueueTimeout(after) => {
-                write!(f, "no connection to the app became free in {after:?}")
+                write!(f, "no connection to {who} became free in {after:?}")
             }
-            ForwardError::TooManyStreams => f.write_str("too many streams to the app are open"),
-            ForwardError::TimedOut => f.write_str("the app did not answer in time"),
-            ForwardError::Closed => f.write_str("the app closed the connection instead of answering"),
-            ForwardError::Broken(error) => write!(f, "the connection to the app broke: {error}"),
-            ForwardError::Malformed(error) => write!(f, "the app's answer is malformed: {}", error.detail()),
-            ForwardError::Body(error) => error.fmt(f),
-            ForwardError::Http2(error) => write!(f, "HTTP/2 with the app failed: {error}"),
-            ForwardError::NotUpgraded => f.write_str("the app did not upgrade the connection"),
+            ForwardError::TooManyStreams => write!(f, "too many streams to {who} are open"),
+            ForwardError::TimedOut => write!(f, "{who} did not answer in time"),
+            ForwardError::Closed => write!(f, "{who} closed the connection instead of answering"),
+            ForwardError::Broken(error) => write!(f, "the connection to {who} broke: {error}"),
+            ForwardError::Malformed(error) => write!(f, "{who}'s answer is malformed: {}", error.detail()),
+            ForwardError::Body(error) => write!(f, "{error}"),
+            ForwardError::Http2(error) => write!(f, "HTTP/2 with {who} failed: {error}"),
+            ForwardError::NotUpgraded => write!(f, "{who} did not upgrade the connection"),
             ForwardError::CannotUpgrade => f.write_str("an upstream spoken to in HTTP/2 cannot be upgraded"),
         }
+    }
+}
+
+impl fmt::Display for ForwardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tell("the app", f)
     }
 }
 
