@@ -43,6 +43,20 @@ fn the_route_and_why_not_the_earlier_ones() {
 }
 
 #[test]
+fn who_reads_no_further_makes_nothing_fail() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (args, code) in [
+        (["explain", "-c", CLINIC, "GET", "/"].as_slice(), 0),
+        (&["check", CLINIC], 0),
+        (&["check", "/nowhere.toml"], 2),
+        (&["run", "-c", "/nowhere.toml"], 1),
+    ] {
+        let status = Command::new(binary()).args(args).stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
 fn what_a_write_takes_away() {
     let said = explain(&["-c", CLINIC, "PUT", "http://clinic.example/api/patients/7/notes"]);
     assert!(said.contains("invalidates  its own path: /api/patients/7/notes"), "{said}");

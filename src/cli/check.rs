@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{FAILED, OK, PROBLEMS, default_file, fail};
+use super::{FAILED, OK, PROBLEMS, complain, default_file, fail, say};
 use crate::app;
 use crate::config::{self, Source};
 
@@ -15,14 +15,15 @@ pub fn run(file: Option<PathBuf>) -> u8 {
     match config::load(&source, &app::environment()) {
         Ok(policy) => {
             for warning in &policy.warnings {
-                println!("warning: {warning}");
+                say(&format_args!("warning: {warning}"));
             }
             let routes = policy.routes.routes.len() - 1;
-            println!("{}: fine (routes: {routes}, upstreams: {})", file.display(), policy.upstreams.len());
+            let upstreams = policy.upstreams.len();
+            say(&format_args!("{}: fine (routes: {routes}, upstreams: {upstreams})", file.display()));
             OK
         }
         Err(problems) => {
-            eprintln!("{problems}");
+            complain(&problems);
             PROBLEMS
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{FAILED, OK, default_file, fail};
+use super::{FAILED, OK, default_file, fail, say};
 use crate::app;
 use crate::config;
 
@@ -148,7 +148,7 @@ fn show(path: &str, form: &str, admin: Admin) -> u8 {
         admin.resolve(false).and_then(|(address, token)| post(address, path, form, token.as_deref()));
     match posted {
         Ok((true, text)) => {
-            print!("{text}");
+            say(&text.trim_end());
             OK
         }
         Ok((false, text)) if text.contains("admin token") => fail(

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use serde_json::Value;
 
 use super::control::Admin;
-use super::{FAILED, OK, PROBLEMS, default_file, fail};
+use super::{FAILED, OK, PROBLEMS, complain, default_file, fail};
 use crate::app;
 use crate::config::{self, Source};
 use crate::layer::explain::{self, AskedAs, Explanation, Stored, Whose};
@@ -49,7 +49,7 @@ pub fn run(options: Options) -> u8 {
     let policy = match config::load(&Source { file: Some(file), ..Source::default() }, &app::environment()) {
         Ok(policy) => policy,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain(&problems);
             return PROBLEMS;
         }
     };

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::control::Admin;
-use super::{FAILED, OK, fail};
+use super::{FAILED, OK, fail, say};
 
 /// Whoever probes waits for less, most often.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub fn run(options: Options) -> u8 {
     };
     match options.admin.get(&path, PATIENCE) {
         Ok((true, answer)) => {
-            println!("{}", shown(&answer));
+            say(&shown(&answer));
             OK
         }
         Ok((false, answer)) => fail(FAILED, &shown(&answer)),

@@ -9,6 +9,7 @@ mod keys;
 mod papers;
 mod run;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -125,8 +126,18 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Says something on standard output. Who reads may have seen enough and left, which is no failure.
+fn say(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// The same on standard error, where there may be no room for it: the code tells all the same.
+fn complain(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Says why, on one line where one is enough.
 fn fail(code: u8, why: &dyn std::fmt::Display) -> u8 {
-    eprintln!("pillion: {why}");
+    complain(&format_args!("pillion: {why}"));
     code
 }
