@@ -299,6 +299,13 @@ impl Body {
         self.observer = Some(observer);
     }
 
+    /// Begins again with the same content. Who counts goes on where nothing was counted yet.
+    pub fn begin_again(&mut self, content: Pieces) {
+        let observer = self.observer.take().filter(|_| self.passed == 0);
+        *self = Body::pieces(content);
+        self.observer = observer;
+    }
+
     /// Takes the observer away, for a body whose bytes are counted elsewhere.
     pub fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
         self.observer.take()

@@ -30,6 +30,8 @@ struct Known {
     since: SystemTime,
     /// Another state that was seen, how often in a row, and when first.
     other: (State, u32, SystemTime),
+    /// How often in a row it was in any other state, and since when.
+    away: (u32, SystemTime),
 }
 
 /// See the head of the file.
@@ -82,23 +84,24 @@ impl Monitor {
             state: State::Healthy,
             since: now,
             other: (State::Healthy, 0, now),
+            away: (0, now),
         });
         if found == known.state {
-            known.other.1 = 0;
+            (known.other.1, known.away.0) = (0, 0);
             return None;
         }
-        known.other = match known.other {
-            (_, 0, _) => (found, 1, now),
-            // What goes back and forth between two others is believed to be the milder one of them.
-            (other, seen, since) => (other.min(found), seen + 1, since),
-        };
-        let (other, seen, since) = known.other;
-        if seen < SEEN {
+        let again = known.other.0 == found && known.other.1 > 0;
+        known.other = if again { (found, known.other.1 + 1, known.other.2) } else { (found, 1, now) };
+        known.away = if known.away.0 > 0 { (known.away.0 + 1, known.away.1) } else { (1, now) };
+        // What goes back and forth between the two other states is believed to be in the middle.
+        let between = found == State::Degraded && known.away.0 > SEEN;
+        if known.other.1 < SEEN && !between {
             return None;
         }
-        let from = std::mem::replace(&mut known.state, other);
-        (known.since, known.other.1) = (since, 0);
-        Some(Change { check, from, to: Finding { status: other, ..finding }, at: now })
+        let from = std::mem::replace(&mut known.state, found);
+        known.since = if between { known.away.1 } else { known.other.2 };
+        (known.other.1, known.away.0) = (0, 0);
+        Some(Change { check, from, to: finding, at: now })
     }
 
     /// In which state each check is; one that was not looked at yet is not known to be unwell.
@@ -111,7 +114,7 @@ impl Monitor {
     /// Since when a check is in `state`, in which it was just found; `None` where that was not seen before.
     pub fn since(&self, check: Check, state: State) -> Option<SystemTime> {
         let known = self.known();
-        let Known { state: believed, since, other } = known.get(&check)?;
+        let Known { state: believed, since, other, .. } = known.get(&check)?;
         if *believed == state {
             return Some(*since);
         }
@@ -143,18 +146,31 @@ mod tests {
             (8, Healthy, Some(8)),
             (9, Healthy, Some(8)),
             (10, Unhealthy, Some(10)),
-            (11, Degraded, Some(10)),
+            (11, Degraded, Some(11)),
             (12, Unhealthy, Some(12)),
             (13, Degraded, Some(10)),
+            (14, Healthy, Some(14)),
+            (15, Unhealthy, Some(15)),
+            (16, Unhealthy, Some(15)),
+            (17, Degraded, Some(17)),
+            (18, Healthy, Some(18)),
+            (19, Healthy, Some(18)),
         ] {
             let finding = Finding { status, detail: String::new() };
             let change = monitor.note(Check::Memory, finding, second(at));
             told.extend(change.map(|change| (change.from, change.to.status)));
             assert_eq!(monitor.since(Check::Memory, status), since.map(second), "{at}");
         }
-        let changes = [(Healthy, Degraded), (Degraded, Unhealthy), (Unhealthy, Healthy), (Healthy, Degraded)];
+        let changes = [
+            (Healthy, Degraded),
+            (Degraded, Unhealthy),
+            (Unhealthy, Healthy),
+            (Healthy, Degraded),
+            (Degraded, Unhealthy),
+            (Unhealthy, Healthy),
+        ];
         assert_eq!(told, changes);
-        assert_eq!(monitor.since(Check::Memory, Healthy), None, "not seen again yet");
+        assert_eq!(monitor.since(Check::Memory, Degraded), None, "not seen again yet");
     }
 
     #[test]

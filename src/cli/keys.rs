@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{FAILED, OK, PROBLEMS, default_file, fail};
+use super::{FAILED, OK, PROBLEMS, complain, default_file, fail, say};
 use crate::app;
 use crate::config;
 
@@ -138,9 +138,12 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     if let Err(problems) = config::keys(file, &after, &app::environment()) {
         return Err(format!("the file would not be one of keys any more:\n{problems}"));
     }
-    replacement.finish(&after).map_err(|error| format!("{}: {error}", file.display()))?;
-    println!("{key}");
-    eprintln!("its hash is in {}; the key itself is nowhere but here", file.display());
+    // First: a key that nobody could read must not be listed.
+    show(&key)?;
+    replacement
+        .finish(&after)
+        .map_err(|error| format!("{}: {error}; the key shown is none", file.display()))?;
+    complain(&format_args!("its hash is in {}; the key itself is nowhere but here", file.display()));
     Ok(())
 }
 
@@ -199,7 +202,7 @@ fn list(file: &Path) -> u8 {
     for key in keys {
         let own = if key.has_own_limits { "  (limits of its own)" } else { "" };
         let begin: String = key.sha256.chars().take(12).collect();
-        println!("{begin}…  {:<12}  {}{own}", key.tier, key.name.as_deref().unwrap_or("-"));
+        say(&format_args!("{begin}…  {:<12}  {}{own}", key.tier, key.name.as_deref().unwrap_or("-")));
     }
     OK
 }
@@ -215,8 +218,12 @@ fn hash() -> Result<(), String> {
     if key.is_empty() {
         return Err("give the key on standard input".to_owned());
     }
-    println!("{}", hex(&crate::identity::credential::sha256(key.as_bytes())));
-    Ok(())
+    show(&hex(&crate::identity::credential::sha256(key.as_bytes())))
+}
+
+/// What has to be read.
+fn show(text: &str) -> Result<(), String> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| format!("standard output: {error}"))
 }
 
 fn hex(bytes: &[u8]) -> String {

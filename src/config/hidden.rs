@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::log;
 
 /// What names of secrets hold, without what is neither letter nor digit: of keys, and of fields that edits set.
-const SECRETS: [&str; 11] = [
+const SECRETS: [&str; 12] = [
     "auth",
     "token",
     "secret",
@@ -18,6 +18,8 @@ const SECRETS: [&str; 11] = [
     "hashkey",
     "cookie",
     "credential",
+    // What fields are set to may be one, whatever the field is called.
+    "setrequest",
     // Where the key itself was written in place of its hash, and a URL whose path is the secret.
     "sha256",
     "webhook",
@@ -30,12 +32,13 @@ pub fn is_secret(key: &str) -> bool {
 }
 
 /// The line of `text` that begins at `start`, with an asterisk for each letter that is not shown: places stay where they
-/// are. What stands from `value` on is not shown whatever it is; bytes of the line.
-pub fn line(text: &str, start: usize, value: Option<usize>) -> String {
+/// are. Where the value has nothing to do with what is wrong, or it cannot be told, nothing of it is.
+pub fn line(text: &str, start: usize, of_value: bool) -> String {
     let line = text[start..].lines().next().unwrap_or("");
     let mut hidden = passwords(line);
-    let from =
-        value.or_else(|| secret_in(line)).or_else(|| continues_secret(&text[..start], line).then_some(0));
+    let value = line.find(['=', ':']).filter(|_| !of_value);
+    let from = secret_in(line).into_iter().chain(value).min();
+    let from = from.or_else(|| continues_secret(&text[..start]).then_some(0));
     hidden.extend(from.map(|from| from..line.len()));
     starred(line, &hidden)
 }
@@ -56,19 +59,18 @@ fn starred(text: &str, hidden: &[Range<usize>]) -> String {
     text.char_indices().map(shown).collect()
 }
 
-/// Where the first name of a secret ends that something is written under, in comments too.
+/// Where the first name of a secret ends that something may be written under, in comments too.
 fn secret_in(line: &str) -> Option<usize> {
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let mut at = 0;
     while let Some(found) = line[at..].find(is_of_name) {
         let begin = at + found;
         let end = begin + line[begin..].find(|c| !is_of_name(c)).unwrap_or(line.len() - begin);
-        let before = line[..begin].trim_end_matches(['"', '\'', ' ', '\t']).chars().next_back();
-        let after = line[end..].trim_start_matches(['"', '\'']).trim_start();
-        let is_key = before.is_none_or(|c| matches!(c, '{' | '[' | ',' | '.' | '#' | '?' | '&'));
-        // A member of a list, or the name of a table.
-        let is_alone = after.is_empty() || after.starts_with([',', ']', '}']);
-        if is_key && !is_alone && is_secret(&line[begin..end]) {
+        let rest = &line[end..];
+        // In quotes of its own it may be a member of a list.
+        let beside = rest.strip_prefix(['"', '\'']).unwrap_or(rest).trim_start();
+        let has_value = rest.contains(['=', ':']) || beside.starts_with(['"', '\'']);
+        if has_value && is_secret(&line[begin..end]) {
             return Some(end);
         }
         at = end;
@@ -76,42 +78,43 @@ fn secret_in(line: &str) -> Option<usize> {
     None
 }
 
-/// Whether a line goes on with the value of a secret, as strings and lists do over several lines.
-fn continues_secret(before: &str, line: &str) -> bool {
+/// Whether the value of a secret goes on after these lines, as strings and lists do.
+fn continues_secret(before: &str) -> bool {
     /// A line further up is not looked for.
     const FARTHEST: usize = 1000;
-    // It begins something of its own, or may do so: a key or a table.
-    let begins = |line: &str| {
-        let line = line.trim_start();
-        line.starts_with('[') || line.split_once('=').is_some_and(|(key, _)| is_key(key))
+    let lines: Vec<&str> = before.lines().rev().take(FARTHEST).collect();
+    let goes_on = |(at, line): (usize, &&str)| {
+        let Some(name) = secret_in(line) else { return false };
+        let (value, later) = (&line[name..], &lines[..at]);
+        let count =
+            |what: &str| later.iter().chain([&value]).map(|line| line.matches(what).count()).sum::<usize>();
+        ["\"\"\"", "\'\'\'"].iter().any(|quotes| value.contains(quotes) && count(quotes) % 2 == 1)
+            || value.contains('[') && count("[") > count("]")
     };
-    if begins(line) {
-        return false;
-    }
-    let first = before.lines().rev().take(FARTHEST).find(|line| begins(line));
-    first.is_some_and(|line| secret_in(line).is_some())
+    lines.iter().enumerate().any(goes_on)
 }
 
-/// Whether this is what a key is written of.
-fn is_key(text: &str) -> bool {
-    !text.trim().is_empty()
-        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'' | ' ' | '\t'))
-}
-
-/// Where passwords and queries of URLs stand, `scheme://user:password@host/?query`: passwords to the last `@` before the
-/// quotes close, as what makes it no URL may be in them.
+/// Where passwords and queries of URLs stand, `scheme://user:password@host/?query`: passwords to the last `@`, as what
+/// makes it no URL may be in them. Without `://` all of the word before it.
 fn passwords(text: &str) -> Vec<Range<usize>> {
-    let begins = text.match_indices("://").map(|(at, begin)| at + begin.len());
-    begins
-        .flat_map(|at| {
-            let rest = &text[at..];
-            let rest = &rest[..rest.find(['"', '\'', '`', '\n']).unwrap_or(rest.len())];
-            let user = rest.rfind('@').map(|end| &rest[..end]);
-            let password = user.and_then(|user| Some(at + user.find(':')? + 1..at + user.len()));
-            let query = rest.find('?').map(|begin| at + begin + 1..at + rest.len());
-            [password, query].into_iter().flatten()
-        })
-        .collect()
+    let mut found = Vec::new();
+    if let Some(end) = text.rfind('@') {
+        let before = &text[..end];
+        let begin = match before.find("://") {
+            Some(at) => {
+                let user = at + "://".len();
+                before[user..].find(':').map_or(user, |colon| user + colon + 1)
+            }
+            None => before.rfind(['"', '\'', ' ', '=', '`']).map_or(0, |at| at + 1),
+        };
+        found.push(begin..end);
+    }
+    for (at, _) in text.match_indices("://") {
+        let rest = &text[at..];
+        let rest = &rest[..rest.find(['"', '\'', '`', '\n']).unwrap_or(rest.len())];
+        found.extend(rest.find('?').map(|begin| at + begin + 1..at + rest.len()));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -125,20 +128,16 @@ mod tests {
         for (text, shown) in [
             ("admin_token = \"S3CRET\"", "admin_token = ********"),
             ("admin-token = 'S3\"CRET' # x", "admin-token = ********* * *"),
-            ("admin_token: \"S3\"", "admin_token* ****"),
-            ("admin_token \"S3\"", "admin_token ****"),
-            ("admin_token = \"a\"S3\"", "admin_token = ******"),
-            ("admin_token = S3,S3", "admin_token = *****"),
-            ("admin_token.value = \"S3\"", "admin_token****** = ****"),
             ("identity = { hash_key = \"S\", x = 1 }", "identity = { hash_key = **** * = * *"),
-            ("set_request = { X-Auth-Token = \"S\" }", "set_request = { X-Auth-Token = *** *"),
+            ("set_request = { X-Auth-Token = \"S\" }", "set_request = * ************ = *** *"),
             ("x = 1 # admin_token = \"S3\"", "x = 1 # admin_token = ****"),
             ("admin_token=\"\u{e9}\"", "admin_token=***"),
             ("webhook = \"https://h/T0/S3\"", "webhook = *****************"),
-            ("sha256 = \"S3\"", "sha256 = ****"),
             ("url = \"http://me:S3@h:1/a\"", "url = \"http://me:**@h:1/a\""),
             ("url = \"http://me:S/3#@h\"", "url = \"http://me:****@h\""),
-            ("url = \"http://me:S 3@h\"", "url = \"http://me:* *@h\""),
+            ("url = \"http://me:S'3@h\"", "url = \"http://me:***@h\""),
+            ("url = \"http://S3@h\"", "url = \"http://**@h\""),
+            ("url = \"me:S3@h\"", "url = \"*****@h\""),
             ("url = \"http://h:1/\"", "url = \"http://h:1/\""),
             ("otlp_endpoint = \"http://h/?k=S3\"", "otlp_endpoint = \"http://h/?*=**\""),
             ("to = \"/in?token=S3\"", "to = \"/in?token=***"),
@@ -149,23 +148,24 @@ mod tests {
             ("admin_token", "admin_token"),
             ("\u{e9} = 1", "\u{e9} = 1"),
         ] {
-            assert_eq!(line(text, 0, None), shown, "{text}");
+            assert_eq!(line(text, 0, true), shown, "{text}");
         }
-        assert_eq!(line("admin_tokn = \"S3\"", 0, Some(10)), "admin_tokn = ****");
+        assert_eq!(line("admin_tokn = \"S3\"", 0, false), "admin_tokn = ****");
+        assert_eq!(line("admin_tokn: \"S3", 0, false), "admin_tokn* ***");
         assert_eq!(message("\"http://a:b:c@d@h\" is none"), "\"http://a:*****@h\" is none");
     }
 
     #[test]
     fn values_over_several_lines_are_not_shown_either() {
         for (text, hides) in [
-            ("admin_token = [\n\"S3\",\n]\nx = 1", [false, true, true, false]),
-            ("admin_token = \"\"\"\nS3\\q\n\"\"\"\nx = 1", [false, true, true, false]),
-            ("principal = [\n\"S3\",\n]\nx = 1", [false, false, false, false]),
+            ("admin_token = [\n\"S3\",\n]\nx", [false, true, true, false]),
+            ("admin_token = \"\"\"\nS3=\n\"\"\"\nx", [false, true, true, false]),
+            ("principal = [\n\"S3\",\n]\nx", [false, false, false, false]),
             ("S3\nS3\n[a]\nx", [false, false, false, false]),
         ] {
             let mut start = 0;
             for (at, (raw, hides)) in text.lines().zip(hides).enumerate() {
-                let stars = line(text, start, None).trim().chars().all(|c| c == '*');
+                let stars = line(text, start, true).trim().chars().all(|c| matches!(c, '*' | '='));
                 assert_eq!(stars, hides, "line {at} of {text}");
                 start += raw.len() + 1;
             }
@@ -174,16 +174,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_between_a_name_and_its_value_the_value_is_not_shown(
-            before in "([a-z]{1,3} = [\"']?[a-z]{0,3}[\"']?[,{#] ?)?",
-            name in "(admin[_-]?token|webhook_secret|hash-?key|[xX]-Api-Key)",
-            between in "[ \"':=.{\\[]{1,6}",
+        fn whatever_stands_around_a_name_and_its_value_the_value_is_not_shown(
+            before in "([a-z]{1,3} = [\"']?[a-z]{0,3}[\"']?|- |; |export |\\[[a-z]\\])?[,{#\\])] ?",
+            name in "(admin[_ -]?token|webhook_secret|hash-?key|[xX]-Api-Key|ADMIN_TOKEN)",
+            between in "([,\\] \"'.{\\[]{0,3}[=:][ \"'\\[{]{0,3}| \"| ')",
             after in "[ \"',}\\]#=a-z]{0,6}",
         ) {
-            let is_list = between.trim_matches(|c| matches!(c, '"' | '\'' | ' ')).is_empty() && before.is_empty();
-            prop_assume!(is_list || between.contains(['=', ':', '.']) || between.contains(' '));
             let text = format!("{before}{name}{between}S3CRET{after}");
-            let shown = line(&text, 0, None);
+            let shown = line(&text, 0, true);
             prop_assert!(!shown.contains("S3CRET"), "{text} -> {shown}");
             prop_assert_eq!(shown.chars().count(), text.chars().count());
         }

@@ -92,7 +92,8 @@ pub fn parse(text: &str, variables: &HashMap<String, String>, problems: &mut Pro
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         match error.span() {
-            Some(span) => problems.at(&span, error.message()),
+            // What of a line is a value, and whose, is not known.
+            Some(span) => problems.at(&span, error.message()).whatever_the_value(),
             None => problems.nowhere(error.message()),
         };
     }

@@ -93,8 +93,7 @@ impl Problems {
         let start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let number = self.text[..start].matches('\n').count() + 1;
         let column = self.text[start..at].chars().count() + 1;
-        let value = (!of_value).then(|| span.end.saturating_sub(start));
-        (number, column, hidden::line(&self.text, start, value))
+        (number, column, hidden::line(&self.text, start, of_value))
     }
 }
 
@@ -105,8 +104,9 @@ impl Problem {
     }
 
     /// The value has nothing to do with it.
-    pub fn whatever_the_value(&mut self) {
+    pub fn whatever_the_value(&mut self) -> &mut Problem {
         self.of_value = false;
+        self
     }
 }
 

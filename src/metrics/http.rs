@@ -240,7 +240,9 @@ impl Collector for Collected {
         let counters: [(&str, &str, CountOf); 3] = [
             ("http_requests", "Requests by method, route template and status", |row| row.whole.count()),
             ("http_response_content_bytes", "Bytes of content sent, as they went out", |row| row.bytes),
-            ("http_request_content_bytes", "Bytes of content that came with requests", |row| row.received),
+            ("http_request_content_bytes", "Bytes of content that came with requests and were read", |row| {
+                row.received
+            }),
         ];
         for (name, help, count) in counters {
             let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -79,21 +79,25 @@ impl SecretSegments {
             let Some(found) = paths.of(path) else { return Found::Somewhere };
             all.extend(found.into_iter().filter(|at| at >= from));
             if let Some(rewritten) = &self.rewritten {
-                all.extend(moved(path, rewritten, paths));
+                let Some(moved) = moved(path, rewritten, paths) else { return Found::Somewhere };
+                all.extend(moved);
             }
         }
         if !all.is_empty() && is_odd(path) { Found::Somewhere } else { Found::These(all) }
     }
 }
 
-/// The segments of a path that are secrets where they are after it is rewritten.
-fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> Vec<usize> {
-    let Ok(path::NormalPath { normal, .. }) = path::normalise(path) else { return Vec::new() };
+/// The segments of a path that are secrets where they are after it is rewritten; `None` where that cannot be told.
+fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> Option<Vec<usize>> {
+    let normal = path::normalise(path).ok()?.normal;
     let rewritten = to.fill(from, &normal);
-    let secrets = paths.of(&rewritten).unwrap_or_default();
-    let secrets: Vec<&str> = secrets.iter().filter_map(|at| rewritten.split('/').nth(at + 1)).collect();
+    let found = paths.of(&rewritten)?;
+    if !found.is_empty() && is_odd(&rewritten) {
+        return None;
+    }
+    let secrets: Vec<&str> = found.iter().filter_map(|at| rewritten.split('/').nth(at + 1)).collect();
     let segments = normal.split('/').skip(1).enumerate();
-    segments.filter(|(_, segment)| secrets.contains(segment)).map(|(at, _)| at).collect()
+    Some(segments.filter(|(_, segment)| secrets.contains(segment)).map(|(at, _)| at).collect())
 }
 
 /// Where the templates of all routes name secrets, whatever the method and the host.
@@ -133,7 +137,7 @@ impl SecretPaths {
         // Apps may take what follows a semicolon for no part of a segment, and an encoded slash for one.
         let plain: Vec<&str> =
             normal.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
-        let plain = plain.join("/");
+        let plain = path::normalise(&plain.join("/")).ok()?.normal.to_ascii_lowercase();
         let decoded = plain.replace("%25", "%").replace("%2f", "/");
         let mut found = self.found(&plain);
         if decoded != plain {
@@ -153,16 +157,15 @@ impl SecretPaths {
     }
 }
 
-/// The paths that may be meant for a template with a secret there: all that begin like it, where a word tells that they
-/// do; else those as long as it.
+/// The paths that may be meant for a template with a secret there: all that begin like it, as far as the secret and a
+/// word that tells that they do; without a word those as long as it.
 fn astray(template: &Template, end: usize) -> Vec<(Vec<Segment>, bool)> {
     let mut segments: Vec<Segment> = template.segments.iter().map(nameless).collect();
-    if segments[..end].iter().any(|segment| matches!(segment, Segment::Literal(_))) {
-        segments.truncate(end + 1);
-        segments.push(Segment::Rest);
-        return vec![(segments, false)];
-    }
-    vec![(segments.clone(), false), (segments, true)]
+    let word = segments.iter().position(|segment| matches!(segment, Segment::Literal(_)));
+    let Some(word) = word else { return vec![(segments.clone(), false), (segments, true)] };
+    segments.truncate(end.max(word) + 1);
+    segments.push(Segment::Rest);
+    vec![(segments, false)]
 }
 
 /// The segments of a template whose names are of secrets.
@@ -192,7 +195,8 @@ impl std::fmt::Debug for SecretPaths {
 /// A path that routes match in another form than it came in: which segment is which cannot be told.
 fn is_odd(path: &str) -> bool {
     let encoded = |text: &str| path.to_ascii_lowercase().contains(text);
-    path.contains("//") || path.contains("/.") || ["%2f", "%2e", "%5c", "%25"].into_iter().any(encoded)
+    ["//", "/.", "/;"].into_iter().any(|odd| path.contains(odd))
+        || ["%2f", "%2e", "%5c", "%25"].into_iter().any(encoded)
 }
 
 #[cfg(test)]
@@ -278,6 +282,13 @@ mod tests {
             let (own, to) = (template(own), template(to));
             let segments = SecretSegments::new(Some(&own), is_secret, &paths).rewriting(&own, &to, &paths);
             assert_eq!(segments.of(path), Found::These(found), "{path}");
+        }
+        let (own, to) = (template("/v1/**"), template("/**"));
+        let segments = SecretSegments::new(Some(&own), is_secret, &paths).rewriting(&own, &to, &paths);
+        for path in
+            ["/v1/reset%2FS3CRET", "/v1/x%2f..%2freset/S3CRET", "/v1/reset%252FS3CRET", "/v1/;a/reset/S3CRET"]
+        {
+            assert_eq!(segments.of(path), Found::Somewhere, "{path}");
         }
     }
 

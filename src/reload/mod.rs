@@ -204,7 +204,9 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("rate_limit", &old.limits.without_keys(), &new.limits.without_keys());
     compare("log", &old.log, &new.log);
     compare("tracing", &old.tracing, &new.tracing);
-    compare("identity", &old.identity.settings(), &new.identity.settings());
+    let url = |policy: &Policy| policy.keys.as_ref().map(|keys| keys.url.clone());
+    let identity = (&old.identity.settings(), &url(old));
+    compare("identity", &identity, &(&new.identity.settings(), &url(new)));
     // Certificates, keys and authorities, by what they hold; the first source is the file itself.
     let files = |policy: &Policy| -> Vec<(PathBuf, Option<u128>)> {
         policy.sources.iter().skip(1).map(|file| (file.path.clone(), file.content)).collect()

@@ -170,7 +170,7 @@ impl Upstream {
                 now = clock::now();
                 self.counters.retries.add(1);
                 if let Some(content) = content {
-                    call.body = Body::pieces(content);
+                    call.body.begin_again(content);
                 }
             }
         }
