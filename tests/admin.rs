@@ -4,27 +4,15 @@
 
 mod harness;
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use harness::script::upstream;
+use harness::wire::ask;
 use harness::{Answer, Pillion, Request, Script, absent_app, eventually, exchange, free_address, now, ok};
 
 const PROBES: &str =
     "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"127.0.0.1:0\"\n";
-
-fn upstream(app: &Script) -> String {
-    format!("[upstream]\nurl = \"http://{}\"\n", app.address)
-}
-
-/// A request to a listener, with more fields.
-#[track_caller]
-fn ask(address: SocketAddr, line: &str, more: &str) -> Answer {
-    exchange(
-        address,
-        &format!("{line} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n{more}\r\n"),
-    )
-}
 
 /// A document of Pillion's own: every member there and plain, nothing of the inside shown.
 #[track_caller]

@@ -5,23 +5,11 @@
 mod harness;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::{Answer, Pillion, Script, eventually, exchange, ok};
-
-fn upstream(app: &Script) -> String {
-    format!("[upstream]\nurl = \"http://{}\"\n", app.address)
-}
-
-/// A request to a listener, with more fields.
-#[track_caller]
-fn ask(address: SocketAddr, line: &str, more: &str) -> Answer {
-    exchange(
-        address,
-        &format!("{line} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n{more}\r\n"),
-    )
-}
+use harness::script::upstream;
+use harness::wire::ask;
+use harness::{Pillion, Script, eventually, exchange, ok};
 
 /// Samples by name with labels; panics where the text is no exposition.
 #[track_caller]

@@ -103,44 +103,17 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::HeaderValue;
 
     use super::*;
-    use crate::clock;
-    use crate::log::{Decision, Secrets};
-    use crate::policy::secrets::NO_SEGMENTS;
+    use crate::log::Decision;
 
     #[test]
     fn no_line_has_what_is_another_s() {
         let (id, routes) = (HeaderValue::from_static("a"), [Quoted::new("/a"), Quoted::new("/\"b")]);
         let (upstream, tiers) = (Quoted::new("[::1]:80"), [Quoted::new("free"), Quoted::new("paid")]);
         let methods = [Method::GET, Method::HEAD, Method::from_bytes(b"PURGE-ALL-OF-THE-CACHE").unwrap()];
-        let plain = Line {
-            at: clock::now(),
-            id: &id,
-            trace: None,
-            client: [127, 0, 0, 1].into(),
-            method: &methods[0],
-            target: "/",
-            secrets: Secrets { names: &[], segments: &NO_SEGMENTS },
-            protocol: "HTTP/1.1",
-            route: &routes[0],
-            status: StatusCode::OK,
-            bytes: 0,
-            coded: None,
-            duration: Duration::ZERO,
-            upstream_time: None,
-            upstream: None,
-            retries: 0,
-            first_byte: None,
-            cache: None,
-            not_stored: None,
-            principal: None,
-            limited: None,
-            error: None,
-        };
+        let plain = Line::bare(&id, &methods[0], &routes[0]);
         let limited = |tier, word| Some(Decision { caller: ("ip", 1), tier, word, limits: &["a", "b"] });
         let lines = [
             plain,

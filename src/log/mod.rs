@@ -75,6 +75,37 @@ pub struct Line<'a> {
     pub error: Option<(&'static str, &'a str)>,
 }
 
+#[cfg(test)]
+impl<'a> Line<'a> {
+    /// That says nothing it need not.
+    fn bare(id: &'a HeaderValue, method: &'a Method, route: &'a Quoted) -> Line<'a> {
+        Line {
+            at: crate::clock::now(),
+            id,
+            trace: None,
+            client: [127, 0, 0, 1].into(),
+            method,
+            target: "/",
+            secrets: Secrets { names: &[], segments: &crate::policy::secrets::NO_SEGMENTS },
+            protocol: "HTTP/1.1",
+            route,
+            status: StatusCode::OK,
+            bytes: 0,
+            coded: None,
+            duration: Duration::ZERO,
+            upstream_time: None,
+            upstream: None,
+            retries: 0,
+            first_byte: None,
+            cache: None,
+            not_stored: None,
+            principal: None,
+            limited: None,
+            error: None,
+        }
+    }
+}
+
 /// What the limits said of a request.
 #[derive(Clone, Copy)]
 pub struct Decision<'a> {

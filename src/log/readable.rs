@@ -69,7 +69,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::clock;
     use crate::log::{Members, Secrets, json};
     use crate::policy::secrets::NO_SEGMENTS;
     use crate::quoted::Quoted;
@@ -85,15 +84,9 @@ mod tests {
         );
         let names = ["token".to_owned()];
         let full = Line {
-            at: clock::now(),
-            id: &id,
             trace: Some(0xabc),
-            client: [127, 0, 0, 1].into(),
-            method: &Method::GET,
             target: "/7?token=S3CRET",
             secrets: Secrets { names: &names, segments: &NO_SEGMENTS },
-            protocol: "HTTP/1.1",
-            route: &route,
             status: StatusCode::BAD_GATEWAY,
             bytes: 12,
             coded: Some(("br", 34)),
@@ -107,21 +100,9 @@ mod tests {
             principal: Some(0xdef),
             limited: Some(Decision { caller: ("ip", 1), tier: &tier, word: "limited", limits: &["a", "b"] }),
             error: Some(("upstream", "it broke\noff")),
+            ..Line::bare(&id, &Method::GET, &route)
         };
-        let bare = Line {
-            trace: None,
-            coded: None,
-            upstream_time: None,
-            upstream: None,
-            retries: 0,
-            first_byte: None,
-            cache: None,
-            not_stored: None,
-            principal: None,
-            limited: None,
-            error: None,
-            ..full
-        };
+        let bare = Line::bare(&id, &Method::GET, &route);
         let said = |line: Line<'_>| {
             let mut text = Vec::new();
             write(&mut text, line);

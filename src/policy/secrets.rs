@@ -59,7 +59,7 @@ impl SecretSegments {
         paths: &Arc<SecretPaths>,
     ) -> SecretSegments {
         if !paths.ends.is_empty() {
-            // Without a rest of its own, nothing is left to name but what is there after it is rewritten.
+            // Without a rest of its own nothing is left to name but where its path is rewritten to.
             self.unnamed.get_or_insert((usize::MAX, paths.clone()));
             self.rewritten = Some(Box::new((template.clone(), to.clone())));
         }
@@ -102,7 +102,7 @@ fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> 
 
 /// Where the templates of all routes name secrets, whatever the method and the host.
 pub struct SecretPaths {
-    /// For every secret the template up to it, and then anything.
+    /// For every secret the paths that may be meant for its template.
     table: RouteTable,
     /// By order in the table, the secret's segment.
     ends: Vec<usize>,
@@ -134,7 +134,7 @@ impl SecretPaths {
     /// The segments of a path that any template calls a secret; `None` where it cannot be read.
     fn of(&self, path: &str) -> Option<Vec<usize>> {
         let normal = path::normalise(path).ok()?.normal.to_ascii_lowercase();
-        // Apps may take what follows a semicolon for no part of a segment, and an encoded slash for one.
+        // Apps may take what follows a semicolon for no part of a segment (RFC 3986 3.3), and an encoded slash for one (2.2).
         let plain: Vec<&str> =
             normal.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
         let plain = path::normalise(&plain.join("/")).ok()?.normal.to_ascii_lowercase();

@@ -95,9 +95,7 @@ impl ForwardError {
                 | ForwardError::Http2(_)
         )
     }
-}
 
-impl ForwardError {
     /// Says it of `who` was asked: an app, or a server that is none.
     pub fn tell(&self, who: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

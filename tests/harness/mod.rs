@@ -9,9 +9,9 @@
 pub mod holding;
 pub mod origin;
 mod pillion;
-mod script;
+pub mod script;
 mod servers;
-mod wire;
+pub mod wire;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -67,6 +67,11 @@ impl Script {
     }
 }
 
+/// A configuration with this app and nothing else.
+pub fn upstream(app: &Script) -> String {
+    format!("[upstream]\nurl = \"http://{}\"\n", app.address)
+}
+
 /// A 200 with this content.
 pub fn ok(content: &str) -> Vec<u8> {
     format!(

@@ -115,3 +115,12 @@ pub fn read_answer(tcp: &mut impl Read) -> Answer {
     }
     Answer { body, ..head }
 }
+
+/// A request to a listener, with more fields.
+#[track_caller]
+pub fn ask(address: SocketAddr, line: &str, more: &str) -> Answer {
+    exchange(
+        address,
+        &format!("{line} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n{more}\r\n"),
+    )
+}

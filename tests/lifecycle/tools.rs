@@ -4,15 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{Answer, Folder, Pillion, Script, binary, complete, read_answer};
+pub use crate::harness::script::upstream;
+use crate::harness::{Answer, Folder, Pillion, binary, complete, read_answer};
 
 /// A `[server]` on free ports with more in it.
 pub fn server(more: &str) -> String {
     format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{more}\n")
-}
-
-pub fn upstream(app: &Script) -> String {
-    format!("[upstream]\nurl = \"http://{}\"\n", app.address)
 }
 
 pub const DENY: &str = "[[routes]]\nmatch = \"* /denied\"\ndeny = 404\n";
