@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use lru::LruCache;
 use pillion::cache::freshness::{Freshness, Source};
 use pillion::cache::invalidation::Begun;
+use pillion::cache::storability::Audience;
 use pillion::cache::store::Store;
 use pillion::cache::stored::{Content, Head, NewHead, Stored};
 use pillion::cache::variant::Variant;
@@ -55,7 +56,8 @@ fn head() -> Head {
             if_error: Default::default(),
             error_500: false,
         },
-        for_all: true,
+        audience: Audience::Everyone,
+        fetched_in: std::time::Duration::ZERO,
         initial_age: Default::default(),
         received: clock::now(),
         begun: Begun { number: 1, at: 1, order: 1 },

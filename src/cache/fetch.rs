@@ -5,12 +5,16 @@ use std::collections::hash_map::Entry;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::fill::Fill;
+use super::freshness::Freshness;
 use super::invalidation::{Begun, Invalidation};
 use super::marks::Mark;
+use super::reuse::{Age, Reuse, reuse};
 use super::stored::Stored;
 use crate::error::BoxError;
+use crate::fields::cache_control::RequestDirectives;
 
 /// Parts of the table that are locked by themselves.
 const SHARDS: usize = 16;
@@ -24,6 +28,9 @@ pub enum Arrived {
     Coming(Arc<Fill>),
     /// It is for nobody but the one who began it.
     NotShared,
+    /// Something it depends on was invalidated while it was on its way, or nobody brought it to its end: a newer
+    /// fetch may be for those who wait.
+    Overtaken,
     /// The app answered with an error, for which those who have something stale may use that.
     Unwell(http::StatusCode),
     /// There is none.
@@ -120,9 +127,73 @@ impl Drop for Leader {
         if told {
             self.table.remove(&self.key, &self.fetch);
         } else {
-            self.tell(Arrived::NotShared);
+            self.tell(Arrived::Overtaken);
         }
     }
+}
+
+/// What a request that joined a fetch does with what the fetch brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// It takes it.
+    Take,
+    /// It is for other requests, or was overtaken: the request joins the next fetch, or begins it.
+    JoinNext,
+    /// No fetch of another request is going to be for it: it goes to the upstream by itself, at once.
+    GoAlone,
+}
+
+/// What is known of the response of a fetch, for one request that joined it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// Whether none of its marks was stamped since the fetch began.
+    pub is_valid: bool,
+    /// Whether the request is one that the response's Vary selects it for (RFC 9111 4.1).
+    pub fits: bool,
+    /// Whether it is for requests that say who asks as this one does.
+    pub may_use: bool,
+    /// How long it may be used.
+    pub freshness: &'a Freshness,
+    /// Its age now (RFC 9111 4.2.3).
+    pub age: Duration,
+    /// How long its fetch took: part of that age.
+    pub fetched_in: Duration,
+    /// Whether the request waited for its head; else it came when that was here already.
+    pub waited: bool,
+}
+
+/// RFC 9111 4 lets a cache use one response for requests that came while it was fetched; a collapsed request takes what
+/// it could have taken had the response been stored when it came, and nothing else. So a lifetime of zero is never
+/// fresh. Where nothing forbids a stale response, those who waited for the head are not made to pay for their wait:
+/// the duration of the fetch does not count as age.
+pub fn share(offer: Offer<'_>, asks: &RequestDirectives) -> Share {
+    if !offer.is_valid || !offer.fits {
+        return Share::JoinNext;
+    }
+    if !offer.may_use {
+        return Share::GoAlone;
+    }
+    let is_fresh = |current| {
+        let age = Age { current, invalidated: None };
+        reuse(offer.freshness, age, asks) == Reuse::Fresh
+    };
+    let forgives = offer.waited
+        && !offer.freshness.must_revalidate
+        && !offer.freshness.no_cache
+        // Who says how old a response may be means all of its age.
+        && *asks == RequestDirectives::default();
+    if is_fresh(offer.age) || (forgives && is_fresh(offer.age.saturating_sub(offer.fetched_in))) {
+        Share::Take
+    } else {
+        Share::GoAlone
+    }
+}
+
+/// Whether those who wait for such a response can take it when its head comes. Where they cannot, nobody is to wait
+/// for the next one (hit-for-miss).
+pub fn is_shareable(freshness: &Freshness, age: Duration, fetched_in: Duration) -> bool {
+    let offer = Offer { is_valid: true, fits: true, may_use: true, freshness, age, fetched_in, waited: true };
+    share(offer, &RequestDirectives::default()) == Share::Take
 }
 
 /// What a request for a key is to do.

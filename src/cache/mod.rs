@@ -7,6 +7,8 @@
 //! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
 
 mod canonical;
+#[cfg(test)]
+mod collapse_model;
 pub mod counters;
 pub mod fetch;
 pub mod fill;

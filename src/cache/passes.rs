@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::storability::Personal;
+
 /// log2 of the number of places: 512 KiB.
 const PLACES: u32 = 16;
 /// How long a key is remembered after the last answer that was not stored; seconds.
@@ -15,8 +17,26 @@ pub const REMEMBERED: u32 = 120;
 pub enum Asker {
     /// Anybody.
     Any = 0,
-    /// Those who say who they are, where one copy would serve all.
-    Somebody = 1,
+    /// Those with Authorization alone, where one copy would serve all.
+    Authorized = 1,
+    /// Those who say in another way who they are, where one copy would serve all.
+    Personal = 2,
+    /// Those who would wait for another request's fetch: what it brings is not for them, stored or not.
+    Waiting = 3,
+}
+
+impl Asker {
+    /// All of them.
+    pub const ALL: [Asker; 4] = [Asker::Any, Asker::Authorized, Asker::Personal, Asker::Waiting];
+
+    /// How the requests it stands for say who asks.
+    pub fn personal(self) -> Personal {
+        match self {
+            Asker::Any | Asker::Waiting => Personal::No,
+            Asker::Authorized => Personal::Authorization,
+            Asker::Personal => Personal::Otherwise,
+        }
+    }
 }
 
 /// See the head of the file.
@@ -75,7 +95,7 @@ mod tests {
         passes.remember(b"a", any, 5);
         assert!(passes.knows(b"a", any, 5) && passes.knows(b"a", any, 4 + REMEMBERED));
         assert!(!passes.knows(b"a", any, 5 + REMEMBERED) && !passes.knows(b"b", any, 5));
-        assert!(!passes.knows(b"a", Asker::Somebody, 5));
+        assert!(!passes.knows(b"a", Asker::Personal, 5));
         passes.forget(b"a", any);
         assert!(!passes.knows(b"a", any, 5));
     }

@@ -9,13 +9,59 @@ use super::terms::{Override, Scope, Settings, Terms};
 use crate::fields::cache_control::{Listed, ResponseDirectives};
 use crate::fields::{cookie, list};
 
+/// How a request says who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Personal {
+    /// It does not.
+    #[default]
+    No,
+    /// By Authorization alone (RFC 9111 3.5).
+    Authorization,
+    /// By a cookie that counts, or a field that says who asks: for those the rule is stricter.
+    Otherwise,
+}
+
+/// To which requests a response may be given where one copy serves all (scope "auto").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// To those that do not say who asks.
+    #[default]
+    Anonymous,
+    /// Also to those with Authorization: must-revalidate says so, and of Authorization alone (RFC 9111 3.5).
+    Authorized,
+    /// To all: public or s-maxage says so (RFC 9111 3.5, read for cookies too).
+    Everyone,
+}
+
+impl Audience {
+    /// By the word of the app.
+    pub fn of(says: &ResponseDirectives) -> Audience {
+        if says.public || says.s_maxage.is_some() {
+            Audience::Everyone
+        } else if says.must_revalidate {
+            Audience::Authorized
+        } else {
+            Audience::Anonymous
+        }
+    }
+
+    /// Whether it takes in a request.
+    pub fn includes(self, personal: Personal) -> bool {
+        match personal {
+            Personal::No => true,
+            Personal::Authorization => self >= Audience::Authorized,
+            Personal::Otherwise => self == Audience::Everyone,
+        }
+    }
+}
+
 /// What is known of a request when its answer is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asker {
     /// It says no-store (5.2.1.5).
     pub no_store: bool,
-    /// It carries Authorization, or a cookie that counts.
-    pub credentials: bool,
+    /// How it says who asks.
+    pub personal: Personal,
     /// It was sent on with a condition or a Range of its own: but for the whole, its answer fits it alone.
     pub conditional: bool,
 }
@@ -62,8 +108,8 @@ impl Refusal {
 pub struct Storable {
     /// How long it holds.
     pub freshness: Freshness,
-    /// Whether those who say who they are get it too, where one copy serves all (3.5).
-    pub for_all: bool,
+    /// Who gets it, where one copy serves all (3.5).
+    pub audience: Audience,
     /// The fields that are not stored with it.
     pub excluded: Vec<HeaderName>,
 }
@@ -127,9 +173,8 @@ pub fn judge(
     if says.private.is_all() && terms.scope != Scope::User {
         return Err(Refusal::Private);
     }
-    // 3.5, for cookies as for Authorization.
-    let for_all = says.public || says.s_maxage.is_some() || says.must_revalidate;
-    if asker.credentials && terms.scope == Scope::Auto && !for_all {
+    let audience = Audience::of(says);
+    if terms.scope == Scope::Auto && !audience.includes(asker.personal) {
         return Err(Refusal::Credentials);
     }
     let mut excluded: Vec<HeaderName> = says.no_cache.fields().to_vec();
@@ -152,7 +197,7 @@ pub fn judge(
     }
     excluded.extend(NEVER);
     excluded.extend(cookie::SETTING);
-    Ok(Storable { freshness, for_all, excluded })
+    Ok(Storable { freshness, audience, excluded })
 }
 
 /// What is stale at once is worth a place only where somebody meant it to be asked about: it saves the content of
@@ -190,9 +235,11 @@ mod tests {
 
     #[test]
     fn what_is_stored() {
+        use Audience::{Anonymous, Authorized, Everyone};
         use Refusal::{Credentials, NoLifetime, NoStore, Private, RequestNoStore, SetCookie, Status, Varies};
         let anybody = Asker::default();
-        let user = Asker { credentials: true, ..anybody };
+        let user = Asker { personal: Personal::Authorization, ..anybody };
+        let cookie = Asker { personal: Personal::Otherwise, ..anybody };
         let silent = Asker { no_store: true, ..anybody };
         let conditional = Asker { conditional: true, ..anybody };
         let auto = Terms::default();
@@ -202,29 +249,35 @@ mod tests {
         let over = |overrides| Terms { overrides, ..shared.clone() };
         let (lifetime, no_store) = (over(Override::Lifetime), over(Override::NoStore));
         for (asker, terms, status, lines, wanted) in [
-            (anybody, &auto, 200, &[("cache-control", "max-age=5")][..], Ok(false)),
-            (anybody, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(true)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=5")][..], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(Everyone)),
             (anybody, &auto, 200, &[], Err(NoLifetime)),
             (anybody, &auto, 200, &[("etag", "\"x\"")], Err(NoLifetime)),
-            (anybody, &auto, 200, &[("cache-control", "no-cache"), ("etag", "\"x\"")], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "no-cache"), ("etag", "\"x\"")], Ok(Anonymous)),
             (anybody, &auto, 200, &[("cache-control", "no-cache")], Err(NoLifetime)),
-            (anybody, &auto, 200, &[("cache-control", "max-age=0"), ("etag", "\"x\"")], Ok(false)),
-            (anybody, &auto, 200, &[("cache-control", "max-age=0, stale-if-error=9")], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0"), ("etag", "\"x\"")], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0, stale-if-error=9")], Ok(Anonymous)),
             (anybody, &auto, 200, &[("cache-control", "max-age=0")], Err(NoLifetime)),
             (anybody, &auto, 200, &[("cache-control", "no-store, max-age=5")], Err(NoStore)),
-            (anybody, &auto, 200, &[("cache-control", "no-store, must-understand, max-age=5")], Ok(false)),
+            (
+                anybody,
+                &auto,
+                200,
+                &[("cache-control", "no-store, must-understand, max-age=5")],
+                Ok(Anonymous),
+            ),
             (anybody, &auto, 299, &[("cache-control", "no-store, must-understand, max-age=5")], Err(Status)),
-            (anybody, &auto, 299, &[("cache-control", "max-age=5")], Ok(false)),
-            (anybody, &auto, 302, &[("cache-control", "max-age=5")], Ok(false)),
-            (anybody, &auto, 500, &[("cache-control", "max-age=5")], Ok(false)),
+            (anybody, &auto, 299, &[("cache-control", "max-age=5")], Ok(Anonymous)),
+            (anybody, &auto, 302, &[("cache-control", "max-age=5")], Ok(Anonymous)),
+            (anybody, &auto, 500, &[("cache-control", "max-age=5")], Ok(Anonymous)),
             (anybody, &auto, 206, &[("cache-control", "max-age=5")], Err(Status)),
             (anybody, &auto, 304, &[("cache-control", "max-age=5")], Err(Status)),
             (anybody, &auto, 412, &[("cache-control", "max-age=5")], Err(Status)),
             (anybody, &auto, 416, &[("cache-control", "max-age=5")], Err(Status)),
             (conditional, &auto, 404, &[("cache-control", "max-age=5")], Err(Status)),
-            (conditional, &auto, 200, &[("cache-control", "max-age=5")], Ok(false)),
+            (conditional, &auto, 200, &[("cache-control", "max-age=5")], Ok(Anonymous)),
             (anybody, &auto, 200, &[("cache-control", "private, max-age=5")], Err(Private)),
-            (anybody, &auto, 200, &[("cache-control", "private=\"x-a\", max-age=5")], Ok(false)),
+            (anybody, &auto, 200, &[("cache-control", "private=\"x-a\", max-age=5")], Ok(Anonymous)),
             (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("vary", "*")], Err(Varies)),
             (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("vary", " , Accept, *")], Err(Varies)),
             (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("set-cookie", "a=b")], Err(SetCookie)),
@@ -233,32 +286,35 @@ mod tests {
                 &auto,
                 200,
                 &[("cache-control", "max-age=5, no-cache=\"set-cookie\""), ("set-cookie", "a=b")],
-                Ok(false),
+                Ok(Anonymous),
             ),
             (
                 anybody,
                 &auto,
                 200,
                 &[("cache-control", "max-age=5, private=\"Set-Cookie\""), ("set-cookie", "a=b")],
-                Ok(false),
+                Ok(Anonymous),
             ),
             (silent, &auto, 200, &[("cache-control", "max-age=5")], Err(RequestNoStore)),
             (user, &auto, 200, &[("cache-control", "max-age=5")], Err(Credentials)),
-            (user, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(true)),
-            (user, &auto, 200, &[("cache-control", "s-maxage=5")], Ok(true)),
-            (user, &auto, 200, &[("cache-control", "must-revalidate, max-age=5")], Ok(true)),
-            (user, &shared, 200, &[], Ok(false)),
+            (user, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(Everyone)),
+            (user, &auto, 200, &[("cache-control", "s-maxage=5")], Ok(Everyone)),
+            (user, &auto, 200, &[("cache-control", "must-revalidate, max-age=5")], Ok(Authorized)),
+            (cookie, &auto, 200, &[("cache-control", "must-revalidate, max-age=5")], Err(Credentials)),
+            (cookie, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(Everyone)),
+            (cookie, &auto, 200, &[("cache-control", "s-maxage=5")], Ok(Everyone)),
+            (user, &shared, 200, &[], Ok(Anonymous)),
             (user, &shared, 200, &[("cache-control", "private")], Err(Private)),
             (user, &no_store, 200, &[("cache-control", "private, no-store")], Err(Private)),
-            (user, &own, 200, &[("cache-control", "private")], Ok(false)),
+            (user, &own, 200, &[("cache-control", "private")], Ok(Anonymous)),
             (user, &own, 200, &[("cache-control", "no-store")], Err(NoStore)),
             (user, &own, 200, &[("set-cookie", "a=b")], Err(SetCookie)),
             (anybody, &lifetime, 200, &[("cache-control", "no-store")], Err(NoStore)),
-            (anybody, &no_store, 200, &[("cache-control", "no-store")], Ok(false)),
+            (anybody, &no_store, 200, &[("cache-control", "no-store")], Ok(Anonymous)),
             (anybody, &no_store, 404, &[("cache-control", "no-store")], Err(NoStore)),
             (anybody, &shared, 404, &[], Err(NoLifetime)),
         ] {
-            let found = found(asker, terms, status, lines).map(|storable| storable.for_all);
+            let found = found(asker, terms, status, lines).map(|storable| storable.audience);
             assert_eq!(found, wanted, "{status} {lines:?} {:?} {asker:?}", terms.scope);
         }
     }

@@ -11,6 +11,7 @@ use super::freshness::Freshness;
 use super::invalidation::{Begun, Invalidation, Validity};
 use super::marks::Mark;
 use super::reuse::Age;
+use super::storability::Audience;
 use super::variant::Variant;
 use crate::body::Kept;
 use crate::clock::Instant;
@@ -50,10 +51,12 @@ pub struct Head {
     pub variant: Variant,
     /// How long it holds.
     pub freshness: Freshness,
-    /// Whether those who say who they are get it too.
-    pub for_all: bool,
+    /// Who gets it, where one copy serves all.
+    pub audience: Audience,
     /// Its age when it came (RFC 9111 4.2.3).
     pub initial_age: Duration,
+    /// How long its fetch, or its last validation, took until the head was here; part of that age.
+    pub fetched_in: Duration,
     /// When it came.
     pub received: Instant,
     /// When its fetch, or its last validation, began.
@@ -82,9 +85,11 @@ pub struct NewHead {
     /// See [`Head`].
     pub freshness: Freshness,
     /// See [`Head`].
-    pub for_all: bool,
+    pub audience: Audience,
     /// See [`Head`].
     pub initial_age: Duration,
+    /// See [`Head`].
+    pub fetched_in: Duration,
     /// See [`Head`].
     pub received: Instant,
     /// See [`Head`].
@@ -104,8 +109,9 @@ impl Head {
             own,
             variant,
             freshness,
-            for_all,
+            audience,
             initial_age,
+            fetched_in,
             received,
             begun,
             marks,
@@ -125,8 +131,9 @@ impl Head {
             own,
             variant,
             freshness,
-            for_all,
+            audience,
             initial_age,
+            fetched_in,
             received,
             begun,
             marks,
@@ -155,8 +162,9 @@ impl Head {
             own: HeaderMap::new(),
             variant: self.variant.clone(),
             freshness: self.freshness,
-            for_all: self.for_all,
+            audience: self.audience,
             initial_age: self.initial_age,
+            fetched_in: self.fetched_in,
             received: self.received,
             begun: self.begun,
             marks: self.marks.clone(),
@@ -383,8 +391,9 @@ pub(super) mod tests {
                 if_error: Duration::ZERO,
                 error_500: false,
             },
-            for_all: true,
+            audience: Audience::Everyone,
             initial_age: Duration::ZERO,
+            fetched_in: Duration::ZERO,
             received,
             begun,
             marks: marks.into(),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::fields::{cookie, glob, list};
+use crate::fields::{cookie, list};
 
 /// More fields than any answer means to vary with.
 const MOST_FIELDS: usize = 32;
@@ -59,13 +59,11 @@ impl Variant {
 fn normal(request: &HeaderMap, name: &HeaderName, ignored_cookies: &[String]) -> Vec<u8> {
     let mut text = Vec::new();
     if *name == header::COOKIE {
-        for (name, value) in cookie::pairs(request) {
-            if !ignored_cookies.iter().any(|pattern| glob::matches(pattern.as_bytes(), name)) {
-                text.extend_from_slice(name);
-                text.push(b'=');
-                text.extend_from_slice(value);
-                text.push(b';');
-            }
+        for (name, value) in cookie::counted(request, ignored_cookies) {
+            text.extend_from_slice(name);
+            text.push(b'=');
+            text.extend_from_slice(value);
+            text.push(b';');
         }
         return text;
     }
@@ -127,6 +125,8 @@ mod tests {
             (&["X-A"], &[("x-a", "a"), ("x-a", "b")], &[("x-a", "b, a")], false),
             (&["Cookie"], &[("cookie", "a=1")], &[("cookie", "a=1; _ga_X=2")], true),
             (&["Cookie"], &[("cookie", "a=1")], &[("cookie", "a=2")], false),
+            (&["Cookie"], &[("cookie", "_ga=1 session=evil")], &[("cookie", "_ga=2")], false),
+            (&["Cookie"], &[("cookie", "_ga=\"1")], &[("cookie", "_ga=2, session=evil")], false),
             (&["X-Forwarded-Proto, Host"], &[("host", "a")], &[("host", "a")], true),
         ] {
             let mut answer = HeaderMap::new();

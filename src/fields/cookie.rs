@@ -20,13 +20,27 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Whether there is a cookie that none of the patterns takes. One whose value some apps would read as further
-/// cookies counts whatever its name.
+/// A value that some apps would read as further cookies, or in another way than others do.
+pub fn is_odd(value: &[u8]) -> bool {
+    value.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'))
+}
+
+/// The cookies that count: those that no pattern of `ignored` covers, and whatever its name one with an odd value.
+pub fn counted<'a>(
+    headers: &'a HeaderMap,
+    ignored: &'a [String],
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pairs(headers).filter(|(name, value)| is_odd(value) || !is_ignored(name, ignored))
+}
+
+/// Whether a pattern covers a name.
+pub fn is_ignored(name: &[u8], ignored: &[String]) -> bool {
+    ignored.iter().any(|pattern| glob::matches(pattern.as_bytes(), name))
+}
+
+/// Whether there is a cookie that counts.
 pub fn counts(headers: &HeaderMap, ignored: &[String]) -> bool {
-    let is_odd = |value: &[u8]| value.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'));
-    pairs(headers).any(|(name, value)| {
-        is_odd(value) || !ignored.iter().any(|pattern| glob::matches(pattern.as_bytes(), name))
-    })
+    counted(headers, ignored).next().is_some()
 }
 
 #[cfg(test)]

@@ -2,6 +2,15 @@
 
 /// Whether `pattern`, in which `*` stands for any bytes, also none, takes the whole of `name`.
 pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    compare(pattern, name, |one, other| one == other)
+}
+
+/// The same without regard to the case of ASCII letters.
+pub fn matches_without_case(pattern: &[u8], name: &[u8]) -> bool {
+    compare(pattern, name, |one, other| one.eq_ignore_ascii_case(&other))
+}
+
+fn compare(pattern: &[u8], name: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut at, mut from) = (0, 0);
     // Where the last star stands, and how much it has taken.
     let mut star: Option<(usize, usize)> = None;
@@ -11,7 +20,7 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
                 star = Some((at, from));
                 at += 1;
             }
-            Some(byte) if *byte == name[from] => {
+            Some(byte) if same(*byte, name[from]) => {
                 at += 1;
                 from += 1;
             }
@@ -47,6 +56,13 @@ mod tests {
             ("", "a", false),
         ] {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), wanted, "{pattern} {name}");
+            let upper = name.to_ascii_uppercase();
+            assert_eq!(
+                matches_without_case(pattern.as_bytes(), upper.as_bytes()),
+                wanted,
+                "{pattern} {upper}"
+            );
         }
+        assert!(!matches(b"a*", b"Ab"));
     }
 }

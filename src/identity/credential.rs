@@ -1,4 +1,4 @@
-//! The principal of a request: the keyed hash of every listed credential that is there.
+//! Credentials: where they stand in a request, which of them say nothing, and their keyed hashes.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ring::hmac;
 use siphasher::sip128::SipHasher24;
 
-use super::jwt::{Claims, Verifier};
+use super::jwt::Verifier;
 use crate::fields::cookie;
 
 /// A keyed hash.
@@ -18,7 +18,7 @@ pub type Hash = [u8; 32];
 pub enum Source {
     /// A field.
     Header(HeaderName),
-    /// A cookie.
+    /// A cookie; as a source of principals its name may hold `*`, and is compared without regard to case.
     Cookie(String),
     /// The user of Basic authentication (RFC 7617).
     Basic,
@@ -40,8 +40,8 @@ impl Source {
         }
     }
 
-    /// What a request says there.
-    fn values<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a [u8]> {
+    /// What a request says there; a cookie by exactly this name.
+    pub(super) fn values<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a [u8]> {
         match self {
             Source::Header(name) => headers.get_all(name).iter().map(HeaderValue::as_bytes).collect(),
             Source::Cookie(name) => {
@@ -55,9 +55,47 @@ impl Source {
     }
 }
 
+/// Schemes of Authorization that prove nothing without what follows them (RFC 9110 11.4, the IANA registry, and what
+/// frameworks add).
+const SCHEMES: [&str; 14] = [
+    "basic",
+    "bearer",
+    "digest",
+    "negotiate",
+    "ntlm",
+    "token",
+    "apikey",
+    "jwt",
+    "dpop",
+    "gnap",
+    "hoba",
+    "mutual",
+    "vapid",
+    "privatetoken",
+];
+
+/// Whether a value names nobody: it is empty, two quotes, a scheme of Authorization alone, or an empty user with an
+/// empty password (RFC 7617 2).
+pub fn is_empty(field: Option<&HeaderName>, value: &[u8]) -> bool {
+    let blank = |value: &[u8]| matches!(value.trim_ascii(), b"" | b"\"\"" | b"''");
+    if blank(value) {
+        return true;
+    }
+    if field != Some(&header::AUTHORIZATION) {
+        return false;
+    }
+    let value = value.trim_ascii();
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    // Without a scheme that is known it is a credential of the app's own kind.
+    let known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()));
+    known && (blank(rest) || (scheme.eq_ignore_ascii_case(b"basic") && rest.trim_ascii() == b"Og=="))
+}
+
 /// The credentials of Basic authentication, whole: whoever knows the user alone is not the user.
 fn basic(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, rest) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(6)?;
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, rest) = value.split_at_checked(6)?;
     scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
 }
 
@@ -82,11 +120,27 @@ impl Hasher {
         Hasher { key, quick }
     }
 
+    /// The secrets of the quick hashes, to be compared and not to be shown.
+    pub(super) fn quick(&self) -> [[u8; 16]; 2] {
+        self.quick
+    }
+
     /// Of one credential: where it stands, and what it says.
     pub fn credential<'a>(&self, source: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Hash {
+        self.credential_of(source, b"", values)
+    }
+
+    /// The same, for a source that is written in two parts: `cookie:` and its name.
+    pub fn credential_of<'a>(
+        &self,
+        kind: &str,
+        name: &[u8],
+        values: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Hash {
         let mut hash = hmac::Context::with_key(&self.key);
-        hash.update(&(source.len() as u64).to_be_bytes());
-        hash.update(source.as_bytes());
+        hash.update(&((kind.len() + name.len()) as u64).to_be_bytes());
+        hash.update(kind.as_bytes());
+        hash.update(name);
         for value in values {
             hash.update(&(value.len() as u64).to_be_bytes());
             hash.update(value);
@@ -110,7 +164,8 @@ impl Hasher {
         short(self.credential("ip", [&network[..]]))
     }
 
-    fn all(&self, credentials: &[Hash]) -> Hash {
+    /// Of several credentials together.
+    pub fn all(&self, credentials: &[Hash]) -> Hash {
         let mut hash = hmac::Context::with_key(&self.key);
         credentials.iter().for_each(|credential| hash.update(credential));
         digest(&hash.sign())
@@ -125,7 +180,7 @@ pub fn sha256(key: &[u8]) -> Hash {
 }
 
 /// As many bits of it as tell keys apart.
-fn short(hash: Hash) -> u128 {
+pub(super) fn short(hash: Hash) -> u128 {
     let mut head = [0; 16];
     head.copy_from_slice(&hash[..16]);
     u128::from_be_bytes(head)
@@ -135,15 +190,6 @@ fn digest(tag: &hmac::Tag) -> Hash {
     let mut digest = [0; 32];
     digest.copy_from_slice(tag.as_ref());
     digest
-}
-
-/// A principal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// The hash of all its credentials.
-    pub partition: Hash,
-    /// The hash of each of them.
-    pub credentials: Vec<Hash>,
 }
 
 /// Where tokens stand, and what verifies them.
@@ -158,19 +204,21 @@ pub struct Tokens {
 impl Tokens {
     /// The token of a request. In Authorization it follows the scheme Bearer (RFC 6750 2.1). Of two, nobody knows
     /// which one the app takes.
-    fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Unproven> {
+    pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Unproven> {
         let values = self.place.values(headers);
         let value = match values[..] {
             [] => return Ok(None),
             [value] => value,
             _ => return Err(Unproven),
         };
+        // An empty one is none.
         if self.place != Source::Header(header::AUTHORIZATION) {
-            return Ok(Some(value));
+            return Ok(Some(value).filter(|value| !is_empty(None, value)));
         }
         let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
         let (scheme, token) = value.split_at(end);
-        Ok(scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii()))
+        let token = scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii());
+        Ok(token.filter(|token| !is_empty(None, token)))
     }
 }
 
@@ -178,188 +226,31 @@ impl Tokens {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unproven;
 
-/// Where principals are found.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The sources, in order, each with its name.
-    sources: Vec<(Source, String)>,
-    /// The fields among the sources, but for Authorization.
-    fields: Vec<HeaderName>,
-    hasher: Hasher,
-    tokens: Option<Tokens>,
-}
-
-impl Identity {
-    /// Of these sources.
-    pub fn new(sources: Vec<Source>, hasher: Hasher, tokens: Option<Tokens>) -> Identity {
-        let place = tokens.as_ref().map(|tokens| &tokens.place);
-        let fields = sources.iter().chain(place).filter_map(|source| match source {
-            Source::Header(name) if *name != header::AUTHORIZATION => Some(name.clone()),
-            _ => None,
-        });
-        let fields = fields.collect();
-        let sources = sources.into_iter().map(|source| (source.clone(), source.name())).collect();
-        Identity { sources, fields, hasher, tokens }
-    }
-
-    /// A request with this field says who is asking, whatever else it is used for.
-    pub fn also_told_by(mut self, field: HeaderName) -> Identity {
-        if field != header::AUTHORIZATION && !self.fields.contains(&field) {
-            self.fields.push(field);
-        }
-        self
-    }
-
-    /// Makes hashes as for requests.
-    pub fn hasher(&self) -> &Hasher {
-        &self.hasher
-    }
-
-    /// Whether a source is listed, by its name.
-    pub fn lists(&self, name: &str) -> bool {
-        self.sources.iter().any(|(_, known)| known == name)
-    }
-
-    /// Whether a request has one of the fields by which it may say who is asking.
-    pub fn names_field_of(&self, headers: &HeaderMap) -> bool {
-        self.fields.iter().any(|name| headers.contains_key(name))
-    }
-
-    /// The sources, as they are written.
-    pub fn source_names(&self) -> impl std::fmt::Debug + '_ {
-        let names: Vec<&str> = self.sources.iter().map(|(_, name)| name.as_str()).collect();
-        (names, self.tokens.as_ref().map(|tokens| tokens.place.clone()))
-    }
-
-    /// All that is configured of it, to be compared and not to be shown; keys that verify tokens come from elsewhere.
-    pub fn settings(&self) -> impl std::fmt::Debug + '_ {
-        let expected = self.tokens.as_ref().map(|tokens| tokens.verifier.load().expected());
-        (self.source_names(), self.hasher.quick, expected)
-    }
-
-    /// Whether a source is a claim.
-    pub fn has_claims(&self) -> bool {
-        self.sources.iter().any(|(source, _)| matches!(source, Source::Claim(_)))
-    }
-
-    /// Whether tokens are looked at.
-    pub fn proves(&self) -> bool {
-        self.tokens.is_some()
-    }
-
-    /// What the token of a request says, where it has one. Every token that is there has to verify, whatever else
-    /// is.
-    pub fn proven(&self, headers: &HeaderMap, now: u64) -> Result<Option<Claims>, Unproven> {
-        let Some(tokens) = &self.tokens else { return Ok(None) };
-        let Some(token) = tokens.find(headers)? else { return Ok(None) };
-        tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unproven)
-    }
-
-    /// The partition key of the first verified claim among the sources that is there; what anybody can make up does
-    /// not count.
-    pub fn proven_principal(&self, claims: &Claims) -> Option<u128> {
-        self.sources.iter().find_map(|(source, name)| match source {
-            Source::Claim(claim) => {
-                Some(short(self.hasher.credential(name, [claims.typed(claim)?.as_bytes()])))
-            }
-            _ => None,
-        })
-    }
-
-    /// The sources of which a request has something, as they are written.
-    pub fn present(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Vec<&str> {
-        let has = |source: &Source| match source {
-            Source::Claim(claim) => claims.is_some_and(|claims| claims.typed(claim).is_some()),
-            source => !source.values(headers).is_empty(),
-        };
-        self.sources.iter().filter(|(source, _)| has(source)).map(|(_, name)| name.as_str()).collect()
-    }
-
-    /// The principal of a request with these verified claims; `None`: it carries none of the credentials.
-    pub fn principal(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Option<Principal> {
-        let mut credentials = Vec::new();
-        for (source, name) in &self.sources {
-            if let Source::Claim(claim) = source {
-                if let Some(value) = claims.and_then(|claims| claims.typed(claim)) {
-                    credentials.push(self.hasher.credential(name, [value.as_bytes()]));
-                }
-                continue;
-            }
-            let values = source.values(headers);
-            if !values.is_empty() {
-                credentials.push(self.hasher.credential(name, values));
-            }
-        }
-        let partition = match credentials.as_slice() {
-            [] => return None,
-            [one] => *one,
-            all => self.hasher.all(all),
-        };
-        Some(Principal { partition, credentials })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
-
     #[test]
-    fn of_two_tokens_none_is_believed() {
-        let verifier = Verifier::new(Vec::new(), None, None);
-        let of = |place: Source, lines: &[(&'static str, &str)]| {
-            let verifier = Arc::new(ArcSwap::from_pointee(verifier.clone()));
-            let tokens = Some(Tokens { place, verifier });
-            let sources = vec![Source::Claim("sub".to_owned()), Source::Cookie("session".to_owned())];
-            let identity = Identity::new(sources, Hasher::new(b"secret"), tokens);
-            identity
-                .proven(&fields(lines), 0)
-                .map(|claims| identity.principal(&fields(lines), claims.as_ref()))
-        };
-        let cookie = || Source::Cookie("jwt".to_owned());
-        let bearer = || Source::Header(header::AUTHORIZATION);
-        assert_eq!(of(cookie(), &[("cookie", "jwt=a; jwt=b")]), Err(Unproven));
-        assert_eq!(of(cookie(), &[("cookie", "jwt=a")]), Err(Unproven), "no key verifies it");
-        assert_eq!(of(bearer(), &[("authorization", "Bearer\ta")]), Err(Unproven));
-        let two = [("authorization", "Basic a"), ("authorization", "Bearer a")];
-        assert_eq!(of(bearer(), &two), Err(Unproven));
-        assert!(of(bearer(), &[("authorization", "Basic a"), ("cookie", "session=s")]).unwrap().is_some());
-    }
-
-    #[test]
-    fn principals() {
-        let sources =
-            vec![Source::Header(header::AUTHORIZATION), Source::Cookie("session".to_owned()), Source::Basic];
-        let identity = Identity::new(sources, Hasher::new(b"secret"), None);
-        let of = |lines: &[(&'static str, &str)]| identity.principal(&fields(lines), None);
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&[("cookie", "other=1")]), None);
-        let all = [
-            of(&[("authorization", "Bearer a")]),
-            of(&[("authorization", "Bearer b")]),
-            of(&[("authorization", "Basic YTpi")]),
-            of(&[("cookie", "session=a")]),
-            of(&[("cookie", "session=b")]),
-            of(&[("cookie", "session=a; session=b")]),
-            of(&[("cookie", "session=b; session=a")]),
-            of(&[("authorization", "Bearer a"), ("cookie", "session=a")]),
-            of(&[("authorization", "Bearer a"), ("cookie", "session=b")]),
-            of(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]),
-        ];
-        for (at, one) in all.iter().enumerate() {
-            assert!(one.is_some(), "{at}");
-            assert!(!all[..at].contains(one), "{at}: no two of these are one principal");
+    fn n1_3_values_that_name_nobody() {
+        let authorization = Some(&header::AUTHORIZATION);
+        for (field, value, wanted) in [
+            (None, "", true),
+            (None, " ", true),
+            (None, "\"\"", true),
+            (None, "Bearer", false),
+            (None, "x", false),
+            (authorization, "", true),
+            (authorization, "Basic", true),
+            (authorization, "basic ", true),
+            (authorization, "Basic Og==", true),
+            (authorization, "Basic YTpi", false),
+            (authorization, "BEARER", true),
+            (authorization, "Bearer \"\"", true),
+            (authorization, "Bearer undefined", false),
+            (authorization, "Negotiate", true),
+            (authorization, "s3cret", false),
+        ] {
+            assert_eq!(is_empty(field, value.as_bytes()), wanted, "{field:?} {value:?}");
         }
-        assert_eq!(of(&[("cookie", "x=1; session=a")]), all[3], "other cookies do not matter");
-        let other =
-            Identity::new(vec![Source::Header(header::AUTHORIZATION)], Hasher::new(b"another secret"), None);
-        assert_ne!(other.principal(&fields(&[("authorization", "Bearer a")]), None), all[0]);
     }
 }

@@ -15,6 +15,8 @@ pub mod jwt;
 mod key_error;
 pub mod keys;
 mod pem;
+pub mod principal;
+pub mod unlisted;
 
 #[cfg(test)]
 mod fixtures;

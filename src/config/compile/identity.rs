@@ -7,11 +7,13 @@ use http::HeaderName;
 use http::uri::PathAndQuery;
 
 use super::Compiler;
-use crate::config::file::{File, Jwt};
+use crate::config::file::{File, IGNORED_COOKIES, Jwt, PRINCIPAL};
 use crate::config::section::{At, nearest};
-use crate::identity::credential::{Hasher, Identity, Source, Tokens};
+use crate::fields::glob;
+use crate::identity::credential::{Hasher, Source, Tokens};
 use crate::identity::jwt::Verifier;
 use crate::identity::keys;
+use crate::identity::principal::Identity;
 use crate::policy::{Checks, KeySource, UpstreamPolicy};
 
 /// A shorter secret can be guessed.
@@ -54,7 +56,9 @@ impl Compiler<'_> {
             }
             None => None,
         };
-        let identity = Identity::new(sources, Hasher::new(secret), tokens);
+        self.ignored_credentials(file);
+        let ignored = file.cache.ignore_cookies.iter().map(|at| at.value.clone()).collect();
+        let identity = Identity::new(sources, Hasher::new(secret), tokens).ignoring(ignored);
         // An answer to one caller's key is not for the next, also where keys are for limits alone.
         let api_key = raw.api_key.value.strip_prefix("header:");
         let identity = match api_key.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok()) {
@@ -62,6 +66,44 @@ impl Compiler<'_> {
             None => identity,
         };
         (identity, source)
+    }
+
+    /// A cookie that counts for nothing cannot say who asks.
+    fn ignored_credentials(&mut self, file: &File) {
+        let raw = &file.identity;
+        let token = raw.jwt.as_ref().map(|jwt| &jwt.token);
+        for at in raw.principal.iter().filter(|at| at.is_written()).chain(token) {
+            let Some(cookie) = at.value.strip_prefix("cookie:") else { continue };
+            let covers = |pattern: &&At<String>| {
+                glob::matches_without_case(pattern.value.as_bytes(), cookie.as_bytes())
+            };
+            if let Some(pattern) = file.cache.ignore_cookies.iter().find(covers) {
+                let message =
+                    format!("{:?} is ignored by cache.ignore_cookies = {:?}", at.value, pattern.value);
+                let help = "write ignore_cookies without that pattern: an ignored cookie tells nobody apart";
+                self.fail(at.span.as_ref(), message, help);
+            }
+        }
+        let of_default = |at: &At<String>| IGNORED_COOKIES.contains(&at.value.as_str());
+        for at in file.cache.ignore_cookies.iter().filter(|at| at.is_written() && !of_default(at)) {
+            let one = at.value.as_bytes();
+            let touches = |source: &&&str| {
+                let other = source.trim_start_matches("cookie:").as_bytes();
+                source.starts_with("cookie:")
+                    && (glob::matches_without_case(one, other) || glob::matches_without_case(other, one))
+            };
+            if at.value == "*" {
+                self.warnings.push(
+                    "cache.ignore_cookies holds \"*\": no cookie tells users apart, so what one user gets may be given to another"
+                        .to_owned(),
+                );
+            } else if let Some(known) = PRINCIPAL.iter().find(touches) {
+                self.warnings.push(format!(
+                    "cache.ignore_cookies holds {:?}, which covers session cookies of frameworks ({known}): such a cookie tells nobody apart",
+                    at.value
+                ));
+            }
+        }
     }
 
     fn tokens(&mut self, jwt: &Jwt, claims: bool) -> Option<(Tokens, Option<KeySource>)> {

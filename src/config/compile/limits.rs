@@ -7,7 +7,7 @@ use super::Compiler;
 use crate::config::file::{File, Limit as RawLimit, Rate};
 use crate::config::section::{At, nearest};
 use crate::fields::rate_limit;
-use crate::identity::credential::Identity;
+use crate::identity::principal::Identity;
 use crate::limit::quota::{MOST_A_SECOND, Quota, QuotaError};
 use crate::limit::tier::{CONCURRENCY, Limit, NameId, Tier};
 use crate::policy::limits::{ApiKeyPlace, LimitPolicy, Tell, TierSource, Unlisted};

@@ -9,6 +9,72 @@ use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problems, Span};
 use crate::config::section::{At, FromNode, Or, Section, Size};
 
+/// The default of `identity.principal`: Authorization, and the session cookies of frameworks. Names of cookies are
+/// compared without regard to case, and without the prefixes `__Secure-` and `__Host-`.
+pub const PRINCIPAL: [&str; 30] = [
+    "header:authorization",
+    "cookie:session",
+    "cookie:sessionid",
+    "cookie:*_session",
+    "cookie:*-session",
+    "cookie:sid",
+    "cookie:*.sid",
+    "cookie:connect.sid",
+    "cookie:JSESSIONID*",
+    "cookie:PHPSESSID*",
+    "cookie:*session-token",
+    "cookie:*session-token.*",
+    "cookie:sb-*-auth-token*",
+    "cookie:ASP.NET_SessionId",
+    "cookie:.AspNetCore.*",
+    "cookie:.ASPXAUTH",
+    "cookie:wordpress_logged_in_*",
+    "cookie:wordpress_sec_*",
+    "cookie:SESS*",
+    "cookie:SSESS*",
+    "cookie:ci_session*",
+    "cookie:__session",
+    "cookie:appSession*",
+    "cookie:_oauth2_proxy*",
+    "cookie:remember_*",
+    "cookie:MoodleSession*",
+    "cookie:access_token",
+    "cookie:auth_token",
+    "cookie:jwt",
+    "cookie:token",
+];
+
+/// The default of `cache.ignore_cookies`: those that analytics, consent tools and balancers set.
+pub const IGNORED_COOKIES: [&str; 27] = [
+    "_ga*",
+    "_gid",
+    "_gat*",
+    "_gcl_*",
+    "_fbp",
+    "_fbc",
+    "_pk_*",
+    "_hj*",
+    "_dd_s",
+    "__utm*",
+    "ai_user",
+    "ai_session",
+    "mp_*_mixpanel",
+    "amplitude_*",
+    "intercom-*",
+    "Optanon*",
+    "CookieConsent",
+    "hubspotutk",
+    "__hs*",
+    "__cf_bm",
+    "cf_clearance",
+    "AWSALB*",
+    "_uet*",
+    "_clck",
+    "_clsk",
+    "_ttp",
+    "wordpress_test_cookie",
+];
+
 /// `[identity]`.
 pub struct Identity {
     pub principal: Vec<At<String>>,
@@ -107,7 +173,7 @@ pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
         jwt
     });
     let identity = Identity {
-        principal: s.list("principal", ["header:authorization", "cookie:session"].map(text).to_vec(), p),
+        principal: s.list("principal", PRINCIPAL.map(text).to_vec(), p),
         api_key: s.or("api_key", text("header:x-api-key"), p),
         hash_key: s.or("hash_key", text(""), p),
         jwt,
@@ -131,7 +197,7 @@ pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
         stale_while_revalidate: s.or("stale_while_revalidate", seconds(0), p),
         stale_if_error: s.or("stale_if_error", seconds(300), p),
         ignore_query: s.list("ignore_query", ["utm_*", "fbclid", "gclid"].map(text).to_vec(), p),
-        ignore_cookies: s.list("ignore_cookies", ["_ga*", "_gid", "_fbp"].map(text).to_vec(), p),
+        ignore_cookies: s.list("ignore_cookies", IGNORED_COOKIES.map(text).to_vec(), p),
         targeted: s.list("targeted", vec![text("pillion-cache-control")], p),
         groups: s.or("groups", true, p),
         debug_header: s.or("debug_header", false, p),

@@ -13,7 +13,7 @@ use crate::config::section::{At, Or, Section, Size};
 use crate::policy::{AccessLog, Check};
 use crate::represent::coding::{Coding, Effort};
 
-pub use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
+pub use cache::{Cache, IGNORED_COOKIES, Identity, Invalidate, Jwt, PRINCIPAL, RouteCache};
 pub use limits::{ApiKey, Limit, Rate, RateLimit, RouteLimits, read_keys};
 
 /// The whole file.

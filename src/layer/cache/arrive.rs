@@ -15,7 +15,7 @@ use super::{outlive, settings};
 use crate::body::{Body, BodyError};
 use crate::cache::Cache;
 use crate::cache::counters::Event;
-use crate::cache::fetch::{Arrived, Leader};
+use crate::cache::fetch::{self, Arrived, Leader};
 use crate::cache::fill::Fill;
 use crate::cache::freshness::{self, Times};
 use crate::cache::marks::{MOST_TAGS, Mark};
@@ -90,7 +90,7 @@ impl Flight {
             let is_stored = self.cache.store.insert(&key, stored.clone());
             self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
-                self.stored_after_all(&key);
+                self.stored_after_all(&key, &stored.head);
             }
             if let Some(leader) = fetching.leader.take() {
                 leader.tell(Arrived::Stored(stored));
@@ -111,7 +111,7 @@ impl Flight {
         let fill = Arc::new(Fill::new(Arc::new(head), expected, place));
         let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
         let keeper = fill.clone();
-        self.stored_after_all(&key);
+        self.stored_after_all(&key, &fill.head);
         if let Some(leader) = &fetching.leader {
             leader.tell(Arrived::Coming(fill.clone()));
         }
@@ -132,10 +132,16 @@ impl Flight {
         Response::from_parts(parts, body)
     }
 
-    /// Nobody need pass it by any more.
-    fn stored_after_all(&self, key: &[u8]) {
-        for asker in [passes::Asker::Any, passes::Asker::Somebody] {
-            self.cache.passes.forget(key, asker);
+    /// Nobody need pass it by any more; nobody need wait for it where it is not for those who waited.
+    fn stored_after_all(&self, key: &[u8], head: &Head) {
+        let now = clock::now();
+        let shareable = fetch::is_shareable(&head.freshness, head.age(now), head.fetched_in);
+        for asker in passes::Asker::ALL {
+            if asker == passes::Asker::Waiting && !shareable {
+                self.cache.passes.remember(key, asker, self.cache.second(now));
+            } else {
+                self.cache.passes.forget(key, asker);
+            }
         }
     }
 
@@ -153,8 +159,7 @@ impl Flight {
             let settings = settings(&self.record);
             let says = ResponseDirectives::of(fields, &settings.targeted);
             let terms = &self.record.route().cache.terms;
-            let credentials = asker == passes::Asker::Somebody;
-            let of = Asker { credentials, ..Asker::default() };
+            let of = Asker { personal: asker.personal(), ..Asker::default() };
             judge(of, (status, fields), &says, (terms, settings), clock::wall()).err()
         } else {
             Some(Refusal::NoLifetime)
@@ -235,7 +240,7 @@ impl Flight {
         let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
         let terms = &self.record.route().cache.terms;
         let storable = judge(fetching.read.asker, (status, fields), &says, (terms, settings), times.wall);
-        let Storable { freshness, for_all, excluded } = storable.map_err(Unfit::Refused)?;
+        let Storable { freshness, audience, excluded } = storable.map_err(Unfit::Refused)?;
         // Where nothing varies, what the request said does not matter.
         let request = match fetching.headers.take() {
             Some(request) => request,
@@ -278,7 +283,8 @@ impl Flight {
             fields,
             variant,
             freshness,
-            for_all,
+            audience,
+            fetched_in: times.received.saturating_duration_since(times.requested),
             received: times.received,
             begun: fetching.begun,
             marks: marks.into_boxed_slice(),
@@ -347,8 +353,15 @@ impl Flight {
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(key, &candidate.stored);
         }
+        if fetching.leader.is_some() && !of_request_alone && !matches!(unfit, Unfit::Overtaken) {
+            self.cache.passes.remember(key, passes::Asker::Waiting, self.cache.second(fetching.requested));
+        }
         asked::recycle(std::mem::take(&mut fetching.read.key));
         if let Some(leader) = fetching.leader.take() {
+            if matches!(unfit, Unfit::Overtaken) {
+                leader.tell(Arrived::Overtaken);
+                return;
+            }
             leader.tell(Arrived::NotShared);
         }
     }
@@ -402,6 +415,9 @@ impl Flight {
             stored.content.reweigh(before.size(), stored.head.size());
             self.cache.store.insert(&fetching.read.key, stored.clone())
         };
+        if is_stored {
+            self.stored_after_all(&fetching.read.key, &stored.head);
+        }
         if let Some(leader) = fetching.leader.take() {
             leader.tell(Arrived::Stored(stored.clone()));
         }

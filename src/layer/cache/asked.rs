@@ -8,14 +8,15 @@ use crate::cache::Cache;
 use crate::cache::key::{self, Partition};
 use crate::cache::marks::Mark;
 use crate::cache::passes;
-use crate::cache::storability::Asker;
+use crate::cache::storability::{Asker, Audience, Personal};
 use crate::cache::terms::Scope;
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::{cookie, forwarded, host};
-use crate::identity::credential::Principal;
+use crate::identity::principal::Principal;
+use crate::identity::unlisted;
 use crate::layer::Routed;
 use crate::policy::cache::is_safe;
-use crate::policy::{RoutePolicy, path};
+use crate::policy::{Policy, RoutePolicy, path};
 
 /// Fields by which some apps answer for another method, host, scheme or path than the one that is asked for:
 /// nothing that is keyed by these may be believed then.
@@ -197,14 +198,16 @@ pub struct Read {
 impl Read {
     /// Whose answers they are, for the memory of what is not stored.
     pub fn passes(&self, scope: Scope) -> passes::Asker {
-        let somebody = self.asker.credentials && scope == Scope::Auto;
-        if somebody { passes::Asker::Somebody } else { passes::Asker::Any }
+        match self.asker.personal {
+            Personal::Authorization if scope == Scope::Auto => passes::Asker::Authorized,
+            Personal::Otherwise if scope == Scope::Auto => passes::Asker::Personal,
+            _ => passes::Asker::Any,
+        }
     }
 
-    /// Whether something stored for all in scope "auto" may be used: for who says who they are, only what the app
-    /// said is for all (RFC 9111 3.5).
-    pub fn may_use(&self, for_all: bool, scope: Scope) -> bool {
-        for_all || !self.asker.credentials || scope != Scope::Auto
+    /// Whether something stored may be used; in scope "auto" by those it is for (RFC 9111 3.5).
+    pub fn may_use(&self, audience: Audience, scope: Scope) -> bool {
+        scope != Scope::Auto || audience.includes(self.asker.personal)
     }
 }
 
@@ -258,13 +261,10 @@ impl Asked {
             };
             routed.record.asked_by(principal.as_ref());
         }
-        // What is listed as who is asking counts like Authorization, and so does every cookie that is not ignored.
-        let credentials = seen.authorization
-            || (seen.cookie && cookie::counts(headers, &policy.cache.ignore_cookies))
-            || identity.names_field_of(headers);
+        let personal = seen.personal(headers, policy);
         let directives =
             if seen.directives { RequestDirectives::of(headers) } else { RequestDirectives::default() };
-        let asker = Asker { no_store: directives.no_store, credentials, conditional: false };
+        let asker = Asker { no_store: directives.no_store, personal, conditional: false };
         let content = (!reads).then(|| {
             let transform = !crate::fields::cache_control::has(headers, "no-transform");
             key::content(method, headers, &content.joined(), transform)
@@ -321,6 +321,8 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
 struct Seen {
     authorization: bool,
     cookie: bool,
+    /// A field by whose name somebody says who asks, although nobody listed it.
+    unlisted: bool,
     directives: bool,
     misleading: bool,
 }
@@ -333,10 +335,26 @@ impl Seen {
                 header::AUTHORIZATION => seen.authorization = true,
                 header::COOKIE => seen.cookie = true,
                 header::CACHE_CONTROL | header::PRAGMA => seen.directives = true,
-                _ => seen.misleading |= is_misleading(name),
+                _ => {
+                    seen.misleading |= is_misleading(name);
+                    seen.unlisted |= unlisted::field(name.as_str()).is_some();
+                }
             }
         }
         seen
+    }
+
+    /// How the request says who asks: by a field that is listed or named like a credential, or a cookie that counts,
+    /// whether or not it says anything there; else by Authorization.
+    fn personal(&self, headers: &HeaderMap, policy: &Policy) -> Personal {
+        let otherwise = self.unlisted
+            || (self.cookie && cookie::counts(headers, &policy.cache.ignore_cookies))
+            || policy.identity.names_field_of(headers);
+        match (otherwise, self.authorization) {
+            (true, _) => Personal::Otherwise,
+            (false, true) => Personal::Authorization,
+            (false, false) => Personal::No,
+        }
     }
 }
 

@@ -24,6 +24,9 @@ use crate::fields::host;
 use crate::layer::Routed;
 use crate::layer::record::Record;
 
+/// What a response can be invalidated by, and its tags.
+pub type Known = (Vec<Mark>, Vec<Box<str>>);
+
 /// A fetch of what may be stored.
 pub struct Fetching {
     /// What is asked for.
@@ -35,7 +38,7 @@ pub struct Fetching {
     /// For those who wait.
     pub leader: Option<Leader>,
     /// What the answer can be invalidated by, and its tags, where that was asked already.
-    pub known: Option<(Vec<Mark>, Vec<Box<str>>)>,
+    pub known: Option<Known>,
     /// When it began, by the invalidation clock.
     pub begun: Begun,
     /// And by the clock on the wall.

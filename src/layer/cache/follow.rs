@@ -11,13 +11,12 @@ use super::lookup::{Going, Start, in_place_of_error};
 use super::{Answer, CacheError, CacheLayer, settings};
 use crate::body::Body;
 use crate::cache::counters::Event;
-use crate::cache::fetch::{Arrived, Fetch};
+use crate::cache::fetch::{self, Arrived, Fetch, Offer, Share};
 use crate::cache::fill::Fill;
-use crate::cache::reuse::{Age, Reuse, reuse};
+use crate::cache::reuse::Age;
 use crate::cache::stored::{Head, Stored};
 use crate::clock;
 use crate::error::BoxError;
-use crate::fields::cache_control::RequestDirectives;
 use crate::fields::cache_status::Member;
 use crate::layer::Routed;
 use crate::represent::gather::{Gathered, Wanted};
@@ -49,19 +48,26 @@ where
             routed.record.cached().count(Event::Collapsed);
             let late = fetch.has_arrived();
             let arrived = fetch.arrival().await;
+            let mut next = Share::GoAlone;
             let (error, status) = match arrived {
                 Arrived::Failed(error) => (Some(error), None),
                 Arrived::Unwell(status) => (None, Some(status)),
                 Arrived::NotShared => (None, None),
+                Arrived::Overtaken => {
+                    next = Share::JoinNext;
+                    (None, None)
+                }
                 Arrived::Stored(stored) => {
-                    if let Some(response) = self.shared(&routed, &going, Usable::Whole(stored), late) {
-                        return Ok(response);
+                    match self.shared(&routed, &going, Usable::Whole(stored), !late) {
+                        Ok(response) => return Ok(response),
+                        Err(share) => next = share,
                     }
                     (None, None)
                 }
                 Arrived::Coming(fill) => {
-                    if let Some(response) = self.shared(&routed, &going, Usable::Coming(fill), late) {
-                        return Ok(response);
+                    match self.shared(&routed, &going, Usable::Coming(fill), !late) {
+                        Ok(response) => return Ok(response),
+                        Err(share) => next = share,
                     }
                     (None, None)
                 }
@@ -77,7 +83,7 @@ where
                 // What it failed of would fail all of them, one after the other.
                 return Err(CacheError::Shared(error).into());
             }
-            if late {
+            if late || next == Share::GoAlone {
                 // What has come already and does not do will not do the next time.
                 break;
             }
@@ -87,37 +93,50 @@ where
                 Start::Follow(waiting) => (routed, going, fetch) = *waiting,
             }
         }
-        self.send_alone(routed, going, clock::now()).await
+        // What was stored meanwhile may be asked about.
+        let now = clock::now();
+        going.candidate = self.candidate(&routed, &going.read, now).or(going.candidate);
+        self.send_beside(routed, going, now).await
     }
 
-    /// An answer of what another request got, if it fits this one. Who comes when the head is here already gets what
-    /// a stored answer would give; who waited for the head asked before it was made, and gets it although it holds
-    /// for no time at all, but not where the app wants to be asked each time (RFC 9111 5.2.2.4).
-    fn shared(&self, routed: &Routed, going: &Going, usable: Usable, late: bool) -> Option<Response<Body>> {
+    /// A response of what another request got, where this one may take it.
+    fn shared(
+        &self,
+        routed: &Routed,
+        going: &Going,
+        usable: Usable,
+        waited: bool,
+    ) -> Result<Response<Body>, Share> {
         let head: &Head = match &usable {
             Usable::Whole(stored) => &stored.head,
             Usable::Coming(fill) => &fill.head,
         };
         let (record, read) = (&routed.record, &going.read);
         let ignored = &settings(record).ignore_cookies;
-        let fits = head.variant.fits(routed.request.headers(), ignored)
-            && read.may_use(head.for_all, routed.route.cache.terms.scope)
-            && !self.cache.invalidation.is_stamped_since(&head.marks, head.begun);
         let age = Age { current: head.age(clock::now()), invalidated: None };
-        let holds = match reuse(&head.freshness, age, &read.directives) {
-            Reuse::Fresh => true,
-            _ => !late && !head.freshness.no_cache && read.directives == RequestDirectives::default(),
+        let offer = Offer {
+            is_valid: !self.cache.invalidation.is_stamped_since(&head.marks, head.begun),
+            fits: head.variant.fits(routed.request.headers(), ignored),
+            may_use: read.may_use(head.audience, routed.route.cache.terms.scope),
+            freshness: &head.freshness,
+            age: age.current,
+            fetched_in: head.fetched_in,
+            waited,
         };
-        if !fits || !holds {
-            return None;
+        match fetch::share(offer, &read.directives) {
+            Share::Take => {}
+            refused => return Err(refused),
         }
         let member = Member { forwarded: Some(going.why.as_str()), collapsed: true, ..Member::default() };
         let response = match &usable {
             Usable::Whole(stored) => answer::of(record, stored, age, read.head, member),
-            Usable::Coming(fill) => answer::coming(record, head, age, fill.reader()?, member),
+            Usable::Coming(fill) => {
+                let reader = fill.reader().ok_or(Share::GoAlone)?;
+                answer::coming(record, head, age, reader, member)
+            }
         };
         record.told_by_cache("collapsed");
-        Some(response)
+        Ok(response)
     }
 
     /// Goes on when the content that is part of the key is here; one that is too long passes the cache by.

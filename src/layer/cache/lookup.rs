@@ -7,13 +7,16 @@ use http::{HeaderMap, Response, header};
 use tower::Service;
 
 use super::asked::{self, Forwarded, Read};
-use super::flight::{Errand, Fetching};
+use super::flight::{Errand, Fetching, Known};
 use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, settings};
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::counters::Event;
-use crate::cache::fetch::{Fetch, Joined};
+use crate::cache::fetch::{Fetch, Joined, Leader};
+use crate::cache::invalidation::Begun;
+use crate::cache::passes;
 use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
+use crate::cache::storability::Audience;
 use crate::cache::stored::Stored;
 use crate::cache::terms::Scope;
 use crate::cache::tripwire::Sample;
@@ -72,7 +75,7 @@ where
         let Some(stored) = entry.select(routed.request.headers(), &settings.ignore_cookies) else {
             return Err(self.missing(&record, read, Forwarded::VaryMiss));
         };
-        if !read.may_use(stored.head.for_all, terms.scope) {
+        if !read.may_use(stored.head.audience, terms.scope) {
             return Err(self.missing(&record, read, Forwarded::Miss));
         }
         let Some(age) = stored.head.age_if_valid(&self.cache.invalidation, now) else {
@@ -143,7 +146,7 @@ where
     }
 
     /// See [`CacheLayer::go`].
-    pub(super) fn start(&mut self, mut routed: Box<Routed>, going: Going, now: Instant) -> Start<S::Future> {
+    pub(super) fn start(&mut self, routed: Box<Routed>, going: Going, now: Instant) -> Start<S::Future> {
         let record = routed.record.clone();
         if going.read.directives.only_if_cached {
             return Start::Sent(CacheFuture::answer(Err(CacheError::OnlyIfCached.into())));
@@ -162,11 +165,17 @@ where
         let range =
             routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
         // Who says who they are waits for others only where what is stored is for all.
-        let alone =
-            range || read.head || read.asker.no_store || !(read.may_use(false, scope) || candidate.is_some());
+        let alone = range
+            || read.head
+            || read.asker.no_store
+            || !(read.may_use(Audience::Anonymous, scope) || candidate.is_some());
         if alone {
             let why = if range { Forwarded::Partial } else { why };
             return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
+        }
+        // What came under this key was not for those who waited for it.
+        if self.cache.passes.knows(&read.key, passes::Asker::Waiting, self.cache.second(now)) {
+            return Start::Sent(self.send_beside(routed, Going { read, why, candidate }, now));
         }
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
         let begun = self.cache.invalidation.begin(now);
@@ -183,20 +192,47 @@ where
                 return Start::Follow(Box::new((routed, Going { read, why, candidate }, fetch)));
             }
         };
-        record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        let known = Some((marks, tags));
+        Start::Sent(self.fetch(routed, Going { read, why, candidate }, (Some(leader), known, begun), now))
+    }
+
+    /// Sends it on beside others that ask for the same, with the conditions of what is stored. Nobody waits for it;
+    /// what comes is stored if it may be.
+    pub(super) fn send_beside(
+        &mut self,
+        routed: Box<Routed>,
+        going: Going,
+        now: Instant,
+    ) -> CacheFuture<S::Future> {
+        let begun = self.cache.invalidation.begin(now);
+        self.fetch(routed, going, (None, None, begun), now)
+    }
+
+    fn fetch(
+        &mut self,
+        mut routed: Box<Routed>,
+        going: Going,
+        (leader, known, begun): (Option<Leader>, Option<Known>, Begun),
+        now: Instant,
+    ) -> CacheFuture<S::Future> {
+        let Going { read, why, candidate } = going;
+        routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
         let asks = self.conditions(&mut routed, candidate.as_ref());
-        let headers = routed.request.headers().clone();
-        let fetching = Fetching {
-            read,
-            candidate,
-            asks,
-            leader: Some(leader),
-            known: Some((marks, tags)),
-            begun,
-            requested: now,
-            headers: Some(headers),
-        };
-        Start::Sent(self.send(routed, Errand::Fetch(why, Box::new(fetching))))
+        let headers = Some(routed.request.headers().clone());
+        let fetching = Fetching { read, candidate, asks, leader, known, begun, requested: now, headers };
+        self.send(routed, Errand::Fetch(why, Box::new(fetching)))
+    }
+
+    /// The stored response that this request may ask the upstream about.
+    pub(super) fn candidate(&self, routed: &Routed, read: &Read, now: Instant) -> Option<Candidate> {
+        let entry = self.cache.store.get(&read.key, self.cache.second(now))?;
+        let ignored = &settings(&routed.record).ignore_cookies;
+        let stored = entry.select(routed.request.headers(), ignored)?;
+        if !read.may_use(stored.head.audience, routed.route.cache.terms.scope) {
+            return None;
+        }
+        let gone = stored.head.age_if_valid(&self.cache.invalidation, now).is_none();
+        Some(Candidate { stored: stored.clone(), gone })
     }
 
     /// Sends it on as it is, for itself alone; what comes is stored all the same if it may be.

@@ -8,6 +8,7 @@ use http::Method;
 use super::{Explanation, Stored, Whose};
 use crate::cache::Cache;
 use crate::cache::key;
+use crate::cache::storability::Personal;
 use crate::cache::terms::{Override, Scope};
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::host;
@@ -56,11 +57,18 @@ pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Ca
         }
         Asked::Read(read) => {
             told.say("cache", format!("scope {scope}"));
-            if read.asker.credentials && terms.scope == Scope::Auto {
-                told.say(
-                    "cache",
-                    "it says who asks: it gets and leaves only public, s-maxage or must-revalidate",
-                );
+            if terms.scope == Scope::Auto {
+                match read.asker.personal {
+                    Personal::No => {}
+                    Personal::Authorization => told.say(
+                        "cache",
+                        "it says who asks: it gets and leaves only public, s-maxage or must-revalidate",
+                    ),
+                    Personal::Otherwise => told.say(
+                        "cache",
+                        "it says who asks, by a cookie or a field: it gets and leaves only public or s-maxage",
+                    ),
+                }
             }
             directives(told, &read.directives);
             if let Some(shown) = key::read(&read.key) {

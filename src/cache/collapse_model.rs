@@ -1,0 +1,181 @@
+//! The law of request collapsing, tried on random schedules: nobody receives what a cache without collapsing could not
+//! have given. The decisions are the real ones; the law is written from the directives alone.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use proptest::prelude::*;
+
+use super::fetch::{self, Offer, Share};
+use super::freshness::{self, Times};
+use super::reuse::{Age, Reuse, reuse};
+use super::storability::{Asker, Personal, Storable, judge};
+use super::terms::{Scope, Terms};
+use crate::clock;
+use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
+
+/// Words of an app about one response.
+#[derive(Clone, Copy, Debug)]
+struct Says {
+    max_age: Option<u64>,
+    s_maxage: Option<u64>,
+    public: bool,
+    private: bool,
+    no_cache: bool,
+    must_revalidate: bool,
+}
+
+impl Says {
+    fn fields(self) -> HeaderMap {
+        let mut words = Vec::new();
+        words.extend(self.max_age.map(|seconds| format!("max-age={seconds}")));
+        words.extend(self.s_maxage.map(|seconds| format!("s-maxage={seconds}")));
+        for (said, word) in [
+            (self.public, "public"),
+            (self.private, "private"),
+            (self.no_cache, "no-cache"),
+            (self.must_revalidate, "must-revalidate"),
+        ] {
+            words.extend(said.then(|| word.to_owned()));
+        }
+        let mut fields = HeaderMap::new();
+        fields.insert(header::CACHE_CONTROL, words.join(", ").parse().expect("a field value"));
+        fields.insert(header::ETAG, "\"x\"".parse().expect("a field value"));
+        fields
+    }
+
+    /// The law: whether a cache that never collapses could give one user's response to another, `age` seconds after
+    /// it came and `fetch` seconds after it was asked for.
+    fn may_be_given(self, to: Personal, age: u64, fetch: u64) -> bool {
+        let everyone = self.public || self.s_maxage.is_some();
+        let authorized = everyone || self.must_revalidate;
+        let audience = match to {
+            Personal::No => true,
+            Personal::Authorization => authorized,
+            Personal::Otherwise => everyone,
+        };
+        let lifetime = self.s_maxage.or(self.max_age).unwrap_or(0);
+        let strict = self.must_revalidate || self.s_maxage.is_some();
+        let age = if strict { age + fetch } else { age };
+        !self.private && !self.no_cache && audience && age < lifetime
+    }
+}
+
+fn says() -> impl Strategy<Value = Says> {
+    let seconds = || proptest::option::of(0u64..6);
+    (seconds(), seconds(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(max_age, s_maxage, public, private, no_cache, must_revalidate)| Says {
+            max_age,
+            s_maxage,
+            public,
+            private,
+            no_cache,
+            must_revalidate,
+        },
+    )
+}
+
+fn personal() -> impl Strategy<Value = Personal> {
+    prop_oneof![Just(Personal::No), Just(Personal::Authorization), Just(Personal::Otherwise)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+    /// One user's request leads; others join it before or after its head is here.
+    #[test]
+    fn n1_1_nobody_receives_what_a_cache_without_collapsing_could_not_give(
+        says in says(),
+        leader in personal(),
+        fetch in 0u64..6,
+        others in proptest::collection::vec((personal(), 0u64..12), 1..6),
+    ) {
+        let start = clock::now();
+        let seconds = Duration::from_secs;
+        let settings = freshness::tests::settings();
+        let terms = Terms { scope: Scope::Auto, ..Terms::default() };
+        let fields = says.fields();
+        let directives = ResponseDirectives::of(&fields, &[]);
+        let times = Times { requested: start, received: start + seconds(fetch), wall: clock::wall() };
+        let asker = Asker { personal: leader, ..Asker::default() };
+        let judged = judge(asker, (StatusCode::OK, &fields), &directives, (&terms, &settings), times.wall);
+        let Ok(Storable { freshness, audience, .. }) = judged else { return Ok(()) };
+        let initial_age = freshness::initial_age(&fields, times);
+        for (other, arrives) in others {
+            let waited = arrives < fetch;
+            let age = initial_age + seconds(arrives.saturating_sub(fetch));
+            let offer = Offer {
+                is_valid: true,
+                fits: true,
+                may_use: audience.includes(other),
+                freshness: &freshness,
+                age,
+                fetched_in: seconds(fetch),
+                waited,
+            };
+            let asks = RequestDirectives::default();
+            let taken = fetch::share(offer, &asks) == Share::Take;
+            let since = arrives.saturating_sub(fetch);
+            let allowed = says.may_be_given(other, since, fetch);
+            prop_assert!(!taken || allowed, "{says:?} given to {other:?}, fetched in {fetch}, {since} later");
+            // And collapsing works: a stored copy that could be used is used.
+            let stored = reuse(&freshness, Age { current: age, invalidated: None }, &asks) == Reuse::Fresh;
+            prop_assert!(taken || !(stored && audience.includes(other)));
+        }
+    }
+}
+
+#[test]
+fn n1_1_decisions_about_a_fetch_that_was_joined() {
+    use Share::{GoAlone, JoinNext, Take};
+    let fields = |value: &str| {
+        let mut fields = HeaderMap::new();
+        fields.insert(header::CACHE_CONTROL, value.parse().expect("a field value"));
+        fields
+    };
+    for (says, asks, age, fetched_in, waited, wanted) in [
+        ("max-age=60", "", 0, 0, true, Take),
+        ("max-age=60", "", 59, 0, false, Take),
+        ("max-age=60", "", 60, 0, false, GoAlone),
+        ("max-age=0", "", 0, 0, true, GoAlone),
+        ("public, max-age=0", "", 0, 0, true, GoAlone),
+        ("s-maxage=0", "", 0, 0, true, GoAlone),
+        ("max-age=0, must-revalidate", "", 0, 0, true, GoAlone),
+        ("max-age=0, stale-while-revalidate=60", "", 0, 0, true, GoAlone),
+        ("no-cache", "", 0, 0, true, GoAlone),
+        ("no-cache, max-age=60", "", 0, 0, true, GoAlone),
+        // A fetch that takes longer than its response is fresh.
+        ("max-age=1", "", 3, 3, true, Take),
+        ("max-age=1", "", 3, 3, false, GoAlone),
+        ("max-age=1", "", 4, 3, true, GoAlone),
+        ("max-age=1, must-revalidate", "", 3, 3, true, GoAlone),
+        ("max-age=1, proxy-revalidate", "", 3, 3, true, GoAlone),
+        ("s-maxage=1", "", 3, 3, true, GoAlone),
+        ("max-age=1", "max-age=1", 3, 3, true, GoAlone),
+        ("max-age=60", "max-age=1", 3, 3, true, GoAlone),
+        ("max-age=60", "min-fresh=60", 3, 3, true, GoAlone),
+        ("max-age=1", "max-stale", 3, 0, true, GoAlone),
+    ] {
+        let headers = fields(says);
+        let directives = ResponseDirectives::of(&headers, &[]);
+        let settings = freshness::tests::settings();
+        let terms = Terms::default();
+        let freshness =
+            freshness::Freshness::of(StatusCode::OK, &headers, &directives, &terms, &settings, clock::wall());
+        let (age, fetched_in) = (Duration::from_secs(age), Duration::from_secs(fetched_in));
+        let offer = Offer {
+            is_valid: true,
+            fits: true,
+            may_use: true,
+            freshness: &freshness,
+            age,
+            fetched_in,
+            waited,
+        };
+        let asks = RequestDirectives::of(&fields(asks));
+        assert_eq!(fetch::share(offer, &asks), wanted, "{says} {age:?} {fetched_in:?} {waited}");
+        assert_eq!(fetch::share(Offer { is_valid: false, ..offer }, &asks), JoinNext);
+        assert_eq!(fetch::share(Offer { fits: false, ..offer }, &asks), JoinNext);
+        assert_eq!(fetch::share(Offer { may_use: false, ..offer }, &asks), GoAlone);
+    }
+}

@@ -1,0 +1,404 @@
+//! The principal of a request: the keyed hash of all that tells its sender apart.
+//!
+//! Listed credentials name somebody, and so do the fields of `unlisted`. Every further cookie that counts only tells
+//! apart: an app may know its users by a cookie nobody told Pillion of, but a cookie alone is no login.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, header};
+use smallvec::SmallVec;
+
+use super::credential::{Hash, Hasher, Source, Tokens, Unproven, is_empty, short};
+use super::jwt::Claims;
+use super::unlisted::{self, Unlisted};
+use crate::fields::{cookie, glob};
+
+/// A principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The hash of all that tells it apart.
+    pub partition: Hash,
+    /// The hash of each credential that names it.
+    pub credentials: Vec<Hash>,
+}
+
+/// One credential of a request.
+struct Credential<'a> {
+    /// `header:`, `cookie:`, or a whole source.
+    kind: &'a str,
+    name: &'a [u8],
+    values: SmallVec<[Cow<'a, [u8]>; 1]>,
+}
+
+/// Prefixes that browsers give a meaning to and that are no part of what a cookie is called (RFC 6265bis 4.1.3).
+const PREFIXES: [&[u8]; 2] = [b"__Secure-", b"__Host-"];
+
+/// Whether a source `cookie:PATTERN` covers a cookie.
+fn covers(pattern: &str, name: &[u8]) -> bool {
+    let plain = PREFIXES.iter().find_map(|prefix| {
+        let (start, rest) = name.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some(rest)
+    });
+    let matches = |name| glob::matches_without_case(pattern.as_bytes(), name);
+    // A pattern may take in what guards against forged requests; that names nobody.
+    let fits = matches(name) || plain.is_some_and(matches);
+    fits && (!pattern.contains('*') || !unlisted::is_anti_forgery(name))
+}
+
+/// Where principals are found.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The sources, in order, each with its name.
+    sources: Vec<(Source, String)>,
+    /// The fields among the sources, but for Authorization.
+    fields: Vec<HeaderName>,
+    /// Patterns of the cookies that do not count, whatever the sources say.
+    ignored: Vec<String>,
+    hasher: Hasher,
+    tokens: Option<Tokens>,
+}
+
+impl Identity {
+    /// Of these sources.
+    pub fn new(sources: Vec<Source>, hasher: Hasher, tokens: Option<Tokens>) -> Identity {
+        let place = tokens.as_ref().map(|tokens| &tokens.place);
+        let fields = sources.iter().chain(place).filter_map(|source| match source {
+            Source::Header(name) if *name != header::AUTHORIZATION => Some(name.clone()),
+            _ => None,
+        });
+        let fields = fields.collect();
+        let sources = sources.into_iter().map(|source| (source.clone(), source.name())).collect();
+        Identity { sources, fields, ignored: Vec::new(), hasher, tokens }
+    }
+
+    /// A request with this field says who is asking, whatever else it is used for.
+    pub fn also_told_by(mut self, field: HeaderName) -> Identity {
+        if field != header::AUTHORIZATION && !self.fields.contains(&field) {
+            self.fields.push(field);
+        }
+        self
+    }
+
+    /// Cookies that one of these patterns covers tell nobody apart.
+    pub fn ignoring(mut self, patterns: Vec<String>) -> Identity {
+        self.ignored = patterns;
+        self
+    }
+
+    /// Makes hashes as for requests.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// Whether a source is listed, by its name; a cookie by its own name or by a pattern that covers it.
+    pub fn lists(&self, name: &str) -> bool {
+        match name.strip_prefix("cookie:") {
+            Some(cookie) => self.lists_cookie(cookie.as_bytes()),
+            None => self.sources.iter().any(|(_, known)| known == name),
+        }
+    }
+
+    /// Whether a cookie is a listed credential.
+    pub fn lists_cookie(&self, name: &[u8]) -> bool {
+        let listed = self
+            .sources
+            .iter()
+            .any(|(source, _)| matches!(source, Source::Cookie(pattern) if covers(pattern, name)));
+        listed && !cookie::is_ignored(name, &self.ignored)
+    }
+
+    /// Whether a request has one of the fields by which it may say who is asking.
+    pub fn names_field_of(&self, headers: &HeaderMap) -> bool {
+        self.fields.iter().any(|name| headers.contains_key(name))
+    }
+
+    /// The sources, as they are written.
+    pub fn source_names(&self) -> impl std::fmt::Debug + '_ {
+        let names: Vec<&str> = self.sources.iter().map(|(_, name)| name.as_str()).collect();
+        (names, self.tokens.as_ref().map(|tokens| tokens.place.clone()))
+    }
+
+    /// All that is configured of it, to be compared and not to be shown; keys that verify tokens come from elsewhere.
+    pub fn settings(&self) -> impl std::fmt::Debug + '_ {
+        let expected = self.tokens.as_ref().map(|tokens| tokens.verifier.load().expected());
+        (self.source_names(), self.hasher.quick(), expected)
+    }
+
+    /// Whether a source is a claim.
+    pub fn has_claims(&self) -> bool {
+        self.sources.iter().any(|(source, _)| matches!(source, Source::Claim(_)))
+    }
+
+    /// Whether tokens are looked at.
+    pub fn proves(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// What the token of a request says, where it has one. Every token that is there has to verify, whatever else
+    /// is.
+    pub fn proven(&self, headers: &HeaderMap, now: u64) -> Result<Option<Claims>, Unproven> {
+        let Some(tokens) = &self.tokens else { return Ok(None) };
+        let Some(token) = tokens.find(headers)? else { return Ok(None) };
+        tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unproven)
+    }
+
+    /// The partition key of the first verified claim among the sources that is there; what anybody can make up does
+    /// not count.
+    pub fn proven_principal(&self, claims: &Claims) -> Option<u128> {
+        self.sources.iter().find_map(|(source, name)| match source {
+            Source::Claim(claim) => {
+                Some(short(self.hasher.credential(name, [claimed(claims, claim)?.as_bytes()])))
+            }
+            _ => None,
+        })
+    }
+
+    /// The names of the credentials by which a request names somebody.
+    pub fn present(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Vec<String> {
+        let mut found = Vec::new();
+        self.naming(headers, claims, |credential| {
+            found.push(format!("{}{}", credential.kind, String::from_utf8_lossy(credential.name)));
+        });
+        found
+    }
+
+    /// The principal of a request with these verified claims; `None`: it carries nothing that names somebody.
+    pub fn principal(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Option<Principal> {
+        let mut credentials = Vec::new();
+        self.naming(headers, claims, |credential| {
+            let values = credential.values.iter().map(|value| &**value);
+            credentials.push(self.hasher.credential_of(credential.kind, credential.name, values));
+        });
+        if credentials.is_empty() {
+            return None;
+        }
+        let further = self.further(headers);
+        let partition = match (credentials.as_slice(), further) {
+            ([one], None) => *one,
+            (all, None) => self.hasher.all(all),
+            (all, Some(further)) => {
+                let all: Vec<Hash> = all.iter().copied().chain([further]).collect();
+                self.hasher.all(&all)
+            }
+        };
+        Some(Principal { partition, credentials })
+    }
+
+    /// Cookies that count and are not listed; what guards against forged requests changes with each page and tells
+    /// nobody apart.
+    pub fn further_cookies<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        cookie::counted(headers, &self.ignored).filter(|(name, value)| {
+            !self.lists_cookie(name) && (!unlisted::is_anti_forgery(name) || cookie::is_odd(value))
+        })
+    }
+
+    fn further(&self, headers: &HeaderMap) -> Option<Hash> {
+        let mut cookies: SmallVec<[(&[u8], &[u8]); 8]> = self.further_cookies(headers).collect();
+        if cookies.is_empty() {
+            return None;
+        }
+        // Clients send them in any order; those of one name keep theirs.
+        cookies.sort_by_key(|(name, _)| *name);
+        let parts = cookies.iter().flat_map(|(name, value)| [*name, *value]);
+        Some(self.hasher.credential("further cookies", parts))
+    }
+
+    /// Goes through the credentials that name somebody: listed ones in the order they are written, then others.
+    fn naming<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        claims: Option<&Claims>,
+        mut each: impl FnMut(Credential<'a>),
+    ) {
+        let mut claimed_any = false;
+        for (source, name) in &self.sources {
+            let values: SmallVec<[Cow<'a, [u8]>; 1]> = match source {
+                Source::Claim(claim) => {
+                    let value = claims.and_then(|claims| claimed(claims, claim));
+                    claimed_any |= value.is_some();
+                    value.map(|value| Cow::Owned(value.into_bytes())).into_iter().collect()
+                }
+                Source::Cookie(_) => {
+                    continue;
+                }
+                source => source.values(headers).into_iter().map(Cow::Borrowed).collect(),
+            };
+            let field = match source {
+                Source::Header(name) => Some(name),
+                _ => None,
+            };
+            if values.iter().any(|value| !is_empty(field, value)) {
+                each(Credential { kind: name, name: b"", values });
+            }
+        }
+        self.listed_cookies(headers, &mut each);
+        self.other_fields(headers, claimed_any, &mut each);
+    }
+
+    fn listed_cookies<'a>(&'a self, headers: &'a HeaderMap, each: &mut impl FnMut(Credential<'a>)) {
+        let lists_any = self.sources.iter().any(|(source, _)| matches!(source, Source::Cookie(_)));
+        if !lists_any {
+            return;
+        }
+        let listed = cookie::pairs(headers).filter(|(name, _)| self.lists_cookie(name));
+        let mut listed: SmallVec<[(&[u8], &[u8]); 4]> = listed.collect();
+        listed.sort_by_key(|(name, _)| *name);
+        // All of a name together: which one an app takes is not for us to say.
+        for of_name in listed.chunk_by(|(one, _), (other, _)| one == other) {
+            let values: SmallVec<[Cow<'a, [u8]>; 1]> =
+                of_name.iter().map(|(_, value)| Cow::Borrowed(*value)).collect();
+            if let Some((name, _)) = of_name.first()
+                && values.iter().any(|value| !is_empty(None, value))
+            {
+                each(Credential { kind: "cookie:", name, values });
+            }
+        }
+    }
+
+    /// Fields that say who asks and are not listed. The token whose claims are the principal is not one: it changes,
+    /// and they stay.
+    fn other_fields<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        claimed: bool,
+        each: &mut impl FnMut(Credential<'a>),
+    ) {
+        let token = match self.tokens.as_ref().filter(|_| claimed).map(|tokens| &tokens.place) {
+            Some(Source::Header(name)) => Some(name),
+            _ => None,
+        };
+        let listed = |name: &HeaderName| {
+            let is = |source: &Source| match source {
+                Source::Header(known) => known == name,
+                Source::Basic => *name == header::AUTHORIZATION && !Source::Basic.values(headers).is_empty(),
+                _ => false,
+            };
+            self.sources.iter().any(|(source, _)| is(source))
+        };
+        for name in headers.keys() {
+            let says =
+                self.fields.contains(name) || unlisted::field(name.as_str()) == Some(Unlisted::Credential);
+            if !says || Some(name) == token || listed(name) {
+                continue;
+            }
+            let values: SmallVec<[Cow<'a, [u8]>; 1]> =
+                headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes())).collect();
+            if values.iter().any(|value| !is_empty(Some(name), value)) {
+                each(Credential { kind: "header:", name: name.as_str().as_bytes(), values });
+            }
+        }
+    }
+}
+
+/// A claim that says something, with its type.
+fn claimed(claims: &Claims, claim: &str) -> Option<String> {
+    claims.text(claim).filter(|text| !text.trim().is_empty())?;
+    claims.typed(claim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::jwt::Verifier;
+    use arc_swap::ArcSwap;
+    use std::sync::Arc;
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn cookie(name: &str) -> Source {
+        Source::Cookie(name.to_owned())
+    }
+
+    #[test]
+    fn of_two_tokens_none_is_believed() {
+        let verifier = Verifier::new(Vec::new(), None, None);
+        let of = |place: Source, lines: &[(&'static str, &str)]| {
+            let verifier = Arc::new(ArcSwap::from_pointee(verifier.clone()));
+            let tokens = Some(Tokens { place, verifier });
+            let sources = vec![Source::Claim("sub".to_owned()), cookie("session")];
+            let identity = Identity::new(sources, Hasher::new(b"secret"), tokens);
+            identity
+                .proven(&fields(lines), 0)
+                .map(|claims| identity.principal(&fields(lines), claims.as_ref()))
+        };
+        let bearer = || Source::Header(header::AUTHORIZATION);
+        assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=a; jwt=b")]), Err(Unproven));
+        assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=a")]), Err(Unproven), "no key verifies it");
+        assert_eq!(of(bearer(), &[("authorization", "Bearer\ta")]), Err(Unproven));
+        let two = [("authorization", "Basic a"), ("authorization", "Bearer a")];
+        assert_eq!(of(bearer(), &two), Err(Unproven));
+        assert!(of(bearer(), &[("authorization", "Basic a"), ("cookie", "session=s")]).unwrap().is_some());
+        assert_eq!(of(bearer(), &[("authorization", "Bearer")]), Ok(None), "an empty one is none");
+        assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=")]), Ok(None));
+    }
+
+    #[test]
+    fn n1_5_principals_differ_by_every_credential_and_further_cookie() {
+        let sources = vec![Source::Header(header::AUTHORIZATION), cookie("session"), cookie("*.sid")];
+        let identity = Identity::new(sources, Hasher::new(b"secret"), None).ignoring(vec!["_ga*".to_owned()]);
+        let of = |lines: &[(&'static str, &str)]| identity.principal(&fields(lines), None);
+        for nobody in [
+            &[][..],
+            &[("cookie", "other=1")],
+            &[("cookie", "session=")],
+            &[("authorization", "Bearer")],
+            &[("x-csrf-token", "1")],
+            &[("cookie", "csrftoken=1")],
+            &[("x-auth-token", "")],
+        ] {
+            assert_eq!(of(nobody), None, "{nobody:?}");
+        }
+        let all = [
+            of(&[("authorization", "Bearer a")]),
+            of(&[("authorization", "Bearer b")]),
+            of(&[("authorization", "Basic YTpi")]),
+            of(&[("cookie", "session=a")]),
+            of(&[("cookie", "session=b")]),
+            of(&[("cookie", "SESSION=a")]),
+            of(&[("cookie", "__Host-session=a")]),
+            of(&[("cookie", "connect.sid=a")]),
+            of(&[("cookie", "session=a; session=b")]),
+            of(&[("cookie", "session=b; session=a")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "session=a")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "session=b")]),
+            of(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "unlisted=a")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "unlisted=b")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "_ga=1 session=b")]),
+            of(&[("authorization", "Bearer a"), ("cookie", "csrftoken=\"1; session=c\"")]),
+            of(&[("authorization", "Bearer a"), ("x-remote-user", "a")]),
+            of(&[("x-remote-user", "a")]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(one.is_some(), "{at}");
+            assert!(!all[..at].contains(one), "{at}: no two of these are one principal");
+        }
+        for same in [
+            &[("authorization", "Bearer a"), ("cookie", "_ga=1")][..],
+            &[("authorization", "Bearer a"), ("cookie", "session=")],
+            &[("authorization", "Bearer a"), ("x-csrf-token", "1")],
+            &[("authorization", "Bearer a"), ("cookie", "csrftoken=1; XSRF-TOKEN=2")],
+        ] {
+            assert_eq!(
+                of(same).map(|found| found.partition),
+                all[0].as_ref().map(|a| a.partition),
+                "{same:?}"
+            );
+        }
+        let (one, other) = ("b=1; session=a; a=2", "a=2; b=1; session=a");
+        assert_eq!(of(&[("cookie", one)]), of(&[("cookie", other)]), "order does not matter");
+        let other =
+            Identity::new(vec![Source::Header(header::AUTHORIZATION)], Hasher::new(b"another secret"), None);
+        assert_ne!(other.principal(&fields(&[("authorization", "Bearer a")]), None), all[0]);
+        assert!(identity.lists("cookie:connect.sid") && !identity.lists("cookie:other"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Credentials that nobody listed: fields by whose names a gateway, a framework or a cloud tells an app who asks.
+//!
+//! The cache errs towards "personal" here: a request with such a field is nobody else's (RFC 9111 3.5 knows
+//! Authorization alone; gateways and clients send many more).
+
+/// How a field or a cookie that nobody listed bears on who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// It says who asks, or proves it.
+    Credential,
+    /// It guards against forged requests: it makes a request personal, names nobody, and changes with each page.
+    AntiForgery,
+}
+
+/// Names that begin so are told by gateways.
+const BEGINNINGS: [&str; 6] =
+    ["remote-", "x-remote-", "x-goog-iap-", "x-authentik-", "x-ms-client-principal", "x-ssl-client-"];
+
+/// The kind of a field, by its name in lower case.
+pub fn field(name: &str) -> Option<Unlisted> {
+    // sec-* is the browser's own, and the names of user agents say nothing of users.
+    if name.len() < 4 || name.starts_with("sec-") || name.ends_with("user-agent") {
+        return None;
+    }
+    if is_anti_forgery(name.as_bytes()) {
+        return Some(Unlisted::AntiForgery);
+    }
+    let mut before = "";
+    for word in name.split(['-', '_', '.']) {
+        let found = match word {
+            "token" | "tokens" | "accesstoken" | "authtoken" | "jwt" | "assertion" | "oidc" | "dpop" => true,
+            "auth" | "authorization" | "authentication" | "authenticated" | "bearer" => true,
+            "session" | "sessionid" | "secret" | "credential" | "credentials" | "password" | "passwd" => true,
+            "account" | "user" | "userid" | "username" | "email" | "cert" => true,
+            "apikey" => true,
+            "key" => matches!(before, "api" | "access" | "app" | "function" | "functions" | "subscription"),
+            _ => false,
+        };
+        if found {
+            return Some(Unlisted::Credential);
+        }
+        before = word;
+    }
+    let told = BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) || name == "x-forwarded-groups";
+    told.then_some(Unlisted::Credential)
+}
+
+/// Whether a field or a cookie guards against forged requests.
+pub fn is_anti_forgery(name: &[u8]) -> bool {
+    // Django's csrftoken and ASP.NET's Antiforgery have no mark between their words.
+    contains(name, b"csrf") || contains(name, b"xsrf") || contains(name, b"antiforgery") || {
+        let mut words = name.split(|byte| matches!(byte, b'-' | b'_' | b'.'));
+        words.any(|word| word.eq_ignore_ascii_case(b"nonce"))
+    }
+}
+
+/// Whether `text` holds `part`, without regard to case.
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n1_4_field_names_that_say_who_asks() {
+        use Unlisted::{AntiForgery, Credential};
+        for (name, wanted) in [
+            ("private-token", Some(Credential)),
+            ("x-auth-token", Some(Credential)),
+            ("cf-access-jwt-assertion", Some(Credential)),
+            ("x-amzn-oidc-data", Some(Credential)),
+            ("x-api-key", Some(Credential)),
+            ("api-key", Some(Credential)),
+            ("apikey", Some(Credential)),
+            ("x-functions-key", Some(Credential)),
+            ("ocp-apim-subscription-key", Some(Credential)),
+            ("x-goog-iap-jwt-assertion", Some(Credential)),
+            ("x-goog-authenticated-user-email", Some(Credential)),
+            ("x-authentik-groups", Some(Credential)),
+            ("x-ms-client-principal", Some(Credential)),
+            ("x-ms-client-principal-name", Some(Credential)),
+            ("dpop", Some(Credential)),
+            ("remote-groups", Some(Credential)),
+            ("x-remote-user", Some(Credential)),
+            ("x-forwarded-user", Some(Credential)),
+            ("x-forwarded-groups", Some(Credential)),
+            ("x-forwarded-client-cert", Some(Credential)),
+            ("x-ssl-client-s-dn", Some(Credential)),
+            ("x_auth_token", Some(Credential)),
+            ("x-csrf-token", Some(AntiForgery)),
+            ("x-csrftoken", Some(AntiForgery)),
+            ("x-xsrf-token", Some(AntiForgery)),
+            ("x-request-nonce", Some(AntiForgery)),
+            ("user-agent", None),
+            ("x-user-agent", None),
+            ("sec-fetch-user", None),
+            ("sec-websocket-key", None),
+            ("idempotency-key", None),
+            ("x-forwarded-for", None),
+            ("x-forwarded-proto", None),
+            ("x-announcement", None),
+            ("accept-language", None),
+            ("authority", None),
+            ("te", None),
+        ] {
+            assert_eq!(field(name), wanted, "{name}");
+        }
+        for (name, wanted) in [
+            ("csrftoken", true),
+            ("XSRF-TOKEN", true),
+            (".AspNetCore.Antiforgery.x", true),
+            (".AspNetCore.OpenIdConnect.Nonce.x", true),
+            ("session", false),
+            ("announce", false),
+        ] {
+            assert_eq!(is_anti_forgery(name.as_bytes()), wanted, "{name}");
+        }
+    }
+}
