@@ -33,6 +33,12 @@ impl Checked {
         self.says(&[&format!("{problems} problem{plural} in ")])
     }
 
+    /// Whether none of it was said.
+    fn lacks(&self, part: &str) -> &Self {
+        assert!(!self.said.contains(part), "{part:?} is in:\n{}", self.said);
+        self
+    }
+
     fn fine(&self) -> &Self {
         assert_eq!(self.code, 0, "{}", self.said);
         self.says(&[": fine ("])
@@ -483,6 +489,34 @@ fn the_cache_is_checked() {
     check(&format!("{UPSTREAM}[[invalidate]]\non = \"POST /a\"\ntags = [\"nobody\"]\n"))
         .fine()
         .says(&["names no tag of any cached route"]);
+}
+
+#[test]
+fn n1_6_an_ignored_cookie_that_says_who_asks_is_an_error_or_a_warning() {
+    for (config, said) in [
+        (
+            "[identity]\nprincipal = [\"cookie:sid\"]\n[cache]\nignore_cookies = [\"s*\"]\n",
+            "\"cookie:sid\" is ignored",
+        ),
+        ("[identity]\nprincipal = [\"cookie:_ga_user\"]\n", "\"cookie:_ga_user\" is ignored"),
+        (
+            "[identity.jwt]\nhs256 = \"\"\njwks_url = \"http://127.0.0.1:1/\"\ntoken = \"cookie:jwt\"\n[cache]\nignore_cookies = [\"*\"]\n",
+            "\"cookie:jwt\" is ignored",
+        ),
+    ] {
+        check(&format!("{UPSTREAM}{config}")).refused_with(1).says(&[said]);
+    }
+    for (ignored, said) in [
+        ("*", "no cookie tells users apart"),
+        ("connect.sid", "covers session cookies of frameworks"),
+        ("laravel_session", "covers session cookies of frameworks"),
+        ("sess*", "covers session cookies of frameworks"),
+    ] {
+        check(&format!("{UPSTREAM}[cache]\nignore_cookies = [\"{ignored}\"]\n")).fine().says(&[said]);
+    }
+    check(&format!("{UPSTREAM}[cache]\nignore_cookies = [\"_ga*\", \"ai_session\"]\n"))
+        .fine()
+        .lacks("warning");
 }
 
 #[test]

@@ -361,3 +361,17 @@ fn n1_8_an_odd_cookie_counts_wherever_cookies_do() {
         assert_eq!(of(one) == of(other), wanted, "{one} {other}");
     }
 }
+
+#[test]
+fn n1_5_one_warning_names_the_cookie_that_keeps_copies_apart() {
+    let origin = Origin::new();
+    let pillion =
+        pillion(&origin, "[[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1m\", scope = \"user\" }\n");
+    for number in 0..40 {
+        ask(&pillion, "GET /a", &["authorization: a", &format!("cookie: theme=dark; page-view={number}")]);
+    }
+    let said = "are never used twice";
+    let log = eventually("the warning", || Some(pillion.log()).filter(|log| log.contains(said)));
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(said)).collect();
+    assert!(lines.len() == 1 && lines[0].contains("page-view"), "{lines:?}");
+}

@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Cache;
+use super::apart::Apart;
 use super::tripwire::Tripwire;
 use crate::metrics::Cell;
 
@@ -99,6 +100,8 @@ pub struct RouteCounters {
     events: [Cell; Event::ALL.len()],
     /// Whether its users are given each other's answers.
     pub tripwire: Tripwire,
+    /// Which cookie keeps a user's copies apart.
+    pub apart: Apart,
 }
 
 impl RouteCounters {

@@ -70,6 +70,7 @@ where
         let (settings, terms) = (settings(&record), &routed.route.cache.terms);
         let now = record.started;
         let Some(entry) = self.cache.store.get(&read.key, self.cache.second(now)) else {
+            self.tell_of_cookies(routed, &read);
             return Err(self.missing(&record, read, Forwarded::UriMiss));
         };
         let Some(stored) = entry.select(routed.request.headers(), &settings.ignore_cookies) else {
@@ -125,6 +126,30 @@ where
         }
         asked::recycle(read.key);
         Ok(CacheFuture::answer(Ok(response)))
+    }
+
+    /// Says which cookie keeps a user's copies apart where none is asked for twice.
+    fn tell_of_cookies(&self, routed: &Routed, read: &Read) {
+        let Some(user) = read.principal.as_ref().and_then(|principal| principal.credentials.first()) else {
+            return;
+        };
+        let identity = &routed.record.snapshot.policy.identity;
+        let headers = routed.request.headers();
+        let mut cookies = identity.further_cookies(headers).peekable();
+        if cookies.peek().is_none() {
+            return;
+        }
+        let counters = routed.record.cached();
+        let counts = (counters.get(Event::Stored), counters.get(Event::Hit));
+        let path = routed.request.uri().path();
+        if let Some(cookie) = counters.apart.miss(counts, *user, path, cookies) {
+            let route = routed.route.label.as_str();
+            tracing::warn!(
+                route,
+                cookie,
+                "stored responses of this route are never used twice: this cookie keeps each user's apart; if it does not change the response, add it to cache.ignore_cookies"
+            );
+        }
     }
 
     fn missing(&self, record: &Rc<Record>, read: Box<Read>, why: Forwarded) -> Going {
