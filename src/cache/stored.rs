@@ -16,6 +16,7 @@ use super::variant::Variant;
 use crate::body::Kept;
 use crate::clock::Instant;
 use crate::fields::cache_status::CACHE_STATUS;
+use crate::fields::reason::ReasonPhrase;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::held::Place;
 use crate::pieces::Pieces;
@@ -41,6 +42,8 @@ pub const fn weight(bytes: usize) -> usize {
 pub struct Head {
     /// The status.
     pub status: StatusCode,
+    /// The reason phrase, where the app wrote one of its own.
+    pub phrase: Option<ReasonPhrase>,
     /// The fields that are stored, with places for those that each answer gets anew.
     pub fields: HeaderMap,
     /// Whether Cache-Status is such a place, and not what a cache before us said.
@@ -126,6 +129,7 @@ impl Head {
         }
         Head {
             status,
+            phrase: None,
             fields,
             keeps_place,
             own,
@@ -170,6 +174,12 @@ impl Head {
             marks: self.marks.clone(),
             tags: self.tags.clone(),
         })
+        .with_phrase(self.phrase.as_ref())
+    }
+
+    /// The same with the app's own reason phrase.
+    pub fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> Head {
+        Head { phrase: phrase.cloned(), ..self }
     }
 
     /// RFC 9111 4.2.3.
@@ -208,7 +218,7 @@ impl Head {
         let fields: usize =
             self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
-        let prepared = self.prepared.size();
+        let prepared = self.prepared.size() + self.phrase.as_ref().map_or(0, ReasonPhrase::size);
         weight(fields + tags + prepared + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING)
     }
 }

@@ -14,6 +14,7 @@ pub mod list;
 pub mod query;
 pub mod range;
 pub mod rate_limit;
+pub mod reason;
 pub mod request_id;
 pub mod structured;
 pub mod traceparent;

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::body::OwnFields;
 use crate::clock;
+use crate::fields::reason::ReasonPhrase;
 use crate::fields::request_id::Identified;
 use crate::prepared::Lines;
 
@@ -132,9 +133,11 @@ pub fn request_head(
 
 /// Writes a response head. A Content-Length among the fields is believed where nothing is framed, else it is told by
 /// `framing`. Adds `Date` where the app sent none (RFC 9110 6.6.1).
+#[allow(clippy::too_many_arguments, reason = "the parts of one head, borrowed apart")]
 pub fn response_head(
     out: &mut BytesMut,
     status: StatusCode,
+    phrase: Option<&ReasonPhrase>,
     headers: &HeaderMap,
     lines: Option<&Lines>,
     own: Option<&dyn OwnFields>,
@@ -146,7 +149,8 @@ pub fn response_head(
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    let phrase = phrase.and_then(|phrase| phrase.of(status));
+    out.put_slice(phrase.unwrap_or(status.canonical_reason().unwrap_or("").as_bytes()));
     out.put_slice(b"\r\n");
     let seen = fields(out, headers, framing == Outgoing::None);
     let mut dated = status.is_informational() || seen.date;

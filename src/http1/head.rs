@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
 
 use super::framing::{Framing, FramingError, LengthFields};
 use crate::fields::host;
+use crate::fields::reason::ReasonPhrase;
 
 /// The most fields any configuration may allow in one head.
 pub const MAX_FIELDS: usize = 1024;
@@ -386,6 +387,9 @@ fn read_fields(
                 let value = HeaderValue::from_maybe_shared(value)
                     .map_err(|_| HeadError::Malformed("a field value holds a control character"))?;
                 headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
+    if let Some(phrase) = ReasonPhrase::of_status_line(status_line(&block), status) {
+        parts.extensions.insert(phrase);
+    }
             }
         }
     }

@@ -454,7 +454,8 @@ impl Exchange {
         let before = io.tail().len();
         let (lines, own) = (body.take_lines(), body.take_own_fields());
         let (lines, own) = (lines.as_ref(), own.as_deref());
-        encode::response_head(io.tail(), parts.status, &parts.headers, lines, own, framing, &field);
+        let (status, phrase) = (parts.status, parts.extensions.get());
+        encode::response_head(io.tail(), status, phrase, &parts.headers, lines, own, framing, &field);
         io.wrote(before);
 
         let bodiless = framing == Outgoing::None || self.method == Method::HEAD;
@@ -542,7 +543,10 @@ impl Exchange {
         let io = &mut connection.io;
         let before = io.tail().len();
         let field = ConnectionField::Upgrade(protocol);
-        encode::response_head(io.tail(), parts.status, &parts.headers, None, None, Outgoing::None, &field);
+        // RFC 9110 8.6: no Content-Length in a 1xx.
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let (status, phrase) = (parts.status, parts.extensions.get());
+        encode::response_head(io.tail(), status, phrase, &parts.headers, None, None, Outgoing::None, &field);
         io.wrote(before);
         match std::future::poll_fn(|cx| io.poll_flush(cx)).await {
             Ok(()) => After::Tunnel(Box::new(tunnel), observer),

@@ -112,6 +112,7 @@ pub fn hit(
 pub fn coming(
     record: &Rc<Record>,
     head: &Head,
+    say_phrase(&stored.head, &mut response);
     age: Age,
     reader: Reader,
     member: Member<'_>,
@@ -126,9 +127,16 @@ fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Mem
     *headers = head.fields.clone();
     // RFC 9111 5.1.
     headers.insert(header::AGE, HeaderValue::from(age.current.as_secs()));
+fn say_phrase(head: &Head, response: &mut Response<Body>) {
+    if let Some(phrase) = &head.phrase {
+        response.extensions_mut().insert(phrase.clone());
+    }
+}
+
     let member = Member { ttl: member.ttl.or_else(|| Some(age.ttl(&head.freshness))), ..member };
     if head.keeps_place {
         say_in_place(record, headers, member);
+    say_phrase(head, &mut response);
     } else {
         say(record, headers, member);
     }

@@ -70,7 +70,7 @@ impl Flight {
         let (parts, body) = response.into_parts();
         let head = self.fit(&mut fetching, parts.status, &parts.headers, &body);
         let head = match head {
-            Ok(head) => head,
+            Ok(head) => head.with_phrase(parts.extensions.get()),
             Err(unfit) => {
                 self.unfit(&mut fetching, &unfit, parts.status, body.size_hint().exact());
                 return self.passed(Response::from_parts(parts, body), why, Some(unfit.as_str()));
@@ -402,7 +402,7 @@ impl Flight {
             false => self.head(&mut fetching, before.status, &fields, Some(length)),
         };
         let (head, is_stored) = match renewed {
-            Ok(head) => (Arc::new(head), true),
+            Ok(head) => (Arc::new(head.with_phrase(before.phrase.as_ref())), true),
             Err(unfit) => {
                 // It may be used this once: it was asked about for this request. What the 304 took back is said.
                 self.cache.store.forget(&fetching.read.key, &candidate.stored);
@@ -465,6 +465,7 @@ impl Flight {
             let content = candidate.stored.content.clone();
             let length = Some(content.pieces().len());
             if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
+                let head = head.with_phrase(before.phrase.as_ref());
                 content.reweigh(before.size(), head.size());
                 self.cache.store.insert(&fetching.read.key, Stored { head: Arc::new(head), content });
             }

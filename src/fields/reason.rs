@@ -1,0 +1,61 @@
+//! Reason phrases of HTTP/1 responses (RFC 9112 4). Clients are told to ignore them; people and old libraries read
+//! them, so an app's own phrase goes on.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+/// The phrase an app wrote in place of the usual one. It travels in the extensions of a response, so ordinary
+/// responses carry nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReasonPhrase {
+    status: StatusCode,
+    phrase: Bytes,
+}
+
+impl ReasonPhrase {
+    /// The phrase of a status line, where it is not the usual one of its status. What follows `HTTP/1.1 200 ` up to
+    /// the end of the line is the phrase; the parser of heads has checked its octets.
+    pub fn of_status_line(line: &[u8], status: StatusCode) -> Option<ReasonPhrase> {
+        const BEFORE: usize = "HTTP/1.1 200 ".len();
+        let phrase = line.get(BEFORE..)?.trim_ascii();
+        if phrase.is_empty() || status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase) {
+            return None;
+        }
+        // A copy: a slice would keep the buffer of the whole head.
+        Some(ReasonPhrase { status, phrase: Bytes::copy_from_slice(phrase) })
+    }
+
+    /// The phrase for a response with this status; a response that became another one (304, 206) has lost it.
+    pub fn of(&self, status: StatusCode) -> Option<&[u8]> {
+        (self.status == status).then_some(&self.phrase[..])
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> usize {
+        self.phrase.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n4_18_phrase_of_a_status_line() {
+        for (line, status, phrase) in [
+            (&b"HTTP/1.1 200 OK"[..], 200, None),
+            (b"HTTP/1.1 404 Not Found\r", 404, None),
+            (b"HTTP/1.1 404 No such patient\r", 404, Some(&b"No such patient"[..])),
+            (b"HTTP/1.0 200 ok", 200, Some(b"ok")),
+            (b"HTTP/1.1 299 Miscellaneous", 299, Some(b"Miscellaneous")),
+            (b"HTTP/1.1 404 N\xc3\xa3o encontrado", 404, Some(b"N\xc3\xa3o encontrado")),
+            (b"HTTP/1.1 200 ", 200, None),
+            (b"HTTP/1.1 200", 200, None),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = ReasonPhrase::of_status_line(line, status);
+            assert_eq!(found.as_ref().and_then(|found| found.of(status)), phrase, "{line:?}");
+            assert_eq!(found.as_ref().and_then(|found| found.of(StatusCode::NOT_MODIFIED)), None);
+        }
+    }
+}
