@@ -118,6 +118,11 @@ impl Deadline {
         self.due.is_some()
     }
 
+    /// Whether it has passed at `now`; for loops that never wait.
+    pub fn has_passed(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| now >= due)
+    }
+
     /// Ready once the deadline has passed; pending for ever while none is set.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.due else { return Poll::Pending };

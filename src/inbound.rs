@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use bytes::BytesMut;
 use http::{HeaderValue, Request, StatusCode};
 
 use crate::body::Body;
@@ -22,6 +23,8 @@ pub struct Peer {
     pub memo: RefCell<Option<Rc<ForwardedFields>>>,
     /// The partition key of the last client's network, with the generation of the policy that made it.
     pub partition: Cell<Option<(u64, [u8; 16], u128)>>,
+    /// The way of interim responses to it.
+    pub interim: Interim,
 }
 
 impl Peer {
@@ -29,7 +32,59 @@ impl Peer {
     pub fn new(address: SocketAddr, tls: bool) -> Peer {
         // Dual-stack sockets show IPv4 clients as mapped addresses; every list is written without.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        Peer { address, tls, memo: RefCell::new(None), partition: Cell::new(None) }
+        Peer {
+            address,
+            tls,
+            memo: RefCell::new(None),
+            partition: Cell::new(None),
+            interim: Interim::default(),
+        }
+    }
+}
+
+/// Bytes of interim responses that may wait for their connection; further ones are dropped.
+const MAX_INTERIM: usize = 64 * 1024;
+
+/// Interim responses (RFC 9110 15.2) on their way from an upstream to the client of one HTTP/1.1 connection.
+///
+/// Each request of the connection has a number of its own, so what still works for an earlier one cannot write
+/// between the responses of a later one. Connections of HTTP/1.0 (RFC 9110 15.2: never sent there) and HTTP/2 (the
+/// library writes none) have no number.
+#[derive(Debug, Default)]
+pub struct Interim {
+    exchange: Cell<u32>,
+    open: Cell<bool>,
+    heads: RefCell<BytesMut>,
+}
+
+impl Interim {
+    /// A request begins; `open`: its client understands interim responses.
+    pub fn begin(&self, open: bool) {
+        self.exchange.set(self.exchange.get().wrapping_add(1));
+        self.open.set(open);
+        self.heads.borrow_mut().clear();
+    }
+
+    /// The number of the request in progress, where interim responses may be written for it.
+    pub fn current(&self) -> Option<u32> {
+        self.open.get().then_some(self.exchange.get())
+    }
+
+    /// Lets `write` add one response for the request with this number.
+    pub fn add(&self, exchange: u32, write: impl FnOnce(&mut BytesMut)) {
+        let mut heads = self.heads.borrow_mut();
+        if self.current() == Some(exchange) && heads.len() < MAX_INTERIM {
+            write(&mut heads);
+        }
+    }
+
+    /// What is to be written now. The final response follows, so nothing comes after `last`.
+    pub fn take(&self, last: bool) -> Option<BytesMut> {
+        if last {
+            self.open.set(false);
+        }
+        let mut heads = self.heads.borrow_mut();
+        (!heads.is_empty()).then(|| std::mem::take(&mut *heads))
     }
 }
 

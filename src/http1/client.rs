@@ -20,10 +20,8 @@ use super::head::{self, HeadError, HeadLimits, ResponseHead};
 use super::upload::Upload;
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Deadline, Instant};
+use crate::inbound::Interim;
 use crate::stream::Stream;
-
-/// The most interim answers (1xx) skipped before the real one.
-const MAX_INTERIM: usize = 16;
 
 /// How long the app may take.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +74,8 @@ pub struct Outbound<'a> {
     pub upgrade: Option<&'a HeaderValue>,
     /// Whether trailers are taken (`TE: trailers`).
     pub takes_trailers: bool,
+    /// Where interim responses go, and under which number.
+    pub interim: Option<(&'a Interim, u32)>,
     /// Bounds on the answer's head.
     pub limits: HeadLimits,
 }
@@ -148,7 +148,6 @@ impl ClientConnection {
             at: Some(now),
             started: false,
             broken: None,
-            interim: 0,
         };
         async move {
             let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
@@ -270,7 +269,6 @@ struct Sending {
     head: usize,
     started: bool,
     broken: Option<io::Error>,
-    interim: usize,
 }
 
 impl Sending {
@@ -378,11 +376,17 @@ impl Sending {
                     }
                     return Ok(Some(head));
                 }
-                // Interim answers (RFC 9110 15.2) are dropped: documented in the README.
+                // RFC 9110 15.2: a proxy passes interim responses on, but for the 100 that it asked for itself.
+                // Any number may come within `response_timeout`; one that always has another never waits, so
+                // the time is looked at here.
                 Some(head) if head.parts.status.is_informational() => {
-                    self.interim += 1;
-                    if self.interim > MAX_INTERIM {
-                        return Err(SendError::Malformed(HeadError::Malformed("too many interim answers")));
+                    if connection.deadline.has_passed(clock::now()) {
+                        return Err(SendError::TimedOut);
+                    }
+                    if head.parts.status != StatusCode::CONTINUE
+                        && let Some((interim, exchange)) = request.interim
+                    {
+                        interim.add(exchange, |out| encode::interim_head(out, &head.parts));
                     }
                 }
                 head => return Ok(head),

@@ -171,6 +171,19 @@ pub fn response_head(
     trailing(out, &seen, framing, connection);
 }
 
+/// Writes an interim response (RFC 9110 15.2), which has neither content nor a length (8.6).
+pub fn interim_head(out: &mut BytesMut, parts: &http::response::Parts) {
+    let phrase: Option<&ReasonPhrase> = parts.extensions.get();
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(parts.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    let usual = parts.status.canonical_reason().unwrap_or("").as_bytes();
+    out.put_slice(phrase.and_then(|phrase| phrase.of(parts.status)).unwrap_or(usual));
+    out.put_slice(b"\r\n");
+    fields(out, &parts.headers, false);
+    out.put_slice(b"\r\n");
+}
+
 /// The longest a chunk's size line and its two CRLFs can be.
 const CHUNK_OVERHEAD: usize = 20;
 

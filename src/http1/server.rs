@@ -285,11 +285,17 @@ where
             takes_trailers,
             refused: None,
         };
+        self.peer.interim.begin(exchange.version == Version::HTTP_11);
         let mut answer = pin!(self.service.call(inbound));
         let (io, reading) = (&mut self.io, &mut self.reading);
         let response = std::future::poll_fn(|cx| {
             loop {
-                if let Poll::Ready(Ok(response)) = answer.as_mut().poll(cx) {
+                let polled = answer.as_mut().poll(cx);
+                // A client that reads nothing gets no more of them.
+                if let Some(heads) = peer.interim.take(polled.is_ready()).filter(|_| io.has_room()) {
+                    io.push_small(&heads);
+                }
+                if let Poll::Ready(Ok(response)) = polled {
                     return Poll::Ready(Some(response));
                 }
                 let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));

@@ -78,6 +78,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         target: &target,
         headers: routed.request.headers_mut(),
         forwarding: fields.as_deref(),
+    let peer = routed.peer.clone();
         identified,
         body,
         upgrade: routed.upgrade.as_ref(),
@@ -87,6 +88,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         limits: server.head_limits(),
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
+        interim: routed.interim.map(|exchange| (&peer.interim, exchange)),
     let since = clock::now();
     record.app_is_asked(since);
     let result = upstream.send(&pool, call, since, &record.asked).await;

@@ -48,6 +48,8 @@ pub struct Routed {
     pub upgrade: Option<http::HeaderValue>,
     /// Whether the client takes trailers.
     pub takes_trailers: bool,
+    /// The number under which interim responses go to the client; see [`crate::inbound::Interim`].
+    pub interim: Option<u32>,
     /// Whether the client speaks https, to us or to a trusted proxy.
     pub https: bool,
     /// The route it matched.
@@ -75,6 +77,7 @@ impl Routed {
             takes_trailers: self.takes_trailers,
             https: self.https,
             route: self.route.clone(),
+            interim: None,
             form: None,
             rewritten_by: self.rewritten_by.clone(),
             record: Rc::new(self.record.behind(now)),

@@ -132,6 +132,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     Ok(Decision::Below(Box::new(Routed {
         request,
         peer: inbound.peer,
+        interim: inbound.peer.interim.current(),
         upgrade: inbound.upgrade,
         takes_trailers: inbound.takes_trailers,
         https,

@@ -87,6 +87,7 @@ impl Upstream {
             body: Body::full(question.body),
             upgrade: None,
             takes_trailers: false,
+            interim: None,
             timeout: Some(PATIENCE),
             stream_idle_timeout: PATIENCE,
             limits: LIMITS,

@@ -108,6 +108,7 @@ impl Upstream {
                     beside: Beside::default(),
                     upgrade: None,
                     takes_trailers: false,
+                    interim: None,
                     limits: LIMITS,
                 };
                 let connection = Box::new(ClientConnection::new(stream));

@@ -27,7 +27,8 @@ use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_endless};
 use crate::http1::encode::Beside;
-use crate::http1::head::HeadLimits;
+use crate::http1::head::{HeadError, HeadLimits};
+use crate::inbound::Interim;
 use crate::policy::Scheme;
 
 /// A request on its way to an app.
@@ -48,6 +49,8 @@ pub struct Call<'a> {
     pub upgrade: Option<&'a HeaderValue>,
     /// Whether the client takes trailers.
     pub takes_trailers: bool,
+    /// Where interim responses go, and under which number.
+    pub interim: Option<(&'a Interim, u32)>,
     /// Instead of `response_timeout`.
     pub timeout: Option<Duration>,
     /// For streams without an expected end.
@@ -400,6 +403,7 @@ impl Upstream {
                 },
                 upgrade: call.upgrade,
                 takes_trailers: call.takes_trailers,
+                interim: call.interim,
                 limits: call.limits,
             };
             let has_body = !http_body::Body::is_end_stream(&call.body);
