@@ -231,7 +231,7 @@ pub fn parse_request(
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if input.len() >= limits.size => return Err(HeadError::TooLarge),
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::Version) => return Err(HeadError::Version),
+        Err(httparse::Error::Version) => return Err(unknown_version(input)),
         Err(error) => return Err(malformed(error)),
     };
     if length > limits.size {
@@ -267,6 +267,22 @@ pub fn parse_request(
     let framing = lengths.of_request(version == Version::HTTP_11)?;
     let expects_continue = version == Version::HTTP_11
         && headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+/// What stands in place of the version: another version (RFC 9110 15.6.6), or no version at all, as where the
+/// target holds a space. A request line has two spaces, and no recipient may guess which they are (RFC 9112 3).
+fn unknown_version(input: &[u8]) -> HeadError {
+    let line = input.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).find(|line| !line.is_empty());
+    let mut parts = line.unwrap_or_default().split(|byte| *byte == b' ');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', major, rest @ ..]), None)
+            if major.is_ascii_digit()
+                && (rest.is_empty() || matches!(rest, [b'.', minor] if minor.is_ascii_digit())) =>
+        {
+            HeadError::Version
+        }
+        _ => HeadError::Malformed("the request line is malformed"),
+    }
+}
+
 
     let keep_alive = fields.persistent(version) && !connect;
     let (mut parts, ()) = http::Request::new(()).into_parts();
