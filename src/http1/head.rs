@@ -44,13 +44,21 @@ pub enum HeadError {
     Version,
     /// The head did not arrive within `header_timeout`.
     Timeout,
+    /// Frames of HTTP/2 in place of a response: the server speaks nothing else.
+    Http2,
+    /// A TLS record in place of a response.
+    Tls,
 }
 
 impl HeadError {
     /// The status of the refusal.
     pub fn status(self) -> StatusCode {
         match self {
-            HeadError::Malformed(_) | HeadError::Framing(_) | HeadError::Host => StatusCode::BAD_REQUEST,
+            HeadError::Malformed(_)
+            | HeadError::Framing(_)
+            | HeadError::Host
+            | HeadError::Http2
+            | HeadError::Tls => StatusCode::BAD_REQUEST,
             HeadError::TooLarge | HeadError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
             HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -63,13 +71,53 @@ impl HeadError {
         match self {
             HeadError::Malformed(what) => what,
             HeadError::Framing(error) => error.as_str(),
-            HeadError::TooLarge => "the request head is too large",
-            HeadError::TooManyFields => "the request has too many header fields",
+            HeadError::TooLarge => "the request head is larger than max_header_size",
+            HeadError::TooManyFields => "the request has more fields than max_headers",
             HeadError::TargetTooLong => "the request target is too long",
             HeadError::Host => "exactly one valid Host field is needed",
             HeadError::Version => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here",
             HeadError::Timeout => "the request head did not arrive in time",
+            HeadError::Http2 => "HTTP/2 frames in place of an HTTP/1 head",
+            HeadError::Tls => "a TLS record in place of an HTTP/1 head",
         }
+    }
+
+    /// The same of a response, for the log.
+    pub fn detail_of_response(self) -> &'static str {
+        match self {
+            HeadError::TooLarge => "the response head is larger than server.max_header_size",
+            HeadError::TooManyFields => "the response has more fields than server.max_headers",
+            HeadError::Version => "the response is not in HTTP/1.0 or HTTP/1.1",
+            HeadError::Http2 => "the server speaks HTTP/2: write h2c:// in place of http://",
+            HeadError::Tls => "the server speaks TLS: write https:// in place of http://",
+            other => other.detail(),
+        }
+    }
+
+    /// The document's detail where a response was refused so; `None` where only the log says it.
+    pub fn advice(self) -> Option<&'static str> {
+        match self {
+            HeadError::TooLarge | HeadError::TooManyFields | HeadError::Http2 | HeadError::Tls => {
+                Some(self.detail_of_response())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The protocol of a server whose first bytes are no HTTP/1 response. HTTP/2 begins with SETTINGS (RFC 9113 3.4)
+/// or, where it refuses at once, with GOAWAY, both on stream 0; TLS with an alert (RFC 8446 6).
+fn other_protocol(input: &[u8]) -> Option<HeadError> {
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    match input {
+        [0, _, length, SETTINGS | GOAWAY, flags, 0, 0, 0, 0, ..]
+            if input[3] == GOAWAY || (length % 6 == 0 && *flags <= 1) =>
+        {
+            Some(HeadError::Http2)
+        }
+        [21, 3, 0..=4, 0, 2, ..] => Some(HeadError::Tls),
+        _ => None,
     }
 }
 
@@ -319,7 +367,7 @@ pub fn parse_response(
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if input.len() >= limits.size => return Err(HeadError::TooLarge),
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(malformed(error)),
+        Err(error) => return Err(other_protocol(input).unwrap_or_else(|| malformed(error))),
     };
     let (Some(code), Some(version)) = (response.code, response.version) else {
         return Err(HeadError::Malformed("the status line is malformed"));
@@ -354,6 +402,13 @@ pub fn parse_response(
 thread_local! {
     /// Room for the places of one head's fields, used again by the next head.
     static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+/// The first line of a head that was parsed; empty lines may stand before it (RFC 9112 2.2).
+fn status_line(block: &[u8]) -> &[u8] {
+    let start = block.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(block.len());
+    let line = &block[start..];
+    &line[..line.iter().position(|byte| *byte == b'\n').unwrap_or(line.len())]
+}
+
 }
 
 fn gather(input: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Line> {

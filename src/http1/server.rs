@@ -287,7 +287,7 @@ where
         };
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
         let mut answer = pin!(self.service.call(inbound));
-        let (io, reading) = (&mut self.io, &mut self.reading);
+        let (io, reading, peer) = (&mut self.io, &mut self.reading, &self.peer);
         let response = std::future::poll_fn(|cx| {
             loop {
                 let polled = answer.as_mut().poll(cx);
@@ -512,6 +512,11 @@ impl Exchange {
             return Outgoing::None;
         }
         if status == StatusCode::NOT_MODIFIED || self.method == Method::HEAD {
+            // Content that is here although HEAD asks for none is that of a GET (RFC 9110 8.6).
+            if let (true, Some(length @ 1..)) = (status != StatusCode::NOT_MODIFIED, body.size_hint().exact())
+            {
+                parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+            }
             return Outgoing::None;
         }
         match body.size_hint().exact() {

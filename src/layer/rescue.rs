@@ -312,13 +312,15 @@ fn forward(error: &ForwardError) -> Answer {
             Fault::Upstream,
         )
         .detail("the connection to it ended before an answer came"),
-        ForwardError::Malformed(_) | ForwardError::NotUpgraded => Answer::new(
-            S::BAD_GATEWAY,
-            "upstream-malformed",
-            "The app's answer is malformed",
-            Fault::Upstream,
-        )
-        .detail("what it sent cannot be passed on"),
+        ForwardError::Malformed(_) | ForwardError::NotUpgraded => {
+            let title = "The app's answer is malformed";
+            let advice = match error {
+                ForwardError::Malformed(head) => head.advice(),
+                _ => None,
+            };
+            Answer::new(S::BAD_GATEWAY, "upstream-malformed", title, Fault::Upstream)
+                .detail(advice.unwrap_or("what it sent cannot be passed on"))
+        }
         ForwardError::CannotUpgrade => {
             Answer::new(S::BAD_GATEWAY, "upgrade", "The app cannot be upgraded to", Fault::Pillion)
                 .detail("this upstream is spoken to in HTTP/2 only")

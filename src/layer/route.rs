@@ -131,9 +131,9 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     *request.uri_mut() = Uri::from(target);
     Ok(Decision::Below(Box::new(Routed {
         request,
-        peer: inbound.peer,
         interim: inbound.peer.interim.current(),
         upgrade: inbound.upgrade,
+        peer: inbound.peer,
         takes_trailers: inbound.takes_trailers,
         https,
         form: None,
@@ -203,10 +203,6 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError>
 
 /// RFC 9110 7.6.3: Via is how a loop is seen. Several Pillions on one way are no loop.
 fn passed_often(request: &Request<Body>) -> bool {
-    // Names are compared far more quickly than they are looked up, and it is seldom there.
-    if !request.headers().keys().any(|name| *name == header::VIA) {
-        return false;
-    }
     let mut vias = request.headers().get_all(header::VIA).iter();
     vias.any(|via| via.to_str().is_ok_and(|via| via.matches(forwarded::PSEUDONYM).count() > MOST_HOPS))
 }

@@ -16,7 +16,7 @@ use crate::http1::head::HeadLimits;
 
 /// For one request, from its start to the last byte of its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 128 };
+const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 
 /// What to ask.
 pub struct Question<'a> {

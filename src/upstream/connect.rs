@@ -50,10 +50,21 @@ async fn attempt(endpoint: &EndpointPolicy, address: &Address, http1_only: bool)
             };
             let name = ServerName::try_from(host).map_err(io::Error::other)?;
             let config = if http1_only { tls_http1 } else { tls };
-            let stream = TlsConnector::from(config.clone()).connect(name, tcp).await?;
+            let stream = TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(not_tls)?;
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let stream = Stream::ClientTls(Box::new(stream));
             Ok(if http2 { Connected::Http2(stream) } else { Connected::Http1(stream) })
         }
+    }
+}
+
+/// Says what to do where the server answered the handshake with something that is no TLS at all.
+fn not_tls(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            io::Error::other("the server does not speak TLS: write http:// or h2c:// in place of https://")
+        }
+        _ => error,
     }
 }

@@ -110,7 +110,9 @@ impl ForwardError {
             ForwardError::TimedOut => write!(f, "{who} did not answer in time"),
             ForwardError::Closed => write!(f, "{who} closed the connection instead of answering"),
             ForwardError::Broken(error) => write!(f, "the connection to {who} broke: {error}"),
-            ForwardError::Malformed(error) => write!(f, "{who}'s answer is malformed: {}", error.detail()),
+            ForwardError::Malformed(error) => {
+                write!(f, "{who}'s answer is malformed: {}", error.detail_of_response())
+            }
             ForwardError::Body(error) => write!(f, "{error}"),
             ForwardError::Http2(error) => write!(f, "HTTP/2 with {who} failed: {error}"),
             ForwardError::NotUpgraded => write!(f, "{who} did not upgrade the connection"),

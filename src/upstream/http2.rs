@@ -198,8 +198,14 @@ fn classify(error: hyper::Error) -> ForwardError {
         if let Some(body) = inner.downcast_ref::<BodyError>() {
             return ForwardError::Body(body.clone());
         }
-        if inner.downcast_ref::<h2::Error>().is_some_and(is_unprocessed) {
-            return ForwardError::Closed;
+        if let Some(inner) = inner.downcast_ref::<h2::Error>() {
+            if is_unprocessed(inner) {
+                return ForwardError::Closed;
+            }
+            if is_no_frame(inner) {
+                let advice = "the server may speak HTTP/1 only: then write http:// in place of h2c://";
+                return ForwardError::Http2(format!("{}; {advice}", chain(&error)));
+            }
         }
         cause = inner.source();
     }

@@ -23,7 +23,7 @@ use crate::http1::encode::Beside;
 use crate::http1::head::HeadLimits;
 
 /// Bounds on what a probed app may answer.
-const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 128 };
+const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 
 /// Watches one upstream for as long as it is in force.
 pub async fn watch(upstream: std::sync::Weak<Upstream>) {

@@ -507,6 +507,10 @@ impl Upstream {
             Attempt { error, nothing_sent, reused }
         })?;
         let (parts, body) = response.into_parts();
+        if parts.headers.len() > call.limits.fields {
+            let error = ForwardError::Malformed(HeadError::TooManyFields);
+            return Err(Attempt { error, nothing_sent: false, reused });
+        }
         self.judge(&lease.address, parts.status);
         let endless = body.is_endless();
         if endless && !grpc && !lease.become_stream() {

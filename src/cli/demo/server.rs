@@ -34,11 +34,11 @@ const LONGEST_BODY: usize = 1 << 20;
 
 const SETTINGS: Settings = Settings {
     header_timeout: Duration::from_secs(10),
-    body_timeout: Duration::from_secs(30),
-    send_timeout: Duration::from_secs(30),
+    body_timeout: Duration::from_secs(60),
+    send_timeout: Duration::from_secs(60),
     idle_timeout: Duration::from_secs(75),
     stream_idle_timeout: Duration::from_secs(3600),
-    limits: HeadLimits { size: 64 * 1024, fields: 128 },
+    limits: HeadLimits { size: 64 * 1024, fields: 256 },
 };
 
 /// The running app.

@@ -19,6 +19,7 @@ use crate::cache::stored::{Content, Head, Stored};
 use crate::fields::cache_status::{CACHE_STATUS, Member};
 use crate::layer::record::Record;
 use crate::prepared::{Form, Lines};
+use crate::represent::choice::has_no_content;
 
 /// Fields by which apps speak to us alone; nobody else is told.
 pub const OWN: [HeaderName; 3] = [
@@ -67,7 +68,13 @@ pub fn of(record: &Rc<Record>, stored: &Stored, age: Age, head: bool, member: Me
         None => Body::kept(stored.content.pieces().clone(), stored.content.clone()),
         Some(_) => Body::streaming(Replay { content: Some(stored.content.clone()), next: 0 }),
     };
-    with_head(record, &stored.head, age, body, member)
+    let mut response = with_head(record, &stored.head, age, body, member);
+    if head && stored.content.trailers().is_none() && !has_no_content(stored.head.status) {
+        // The app may have told no length (chunked); that of the content is known now, and a GET is told it.
+        let length = HeaderValue::from(stored.content.pieces().len());
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length);
+    }
+    response
 }
 
 /// The same in a form in which it may be asked for again. The head that was prepared for that is not made anew.
