@@ -21,19 +21,25 @@ const MOST_HOPS: usize = 64;
 /// The address nearest to us in the chain that is not a trusted proxy. The left end of the chain is
 /// whatever the client wrote and is never believed.
 pub fn client_ip(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+    believed(headers, peer, trusts).0
+}
+
+/// The same, and how far from the right it stands in its chain; 0 is the last element, and what is said of a peer
+/// that names nobody.
+fn believed(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> (IpAddr, usize) {
     if !trusts(peer) {
-        return peer;
+        return (peer, 0);
     }
     let chain = if headers.contains_key(X_FORWARDED_FOR) {
         hops(headers, &X_FORWARDED_FOR, parse_hop)
     } else {
         hops(headers, &http::header::FORWARDED, parse_element)
     };
-    let mut client = peer;
-    for hop in chain.into_iter().rev().take(MOST_HOPS) {
+    let mut client = (peer, 0);
+    for (at, hop) in chain.into_iter().rev().take(MOST_HOPS).enumerate() {
         // An unreadable or hidden hop ends what can be known.
         let Some(hop) = hop else { break };
-        client = hop;
+        client = (hop, at);
         if !trusts(hop) {
             break;
         }
@@ -41,22 +47,49 @@ pub fn client_ip(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> b
     client
 }
 
-/// Whether a trusted chain says that the client came by https: the last word of X-Forwarded-Proto, or
-/// where there is none, of Forwarded.
-pub fn told_https(headers: &HeaderMap) -> bool {
-    let last = |name: &HeaderName| {
-        let value = headers.get_all(name).iter().next_back()?;
-        value.to_str().ok()?.rsplit(',').next().map(str::trim)
-    };
-    if let Some(proto) = last(&X_FORWARDED_PROTO) {
-        return proto.eq_ignore_ascii_case("https");
+/// Whether a trusted chain says that the client came by https; `None` where it says nothing.
+///
+/// Proxies append to X-Forwarded-Proto as they do to X-Forwarded-For, so the element that speaks of the client is as
+/// far from the right as the client's address is; what stands left of it, the client may have written itself. A proxy
+/// that sets one value in place of a list has said it of the client: of a shorter list the leftmost element counts.
+/// Without that field the same element of Forwarded does (RFC 7239 5.4).
+pub fn told_https(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> Option<bool> {
+    let is_there = |name: &HeaderName| headers.keys().any(|key| key == name);
+    let (protos, elements) = (is_there(&X_FORWARDED_PROTO), is_there(&http::header::FORWARDED));
+    if !protos && !elements {
+        return None;
     }
-    let element = last(&http::header::FORWARDED).unwrap_or("");
-    element.split(';').any(|pair| {
-        pair.trim().split_once('=').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("proto") && value.trim_matches('"').eq_ignore_ascii_case("https")
-        })
+    let (_, at) = believed(headers, peer, trusts);
+    let told = if protos { from_right(headers, &X_FORWARDED_PROTO, at, Some) } else { None };
+    let told = told.or_else(|| from_right(headers, &http::header::FORWARDED, at, proto_of_element));
+    told.map(is_https)
+}
+
+/// The part `read` of a list's element that is `at` from the right, or of the leftmost one of a shorter list. Empty
+/// elements are none (RFC 9110 5.6.1.2).
+fn from_right<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    at: usize,
+    read: fn(&'h str) -> Option<&'h str>,
+) -> Option<&'h str> {
+    let lines = headers.get_all(name).iter().rev();
+    let elements = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(',').map(str::trim));
+    elements.filter(|element| !element.is_empty()).take(at + 1).last().and_then(read)
+}
+
+/// The `proto` of one element of `Forwarded`.
+fn proto_of_element(element: &str) -> Option<&str> {
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        name.trim().eq_ignore_ascii_case("proto").then(|| value.trim().trim_matches('"'))
     })
+}
+
+/// WebSocket has schemes of its own for the same transport (RFC 6455 3); some proxies tell those.
+fn is_https(proto: &str) -> bool {
+    let proto = proto.trim_matches('"');
+    proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
 }
 
 fn hops(headers: &HeaderMap, name: &HeaderName, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
@@ -238,11 +271,57 @@ mod tests {
         headers.insert(http::header::FORWARDED, forwarded);
         let found = client_ip(&headers, IpAddr::from([10, 0, 0, 1]), trusted);
         assert_eq!(found.to_string(), "2001:db8::1");
-        assert!(!told_https(&headers));
-        headers.insert(http::header::FORWARDED, HeaderValue::from_static("for=6.6.6.6;proto=\"https\""));
-        assert!(told_https(&headers));
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https, http"));
-        assert!(!told_https(&headers), "the nearest hop's word counts");
+    }
+
+    #[test]
+    fn n4_6_the_scheme_is_counted_from_the_right() {
+        let peer = IpAddr::from([10, 0, 0, 1]);
+        let told = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            told_https(&headers, peer, trusted)
+        };
+        let (xff, proto, forwarded) = ("x-forwarded-for", "x-forwarded-proto", "forwarded");
+        for (lines, https) in [
+            (&[][..], None),
+            (&[(xff, "9.9.9.9")], None),
+            (&[(proto, "https")], Some(true)),
+            (&[(proto, "HTTPS")], Some(true)),
+            (&[(proto, "wss")], Some(true)),
+            (&[(proto, "ws")], Some(false)),
+            (&[(proto, "http")], Some(false)),
+            (&[(proto, "gopher")], Some(false)),
+            // One proxy, which appended to what the client wrote.
+            (&[(xff, "9.9.9.9"), (proto, "https, http")], Some(false)),
+            (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "http, https")], Some(true)),
+            // Two proxies: the client spoke https to the first, which spoke http to the second.
+            (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https, http")], Some(true)),
+            (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "http, https")], Some(false)),
+            (&[(xff, "6.6.6.6, 9.9.9.9, 10.0.0.2"), (proto, "https, http, https")], Some(false)),
+            // The second sets one value, or the first alone wrote one: the leftmost of a shorter list.
+            (&[(xff, "9.9.9.9, 10.0.0.3, 10.0.0.2"), (proto, "https, http")], Some(true)),
+            (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https")], Some(true)),
+            // Lines are one list; empty elements are none.
+            (&[(xff, "9.9.9.9"), (xff, "10.0.0.2"), (proto, "https"), (proto, "http")], Some(true)),
+            (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https,, http,")], Some(true)),
+            // Nobody is named, or nobody readable: what is said last is said of the peer's client.
+            (&[(proto, "http, https")], Some(true)),
+            (&[(xff, "9.9.9.9, unknown"), (proto, "http, https")], Some(true)),
+            // A chain of our own proxies alone: the farthest of them.
+            (&[(xff, "10.0.0.3, 10.0.0.2"), (proto, "https, http")], Some(true)),
+            // Forwarded counts where X-Forwarded-Proto says nothing.
+            (&[(forwarded, "for=9.9.9.9;proto=https, for=10.0.0.2;proto=http")], Some(true)),
+            (&[(forwarded, "for=9.9.9.9;proto=http, for=10.0.0.2;proto=https")], Some(false)),
+            (&[(forwarded, "for=6.6.6.6;proto=http, For=9.9.9.9;Proto=\"WSS\";by=_x")], Some(true)),
+            (&[(forwarded, "for=9.9.9.9")], None),
+            (&[(xff, "9.9.9.9, 10.0.0.2"), (forwarded, "proto=https, proto=http")], Some(true)),
+            (&[(forwarded, "for=9.9.9.9;proto=https"), (proto, "http")], Some(false)),
+            (&[(forwarded, "for=9.9.9.9;proto=https"), (proto, " , ")], Some(true)),
+        ] {
+            assert_eq!(told(lines), https, "{lines:?}");
+        }
     }
 
     #[test]

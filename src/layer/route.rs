@@ -15,8 +15,8 @@ use super::either::Either;
 use super::{Observed, Routed};
 use crate::body::Body;
 use crate::error::BoxError;
-use crate::fields::{forwarded, host};
-use crate::inbound::Refused;
+use crate::fields::{forwarded, host, signature};
+use crate::inbound::{Peer, Refused};
 use crate::policy::path::{self, NormalPath};
 use crate::policy::{Action, RoutePolicy, ServerPolicy};
 
@@ -100,8 +100,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         return Err(RouteError::Connect.into());
     }
     let server = &snapshot.policy.server;
-    let https = inbound.peer.tls
-        || (server.trusts(inbound.peer.address.ip()) && forwarded::told_https(request.headers()));
+    let https = is_https(&request, &inbound.peer, server);
     fill_host(&mut request);
     let (found, target) = match_route(&snapshot.policy.routes, &request, &record)?;
     let route = snapshot.route(found.order).clone();
@@ -146,6 +145,17 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
 /// RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target replaces Host.
 fn fill_host(request: &mut Request<Body>) {
     if let Some(authority) = request.uri().authority()
+/// Whether the client speaks https. What a trusted proxy says of the client goes before what that proxy speaks to us.
+fn is_https(request: &Request<Body>, peer: &Peer, server: &ServerPolicy) -> bool {
+    let ip = peer.address.ip();
+    let told = if server.trusts(ip) {
+        forwarded::told_https(request.headers(), ip, |hop| server.trusts(hop))
+    } else {
+        None
+    };
+    told.unwrap_or(peer.tls)
+}
+
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         request.headers_mut().insert(header::HOST, host);
