@@ -16,6 +16,7 @@ pub mod range;
 pub mod rate_limit;
 pub mod reason;
 pub mod request_id;
+pub mod signature;
 pub mod structured;
 pub mod traceparent;
 pub mod vary;

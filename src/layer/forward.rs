@@ -15,8 +15,9 @@ use crate::body::Body;
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
-use crate::fields::host;
-use crate::fields::request_id::Identified;
+use crate::fields::request_id::{Identified, X_REQUEST_ID};
+use crate::fields::traceparent::{TRACEPARENT, TRACESTATE};
+use crate::fields::{host, signature};
 use crate::inbound::Peer;
 use crate::layer::record::Record;
 use crate::policy::{FieldEdits, ServerPolicy};
@@ -56,10 +57,14 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let chosen = routed.route.upstream.unwrap_or(0);
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
-    let identified = identified(&record, routed.request.headers_mut(), fields.is_some());
+    let covered = if routed.signed { covered(&routed.request) } else { Vec::new() };
+    let identified =
+        identified(&record, routed.request.headers_mut(), fields.is_some() && covered.is_empty());
+    covered.into_iter().for_each(|(name, value)| drop(routed.request.headers_mut().insert(name, value)));
     // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
     let hostless = host::of(routed.request.headers()).is_none();
-    if (hostless || !upstream.policy.preserve_host)
+    let rewritten = !upstream.policy.preserve_host && !routed.signed;
+    if (hostless || rewritten)
         && let Some(endpoint) = upstream.policy.endpoints.first()
         && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
     {
@@ -147,6 +152,21 @@ fn identified<'r>(record: &'r Record, headers: &mut HeaderMap, beside: bool) -> 
     }
     identified.insert_into(headers);
     None
+}
+
+/// The fields among those of [`identified`] that a signature covers: the app is shown the client's, and ours stands in
+/// the log. Forwarding claims are never among them, whatever is signed.
+fn covered(request: &http::Request<Body>) -> Vec<(HeaderName, HeaderValue)> {
+    let (headers, query) = (request.headers(), request.uri().query());
+    let mut covered = Vec::new();
+    for name in [X_REQUEST_ID, TRACEPARENT, TRACESTATE] {
+        if let Some(value) = headers.get(&name)
+            && signature::covers(headers, query, &name)
+        {
+            covered.push((name, value.clone()));
+        }
+    }
+    covered
 }
 
 /// The fields for one host, made at its first request.

@@ -52,6 +52,8 @@ pub struct Routed {
     pub interim: Option<u32>,
     /// Whether the client speaks https, to us or to a trusted proxy.
     pub https: bool,
+    /// Whether a signature of it names fields: it goes to the app as it is, and the cache has no part in it.
+    pub signed: bool,
     /// The route it matched.
     pub route: Arc<RoutePolicy>,
     /// The form in which it is asked for, where the head of its answer may have been prepared.
@@ -77,6 +79,7 @@ impl Routed {
             takes_trailers: self.takes_trailers,
             https: self.https,
             route: self.route.clone(),
+            signed: self.signed,
             interim: None,
             form: None,
             rewritten_by: self.rewritten_by.clone(),

@@ -104,9 +104,11 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     fill_host(&mut request);
     let (found, target) = match_route(&snapshot.policy.routes, &request, &record)?;
     let route = snapshot.route(found.order).clone();
-    if passed_often(&request) {
+    let seen = Seen::of(&request);
+    if seen.via && passed_often(&request) {
         return Err(RouteError::Loop.into());
     }
+    let signed = seen.signature && signature::names_fields(request.headers(), request.uri().query());
     if server.redirect_https && !https && host_of(&request).is_empty() {
         let detail = "a Host is needed to be sent to https";
         return Err(Refused { status: StatusCode::BAD_REQUEST, detail }.into());
@@ -135,6 +137,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         peer: inbound.peer,
         takes_trailers: inbound.takes_trailers,
         https,
+        signed,
         form: None,
         rewritten_by: found.rewritten_by,
         route,
@@ -209,6 +212,24 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError>
         None => PathAndQuery::try_from(path),
     };
     target.map_err(Into::into)
+}
+
+/// Which of the fields that are asked for may be there: names are compared far more quickly than they are looked up.
+#[derive(Default)]
+struct Seen {
+    via: bool,
+    /// Something that may name fields it signs.
+    signature: bool,
+}
+
+impl Seen {
+    fn of(request: &Request<Body>) -> Seen {
+        let begin = Seen { via: false, signature: request.uri().query().is_some() };
+        request.headers().keys().fold(begin, |seen, name| Seen {
+            via: seen.via | (*name == header::VIA),
+            signature: seen.signature || signature::may_hold(name),
+        })
+    }
 }
 
 /// RFC 9110 7.6.3: Via is how a loop is seen. Several Pillions on one way are no loop.

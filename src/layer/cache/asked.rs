@@ -129,6 +129,8 @@ pub enum Passed {
     Token,
     /// `scope = "user"`, and it is nobody's.
     Nobody,
+    /// A signature names fields of it, which the app verifies for each request.
+    Signed,
 }
 
 impl Passed {
@@ -142,6 +144,7 @@ impl Passed {
             Passed::Ambiguous => "ambiguous",
             Passed::Token => "token",
             Passed::Nobody => "nobody",
+            Passed::Signed => "signed",
         }
     }
 
@@ -157,6 +160,7 @@ impl Passed {
             Passed::Ambiguous => "it has a field that apps may act on and no key tells apart",
             Passed::Token => "its token does not verify",
             Passed::Nobody => "the route has scope \"user\", and it names none",
+            Passed::Signed => "it is signed, and its signature names fields that the app verifies",
         }
     }
 
@@ -235,6 +239,9 @@ impl Asked {
         };
         if terms.scope == Scope::Off {
             return Asked::Pass(Passed::Scope);
+        }
+        if routed.signed {
+            return Asked::Pass(Passed::Signed);
         }
         if cache.is_stopped(&routed.route.label, routed.record.started) {
             return Asked::Pass(Passed::Stopped);

@@ -69,8 +69,9 @@ where
     }
 
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
-        // An upgrade is no representation, and gRPC codes its messages itself.
-        if routed.upgrade.is_some() || routed.record.grpc {
+        // An upgrade is no representation, and gRPC codes its messages itself. What a signature covers stays as it is:
+        // Accept-Encoding, Range and the conditions are then the app's to answer.
+        if routed.upgrade.is_some() || routed.record.grpc || routed.signed {
             return RepresentFuture::Below(self.0.call(routed), None);
         }
         match Asked::read(&mut routed) {
