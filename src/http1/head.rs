@@ -267,6 +267,22 @@ fn malformed(error: httparse::Error) -> HeadError {
     })
 }
 
+/// What stands in place of the version: another version (RFC 9110 15.6.6), or no version at all, as where the
+/// target holds a space. A request line has two spaces, and no recipient may guess which they are (RFC 9112 3).
+fn unknown_version(input: &[u8]) -> HeadError {
+    let line = input.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).find(|line| !line.is_empty());
+    let mut parts = line.unwrap_or_default().split(|byte| *byte == b' ');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', major, rest @ ..]), None)
+            if major.is_ascii_digit()
+                && (rest.is_empty() || matches!(rest, [b'.', minor] if minor.is_ascii_digit())) =>
+        {
+            HeadError::Version
+        }
+        _ => HeadError::Malformed("the request line is malformed"),
+    }
+}
+
 /// Reads a request head from the front of `input`; `Ok(None)` when it is not whole yet.
 pub fn parse_request(
     input: &mut BytesMut,
@@ -315,22 +331,6 @@ pub fn parse_request(
     let framing = lengths.of_request(version == Version::HTTP_11)?;
     let expects_continue = version == Version::HTTP_11
         && headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-/// What stands in place of the version: another version (RFC 9110 15.6.6), or no version at all, as where the
-/// target holds a space. A request line has two spaces, and no recipient may guess which they are (RFC 9112 3).
-fn unknown_version(input: &[u8]) -> HeadError {
-    let line = input.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).find(|line| !line.is_empty());
-    let mut parts = line.unwrap_or_default().split(|byte| *byte == b' ');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', major, rest @ ..]), None)
-            if major.is_ascii_digit()
-                && (rest.is_empty() || matches!(rest, [b'.', minor] if minor.is_ascii_digit())) =>
-        {
-            HeadError::Version
-        }
-        _ => HeadError::Malformed("the request line is malformed"),
-    }
-}
-
 
     let keep_alive = fields.persistent(version) && !connect;
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -387,6 +387,9 @@ pub fn parse_response(
     parts.status = status;
     parts.version = version;
     parts.headers = headers;
+    if let Some(phrase) = ReasonPhrase::of_status_line(status_line(&block), status) {
+        parts.extensions.insert(phrase);
+    }
     if framing != Framing::Length(0) && lengths.declared().is_some() && !reusable {
         parts.headers.remove(header::CONTENT_LENGTH);
     }
@@ -399,9 +402,6 @@ pub fn parse_response(
     }))
 }
 
-thread_local! {
-    /// Room for the places of one head's fields, used again by the next head.
-    static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 /// The first line of a head that was parsed; empty lines may stand before it (RFC 9112 2.2).
 fn status_line(block: &[u8]) -> &[u8] {
     let start = block.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(block.len());
@@ -409,6 +409,9 @@ fn status_line(block: &[u8]) -> &[u8] {
     &line[..line.iter().position(|byte| *byte == b'\n').unwrap_or(line.len())]
 }
 
+thread_local! {
+    /// Room for the places of one head's fields, used again by the next head.
+    static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 fn gather(input: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Line> {
@@ -458,9 +461,6 @@ fn read_fields(
                 let value = HeaderValue::from_maybe_shared(value)
                     .map_err(|_| HeadError::Malformed("a field value holds a control character"))?;
                 headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
-    if let Some(phrase) = ReasonPhrase::of_status_line(status_line(&block), status) {
-        parts.extensions.insert(phrase);
-    }
             }
         }
     }

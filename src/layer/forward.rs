@@ -78,22 +78,22 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let target = routed.request.uri().path_and_query().cloned();
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let method = routed.request.method().clone();
+    let peer = routed.peer.clone();
     let call = Call {
         method: &method,
         target: &target,
         headers: routed.request.headers_mut(),
         forwarding: fields.as_deref(),
-    let peer = routed.peer.clone();
         identified,
         body,
         upgrade: routed.upgrade.as_ref(),
         takes_trailers: routed.takes_trailers,
+        interim: routed.interim.map(|exchange| (&peer.interim, exchange)),
         timeout,
         stream_idle_timeout: server.settings.stream_idle_timeout,
         limits: server.head_limits(),
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
-        interim: routed.interim.map(|exchange| (&peer.interim, exchange)),
     let since = clock::now();
     record.app_is_asked(since);
     let result = upstream.send(&pool, call, since, &record.asked).await;

@@ -133,8 +133,8 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     Ok(Decision::Below(Box::new(Routed {
         request,
         interim: inbound.peer.interim.current(),
-        upgrade: inbound.upgrade,
         peer: inbound.peer,
+        upgrade: inbound.upgrade,
         takes_trailers: inbound.takes_trailers,
         https,
         signed,
@@ -145,9 +145,6 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     })))
 }
 
-/// RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target replaces Host.
-fn fill_host(request: &mut Request<Body>) {
-    if let Some(authority) = request.uri().authority()
 /// Whether the client speaks https. What a trusted proxy says of the client goes before what that proxy speaks to us.
 fn is_https(request: &Request<Body>, peer: &Peer, server: &ServerPolicy) -> bool {
     let ip = peer.address.ip();
@@ -159,6 +156,9 @@ fn is_https(request: &Request<Body>, peer: &Peer, server: &ServerPolicy) -> bool
     told.unwrap_or(peer.tls)
 }
 
+/// RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target replaces Host.
+fn fill_host(request: &mut Request<Body>) {
+    if let Some(authority) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         request.headers_mut().insert(header::HOST, host);

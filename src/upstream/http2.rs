@@ -224,17 +224,17 @@ fn is_unprocessed(error: &h2::Error) -> bool {
             || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
 }
 
+/// A first frame that is longer than any may be: the letters HTTP read as its length, most often.
+fn is_no_frame(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_library() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR)
+}
+
 /// An error with its causes: the outermost alone seldom says what happened.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         text.push_str(": ");
-/// A first frame that is longer than any may be: the letters HTTP read as its length, most often.
-fn is_no_frame(error: &h2::Error) -> bool {
-    error.is_go_away() && error.is_library() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR)
-}
-
         text.push_str(&inner.to_string());
         cause = inner.source();
     }

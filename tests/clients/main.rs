@@ -12,6 +12,7 @@ mod grpc;
 mod http1;
 mod http2;
 mod proxy_protocol;
+mod spoken;
 mod tls;
 mod tools;
 mod websocket;

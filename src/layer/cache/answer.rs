@@ -112,6 +112,7 @@ pub fn hit(
     lines.add(CACHE_STATUS.as_str(), |out| member.write(out));
     let mut response = Response::new(Body::kept(content, stored.content.clone()).with_lines(lines));
     *response.status_mut() = stored.head.status;
+    say_phrase(&stored.head, &mut response);
     response
 }
 
@@ -119,7 +120,6 @@ pub fn hit(
 pub fn coming(
     record: &Rc<Record>,
     head: &Head,
-    say_phrase(&stored.head, &mut response);
     age: Age,
     reader: Reader,
     member: Member<'_>,
@@ -127,23 +127,23 @@ pub fn coming(
     with_head(record, head, age, Body::streaming(reader), member)
 }
 
-fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Member<'_>) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    let headers = response.headers_mut();
-    *headers = head.fields.clone();
-    // RFC 9111 5.1.
-    headers.insert(header::AGE, HeaderValue::from(age.current.as_secs()));
 fn say_phrase(head: &Head, response: &mut Response<Body>) {
     if let Some(phrase) = &head.phrase {
         response.extensions_mut().insert(phrase.clone());
     }
 }
 
+fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Member<'_>) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    say_phrase(head, &mut response);
+    let headers = response.headers_mut();
+    *headers = head.fields.clone();
+    // RFC 9111 5.1.
+    headers.insert(header::AGE, HeaderValue::from(age.current.as_secs()));
     let member = Member { ttl: member.ttl.or_else(|| Some(age.ttl(&head.freshness))), ..member };
     if head.keeps_place {
         say_in_place(record, headers, member);
-    say_phrase(head, &mut response);
     } else {
         say(record, headers, member);
     }
