@@ -40,8 +40,6 @@ impl CodingCounters {
 pub struct Counters {
     codings: [Arc<CodingCounters>; Coding::ALL.len()],
     left: [Cell; Reason::ALL.len()],
-    /// Answers whose coding, refused by the client, was taken away.
-    pub decoded: Cell,
     /// 304s that the app said itself.
     pub not_modified_by_app: Cell,
     /// 304s that Pillion made of an app's 200.
@@ -68,7 +66,6 @@ impl Default for Counters {
         Counters {
             codings: Default::default(),
             left: Default::default(),
-            decoded: Cell::default(),
             not_modified_by_app: Cell::default(),
             not_modified_by_pillion: Cell::default(),
             tags: Cell::default(),
@@ -146,12 +143,8 @@ impl Collected {
         let sources =
             [("app", &counters.not_modified_by_app), ("pillion", &counters.not_modified_by_pillion)];
         let not_modified = sources.map(|(source, cell)| ([("source", source)], cell.get() as f64)).to_vec();
-        let made = [
-            ("etag", &counters.tags),
-            ("partial", &counters.partial),
-            ("decoded", &counters.decoded),
-            ("recoded", &counters.recoding.done),
-        ];
+        let made =
+            [("etag", &counters.tags), ("partial", &counters.partial), ("recoded", &counters.recoding.done)];
         let made = made.map(|(what, cell)| ([("what", what)], cell.get() as f64)).to_vec();
         [
             ("content", "Answers with content, by the coding they got or the reason they got none", results),
@@ -163,11 +156,7 @@ impl Collected {
                 by_coding(|coding| coding.nanoseconds.get() as f64 / 1e9),
             ),
             ("not_modified", "304s: the app's own, and those made of its 200s", not_modified),
-            (
-                "made",
-                "Entity tags made, partial answers made, codings taken away, stored codings made again",
-                made,
-            ),
+            ("made", "Entity tags made, partial responses made, stored codings made again", made),
         ]
     }
 }

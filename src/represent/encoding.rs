@@ -27,16 +27,16 @@ pub const FLUSH_AFTER: Duration = Duration::from_millis(8);
 
 /// A pause in which the worker turns to its other tasks and its connections.
 #[derive(Default)]
-pub struct Breather(Option<Pin<Box<dyn Future<Output = ()>>>>);
+struct Breather(Option<Pin<Box<dyn Future<Output = ()>>>>);
 
 impl Breather {
     /// From now on.
-    pub fn begin(&mut self) {
+    fn begin(&mut self) {
         self.0 = Some(Box::pin(tokio::task::yield_now()));
     }
 
     /// Ready once it is over, or none was begun.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(pause) = &mut self.0 {
             ready!(pause.as_mut().poll(cx));
             self.0 = None;

@@ -7,8 +7,6 @@
 pub mod choice;
 pub mod coding;
 pub mod counters;
-pub mod decode;
-pub mod decoding;
 pub mod echo;
 pub mod encode;
 pub mod encoding;

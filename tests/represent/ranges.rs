@@ -53,7 +53,7 @@ fn nginx_keeps_its_tags_and_its_ranges() {
     assert!(tag.starts_with('"') && plain.field("accept-ranges").is_some(), "{}", plain.head);
     let coded = get(&pillion, "/file", "accept-encoding: gzip\r\n");
     let shown = coded.field("etag").unwrap();
-    assert_eq!(shown, format!("W/\"{}~gzip\"", tag.trim_matches('"')));
+    assert_eq!(shown, format!("W/{tag}"));
     assert_eq!(coded.field("accept-ranges"), None);
     for (known, shown) in [(&tag, &tag), (&shown, &shown)] {
         let again = get(&pillion, "/file", &format!("accept-encoding: gzip\r\nif-none-match: {known}\r\n"));

@@ -20,7 +20,7 @@ use crate::pieces::Pieces;
 use crate::policy::Policy;
 use crate::prepared::{Form, Keep};
 use crate::represent::choice::{self, Choice, Reason};
-use crate::represent::coding::{Coding, Negotiated};
+use crate::represent::coding::Negotiated;
 use crate::represent::counters::Counters;
 use crate::represent::encode;
 use crate::represent::entity_tag;
@@ -67,8 +67,6 @@ struct Known {
     length: Option<u64>,
     /// Whether it may be coded, and why not.
     codable: Result<(), Reason>,
-    /// Whether the app's coding is taken away on the way.
-    decoded: bool,
     /// Whether it is to get a tag.
     wants_tag: bool,
 }
@@ -79,8 +77,6 @@ pub(super) struct Content {
     pub gathered: Gathered,
     /// Its length, where it is known.
     pub length: Option<u64>,
-    /// See [`Known`].
-    pub decoded: bool,
     /// The place of its encoder.
     pub memory: Option<Place>,
     /// Who keeps it, and what is made of it.
@@ -116,17 +112,15 @@ impl Answering {
             return Begun::Decided(Ok(Response::from_parts(parts, body)));
         }
         let seen = Seen::of(&parts.headers);
-        let (body, decoded) = match seen.content_encoding || self.asked.takes_nothing() {
-            true => match self.acceptable(&mut parts, body) {
-                Ok(acceptable) => acceptable,
-                Err(error) => return Begun::Decided(Err(error)),
-            },
-            false => (body, false),
-        };
+        if (seen.content_encoding || self.asked.takes_nothing())
+            && let Err(error) = self.check_acceptable(&mut parts, &body)
+        {
+            return Begun::Decided(Err(error));
+        }
         let coded = seen.content_encoding && parts.headers.contains_key(header::CONTENT_ENCODING);
         let seen = Seen { content_encoding: coded, ..seen };
         let codable = self.codable(&parts, seen, body.is_endless());
-        if decoded || self.varies(&parts, codable) {
+        if self.varies(&parts, codable) {
             vary::add(&mut parts.headers, &header::ACCEPT_ENCODING);
         }
         let length = match self.asked.method {
@@ -139,7 +133,7 @@ impl Answering {
             && parts.status == StatusCode::OK
             && !seen.etag
             && !coded;
-        let known = Known { length, codable, decoded, wants_tag };
+        let known = Known { length, codable, wants_tag };
         let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
             let gathered = Gathered::whole(&whole);
@@ -211,7 +205,7 @@ impl Answering {
     ) -> Result<Response<Body>, RepresentError> {
         let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
         let length = if whole { Some(gathered.len() as u64) } else { known.length };
-        let mut content = Content { gathered, length, decoded: known.decoded, memory: None, kept };
+        let mut content = Content { gathered, length, memory: None, kept };
         if known.wants_tag && whole {
             parts.headers.insert(header::ETAG, self.made_tag(&content));
         }
@@ -238,12 +232,7 @@ impl Answering {
         match choice {
             Choice::Code(coding) => Ok(self.code(parts, content, coding)),
             Choice::Leave(Reason::Range) => self.partial(parts, content),
-            Choice::Leave(_) => {
-                if content.decoded && self.asked.tags_content() {
-                    fields::retag(&mut parts.headers, None);
-                }
-                Ok(Response::from_parts(parts, content.gathered.into_body()))
-            }
+            Choice::Leave(_) => Ok(Response::from_parts(parts, content.gathered.into_body())),
         }
     }
 
@@ -286,7 +275,7 @@ impl Answering {
         let tag = EntityTag::of(&parts.headers);
         let shown = match (self.asked.conditions.held(tag.as_ref()), &tag) {
             (Some(Held::As(tag)), _) => Some(tag),
-            (_, Some(tag)) => outgoing(tag, choice, content.decoded),
+            (_, Some(tag)) => Some(outgoing(tag, choice)),
             (_, None) => None,
         };
         fields::not_modified(&mut parts, shown);
@@ -298,15 +287,12 @@ impl Answering {
     fn relayed_not_modified(&self, headers: &mut HeaderMap) {
         // What kind of content it is, a 304 seldom says: it may be of those that are coded.
         let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
-        let coding = match &self.asked.coding {
-            Some((_, Negotiated::Coded(coding, _))) if may => Some(*coding),
-            _ => None,
-        };
+        let coded = may && matches!(self.asked.coding, Some((_, Negotiated::Coded(..))));
         let shown =
-            EntityTag::of(headers).and_then(|tag| match (self.asked.conditions.held(Some(&tag)), coding) {
+            EntityTag::of(headers).and_then(|tag| match (self.asked.conditions.held(Some(&tag)), coded) {
                 (Some(Held::As(shown)), _) => Some(shown),
-                (_, Some(coding)) => Some(entity_tag::outgoing(&tag, Some(coding))),
-                (_, None) => None,
+                (_, true) => Some(entity_tag::on_coded(&tag)),
+                (_, false) => None,
             });
         if let Some(shown) = shown {
             headers.insert(header::ETAG, shown);
@@ -331,11 +317,9 @@ impl Content {
 }
 
 /// The tag that goes out on what the app gave this one.
-fn outgoing(tag: &EntityTag<'_>, choice: Choice, decoded: bool) -> Option<HeaderValue> {
-    let coding: Option<Coding> = match choice {
-        Choice::Code(coding) => Some(coding),
-        Choice::Leave(_) if decoded => None,
-        Choice::Leave(_) => return Some(tag.to_value()),
-    };
-    Some(entity_tag::outgoing(tag, coding))
+fn outgoing(tag: &EntityTag<'_>, choice: Choice) -> HeaderValue {
+    match choice {
+        Choice::Code(_) => entity_tag::on_coded(tag),
+        Choice::Leave(_) => tag.to_value(),
+    }
 }

@@ -109,8 +109,6 @@ impl Answering {
         let fits = self.asked.method == Method::GET
             && parts.status == StatusCode::OK
             && content.gathered.is_whole()
-            && !content.decoded
-            && !parts.headers.contains_key(header::CONTENT_ENCODING)
             && self.asked.conditions.range_holds(&parts.headers);
         if !fits {
             return Selected::Whole;

@@ -1,4 +1,4 @@
-//! Codings put on, and those taken away that a client refuses.
+//! Codings that Pillion puts on, and the rare response that no acceptable coding exists for.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,66 +17,36 @@ use crate::fields::cache_control;
 use crate::pieces::Pieces;
 use crate::represent::choice;
 use crate::represent::coding::{Coding, Negotiated};
-use crate::represent::decode::Decoder;
-use crate::represent::decoding::Decoding;
 use crate::represent::encode::{self, Encoder};
 use crate::represent::encoding::Encoding;
 use crate::represent::keeping::Keeping;
 
-/// More codings over one another than any app means.
-const MOST_CODINGS: usize = 3;
-
 impl Answering {
-    /// The body in a coding that the client takes, as far as the app's own is concerned; true where the
-    /// app's was taken away.
-    pub(super) fn acceptable(&self, parts: &mut Parts, body: Body) -> Result<(Body, bool), RepresentError> {
-        let Some((accepts, negotiated)) = &self.asked.coding else { return Ok((body, false)) };
+    /// Whether the client can take the content as the app coded it, or as Pillion may code it. What the app coded
+    /// is never decoded, whatever the client asked for: a file like `x.tar.gz` keeps its bytes, and without
+    /// `identity;q=0` a response in another coding is better than none (RFC 9110 12.5.3).
+    pub(super) fn check_acceptable(&self, parts: &mut Parts, body: &Body) -> Result<(), RepresentError> {
+        let Some((accepts, negotiated)) = &self.asked.coding else { return Ok(()) };
         if choice::has_no_content(parts.status) {
-            return Ok((body, false));
-        }
-        // Only of reads it can be said afterwards that they should not have been answered (RFC 9110 15.5.7).
-        let refusable = self.asked.reads() && parts.status.is_success();
-        let not_acceptable = |body: Body| match refusable {
-            true => Err(RepresentError::NotAcceptable),
-            false => Ok((body, false)),
-        };
-        if !parts.headers.contains_key(header::CONTENT_ENCODING) {
-            return match negotiated {
-                Negotiated::Nothing => not_acceptable(body),
-                Negotiated::Coded(..) | Negotiated::Identity => Ok((body, false)),
-            };
+            return Ok(());
         }
         let codings = accept_encoding::content_encoding(&parts.headers);
-        if codings.is_empty() {
+        let acceptable = if codings.is_empty() {
+            // `Content-Encoding: identity` says nothing.
             parts.headers.remove(header::CONTENT_ENCODING);
-            return Ok((body, false));
-        }
-        // Without the field any coding is acceptable (RFC 9110 12.5.3).
-        let as_is = !accepts.is_present()
-            || accepts.takes(&codings)
-            || body.is_endless()
-            || parts.status == StatusCode::PARTIAL_CONTENT
-            || cache_control::has(&parts.headers, "no-transform");
-        if as_is {
-            return Ok((body, false));
-        }
-        if *negotiated == Negotiated::Nothing {
-            // What would come of it is refused too.
-            return not_acceptable(body);
-        }
-        let decoders: Option<Vec<Decoder>> =
-            codings.iter().take(MOST_CODINGS + 1).rev().map(|coding| Decoder::new(coding)).collect();
-        let Some(decoders) = decoders.filter(|decoders| decoders.len() <= MOST_CODINGS) else {
-            return not_acceptable(body);
+            *negotiated != Negotiated::Nothing
+        } else {
+            accepts.identity() != Some(0)
+                || accepts.takes(&codings)
+                || body.is_endless()
+                || parts.status == StatusCode::PARTIAL_CONTENT
+                || cache_control::has(&parts.headers, "no-transform")
         };
-        self.counters().decoded.add(1);
-        fields::content_changed(&mut parts.headers);
-        parts.headers.remove(header::CONTENT_ENCODING);
-        if self.asked.method == Method::HEAD {
-            return Ok((body, true));
+        // Only a read can be refused after the fact (RFC 9110 15.5.7).
+        if acceptable || !self.asked.reads() || !parts.status.is_success() {
+            return Ok(());
         }
-        let decode = |body, decoder| Body::streaming(Decoding::new(body, decoder));
-        Ok((decoders.into_iter().fold(body, decode), true))
+        Err(RepresentError::NotAcceptable)
     }
 
     /// Notes that what was made of content before is given out once more.

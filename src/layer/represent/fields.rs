@@ -52,21 +52,21 @@ impl Seen {
     }
 }
 
-/// What no longer holds when the content is coded or decoded: its length, its digests, and that parts of it
+/// What no longer holds when the content is coded: its length, its digests, and that parts of it
 /// can be had (a part of coded content is not what the app would send for that range).
-pub(super) fn content_changed(headers: &mut HeaderMap) {
+fn content_changed(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
     DIGESTS.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// The app's strong tag in the form that goes with this coding; `None`: decoded. What is no tag cannot be told
-/// apart from itself on other codings, and goes.
-pub(super) fn retag(headers: &mut HeaderMap, coding: Option<Coding>) {
+/// The app's tag on content that Pillion coded. What is no tag cannot be told apart from itself on other codings,
+/// and goes.
+fn retag(headers: &mut HeaderMap) {
     match EntityTag::of(headers) {
         Some(tag) if tag.weak => {}
         Some(tag) => {
-            let tag = entity_tag::outgoing(&tag, coding);
+            let tag = entity_tag::on_coded(&tag);
             headers.insert(header::ETAG, tag);
         }
         None => drop(headers.remove(header::ETAG)),
@@ -76,7 +76,7 @@ pub(super) fn retag(headers: &mut HeaderMap, coding: Option<Coding>) {
 /// The fields of content coded so; `retags`: its tag is that of the content.
 pub(super) fn coded(headers: &mut HeaderMap, coding: Coding, retags: bool) {
     if retags {
-        retag(headers, Some(coding));
+        retag(headers);
     }
     content_changed(headers);
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));

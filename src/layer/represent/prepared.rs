@@ -34,9 +34,8 @@ impl Answering {
             Choice::Leave(Reason::NotAsked | Reason::NoTransform | Reason::Type | Reason::Small) => None,
             Choice::Leave(_) => return None,
         };
-        let usual = !headers.keys().any(|name| PARTICULAR.contains(name))
-            && !choice::has_no_content(parts.status)
-            && !content.decoded;
+        let usual =
+            !headers.keys().any(|name| PARTICULAR.contains(name)) && !choice::has_no_content(parts.status);
         let form = self.form.filter(|_| usual)?;
         let mut own = headers.clone();
         OWN.iter().for_each(|name| drop(own.remove(name)));
