@@ -25,25 +25,39 @@ pub fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
 }
 
 fn parts(value: &[u8], separator: u8, escapes: bool) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(value);
+    let (mut rest, mut quotes) = (Some(value), Quotes::MayClose);
     std::iter::from_fn(move || {
         let text = rest?;
-        let end = unquoted(text, separator, escapes);
+        let end = unquoted(text, separator, escapes, &mut quotes);
         rest = end.and_then(|end| text.get(end + 1..));
         Some(text.get(..end.unwrap_or(text.len())).unwrap_or_default().trim_ascii())
     })
 }
 
+/// What is known of the quotes in the rest of a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    MayClose,
+    /// One was not closed by the end of the value, and neither is any after it: all of those are escaped. Looking for
+    /// the end of each again would take quadratic time.
+    NeverClose,
+}
+
 /// Where `separator` first stands outside a quoted string (RFC 9110 5.6.4). A quote that is never closed is an
 /// octet like another: it must not hide what comes after it.
-fn unquoted(text: &[u8], separator: u8, escapes: bool) -> Option<usize> {
+fn unquoted(text: &[u8], separator: u8, escapes: bool, quotes: &mut Quotes) -> Option<usize> {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         if *byte == separator {
             return Some(at);
         }
-        let closed = if *byte == b'"' { closing(text, at, escapes) } else { None };
-        at = closed.unwrap_or(at) + 1;
+        if *byte == b'"' && *quotes == Quotes::MayClose {
+            match closing(text, at, escapes) {
+                Some(end) => at = end,
+                None => *quotes = Quotes::NeverClose,
+            }
+        }
+        at += 1;
     }
     None
 }
@@ -75,10 +89,36 @@ mod tests {
             (r#"a="x\",y", b"#, &[r#"a="x\",y""#, "b"]),
             (r#"a="never closed, b"#, &[r#"a="never closed"#, "b"]),
             (r#""a", "b, c"#, &[r#""a""#, r#""b"#, "c"]),
+            (r#"a="x\", b="\"y, c"#, &[r#"a="x\", b="\"y"#, "c"]),
+            (r#"a="x\, "b\", c"#, &[r#"a="x\, "b\""#, "c"]),
         ] {
             let found: Vec<&[u8]> = elements(value.as_bytes()).collect();
             let wanted: Vec<&[u8]> = wanted.iter().map(|text| text.as_bytes()).collect();
             assert_eq!(found, wanted, "{value}");
+        }
+    }
+
+    /// What [`parts`] gives, by looking for the end of every quote again.
+    fn plainly(value: &[u8], separator: u8, escapes: bool) -> Vec<&[u8]> {
+        let (mut found, mut start, mut at) = (Vec::new(), 0, 0);
+        while at < value.len() {
+            if value[at] == separator {
+                found.push(value[start..at].trim_ascii());
+                start = at + 1;
+            } else if value[at] == b'"' {
+                at = closing(value, at, escapes).unwrap_or(at);
+            }
+            at += 1;
+        }
+        found.push(value[start..].trim_ascii());
+        found
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn n3_1_a_quote_that_never_closes_is_found_once(value in "[a,;\"\\\\ ]{0,24}", escapes: bool) {
+            let found: Vec<&[u8]> = parts(value.as_bytes(), b',', escapes).collect();
+            proptest::prop_assert_eq!(found, plainly(value.as_bytes(), b',', escapes));
         }
     }
 }

@@ -19,4 +19,6 @@ pub mod range;
 pub mod recode;
 
 #[cfg(test)]
+mod linear;
+#[cfg(test)]
 mod tests;

@@ -103,3 +103,71 @@ fn nothing_is_held_back_for_a_tag() {
     }
     assert!(!String::from_utf8(seen).unwrap().contains("etag"));
 }
+
+/// 60 KB of quotes that never close froze a worker for half a second: each was looked for to the end of the value.
+#[test]
+fn n3_1_a_long_header_value_takes_linear_time() {
+    /// Of all threads, in the kernel's ticks.
+    fn ticks(pillion: &Pillion) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pillion.process.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+    const REQUESTS: usize = 40;
+    // Reads as fast as it can, and says in Cache-Control what its path asks for.
+    let app = Script::new(|mut tcp| {
+        let mut head = Vec::new();
+        let mut piece = vec![0; 128 * 1024];
+        while let Ok(count) = tcp.read(&mut piece) {
+            head.extend_from_slice(&piece[..count]);
+            if count == 0 {
+                return;
+            }
+            if head.ends_with(b"\r\n\r\n") {
+                let text = String::from_utf8_lossy(&head[..20]).into_owned();
+                let length: usize = text[5..].split(' ').next().unwrap().parse().unwrap();
+                let said = "\"\\".repeat(length / 2);
+                write!(tcp, "HTTP/1.1 200 OK\r\ncache-control: {said}\r\ncontent-length: 2\r\n\r\nhi")
+                    .unwrap();
+                head.clear();
+            }
+        }
+    });
+    let pillion = Pillion::in_front_of(app.address);
+    let cost = |names: &[&str], length: usize| {
+        let value = "\"\\".repeat(length / 2 / names.len().max(1));
+        let fields: String = names.iter().map(|name| format!("{name}: {value}\r\n")).collect();
+        let said = if names.is_empty() { length } else { 0 };
+        let request = format!("GET /{said} HTTP/1.1\r\nhost: t\r\n{fields}\r\n");
+        let run = |_| {
+            let before = ticks(&pillion);
+            let mut tcp = connect(pillion.http);
+            for _ in 0..REQUESTS {
+                tcp.write_all(request.as_bytes()).unwrap();
+                let mut answer = Vec::new();
+                let mut piece = vec![0; 128 * 1024];
+                while !answer.ends_with(b"hi") {
+                    let count = tcp.read(&mut piece).unwrap();
+                    assert!(count > 0);
+                    answer.extend_from_slice(&piece[..count]);
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..100]));
+            }
+            ticks(&pillion) - before
+        };
+        (0..3).map(run).min().unwrap()
+    };
+    for names in [
+        &[][..],
+        &["cache-control"],
+        &["accept-encoding"],
+        &["pragma"],
+        &["if-none-match", "if-match"],
+        &["range", "if-range"],
+        &["cookie", "x-forwarded-for", "forwarded"],
+    ] {
+        let (small, large) = (cost(names, 7_500), cost(names, 60_000));
+        // Eight times the bytes; a tick or two is the clock's.
+        assert!(large <= 12 * small.max(2), "{names:?}: {small} and {large} ticks for {REQUESTS} requests");
+    }
+}

@@ -1,0 +1,228 @@
+//! Every parser of header values takes time in proportion to the value: 64 KiB of one cost at most 12 times what
+//! 8 KiB cost (8 times, and some for caches). Quadratic ones took 60 times as long, and a worker with them.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::coding::{Coding, negotiate};
+use super::precondition::{Conditions, for_app};
+use super::{echo, media, range};
+use crate::fields::accept_encoding::{self, AcceptEncoding};
+use crate::fields::cache_control::{self, RequestDirectives, ResponseDirectives};
+use crate::fields::entity_tag::{EntityTag, TagList};
+use crate::fields::{cookie, date, forwarded, glob, list, query, rate_limit, structured, vary};
+
+/// The most that 64 KiB may cost of what 8 KiB cost.
+const MOST_TIMES: f64 = 12.0;
+const SMALL: usize = 8 * 1024;
+const LARGE: usize = 64 * 1024;
+/// Less time than this says nothing about a value of any length.
+const NOTHING: Duration = Duration::from_micros(200);
+
+/// Texts that are repeated to the length of a value, after a beginning.
+const SHAPES: [(&str, &str); 22] = [
+    ("", "\"\\"),
+    ("", "\\\""),
+    ("\"", "\\\""),
+    ("a=", "\"\\"),
+    ("", ",\"\\\""),
+    ("", "a=\"\\\","),
+    ("", "\""),
+    ("", "\"a\","),
+    ("", "W/\"a\","),
+    ("", "W/\"a\",\"\\"),
+    ("", ","),
+    ("", ";"),
+    ("", " "),
+    ("", "a,"),
+    ("", "a;q=0.5,"),
+    ("", "gzip;q=0.1;q=\"\\\","),
+    ("", "a=b; "),
+    ("", "(a \"\\\\"),
+    ("bytes=", "0-0,"),
+    ("bytes=", "\"\\"),
+    ("", "for=\"[::1]:80\";proto=http, "),
+    ("", "a&b=%41%"),
+];
+
+type Use = (&'static str, fn(&HeaderMap, &HeaderName));
+
+fn value(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    headers.get(name).map(|value| value.as_bytes().to_vec()).unwrap_or_default()
+}
+
+/// Under every name that one of the parsers looks at.
+fn headers_with(text: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in NAMES {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(text).unwrap());
+    }
+    headers
+}
+
+const NAMES: [&str; 19] = [
+    "accept-encoding",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "cdn-cache-control",
+    "etag",
+    "forwarded",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "last-modified",
+    "pragma",
+    "range",
+    "ratelimit",
+    "vary",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+];
+
+const USES: &[Use] = &[
+    ("list", |headers, _| {
+        black_box(list::of(headers, &header::CACHE_CONTROL).count());
+    }),
+    ("list of tags", |headers, _| {
+        black_box(list::of_unescaped(headers, &header::IF_NONE_MATCH).count());
+    }),
+    ("parameters", |headers, name| {
+        black_box(list::split(&value(headers, name), b';').count());
+    }),
+    ("Cache-Control of responses", |headers, _| {
+        black_box(ResponseDirectives::of(headers, &[]));
+    }),
+    ("a targeted field", |headers, _| {
+        black_box(ResponseDirectives::of(headers, &[HeaderName::from_static("cdn-cache-control")]));
+    }),
+    ("Cache-Control of requests", |headers, _| {
+        black_box(RequestDirectives::of(headers));
+    }),
+    ("Pragma", |headers, name| {
+        let mut only = HeaderMap::new();
+        only.insert(header::PRAGMA, headers[name].clone());
+        black_box(RequestDirectives::of(&only));
+    }),
+    ("a directive", |headers, _| {
+        black_box(cache_control::has(headers, "no-transform"));
+    }),
+    ("Accept-Encoding", |headers, _| {
+        black_box(negotiate(&AcceptEncoding::of(headers), &Coding::ALL));
+    }),
+    ("Content-Encoding", |headers, _| {
+        black_box(AcceptEncoding::of(headers).takes(&accept_encoding::content_encoding(headers)));
+    }),
+    ("tags", |headers, _| {
+        black_box(TagList::of(headers, &header::IF_MATCH));
+        black_box(EntityTag::of(headers));
+    }),
+    ("conditions", |headers, _| {
+        let conditions = Conditions::of(headers);
+        black_box((
+            conditions.evaluate(headers),
+            conditions.range_holds(headers),
+            conditions.range_is_void(),
+        ));
+    }),
+    ("one condition", |headers, _| {
+        let mut only = HeaderMap::new();
+        only.insert(header::IF_NONE_MATCH, headers[header::IF_NONE_MATCH].clone());
+        black_box(Conditions::of(&only).evaluate(headers));
+    }),
+    ("conditions for the app", |headers, _| {
+        black_box(for_app(headers, &header::IF_NONE_MATCH));
+    }),
+    ("Range", |headers, name| {
+        black_box(range::select(&value(headers, name), 1 << 20));
+    }),
+    ("dates", |headers, _| {
+        black_box(date::of(headers, &header::LAST_MODIFIED));
+    }),
+    ("cookies", |headers, _| {
+        black_box(cookie::counts(headers, &["_ga*".to_owned(), "*a*b*".to_owned()]));
+    }),
+    ("a glob", |headers, name| {
+        black_box(glob::matches(b"*a*a*b", &value(headers, name)));
+    }),
+    ("Vary", |headers, _| {
+        vary::add(&mut headers.clone(), &header::ACCEPT_ENCODING);
+    }),
+    ("media types", |headers, name| {
+        let patterns = [media::MediaPattern::parse("application/*+json").unwrap()];
+        black_box(media::matches(&patterns, &value(headers, name)));
+    }),
+    ("Forwarded", |headers, _| {
+        let mut only = HeaderMap::new();
+        only.insert(header::FORWARDED, headers[header::FORWARDED].clone());
+        let peer = "10.0.0.1".parse().unwrap();
+        black_box((forwarded::client_ip(&only, peer, |_| true), forwarded::told_https(&only)));
+        black_box(forwarded::in_older_words(&only));
+    }),
+    ("X-Forwarded-For", |headers, _| {
+        let peer = "10.0.0.1".parse().unwrap();
+        black_box((forwarded::client_ip(headers, peer, |_| true), forwarded::told_https(headers)));
+    }),
+    ("a structured dictionary", |headers, name| {
+        black_box(structured::dictionary(headers, name));
+    }),
+    ("a structured list", |headers, name| {
+        black_box(structured::strings(headers, name));
+    }),
+    ("RateLimit", |headers, _| {
+        let told = rate_limit::Told { name: "a", quota: 1, remaining: 1, reset: None, refused: false };
+        rate_limit::tell(&mut headers.clone(), &HeaderValue::from_static("\"a\";q=1;w=1"), &told);
+        rate_limit::tell_legacy(&mut headers.clone(), &told, 0);
+    }),
+    ("a query", |headers, name| {
+        let text = String::from_utf8(value(headers, name)).unwrap();
+        black_box(query::parameters(&text));
+        black_box(echo::values(Some(&text), Some(b"")).echo_in(Some(b"nothing of it")));
+    }),
+];
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// CPU time, the best of five.
+fn cost(text: &str, parse: fn(&HeaderMap, &HeaderName)) -> Duration {
+    let headers = headers_with(text);
+    let once = |_| {
+        let since = cpu_time();
+        parse(black_box(&headers), &header::CACHE_CONTROL);
+        cpu_time() - since
+    };
+    (0..5).map(once).min().unwrap_or_default()
+}
+
+fn of_length(start: &str, text: &str, length: usize) -> String {
+    let mut value = start.to_owned();
+    while value.len() < length {
+        value.push_str(text);
+    }
+    value.truncate(length);
+    value
+}
+
+#[test]
+fn n3_1_header_values_are_read_in_linear_time() {
+    for (name, parse) in USES {
+        for (start, text) in SHAPES {
+            let (small, large) = (of_length(start, text, SMALL), of_length(start, text, LARGE));
+            // On a busy machine others use the caches too.
+            let costs = || (cost(&small, *parse), cost(&large, *parse));
+            let is_linear = |(little, much): &(Duration, Duration)| {
+                *much < NOTHING || much.as_secs_f64() <= little.as_secs_f64() * MOST_TIMES
+            };
+            let found = std::iter::repeat_with(costs).take(4).find(is_linear);
+            assert!(found.is_some(), "{name} of {start}{text}...: {:?} for 8 KiB and for 64 KiB", costs());
+        }
+    }
+}
