@@ -68,7 +68,9 @@ impl Freshness {
         wall: SystemTime,
     ) -> Freshness {
         let route = terms.ttl_of(status);
-        let app = explicit(headers, says, wall);
+        // What an app says for years, and nobody could take back, holds for max_ttl.
+        let capped = |said: Duration| said.min(settings.max_ttl);
+        let app = explicit(headers, says, wall).map(capped);
         let wins = route.is_some() && terms.overrides >= Override::Lifetime;
         let (lifetime, source) = match (app, route) {
             (_, Some(route)) if wins => (route, Source::Route),
@@ -76,8 +78,10 @@ impl Freshness {
             (None, _) if says.no_cache.is_all() => (Duration::ZERO, Source::App),
             (None, Some(route)) => (route, Source::Route),
             (None, None) => match heuristic(status, headers, says, wall) {
-                Some(guess) => (guess.min(settings.heuristic_max), Source::Heuristic),
-                None => (Duration::ZERO, Source::Nobody),
+                Some(guess) if !settings.heuristic_max.is_zero() => {
+                    (guess.min(settings.heuristic_max), Source::Heuristic)
+                }
+                _ => (Duration::ZERO, Source::Nobody),
             },
         };
         // s-maxage says proxy-revalidate too (5.2.2.10); where it does not count, neither does that.
@@ -87,8 +91,10 @@ impl Freshness {
             source,
             no_cache: says.no_cache.is_all() && !wins,
             must_revalidate: says.must_revalidate || says.proxy_revalidate || s_maxage,
-            while_revalidate: says.stale_while_revalidate.unwrap_or(terms.stale_while_revalidate),
-            if_error: says.stale_if_error.unwrap_or(terms.stale_if_error),
+            while_revalidate: says
+                .stale_while_revalidate
+                .map_or(terms.stale_while_revalidate, capped),
+            if_error: says.stale_if_error.map_or(terms.stale_if_error, capped),
             error_500: terms.error_500 || says.stale_if_error.is_some(),
         }
     }
@@ -162,7 +168,9 @@ pub(super) mod tests {
             enabled: true,
             max_size: 1 << 20,
             max_object_size: 1 << 16,
-            heuristic_max: Duration::from_secs(60),
+            heuristic_max: Duration::ZERO,
+            max_ttl: Duration::from_secs(86_400),
+            version: String::new(),
             ignore_query: Vec::new(),
             ignore_cookies: Vec::new(),
             targeted: Vec::new(),
@@ -187,9 +195,10 @@ pub(super) mod tests {
 
     #[test]
     fn lifetimes() {
-        use Source::{App, Heuristic, Nobody, Route};
+        use Source::{App, Nobody, Route};
         let none = Terms::default();
         let minute = Terms { ttl: Some(Duration::from_secs(60)), ..Terms::default() };
+        let year = Terms { ttl: Some(Duration::from_secs(31_536_000)), ..Terms::default() };
         let wins = Terms { overrides: Override::Lifetime, ..minute.clone() };
         let negative =
             Terms { ttl_by_status: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))], ..minute.clone() };
@@ -204,12 +213,13 @@ pub(super) mod tests {
             (200, &none, &[("expires", "0"), DATE], 0, App),
             (200, &none, &[("expires", "-1"), DATE], 0, App),
             (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), ("expires", "0"), DATE], 0, App),
-            // A tenth of an hour and of a minute, the first of which is cut.
-            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE], 60, Heuristic),
-            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
-            (404, &none, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
-            (302, &none, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 0, Nobody),
-            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 08:50:37 GMT"), DATE], 0, Nobody),
+            (200, &none, &[("cache-control", "max-age=31536000")], 86_400, App),
+            (200, &none, &[("cache-control", "s-maxage=31536000")], 86_400, App),
+            (200, &none, &[("expires", "Mon, 06 Nov 1995 08:50:37 GMT"), DATE], 86_400, App),
+            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE], 0, Nobody),
+            (200, &none, &[("cache-control", "public"), ("last-modified", DATE.1)], 0, Nobody),
+            (200, &year, &[], 31_536_000, Route),
+            (200, &year, &[("cache-control", "max-age=31536000")], 86_400, App),
             (200, &none, &[("cache-control", "no-cache"), ("last-modified", DATE.1)], 0, App),
             (200, &none, &[], 0, Nobody),
             (200, &minute, &[], 60, Route),
@@ -232,6 +242,43 @@ pub(super) mod tests {
             let found = Freshness::of(status, &headers, &says, terms, &settings(), wall());
             assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
         }
+    }
+
+    #[test]
+    fn n5_6_a_lifetime_is_derived_only_where_heuristic_max_allows_it() {
+        use Source::{App, Heuristic, Nobody};
+        let minute = Settings { heuristic_max: Duration::from_secs(60), ..settings() };
+        for (status, lines, lifetime, source) in [
+            // A tenth of an hour and of a minute, the first of which is cut.
+            (200, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE][..], 60, Heuristic),
+            (200, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
+            (404, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
+            (302, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 0, Nobody),
+            (200, &[("last-modified", "Sun, 06 Nov 1994 08:50:37 GMT"), DATE], 0, Nobody),
+            (200, &[("cache-control", "no-cache"), ("last-modified", DATE.1)], 0, App),
+        ] {
+            let headers = fields(lines);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let status = StatusCode::from_u16(status).unwrap();
+            let of =
+                |settings| Freshness::of(status, &headers, &says, &Terms::default(), settings, wall());
+            let found = of(&minute);
+            assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
+            let unset = of(&settings());
+            assert_eq!(unset.lifetime, Duration::ZERO, "{status} {lines:?}");
+            assert_ne!(unset.source, Heuristic, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn n5_6_max_ttl_caps_the_stale_windows_of_the_app_not_those_of_the_route() {
+        let hour = Duration::from_secs(3600);
+        let settings = Settings { max_ttl: hour, ..settings() };
+        let terms = Terms { stale_if_error: 3 * hour, ..Terms::default() };
+        let headers = fields(&[("cache-control", "max-age=9, stale-while-revalidate=31535991")]);
+        let says = ResponseDirectives::of(&headers, &[]);
+        let found = Freshness::of(StatusCode::OK, &headers, &says, &terms, &settings, wall());
+        assert_eq!((found.while_revalidate, found.if_error), (hour, 3 * hour));
     }
 
     #[test]

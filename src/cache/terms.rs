@@ -77,8 +77,12 @@ pub struct Settings {
     pub max_size: usize,
     /// The longest content that is stored; bytes.
     pub max_object_size: usize,
-    /// The longest freshness without a word from the app.
+    /// Maximum freshness lifetime derived from Last-Modified; zero: none is derived.
     pub heuristic_max: Duration,
+    /// Maximum freshness lifetime, and maximum stale window, that an app can give.
+    pub max_ttl: Duration,
+    /// Part of every cache key: another version finds nothing of what this one stored.
+    pub version: String,
     /// Parameters of queries that are not part of the key.
     pub ignore_query: Vec<String>,
     /// Cookies that do not make a request personal.

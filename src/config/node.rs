@@ -17,6 +17,8 @@ pub struct Node {
     pub span: Span,
     /// What it is.
     pub value: Value,
+    /// The text of a reference that was read as a number or a boolean: a key that takes a string takes this.
+    pub filled: Option<String>,
 }
 
 /// A TOML value.
@@ -120,8 +122,13 @@ fn convert(
     problems: &mut Problems,
 ) -> Node {
     let span = value.span();
+    let mut filled = None;
     let value = match value.get_ref() {
-        DeValue::String(text) => fill(text, &span, variables, problems),
+        DeValue::String(text) => {
+            let (value, text) = fill(text, &span, variables, problems);
+            filled = text;
+            value
+        }
         DeValue::Integer(integer) => {
             let digits = integer.as_str().replace('_', "");
             match i64::from_str_radix(&digits, integer.radix()) {
@@ -140,12 +147,17 @@ fn convert(
         }
         DeValue::Table(table) => Value::Table(convert_table(table, variables, problems)),
     };
-    Node { span, value }
+    Node { span, value, filled }
 }
 
 /// Fills the references of one string. One that is nothing but a reference may become a number or a
-/// boolean.
-fn fill(text: &str, span: &Span, variables: &HashMap<String, String>, problems: &mut Problems) -> Value {
+/// boolean; its text is kept for keys that take a string (a release "1.10" is not 1.1).
+fn fill(
+    text: &str,
+    span: &Span,
+    variables: &HashMap<String, String>,
+    problems: &mut Problems,
+) -> (Value, Option<String>) {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     let mut references = 0;
@@ -162,7 +174,7 @@ fn fill(text: &str, span: &Span, variables: &HashMap<String, String>, problems: 
         filled.push_str(&rest[..at]);
         let Some(end) = rest[at..].find('}') else {
             problems.at(span, "\"${\" without \"}\"").help("$${ writes ${");
-            return Value::String(text.to_owned());
+            return (Value::String(text.to_owned()), None);
         };
         let reference = &rest[at + 2..at + end];
         rest = &rest[at + end + 1..];
@@ -190,14 +202,14 @@ fn fill(text: &str, span: &Span, variables: &HashMap<String, String>, problems: 
     filled.push_str(rest);
     if references == 1 && !literal {
         if let Ok(integer) = filled.parse() {
-            return Value::Integer(integer);
+            return (Value::Integer(integer), Some(filled));
         }
         if let Ok(float) = filled.parse() {
-            return Value::Float(float);
+            return (Value::Float(float), Some(filled));
         }
         if let Ok(boolean) = filled.parse() {
-            return Value::Boolean(boolean);
+            return (Value::Boolean(boolean), Some(filled));
         }
     }
-    Value::String(filled)
+    (Value::String(filled), None)
 }

@@ -31,6 +31,11 @@ pub trait FromNode: Sized {
 
     /// Reads it; `None` if it is something else.
     fn from_value(value: &Value) -> Option<Self>;
+
+    /// Reads it from a node, which may hold more than its value.
+    fn from_node(node: &Node) -> Option<Self> {
+        Self::from_value(&node.value)
+    }
 }
 
 impl FromNode for String {
@@ -40,6 +45,10 @@ impl FromNode for String {
             Value::String(text) => Some(text.clone()),
             _ => None,
         }
+    }
+
+    fn from_node(node: &Node) -> Option<Self> {
+        node.filled.clone().or_else(|| Self::from_value(&node.value))
     }
 }
 
@@ -132,7 +141,7 @@ impl<'a> Section<'a> {
     /// The value of a key, if it is there and right.
     pub fn get<T: FromNode>(&mut self, key: &'static str, problems: &mut Problems) -> Option<At<T>> {
         let node = self.node(key)?;
-        match T::from_value(&node.value) {
+        match T::from_node(node) {
             Some(value) => Some(At { value, span: Some(node.span.clone()) }),
             None => {
                 self.mismatch(key, node, T::EXPECTED, problems);
@@ -167,7 +176,7 @@ impl<'a> Section<'a> {
         };
         let mut list = Vec::with_capacity(items.len());
         for item in items {
-            match T::from_value(&item.value) {
+            match T::from_node(item) {
                 Some(value) => list.push(At { value, span: Some(item.span.clone()) }),
                 None => self.mismatch(key, item, T::EXPECTED, problems),
             }

@@ -132,7 +132,7 @@ fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
         .map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>());
     let settings = &policy.cache;
     let deciding = format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         route.cache,
         route.request,
         urls,
@@ -140,6 +140,8 @@ fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
         settings.ignore_cookies,
         settings.targeted,
         settings.heuristic_max,
+        settings.max_ttl,
+        settings.version,
         policy.identity.source_names(),
         policy.server.trusted_proxies,
     );

@@ -56,6 +56,8 @@ impl Compiler<'_> {
             max_size: size(max_size),
             max_object_size: size(max_object_size.min(max_size)),
             heuristic_max: raw.heuristic_max.value,
+            max_ttl: raw.max_ttl.value,
+            version: raw.version.value.clone(),
             ignore_query: raw.ignore_query.iter().map(|at| at.value.clone()).collect(),
             ignore_cookies: raw.ignore_cookies.iter().map(|at| at.value.clone()).collect(),
             targeted,

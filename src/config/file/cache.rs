@@ -101,6 +101,8 @@ pub struct Cache {
     pub max_object_size: At<Size>,
     pub tiers: Vec<(At<String>, At<Duration>)>,
     pub heuristic_max: At<Duration>,
+    pub max_ttl: At<Duration>,
+    pub version: At<String>,
     pub stale_while_revalidate: At<Duration>,
     pub stale_if_error: At<Duration>,
     pub ignore_query: Vec<At<String>>,
@@ -148,7 +150,7 @@ fn map<T: FromNode>(
     let mut found = Vec::new();
     for (name, node) in &table.entries {
         let key = At { value: name.name.clone(), span: Some(name.span.clone()) };
-        match T::from_value(&node.value) {
+        match T::from_node(node) {
             Some(value) => found.push((key, At { value, span: Some(node.span.clone()) })),
             None => s.mismatch(&name.name, node, T::EXPECTED, p),
         }
@@ -193,7 +195,9 @@ pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
         max_size: s.or("max_size", Or(None), p),
         max_object_size: s.or("max_object_size", Size(8 * 1024 * 1024), p),
         tiers,
-        heuristic_max: s.or("heuristic_max", seconds(60), p),
+        heuristic_max: s.or("heuristic_max", seconds(0), p),
+        max_ttl: s.or("max_ttl", seconds(86_400), p),
+        version: s.or("version", text(""), p),
         stale_while_revalidate: s.or("stale_while_revalidate", seconds(0), p),
         stale_if_error: s.or("stale_if_error", seconds(300), p),
         ignore_query: s.list("ignore_query", ["utm_*", "fbclid", "gclid"].map(text).to_vec(), p),

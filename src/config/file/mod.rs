@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::later;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problems, Span};
-use crate::config::section::{At, Or, Section, Size};
+use crate::config::section::{At, FromNode as _, Or, Section, Size};
 use crate::policy::{AccessLog, Check};
 use crate::represent::coding::{Coding, Effort};
 
@@ -441,13 +441,13 @@ fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(
     let Some((table, _)) = s.table(key, p) else { return Vec::new() };
     let mut pairs = Vec::new();
     for (key, node) in &table.entries {
-        match &node.value {
-            Value::String(value) => {
+        match String::from_node(node) {
+            Some(value) => {
                 let name = At { value: key.name.clone(), span: Some(key.span.clone()) };
-                pairs.push((name, At { value: value.clone(), span: Some(node.span.clone()) }));
+                pairs.push((name, At { value, span: Some(node.span.clone()) }));
             }
-            other => {
-                p.at(&node.span, format!("the field {} is {}", key.name, other.kind()))
+            None => {
+                p.at(&node.span, format!("the field {} is {}", key.name, node.value.kind()))
                     .help("expected a string");
             }
         }

@@ -185,10 +185,12 @@ impl Flight {
 
     /// Whether anybody says how long such an answer holds. Of most answers of most apps nobody does.
     fn says_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
-        let targeted = &settings(&self.record).targeted;
+        let settings = settings(&self.record);
+        let derived = !settings.heuristic_max.is_zero();
         let lifetime = |name: &http::HeaderName| {
-            matches!(*name, header::CACHE_CONTROL | header::EXPIRES | header::LAST_MODIFIED)
-                || targeted.contains(name)
+            matches!(*name, header::CACHE_CONTROL | header::EXPIRES)
+                || (derived && *name == header::LAST_MODIFIED)
+                || settings.targeted.contains(name)
         };
         self.record.route().cache.terms.ttl_of(status).is_some() || fields.keys().any(lifetime)
     }

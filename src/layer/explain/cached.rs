@@ -79,7 +79,11 @@ pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Ca
                 let told_host = shown.told_host.map(text);
                 let by = told_host.as_ref().map_or(String::new(), |host| format!(", told of as {host}"));
                 let whose = if shown.principal.is_some() { ", of this principal" } else { "" };
-                told.say("key", format!("{host}{path}{query}{by}{whose}"));
+                let version = match settings.version.as_str() {
+                    "" => String::new(),
+                    version => format!(", version {version:?}"),
+                };
+                told.say("key", format!("{host}{path}{query}{by}{whose}{version}"));
                 told.stored = Some(Stored {
                     https: shown.https,
                     host,
@@ -103,7 +107,7 @@ pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Ca
 
 fn lifetime(told: &mut Explanation, routed: &Routed) {
     let terms = &routed.route.cache.terms;
-    let heuristic = routed.record.snapshot.policy.cache.heuristic_max;
+    let settings = &routed.record.snapshot.policy.cache;
     match terms.ttl {
         Some(ttl) => {
             let over = match terms.overrides {
@@ -113,7 +117,17 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
             };
             told.say("lifetime", format!("{ttl:?}, by the route, {over}"));
         }
-        None => told.say("lifetime", format!("by the app's Cache-Control or Expires; else a tenth of the time since Last-Modified, {heuristic:?} at most")),
+        None => {
+            let derived = match settings.heuristic_max {
+                Duration::ZERO => "none".to_owned(),
+                most => format!("a tenth of the time since Last-Modified, {most:?} at most"),
+            };
+            told.say("lifetime", format!("by the app's Cache-Control or Expires; else {derived}"));
+        }
+    }
+    if terms.ttl.is_none() || terms.overrides == Override::None {
+        let most = settings.max_ttl;
+        told.say("lifetime", format!("the app's word holds for {most:?} at most (cache.max_ttl)"));
     }
     for (status, ttl) in &terms.ttl_by_status {
         told.say("lifetime", format!("{ttl:?} for {}", status.as_u16()));

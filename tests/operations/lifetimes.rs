@@ -1,0 +1,116 @@
+//! How long responses are fresh, and which keys they have.
+
+use std::process::Command;
+
+use crate::harness::origin::*;
+use crate::harness::*;
+
+/// A file that has only Last-Modified was given to others for a minute, and replaced files stayed old.
+#[test]
+fn n5_6_a_response_without_a_lifetime_is_not_stored() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    let modified = "last-modified: Sun, 06 Nov 1994 08:49:37 GMT";
+    let cases: [(&str, &[&str]); 5] = [
+        ("/dated", &[modified]),
+        ("/tagged", &[modified, "etag: \"x\""]),
+        ("/public", &[modified, "cache-control: public"]),
+        ("/immutable", &[modified, "cache-control: immutable"]),
+        ("/gone", &[modified, "status: 410"]),
+    ];
+    for (path, fields) in cases {
+        origin.says(path, fields);
+        let (first, second) = (get(&pillion, path), get(&pillion, path));
+        assert_ne!(first.text(), second.text(), "{path}: {}", status_of(&second));
+        assert!(!status_of(&second).contains("hit"), "{path}: {}", status_of(&second));
+        let line = pillion.access(path, |line| line["path"] == path);
+        assert_eq!(line["not_stored"], "no-lifetime", "{path}");
+    }
+}
+
+#[test]
+fn n5_6_heuristic_max_derives_a_lifetime_where_it_is_written() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "[cache]\nheuristic_max = \"60s\"\n");
+    origin.says("/dated", &["last-modified: Sun, 06 Nov 1994 08:49:37 GMT"]);
+    assert_eq!(get(&pillion, "/dated").text(), get(&pillion, "/dated").text());
+}
+
+#[test]
+fn n5_6_max_ttl_caps_what_an_app_says_but_not_what_a_route_says() {
+    let origin = Origin::new();
+    let routes = "[[routes]]\nmatch = \"GET /route\"\ncache = { ttl = \"30d\" }\n";
+    let ttl = |pillion: &Pillion, path: &str| -> i64 {
+        get(pillion, path);
+        let status = status_of(&get(pillion, path));
+        let ttl = status.split("ttl=").nth(1).unwrap_or_else(|| panic!("{path}: {status}"));
+        ttl.split(';').next().unwrap().parse().unwrap()
+    };
+    let pillion = pillion(&origin, routes);
+    origin.says("/max-age", &["cache-control: max-age=31536000"]);
+    origin.says("/s-maxage", &["cache-control: s-maxage=31536000"]);
+    origin.says("/expires", &["expires: Sun, 06 Nov 2095 08:49:37 GMT"]);
+    origin.says("/targeted", &["pillion-cache-control: max-age=31536000"]);
+    for path in ["/max-age", "/s-maxage", "/expires", "/targeted"] {
+        let found = ttl(&pillion, path);
+        assert!((86_300..=86_400).contains(&found), "{path}: {found}");
+    }
+    assert_eq!(
+        get(&pillion, "/max-age").field("cache-control").as_deref(),
+        Some("max-age=31536000"),
+        "clients read what the app said"
+    );
+    let found = ttl(&pillion, "/route");
+    assert!(found > 29 * 86_400, "{found}");
+    pillion.reload(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[cache]\nmax_ttl = \"0s\"\n{routes}",
+        origin.script.address
+    ));
+    assert_ne!(get(&pillion, "/max-age").text(), get(&pillion, "/max-age").text());
+}
+
+#[test]
+fn n5_6_a_new_version_finds_nothing_of_the_one_before() {
+    let origin = Origin::new();
+    origin.says("/a", &["cache-control: max-age=60"]);
+    let config = |version: &str| {
+        format!("[upstream]\nurl = \"http://{}\"\n[cache]\nversion = \"{version}\"\n", origin.script.address)
+    };
+    let pillion = Pillion::with(&config("1"));
+    let first = get(&pillion, "/a").text();
+    assert_eq!(get(&pillion, "/a").text(), first);
+    pillion.reload(&config("2"));
+    let second = get(&pillion, "/a").text();
+    assert_ne!(second, first, "another version");
+    assert_eq!(get(&pillion, "/a").text(), second);
+    pillion.reload(&config("1"));
+    assert_eq!(get(&pillion, "/a").text(), first, "back at the first");
+}
+
+/// A release is often a number, which a reference alone is read as.
+#[test]
+fn n5_6_a_version_from_the_environment_keeps_its_text() {
+    let folder = Folder::new();
+    let config = "[upstream]\nurl = \"http://127.0.0.1:1\"\n[cache]\nversion = \"${RELEASE:-}\"\n";
+    let path = folder.write("pillion.toml", config);
+    for (release, told) in [
+        (Some("42"), Some("version \"42\"")),
+        (Some("1.10"), Some("version \"1.10\"")),
+        (Some("007"), Some("version \"007\"")),
+        (Some("true"), Some("version \"true\"")),
+        (Some("a1b2c3"), Some("version \"a1b2c3\"")),
+        (None, None),
+    ] {
+        let mut command = Command::new(binary());
+        command.args(["explain", "GET", "/a", "--config"]).arg(&path).env_remove("RELEASE");
+        release.map(|release| command.env("RELEASE", release));
+        let output = command.output().unwrap();
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{release:?}: {text}");
+        match told {
+            Some(told) => assert!(text.contains(told), "{release:?}: {text}"),
+            None => assert!(!text.contains("version \""), "{text}"),
+        }
+    }
+}
