@@ -20,10 +20,10 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::admin::health::{self, State};
 use crate::admin::monitor::{Change, Monitor};
 use crate::admin::{self, Access, Control, Order, checks, webhook};
+use crate::cache::unattended::Unattended;
 use crate::cache::{Cache, counters as cached};
 use crate::clock;
 use crate::config::{self, Environment, Source};
-use crate::held::Held;
 use crate::http2::refusals;
 use crate::layer::certificates;
 use crate::layer::live::{Lasting, Live, Snapshot};
@@ -438,7 +438,7 @@ async fn tick(cache: Arc<Cache>) {
 /// The way out.
 struct Drain {
     workers: Workers,
-    unattended: Arc<Held>,
+    unattended: Arc<Unattended>,
     live: Live,
     leaving: Arc<AtomicBool>,
     announced: Option<clock::Instant>,

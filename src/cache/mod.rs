@@ -21,13 +21,14 @@ pub mod marks;
 mod model;
 pub mod passes;
 pub mod reuse;
-mod settle;
+pub mod settle;
 mod stamps;
 pub mod storability;
 pub mod store;
 pub mod stored;
 pub mod terms;
 pub mod tripwire;
+pub mod unattended;
 pub mod variant;
 
 use std::collections::HashMap;
@@ -36,21 +37,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::clock::{self, Instant};
-use crate::held::Held;
+use crate::clock::Instant;
 use counters::Counters;
 use fetch::Fetches;
 use invalidation::{Invalidation, Mode};
 use marks::Mark;
 use passes::Passes;
-use settle::Settling;
+use settle::{Client, Repeat, Settling};
 use store::Store;
+use unattended::Unattended;
 
 /// For so long a route is not cached whose users were given each other's answers.
 const STOPPED: Duration = Duration::from_secs(3600);
-/// So many requests go on at once without the client that began them: who opens and leaves must not keep the app busy.
-const MOST_UNATTENDED: usize = 32;
-
 /// What all workers share; it outlives every reload.
 #[derive(Debug)]
 pub struct Cache {
@@ -68,7 +66,7 @@ pub struct Cache {
     /// Routes that are not cached, and until when.
     stopped: ArcSwap<HashMap<String, Instant>>,
     /// What goes on without the client that began it.
-    pub unattended: Arc<Held>,
+    pub unattended: Arc<Unattended>,
     origin: Instant,
 }
 
@@ -83,7 +81,7 @@ impl Cache {
             counters: Arc::default(),
             settling: Settling::default(),
             stopped: ArcSwap::default(),
-            unattended: Arc::new(Held::at_most(MOST_UNATTENDED)),
+            unattended: Arc::default(),
             origin,
         }
     }
@@ -115,9 +113,9 @@ impl Cache {
         });
     }
 
-    /// Invalidates once more after a while.
-    pub fn settle(&self, after: Duration, mode: Mode, marks: Vec<Mark>) {
-        self.settling.add(&self.invalidation, after, mode, marks, clock::now());
+    /// Invalidates once more after a while, unless too much waits for that already.
+    pub fn repeat(&self, marks: &[Mark], mode: Mode, repeat: Repeat, client: Client, now: Instant) {
+        self.settling.add(marks, mode, repeat, client, now);
     }
 
     /// Gives up what is stored until no more is held than may be; false: all of it was not enough.

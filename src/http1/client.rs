@@ -2,6 +2,7 @@
 //! whoever asked, without a task of its own. A connection is used by one request at a time; when the
 //! answer's body has ended it can be taken back and used again.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
@@ -50,6 +51,23 @@ pub enum SendError {
     Body(BodyError),
 }
 
+/// How much of a request its app can have received, over all tries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sent {
+    /// No byte.
+    #[default]
+    Nothing,
+    /// Its head, or a part of that; not its end.
+    Part,
+    /// All of it.
+    Whole,
+}
+
+/// Notes that a request got at least this far.
+pub fn reach(sent: &Cell<Sent>, how_far: Sent) {
+    sent.set(sent.get().max(how_far));
+}
+
 /// A failed exchange: why, and whether the app can have seen any of the request.
 #[derive(Debug)]
 pub struct Failed {
@@ -78,6 +96,8 @@ pub struct Outbound<'a> {
     pub interim: Option<(&'a Interim, u32)>,
     /// Bounds on the answer's head.
     pub limits: HeadLimits,
+    /// Where it is noted how much of the request left.
+    pub sent: &'a Cell<Sent>,
 }
 
 /// A connection to an app.
@@ -281,7 +301,7 @@ impl Sending {
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, SendError>> {
         loop {
-            let progressed = self.poll_upload(connection, body, timeouts, cx)?;
+            let progressed = self.poll_upload(connection, body, timeouts, request.sent, cx)?;
             self.at = None;
             let read = match connection.io.poll_fill(cx) {
                 Poll::Pending => {
@@ -315,6 +335,7 @@ impl Sending {
         connection: &mut ClientConnection,
         body: &mut Body,
         timeouts: Timeouts,
+        sent: &Cell<Sent>,
         cx: &mut Context<'_>,
     ) -> Result<bool, SendError> {
         let io = &mut connection.io;
@@ -327,11 +348,12 @@ impl Sending {
             match io.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     self.started = true;
+                    reach(sent, if self.upload.ended { Sent::Whole } else { Sent::Part });
                     if self.upload.ended {
                         match timeouts.response {
                             Some(response) => {
-                                let sent = self.at.unwrap_or_else(clock::now);
-                                connection.deadline.set(sent + response);
+                                let ended = self.at.unwrap_or_else(clock::now);
+                                connection.deadline.set(ended + response);
                             }
                             None => connection.deadline.clear(),
                         }
@@ -344,6 +366,7 @@ impl Sending {
                 }
                 Poll::Ready(Err(error)) => {
                     self.started |= io.queued() < self.head.max(queued);
+                    self.note_start(sent);
                     self.broken = Some(error);
                     // The app may have answered before it closed: what it said is read first.
                     connection.deadline.set_after(timeouts.body);
@@ -351,12 +374,19 @@ impl Sending {
                 }
                 Poll::Pending => {
                     self.started |= io.queued() < queued;
+                    self.note_start(sent);
                     if io.queued() < queued || !connection.deadline.is_set() {
                         connection.deadline.set_after(timeouts.body);
                     }
                     return Ok(false);
                 }
             }
+        }
+    }
+
+    fn note_start(&self, sent: &Cell<Sent>) {
+        if self.started {
+            reach(sent, Sent::Part);
         }
     }
 

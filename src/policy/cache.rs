@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::redirect::OnRedirect;
 use super::template::Pattern;
 use crate::cache::invalidation::Mode;
 use crate::cache::terms::Terms;
@@ -130,6 +131,18 @@ pub struct InvalidateRule {
     pub mode: Mode,
     /// Once more after this.
     pub settle: Duration,
+    /// Requests that it is not for, although `on` takes them.
+    pub except: Vec<Pattern>,
+    /// What a redirect says of the write.
+    pub on_redirect: OnRedirect,
+}
+
+impl InvalidateRule {
+    /// Whether it is for a request; `path` is in normal form.
+    pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
+        let takes = |pattern: &Pattern| pattern.takes(method, host, path);
+        takes(&self.on) && !self.except.iter().any(takes)
+    }
 }
 
 #[cfg(test)]

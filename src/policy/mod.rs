@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod limits;
 pub mod path;
+pub mod redirect;
 pub mod secrets;
 pub mod table;
 pub mod template;

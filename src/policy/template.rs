@@ -152,6 +152,20 @@ impl Template {
         given.next().is_none() && directory == self.directory
     }
 
+    /// Whether a path can be taken by both.
+    pub fn may_meet(&self, other: &Template) -> bool {
+        let (mut one, mut two) = (self.segments.iter(), other.segments.iter());
+        loop {
+            match (one.next(), two.next()) {
+                (Some(Segment::Rest), _) | (_, Some(Segment::Rest)) => return true,
+                (None, None) => return self.directory == other.directory,
+                (None, _) | (_, None) => return false,
+                (Some(Segment::Literal(one)), Some(Segment::Literal(two))) if one != two => return false,
+                _ => {}
+            }
+        }
+    }
+
     /// Where in a path the segment of a name stands.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.segments.iter().position(|segment| matches!(segment, Segment::Name(known) if known == name))

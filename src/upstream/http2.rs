@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::error::ForwardError;
 use crate::body::{Body, BodyError};
 use crate::clock::{Deadline, Instant};
-use crate::http1::client::{Timeouts, is_endless};
+use crate::http1::client::{Sent, Timeouts, is_endless};
 use crate::http1::head::HeadLimits;
 use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
 use crate::stream::Stream;
@@ -78,11 +78,11 @@ impl Http2Connection {
     pub async fn send(
         self: Rc<Self>,
         mut request: Request<Body>,
+        upload: Rc<Upload>,
         timeouts: Timeouts,
         now: fn() -> Instant,
     ) -> Result<Response<Body>, ForwardError> {
         let open = Open::new(&self, now);
-        let upload: Rc<Upload> = Rc::new(Upload::new(now()));
         let body = std::mem::replace(request.body_mut(), Body::empty());
         *request.body_mut() = if http_body::Body::is_end_stream(&body) {
             upload.stage.set(Stage::Ended(now()));
@@ -114,14 +114,16 @@ impl Http2Connection {
     }
 }
 
-/// How far a request has gone, as far as its times go.
-struct Upload {
+/// How far a request has gone.
+pub(super) struct Upload {
     stage: Cell<Stage>,
+    /// The app said that it processed nothing of it.
+    unprocessed: Cell<bool>,
     /// Who waits for the answer, to be told when another time counts.
     waiting: Cell<Option<Waker>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Stage {
     /// The app was last given some of it then, and takes no more just now.
     Given(Instant),
@@ -131,9 +133,33 @@ enum Stage {
     Ended(Instant),
 }
 
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("stage", &self.stage.get()).finish_non_exhaustive()
+    }
+}
+
 impl Upload {
-    fn new(now: Instant) -> Upload {
-        Upload { stage: Cell::new(Stage::Given(now)), waiting: Cell::new(None) }
+    pub(super) fn new(now: Instant) -> Upload {
+        Upload {
+            stage: Cell::new(Stage::Given(now)),
+            unprocessed: Cell::new(false),
+            waiting: Cell::new(None),
+        }
+    }
+
+    /// How much of it the app can have received. The library takes a body no faster than it may send it.
+    pub(super) fn sent(&self) -> Sent {
+        match self.stage.get() {
+            _ if self.unprocessed.get() => Sent::Nothing,
+            Stage::Given(_) | Stage::Awaited => Sent::Part,
+            Stage::Ended(_) => Sent::Whole,
+        }
+    }
+
+    /// The app processed nothing of it (RFC 9113 8.7).
+    pub(super) fn was_not_processed(&self) {
+        self.unprocessed.set(true);
     }
 
     fn set(&self, stage: Stage) {
@@ -177,6 +203,8 @@ impl http_body::Body for Uploading {
             Poll::Ready(Some(Ok(_))) if !http_body::Body::is_end_stream(&self.body) => {
                 Stage::Given((self.now)())
             }
+            // It ends here, and not as a whole.
+            Poll::Ready(Some(Err(_))) => Stage::Given((self.now)()),
             Poll::Ready(_) => Stage::Ended((self.now)()),
         });
         polled

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::address::{Address, Evidence};
 use super::connect::{self, Connected};
-use super::http2::Http2Connection;
+use super::http2::{Http2Connection, Upload};
 use super::{Endpoint, Upstream};
 use crate::body::Body;
 use crate::clock;
@@ -101,6 +101,7 @@ impl Upstream {
         let timeouts = Timeouts { response: Some(timeout), body: timeout, stream: timeout };
         let status = match connected {
             Connected::Http1(stream) => {
+                let sent = std::cell::Cell::default();
                 let outbound = Outbound {
                     method: &Method::GET,
                     target: path.as_bytes(),
@@ -110,6 +111,7 @@ impl Upstream {
                     takes_trailers: false,
                     interim: None,
                     limits: LIMITS,
+                    sent: &sent,
                 };
                 let connection = Box::new(ClientConnection::new(stream));
                 connection
@@ -131,7 +133,8 @@ impl Upstream {
                             .build();
                         *request.uri_mut() = uri.unwrap_or_default();
                         *request.headers_mut() = headers;
-                        let sent = std::rc::Rc::new(connection).send(request, timeouts, clock::now).await;
+                        let upload = Rc::new(Upload::new(clock::now()));
+                        let sent = Rc::new(connection).send(request, upload, timeouts, clock::now).await;
                         sent.ok().map(|response| response.status())
                     }
                     _ => None,

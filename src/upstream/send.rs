@@ -18,14 +18,16 @@ use super::balance;
 use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
 use super::connect::{self, Connected};
 use super::error::ForwardError;
-use super::http2::Http2Connection;
+use super::http2::{Http2Connection, Upload};
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
-use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Timeouts, is_endless};
+use crate::http1::client::{
+    Answer, ClientConnection, Content, Outbound, SendError, Sent, Timeouts, is_endless, reach,
+};
 use crate::http1::encode::Beside;
 use crate::http1::head::{HeadError, HeadLimits};
 use crate::inbound::Interim;
@@ -72,16 +74,35 @@ pub struct Outcome {
     pub sent: Cell<Option<Instant>>,
     /// When the head of the answer came.
     pub answered: Cell<Option<Instant>>,
+    /// How much of it left over HTTP/1.
+    left: Cell<Sent>,
+    /// Its way over HTTP/2, which goes on in the task of the connection.
+    upload: RefCell<Option<Rc<Upload>>>,
 }
 
 impl Outcome {
     /// Nothing is known yet, whatever was asked before.
     pub fn forget(&self) {
-        let Outcome { address, retries, sent, answered } = self;
+        let Outcome { address, retries, sent, answered, left, upload } = self;
         address.replace(None);
         retries.set(0);
         sent.set(None);
         answered.set(None);
+        left.set(Sent::Nothing);
+        upload.replace(None);
+    }
+
+    /// How much of the request its app can have received, over all tries.
+    pub fn how_much_left(&self) -> Sent {
+        let over_http2 = self.upload.borrow().as_ref().map_or(Sent::Nothing, |upload| upload.sent());
+        self.left.get().max(over_http2)
+    }
+
+    /// Another try over HTTP/2 begins.
+    fn uploads(&self, next: Rc<Upload>) {
+        let before = self.how_much_left();
+        reach(&self.left, before);
+        self.upload.replace(Some(next));
     }
 }
 
@@ -405,6 +426,7 @@ impl Upstream {
                 takes_trailers: call.takes_trailers,
                 interim: call.interim,
                 limits: call.limits,
+                sent: &outcome.left,
             };
             let has_body = !http_body::Body::is_end_stream(&call.body);
             outcome.sent.set(Some(now));
@@ -499,8 +521,13 @@ impl Upstream {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }
         outcome.sent.set(Some(clock::now()));
-        let response = connection.send(request, self.timeouts(call, grpc), clock::now).await;
+        let upload = Rc::new(Upload::new(clock::now()));
+        outcome.uploads(upload.clone());
+        let response = connection.send(request, upload.clone(), self.timeouts(call, grpc), clock::now).await;
         let response = response.map_err(|error| {
+            if matches!(error, ForwardError::Closed) {
+                upload.was_not_processed();
+            }
             // GOAWAY and refused streams come back as closed before anything was processed; what was taken
             // from a streaming body is gone.
             let nothing_sent = matches!(error, ForwardError::Closed) && replayable;

@@ -203,14 +203,7 @@ impl Compiler<'_> {
             self.fail(Some(&raw.span), "a rule without on", "on = \"POST,PUT,PATCH,DELETE /path/**\"");
             return None;
         };
-        let pattern = match Pattern::parse(&on.value) {
-            Ok(pattern) => pattern,
-            Err(message) => {
-                let message = format!("on is {:?}: {message}", on.value);
-                self.fail(on.span.as_ref(), message, "METHOD[,METHOD] [host]path-template");
-                return None;
-            }
-        };
+        let pattern = self.pattern_of_rule("on", on)?;
         if let Methods::Only(methods) = &pattern.methods
             && let Some(safe) = methods.iter().find(|method| is_safe(method))
         {
@@ -229,8 +222,48 @@ impl Compiler<'_> {
         }
         let tags = self.filled(&raw.tags, &pattern);
         let paths = raw.paths.iter().filter_map(|at| self.invalid_path(at, &pattern)).collect();
-        let (mode, settle) = (raw.mode, raw.settle.value);
-        Some(InvalidateRule { label: on.value.clone(), on: pattern, tags, paths, mode, settle })
+        let except = self.exceptions(raw, &pattern);
+        Some(InvalidateRule {
+            label: on.value.clone(),
+            on: pattern,
+            tags,
+            paths,
+            mode: raw.mode,
+            settle: raw.settle.value,
+            except,
+            on_redirect: raw.on_redirect,
+        })
+    }
+
+    fn pattern_of_rule(&mut self, key: &str, at: &At<String>) -> Option<Pattern> {
+        match Pattern::parse(&at.value) {
+            Ok(pattern) => Some(pattern),
+            Err(message) => {
+                let message = format!("{key} is {:?}: {message}", at.value);
+                self.fail(at.span.as_ref(), message, "METHOD[,METHOD] [host]path-template");
+                None
+            }
+        }
+    }
+
+    /// `except` of a rule. One that has nothing in common with `on` was meant to name something else.
+    fn exceptions(&mut self, raw: &Invalidate, on: &Pattern) -> Vec<Pattern> {
+        let mut except = Vec::new();
+        for at in &raw.except {
+            let Some(pattern) = self.pattern_of_rule("except", at) else { continue };
+            let methods = match (&on.methods, &pattern.methods) {
+                (Methods::Only(methods), _) => methods.iter().any(|method| pattern.methods.contains(method)),
+                (Methods::Any, Methods::Only(methods)) => methods.iter().any(|method| !is_safe(method)),
+                (Methods::Any, Methods::Any) => true,
+            };
+            if !methods || !on.template.may_meet(&pattern.template) {
+                let message = format!("except has {:?}, which on does not take", at.value);
+                self.fail(at.span.as_ref(), message, "name requests that on takes, or remove it");
+                continue;
+            }
+            except.push(pattern);
+        }
+        except
     }
 
     fn invalid_path(&mut self, at: &At<String>, pattern: &Pattern) -> Option<InvalidPath> {

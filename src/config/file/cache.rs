@@ -8,6 +8,7 @@ use crate::cache::terms::{Override, Scope};
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problems, Span};
 use crate::config::section::{At, FromNode, Or, Section, Size};
+use crate::policy::redirect::OnRedirect;
 
 /// The default of `identity.principal`: Authorization, and the session cookies of frameworks. Names of cookies are
 /// compared without regard to case, and without the prefixes `__Secure-` and `__Host-`.
@@ -138,6 +139,8 @@ pub struct Invalidate {
     pub paths: Vec<At<String>>,
     pub mode: Mode,
     pub settle: At<Duration>,
+    pub except: Vec<At<String>>,
+    pub on_redirect: OnRedirect,
 }
 
 /// A table whose keys are names.
@@ -242,6 +245,8 @@ pub fn read_invalidate(node: Option<&Node>, p: &mut Problems) -> Vec<Invalidate>
             .help("expected [[invalidate]] tables");
         return Vec::new();
     };
+    let redirects =
+        [("auto", OnRedirect::Auto), ("always", OnRedirect::Always), ("never", OnRedirect::Never)];
     let mut rules = Vec::with_capacity(items.len());
     for item in items {
         let Value::Table(table) = &item.value else {
@@ -256,6 +261,8 @@ pub fn read_invalidate(node: Option<&Node>, p: &mut Problems) -> Vec<Invalidate>
             paths: s.list("paths", Vec::new(), p),
             mode: s.choice("mode", &[("hard", Mode::Hard), ("soft", Mode::Soft)], Mode::Hard, p),
             settle: s.or("settle", seconds(0), p),
+            except: s.list("except", Vec::new(), p),
+            on_redirect: s.choice("on_redirect", &redirects, OnRedirect::Auto, p),
         });
         s.finish(p);
     }

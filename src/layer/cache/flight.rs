@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode};
@@ -59,6 +60,16 @@ pub enum Errand {
     Write(Box<Guard>),
 }
 
+/// What becomes of a request whose client has left.
+pub enum WithoutClient {
+    /// It is given up.
+    Ends,
+    /// It goes on unless as many reads as this do so already.
+    Reads(usize),
+    /// It goes on, for as long as this, and keeps its place.
+    Writes(Duration),
+}
+
 /// See the head of the file.
 pub struct Flight {
     pub(super) cache: Arc<Cache>,
@@ -86,24 +97,27 @@ impl Flight {
         }
     }
 
-    /// Whether it goes on when its client has left.
-    pub fn outlives_its_client(&self) -> bool {
+    /// What becomes of it when its client has left.
+    pub fn without_its_client(&self) -> WithoutClient {
         match &self.errand {
             // Where others wait, or there is reason to believe that what comes is going to be stored; else clients
             // that leave would keep the app busy with what nobody wants.
-            Some(Errand::Fetch(_, fetching)) => fetching.leader.as_ref().is_some_and(|leader| {
-                let terms = &self.record.route().cache.terms;
-                let stored = terms.ttl.is_some() || fetching.candidate.is_some();
-                stored || leader.fetch.is_waited_for()
-            }),
+            Some(Errand::Fetch(_, fetching)) => {
+                let goes_on = fetching.leader.as_ref().is_some_and(|leader| {
+                    let terms = &self.record.route().cache.terms;
+                    let stored = terms.ttl.is_some() || fetching.candidate.is_some();
+                    stored || leader.fetch.is_waited_for()
+                });
+                if goes_on { WithoutClient::Reads(self.most_unattended()) } else { WithoutClient::Ends }
+            }
             // What it changes is changed when the app says so, not when its client left.
-            Some(Errand::Write(guard)) => guard.waits(),
-            Some(Errand::Pass(_) | Errand::Known(..)) | None => false,
+            Some(Errand::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
+            Some(Errand::Pass(_) | Errand::Known(..)) | None => WithoutClient::Ends,
         }
     }
 
-    /// So many requests to its app may go on without their clients: an eighth of its connections.
-    pub fn most_unattended(&self) -> usize {
+    /// Maximum number of reads of its app that go on without their clients: an eighth of its connections.
+    fn most_unattended(&self) -> usize {
         let upstream = self.record.route().upstream.unwrap_or(0);
         let upstream = self.record.snapshot.policy.upstreams.get(upstream);
         upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))

@@ -29,8 +29,9 @@ use crate::body::Body;
 use crate::cache::Cache;
 use crate::error::BoxError;
 use crate::policy::cache::is_safe;
+use crate::upstream::ForwardError;
 use asked::Asked;
-use flight::{Errand, Flight};
+use flight::{Errand, Flight, WithoutClient};
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -167,22 +168,30 @@ impl<F> Drop for CacheFuture<F>
 where
     F: Future<Output = Answer> + Unpin + 'static,
 {
-    /// A fetch outlives the client that began it: others may wait for it already, and what comes can be stored.
+    /// A fetch outlives the client that began it: others may wait for it already, and what comes can be stored. So
+    /// does a write that a rule takes: whether it invalidates is for the app to say.
     fn drop(&mut self) {
         let CacheFuture::Below(below, flight) = self else { return };
         let (Some(below), Some(flight)) = (below.take(), flight.take()) else { return };
-        if !flight.outlives_its_client() {
-            return;
-        }
-        // Beyond the bound it ends here: who waits asks again, and what a write may have changed is stamped.
-        if flight.cache.unattended.get() >= flight.most_unattended() {
-            return;
-        }
-        let Some(place) = flight.cache.unattended.take(1) else { return };
+        let (place, patience) = match flight.without_its_client() {
+            WithoutClient::Ends => return,
+            // Beyond the bound it ends here: those who wait for it ask again.
+            WithoutClient::Reads(most) => match flight.cache.unattended.read(most) {
+                Some(place) => (place, None),
+                None => return,
+            },
+            WithoutClient::Writes(patience) => (flight.cache.unattended.write(), Some(patience)),
+        };
         flight.client_is_gone();
         outlive(async move {
             let _place = place;
-            if let Ok(response) = flight.land(below.await) {
+            let result = match patience {
+                None => below.await,
+                Some(patience) => tokio::time::timeout(patience, below)
+                    .await
+                    .unwrap_or_else(|_| Err(ForwardError::TimedOut.into())),
+            };
+            if let Ok(response) = flight.land(result) {
                 answer::to_its_end(response.into_body()).await;
             }
         });

@@ -1,10 +1,11 @@
 //! Requests that change something: what they invalidate, and when.
 //!
-//! A guard is armed when the request is sent. It stamps when the app answers without an error, before its answer
-//! is passed on, and once more when that has ended; and when nobody can know what became of the request: its
-//! client left, the connection broke, the app (or what is behind it) did not answer in time.
+//! A guard is armed when the request is sent. It stamps when the app answers without an error, before its response
+//! is passed on, and once more when that has ended. Where no response comes, how much of the request left decides: a
+//! stranger can send anything and cut it off, and must not purge what is stored for others.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -21,15 +22,20 @@ use crate::body::{Body, BodyError};
 use crate::cache::Cache;
 use crate::cache::invalidation::Mode;
 use crate::cache::marks::Mark;
+use crate::cache::settle::{Client, Repeat};
 use crate::clock;
 use crate::error::BoxError;
-use crate::fields::{host, structured};
+use crate::fields::{forwarded, host, structured};
+use crate::http1::client::Sent;
 use crate::layer::Routed;
+use crate::layer::record::Record;
 use crate::policy::path;
-use crate::upstream::ForwardError;
+use crate::policy::redirect::{AskedFor, OnRedirect};
 
 /// Groups to invalidate (RFC 9875 3).
 const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+/// The outcome of a gRPC call that failed before it said anything, among the fields of its response.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What one rule, or the request itself, invalidates.
 struct Stamp {
@@ -38,20 +44,62 @@ struct Stamp {
     marks: Vec<Mark>,
     mode: Mode,
     settle: Duration,
+    /// `None`: it is the target's, whatever the response says.
+    on_redirect: Option<OnRedirect>,
 }
 
 /// See the head of the file.
 pub struct Guard {
     cache: Arc<Cache>,
+    record: Rc<Record>,
+    /// The target's first, then those of the rules that take the request.
     stamps: Vec<Stamp>,
+    /// To judge redirects by; only where a rule takes the request.
+    asked: AskedFor,
+    /// The client for which repeated stamps count.
+    client: Client,
+    /// How long the response is waited for when the client has left.
+    patience: Duration,
     /// Whether dropping it stamps.
     armed: bool,
-    /// Whether its answer is waited for when its client has left.
-    waits: bool,
 }
 
-/// When nobody knows what became of a request, the app may still be at it: it is stamped again then.
-const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// How far the invalidation of a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// The app changed nothing.
+    Nothing,
+    /// The target alone.
+    Target,
+    /// The target, and rules as they say of a redirect; whether it says that the write was done.
+    Redirect { done: bool },
+    /// The target and all rules.
+    All,
+}
+
+/// What becomes of a write, by the status of its response, or without one, and by how much of the request left: how
+/// far its invalidation goes, and whether the app may still be working on it.
+fn outcome(status: Option<StatusCode>, sent: Sent) -> (Extent, bool) {
+    let Some(status) = status else {
+        return match sent {
+            Sent::Nothing => (Extent::Nothing, false),
+            // RFC 9112 8: no app may act on a request that it did not receive whole; some do on its head.
+            Sent::Part => (Extent::Target, true),
+            Sent::Whole => (Extent::All, true),
+        };
+    };
+    match status.as_u16() {
+        101 | 200..=299 => (Extent::All, false),
+        // RFC 9110 15.4: these tell that the request was done and where to go now; 307 and 308 that it is to be sent
+        // there once more.
+        301..=303 => (Extent::Redirect { done: true }, false),
+        307 | 308 => (Extent::Redirect { done: false }, false),
+        300..=399 => (Extent::Target, false),
+        // A proxy behind us does not know either.
+        502 | 504 => outcome(None, sent),
+        _ => (Extent::Nothing, false),
+    }
+}
 
 impl<S> CacheLayer<S>
 where
@@ -60,7 +108,7 @@ where
 {
     /// Sends a request on that changes something.
     pub(super) fn write(&mut self, routed: Box<Routed>) -> CacheFuture<S::Future> {
-        let guard = Guard::of(&routed, self.cache.clone());
+        let guard = Guard::new(&routed, self.cache.clone());
         routed.record.told_by_cache("write");
         self.send(routed, Errand::Write(Box::new(guard)))
     }
@@ -75,7 +123,7 @@ where
 }
 
 impl Guard {
-    fn of(routed: &Routed, cache: Arc<Cache>) -> Guard {
+    fn new(routed: &Routed, cache: Arc<Cache>) -> Guard {
         let marker = cache.invalidation.marker;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
         // RFC 9111 4.4: the target itself, whatever the rules say.
@@ -84,11 +132,13 @@ impl Guard {
             marks: vec![marker.path(&path)],
             mode: Mode::Hard,
             settle: Duration::ZERO,
+            on_redirect: None,
         }];
         let host = host::text(routed.request.headers());
         let method = routed.request.method();
-        for rule in &routed.record.snapshot.policy.invalidate {
-            if !rule.on.takes(method, host, &path) {
+        let policy = &routed.record.snapshot.policy;
+        for rule in &policy.invalidate {
+            if !rule.takes(method, host, &path) {
                 continue;
             }
             let tags = rule.tags.iter().map(|tag| marker.tag(&tag.fill(&path)));
@@ -101,23 +151,65 @@ impl Guard {
                 marks: tags.chain(paths).collect(),
                 mode: rule.mode,
                 settle: rule.settle,
+                on_redirect: Some(rule.on_redirect),
             });
         }
-        let waits = routed.upgrade.is_none() && !routed.record.grpc;
-        Guard { cache, stamps, armed: true, waits }
+        let asked = if stamps.len() > 1 { asked_for(routed, &path) } else { AskedFor::default() };
+        let of_route = routed.rewritten_by.as_ref().and_then(|route| route.timeout);
+        let of_upstream = policy
+            .upstreams
+            .get(routed.route.upstream.unwrap_or(0))
+            .map(|upstream| upstream.response_timeout);
+        Guard {
+            cache,
+            record: routed.record.clone(),
+            stamps,
+            asked,
+            client: policy.limits.network(routed.record.client),
+            patience: routed.route.timeout.or(of_route).or(of_upstream).unwrap_or_default(),
+            armed: true,
+        }
     }
 
-    /// Whether its answer is waited for when its client has left.
-    pub fn waits(&self) -> bool {
-        self.waits
+    /// How long its response is waited for when its client has left; `None`: it is given up. Where a rule takes it,
+    /// only the app can say whether there is something to invalidate.
+    pub fn waits(&self) -> Option<Duration> {
+        let waits = self.stamps.len() > 1 && self.record.asked.how_much_left() == Sent::Whole;
+        waits.then_some(self.patience)
     }
 
-    /// Nobody knows what became of the request.
-    fn fire_again_later(&self) {
-        for stamp in &self.stamps {
-            for after in AGAIN {
-                self.cache.settle(after, stamp.mode, stamp.marks.clone());
+    /// Keeps the stamps that go so far; false: none.
+    fn limit_to(&mut self, extent: Extent, refused: bool) -> bool {
+        self.stamps.retain(|stamp| match (extent, stamp.on_redirect) {
+            (Extent::Nothing, _) => false,
+            (_, None) | (Extent::All, _) => true,
+            (Extent::Target, Some(_)) => false,
+            (Extent::Redirect { done }, Some(on_redirect)) => match on_redirect {
+                OnRedirect::Auto => done && !refused,
+                OnRedirect::Always => true,
+                OnRedirect::Never => false,
+            },
+        });
+        !self.stamps.is_empty()
+    }
+
+    /// No response came, or none that says what became of the request.
+    fn end_without_response(&mut self) {
+        self.armed = false;
+        let (extent, unknown) = outcome(None, self.record.asked.how_much_left());
+        if self.limit_to(extent, false) {
+            self.fire_first();
+            if unknown {
+                self.fire_again_later();
             }
+        }
+    }
+
+    /// The outcome of the request is unknown, so the app may still be working on it.
+    fn fire_again_later(&self) {
+        let now = clock::now();
+        for stamp in &self.stamps {
+            self.cache.repeat(&stamp.marks, stamp.mode, Repeat::UnknownOutcome, self.client, now);
         }
     }
 
@@ -129,40 +221,36 @@ impl Guard {
     }
 
     /// Counted, and stamped once more where a rule wants that, once for a request.
-    fn fire_first(&mut self) {
+    fn fire_first(&self) {
         self.fire();
-        for stamp in &mut self.stamps {
+        let now = clock::now();
+        for stamp in &self.stamps {
             self.cache.counters.invalidation(&stamp.label).add(1);
             if !stamp.settle.is_zero() {
-                self.cache.settle(stamp.settle, stamp.mode, stamp.marks.clone());
+                let repeat = Repeat::Settle(stamp.settle);
+                self.cache.repeat(&stamp.marks, stamp.mode, repeat, self.client, now);
             }
         }
     }
 
-    /// The answer, or why there is none.
+    /// The response, or why there is none.
     pub fn land(mut self: Box<Self>, flight: &Flight, result: Answer) -> Answer {
-        let response = match result {
-            Ok(response) => response,
-            Err(error) => {
-                if was_not_sent(&error) {
-                    self.armed = false;
-                }
-                // Dropped here: it stamps where nobody knows what became of the request.
-                return Err(error);
-            }
+        // Where there is none, dropping the guard stamps.
+        let response = result?;
+        self.armed = false;
+        let (extent, unknown) = match has_failed(response.headers()) {
+            true => (Extent::Nothing, false),
+            false => outcome(Some(response.status()), self.record.asked.how_much_left()),
         };
-        let status = response.status();
-        let unknown = matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
-        let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
-        if !status.is_success() && !status.is_redirection() && !unknown && !upgraded {
-            self.armed = false;
+        let refused = matches!(extent, Extent::Redirect { .. }) && self.is_refused(response.headers());
+        let done = !refused && matches!(extent, Extent::All | Extent::Redirect { done: true });
+        if !self.limit_to(extent, refused) {
             return Ok(flight.passed(response, Forwarded::Method, None));
         }
         if !unknown {
-            self.told_by(flight, response.headers());
+            self.told_by(flight, response.headers(), done);
         }
         self.fire_first();
-        self.armed = false;
         if unknown {
             self.fire_again_later();
         }
@@ -179,12 +267,21 @@ impl Guard {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// What the answer names: Location and Content-Location of the same origin (RFC 9111 4.4), and groups.
-    fn told_by(&mut self, flight: &Flight, answer: &HeaderMap) {
+    /// Whether a redirect leads to a login.
+    fn is_refused(&self, response: &HeaderMap) -> bool {
+        let location =
+            response.get(header::LOCATION).map(|location| String::from_utf8_lossy(location.as_bytes()));
+        location.is_some_and(|location| self.asked.is_refused_by(&location))
+    }
+
+    /// What the response names: Location and Content-Location of the same origin (RFC 9111 4.4) where the write was
+    /// done, and groups.
+    fn told_by(&mut self, flight: &Flight, answer: &HeaderMap, done: bool) {
         let marker = self.cache.invalidation.marker;
         let host = &flight.host;
         let mut marks: Vec<Mark> = [header::LOCATION, header::CONTENT_LOCATION]
             .iter()
+            .filter(|_| done)
             .filter_map(|name| answer.get(name)?.to_str().ok())
             .filter_map(|reference| same_origin(reference, flight.path(), host))
             .map(|path| marker.path(&path))
@@ -203,25 +300,36 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.armed {
-            self.fire_first();
-            self.fire_again_later();
+            self.end_without_response();
         }
     }
 }
 
-/// Whether the app has seen nothing of a request.
-fn was_not_sent(error: &BoxError) -> bool {
-    matches!(
-        error.downcast_ref::<ForwardError>(),
-        Some(
-            ForwardError::Resolve(_)
-                | ForwardError::Connect(..)
-                | ForwardError::Shed
-                | ForwardError::QueueFull
-                | ForwardError::QueueTimeout(_)
-                | ForwardError::CannotUpgrade
-        )
-    )
+/// What redirects are judged by.
+fn asked_for(routed: &Routed, path: &str) -> AskedFor {
+    let policy = &routed.record.snapshot.policy;
+    let headers = routed.request.headers();
+    let mut hosts = vec![host::text(headers).to_owned()];
+    if policy.server.trusts(routed.peer.address.ip()) {
+        let told = headers.get(forwarded::X_FORWARDED_HOST).and_then(|told| told.to_str().ok());
+        hosts.extend(told.into_iter().flat_map(|told| told.split(',')).map(|told| told.trim().to_owned()));
+        let told = forwarded::in_older_words(headers).1;
+        hosts.extend(told.and_then(|told| told.to_str().ok().map(str::to_owned)));
+    }
+    if let Some(upstream) = policy.upstreams.get(routed.route.upstream.unwrap_or(0)) {
+        hosts.extend(upstream.endpoints.iter().map(|endpoint| endpoint.authority.to_string()));
+    }
+    let as_it_came = routed
+        .record
+        .target
+        .as_ref()
+        .and_then(|target| path::normalise(target.path()).ok().map(|path| path.normal.into_owned()));
+    AskedFor { hosts, paths: as_it_came.into_iter().chain([path.to_owned()]).collect() }
+}
+
+/// Whether a gRPC call failed before it said anything: its status is 200 all the same.
+fn has_failed(response: &HeaderMap) -> bool {
+    response.get(&GRPC_STATUS).is_some_and(|status| status != "0")
 }
 
 /// The path in normal form of a reference (RFC 3986 5) to the origin that was asked; `None`: it is another one.
@@ -252,7 +360,7 @@ fn same_origin(reference: &str, target: &str, asked: &str) -> Option<String> {
     path::normalise(path).ok().map(|path| path.normal.into_owned())
 }
 
-/// The answer to a write: when it has ended, or nobody wants its rest, what it changed is changed.
+/// The response to a write: when it has ended, or nobody wants its rest, what it changed is changed.
 struct Watched {
     body: Body,
     /// `None` once it has stamped.
@@ -268,18 +376,16 @@ impl Watched {
 }
 
 impl Drop for Watched {
-    /// The app goes on although nobody wants the rest: its end is waited for.
+    /// The app goes on although nobody wants the rest: where a rule takes the write, its end is waited for.
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
         let body = std::mem::replace(&mut self.body, Body::empty());
         guard.fire();
-        if !guard.waits {
-            return;
-        }
-        let Some(place) = guard.cache.unattended.take(1) else {
+        if guard.waits().is_none() || body.is_endless() {
             guard.fire_again_later();
             return;
-        };
+        }
+        let place = guard.cache.unattended.write();
         outlive(async move {
             let _place = place;
             answer::to_its_end(body).await;
@@ -315,6 +421,40 @@ impl http_body::Body for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn n3_8_how_far_a_write_invalidates() {
+        use Extent::{All, Nothing, Redirect, Target};
+        let (part, whole) = (Sent::Part, Sent::Whole);
+        for (status, sent, wanted) in [
+            (None, Sent::Nothing, (Nothing, false)),
+            (None, part, (Target, true)),
+            (None, whole, (All, true)),
+            (Some(101), whole, (All, false)),
+            (Some(200), whole, (All, false)),
+            (Some(207), whole, (All, false)),
+            (Some(200), part, (All, false)),
+            (Some(300), whole, (Target, false)),
+            (Some(301), whole, (Redirect { done: true }, false)),
+            (Some(302), whole, (Redirect { done: true }, false)),
+            (Some(303), part, (Redirect { done: true }, false)),
+            (Some(304), whole, (Target, false)),
+            (Some(307), whole, (Redirect { done: false }, false)),
+            (Some(308), whole, (Redirect { done: false }, false)),
+            (Some(400), whole, (Nothing, false)),
+            (Some(401), part, (Nothing, false)),
+            (Some(413), part, (Nothing, false)),
+            (Some(500), whole, (Nothing, false)),
+            (Some(502), whole, (All, true)),
+            (Some(502), part, (Target, true)),
+            (Some(503), whole, (Nothing, false)),
+            (Some(504), whole, (All, true)),
+            (Some(504), part, (Target, true)),
+        ] {
+            let code = status.map(|code| StatusCode::from_u16(code).unwrap());
+            assert_eq!(outcome(code, sent), wanted, "{status:?} {sent:?}");
+        }
+    }
 
     #[test]
     fn references_to_the_same_origin() {

@@ -16,6 +16,7 @@ use crate::layer::Routed;
 use crate::layer::cache::asked::{self, Asked};
 use crate::policy::cache::is_safe;
 use crate::policy::path;
+use crate::policy::redirect::OnRedirect;
 
 /// What the cache makes of it.
 pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Cache>) {
@@ -152,7 +153,7 @@ pub fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
             continue;
         }
         // Of a read, it is told what any write would do.
-        if writes && !rule.on.methods.contains(method) {
+        if writes && !rule.takes(method, host, &normal.normal) {
             continue;
         }
         let tags = rule.tags.iter().map(|tag| tag.fill(&normal.normal));
@@ -160,7 +161,13 @@ pub fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
             format!("{}{}", path.path.fill(&normal.normal), if path.prefix { "/**" } else { "" })
         });
         let all: Vec<String> = tags.chain(paths).collect();
-        told.say("invalidates", format!("{} by {:?} ({})", all.join(", "), rule.label, rule.mode.as_str()));
+        let on_redirect = match rule.on_redirect {
+            OnRedirect::Auto => "",
+            OnRedirect::Always => ", on every redirect",
+            OnRedirect::Never => ", on no redirect",
+        };
+        let mode = rule.mode.as_str();
+        told.say("invalidates", format!("{} by {:?} ({mode}{on_redirect})", all.join(", "), rule.label));
     }
 }
 

@@ -1,0 +1,180 @@
+//! Whether a redirect that answers a write says that the write was refused: it leads to a login.
+
+use std::borrow::Cow;
+
+use super::path;
+use crate::fields::{host, query};
+
+/// What `[[invalidate]] on_redirect` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRedirect {
+    /// A redirect invalidates unless it is a refusal; 307 and 308 never do.
+    #[default]
+    Auto,
+    /// Every redirect invalidates.
+    Always,
+    /// No redirect invalidates.
+    Never,
+}
+
+/// Last segments of paths at which apps ask for a login.
+const LOGINS: [&str; 6] = ["login", "log-in", "signin", "sign_in", "sso", "wp-login.php"];
+/// A value in a query is decoded as often as this: apps encode URLs within URLs.
+const MOST_DECODED: usize = 3;
+
+/// What a write asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedFor {
+    /// Authorities: the one that was asked, the one that a trusted proxy tells of, those of the upstream.
+    pub hosts: Vec<String>,
+    /// Paths in normal form: as the client wrote it, and as it went to the app.
+    pub paths: Vec<String>,
+}
+
+impl AskedFor {
+    /// Whether a Location (RFC 9110 10.2.2) says that the request was refused: it is on another host, it names the
+    /// path that was asked for in its query, to come back to it, or it is a login page.
+    pub fn is_refused_by(&self, location: &str) -> bool {
+        let location = location.trim();
+        let location = location.split('#').next().unwrap_or("");
+        let (place, query) = location.split_once('?').unwrap_or((location, ""));
+        let (authority, path) = split_authority(place);
+        if authority.is_some_and(|authority| !self.is_known_host(authority)) {
+            return true;
+        }
+        let target = self.paths.last().map_or("", String::as_str);
+        // RFC 3986 5.3: a reference without a path keeps that of the target.
+        let path = if path.is_empty() && authority.is_none() { target } else { path };
+        is_login(path) || query::pairs(query).any(|(_, value)| self.is_asked_path(&value))
+    }
+
+    fn is_known_host(&self, authority: &str) -> bool {
+        let authority = authority.rsplit('@').next().unwrap_or(authority);
+        let name = host::name(authority);
+        self.hosts.iter().any(|known| host::name(known).eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a value of a query, decoded already, is the path that was asked for, or a URL of it.
+    fn is_asked_path(&self, value: &[u8]) -> bool {
+        let mut value = Cow::Borrowed(value);
+        for _ in 0..MOST_DECODED {
+            let Ok(text) = std::str::from_utf8(&value) else { return false };
+            let place = text.split(['?', '#']).next().unwrap_or("");
+            let (_, path) = split_authority(place);
+            if path.starts_with('/')
+                && let Ok(path) = path::normalise(path)
+                && self.paths.iter().any(|asked| trimmed(asked) == trimmed(&path.normal))
+            {
+                return true;
+            }
+            if !value.contains(&b'%') {
+                return false;
+            }
+            value = Cow::Owned(query::percent_decoded(&value));
+        }
+        false
+    }
+}
+
+/// The authority of a reference (RFC 3986 4.2), where it has one, and its path.
+fn split_authority(place: &str) -> (Option<&str>, &str) {
+    let rest = match place.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => match rest.strip_prefix("//") {
+            Some(rest) => rest,
+            // A URI without an authority, like mailto:.
+            None => return (Some(""), rest),
+        },
+        _ => match place.strip_prefix("//") {
+            Some(rest) => rest,
+            None => return (None, place),
+        },
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    (Some(authority), path)
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
+fn is_login(path: &str) -> bool {
+    let last = trimmed(path).rsplit('/').next().unwrap_or("");
+    // Servlet containers write the session behind it.
+    let last = last.split(';').next().unwrap_or("");
+    let last = query::percent_decoded(last.as_bytes());
+    LOGINS.iter().any(|login| last.eq_ignore_ascii_case(login.as_bytes()))
+}
+
+/// Without the slash at its end, as paths are invalidated.
+fn trimmed(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n3_8_which_redirects_are_refusals() {
+        let asked = AskedFor {
+            hosts: ["a.example:8080", "public.example", "127.0.0.1:3000"].map(str::to_owned).to_vec(),
+            paths: ["/shop/orders/7", "/orders/7"].map(str::to_owned).to_vec(),
+        };
+        for (location, wanted) in [
+            ("", false),
+            ("/orders/8", false),
+            ("8", false),
+            ("?saved=1", false),
+            ("http://a.example/orders/8", false),
+            ("https://A.example:9/orders/8", false),
+            ("http://127.0.0.1:3000/orders/8", false),
+            ("https://public.example./", false),
+            ("//a.example/orders/8", false),
+            // On another host.
+            ("https://sso.example/auth", true),
+            ("//other.example/orders/8", true),
+            ("https://a.example.evil/", true),
+            ("https://a.example@evil.example/", true),
+            ("HTTPS://other.example", true),
+            ("app://callback?code=1", true),
+            ("mailto:x@a.example", true),
+            // It names what was asked, to come back to it.
+            ("/accounts/begin?next=/orders/7", true),
+            ("/begin?next=%2Forders%2F7%3Fx%3D1", true),
+            ("/begin?ReturnUrl=%2Fshop%2Forders%2F7%2F", true),
+            ("/begin?x=1&return_to=https%3A%2F%2Fa.example%2Forders%2F7", true),
+            ("/begin?next=%252Forders%252F7", true),
+            ("/begin?next=/orders/%37", true),
+            ("?back=/orders/7", true),
+            ("/begin?next=/orders/8", false),
+            ("/begin?next=/orders", false),
+            ("/begin?next=orders/7", false),
+            ("/orders/7", false),
+            ("/orders/7?saved=1", false),
+            ("/orders#/orders/7?next=/orders/7", false),
+            // A login page.
+            ("/login", true),
+            ("/Account/Login", true),
+            ("/accounts/login/?x=1", true),
+            ("/users/sign_in", true),
+            ("/log-in#top", true),
+            ("/signin", true),
+            ("../sso", true),
+            ("/wp-login.php?reauth=1", true),
+            ("/login;jsessionid=1", true),
+            ("/%6cogin", true),
+            ("https://a.example/login", true),
+            ("/logins", false),
+            ("/login/done", false),
+            ("/?login", false),
+            ("/#/login", false),
+            ("/:login", false),
+            ("/a:b/login", true),
+        ] {
+            assert_eq!(asked.is_refused_by(location), wanted, "{location:?}");
+        }
+        let login = AskedFor { hosts: Vec::new(), paths: vec!["/login".to_owned()] };
+        assert!(login.is_refused_by("?error=1"), "a login that failed");
+    }
+}

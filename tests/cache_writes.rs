@@ -1,0 +1,316 @@
+//! Writes and the cache: what a write takes away, and what strangers cannot make it take away.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use harness::holding::Raise;
+use harness::origin::*;
+use harness::*;
+
+/// Tagged reads, and a rule for writes that names their tag.
+const RULES: &str = r#"
+[[routes]]
+match = "GET /**"
+cache = { ttl = "1h", scope = "shared", tags = ["orders"] }
+[[invalidate]]
+on   = "POST,PUT,DELETE /orders/**"
+tags = ["orders"]
+"#;
+
+/// An app that holds writes back until they are released, and then gives them this status.
+struct Holding {
+    script: Script,
+    /// Heads of writes that reached it.
+    began: Arc<AtomicUsize>,
+    /// Writes that reached it whole.
+    whole: Arc<AtomicUsize>,
+    /// Connections that ended below a write.
+    broken: Arc<AtomicUsize>,
+    released: Arc<AtomicBool>,
+    says: Arc<Mutex<String>>,
+}
+
+impl Holding {
+    fn new() -> Holding {
+        let [began, whole, broken, reads] = [(); 4].map(|()| Arc::new(AtomicUsize::new(0)));
+        let released = Arc::new(AtomicBool::new(false));
+        let says = Arc::new(Mutex::new("200 OK".to_owned()));
+        let (start, end, cut, release, line) =
+            (began.clone(), whole.clone(), broken.clone(), released.clone(), says.clone());
+        let script = Script::new(move |mut tcp| {
+            while let Some(head) = script::head(&mut tcp) {
+                let writes = !head.starts_with("GET ");
+                if !writes {
+                    let number = reads.fetch_add(1, Ordering::SeqCst);
+                    if tcp.write_all(&ok(&format!("#{number}"))).is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                start.fetch_add(1, Ordering::SeqCst);
+                let length = head.lines().find_map(|line| {
+                    let (name, value) = line.split_once(':')?;
+                    name.eq_ignore_ascii_case("content-length")
+                        .then(|| value.trim().parse::<usize>().unwrap())
+                });
+                let mut body = vec![0; length.unwrap_or(0)];
+                if std::io::Read::read_exact(&mut tcp, &mut body).is_err() {
+                    cut.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                end.fetch_add(1, Ordering::SeqCst);
+                tcp.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+                while !release.load(Ordering::SeqCst) {
+                    match tcp.peek(&mut [0]) {
+                        Ok(0) => {
+                            cut.fetch_add(1, Ordering::SeqCst);
+                            return;
+                        }
+                        Ok(_) => std::thread::sleep(Duration::from_millis(5)),
+                        Err(_) => {}
+                    }
+                }
+                tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+                let line = line.lock().unwrap().clone();
+                let answer = format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n");
+                if tcp.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        Holding { script, began, whole, broken, released, says }
+    }
+
+    fn pillion(&self, config: &str) -> Pillion {
+        Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n{config}", self.script.address))
+    }
+}
+
+fn wait_for(what: &str, count: &AtomicUsize, wanted: usize) {
+    eventually(what, || (count.load(Ordering::SeqCst) >= wanted).then_some(()));
+}
+
+/// Sends `request` and keeps the connection.
+fn begin(pillion: &Pillion, request: &str) -> TcpStream {
+    let mut client = connect(pillion.http);
+    client.write_all(request.as_bytes()).unwrap();
+    client
+}
+
+fn leave(client: TcpStream) {
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+fn gone(pillion: &Pillion) {
+    eventually("the client is gone", || (pillion.metric("pillion_client_connections") < 1.0).then_some(()));
+}
+
+fn is_hit(pillion: &Pillion, path: &str) -> bool {
+    status_of(&get(pillion, path)).contains("; hit")
+}
+
+/// 8,000 cut POSTs to paths that are not there emptied the whole cache.
+#[test]
+fn n3_8_a_write_that_was_cut_takes_away_its_target_and_no_more() {
+    let app = Holding::new();
+    let pillion = app.pillion(RULES);
+    let paths = ["/orders/7", "/orders/8", "/other"];
+    paths.iter().for_each(|path| drop(get(&pillion, path)));
+    assert!(paths.iter().all(|path| is_hit(&pillion, path)));
+    // Longer than what is waited for before the app is asked.
+    let part = "x".repeat(100_000);
+    let client = begin(
+        &pillion,
+        &format!("POST /orders/7 HTTP/1.1\r\nhost: a.example\r\ncontent-length: 900000\r\n\r\n{part}"),
+    );
+    wait_for("its head", &app.began, 1);
+    leave(client);
+    wait_for("the cut", &app.broken, 1);
+    assert!(!is_hit(&pillion, "/orders/7"), "nobody knows what the app did");
+    assert!(is_hit(&pillion, "/orders/8"), "no rule is stamped by what was cut");
+    assert!(is_hit(&pillion, "/other"));
+    assert_eq!(pillion.metric("pillion_cache_invalidations_total{rule=\"POST,PUT,DELETE /orders/**\"}"), 0.0);
+}
+
+#[test]
+fn n3_8_a_write_of_which_nothing_was_sent_takes_nothing_away() {
+    let app = Holding::new();
+    let pillion = app.pillion(&format!("max_connections = 1\nqueue_timeout = \"300ms\"\n{RULES}"));
+    for path in ["/orders/7", "/x"] {
+        get(&pillion, path);
+    }
+    let _released = Raise(&app.released);
+    let first = begin(&pillion, "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    wait_for("the write that holds the only place", &app.whole, 1);
+    let waiting = begin(&pillion, "POST /orders/7 HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n\r\n");
+    let waits = |line: &str| line.starts_with("pillion_upstream_waits_total{") && line.ends_with(" 1.0");
+    eventually("it waits", || pillion.admin_get("/metrics").text().lines().any(waits).then_some(()));
+    leave(waiting);
+    let refused = ask(&pillion, "PUT /orders/7", &["content-length: 0"]);
+    assert_eq!(refused.status, 503);
+    assert!(is_hit(&pillion, "/orders/7"));
+    assert_eq!(app.began.load(Ordering::SeqCst), 1);
+    drop(first);
+    let absent = Pillion::in_front_of(absent_app());
+    assert_eq!(ask(&absent, "POST /a", &["content-length: 0"]).status, 502);
+    assert_eq!(absent.metric("pillion_cache_invalidations_total{rule=\"target\"}"), 0.0);
+}
+
+/// What a rule names is for the app to take away: a stranger who sends a write and leaves decides nothing.
+#[test]
+fn n3_8_a_write_that_a_rule_takes_keeps_its_place_until_its_response() {
+    for (says, fields, invalidates) in [
+        ("403 Forbidden", "", false),
+        ("302 Found\r\nlocation: /login", "", false),
+        ("200 OK", "", true),
+        ("303 See Other\r\nlocation: /orders", "", true),
+        ("403 Forbidden", "content-type: application/grpc\r\n", false),
+        ("403 Forbidden", "connection: upgrade\r\nupgrade: x\r\n", false),
+    ] {
+        let app = Holding::new();
+        app.says.lock().unwrap().replace_range(.., says);
+        let pillion = app.pillion(&format!("max_connections = 1\nqueue_timeout = \"100ms\"\n{RULES}"));
+        get(&pillion, "/orders/8");
+        let _released = Raise(&app.released);
+        let client = begin(
+            &pillion,
+            &format!("POST /orders/7 HTTP/1.1\r\nhost: a.example\r\n{fields}content-length: 0\r\n\r\n"),
+        );
+        wait_for("the write", &app.whole, 1);
+        leave(client);
+        gone(&pillion);
+        assert!(is_hit(&pillion, "/orders/8"), "{says}: its response is not here");
+        if fields.is_empty() {
+            assert_eq!(get(&pillion, "/elsewhere").status, 503, "{says}: it keeps its place");
+        }
+        app.released.store(true, Ordering::SeqCst);
+        if invalidates {
+            eventually(says, || (!is_hit(&pillion, "/orders/8")).then_some(()));
+        } else {
+            eventually("its place is free", || (get(&pillion, "/elsewhere").status == 200).then_some(()));
+            assert!(is_hit(&pillion, "/orders/8"), "{says} {fields}");
+        }
+        assert_eq!(app.broken.load(Ordering::SeqCst), 0, "{says}");
+    }
+}
+
+#[test]
+fn n3_8_a_write_that_no_rule_takes_is_given_up_with_its_client() {
+    let app = Holding::new();
+    let pillion = app.pillion(RULES);
+    for path in ["/a", "/orders/8"] {
+        get(&pillion, path);
+    }
+    let _released = Raise(&app.released);
+    let client = begin(&pillion, "POST /a HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n\r\n");
+    wait_for("the write", &app.whole, 1);
+    leave(client);
+    wait_for("the app is told", &app.broken, 1);
+    assert!(!is_hit(&pillion, "/a"), "its target");
+    assert!(is_hit(&pillion, "/orders/8"));
+}
+
+#[test]
+fn n3_8_a_write_without_a_response_in_time_takes_away_what_rules_name() {
+    let app = Holding::new();
+    let pillion = app.pillion(&format!("response_timeout = \"300ms\"\n{RULES}"));
+    let _released = Raise(&app.released);
+    for fields in ["", "content-type: application/grpc\r\n"] {
+        get(&pillion, "/orders/8");
+        let before = app.whole.load(Ordering::SeqCst);
+        let client = begin(
+            &pillion,
+            &format!("POST /orders/7 HTTP/1.1\r\nhost: a.example\r\n{fields}content-length: 0\r\n\r\n"),
+        );
+        wait_for("the write", &app.whole, before + 1);
+        leave(client);
+        eventually("response_timeout", || (!is_hit(&pillion, "/orders/8")).then_some(()));
+        wait_for("its place is given back", &app.broken, before + 1);
+    }
+}
+
+#[test]
+fn n3_8_a_redirect_to_a_login_takes_away_its_target_alone() {
+    let origin = Origin::new();
+    let rules = |on_redirect: &str| {
+        format!(
+            "[[routes]]\nmatch = \"GET /**\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n\
+             [[routes]]\nmatch = \"* /shop/**\"\nrewrite = \"/orders/**\"\n\
+             [[invalidate]]\non = \"* /orders/**\"\npaths = [\"/list\"]\n{on_redirect}\n"
+        )
+    };
+    let own = origin.script.address.to_string();
+    let cases = [
+        ("301", "/orders/8".to_owned(), true),
+        ("302", "/orders/8".to_owned(), true),
+        ("303", format!("http://{own}/orders/8"), true),
+        ("302", "https://a.example/orders/8".to_owned(), true),
+        ("302", "/login".to_owned(), false),
+        ("303", "/accounts/login/".to_owned(), false),
+        ("302", "/begin?next=%2Forders%2F7".to_owned(), false),
+        ("302", "/begin?ReturnUrl=/shop/7".to_owned(), false),
+        ("302", "https://sso.example/".to_owned(), false),
+        ("307", "/orders/8".to_owned(), false),
+        ("308", "/orders/8".to_owned(), false),
+    ];
+    for (on_redirect, wanted) in [
+        ("", None),
+        ("on_redirect = \"auto\"", None),
+        ("on_redirect = \"always\"", Some(true)),
+        ("on_redirect = \"never\"", Some(false)),
+    ] {
+        let pillion = pillion(&origin, &rules(on_redirect));
+        for (status, location, auto) in &cases {
+            let line = if location.contains("/shop/") { "PUT /shop/7" } else { "PUT /orders/7" };
+            for path in ["/list", "/orders/7"] {
+                get(&pillion, path);
+                assert!(is_hit(&pillion, path));
+            }
+            origin.says("/orders/7", &[&format!("status: {status}"), &format!("location: {location}")]);
+            assert_eq!(ask(&pillion, line, &["content-length: 0"]).status.to_string(), *status);
+            origin.says("/orders/7", &[]);
+            assert!(!is_hit(&pillion, "/orders/7"), "{status} {location}: RFC 9111 4.4");
+            let invalidated = !is_hit(&pillion, "/list");
+            assert_eq!(invalidated, wanted.unwrap_or(*auto), "{on_redirect} {status} {location}");
+        }
+    }
+}
+
+/// It answers 200 although it refused the call.
+#[test]
+fn n3_8_a_grpc_call_that_was_refused_takes_nothing_away() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, RULES);
+    for (status, refused) in [("16", true), ("0", false)] {
+        get(&pillion, "/orders/8");
+        origin.says("/orders/7", &[&format!("grpc-status: {status}")]);
+        let call = ["content-type: application/grpc", "content-length: 0"];
+        assert_eq!(ask(&pillion, "POST /orders/7", &call).status, 200);
+        assert_eq!(is_hit(&pillion, "/orders/8"), refused, "{status}");
+    }
+}
+
+#[test]
+fn n5_7_a_rule_is_not_for_what_it_excepts() {
+    let origin = Origin::new();
+    let config =
+        format!("{RULES}except = [\"POST /orders/{{id}}/views\", \"DELETE other.example/orders/**\"]\n");
+    let pillion = pillion(&origin, &config);
+    for (line, takes) in [
+        ("POST /orders/7/views", false),
+        ("PUT /orders/7/views", true),
+        ("POST /orders/7", true),
+        ("DELETE /orders/7", true),
+    ] {
+        get(&pillion, "/orders/8");
+        assert_eq!(ask(&pillion, line, &["content-length: 0"]).status, 200);
+        assert_eq!(!is_hit(&pillion, "/orders/8"), takes, "{line}");
+    }
+}
