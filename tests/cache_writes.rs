@@ -297,6 +297,73 @@ fn n3_8_a_grpc_call_that_was_refused_takes_nothing_away() {
     }
 }
 
+/// The same where the app speaks HTTP/2: there the rest of a request goes out in another task.
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_8_over_http_2_to_the_app_it_is_the_same() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (began, whole) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let release = Arc::new(tokio::sync::Semaphore::new(0));
+    let (start, end, released) = (began.clone(), whole.clone(), release.clone());
+    let serve = async move |request: http::Request<h2::RecvStream>,
+                            mut respond: h2::server::SendResponse<_>| {
+        let reads = request.method() == "GET";
+        let mut status = http::StatusCode::OK;
+        if !reads {
+            start.fetch_add(1, Ordering::SeqCst);
+            let mut body = request.into_body();
+            while let Some(data) = body.data().await {
+                let Ok(data) = data else { return };
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+            end.fetch_add(1, Ordering::SeqCst);
+            released.acquire().await.unwrap().forget();
+            status = http::StatusCode::FORBIDDEN;
+        }
+        let response = http::Response::builder().status(status).body(()).unwrap();
+        let mut stream = respond.send_response(response, false).unwrap();
+        let _ = stream.send_data(bytes::Bytes::from_static(b"content"), true);
+    };
+    tokio::spawn(async move {
+        let serve = Arc::new(serve);
+        while let Ok((tcp, _)) = listener.accept().await {
+            let serve = serve.clone();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(tcp).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    let serve = serve.clone();
+                    tokio::spawn(async move { serve(request, respond).await });
+                }
+            });
+        }
+    });
+    tokio::task::block_in_place(|| {
+        let pillion = Pillion::with(&format!("[upstream]\nurl = \"h2c://{address}\"\n{RULES}"));
+        let fill = || ["/orders/7", "/orders/8"].iter().for_each(|path| drop(get(&pillion, path)));
+        fill();
+        let part = "x".repeat(100_000);
+        let head = "POST /orders/7 HTTP/1.1\r\nhost: a.example\r\ncontent-length";
+        let client = begin(&pillion, &format!("{head}: 900000\r\n\r\n{part}"));
+        wait_for("a part of it", &began, 1);
+        leave(client);
+        gone(&pillion);
+        assert!(!is_hit(&pillion, "/orders/7") && is_hit(&pillion, "/orders/8"), "it was cut");
+        fill();
+        let client = begin(&pillion, &format!("{head}: 5\r\n\r\nwhole"));
+        wait_for("all of it", &whole, 1);
+        leave(client);
+        gone(&pillion);
+        release.add_permits(1);
+        eventually("its response", || (release.available_permits() == 0).then_some(()));
+        let in_use =
+            |line: &str| line.starts_with("pillion_upstream_connections_in_use{") && line.ends_with(" 0");
+        eventually("its place is free", || {
+            pillion.admin_get("/metrics").text().lines().any(in_use).then_some(())
+        });
+        assert!(is_hit(&pillion, "/orders/7") && is_hit(&pillion, "/orders/8"), "it was refused");
+    });
+}
+
 #[test]
 fn n5_7_a_rule_is_not_for_what_it_excepts() {
     let origin = Origin::new();
@@ -313,4 +380,76 @@ fn n5_7_a_rule_is_not_for_what_it_excepts() {
         assert_eq!(ask(&pillion, line, &["content-length: 0"]).status, 200);
         assert_eq!(!is_hit(&pillion, "/orders/8"), takes, "{line}");
     }
+}
+
+/// 256 fetches went on where 32 are promised: those whose head had come were not counted.
+#[test]
+fn n3_5_reads_whose_clients_left_are_bounded_wherever_they_are() {
+    const CLIENTS: usize = 50;
+    let (began, broken) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (start, end) = (began.clone(), broken.clone());
+    let script = Script::new(move |mut tcp| {
+        let Some(head) = script::head(&mut tcp) else { return };
+        start.fetch_add(1, Ordering::SeqCst);
+        if head.contains("/body") {
+            let head = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 100\r\n\r\nbegin";
+            let _ = tcp.write_all(head.as_bytes());
+        }
+        while matches!(std::io::Read::read(&mut tcp, &mut [0]), Ok(1..)) {}
+        end.fetch_add(1, Ordering::SeqCst);
+    });
+    let config = |more: &str| {
+        format!(
+            "[upstream]\nurl = \"http://{}\"\n{more}[[routes]]\nmatch = \"GET /**\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n",
+            script.address
+        )
+    };
+    for (more, most) in [("", 32), ("max_connections = 128\n", 16)] {
+        let pillion = Pillion::with(&config(more));
+        let before = [&began, &broken].map(|count| count.load(Ordering::SeqCst));
+        let ask = |path: &str| begin(&pillion, &format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n\r\n"));
+        let mut clients = Vec::new();
+        for number in 0..CLIENTS {
+            clients.push(ask(&format!("/head/{number}")));
+            let mut client = ask(&format!("/body/{number}"));
+            assert!(script::head(&mut client).unwrap().starts_with("HTTP/1.1 200"));
+            clients.push(client);
+        }
+        wait_for("all are asked for", &began, before[0] + 2 * CLIENTS);
+        clients.into_iter().for_each(leave);
+        gone(&pillion);
+        wait_for("the others are given up", &broken, before[1] + 2 * CLIENTS - most);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(broken.load(Ordering::SeqCst), before[1] + 2 * CLIENTS - most, "and these go on");
+    }
+}
+
+/// What is fetched while stale copies are given has no client from its beginning.
+#[test]
+fn n3_5_fetches_in_the_background_are_bounded_too() {
+    let (held, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, released) = (held.clone(), release.clone());
+    let script = Script::answering(move |request| {
+        if request.field("if-none-match").is_some() {
+            count.fetch_add(1, Ordering::SeqCst);
+            while !released.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        answer(request, "cache-control: max-age=0, stale-while-revalidate=600\r\netag: \"1\"", "content")
+    });
+    let pillion = Pillion::in_front_of(script.address);
+    let _released = Raise(&release);
+    let all =
+        || (0..60).for_each(|number| assert_eq!(get(&pillion, &format!("/{number}")).text(), "content"));
+    all();
+    all();
+    wait_for("the first of them", &held, 32);
+    all();
+    assert_eq!(held.load(Ordering::SeqCst), 32);
+    release.store(true, Ordering::SeqCst);
+    eventually("the others have their turn", || {
+        all();
+        (held.load(Ordering::SeqCst) >= 60).then_some(())
+    });
 }

@@ -131,6 +131,24 @@ impl Fill {
         state.give_up_read();
     }
 
+    /// Whether somebody reads it. The pump is woken when the last reader has gone.
+    pub fn is_read(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.state();
+        state.pump = Some(cx.waker().clone());
+        !state.followers.is_empty()
+    }
+
+    /// Nobody reads it, and it is not going to be stored; false: somebody came meanwhile.
+    pub fn abandon(&self) -> bool {
+        let mut state = self.state();
+        let unread = state.followers.is_empty();
+        if unread {
+            state.give_up();
+            state.give_up_read();
+        }
+        unread
+    }
+
     /// Whether the pump may go on: always while all is kept. `None`: nobody wants it.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let mut state = self.state();

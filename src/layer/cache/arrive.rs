@@ -3,13 +3,15 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 
 use super::answer::{self, OWN};
 use super::asked::{self, Forwarded};
-use super::flight::{Fetching, Flight};
+use super::flight::{Fetching, Flight, most_unattended};
 use super::lookup::Candidate;
 use super::{outlive, settings};
 use crate::body::{Body, BodyError};
@@ -28,6 +30,7 @@ use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::Member;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, host, list, structured};
+use crate::held::Place;
 use crate::pieces::Pieces;
 
 /// Groups an answer belongs to (RFC 9875 2).
@@ -121,6 +124,7 @@ impl Flight {
             fill,
             key,
             most,
+            unattended: (most_unattended(&self.record), None),
             _leader: fetching.leader.take(),
         };
         outlive(pump.run(body));
@@ -196,13 +200,13 @@ impl Flight {
     }
 
     /// A place in the cache's memory, for which others make room.
-    fn place(&self, bytes: usize) -> crate::held::Place {
+    fn place(&self, bytes: usize) -> Place {
         let place = self.cache.store.held.take_over(bytes);
         self.cache.make_room();
         place
     }
 
-    fn whole(&self, whole: &Pieces, mut place: crate::held::Place) -> Arc<Content> {
+    fn whole(&self, whole: &Pieces, mut place: Place) -> Arc<Content> {
         place.join(self.place(weight(whole.len())));
         // What came off the wire is a slice of a larger buffer.
         Arc::new(Content::new(whole.cut(), None, place))
@@ -507,19 +511,40 @@ struct Pump {
     fill: Arc<Fill>,
     key: Vec<u8>,
     most: usize,
+    /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
+    unattended: (usize, Option<Place>),
     /// While it is here, requests can join.
     _leader: Option<Leader>,
 }
 
 impl Pump {
-    async fn run(self, mut body: Body) {
+    /// The next of the body. Where its readers have all gone it takes a place among what goes on without clients; if
+    /// there is none, it ends here.
+    fn poll_frame(
+        &mut self,
+        body: &mut Body,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let (most, place) = &mut self.unattended;
+        if self.fill.is_read(cx) {
+            *place = None;
+        } else if place.is_none() {
+            *place = self.cache.unattended.read(*most);
+            if place.is_none() && self.fill.abandon() {
+                return Poll::Ready(Some(Err(BodyError::ClientGone)));
+            }
+        }
+        Pin::new(body).poll_frame(cx)
+    }
+
+    async fn run(mut self, mut body: Body) {
         let mut stored = true;
         let ended = loop {
             // Nobody reads it and it is not going to be stored: the app need not go on.
             if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {
                 break Err(BodyError::ClientGone);
             }
-            match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            match poll_fn(|cx| self.poll_frame(&mut body, cx)).await {
                 None => break Ok(None),
                 Some(Err(error)) => break Err(error),
                 Some(Ok(frame)) => match frame.into_data() {

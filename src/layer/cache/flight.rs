@@ -108,19 +108,16 @@ impl Flight {
                     let stored = terms.ttl.is_some() || fetching.candidate.is_some();
                     stored || leader.fetch.is_waited_for()
                 });
-                if goes_on { WithoutClient::Reads(self.most_unattended()) } else { WithoutClient::Ends }
+                if goes_on {
+                    WithoutClient::Reads(most_unattended(&self.record))
+                } else {
+                    WithoutClient::Ends
+                }
             }
             // What it changes is changed when the app says so, not when its client left.
             Some(Errand::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
             Some(Errand::Pass(_) | Errand::Known(..)) | None => WithoutClient::Ends,
         }
-    }
-
-    /// Maximum number of reads of its app that go on without their clients: an eighth of its connections.
-    fn most_unattended(&self) -> usize {
-        let upstream = self.record.route().upstream.unwrap_or(0);
-        let upstream = self.record.snapshot.policy.upstreams.get(upstream);
-        upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
     }
 
     /// The client's request ends here, for the log and the counters.
@@ -222,4 +219,11 @@ impl Flight {
             asked::marks_of(self.path(), self.record.route(), &self.cache, fetching.read.principal.as_ref())
         })
     }
+}
+
+/// Maximum number of reads of an app that go on without their clients: an eighth of its connections.
+pub fn most_unattended(record: &Record) -> usize {
+    let upstream = record.route().upstream.unwrap_or(0);
+    let upstream = record.snapshot.policy.upstreams.get(upstream);
+    upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, header};
 use tower::Service;
 
 use super::asked::{self, Forwarded, Read};
-use super::flight::{Errand, Fetching, Known};
+use super::flight::{Errand, Fetching, Known, most_unattended};
 use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, settings};
 use crate::body::Body;
 use crate::cache::Cache;
@@ -310,6 +310,8 @@ where
             return;
         }
         let Some(mut routed) = routed.again(now) else { return };
+        // It has no client from its beginning. What is stale stays so until there is a place.
+        let Some(place) = self.cache.unattended.read(most_unattended(&routed.record)) else { return };
         self.cache.counters.background.add(1);
         let candidate = Candidate { stored, gone: false };
         // What may be stored is asked for whole, whatever this client asks.
@@ -336,7 +338,10 @@ where
             headers: Some(headers),
         };
         let future = self.send(routed, Errand::Fetch(Forwarded::Stale, Box::new(fetching)));
-        super::outlive(async move { drop(future.await) });
+        super::outlive(async move {
+            drop(future.await);
+            drop(place);
+        });
     }
 }
 
