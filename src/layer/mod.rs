@@ -58,6 +58,8 @@ pub struct Routed {
     pub route: Arc<RoutePolicy>,
     /// The form in which it is asked for, where the head of its answer may have been prepared.
     pub form: Option<Form>,
+    /// Whether an app that reads paths loosely may take it for a request of another route.
+    pub readings_differ: bool,
     /// The route that rewrote it before.
     pub rewritten_by: Option<Arc<RoutePolicy>>,
     /// What is noted about it, and the policy it is served by.
@@ -82,6 +84,7 @@ impl Routed {
             signed: self.signed,
             route: self.route.clone(),
             form: None,
+            readings_differ: self.readings_differ,
             rewritten_by: self.rewritten_by.clone(),
             record: Rc::new(self.record.behind(now)),
         }))

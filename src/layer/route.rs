@@ -17,8 +17,9 @@ use crate::body::Body;
 use crate::error::BoxError;
 use crate::fields::{forwarded, host, signature};
 use crate::inbound::{Peer, Refused};
+use crate::policy::loose;
 use crate::policy::path::{self, NormalPath};
-use crate::policy::{Action, RoutePolicy, ServerPolicy};
+use crate::policy::{Action, RoutePolicy, Routes, ServerPolicy};
 
 /// More hops through Pillions than any path has that leads somewhere.
 const MOST_HOPS: usize = 10;
@@ -116,6 +117,9 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     if server.redirect_https && !https {
         return Ok(Decision::Answer(Box::new(to_https(server, &request)), None));
     }
+    if let Some(status) = found.denied {
+        return Err(RouteError::Denied(status).into());
+    }
     match &route.action {
         Action::Deny(status) => return Err(RouteError::Denied(*status).into()),
         Action::Redirect { base, to, status } => {
@@ -139,6 +143,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         https,
         signed,
         form: None,
+        readings_differ: found.readings_differ,
         rewritten_by: found.rewritten_by,
         route,
         record,
@@ -165,14 +170,53 @@ fn fill_host(request: &mut Request<Body>) {
     }
 }
 
+#[derive(Default)]
 struct Found {
     order: Option<u32>,
     rewritten_by: Option<Arc<RoutePolicy>>,
+    /// Whether a loose reading of the path meets another route.
+    readings_differ: bool,
+    /// With what that route refuses it.
+    denied: Option<StatusCode>,
+}
+
+impl Found {
+    /// Compares the route of the normal reading, `self.order`, with that of the loose one (see [`crate::policy::loose`]).
+    fn read_loosely(&mut self, routes: &Routes, asked: (&Method, &str), path: (&str, bool), from: u32) {
+        let (method, host) = asked;
+        let (normal, is_odd) = path;
+        let loose = &routes.loose;
+        if !is_odd {
+            let other = loose.find_plain(method, host, normal, (from, self.order));
+            return self.compare(routes, asked, other, normal);
+        }
+        let read = loose::reading(normal);
+        let other = loose.find(method, host, &read, from);
+        self.compare(routes, asked, other, &read);
+    }
+
+    fn compare(&mut self, routes: &Routes, (method, host): (&Method, &str), other: Option<u32>, read: &str) {
+        if other == self.order {
+            return;
+        }
+        self.readings_differ = true;
+        let Some(order) = other else { return };
+        let action = |order: u32| routes.routes.get(order as usize).map(|route| &route.action);
+        let denied = |order: u32| match action(order) {
+            Some(Action::Deny(status)) => Some(*status),
+            _ => None,
+        };
+        self.denied = denied(order);
+        if let (Some(Action::Rewrite(to)), Some(template)) = (action(order), routes.loose.template(order)) {
+            let read = loose::reading(&to.fill(template, read));
+            self.denied = routes.loose.find(method, host, &read, order + 1).and_then(denied);
+        }
+    }
 }
 
 /// The route of a request and the target that goes to the app.
 fn match_route(
-    routes: &crate::policy::Routes,
+    routes: &Routes,
     request: &Request<Body>,
     record: &super::record::Record,
 ) -> Result<(Found, PathAndQuery), BoxError> {
@@ -181,11 +225,14 @@ fn match_route(
     let host = host_of(request);
     let given = request.uri();
     if given.path() == "*" {
-        return Ok((Found { order: None, rewritten_by: None }, PathAndQuery::from_static("*")));
+        return Ok((Found::default(), PathAndQuery::from_static("*")));
     }
-    let NormalPath { normal, onward } = path::normalise(given.path())?;
+    let NormalPath { normal, onward, is_odd } = path::normalise(given.path())?;
+    let asked = (request.method(), host);
     let order = routes.table.find(request.method(), host, &normal, 0);
     record.routed(order);
+    let mut found = Found { order, ..Found::default() };
+    found.read_loosely(routes, asked, (&normal, is_odd), 0);
     let route = order.and_then(|order| routes.routes.get(order as usize));
     if let (Some(order), Some(route)) = (order, route)
         && let (Action::Rewrite(to), Some(pattern)) = (&route.action, &route.pattern)
@@ -195,7 +242,11 @@ fn match_route(
         // Matching goes on once, with the routes below; a second rewrite is not followed.
         let next = routes.table.find(request.method(), host, &normal, order + 1);
         record.routed(next.or(Some(order)));
-        let found = Found { order: next, rewritten_by: Some(route.clone()) };
+        (found.order, found.rewritten_by) = (next, Some(route.clone()));
+        // What refused the path as it came is not taken back.
+        if found.denied.is_none() {
+            found.read_loosely(routes, asked, (&normal, path::is_odd(&normal)), order + 1);
+        }
         return Ok((found, with_query(&onward, given.query())?));
     }
     let target = match given.path_and_query() {
@@ -203,7 +254,7 @@ fn match_route(
         Some(target) if target.path() == onward && target.as_str().starts_with('/') => target.clone(),
         _ => with_query(&onward, given.query())?,
     };
-    Ok((Found { order, rewritten_by: None }, target))
+    Ok((found, target))
 }
 
 fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError> {

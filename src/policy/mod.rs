@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod limits;
+pub mod loose;
 pub mod path;
 pub mod redirect;
 pub mod secrets;
@@ -33,6 +34,7 @@ use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 use cache::{InvalidateRule, RouteCache};
 use limits::{LimitPolicy, RouteLimits};
+use loose::LooseRoutes;
 use secrets::SecretSegments;
 use table::RouteTable;
 use template::{Pattern, Template};
@@ -276,6 +278,8 @@ pub struct ProbePolicy {
 pub struct Routes {
     /// The index.
     pub table: RouteTable,
+    /// The index for loose readings of paths.
+    pub loose: LooseRoutes,
     /// By order; one more at the end for requests that match none.
     pub routes: Vec<Arc<RoutePolicy>>,
 }

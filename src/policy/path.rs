@@ -2,9 +2,12 @@
 //!
 //! Two servers that read one path differently are how a rule is walked around. So: unreserved octets
 //! are decoded, dot segments removed, empty segments merged, `%2F` stays inside its segment; what
-//! cannot be read in one way only is refused (RFC 3986 6.2.2, RFC 9110 4.2.3).
+//! cannot be read in one way only is refused (RFC 3986 6.2.2, RFC 9110 4.2.3). How a lenient app may read
+//! a path beside that, is in [`super::loose`].
 
 use std::borrow::Cow;
+
+use crate::fields::query::octet;
 
 /// Why a path was refused; always a 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +16,14 @@ pub enum PathError {
     BadEscape,
     /// `%00`.
     Null,
-    /// A backslash, raw or encoded, which some servers take for a slash.
+    /// A raw backslash, which some servers take for a slash.
     Backslash,
     /// A dot segment spelt with escapes.
     EncodedDots,
+    /// A segment that is a dot segment once its parameters are cut (`..;`).
+    DotsWithParameters,
+    /// A segment that is nothing but semicolons.
+    EmptyParameters,
     /// More `..` than there are segments.
     AboveRoot,
 }
@@ -28,6 +35,8 @@ impl std::fmt::Display for PathError {
             PathError::Null => "the path holds an encoded NUL",
             PathError::Backslash => "the path holds a backslash",
             PathError::EncodedDots => "the path holds an encoded dot segment",
+            PathError::DotsWithParameters => "the path holds a dot segment with parameters",
+            PathError::EmptyParameters => "the path holds a segment that is a bare semicolon",
             PathError::AboveRoot => "the path leads above the root",
         })
     }
@@ -42,6 +51,8 @@ pub struct NormalPath<'a> {
     pub normal: Cow<'a, str>,
     /// For the app: as the client wrote it, dot segments removed.
     pub onward: Cow<'a, str>,
+    /// Whether a lenient app may read another path ([`super::loose::reading`]).
+    pub is_odd: bool,
 }
 
 /// Brings `path` into normal form.
@@ -54,8 +65,13 @@ pub struct NormalPath<'a> {
 /// assert!(normalise("/a/%2e%2e/c").is_err());
 /// ```
 pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
-    if is_plain(path.as_bytes()) {
-        return Ok(NormalPath { normal: Cow::Borrowed(path), onward: Cow::Borrowed(path) });
+    let looks = Looks::of(path.as_bytes());
+    if looks.is_normal {
+        return Ok(NormalPath {
+            normal: Cow::Borrowed(path),
+            onward: Cow::Borrowed(path),
+            is_odd: looks.is_odd,
+        });
     }
     let mut normal: Vec<String> = Vec::new();
     let mut onward: Vec<&str> = Vec::new();
@@ -77,13 +93,10 @@ pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
                 onward.pop();
                 directory = last;
             }
-            // An app that decodes %2F before it removes dots would see them as segments.
-            _ if decoded.split("%2F").any(|part| part == "." || part == "..") => {
-                return Err(PathError::EncodedDots);
-            }
             "" if last => directory = true,
             "" => onward.push(""),
             _ => {
+                check_segment(&decoded)?;
                 normal.push(decoded);
                 onward.push(raw);
             }
@@ -92,7 +105,36 @@ pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
     Ok(NormalPath {
         normal: Cow::Owned(join(&normal, directory)),
         onward: Cow::Owned(join(&onward, directory)),
+        is_odd: looks.is_odd,
     })
+}
+
+/// Refuses what some app takes for a dot segment or for an empty one: apps cut parameters before they remove dots or after
+/// that (RFC 3986 3.3), and some decode `%2F`, `%5C` and `%3B` before both.
+fn check_segment(decoded: &str) -> Result<(), PathError> {
+    for part in decoded.split("%2F").flat_map(|part| part.split("%5C")) {
+        let name = without_parameters(part);
+        match name {
+            "." | ".." if name.len() == part.len() => return Err(PathError::EncodedDots),
+            "." | ".." => return Err(PathError::DotsWithParameters),
+            "" if !part.is_empty() && part.bytes().all(|byte| byte == b';') => {
+                return Err(PathError::EmptyParameters);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A segment without the parameters that some apps give it (RFC 3986 3.3); escapes have digits in upper case.
+pub(super) fn without_parameters(segment: &str) -> &str {
+    let name = segment.split(';').next().unwrap_or_default();
+    name.split("%3B").next().unwrap_or_default()
+}
+
+/// Whether a lenient app may read another path than this one in normal form.
+pub fn is_odd(normal: &str) -> bool {
+    Looks::of(normal.as_bytes()).is_odd
 }
 
 fn join<S: AsRef<str>>(segments: &[S], directory: bool) -> String {
@@ -107,49 +149,100 @@ fn join<S: AsRef<str>>(segments: &[S], directory: bool) -> String {
     path
 }
 
-/// Nothing to decode, merge or remove: true of nearly every request.
-fn is_plain(path: &[u8]) -> bool {
-    let mut before = 0u8;
-    for byte in path {
-        match byte {
-            b'%' | b'\\' => return false,
-            b'/' | b'.' if before == b'/' => return false,
-            _ => before = *byte,
+/// What a look at every octet of a path tells.
+#[derive(Clone, Copy)]
+struct Looks {
+    /// Nothing is to be decoded, encoded, merged or removed: true of nearly every request.
+    is_normal: bool,
+    /// Something may be read in another way.
+    is_odd: bool,
+}
+
+/// An octet that the normal form spells in another way, or that has to be looked at.
+const NOT_NORMAL: u8 = 1;
+/// An octet that the loose reading spells in another way.
+const ODD: u8 = 2;
+
+const OCTETS: [u8; 256] = {
+    let mut octets = [0; 256];
+    let mut byte = 0u8;
+    loop {
+        octets[byte as usize] = match byte {
+            b'%' | b'\\' | b';' => NOT_NORMAL | ODD,
+            b'A'..=b'Z' => ODD,
+            _ if is_encoded(byte) => NOT_NORMAL,
+            _ => 0,
+        };
+        if byte == u8::MAX {
+            break octets;
         }
+        byte += 1;
     }
-    true
+};
+
+/// Whether the normal form has an octet only percent-encoded: no path has it raw (RFC 3986 3.3), and clients encode it or not.
+const fn is_encoded(byte: u8) -> bool {
+    matches!(byte, 0..=b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x7f..)
+}
+
+impl Looks {
+    fn of(path: &[u8]) -> Looks {
+        let (mut before, mut seen) = (0u8, 0u8);
+        for byte in path {
+            seen |= OCTETS[usize::from(*byte)];
+            // An empty segment, or one that begins with a dot.
+            if before == b'/' && matches!(byte, b'/' | b'.') {
+                seen |= NOT_NORMAL | ODD;
+            }
+            before = *byte;
+        }
+        let directory = path.len() > 1 && path.ends_with(b"/");
+        Looks { is_normal: seen & NOT_NORMAL == 0, is_odd: seen & ODD != 0 || directory }
+    }
 }
 
 fn decode_segment(raw: &str) -> Result<String, PathError> {
     let mut decoded = String::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some(at) = rest.find(['%', '\\']) {
+    let odd = |c: char| !c.is_ascii() || c == '%' || c == '\\' || is_encoded(c as u8);
+    while let Some(at) = rest.find(odd) {
         decoded.push_str(&rest[..at]);
-        if rest.as_bytes()[at] == b'\\' {
+        let after = &rest[at..];
+        let c = after.chars().next().unwrap_or_default();
+        if c == '\\' {
             return Err(PathError::Backslash);
         }
-        let digits = rest.get(at + 1..at + 3).ok_or(PathError::BadEscape)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(PathError::BadEscape);
+        if c != '%' {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|octet| push_encoded(&mut decoded, octet));
+            rest = &after[c.len_utf8()..];
+            continue;
         }
-        let octet = u8::from_str_radix(digits, 16).map_err(|_| PathError::BadEscape)?;
+        let digits = after.get(1..3).ok_or(PathError::BadEscape)?;
+        let octet = octet(digits.as_bytes()).ok_or(PathError::BadEscape)?;
         match octet {
             0 => return Err(PathError::Null),
-            b'\\' => return Err(PathError::Backslash),
             // RFC 3986 2.3: equivalent spelt out, so it is.
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                decoded.push(char::from(octet));
-            }
+            _ if is_unreserved(octet) => decoded.push(char::from(octet)),
             // RFC 3986 6.2.2.1: the digits of an escape in upper case.
-            _ => {
-                decoded.push('%');
-                decoded.push_str(&digits.to_ascii_uppercase());
-            }
+            _ => push_encoded(&mut decoded, octet),
         }
-        rest = &rest[at + 3..];
+        rest = &after[3..];
     }
     decoded.push_str(rest);
     Ok(decoded)
+}
+
+/// RFC 3986 2.3.
+pub(super) fn is_unreserved(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
+}
+
+/// RFC 3986 2.1.
+pub(super) fn push_encoded(text: &mut String, octet: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    text.push('%');
+    text.push(char::from(DIGITS[usize::from(octet >> 4)]));
+    text.push(char::from(DIGITS[usize::from(octet & 15)]));
 }
 
 #[cfg(test)]
@@ -175,6 +268,11 @@ mod tests {
             ("/a%20b", "/a%20b", "/a%20b"),
             ("/.well-known/x", "/.well-known/x", "/.well-known/x"),
             ("/..a/b", "/..a/b", "/..a/b"),
+            ("/a;v=1/b", "/a;v=1/b", "/a;v=1/b"),
+            ("/;jsessionid=1", "/;jsessionid=1", "/;jsessionid=1"),
+            ("/..a;x/.b;", "/..a;x/.b;", "/..a;x/.b;"),
+            ("/a%5cb", "/a%5Cb", "/a%5cb"),
+            ("/caf\u{e9}/{x}", "/caf%C3%A9/%7Bx%7D", "/caf\u{e9}/{x}"),
         ] {
             let found = normalise(path).expect(path);
             assert_eq!((found.normal.as_ref(), found.onward.as_ref()), (normal, onward), "{path}");
@@ -182,11 +280,21 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn n2_6_what_can_be_read_in_two_ways_is_refused() {
         for (path, error) in [
             ("/a%00b", PathError::Null),
             ("/a\\b", PathError::Backslash),
-            ("/a%5cb", PathError::Backslash),
+            ("/a/..;/b", PathError::DotsWithParameters),
+            ("/a/..;a=b/b", PathError::DotsWithParameters),
+            ("/.;a=b", PathError::DotsWithParameters),
+            ("/%2e%2E;/a", PathError::DotsWithParameters),
+            ("/..%3bx/a", PathError::DotsWithParameters),
+            ("/a%2f..;x/b", PathError::DotsWithParameters),
+            ("/a%5c..%5Cb", PathError::EncodedDots),
+            ("/..%5ca", PathError::EncodedDots),
+            ("/a/;/b", PathError::EmptyParameters),
+            ("/a/;;", PathError::EmptyParameters),
+            ("/a%2F;/b", PathError::EmptyParameters),
             ("/%2e%2e/a", PathError::EncodedDots),
             ("/.%2E/a", PathError::EncodedDots),
             ("/a/%2e", PathError::EncodedDots),
@@ -205,9 +313,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_normal_form_is_its_own_normal_form(path in "/([a-c.%2/]|%2[eEfF]|%6[1-9]){0,20}") {
+        fn the_normal_form_is_its_own_normal_form(path in "/([a-c.;{\u{e9}%2/]|%2[eEfF]|%5C|%3b|%6[1-9]){0,20}") {
             if let Ok(found) = normalise(&path) {
                 let again = normalise(&found.normal).expect("a normal form is valid");
+                prop_assert!(found.is_odd || !again.is_odd);
                 prop_assert_eq!(&again.normal, &found.normal);
                 prop_assert!(!found.normal.contains("//"));
                 prop_assert!(!found.normal.split('/').any(|segment| segment == "." || segment == ".."));

@@ -138,7 +138,7 @@ impl SecretPaths {
         let plain: Vec<&str> =
             normal.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
         let plain = path::normalise(&plain.join("/")).ok()?.normal.to_ascii_lowercase();
-        let decoded = plain.replace("%25", "%").replace("%2f", "/");
+        let decoded = plain.replace("%25", "%").replace("%2f", "/").replace("%5c", "/");
         let mut found = self.found(&plain);
         if decoded != plain {
             found.extend(self.found(&path::normalise(&decoded).ok()?.normal));
@@ -245,6 +245,7 @@ mod tests {
             (None, "//reset/S3CRET", Found::Somewhere),
             (None, "/a/../reset/S3CRET", Found::Somewhere),
             (None, "/reset%2fS3CRET", Found::Somewhere),
+            (None, "/reset%5CS3CRET", Found::Somewhere),
             (None, "/reset/%2fS3CRET", Found::Somewhere),
             (None, "/reset/S3%ZZ", Found::Somewhere),
             (None, "/..%2freset/S3CRET", Found::Somewhere),

@@ -111,8 +111,13 @@ pub struct RouteTable {
 impl RouteTable {
     /// Of patterns in the order of the file.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> RouteTable {
+        RouteTable::at((0..).zip(patterns))
+    }
+
+    /// Of some of the patterns of a file, with the place of each; in their order.
+    pub fn at<'a>(patterns: impl IntoIterator<Item = (Order, &'a Pattern)>) -> RouteTable {
         let mut table = RouteTable { any: Node::default(), exact: HashMap::new(), below: HashMap::new() };
-        for (order, pattern) in (0..).zip(patterns) {
+        for (order, pattern) in patterns {
             let root = match &pattern.host {
                 Host::Any => &mut table.any,
                 Host::Exact(host) => table.exact.entry(host.as_str().into()).or_default(),

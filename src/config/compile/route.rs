@@ -12,6 +12,7 @@ use crate::config::units;
 use crate::log;
 use crate::policy::cache::RouteCache;
 use crate::policy::limits::RouteLimits;
+use crate::policy::loose::LooseRoutes;
 use crate::policy::secrets::{SecretPaths, SecretSegments};
 use crate::policy::table::RouteTable;
 use crate::policy::template::{Host, Methods, Pattern, Segment, Template};
@@ -56,7 +57,11 @@ impl Compiler<'_> {
         });
         name_secrets(&mut routes, &masked_names(file));
         let routes = routes.into_iter().map(Arc::new).collect();
-        (self.problems.len() == before).then(|| Routes { table: RouteTable::new(&patterns), routes })
+        (self.problems.len() == before).then(|| Routes {
+            table: RouteTable::new(&patterns),
+            loose: LooseRoutes::new(&patterns),
+            routes,
+        })
     }
 
     /// A route below one that takes everything it could match is never reached.

@@ -125,6 +125,8 @@ pub enum Passed {
     Content,
     /// A field that apps may act on and no key tells apart, or a path that no key can be made of.
     Ambiguous,
+    /// A path that some apps read in another way, as one of another route.
+    Path,
     /// A token that does not verify.
     Token,
     /// `scope = "user"`, and it is nobody's.
@@ -142,6 +144,7 @@ impl Passed {
             Passed::Stopped => "stopped",
             Passed::Content => "content",
             Passed::Ambiguous => "ambiguous",
+            Passed::Path => "path",
             Passed::Token => "token",
             Passed::Nobody => "nobody",
             Passed::Signed => "signed",
@@ -158,6 +161,7 @@ impl Passed {
             }
             Passed::Content => "it has content that is no part of a key",
             Passed::Ambiguous => "it has a field that apps may act on and no key tells apart",
+            Passed::Path => "its path can be read in two ways, and each meets another route",
             Passed::Token => "its token does not verify",
             Passed::Nobody => "the route has scope \"user\", and it names none",
             Passed::Signed => "it is signed, and its signature names fields that the app verifies",
@@ -245,6 +249,9 @@ impl Asked {
         }
         if cache.is_stopped(&routed.route.label, routed.record.started) {
             return Asked::Pass(Passed::Stopped);
+        }
+        if routed.readings_differ {
+            return Asked::Pass(Passed::Path);
         }
         let headers = routed.request.headers();
         let seen = Seen::of(headers);

@@ -25,6 +25,7 @@ use crate::http1::client::is_grpc;
 use crate::inbound::Peer;
 use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
+use crate::policy::loose;
 use crate::policy::template::Pattern;
 use crate::policy::{Policy, RoutePolicy, path};
 use crate::represent::coding::Negotiated;
@@ -161,12 +162,18 @@ pub fn explain(
     };
     // One that is neither counted nor logged.
     let record = Rc::new(Record::begin(beginning, snapshot.clone(), sink.clone()).behind(now));
-    let normal = path::normalise(uri.path()).map(|path| path.normal.into_owned());
-    match &normal {
-        Ok(normal) if normal != uri.path() => {
-            told.say("path", format!("{} is matched as {normal}", uri.path()))
+    let read = path::normalise(uri.path());
+    let normal = read.clone().map(|path| path.normal.into_owned());
+    match &read {
+        Ok(read) => {
+            if read.normal != uri.path() {
+                told.say("path", format!("{} is matched as {}", uri.path(), read.normal));
+            }
+            let loose = loose::reading(&read.normal);
+            if read.is_odd && loose != read.normal {
+                told.say("path", format!("some apps read it as {loose}: deny holds for that too"));
+            }
         }
-        Ok(_) => {}
         Err(error) => {
             told.say("refused", format!("400: {error}"));
             return told;
@@ -289,12 +296,15 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
     let name =
         listed.and_then(|listed| listed.name.as_deref()).map_or(String::new(), |name| format!(" ({name})"));
     told.say("limits", format!("as {}{name}, tier {:?}", key.kind.as_str(), tier.name));
-    if rejected && !limits.exempt && !tier.shadow {
+    let exempt = limits.exempt && !routed.readings_differ;
+    if rejected && !exempt && !tier.shadow {
         told.say("limits", "401: its API key is not listed");
         told.rejected = true;
     }
-    if limits.exempt {
+    if exempt {
         told.say("limits", "limits = \"none\": no quota holds here");
+    } else if limits.exempt {
+        told.say("limits", "limits = \"none\" does not exempt a path that can be read in two ways");
     }
     explain_limits(told, tier, routed);
 }
@@ -302,7 +312,8 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
 fn explain_limits(told: &mut Explanation, tier: &Tier, routed: &Routed) {
     let limits = &routed.route.limits;
     told.cost = limits.cost.get();
-    for (_, limit) in tier.limits_on(&limits.named).filter(|_| !limits.exempt) {
+    let exempt = limits.exempt && !routed.readings_differ;
+    for (_, limit) in tier.limits_on(&limits.named).filter(|_| !exempt) {
         let quota = &limit.quota;
         told.limits.push((tier.name.to_string(), limit.name.to_string()));
         let shadow = if tier.shadow { ", in shadow mode" } else { "" };

@@ -30,10 +30,15 @@ struct Here {
 impl Announcement {
     /// Of a verdict; `None` where nothing is told, where no limit holds, or none that is enforced: what is not refused is
     /// not told.
-    pub fn of(verdict: &Verdict, tier: &Arc<Tier>, limits: &RouteLimits, tell: Tell) -> Option<Announcement> {
+    pub fn of(
+        verdict: &Verdict,
+        tier: &Arc<Tier>,
+        (limits, exempt): (&RouteLimits, bool),
+        tell: Tell,
+    ) -> Option<Announcement> {
         let standing = verdict.closest.filter(|_| !tier.shadow && (tell.ratelimit || tell.legacy))?;
-        let usual = !limits.exempt && limits.named.is_empty() && limits.concurrency.is_none();
-        let here = (!usual).then(|| Box::new(Here::of(tier, limits)));
+        let usual = !exempt && limits.named.is_empty() && limits.concurrency.is_none();
+        let here = (!usual).then(|| Box::new(Here::of(tier, limits, exempt)));
         Some(Announcement { tier: tier.clone(), standing, refused: !verdict.conforms(), here })
     }
 
@@ -82,9 +87,9 @@ impl Announcement {
 }
 
 impl Here {
-    fn of(tier: &Tier, limits: &RouteLimits) -> Here {
+    fn of(tier: &Tier, limits: &RouteLimits, exempt: bool) -> Here {
         let in_flight = limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.most));
-        let quotas = (!limits.exempt).then(|| tier.limits_on(&limits.named));
+        let quotas = (!exempt).then(|| tier.limits_on(&limits.named));
         let quotas = quotas.into_iter().flatten().map(|(_, limit)| limit.policy.as_str());
         let policies = joined(quotas.chain(in_flight.as_deref()));
         Here { policies, most: limits.concurrency.map_or(0, |cap| cap.most) }

@@ -108,7 +108,9 @@ where
 fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Result<(), LimitError> {
     let record = &routed.record;
     let limits = &routed.route.limits;
-    let quotas = policy.enabled && !limits.exempt;
+    // What may be read as a request of another route is as little exempt as that.
+    let exempt = limits.exempt && !routed.readings_differ;
+    let quotas = policy.enabled && !exempt;
     let Caller { key, tier, rejected } = Caller::of(routed, policy);
     record.set_rank(tier.rank);
     if quotas && rejected && !tier.shadow {
@@ -131,7 +133,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     if record.snapshot.policy.tells_of_requests() {
         record.note_limits(Limited { key, tier: tier.clone(), violated: verdict.violated.clone() });
     }
-    let announcement = Announcement::of(&verdict, tier, limits, policy.tell);
+    let announcement = Announcement::of(&verdict, tier, (limits, exempt), policy.tell);
     record.limited(announcement, verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());

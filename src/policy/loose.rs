@@ -1,0 +1,233 @@
+//! The loose reading of a path: what an app may make of it that cuts parameters (servlet containers), takes a backslash
+//! for a slash and folds case (Windows), decodes twice (a server behind a server), or does not care for a slash too many.
+//! A rule that refuses holds if it refuses either reading; what the two disagree on is never shared.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::path::{is_unreserved, push_encoded, without_parameters};
+use super::table::{Order, RouteTable};
+use super::template::{Pattern, Segment, Template};
+use crate::fields::query::octet;
+
+/// How many times escapes are decoded.
+const ROUNDS: usize = 2;
+
+/// The loose reading of a path in normal form.
+///
+/// ```
+/// use pillion::policy::loose::reading;
+///
+/// assert_eq!(reading("/API;v=1/%2561dmin%5Cusers/"), "/api/admin/users");
+/// ```
+pub fn reading(normal: &str) -> String {
+    let mut segments: Vec<String> = Vec::new();
+    for raw in normal.split('/') {
+        // Parameters are cut first, as servlet containers do (RFC 3986 3.3).
+        let mut text = Cow::Borrowed(raw.split(';').next().unwrap_or_default());
+        for _ in 0..ROUNDS {
+            if text.contains('%') {
+                text = Cow::Owned(decoded(&text));
+            }
+        }
+        for segment in text.split('/').map(without_parameters) {
+            match segment {
+                "" | "." => {}
+                // There is nothing above the root (RFC 3986 5.2.4).
+                ".." => drop(segments.pop()),
+                _ => segments.push(segment.to_ascii_lowercase()),
+            }
+        }
+    }
+    if segments.is_empty() { "/".to_owned() } else { format!("/{}", segments.join("/")) }
+}
+
+/// Escapes decoded once, as far as they change what a path means; a percent sign that begins none stands for itself, as it
+/// does in lenient decoders.
+fn decoded(text: &str) -> String {
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        decoded.push_str(&rest[..at]);
+        let Some(octet) = rest.as_bytes().get(at + 1..at + 3).and_then(octet) else {
+            decoded.push('%');
+            rest = &rest[at + 1..];
+            continue;
+        };
+        match octet {
+            b'/' | b'\\' => decoded.push('/'),
+            b'%' | b';' => decoded.push(char::from(octet)),
+            _ if is_unreserved(octet) => decoded.push(char::from(octet)),
+            _ => push_encoded(&mut decoded, octet),
+        }
+        rest = &rest[at + 3..];
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+/// A template that takes the loose readings of the paths that the given one takes.
+fn loosened(template: &Template) -> Template {
+    let mut segments = Vec::with_capacity(template.segments.len());
+    for segment in &template.segments {
+        match segment {
+            Segment::Literal(text) => {
+                let read = reading(&format!("/{text}"));
+                let parts = read.split('/').filter(|part| !part.is_empty());
+                segments.extend(parts.map(|part| Segment::Literal(part.to_owned())));
+            }
+            Segment::Name(_) | Segment::Rest => segments.push(segment.clone()),
+        }
+    }
+    let directory = segments.is_empty();
+    Template { segments, directory }
+}
+
+/// The index over all routes for loose readings.
+#[derive(Debug)]
+pub struct LooseRoutes {
+    /// For paths that are odd.
+    all: RouteTable,
+    /// For all others, of which only templates that are odd themselves can make something else.
+    odd: RouteTable,
+    has_odd: bool,
+    templates: Vec<Template>,
+}
+
+impl LooseRoutes {
+    /// Of patterns in the order of the file.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> LooseRoutes {
+        let mut loose = Vec::new();
+        let mut odd = Vec::new();
+        for (order, pattern) in (0..).zip(patterns) {
+            let template = loosened(&pattern.template);
+            let is_odd = template != pattern.template;
+            let pattern = Pattern { template, ..pattern.clone() };
+            if is_odd {
+                odd.push((order, pattern.clone()));
+            }
+            loose.push(pattern);
+        }
+        LooseRoutes {
+            all: RouteTable::new(&loose),
+            odd: RouteTable::at(odd.iter().map(|(order, pattern)| (*order, pattern))),
+            has_odd: !odd.is_empty(),
+            templates: loose.into_iter().map(|pattern| pattern.template).collect(),
+        }
+    }
+
+    /// The first route at or after `from` for a request whose loose reading is `path`.
+    pub fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
+        self.all.find(method, host, path, from)
+    }
+
+    /// The same for a path that is its own loose reading, where `found` is the route of its normal reading.
+    pub fn find_plain(
+        &self,
+        method: &Method,
+        host: &str,
+        path: &str,
+        (from, found): (Order, Option<Order>),
+    ) -> Option<Order> {
+        if !self.has_odd {
+            return found;
+        }
+        let odd = self.odd.find(method, host, path, from);
+        [found, odd].into_iter().flatten().min()
+    }
+
+    /// The template by which a route takes loose readings.
+    pub fn template(&self, order: Order) -> Option<&Template> {
+        self.templates.get(order as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::path::normalise;
+    use proptest::prelude::*;
+
+    #[test]
+    fn n2_6_one_loose_reading() {
+        for (path, loose) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b"),
+            ("//a///b", "/a/b"),
+            ("/Admin/Users", "/admin/users"),
+            ("/admin;v=1/x", "/admin/x"),
+            ("/;jsessionid=1/admin", "/admin"),
+            ("/admin%3bv=1/x", "/admin/x"),
+            ("/a%5cb", "/a/b"),
+            ("/a%2fb", "/a/b"),
+            ("/a%252fb", "/a/b"),
+            ("/a%25252fb", "/a%2fb"),
+            ("/a%255Cb", "/a/b"),
+            ("/%2561dmin", "/admin"),
+            ("/x/%252e%252e/admin", "/admin"),
+            ("/x%252F..%252fadmin", "/admin"),
+            ("/%252e%252e/%252e%252e/admin", "/admin"),
+            ("/ADMIN/100%25", "/admin/100%"),
+            ("/ADMIN/%25zz", "/admin/%zz"),
+            ("/caf%c3%a9", "/caf%c3%a9"),
+            ("/a%20b", "/a%20b"),
+        ] {
+            let found = normalise(path).expect(path);
+            assert_eq!(reading(&found.normal), loose, "{path}");
+            assert!(found.is_odd || found.normal == loose, "{path} is not told to be odd");
+        }
+    }
+
+    #[test]
+    fn n2_6_readings_meet_templates_as_they_are_read() {
+        let texts = ["* /Admin/**", "* /a%2Fb", "* /dir/", "* /plain/{id}", "* /;x/y"];
+        let patterns: Vec<Pattern> = texts.iter().map(|text| Pattern::parse(text).expect(text)).collect();
+        let routes = LooseRoutes::new(&patterns);
+        let exact = RouteTable::new(&patterns);
+        for (path, wanted) in [
+            ("/admin/x", Some(0)),
+            ("/ADMIN", Some(0)),
+            ("/a/b", Some(1)),
+            ("/A%5CB", Some(1)),
+            ("/dir", Some(2)),
+            ("/plain/7/", Some(3)),
+            ("/y", Some(4)),
+            ("/other", None),
+        ] {
+            let found = normalise(path).expect(path);
+            let read = reading(&found.normal);
+            assert_eq!(routes.find(&Method::GET, "h", &read, 0), wanted, "{path}");
+            if !found.is_odd {
+                let exact = exact.find(&Method::GET, "h", &found.normal, 0);
+                let plain = routes.find_plain(&Method::GET, "h", &found.normal, (0, exact));
+                assert_eq!(plain, wanted, "{path}, plain");
+            }
+        }
+    }
+
+    proptest! {
+        /// A path that is not odd is its own loose reading, and both indices find the same for it.
+        #[test]
+        fn n2_6_what_is_not_odd_has_one_reading(
+            path in "/([abA;%2fF/]|%2[fF]|%5C|%25|%6[1-3]|\u{e9}){0,12}",
+            patterns in prop::collection::vec("\\* (/([abAB]|a%2F|\\{x\\})){0,1}(/b|/B){0,1}(/\\*\\*|/)?", 0..8),
+        ) {
+            let Ok(found) = normalise(&path) else { return Ok(()) };
+            let read = reading(&found.normal);
+            prop_assert_eq!(normalise(&read).map(|again| reading(&again.normal)).unwrap_or(read.clone()), read.clone());
+            if found.is_odd {
+                return Ok(());
+            }
+            prop_assert_eq!(&read, &found.normal.to_ascii_lowercase());
+            let patterns: Vec<Pattern> = patterns.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+            let routes = LooseRoutes::new(&patterns);
+            let exact = RouteTable::new(&patterns).find(&Method::GET, "h", &found.normal, 0);
+            prop_assert_eq!(
+                routes.find_plain(&Method::GET, "h", &found.normal, (0, exact)),
+                routes.find(&Method::GET, "h", &read, 0)
+            );
+        }
+    }
+}

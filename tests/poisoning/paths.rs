@@ -1,0 +1,144 @@
+//! Paths that apps read in different ways.
+
+use crate::harness::origin::{Origin, ask, get, pillion};
+use crate::harness::{Pillion, run};
+use crate::{is_bypass, is_hit};
+
+/// What curl gets over HTTP/2 with prior knowledge for a path as it is written.
+fn h2_status(pillion: &Pillion, path: &str) -> String {
+    let format = ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--path-as-is", "--globoff"];
+    run("curl", &[&format[..], &["--http2-prior-knowledge", &pillion.url(path)]].concat())
+}
+
+const DENY: &str = "[[routes]]\nmatch = \"* /admin/**\"\ndeny = 403\n\
+    [[routes]]\nmatch = \"GET /WebDAV/secret\"\ndeny = 404\n\
+    [[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n";
+
+#[test]
+fn n2_6_deny_holds_for_both_readings() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, DENY);
+    let denied = [
+        "/admin/users",
+        "/admin;v=1/users",
+        "/admin;/users",
+        "/;jsessionid=1/admin/users",
+        "/ADMIN/users",
+        "/Admin",
+        "/admin/",
+        "/admin%5Cusers",
+        "/admin%2fusers",
+        "/admin%252fusers",
+        "/%2561dmin/users",
+        "/x%252f..%252fadmin",
+        "/x/%252e%252e/admin",
+        "/admin%3bv=1/users",
+        "//admin//users",
+        "/ADMIN/100%25",
+    ];
+    for path in denied {
+        assert_eq!(get(&pillion, path).status, 403, "{path}");
+        assert_eq!(ask(&pillion, &format!("POST {path}"), &["content-length: 0"]).status, 403, "{path}");
+        assert_eq!(h2_status(&pillion, path), "403", "{path} over HTTP/2");
+    }
+    for path in ["/webdav/secret", "/WebDAV/secret", "/WEBDAV/secret/"] {
+        assert_eq!(get(&pillion, path).status, 404, "{path}");
+    }
+    assert_eq!(origin.count(), 0, "nothing of it reached the app");
+    for path in ["/administrator", "/x/admin", "/a;b/c", "/adm%5Cin", "/;jsessionid=1", "/100%25"] {
+        assert_eq!(get(&pillion, path).status, 200, "{path}");
+        assert_eq!(h2_status(&pillion, path), "200", "{path} over HTTP/2");
+    }
+}
+
+#[test]
+fn n2_6_dot_segments_with_parameters_are_no_paths() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    for path in [
+        "/a/..;/b",
+        "/a/..;x=1/b",
+        "/a/.;a=b",
+        "/%2e%2e;/b",
+        "/a/..%3b/b",
+        "/a/;/b",
+        "/a/;",
+        "/a/..%5Cb",
+        "/a\\b",
+    ] {
+        assert_eq!(get(&pillion, path).status, 400, "{path}");
+    }
+    for path in ["/a/..;/b", "/a/;/b", "/a/..%5Cb"] {
+        assert_eq!(h2_status(&pillion, path), "400", "{path} over HTTP/2");
+    }
+    assert_eq!(origin.count(), 0);
+    // File names and session ids are neither.
+    for path in ["/a/..b;x/c", "/a%5Cb", "/;jsessionid=1", "/a;v=1.2/b;c=d"] {
+        assert_eq!(get(&pillion, path).status, 200, "{path}");
+        assert_eq!(origin.last().line, format!("GET {path} HTTP/1.1"), "it goes on as it came");
+    }
+}
+
+#[test]
+fn n2_6_what_readings_disagree_on_is_not_shared() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"GET /account/**\"\ncache = { scope = \"off\" }\n\
+         [[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n",
+    );
+    for path in ["/account;x.css", "/ACCOUNT/a.css", "/x%252f..%252faccount", "/account%5Ca.css"] {
+        assert!(is_bypass(&get(&pillion, path)), "{path}");
+        assert!(is_bypass(&get(&pillion, path)), "{path}");
+    }
+    for path in ["/static/a;v=1.css", "/Static/A.css", "/static/", "/static//a", "/a%5Cb"] {
+        get(&pillion, path);
+        assert!(is_hit(&get(&pillion, path)), "{path}: both readings meet one route");
+    }
+}
+
+#[test]
+fn n2_6_limits_none_does_not_exempt_what_may_be_limited() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"POST /login\"\n\
+         [[routes]]\nmatch = \"* /**\"\nlimits = \"none\"\n\
+         [rate_limit]\ndefault = \"free\"\n[rate_limit.tiers.free.limits]\nrequests = { rate = \"2/h\", burst = 2 }\n",
+    );
+    let post = |path: &str| ask(&pillion, &format!("POST {path}"), &["content-length: 0"]);
+    assert_eq!((post("/Login").status, post("/login;a=1").status), (200, 200));
+    let limited = post("/LOGIN/");
+    assert_eq!(limited.status, 429);
+    assert!(limited.field("ratelimit").is_some(), "{}", limited.head);
+    assert_eq!(post("/login").status, 429);
+    for path in ["/other", "/Other", "/x;a=1"] {
+        assert_eq!(post(path).status, 200, "{path} is exempt in both readings");
+    }
+}
+
+#[test]
+fn n2_6_rewritten_paths_are_read_loosely_too() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"* /v1/hidden/**\"\ndeny = 403\n\
+         [[routes]]\nmatch = \"* /v1/**\"\nrewrite = \"/api/**\"\n\
+         [[routes]]\nmatch = \"* /api/internal/**\"\ndeny = 404\n\
+         [[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n",
+    );
+    for (path, status) in [
+        ("/v1/HIDDEN/x", 403),
+        ("/v1/hidden;a/x", 403),
+        ("/v1/INTERNAL/x", 404),
+        ("/v1/internal;a=1/x", 404),
+        ("/V1/internal/x", 404),
+        ("/v1/internal%5Cx", 404),
+        ("/v1/Public", 200),
+    ] {
+        assert_eq!(get(&pillion, path).status, status, "{path}");
+    }
+    assert_eq!(origin.count(), 1);
+    assert_eq!(origin.last().line, "GET /api/Public HTTP/1.1");
+    assert!(is_hit(&get(&pillion, "/v1/Public")));
+}
