@@ -260,6 +260,12 @@ impl Fetches {
         }
     }
 
+    /// The fetch of a key that is in progress and not overtaken.
+    pub fn find(&self, key: &[u8], invalidation: &Invalidation) -> Option<Arc<Fetch>> {
+        let fetch = self.shard(key).get(key).cloned()?;
+        (!invalidation.is_stamped_since(&fetch.marks, fetch.begun)).then_some(fetch)
+    }
+
     fn remove(&self, key: &[u8], fetch: &Arc<Fetch>) {
         let mut shard = self.shard(key);
         // A newer one may have taken its place.

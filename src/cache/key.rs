@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, Method};
 
 use super::canonical;
-use crate::fields::glob;
+use crate::fields::{glob, query};
 
 /// The keyed hash of the credentials of a principal.
 pub type Partition = [u8; 32];
@@ -48,8 +48,19 @@ fn part(key: &mut Vec<u8>, text: &[u8]) {
     key.extend_from_slice(text);
 }
 
+/// What the parameters that are not part of the key mean for a request. The app reads them all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncounted {
+    /// There are none.
+    None,
+    /// The app's response may depend on them: it is stored under no key.
+    Some,
+    /// The app may read one of them as one that counts: not even what is stored may be the response.
+    Confusable,
+}
+
 /// Writes the key of a request to `key`.
-pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) {
+pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) -> Uncounted {
     key.clear();
     let flags = [parts.https, parts.partition.is_some(), parts.shared];
     key.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
@@ -57,10 +68,13 @@ pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) {
     key.extend_from_slice(&parts.rules.to_be_bytes());
     part(key, parts.host);
     part(key, parts.path.as_bytes());
-    match parts.query {
-        None => part(key, b""),
+    let uncounted = match parts.query {
+        None => {
+            part(key, b"");
+            Uncounted::None
+        }
         Some(query) => write_query(query, parts.only, parts.ignored, key),
-    }
+    };
     key.extend_from_slice(parts.partition.map_or(&[][..], |partition| &partition[..]));
     for name in parts.fields.iter().chain(parts.told) {
         part(key, name.as_str().as_bytes());
@@ -69,24 +83,27 @@ pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) {
         lines().for_each(|line| part(key, line.as_bytes()));
     }
     key.extend_from_slice(parts.content.map_or(&[][..], |content| &content[..]));
+    uncounted
 }
 
 fn name_of(parameter: &[u8]) -> &[u8] {
     parameter.iter().position(|byte| *byte == b'=').map_or(parameter, |end| &parameter[..end])
 }
 
+/// Whether a parameter is part of the key.
+fn counts(parameter: &[u8], only: Option<&[String]>, ignored: &[String]) -> bool {
+    let name = name_of(parameter);
+    // A name that can be read in two ways may be one that counts, and some apps separate at semicolons too.
+    if name.iter().any(|byte| matches!(byte, b'%' | b'+')) || parameter.contains(&b';') {
+        return true;
+    }
+    let any = |patterns: &[String]| patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name));
+    only.map_or_else(|| !any(ignored), any)
+}
+
 /// The parameters that count, in the order of their names; those of one name keep theirs.
-fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &mut Vec<u8>) {
-    let counts = |parameter: &&[u8]| {
-        let name = name_of(parameter);
-        // A name that can be read in two ways may be one that counts, and some apps separate at semicolons too.
-        if name.iter().any(|byte| matches!(byte, b'%' | b'+')) || parameter.contains(&b';') {
-            return true;
-        }
-        let any =
-            |patterns: &[String]| patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name));
-        only.map_or_else(|| !any(ignored), any)
-    };
+fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &mut Vec<u8>) -> Uncounted {
+    let counts = |parameter: &&[u8]| counts(parameter, only, ignored);
     let start = key.len();
     part(key, b"");
     let mut first = true;
@@ -96,10 +113,15 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
         key.extend_from_slice(parameter);
     };
     // Bytes are split far more quickly than text.
-    let parameters = || query.as_bytes().split(|byte| *byte == b'&').filter(counts);
-    let mut sorted = true;
+    let all = || query.as_bytes().split(|byte| *byte == b'&');
+    let parameters = || all().filter(counts);
+    let (mut sorted, mut uncounted) = (true, false);
     let mut before = &b""[..];
-    for parameter in parameters() {
+    for parameter in all() {
+        if !counts(&parameter) {
+            uncounted = true;
+            continue;
+        }
         sorted &= before <= name_of(parameter);
         before = name_of(parameter);
     }
@@ -112,6 +134,31 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
     }
     let length = u32::try_from(key.len() - start - 4).unwrap_or(u32::MAX).to_be_bytes();
     key[start..start + 4].copy_from_slice(&length);
+    match uncounted {
+        false => Uncounted::None,
+        true if is_confusable(query, only, ignored) => Uncounted::Confusable,
+        true => Uncounted::Some,
+    }
+}
+
+/// Whether a parameter that does not count can be read as one that does: one that is named as part of the key, or one that
+/// is in this query.
+fn is_confusable(query: &str, only: Option<&[String]>, ignored: &[String]) -> bool {
+    let all = || query.as_bytes().split(|byte| *byte == b'&').filter(|parameter| !parameter.is_empty());
+    let named = only.unwrap_or_default().iter().map(|name| name.as_bytes());
+    let there = all().filter(|parameter| counts(parameter, only, ignored)).map(name_of);
+    let counted: Vec<[Vec<u8>; 2]> = named.chain(there).map(query::folds).collect();
+    all().filter(|parameter| !counts(parameter, only, ignored)).any(|parameter| {
+        let folds = query::folds(name_of(parameter));
+        counted.iter().flatten().any(|name| folds.iter().any(|fold| glob::matches(name, fold)))
+    })
+}
+
+/// The query without the parameters that do not count; `None`: none is left.
+pub fn counted_query(query: &str, only: Option<&[String]>, ignored: &[String]) -> Option<String> {
+    let counted = query.split('&').filter(|parameter| counts(parameter.as_bytes(), only, ignored));
+    let counted: Vec<&str> = counted.collect();
+    if counted.is_empty() { None } else { Some(counted.join("&")) }
 }
 
 /// What a key says, for people.
@@ -248,6 +295,37 @@ mod tests {
         assert_eq!(of("page=1&x=2"), of("y=1&page=1"));
         assert_ne!(of("page=1"), of("page=2"));
         assert_ne!(of("p%61ge=1"), of(""));
+    }
+
+    #[test]
+    fn n2_1_parameters_that_do_not_count_are_told() {
+        let ignored: Vec<String> = ["utm_*", "fbclid"].map(str::to_owned).to_vec();
+        let only: Vec<String> = ["page", "f.*"].map(str::to_owned).to_vec();
+        use Uncounted::{Confusable, None as No, Some as Yes};
+        let headers = HeaderMap::new();
+        for (query, by, wanted, left) in [
+            ("a=1", None, No, Some("a=1")),
+            ("a=1&utm_x=2&b", None, Yes, Some("a=1&b")),
+            ("utm_x=2&fbclid", None, Yes, None),
+            ("b=1&utm_x;y=1", None, No, Some("b=1&utm_x;y=1")),
+            ("utm.x=1&utm_x=2", None, Confusable, Some("utm.x=1")),
+            ("Fbclid=1&fbclid=2", None, Confusable, Some("Fbclid=1")),
+            ("page=1", Some(&only[..]), No, Some("page=1")),
+            ("page=1&x=2", Some(&only), Yes, Some("page=1")),
+            ("page=1&pages=2", Some(&only), Yes, Some("page=1")),
+            ("page=1&page[]=2", Some(&only), Confusable, Some("page=1")),
+            ("PAGE=1", Some(&only), Confusable, None),
+            ("page.x=1", Some(&only), Confusable, None),
+            ("f_x=1", Some(&only), Confusable, None),
+            ("f[x]=1", Some(&only), Confusable, None),
+            ("p%61ge=1", Some(&only), No, Some("p%61ge=1")),
+            ("x=1&", Some(&only), Yes, None),
+        ] {
+            let mut key = Vec::new();
+            let parts = Parts { ignored: &ignored, only: by, ..parts("/", Some(query), &headers) };
+            assert_eq!(write(&parts, &mut key), wanted, "{query}");
+            assert_eq!(counted_query(query, by, &ignored).as_deref(), left, "{query}");
+        }
     }
 
     #[test]

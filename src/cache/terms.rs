@@ -52,6 +52,8 @@ pub struct Terms {
     pub key_headers: Vec<HeaderName>,
     /// The parameters of the query that alone are part of the key; `None`: all that are not ignored.
     pub key_query: Option<Vec<String>>,
+    /// Whether parameters that are not part of the key are taken out of requests before they go to the app.
+    pub strip_query: bool,
     /// Whether POST is a read here, keyed by its content.
     pub key_body: bool,
 }

@@ -55,6 +55,25 @@ fn octets(text: &[u8], plus: u8) -> Vec<u8> {
     bytes
 }
 
+/// The names that lenient parsers may take a parameter's name for: they decode once too often, cut at NUL, skip spaces, fold
+/// case; and PHP reads `a[b]` and `a.b` as `a` with members, or writes `_` for what a name cannot hold.
+pub fn folds(name: &[u8]) -> [Vec<u8>; 2] {
+    let mut name = decoded(&decoded(name));
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    name.truncate(end);
+    let start = name.iter().position(|byte| *byte != b' ').unwrap_or(name.len());
+    name.drain(..start);
+    name.make_ascii_lowercase();
+    let end = name.iter().position(|byte| matches!(byte, b'[' | b'.')).unwrap_or(name.len());
+    let up_to = name.get(..end).unwrap_or_default().to_vec();
+    for byte in &mut name {
+        if matches!(byte, b'[' | b'.' | b' ') {
+            *byte = b'_';
+        }
+    }
+    [up_to, name]
+}
+
 /// The parameters of a query or a form.
 pub fn parameters(text: &str) -> Vec<(String, String)> {
     let text_of = |part: Cow<'_, [u8]>| String::from_utf8_lossy(&part).into_owned();
@@ -64,6 +83,28 @@ pub fn parameters(text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn n2_2_names_that_are_read_in_other_ways() {
+        for (name, first, second) in [
+            ("page", "page", "page"),
+            ("PAGE", "page", "page"),
+            ("page[]", "page", "page_]"),
+            ("page[a][b]", "page", "page_a]_b]"),
+            ("page.x", "page", "page_x"),
+            ("my.page", "my", "my_page"),
+            ("my page", "my page", "my_page"),
+            ("%20page", "page", "page"),
+            ("++page", "page", "page"),
+            ("page%00x", "page", "page"),
+            ("p%2561ge", "page", "page"),
+            ("page%255B0", "page", "page_0"),
+            ("", "", ""),
+        ] {
+            let wanted = [first.as_bytes().to_vec(), second.as_bytes().to_vec()];
+            assert_eq!(folds(name.as_bytes()), wanted, "{name}");
+        }
+    }
 
     #[test]
     fn forms() {

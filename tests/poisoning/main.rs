@@ -6,6 +6,7 @@
 mod harness;
 
 mod paths;
+mod queries;
 
 use harness::Answer;
 use harness::origin::status_of;

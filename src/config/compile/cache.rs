@@ -131,6 +131,7 @@ impl Compiler<'_> {
             error_500: raw.error_500.value,
             key_headers,
             key_query: raw.key_query.as_ref().map(|names| names.iter().map(|at| at.value.clone()).collect()),
+            strip_query: raw.strip_query.value,
             key_body: raw.key_body.value,
         };
         RouteCache { written: true, terms, tags }

@@ -127,6 +127,7 @@ pub struct RouteCache {
     pub key_headers: Vec<At<String>>,
     /// `None` where it is not written.
     pub key_query: Option<Vec<At<String>>>,
+    pub strip_query: At<bool>,
     pub key_body: At<bool>,
     pub error_500: At<bool>,
 }
@@ -231,6 +232,7 @@ pub fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> RouteCac
         stale_if_error: s.get("stale_if_error", p),
         key_headers: s.list("key_headers", Vec::new(), p),
         key_query: s.has("key_query").then(|| s.list("key_query", Vec::new(), p)),
+        strip_query: s.or("strip_query", false, p),
         key_body: s.or("key_body", false, p),
         error_500: s.or("error_500", false, p),
     };

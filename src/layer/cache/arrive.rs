@@ -37,7 +37,7 @@ use crate::pieces::Pieces;
 const CACHE_GROUPS: http::HeaderName = http::HeaderName::from_static("cache-groups");
 
 /// What is not stored, and why.
-enum Unfit {
+pub(super) enum Unfit {
     Refused(Refusal),
     /// Something it depends on was changed while it was on its way.
     Overtaken,
@@ -213,7 +213,7 @@ impl Flight {
     }
 
     /// The head under which an answer is stored; it is in nobody's hands yet.
-    fn fit(
+    pub(super) fn fit(
         &self,
         fetching: &mut Fetching,
         status: StatusCode,

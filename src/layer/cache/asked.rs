@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::cache::Cache;
-use crate::cache::key::{self, Partition};
+use crate::cache::key::{self, Partition, Uncounted};
 use crate::cache::marks::Mark;
 use crate::cache::passes;
 use crate::cache::storability::{Asker, Audience, Personal};
@@ -127,6 +127,8 @@ pub enum Passed {
     Ambiguous,
     /// A path that some apps read in another way, as one of another route.
     Path,
+    /// A parameter that is no part of the key and that some apps read as one that is.
+    Parameter,
     /// A token that does not verify.
     Token,
     /// `scope = "user"`, and it is nobody's.
@@ -145,6 +147,7 @@ impl Passed {
             Passed::Content => "content",
             Passed::Ambiguous => "ambiguous",
             Passed::Path => "path",
+            Passed::Parameter => "parameter",
             Passed::Token => "token",
             Passed::Nobody => "nobody",
             Passed::Signed => "signed",
@@ -161,6 +164,9 @@ impl Passed {
             }
             Passed::Content => "it has content that is no part of a key",
             Passed::Ambiguous => "it has a field that apps may act on and no key tells apart",
+            Passed::Parameter => {
+                "it has a parameter that does not count and that some apps read as one that does"
+            }
             Passed::Path => "its path can be read in two ways, and each meets another route",
             Passed::Token => "its token does not verify",
             Passed::Nobody => "the route has scope \"user\", and it names none",
@@ -201,6 +207,8 @@ pub struct Read {
     pub principal: Option<Principal>,
     /// Whether it is HEAD, which is answered from what GET got.
     pub head: bool,
+    /// Whether it has parameters that are no part of the key, which the app gets: what it says then is stored under no key.
+    pub uncounted: bool,
 }
 
 impl Read {
@@ -284,14 +292,23 @@ impl Asked {
             key::content(method, headers, &content.joined(), transform)
         });
         let partition = principal.as_ref().map(|principal| &principal.partition);
-        let Some(key) = write_key(routed, partition, content.as_ref()) else {
+        let Some((key, uncounted)) = write_key(routed, partition, content.as_ref()) else {
             return Asked::Pass(Passed::Ambiguous);
         };
-        Asked::Read(Box::new(Read { key, directives, asker, principal, head: *method == Method::HEAD }))
+        if uncounted == Uncounted::Confusable {
+            return Asked::Pass(Passed::Parameter);
+        }
+        let uncounted = uncounted == Uncounted::Some;
+        let head = *method == Method::HEAD;
+        Asked::Read(Box::new(Read { key, directives, asker, principal, head, uncounted }))
     }
 }
 
-fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u8; 32]>) -> Option<Vec<u8>> {
+fn write_key(
+    routed: &Routed,
+    partition: Option<&Partition>,
+    content: Option<&[u8; 32]>,
+) -> Option<(Vec<u8>, Uncounted)> {
     let policy = &routed.record.snapshot.policy;
     let terms = &routed.route.cache.terms;
     let headers = routed.request.headers();
@@ -323,11 +340,11 @@ fn write_key(routed: &Routed, partition: Option<&Partition>, content: Option<&[u
         told: &told,
         content,
     };
-    key::write(&parts, &mut key);
+    let uncounted = key::write(&parts, &mut key);
     if key.len() > MOST_KEY {
         return None;
     }
-    Some(key)
+    Some((key, uncounted))
 }
 
 /// Which of the fields that are asked for are there: the map is gone through once.

@@ -46,6 +46,8 @@ pub struct Fetching {
     pub requested: Instant,
     /// What the app was asked; `None` where the answer was not expected to be stored.
     pub headers: Option<HeaderMap>,
+    /// For a request with parameters that do not count: fetches the same without them.
+    pub fill: Option<Box<dyn FnOnce()>>,
 }
 
 /// Why a request is on its way.
@@ -194,6 +196,9 @@ impl Flight {
             && let Some(candidate) = fetching.candidate.take()
         {
             return Ok(self.unchanged(why, fetching, &candidate, response));
+        }
+        if fetching.read.uncounted {
+            return Ok(self.as_it_came(why, fetching, response));
         }
         if fetching.read.head {
             return Ok(self.headed(why, fetching, response));

@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::asked::{self, Forwarded, Read};
 use super::flight::{Errand, Fetching, Known, most_unattended};
-use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, settings};
+use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, settings, uncounted};
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::counters::Event;
@@ -180,6 +180,9 @@ where
         let scope = routed.route.cache.terms.scope;
         // Most requests of most apps: what came under this key was not stored, and will not be.
         let asker = read.passes(scope);
+        if read.uncounted {
+            return self.start_as_it_came(routed, Going { read, why, candidate }, now);
+        }
         if candidate.is_none() && self.cache.passes.knows(&read.key, asker, self.cache.second(now)) {
             record.told_by_cache("miss");
             return Start::Sent(self.send(routed, Errand::Known(why, read.key, asker)));
@@ -229,6 +232,9 @@ where
         going: Going,
         now: Instant,
     ) -> CacheFuture<S::Future> {
+        if going.read.uncounted {
+            return self.send_as_it_came(routed, going, now);
+        }
         let begun = self.cache.invalidation.begin(now);
         self.fetch(routed, going, (None, None, begun), now)
     }
@@ -244,7 +250,8 @@ where
         routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
         let asks = self.conditions(&mut routed, candidate.as_ref());
         let headers = Some(routed.request.headers().clone());
-        let fetching = Fetching { read, candidate, asks, leader, known, begun, requested: now, headers };
+        let fetching =
+            Fetching { read, candidate, asks, leader, known, begun, requested: now, headers, fill: None };
         self.send(routed, Errand::Fetch(why, Box::new(fetching)))
     }
 
@@ -267,6 +274,9 @@ where
         going: Going,
         now: Instant,
     ) -> CacheFuture<S::Future> {
+        if going.read.uncounted {
+            return self.send_as_it_came(routed, going, now);
+        }
         let Going { mut read, why, candidate } = going;
         routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
@@ -283,12 +293,13 @@ where
             begun,
             requested: now,
             headers,
+            fill: None,
         };
         self.send(routed, Errand::Fetch(why, Box::new(fetching)))
     }
 
     /// Puts our conditions in the place of the client's (RFC 9111 4.3.1); false where there are none to put.
-    fn conditions(&self, routed: &mut Routed, candidate: Option<&Candidate>) -> bool {
+    pub(super) fn conditions(&self, routed: &mut Routed, candidate: Option<&Candidate>) -> bool {
         let headers = routed.request.headers_mut();
         CONDITIONS.iter().for_each(|name| drop(headers.remove(name)));
         headers.remove(header::RANGE);
@@ -318,6 +329,9 @@ where
         if read.head {
             *routed.request.method_mut() = http::Method::GET;
         }
+        if read.uncounted && !uncounted::take_out(&mut routed) {
+            return;
+        }
         let asks = self.conditions(&mut routed, Some(&candidate));
         let headers = routed.request.headers().clone();
         let read = Box::new(Read {
@@ -326,6 +340,7 @@ where
             asker: read.asker,
             principal: read.principal.clone(),
             head: false,
+            uncounted: false,
         });
         let fetching = Fetching {
             read,
@@ -336,6 +351,7 @@ where
             begun,
             requested: now,
             headers: Some(headers),
+            fill: None,
         };
         let future = self.send(routed, Errand::Fetch(Forwarded::Stale, Box::new(fetching)));
         super::outlive(async move {

@@ -2,7 +2,7 @@
 //!
 //! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
 //! `flight` goes with a request to the app and decides about its answer; `arrive` stores that, or what a 304
-//! leaves of what is stored; `follow` waits for another request's answer; `write` invalidates; `answer` makes
+//! leaves of what is stored; `uncounted` sends requests on whose parameters are not all part of the key; `follow` waits for another request's answer; `write` invalidates; `answer` makes
 //! answers of what is stored; `compare` looks whether what is shared may be.
 
 mod answer;
@@ -12,6 +12,7 @@ mod compare;
 mod flight;
 mod follow;
 mod lookup;
+mod uncounted;
 mod write;
 
 use std::fmt;

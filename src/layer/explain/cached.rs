@@ -71,6 +71,16 @@ pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Ca
                     ),
                 }
             }
+            if read.uncounted {
+                let stripped = routed.route.cache.terms.strip_query;
+                told.say(
+                    "cache",
+                    match stripped {
+                        true => "the app gets it without the parameters that do not count (strip_query)",
+                        false => "it has parameters that do not count: it gets what is stored without them, and leaves nothing",
+                    },
+                );
+            }
             directives(told, &read.directives);
             if let Some(shown) = key::read(&read.key) {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

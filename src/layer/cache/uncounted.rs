@@ -1,0 +1,196 @@
+//! Requests with parameters that are no part of the key (`utm_*`, or all but those of `key_query`). They go on as they came
+//! (RFC 9110 7.7), so the app's response may depend on what no key tells apart: it is stored under none and nobody else
+//! gets it. Stored responses are used for them all the same; where none is there, the same request without these
+//! parameters is made in the background, and what that brings is stored.
+
+use http::uri::PathAndQuery;
+use http::{Method, Response, Uri, header};
+use tower::Service;
+
+use super::asked::{self, Forwarded, Read};
+use super::flight::{Errand, Fetching, Flight};
+use super::lookup::{CONDITIONS, Candidate, Going, Start};
+use super::{CacheFuture, CacheLayer, outlive, settings};
+use crate::body::Body;
+use crate::cache::counters::Event;
+use crate::cache::key;
+use crate::cache::reuse::{Reuse, reuse};
+use crate::cache::storability::{Asker, Audience};
+use crate::clock::{self, Instant};
+use crate::error::BoxError;
+use crate::layer::Routed;
+
+/// The reason why such a response is not stored.
+const UNCOUNTED: &str = "uncounted-parameters";
+
+/// Takes the parameters out that are no part of the key; false: what is left is no target.
+pub fn take_out(routed: &mut Routed) -> bool {
+    let target = routed.request.uri();
+    let Some(query) = target.query() else { return true };
+    let only = routed.route.cache.terms.key_query.as_deref();
+    let ignored = &routed.record.snapshot.policy.cache.ignore_query;
+    let left = match key::counted_query(query, only, ignored) {
+        Some(query) => PathAndQuery::try_from(format!("{}?{query}", target.path())),
+        None => PathAndQuery::try_from(target.path()),
+    };
+    match left {
+        Ok(left) => *routed.request.uri_mut() = Uri::from(left),
+        Err(_) => return false,
+    }
+    true
+}
+
+impl<S> CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    /// Sends such a request on its way.
+    pub(super) fn start_as_it_came(
+        &mut self,
+        mut routed: Box<Routed>,
+        mut going: Going,
+        now: Instant,
+    ) -> Start<S::Future> {
+        if routed.route.cache.terms.strip_query && take_out(&mut routed) {
+            // The app sees nothing of them: it is a request like any other.
+            going.read.uncounted = false;
+            return self.start(routed, going, now);
+        }
+        let directives = &going.read.directives;
+        let wants_app = directives.no_cache || directives.max_age.is_some_and(|most| most.is_zero());
+        let scope = routed.route.cache.terms.scope;
+        let alone = wants_app
+            || going.read.head
+            || going.read.asker.no_store
+            || routed.request.headers().contains_key(header::RANGE)
+            || !going.read.may_use(Audience::Anonymous, scope);
+        // The same request without them may be on its way.
+        if !alone && let Some(fetch) = self.cache.fetches.find(&going.read.key, &self.cache.invalidation) {
+            return Start::Follow(Box::new((routed, going, fetch)));
+        }
+        Start::Sent(self.send_as_it_came(routed, going, now))
+    }
+
+    /// See the head of the file.
+    pub(super) fn send_as_it_came(
+        &mut self,
+        routed: Box<Routed>,
+        going: Going,
+        now: Instant,
+    ) -> CacheFuture<S::Future> {
+        let Going { mut read, why, candidate } = going;
+        routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        let asker = read.passes(routed.route.cache.terms.scope);
+        let is_known = self.cache.passes.knows(&read.key, asker, self.cache.second(now));
+        if candidate.is_none() && (is_known || read.head || read.asker.no_store) {
+            asked::recycle(read.key);
+            routed.record.not_stored(UNCOUNTED);
+            return self.send(routed, Errand::Pass(why));
+        }
+        let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
+        read.asker.conditional = routed.request.headers().keys().any(own);
+        let fill = self.fill_without(&routed, &read, candidate.as_ref());
+        let begun = self.cache.invalidation.begin(now);
+        let headers = Some(routed.request.headers().clone());
+        let fetching = Fetching {
+            read,
+            candidate,
+            asks: false,
+            leader: None,
+            known: None,
+            begun,
+            requested: now,
+            headers,
+            fill,
+        };
+        self.send(routed, Errand::Fetch(why, Box::new(fetching)))
+    }
+
+    /// What makes the same request without the parameters, once it is known that the app's response can be stored.
+    fn fill_without(
+        &self,
+        routed: &Routed,
+        read: &Read,
+        candidate: Option<&Candidate>,
+    ) -> Option<Box<dyn FnOnce()>> {
+        let mut without = routed.again(clock::now())?;
+        if !take_out(&mut without) {
+            return None;
+        }
+        if read.head {
+            *without.request.method_mut() = Method::GET;
+        }
+        let read = Box::new(Read {
+            key: read.key.clone(),
+            directives: Default::default(),
+            asker: Asker { conditional: false, ..read.asker },
+            principal: read.principal.clone(),
+            head: false,
+            uncounted: false,
+        });
+        let (mut layer, candidate) = (self.clone(), candidate.cloned());
+        Some(Box::new(move || layer.fill(without, read, candidate)))
+    }
+
+    fn fill(&mut self, mut routed: Box<Routed>, read: Box<Read>, candidate: Option<Candidate>) {
+        let now = clock::now();
+        let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
+        let begun = self.cache.invalidation.begin(now);
+        // One for each key at a time, and no more at once than may go on without their clients.
+        let led = self.cache.fetches.lead(&read.key, &marks, begun, &self.cache.invalidation);
+        let Some(leader) = led else { return };
+        // Another one may have been stored meanwhile.
+        let entry = self.cache.store.get(&read.key, self.cache.second(now));
+        let ignored = &settings(&routed.record).ignore_cookies;
+        let found = entry.as_ref().and_then(|entry| entry.select(routed.request.headers(), ignored));
+        let age =
+            found.and_then(|found| Some((found, found.head.age_if_valid(&self.cache.invalidation, now)?)));
+        if age.is_some_and(|(found, age)| reuse(&found.head.freshness, age, &read.directives) == Reuse::Fresh)
+        {
+            return;
+        }
+        let Some(place) = self.cache.unattended.take(1) else { return };
+        self.cache.counters.background.add(1);
+        let asks = self.conditions(&mut routed, candidate.as_ref());
+        let headers = Some(routed.request.headers().clone());
+        let fetching = Fetching {
+            read,
+            candidate,
+            asks,
+            leader: Some(leader),
+            known: Some((marks, tags)),
+            begun,
+            requested: now,
+            headers,
+            fill: None,
+        };
+        let future = self.send(routed, Errand::Fetch(Forwarded::UriMiss, Box::new(fetching)));
+        outlive(async move {
+            let _place = place;
+            drop(future.await);
+        });
+    }
+}
+
+impl Flight {
+    /// The response to such a request: nobody else's, but it tells whether the one without the parameters can be stored.
+    pub(super) fn as_it_came(
+        &self,
+        why: Forwarded,
+        mut fetching: Fetching,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        self.record.cached().count(Event::Refused);
+        let fill = fetching.fill.take();
+        let mut fits =
+            || self.fit(&mut fetching, response.status(), response.headers(), response.body()).is_ok();
+        if let Some(fill) = fill
+            && fits()
+        {
+            fill();
+        }
+        self.record.not_stored(UNCOUNTED);
+        self.passed(response, why, Some(UNCOUNTED))
+    }
+}
