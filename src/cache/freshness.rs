@@ -91,9 +91,7 @@ impl Freshness {
             source,
             no_cache: says.no_cache.is_all() && !wins,
             must_revalidate: says.must_revalidate || says.proxy_revalidate || s_maxage,
-            while_revalidate: says
-                .stale_while_revalidate
-                .map_or(terms.stale_while_revalidate, capped),
+            while_revalidate: says.stale_while_revalidate.map_or(terms.stale_while_revalidate, capped),
             if_error: says.stale_if_error.map_or(terms.stale_if_error, capped),
             error_500: terms.error_500 || says.stale_if_error.is_some(),
         }
@@ -260,8 +258,7 @@ pub(super) mod tests {
             let headers = fields(lines);
             let says = ResponseDirectives::of(&headers, &[]);
             let status = StatusCode::from_u16(status).unwrap();
-            let of =
-                |settings| Freshness::of(status, &headers, &says, &Terms::default(), settings, wall());
+            let of = |settings| Freshness::of(status, &headers, &says, &Terms::default(), settings, wall());
             let found = of(&minute);
             assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
             let unset = of(&settings());

@@ -161,12 +161,18 @@ const USES: &[Use] = &[
         let mut only = HeaderMap::new();
         only.insert(header::FORWARDED, headers[header::FORWARDED].clone());
         let peer = "10.0.0.1".parse().unwrap();
-        black_box((forwarded::client_ip(&only, peer, |_| true), forwarded::told_https(&only)));
+        black_box((
+            forwarded::client_ip(&only, peer, |_| true),
+            forwarded::told_https(&only, peer, |_| true),
+        ));
         black_box(forwarded::in_older_words(&only));
     }),
     ("X-Forwarded-For", |headers, _| {
         let peer = "10.0.0.1".parse().unwrap();
-        black_box((forwarded::client_ip(headers, peer, |_| true), forwarded::told_https(headers)));
+        black_box((
+            forwarded::client_ip(headers, peer, |_| true),
+            forwarded::told_https(headers, peer, |_| true),
+        ));
     }),
     ("a structured dictionary", |headers, name| {
         black_box(structured::dictionary(headers, name));

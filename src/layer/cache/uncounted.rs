@@ -8,7 +8,7 @@ use http::{Method, Response, Uri, header};
 use tower::Service;
 
 use super::asked::{self, Forwarded, Read};
-use super::flight::{Errand, Fetching, Flight};
+use super::flight::{Errand, Fetching, Flight, most_unattended};
 use super::lookup::{CONDITIONS, Candidate, Going, Start};
 use super::{CacheFuture, CacheLayer, outlive, settings};
 use crate::body::Body;
@@ -150,7 +150,7 @@ where
         {
             return;
         }
-        let Some(place) = self.cache.unattended.take(1) else { return };
+        let Some(place) = self.cache.unattended.read(most_unattended(&routed.record)) else { return };
         self.cache.counters.background.add(1);
         let asks = self.conditions(&mut routed, candidate.as_ref());
         let headers = Some(routed.request.headers().clone());

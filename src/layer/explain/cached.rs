@@ -124,7 +124,9 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
             let over = match terms.overrides {
                 Override::None => "where the app says nothing of it",
                 Override::Lifetime => "whatever max-age, no-cache and Expires say (override = \"lifetime\")",
-                Override::NoStore => "whatever max-age, no-cache, Expires and no-store say (override = \"no-store\")",
+                Override::NoStore => {
+                    "whatever max-age, no-cache, Expires and no-store say (override = \"no-store\")"
+                }
             };
             told.say("lifetime", format!("{ttl:?}, by the route, {over}"));
         }
