@@ -520,6 +520,17 @@ fn n1_6_an_ignored_cookie_that_says_who_asks_is_an_error_or_a_warning() {
 }
 
 #[test]
+fn n1_4_a_lifetime_on_scope_auto_is_warned_of() {
+    let route = |cache: &str| format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncache = {{ {cache} }}\n");
+    for cache in ["ttl = \"1m\"", "tier = \"short\", scope = \"auto\"", "ttl_by_status = { 404 = \"1m\" }"] {
+        check(&route(cache)).fine().says(&["route \"GET /a\" has a lifetime and scope \"auto\""]);
+    }
+    for cache in ["ttl = \"1m\", scope = \"shared\"", "ttl = \"1m\", scope = \"user\"", "tags = [\"a\"]"] {
+        check(&route(cache)).fine().lacks("warning");
+    }
+}
+
+#[test]
 fn ten_thousand_routes_load_in_no_time() {
     let mut config = UPSTREAM.to_owned();
     for route in 0..10_000 {

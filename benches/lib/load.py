@@ -103,7 +103,7 @@ SLICE = 0.2  # seconds
 APART = 0.01  # seconds in which one that was stopped ends what it has in hand
 
 
-def sliced(targets, path, connections, seconds, before=lambda: None):
+def sliced(targets, path, connections, seconds, before=lambda: None, script=None):
     """Seconds of load at each target, in slices and in random order; only one load runs at a time, and the others are stopped.
     What slows the machine down for a second or two, which is a tenth and more on one that is shared, falls on all alike.
     What one leaves to be done later (a thousandth of a slice) is done in that of another, but counted as its own in `cpu`."""
@@ -111,6 +111,8 @@ def sliced(targets, path, connections, seconds, before=lambda: None):
     longest = round(2 * seconds * len(targets)) + PATIENCE
     # Nobody is stopped for as long as that; and wrk takes memory for each microsecond of it.
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{longest}s", "--timeout", f"{PATIENCE}s"]
+    if script:
+        command += ["-s", str(script)]
     try:
         for target in targets:
             loads.append(subprocess.Popen([*command, f"http://127.0.0.1:{target.port}/{path}"], stdout=subprocess.PIPE, text=True))

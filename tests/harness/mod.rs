@@ -16,6 +16,7 @@ pub mod wire;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -109,9 +110,12 @@ impl Drop for Process {
     }
 }
 
-/// The binary under test.
+/// The binary under test: the one built beside the tests, or the one that `PILLION_BIN` names, so that these tests can be
+/// tried on another build.
 pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_pillion")
+    static NAMED: OnceLock<Option<String>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| std::env::var("PILLION_BIN").ok());
+    named.as_deref().unwrap_or(env!("CARGO_BIN_EXE_pillion"))
 }
 
 /// An address nothing listens on just now.
