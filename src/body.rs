@@ -1,11 +1,13 @@
 //! One body type for everything that flows through the stack: an app's answer, a client's upload, a
 //! problem document, or the raw connection of an upgrade. It streams; nothing here gathers.
 
+use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -140,6 +142,7 @@ pub struct Body {
     head: Head,
     own_fields: Option<Rc<dyn OwnFields>>,
     observer: Option<Box<dyn Observer>>,
+    silence: Option<Rc<Cell<Duration>>>,
 }
 
 impl Body {
@@ -153,6 +156,7 @@ impl Body {
             head: Head::Ordinary,
             own_fields: None,
             observer: None,
+            silence: None,
         }
     }
 
@@ -282,6 +286,18 @@ impl Body {
     /// Fails the body with [`BodyError::TooLarge`] once more than `limit` bytes have passed.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
+    }
+
+    /// Names the longest silence of the client whose content this is, as its connection enforces it.
+    pub fn set_silence(&mut self, silence: Rc<Cell<Duration>>) {
+        self.silence = Some(silence);
+    }
+
+    /// The client may be silent for this long from its next silence on.
+    pub fn allow_silence(&self, silence: Duration) {
+        if let Some(limit) = &self.silence {
+            limit.set(silence);
+        }
     }
 
     /// Marks a stream that may be silent for `stream_idle_timeout` and is closed when draining starts.

@@ -9,6 +9,7 @@ pub mod entity_tag;
 pub mod forwarded;
 pub mod fresh;
 pub mod glob;
+pub mod grpc;
 pub mod host;
 pub mod list;
 pub mod query;

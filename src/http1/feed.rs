@@ -1,7 +1,7 @@
 //! The way of a request's body from its connection to whoever reads it: one frame at a time, read
 //! from the socket only when it is asked for, so the reader's pace is the client's pace.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -95,7 +95,8 @@ pub struct Feed {
     shared: Rc<RefCell<Shared>>,
     decoder: BodyDecoder,
     continue_due: bool,
-    silence: Duration,
+    /// Shared with the body, as its route may allow more.
+    silence: Rc<Cell<Duration>>,
 }
 
 impl Feed {
@@ -103,7 +104,9 @@ impl Feed {
     pub fn new(framing: Framing, expects_continue: bool, silence: Duration) -> (Feed, Body) {
         let decoder = BodyDecoder::new(framing);
         let shared = Rc::new(RefCell::new(Shared { left: decoder.left(), ..Shared::default() }));
-        let body = Body::streaming(FeedBody(shared.clone()));
+        let mut body = Body::streaming(FeedBody(shared.clone()));
+        let silence = Rc::new(Cell::new(silence));
+        body.set_silence(silence.clone());
         (Feed { shared, decoder, continue_due: expects_continue, silence }, body)
     }
 
@@ -191,11 +194,11 @@ impl Feed {
                 Err(what) => break Some(Err(BodyError::ClientMalformed(what))),
             }
             match io.poll_fill(cx) {
-                Poll::Ready(Ok(count)) if count > 0 => deadline.set_after(self.silence),
+                Poll::Ready(Ok(count)) if count > 0 => deadline.set_after(self.silence.get()),
                 Poll::Ready(_) => break Some(Err(BodyError::ClientGone)),
                 Poll::Pending => {
                     if !deadline.is_set() {
-                        deadline.set_after(self.silence);
+                        deadline.set_after(self.silence.get());
                     }
                     if deadline.poll_expired(cx).is_pending() {
                         return false;

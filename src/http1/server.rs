@@ -18,7 +18,6 @@ use tokio::io::AsyncWriteExt;
 use tower::Service;
 
 use super::buffered::Buffered;
-use super::client::is_grpc;
 use super::encode::{self, Connection as ConnectionField, Outgoing};
 use super::feed::Feed;
 use super::framing::Framing;
@@ -331,10 +330,8 @@ where
             }
             _ => {}
         }
-        let silence =
-            if is_grpc(&head.parts.headers) { settings.stream_idle_timeout } else { settings.body_timeout };
         let expects = head.expects_continue && self.io.read.is_empty();
-        let (feed, body) = Feed::new(head.framing, expects, silence);
+        let (feed, body) = Feed::new(head.framing, expects, settings.body_timeout);
         (Some(feed), body)
     }
 

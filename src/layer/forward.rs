@@ -21,7 +21,7 @@ use crate::fields::{host, signature};
 use crate::inbound::Peer;
 use crate::layer::record::Record;
 use crate::policy::{FieldEdits, ServerPolicy};
-use crate::upstream::{Call, ForwardError, Pool};
+use crate::upstream::{Call, ForwardError, Pool, Streaming};
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -79,6 +79,12 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let method = routed.request.method().clone();
     let peer = routed.peer.clone();
+    let streaming = match route.stream {
+        true => Streaming::Always,
+        // Over HTTP/1 there are no gRPC calls, so a request that claims to be one is an ordinary one.
+        false if record.grpc && routed.request.version() == Version::HTTP_2 => Streaming::OverHttp2,
+        false => Streaming::No,
+    };
     let call = Call {
         method: &method,
         target: &target,
@@ -90,6 +96,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         takes_trailers: routed.takes_trailers,
         interim: routed.interim.map(|exchange| (&peer.interim, exchange)),
         timeout,
+        streaming,
         stream_idle_timeout: server.settings.stream_idle_timeout,
         limits: server.head_limits(),
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),

@@ -16,8 +16,7 @@ use super::live::{Snapshot, View};
 use super::record::{Beginning, Ending, HTTP_2, Receiving, Record, Sink, request_id};
 use crate::body::Body;
 use crate::fields::request_id::X_REQUEST_ID;
-use crate::fields::{forwarded, rate_limit};
-use crate::http1::client::is_grpc;
+use crate::fields::{forwarded, grpc, rate_limit};
 use crate::inbound::Inbound;
 use crate::trace::Trace;
 
@@ -80,7 +79,7 @@ where
                 Version::HTTP_2 => HTTP_2,
                 _ => "HTTP/1.1",
             },
-            grpc: is_grpc(headers),
+            grpc: grpc::is_call(inbound.request.method(), headers),
             trace,
             trace_state: trace.and_then(|trace| trace.state(headers)),
         };

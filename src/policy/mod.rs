@@ -307,6 +307,8 @@ pub struct RoutePolicy {
     pub upstream: Option<usize>,
     /// Instead of `response_timeout`.
     pub timeout: Option<Duration>,
+    /// Whether its requests are streams from their start.
+    pub stream: bool,
     /// Instead of `server.max_body_size`.
     pub max_body_size: Option<u64>,
     /// Whether answers may be coded.

@@ -73,6 +73,8 @@ pub struct Address {
     pub in_flight: AtomicUsize,
     /// Idle connections over all workers.
     pub idle: AtomicUsize,
+    /// Whether it chose HTTP/2 when it was last connected to.
+    pub http2: AtomicBool,
     /// In a row, of requests.
     failures: AtomicU32,
     /// In a row, of probes.
@@ -198,6 +200,7 @@ impl Addresses {
             waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            http2: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             probe_failures: AtomicU32::new(0),
             successes: AtomicU32::new(0),

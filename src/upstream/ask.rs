@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{Call, ForwardError, Outcome, Pool, Upstream};
+use super::{Call, ForwardError, Outcome, Pool, Streaming, Upstream};
 use crate::body::{Body, BodyError};
 use crate::clock;
 use crate::http1::head::HeadLimits;
@@ -89,6 +89,7 @@ impl Upstream {
             takes_trailers: false,
             interim: None,
             timeout: Some(PATIENCE),
+            streaming: Streaming::No,
             stream_idle_timeout: PATIENCE,
             limits: LIMITS,
             rank: (0, 1),

@@ -27,21 +27,49 @@ pub struct Lease {
     /// Whose.
     pub address: Arc<Address>,
     /// Held while the connection is in use, or while the stream lives.
-    pub permit: Option<OwnedSemaphorePermit>,
+    share: Share,
+}
+
+/// What a request takes of an address.
+#[derive(Debug)]
+pub struct Share {
+    /// One of `max_streams`, else of `max_connections`.
+    stream: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Share {
+    /// One of `max_connections`.
+    pub fn connection(permit: OwnedSemaphorePermit) -> Share {
+        Share { stream: false, _permit: permit }
+    }
+
+    /// One of `max_streams`.
+    pub fn stream(permit: OwnedSemaphorePermit) -> Share {
+        Share { stream: true, _permit: permit }
+    }
 }
 
 impl Lease {
     /// Counts a request at `address`.
-    pub fn new(address: Arc<Address>, permit: OwnedSemaphorePermit) -> Lease {
+    pub fn new(address: Arc<Address>, share: Share) -> Lease {
         address.in_flight.fetch_add(1, Ordering::Relaxed);
-        Lease { address, permit: Some(permit) }
+        Lease { address, share }
     }
 
-    /// Exchanges the connection's permit for a stream's; false when there are too many streams.
+    /// Exchanges a stream's permit for a connection's.
+    pub fn become_request(&mut self, permit: OwnedSemaphorePermit) {
+        self.share = Share::connection(permit);
+    }
+
+    /// Exchanges the connection's permit for a stream's, where it has none yet; false when there are too many streams.
     pub fn become_stream(&mut self) -> bool {
+        if self.share.stream {
+            return true;
+        }
         match self.address.streams.clone().try_acquire_owned() {
             Ok(permit) => {
-                self.permit = Some(permit);
+                self.share = Share::stream(permit);
                 true
             }
             Err(_) => false,

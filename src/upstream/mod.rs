@@ -12,6 +12,7 @@ mod body;
 mod collected;
 mod connect;
 mod error;
+mod exchange;
 mod http2;
 mod pool;
 mod probe;
@@ -31,7 +32,7 @@ pub use collected::Collected;
 pub use error::ForwardError;
 pub use pool::Pool;
 pub use probe::watch;
-pub use send::{Call, Outcome};
+pub use send::{Call, Outcome, Streaming};
 
 use adaptive::Gate;
 use address::Addresses;
@@ -147,6 +148,13 @@ impl Registry {
         };
         upstream.endpoints.iter().for_each(Endpoint::resolve_literal);
         upstream
+    }
+}
+
+impl Endpoint {
+    /// Whether requests to `address` go over HTTP/2, as far as is known: by its scheme, or by what it chose last.
+    fn speaks_http2(&self, address: &Address) -> bool {
+        matches!(self.policy.scheme, Scheme::H2c) || address.http2.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 

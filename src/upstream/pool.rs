@@ -92,7 +92,7 @@ impl Pool {
     pub(super) fn shared(&self, address: &Address) -> Option<Rc<Http2Connection>> {
         let mut http2 = self.http2.borrow_mut();
         let connections = http2.get_mut(&address.id)?;
-        connections.retain(|connection| !connection.is_closed());
+        connections.retain(|connection| connection.is_open());
         connections.iter().find(|connection| connection.has_room()).cloned()
     }
 

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::address::{Address, Evidence};
 use super::connect::{self, Connected};
-use super::http2::{Http2Connection, Upload};
+use super::http2::{Http2Connection, Passing};
 use super::{Endpoint, Upstream};
 use crate::body::Body;
 use crate::clock;
@@ -122,7 +122,8 @@ impl Upstream {
             }
             Connected::Http2(stream) => {
                 let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes()));
-                let connection = Http2Connection::new(stream, LIMITS, timeout, clock::now()).await;
+                let connection =
+                    Http2Connection::new(stream, &address.name, LIMITS, timeout, clock::now()).await;
                 match (connection, target) {
                     (Ok(connection), Ok(target)) => {
                         let mut request = http::Request::new(Body::empty());
@@ -133,8 +134,9 @@ impl Upstream {
                             .build();
                         *request.uri_mut() = uri.unwrap_or_default();
                         *request.headers_mut() = headers;
-                        let upload = Rc::new(Upload::new(clock::now()));
-                        let sent = Rc::new(connection).send(request, upload, timeouts, clock::now).await;
+                        let left = std::cell::Cell::default();
+                        let passing = Passing { sent: &left, interim: None };
+                        let sent = Rc::new(connection).send(request, passing, timeouts, clock::now).await;
                         sent.ok().map(|response| response.status())
                     }
                     _ => None,

@@ -9,27 +9,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::adaptive::{Entered, Gate};
 use super::address::{Address, Evidence};
 use super::balance;
-use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
+use super::body::{Lease, Share};
 use super::connect::{self, Connected};
 use super::error::ForwardError;
-use super::http2::{Http2Connection, Upload};
+use super::http2::Http2Connection;
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
-use crate::body::{Body, Tunnel};
+use crate::body::Body;
 use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
-use crate::http1::client::{
-    Answer, ClientConnection, Content, Outbound, SendError, Sent, Timeouts, is_endless, reach,
-};
-use crate::http1::encode::Beside;
-use crate::http1::head::{HeadError, HeadLimits};
+use crate::http1::client::{ClientConnection, Sent, reach};
+use crate::http1::head::HeadLimits;
 use crate::inbound::Interim;
 use crate::policy::Scheme;
 
@@ -55,12 +52,26 @@ pub struct Call<'a> {
     pub interim: Option<(&'a Interim, u32)>,
     /// Instead of `response_timeout`.
     pub timeout: Option<Duration>,
+    /// Whether it is a stream from its start.
+    pub streaming: Streaming,
     /// For streams without an expected end.
     pub stream_idle_timeout: Duration,
     /// Bounds on the head of the answer.
     pub limits: HeadLimits,
     /// The rank of its caller's tier, and how many there are.
     pub rank: (usize, usize),
+}
+
+/// Whether a request is a stream from its start: one that counts in `max_streams`, whose response is waited for as long
+/// as the connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streaming {
+    /// No: only the head of its response makes it one.
+    No,
+    /// A gRPC call: where the upstream is spoken to in HTTP/2. Any other upstream takes it for an ordinary request.
+    OverHttp2,
+    /// The route says so.
+    Always,
 }
 
 /// What is known about how a request goes, as soon as it is: also when it fails, or nobody waits for it any more.
@@ -74,49 +85,46 @@ pub struct Outcome {
     pub sent: Cell<Option<Instant>>,
     /// When the head of the answer came.
     pub answered: Cell<Option<Instant>>,
-    /// How much of it left over HTTP/1.
-    left: Cell<Sent>,
-    /// Its way over HTTP/2, which goes on in the task of the connection.
-    upload: RefCell<Option<Rc<Upload>>>,
+    /// How much of it left in all tries but one over HTTP/2.
+    pub(super) left: Cell<Sent>,
+    /// How much of it left in the last try over HTTP/2, which the upstream may say it did not process.
+    pub(super) left_over_http2: Cell<Sent>,
 }
 
 impl Outcome {
     /// Nothing is known yet, whatever was asked before.
     pub fn forget(&self) {
-        let Outcome { address, retries, sent, answered, left, upload } = self;
+        let Outcome { address, retries, sent, answered, left, left_over_http2 } = self;
         address.replace(None);
         retries.set(0);
         sent.set(None);
         answered.set(None);
         left.set(Sent::Nothing);
-        upload.replace(None);
+        left_over_http2.set(Sent::Nothing);
     }
 
     /// How much of the request its app can have received, over all tries.
     pub fn how_much_left(&self) -> Sent {
-        let over_http2 = self.upload.borrow().as_ref().map_or(Sent::Nothing, |upload| upload.sent());
-        self.left.get().max(over_http2)
+        self.left.get().max(self.left_over_http2.get())
     }
 
     /// Another try over HTTP/2 begins.
-    fn uploads(&self, next: Rc<Upload>) {
-        let before = self.how_much_left();
-        reach(&self.left, before);
-        self.upload.replace(Some(next));
+    pub(super) fn begin_over_http2(&self) {
+        reach(&self.left, self.left_over_http2.take());
     }
 }
 
 /// A try that failed.
-struct Attempt {
-    error: ForwardError,
+pub(super) struct Attempt {
+    pub error: ForwardError,
     /// The request can be sent again whatever its method: the app saw nothing of it.
-    nothing_sent: bool,
+    pub nothing_sent: bool,
     /// The connection was an idle one, which the app may close at any moment; that is no illness.
-    reused: bool,
+    pub reused: bool,
 }
 
 impl Attempt {
-    fn before_sending(error: ForwardError) -> Attempt {
+    pub fn before_sending(error: ForwardError) -> Attempt {
         Attempt { error, nothing_sent: true, reused: false }
     }
 }
@@ -138,32 +146,34 @@ impl Upstream {
     ) -> impl Future<Output = Result<Response<Body>, ForwardError>> + 'a {
         async move {
             self.budget.deposit();
+            let endpoints = self.endpoints_for(call.method);
             // In a box, as all that is seldom.
-            let entered = match &self.gate {
-                Some(gate) => Box::pin(self.enter(gate, &call)).await?,
+            let entered = Cell::new(match &self.gate {
+                Some(gate) => Box::pin(self.enter(gate, &call, endpoints)).await?,
                 None => None,
-            };
-            if entered.is_some() {
+            });
+            if self.gate.is_some() {
                 // How long it waited at the gate says nothing of the app; taken for the app's, it would close the gate.
                 now = clock::now();
             }
-            let endpoints = self.endpoints_for(call.method);
             let mut tried: Vec<u64> = Vec::new();
             // Addresses whose idle connections were found closed: they get a new one.
             let mut stale: Vec<u64> = Vec::new();
             let mut unknown: Option<ForwardError> = None;
             loop {
                 let content = call.body.content();
-                let failed =
-                    match self.attempt(pool, &mut call, endpoints, (&tried, &stale), now, outcome).await {
-                        Ok(answer) => {
-                            if let Some(entered) = entered {
-                                entered.answered(answer.status(), outcome.sent.get(), clock::now());
-                            }
-                            return Ok(answer);
+                let failed = match self
+                    .attempt(pool, &mut call, endpoints, (&tried, &stale), now, (outcome, &entered))
+                    .await
+                {
+                    Ok(answer) => {
+                        if let Some(entered) = entered.take() {
+                            entered.answered(answer.status(), outcome.sent.get(), clock::now());
                         }
-                        Err(failed) => failed,
-                    };
+                        return Ok(answer);
+                    }
+                    Err(failed) => failed,
+                };
                 let mut free = false;
                 let address = outcome.address.borrow().clone();
                 if let Some(address) = &address {
@@ -200,11 +210,23 @@ impl Upstream {
         }
     }
 
-    /// A place at the gate. Upgrades and gRPC pass it by; an upload that streams is let in as
-    /// others are, and holds no place: how long it takes is not the app's doing.
-    async fn enter(&self, gate: &Arc<Gate>, call: &Call<'_>) -> Result<Option<Entered>, ForwardError> {
-        if call.upgrade.is_some() || is_endless(call.headers) {
-            return Ok(None);
+    /// A place at the gate. Streams pass it by, as far as they are known to be some; an upload that streams is let in
+    /// as others are, and holds no place: how long it takes is not the app's doing.
+    async fn enter(
+        &self,
+        gate: &Arc<Gate>,
+        call: &Call<'_>,
+        endpoints: &[Endpoint],
+    ) -> Result<Option<Entered>, ForwardError> {
+        let is_http2 = |endpoint: &Endpoint| {
+            let resolved = endpoint.resolved.load();
+            let mut addresses = resolved.addresses.iter();
+            addresses.len() > 0 && addresses.all(|address| endpoint.speaks_http2(address))
+        };
+        match call.streaming {
+            Streaming::Always => return Ok(None),
+            Streaming::OverHttp2 if endpoints.iter().all(is_http2) => return Ok(None),
+            Streaming::OverHttp2 | Streaming::No => {}
         }
         match gate.enter(class(call), call.rank, self.policy.queue_timeout).await {
             Some(entered) => {
@@ -259,7 +281,7 @@ impl Upstream {
         endpoints: &'a [Endpoint],
         (tried, stale): (&'a [u64], &'a [u64]),
         mut now: Instant,
-        outcome: &'a Outcome,
+        (outcome, entered): (&'a Outcome, &'a Cell<Option<Entered>>),
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
             // What is seldom is in a box: no request that goes straight through holds a place for it.
@@ -268,26 +290,27 @@ impl Upstream {
                 None => Box::pin(self.pick(endpoints, tried, now)).await?,
             };
             outcome.address.replace(Some(address.clone()));
-            let mut permit = match address.permits.clone().try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_) => {
+            let mut share = match self.share(call, endpoint, &address)? {
+                Some(share) => share,
+                None => {
                     let permit = Box::pin(self.permit(&address)).await?;
                     now = clock::now();
-                    permit
+                    Share::connection(permit)
                 }
             };
             let http1_only = call.upgrade.is_some();
             let fresh = stale.contains(&address.id);
             if !fresh && let Some(connection) = pool.take(&address, now) {
-                let lease = Lease::new(address, permit);
+                let lease = Lease::new(address, share);
                 return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
             }
             if !http1_only
                 && !fresh
                 && let Some(shared) = pool.shared(&address)
             {
-                let lease = Lease::new(address, permit);
-                return Box::pin(self.over_http2(call, endpoint, shared, lease, true, outcome)).await;
+                let lease = Lease::new(address, share);
+                return Box::pin(self.over_http2(call, endpoint, shared, lease, true, (outcome, entered)))
+                    .await;
             }
             if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
                 return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
@@ -297,12 +320,15 @@ impl Upstream {
                 let _ = endpoint.refresh(self.policy.connect_timeout).await;
                 let known = endpoint.resolved.load().addresses.iter().any(|now| now.id == address.id);
                 if !known && let Some((chosen, other)) = self.choose(endpoints, tried) {
-                    permit = Box::pin(self.permit(&other)).await?;
+                    share = match self.share(call, chosen, &other)? {
+                        Some(share) => share,
+                        None => Share::connection(Box::pin(self.permit(&other)).await?),
+                    };
                     (endpoint, address) = (chosen, other);
                     outcome.address.replace(Some(address.clone()));
                 }
             }
-            let lease = Lease::new(address.clone(), permit);
+            let mut lease = Lease::new(address.clone(), share);
             let connecting =
                 connect::connect(&endpoint.policy, &address, self.policy.connect_timeout, http1_only);
             match Box::pin(connecting).await {
@@ -312,16 +338,27 @@ impl Upstream {
                 }
                 Ok(Connected::Http1(stream)) => {
                     self.counters.connects.add(1);
+                    if address.http2.swap(false, Ordering::Relaxed) && call.streaming != Streaming::Always {
+                        // It spoke HTTP/2 before: what was taken for a stream is an ordinary request.
+                        lease.become_request(Box::pin(self.permit(&address)).await?);
+                    }
                     let connection = Box::new(ClientConnection::new(stream));
                     self.over_http1(pool, call, connection, lease, None, outcome).await
                 }
                 Ok(Connected::Http2(stream)) => {
                     self.counters.connects.add(1);
-                    let greeting =
-                        Http2Connection::new(stream, call.limits, self.policy.keep_alive, clock::now());
+                    address.http2.store(true, Ordering::Relaxed);
+                    let greeting = Http2Connection::new(
+                        stream,
+                        &address.name,
+                        call.limits,
+                        self.policy.keep_alive,
+                        clock::now(),
+                    );
                     let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);
                     pool.share(&address, connection.clone());
-                    Box::pin(self.over_http2(call, endpoint, connection, lease, false, outcome)).await
+                    Box::pin(self.over_http2(call, endpoint, connection, lease, false, (outcome, entered)))
+                        .await
                 }
             }
         }
@@ -362,6 +399,27 @@ impl Upstream {
         })
     }
 
+    /// What a request takes of `address` where it need not wait for it: a stream's place, or one of a connection.
+    fn share(
+        &self,
+        call: &Call<'_>,
+        endpoint: &Endpoint,
+        address: &Address,
+    ) -> Result<Option<Share>, Attempt> {
+        let stream = match call.streaming {
+            Streaming::No => false,
+            Streaming::OverHttp2 => endpoint.speaks_http2(address),
+            Streaming::Always => true,
+        };
+        if !stream {
+            return Ok(address.permits.clone().try_acquire_owned().ok().map(Share::connection));
+        }
+        match address.streams.clone().try_acquire_owned() {
+            Ok(permit) => Ok(Some(Share::stream(permit))),
+            Err(_) => Err(Attempt::before_sending(ForwardError::TooManyStreams)),
+        }
+    }
+
     /// A permit of `address`, after a bounded wait in a bounded line, oldest first.
     async fn permit(&self, address: &Arc<Address>) -> Result<OwnedSemaphorePermit, Attempt> {
         if let Ok(permit) = address.permits.clone().try_acquire_owned() {
@@ -384,178 +442,6 @@ impl Upstream {
         match waited {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => refused(ForwardError::QueueTimeout(self.policy.queue_timeout)),
-        }
-    }
-
-    fn timeouts(&self, call: &Call<'_>, grpc: bool) -> Timeouts {
-        let response = call.timeout.unwrap_or(self.policy.response_timeout);
-        Timeouts {
-            // A gRPC call may answer only when it has heard everything, which may be in an hour.
-            response: (!grpc).then_some(response),
-            body: self.policy.body_timeout,
-            stream: call.stream_idle_timeout,
-        }
-    }
-
-    fn over_http1<'a>(
-        &'a self,
-        pool: &'a Rc<Pool>,
-        call: &'a mut Call<'_>,
-        connection: Box<ClientConnection>,
-        mut lease: Lease,
-        idle_until: Option<Instant>,
-        outcome: &'a Outcome,
-    ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
-        async move {
-            let reused = idle_until.is_some();
-            let now = idle_until.unwrap_or_else(clock::now);
-            let grpc = is_endless(call.headers);
-            if grpc && !lease.become_stream() {
-                return Err(Attempt::before_sending(ForwardError::TooManyStreams));
-            }
-            let timeouts = self.timeouts(call, grpc);
-            let outbound = Outbound {
-                method: call.method,
-                target: call.target.as_str().as_bytes(),
-                headers: call.headers,
-                beside: Beside {
-                    lines: call.forwarding.map_or(&[], ForwardedFields::lines),
-                    identified: call.identified,
-                },
-                upgrade: call.upgrade,
-                takes_trailers: call.takes_trailers,
-                interim: call.interim,
-                limits: call.limits,
-                sent: &outcome.left,
-            };
-            let has_body = !http_body::Body::is_end_stream(&call.body);
-            outcome.sent.set(Some(now));
-            let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
-            let Answer { parts, content } = sent.map_err(|failed| {
-                let error = match failed.error {
-                    SendError::Broken(error) => ForwardError::Broken(error),
-                    SendError::Closed => ForwardError::Closed,
-                    SendError::Malformed(error) => ForwardError::Malformed(error),
-                    SendError::TimedOut => ForwardError::TimedOut,
-                    SendError::Body(error) => ForwardError::Body(error),
-                };
-                // What was taken from a streaming body is gone, even if it never left.
-                let nothing_sent = failed.nothing_sent && !(has_body && call.body.content().is_none());
-                Attempt { error, nothing_sent, reused }
-            })?;
-            let answered = clock::now();
-            outcome.answered.set(Some(answered));
-            self.judge(&lease.address, parts.status);
-            let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
-            let body = match content {
-                Content::Whole(content, connection) => {
-                    if let Some(connection) = connection {
-                        home.receive(&lease.address, connection, answered);
-                    }
-                    Body::full(content)
-                }
-                Content::Tunnel(tunnel) => {
-                    if !lease.become_stream() {
-                        return Err(Attempt {
-                            error: ForwardError::TooManyStreams,
-                            nothing_sent: false,
-                            reused,
-                        });
-                    }
-                    let Tunnel { io, read_ahead } = tunnel;
-                    Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
-                }
-                Content::Streaming { body, endless } => {
-                    if endless && !grpc && !lease.become_stream() {
-                        return Err(Attempt {
-                            error: ForwardError::TooManyStreams,
-                            nothing_sent: false,
-                            reused,
-                        });
-                    }
-                    let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
-                    if endless {
-                        body.set_endless();
-                    }
-                    body
-                }
-            };
-            Ok(Response::from_parts(parts, body))
-        }
-    }
-
-    async fn over_http2(
-        &self,
-        call: &mut Call<'_>,
-        endpoint: &Endpoint,
-        connection: Rc<Http2Connection>,
-        mut lease: Lease,
-        reused: bool,
-        outcome: &Outcome,
-    ) -> Result<Response<Body>, Attempt> {
-        let grpc = is_endless(call.headers);
-        if grpc && !lease.become_stream() {
-            return Err(Attempt::before_sending(ForwardError::TooManyStreams));
-        }
-        let scheme = if matches!(endpoint.policy.scheme, Scheme::H2c) { "http" } else { "https" };
-        let host = call.headers.get(http::header::HOST).map(HeaderValue::as_bytes);
-        let authority = host
-            .and_then(|host| http::uri::Authority::try_from(host).ok())
-            .unwrap_or_else(|| endpoint.policy.authority.clone());
-        let uri =
-            Uri::builder().scheme(scheme).authority(authority).path_and_query(call.target.clone()).build();
-        let uri = uri.map_err(|error| Attempt::before_sending(ForwardError::Http2(error.to_string())))?;
-        let replayable = call.body.content().is_some();
-        let body = std::mem::replace(&mut call.body, Body::empty());
-        let mut request = Request::new(body);
-        *request.method_mut() = call.method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = call.headers.clone();
-        if let Some(fields) = call.forwarding {
-            fields.insert_into(request.headers_mut(), true);
-        }
-        if let Some(identified) = &call.identified {
-            identified.insert_into(request.headers_mut());
-        }
-        if call.takes_trailers {
-            request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
-        }
-        outcome.sent.set(Some(clock::now()));
-        let upload = Rc::new(Upload::new(clock::now()));
-        outcome.uploads(upload.clone());
-        let response = connection.send(request, upload.clone(), self.timeouts(call, grpc), clock::now).await;
-        let response = response.map_err(|error| {
-            if matches!(error, ForwardError::Closed) {
-                upload.was_not_processed();
-            }
-            // GOAWAY and refused streams come back as closed before anything was processed; what was taken
-            // from a streaming body is gone.
-            let nothing_sent = matches!(error, ForwardError::Closed) && replayable;
-            Attempt { error, nothing_sent, reused }
-        })?;
-        let (parts, body) = response.into_parts();
-        if parts.headers.len() > call.limits.fields {
-            let error = ForwardError::Malformed(HeadError::TooManyFields);
-            return Err(Attempt { error, nothing_sent: false, reused });
-        }
-        self.judge(&lease.address, parts.status);
-        let endless = body.is_endless();
-        if endless && !grpc && !lease.become_stream() {
-            return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
-        }
-        let mut body = Body::streaming(Leased { body, lease: Some(lease) });
-        if endless {
-            body.set_endless();
-        }
-        Ok(Response::from_parts(parts, body))
-    }
-
-    /// 502 to 504 from an app speak of what is behind it and count as failures; the rest as success.
-    fn judge(&self, address: &Arc<Address>, status: http::StatusCode) {
-        if matches!(status.as_u16(), 502..=504) {
-            self.note_failure(address, Evidence::Traffic);
-        } else {
-            self.note_success(address, Evidence::Traffic);
         }
     }
 }

@@ -10,5 +10,6 @@ mod connections;
 mod health;
 mod lines;
 mod routes;
+mod streams;
 mod timeouts;
 mod tools;

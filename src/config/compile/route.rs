@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{Compiler, masked_names};
+use crate::cache::terms::Scope;
 use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
 use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
@@ -47,6 +48,7 @@ impl Compiler<'_> {
             action: Action::Forward,
             upstream: None,
             timeout: None,
+            stream: false,
             max_body_size: None,
             compress: file.compression.enabled.value,
             etag: file.etag.generate.value,
@@ -115,7 +117,7 @@ impl Compiler<'_> {
             let help = "put it in the route that matches what goes to the app";
             self.fail(Some(&cache.span), "cache on a route that asks no app", help);
         }
-        let cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
+        let mut cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
         if cache.terms.scope == Scope::Auto && (cache.terms.ttl.is_some() || !cache.terms.ttl_by_status.is_empty()) {
             self.warnings.push(format!(
                 "route {:?} has a lifetime and scope \"auto\": a request that says who asks gets and leaves only responses that say public or s-maxage; write scope = \"user\" for a copy for each user, or scope = \"shared\" where all get the same",
@@ -124,6 +126,11 @@ impl Compiler<'_> {
         }
         if !matches!(action, Action::Forward) {
             self.no_limits_here(raw);
+        }
+        if raw.stream.value {
+            self.stream_route(raw, &action, cache.terms.scope != Scope::Off);
+            // Nobody waits for a stream, as nothing of it is stored.
+            cache.terms.scope = Scope::Off;
         }
         let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim());
         let policy = RoutePolicy {
@@ -134,6 +141,7 @@ impl Compiler<'_> {
             action,
             upstream,
             timeout: raw.timeout.as_ref().map(|at| at.value),
+            stream: raw.stream.value,
             compress: file.compression.enabled.value && raw.compress.value,
             etag: file.etag.generate.value && raw.etag.value,
             browser_ttl: raw.browser_ttl.as_ref().map(|at| at.value),
@@ -144,6 +152,21 @@ impl Compiler<'_> {
             response,
         };
         Some((pattern?, policy))
+    }
+
+    /// A stream goes to an app and is not stored.
+    fn stream_route(&mut self, raw: &Route, action: &Action, stored: bool) {
+        let span = raw.stream.span.as_ref().or(Some(&raw.span));
+        if !matches!(action, Action::Forward) {
+            let help = "put it in the route that matches what goes to the app";
+            self.fail(span, "stream on a route that asks no app", help);
+        } else if raw.cache.is_some() && stored {
+            self.fail(
+                span,
+                "a route with stream = true has a cache",
+                "streams are not stored: remove one of them",
+            );
+        }
     }
 
     fn check_methods(&mut self, methods: &[Method], written: &At<String>) {

@@ -20,8 +20,7 @@ use super::route::{self, Decision};
 use super::{Observed, Routed};
 use crate::cache::key::{self, Partition};
 use crate::clock;
-use crate::fields::{forwarded, host};
-use crate::http1::client::is_grpc;
+use crate::fields::{forwarded, grpc, host};
 use crate::inbound::Peer;
 use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
@@ -141,7 +140,7 @@ pub fn explain(
     };
     let headers = inbound.request.headers();
     let host = host::text(headers).to_owned();
-    let grpc = is_grpc(headers);
+    let grpc = grpc::is_call(method, headers);
     if uri.authority().is_none() && !fields.iter().any(|(name, _)| name == header::HOST) {
         told.say("host", format!("{host}, as neither the URL nor a field names another"));
     }
@@ -251,8 +250,12 @@ fn explain_upstream(told: &mut Explanation, routed: &Routed) {
     let Some(upstream) = policy.upstreams.get(routed.route.upstream.unwrap_or(0)) else { return };
     let urls: Vec<&str> = upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect();
     let mut line = format!("{} ({})", upstream.name, urls.join(", "));
-    let timeout = routed.route.timeout.unwrap_or(upstream.response_timeout);
-    let _ = write!(line, ", answers within {timeout:?}");
+    if routed.route.stream {
+        line.push_str(", a stream from its start: it counts in max_streams and has no response_timeout");
+    } else {
+        let timeout = routed.route.timeout.unwrap_or(upstream.response_timeout);
+        let _ = write!(line, ", answers within {timeout:?}");
+    }
     told.say("app", line);
 }
 

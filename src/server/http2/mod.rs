@@ -2,6 +2,7 @@
 //! and the end of life that hyper does not keep by itself.
 
 mod counted;
+mod request_body;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -23,16 +24,19 @@ use counted::Counted;
 
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Deadline, Instant};
-use crate::http1::client::is_endless;
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
 use crate::http2::refusals::{self, Refusal};
-use crate::http2::{CONNECTION_WINDOW, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, TimedBody};
+use crate::http2::{LocalExecutor, SEND_BUFFER};
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::stream::{Rewound, Stream};
 use crate::tunnel;
 
+/// What a client may send of one request before the upstream has taken it.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The largest window there is (RFC 9113 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// Content is handed to the library in pieces of at most this, so that a client that takes them slowly is
 /// seen to take them.
 const PIECE: usize = 32 * 1024;
@@ -165,7 +169,8 @@ where
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        // Room for every stream's window: uploads that nobody reads stop no other.
+        .initial_connection_window_size(max_streams.saturating_mul(STREAM_WINDOW).min(MAX_WINDOW))
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(max_streams)
         // The library refuses without a document: up to twice the limit it is done here.
@@ -360,8 +365,7 @@ fn inbound(
     } else if http_body::Body::is_end_stream(&incoming) {
         Body::empty()
     } else {
-        let silence = if is_endless(headers) { settings.stream_idle_timeout } else { settings.body_timeout };
-        Body::streaming(TimedBody::new(incoming, silence, BodyError::ClientSilent))
+        request_body::streaming(incoming, settings.body_timeout)
     };
     Inbound {
         request: Box::new(Request::from_parts(parts, body)),

@@ -1,66 +1,11 @@
-//! Apps that speak HTTP/2: their times, and the requests they say they did not process.
+//! Their times, and the requests they say they did not process.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod harness;
-
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use harness::{Pillion, connect, exchange, read_answer};
-use http::Response;
-use tokio::net::{TcpListener, TcpStream};
-
-type Connection = h2::server::Connection<TcpStream, Bytes>;
-
-/// An app over HTTP/2 with prior knowledge: `serve` is given each connection with its number.
-async fn app<F>(serve: impl Fn(Connection, usize) -> F + Send + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        for number in 0.. {
-            let Ok((tcp, _)) = listener.accept().await else { return };
-            let connection = h2::server::handshake(tcp).await.unwrap();
-            tokio::spawn(serve(connection, number));
-        }
-    });
-    address
-}
-
-/// Answers with what it was sent.
-async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
-    let mut body = request.into_body();
-    let mut content = Vec::new();
-    while let Some(Ok(data)) = body.data().await {
-        body.flow_control().release_capacity(data.len()).unwrap();
-        content.extend_from_slice(&data);
-    }
-    let mut stream = respond.send_response(Response::new(()), false).unwrap();
-    stream.send_data(content.into(), true).unwrap();
-}
-
-async fn serve_all(mut connection: Connection) {
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        tokio::spawn(echo(request, respond));
-    }
-}
-
-fn over_h2c(app: SocketAddr, more: &str) -> Pillion {
-    Pillion::with(&format!("[upstream]\nurl = \"h2c://{app}\"\n{more}"))
-}
-
-fn post(pillion: &Pillion, content: &str) -> harness::Answer {
-    let length = content.len();
-    let head =
-        format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-    exchange(pillion.http, &format!("{head}{content}"))
-}
+use crate::harness::{connect, read_answer};
+use crate::tools::{app, echo, over_h2c, post, serve_all};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_response_timeout_runs_from_the_last_byte_of_the_request() {

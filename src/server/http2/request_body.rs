@@ -1,0 +1,89 @@
+//! A request body that arrives over HTTP/2: how long it may be silent, and whose fault it is when it fails.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::body::{Body, BodyError};
+use crate::clock::{self, Deadline, Instant};
+
+/// See the head of the file.
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    silence: Rc<Cell<Duration>>,
+    silent_since: Option<Instant>,
+    deadline: Deadline,
+}
+
+/// The body of a request whose client may be silent for `silence`, until its route allows more.
+pub(super) fn streaming(incoming: Incoming, silence: Duration) -> Body {
+    let silence = Rc::new(Cell::new(silence));
+    let mut body = Body::streaming(RequestBody {
+        incoming,
+        silence: silence.clone(),
+        silent_since: None,
+        deadline: Deadline::default(),
+    });
+    body.set_silence(silence);
+    body
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(frame)) => {
+                self.silent_since = None;
+                Poll::Ready(Some(frame.map_err(|error| fault(&error))))
+            }
+            // The library takes a stream that was reset with NO_ERROR for one that ended. Only END_STREAM ends a body
+            // (RFC 9113 8.1): what was cut short must never look whole to the upstream.
+            Poll::Ready(None) if !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(BodyError::ClientGone)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                // Counted anew at each look: the route may have allowed more meanwhile.
+                let since = *self.silent_since.get_or_insert_with(clock::now);
+                let due = since + self.silence.get();
+                self.deadline.set(due);
+                ready!(self.deadline.poll_expired(cx));
+                Poll::Ready(Some(Err(BodyError::ClientSilent)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// What the client did: it broke the protocol where the library itself ended the stream, else it left.
+fn fault(error: &hyper::Error) -> BodyError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<h2::Error>()
+            && error.is_library()
+        {
+            // RFC 9113 8.1.1: more or less than Content-Length says, or a malformed trailer section.
+            return BodyError::ClientMalformed("it breaks the rules of HTTP/2");
+        }
+        cause = inner.source();
+    }
+    BodyError::ClientGone
+}

@@ -1,0 +1,216 @@
+//! One exchange with an upstream over a connection that is there: what goes out, how long it may take, and what comes of
+//! it.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderValue, Request, Response, Uri};
+use http_body::Body as _;
+
+use super::adaptive::Entered;
+use super::address::{Address, Evidence};
+use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
+use super::error::ForwardError;
+use super::http2::{Http2Connection, Passing};
+use super::pool::Pool;
+use super::send::{Attempt, Call, Outcome, Streaming};
+use super::{Endpoint, Upstream};
+use crate::body::{Body, Tunnel};
+use crate::clock::{self, Instant};
+use crate::fields::forwarded::ForwardedFields;
+use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Sent, Timeouts};
+use crate::http1::encode::Beside;
+use crate::http1::head::HeadError;
+use crate::policy::Scheme;
+
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn holds its arguments twice: as they came, and as what it works with"
+)]
+impl Upstream {
+    fn timeouts(&self, call: &Call<'_>, stream: bool) -> Timeouts {
+        let response = call.timeout.unwrap_or(self.policy.response_timeout);
+        Timeouts {
+            // The response to a stream may begin only when all of the request was heard, which may be in an hour.
+            response: (!stream).then_some(response),
+            body: if stream { call.stream_idle_timeout } else { self.policy.body_timeout },
+            stream: call.stream_idle_timeout,
+        }
+    }
+
+    /// Sends a request over HTTP/1. Of its own words none makes it a stream here.
+    pub(super) fn over_http1<'a>(
+        &'a self,
+        pool: &'a Rc<Pool>,
+        call: &'a mut Call<'_>,
+        connection: Box<ClientConnection>,
+        mut lease: Lease,
+        idle_until: Option<Instant>,
+        outcome: &'a Outcome,
+    ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
+        async move {
+            let reused = idle_until.is_some();
+            let now = idle_until.unwrap_or_else(clock::now);
+            let stream = call.streaming == Streaming::Always;
+            if stream {
+                call.body.allow_silence(call.stream_idle_timeout);
+            }
+            let timeouts = self.timeouts(call, stream);
+            let outbound = Outbound {
+                method: call.method,
+                target: call.target.as_str().as_bytes(),
+                headers: call.headers,
+                beside: Beside {
+                    lines: call.forwarding.map_or(&[], ForwardedFields::lines),
+                    identified: call.identified,
+                },
+                upgrade: call.upgrade,
+                takes_trailers: call.takes_trailers,
+                interim: call.interim,
+                limits: call.limits,
+                sent: &outcome.left,
+            };
+            let has_body = !http_body::Body::is_end_stream(&call.body);
+            outcome.sent.set(Some(now));
+            let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
+            let Answer { parts, content } = sent.map_err(|failed| {
+                let error = match failed.error {
+                    SendError::Broken(error) => ForwardError::Broken(error),
+                    SendError::Closed => ForwardError::Closed,
+                    SendError::Malformed(error) => ForwardError::Malformed(error),
+                    SendError::TimedOut => ForwardError::TimedOut,
+                    SendError::Body(error) => ForwardError::Body(error),
+                };
+                // What was taken from a streaming body is gone, even if it never left.
+                let nothing_sent = failed.nothing_sent && !(has_body && call.body.content().is_none());
+                Attempt { error, nothing_sent, reused }
+            })?;
+            let answered = clock::now();
+            outcome.answered.set(Some(answered));
+            self.judge(&lease.address, parts.status);
+            let home = Home { pool: pool.clone(), keep_alive: self.policy.keep_alive };
+            let body = match content {
+                Content::Whole(content, connection) => {
+                    if let Some(connection) = connection {
+                        home.receive(&lease.address, connection, answered);
+                    }
+                    Body::full(content)
+                }
+                Content::Tunnel(tunnel) => {
+                    if !lease.become_stream() {
+                        return Err(Attempt {
+                            error: ForwardError::TooManyStreams,
+                            nothing_sent: false,
+                            reused,
+                        });
+                    }
+                    let Tunnel { io, read_ahead } = tunnel;
+                    Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
+                }
+                Content::Streaming { body, endless } => {
+                    // Where a stream is expected, a response without a declared end is one.
+                    let endless = endless || stream && body.size_hint().exact().is_none();
+                    if endless && !lease.become_stream() {
+                        return Err(Attempt {
+                            error: ForwardError::TooManyStreams,
+                            nothing_sent: false,
+                            reused,
+                        });
+                    }
+                    let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
+                    if endless {
+                        body.set_endless();
+                    }
+                    body
+                }
+            };
+            Ok(Response::from_parts(parts, body))
+        }
+    }
+
+    /// Sends a request over HTTP/2.
+    pub(super) async fn over_http2(
+        &self,
+        call: &mut Call<'_>,
+        endpoint: &Endpoint,
+        connection: Rc<Http2Connection>,
+        mut lease: Lease,
+        reused: bool,
+        (outcome, entered): (&Outcome, &Cell<Option<Entered>>),
+    ) -> Result<Response<Body>, Attempt> {
+        let stream = call.streaming != Streaming::No;
+        if stream {
+            if !lease.become_stream() {
+                return Err(Attempt::before_sending(ForwardError::TooManyStreams));
+            }
+            // The gate did not know that this upstream speaks HTTP/2.
+            drop(entered.take());
+            call.body.allow_silence(call.stream_idle_timeout);
+        }
+        let scheme = if matches!(endpoint.policy.scheme, Scheme::H2c) { "http" } else { "https" };
+        let host = call.headers.get(http::header::HOST).map(HeaderValue::as_bytes);
+        let authority = host
+            .and_then(|host| http::uri::Authority::try_from(host).ok())
+            .unwrap_or_else(|| endpoint.policy.authority.clone());
+        let uri =
+            Uri::builder().scheme(scheme).authority(authority).path_and_query(call.target.clone()).build();
+        let uri = uri.map_err(|error| Attempt::before_sending(ForwardError::Http2(error.to_string())))?;
+        let replayable = call.body.content().is_some();
+        let body = std::mem::replace(&mut call.body, Body::empty());
+        let mut request = Request::new(body);
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = call.headers.clone();
+        if let Some(fields) = call.forwarding {
+            fields.insert_into(request.headers_mut(), true);
+        }
+        if let Some(identified) = &call.identified {
+            identified.insert_into(request.headers_mut());
+        }
+        if call.takes_trailers {
+            request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
+        }
+        outcome.sent.set(Some(clock::now()));
+        outcome.begin_over_http2();
+        let passing = Passing { sent: &outcome.left_over_http2, interim: call.interim };
+        let response = connection.send(request, passing, self.timeouts(call, stream), clock::now).await;
+        let response = response.map_err(|error| {
+            if matches!(error, ForwardError::Closed) {
+                // RFC 9113 8.7: nothing of it was processed.
+                outcome.left_over_http2.set(Sent::Nothing);
+            }
+            // GOAWAY and refused streams come back as closed before anything was processed; what was taken
+            // from a streaming body is gone.
+            let nothing_sent = matches!(error, ForwardError::Closed) && replayable;
+            Attempt { error, nothing_sent, reused }
+        })?;
+        outcome.answered.set(Some(clock::now()));
+        let (parts, body) = response.into_parts();
+        if parts.headers.len() > call.limits.fields {
+            let error = ForwardError::Malformed(HeadError::TooManyFields);
+            return Err(Attempt { error, nothing_sent: false, reused });
+        }
+        self.judge(&lease.address, parts.status);
+        let endless = body.is_endless()
+            || call.streaming == Streaming::Always && http_body::Body::size_hint(&body).exact().is_none();
+        if endless && !lease.become_stream() {
+            return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
+        }
+        let mut body = Body::streaming(Leased { body, lease: Some(lease) });
+        if endless {
+            body.set_endless();
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// 502 to 504 from an app speak of what is behind it and count as failures; the rest as success.
+    fn judge(&self, address: &Arc<Address>, status: http::StatusCode) {
+        if matches!(status.as_u16(), 502..=504) {
+            self.note_failure(address, Evidence::Traffic);
+        } else {
+            self.note_success(address, Evidence::Traffic);
+        }
+    }
+}

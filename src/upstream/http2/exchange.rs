@@ -1,0 +1,196 @@
+//! One request and its response over HTTP/2: how long each part may take, and what a failure means.
+
+use std::cell::Cell;
+use std::future::Future as _;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+
+use super::response::ResponseBody;
+use super::upload::{Stage, Stopped, Upload};
+use super::{Http2Connection, Open};
+use crate::body::Body;
+use crate::clock::{Deadline, Instant};
+use crate::http1::client::{Sent, Timeouts, is_endless, reach};
+use crate::http1::encode;
+use crate::inbound::Interim;
+use crate::upstream::error::ForwardError;
+
+/// Fields of an HTTP/1 connection, which make a message malformed here (RFC 9113 8.2.2), and Host, which :authority
+/// says (RFC 9113 8.3.1).
+const NOT_SENT: [HeaderName; 6] = [
+    header::HOST,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Told while a request is on its way.
+#[derive(Clone, Copy)]
+pub struct Passing<'a> {
+    /// How much of the request left.
+    pub sent: &'a Cell<Sent>,
+    /// Where interim responses go, and under which number.
+    pub interim: Option<(&'a Interim, u32)>,
+}
+
+impl Passing<'_> {
+    /// RFC 9110 15.2: interim responses are passed on, but for a 100, which we asked nobody for.
+    fn pass_on(self, response: Response<()>) {
+        let (parts, ()) = response.into_parts();
+        if parts.status != StatusCode::CONTINUE
+            && let Some((interim, exchange)) = self.interim
+        {
+            interim.add(exchange, |out| encode::interim_head(out, &parts));
+        }
+    }
+}
+
+impl Http2Connection {
+    /// Sends a request, whose URI is absolute, and waits for the head of its response.
+    pub async fn send(
+        self: Rc<Self>,
+        request: Request<Body>,
+        passing: Passing<'_>,
+        timeouts: Timeouts,
+        now: fn() -> Instant,
+    ) -> Result<Response<Body>, ForwardError> {
+        let open = Open::new(&self, now);
+        let begun = now();
+        let (mut parts, body) = request.into_parts();
+        parts.version = Version::HTTP_2;
+        adapt(&parts.method, &mut parts.headers, &body);
+        let bodiless = body.is_end_stream();
+        let mut sender = self.sender.borrow().clone();
+        let sent = sender.send_request(Request::from_parts(parts, ()), bodiless);
+        let (response, stream) = sent.map_err(|error| not_sent(&error))?;
+        reach(passing.sent, if bodiless { Sent::Whole } else { Sent::Part });
+        let mut response = pin!(response);
+        let mut sending = Sending {
+            upload: (!bodiless).then(|| Upload::new(body, stream, now)),
+            ended: begun,
+            deadline: Deadline::default(),
+            now,
+        };
+        let response = std::future::poll_fn(|cx| {
+            if let Err(error) = sending.poll_upload(passing.sent, cx) {
+                return Poll::Ready(Err(error));
+            }
+            while let Poll::Ready(Some(Ok(interim))) = response.as_mut().poll_informational(cx) {
+                passing.pass_on(interim);
+            }
+            if let Poll::Ready(response) = response.as_mut().poll(cx) {
+                return Poll::Ready(response.map_err(|error| classify(&error)));
+            }
+            sending.poll_expired(timeouts, cx).map(|()| Err(ForwardError::TimedOut))
+        });
+        let response = response.await.inspect_err(|error| {
+            // A connection that said nothing to anybody all the while is not trusted with the next request.
+            if matches!(error, ForwardError::TimedOut) && self.shared.heard.get() < begun {
+                self.shared.retired.set(true);
+            }
+        });
+        let (parts, stream) = response?.into_parts();
+        let endless = is_endless(&parts.headers);
+        let silence = if endless { timeouts.stream } else { timeouts.body };
+        let body = ResponseBody::new(stream, &parts.headers, silence, sending.upload, open);
+        let mut body = Body::streaming(body);
+        if endless {
+            body.set_endless();
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+/// Fits the fields of a request to HTTP/2.
+fn adapt(method: &Method, headers: &mut HeaderMap, body: &Body) {
+    for name in NOT_SENT {
+        headers.remove(name);
+    }
+    // RFC 9110 8.6: a length that is known is told, and that there is none where the method has content.
+    let told = match body.size_hint().exact() {
+        Some(0) => matches!(*method, Method::POST | Method::PUT | Method::PATCH).then_some(0),
+        length => length,
+    };
+    if let Some(length) = told {
+        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+}
+
+/// A request whose response has not begun.
+struct Sending {
+    /// The rest of its body.
+    upload: Option<Upload>,
+    /// When the last of it was given.
+    ended: Instant,
+    deadline: Deadline,
+    now: fn() -> Instant,
+}
+
+impl Sending {
+    fn poll_upload(&mut self, sent: &Cell<Sent>, cx: &mut Context<'_>) -> Result<(), ForwardError> {
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        match upload.poll(cx) {
+            Poll::Pending => return Ok(()),
+            // Dropped with its stream, which tells the upstream that no more comes.
+            Poll::Ready(Err(Stopped::Client(error))) => return Err(ForwardError::Body(error)),
+            Poll::Ready(Ok(())) => reach(sent, Sent::Whole),
+            Poll::Ready(Err(Stopped::Upstream)) => {}
+        }
+        self.upload = None;
+        self.ended = (self.now)();
+        Ok(())
+    }
+
+    /// Ready when the upstream has taken too long: to respond from the last byte on, or to take the next ones.
+    fn poll_expired(&mut self, timeouts: Timeouts, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(response) = timeouts.response else { return Poll::Pending };
+        match self.upload.as_ref().map(Upload::stage) {
+            Some(Stage::Given(since)) => self.deadline.set(since + timeouts.body),
+            Some(Stage::Awaited) => self.deadline.clear(),
+            None => self.deadline.set(self.ended + response),
+        }
+        self.deadline.poll_expired(cx)
+    }
+}
+
+/// Nothing left: the connection was gone, or told to go.
+fn not_sent(error: &h2::Error) -> ForwardError {
+    if error.is_io() || error.is_go_away() || error.is_reset() {
+        ForwardError::Closed
+    } else {
+        ForwardError::Http2(error.to_string())
+    }
+}
+
+pub(super) fn classify(error: &h2::Error) -> ForwardError {
+    if is_unprocessed(error) {
+        return ForwardError::Closed;
+    }
+    if is_no_frame(error) {
+        let advice = "the server may speak HTTP/1 only: then write http:// in place of h2c://";
+        return ForwardError::Http2(format!("{error}; {advice}"));
+    }
+    match error.get_io() {
+        Some(io) => ForwardError::Broken(std::io::Error::new(io.kind(), io.to_string())),
+        None => ForwardError::Http2(error.to_string()),
+    }
+}
+
+/// RFC 9113 8.7: a refused stream, and one beyond the last that a leaving upstream takes, were not processed.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    error.is_remote()
+        && (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)
+            || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+}
+
+/// A first frame that is longer than any may be: the letters HTTP read as its length, most often.
+fn is_no_frame(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_library() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR)
+}

@@ -1,0 +1,240 @@
+//! HTTP/2 towards an upstream: one connection, shared by the requests of one worker.
+//!
+//! The library keeps frames and windows. What it does not keep is here: whether the connection is alive (`liveness`),
+//! how long the upstream may take (`exchange`), and whose fault a failure is (`upload`, `response`).
+
+mod exchange;
+mod liveness;
+mod response;
+mod upload;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future as _;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::error::ForwardError;
+use crate::clock::{self, Deadline, Instant};
+use crate::http1::head::HeadLimits;
+use crate::http2::SEND_BUFFER;
+use crate::stream::Stream;
+use exchange::classify;
+use liveness::{Liveness, Step};
+
+pub use exchange::Passing;
+
+/// Streams put on one connection before another is made; what servers commonly allow.
+const STREAMS: usize = 100;
+/// What the upstream may send of one response before its client has taken it.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// Of all responses of a connection. It has room for every stream's window, so that clients that read nothing stop
+/// nobody else's response.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+
+/// One connection.
+pub struct Http2Connection {
+    sender: RefCell<SendRequest<Bytes>>,
+    shared: Rc<Shared>,
+    keep_alive: Duration,
+}
+
+/// What a connection, the task that drives it and its streams know of each other.
+struct Shared {
+    streams: Cell<usize>,
+    /// When a stream last ended.
+    idle_since: Cell<Instant>,
+    /// Since when at least one stream is open.
+    waiting: Cell<Option<Instant>>,
+    /// Whether something was read since the driver last looked.
+    read: Cell<bool>,
+    /// When the driver last saw that something was read.
+    heard: Cell<Instant>,
+    /// No new streams go there.
+    retired: Cell<bool>,
+}
+
+impl Http2Connection {
+    /// Shakes hands on a fresh stream to `peer`.
+    pub async fn new(
+        stream: Stream,
+        peer: &str,
+        limits: HeadLimits,
+        keep_alive: Duration,
+        now: Instant,
+    ) -> Result<Http2Connection, ForwardError> {
+        let shared = Rc::new(Shared {
+            streams: Cell::new(0),
+            idle_since: Cell::new(now),
+            waiting: Cell::new(None),
+            read: Cell::new(false),
+            heard: Cell::new(now),
+            retired: Cell::new(false),
+        });
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(limits.size).unwrap_or(u32::MAX))
+            .enable_push(false)
+            .handshake::<_, Bytes>(Heard { stream, shared: shared.clone() })
+            .await
+            .map_err(|error| classify(&error))?;
+        tokio::task::spawn_local(drive(connection, shared.clone(), peer.to_owned()));
+        Ok(Http2Connection { sender: RefCell::new(sender), shared, keep_alive })
+    }
+
+    /// Whether new streams can be put on it: it is neither gone nor told to go.
+    pub fn is_open(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.shared.retired.get()
+            && matches!(self.sender.borrow_mut().poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    /// Whether another stream fits.
+    pub fn has_room(&self) -> bool {
+        self.shared.streams.get() < STREAMS && self.is_open()
+    }
+
+    /// Whether the pool keeps it at `now`.
+    pub fn is_kept(&self, now: Instant) -> bool {
+        self.is_open()
+            && (self.shared.streams.get() > 0
+                || now.saturating_duration_since(self.shared.idle_since.get()) < self.keep_alive)
+    }
+}
+
+/// Drives a connection to its end, and ends it where it is found dead: its streams fail then.
+async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: String) {
+    let mut connection = pin!(connection);
+    let mut ping_pong = connection.ping_pong();
+    let mut liveness = Liveness::new(clock::now());
+    let mut deadline = Deadline::default();
+    let dead = std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                if let Err(error) = result {
+                    tracing::debug!(%error, peer, "HTTP/2 connection to the upstream ended");
+                }
+                return Poll::Ready(false);
+            }
+            let now = clock::now();
+            if shared.read.take() {
+                shared.heard.set(now);
+                liveness.heard(now);
+            }
+            match liveness.step(shared.waiting.get(), now) {
+                Step::Ping => {
+                    let Some(ping_pong) = &mut ping_pong else { continue };
+                    // The answer to the last one is taken, so that the next can be sent.
+                    let _ = ping_pong.poll_pong(cx);
+                    if let Err(error) = ping_pong.send_ping(h2::Ping::opaque()) {
+                        tracing::debug!(%error, peer, "no PING could be sent");
+                    }
+                }
+                Step::Dead => return Poll::Ready(true),
+                Step::Wait(None) => {
+                    deadline.clear();
+                    return Poll::Pending;
+                }
+                Step::Wait(Some(due)) => {
+                    deadline.set(due);
+                    if deadline.poll_expired(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    shared.retired.set(true);
+    if dead {
+        tracing::warn!(
+            peer,
+            streams = shared.streams.get(),
+            "HTTP/2 connection closed: the upstream answered no PING within 5 s"
+        );
+    }
+}
+
+/// Notes when something is read.
+struct Heard {
+    stream: Stream,
+    shared: Rc<Shared>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.shared.read.set(true);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Counts one stream.
+struct Open {
+    shared: Rc<Shared>,
+    now: fn() -> Instant,
+}
+
+impl Open {
+    fn new(connection: &Http2Connection, now: fn() -> Instant) -> Open {
+        let shared = connection.shared.clone();
+        let streams = shared.streams.get();
+        if streams == 0 {
+            shared.waiting.set(Some(now()));
+        }
+        shared.streams.set(streams + 1);
+        Open { shared, now }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let streams = self.shared.streams.get() - 1;
+        self.shared.streams.set(streams);
+        self.shared.idle_since.set((self.now)());
+        if streams == 0 {
+            self.shared.waiting.set(None);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A request's body on its way over HTTP/2, at the upstream's pace and the client's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+use http_body::Body as _;
+
+use crate::body::{Body, BodyError};
+use crate::clock::Instant;
+use crate::http2::SEND_BUFFER;
+
+/// See the head of the file.
+pub(super) struct Upload {
+    body: Body,
+    stream: SendStream<Bytes>,
+    /// What is left of a frame that did not fit.
+    rest: Bytes,
+    stage: Stage,
+    now: fn() -> Instant,
+}
+
+/// How far it has gone, as far as times go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    /// The upstream was last given some of it then, and takes no more just now.
+    Given(Instant),
+    /// The client's next bytes are awaited; its own times run.
+    Awaited,
+}
+
+/// Why it ended before its end.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The client's content failed.
+    Client(BodyError),
+    /// The upstream takes no more; its response, or the lack of one, says why.
+    Upstream,
+}
+
+impl Upload {
+    pub fn new(body: Body, stream: SendStream<Bytes>, now: fn() -> Instant) -> Upload {
+        Upload { body, stream, rest: Bytes::new(), stage: Stage::Given(now()), now }
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Tells the upstream that the rest never comes (RFC 9113 8.1: without END_STREAM it must not look complete).
+    pub fn cancel(&mut self) {
+        self.stream.send_reset(h2::Reason::CANCEL);
+    }
+
+    /// Hands on what there is; ready once all of it was.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        loop {
+            if !self.rest.is_empty() {
+                let room = ready!(self.poll_room(cx))?;
+                let piece = self.rest.split_to(self.rest.len().min(room));
+                let last = self.rest.is_empty() && self.body.is_end_stream();
+                self.give(piece, last)?;
+                if last {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                self.stage = Stage::Awaited;
+                return Poll::Pending;
+            };
+            // From here on it is the upstream that takes or does not.
+            self.stage = Stage::Given((self.now)());
+            let frame = match frame {
+                Some(frame) => frame.map_err(Stopped::Client)?,
+                None => return Poll::Ready(self.give(Bytes::new(), true)),
+            };
+            match frame.into_data() {
+                Ok(data) if data.is_empty() && self.body.is_end_stream() => {
+                    return Poll::Ready(self.give(data, true));
+                }
+                Ok(data) => self.rest = data,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let sent = self.stream.send_trailers(trailers);
+                    return Poll::Ready(sent.map_err(|_| Stopped::Upstream));
+                }
+            }
+        }
+    }
+
+    /// How many bytes the upstream's windows and our own buffer take.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Stopped>> {
+        self.stream.reserve_capacity(self.rest.len().min(SEND_BUFFER));
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Stopped::Upstream)),
+            }
+        }
+        Poll::Ready(Ok(self.stream.capacity()))
+    }
+
+    fn give(&mut self, data: Bytes, last: bool) -> Result<(), Stopped> {
+        self.stage = Stage::Given((self.now)());
+        self.stream.send_data(data, last).map_err(|_| Stopped::Upstream)
+    }
+}

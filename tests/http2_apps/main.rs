@@ -1,0 +1,15 @@
+//! Apps that speak HTTP/2, and what clients do to the connections they share.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+#[path = "../clients/tools.rs"]
+#[allow(dead_code, reason = "these tests use its part")]
+mod clients;
+mod dead;
+mod faults;
+mod stalled;
+mod times;
+mod tools;

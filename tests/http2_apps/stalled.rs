@@ -1,0 +1,82 @@
+//! Streams of clients that read or send nothing, beside others of the same connection.
+
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+
+use crate::clients::h2_client;
+use crate::harness::{PATIENCE, Pillion, Script, connect, ok, read_answer};
+use crate::tools::{ONE_WORKER, app};
+
+/// More than any window takes.
+const MUCH: usize = 32 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_3_clients_that_read_nothing_stop_no_other_response() {
+    let app = app(|mut connection, _| async move {
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let length = if request.uri().path() == "/large" { MUCH } else { 5 };
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            let _ = stream.send_data(vec![b'x'; length].into(), true);
+        }
+    })
+    .await;
+    let pillion =
+        Pillion::with(&format!("{ONE_WORKER}[cache]\nenabled = false\n[upstream]\nurl = \"h2c://{app}\"\n"));
+    tokio::task::block_in_place(|| {
+        let stalled: Vec<_> = (0..16)
+            .map(|_| {
+                let mut tcp = connect(pillion.http);
+                tcp.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+                // Its response has begun.
+                tcp.read_exact(&mut [0; 100]).unwrap();
+                tcp
+            })
+            .collect();
+        // All windows are used up by then.
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..10 {
+            let mut tcp = connect(pillion.http);
+            tcp.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            tcp.write_all(b"GET /small HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            let answer = read_answer(&mut tcp);
+            assert_eq!((answer.status, answer.body.len()), (200, 5));
+        }
+        drop(stalled);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_3_uploads_that_nobody_reads_stop_no_other_upload() {
+    let app = Script::new(|mut tcp| {
+        let Some(head) = crate::harness::head(&mut tcp) else { return };
+        if head.starts_with("POST /stalled") {
+            // Takes nothing more.
+            std::thread::sleep(PATIENCE);
+            return;
+        }
+        let mut content = vec![0; 300_000];
+        if tcp.read_exact(&mut content).is_ok() {
+            let _ = tcp.write_all(&ok("taken"));
+        }
+    });
+    let pillion = Pillion::with(&format!("{ONE_WORKER}[upstream]\nurl = \"http://{}\"\n", app.address));
+    let mut client = h2_client(pillion.http).await;
+    let mut stalled = Vec::new();
+    for _ in 0..16 {
+        let request = http::Request::post("http://a.test/stalled").body(()).unwrap();
+        let (response, mut body) = client.send_request(request, false).unwrap();
+        // The library sends as much as the windows allow.
+        body.send_data(Bytes::from(vec![b'x'; MUCH]), true).unwrap();
+        stalled.push((response, body));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let request = http::Request::post("http://a.test/other").header("content-length", 300_000);
+    let (response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    body.send_data(Bytes::from(vec![b'y'; 300_000]), true).unwrap();
+    let response =
+        tokio::time::timeout(Duration::from_secs(5), response).await.expect("it is not stopped").unwrap();
+    assert_eq!(response.status(), 200);
+}

@@ -1,0 +1,155 @@
+//! What a request says of itself lifts no limit; its route can.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::harness::holding::holding;
+use crate::harness::{Answer, PATIENCE, Pillion, Script, connect, eventually, ok, read_answer};
+use crate::tools::sample;
+
+/// Words by which a request may look like a stream.
+const WORDS: [&str; 5] = [
+    "content-type: application/grpc\r\n",
+    "content-type: application/grpc+proto\r\n",
+    "content-type: text/event-stream\r\n",
+    "accept: text/event-stream\r\n",
+    "connection: upgrade\r\nupgrade: x\r\n",
+];
+
+fn send(pillion: &Pillion, head: &str, words: &str) -> Answer {
+    let mut tcp = connect(pillion.http);
+    write!(tcp, "{head} HTTP/1.1\r\nhost: a\r\n{words}\r\n").unwrap();
+    read_answer(&mut tcp)
+}
+
+#[test]
+fn n3_3_words_of_a_request_lift_neither_max_connections_nor_response_timeout() {
+    for words in WORDS {
+        let (app, requests, release) = holding();
+        let pillion = Pillion::with(&format!(
+            "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nqueue_timeout = \"100ms\"\nresponse_timeout = \"2s\"\nretries = 0\n[cache]\nenabled = false\n",
+            app.address
+        ));
+        std::thread::scope(|scope| {
+            let held = scope.spawn(|| send(&pillion, "GET /held", words));
+            requests.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(send(&pillion, "GET /other", "").status, 503, "{words:?} holds the only place");
+            assert_eq!(held.join().unwrap().status, 504, "{words:?}");
+        });
+        drop(release);
+    }
+}
+
+#[test]
+fn n3_3_words_of_a_request_do_not_pass_the_gate() {
+    for words in ["content-type: application/grpc\r\n", "connection: upgrade\r\nupgrade: x\r\n"] {
+        let (app, requests, release) = holding();
+        let pillion = Pillion::with(&format!(
+            "[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\nqueue_timeout = \"100ms\"\n[cache]\nenabled = false\n",
+            app.address
+        ));
+        let most = pillion.metric("pillion_upstream_concurrency_limit{upstream=\"upstream\"}") as usize;
+        std::thread::scope(|scope| {
+            for _ in 0..most + 2 {
+                scope.spawn(|| send(&pillion, "GET /held", words));
+            }
+            eventually("the rest is turned away", || {
+                (pillion.metric("pillion_upstream_shed_total{upstream=\"upstream\"}") >= 2.0).then_some(())
+            });
+            drop(release);
+        });
+        assert_eq!(requests.try_iter().count(), most, "{words:?}");
+    }
+}
+
+#[test]
+fn n3_3_words_of_a_request_do_not_lift_body_timeout() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nbody_timeout = \"300ms\"\n[upstream]\nurl = \"http://{}\"\n\
+         [[routes]]\nmatch = \"* /stream\"\nstream = true\n",
+        app.address
+    ));
+    for words in WORDS {
+        let mut tcp = connect(pillion.http);
+        write!(tcp, "POST /x HTTP/1.1\r\nhost: a\r\n{words}content-length: 100000\r\n\r\nbegin").unwrap();
+        assert_eq!(read_answer(&mut tcp).status, 408, "{words:?}");
+    }
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"POST /stream HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nbegin").unwrap();
+    // The silence is the scenario.
+    std::thread::sleep(Duration::from_millis(700));
+    tcp.write_all(b" end").unwrap();
+    assert_eq!(read_answer(&mut tcp).json()["body"], "begin end", "its route allows it");
+}
+
+#[test]
+fn n3_3_a_route_says_that_its_requests_are_streams() {
+    let (app, requests, release) = holding();
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nmax_streams = 1\nqueue_timeout = \"100ms\"\nresponse_timeout = \"300ms\"\nadaptive_concurrency = true\n\
+         [[routes]]\nmatch = \"GET /stream\"\nstream = true\n",
+        app.address
+    ));
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| send(&pillion, "GET /stream", ""));
+        requests.recv_timeout(PATIENCE).unwrap();
+        let second = send(&pillion, "GET /stream", "");
+        assert_eq!((second.status, second.field("retry-after").as_deref()), (503, Some("1")), "max_streams");
+        assert_eq!(send(&pillion, "GET /other", "").status, 504, "there is a place for others");
+        release.send(()).unwrap();
+        assert_eq!(held.join().unwrap().status, 200, "response_timeout does not hold");
+    });
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    eventually("its place is free", || (send(&pillion, "GET /stream", "").status == 200).then_some(()));
+    drop(release);
+    assert_eq!(sample(&pillion, "pillion_upstream_failures_total", "kind=\"timeout\""), Some(1.0));
+}
+
+#[test]
+fn n3_3_a_stream_of_a_route_may_be_silent_between_its_bytes() {
+    let connections: Arc<AtomicUsize> = Arc::default();
+    let count = connections.clone();
+    let app = Script::new(move |mut tcp| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let Some(head) = crate::harness::head(&mut tcp) else { return };
+        if head.starts_with("GET /whole") {
+            let _ = tcp.write_all(&ok("whole"));
+            return;
+        }
+        let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegin\r\n");
+        std::thread::sleep(Duration::from_millis(700));
+        let _ = tcp.write_all(b"4\r\n end\r\n0\r\n\r\n");
+    });
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nbody_timeout = \"300ms\"\n[[routes]]\nmatch = \"GET /stream\"\nstream = true\n",
+        app.address
+    ));
+    std::thread::scope(|scope| {
+        let stream = scope.spawn(|| send(&pillion, "GET /stream", ""));
+        eventually("it is on its way", || (connections.load(Ordering::SeqCst) == 1).then_some(()));
+        assert_eq!(send(&pillion, "GET /whole", "").text(), "whole");
+        assert_eq!(stream.join().unwrap().text(), "begin end");
+    });
+}
+
+#[test]
+fn n3_3_check_refuses_streams_that_are_none() {
+    for (route, complaint) in [
+        ("deny = 404\nstream = true", "stream on a route that asks no app"),
+        ("cache = { ttl = \"1m\" }\nstream = true", "a route with stream = true has a cache"),
+    ] {
+        let folder = crate::harness::Folder::new();
+        let config =
+            format!("[upstream]\nurl = \"http://127.0.0.1:1\"\n[[routes]]\nmatch = \"GET /\"\n{route}\n");
+        let path = folder.write("pillion.toml", config);
+        let output =
+            std::process::Command::new(crate::harness::binary()).arg("check").arg(path).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains(complaint), "{said}");
+    }
+}
