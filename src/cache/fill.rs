@@ -18,6 +18,9 @@ use crate::body::{BodyError, Kept};
 use crate::held::Place;
 use crate::pieces::{PIECE, Pieces};
 
+/// What a piece takes beside its bytes: an app may send each byte as a piece of its own.
+const SLOT: usize = 2 * size_of::<Bytes>();
+
 /// So much may lie between the pump and the slowest reader of content that is not stored.
 const WINDOW: usize = 256 * 1024;
 
@@ -110,7 +113,7 @@ impl Fill {
         let mut state = self.state();
         state.length += piece.len();
         state.here += piece.len();
-        state.place.grow_over(weight(piece.len()));
+        let (bytes, before) = (piece.len(), state.pieces.len());
         if state.keeps && state.length > most {
             state.give_up();
         }
@@ -119,6 +122,8 @@ impl Fill {
         } else {
             state.pieces.push_back(piece);
         }
+        let slots = state.pieces.len() - before;
+        state.place.grow_over(weight(bytes) + slots * SLOT);
         state.give_up_read();
         state.wake_followers();
         state.keeps
@@ -171,7 +176,12 @@ impl Fill {
         let whole = state.keeps && ended.is_ok();
         let content = whole.then(|| {
             state.cut();
-            (std::mem::take(&mut state.cut).into_iter().collect(), state.place.split())
+            // The pieces that readers follow stay here, for as long as there are readers.
+            let slots = state.pieces.len() * SLOT;
+            let mut place = state.place.split();
+            place.shrink(place.bytes().saturating_sub(slots));
+            state.place.grow_over(slots);
+            (std::mem::take(&mut state.cut).into_iter().collect(), place)
         });
         state.ended = Some(ended);
         state.wake_followers();
@@ -293,7 +303,7 @@ impl State {
             self.dropped += 1;
         }
         // What slow readers have not had yet is held as much as what is stored.
-        self.place.shrink(weight(self.here));
+        self.place.shrink(weight(self.here) + self.pieces.len() * SLOT);
         if self.here <= WINDOW
             && let Some(pump) = self.pump.take()
         {

@@ -215,12 +215,16 @@ impl Head {
 
     /// In bytes, as far as it can be known.
     pub fn size(&self) -> usize {
-        let fields: usize =
-            self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
+        let fields = size_of_fields(&self.fields) + size_of_fields(&self.own);
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
         let prepared = self.prepared.size() + self.phrase.as_ref().map_or(0, ReasonPhrase::size);
         weight(fields + tags + prepared + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING)
     }
+}
+
+/// What fields take; bytes.
+fn size_of_fields(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum()
 }
 
 /// Content as it is, and what was made of it: codings, a tag. It is shared by all who are given it.
@@ -238,8 +242,11 @@ pub struct Content {
 }
 
 impl Content {
-    /// `place` is for all of it, and for its head.
-    pub fn new(pieces: Pieces, trailers: Option<HeaderMap>, place: Place) -> Content {
+    /// `place` is for its pieces, and for its head. Trailers are copied, as they came in the buffer of a connection, and
+    /// weighed.
+    pub fn new(pieces: Pieces, trailers: Option<HeaderMap>, mut place: Place) -> Content {
+        let trailers = trailers.map(|trailers| compact(&trailers, &[]));
+        place.grow_over(weight(trailers.as_ref().map_or(0, size_of_fields)));
         let (made, place) = (RwLock::default(), Mutex::new(place));
         Content {
             pieces,

@@ -15,9 +15,9 @@ pub const LEAST: usize = 3;
 /// The most values of one request that are looked for; with more, an echo is assumed.
 const MOST_VALUES: usize = 32;
 /// The longest request content that is looked through; with more, an echo is assumed.
-const MOST_INPUT: usize = 16 * 1024;
+pub const MOST_INPUT: usize = 16 * 1024;
 /// The longest answer that is searched; with more, an echo is assumed.
-const MOST_CONTENT: usize = 256 * 1024;
+pub const MOST_CONTENT: usize = 256 * 1024;
 
 /// What a request said that an answer could repeat.
 #[derive(Debug)]

@@ -11,3 +11,4 @@ mod conditions;
 mod ranges;
 mod time;
 mod tools;
+mod weight;

@@ -11,8 +11,10 @@ use crate::body::Body;
 use crate::fields::accept_encoding::AcceptEncoding;
 use crate::fields::cache_control;
 use crate::layer::Routed;
+use crate::pieces::Pieces;
 use crate::prepared::Form;
 use crate::represent::coding::{Negotiated, Plain, negotiate};
+use crate::represent::echo;
 use crate::represent::precondition::{Conditions, ForApp, for_app};
 
 /// See the head of the file.
@@ -84,6 +86,7 @@ impl Asked {
             headers.remove(header::RANGE);
         }
         let range = if seen.range { headers.get(header::RANGE).cloned() } else { None };
+        let is_short = |content: &Pieces| content.len() <= echo::MOST_INPUT;
         Ok(Asked {
             method,
             coding,
@@ -94,7 +97,8 @@ impl Asked {
             range,
             said: (coded && policy.breach_guard).then(|| Said {
                 target: request.uri().path_and_query().cloned(),
-                content: request.body().content().map(|content| content.joined()),
+                // Longer content is not looked through, so it is not joined for that.
+                content: request.body().content().filter(is_short).map(|content| content.joined()),
             }),
         })
     }

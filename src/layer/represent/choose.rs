@@ -67,7 +67,10 @@ impl Answering {
         {
             let query = said.target.as_ref().and_then(|target| target.query());
             let values = echo::values(query, said.content.as_deref());
-            if values.echo_in(content.gathered.content().as_deref()) {
+            // Longer content is not searched, so it is not joined for that.
+            let short = content.gathered.len() <= echo::MOST_CONTENT;
+            let content = if short { content.gathered.content() } else { None };
+            if values.echo_in(content.as_deref()) {
                 return Choice::Leave(Reason::Echo);
             }
         }
