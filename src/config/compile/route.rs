@@ -11,7 +11,6 @@ use crate::config::problem::Span;
 use crate::config::section::{At, nearest};
 use crate::config::units;
 use crate::log;
-use crate::cache::terms::Scope;
 use crate::policy::cache::RouteCache;
 use crate::policy::limits::RouteLimits;
 use crate::policy::loose::LooseRoutes;
@@ -118,7 +117,9 @@ impl Compiler<'_> {
             self.fail(Some(&cache.span), "cache on a route that asks no app", help);
         }
         let mut cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
-        if cache.terms.scope == Scope::Auto && (cache.terms.ttl.is_some() || !cache.terms.ttl_by_status.is_empty()) {
+        if cache.terms.scope == Scope::Auto
+            && (cache.terms.ttl.is_some() || !cache.terms.ttl_by_status.is_empty())
+        {
             self.warnings.push(format!(
                 "route {:?} has a lifetime and scope \"auto\": a request that says who asks gets and leaves only responses that say public or s-maxage; write scope = \"user\" for a copy for each user, or scope = \"shared\" where all get the same",
                 written.value
