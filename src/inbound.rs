@@ -1,6 +1,7 @@
 //! A request as it comes off a connection, with what the connection knows about it. The same for
 //! HTTP/1 and HTTP/2, so the stack above cannot tell them apart except by asking.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,6 +26,8 @@ pub struct Peer {
     pub partition: Cell<Option<(u64, [u8; 16], u128)>>,
     /// The way of interim responses to it.
     pub interim: Interim,
+    /// What is its own alone.
+    pub pinned: Pinned,
 }
 
 impl Peer {
@@ -38,8 +41,19 @@ impl Peer {
             memo: RefCell::new(None),
             partition: Cell::new(None),
             interim: Interim::default(),
+            pinned: Pinned::default(),
         }
     }
+}
+
+/// Connections to upstreams that belong to one client connection, as requests on it authenticated them (NTLM,
+/// Negotiate). They end with it.
+#[derive(Debug, Default)]
+pub struct Pinned {
+    /// Whether such a request came. From then on no request of this client connection shares anything with others.
+    pub active: Cell<bool>,
+    /// The connections, which only the room that makes them knows.
+    pub connections: RefCell<Vec<Box<dyn Any>>>,
 }
 
 /// Bytes of interim responses that may wait for their connection; further ones are dropped.

@@ -3,6 +3,7 @@
 pub mod accept_encoding;
 pub mod cache_control;
 pub mod cache_status;
+pub mod connection_auth;
 pub mod cookie;
 pub mod date;
 pub mod entity_tag;

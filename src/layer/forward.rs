@@ -95,6 +95,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         upgrade: routed.upgrade.as_ref(),
         takes_trailers: routed.takes_trailers,
         interim: routed.interim.map(|exchange| (&peer.interim, exchange)),
+        pinned: peer.pinned.active.get().then_some(&peer),
         timeout,
         streaming,
         stream_idle_timeout: server.settings.stream_idle_timeout,

@@ -15,7 +15,7 @@ use super::either::Either;
 use super::{Observed, Routed};
 use crate::body::Body;
 use crate::error::BoxError;
-use crate::fields::{forwarded, host, signature};
+use crate::fields::{connection_auth, forwarded, host, signature};
 use crate::inbound::{Peer, Refused};
 use crate::policy::loose;
 use crate::policy::path::{self, NormalPath};
@@ -108,6 +108,9 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     let seen = Seen::of(&request);
     if seen.via && passed_often(&request) {
         return Err(RouteError::Loop.into());
+    }
+    if seen.authorization && connection_auth::is_tried(request.headers()) {
+        inbound.peer.pinned.active.set(true);
     }
     let signed = seen.signature && signature::names_fields(request.headers(), request.uri().query());
     if server.redirect_https && !https && host_of(&request).is_empty() {
@@ -269,15 +272,17 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError>
 #[derive(Default)]
 struct Seen {
     via: bool,
+    authorization: bool,
     /// Something that may name fields it signs.
     signature: bool,
 }
 
 impl Seen {
     fn of(request: &Request<Body>) -> Seen {
-        let begin = Seen { via: false, signature: request.uri().query().is_some() };
+        let begin = Seen { signature: request.uri().query().is_some(), ..Seen::default() };
         request.headers().keys().fold(begin, |seen, name| Seen {
             via: seen.via | (*name == header::VIA),
+            authorization: seen.authorization | (*name == header::AUTHORIZATION),
             signature: seen.signature || signature::may_hold(name),
         })
     }

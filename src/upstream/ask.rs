@@ -88,6 +88,7 @@ impl Upstream {
             upgrade: None,
             takes_trailers: false,
             interim: None,
+            pinned: None,
             timeout: Some(PATIENCE),
             streaming: Streaming::No,
             stream_idle_timeout: PATIENCE,

@@ -15,11 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::address::Address;
+use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use crate::body::{Body, BodyError, Duplex};
 use crate::clock::{self, Instant};
 use crate::http1::client::ClientConnection;
 use crate::http1::client_body::ClientBody;
+use crate::inbound::Peer;
 
 /// One request's share of an address.
 #[derive(Debug)]
@@ -90,12 +92,17 @@ pub struct Home {
     pub pool: Rc<Pool>,
     /// How long it is kept.
     pub keep_alive: Duration,
+    /// The client connection, where it belongs to that alone.
+    pub pinned: Option<Rc<Peer>>,
 }
 
 impl Home {
     /// Takes a connection back.
     pub fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>, now: Instant) {
-        self.pool.put(address, connection, self.keep_alive, now);
+        match &self.pinned {
+            Some(peer) => pinned::keep(peer, address.clone(), Pinned::Http1(connection)),
+            None => self.pool.put(address, connection, self.keep_alive, now),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod connect;
 mod error;
 mod exchange;
 mod http2;
+mod pinned;
 mod pool;
 mod probe;
 mod resolve;

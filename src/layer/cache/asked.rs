@@ -135,6 +135,8 @@ pub enum Passed {
     Nobody,
     /// A signature names fields of it, which the app verifies for each request.
     Signed,
+    /// Its client connection was authenticated as a whole, so the request does not say who asks.
+    Connection,
 }
 
 impl Passed {
@@ -151,6 +153,7 @@ impl Passed {
             Passed::Token => "token",
             Passed::Nobody => "nobody",
             Passed::Signed => "signed",
+            Passed::Connection => "connection",
         }
     }
 
@@ -171,6 +174,7 @@ impl Passed {
             Passed::Token => "its token does not verify",
             Passed::Nobody => "the route has scope \"user\", and it names none",
             Passed::Signed => "it is signed, and its signature names fields that the app verifies",
+            Passed::Connection => "its connection is authenticated as a whole (NTLM or Negotiate)",
         }
     }
 
@@ -254,6 +258,9 @@ impl Asked {
         }
         if routed.signed {
             return Asked::Pass(Passed::Signed);
+        }
+        if routed.peer.pinned.active.get() {
+            return Asked::Pass(Passed::Connection);
         }
         if cache.is_stopped(&routed.route.label, routed.record.started) {
             return Asked::Pass(Passed::Stopped);
