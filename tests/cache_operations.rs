@@ -7,6 +7,7 @@ mod harness;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use harness::origin::*;
 use harness::*;
@@ -276,6 +277,66 @@ fn a_shared_route_that_is_not_is_found_out() {
     assert_eq!(of("/own/a", "b").text(), "for b");
     assert_eq!(of("/own/a", "a").text(), "for a");
     assert!(of("/same/a", "b").field("cache-status").unwrap().contains("hit"));
+}
+
+/// An app that answers by any field, as apps do by language, and says who it was for.
+fn by_fields(scope: &str) -> (Script, Pillion) {
+    let script = Script::answering(move |request| {
+        let said = ["authorization", "accept-language", "user-agent", "x-forwarded-for", "x-member"];
+        let said: Vec<&str> = said.iter().map(|name| request.field(name).unwrap_or("-")).collect();
+        answer(request, "cache-control: public, max-age=600", &said.join(" "))
+    });
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+         [upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"GET /**\"\ncache = {{ scope = \"{scope}\" }}\n",
+        script.address
+    ));
+    (script, pillion)
+}
+
+/// Six requests of one stranger stopped a shared route: the app answers by what they asked for, not by who asked.
+#[test]
+fn n3_9_what_a_stranger_asks_for_stops_no_shared_route() {
+    let (_app, pillion) = by_fields("shared");
+    let metric = |name: &str| pillion.metric(&format!("pillion_cache_tripwire_{name}_total"));
+    let fields =
+        ["accept-language: en", "user-agent: a", "x-forwarded-for: 1.1.1.1, 10.9.9.9", "x-member: a"];
+    let of = |at: usize, who: &str, more: &str| {
+        ask(&pillion, &format!("GET /{at}"), &[&format!("authorization: {who}"), more, "x-request-id: 1"])
+    };
+    // Longer than it takes to compare twice.
+    let until = now() + Duration::from_secs(4);
+    while now() < until {
+        for (at, field) in fields.iter().enumerate() {
+            for (who, more) in [("a", *field), ("b", "x-none: 1")] {
+                assert_eq!(of(at, who, more).status, 200);
+            }
+        }
+    }
+    assert_eq!((metric("comparisons"), metric("stops")), (0.0, 0.0));
+    // Those that ask for the same in the same way are compared all the same.
+    eventually("a comparison", || {
+        for who in ["a", "b"] {
+            of(0, who, fields[0]);
+        }
+        (metric("comparisons") == 1.0).then_some(())
+    });
+}
+
+#[test]
+fn n3_9_in_scope_auto_an_operator_is_warned_and_nothing_is_stopped() {
+    let (_app, pillion) = by_fields("auto");
+    let is_warned = || pillion.log().contains("which goes on sharing them");
+    eventually("the warning", || {
+        for who in ["a", "b"] {
+            let answer = ask(&pillion, "GET /a", &[&format!("x-member: {who}")]);
+            assert_eq!(answer.status, 200);
+        }
+        is_warned().then_some(())
+    });
+    assert_eq!(pillion.metric("pillion_cache_tripwire_stops_total"), 0.0);
+    assert!(ask(&pillion, "GET /a", &["x-member: c"]).field("cache-status").unwrap().contains("hit"));
+    assert_eq!(pillion.log().matches("which goes on sharing them").count(), 1);
 }
 
 #[test]

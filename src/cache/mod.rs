@@ -3,13 +3,14 @@
 //!
 //! - `terms`: what the configuration says. `storability`, `freshness`, `reuse`, `variant`, `key`: the questions.
 //! - `invalidation` over `stamps` and `marks`: what no longer holds.
-//! - `tripwire`: whether what is shared may be. `apart`: which cookie keeps copies apart.
+//! - `tripwire` over `comparable`: whether what is shared may be. `apart`: which cookie keeps copies apart.
 //! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
 
 pub mod apart;
 mod canonical;
 #[cfg(test)]
 mod collapse_model;
+mod comparable;
 pub mod counters;
 pub mod fetch;
 pub mod fill;

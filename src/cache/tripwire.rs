@@ -1,15 +1,19 @@
 //! Routes that are said to be shared and are not: an answer is asked for as one user, as another, and as the first
 //! again. Where the first gets the same twice and the other something else, one user would be given another's
-//! answer. Where that happens twice in a row, the route is not cached for a while.
+//! answer. Where that happens twice in a row, a route of scope "shared" is not cached for a while. In scope "auto" an
+//! operator is warned: there the other one may differ in a field that no list knows, and nobody may stop a route by
+//! making one up.
 //!
 //! Each is asked for with the whole request of that user, as it came: a request that nobody sent is never made.
 //! Here is when to ask and what follows; who asks is the layer's part.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderName, Uri};
+
+use super::comparable::{self, Bearing, Side, bearing};
 
 /// Seconds between comparisons on one route.
 const INTERVAL: u32 = 60;
@@ -19,6 +23,8 @@ const AGAIN: u32 = 1;
 const PATIENCE: u32 = 10;
 /// Comparisons in a row that have to differ.
 const CONFIRMED: u32 = 2;
+/// Seconds between two warnings about one route.
+const WARNED: u32 = 3600;
 /// Requests with longer heads are not kept; bytes.
 const MOST_HEAD: usize = 16 * 1024;
 
@@ -33,14 +39,25 @@ pub struct Sample {
     pub peer: SocketAddr,
     /// Whether over TLS.
     pub tls: bool,
+    /// The client that a trusted proxy tells of.
+    pub client: Option<IpAddr>,
 }
 
-impl Sample {
-    /// Whether two were sent by the same user.
-    fn is_same_user(&self, headers: &HeaderMap) -> bool {
-        let same = |name| self.headers.get_all(&name).iter().eq(headers.get_all(&name).iter());
-        same(header::AUTHORIZATION) && same(header::COOKIE)
-    }
+/// A request that was answered from the cache, to be compared now and then.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The cache key.
+    pub key: &'a [u8],
+    /// What for.
+    pub target: &'a Uri,
+    /// Its fields.
+    pub headers: &'a HeaderMap,
+    /// The client that a trusted proxy tells of.
+    pub client: Option<IpAddr>,
+    /// Whether it says who asks, by something that a list knows.
+    pub says_who: bool,
+    /// Whether its route has scope "auto".
+    pub auto: bool,
 }
 
 struct Waiting {
@@ -54,9 +71,15 @@ struct Waiting {
 pub struct Tripwire {
     /// The second before which nothing is done.
     next: AtomicU32,
+    /// Whether a first user waits for a second.
+    waits: AtomicBool,
+    /// The second in which a request was last looked through for fields that no list knows, and one more.
+    looked: AtomicU32,
     waiting: Mutex<Option<Waiting>>,
     /// Comparisons in a row that differed.
     differed: AtomicU32,
+    /// The second from which on it is warned of again.
+    warns_from: AtomicU32,
 }
 
 /// Two users' requests for the same.
@@ -69,39 +92,61 @@ pub struct Pair {
 }
 
 impl Tripwire {
-    /// A hit: gives two users to compare, now and then. `sample` copies the request.
+    /// A hit: gives two users to compare, now and then. `sample` copies the request; `is_credential` knows the fields
+    /// that say who asks.
     pub fn hit(
         &self,
-        key: &[u8],
-        (target, headers): (&Uri, &HeaderMap),
+        seen: Seen<'_>,
         second: u32,
+        is_credential: impl Fn(&HeaderName) -> bool,
         sample: impl FnOnce() -> Sample,
     ) -> Option<Pair> {
         if self.next.load(Ordering::Relaxed) > second {
+            return None;
+        }
+        // Between two who say nothing there is nothing to compare; the first says something.
+        let may_begin = seen.says_who || (seen.auto && self.looked.load(Ordering::Relaxed) <= second);
+        if !may_begin && !self.waits.load(Ordering::Relaxed) {
             return None;
         }
         // Whoever does not get it at once leaves it to the next hit.
         let mut waiting = self.waiting.try_lock().ok()?;
         let kept = waiting.as_ref().filter(|kept| kept.since + PATIENCE > second);
         let Some(kept) = kept else {
-            // Between two who say nothing there is nothing to compare; the first says something.
-            let says = headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE);
-            let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-            if says && size <= MOST_HEAD {
-                *waiting = Some(Waiting { key: key.to_vec(), sample: sample(), since: second });
-            }
+            let says = seen.says_who || (seen.auto && self.has_unknown(seen.headers, second, &is_credential));
+            let size: usize =
+                seen.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            let keeps = says && size <= MOST_HEAD;
+            *waiting = keeps.then(|| Waiting { key: seen.key.to_vec(), sample: sample(), since: second });
+            self.waits.store(keeps, Ordering::Relaxed);
             return None;
         };
-        // What is not part of the key may still make a difference to the app.
-        if kept.key != key || kept.sample.target != *target || kept.sample.is_same_user(headers) {
+        if kept.key != seen.key || kept.sample.target != *seen.target {
+            return None;
+        }
+        let one = Side { headers: &kept.sample.headers, client: kept.sample.client };
+        let other = Side { headers: seen.headers, client: seen.client };
+        if !comparable::are_comparable(one, other, seen.auto, is_credential) {
             return None;
         }
         let one = waiting.take()?.sample;
+        self.waits.store(false, Ordering::Relaxed);
         self.next.store(second + INTERVAL, Ordering::Relaxed);
         Some(Pair { one, other: sample() })
     }
 
-    /// What a comparison came to; true: the route is not to be cached.
+    /// Whether a request has a field that no list knows; one is looked through in a second.
+    fn has_unknown(
+        &self,
+        headers: &HeaderMap,
+        second: u32,
+        is_credential: impl Fn(&HeaderName) -> bool,
+    ) -> bool {
+        let before = self.looked.swap(second + 1, Ordering::Relaxed);
+        before <= second && headers.keys().any(|name| bearing(name, &is_credential) == Bearing::Unknown)
+    }
+
+    /// What a comparison came to; true: it is confirmed that users differ.
     pub fn compared(&self, differs: bool, second: u32) -> bool {
         if !differs {
             self.differed.store(0, Ordering::Relaxed);
@@ -109,6 +154,17 @@ impl Tripwire {
         }
         self.next.store(second + AGAIN, Ordering::Relaxed);
         self.differed.fetch_add(1, Ordering::Relaxed) + 1 >= CONFIRMED
+    }
+
+    /// Whether an operator is to be warned of a route that goes on being cached.
+    pub fn warns(&self, second: u32) -> bool {
+        // It is confirmed; there is nothing more to find out for a while.
+        self.next.store(second + INTERVAL, Ordering::Relaxed);
+        let from = self.warns_from.load(Ordering::Relaxed);
+        if from <= second {
+            self.warns_from.store(second + WARNED, Ordering::Relaxed);
+        }
+        from <= second
     }
 }
 
@@ -136,6 +192,7 @@ pub fn differs(one: Digest, other: Digest, again: Digest) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header;
 
     fn user(name: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -145,14 +202,25 @@ mod tests {
         headers
     }
 
+    fn ask(wire: &Tripwire, seen: Seen<'_>, second: u32) -> Option<Pair> {
+        let sample = || Sample {
+            target: seen.target.clone(),
+            headers: seen.headers.clone(),
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            tls: false,
+            client: None,
+        };
+        wire.hit(seen, second, |name| *name == header::AUTHORIZATION, sample)
+    }
+
     #[test]
     fn two_users_of_one_target_are_compared_now_and_then() {
         let wire = Tripwire::default();
         let hit = |key: &[u8], target: &str, name: &str, second| {
             let (target, headers): (Uri, _) = (target.parse().unwrap(), user(name));
-            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            let sample = || Sample { target: target.clone(), headers: headers.clone(), peer, tls: false };
-            wire.hit(key, (&target, &headers), second, sample)
+            let says_who = !name.is_empty();
+            let seen = Seen { key, target: &target, headers: &headers, client: None, says_who, auto: false };
+            ask(&wire, seen, second)
         };
         assert!(hit(b"k", "/a", "", 1).is_none());
         assert!(hit(b"k", "/a", "a", 1).is_none());
@@ -169,6 +237,28 @@ mod tests {
         let long = "x".repeat(MOST_HEAD);
         assert!(hit(b"k", "/a", &long, 300).is_none());
         assert!(hit(b"k", "/a", "a", 301).is_none(), "it was not kept");
+    }
+
+    #[test]
+    fn n3_9_in_scope_auto_a_field_that_no_list_knows_says_who_asks() {
+        let wire = Tripwire::default();
+        let hit = |field: &str, second| {
+            let mut headers = HeaderMap::new();
+            let (name, value) = field.split_once(": ").unwrap();
+            headers.insert(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+            let target: Uri = "/a".parse().unwrap();
+            let (says_who, auto) = (false, true);
+            ask(
+                &wire,
+                Seen { key: b"k", target: &target, headers: &headers, client: None, says_who, auto },
+                second,
+            )
+        };
+        assert!(hit("user-agent: a", 1).is_none() && hit("user-agent: b", 1).is_none());
+        assert!(hit("x-member: a", 1).is_none() && hit("x-member: b", 1).is_none(), "one look in a second");
+        assert!(hit("x-member: a", 2).is_none() && hit("x-member: a", 2).is_none());
+        assert!(hit("x-member: b", 2).is_some());
+        assert!(wire.warns(3) && !wire.warns(4) && wire.warns(3 + WARNED));
     }
 
     #[test]

@@ -112,6 +112,13 @@ impl Identity {
         self.fields.iter().any(|name| headers.contains_key(name))
     }
 
+    /// Whether a field may say who asks: Authorization, Cookie, one that is listed, or one named like a credential.
+    pub fn may_tell(&self, name: &HeaderName) -> bool {
+        matches!(*name, header::AUTHORIZATION | header::COOKIE)
+            || self.fields.contains(name)
+            || unlisted::field(name.as_str()).is_some()
+    }
+
     /// The sources, as they are written.
     pub fn source_names(&self) -> impl std::fmt::Debug + '_ {
         let names: Vec<&str> = self.sources.iter().map(|(_, name)| name.as_str()).collect();

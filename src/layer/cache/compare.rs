@@ -1,5 +1,5 @@
 //! Asks the app as one user, as another and as the first again, and stops caching a route where that shows that
-//! users are given each other's answers.
+//! users are given each other's answers; in scope "auto" an operator is warned of it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use super::lookup::CONDITIONS;
 use super::{CacheLayer, outlive};
 use crate::body::Body;
 use crate::cache::invalidation::Mode;
+use crate::cache::terms::Scope;
 use crate::cache::tripwire::{self, Digest, Pair, Sample};
 use crate::clock;
 use crate::error::BoxError;
@@ -45,11 +46,19 @@ where
             let now = clock::now();
             let differs = tripwire::differs(one, other, again);
             let trips = routed.record.cached().tripwire.compared(differs, layer.cache.second(now));
-            if trips && layer.cache.stop(route, now) {
+            let path = routed.request.uri().path();
+            if trips && routed.route.cache.terms.scope == Scope::Auto {
+                if routed.record.cached().tripwire.warns(layer.cache.second(now)) {
+                    tracing::warn!(
+                        route,
+                        path,
+                        "two requests that differ only in fields that may say who asks get different responses on a route with scope \"auto\", which goes on sharing them; the app should say private, or Vary; scope = \"user\" keeps a copy for each user, key_headers one for each value of a field"
+                    );
+                }
+            } else if trips && layer.cache.stop(route, now) {
                 layer.cache.counters.tripped.add(1);
                 let marker = layer.cache.invalidation.marker;
                 layer.cache.invalidation.stamp(&[marker.route(route)], Mode::Hard, now);
-                let path = routed.request.uri().path();
                 tracing::warn!(
                     route,
                     path,

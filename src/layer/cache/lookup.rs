@@ -16,10 +16,10 @@ use crate::cache::fetch::{Fetch, Joined, Leader};
 use crate::cache::invalidation::Begun;
 use crate::cache::passes;
 use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
-use crate::cache::storability::Audience;
+use crate::cache::storability::{Audience, Personal};
 use crate::cache::stored::Stored;
 use crate::cache::terms::Scope;
-use crate::cache::tripwire::Sample;
+use crate::cache::tripwire::{Pair, Sample, Seen};
 use crate::clock::{self, Instant};
 use crate::error::BoxError;
 use crate::fields::cache_status::Member;
@@ -111,18 +111,10 @@ where
         if verdict == Reuse::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
         }
-        if terms.scope == Scope::Shared {
-            let request = &routed.request;
-            let sample = || Sample {
-                target: request.uri().clone(),
-                headers: request.headers().clone(),
-                peer: routed.peer.address,
-                tls: routed.peer.tls,
-            };
-            let asked = (request.uri(), request.headers());
-            if let Some(pair) = counters.tripwire.hit(&read.key, asked, self.cache.second(now), sample) {
-                self.compare(routed, pair);
-            }
+        if terms.scope != Scope::User
+            && let Some(pair) = self.pair(routed, &read, self.cache.second(now))
+        {
+            self.compare(routed, pair);
         }
         asked::recycle(read.key);
         Ok(CacheFuture::answer(Ok(response)))
@@ -150,6 +142,29 @@ where
                 "stored responses of this route are never used twice: this cookie keeps each user's apart; if it does not change the response, add it to cache.ignore_cookies"
             );
         }
+    }
+
+    /// Two users' requests for the same, now and then, of which this is the second.
+    fn pair(&self, routed: &Routed, read: &Read, second: u32) -> Option<Pair> {
+        let (request, policy) = (&routed.request, &routed.record.snapshot.policy);
+        let told = || policy.server.trusts(routed.peer.address.ip()).then_some(routed.record.client);
+        let seen = Seen {
+            key: &read.key,
+            target: request.uri(),
+            headers: request.headers(),
+            client: told(),
+            says_who: read.asker.personal != Personal::No,
+            auto: routed.route.cache.terms.scope == Scope::Auto,
+        };
+        let sample = || Sample {
+            target: request.uri().clone(),
+            headers: request.headers().clone(),
+            peer: routed.peer.address,
+            tls: routed.peer.tls,
+            client: told(),
+        };
+        let is_credential = |name: &http::HeaderName| policy.identity.may_tell(name);
+        routed.record.cached().tripwire.hit(seen, second, is_credential, sample)
     }
 
     fn missing(&self, record: &Rc<Record>, read: Box<Read>, why: Forwarded) -> Going {
