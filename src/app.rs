@@ -20,6 +20,7 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::admin::health::{self, State};
 use crate::admin::monitor::{Change, Monitor};
 use crate::admin::{self, Access, Control, Order, checks, webhook};
+use crate::buffers::BufferMemory;
 use crate::cache::unattended::Unattended;
 use crate::cache::{Cache, counters as cached};
 use crate::clock;
@@ -31,7 +32,7 @@ use crate::layer::record::Sink;
 use crate::lifecycle::Phase;
 use crate::limit::{Limiter, counters as limits};
 use crate::log::{self, Lines, Target, Writer};
-use crate::metrics::{Heartbeats, Metrics, read_process};
+use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
 use crate::pace::Pace;
 use crate::performance::{Performance, Warning, collected as judged, window};
 use crate::policy::{AccessLog, Check, LogFormat, Policy};
@@ -358,6 +359,8 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
     let seed = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let cache = Arc::new(Cache::new(seed, policy.cache.max_size, clock::now()));
     metrics.collect(Box::new(cached::Collected(cache.clone())));
+    let buffers = Arc::new(BufferMemory::new(policy.server.buffer_memory));
+    metrics.collect(Box::new(buffered::Collected(buffers.clone())));
     let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()));
     metrics.collect(Box::new(limits::Collected(limiter.clone())));
     let performance = Arc::new(Performance::new(policy.metrics.max_routes));
@@ -366,7 +369,7 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
     let spans = Spans::new(metrics.spans_dropped.clone());
     let metrics = Arc::new(metrics);
-    Lasting { metrics, represented, cache, limiter, performance, heartbeats, spans }
+    Lasting { metrics, represented, buffers, cache, limiter, performance, heartbeats, spans }
 }
 
 /// All that decides about requests, without a listener, a worker or an app: for questions.

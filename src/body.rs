@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::buffers::ClientSlot;
 use crate::pieces::Pieces;
 use crate::prepared::{Keep, Lines};
 
@@ -26,6 +27,8 @@ pub enum BodyError {
     ClientMalformed(&'static str),
     /// The client sent nothing for longer than `server.body_timeout`.
     ClientSilent,
+    /// The client sent its body more slowly than `server.min_body_rate`.
+    ClientSlow,
     /// The client's body is longer than `max_body_size` bytes.
     TooLarge(u64),
     /// The app closed or reset its connection before its body ended.
@@ -48,6 +51,7 @@ impl fmt::Display for BodyError {
             BodyError::ClientGone => f.write_str("the client left before its body ended"),
             BodyError::ClientMalformed(what) => write!(f, "malformed request body: {what}"),
             BodyError::ClientSilent => f.write_str("the client stopped sending its body"),
+            BodyError::ClientSlow => f.write_str("the client sent its body too slowly"),
             BodyError::TooLarge(limit) => write!(f, "the request body exceeds {limit} bytes"),
             BodyError::UpstreamGone => f.write_str("the app closed before its body ended"),
             BodyError::UpstreamMalformed(what) => write!(f, "malformed body from the app: {what}"),
@@ -138,6 +142,7 @@ pub struct Body {
     limit: u64,
     passed: u64,
     endless: bool,
+    client: ClientSlot,
     kept: Option<Arc<dyn Kept>>,
     head: Head,
     own_fields: Option<Rc<dyn OwnFields>>,
@@ -152,6 +157,7 @@ impl Body {
             limit: u64::MAX,
             passed: 0,
             endless: false,
+            client: ClientSlot::default(),
             kept: None,
             head: Head::Ordinary,
             own_fields: None,
@@ -293,6 +299,11 @@ impl Body {
         self.silence = Some(silence);
     }
 
+    /// The longest silence of the client, for a body that this one becomes part of.
+    pub fn silence(&self) -> Option<Rc<Cell<Duration>>> {
+        self.silence.clone()
+    }
+
     /// The client may be silent for this long from its next silence on.
     pub fn allow_silence(&self, silence: Duration) {
         if let Some(limit) = &self.silence {
@@ -308,6 +319,21 @@ impl Body {
     /// Whether this is a stream without an expected end.
     pub fn is_endless(&self) -> bool {
         self.endless
+    }
+
+    /// Whether it arrives, from a peer that may be slow.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.kind, Kind::Streaming(_))
+    }
+
+    /// Says whose share of the buffer memory it takes.
+    pub fn set_client(&mut self, client: ClientSlot) {
+        self.client = client;
+    }
+
+    /// Whose share of the buffer memory it takes.
+    pub fn client(&self) -> ClientSlot {
+        self.client
     }
 
     /// Reports what passes to `observer`.

@@ -5,11 +5,13 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use http::{HeaderValue, Request, StatusCode};
 
 use crate::body::Body;
+use crate::buffers::BufferMemory;
 use crate::clock::Instant;
 use crate::fields::forwarded::ForwardedFields;
 
@@ -22,6 +24,8 @@ pub struct Peer {
     pub tls: bool,
     /// The forwarding fields of the last request, reused while nothing of them changes.
     pub memo: RefCell<Option<Rc<ForwardedFields>>>,
+    /// The memory of what waits for this client to read; `None` where that is not counted.
+    pub buffers: Option<Arc<BufferMemory>>,
     /// The partition key of the last client's network, with the generation of the policy that made it.
     pub partition: Cell<Option<(u64, [u8; 16], u128)>>,
     /// The way of interim responses to it.
@@ -39,6 +43,7 @@ impl Peer {
             address,
             tls,
             memo: RefCell::new(None),
+            buffers: None,
             partition: Cell::new(None),
             interim: Interim::default(),
             pinned: Pinned::default(),

@@ -13,7 +13,7 @@
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` >
-//! `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor`
+//! `buffers` `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor`
 //!
 //! # Three absences
 //!
@@ -26,6 +26,7 @@
 pub mod admin;
 pub mod app;
 pub mod body;
+pub mod buffers;
 pub mod cache;
 pub mod cli;
 pub mod clock;

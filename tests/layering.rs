@@ -22,7 +22,18 @@ const ROWS: &[&[&str]] = &[
     &["inbound", "tunnel"],
     &["fields"],
     &["body", "stream", "lifecycle", "pace"],
-    &["clock", "error", "held", "pieces", "prepared", "quoted", "recurring", "scratch", "supervisor"],
+    &[
+        "buffers",
+        "clock",
+        "error",
+        "held",
+        "pieces",
+        "prepared",
+        "quoted",
+        "recurring",
+        "scratch",
+        "supervisor",
+    ],
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
+use crate::buffers;
 use crate::stream::Stream;
 
 /// The first read of a message.
@@ -51,6 +52,9 @@ impl Buffered {
 
     /// Reads once; `Ok(0)` is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if buffers::is_pressed() {
+            self.next_read = SMALLEST_READ;
+        }
         if self.read.capacity() - self.read.len() < SMALLEST_READ / 2 {
             // Reclaims the buffer where nothing refers to it any more, else makes a new one.
             self.read.reserve(self.next_read);

@@ -55,6 +55,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Instead of the silences, for streams without an expected end.
     pub stream_idle_timeout: Duration,
+    /// How much of a response is read ahead of its client; bytes.
+    pub buffer_response: usize,
     /// Bounds on heads.
     pub limits: HeadLimits,
 }
@@ -408,9 +410,10 @@ impl Exchange {
         async move {
             match &mut begun {
                 Begun::Answer { writing, body, feed } => {
-                    let Connection { io, reading, sending, sleeper, .. } = connection;
+                    let Connection { io, reading, sending, sleeper, peer, .. } = connection;
+                    let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
                     let result = std::future::poll_fn(|cx| {
-                        writing.poll(io, body, feed.as_mut(), reading, sending, sleeper, cx)
+                        writing.poll(io, body, feed.as_mut(), buffers, reading, sending, sleeper, cx)
                     })
                     .await;
                     connection.sending.clear();
@@ -470,6 +473,10 @@ impl Exchange {
             failed: None,
             endless: body.is_endless(),
             send_timeout: settings.send_timeout,
+            read_ahead: settings.buffer_response,
+            // What is stored is held in any case.
+            counted: body.keeper().is_none(),
+            waiting: None,
         };
         if bodiless && !body.is_end_stream() {
             body = Body::empty();

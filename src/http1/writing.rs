@@ -2,6 +2,7 @@
 //! rest of the request is read, for as long as somebody wants it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::buffered::Buffered;
 use super::encode::{self, Outgoing};
 use super::feed::Feed;
 use crate::body::{Body, BodyError};
+use crate::buffers::{self, BufferMemory, ClientSlot, Reservation};
 use crate::clock::Deadline;
 use crate::lifecycle::{Phase, Sleeper};
 
@@ -33,6 +35,12 @@ pub(super) struct Writing {
     pub endless: bool,
     /// Longest time in which the client takes nothing.
     pub send_timeout: Duration,
+    /// How much is read ahead of the client.
+    pub read_ahead: usize,
+    /// Whether what waits for the client is counted.
+    pub counted: bool,
+    /// What waits for a client that is slow.
+    pub waiting: Option<Reservation>,
 }
 
 impl Writing {
@@ -42,6 +50,7 @@ impl Writing {
         io: &mut Buffered,
         body: &mut Body,
         mut feed: Option<&mut Feed>,
+        buffers: Option<&Arc<BufferMemory>>,
         reading: &mut Deadline,
         sending: &mut Deadline,
         sleeper: &Sleeper,
@@ -51,7 +60,7 @@ impl Writing {
             return Poll::Ready(self.end_at_drain(io, cx));
         }
         loop {
-            let starved = self.take(io, body, cx).unwrap_or_else(|error| {
+            let starved = self.take(io, body, buffers, cx).unwrap_or_else(|error| {
                 self.failed = Some(error);
                 self.ended = true;
                 false
@@ -65,6 +74,7 @@ impl Writing {
             if flushed && self.ended {
                 return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
             }
+            self.count(io.queued(), buffers, body.client());
             let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
             if flushed {
                 sending.clear();
@@ -86,11 +96,34 @@ impl Writing {
         }
     }
 
+    /// Counts what waits for the client; nothing is counted for one that takes all at once.
+    fn count(&mut self, queued: usize, buffers: Option<&Arc<BufferMemory>>, client: ClientSlot) {
+        match (&mut self.waiting, buffers) {
+            (Some(waiting), _) => waiting.resize(queued),
+            (None, Some(buffers)) if queued > 0 => {
+                self.waiting.insert(Reservation::new(buffers.clone(), client)).resize(queued);
+            }
+            (None, _) => {}
+        }
+    }
+
     /// Takes frames while there is room. True when the body has nothing more just now.
-    fn take(&mut self, io: &mut Buffered, body: &mut Body, cx: &mut Context<'_>) -> Result<bool, BodyError> {
+    fn take(
+        &mut self,
+        io: &mut Buffered,
+        body: &mut Body,
+        buffers: Option<&Arc<BufferMemory>>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, BodyError> {
         // What is here already takes no more memory when it is queued, and leaves in fewer writes.
-        while !self.ended && (io.has_room() || body.is_here()) {
-            match Pin::new(&mut *body).poll_frame(cx) {
+        while !self.ended {
+            let arrives = body.is_streaming();
+            let room = !arrives || buffers.is_none_or(|buffers| buffers.has_room(body.client()));
+            // A client that has taken everything gets more in any case, be it little.
+            if arrives && !io.is_flushed() && !(room && io.queued() < self.read_ahead) {
+                break;
+            }
+            match buffers::while_pressed(!room, || Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => self.put(io, data)?,

@@ -11,7 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
 use tower::Service;
 
 use super::Routed;
+use super::request_body;
 use crate::body::Body;
+use crate::buffers::Reservation;
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -51,9 +53,18 @@ impl Service<Box<Routed>> for Forward {
 }
 
 async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Body>, BoxError> {
-    let body = std::mem::replace(routed.request.body_mut(), Body::empty());
+    let mut body = std::mem::replace(routed.request.body_mut(), Body::empty());
     let record = routed.record.clone();
     let server = &record.snapshot.policy.server;
+    let client = record.client_slot();
+    let mut memory = None;
+    if body.is_streaming() && !request_body::is_stream(&routed) {
+        let reservation = Reservation::new(record.buffer_memory().clone(), client);
+        // In a box: most requests have no body, or all of it.
+        let buffering = Box::pin(request_body::buffer(body, server.buffer_request, reservation));
+        let buffered = buffering.await.map_err(ForwardError::Body)?;
+        (body, memory) = (buffered.body, buffered.memory);
+    }
     let chosen = routed.route.upstream.unwrap_or(0);
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
@@ -91,6 +102,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         headers: routed.request.headers_mut(),
         forwarding: fields.as_deref(),
         identified,
+        client,
         body,
         upgrade: routed.upgrade.as_ref(),
         takes_trailers: routed.takes_trailers,
@@ -105,6 +117,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let since = clock::now();
     record.app_is_asked(since);
     let result = upstream.send(&pool, call, since, &record.asked).await;
+    drop(memory);
     record.app_is_done();
     let response = result?;
     record.upstream_status.set(Some(response.status()));

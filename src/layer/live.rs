@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::buffers::BufferMemory;
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
 use crate::limit::Limiter;
@@ -26,6 +27,8 @@ pub struct Lasting {
     pub metrics: Arc<Metrics>,
     /// What is counted of representations.
     pub represented: Arc<Counters>,
+    /// The memory of what waits for a slow client.
+    pub buffers: Arc<BufferMemory>,
     /// What is stored.
     pub cache: Arc<Cache>,
     /// What callers have used.

@@ -13,6 +13,7 @@ pub mod live;
 mod observe;
 pub mod record;
 mod represent;
+mod request_body;
 mod rescue;
 mod route;
 pub mod stack;

@@ -133,6 +133,7 @@ where
         if http_body::Body::is_end_stream(body) && !body.is_tunnel() {
             record.finish();
         } else {
+            body.set_client(record.client_slot());
             body.observe(Box::new(Ending(record.clone())));
         }
         Poll::Ready(Ok(response))

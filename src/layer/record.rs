@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::limit::announcement::Announcement;
 use super::live::{Lasting, Snapshot};
 use crate::body::OwnFields;
+use crate::buffers::{BufferMemory, ClientSlot};
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
 use crate::error::Fault;
@@ -258,6 +259,21 @@ impl Record {
     pub fn begun(&self, endless: bool) {
         self.until_head.set(Some(clock::now().saturating_duration_since(self.started)));
         self.endless.set(endless);
+    }
+
+    /// Whether the head of the response has gone out.
+    pub fn has_begun(&self) -> bool {
+        self.until_head.get().is_some()
+    }
+
+    /// Whose share of the places and of the buffer memory it takes.
+    pub fn client_slot(&self) -> ClientSlot {
+        ClientSlot::new(self.client, self.snapshot.policy.limits.ipv6_prefix)
+    }
+
+    /// The memory of what waits for a slow client.
+    pub fn buffer_memory(&self) -> &Arc<BufferMemory> {
+        &self.sink.lasting.buffers
     }
 
     /// Notes the coding of the answer; `before` counts what goes into it.

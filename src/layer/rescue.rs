@@ -340,6 +340,13 @@ fn body(error: &BodyError) -> Answer {
             Fault::Client,
         )
         .detail("nothing of the body came for too long"),
+        BodyError::ClientSlow => Answer::new(
+            S::REQUEST_TIMEOUT,
+            "request-timeout",
+            "The request did not arrive in time",
+            Fault::Client,
+        )
+        .detail("the body came too slowly"),
         // Nobody will read it; the log has the word.
         BodyError::ClientGone => {
             let gone = S::from_u16(CLIENT_GONE).unwrap_or(S::BAD_REQUEST);

@@ -1,6 +1,7 @@
 //! What is counted, and its text. Counting is a few relaxed additions on cells that the caller holds
 //! already; names, labels and encoding are paid for by the scrape.
 
+pub mod buffers;
 mod durations;
 mod exemplars;
 mod heartbeat;

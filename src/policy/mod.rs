@@ -144,6 +144,12 @@ pub struct ServerPolicy {
     pub settings: Settings,
     /// The longest request body.
     pub max_body_size: u64,
+    /// Request bodies up to this are whole before they hold a place of the upstream; bytes.
+    pub buffer_request: usize,
+    /// Maximum memory of all buffered bodies; bytes.
+    pub buffer_memory: usize,
+    /// Slowest pace of a request body, bytes a second; zero allows any.
+    pub min_body_rate: u64,
     /// HTTP/2 streams at once on one connection.
     pub h2_max_streams: u32,
     /// Whose forwarding fields are believed.

@@ -82,6 +82,7 @@ impl Reloader {
         (self.set_level)(policy.log.level);
         self.lasting.cache.store.held.set_most(policy.cache.max_size);
         self.lasting.cache.make_room();
+        self.lasting.buffers.set_max(policy.server.buffer_memory);
         self.lasting.limiter.cells.set_most(policy.limits.max_keys);
         let upstreams = self.registry.build(&policy.upstreams);
         carry_over(&old, &upstreams);
@@ -186,6 +187,7 @@ fn difference(old: &Policy, new: &Policy) -> String {
         (
             server.settings,
             (server.max_connections, server.max_body_size, server.h2_max_streams),
+            (server.buffer_request, server.buffer_memory, server.min_body_rate),
             server.trusted_proxies.clone(),
             (server.proxy_protocol, server.redirect_https, server.watch),
             (server.drain_delay, server.drain_timeout),

@@ -51,7 +51,7 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
     };
     let max_streams = snapshot.policy.server.h2_max_streams;
     drop(snapshot);
-    let peer = Rc::new(Peer::new(address, tls));
+    let peer = Rc::new(Peer { buffers: Some(worker.buffers().clone()), ..Peer::new(address, tls) });
     let settings = || -> Settings { worker.settings() };
     let sleeper = Sleeper::new(worker.lifecycle.clone());
     let (stream, read) = if negotiated {

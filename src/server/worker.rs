@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection;
+use crate::buffers::BufferMemory;
 use crate::clock;
 use crate::http1::server::Settings;
 use crate::layer::live::{Lasting, Live, Snapshot, View};
@@ -159,6 +160,11 @@ impl Worker {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.parts.sink.lasting.metrics
+    }
+
+    /// The memory of what waits for slow clients.
+    pub fn buffers(&self) -> &Arc<BufferMemory> {
+        &self.parts.lasting.buffers
     }
 
     /// How client connections are served now; no count is touched for it.

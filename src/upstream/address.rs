@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Semaphore;
-
+use super::permits::Permits;
 use crate::quoted::Quoted;
 
 /// Where a connection goes.
@@ -62,9 +61,9 @@ pub struct Address {
     /// The port in it, or that of its scheme; a Unix socket has none.
     pub port: Option<u16>,
     /// One permit for each connection in use, over all workers.
-    pub permits: Arc<Semaphore>,
+    pub permits: Arc<Permits>,
     /// One permit for each stream without an expected end.
-    pub streams: Arc<Semaphore>,
+    pub streams: Arc<Permits>,
     /// The size of `permits`.
     pub limits: Limits,
     /// Requests that wait for a permit.
@@ -194,8 +193,8 @@ impl Addresses {
             host: host.to_owned(),
             port,
             target,
-            permits: Arc::new(Semaphore::new(limits.connections)),
-            streams: Arc::new(Semaphore::new(limits.streams)),
+            permits: Arc::new(Permits::shared(limits.connections)),
+            streams: Arc::new(Permits::unshared(limits.streams)),
             limits,
             waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),

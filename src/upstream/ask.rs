@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Call, ForwardError, Outcome, Pool, Streaming, Upstream};
 use crate::body::{Body, BodyError};
+use crate::buffers::ClientSlot;
 use crate::clock;
 use crate::http1::head::HeadLimits;
 
@@ -84,6 +85,7 @@ impl Upstream {
             headers: &mut question.headers,
             forwarding: None,
             identified: None,
+            client: ClientSlot::default(),
             body: Body::full(question.body),
             upgrade: None,
             takes_trailers: false,

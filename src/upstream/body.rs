@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::address::Address;
+use super::permits::Permit;
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use crate::body::{Body, BodyError, Duplex};
@@ -37,18 +37,18 @@ pub struct Lease {
 pub struct Share {
     /// One of `max_streams`, else of `max_connections`.
     stream: bool,
-    _permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl Share {
     /// One of `max_connections`.
-    pub fn connection(permit: OwnedSemaphorePermit) -> Share {
-        Share { stream: false, _permit: permit }
+    pub fn connection(permit: Permit) -> Share {
+        Share { stream: false, permit }
     }
 
     /// One of `max_streams`.
-    pub fn stream(permit: OwnedSemaphorePermit) -> Share {
-        Share { stream: true, _permit: permit }
+    pub fn stream(permit: Permit) -> Share {
+        Share { stream: true, permit }
     }
 }
 
@@ -60,7 +60,7 @@ impl Lease {
     }
 
     /// Exchanges a stream's permit for a connection's.
-    pub fn become_request(&mut self, permit: OwnedSemaphorePermit) {
+    pub fn become_request(&mut self, permit: Permit) {
         self.share = Share::connection(permit);
     }
 
@@ -69,12 +69,12 @@ impl Lease {
         if self.share.stream {
             return true;
         }
-        match self.address.streams.clone().try_acquire_owned() {
-            Ok(permit) => {
+        match self.address.streams.try_acquire(self.share.permit.client()) {
+            Some(permit) => {
                 self.share = Share::stream(permit);
                 true
             }
-            Err(_) => false,
+            None => false,
         }
     }
 }

@@ -42,7 +42,7 @@ const COUNTERS: [(&str, &str, CounterOf); 7] = [
 
 const GAUGES: [(&str, &str, GaugeOf); 4] = [
     ("upstream_connections_in_use", "Connections in use", |a| {
-        (a.limits.connections - a.permits.available_permits().min(a.limits.connections)) as i64
+        (a.limits.connections - a.permits.free().min(a.limits.connections)) as i64
     }),
     ("upstream_connections_idle", "Idle connections kept", |a| a.idle.load(Ordering::Relaxed) as i64),
     ("upstream_requests_in_flight", "Requests in flight", |a| a.in_flight.load(Ordering::Relaxed) as i64),

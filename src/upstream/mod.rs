@@ -14,6 +14,7 @@ mod connect;
 mod error;
 mod exchange;
 mod http2;
+mod permits;
 mod pinned;
 mod pool;
 mod probe;
@@ -160,6 +161,15 @@ impl Endpoint {
 }
 
 impl Upstream {
+    /// Whether all its addresses are spoken to in HTTP/2, as far as is known.
+    pub fn speaks_http2(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| {
+            let resolved = endpoint.resolved.load();
+            let mut addresses = resolved.addresses.iter();
+            addresses.len() > 0 && addresses.all(|address| endpoint.speaks_http2(address))
+        })
+    }
+
     /// Its addresses as known now, each with its endpoint's URL.
     pub fn addresses(&self) -> Vec<(String, Arc<Address>)> {
         let of = |endpoint: &Endpoint| {

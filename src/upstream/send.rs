@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::adaptive::{Entered, Gate};
 use super::address::{Address, Evidence};
@@ -19,10 +18,12 @@ use super::body::{Lease, Share};
 use super::connect::{self, Connected};
 use super::error::ForwardError;
 use super::http2::Http2Connection;
+use super::permits::Permit;
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
 use crate::body::Body;
+use crate::buffers::ClientSlot;
 use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
@@ -43,6 +44,8 @@ pub struct Call<'a> {
     pub forwarding: Option<&'a ForwardedFields>,
     /// Which request it is, where that is not among the fields.
     pub identified: Option<Identified<'a>>,
+    /// Whose share of the places it takes.
+    pub client: ClientSlot,
     /// The body.
     pub body: Body,
     /// The protocols to upgrade to.
@@ -303,7 +306,7 @@ impl Upstream {
             let mut share = match self.share(call, endpoint, &address)? {
                 Some(share) => share,
                 None => {
-                    let permit = Box::pin(self.permit(&address)).await?;
+                    let permit = Box::pin(self.permit(&address, call.client)).await?;
                     now = clock::now();
                     Share::connection(permit)
                 }
@@ -346,7 +349,7 @@ impl Upstream {
                 if !known && let Some((chosen, other)) = self.choose(endpoints, tried) {
                     share = match self.share(call, chosen, &other)? {
                         Some(share) => share,
-                        None => Share::connection(Box::pin(self.permit(&other)).await?),
+                        None => Share::connection(Box::pin(self.permit(&other, call.client)).await?),
                     };
                     (endpoint, address) = (chosen, other);
                     outcome.address.replace(Some(address.clone()));
@@ -364,7 +367,7 @@ impl Upstream {
                     self.counters.connects.add(1);
                     if address.http2.swap(false, Ordering::Relaxed) && call.streaming != Streaming::Always {
                         // It spoke HTTP/2 before: what was taken for a stream is an ordinary request.
-                        lease.become_request(Box::pin(self.permit(&address)).await?);
+                        lease.become_request(Box::pin(self.permit(&address, call.client)).await?);
                     }
                     let connection = Box::new(ClientConnection::new(stream));
                     self.over_http1(pool, call, connection, lease, None, outcome).await
@@ -441,17 +444,17 @@ impl Upstream {
             Streaming::Always => true,
         };
         if !stream {
-            return Ok(address.permits.clone().try_acquire_owned().ok().map(Share::connection));
+            return Ok(address.permits.try_acquire(call.client).map(Share::connection));
         }
-        match address.streams.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Some(Share::stream(permit))),
-            Err(_) => Err(Attempt::before_sending(ForwardError::TooManyStreams)),
+        match address.streams.try_acquire(call.client) {
+            Some(permit) => Ok(Some(Share::stream(permit))),
+            None => Err(Attempt::before_sending(ForwardError::TooManyStreams)),
         }
     }
 
     /// A permit of `address`, after a bounded wait in a bounded line, oldest first.
-    async fn permit(&self, address: &Arc<Address>) -> Result<OwnedSemaphorePermit, Attempt> {
-        if let Ok(permit) = address.permits.clone().try_acquire_owned() {
+    async fn permit(&self, address: &Arc<Address>, client: ClientSlot) -> Result<Permit, Attempt> {
+        if let Some(permit) = address.permits.try_acquire(client) {
             return Ok(permit);
         }
         let refused = |error| {
@@ -464,13 +467,14 @@ impl Upstream {
         };
         self.counters.waits.add(1);
         let since = clock::now();
-        let waited =
-            tokio::time::timeout(self.policy.queue_timeout, address.permits.clone().acquire_owned()).await;
+        let acquire = address.permits.acquire(client, self.policy.max_waiting);
+        let waited = tokio::time::timeout(self.policy.queue_timeout, acquire).await;
         let nanoseconds = clock::nanoseconds(since.elapsed());
         self.counters.wait_nanoseconds.add(nanoseconds);
         match waited {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => refused(ForwardError::QueueTimeout(self.policy.queue_timeout)),
+            Ok(Some(permit)) => Ok(permit),
+            Ok(None) => refused(ForwardError::QueueFull),
+            Err(_) => refused(ForwardError::QueueTimeout(self.policy.queue_timeout)),
         }
     }
 }

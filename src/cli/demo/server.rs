@@ -38,6 +38,7 @@ const SETTINGS: Settings = Settings {
     send_timeout: Duration::from_secs(60),
     idle_timeout: Duration::from_secs(75),
     stream_idle_timeout: Duration::from_secs(3600),
+    buffer_response: 256 * 1024,
     limits: HeadLimits { size: 64 * 1024, fields: 256 },
 };
 

@@ -28,6 +28,17 @@ const PRIVATE: [&str; 9] = [
     "fe80::/10",
 ];
 
+/// `buffer_memory = "auto"`: this, or an eighth of the cgroup's memory.
+const AUTO_MEMORY: u64 = 64 << 20;
+/// The most that one body is buffered.
+const MAX_BUFFER: u64 = 64 << 20;
+
+struct Buffers {
+    request: usize,
+    response: usize,
+    memory: usize,
+}
+
 impl Compiler<'_> {
     /// Compiles `[server]`; `None` when something of it was wrong.
     pub(super) fn server(&mut self, file: &File) -> Option<ServerPolicy> {
@@ -74,12 +85,14 @@ impl Compiler<'_> {
         ] {
             self.positive(name, at);
         }
+        let buffers = self.buffers(server);
         let settings = Settings {
             header_timeout: server.header_timeout.value,
             body_timeout: server.body_timeout.value,
             send_timeout: server.send_timeout.value,
             idle_timeout: server.idle_timeout.value,
             stream_idle_timeout: server.stream_idle_timeout.value,
+            buffer_response: buffers.response,
             limits: HeadLimits { size: to_usize(header_size), fields: to_usize(fields) },
         };
         (self.problems.len() == before).then_some(ServerPolicy {
@@ -92,6 +105,9 @@ impl Compiler<'_> {
             max_connections: to_usize(max_connections),
             settings,
             max_body_size: server.max_body_size.value.0.map_or(u64::MAX, |size| size.0),
+            buffer_request: buffers.request,
+            buffer_memory: buffers.memory,
+            min_body_rate: server.min_body_rate.value.0,
             h2_max_streams: u32::try_from(streams).unwrap_or(u32::MAX),
             trusted_proxies,
             proxy_protocol: server.proxy_protocol.value,
@@ -100,6 +116,17 @@ impl Compiler<'_> {
             drain_timeout: server.drain_timeout.value,
             watch: server.watch.value,
         })
+    }
+
+    /// How much of bodies is held for slow clients.
+    fn buffers(&mut self, server: &crate::config::file::Server) -> Buffers {
+        let request =
+            self.within("server.buffer_request in bytes", &size(&server.buffer_request), 0, MAX_BUFFER);
+        let response =
+            self.within("server.buffer_response in bytes", &size(&server.buffer_response), 0, MAX_BUFFER);
+        let eighth = self.environment.memory_limit.map_or(AUTO_MEMORY, |limit| limit / 8);
+        let memory = server.buffer_memory.value.0.map_or(AUTO_MEMORY.min(eighth), |memory| memory.0);
+        Buffers { request: to_usize(request), response: to_usize(response), memory: to_usize(memory) }
     }
 
     /// Two listeners on one address would only be found at the start.

@@ -15,6 +15,7 @@ use tower::Service;
 use super::Routed;
 use super::either::Either;
 use super::record::Limited;
+use super::request_body;
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::fields::rate_limit;
@@ -99,6 +100,9 @@ where
             }
             // A body of unknown length is counted as it passes.
             body.set_limit(most);
+        }
+        if routed.request.body().is_streaming() {
+            request_body::hold_to_rate(&mut routed);
         }
         Either::Below(self.inner.call(routed))
     }

@@ -3,6 +3,7 @@
 
 mod counted;
 mod request_body;
+mod response_body;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -14,15 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
-use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tower::Service;
 
 use counted::Counted;
+use response_body::{Ahead, ReadAhead, StreamBody};
 
-use crate::body::{Body, BodyError, Tunnel};
+use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline, Instant};
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
@@ -72,19 +73,7 @@ struct Streams {
     /// What was written when the client was last seen to take some, and when that was.
     progress: Cell<(u64, Instant)>,
     /// The answers on their way; at most `h2_max_streams` are alive.
-    answers: RefCell<Vec<Weak<Answer>>>,
-}
-
-/// One answer on its way. Its body is taken away from a client that does not read, and with it the
-/// place it holds at the app; the stream itself ends when the client comes back.
-struct Answer {
-    body: RefCell<Option<Body>>,
-    /// What is left of a frame that is handed out in pieces.
-    rest: RefCell<Bytes>,
-    /// Since when a frame was handed out and none asked for, and what was written by then.
-    unread: Cell<Option<(Instant, u64)>>,
-    /// When its body was taken away.
-    cut: Cell<Option<Instant>>,
+    answers: RefCell<Vec<Weak<ReadAhead>>>,
 }
 
 impl Streams {
@@ -108,7 +97,7 @@ impl Streams {
         let round = ROUND * self.open.get().max(1) as u64;
         self.answers.borrow_mut().retain(|answer| {
             let Some(answer) = answer.upgrade() else { return false };
-            match (answer.cut.get(), answer.unread.get()) {
+            match (answer.cut_at(), answer.unread_since()) {
                 (Some(since), _) => cut += usize::from(now >= since + send_timeout),
                 (None, Some((since, _))) if now < since + send_timeout => {
                     next = next.min(since + send_timeout)
@@ -116,8 +105,7 @@ impl Streams {
                 (None, Some((since, before))) => {
                     let passed_over = written - before > round;
                     if stalled || passed_over || now >= since + send_timeout * PATIENCE {
-                        drop(answer.body.take());
-                        answer.cut.set(Some(now));
+                        answer.cut(now);
                     } else {
                         next = next.min(now + send_timeout / 4);
                     }
@@ -293,7 +281,8 @@ where
         let sleeper = self.sleeper.clone();
         let extended = request.extensions().get::<hyper::ext::Protocol>().cloned();
         let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
-        let inbound = inbound(request, extended, self.peer.clone(), settings);
+        let peer = self.peer.clone();
+        let inbound = inbound(request, extended, peer.clone(), settings);
         Box::pin(async move {
             let Ok(response) = service.call(inbound).await;
             let (mut parts, mut body) = response.into_parts();
@@ -309,10 +298,11 @@ where
                     let idle = settings.stream_idle_timeout;
                     tokio::task::spawn_local(relay(upgrade, tunnel, idle, sleeper.another(), observer, open));
                 }
-                return Ok(Response::from_parts(parts, StreamBody::new(Body::empty(), None, None)));
+                return Ok(Response::from_parts(parts, StreamBody::tunnel()));
             }
             let endless = body.is_endless().then(|| sleeper.another());
-            Ok(Response::from_parts(parts, StreamBody::new(body, Some(open), endless)))
+            let ahead = Ahead { bytes: settings.buffer_response, memory: peer.buffers.clone() };
+            Ok(Response::from_parts(parts, StreamBody::new(body, open, endless, ahead)))
         })
     }
 }
@@ -447,82 +437,5 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.moved.set(clock::now());
-    }
-}
-
-/// An answer's body as hyper wants it.
-struct StreamBody {
-    answer: Rc<Answer>,
-    open: Option<Open>,
-    /// For streams without an end: they are closed when draining starts.
-    sleeper: Option<Sleeper>,
-}
-
-impl StreamBody {
-    fn new(body: Body, open: Option<Open>, sleeper: Option<Sleeper>) -> StreamBody {
-        let written = open.as_ref().map_or(0, |Open(streams)| streams.written.get());
-        let answer = Rc::new(Answer {
-            body: RefCell::new(Some(body)),
-            rest: RefCell::default(),
-            // From the head on: a window that is closed from the start counts too.
-            unread: Cell::new(Some((clock::now(), written))),
-            cut: Cell::new(None),
-        });
-        if let Some(Open(streams)) = &open {
-            let mut answers = streams.answers.borrow_mut();
-            // Those that ended are forgotten before the list outgrows what is open.
-            if answers.len() >= 2 * streams.open.get().max(8) {
-                answers.retain(|answer| answer.strong_count() > 0);
-            }
-            answers.push(Rc::downgrade(&answer));
-        }
-        StreamBody { answer, open, sleeper }
-    }
-}
-
-impl http_body::Body for StreamBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.answer.unread.set(None);
-        if self.sleeper.as_ref().is_some_and(|sleeper| sleeper.watch(cx) >= Phase::Draining) {
-            return Poll::Ready(Some(Err(BodyError::Draining)));
-        }
-        let mut body = self.answer.body.borrow_mut();
-        let Some(body) = &mut *body else {
-            self.answer.cut.set(None);
-            return Poll::Ready(Some(Err(BodyError::ClientGone)));
-        };
-        let mut rest = self.answer.rest.borrow_mut();
-        if rest.is_empty() {
-            match ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => *rest = data,
-                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
-                },
-                other => return Poll::Ready(other),
-            }
-        }
-        let piece = rest.len().min(PIECE);
-        if let Some(Open(streams)) = &self.open {
-            self.answer.unread.set(Some((clock::now(), streams.written.get())));
-        }
-        Poll::Ready(Some(Ok(Frame::data(rest.split_to(piece)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let ended = self.answer.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream);
-        ended && self.answer.rest.borrow().is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let hint =
-            self.answer.body.borrow().as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint);
-        let rest = self.answer.rest.borrow().len() as u64;
-        hint.exact().map_or_else(SizeHint::default, |exact| SizeHint::with_exact(exact + rest))
     }
 }

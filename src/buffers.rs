@@ -1,0 +1,214 @@
+//! Memory for bodies that wait for a slow peer, and each client's share of what clients have in common.
+//!
+//! Clients are counted in fixed tables of atomics, by a hash of their address: counting a client takes no lock, and
+//! no number of clients makes a table grow. Clients in one slot share its allowance.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Slots of a table.
+pub const SLOTS: usize = 1 << SLOT_BITS;
+const SLOT_BITS: u32 = 10;
+
+/// One client never holds more than this many eighths.
+const EIGHTHS: usize = 7;
+/// With so few, all of them are one client's: a share of one would halve an upstream that has two workers for all who
+/// come through one address.
+const SHARED_FROM: usize = 3;
+
+/// The most that one client may hold of `total`.
+pub fn share_of(total: usize) -> usize {
+    if total < SHARED_FROM { total } else { total / 8 * EIGHTHS + total % 8 * EIGHTHS / 8 }
+}
+
+/// A client's slot in the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientSlot(u16);
+
+impl ClientSlot {
+    /// The slot of a client: its address, or its network of `ipv6_prefix` bits, as one subscriber has all of that.
+    pub fn new(address: IpAddr, ipv6_prefix: u8) -> ClientSlot {
+        let bits = match address.to_canonical() {
+            IpAddr::V4(address) => u64::from(u32::from(address)),
+            IpAddr::V6(address) => {
+                let host = 128 - u32::from(ipv6_prefix.min(128));
+                let network = u128::from(address).checked_shr(host).unwrap_or_default();
+                (network ^ (network >> 64)) as u64 ^ (1 << 63)
+            }
+        };
+        // Keyed, so that nobody can choose an address that shares the slot of another one.
+        let mixed = (bits ^ seed()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        ClientSlot((mixed >> (u64::BITS - SLOT_BITS)) as u16)
+    }
+
+    /// Its index in a table of [`SLOTS`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| fastrand::u64(..))
+}
+
+thread_local! {
+    static PRESSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether what is read just now finds no room in the buffer memory, and is to be read in small pieces.
+pub fn is_pressed() -> bool {
+    PRESSED.get()
+}
+
+/// Polls something for a peer that is slow; without room it is read in small pieces.
+pub fn while_pressed<T>(pressed: bool, poll: impl FnOnce() -> T) -> T {
+    PRESSED.set(pressed);
+    let polled = poll();
+    PRESSED.set(false);
+    polled
+}
+
+/// Memory that all buffers together may hold, and how much of it each client holds.
+#[derive(Debug)]
+pub struct BufferMemory {
+    bytes: AtomicUsize,
+    max: AtomicUsize,
+    by_client: Box<[AtomicUsize]>,
+}
+
+impl BufferMemory {
+    /// At most `max` bytes.
+    pub fn new(max: usize) -> BufferMemory {
+        BufferMemory {
+            bytes: AtomicUsize::new(0),
+            max: AtomicUsize::new(max),
+            by_client: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
+        }
+    }
+
+    /// Whether a client may buffer more. What comes next may then exceed the limit by one piece for each worker: its
+    /// length is not known before.
+    pub fn has_room(&self, client: ClientSlot) -> bool {
+        let max = self.max();
+        let held = self.by_client.get(client.index()).map_or(0, |held| held.load(Ordering::Relaxed));
+        self.bytes() < max && held < share_of(max)
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The limit in bytes.
+    pub fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    fn add(&self, client: ClientSlot, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(held) = self.by_client.get(client.index()) {
+            held.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn subtract(&self, client: ClientSlot, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(held) = self.by_client.get(client.index()) {
+            held.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What one buffer holds of the memory, given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    memory: Arc<BufferMemory>,
+    client: ClientSlot,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Of nothing yet.
+    pub fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Reservation {
+        Reservation { memory, client, bytes: 0 }
+    }
+
+    /// Whether the buffer may grow.
+    pub fn has_room(&self) -> bool {
+        self.memory.has_room(self.client)
+    }
+
+    /// The buffer holds so many bytes now.
+    pub fn resize(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.memory.add(self.client, bytes - self.bytes);
+        } else if bytes < self.bytes {
+            self.memory.subtract(self.client, self.bytes - bytes);
+        }
+        self.bytes = bytes;
+    }
+
+    /// Bytes reserved.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.resize(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n3_4_one_client_never_holds_more_than_seven_eighths() {
+        for (total, share) in
+            [(1, 1), (2, 2), (3, 2), (4, 3), (7, 6), (8, 7), (9, 7), (16, 14), (100, 87), (256, 224)]
+        {
+            assert_eq!(share_of(total), share, "of {total}");
+            assert!(total < SHARED_FROM || share_of(total) * 8 <= total * 7, "of {total}");
+        }
+        let memory = Arc::new(BufferMemory::new(800));
+        let (one, other) = (ClientSlot(1), ClientSlot(2));
+        let mut held = Reservation::new(memory.clone(), one);
+        held.resize(699);
+        assert!(memory.has_room(one), "699 of 700");
+        held.resize(700);
+        assert!(!memory.has_room(one) && memory.has_room(other), "an eighth is left for others");
+        let mut others = Reservation::new(memory.clone(), other);
+        others.resize(100);
+        assert!(!memory.has_room(other), "used up");
+        held.resize(10);
+        assert!(memory.has_room(one) && memory.has_room(other));
+        drop((held, others));
+        assert_eq!(memory.bytes(), 0);
+        assert!(memory.by_client.iter().all(|held| held.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn n3_4_a_client_is_an_address_or_a_network() {
+        let slot = |address: &str| ClientSlot::new(address.parse().unwrap(), 64);
+        assert_eq!(slot("192.0.2.7"), slot("::ffff:192.0.2.7"), "however it is written");
+        assert_eq!(slot("2001:db8:1:2::1"), slot("2001:db8:1:2:ffff::9"), "one subscriber's network");
+        let addresses = (0..SLOTS as u32).map(|at| IpAddr::from((at | 0x0a00_0000).to_be_bytes()));
+        let mut taken = std::collections::HashSet::new();
+        taken.extend(addresses.map(|address| ClientSlot::new(address, 64).index()));
+        // Thrown at random, 1024 addresses hit some 647 slots.
+        assert!(taken.len() > 500, "{} slots", taken.len());
+        assert!(taken.iter().all(|slot| *slot < SLOTS));
+        ClientSlot::new("::1".parse().unwrap(), 0);
+    }
+}

@@ -1,0 +1,333 @@
+//! A request's body before it goes to the upstream: small ones are whole before a place is asked for, and each has to
+//! come at a minimum rate, so that no slow client holds a place of the upstream.
+
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Version};
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::Routed;
+use super::record::Record;
+use crate::body::{Body, BodyError};
+use crate::buffers::Reservation;
+use crate::clock::{self, Deadline, Instant};
+use crate::pieces::{Cutter, Pieces};
+
+/// A body of unknown length that pauses for this long is sent on as it comes: its client may wait for a response to
+/// what it has sent so far.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The rate of a body is judged after so much time of waiting for it.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Whether a request is a stream from its start, which waits for nothing: an upgrade, one of a route that says so, or
+/// gRPC to an upstream that speaks it. To any other upstream the words of the request mean nothing.
+pub(super) fn is_stream(routed: &Routed) -> bool {
+    routed.upgrade.is_some()
+        || routed.route.stream
+        || claims_grpc(routed) && speaks_http2(&routed.record, routed.route.upstream)
+}
+
+/// Over HTTP/1 there are no gRPC calls.
+fn claims_grpc(routed: &Routed) -> bool {
+    routed.record.grpc && routed.request.version() == Version::HTTP_2
+}
+
+fn speaks_http2(record: &Record, upstream: Option<usize>) -> bool {
+    let upstream = record.snapshot.upstreams.get(upstream.unwrap_or(0));
+    upstream.is_some_and(|upstream| upstream.speaks_http2())
+}
+
+/// A body that may not come more slowly than `min_body_rate`.
+pub(super) fn hold_to_rate(routed: &mut Routed) {
+    let rate = routed.record.snapshot.policy.server.min_body_rate;
+    if rate == 0 || is_stream(routed) {
+        return;
+    }
+    let timed = TimedBody {
+        body: std::mem::replace(routed.request.body_mut(), Body::empty()),
+        record: Rc::downgrade(&routed.record),
+        grpc: claims_grpc(routed).then_some(routed.route.upstream),
+        rate: BodyRate::new(rate),
+        deadline: Deadline::default(),
+    };
+    let silence = timed.body.silence();
+    let mut body = Body::streaming(timed);
+    if let Some(silence) = silence {
+        body.set_silence(silence);
+    }
+    *routed.request.body_mut() = body;
+}
+
+/// How fast a body comes, counting only time in which somebody waits for it.
+#[derive(Debug)]
+struct BodyRate {
+    bytes_per_second: u64,
+    bytes: u64,
+    waited: Duration,
+    since: Option<Instant>,
+}
+
+impl BodyRate {
+    fn new(bytes_per_second: u64) -> BodyRate {
+        BodyRate { bytes_per_second, bytes: 0, waited: Duration::ZERO, since: None }
+    }
+
+    /// Its next bytes are waited for. Gives the time at which it is too slow, unless some come before.
+    fn wait(&mut self, now: Instant) -> Instant {
+        let since = *self.since.get_or_insert(now);
+        let earned = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second.max(1) as f64);
+        since + earned.max(GRACE).saturating_sub(self.waited)
+    }
+
+    /// Some came.
+    fn came(&mut self, bytes: u64, now: impl FnOnce() -> Instant) {
+        if let Some(since) = self.since.take() {
+            self.waited += now().saturating_duration_since(since);
+        }
+        self.bytes += bytes;
+    }
+}
+
+/// See [`hold_to_rate`].
+struct TimedBody {
+    body: Body,
+    /// Whether the response has begun: a client that reads it may send the rest when it likes.
+    record: Weak<Record>,
+    /// The upstream of a gRPC call, which may turn out to speak HTTP/2 once it is connected.
+    grpc: Option<Option<usize>>,
+    rate: BodyRate,
+    deadline: Deadline,
+}
+
+impl http_body::Body for TimedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+            this.rate.came(data.map_or(0, Bytes::len) as u64, clock::now);
+            this.deadline.clear();
+            return Poll::Ready(frame);
+        }
+        let unbound = |record: Rc<Record>| {
+            record.has_begun() || this.grpc.is_some_and(|upstream| speaks_http2(&record, upstream))
+        };
+        if this.record.upgrade().is_none_or(unbound) {
+            this.deadline.clear();
+            return Poll::Pending;
+        }
+        if !this.deadline.is_set() {
+            this.deadline.set(this.rate.wait(clock::now()));
+        }
+        ready!(this.deadline.poll_expired(cx));
+        Poll::Ready(Some(Err(BodyError::ClientSlow)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that is here as far as it was waited for.
+pub(super) struct Buffered {
+    pub body: Body,
+    /// The memory of a whole body, which may be sent more than once.
+    pub memory: Option<Reservation>,
+}
+
+/// Waits for a body. One with a length of at most `limit` bytes is waited for whole; one of unknown length until its
+/// end, `limit` bytes or a pause. A longer one is not waited for, nor is any while there is no memory for it.
+pub(super) async fn buffer(body: Body, limit: usize, memory: Reservation) -> Result<Buffered, BodyError> {
+    let length = body.size_hint().exact();
+    if length.is_some_and(|length| length > limit as u64) {
+        return Ok(Buffered { body, memory: None });
+    }
+    let mut prefix =
+        Prefix { content: Received::Nothing, length: 0, rest: Some(body), trailers: None, memory };
+    let mut pause = Deadline::default();
+    std::future::poll_fn(|cx| prefix.poll_fill(limit, length.is_some(), &mut pause, cx)).await?;
+    Ok(prefix.into_buffered())
+}
+
+/// What came of a body.
+enum Received {
+    Nothing,
+    One(Bytes),
+    /// Copied: a body may come in very small pieces, each of which would hold more than its bytes.
+    Copied(Cutter),
+}
+
+struct Prefix {
+    content: Received,
+    length: usize,
+    rest: Option<Body>,
+    trailers: Option<HeaderMap>,
+    memory: Reservation,
+}
+
+impl Prefix {
+    fn poll_fill(
+        &mut self,
+        limit: usize,
+        length_known: bool,
+        pause: &mut Deadline,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BodyError>> {
+        loop {
+            let Some(body) = &mut self.rest else { return Poll::Ready(Ok(())) };
+            let full = !length_known && self.length >= limit;
+            if full || !self.memory.has_room() {
+                return Poll::Ready(Ok(()));
+            }
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Pending if length_known => return Poll::Pending,
+                Poll::Pending => {
+                    if !pause.is_set() {
+                        pause.set_after(PAUSE);
+                    }
+                    return pause.poll_expired(cx).map(Ok);
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    pause.clear();
+                    match frame.into_data() {
+                        Ok(data) => self.push(data),
+                        Err(frame) => {
+                            self.trailers = frame.into_trailers().ok();
+                            self.rest = None;
+                        }
+                    }
+                    if self.rest.as_ref().is_some_and(http_body::Body::is_end_stream) {
+                        self.rest = None;
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => self.rest = None,
+            }
+        }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.length += data.len();
+        self.memory.resize(self.length);
+        self.content = match std::mem::replace(&mut self.content, Received::Nothing) {
+            Received::Nothing => Received::One(data),
+            Received::One(first) => {
+                let mut copied = Cutter::default();
+                copied.push(&first);
+                copied.push(&data);
+                Received::Copied(copied)
+            }
+            Received::Copied(mut copied) => {
+                copied.push(&data);
+                Received::Copied(copied)
+            }
+        };
+    }
+
+    fn into_buffered(self) -> Buffered {
+        let content = match self.content {
+            Received::Nothing => Pieces::default(),
+            Received::One(piece) => piece.into(),
+            Received::Copied(copied) => copied.finish(),
+        };
+        match (self.rest, self.trailers) {
+            (None, None) => Buffered { body: Body::pieces(content), memory: Some(self.memory) },
+            (Some(rest), _) if content.is_empty() => Buffered { body: rest, memory: None },
+            (rest, trailers) => {
+                let pieces = content.iter().cloned().collect();
+                let memory = self.memory;
+                let silence = rest.as_ref().and_then(Body::silence);
+                let mut body = Body::streaming(Resumed { pieces, rest, trailers, memory });
+                if let Some(silence) = silence {
+                    body.set_silence(silence);
+                }
+                Buffered { body, memory: None }
+            }
+        }
+    }
+}
+
+/// The beginning of a body that is here, and the rest as it comes.
+struct Resumed {
+    pieces: VecDeque<Bytes>,
+    rest: Option<Body>,
+    trailers: Option<HeaderMap>,
+    memory: Reservation,
+}
+
+impl http_body::Body for Resumed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.pieces.pop_front() {
+            let left = self.memory.bytes().saturating_sub(piece.len());
+            self.memory.resize(left);
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if let Some(rest) = &mut self.rest {
+            return pin!(rest).poll_frame(cx);
+        }
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+            && self.trailers.is_none()
+            && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let here: usize = self.pieces.iter().map(Bytes::len).sum();
+        match &self.rest {
+            // A length would leave no place for the trailers.
+            None if self.trailers.is_some() => SizeHint::default(),
+            None => SizeHint::with_exact(here as u64),
+            Some(rest) => match rest.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(here as u64 + rest),
+                None => SizeHint::default(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n3_4_a_body_is_too_slow_by_the_time_it_was_waited_for() {
+        let start = clock::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut rate = BodyRate::new(240);
+        assert_eq!(rate.wait(start), at(10), "nothing came: the grace");
+        assert_eq!(rate.wait(at(3)), at(10), "waiting goes on");
+        rate.came(100, || at(4));
+        assert_eq!(rate.wait(at(1000)), at(1006), "time in which nobody waited does not count");
+        rate.came(4700, || at(1001));
+        // 4800 bytes are worth 20 s, 5 of which are gone.
+        assert_eq!(rate.wait(at(2000)), at(2015));
+        rate.came(0, || at(2015));
+        assert_eq!(rate.wait(at(3000)), at(3000), "no time is left");
+    }
+}

@@ -1,0 +1,29 @@
+//! What the buffers of slow clients look like to a scrape.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::buffers::BufferMemory;
+
+/// For the registry.
+#[derive(Debug)]
+pub struct Collected(pub Arc<BufferMemory>);
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let gauges = [
+            ("buffered_bytes", "Bytes of bodies buffered for slow clients", self.0.bytes()),
+            ("buffer_memory_bytes", "Configured limit of buffered bodies in bytes", self.0.max()),
+        ];
+        for (name, help, bytes) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}

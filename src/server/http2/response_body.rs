@@ -1,0 +1,341 @@
+//! A response's body on one stream of HTTP/2, read ahead of its client.
+//!
+//! The library asks for content only while the client's window is open. A body that arrives is therefore read by a
+//! task of its own, up to `buffer_response`, so that a client that does not read does not hold the upstream. One that
+//! is whole, and one without an expected end, is handed on as it is.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::{Open, PIECE};
+use crate::body::{Body, BodyError, Observer};
+use crate::buffers::{self, BufferMemory, Reservation};
+use crate::clock::{self, Instant};
+use crate::lifecycle::{Phase, Sleeper};
+
+/// What a queued piece takes beside its bytes.
+const OVERHEAD: usize = 64;
+
+/// How far a body is read ahead.
+pub(super) struct Ahead {
+    /// At most so many bytes.
+    pub bytes: usize,
+    /// The memory they are counted in.
+    pub memory: Option<Arc<BufferMemory>>,
+}
+
+/// A response on its way. Its body is taken away from a client that does not read, and with it the place it holds at
+/// the upstream; the stream itself ends when the client comes back.
+pub(super) struct ReadAhead {
+    /// Where the content comes from; `None` once it has ended, or was cut.
+    body: RefCell<Option<Body>>,
+    /// What was read ahead.
+    queue: RefCell<Queue>,
+    /// Bytes to read ahead; zero where nothing is.
+    most: usize,
+    /// What is left of a frame that is handed out in pieces.
+    rest: RefCell<Bytes>,
+    /// Since when a frame was handed out and none asked for, and what was written by then.
+    unread: Cell<Option<(Instant, u64)>>,
+    /// When its body was taken away.
+    cut: Cell<Option<Instant>>,
+    /// Told of what the client takes, where that is not what is read.
+    observer: RefCell<Option<Box<dyn Observer>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    ended: Option<Result<Option<HeaderMap>, BodyError>>,
+    memory: Option<Reservation>,
+    /// The stream, where it waits for content.
+    reader: Option<Waker>,
+    /// The task that reads ahead, where it waits for room.
+    pump: Option<Waker>,
+}
+
+impl Queue {
+    fn count(&mut self) {
+        let held = self.bytes + self.pieces.len() * OVERHEAD;
+        if let Some(memory) = &mut self.memory {
+            memory.resize(held);
+        }
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        self.pieces.push_back(piece);
+        self.count();
+        wake(&mut self.reader);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let piece = self.pieces.pop_front()?;
+        self.bytes -= piece.len();
+        self.count();
+        wake(&mut self.pump);
+        Some(piece)
+    }
+
+    fn end(&mut self, ended: Result<Option<HeaderMap>, BodyError>) {
+        self.ended = Some(ended);
+        wake(&mut self.reader);
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+impl ReadAhead {
+    /// When its body was taken away.
+    pub fn cut_at(&self) -> Option<Instant> {
+        self.cut.get()
+    }
+
+    /// Since when a frame was handed out and none asked for, and what was written by then.
+    pub fn unread_since(&self) -> Option<(Instant, u64)> {
+        self.unread.get()
+    }
+
+    /// Takes its body away.
+    pub fn cut(&self, now: Instant) {
+        self.close();
+        self.cut.set(Some(now));
+    }
+
+    fn close(&self) {
+        // Dropped after the borrow: what is dropped may do much.
+        let (body, observer) = (self.body.take(), self.observer.take());
+        let mut queue = self.queue.borrow_mut();
+        queue.pieces.clear();
+        queue.bytes = 0;
+        queue.count();
+        wake(&mut queue.pump);
+        drop(queue);
+        drop((body, observer));
+    }
+
+    /// Reads ahead until the body has ended, or was taken away.
+    fn poll_pump(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut body = self.body.borrow_mut();
+            let Some(source) = &mut *body else { return Poll::Ready(()) };
+            let room = {
+                let mut queue = self.queue.borrow_mut();
+                let room = queue.memory.as_ref().is_none_or(Reservation::has_room);
+                // A client that waits gets more in any case, be it little.
+                if queue.reader.is_none() && !(room && queue.bytes < self.most) {
+                    queue.pump = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                room
+            };
+            let frame = ready!(buffers::while_pressed(!room, || Pin::new(&mut *source).poll_frame(cx)));
+            let ended = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let last = http_body::Body::is_end_stream(source);
+                        if !data.is_empty() {
+                            self.queue.borrow_mut().push(data);
+                        }
+                        last.then_some(Ok(None))
+                    }
+                    Err(frame) => Some(Ok(frame.into_trailers().ok())),
+                },
+                Some(Err(error)) => Some(Err(error)),
+                None => Some(Ok(None)),
+            };
+            if let Some(ended) = ended {
+                let source = body.take();
+                drop(body);
+                // The place at the upstream is free from here on.
+                drop(source);
+                self.queue.borrow_mut().end(ended);
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn told(&self, result: Result<(), &BodyError>) {
+        if let Some(mut observer) = self.observer.take() {
+            observer.end(result);
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if !self.rest.borrow().is_empty() {
+            return false;
+        }
+        if self.most == 0 {
+            return self.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream);
+        }
+        let queue = self.queue.borrow();
+        queue.pieces.is_empty() && matches!(queue.ended, Some(Ok(None)))
+    }
+
+    /// The next content that was read ahead.
+    fn poll_queue(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(piece) = queue.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match &mut queue.ended {
+            Some(Ok(trailers)) => Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            Some(Err(error)) => Poll::Ready(Some(Err(error.clone()))),
+            None => {
+                queue.reader = Some(cx.waker().clone());
+                wake(&mut queue.pump);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// See the head of the file.
+pub(super) struct StreamBody {
+    answer: Rc<ReadAhead>,
+    open: Option<Open>,
+    /// For streams without an end: they are closed when draining starts.
+    sleeper: Option<Sleeper>,
+}
+
+impl StreamBody {
+    /// Of a stream that became a tunnel.
+    pub fn tunnel() -> StreamBody {
+        let answer = Rc::new(ReadAhead {
+            body: RefCell::new(Some(Body::empty())),
+            queue: RefCell::default(),
+            most: 0,
+            rest: RefCell::default(),
+            unread: Cell::new(None),
+            cut: Cell::new(None),
+            observer: RefCell::default(),
+        });
+        StreamBody { answer, open: None, sleeper: None }
+    }
+
+    /// Of a response.
+    pub fn new(mut body: Body, open: Open, sleeper: Option<Sleeper>, ahead: Ahead) -> StreamBody {
+        let arrives = body.is_streaming() && !body.is_endless() && ahead.bytes > 0;
+        let observer = if arrives { body.take_observer() } else { None };
+        let client = body.client();
+        let memory = ahead.memory.filter(|_| arrives).map(|memory| Reservation::new(memory, client));
+        let Open(streams) = &open;
+        let answer = Rc::new(ReadAhead {
+            body: RefCell::new(Some(body)),
+            queue: RefCell::new(Queue { memory, ..Queue::default() }),
+            most: if arrives { ahead.bytes } else { 0 },
+            rest: RefCell::default(),
+            // From the head on: a window that is closed from the start counts too.
+            unread: Cell::new(Some((clock::now(), streams.written.get()))),
+            cut: Cell::new(None),
+            observer: RefCell::new(observer),
+        });
+        {
+            let mut answers = streams.answers.borrow_mut();
+            // Those that ended are forgotten before the list outgrows what is open.
+            if answers.len() >= 2 * streams.open.get().max(8) {
+                answers.retain(|answer| answer.strong_count() > 0);
+            }
+            answers.push(Rc::downgrade(&answer));
+        }
+        if arrives {
+            let answer = answer.clone();
+            tokio::task::spawn_local(std::future::poll_fn(move |cx| answer.poll_pump(cx)));
+        }
+        StreamBody { answer, open: Some(open), sleeper }
+    }
+
+    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.answer.most > 0 {
+            return self.answer.poll_queue(cx);
+        }
+        let mut body = self.answer.body.borrow_mut();
+        body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.answer.close();
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        this.answer.unread.set(None);
+        if this.sleeper.as_ref().is_some_and(|sleeper| sleeper.watch(cx) >= Phase::Draining) {
+            return Poll::Ready(Some(Err(BodyError::Draining)));
+        }
+        if this.answer.cut.take().is_some() {
+            return Poll::Ready(Some(Err(BodyError::ClientGone)));
+        }
+        let mut piece = std::mem::take(&mut *this.answer.rest.borrow_mut());
+        if piece.is_empty() {
+            let frame = ready!(this.poll_source(cx));
+            match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => piece = data,
+                    Err(trailers) => {
+                        this.answer.told(Ok(()));
+                        return Poll::Ready(Some(Ok(trailers)));
+                    }
+                },
+                other => {
+                    this.answer.told(other.as_ref().map_or(Ok(()), |result| result.as_ref().map(|_| ())));
+                    return Poll::Ready(other);
+                }
+            }
+        }
+        let rest = piece.split_off(piece.len().min(PIECE));
+        *this.answer.rest.borrow_mut() = rest;
+        if let Some(Open(streams)) = &this.open {
+            this.answer.unread.set(Some((clock::now(), streams.written.get())));
+        }
+        if let Some(observer) = &mut *this.answer.observer.borrow_mut() {
+            observer.data(piece.len());
+        }
+        // A receiver that knows the length stops asking: the end is told with the last frame.
+        if this.answer.is_end_stream() {
+            this.answer.told(Ok(()));
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.answer.rest.borrow().len() as u64;
+        let queue = self.answer.queue.borrow();
+        let here = rest + queue.bytes as u64;
+        match (&*self.answer.body.borrow(), &queue.ended) {
+            (Some(body), _) => {
+                let hint = http_body::Body::size_hint(body).exact();
+                hint.map_or_else(SizeHint::default, |exact| SizeHint::with_exact(exact + here))
+            }
+            (None, Some(Ok(None))) => SizeHint::with_exact(here),
+            (None, _) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One client never holds more than seven eighths of an upstream address's places.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use crate::harness::holding::holding;
+use crate::harness::{PATIENCE, Pillion, connect, read_answer};
+use crate::tools::{eventually_held, pillion};
+
+fn ask(pillion: &Pillion, path: &str, client: &str) -> TcpStream {
+    let mut tcp = connect(pillion.http);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n");
+    tcp.write_all(request.as_bytes()).unwrap();
+    tcp
+}
+
+#[test]
+fn n3_4_one_client_never_holds_all_places_and_the_freed_one_goes_to_who_holds_fewest() {
+    let (app, seen, release) = holding();
+    let server = "trusted_proxies = [\"127.0.0.1\"]\n";
+    let pillion = pillion(app.address, server, "max_connections = 8\nqueue_timeout = \"15s\"\n");
+    // Two networks of one subscriber are one client; ten requests of it find seven places.
+    let mut greedy: Vec<TcpStream> = (0..10)
+        .map(|at| {
+            ask(&pillion, &format!("/greedy/{at}"), if at % 2 == 0 { "2001:db8::1" } else { "2001:db8::2:1" })
+        })
+        .collect();
+    for _ in 0..7 {
+        assert!(seen.recv_timeout(PATIENCE).unwrap().starts_with("/greedy/"));
+    }
+    eventually_held(&pillion, 7.0);
+    // The eighth is there for another one at once, although three wait.
+    let mut first = ask(&pillion, "/other/1", "192.0.2.7");
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "/other/1");
+    // Its next ones wait behind the three, and are served before them.
+    let mut second = ask(&pillion, "/other/2", "192.0.2.7");
+    crate::harness::eventually("four wait", || {
+        let text = pillion.admin_get("/metrics").text();
+        text.lines()
+            .any(|line| line.starts_with("pillion_upstream_waiting{") && line.ends_with(" 4"))
+            .then_some(())
+    });
+    release.send(()).unwrap();
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "/other/2", "one against six or seven");
+    (0..12).for_each(|_| release.send(()).unwrap());
+    for tcp in greedy.iter_mut().chain([&mut first, &mut second]) {
+        assert_eq!(read_answer(tcp).status, 200);
+    }
+    eventually_held(&pillion, 0.0);
+}
+
+/// Without trusted proxies what a client says of itself makes it no other one.
+#[test]
+fn n3_4_a_client_cannot_make_itself_many() {
+    let (app, seen, release) = holding();
+    let pillion = pillion(app.address, "", "max_connections = 8\nqueue_timeout = \"15s\"\n");
+    let mut clients: Vec<TcpStream> =
+        (0..9).map(|at| ask(&pillion, &format!("/{at}"), &format!("192.0.2.{at}"))).collect();
+    (0..7).for_each(|_| drop(seen.recv_timeout(PATIENCE).unwrap()));
+    eventually_held(&pillion, 7.0);
+    assert!(seen.recv_timeout(std::time::Duration::from_millis(300)).is_err(), "seven of eight");
+    (0..9).for_each(|_| release.send(()).unwrap());
+    clients.iter_mut().for_each(|tcp| assert_eq!(read_answer(tcp).status, 200));
+}

@@ -1,0 +1,14 @@
+//! Slow clients: they hold memory within a bound, and never a place of the upstream for longer than it works for them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod fairness;
+mod gunicorn;
+mod memory;
+mod rate;
+mod requests;
+mod responses;
+mod tools;
