@@ -100,7 +100,17 @@ fn a_body_that_goes_bad_never_looks_complete_to_the_app() {
     for bad in ["5\r\nhelloX", "zz\r\n", "5\nhello\r\n", "-1\r\n", "5 5\r\nhello\r\n"] {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
         let mut tcp = connect(pillion.http);
+        let before = app.connections.load(Ordering::SeqCst);
+        // Bad at once: the app hears nothing of it.
+        let mut at_once = connect(pillion.http);
+        at_once.write_all(format!("{head}{bad}").as_bytes()).unwrap();
+        assert_eq!(harness::read_answer(&mut at_once).status, 400, "{bad:?}");
+        assert_eq!(app.connections.load(Ordering::SeqCst), before, "{bad:?}");
+        // Bad after a pause: the app has its beginning.
         tcp.write_all(head.as_bytes()).unwrap();
+        harness::eventually("the app has the beginning", || {
+            (app.connections.load(Ordering::SeqCst) > before).then_some(())
+        });
         tcp.write_all(bad.as_bytes()).unwrap();
         let answer = harness::read_answer(&mut tcp);
         assert_eq!(answer.status, 400, "{bad:?}");

@@ -141,7 +141,7 @@ async fn an_http_1_client_that_leaves_is_noticed_by_an_app_over_h2c() {
         let end = tokio::time::timeout(PATIENCE, ends.recv()).await;
         end.unwrap_or_else(|_| panic!("never: {what}")).unwrap()
     };
-    for head in ["Content-Length: 10\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+    for head in ["Content-Length: 100000\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
         let mut tcp = connect(pillion.http);
         tcp.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}").as_bytes()).unwrap();
         assert_eq!(next("the upload begins").await, "began");
