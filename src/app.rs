@@ -35,9 +35,10 @@ use crate::log::{self, Lines, Target, Writer};
 use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
 use crate::pace::Pace;
 use crate::performance::{Performance, Warning, collected as judged, window};
-use crate::policy::{AccessLog, Check, LogFormat, Policy};
+use crate::policy::{AccessLog, Check, LogFormat, Policy, descriptors};
 use crate::reload::{self, Reloader, SetLevel};
 use crate::represent::counters::{self, Counters};
+use crate::seats::Seats;
 use crate::server::listener;
 use crate::server::worker::{Bound, Shared, Workers};
 use crate::supervisor;
@@ -131,7 +132,7 @@ pub struct Started {
 
 /// Runs until it is told to stop. `started` is called once everything listens.
 pub fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartError> {
-    let policy = config::load(&source, &environment()).map_err(StartError::Config)?;
+    let mut policy = config::load(&source, &environment()).map_err(StartError::Config)?;
     let dropped = Counter::default();
     let start = |target| {
         Writer::start(target, dropped.clone())
@@ -144,6 +145,11 @@ pub fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartEr
     }
     let _ = read_process();
     raise_file_limit();
+    if let Some(limit) = reload::file_limit()
+        && let Some(lowered) = descriptors::fit(&mut policy, limit)
+    {
+        tracing::warn!("{lowered}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(Default::default())
@@ -261,7 +267,12 @@ async fn main(
     reload::watch_snapshot(&live.load_full(), &registry);
 
     let addresses = listeners.announce();
-    let shared = Shared { live: live.clone(), lasting: lasting.clone(), connections: connections.clone() };
+    let shared = Shared {
+        live: live.clone(),
+        lasting: lasting.clone(),
+        connections: connections.clone(),
+        seats: Seats::new(live.load().policy.server.max_connections),
+    };
     tokio::task::spawn_local(tick(lasting.cache.clone()));
     tokio::task::spawn_local(step(lasting.performance.clone()));
     let receiver = {

@@ -22,6 +22,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether the connection itself is TLS.
     pub tls: bool,
+    /// Whether it comes from a trusted proxy, which may open connections before it needs them.
+    pub trusted: bool,
     /// The forwarding fields of the last request, reused while nothing of them changes.
     pub memo: RefCell<Option<Rc<ForwardedFields>>>,
     /// The memory of what waits for this client to read; `None` where that is not counted.
@@ -42,6 +44,7 @@ impl Peer {
         Peer {
             address,
             tls,
+            trusted: false,
             memo: RefCell::new(None),
             buffers: None,
             partition: Cell::new(None),

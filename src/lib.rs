@@ -12,7 +12,7 @@
 //!
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
-//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` >
+//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` `seats` >
 //! `buffers` `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor`
 //!
 //! # Three absences
@@ -53,6 +53,7 @@ pub mod recurring;
 pub mod reload;
 pub mod represent;
 pub mod scratch;
+pub mod seats;
 pub mod server;
 pub mod stream;
 pub mod supervisor;

@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["http1", "http2"],
     &["inbound", "tunnel"],
     &["fields"],
-    &["body", "stream", "lifecycle", "pace"],
+    &["body", "stream", "lifecycle", "pace", "seats"],
     &[
         "buffers",
         "clock",

@@ -121,5 +121,5 @@ async fn connection(
         move || Settings { idle_timeout: IDLE, header_timeout: IDLE, ..live.load().policy.server.settings };
     let service = handler::Handler { control, access };
     let sleeper = Sleeper::new(lifecycle);
-    server::serve(Stream::Tcp(tcp), BytesMut::new(), service, peer, &settings, sleeper, false).await;
+    server::serve(Stream::Tcp(tcp), BytesMut::new(), service, peer, &settings, sleeper, false, None).await;
 }

@@ -4,11 +4,13 @@
 //! the same poll, so nothing is handed between tasks and dropping the connection drops its request.
 //! While it is silent it holds neither buffer nor request: that is what makes idle ones cheap.
 
+mod next;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,12 +23,13 @@ use super::buffered::Buffered;
 use super::encode::{self, Connection as ConnectionField, Outgoing};
 use super::feed::Feed;
 use super::framing::Framing;
-use super::head::{self, HeadError, HeadLimits, RequestHead};
+use super::head::{HeadError, HeadLimits, RequestHead};
 use super::writing::Writing;
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline};
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
+use crate::seats::Seat;
 use crate::stream::{Rewound, Stream};
 use crate::tunnel;
 
@@ -99,9 +102,15 @@ struct Connection<'a, S> {
     parse: bool,
     /// Silent for so long that its buffers were given back.
     parked: bool,
+    /// The first byte of a head is here, and the time for the rest runs.
+    begun: bool,
+    /// Whether any request came.
+    asked: bool,
+    seat: Option<&'a Seat>,
 }
 
 /// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
+#[allow(clippy::too_many_arguments, reason = "each of them is another side of one connection")]
 pub async fn serve<S>(
     stream: Stream,
     read: BytesMut,
@@ -110,6 +119,7 @@ pub async fn serve<S>(
     settings: &dyn Fn() -> Settings,
     sleeper: Sleeper,
     http2: bool,
+    seat: Option<&Seat>,
 ) -> Ended
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
@@ -125,6 +135,9 @@ where
         served: !http2,
         parse: true,
         parked: false,
+        begun: false,
+        asked: false,
+        seat,
     };
     loop {
         let after = match connection.next().await {
@@ -137,6 +150,7 @@ where
             Next::Refused(error) => Box::pin(connection.refuse(error)).await,
         };
         connection.served = true;
+        connection.asked = true;
         connection.parse = true;
         match after {
             After::KeepAlive => {}
@@ -165,84 +179,6 @@ impl<S> Connection<'_, S>
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
 {
-    async fn next(&mut self) -> Next {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let settings = (self.settings)();
-        loop {
-            // RFC 9112 2.2: empty lines before a request line are nothing, and do not begin one.
-            while self.io.read.starts_with(b"\r\n") {
-                let _ = self.io.read.split_to(2);
-            }
-            if !self.io.read.is_empty() {
-                if !self.served && self.io.read.starts_with(&PREFACE[..self.io.read.len().min(PREFACE.len())])
-                {
-                    if self.io.read.len() >= PREFACE.len() {
-                        return Poll::Ready(Next::Http2);
-                    }
-                } else if self.parse {
-                    match head::parse_request(&mut self.io.read, settings.limits) {
-                        Ok(Some(head)) => {
-                            self.reading.clear();
-                            return Poll::Ready(Next::Head(head));
-                        }
-                        Ok(None) => self.parse = false,
-                        Err(error) => return Poll::Ready(Next::Refused(error)),
-                    }
-                }
-            }
-            let idle = self.io.read.is_empty();
-            if idle {
-                if self.sleeper.watch(cx) >= Phase::Draining {
-                    return Poll::Ready(Next::Closed);
-                }
-                if self.io.stream.poll_read_ready(cx).is_pending() {
-                    return self.poll_idle(settings.idle_timeout, cx);
-                }
-            }
-            let before = self.io.read.len();
-            match self.io.poll_fill(cx) {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    self.parse |=
-                        self.io.read[before..].contains(&b'\n') || self.io.read.len() >= settings.limits.size;
-                    if idle {
-                        self.reading.set_after(settings.header_timeout);
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(Next::Closed),
-                Poll::Pending => {
-                    if idle {
-                        return self.poll_idle(settings.idle_timeout, cx);
-                    }
-                    if !self.reading.is_set() {
-                        self.reading.set_after(settings.header_timeout);
-                    }
-                    ready!(self.reading.poll_expired(cx));
-                    return Poll::Ready(Next::Refused(HeadError::Timeout));
-                }
-            }
-        }
-    }
-
-    /// Waits for the first byte of a request. A connection that is busy keeps its buffers for the next
-    /// one; after a moment of silence they are given back.
-    fn poll_idle(&mut self, idle_timeout: Duration, cx: &mut Context<'_>) -> Poll<Next> {
-        if !self.reading.is_set() {
-            self.parked = false;
-            self.reading.set_after(idle_timeout.min(PARK));
-        }
-        ready!(self.reading.poll_expired(cx));
-        if !self.parked && idle_timeout > PARK {
-            self.parked = true;
-            self.io.release();
-            self.reading.set_after(idle_timeout - PARK);
-            ready!(self.reading.poll_expired(cx));
-        }
-        Poll::Ready(Next::Closed)
-    }
-
     /// Sends a bad head through the stack, so that it is counted, logged and answered there.
     async fn refuse(&mut self, error: HeadError) -> After {
         self.reading.clear();

@@ -4,6 +4,7 @@
 //! opinion about files, and nothing here changes while requests run.
 
 pub mod cache;
+pub mod descriptors;
 pub mod limits;
 pub mod loose;
 pub mod path;

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::layer::live::{Lasting, Live, Snapshot};
 use crate::performance::Warning;
-use crate::policy::{Policy, RoutePolicy, SourceFile};
+use crate::policy::{Policy, RoutePolicy, SourceFile, descriptors};
 use crate::upstream::{self, Registry};
 
 /// How often watched files are looked at.
@@ -67,7 +67,11 @@ impl Reloader {
     }
 
     fn attempt(&self) -> Result<String, String> {
-        let policy = config::load(&self.source, &(self.environment)()).map_err(|error| error.to_string())?;
+        let mut policy =
+            config::load(&self.source, &(self.environment)()).map_err(|error| error.to_string())?;
+        if let Some(limit) = file_limit() {
+            descriptors::fit(&mut policy, limit);
+        }
         let old = self.live.load_full();
         let fixed = needs_restart(&old.policy, &policy);
         if !fixed.is_empty() {
@@ -129,6 +133,12 @@ impl Reloader {
             });
         }
     }
+}
+
+/// The limit of open files, where there is one.
+pub fn file_limit() -> Option<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.and_then(|limit| usize::try_from(limit).ok())
 }
 
 /// Names are known already where they were known before.

@@ -18,19 +18,21 @@ use crate::inbound::Peer;
 use crate::layer::live::Snapshot;
 use crate::lifecycle::{Phase, Sleeper};
 use crate::metrics::RefusedLabels;
+use crate::seats::Seat;
 use crate::stream::Stream;
 
 /// What the kernel may hold unsent before a connection counts as not writable.
 const UNSENT: u32 = 64 * 1024;
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls: bool) {
+pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls: bool, mut seat: Seat) {
     // A connection that cannot take the option works without it.
     let _ = tcp.set_nodelay(true);
     // Writable then means that the client takes, not that the kernel would still hold megabytes: only so
     // does `send_timeout` measure the client.
     let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
     let snapshot = worker.snapshot();
+    let trusted = snapshot.policy.server.trusts(address.ip().to_canonical());
     let plain = !tls && !snapshot.policy.server.proxy_protocol;
     let (stream, address, negotiated) = if plain {
         (Stream::Tcp(tcp), address, false)
@@ -41,32 +43,49 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
                 prepared = prepare(&snapshot, tcp, address, tls) => Some(prepared),
                 // Nobody who has not asked for anything yet holds up the end.
                 () = sleeper.reached(Phase::Draining) => None,
+                () = std::future::poll_fn(|cx| seat.poll_idle(cx)) => None,
             }
         });
         match prepared.await {
-            Some(Ok(prepared)) => prepared,
+            Some(Ok(prepared)) => {
+                if !seat.set_busy() {
+                    return;
+                }
+                seat.set_client(prepared.1.ip(), snapshot.policy.limits.ipv6_prefix);
+                prepared
+            }
             Some(Err((reason, error))) => return refuse(&worker, address, reason, &error),
             None => return,
         }
     };
     let max_streams = snapshot.policy.server.h2_max_streams;
     drop(snapshot);
-    let peer = Rc::new(Peer { buffers: Some(worker.buffers().clone()), ..Peer::new(address, tls) });
+    let buffers = Some(worker.buffers().clone());
+    let peer = Rc::new(Peer { buffers, trusted, ..Peer::new(address, tls) });
     let settings = || -> Settings { worker.settings() };
     let sleeper = Sleeper::new(worker.lifecycle.clone());
     let (stream, read) = if negotiated {
         (stream, Bytes::new())
     } else {
         let service = worker.service();
-        let spoken =
-            server::serve(stream, BytesMut::new(), service, peer.clone(), &settings, sleeper, !tls).await;
+        let spoken = server::serve(
+            stream,
+            BytesMut::new(),
+            service,
+            peer.clone(),
+            &settings,
+            sleeper,
+            !tls,
+            Some(&seat),
+        )
+        .await;
         match spoken {
             Ended::Closed => return,
             Ended::Http2(stream, read) => (stream, read),
         }
     };
     let sleeper = Sleeper::new(worker.lifecycle.clone());
-    let served = http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper);
+    let served = http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper, &seat);
     if let Err(error) = Box::pin(served).await
         && !is_disconnect(&error)
     {

@@ -25,12 +25,18 @@ use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
 use crate::metrics::{Metrics, WORKER};
 use crate::pace::Pace;
+use crate::seats::{Seat, Seats};
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
 /// After an accept that failed for want of something (file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection that is told to make room may take for it.
+const EVICTION: Duration = Duration::from_secs(1);
+/// How often an idle connection is looked for while there is none.
+const ROOM_LOOK: Duration = Duration::from_millis(50);
 
 /// Events about requests that failed, of one worker in a second; the rest are counted, and each is in the access log.
 const FAILURES: u32 = 10;
@@ -44,6 +50,8 @@ pub struct Shared {
     pub lasting: Lasting,
     /// One permit for each client connection.
     pub connections: Arc<Semaphore>,
+    /// Whose they are, and which are idle.
+    pub seats: Arc<Seats>,
 }
 
 /// A connection on its way to its worker. The line of these is bounded by their permits.
@@ -52,6 +60,7 @@ struct Handed {
     address: SocketAddr,
     tls: bool,
     permit: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 enum Order {
@@ -172,6 +181,11 @@ impl Worker {
         self.view.borrow_mut().load().policy.server.settings
     }
 
+    /// Bits of an IPv6 address that tell clients apart.
+    pub fn ipv6_prefix(&self) -> u8 {
+        self.view.borrow_mut().load().policy.limits.ipv6_prefix
+    }
+
     /// The stack for one connection.
     pub fn service(
         &self,
@@ -234,7 +248,7 @@ async fn run(
                     tcp,
                     handed.address,
                     handed.tls,
-                    handed.permit,
+                    (handed.permit, handed.seat),
                     &own,
                     &shared.lasting.metrics,
                 ),
@@ -255,7 +269,7 @@ fn serve(
     tcp: tokio::net::TcpStream,
     address: SocketAddr,
     tls: bool,
-    permit: OwnedSemaphorePermit,
+    (permit, seat): (OwnedSemaphorePermit, Seat),
     own: &Arc<AtomicUsize>,
     metrics: &Arc<Metrics>,
 ) {
@@ -264,7 +278,7 @@ fn serve(
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         let _counted = counted;
-        connection::serve(worker, tcp, address, tls).await;
+        connection::serve(worker, tcp, address, tls, seat).await;
     });
 }
 
@@ -325,9 +339,29 @@ impl Acceptor {
         .await;
     }
 
+    /// A permit where there is none: an idle connection is closed for it. The accepted one waits here meanwhile, and the
+    /// ones behind it in the kernel.
+    async fn make_room(&self) -> Option<OwnedSemaphorePermit> {
+        let mut acquire = std::pin::pin!(self.shared.connections.clone().acquire_owned());
+        loop {
+            let evicted = self.shared.seats.evict();
+            let patience = if evicted { EVICTION } else { ROOM_LOOK };
+            if let Ok(permit) = tokio::time::timeout(patience, acquire.as_mut()).await {
+                return permit.ok();
+            }
+        }
+    }
+
     async fn dispatch(&self, tcp: tokio::net::TcpStream, address: SocketAddr, tls: bool) {
-        // Accepted at the limit, it waits here, and the ones behind it in the kernel.
-        let Ok(permit) = self.shared.connections.clone().acquire_owned().await else { return };
+        let permit = match self.shared.connections.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => match Box::pin(self.make_room()).await {
+                Some(permit) => permit,
+                None => return,
+            },
+        };
+        let ipv6_prefix = self.worker.ipv6_prefix();
+        let seat = self.shared.seats.take(address.ip(), ipv6_prefix);
         let load = |colleague: &Colleague| colleague.connections.load(Ordering::Relaxed);
         let own = load(&self.colleagues[self.index]);
         let least = self.colleagues.iter().enumerate().min_by_key(|(_, colleague)| load(colleague));
@@ -342,12 +376,12 @@ impl Acceptor {
                 tcp,
                 address,
                 tls,
-                permit,
+                (permit, seat),
                 &colleague.connections,
                 &self.shared.lasting.metrics,
             );
         }
-        let handed = tcp.into_std().map(|tcp| Handed { tcp, address, tls, permit });
+        let handed = tcp.into_std().map(|tcp| Handed { tcp, address, tls, permit, seat });
         let sent = handed.map(|handed| colleague.orders.send(Order::Serve(handed)).is_ok());
         if !matches!(sent, Ok(true)) {
             colleague.connections.fetch_sub(1, Ordering::Relaxed);

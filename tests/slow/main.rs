@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod connections;
 mod fairness;
 mod gunicorn;
 mod memory;

@@ -83,7 +83,8 @@ async fn accept(listener: std::net::TcpListener) -> io::Result<()> {
         let (app, sleeper) = (Handler(clinic.clone()), Sleeper::new(lifecycle.clone()));
         tokio::task::spawn_local(async move {
             let peer = Rc::new(Peer::new(address, false));
-            server::serve(Stream::Tcp(tcp), BytesMut::new(), app, peer, &|| SETTINGS, sleeper, false).await;
+            server::serve(Stream::Tcp(tcp), BytesMut::new(), app, peer, &|| SETTINGS, sleeper, false, None)
+                .await;
         });
     }
 }

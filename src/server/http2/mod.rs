@@ -31,6 +31,7 @@ use crate::http2::refusals::{self, Refusal};
 use crate::http2::{LocalExecutor, SEND_BUFFER};
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
+use crate::seats::Seat;
 use crate::stream::{Rewound, Stream};
 use crate::tunnel;
 
@@ -122,6 +123,7 @@ impl Streams {
 
 /// Serves one connection until it ends; `read` was read of it already. An error says what of the
 /// protocol its client broke, which the library has answered.
+#[allow(clippy::too_many_arguments, reason = "each of them is another side of one connection")]
 pub async fn serve<S>(
     stream: Stream,
     read: Bytes,
@@ -130,6 +132,7 @@ pub async fn serve<S>(
     settings: &dyn Fn() -> Settings,
     max_streams: u32,
     sleeper: Sleeper,
+    seat: &Seat,
 ) -> Result<(), hyper::Error>
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + 'static,
@@ -147,6 +150,7 @@ where
     let now = settings();
     let inner = Rewound::new(read, stream);
     let (refusing, refused_peer) = (service.clone(), peer.clone());
+    let trusted = peer.trusted;
     let adapter = Adapter {
         service,
         peer,
@@ -189,13 +193,21 @@ where
             let Some(mut next) = streams.cut_unread(now, settings.send_timeout) else {
                 return Poll::Ready(Ok(()));
             };
+            let room = if streams.open.get() == 0 { seat.poll_idle(cx).is_ready() } else { !seat.set_busy() };
+            if room && !leaving {
+                // It was told to make room for others.
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.as_mut().poll(cx);
+                return Poll::Ready(Ok(()));
+            }
             if streams.open.get() == 0 {
                 let limit = match leaving {
                     // Who never asked for anything, or never finished a handshake, holds nothing up.
                     true if !streams.used.get() => LEAVE_UNUSED,
                     true => LEAVE,
                     // A head that never ends, or a preface that never comes.
-                    false if !streams.used.get() => settings.header_timeout,
+                    false if !streams.used.get() && !trusted => settings.header_timeout,
                     false => settings.idle_timeout,
                 };
                 let due = streams.moved.get() + limit;

@@ -1,0 +1,112 @@
+//! Waiting for the next request of a connection: idle at first, then for the rest of its head.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use tower::Service;
+
+use super::{Connection, Next, PARK, PREFACE, Settings};
+use crate::body::Body;
+use crate::http1::head::{self, HeadError};
+use crate::inbound::Inbound;
+use crate::lifecycle::Phase;
+use crate::seats::Seat;
+
+impl<S> Connection<'_, S>
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+{
+    pub(super) async fn next(&mut self) -> Next {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let settings = (self.settings)();
+        loop {
+            // RFC 9112 2.2: empty lines before a request line are nothing, and do not begin one.
+            while self.io.read.starts_with(b"\r\n") {
+                let _ = self.io.read.split_to(2);
+            }
+            // So is half of one.
+            let idle = matches!(&self.io.read[..], b"" | b"\r");
+            if !idle && std::mem::take(&mut self.parked) && !self.seat.is_none_or(Seat::set_busy) {
+                return Poll::Ready(Next::Closed);
+            }
+            if !idle {
+                if !self.served && self.io.read.starts_with(&PREFACE[..self.io.read.len().min(PREFACE.len())])
+                {
+                    if self.io.read.len() >= PREFACE.len() {
+                        return Poll::Ready(Next::Http2);
+                    }
+                } else if self.parse {
+                    match head::parse_request(&mut self.io.read, settings.limits) {
+                        Ok(Some(head)) => {
+                            self.reading.clear();
+                            self.begun = false;
+                            return Poll::Ready(Next::Head(head));
+                        }
+                        Ok(None) => self.parse = false,
+                        Err(error) => return Poll::Ready(Next::Refused(error)),
+                    }
+                }
+            }
+            if idle {
+                if self.sleeper.watch(cx) >= Phase::Draining {
+                    return Poll::Ready(Next::Closed);
+                }
+                if self.io.stream.poll_read_ready(cx).is_pending() {
+                    return self.poll_idle(settings, cx);
+                }
+            }
+            let before = self.io.read.len();
+            match self.io.poll_fill(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.parse |=
+                        self.io.read[before..].contains(&b'\n') || self.io.read.len() >= settings.limits.size;
+                }
+                Poll::Ready(_) => return Poll::Ready(Next::Closed),
+                Poll::Pending => {
+                    if idle {
+                        return self.poll_idle(settings, cx);
+                    }
+                    if !std::mem::replace(&mut self.begun, true) {
+                        self.reading.set_after(settings.header_timeout);
+                    }
+                    ready!(self.reading.poll_expired(cx));
+                    return Poll::Ready(Next::Refused(HeadError::Timeout));
+                }
+            }
+        }
+    }
+
+    /// Waits for the first byte of a request. A connection that is busy keeps its buffers for the next
+    /// one; after a moment of silence they are given back, and it may have to make room for others. Empty lines
+    /// begin nothing anew.
+    fn poll_idle(&mut self, settings: Settings, cx: &mut Context<'_>) -> Poll<Next> {
+        // A proxy opens connections before it needs them; anybody else has something to ask.
+        let expected = self.asked || self.peer.trusted;
+        let silence = if expected { settings.idle_timeout } else { settings.header_timeout };
+        if !self.reading.is_set() {
+            self.parked = false;
+            self.reading.set_after(silence.min(PARK));
+        }
+        if self.reading.poll_expired(cx).is_ready() {
+            if self.parked || silence <= PARK {
+                return Poll::Ready(Next::Closed);
+            }
+            self.parked = true;
+            self.reading.set_after(silence - PARK);
+            if self.reading.poll_expired(cx).is_ready() {
+                return Poll::Ready(Next::Closed);
+            }
+        }
+        if self.parked {
+            self.io.release();
+            if let Some(seat) = self.seat {
+                return seat.poll_idle(cx).map(|()| Next::Closed);
+            }
+        }
+        Poll::Pending
+    }
+}
