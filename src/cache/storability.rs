@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::freshness::{Freshness, Source};
 use super::terms::{Override, Scope, Settings, Terms};
 use crate::fields::cache_control::{Listed, ResponseDirectives};
+use crate::fields::media_type::MediaKind;
 use crate::fields::{cookie, list};
 
 /// How a request says who asks.
@@ -81,6 +82,8 @@ pub enum Refusal {
     SetCookie,
     /// It varies with everything.
     Varies,
+    /// Events or messages of gRPC, which are of one moment.
+    Stream,
     /// Its status is not one of those that can be kept as they are.
     Status,
     /// Nobody says how long it holds, or it does not hold at all.
@@ -97,6 +100,7 @@ impl Refusal {
             Refusal::Credentials => "credentials",
             Refusal::SetCookie => "set-cookie",
             Refusal::Varies => "vary",
+            Refusal::Stream => "endless",
             Refusal::Status => "status",
             Refusal::NoLifetime => "no-lifetime",
         }
@@ -159,6 +163,9 @@ pub fn judge(
         || (asker.conditional && status != StatusCode::OK);
     if status.is_informational() || of_request_alone {
         return Err(Refusal::Status);
+    }
+    if MediaKind::of(headers).is_live() {
+        return Err(Refusal::Stream);
     }
     let understood = status.canonical_reason().is_some();
     if says.must_understand && !understood {

@@ -13,6 +13,7 @@ pub mod glob;
 pub mod grpc;
 pub mod host;
 pub mod list;
+pub mod media_type;
 pub mod query;
 pub mod range;
 pub mod rate_limit;

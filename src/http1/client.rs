@@ -21,6 +21,7 @@ use super::head::{self, HeadError, HeadLimits, ResponseHead};
 use super::upload::Upload;
 use crate::body::{Body, BodyError, Tunnel};
 use crate::clock::{self, Deadline, Instant};
+use crate::fields::media_type::MediaKind;
 use crate::inbound::Interim;
 use crate::stream::Stream;
 
@@ -254,20 +255,14 @@ pub enum Content {
     Tunnel(Tunnel),
 }
 
-/// What the media types of gRPC begin with.
-const GRPC: &[u8] = b"application/grpc";
-
 /// Whether a message is part of a gRPC call.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(GRPC))
+    MediaKind::of(headers) == MediaKind::Grpc
 }
 
-/// Whether a message is one of a stream without an expected end: server-sent events and gRPC.
+/// Whether a message is a stream that may be silent for long.
 pub fn is_endless(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.starts_with(GRPC) || value.starts_with(b"text/event-stream")
-    })
+    MediaKind::of(headers).is_stream()
 }
 
 /// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).

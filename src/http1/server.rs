@@ -27,6 +27,7 @@ use super::head::{HeadError, HeadLimits, RequestHead};
 use super::writing::Writing;
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline};
+use crate::fields::media_type::MediaKind;
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::seats::Seat;
@@ -407,7 +408,8 @@ impl Exchange {
             trailers: self.takes_trailers,
             ended: bodiless,
             failed: None,
-            endless: body.is_endless(),
+            // Other streams than live ones may end by themselves in the time that draining gives.
+            endless: body.is_endless() && MediaKind::of(&parts.headers) != MediaKind::Stream,
             send_timeout: settings.send_timeout,
             read_ahead: settings.buffer_response,
             // What is stored is held in any case.

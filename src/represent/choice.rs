@@ -20,7 +20,7 @@ pub enum Reason {
     NotAsked,
     /// No content, or a part of it (204, 206, 304).
     Status,
-    /// A stream of events or of messages.
+    /// A stream of events, or messages of gRPC.
     Stream,
     /// The app coded it.
     Coded,
@@ -71,9 +71,10 @@ impl Reason {
 }
 
 /// Whether content with this head could be coded for a client that asks, as far as its type and size and the
-/// app's consent do not matter. What could is what varies on Accept-Encoding (RFC 9110 12.5.5).
-pub fn codable(status: StatusCode, coded: bool, endless: bool) -> Result<(), Reason> {
-    if endless {
+/// app's consent do not matter. What could is what varies on Accept-Encoding (RFC 9110 12.5.5). `live`: events or
+/// messages of gRPC.
+pub fn codable(status: StatusCode, coded: bool, live: bool) -> Result<(), Reason> {
+    if live {
         Err(Reason::Stream)
     } else if status.is_informational() || has_no_content(status) || status == StatusCode::PARTIAL_CONTENT {
         Err(Reason::Status)
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_may_be_coded() {
-        for (status, coded, endless, wanted) in [
+        for (status, coded, live, wanted) in [
             (200, false, false, Ok(())),
             (404, false, false, Ok(())),
             (500, false, false, Ok(())),
@@ -107,7 +108,7 @@ mod tests {
             (200, true, false, Err(Reason::Coded)),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(codable(status, coded, endless), wanted, "{status}");
+            assert_eq!(codable(status, coded, live), wanted, "{status}");
         }
     }
 }

@@ -140,6 +140,8 @@ pub struct Encoding {
     state: State,
     /// When what the encoder holds is to be written out.
     unflushed: Deadline,
+    /// Whether it is written out as soon as there is nothing more to encode: of a stream each piece is of use at once.
+    flushes: bool,
     /// How long it encoded since the last pause.
     encoded: Duration,
     breather: Breather,
@@ -166,12 +168,18 @@ impl Encoding {
             out: BytesMut::new(),
             state: State::Running,
             unflushed: Deadline::default(),
+            flushes: false,
             encoded: Duration::ZERO,
             breather: Breather::default(),
             counters,
             before,
             memory,
         }
+    }
+
+    /// The same of a stream: nothing that came is held back.
+    pub fn of_stream(self) -> Encoding {
+        Encoding { flushes: true, ..self }
     }
 
     /// What is to be done next; pending while there is nothing.
@@ -181,7 +189,11 @@ impl Encoding {
             return Poll::Ready(Ok(Job::Flush));
         }
         while self.input.is_empty() {
-            self.input = match ready!(Pin::new(&mut self.content).poll_frame(cx)) {
+            let polled = Pin::new(&mut self.content).poll_frame(cx);
+            if polled.is_pending() && self.flushes && self.unflushed.is_set() {
+                return Poll::Ready(Ok(Job::Flush));
+            }
+            self.input = match ready!(polled) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
                     Err(frame) => return Poll::Ready(Ok(Job::Finish(frame.into_trailers().ok()))),

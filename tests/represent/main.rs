@@ -9,6 +9,7 @@ mod harness;
 mod codings;
 mod conditions;
 mod ranges;
+mod streams;
 mod time;
 mod tools;
 mod weight;

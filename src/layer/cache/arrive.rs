@@ -111,6 +111,8 @@ impl Flight {
             };
             return Response::from_parts(parts, body);
         }
+        // A stream ends with its last reader: it may have no other end.
+        let unattended = if body.is_endless() { 0 } else { most_unattended(&self.record) };
         let fill = Arc::new(Fill::new(Arc::new(head), expected, place));
         let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
         let keeper = fill.clone();
@@ -124,7 +126,7 @@ impl Flight {
             fill,
             key,
             most,
-            unattended: (most_unattended(&self.record), None),
+            unattended: (unattended, None),
             _leader: fetching.leader.take(),
         };
         outlive(pump.run(body));
@@ -220,7 +222,7 @@ impl Flight {
         fields: &HeaderMap,
         body: &Body,
     ) -> Result<Head, Unfit> {
-        if body.is_endless() || body.is_tunnel() {
+        if body.is_tunnel() {
             return Err(Unfit::Endless);
         }
         let settings = settings(&self.record);

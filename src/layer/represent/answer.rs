@@ -13,6 +13,7 @@ use super::asked::Asked;
 use super::fields::{self, Seen};
 use crate::body::{Body, Kept};
 use crate::fields::entity_tag::EntityTag;
+use crate::fields::media_type::MediaKind;
 use crate::fields::vary;
 use crate::held::Place;
 use crate::layer::record::Record;
@@ -67,6 +68,8 @@ struct Known {
     length: Option<u64>,
     /// Whether it may be coded, and why not.
     codable: Result<(), Reason>,
+    /// Whether it is never held back.
+    stream: bool,
     /// Whether it is to get a tag.
     wants_tag: bool,
 }
@@ -77,6 +80,8 @@ pub(super) struct Content {
     pub gathered: Gathered,
     /// Its length, where it is known.
     pub length: Option<u64>,
+    /// See [`Known`].
+    pub stream: bool,
     /// The place of its encoder.
     pub memory: Option<Place>,
     /// Who keeps it, and what is made of it.
@@ -112,14 +117,16 @@ impl Answering {
             return Begun::Decided(Ok(Response::from_parts(parts, body)));
         }
         let seen = Seen::of(&parts.headers);
+        let kind = MediaKind::of(&parts.headers);
+        let stream = kind.is_stream() || body.is_endless();
         if (seen.content_encoding || self.asked.takes_nothing())
-            && let Err(error) = self.check_acceptable(&mut parts, &body)
+            && let Err(error) = self.check_acceptable(&mut parts, stream)
         {
             return Begun::Decided(Err(error));
         }
         let coded = seen.content_encoding && parts.headers.contains_key(header::CONTENT_ENCODING);
         let seen = Seen { content_encoding: coded, ..seen };
-        let codable = self.codable(&parts, seen, body.is_endless());
+        let codable = self.codable(&parts, seen, kind.is_live());
         if self.varies(&parts, codable) {
             vary::add(&mut parts.headers, &header::ACCEPT_ENCODING);
         }
@@ -132,14 +139,15 @@ impl Answering {
             && self.asked.method == Method::GET
             && parts.status == StatusCode::OK
             && !seen.etag
-            && !coded;
-        let known = Known { length, codable, wants_tag };
+            && !coded
+            && !stream;
+        let known = Known { length, codable, stream, wants_tag };
         let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
             let gathered = Gathered::whole(&whole);
             return Begun::Decided(self.decide(parts, gathered, known, kept, keep_head));
         }
-        match self.needed(&body, known) {
+        match self.needed(known) {
             Some((wanted, place)) => {
                 Begun::Needs(Box::new(Gathering { parts, body, wanted, place, known, kept }))
             }
@@ -160,8 +168,8 @@ impl Answering {
     /// How much of the content the decisions need: for a tag the whole, where nobody told the length the
     /// first `min_size` bytes, and what is encoded in one go. Of content without a length no more than that is
     /// waited for, but what is there already is taken: it may be all.
-    fn needed(&self, body: &Body, known: Known) -> Option<(Wanted, Option<Place>)> {
-        if body.is_endless() || self.asked.method == Method::HEAD {
+    fn needed(&self, known: Known) -> Option<(Wanted, Option<Place>)> {
+        if known.stream || self.asked.method == Method::HEAD {
             return None;
         }
         let coding = match self.asked.coding {
@@ -205,7 +213,7 @@ impl Answering {
     ) -> Result<Response<Body>, RepresentError> {
         let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
         let length = if whole { Some(gathered.len() as u64) } else { known.length };
-        let mut content = Content { gathered, length, memory: None, kept };
+        let mut content = Content { gathered, length, stream: known.stream, memory: None, kept };
         if known.wants_tag && whole {
             parts.headers.insert(header::ETAG, self.made_tag(&content));
         }

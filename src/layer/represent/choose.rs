@@ -13,9 +13,9 @@ use crate::represent::{echo, encode, media};
 
 impl Answering {
     /// Whether content like this could be coded for somebody, and for this client must be.
-    pub(super) fn codable(&self, parts: &Parts, seen: Seen, endless: bool) -> Result<(), Reason> {
+    pub(super) fn codable(&self, parts: &Parts, seen: Seen, live: bool) -> Result<(), Reason> {
         let Some((_, negotiated)) = &self.asked.coding else { return Err(Reason::NotAsked) };
-        let codable = choice::codable(parts.status, seen.content_encoding, endless).and_then(|()| {
+        let codable = choice::codable(parts.status, seen.content_encoding, live).and_then(|()| {
             let refused = seen.cache_control && cache_control::has(&parts.headers, "no-transform");
             if refused { Err(Reason::NoTransform) } else { Ok(()) }
         });

@@ -25,7 +25,7 @@ impl Answering {
     /// Whether the client can take the content as the app coded it, or as Pillion may code it. What the app coded
     /// is never decoded, whatever the client asked for: a file like `x.tar.gz` keeps its bytes, and without
     /// `identity;q=0` a response in another coding is better than none (RFC 9110 12.5.3).
-    pub(super) fn check_acceptable(&self, parts: &mut Parts, body: &Body) -> Result<(), RepresentError> {
+    pub(super) fn check_acceptable(&self, parts: &mut Parts, stream: bool) -> Result<(), RepresentError> {
         let Some((accepts, negotiated)) = &self.asked.coding else { return Ok(()) };
         if choice::has_no_content(parts.status) {
             return Ok(());
@@ -38,7 +38,7 @@ impl Answering {
         } else {
             accepts.identity() != Some(0)
                 || accepts.takes(&codings)
-                || body.is_endless()
+                || stream
                 || parts.status == StatusCode::PARTIAL_CONTENT
                 || cache_control::has(&parts.headers, "no-transform")
         };
@@ -92,6 +92,7 @@ impl Answering {
         let encoder = Encoder::new(coding, effort, content.length);
         let encoding =
             Encoding::new(content.gathered.into_body(), encoder, counters.clone(), before, content.memory);
+        let encoding = if content.stream { encoding.of_stream() } else { encoding };
         let body = match content.kept {
             Some(keeper) => Body::streaming(Keeping::new(encoding, keeper, coding.as_str())),
             None => Body::streaming(encoding),

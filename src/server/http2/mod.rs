@@ -25,6 +25,7 @@ use response_body::{Ahead, ReadAhead, StreamBody};
 
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline, Instant};
+use crate::fields::media_type::MediaKind;
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
 use crate::http2::refusals::{self, Refusal};
@@ -312,7 +313,9 @@ where
                 }
                 return Ok(Response::from_parts(parts, StreamBody::tunnel()));
             }
-            let endless = body.is_endless().then(|| sleeper.another());
+            // Other streams than live ones may end by themselves in the time that draining gives.
+            let ends = body.is_endless() && MediaKind::of(&parts.headers) != MediaKind::Stream;
+            let endless = ends.then(|| sleeper.another());
             let ahead = Ahead { bytes: settings.buffer_response, memory: peer.buffers.clone() };
             Ok(Response::from_parts(parts, StreamBody::new(body, open, endless, ahead)))
         })
