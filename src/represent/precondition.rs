@@ -15,6 +15,9 @@ pub struct Conditions {
     /// Where there is one tag in If-None-Match and nothing else, as nearly always, it is here.
     single: Option<HeaderValue>,
     fields: HeaderMap,
+    /// If-None-Match holds nothing but tags that we made, and a date stands beside them. The app hears the date alone,
+    /// and so it counts alone where a response has no made tag.
+    only_made: bool,
 }
 
 /// What becomes of a request whose answer would have these validators.
@@ -44,15 +47,21 @@ impl Conditions {
         let mut counting = lines().filter(|(name, _)| *name != header::IF_MODIFIED_SINCE);
         if let (Some((name, value)), None) = (counting.next(), counting.next())
             && *name == header::IF_NONE_MATCH
-            && EntityTag::parse(value.as_bytes()).is_some()
+            && let Some(tag) = EntityTag::parse(value.as_bytes())
+            && !(entity_tag::is_made(&tag) && headers.contains_key(header::IF_MODIFIED_SINCE))
         {
-            return Conditions { single: Some(value.clone()), fields: HeaderMap::new() };
+            return Conditions { single: Some(value.clone()), ..Conditions::default() };
         }
         let mut fields = HeaderMap::new();
         for (name, value) in lines() {
             fields.append(name.clone(), value.clone());
         }
-        Conditions { single: None, fields }
+        let only_made = fields.contains_key(header::IF_MODIFIED_SINCE)
+            && matches!(
+                TagList::of(&fields, &header::IF_NONE_MATCH),
+                Some(TagList::Tags(tags)) if tags.iter().all(entity_tag::is_made)
+            );
+        Conditions { single: None, fields, only_made }
     }
 
     /// Whether they are one strong tag and nothing else: tags of ours are weak, so the app hears it as it is.
@@ -66,6 +75,7 @@ impl Conditions {
         let others = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
         self.single.is_some()
             || (self.fields.contains_key(header::IF_NONE_MATCH)
+                && !self.only_made
                 && !self.fields.keys().any(|name| others.contains(name)))
     }
 
@@ -93,7 +103,8 @@ impl Conditions {
             // 13.1.4
             return Verdict::Failed;
         }
-        if self.single.is_some() || self.fields.contains_key(header::IF_NONE_MATCH) {
+        let only_date = self.only_made && !tag.is_some_and(|tag| entity_tag::is_made(&tag));
+        if !only_date && (self.single.is_some() || self.fields.contains_key(header::IF_NONE_MATCH)) {
             // 13.1.2: compared weakly, and If-Modified-Since beside it is ignored.
             return match self.held(tag.as_ref()) {
                 Some(_) => Verdict::NotModified,
@@ -245,6 +256,8 @@ mod tests {
         let strong = &[("etag", "\"x\""), ("last-modified", OLD)][..];
         let weak = &[("etag", "W/\"x\"")][..];
         let made = &[("etag", "W/\"pillion-1\"")][..];
+        let dated = &[("last-modified", OLD)][..];
+        let newer = &[("last-modified", NEW)][..];
         let none = &[][..];
         for (conditions, validators, wanted) in [
             (&[][..], strong, Proceed),
@@ -261,6 +274,13 @@ mod tests {
             (&[("if-none-match", "W/\"pillion-1\"")], made, NotModified),
             (&[("if-none-match", "W/\"pillion-2\"")], made, Proceed),
             (&[("if-none-match", "x")], strong, Proceed),
+            // The tag was of the content: where it tells nothing, the date does.
+            (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], strong, NotModified),
+            (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], dated, NotModified),
+            (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], newer, Proceed),
+            (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], made, NotModified),
+            (&[("if-none-match", "W/\"pillion-2\""), ("if-modified-since", OLD)], made, Proceed),
+            (&[("if-none-match", "W/\"pillion-1\", \"y\""), ("if-modified-since", OLD)], dated, Proceed),
             // The date beside a tag is not looked at, in either direction.
             (&[("if-none-match", "\"y\""), ("if-modified-since", NEW)], strong, Proceed),
             (&[("if-none-match", "\"x\""), ("if-modified-since", "x")], strong, NotModified),

@@ -198,9 +198,8 @@ fn conditions_for_app(conditions: &Conditions, headers: &mut HeaderMap) -> Resul
             headers.insert(header::IF_NONE_MATCH, value);
         }
         ForApp::Nothing => {
+            // The date beside it counts now: it is of the same response as the tag, and the app's own validator.
             headers.remove(header::IF_NONE_MATCH);
-            // It does not count beside If-None-Match (RFC 9110 13.1.3), and must not count alone.
-            headers.remove(header::IF_MODIFIED_SINCE);
         }
     }
     if conditions.range_is_void() {
