@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 
 use super::buffered::Buffered;
-use super::client_body::ClientBody;
+use super::client_body::{ACKNOWLEDGMENTS, ClientBody};
 use super::decode::BodyDecoder;
 use super::encode::{self, Beside, Connection, Outgoing};
 use super::framing::Framing;
@@ -217,6 +217,7 @@ impl ClientConnection {
             reusable,
             upload,
             silence: if endless { timeouts.stream } else { timeouts.body },
+            acknowledgments: ACKNOWLEDGMENTS,
         };
         let content = if whole && sent {
             // The common small answer came with its head: no streaming machinery for it, and the

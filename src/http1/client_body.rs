@@ -26,7 +26,12 @@ pub struct ClientBody {
     pub(super) upload: Option<(Upload, Body)>,
     /// Longest silence of the app.
     pub(super) silence: Duration,
+    /// See [`ACKNOWLEDGMENTS`].
+    pub(super) acknowledgments: u8,
 }
+
+/// The first waits for more content acknowledge at once what came; longer content is acknowledged as it flows.
+pub(super) const ACKNOWLEDGMENTS: u8 = 4;
 
 impl ClientBody {
     /// The connection, once the body has ended and if it can be used again.
@@ -107,6 +112,10 @@ impl ClientBody {
                     }
                     if !connection.deadline.is_set() {
                         connection.deadline.set_after(self.silence);
+                        if self.acknowledgments > 0 {
+                            self.acknowledgments -= 1;
+                            connection.io.stream.acknowledge();
+                        }
                     }
                     std::task::ready!(connection.deadline.poll_expired(cx));
                     return Poll::Ready(Err(BodyError::UpstreamSilent));

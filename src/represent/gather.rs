@@ -14,9 +14,6 @@ use crate::clock::{self, Deadline, Instant};
 use crate::held::Place;
 use crate::pieces::Pieces;
 
-/// Nobody minds that an answer waits for this long; its head does not wait longer.
-const PATIENCE: Duration = Duration::from_millis(20);
-
 /// How much is gathered.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -24,7 +21,7 @@ pub struct Wanted {
     pub least: usize,
     /// No more is taken, even where it is there.
     pub most: usize,
-    /// Whether the end is waited for, which may come after the last byte.
+    /// Whether the end is waited for, which may come after the last byte; not where more than `most` came before it.
     pub end: bool,
 }
 
@@ -57,9 +54,9 @@ impl Gathered {
         Gathered { pieces: VecDeque::new(), length: 0, rest: Rest::More(body), place: None }
     }
 
-    /// What `wanted` says of `body`, unless it ends or fails before, or is too long in coming.
-    pub async fn of(body: Body, wanted: Wanted, place: Option<Place>) -> Gathered {
-        Gathered::until(body, wanted, place, Some(clock::now() + PATIENCE)).await
+    /// What `wanted` says of `body`, unless it ends or fails before, or takes longer than `patience`.
+    pub async fn of(body: Body, wanted: Wanted, patience: Duration, place: Option<Place>) -> Gathered {
+        Gathered::until(body, wanted, place, Some(clock::now() + patience)).await
     }
 
     async fn until(body: Body, wanted: Wanted, place: Option<Place>, due: Option<Instant>) -> Gathered {
@@ -68,7 +65,7 @@ impl Gathered {
         std::future::poll_fn(|cx| {
             loop {
                 let Rest::More(body) = &mut gathered.rest else { return Poll::Ready(()) };
-                if gathered.length >= wanted.most && !wanted.end {
+                if gathered.length > wanted.most || (gathered.length == wanted.most && !wanted.end) {
                     return Poll::Ready(());
                 }
                 match Pin::new(&mut *body).poll_frame(cx) {

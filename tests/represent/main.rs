@@ -8,6 +8,7 @@ mod harness;
 
 mod codings;
 mod conditions;
+mod made;
 mod ranges;
 mod streams;
 mod time;

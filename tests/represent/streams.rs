@@ -67,8 +67,11 @@ fn pausing(kind: &'static str, pause: Duration) -> Script {
         if Request::read(&mut tcp).is_none() {
             return;
         }
-        write!(tcp, "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
-            .unwrap();
+        write!(
+            tcp,
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+        )
+        .unwrap();
         std::thread::sleep(pause);
         let _ = tcp.write_all(b"4\r\nlast\r\n0\r\n\r\n");
     })
@@ -112,7 +115,11 @@ fn n4_7_a_coded_stream_is_flushed() {
             assert_eq!(&first, b"first", "{kind} {coding}");
             curl.kill().unwrap();
             curl.wait().unwrap();
-            assert_eq!(pillion.metric(&format!("pillion_content_total{{result=\"{coding}\"}}")), 1.0, "{kind}");
+            assert_eq!(
+                pillion.metric(&format!("pillion_content_total{{result=\"{coding}\"}}")),
+                1.0,
+                "{kind}"
+            );
         }
     }
 }
@@ -127,7 +134,8 @@ fn n4_7_a_stream_ends_with_its_last_reader() {
             return;
         }
         let head = "content-type: application/x-ndjson\r\ncache-control: max-age=60";
-        write!(tcp, "HTTP/1.1 200 OK\r\n{head}\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{{}}\n\r\n").unwrap();
+        write!(tcp, "HTTP/1.1 200 OK\r\n{head}\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{{}}\n\r\n")
+            .unwrap();
         // Ends when Pillion closes.
         let end = tcp.read(&mut [0]);
         sender.lock().unwrap().send(end.is_ok_and(|count| count == 0)).unwrap();

@@ -493,7 +493,7 @@ fn read_compression(table: Option<&Table>, p: &mut Problems) -> Compression {
 
 fn read_etag(table: Option<&Table>, p: &mut Problems) -> Etag {
     let mut s = Section::new("etag", table.unwrap_or(EMPTY));
-    let etag = Etag { generate: s.or("generate", true, p), max_size: s.or("max_size", Size(1024 * 1024), p) };
+    let etag = Etag { generate: s.or("generate", true, p), max_size: s.or("max_size", Size(64 * 1024), p) };
     s.finish(p);
     etag
 }

@@ -64,7 +64,12 @@ fn say_in_place(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>
 pub fn of(record: &Rc<Record>, stored: &Stored, age: Age, head: bool, member: Member<'_>) -> Response<Body> {
     stored.content.hits.fetch_add(1, Ordering::Relaxed);
     let body = match stored.content.trailers() {
-        _ if head => Body::empty(),
+        _ if head => {
+            let mut body = Body::empty();
+            // The tag that is made of it is that of GET.
+            body.set_keeper(stored.content.clone());
+            body
+        }
         None => Body::kept(stored.content.pieces().clone(), stored.content.clone()),
         Some(_) => Body::streaming(Replay { content: Some(stored.content.clone()), next: 0 }),
     };

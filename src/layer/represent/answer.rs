@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -12,6 +13,7 @@ use super::RepresentError;
 use super::asked::Asked;
 use super::fields::{self, Seen};
 use crate::body::{Body, Kept};
+use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::media_type::MediaKind;
 use crate::fields::vary;
@@ -31,6 +33,16 @@ use crate::represent::range::{self, Selected};
 
 /// So much is gathered without asking whether there is a place for it.
 const LITTLE: usize = 32 * 1024;
+/// How long a head waits for the content that decides about it. Chunked pages of PHP and WordPress come whole within
+/// this time, and are then as responses with a length.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a response with a length that allows a made tag is held for the last of it: whether it gets one must not
+/// depend on timing.
+const TAG_PATIENCE: Duration = Duration::from_millis(250);
+/// Maximum bytes of a response of which a part is cut, where the app did not heed the Range.
+const MOST_CUT: u64 = 1024 * 1024;
+/// Maximum bytes of a response without a length that are held while its end may be near.
+const MOST_UNDECLARED: usize = 256 * 1024;
 
 /// One answer on its way.
 pub struct Answering {
@@ -56,6 +68,7 @@ pub(super) struct Gathering {
     parts: Parts,
     body: Body,
     wanted: Wanted,
+    patience: Duration,
     place: Option<Place>,
     known: Known,
     kept: Option<Arc<dyn Kept>>,
@@ -134,13 +147,18 @@ impl Answering {
             Method::HEAD => fields::content_length(&parts.headers),
             _ => body.size_hint().exact(),
         };
-        // The tag is of the content as it is, which is not at hand where the app coded it.
+        let most = self.policy().etag.max_size;
+        // The tag is of the content as it is, which is not at hand where the app coded it. A response with a validator
+        // of the app keeps that: a made tag beside it would take its place in every later condition (RFC 9110 13.1.3).
         let wants_tag = self.asked.etag
-            && self.asked.method == Method::GET
+            && matches!(self.asked.method, Method::GET | Method::HEAD)
             && parts.status == StatusCode::OK
             && !seen.etag
+            && !seen.last_modified
             && !coded
-            && !stream;
+            && !stream
+            && length.is_none_or(|length| length <= most)
+            && !(seen.cache_control && cache_control::has(&parts.headers, "no-store"));
         let known = Known { length, codable, stream, wants_tag };
         let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
@@ -148,8 +166,8 @@ impl Answering {
             return Begun::Decided(self.decide(parts, gathered, known, kept, keep_head));
         }
         match self.needed(known) {
-            Some((wanted, place)) => {
-                Begun::Needs(Box::new(Gathering { parts, body, wanted, place, known, kept }))
+            Some((wanted, patience, place)) => {
+                Begun::Needs(Box::new(Gathering { parts, body, wanted, patience, place, known, kept }))
             }
             None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known, kept, None)),
         }
@@ -160,15 +178,14 @@ impl Answering {
         self: Box<Self>,
         gathering: Box<Gathering>,
     ) -> Result<Response<Body>, RepresentError> {
-        let Gathering { parts, body, wanted, place, known, kept } = *gathering;
-        let gathered = Gathered::of(body, wanted, place).await;
+        let Gathering { parts, body, wanted, patience, place, known, kept } = *gathering;
+        let gathered = Gathered::of(body, wanted, patience, place).await;
         self.decide(parts, gathered, known, kept, None)
     }
 
-    /// How much of the content the decisions need: for a tag the whole, where nobody told the length the
-    /// first `min_size` bytes, and what is encoded in one go. Of content without a length no more than that is
-    /// waited for, but what is there already is taken: it may be all.
-    fn needed(&self, known: Known) -> Option<(Wanted, Option<Place>)> {
+    /// How much of the content the decisions need, and how long they wait for it: the whole for a tag and for what is
+    /// encoded in one go or cut, and the whole of content without a length, if its end is near.
+    fn needed(&self, known: Known) -> Option<(Wanted, Duration, Option<Place>)> {
         if known.stream || self.asked.method == Method::HEAD {
             return None;
         }
@@ -176,26 +193,22 @@ impl Answering {
             Some((_, Negotiated::Coded(coding, _))) if known.codable.is_ok() => Some(coding),
             _ => None,
         };
-        let compression = &self.policy().compression;
-        let least = if coding.is_some() { compression.min_size } else { 0 };
-        let one_go = coding.map_or(0, |coding| encode::one_go(coding, compression.effort) as u64);
-        let tagged = if known.wants_tag { self.policy().etag.max_size } else { 0 };
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        match known.length {
-            Some(length) if length > tagged.max(one_go) => None,
-            Some(length) => {
-                let wanted = Wanted { least: size(length), most: size(length), end: true };
-                Some((wanted, self.place(wanted.most)?))
-            }
-            None if !known.wants_tag && coding.is_none() => None,
-            None => {
-                let wanted = Wanted { least: size(least), most: size(least.max(tagged)), end: false };
-                Some(match self.place(wanted.most) {
-                    Some(place) => (wanted, place),
-                    None => (Wanted { most: wanted.least, ..wanted }, None),
-                })
-            }
+        let whole = |bytes: usize| Wanted { least: bytes, most: bytes, end: true };
+        let Some(length) = known.length else {
+            return Some(match self.place(MOST_UNDECLARED) {
+                Some(place) => (whole(MOST_UNDECLARED), PATIENCE, place),
+                None => (whole(LITTLE), PATIENCE, None),
+            });
+        };
+        let effort = self.policy().compression.effort;
+        let one_go = coding.map_or(0, |coding| encode::one_go(coding, effort) as u64);
+        let cut = if self.asked.range.is_some() { MOST_CUT } else { 0 };
+        if !known.wants_tag && length > one_go.max(cut) {
+            return None;
         }
+        let patience = if known.wants_tag { TAG_PATIENCE } else { PATIENCE };
+        let wanted = whole(usize::try_from(length).ok()?);
+        Some((wanted, patience, self.place(wanted.most)?))
     }
 
     /// A place for what is gathered; a little needs none. `None`: there is none.
@@ -214,8 +227,10 @@ impl Answering {
         let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
         let length = if whole { Some(gathered.len() as u64) } else { known.length };
         let mut content = Content { gathered, length, stream: known.stream, memory: None, kept };
-        if known.wants_tag && whole {
-            parts.headers.insert(header::ETAG, self.made_tag(&content));
+        if known.wants_tag
+            && let Some(tag) = self.made_tag(&content, whole)
+        {
+            parts.headers.insert(header::ETAG, tag);
         }
         let choice = self.choose(&parts, &mut content, known.codable);
         if let Some(keep) = keep_head
@@ -244,21 +259,33 @@ impl Answering {
         }
     }
 
-    /// The tag of content that has none, made once where the content is kept.
-    fn made_tag(&self, content: &Content) -> HeaderValue {
+    /// The tag of content that has none, made once where the content is kept. HEAD gets it of what is kept. `None` where
+    /// not all of it is here, or it is too long.
+    fn made_tag(&self, content: &Content, whole: bool) -> Option<HeaderValue> {
         const NAME: &str = "etag";
         let kept = content.kept.as_ref();
+        let stored = match whole {
+            true => None,
+            false => Some(kept.filter(|_| self.asked.method == Method::HEAD)?.content()?),
+        };
+        let length = stored.as_ref().map_or(content.gathered.len(), Pieces::len);
+        if length as u64 > self.policy().etag.max_size {
+            return None;
+        }
         if let Some(tag) = kept.and_then(|kept| kept.made(NAME))
             && let Ok(tag) = HeaderValue::from_maybe_shared(tag.joined())
         {
-            return tag;
+            return Some(tag);
         }
         self.counters().tags.add(1);
-        let tag = entity_tag::made(content.gathered.pieces());
+        let tag = match &stored {
+            Some(stored) => entity_tag::made(stored.iter()),
+            None => entity_tag::made(content.gathered.pieces()),
+        };
         if let Some(kept) = kept {
             kept.keep(NAME, Pieces::copy(tag.as_bytes()));
         }
-        tag
+        Some(tag)
     }
 
     fn partial(&self, mut parts: Parts, mut content: Content) -> Result<Response<Body>, RepresentError> {

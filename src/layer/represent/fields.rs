@@ -35,6 +35,7 @@ pub(super) struct Seen {
     pub cache_control: bool,
     pub content_encoding: bool,
     pub etag: bool,
+    pub last_modified: bool,
 }
 
 impl Seen {
@@ -45,6 +46,7 @@ impl Seen {
                 header::CACHE_CONTROL => seen.cache_control = true,
                 header::CONTENT_ENCODING => seen.content_encoding = true,
                 header::ETAG => seen.etag = true,
+                header::LAST_MODIFIED => seen.last_modified = true,
                 _ => {}
             }
         }
