@@ -21,5 +21,6 @@ pub mod reason;
 pub mod request_id;
 pub mod signature;
 pub mod structured;
+pub mod target;
 pub mod traceparent;
 pub mod vary;

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
 use super::framing::{Framing, FramingError, LengthFields};
 use crate::fields::host;
 use crate::fields::reason::ReasonPhrase;
+use crate::fields::target::{self, Looks};
 
 /// The most fields any configuration may allow in one head.
 pub const MAX_FIELDS: usize = 1024;
@@ -316,11 +317,15 @@ pub fn parse_request(
     let headers = read_fields(&block, lines, &mut fields, &mut lengths)?;
 
     let target = block.slice(target.0..target.1);
+    let target = match Looks::of(&target) {
+        Looks::Plain => target,
+        Looks::Raw => Bytes::from(target::encoded(&target)),
+        Looks::Fragment => {
+            return Err(HeadError::Malformed("a fragment does not belong in the request target"));
+        }
+    };
     if target.len() > usize::from(u16::MAX) - 1 {
         return Err(HeadError::TargetTooLong);
-    }
-    if target.contains(&b'#') {
-        return Err(HeadError::Malformed("a fragment does not belong in the request target"));
     }
     let connect = method == Method::CONNECT;
     let uri = Uri::from_maybe_shared(target)

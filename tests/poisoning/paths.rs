@@ -142,3 +142,36 @@ fn n2_6_rewritten_paths_are_read_loosely_too() {
     assert_eq!(origin.last().line, "GET /api/Public HTTP/1.1");
     assert!(is_hit(&get(&pillion, "/v1/Public")));
 }
+
+#[test]
+fn n4_17_raw_octets_of_targets_are_encoded() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"GET /{x}/{y}\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n",
+    );
+    for (sent, wanted) in [
+        ("/a{b}/c|d?e={f}&g=\"h\"", "/a%7Bb%7D/c%7Cd?e=%7Bf%7D&g=%22h%22"),
+        ("/a/b?c=<d>^`|\\e", "/a/b?c=%3Cd%3E%5E%60%7C%5Ce"),
+        ("/a\"<>/^`?x", "/a%22%3C%3E/%5E%60?x"),
+    ] {
+        get(&pillion, sent);
+        assert_eq!(origin.last().line, format!("GET {wanted} HTTP/1.1"), "{sent}");
+        assert!(is_hit(&get(&pillion, wanted)), "{sent}: both spellings are one");
+        let absolute = ask(&pillion, &format!("GET http://a.example{sent}"), &[]);
+        assert!(is_hit(&absolute), "{sent} in absolute-form");
+    }
+    for path in ["/a\\b", "/a\\b?c"] {
+        assert_eq!(get(&pillion, path).status, 400, "{path}");
+    }
+    assert_eq!(ask(&pillion, "GET http://a{b}.example/", &[]).status, 400, "a host is not encoded");
+    // Over HTTP/2 what the library under it lets through.
+    for (sent, wanted) in [
+        ("/h{b}/c|d?e={f}&g=^`|\\h", "/h%7Bb%7D/c%7Cd?e=%7Bf%7D&g=%5E%60%7C%5Ch"),
+        ("/h\"b^/c", "/h%22b%5E/c"),
+    ] {
+        assert_eq!(h2_status(&pillion, sent), "200", "{sent} over HTTP/2");
+        assert_eq!(origin.last().line, format!("GET {wanted} HTTP/1.1"), "{sent} over HTTP/2");
+    }
+    assert_eq!(h2_status(&pillion, "/a\\b"), "400");
+}

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -26,6 +27,7 @@ use response_body::{Ahead, ReadAhead, StreamBody};
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline, Instant};
 use crate::fields::media_type::MediaKind;
+use crate::fields::target::{self, Looks};
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
 use crate::http2::refusals::{self, Refusal};
@@ -346,6 +348,7 @@ fn inbound(
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.clear();
     let mut refused = too_large(&parts, settings.limits).err();
+    refused = refused.or(encode_target(&mut parts.uri).err());
     refused = refused.or(check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
     let headers = &mut parts.headers;
     let takes_trailers = headers.remove(header::TE).is_some();
@@ -380,6 +383,27 @@ fn inbound(
         takes_trailers,
         refused,
     }
+}
+
+/// Encodes what no URI has raw, as the HTTP/1 head reader does. What the library under this refuses itself never comes here:
+/// `<`, `>` in a target, `"` in a query, a backtick in a path.
+fn encode_target(uri: &mut Uri) -> Result<(), Refused> {
+    let given = uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes());
+    if Looks::of(given) != Looks::Raw {
+        return Ok(());
+    }
+    let encoded = target::encoded(given);
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = PathAndQuery::from_maybe_shared(Bytes::from(encoded)).ok();
+    let whole = parts.path_and_query.is_some();
+    match Uri::from_parts(parts) {
+        Ok(encoded) if whole => *uri = encoded,
+        _ => {
+            let error = HeadError::TargetTooLong;
+            return Err(Refused { status: error.status(), detail: error.detail() });
+        }
+    }
+    Ok(())
 }
 
 /// The limits of heads, counted as HTTP/2 counts them (RFC 9113 10.5.1).

@@ -1,0 +1,79 @@
+//! Targets of requests as old clients and `curl -g` write them: with octets that no URI has raw (RFC 3986 2). They are
+//! percent-encoded on their way in, so that whatever reads them here or in the app reads one form.
+
+/// What an octet is in a target.
+const RAW: u8 = 1;
+/// Not in a target at all: it begins a fragment.
+const FRAGMENT: u8 = 2;
+
+const OCTETS: [u8; 256] = {
+    let mut octets = [0; 256];
+    let raw = b"\"<>^`{|}\\";
+    let mut at = 0;
+    while at < raw.len() {
+        octets[raw[at] as usize] = RAW;
+        at += 1;
+    }
+    octets[b'#' as usize] = FRAGMENT;
+    octets
+};
+
+/// What a look at every octet of a target tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looks {
+    /// It is as it should be, as nearly all are.
+    Plain,
+    /// It has octets to be encoded.
+    Raw,
+    /// It has a fragment.
+    Fragment,
+}
+
+impl Looks {
+    /// Of a target.
+    pub fn of(target: &[u8]) -> Looks {
+        let seen = target.iter().fold(0, |seen, byte| seen | OCTETS[usize::from(*byte)]);
+        match seen {
+            0 => Looks::Plain,
+            RAW => Looks::Raw,
+            _ => Looks::Fragment,
+        }
+    }
+}
+
+/// A target with its raw octets encoded. A backslash in a path stays: some apps take it for a slash, so the path is refused.
+pub fn encoded(target: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut text = Vec::with_capacity(target.len() + 16);
+    let mut query = false;
+    for byte in target {
+        query |= *byte == b'?';
+        if OCTETS[usize::from(*byte)] != RAW || (*byte == b'\\' && !query) {
+            text.push(*byte);
+            continue;
+        }
+        text.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n4_17_raw_octets_are_encoded() {
+        for (target, looks, wanted) in [
+            ("/a?b=c", Looks::Plain, "/a?b=c"),
+            ("/a|b/{c}", Looks::Raw, "/a%7Cb/%7Bc%7D"),
+            ("/a\"<>^`?\"<>^`{|}\\", Looks::Raw, "/a%22%3C%3E%5E%60?%22%3C%3E%5E%60%7B%7C%7D%5C"),
+            ("/a\\b?c\\d", Looks::Raw, "/a\\b?c%5Cd"),
+            ("/a?b%7B[c]", Looks::Plain, "/a?b%7B[c]"),
+            ("/a#b", Looks::Fragment, "/a#b"),
+            ("/{#", Looks::Fragment, "/%7B#"),
+        ] {
+            assert_eq!(Looks::of(target.as_bytes()), looks, "{target}");
+            assert_eq!(String::from_utf8(encoded(target.as_bytes())).unwrap(), wanted, "{target}");
+        }
+    }
+}
