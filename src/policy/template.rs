@@ -90,7 +90,71 @@ pub struct Pattern {
     pub template: Template,
 }
 
+impl std::fmt::Display for Methods {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Methods::Any => f.write_str("*"),
+            Methods::Only(methods) => {
+                let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+                f.write_str(&names.join(","))
+            }
+        }
+    }
+}
+
+impl Methods {
+    /// Whether all methods of the other are among these.
+    fn covers(&self, other: &Methods) -> bool {
+        match (self, other) {
+            (Methods::Any, _) => true,
+            (Methods::Only(_), Methods::Any) => false,
+            (Methods::Only(_), Methods::Only(other)) => other.iter().all(|method| self.contains(method)),
+        }
+    }
+}
+
+impl Host {
+    /// Whether all hosts of the other are among these.
+    fn covers(&self, other: &Host) -> bool {
+        let is_below =
+            |name: &str, domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+        match (self, other) {
+            (Host::Any, _) => true,
+            (Host::Exact(one), Host::Exact(other)) => one == other,
+            (Host::Below(domain), Host::Exact(name)) => is_below(name, domain),
+            (Host::Below(domain), Host::Below(name)) => name == domain || is_below(name, domain),
+            (_, Host::Any) | (Host::Exact(_), Host::Below(_)) => false,
+        }
+    }
+}
+
 impl Template {
+    /// Parses the template of a path that is matched or goes to the app, without a query.
+    pub fn parse_path(text: &str) -> Result<Template, String> {
+        if let Some(odd) = text.find(['?', '#']) {
+            let odd = text.get(odd..=odd).unwrap_or_default();
+            return Err(format!("{odd:?} ends a path; queries and fragments are not matched"));
+        }
+        Template::parse(text)
+    }
+
+    /// Whether it takes all paths that the other takes.
+    fn covers(&self, other: &Template) -> bool {
+        let mut others = other.segments.iter();
+        for segment in &self.segments {
+            let fits = match (segment, others.next()) {
+                (Segment::Rest, _) => return true,
+                (Segment::Literal(text), Some(Segment::Literal(other))) => text == other,
+                (Segment::Name(_), Some(Segment::Literal(_) | Segment::Name(_))) => true,
+                _ => false,
+            };
+            if !fits {
+                return false;
+            }
+        }
+        others.next().is_none() && self.directory == other.directory
+    }
+
     /// Parses `/a/{name}/**`; the error says what is wrong.
     pub fn parse(text: &str) -> Result<Template, String> {
         let Some(inner) = text.strip_prefix('/') else {
@@ -221,6 +285,11 @@ fn parse_segment(part: &str) -> Result<Segment, String> {
     if part.contains(['{', '}', '*']) {
         return Err(format!("{part:?}: {{name}} and ** stand for whole segments"));
     }
+    if let Some(name) = part.strip_prefix(':')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    {
+        return Err(format!("{part:?}: a segment is named in braces: {{{name}}}"));
+    }
     let normal = path::normalise(&format!("/{part}")).map_err(|error| error.to_string())?.normal.into_owned();
     match normal.strip_prefix('/') {
         Some(segment) if !segment.is_empty() => Ok(Segment::Literal(segment.to_owned())),
@@ -232,6 +301,13 @@ impl Pattern {
     /// Whether it takes a request; `path` is in normal form.
     pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
         self.methods.contains(method) && self.host.takes(host) && self.template.takes(path)
+    }
+
+    /// Whether it takes all requests that the other takes.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        self.template.covers(&other.template)
+            && self.methods.covers(&other.methods)
+            && self.host.covers(&other.host)
     }
 
     /// Parses `METHOD[,METHOD] [host]path-template`; the error says what is wrong.
@@ -259,7 +335,7 @@ impl Pattern {
         let rest = rest.trim();
         let slash = rest.find('/').ok_or("the path is missing; it begins with \"/\"")?;
         let (host, path) = rest.split_at(slash);
-        Ok(Pattern { methods, host: parse_host(host)?, template: Template::parse(path)? })
+        Ok(Pattern { methods, host: parse_host(host)?, template: Template::parse_path(path)? })
     }
 }
 
@@ -300,6 +376,47 @@ mod tests {
     }
 
     #[test]
+    fn n2_7_templates_match_what_browsers_send() {
+        for (text, path) in [
+            ("GET /caf\u{e9}/{x}", "/caf%c3%a9/1"),
+            ("GET /caf\u{e9}/{x}", "/caf\u{e9}/1"),
+            ("GET /caf%C3%A9/{x}", "/caf\u{e9}/1"),
+            ("GET /my files/**", "/my%20files/a"),
+            ("GET /a|b", "/a%7Cb"),
+            ("GET /things:verb", "/things:verb"),
+        ] {
+            let pattern = Pattern::parse(text).expect(text);
+            let found = path::normalise(path).expect(path);
+            assert!(pattern.takes(&Method::GET, "a", &found.normal), "{text} {path}");
+        }
+    }
+
+    #[test]
+    fn n2_7_what_one_pattern_covers() {
+        for (above, below, wanted) in [
+            ("GET /**", "GET /api/users", true),
+            ("* /users/{id}", "GET /users/me", true),
+            ("GET /users/{id}", "HEAD /users/{x}", true),
+            ("GET,POST /a/**", "POST /a", true),
+            ("* *.example.com/**", "GET a.example.com/x", true),
+            ("* *.example.com/**", "GET *.a.example.com/x", true),
+            ("GET /a/", "GET /a/", true),
+            ("GET /**", "POST /a", false),
+            ("GET /**", "* /a", false),
+            ("HEAD /a", "GET /a", false),
+            ("* /users/{id}", "GET /users/**", false),
+            ("* /users/{id}", "GET /users/{id}/", false),
+            ("* /users/me", "GET /users/{id}", false),
+            ("* a.example.com/**", "GET /x", false),
+            ("* *.example.com/**", "GET example.com/x", false),
+            ("* *.example.com/**", "GET badexample.com/x", false),
+        ] {
+            let parse = |text: &str| Pattern::parse(text).expect(text);
+            assert_eq!(parse(above).covers(&parse(below)), wanted, "{above} before {below}");
+        }
+    }
+
+    #[test]
     fn patterns_that_make_no_sense() {
         for text in [
             "GET",
@@ -315,6 +432,10 @@ mod tests {
             "* a:80/x",
             "* *./x",
             "GET /%00",
+            "GET /a?b",
+            "GET /a#b",
+            "GET /users/:id",
+            "GET /:id/x",
         ] {
             assert!(Pattern::parse(text).is_err(), "{text}");
         }

@@ -6,6 +6,7 @@
 mod harness;
 
 mod paths;
+mod patterns;
 mod queries;
 
 use harness::Answer;

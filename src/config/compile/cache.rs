@@ -238,7 +238,12 @@ impl Compiler<'_> {
 
     fn pattern_of_rule(&mut self, key: &str, at: &At<String>) -> Option<Pattern> {
         match Pattern::parse(&at.value) {
-            Ok(pattern) => Some(pattern),
+            Ok(pattern) => {
+                if let Methods::Only(methods) = &pattern.methods {
+                    self.check_methods(methods, at);
+                }
+                Some(pattern)
+            }
             Err(message) => {
                 let message = format!("{key} is {:?}: {message}", at.value);
                 self.fail(at.span.as_ref(), message, "METHOD[,METHOD] [host]path-template");
@@ -273,7 +278,7 @@ impl Compiler<'_> {
             Some(path) => (path, true),
             None => (at.value.as_str(), false),
         };
-        let checked = Template::parse(path).and_then(|template| {
+        let checked = Template::parse_path(path).and_then(|template| {
             // In the form in which paths are kept: escapes normal, names as they are.
             let normal: Vec<String> = template
                 .segments

@@ -5,6 +5,7 @@ mod api_keys;
 mod cache;
 mod identity;
 mod limits;
+mod methods;
 mod represent;
 mod route;
 mod route_limits;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Compiler, masked_names};
 use crate::cache::terms::Scope;
@@ -16,7 +16,7 @@ use crate::policy::limits::RouteLimits;
 use crate::policy::loose::LooseRoutes;
 use crate::policy::secrets::{SecretPaths, SecretSegments};
 use crate::policy::table::RouteTable;
-use crate::policy::template::{Host, Methods, Pattern, Segment, Template};
+use crate::policy::template::{Methods, Pattern, Segment, Template};
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
 use crate::quoted::Quoted;
 
@@ -68,21 +68,16 @@ impl Compiler<'_> {
 
     /// A route below one that takes everything it could match is never reached.
     fn warn_hidden(&mut self, pattern: &Pattern, before: &[Pattern], routes: &[RoutePolicy]) {
-        // Those that stand for themselves are found at once; among many routes the rest is not searched.
+        // Among many routes the rest is not searched.
         const SEARCHED: usize = 1000;
-        let takes_all = |above: &Pattern| {
-            above.methods == Methods::Any
-                && above.host == Host::Any
-                && above.template.segments[..] == [Segment::Rest]
-        };
         let hides = |(above, route): &(&Pattern, &RoutePolicy)| {
-            !matches!(route.action, Action::Rewrite(_)) && (takes_all(above) || *above == pattern)
+            above.covers(pattern) && !matches!(route.action, Action::Rewrite(_))
         };
-        if let Some((_, route)) = before.iter().zip(routes).take(SEARCHED).find(hides) {
+        if let Some((above, route)) = before.iter().zip(routes).take(SEARCHED).find(hides) {
             let hidden = routes.len() + 1;
             self.warnings.push(format!(
-                "route {hidden} is never reached: {:?} above takes all it matches",
-                route.label
+                "route {hidden} is never reached: \"{} {}\" above takes all it matches",
+                above.methods, route.label
             ));
         }
     }
@@ -170,44 +165,6 @@ impl Compiler<'_> {
         }
     }
 
-    fn check_methods(&mut self, methods: &[Method], written: &At<String>) {
-        // Any name can be a method; these are the ones people mean.
-        const KNOWN: [&str; 21] = [
-            "GET",
-            "HEAD",
-            "POST",
-            "PUT",
-            "PATCH",
-            "DELETE",
-            "OPTIONS",
-            "TRACE",
-            "QUERY",
-            "CONNECT",
-            "PURGE",
-            "PROPFIND",
-            "PROPPATCH",
-            "MKCOL",
-            "COPY",
-            "MOVE",
-            "LOCK",
-            "UNLOCK",
-            "REPORT",
-            "SEARCH",
-            "ACL",
-        ];
-        for method in methods {
-            if *method == Method::CONNECT {
-                self.fail(written.span.as_ref(), "CONNECT is always refused", "remove it from match");
-            } else if matches!(method.as_str(), "ANY" | "ALL") {
-                self.fail(written.span.as_ref(), format!("{method} is no method"), "* stands for any method");
-            } else if !KNOWN.contains(&method.as_str()) {
-                let near = nearest(method.as_str(), &KNOWN)
-                    .map_or_else(String::new, |near| format!("; did you mean {near}?"));
-                self.warnings.push(format!("{:?}: {method} is not a method people use{near}", written.value));
-            }
-        }
-    }
-
     fn action(&mut self, raw: &Route, pattern: Option<&Pattern>) -> Option<Action> {
         let written: Vec<&Span> = [
             raw.rewrite.as_ref().and_then(|at| at.span.as_ref()),
@@ -225,6 +182,11 @@ impl Compiler<'_> {
             if let Some(upstream) = &raw.upstream {
                 let help = "name the upstream in the route that matches the rewritten path";
                 self.fail(upstream.span.as_ref(), "a route that rewrites has no upstream of its own", help);
+            }
+            if let Err(message) = Template::parse_path(&rewrite.value) {
+                let help = "a path; the query of the request goes on behind it";
+                self.fail(rewrite.span.as_ref(), format!("{:?}: {message}", rewrite.value), help);
+                return None;
             }
             self.template(rewrite, pattern).map(Action::Rewrite)
         });

@@ -187,7 +187,20 @@ impl Compiler<'_> {
             let parsed =
                 at.value.parse().or_else(|_| at.value.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
             match parsed {
-                Ok(net) => networks.push(net),
+                Ok(net) if net.addr() == net.network() => networks.push(net),
+                Ok(net) => {
+                    let message = format!(
+                        "server.trusted_proxies holds {:?}, which has bits behind its prefix",
+                        at.value
+                    );
+                    let one = IpNet::from(net.addr());
+                    let help = format!(
+                        "write {:?} for the network, {:?} for the address",
+                        net.trunc().to_string(),
+                        one.to_string()
+                    );
+                    self.fail(at.span.as_ref(), message, help);
+                }
                 Err(_) => {
                     let message = format!("server.trusted_proxies holds {:?}", at.value);
                     self.fail(
