@@ -38,6 +38,8 @@ pub struct Parts<'a> {
     pub headers: &'a HeaderMap,
     /// Fields of a trusted proxy by which an app finds its way, in case they are there.
     pub told: &'a [HeaderName],
+    /// What a trusted proxy says in Forwarded, but for addresses; empty where it says nothing.
+    pub forwarded: &'a [u8],
     /// The hash of the content and what describes it.
     pub content: Option<&'a [u8; 32]>,
 }
@@ -81,6 +83,11 @@ pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) -> Uncounted {
         let lines = || parts.headers.get_all(name).iter();
         key.extend_from_slice(&u32::try_from(lines().count()).unwrap_or(u32::MAX).to_be_bytes());
         lines().for_each(|line| part(key, line.as_bytes()));
+    }
+    if !parts.forwarded.is_empty() {
+        part(key, b"forwarded");
+        key.extend_from_slice(&1u32.to_be_bytes());
+        part(key, parts.forwarded);
     }
     key.extend_from_slice(parts.content.map_or(&[][..], |content| &content[..]));
     uncounted
@@ -262,6 +269,7 @@ mod tests {
             fields: &[],
             headers,
             told: &[],
+            forwarded: &[],
             content: None,
         }
     }
@@ -350,6 +358,8 @@ mod tests {
             key(&Parts { partition: Some(&other), ..plain }),
             key(&Parts { content: Some(&one), ..plain }),
             key(&Parts { fields: &names, ..plain }),
+            key(&Parts { forwarded: b"proto=https", ..plain }),
+            key(&Parts { forwarded: b"proto=http", ..plain }),
             key(&Parts { fields: &names, headers: &headers, ..plain }),
         ];
         for (at, one) in all.iter().enumerate() {

@@ -13,6 +13,7 @@ use super::invalidation::{Begun, Mode};
 use super::marks::Mark;
 use super::stored::tests::head_with;
 use super::stored::{Content, Stored};
+use super::variant::SelectingFields;
 use crate::clock::{self, Instant};
 use crate::pieces::Pieces;
 
@@ -81,7 +82,7 @@ impl World {
 
     fn lookup(&self) -> Option<u64> {
         let entry = self.cache.store.get(KEY, 1)?;
-        let stored = entry.select(&HeaderMap::new(), &[])?;
+        let stored = entry.select(SelectingFields::of(&HeaderMap::new(), &[]))?;
         stored.head.age_if_valid(&self.cache.invalidation, self.now)?;
         Some(value_of(stored))
     }

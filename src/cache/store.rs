@@ -7,11 +7,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use http::HeaderMap;
+use http::HeaderName;
 use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::stored::Stored;
+use super::variant::{self, SelectingFields};
 use crate::held::Held;
 use crate::metrics::Cell;
 
@@ -24,13 +25,26 @@ const MOST_VARIANTS: usize = 32;
 #[derive(Debug, Default)]
 pub struct Entry {
     variants: Vec<Stored>,
+    /// All fields that any of them varies with.
+    names: Vec<HeaderName>,
     promoted: AtomicU32,
 }
 
 impl Entry {
+    fn new(variants: Vec<Stored>) -> Entry {
+        let names = variant::names_of(variants.iter().map(|stored| &stored.head.variant));
+        Entry { variants, names, promoted: AtomicU32::new(0) }
+    }
+
     /// The newest variant that fits a request; whether any is there at all can be asked too.
-    pub fn select(&self, request: &HeaderMap, ignored_cookies: &[String]) -> Option<&Stored> {
-        self.variants.iter().find(|stored| stored.head.variant.fits(request, ignored_cookies))
+    pub fn select(&self, request: SelectingFields<'_>) -> Option<&Stored> {
+        let variants = self.variants.iter().map(|stored| (&stored.head.variant, stored));
+        variant::select(variants, &self.names, request)
+    }
+
+    /// All fields that any of them varies with.
+    pub fn names(&self) -> &[HeaderName] {
+        &self.names
     }
 
     /// All variants.
@@ -123,14 +137,15 @@ impl Store {
         {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let before = shard.peek(key).map_or(&[][..], |entry| entry.variants());
-            let same = |other: &&Stored| other.head.variant == stored.head.variant;
+            let all = before.iter().chain([&stored]).map(|stored| &stored.head.variant);
+            let names = variant::names_of(all);
+            let same = |other: &&Stored| other.head.variant.is_as(&stored.head.variant, &names);
             if before.iter().find(same).is_some_and(|other| other.head.begun.is_after(&stored.head.begun)) {
                 return false;
             }
             let others = before.iter().filter(|other| !same(other)).take(MOST_VARIANTS - 1).cloned();
             let variants: Vec<Stored> = [stored.clone()].into_iter().chain(others).collect();
-            let entry = Entry { variants, promoted: AtomicU32::new(0) };
-            shard.put(key.into(), Arc::new(entry));
+            shard.put(key.into(), Arc::new(Entry::new(variants)));
         }
         self.held.excess() == 0 || {
             self.make_room(Some(key));
@@ -180,7 +195,7 @@ impl Store {
         if others.is_empty() {
             shard.pop(key);
         } else if others.len() < entry.variants.len() {
-            shard.put(key.into(), Arc::new(Entry { variants: others, promoted: AtomicU32::new(0) }));
+            shard.put(key.into(), Arc::new(Entry::new(others)));
         }
     }
 

@@ -101,7 +101,7 @@ fn weight(parameter: &[u8]) -> Option<Option<Weight>> {
 }
 
 /// `0`, `0.5`, `1.000`: at most three digits after the point, at most 1.
-fn thousandths(text: &[u8]) -> Option<Weight> {
+pub fn thousandths(text: &[u8]) -> Option<Weight> {
     let (whole, fraction) = match text {
         [whole @ (b'0' | b'1')] | [whole @ (b'0' | b'1'), b'.'] => (*whole, &[][..]),
         [whole @ (b'0' | b'1'), b'.', fraction @ ..] => (*whole, fraction),

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use super::list;
+
 /// De-facto standard: the chain of clients and proxies.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// De-facto standard: the scheme the client used.
@@ -135,6 +137,27 @@ pub fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue>) {
         HeaderValue::from_str(pair.get(5..)?.trim_matches('"')).ok()
     });
     (shown.collect::<Vec<_>>().join(", "), hosts.next_back())
+}
+
+/// What `Forwarded` says but for addresses, of which there are many for one response: `for` and `by` are left out, names
+/// are in lower case, elements that say nothing else are none.
+pub fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
+    let mut text = Vec::new();
+    for element in list::of(headers, &http::header::FORWARDED) {
+        let start = text.len();
+        for pair in list::split(element, b';') {
+            let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+            let (name, value) = pair.split_at(end);
+            let name = name.trim_ascii().to_ascii_lowercase();
+            if pair.is_empty() || name == b"for" || name == b"by" {
+                continue;
+            }
+            text.extend_from_slice(if text.len() == start { b"," } else { b";" });
+            text.extend_from_slice(&name);
+            text.extend_from_slice(value);
+        }
+    }
+    text
 }
 
 /// Our element of `Forwarded`. IPv6 addresses and hosts with a port are quoted (RFC 7239 4, 6).
@@ -321,6 +344,26 @@ mod tests {
             (&[(forwarded, "for=9.9.9.9;proto=https"), (proto, " , ")], Some(true)),
         ] {
             assert_eq!(told(lines), https, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn n2_4_what_is_said_beside_addresses() {
+        for (lines, wanted) in [
+            (&[][..], ""),
+            (&["for=1.2.3.4"], ""),
+            (
+                &["for=1.2.3.4;proto=https;by=_x, For=\"[::1]:8\"; Host=\"a;b,c\""],
+                ",proto=https,host=\"a;b,c\"",
+            ),
+            (&["for=1.1.1.1;Proto=http", "host=b"], ",proto=http,host=b"),
+            (&["for=1.1.1.1;x=1;y=2"], ",x=1;y=2"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(http::header::FORWARDED, HeaderValue::from_static(line));
+            }
+            assert_eq!(String::from_utf8(without_addresses(&headers)).unwrap(), wanted, "{lines:?}");
         }
     }
 

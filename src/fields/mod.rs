@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod host;
 pub mod list;
 pub mod media_type;
+pub mod misleading;
 pub mod query;
 pub mod range;
 pub mod rate_limit;

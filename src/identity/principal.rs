@@ -107,6 +107,11 @@ impl Identity {
         listed && !cookie::is_ignored(name, &self.ignored)
     }
 
+    /// Whether a field of this name may say who is asking.
+    pub fn tells_by(&self, name: &str) -> bool {
+        self.fields.iter().any(|known| known == name)
+    }
+
     /// Whether a request has one of the fields by which it may say who is asking.
     pub fn names_field_of(&self, headers: &HeaderMap) -> bool {
         self.fields.iter().any(|name| headers.contains_key(name))

@@ -17,6 +17,7 @@ mod request_body;
 mod rescue;
 mod route;
 pub mod stack;
+mod underscores;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub struct Routed {
     pub form: Option<Form>,
     /// Whether an app that reads paths loosely may take it for a request of another route.
     pub readings_differ: bool,
+    /// Whether a field of it has an underscore in its name, which some apps take for a hyphen.
+    pub underscored: bool,
     /// The route that rewrote it before.
     pub rewritten_by: Option<Arc<RoutePolicy>>,
     /// What is noted about it, and the policy it is served by.
@@ -86,6 +89,7 @@ impl Routed {
             route: self.route.clone(),
             form: None,
             readings_differ: self.readings_differ,
+            underscored: self.underscored,
             rewritten_by: self.rewritten_by.clone(),
             record: Rc::new(self.record.behind(now)),
         }))

@@ -460,6 +460,11 @@ impl Record {
         self.sink.failures.may(clock::now())
     }
 
+    /// Counts a field of the request that was dropped.
+    pub fn dropped_field(&self, reason: &'static str) {
+        self.sink.lasting.metrics.dropped_field(reason);
+    }
+
     /// Counts a panic.
     pub fn panicked(&self) {
         self.sink.lasting.metrics.panics.inc();

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use tower::Service;
 
 use super::either::Either;
-use super::{Observed, Routed};
+use super::{Observed, Routed, underscores};
 use crate::body::Body;
 use crate::error::BoxError;
 use crate::fields::{connection_auth, forwarded, host, signature};
@@ -136,6 +136,10 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         }
         Action::Forward | Action::Rewrite(_) => {}
     }
+    let underscored = seen.odd_name && {
+        let routes = [Some(&*route), found.rewritten_by.as_deref()];
+        underscores::filter(request.headers_mut(), &record, routes)
+    };
     *request.uri_mut() = Uri::from(target);
     Ok(Decision::Below(Box::new(Routed {
         request,
@@ -147,6 +151,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         signed,
         form: None,
         readings_differ: found.readings_differ,
+        underscored,
         rewritten_by: found.rewritten_by,
         route,
         record,
@@ -275,6 +280,8 @@ struct Seen {
     authorization: bool,
     /// Something that may name fields it signs.
     signature: bool,
+    /// A name that some apps take for another.
+    odd_name: bool,
 }
 
 impl Seen {
@@ -284,6 +291,7 @@ impl Seen {
             via: seen.via | (*name == header::VIA),
             authorization: seen.authorization | (*name == header::AUTHORIZATION),
             signature: seen.signature || signature::may_hold(name),
+            odd_name: seen.odd_name || underscores::is_odd(name),
         })
     }
 }

@@ -43,6 +43,13 @@ pub struct RefusedLabels {
     pub reason: &'static str,
 }
 
+/// The label of a dropped field.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DroppedLabels {
+    /// `underscore` or `proxy`.
+    reason: &'static str,
+}
+
 /// How metrics are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -114,6 +121,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections refused as a whole, by reason.
     pub refused: Family<RefusedLabels, Counter>,
+    /// Fields of requests that were dropped, by reason.
+    dropped_fields: Family<DroppedLabels, Counter>,
     /// Requests ended by a panic.
     pub panics: Counter,
     /// Requests whose spans nobody took.
@@ -150,6 +159,12 @@ impl Metrics {
             "Log lines dropped because nobody took them, or no disk",
             log_dropped,
         );
+        let dropped_fields = Family::<DroppedLabels, Counter>::default();
+        for reason in ["underscore", "proxy"] {
+            let _ = dropped_fields.get_or_create(&DroppedLabels { reason });
+        }
+        let help = "Request fields dropped because apps may take them for other fields";
+        registry.register("request_fields_dropped", help, dropped_fields.clone());
         let panics = Counter::default();
         registry.register("panics", "Requests ended by a panic", panics.clone());
         let spans_dropped = Counter::default();
@@ -169,10 +184,16 @@ impl Metrics {
             generation,
             connections,
             refused,
+            dropped_fields,
             panics,
             spans_dropped,
             version: version.to_owned(),
         }
+    }
+
+    /// Counts a dropped field.
+    pub fn dropped_field(&self, reason: &'static str) {
+        self.dropped_fields.get_or_create(&DroppedLabels { reason }).inc();
     }
 
     /// Adds what another room counts by itself.

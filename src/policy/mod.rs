@@ -12,6 +12,7 @@ pub mod redirect;
 pub mod secrets;
 pub mod table;
 pub mod template;
+pub mod underscores;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +40,7 @@ use loose::LooseRoutes;
 use secrets::SecretSegments;
 use table::RouteTable;
 use template::{Pattern, Template};
+use underscores::Underscores;
 
 /// Everything the configuration says.
 #[derive(Debug)]
@@ -155,6 +157,8 @@ pub struct ServerPolicy {
     pub h2_max_streams: u32,
     /// Whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What becomes of fields with underscores in their names.
+    pub underscores: Underscores,
     /// Whether trusted peers begin with a PROXY header.
     pub proxy_protocol: bool,
     /// Whether cleartext requests are sent to https.

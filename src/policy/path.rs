@@ -170,7 +170,7 @@ const OCTETS: [u8; 256] = {
         octets[byte as usize] = match byte {
             b'%' | b'\\' | b';' => NOT_NORMAL | ODD,
             b'A'..=b'Z' => ODD,
-            _ if is_encoded(byte) => NOT_NORMAL,
+            _ if is_encoded(byte) => NOT_NORMAL | ODD,
             _ => 0,
         };
         if byte == u8::MAX {

@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod fields;
 mod paths;
 mod patterns;
 mod queries;

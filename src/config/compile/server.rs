@@ -110,6 +110,7 @@ impl Compiler<'_> {
             min_body_rate: server.min_body_rate.value.0,
             h2_max_streams: u32::try_from(streams).unwrap_or(u32::MAX),
             trusted_proxies,
+            underscores: server.underscores,
             proxy_protocol: server.proxy_protocol.value,
             redirect_https: server.redirect_https.value,
             drain_delay: server.drain_delay.value,

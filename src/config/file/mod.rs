@@ -10,6 +10,7 @@ use crate::config::later;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problems, Span};
 use crate::config::section::{At, FromNode as _, Or, Section, Size};
+use crate::policy::underscores::Underscores;
 use crate::policy::{AccessLog, Check};
 use crate::represent::coding::{Coding, Effort};
 
@@ -61,6 +62,7 @@ pub struct Server {
     pub min_body_rate: At<Size>,
     pub h2_max_streams: At<u64>,
     pub trusted_proxies: Vec<At<String>>,
+    pub underscores: Underscores,
     pub proxy_protocol: At<bool>,
     pub redirect_https: At<bool>,
     pub drain_delay: At<Duration>,
@@ -278,6 +280,12 @@ fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>)
         min_body_rate: s.or("min_body_rate", Size(240), p),
         h2_max_streams: s.or("h2_max_streams", 128, p),
         trusted_proxies: s.list("trusted_proxies", Vec::new(), p),
+        underscores: s.choice(
+            "underscores",
+            &[("twins", Underscores::Twins), ("drop", Underscores::Drop), ("pass", Underscores::Pass)],
+            Underscores::Twins,
+            p,
+        ),
         proxy_protocol: s.or("proxy_protocol", false, p),
         redirect_https: s.or("redirect_https", false, p),
         drain_delay: s.or("drain_delay", seconds(0), p),

@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame};
 use super::answer::{self, OWN};
 use super::asked::{self, Forwarded};
 use super::flight::{Fetching, Flight, most_unattended};
+use super::freshen::{is_about_other, update};
 use super::lookup::Candidate;
 use super::{outlive, settings};
 use crate::body::{Body, BodyError};
@@ -24,11 +25,10 @@ use crate::cache::marks::{MOST_TAGS, Mark};
 use crate::cache::passes;
 use crate::cache::storability::{Asker, Refusal, Storable, judge};
 use crate::cache::stored::{Content, Head, NewHead, Stored, compact, weight};
-use crate::cache::variant::Variant;
+use crate::cache::variant::{SelectingFields, Variant};
 use crate::clock;
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::Member;
-use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, host, list, structured};
 use crate::held::Place;
 use crate::pieces::Pieces;
@@ -45,6 +45,8 @@ pub(super) enum Unfit {
     /// It was not expected to be, so what it varies with was not kept; the next one will be.
     Unexpected,
     TooLarge,
+    /// Its request has a field by which apps give fragments, and its Vary does not name that.
+    Fragment,
     /// It has no end.
     Endless,
 }
@@ -57,6 +59,7 @@ impl Unfit {
             Unfit::TooManyTags => "tags",
             Unfit::Unexpected => "unexpected",
             Unfit::TooLarge => "too-large",
+            Unfit::Fragment => "fragment",
             Unfit::Endless => "endless",
         }
     }
@@ -249,16 +252,24 @@ impl Flight {
         let terms = &self.record.route().cache.terms;
         let storable = judge(fetching.read.asker, (status, fields), &says, (terms, settings), times.wall);
         let Storable { freshness, audience, excluded } = storable.map_err(Unfit::Refused)?;
+        // An app may leave Vary out of one of its responses: all fields count that another one of this key varies with.
+        let entry = self.cache.store.get(&fetching.read.key, self.cache.second(fetching.requested));
+        let names = entry.as_ref().map_or(&[][..], |entry| entry.names());
         // Where nothing varies, what the request said does not matter.
+        let varies = fields.contains_key(header::VARY) || !names.is_empty();
         let request = match fetching.headers.take() {
             Some(request) => request,
-            None if fields.contains_key(header::VARY) || fields.contains_key(&CACHE_GROUPS) => {
+            None if varies || fields.contains_key(&CACHE_GROUPS) => {
                 return Err(Unfit::Unexpected);
             }
             None => HeaderMap::new(),
         };
-        let variant = Variant::of(fields, &request, &settings.ignore_cookies);
+        let selecting = SelectingFields::of(&request, &settings.ignore_cookies);
+        let variant = Variant::of(fields, selecting, names);
         let variant = variant.ok_or(Unfit::Refused(Refusal::Varies))?;
+        if !variant.names_all(&fetching.read.fragments) {
+            return Err(Unfit::Fragment);
+        }
         let (mut marks, mut tags) = self.marks(fetching);
         self.tags_of_app(fields, &request, &mut marks, &mut tags)?;
         if self.cache.invalidation.is_stamped_since(&marks, fetching.begun) {
@@ -349,19 +360,24 @@ impl Flight {
         match unfit {
             // The next one may be stored, unless it may be too long again.
             Unfit::Unexpected if length.is_some() => self.cache.passes.forget(key, whose),
-            Unfit::Unexpected | Unfit::Overtaken | Unfit::Refused(Refusal::RequestNoStore) => {}
+            Unfit::Unexpected | Unfit::Overtaken | Unfit::Fragment => {}
+            Unfit::Refused(Refusal::RequestNoStore) => {}
             _ if of_request_alone => {}
             _ => self.cache.passes.remember(key, whose, self.cache.second(fetching.requested)),
         }
         // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
         // cannot be stored.
         let replaced = !matches!(unfit, Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials))
+            && !matches!(unfit, Unfit::Fragment)
             && !of_request_alone
             && whose == passes::Asker::Any;
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(key, &candidate.stored);
         }
-        if fetching.leader.is_some() && !of_request_alone && !matches!(unfit, Unfit::Overtaken) {
+        if fetching.leader.is_some()
+            && !of_request_alone
+            && !matches!(unfit, Unfit::Overtaken | Unfit::Fragment)
+        {
             self.cache.passes.remember(key, passes::Asker::Waiting, self.cache.second(fetching.requested));
         }
         asked::recycle(std::mem::take(&mut fetching.read.key));
@@ -479,30 +495,6 @@ impl Flight {
             }
         }
         self.passed(response, why, None)
-    }
-}
-
-/// Whether a 304 speaks of something else than what is stored (RFC 9111 4.3.4).
-fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
-    let tag = match (EntityTag::of(stored), EntityTag::of(brought)) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(ours), Some(theirs)) => !ours.weak_eq(&theirs) || (ours.weak && !theirs.weak),
-    };
-    let modified = (stored.get(header::LAST_MODIFIED), brought.get(header::LAST_MODIFIED));
-    tag || matches!(modified, (Some(ours), Some(theirs)) if ours != theirs)
-}
-
-/// RFC 9111 3.2: fields of a 304 take the place of those stored, but for what is about the content.
-fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
-    const CONTENT: [http::HeaderName; 4] =
-        [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
-    let is_kept = |name: &http::HeaderName| CONTENT.contains(name) || cookie::SETTING.contains(name);
-    for name in brought.keys().filter(|name| !is_kept(name)) {
-        stored.remove(name);
-        for value in brought.get_all(name) {
-            stored.append(name.clone(), value.clone());
-        }
     }
 }
 

@@ -10,48 +10,15 @@ use crate::cache::marks::Mark;
 use crate::cache::passes;
 use crate::cache::storability::{Asker, Audience, Personal};
 use crate::cache::terms::Scope;
+use crate::cache::variant;
 use crate::fields::cache_control::RequestDirectives;
+use crate::fields::misleading::is_misleading;
 use crate::fields::{cookie, forwarded, host};
 use crate::identity::principal::Principal;
 use crate::identity::unlisted;
 use crate::layer::Routed;
 use crate::policy::cache::is_safe;
 use crate::policy::{Policy, RoutePolicy, path};
-
-/// Fields by which some apps answer for another method, host, scheme or path than the one that is asked for:
-/// nothing that is keyed by these may be believed then.
-const MISLEADING: [&str; 17] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-original-uri",
-    "x-original-path",
-    "x-original-host",
-    "x-original-method",
-    "x-rewrite-url",
-    "x-envoy-original-path",
-    "x-invoke-path",
-    "x-host",
-    "x-http-host-override",
-    "x-scheme",
-    "x-url-scheme",
-    "x-proxy-url",
-    "front-end-https",
-];
-
-fn is_misleading(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    if !name.starts_with(['x', 'f']) {
-        return false;
-    }
-    // CGI and WSGI apps cannot tell the two spellings apart.
-    let same = |known: &&str| {
-        known.len() == name.len()
-            && known.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'-' && b == b'_'))
-    };
-    MISLEADING.iter().any(same)
-}
 
 /// What a trusted proxy says about where the client thinks it is, and how it came there; apps make links of it. Who
 /// the client is, is not among it.
@@ -127,6 +94,8 @@ pub enum Passed {
     Ambiguous,
     /// A path that some apps read in another way, as one of another route.
     Path,
+    /// A field with an underscore in its name, which some apps take for another field.
+    Underscore,
     /// A parameter that is no part of the key and that some apps read as one that is.
     Parameter,
     /// A token that does not verify.
@@ -149,6 +118,7 @@ impl Passed {
             Passed::Content => "content",
             Passed::Ambiguous => "ambiguous",
             Passed::Path => "path",
+            Passed::Underscore => "underscore",
             Passed::Parameter => "parameter",
             Passed::Token => "token",
             Passed::Nobody => "nobody",
@@ -167,6 +137,9 @@ impl Passed {
             }
             Passed::Content => "it has content that is no part of a key",
             Passed::Ambiguous => "it has a field that apps may act on and no key tells apart",
+            Passed::Underscore => {
+                "it has a field with an underscore in its name, which some apps take for another one"
+            }
             Passed::Parameter => {
                 "it has a parameter that does not count and that some apps read as one that does"
             }
@@ -213,6 +186,8 @@ pub struct Read {
     pub head: bool,
     /// Whether it has parameters that are no part of the key, which the app gets: what it says then is stored under no key.
     pub uncounted: bool,
+    /// Fields by which apps give fragments and that no key tells apart: only a response fits whose Vary names them.
+    pub fragments: Vec<HeaderName>,
 }
 
 impl Read {
@@ -268,6 +243,9 @@ impl Asked {
         if routed.readings_differ {
             return Asked::Pass(Passed::Path);
         }
+        if routed.underscored {
+            return Asked::Pass(Passed::Underscore);
+        }
         let headers = routed.request.headers();
         let seen = Seen::of(headers);
         let content = routed.request.body().content();
@@ -307,7 +285,8 @@ impl Asked {
         }
         let uncounted = uncounted == Uncounted::Some;
         let head = *method == Method::HEAD;
-        Asked::Read(Box::new(Read { key, directives, asker, principal, head, uncounted }))
+        let fragments = if seen.fragment { fragments(headers, &terms.key_headers) } else { Vec::new() };
+        Asked::Read(Box::new(Read { key, directives, asker, principal, head, uncounted, fragments }))
     }
 }
 
@@ -328,6 +307,7 @@ fn write_key(
         .flatten();
     let hosts = told_host.map(|told| [host, b"\0", told.as_bytes()].concat());
     let told = if trusted { told(headers) } else { Vec::new() };
+    let elements = if trusted { forwarded::without_addresses(headers) } else { Vec::new() };
     let mut key = KEY.take();
     // Of nearly every key; what is longer grows.
     key.reserve(USUAL_KEY);
@@ -345,6 +325,7 @@ fn write_key(
         fields: &terms.key_headers,
         headers,
         told: &told,
+        forwarded: &elements,
         content,
     };
     let uncounted = key::write(&parts, &mut key);
@@ -352,6 +333,12 @@ fn write_key(
         return None;
     }
     Some((key, uncounted))
+}
+
+/// The fields by which apps give fragments, but for those that are part of the key.
+fn fragments(headers: &HeaderMap, keyed: &[HeaderName]) -> Vec<HeaderName> {
+    let names = headers.keys().filter(|name| variant::is_fragment(name) && !keyed.contains(name));
+    names.cloned().collect()
 }
 
 /// Which of the fields that are asked for are there: the map is gone through once.
@@ -363,6 +350,8 @@ struct Seen {
     unlisted: bool,
     directives: bool,
     misleading: bool,
+    /// A field by which apps give fragments.
+    fragment: bool,
 }
 
 impl Seen {
@@ -374,7 +363,8 @@ impl Seen {
                 header::COOKIE => seen.cookie = true,
                 header::CACHE_CONTROL | header::PRAGMA => seen.directives = true,
                 _ => {
-                    seen.misleading |= is_misleading(name);
+                    seen.misleading |= is_misleading(name.as_str());
+                    seen.fragment |= variant::is_fragment(name);
                     seen.unlisted |= unlisted::field(name.as_str()).is_some();
                 }
             }

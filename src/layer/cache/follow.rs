@@ -8,7 +8,7 @@ use tower::Service;
 use super::answer;
 use super::asked::{Asked, Passed};
 use super::lookup::{Going, Start, in_place_of_error};
-use super::{Answer, CacheError, CacheLayer, settings};
+use super::{Answer, CacheError, CacheLayer, selecting};
 use crate::body::Body;
 use crate::cache::counters::Event;
 use crate::cache::fetch::{self, Arrived, Fetch, Offer, Share};
@@ -112,11 +112,10 @@ where
             Usable::Coming(fill) => &fill.head,
         };
         let (record, read) = (&routed.record, &going.read);
-        let ignored = &settings(record).ignore_cookies;
         let age = Age { current: head.age(clock::now()), invalidated: None };
         let offer = Offer {
             is_valid: !self.cache.invalidation.is_stamped_since(&head.marks, head.begun),
-            fits: head.variant.fits(routed.request.headers(), ignored),
+            fits: head.variant.fits(selecting(routed, read)),
             may_use: read.may_use(head.audience, routed.route.cache.terms.scope),
             freshness: &head.freshness,
             age: age.current,

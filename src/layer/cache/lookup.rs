@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::asked::{self, Forwarded, Read};
 use super::flight::{Errand, Fetching, Known, most_unattended};
-use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, settings, uncounted};
+use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, selecting, settings, uncounted};
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::counters::Event;
@@ -73,7 +73,7 @@ where
             self.tell_of_cookies(routed, &read);
             return Err(self.missing(&record, read, Forwarded::UriMiss));
         };
-        let Some(stored) = entry.select(routed.request.headers(), &settings.ignore_cookies) else {
+        let Some(stored) = entry.select(selecting(routed, &read)) else {
             return Err(self.missing(&record, read, Forwarded::VaryMiss));
         };
         if !read.may_use(stored.head.audience, terms.scope) {
@@ -208,8 +208,10 @@ where
         let range =
             routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
         // Who says who they are waits for others only where what is stored is for all.
+        // A response without Vary may not be the fragment that is asked for.
         let alone = range
             || read.head
+            || (!read.fragments.is_empty() && candidate.is_none())
             || read.asker.no_store
             || !(read.may_use(Audience::Anonymous, scope) || candidate.is_some());
         if alone {
@@ -273,8 +275,7 @@ where
     /// The stored response that this request may ask the upstream about.
     pub(super) fn candidate(&self, routed: &Routed, read: &Read, now: Instant) -> Option<Candidate> {
         let entry = self.cache.store.get(&read.key, self.cache.second(now))?;
-        let ignored = &settings(&routed.record).ignore_cookies;
-        let stored = entry.select(routed.request.headers(), ignored)?;
+        let stored = entry.select(selecting(routed, read))?;
         if !read.may_use(stored.head.audience, routed.route.cache.terms.scope) {
             return None;
         }
@@ -330,8 +331,7 @@ where
         let Some(leader) = led else { return };
         // Since this one looked another may have asked, on another worker, and have been answered.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
-        let ignored = &settings(&routed.record).ignore_cookies;
-        let found = entry.as_ref().and_then(|entry| entry.select(routed.request.headers(), ignored));
+        let found = entry.as_ref().and_then(|entry| entry.select(selecting(routed, read)));
         if found.is_none_or(|found| !Arc::ptr_eq(&found.head, &stored.head)) {
             return;
         }
@@ -356,6 +356,7 @@ where
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
+            fragments: read.fragments.clone(),
         });
         let fetching = Fetching {
             read,

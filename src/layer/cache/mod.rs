@@ -2,7 +2,7 @@
 //!
 //! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
 //! `flight` goes with a request to the app and decides about its answer; `arrive` stores that, or what a 304
-//! leaves of what is stored; `uncounted` sends requests on whose parameters are not all part of the key; `follow` waits for another request's answer; `write` invalidates; `answer` makes
+//! leaves of what is stored, as `freshen` says; `uncounted` sends requests on whose parameters are not all part of the key; `follow` waits for another request's answer; `write` invalidates; `answer` makes
 //! answers of what is stored; `compare` looks whether what is shared may be.
 
 mod answer;
@@ -11,6 +11,7 @@ pub(in crate::layer) mod asked;
 mod compare;
 mod flight;
 mod follow;
+mod freshen;
 mod lookup;
 mod uncounted;
 mod write;
@@ -28,6 +29,7 @@ use tower::Service;
 use super::Routed;
 use crate::body::Body;
 use crate::cache::Cache;
+use crate::cache::variant::SelectingFields;
 use crate::error::BoxError;
 use crate::policy::cache::is_safe;
 use crate::upstream::ForwardError;
@@ -204,6 +206,12 @@ fn outlive(future: impl Future<Output = ()> + 'static) {
     if tokio::runtime::Handle::try_current().is_ok() {
         tokio::task::spawn_local(future);
     }
+}
+
+/// What decides which stored response fits a request.
+fn selecting<'a>(routed: &'a Routed, read: &'a asked::Read) -> SelectingFields<'a> {
+    let fields = SelectingFields::of(routed.request.headers(), &settings(&routed.record).ignore_cookies);
+    SelectingFields { fragments: &read.fragments, ..fields }
 }
 
 /// What all parts of this layer read of a request's policy.

@@ -10,7 +10,7 @@ use tower::Service;
 use super::asked::{self, Forwarded, Read};
 use super::flight::{Errand, Fetching, Flight, most_unattended};
 use super::lookup::{CONDITIONS, Candidate, Going, Start};
-use super::{CacheFuture, CacheLayer, outlive, settings};
+use super::{CacheFuture, CacheLayer, outlive, selecting};
 use crate::body::Body;
 use crate::cache::counters::Event;
 use crate::cache::key;
@@ -63,6 +63,7 @@ where
         let alone = wants_app
             || going.read.head
             || going.read.asker.no_store
+            || !going.read.fragments.is_empty()
             || routed.request.headers().contains_key(header::RANGE)
             || !going.read.may_use(Audience::Anonymous, scope);
         // The same request without them may be on its way.
@@ -128,6 +129,7 @@ where
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
+            fragments: read.fragments.clone(),
         });
         let (mut layer, candidate) = (self.clone(), candidate.cloned());
         Some(Box::new(move || layer.fill(without, read, candidate)))
@@ -142,8 +144,7 @@ where
         let Some(leader) = led else { return };
         // Another one may have been stored meanwhile.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
-        let ignored = &settings(&routed.record).ignore_cookies;
-        let found = entry.as_ref().and_then(|entry| entry.select(routed.request.headers(), ignored));
+        let found = entry.as_ref().and_then(|entry| entry.select(selecting(&routed, &read)));
         let age =
             found.and_then(|found| Some((found, found.head.age_if_valid(&self.cache.invalidation, now)?)));
         if age.is_some_and(|(found, age)| reuse(&found.head.freshness, age, &read.directives) == Reuse::Fresh)

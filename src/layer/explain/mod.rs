@@ -189,6 +189,15 @@ pub fn explain(
             told.say("answered", format!("{} here, {to}", response.status()));
         }
         Ok(Decision::Below(mut routed)) => {
+            for (name, _) in fields {
+                let odd = name.as_str().contains('_') || name == "proxy";
+                if odd && !routed.request.headers().contains_key(name) {
+                    told.say(
+                        "dropped",
+                        format!("{name}: some apps take it for another field (server.underscores)"),
+                    );
+                }
+            }
             if let Some(before) = &routed.rewritten_by {
                 told.say("rewritten", format!("by {} to {}", before.label, routed.request.uri()));
             }

@@ -1,0 +1,80 @@
+//! Fields by which some apps respond as if to another method, host, scheme or path than the one that is asked for.
+
+/// Such fields by their whole names.
+const NAMES: [&str; 13] = [
+    "x-http-method",
+    "x-host",
+    "x-backend-host",
+    "x-scheme",
+    "x-url-scheme",
+    "x-proxy-url",
+    "x-matched-path",
+    "x-forwarded",
+    "x-http-destinationurl",
+    "x-envoy-original-path",
+    "x-envoy-original-host",
+    "front-end-https",
+    "http-method",
+];
+
+/// Such fields by how their names begin: those of IIS, Symfony and Zend, of Next.js and of Vercel.
+const BEGINNINGS: [&str; 5] = ["x-original-", "x-rewrite-", "x-invoke-", "x-middleware-", "x-now-route-"];
+
+/// Such fields by how their names end.
+const ENDS: [&str; 4] = ["-method-override", "-host-override", "-url-override", "-path-override"];
+
+/// Whether a field is one of them. CGI and WSGI apps cannot tell an underscore in its name from a hyphen.
+pub fn is_misleading(name: &str) -> bool {
+    if !name.starts_with(['x', 'f', 'h']) {
+        return false;
+    }
+    let spelt = name.contains('_').then(|| name.replace('_', "-"));
+    let name = spelt.as_deref().unwrap_or(name);
+    NAMES.contains(&name)
+        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        || ENDS.iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n2_4_fields_that_mislead() {
+        for name in [
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "http-method-override",
+            "x_http_method_override",
+            "x-original-url",
+            "x-original-uri",
+            "x-original-path",
+            "x-original-host",
+            "x-original-method",
+            "x-rewrite-url",
+            "x-envoy-original-path",
+            "x-invoke-path",
+            "x-invoke-status",
+            "x-invoke-query",
+            "x-matched-path",
+            "x-now-route-matches",
+            "x-middleware-subrequest",
+            "x-middleware-prefetch",
+            "x-host",
+            "x-backend-host",
+            "x-http-host-override",
+            "x-scheme",
+            "x-url-scheme",
+            "x-proxy-url",
+            "x-forwarded",
+            "front-end-https",
+            "front_end_https",
+        ] {
+            assert!(is_misleading(name), "{name}");
+        }
+        for name in ["host", "from", "x-forwarded-for", "forwarded", "x-request-id", "x-now", "x-hosting"] {
+            assert!(!is_misleading(name), "{name}");
+        }
+    }
+}

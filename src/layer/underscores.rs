@@ -1,0 +1,126 @@
+//! Fields that some apps take for others: those with underscores in their names, which CGI, WSGI, PHP and Rack cannot tell
+//! from hyphens, and `Proxy`, which CGI programs take for `HTTP_PROXY` (httpoxy, CVE-2016-5385).
+//!
+//! A twin of a field that means something would stand in its place behind every rule, so it is dropped; what is left of such
+//! fields no key tells apart.
+
+use std::sync::{Mutex, PoisonError};
+
+use http::{HeaderMap, HeaderName};
+
+use super::record::Record;
+use crate::fields::misleading::is_misleading;
+use crate::identity::unlisted;
+use crate::policy::limits::{ApiKeyPlace, TierSource};
+use crate::policy::underscores::Underscores;
+use crate::policy::{Policy, RoutePolicy};
+
+/// So many names are told of in the log; who sends more invents them.
+const MOST_TOLD: usize = 32;
+
+/// Whether a name is one that some apps take for another.
+pub fn is_odd(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.as_bytes().contains(&b'_') || name == "proxy"
+}
+
+/// Drops what is to be dropped; true: the request is one that no cache key tells from others.
+pub fn filter(headers: &mut HeaderMap, record: &Record, routes: [Option<&RoutePolicy>; 2]) -> bool {
+    let proxy = HeaderName::from_static("proxy");
+    if headers.contains_key(&proxy) {
+        drop_field(headers, &proxy, record, "proxy");
+    }
+    let policy = &record.snapshot.policy;
+    let odd: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    let mut ambiguous = false;
+    for name in odd {
+        let meant = name.as_str().replace('_', "-");
+        let misleads = is_misleading(&meant);
+        let dropped = match policy.server.underscores {
+            Underscores::Pass => false,
+            Underscores::Drop => true,
+            Underscores::Twins => {
+                misleads || headers.contains_key(&meant) || means_something(&meant, policy, routes)
+            }
+        };
+        if dropped {
+            drop_field(headers, &name, record, "underscore");
+        }
+        // Who tries to mislead is given nothing that others get.
+        ambiguous |= !dropped || misleads;
+    }
+    ambiguous
+}
+
+/// Whether a field is one that Pillion writes or believes, that says who asks, or that the route names.
+fn means_something(name: &str, policy: &Policy, routes: [Option<&RoutePolicy>; 2]) -> bool {
+    if is_believed(name) || unlisted::field(name).is_some() || policy.identity.tells_by(name) {
+        return true;
+    }
+    let limits = &policy.limits;
+    let of_limits =
+        limits.tier_from.iter().any(|source| matches!(source, TierSource::Header(known) if known == name))
+            || matches!(&limits.api_key, ApiKeyPlace::Header(known) if known == name);
+    of_limits
+        || routes.into_iter().flatten().any(|route| {
+            let edits = &route.request;
+            let written = edits.set.iter().chain(&edits.append).map(|(known, _)| known);
+            let mut named = written.chain(&edits.remove).chain(&route.cache.terms.key_headers);
+            named.any(|known| known == name)
+        })
+}
+
+/// Fields of connections and of framing, of credentials, of conditions, and those by which proxies speak.
+fn is_believed(name: &str) -> bool {
+    const NAMES: [&str; 32] = [
+        "accept-encoding",
+        "authorization",
+        "cache-control",
+        "cdn-loop",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "forwarded",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "range",
+        "referer",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-client-ip",
+        "x-correlation-id",
+        "x-real-ip",
+        "x-request-id",
+        "true-client-ip",
+    ];
+    const BEGINNINGS: [&str; 5] = ["x-forwarded-", "if-", "proxy-", "x-pillion-", "cf-connecting-"];
+    NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+fn drop_field(headers: &mut HeaderMap, name: &HeaderName, record: &Record, reason: &'static str) {
+    headers.remove(name);
+    record.dropped_field(reason);
+    static TOLD: Mutex<Vec<HeaderName>> = Mutex::new(Vec::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() < MOST_TOLD && !told.contains(name) {
+        told.push(name.clone());
+        tracing::warn!(
+            field = name.as_str(),
+            reason,
+            "request field dropped: some apps take it for another one; said once (server.underscores)"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! What becomes of request fields with underscores in their names, which many apps take for hyphens.
+
+/// `server.underscores`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Underscores {
+    /// What some apps take for a field that means something is dropped.
+    Twins,
+    /// All are dropped.
+    Drop,
+    /// None is dropped.
+    Pass,
+}
