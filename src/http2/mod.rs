@@ -1,6 +1,8 @@
 //! Shared by both sides of HTTP/2.
 
+mod hpack;
 pub mod refusals;
+pub mod trailers;
 
 use std::future::Future;
 

@@ -8,6 +8,7 @@ mod harness;
 
 mod apps;
 mod fields;
+mod frames;
 mod grpc;
 mod http1;
 mod http2;

@@ -315,3 +315,14 @@ fn n4_8_a_signed_request_reaches_the_app_as_it_was_signed() {
     let seen = send("/d", "authorization: Bearer x\r\n");
     assert!(seen.field("cache-status").unwrap().contains("; hit"), "a token is no signature: {}", seen.head);
 }
+
+#[test]
+fn n4_10_a_204_has_no_content_length() {
+    let app =
+        Script::answering(|_| b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\nx-a: b\r\n\r\n".to_vec());
+    let pillion = in_front(&app, "");
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let said = crate::tools::curl(&["-i", version, &pillion.url("/")]).to_ascii_lowercase();
+        assert!(said.contains("x-a: b") && !said.contains("content-length"), "{version}: {said}");
+    }
+}

@@ -31,6 +31,7 @@ use crate::fields::target::{self, Looks};
 use crate::http1::head::{self, HeadError, HeadLimits};
 use crate::http1::server::Settings;
 use crate::http2::refusals::{self, Refusal};
+use crate::http2::trailers::{Sender, Watched};
 use crate::http2::{LocalExecutor, SEND_BUFFER};
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
@@ -172,7 +173,13 @@ where
         .max_header_list_size(u32::try_from(now.limits.size * 2).unwrap_or(u32::MAX))
         .enable_connect_protocol()
         .auto_date_header(true)
-        .serve_connection(TokioIo::new(Counted { inner, written: streams.written.clone() }), adapter);
+        .serve_connection(
+            TokioIo::new(Counted {
+                inner: Watched::new(inner, Sender::Client),
+                written: streams.written.clone(),
+            }),
+            adapter,
+        );
     let mut connection = pin!(connection);
     let mut deadline = Deadline::default();
     let mut leaving = false;
@@ -303,6 +310,10 @@ where
             let (mut parts, mut body) = response.into_parts();
             // Fields of an HTTP/1 connection have no place here (RFC 9113 8.2.2).
             parts.headers.remove(header::CONNECTION);
+            if matches!(parts.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT) {
+                // RFC 9110 8.6: neither a 204 nor a successful CONNECT has one.
+                parts.headers.remove(header::CONTENT_LENGTH);
+            }
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
                 // RFC 8441 5: what is 101 in HTTP/1 is 200 here.
                 parts.status = StatusCode::OK;

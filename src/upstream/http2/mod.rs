@@ -24,6 +24,7 @@ use super::error::ForwardError;
 use crate::clock::{self, Deadline, Instant};
 use crate::http1::head::HeadLimits;
 use crate::http2::SEND_BUFFER;
+use crate::http2::trailers::{Sender, Watched};
 use crate::stream::Stream;
 use exchange::classify;
 use liveness::{Liveness, Step};
@@ -83,7 +84,10 @@ impl Http2Connection {
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(limits.size).unwrap_or(u32::MAX))
             .enable_push(false)
-            .handshake::<_, Bytes>(Heard { stream, shared: shared.clone() })
+            .handshake::<_, Bytes>(Heard {
+                stream: Watched::new(stream, Sender::Server),
+                shared: shared.clone(),
+            })
             .await
             .map_err(|error| classify(&error))?;
         tokio::task::spawn_local(drive(connection, shared.clone(), peer.to_owned()));
@@ -165,7 +169,7 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
 
 /// Notes when something is read.
 struct Heard {
-    stream: Stream,
+    stream: Watched<Stream>,
     shared: Rc<Shared>,
 }
 

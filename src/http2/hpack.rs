@@ -1,0 +1,347 @@
+//! As much of HPACK (RFC 7541) as it takes to know which fields of a block are pseudo-header fields. Values are not
+//! decoded; the dynamic table is kept as sizes and kinds, which is what decides where an index points.
+
+use std::collections::VecDeque;
+
+/// SETTINGS_HEADER_TABLE_SIZE as both sides leave it (RFC 9113 6.5.2).
+const MAX_TABLE: usize = 4096;
+/// What an entry takes beside its text (RFC 7541 4.1).
+const OVERHEAD: usize = 32;
+/// Length of the names of the static table (RFC 7541 Appendix A), from index 1.
+const STATIC_NAMES: [u8; 61] = [
+    10, 7, 7, 5, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 14, 15, 15, 13, 6, 27, 3, 5, 13, 13, 19, 16, 16, 14, 16, 13,
+    12, 6, 4, 4, 6, 7, 4, 4, 8, 17, 13, 8, 19, 13, 4, 8, 12, 18, 19, 5, 7, 7, 11, 6, 10, 25, 17, 10, 4, 3,
+    16,
+];
+/// Pseudo-header fields are the first of the static table; `:status` with a final status from here on.
+const STATIC_PSEUDO: usize = 14;
+const STATIC_STATUS: usize = 8;
+/// Codes of each length in the Huffman code (RFC 7541 Appendix B), which is canonical: longer codes are greater.
+const CODES: [(u32, u32); 21] = [
+    (5, 10),
+    (6, 26),
+    (7, 32),
+    (8, 6),
+    (10, 5),
+    (11, 3),
+    (12, 2),
+    (13, 6),
+    (14, 2),
+    (15, 3),
+    (19, 3),
+    (20, 8),
+    (21, 13),
+    (22, 26),
+    (23, 29),
+    (24, 12),
+    (25, 4),
+    (26, 15),
+    (27, 19),
+    (28, 29),
+    (30, 4),
+];
+
+/// What a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Ordinary,
+    Pseudo,
+    /// `:status` of an interim response.
+    Interim,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: usize,
+    size: usize,
+    kind: Kind,
+}
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// Some pseudo-header field.
+    pub pseudo: bool,
+    /// The head of an interim response.
+    pub interim: bool,
+}
+
+/// A block that is no HPACK. The library says so to the peer, and ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The state of one direction of a connection.
+#[derive(Debug)]
+pub struct Table {
+    entries: VecDeque<Entry>,
+    size: usize,
+    max: usize,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table { entries: VecDeque::new(), size: 0, max: MAX_TABLE }
+    }
+}
+
+impl Table {
+    /// Reads a whole block.
+    pub fn read(&mut self, block: &[u8]) -> Result<Block, Malformed> {
+        let mut input = Input(block);
+        let mut found = Block::default();
+        while let Some(first) = input.0.first().copied() {
+            let kind = match first {
+                0x80.. => self.at(input.integer(7)?)?.kind,
+                0x40.. => {
+                    let entry = self.literal(&mut input, 6)?;
+                    self.insert(entry);
+                    entry.kind
+                }
+                0x20.. => {
+                    self.max = input.integer(5)?;
+                    if self.max > MAX_TABLE {
+                        return Err(Malformed);
+                    }
+                    self.evict(0);
+                    Kind::Ordinary
+                }
+                _ => self.literal(&mut input, 4)?.kind,
+            };
+            found.pseudo |= kind != Kind::Ordinary;
+            found.interim |= kind == Kind::Interim;
+        }
+        Ok(found)
+    }
+
+    fn literal(&self, input: &mut Input<'_>, prefix: u32) -> Result<Entry, Malformed> {
+        let index = input.integer(prefix)?;
+        let (name, pseudo, status) = if index == 0 {
+            let name = input.string()?;
+            (name.length, name.begins_with_colon(), name.is_status())
+        } else {
+            let entry = self.at(index)?;
+            let status = matches!(index, STATIC_STATUS..=STATIC_PSEUDO) || (index > 61 && entry.name == 7);
+            (entry.name, entry.kind != Kind::Ordinary, status)
+        };
+        let value = input.string()?;
+        let kind = match (pseudo, status && value.begins_with_one()) {
+            (false, _) => Kind::Ordinary,
+            (true, false) => Kind::Pseudo,
+            (true, true) => Kind::Interim,
+        };
+        Ok(Entry { name, size: name + value.length + OVERHEAD, kind })
+    }
+
+    fn at(&self, index: usize) -> Result<Entry, Malformed> {
+        if index == 0 {
+            return Err(Malformed);
+        }
+        match STATIC_NAMES.get(index - 1) {
+            Some(name) => {
+                let kind = if index <= STATIC_PSEUDO { Kind::Pseudo } else { Kind::Ordinary };
+                Ok(Entry { name: usize::from(*name), size: 0, kind })
+            }
+            None => self.entries.get(index - 1 - STATIC_NAMES.len()).copied().ok_or(Malformed),
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        self.evict(entry.size);
+        // RFC 7541 4.4: one that is larger than the table empties it.
+        if entry.size <= self.max {
+            self.size += entry.size;
+            self.entries.push_front(entry);
+        }
+    }
+
+    fn evict(&mut self, room: usize) {
+        while self.size + room > self.max {
+            let Some(oldest) = self.entries.pop_back() else { return };
+            self.size -= oldest.size;
+        }
+    }
+}
+
+/// A string as it stands in a block.
+struct Text<'a> {
+    raw: &'a [u8],
+    coded: bool,
+    /// Octets when decoded.
+    length: usize,
+}
+
+impl Text<'_> {
+    fn begins_with_colon(&self) -> bool {
+        // `:` is 1011100 in the Huffman code.
+        self.raw
+            .first()
+            .is_some_and(|first| if self.coded { first >> 1 == 0b101_1100 } else { *first == b':' })
+    }
+
+    fn begins_with_one(&self) -> bool {
+        // `1` is 00001 in the Huffman code.
+        self.raw.first().is_some_and(|first| if self.coded { first >> 3 == 1 } else { *first == b'1' })
+    }
+
+    /// `:status` is the one pseudo-header field of its length that a response has.
+    fn is_status(&self) -> bool {
+        self.length == ":status".len() && self.begins_with_colon()
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    /// RFC 7541 5.1.
+    fn integer(&mut self, prefix: u32) -> Result<usize, Malformed> {
+        const MOST: u32 = 28;
+        let (first, mut rest) = self.0.split_first().ok_or(Malformed)?;
+        let mask = (1usize << prefix) - 1;
+        let mut value = usize::from(*first) & mask;
+        if value == mask {
+            let mut shift = 0;
+            loop {
+                let (octet, after) = rest.split_first().ok_or(Malformed)?;
+                rest = after;
+                value += usize::from(octet & 0x7f) << shift;
+                shift += 7;
+                if octet & 0x80 == 0 {
+                    break;
+                }
+                if shift > MOST {
+                    return Err(Malformed);
+                }
+            }
+        }
+        self.0 = rest;
+        Ok(value)
+    }
+
+    /// RFC 7541 5.2.
+    fn string(&mut self) -> Result<Text<'a>, Malformed> {
+        let coded = self.0.first().ok_or(Malformed)? & 0x80 != 0;
+        let length = self.integer(7)?;
+        let (raw, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(Text { raw, coded, length: if coded { decoded_length(raw) } else { length } })
+    }
+}
+
+/// How many octets a Huffman-coded string is: of each code only the length matters. What is left at the end is
+/// padding of ones, which is the beginning of the longest code.
+fn decoded_length(raw: &[u8]) -> usize {
+    let total = raw.len() * 8;
+    let (mut at, mut count) = (0, 0);
+    while at < total {
+        let mut window = 0u64;
+        for place in 0..5 {
+            window = window << 8 | u64::from(raw.get(at / 8 + place).copied().unwrap_or(0xff));
+        }
+        let bits = (window >> (8 - at % 8)) as u32;
+        let length = code_length(bits);
+        if at + length > total {
+            break;
+        }
+        at += length;
+        count += 1;
+    }
+    count
+}
+
+/// The length of the code at the front of `bits`.
+fn code_length(bits: u32) -> usize {
+    // The first code of each length follows the last of the length before, with zeros appended.
+    let mut first = 0u64;
+    for (length, codes) in CODES {
+        first += u64::from(codes) << (32 - length);
+        if u64::from(bits) < first {
+            return length as usize;
+        }
+    }
+    30
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huffman_lengths() {
+        // RFC 7541 C.4, C.6.
+        for (coded, length) in [
+            (
+                &[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff][..],
+                "www.example.com".len(),
+            ),
+            (&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], "no-cache".len()),
+            (&[0x64, 0x02], "302".len()),
+            (&[0xae, 0xc3, 0x77, 0x1a, 0x4b], "private".len()),
+            (&[], 0),
+        ] {
+            assert_eq!(decoded_length(coded), length, "{coded:x?}");
+        }
+        assert_eq!(CODES.iter().map(|(_, codes)| codes).sum::<u32>(), 257, "every octet and EOS");
+        let whole: u64 = CODES.iter().map(|(length, codes)| u64::from(*codes) << (32 - length)).sum();
+        assert_eq!(whole, 1 << 32, "the code is complete");
+    }
+
+    #[test]
+    fn pseudo_fields_are_found_however_they_are_written() {
+        let pseudo = Block { pseudo: true, interim: false };
+        let interim = Block { pseudo: true, interim: true };
+        let mut table = Table::default();
+        for (block, found) in [
+            (&[0x82][..], pseudo),
+            (&[0x8e], pseudo),
+            (&[0x8f], Block::default()),
+            // `:path: /x` by a static name, put into the table; then by its index there.
+            (b"\x44\x02/x", pseudo),
+            (&[0xbe], pseudo),
+            (b"\x40\x01a\x01b", Block::default()),
+            (&[0xbe], Block::default()),
+            (&[0xbf], pseudo),
+            // A literal name, raw and coded (`:path`), never put into the table.
+            (b"\x00\x05:path\x01/", pseudo),
+            (b"\x10\x84\xb9\x58\xd3\x3f\x01/", pseudo),
+            // Statuses.
+            (b"\x08\x03103", interim),
+            (b"\x08\x82\x08\x19", interim),
+            (b"\x08\x03200", pseudo),
+            (b"\x00\x07:status\x03102", interim),
+            (b"\x04\x03103", pseudo),
+            // A table of nothing, and of much again.
+            (&[0x20, 0x3f, 0xe1, 0x1f], Block::default()),
+        ] {
+            assert_eq!(table.read(block), Ok(found), "{block:x?}");
+        }
+        for block in [
+            &[0x80][..],
+            &[0xbe],
+            &[0x40],
+            b"\x00\x05:pa",
+            &[0x3f, 0xe2, 0x1f],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        ] {
+            assert_eq!(table.read(block), Err(Malformed), "{block:x?}");
+        }
+    }
+
+    #[test]
+    fn entries_leave_as_the_table_is_full() {
+        let mut table = Table::default();
+        table.read(b"\x44\x02/x").unwrap();
+        // 4096 octets less its name and what an entry takes: the other one has to go.
+        let value = 4096 - 32 - 1;
+        let mut block = vec![0x40, 1, b'a', 0x7f];
+        let mut rest = value - 127;
+        while rest >= 128 {
+            block.push((rest % 128) as u8 | 0x80);
+            rest /= 128;
+        }
+        block.push(rest as u8);
+        block.extend(vec![b'v'; value]);
+        table.read(&block).unwrap();
+        assert_eq!((table.entries.len(), table.size), (1, 4096));
+        assert_eq!(table.read(&[0xbf]), Err(Malformed), "what was there before is gone");
+    }
+}

@@ -1,0 +1,467 @@
+//! A trailer section with a pseudo-header field is malformed (RFC 9113 8.1), and the library takes it without a word:
+//! one parser would see another path or status there. So what a peer sends is looked through on its way to the
+//! library. Such a section goes on with a field that the library refuses as malformed, so the stream ends as every
+//! other malformed one does, and the rest of the connection goes on.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::hpack::Table;
+
+/// The client connection preface (RFC 9113 3.4) in octets.
+const PREFACE: usize = 24;
+/// A frame's header.
+const FRAME: usize = 9;
+/// The largest frame that is allowed while nobody asked for larger ones (RFC 9113 6.5.2).
+const MAX_FRAME: usize = 16 * 1024;
+/// The longest block that is looked through; the library takes none of this size.
+const MAX_BLOCK: usize = 4 * 1024 * 1024;
+/// The most streams remembered whose response goes on; the oldest are forgotten.
+const MAX_STREAMS: usize = 4096;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const PUSH_PROMISE: u8 = 5;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// `connection: x`, not put into any table: a field of HTTP/1 connections is malformed here (RFC 9113 8.2.2).
+const REFUSED_FIELD: &[u8] = b"\x00\x0aconnection\x01x";
+
+/// Which side the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// It sends requests.
+    Client,
+    /// It sends responses.
+    Server,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Frame {
+    fn of(header: &[u8]) -> Option<Frame> {
+        let [a, b, c, kind, flags, s0, s1, s2, s3] = *header.first_chunk()?;
+        Some(Frame {
+            length: u32::from_be_bytes([0, a, b, c]) as usize,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
+        })
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn is_block(self) -> bool {
+        matches!(self.kind, HEADERS | CONTINUATION)
+    }
+}
+
+/// What goes by, frame by frame.
+#[derive(Debug)]
+struct Watch {
+    sender: Sender,
+    table: Table,
+    /// Octets to go until the next frame begins.
+    left: usize,
+    /// The frame whose payload goes by, where that is part of a block.
+    frame: Option<Frame>,
+    /// The HEADERS frame that began the block, until its end; whether that is a trailer section.
+    head: Option<(Frame, bool)>,
+    /// The block as far as it went by, and where its last frame begins.
+    block: Vec<u8>,
+    begin: usize,
+    /// The last stream that a client opened.
+    last: u32,
+    /// Streams of a server whose final head was seen and whose end was not.
+    open: BTreeSet<u32>,
+    /// What goes by is not understood, and the library will say so.
+    lost: bool,
+}
+
+impl Watch {
+    fn new(sender: Sender) -> Watch {
+        Watch {
+            sender,
+            table: Table::default(),
+            left: if sender == Sender::Client { PREFACE } else { 0 },
+            frame: None,
+            head: None,
+            block: Vec::new(),
+            begin: 0,
+            last: 0,
+            open: BTreeSet::new(),
+            lost: false,
+        }
+    }
+
+    /// Whether a frame belongs to a trailer section.
+    fn is_of_trailers(&self, frame: Frame) -> bool {
+        match (frame.kind, self.head, self.sender) {
+            (CONTINUATION, Some((_, trailers)), _) => trailers,
+            // Identifiers only grow, so a HEADERS frame on an earlier one is no new request (RFC 9113 5.1.1).
+            (HEADERS, _, Sender::Client) => frame.stream <= self.last,
+            (HEADERS, _, Sender::Server) => self.open.contains(&frame.stream),
+            _ => false,
+        }
+    }
+
+    /// Looks through octets that are about to go on. How many may: what begins behind them is to be whole first,
+    /// the header of a frame, or a frame of a trailer section.
+    fn pass(&mut self, octets: &[u8]) -> usize {
+        let mut at = 0;
+        while at < octets.len() {
+            if self.lost {
+                return octets.len();
+            }
+            if self.left > 0 {
+                let take = self.left.min(octets.len() - at);
+                if self.frame.is_some() {
+                    self.block.extend_from_slice(&octets[at..at + take]);
+                }
+                self.left -= take;
+                at += take;
+                if self.left == 0 {
+                    self.end_of_frame();
+                }
+                continue;
+            }
+            let Some(frame) = Frame::of(&octets[at..]) else { return at };
+            if self.is_of_trailers(frame) && frame.length <= MAX_FRAME {
+                return at;
+            }
+            self.begin_frame(frame);
+            self.left = frame.length;
+            at += FRAME;
+            if self.left == 0 {
+                self.end_of_frame();
+            }
+        }
+        at
+    }
+
+    fn begin_frame(&mut self, frame: Frame) {
+        match frame.kind {
+            HEADERS => {
+                let trailers = self.is_of_trailers(frame);
+                self.head = Some((frame, trailers));
+                if self.sender == Sender::Client {
+                    self.last = self.last.max(frame.stream);
+                }
+                self.block.clear();
+            }
+            // Nobody asks for what is pushed; the library ends the connection.
+            PUSH_PROMISE => self.lost = true,
+            RST_STREAM => drop(self.open.remove(&frame.stream)),
+            DATA if frame.has(END_STREAM) => drop(self.open.remove(&frame.stream)),
+            _ => {}
+        }
+        self.begin = self.block.len();
+        self.frame = (frame.is_block() && self.head.is_some()).then_some(frame);
+        self.lost |= self.block.len() + frame.length > MAX_BLOCK && self.frame.is_some();
+    }
+
+    /// Takes what a frame adds to its block, and reads that where it is whole; true where it is a trailer section
+    /// with a pseudo-header field.
+    fn end_of_frame(&mut self) -> bool {
+        let Some(frame) = self.frame.take() else { return false };
+        if frame.kind == HEADERS && !self.strip(frame) {
+            self.lost = true;
+            return false;
+        }
+        let Some((head, trailers)) = self.head.filter(|_| frame.has(END_HEADERS)) else { return false };
+        self.head = None;
+        let Ok(found) = self.table.read(&self.block) else {
+            self.lost = true;
+            return false;
+        };
+        self.block.clear();
+        if self.sender == Sender::Server {
+            if head.has(END_STREAM) {
+                self.open.remove(&head.stream);
+            } else if !found.interim {
+                self.open.insert(head.stream);
+                if self.open.len() > MAX_STREAMS {
+                    self.open.pop_first();
+                }
+            }
+        }
+        trailers && found.pseudo
+    }
+
+    /// Takes padding and priority off the payload of a HEADERS frame (RFC 9113 6.2).
+    fn strip(&mut self, frame: Frame) -> bool {
+        const WEIGHT: usize = 5;
+        let payload = &self.block[self.begin..];
+        let padding =
+            if frame.has(PADDED) { payload.first().map(|octets| usize::from(*octets)) } else { Some(0) };
+        let before = usize::from(frame.has(PADDED)) + if frame.has(PRIORITY) { WEIGHT } else { 0 };
+        let Some(padding) = padding.filter(|padding| before + padding <= payload.len()) else { return false };
+        self.block.truncate(self.block.len() - padding);
+        self.block.drain(self.begin..self.begin + before);
+        true
+    }
+
+    /// Looks through one frame that `held` begins with, once that is whole, and moves it to `ready` as it goes on.
+    fn careful(&mut self, held: &mut BytesMut, ready: &mut BytesMut) -> bool {
+        let Some(frame) = Frame::of(held).filter(|frame| held.len() >= FRAME + frame.length) else {
+            return false;
+        };
+        let whole = held.split_to(FRAME + frame.length);
+        self.begin_frame(frame);
+        self.block.extend_from_slice(&whole[FRAME..]);
+        let malformed = self.end_of_frame();
+        if malformed {
+            refuse(frame, &whole, ready);
+        } else {
+            ready.extend_from_slice(&whole);
+        }
+        true
+    }
+}
+
+/// Writes the last frame of a trailer section so that the library refuses it: with one field more, in a frame of its
+/// own where this one has no room.
+fn refuse(frame: Frame, whole: &[u8], out: &mut BytesMut) {
+    let (begin, payload) = whole.split_at(FRAME);
+    let mut begin: Vec<u8> = begin.to_vec();
+    let length = frame.length + REFUSED_FIELD.len();
+    if length <= MAX_FRAME {
+        let padded = frame.kind == HEADERS && frame.has(PADDED);
+        let padding = payload.first().filter(|_| padded).map_or(0, |octets| usize::from(*octets));
+        let (block, padding) = payload.split_at(payload.len().saturating_sub(padding));
+        begin[..3].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
+        [&begin, block, REFUSED_FIELD, padding].iter().for_each(|part| out.extend_from_slice(part));
+    } else {
+        begin[4] &= !END_HEADERS;
+        let continued = [0, 0, REFUSED_FIELD.len() as u8, CONTINUATION, END_HEADERS];
+        let stream = &frame.stream.to_be_bytes();
+        [&begin, payload, &continued, stream, REFUSED_FIELD]
+            .iter()
+            .for_each(|part| out.extend_from_slice(part));
+    }
+}
+
+/// A connection of which each read is looked through.
+#[derive(Debug)]
+pub struct Watched<T> {
+    inner: T,
+    watch: Watch,
+    /// What was read and is not whole yet: less than a frame.
+    held: BytesMut,
+    /// What was looked through and not taken yet.
+    ready: BytesMut,
+}
+
+impl<T> Watched<T> {
+    /// `inner` is where `sender` sends.
+    pub fn new(inner: T, sender: Sender) -> Watched<T> {
+        Watched { inner, watch: Watch::new(sender), held: BytesMut::new(), ready: BytesMut::new() }
+    }
+
+    /// Moves what may go on from `held` to `ready`.
+    fn release(&mut self) {
+        loop {
+            let count = self.watch.pass(&self.held);
+            self.ready.extend_from_slice(&self.held[..count]);
+            self.held.advance(count);
+            if self.held.is_empty() || !self.watch.careful(&mut self.held, &mut self.ready) {
+                return;
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.ready.is_empty() {
+                let take = this.ready.len().min(buf.remaining());
+                buf.put_slice(&this.ready[..take]);
+                this.ready.advance(take);
+                return Poll::Ready(Ok(()));
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            let read = &buf.filled()[before..];
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let passed = if this.held.is_empty() { this.watch.pass(read) } else { 0 };
+            if passed < read.len() {
+                this.held.extend_from_slice(&read[passed..]);
+                buf.set_filled(before + passed);
+                this.release();
+            }
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// What the library is given of `sent`, read in pieces of `piece` octets.
+    async fn given(sender: Sender, sent: &[u8], piece: usize) -> Vec<u8> {
+        let mut watched = Watched::new(Pieces(sent, piece), sender);
+        let mut given = Vec::new();
+        watched.read_to_end(&mut given).await.unwrap();
+        given
+    }
+
+    /// Gives out at most `piece` octets a read.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl AsyncRead for Pieces<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let take = self.1.min(self.0.len()).min(buf.remaining());
+            buf.put_slice(&self.0[..take]);
+            self.0 = &self.0[take..];
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn refused(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
+        frame(HEADERS, flags, stream, &[block, REFUSED_FIELD].concat())
+    }
+
+    #[tokio::test]
+    async fn n4_10_a_trailer_section_with_a_pseudo_field_is_made_malformed() {
+        const REQUEST: &[u8] = b"\x83\x86\x44\x02/x\x41\x01a";
+        const BOTH: u8 = END_STREAM | END_HEADERS;
+        let preface = [b'P'; PREFACE];
+        let settings = frame(4, 0, 0, &[]);
+        let begin = |stream| frame(HEADERS, END_HEADERS, stream, REQUEST);
+        let data = |stream| frame(DATA, 0, stream, b"body");
+        let padded = frame(
+            HEADERS,
+            END_HEADERS | PADDED | PRIORITY,
+            1,
+            &[&[2, 0, 0, 0, 0, 9], REQUEST, &[0, 0]].concat(),
+        );
+        type Frames = Vec<Vec<u8>>;
+        let requests: Vec<(Frames, Frames)> = vec![
+            // Ordinary trailers.
+            (
+                vec![frame(HEADERS, BOTH, 1, b"\x00\x01t\x01v")],
+                vec![frame(HEADERS, BOTH, 1, b"\x00\x01t\x01v")],
+            ),
+            (vec![frame(HEADERS, BOTH, 1, b"\x84")], vec![refused(1, BOTH, b"\x84")]),
+            // By the entry that the request itself put into the table: the last but one.
+            (vec![frame(HEADERS, BOTH, 1, b"\xbf")], vec![refused(1, BOTH, b"\xbf")]),
+            // In a continuation.
+            (
+                vec![
+                    frame(HEADERS, END_STREAM, 1, b"\x00\x01t\x01v"),
+                    frame(CONTINUATION, END_HEADERS, 1, b"\x84"),
+                ],
+                vec![
+                    frame(HEADERS, END_STREAM, 1, b"\x00\x01t\x01v"),
+                    frame(CONTINUATION, END_HEADERS, 1, &[b"\x84", REFUSED_FIELD].concat()),
+                ],
+            ),
+            // Before padding.
+            (
+                vec![frame(HEADERS, BOTH | PADDED, 1, b"\x02\x84..")],
+                vec![frame(HEADERS, BOTH | PADDED, 1, &[b"\x02\x84", REFUSED_FIELD, b".."].concat())],
+            ),
+            // Of an earlier stream, while another one goes on.
+            (
+                vec![begin(3), frame(HEADERS, BOTH, 1, b"\x84"), data(3)],
+                vec![begin(3), refused(1, BOTH, b"\x84"), data(3)],
+            ),
+        ];
+        for first in [begin(1), padded] {
+            for (sent, wanted) in &requests {
+                let all = |frames: &[Vec<u8>]| {
+                    [&preface[..], &settings, &first, &data(1), &frames.concat(), &settings].concat()
+                };
+                for piece in [1, 2, 8, 9, 10, 13, 40, 1000] {
+                    assert_eq!(
+                        given(Sender::Client, &all(sent), piece).await,
+                        all(wanted),
+                        "{sent:x?} {piece}"
+                    );
+                }
+            }
+        }
+        let ok = frame(HEADERS, END_HEADERS, 1, b"\x88");
+        let hint = frame(HEADERS, END_HEADERS, 1, b"\x08\x03103");
+        let grpc = frame(HEADERS, BOTH, 1, b"\x00\x0bgrpc-status\x010");
+        let alone = frame(HEADERS, BOTH, 3, b"\x88");
+        for (sent, wanted) in [
+            (vec![hint.clone(), ok.clone(), data(1), grpc.clone()], None),
+            (vec![alone.clone(), ok.clone(), grpc.clone(), alone.clone()], None),
+            (
+                vec![hint.clone(), ok.clone(), data(1), frame(HEADERS, BOTH, 1, b"\x88")],
+                Some(vec![hint, ok, data(1), refused(1, BOTH, b"\x88")]),
+            ),
+        ] {
+            let wanted = wanted.unwrap_or(sent.clone()).concat();
+            for piece in [1, 9, 1000] {
+                assert_eq!(given(Sender::Server, &sent.concat(), piece).await, wanted, "{piece}");
+            }
+        }
+    }
+}
