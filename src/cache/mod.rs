@@ -7,7 +7,7 @@
 //! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
 
 pub mod apart;
-mod canonical;
+pub mod canonical;
 #[cfg(test)]
 mod collapse_model;
 mod comparable;

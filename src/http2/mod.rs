@@ -1,6 +1,6 @@
 //! Shared by both sides of HTTP/2.
 
-mod hpack;
+pub mod hpack;
 pub mod refusals;
 pub mod trailers;
 

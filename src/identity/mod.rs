@@ -8,13 +8,13 @@
 //! (JWE). No clock is read; the time is passed in.
 
 pub mod credential;
-mod der;
-mod json;
-mod jwk;
+pub mod der;
+pub mod json;
+pub mod jwk;
 pub mod jwt;
-mod key_error;
+pub mod key_error;
 pub mod keys;
-mod pem;
+pub mod pem;
 pub mod principal;
 pub mod unlisted;
 

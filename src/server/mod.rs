@@ -4,7 +4,7 @@
 mod connection;
 mod http2;
 pub mod listener;
-mod proxy_protocol;
+pub mod proxy_protocol;
 pub mod worker;
 
 pub use worker::{Shared, Workers};

@@ -46,7 +46,8 @@ pub async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     text(&line)
 }
 
-fn text(line: &[u8]) -> io::Result<Option<SocketAddr>> {
+/// A whole line of version 1.
+pub fn text(line: &[u8]) -> io::Result<Option<SocketAddr>> {
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n"));
     let parts: Vec<&str> = line.ok_or_else(|| malformed("the PROXY line is malformed"))?.split(' ').collect();
     match parts[..] {
@@ -73,6 +74,11 @@ async fn binary(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     }
     let mut rest = vec![0u8; length];
     tcp.read_exact(&mut rest).await?;
+    addresses(version_command, family, &rest)
+}
+
+/// What follows the length of a header of version 2.
+pub fn addresses(version_command: u8, family: u8, rest: &[u8]) -> io::Result<Option<SocketAddr>> {
     match (version_command & 15, family) {
         (0, _) => Ok(None),
         (1, 0x11) => match rest.first_chunk::<12>() {

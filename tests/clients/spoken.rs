@@ -124,6 +124,11 @@ fn n4_18_head_tells_the_length_of_an_uncoded_get() {
         let length = |answer: &crate::harness::Answer| answer.field("content-length").unwrap_or_default();
         assert_eq!(length(&head), length(&get), "{path}: {}", head.head);
         assert!(head.body.is_empty());
+        // Over HTTP/2 content after HEAD would break the stream.
+        let over_http2 =
+            crate::tools::curl(&["-I", "-H", "Host: a", "--http2-prior-knowledge", &pillion.url(path)]);
+        let told = format!("content-length: {}\r\n", length(&get));
+        assert!(over_http2.contains(&told), "{path}: {over_http2}");
     }
 }
 

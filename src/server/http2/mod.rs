@@ -302,6 +302,7 @@ where
         let settings = self.settings;
         let sleeper = self.sleeper.clone();
         let extended = request.extensions().get::<hyper::ext::Protocol>().cloned();
+        let head = *request.method() == Method::HEAD;
         let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let peer = self.peer.clone();
         let inbound = inbound(request, extended, peer.clone(), settings);
@@ -325,6 +326,13 @@ where
                     tokio::task::spawn_local(relay(upgrade, tunnel, idle, sleeper.another(), observer, open));
                 }
                 return Ok(Response::from_parts(parts, StreamBody::tunnel()));
+            }
+            if head && !http_body::Body::is_end_stream(&body) {
+                // Content that is here although HEAD asks for none; the library would send it (RFC 9110 9.3.2).
+                if let Some(length) = http_body::Body::size_hint(&body).exact() {
+                    parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+                }
+                body = Body::empty();
             }
             // Other streams than live ones may end by themselves in the time that draining gives.
             let ends = body.is_endless() && MediaKind::of(&parts.headers) != MediaKind::Stream;
