@@ -9,10 +9,12 @@ mod file;
 mod hidden;
 mod later;
 mod node;
+mod pem_file;
 mod problem;
 mod section;
 pub mod tls;
 pub mod units;
+mod verifier;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

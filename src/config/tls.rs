@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::pem_file;
 use super::units;
+use super::verifier::ByFile;
 
 /// Which of two files is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,27 +27,10 @@ pub enum Part {
 /// TLS sessions remembered for resumption by id; tickets need no memory.
 const SESSIONS: usize = 4096;
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let shown = path.display();
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| format!("cannot read {shown}: {error}"))?
-        .collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(format!("{shown} holds no certificate")),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("{shown} is not a PEM file: {error}")),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|error| format!("cannot read a private key from {}: {error}", path.display()))
-}
-
 /// A certificate chain with its key, which are checked to belong together.
 pub fn certified_key(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, (Part, String)> {
-    let chain = chain(cert).map_err(|message| (Part::Certificate, message))?;
-    let key_der = private_key(key).map_err(|message| (Part::Key, message))?;
+    let chain = pem_file::certificates(cert).map_err(|message| (Part::Certificate, message))?;
+    let key_der = pem_file::private_key(key).map_err(|message| (Part::Key, message))?;
     let certified = CertifiedKey::from_der(chain, key_der, &ring::default_provider()).map_err(|error| {
         (Part::Key, format!("{} does not fit {}: {error}", key.display(), cert.display()))
     })?;
@@ -68,10 +53,10 @@ impl ResolvesServerCert for BySni {
     }
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, String> {
+fn roots(path: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in chain(path)? {
-        roots.add(certificate).map_err(|error| format!("{} holds no CA: {error}", path.display()))?;
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|error| format!("{} holds no CA: {error}", path.display()))?;
     }
     Ok(roots)
 }
@@ -88,9 +73,12 @@ pub fn server_config(
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider)
-                .build()
-                .map_err(|error| error.to_string())?,
+            WebPkiClientVerifier::builder_with_provider(
+                Arc::new(roots(path, &pem_file::certificates(path)?)?),
+                provider,
+            )
+            .build()
+            .map_err(|error| error.to_string())?,
         ),
     };
     let mut config = builder.with_cert_resolver(Arc::new(BySni(certificates)));
@@ -104,8 +92,19 @@ pub fn server_config(
 
 /// How an https app is verified, and who we are to it.
 pub fn client_config(ca: Option<&Path>, client: Option<(&Path, &Path)>) -> Result<ClientConfig, String> {
-    let roots = match ca {
-        Some(path) => roots(path)?,
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match ca {
+        Some(path) => {
+            let named = pem_file::certificates(path)?;
+            let roots = Arc::new(roots(path, &named)?);
+            let chain = WebPkiServerVerifier::builder_with_provider(roots, provider)
+                .build()
+                .map_err(|error| error.to_string())?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(ByFile::new(chain, named)))
+        }
         None => {
             let mut roots = RootCertStore::empty();
             let native = rustls_native_certs::load_native_certs();
@@ -115,24 +114,25 @@ pub fn client_config(ca: Option<&Path>, client: Option<(&Path, &Path)>) -> Resul
                     "the system has no root certificates; install ca-certificates or set tls.ca".to_owned()
                 );
             }
-            roots
+            builder.with_root_certificates(roots)
         }
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots);
     match client {
         None => Ok(builder.with_no_client_auth()),
-        Some((cert, key)) => {
-            builder.with_client_auth_cert(chain(cert)?, private_key(key)?).map_err(|error| error.to_string())
-        }
+        Some((cert, key)) => builder
+            .with_client_auth_cert(pem_file::certificates(cert)?, pem_file::private_key(key)?)
+            .map_err(|error| error.to_string()),
     }
 }
 
-/// When a certificate expires (RFC 5280 4.1.2.5), read from its DER by walking past what stands
-/// before; `None` if it is not shaped like a certificate.
+/// When a certificate expires; see [`validity`].
 pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    validity(certificate).map(|(_, end)| UNIX_EPOCH + end)
+}
+
+/// From when until when a certificate is valid (RFC 5280 4.1.2.5), since the epoch, read from its DER by walking past
+/// what stands before; `None` if it is not shaped like a certificate.
+pub fn validity(certificate: &CertificateDer<'_>) -> Option<(Duration, Duration)> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut rest, _) = element(certificate)?;
     if rest.first() == Some(&0xa0) {
@@ -143,8 +143,13 @@ pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
         rest = element(rest)?.2;
     }
     let (_, validity, _) = element(rest)?;
-    let (_, _, rest) = element(validity)?;
-    let (tag, time, _) = element(rest)?;
+    let (begin_tag, begin, rest) = element(validity)?;
+    let (end_tag, end, _) = element(rest)?;
+    Some((time(begin_tag, begin)?, time(end_tag, end)?))
+}
+
+/// UTCTime or GeneralizedTime; what lies before the epoch counts as the epoch.
+fn time(tag: u8, time: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(time).ok()?;
     let (year, rest) = match tag {
         // UTCTime: two digits of the year, 50 and above are 19xx.
@@ -159,7 +164,7 @@ pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let (month, day) = (field(0)?, field(2)?);
     let seconds =
         units::days_from_civil(year, month, day) * 86_400 + field(4)? * 3600 + field(6)? * 60 + field(8)?;
-    u64::try_from(seconds).ok().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 /// One DER element: tag, content, what follows.

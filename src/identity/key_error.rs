@@ -40,6 +40,8 @@ impl std::error::Error for KeyError {}
 pub enum KeyFault {
     /// Neither of the two formats.
     Format,
+    /// A byte order mark, which hides the line it stands in front of.
+    ByteOrderMark,
     /// PEM, cut off.
     PemUnfinished,
     /// PEM, its base64 damaged.
@@ -88,6 +90,9 @@ impl fmt::Display for KeyFault {
                 "neither PEM nor JSON; give public keys in PEM (-----BEGIN PUBLIC KEY-----) or as a \
                  JWKS ({\"keys\": [...]})",
             ),
+            ByteOrderMark => {
+                f.write_str("a byte order mark (U+FEFF) in it; save the file as UTF-8 without one")
+            }
             PemUnfinished => f.write_str(
                 "a PEM section without the END line of its label; copy the key again, its BEGIN and \
                  END lines included",

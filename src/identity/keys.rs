@@ -169,6 +169,9 @@ fn without_zeros(number: &[u8]) -> &[u8] {
 
 /// The public keys of a file: one or more, in PEM or as a JWKS or JWK.
 pub fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
+    if has_byte_order_mark(content) {
+        return Err(KeyFault::ByteOrderMark.into());
+    }
     let keys = if content.trim_ascii_start().starts_with(b"{") {
         jwk::keys(content)?
     } else {
@@ -179,6 +182,11 @@ pub fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
         1..=MAX_KEYS => Ok(keys),
         count => Err(KeyFault::TooMany(count).into()),
     }
+}
+
+/// Anywhere: files are put together of several.
+fn has_byte_order_mark(content: &[u8]) -> bool {
+    content.starts_with(b"\xff\xfe") || content.windows(3).any(|bytes| bytes == b"\xef\xbb\xbf")
 }
 
 fn pem_keys(text: &str) -> Result<Vec<VerifyingKey>, KeyError> {
@@ -211,6 +219,10 @@ fn pem_key(section: &pem::Section<'_>) -> Result<VerifyingKey, KeyFault> {
 
 /// The secret of HS256: the bytes of a file as they are, one line end after them left out.
 pub fn shared_secret(content: &[u8]) -> Result<VerifyingKey, KeyError> {
+    if has_byte_order_mark(content) {
+        // It would be part of the secret, which no issuer has.
+        return Err(KeyFault::ByteOrderMark.into());
+    }
     let line = content.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let secret = line.unwrap_or(content);
     // A public key is known to everybody: as a secret it would let everybody sign (RFC 8725 2.1).

@@ -12,4 +12,5 @@ mod dead;
 mod faults;
 mod stalled;
 mod times;
+mod tls_files;
 mod tools;
