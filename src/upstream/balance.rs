@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::address::{Address, Evidence};
+use super::pool::Pool;
 use super::{Endpoint, Upstream};
 use crate::clock::Instant;
 
@@ -74,16 +75,17 @@ impl RetryBudget {
 
 impl Upstream {
     /// The endpoints a request may go to.
-    pub(super) fn endpoints_for(&self, method: &Method) -> &[Endpoint] {
+    pub(super) fn endpoints_for(&self, method: &Method) -> &[Arc<Endpoint>] {
         if self.policy.writes_to_any || is_spread(method) { &self.endpoints } else { &self.endpoints[..1] }
     }
 
     /// The well address with the fewest requests in flight, those in `tried` last; sick ones only
-    /// when there is no other.
+    /// when there is no other. With a `pool` also one that is missing from the newest answer and has a connection there.
     pub(super) fn choose<'a>(
         &'a self,
-        endpoints: &'a [Endpoint],
+        endpoints: &'a [Arc<Endpoint>],
         tried: &[u64],
+        pool: Option<(&Pool, Instant)>,
     ) -> Option<(&'a Endpoint, Arc<Address>)> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count: usize = endpoints.iter().map(|endpoint| endpoint.resolved.load().addresses.len()).sum();
@@ -94,7 +96,12 @@ impl Upstream {
         let mut best: Option<(Rank, &Endpoint, Arc<Address>)> = None;
         let mut place = 0usize;
         for endpoint in endpoints {
-            for address in &endpoint.resolved.load().addresses {
+            let resolved = endpoint.resolved.load();
+            let missing = pool.into_iter().flat_map(|(pool, now)| {
+                let used = resolved.missing(now);
+                used.filter(|address| !tried.contains(&address.id) && pool.has(address))
+            });
+            for address in resolved.addresses.iter().chain(missing) {
                 let rank = (
                     tried.contains(&address.id),
                     !address.is_healthy(),

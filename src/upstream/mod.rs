@@ -45,7 +45,7 @@ use resolve::Resolved;
 pub struct Upstream {
     /// What the configuration says of it.
     pub policy: UpstreamPolicy,
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<Arc<Endpoint>>,
     counters: Arc<Counters>,
     budget: Arc<balance::RetryBudget>,
     /// Where `adaptive_concurrency` is on.
@@ -60,6 +60,8 @@ struct Endpoint {
     policy: EndpointPolicy,
     resolved: arc_swap::ArcSwap<Resolved>,
     refreshing: std::sync::atomic::AtomicBool,
+    /// Whether the resolver is to be asked beside the traffic already.
+    behind: std::sync::atomic::AtomicBool,
     addresses: Arc<Addresses>,
     upstream: String,
     limits: address::Limits,
@@ -133,12 +135,14 @@ impl Registry {
                 policy: endpoint.clone(),
                 resolved: arc_swap::ArcSwap::default(),
                 refreshing: std::sync::atomic::AtomicBool::new(false),
+                behind: std::sync::atomic::AtomicBool::new(false),
                 addresses: self.addresses.clone(),
                 upstream: policy.name.clone(),
                 limits: address::Limits { connections: policy.max_connections, streams: policy.max_streams },
                 // A connection whose peer was verified by older rules is not used under newer ones.
                 generation: if matches!(endpoint.scheme, Scheme::Https { .. }) { generation } else { 0 },
             })
+            .map(Arc::new)
             .collect();
         let upstream = Upstream {
             policy: policy.clone(),
@@ -148,7 +152,7 @@ impl Registry {
             gate,
             turn: AtomicUsize::new(0),
         };
-        upstream.endpoints.iter().for_each(Endpoint::resolve_literal);
+        upstream.endpoints.iter().for_each(|endpoint| endpoint.resolve_literal());
         upstream
     }
 }
@@ -177,7 +181,7 @@ impl Upstream {
             let url = endpoint.policy.url.clone();
             resolved.addresses.iter().map(move |address| (url.clone(), address.clone())).collect::<Vec<_>>()
         };
-        self.endpoints.iter().flat_map(of).collect()
+        self.endpoints.iter().flat_map(|endpoint| of(endpoint)).collect()
     }
 
     /// Takes over what an older generation knew of the same names, so that a reload asks nobody.

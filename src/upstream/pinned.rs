@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use super::Endpoint;
 use super::address::Address;
 use super::http2::Http2Connection;
+use crate::clock::Instant;
 use crate::http1::client::ClientConnection;
 use crate::inbound::Peer;
 
@@ -31,8 +32,9 @@ struct Kept {
 /// A connection of `peer` to one of `endpoints` that is still good; not to an address among `except`.
 pub(super) fn take<'a>(
     peer: &Peer,
-    endpoints: &'a [Endpoint],
+    endpoints: &'a [Arc<Endpoint>],
     except: &[u64],
+    now: Instant,
 ) -> Option<(&'a Endpoint, Arc<Address>, Pinned)> {
     let mut connections = peer.pinned.connections.borrow_mut();
     let mut cx = Context::from_waker(Waker::noop());
@@ -41,9 +43,10 @@ pub(super) fn take<'a>(
         let Some(kept) = connections.get_mut(place).and_then(|kept| kept.downcast_mut::<Kept>()) else {
             continue;
         };
-        let leads_there = |endpoint: &&Endpoint| {
+        let leads_there = |endpoint: &&Arc<Endpoint>| {
             let resolved = endpoint.resolved.load();
-            resolved.addresses.iter().any(|address| address.id == kept.address.id)
+            resolved.has(kept.address.id)
+                || resolved.missing(now).any(|address| address.id == kept.address.id)
         };
         let Some(endpoint) = endpoints.iter().find(leads_there) else { continue };
         if except.contains(&kept.address.id) {

@@ -42,6 +42,16 @@ impl Pool {
         None
     }
 
+    /// Whether there may be a connection to `address` that a request can use.
+    pub(super) fn has(&self, address: &Address) -> bool {
+        let idle = self.idle.borrow().get(&address.id).is_some_and(|idle| !idle.is_empty());
+        idle || self
+            .http2
+            .borrow()
+            .get(&address.id)
+            .is_some_and(|connections| connections.iter().any(|connection| connection.has_room()))
+    }
+
     /// Keeps a connection for the next request to `address`.
     pub(super) fn put(
         &self,

@@ -1,5 +1,7 @@
-//! From a name to addresses: asked when a new connection is needed, kept for a while, and the last
-//! answer outlives a resolver that fails.
+//! From a name to addresses: asked while there is traffic, and the last answer outlives a resolver that fails.
+//!
+//! New connections go to the newest answer. An address that is missing from it keeps the connections it has for a
+//! while, as some resolvers give a part of the addresses each time.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use crate::policy::Place;
 const KEPT: Duration = Duration::from_secs(5);
 /// After a failed connection it is asked again no sooner than this.
 const KEPT_AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How long an address that is missing from the newest answer is used where it has a connection.
+const MISSING: Duration = Duration::from_secs(30);
 /// The most addresses taken from one answer.
 const MOST_ADDRESSES: usize = 64;
 
@@ -23,10 +27,45 @@ const MOST_ADDRESSES: usize = 64;
 pub struct Resolved {
     /// The addresses, none while nothing was ever resolved.
     pub addresses: Vec<Arc<Address>>,
+    /// Addresses of earlier answers that are missing from this one, with when that was first so; as many at most.
+    missing: Vec<(Arc<Address>, Instant)>,
     /// When it came; `None`: never, or it never changes.
     at: Option<Instant>,
     /// It is written in the URL.
     literal: bool,
+}
+
+impl Resolved {
+    /// What follows this one when `addresses` is the answer at `now`.
+    fn next(&self, addresses: Vec<Arc<Address>>, now: Instant) -> Resolved {
+        let is_new = |address: &Arc<Address>| addresses.iter().any(|known| known.id == address.id);
+        let longer = self.missing.iter().filter(|(_, since)| is_missed(*since, now)).cloned();
+        let from_now = self.addresses.iter().map(|address| (address.clone(), now));
+        let missing = longer.chain(from_now).filter(|(address, _)| !is_new(address));
+        let missing = missing.take(MOST_ADDRESSES).collect();
+        Resolved { missing, addresses, at: Some(now), literal: false }
+    }
+
+    /// Addresses that are missing but still used at `now`, where they have a connection.
+    pub(super) fn missing(&self, now: Instant) -> impl Iterator<Item = &Arc<Address>> {
+        let used = self.missing.iter().filter(move |(_, since)| is_missed(*since, now));
+        used.map(|(address, _)| address)
+    }
+
+    /// Whether new connections go to an address.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.addresses.iter().any(|address| address.id == id)
+    }
+
+    /// Whether it is old enough at `now` to be asked for again.
+    fn is_due(&self, kept: Duration, now: Instant) -> bool {
+        !self.literal && self.at.is_none_or(|at| now.saturating_duration_since(at) >= kept)
+    }
+}
+
+/// Whether what has been missing since then is still used at `now`.
+fn is_missed(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < MISSING
 }
 
 impl Endpoint {
@@ -44,14 +83,40 @@ impl Endpoint {
             },
         };
         let addresses = vec![self.address(target)];
-        self.resolved.store(Arc::new(Resolved { addresses, at: None, literal: true }));
+        self.resolved.store(Arc::new(Resolved { addresses, literal: true, ..Resolved::default() }));
     }
 
     /// Whether the resolver would be asked before a new connection.
     pub(super) fn is_stale(&self, now: Instant, after_failure: bool) -> bool {
-        let resolved = self.resolved.load();
         let kept = if after_failure { KEPT_AFTER_FAILURE } else { KEPT };
-        !resolved.literal && resolved.at.is_none_or(|at| now.saturating_duration_since(at) >= kept)
+        self.resolved.load().is_due(kept, now)
+    }
+
+    /// Has the resolver asked beside the traffic, where `resolved` is old enough for that.
+    pub(super) fn refresh_behind(self: &Arc<Endpoint>, resolved: &Resolved, timeout: Duration, now: Instant) {
+        if !resolved.is_due(KEPT, now) || self.behind.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let endpoint = self.clone();
+        tokio::spawn(async move {
+            let _lowered = Lower(&endpoint.behind);
+            if endpoint.is_stale(clock::now(), false) {
+                // Without an answer the last one is kept, and asked for again like this one.
+                let _ = endpoint.refresh(timeout).await;
+            }
+        });
+    }
+
+    /// Uses an address no longer that is missing, as a connection to it failed.
+    pub(super) fn forget_missing(&self, id: u64) {
+        let resolved = self.resolved.load_full();
+        if resolved.missing.iter().any(|(address, _)| address.id == id) {
+            let missing = resolved.missing.iter().filter(|(address, _)| address.id != id).cloned().collect();
+            let Resolved { addresses, at, literal, .. } = &*resolved;
+            let next = Resolved { addresses: addresses.clone(), missing, at: *at, literal: *literal };
+            // An answer that came meanwhile stands; the address is forgotten at its next failure.
+            self.resolved.compare_and_swap(&resolved, Arc::new(next));
+        }
     }
 
     /// Asks the resolver. While one caller asks, others go on with the last answer if there is one.
@@ -103,11 +168,12 @@ impl Endpoint {
             return;
         }
         let addresses = older.addresses.iter().map(|address| self.address(address.target.clone())).collect();
-        self.resolved.store(Arc::new(Resolved { addresses, at: older.at, literal: false }));
+        self.resolved.store(Arc::new(Resolved { addresses, at: older.at, ..Resolved::default() }));
     }
 
     fn remember(&self, addresses: Vec<Arc<Address>>) {
-        self.resolved.store(Arc::new(Resolved { addresses, at: Some(clock::now()), literal: false }));
+        let next = self.resolved.load().next(addresses, clock::now());
+        self.resolved.store(Arc::new(next));
     }
 }
 
@@ -116,5 +182,44 @@ struct Lower<'a>(&'a std::sync::atomic::AtomicBool);
 impl Drop for Lower<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::address::{Addresses, Limits};
+
+    #[test]
+    fn n4_5_what_is_missing_is_used_for_a_while() {
+        let known = Addresses::default();
+        let limits = Limits { connections: 1, streams: 1 };
+        let address =
+            |last: u8| known.get("app", "http://app", Target::Tcp(([10, 0, 0, last], 80).into()), limits, 0);
+        let all: Vec<Arc<Address>> = (0..4).map(address).collect();
+        let pick =
+            |places: &[usize]| places.iter().filter_map(|place| all.get(*place).cloned()).collect::<Vec<_>>();
+        let begin = clock::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        let missing = |resolved: &Resolved, now| {
+            resolved
+                .missing(now)
+                .filter_map(|address| all.iter().position(|known| known.id == address.id))
+                .collect::<Vec<_>>()
+        };
+        let resolved = Resolved::default().next(pick(&[0, 1]), at(0));
+        assert!(missing(&resolved, at(0)).is_empty());
+        // 0 is missing, 2 is new.
+        let resolved = resolved.next(pick(&[1, 2]), at(5));
+        assert_eq!(missing(&resolved, at(5)), [0]);
+        assert!(resolved.has(all[2].id) && !resolved.has(all[0].id));
+        // 1 is missing too; 0 has been for 25 s.
+        let resolved = resolved.next(pick(&[2, 3]), at(30));
+        assert_eq!(missing(&resolved, at(34)), [0, 1]);
+        assert_eq!(missing(&resolved, at(35)), [1], "0 for 30 s");
+        // 1 is back, 0 is not remembered.
+        let resolved = resolved.next(pick(&[1, 2]), at(40));
+        assert_eq!(missing(&resolved, at(40)), [3]);
+        assert!(!resolved.is_due(KEPT, at(44)) && resolved.is_due(KEPT, at(45)));
     }
 }

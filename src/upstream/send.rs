@@ -183,6 +183,9 @@ impl Upstream {
                 let mut free = false;
                 let address = outcome.address.borrow().clone();
                 if let Some(address) = &address {
+                    if !matches!(failed.error, ForwardError::Body(_)) {
+                        endpoints.iter().for_each(|endpoint| endpoint.forget_missing(address.id));
+                    }
                     if failed.reused && failed.error.is_broken() {
                         // Once for each address, it costs none of the tries: the app may close an idle
                         // connection at any moment, and that is no illness.
@@ -222,9 +225,9 @@ impl Upstream {
         &self,
         gate: &Arc<Gate>,
         call: &Call<'_>,
-        endpoints: &[Endpoint],
+        endpoints: &[Arc<Endpoint>],
     ) -> Result<Option<Entered>, ForwardError> {
-        let is_http2 = |endpoint: &Endpoint| {
+        let is_http2 = |endpoint: &Arc<Endpoint>| {
             let resolved = endpoint.resolved.load();
             let mut addresses = resolved.addresses.iter();
             addresses.len() > 0 && addresses.all(|address| endpoint.speaks_http2(address))
@@ -284,17 +287,17 @@ impl Upstream {
         &'a self,
         pool: &'a Rc<Pool>,
         call: &'a mut Call<'_>,
-        endpoints: &'a [Endpoint],
+        endpoints: &'a [Arc<Endpoint>],
         (tried, stale): (&'a [u64], &'a [u64]),
         mut now: Instant,
         (outcome, entered): (&'a Outcome, &'a Cell<Option<Entered>>),
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
-            let own = call.pinned.and_then(|peer| pinned::take(peer, endpoints, stale));
+            let own = call.pinned.and_then(|peer| pinned::take(peer, endpoints, stale, now));
             // What is seldom is in a box: no request that goes straight through holds a place for it.
             let (mut endpoint, mut address, own) = match own {
                 Some((endpoint, address, own)) => (endpoint, address, Some(own)),
-                None => match self.known(endpoints, tried, now) {
+                None => match self.known(endpoints, tried, pool, now) {
                     Some((endpoint, address)) => (endpoint, address, None),
                     None => {
                         let (endpoint, address) = Box::pin(self.pick(endpoints, tried, now)).await?;
@@ -342,18 +345,19 @@ impl Upstream {
             if call.upgrade.is_some() && matches!(endpoint.policy.scheme, Scheme::H2c) {
                 return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
             }
+            // A new connection goes where the name leads now.
             if endpoint.is_stale(now, !tried.is_empty()) {
-                // A new connection goes where the name leads now.
                 let _ = endpoint.refresh(self.policy.connect_timeout).await;
-                let known = endpoint.resolved.load().addresses.iter().any(|now| now.id == address.id);
-                if !known && let Some((chosen, other)) = self.choose(endpoints, tried) {
-                    share = match self.share(call, chosen, &other)? {
-                        Some(share) => share,
-                        None => Share::connection(Box::pin(self.permit(&other, call.client)).await?),
-                    };
-                    (endpoint, address) = (chosen, other);
-                    outcome.address.replace(Some(address.clone()));
-                }
+            }
+            if !endpoint.resolved.load().has(address.id)
+                && let Some((chosen, other)) = self.choose(endpoints, tried, None)
+            {
+                share = match self.share(call, chosen, &other)? {
+                    Some(share) => share,
+                    None => Share::connection(Box::pin(self.permit(&other, call.client)).await?),
+                };
+                (endpoint, address) = (chosen, other);
+                outcome.address.replace(Some(address.clone()));
             }
             let mut lease = Lease::new(address.clone(), share);
             let connecting =
@@ -399,20 +403,26 @@ impl Upstream {
     /// Where to, if all names are known.
     fn known<'a>(
         &'a self,
-        endpoints: &'a [Endpoint],
+        endpoints: &'a [Arc<Endpoint>],
         tried: &[u64],
+        pool: &Pool,
         now: Instant,
     ) -> Option<(&'a Endpoint, Arc<Address>)> {
-        let unknown = |endpoint: &Endpoint| {
-            endpoint.resolved.load().addresses.is_empty() && endpoint.is_stale(now, true)
-        };
-        if endpoints.iter().any(unknown) { None } else { self.choose(endpoints, tried) }
+        for endpoint in endpoints {
+            let resolved = endpoint.resolved.load();
+            if !resolved.addresses.is_empty() {
+                endpoint.refresh_behind(&resolved, self.policy.connect_timeout, now);
+            } else if endpoint.is_stale(now, true) {
+                return None;
+            }
+        }
+        self.choose(endpoints, tried, Some((pool, now)))
     }
 
     /// Where to, after names that are not known were asked for.
     async fn pick<'a>(
         &'a self,
-        endpoints: &'a [Endpoint],
+        endpoints: &'a [Arc<Endpoint>],
         tried: &[u64],
         now: Instant,
     ) -> Result<(&'a Endpoint, Arc<Address>), Attempt> {
@@ -425,7 +435,7 @@ impl Upstream {
                 failure = Some(error);
             }
         }
-        self.choose(endpoints, tried).ok_or_else(|| {
+        self.choose(endpoints, tried, None).ok_or_else(|| {
             let error = failure.unwrap_or_else(|| std::io::ErrorKind::NotFound.into());
             Attempt::before_sending(ForwardError::Resolve(error))
         })

@@ -9,6 +9,7 @@ mod harness;
 mod connections;
 mod health;
 mod lines;
+mod names;
 mod pinned;
 mod routes;
 mod streams;
