@@ -11,6 +11,7 @@ mod health;
 mod lines;
 mod names;
 mod pinned;
+mod replay;
 mod routes;
 mod streams;
 mod timeouts;

@@ -53,9 +53,15 @@ fn n4_5_names_are_asked_while_there_is_traffic() {
     let second = App::on(SocketAddr::new("127.0.1.3".parse().unwrap(), port));
     let folder = Arc::new(Folder::new());
     let hosts = folder.path("hosts");
+    let written = AtomicUsize::new(0);
     let lead_to = |addresses: &[&str]| {
         let lines: String = addresses.iter().map(|address| format!("{address} app.test\n")).collect();
         std::fs::write(&hosts, lines).unwrap();
+        // The library sees a change by its time, in seconds.
+        let file = std::fs::File::options().write(true).open(&hosts).unwrap();
+        let number = written.fetch_add(1, Ordering::SeqCst) as u64;
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 + number))
+            .unwrap();
     };
     lead_to(&["127.0.1.2"]);
     let config = complete(&format!(
