@@ -256,11 +256,6 @@ pub enum Content {
     Tunnel(Tunnel),
 }
 
-/// Whether a message is part of a gRPC call.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    MediaKind::of(headers) == MediaKind::Grpc
-}
-
 /// Whether a message is a stream that may be silent for long.
 pub fn is_endless(headers: &HeaderMap) -> bool {
     MediaKind::of(headers).is_stream()
