@@ -154,8 +154,17 @@ pub fn is_fragment(name: &HeaderName) -> bool {
     ];
     const PREFIXES: [&str; 6] = ["hx-", "x-inertia", "x-pjax", "x-livewire", "x-up-", "next-router-"];
     let name = name.as_str();
-    name.starts_with(['x', 'h', 't', 'r', 'n', 'd'])
-        && (EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+    // Nearly every name ends here.
+    let may_be = matches!(
+        name.as_bytes(),
+        [b'x', ..]
+            | [b'h', b'x', ..]
+            | [b't', b'u', ..]
+            | [b'r', b's', ..]
+            | [b'n', b'e', ..]
+            | [b'd', b'a', b't', b'a', ..]
+    );
+    may_be && (EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// A field in the form in which two that mean the same are the same: one line, one kind of white space; and where its

@@ -120,7 +120,8 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     if server.redirect_https && !https {
         return Ok(Decision::Answer(Box::new(to_https(server, &request)), None));
     }
-    if let Some(status) = found.denied {
+    if let Some((order, status)) = found.denied {
+        record.routed(Some(order));
         return Err(RouteError::Denied(status).into());
     }
     match &route.action {
@@ -184,8 +185,8 @@ struct Found {
     rewritten_by: Option<Arc<RoutePolicy>>,
     /// Whether a loose reading of the path meets another route.
     readings_differ: bool,
-    /// With what that route refuses it.
-    denied: Option<StatusCode>,
+    /// That route, and with what it refuses the request.
+    denied: Option<(u32, StatusCode)>,
 }
 
 impl Found {
@@ -209,16 +210,23 @@ impl Found {
         }
         self.readings_differ = true;
         let Some(order) = other else { return };
-        let action = |order: u32| routes.routes.get(order as usize).map(|route| &route.action);
-        let denied = |order: u32| match action(order) {
-            Some(Action::Deny(status)) => Some(*status),
-            _ => None,
+        let route = routes.routes.get(order as usize);
+        self.denied = match (route.map(|route| &route.action), routes.loose.template(order)) {
+            (Some(Action::Rewrite(to)), Some(template)) => {
+                let read = loose::reading(&to.fill(template, read));
+                let next = routes.loose.find(method, host, &read, order + 1);
+                next.and_then(|next| denial(routes, next))
+            }
+            _ => denial(routes, order),
         };
-        self.denied = denied(order);
-        if let (Some(Action::Rewrite(to)), Some(template)) = (action(order), routes.loose.template(order)) {
-            let read = loose::reading(&to.fill(template, read));
-            self.denied = routes.loose.find(method, host, &read, order + 1).and_then(denied);
-        }
+    }
+}
+
+/// With what a route refuses its requests, if it does.
+fn denial(routes: &Routes, order: u32) -> Option<(u32, StatusCode)> {
+    match routes.routes.get(order as usize)?.action {
+        Action::Deny(status) => Some((order, status)),
+        _ => None,
     }
 }
 
