@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod explained;
 mod fields;
 mod paths;
 mod patterns;

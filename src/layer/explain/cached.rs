@@ -71,6 +71,16 @@ pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Ca
                     ),
                 }
             }
+            if !read.fragments.is_empty() {
+                let names: Vec<&str> = read.fragments.iter().map(|name| name.as_str()).collect();
+                let names = names.join(" and ");
+                told.say(
+                    "cache",
+                    format!(
+                        "it may want a fragment: it gets and leaves only responses whose Vary names {names}"
+                    ),
+                );
+            }
             if read.uncounted {
                 let stripped = routed.route.cache.terms.strip_query;
                 told.say(
