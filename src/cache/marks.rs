@@ -22,6 +22,7 @@ enum Kind {
     Prefix,
     Credential,
     Route,
+    OfCredential,
 }
 
 /// How many numbers are made of one secret, so that nobody outside can choose tags that meet.
@@ -80,6 +81,11 @@ impl Marker {
     /// One credential, by its keyed hash.
     pub fn credential(self, hash: &[u8]) -> Mark {
         self.mark(Kind::Credential, hash)
+    }
+
+    /// What has another mark among what was made for a credential.
+    pub fn of_credential(self, hash: &[u8], mark: Mark) -> Mark {
+        self.mark(Kind::OfCredential, &[hash, &mark.0.to_be_bytes()].concat())
     }
 
     /// A route, by its label.

@@ -20,6 +20,7 @@ pub mod range;
 pub mod rate_limit;
 pub mod reason;
 pub mod request_id;
+pub mod set_cookie;
 pub mod signature;
 pub mod structured;
 pub mod target;

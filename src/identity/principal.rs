@@ -112,6 +112,13 @@ impl Identity {
         self.fields.iter().any(|known| known == name)
     }
 
+    /// Whether a cookie is a credential: a listed one, or the one with the token.
+    pub fn is_credential_cookie(&self, name: &[u8]) -> bool {
+        let place = self.tokens.as_ref().map(|tokens| &tokens.place);
+        let is_token = matches!(place, Some(Source::Cookie(token)) if token.as_bytes() == name);
+        is_token || self.lists_cookie(name)
+    }
+
     /// Whether a request has one of the fields by which it may say who is asking.
     pub fn names_field_of(&self, headers: &HeaderMap) -> bool {
         self.fields.iter().any(|name| headers.contains_key(name))

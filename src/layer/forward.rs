@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
 use tower::Service;
 
 use super::Routed;
+use super::cache::sessions;
 use super::request_body;
 use crate::body::Body;
 use crate::buffers::Reservation;
@@ -82,6 +83,9 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         routed.request.headers_mut().insert(header::HOST, host);
     }
     let route = routed.route.clone();
+    let keeps_users = record.snapshot.policy.keeps_users;
+    // As they came, where what goes to the app is another thing.
+    let asked = (keeps_users && is_edited(&routed)).then(|| routed.request.headers().clone());
     for route in routed.rewritten_by.iter().chain([&route]) {
         route.request.apply(routed.request.headers_mut());
     }
@@ -121,6 +125,10 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     record.app_is_done();
     let response = result?;
     record.upstream_status.set(Some(response.status()));
+    if keeps_users && sessions::sets_cookie(response.headers()) {
+        let asked = asked.as_ref().unwrap_or(routed.request.headers());
+        sessions::heed(&record, &method, asked, response.headers());
+    }
     // RFC 8441 5, RFC 9110 9.3.6: a 2xx would tell an HTTP/2 client that the tunnel is open.
     let http2 = routed.request.version() == Version::HTTP_2;
     if http2 && routed.upgrade.is_some() && response.status().is_success() {
@@ -129,16 +137,19 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     Ok(response)
 }
 
+/// Whether a route changes the fields of the request.
+fn is_edited(routed: &Routed) -> bool {
+    let mut routes = [Some(&routed.route), routed.rewritten_by.as_ref()].into_iter().flatten();
+    routes.any(|route| route.request != FieldEdits::default())
+}
+
 /// Tells the app about the client. What an untrusted client says about itself is not passed on; the
 /// fields in its place are the same for every request of a connection to one host, so they are kept
 /// ready. What a trusted proxy says stays, and we add ourselves.
 fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<ForwardedFields>> {
     let (peer, https) = (routed.peer.clone(), routed.https);
     let version = routed.request.version();
-    let edited = [Some(&routed.route), routed.rewritten_by.as_ref()]
-        .into_iter()
-        .flatten()
-        .any(|route| route.request != FieldEdits::default());
+    let edited = is_edited(routed);
     let headers = routed.request.headers_mut();
     let said = Said::of(headers);
     // The wait for 100 (Continue) is between us and the client (RFC 9110 10.1.1).

@@ -18,6 +18,7 @@ use super::limit::announcement::Announcement;
 use super::live::{Lasting, Snapshot};
 use crate::body::OwnFields;
 use crate::buffers::{BufferMemory, ClientSlot};
+use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
 use crate::error::Fault;
@@ -448,6 +449,11 @@ impl Record {
             received: Cell::new(0),
             done: Cell::new(true),
         }
+    }
+
+    /// What is stored.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.sink.lasting.cache
     }
 
     /// Where representations are counted.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::redirect::OnRedirect;
-use super::template::Pattern;
+use super::template::{Methods, Pattern};
 use crate::cache::invalidation::Mode;
 use crate::cache::terms::Terms;
 
@@ -24,6 +24,8 @@ pub struct RouteCache {
     pub terms: Terms,
     /// The tags of what is stored.
     pub tags: Vec<Filled>,
+    /// Whether rules take tags and paths away from one user's copies alone.
+    pub marks_by_user: bool,
 }
 
 /// A piece of text, or the segment of a path.
@@ -123,6 +125,8 @@ pub struct InvalidateRule {
     pub label: String,
     /// Which requests.
     pub on: Pattern,
+    /// Whether it takes away the writer's own copies alone; all of them where it names no tags and paths.
+    pub principal: bool,
     /// Which tags.
     pub tags: Vec<Filled>,
     /// Which paths.
@@ -138,6 +142,11 @@ pub struct InvalidateRule {
 }
 
 impl InvalidateRule {
+    /// Whether it is for requests that are no writes too: for those it names.
+    pub fn names_reads(&self) -> bool {
+        matches!(&self.on.methods, Methods::Only(methods) if methods.iter().any(is_safe))
+    }
+
     /// Whether it is for a request; `path` is in normal form.
     pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
         let takes = |pattern: &Pattern| pattern.takes(method, host, path);

@@ -25,7 +25,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::cache::terms::Settings as CacheSettings;
+use crate::cache::terms::{Scope, Settings as CacheSettings};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
 use crate::identity::jwt::Verifier;
@@ -63,6 +63,8 @@ pub struct Policy {
     pub keys: Option<KeySource>,
     /// `[cache]`.
     pub cache: CacheSettings,
+    /// Whether there is a copy for each user under some route.
+    pub keeps_users: bool,
     /// `[[invalidate]]`.
     pub invalidate: Vec<Arc<InvalidateRule>>,
     /// `[rate_limit]`.
@@ -296,6 +298,11 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// Whether there is a copy for each user under some route.
+    pub fn keep_users(&self) -> bool {
+        self.routes.iter().any(|route| route.cache.terms.scope == Scope::User)
+    }
+
     /// What holds for requests that match no route.
     pub fn unmatched(&self) -> &Arc<RoutePolicy> {
         // The compiler puts it there whatever the file holds.

@@ -10,9 +10,9 @@ use crate::cache::marks::MOST_TAGS;
 use crate::cache::terms::{Override, Scope, Settings, Terms};
 use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
 use crate::config::section::{At, nearest};
-use crate::policy::Routes;
 use crate::policy::cache::{Filled, InvalidPath, InvalidateRule, RouteCache, is_safe};
 use crate::policy::template::{Methods, Pattern, Template};
+use crate::policy::{RoutePolicy, Routes};
 
 /// `max_size = "auto"`: this, or a quarter of the cgroup's memory.
 const AUTO_SIZE: u64 = 256 * 1024 * 1024;
@@ -134,7 +134,12 @@ impl Compiler<'_> {
             strip_query: raw.strip_query.value,
             key_body: raw.key_body.value,
         };
-        RouteCache { written: true, terms, tags }
+        let marks_by_user = raw.scope == Scope::User
+            && file
+                .invalidate
+                .iter()
+                .any(|rule| rule.principal.value && !(rule.tags.is_empty() && rule.paths.is_empty()));
+        RouteCache { written: true, terms, tags, marks_by_user }
     }
 
     fn lifetime(&mut self, raw: &Raw, cache: &Cache) -> Option<Duration> {
@@ -205,18 +210,24 @@ impl Compiler<'_> {
             return None;
         };
         let pattern = self.pattern_of_rule("on", on)?;
+        let principal = raw.principal.value;
         if let Methods::Only(methods) = &pattern.methods
+            && !principal
             && let Some(safe) = methods.iter().find(|method| is_safe(method))
         {
-            let help = "name methods that write, or * for all of those";
+            let help = "name methods that write, or * for all of those; principal = true lets it take away the copies of who asks";
             self.fail(
                 on.span.as_ref(),
                 format!("{safe} changes nothing, so nothing is invalidated by it"),
                 help,
             );
         }
-        if raw.tags.is_empty() && raw.paths.is_empty() {
-            self.fail(Some(&raw.span), "a rule that invalidates nothing", "add tags or paths");
+        if raw.tags.is_empty() && raw.paths.is_empty() && !principal {
+            self.fail(
+                Some(&raw.span),
+                "a rule that invalidates nothing",
+                "add tags or paths, or principal = true",
+            );
         }
         if raw.settle.value > MOST_SETTLE {
             self.fail(raw.settle.span.as_ref(), "settle is longer than an hour", "expected at most \"1h\"");
@@ -227,6 +238,7 @@ impl Compiler<'_> {
         Some(InvalidateRule {
             label: on.value.clone(),
             on: pattern,
+            principal,
             tags,
             paths,
             mode: raw.mode,
@@ -306,8 +318,16 @@ impl Compiler<'_> {
         let touches = |cache: &RouteCache| {
             cache.tags.iter().any(|tag| rule.tags.iter().any(|other| tag.may_equal(other)))
         };
+        let by_user = |route: &&Arc<RoutePolicy>| route.cache.terms.scope == Scope::User;
+        if rule.principal && !routes.routes.iter().any(|route| by_user(&route)) {
+            self.warnings.push(format!(
+                "the rule on {:?} has principal = true, and no route has scope \"user\": nothing is stored for one user alone",
+                rule.label
+            ));
+        }
         let cached: Vec<_> = routes.routes.iter().filter(|route| route.cache.written).collect();
-        if rule.paths.is_empty() && !cached.iter().any(|route| touches(&route.cache)) {
+        if rule.paths.is_empty() && !rule.tags.is_empty() && !cached.iter().any(|route| touches(&route.cache))
+        {
             self.warnings.push(format!(
                 "the rule on {:?} names no tag of any cached route; it does something only where the app sends such tags (Surrogate-Key, Cache-Tag)",
                 rule.label

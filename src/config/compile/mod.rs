@@ -82,6 +82,7 @@ pub fn policy(
         && let (Some(server), Some(upstreams), Some(routes)) = (server, upstreams, routes)
     {
         return Ok(Policy {
+            keeps_users: cache.enabled && routes.keep_users(),
             server,
             upstreams,
             routes,

@@ -141,6 +141,7 @@ pub struct Invalidate {
     pub mode: Mode,
     pub settle: At<Duration>,
     pub except: Vec<At<String>>,
+    pub principal: At<bool>,
     pub on_redirect: OnRedirect,
 }
 
@@ -264,6 +265,7 @@ pub fn read_invalidate(node: Option<&Node>, p: &mut Problems) -> Vec<Invalidate>
             mode: s.choice("mode", &[("hard", Mode::Hard), ("soft", Mode::Soft)], Mode::Hard, p),
             settle: s.or("settle", seconds(0), p),
             except: s.list("except", Vec::new(), p),
+            principal: s.or("principal", false, p),
             on_redirect: s.choice("on_redirect", &redirects, OnRedirect::Auto, p),
         });
         s.finish(p);

@@ -271,7 +271,10 @@ impl Flight {
             return Err(Unfit::Fragment);
         }
         let (mut marks, mut tags) = self.marks(fetching);
+        let known = marks.len();
         self.tags_of_app(fields, &request, &mut marks, &mut tags)?;
+        let principal = fetching.read.principal.as_ref();
+        asked::mark_for_user(&mut marks, known, self.record.route(), &self.cache, principal);
         if self.cache.invalidation.is_stamped_since(&marks, fetching.begun) {
             return Err(Unfit::Overtaken);
         }

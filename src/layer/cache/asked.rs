@@ -406,5 +406,23 @@ pub fn marks_of(
     marks.extend(tags.iter().map(|tag| marker.tag(tag)));
     let credentials = principal.iter().flat_map(|principal| &principal.credentials);
     marks.extend(credentials.map(|credential| marker.credential(credential)));
+    mark_for_user(&mut marks, 0, route, cache, principal);
     (marks, tags)
+}
+
+/// Adds what rules name that take tags and paths away from one user's copies alone: the marks from `first` on, for
+/// each credential.
+pub fn mark_for_user(
+    marks: &mut Vec<Mark>,
+    first: usize,
+    route: &RoutePolicy,
+    cache: &Cache,
+    principal: Option<&Principal>,
+) {
+    let Some(principal) = principal.filter(|_| route.cache.marks_by_user) else { return };
+    let marker = cache.invalidation.marker;
+    let of_all: Vec<Mark> = marks.get(first..).unwrap_or_default().to_vec();
+    for credential in &principal.credentials {
+        marks.extend(of_all.iter().map(|mark| marker.of_credential(credential, *mark)));
+    }
 }

@@ -81,6 +81,8 @@ pub struct Flight {
     /// The authority that was asked; only for writes.
     pub(super) host: String,
     errand: Option<Errand>,
+    /// Rules that take a read.
+    rules: Option<Box<Guard>>,
 }
 
 impl Flight {
@@ -90,11 +92,16 @@ impl Flight {
             Errand::Write(_) => host::text(routed.request.headers()),
             Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => "",
         };
+        let rules = match &errand {
+            Errand::Write(_) => None,
+            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => Guard::of_read(routed, &cache),
+        };
         Flight {
             cache,
             host: host.to_owned(),
             record: routed.record.clone(),
             target: routed.request.uri().path_and_query().cloned(),
+            rules,
             errand: Some(errand),
         }
     }
@@ -129,6 +136,10 @@ impl Flight {
 
     /// See the head of the file.
     pub fn land(mut self: Box<Self>, result: Answer) -> Answer {
+        // Where there is no response, dropping the guard stamps.
+        if let (Some(mut rules), Ok(response)) = (self.rules.take(), &result) {
+            rules.heed(&self, response);
+        }
         match self.errand.take() {
             None => result,
             Some(Errand::Pass(why)) => result.map(|response| self.passed(response, why, None)),

@@ -29,6 +29,7 @@ use crate::fields::{forwarded, host, structured};
 use crate::http1::client::Sent;
 use crate::layer::Routed;
 use crate::layer::record::Record;
+use crate::policy::cache::InvalidateRule;
 use crate::policy::path;
 use crate::policy::redirect::{AskedFor, OnRedirect};
 
@@ -127,54 +128,61 @@ impl Guard {
         let marker = cache.invalidation.marker;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
         // RFC 9111 4.4: the target itself, whatever the rules say.
-        let mut stamps = vec![Stamp {
+        let target = Stamp {
             label: "target".to_owned(),
             marks: vec![marker.path(&path)],
             mode: Mode::Hard,
             settle: Duration::ZERO,
             on_redirect: None,
-        }];
-        let host = host::text(routed.request.headers());
-        let method = routed.request.method();
+        };
+        let stamps = [target].into_iter().chain(of_rules(routed, &cache, &path, |_| true)).collect();
+        Guard::of(routed, cache, &path, stamps)
+    }
+
+    /// The rules that take a request that is no write, because they name its method; `None` where there are none.
+    pub fn of_read(routed: &Routed, cache: &Arc<Cache>) -> Option<Box<Guard>> {
         let policy = &routed.record.snapshot.policy;
-        for rule in &policy.invalidate {
-            if !rule.takes(method, host, &path) {
-                continue;
-            }
-            let tags = rule.tags.iter().map(|tag| marker.tag(&tag.fill(&path)));
-            let paths = rule.paths.iter().map(|invalid| {
-                let filled = invalid.path.fill(&path);
-                if invalid.prefix { marker.prefix(&filled) } else { marker.path(&filled) }
-            });
-            stamps.push(Stamp {
-                label: rule.label.clone(),
-                marks: tags.chain(paths).collect(),
-                mode: rule.mode,
-                settle: rule.settle,
-                on_redirect: Some(rule.on_redirect),
-            });
+        if !policy.invalidate.iter().any(|rule| rule.names_reads()) {
+            return None;
         }
-        let asked = if stamps.len() > 1 { asked_for(routed, &path) } else { AskedFor::default() };
+        let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).ok()?;
+        let stamps = of_rules(routed, cache, &path, InvalidateRule::names_reads);
+        if stamps.is_empty() {
+            return None;
+        }
+        Some(Box::new(Guard::of(routed, cache.clone(), &path, stamps)))
+    }
+
+    fn of(routed: &Routed, cache: Arc<Cache>, path: &str, stamps: Vec<Stamp>) -> Guard {
+        let policy = &routed.record.snapshot.policy;
         let of_route = routed.rewritten_by.as_ref().and_then(|route| route.timeout);
         let of_upstream = policy
             .upstreams
             .get(routed.route.upstream.unwrap_or(0))
             .map(|upstream| upstream.response_timeout);
-        Guard {
+        let mut guard = Guard {
             cache,
             record: routed.record.clone(),
             stamps,
-            asked,
+            asked: AskedFor::default(),
             client: policy.limits.network(routed.record.client),
             patience: routed.route.timeout.or(of_route).or(of_upstream).unwrap_or_default(),
             armed: true,
+        };
+        if guard.has_rules() {
+            guard.asked = asked_for(routed, path);
         }
+        guard
+    }
+
+    fn has_rules(&self) -> bool {
+        self.stamps.iter().any(|stamp| stamp.on_redirect.is_some())
     }
 
     /// How long its response is waited for when its client has left; `None`: it is given up. Where a rule takes it,
     /// only the app can say whether there is something to invalidate.
     pub fn waits(&self) -> Option<Duration> {
-        let waits = self.stamps.len() > 1 && self.record.asked.how_much_left() == Sent::Whole;
+        let waits = self.has_rules() && self.record.asked.how_much_left() == Sent::Whole;
         waits.then_some(self.patience)
     }
 
@@ -237,22 +245,8 @@ impl Guard {
     pub fn land(mut self: Box<Self>, flight: &Flight, result: Answer) -> Answer {
         // Where there is none, dropping the guard stamps.
         let response = result?;
-        self.armed = false;
-        let (extent, unknown) = match has_failed(response.headers()) {
-            true => (Extent::Nothing, false),
-            false => outcome(Some(response.status()), self.record.asked.how_much_left()),
-        };
-        let refused = matches!(extent, Extent::Redirect { .. }) && self.is_refused(response.headers());
-        let done = !refused && matches!(extent, Extent::All | Extent::Redirect { done: true });
-        if !self.limit_to(extent, refused) {
+        if !self.judge(flight, &response) {
             return Ok(flight.passed(response, Forwarded::Method, None));
-        }
-        if !unknown {
-            self.told_by(flight, response.headers(), done);
-        }
-        self.fire_first();
-        if unknown {
-            self.fire_again_later();
         }
         let response = flight.passed(response, Forwarded::Method, None);
         let (parts, body) = response.into_parts();
@@ -265,6 +259,33 @@ impl Guard {
             body.set_endless();
         }
         Ok(Response::from_parts(parts, body))
+    }
+
+    /// Stamps what the response to a read says.
+    pub fn heed(&mut self, flight: &Flight, response: &Response<Body>) {
+        self.judge(flight, response);
+    }
+
+    /// Stamps as far as a response says; false: not at all.
+    fn judge(&mut self, flight: &Flight, response: &Response<Body>) -> bool {
+        self.armed = false;
+        let (extent, unknown) = match has_failed(response.headers()) {
+            true => (Extent::Nothing, false),
+            false => outcome(Some(response.status()), self.record.asked.how_much_left()),
+        };
+        let refused = matches!(extent, Extent::Redirect { .. }) && self.is_refused(response.headers());
+        let done = !refused && matches!(extent, Extent::All | Extent::Redirect { done: true });
+        if !self.limit_to(extent, refused) {
+            return false;
+        }
+        if !unknown {
+            self.told_by(flight, response.headers(), done);
+        }
+        self.fire_first();
+        if unknown {
+            self.fire_again_later();
+        }
+        true
     }
 
     /// Whether a redirect leads to a login.
@@ -291,8 +312,9 @@ impl Guard {
         {
             marks.extend(groups.iter().map(|group| marker.group(host.as_bytes(), group)));
         }
-        if let Some(first) = self.stamps.first_mut() {
-            first.marks.extend(marks);
+        // RFC 9111 4.4, RFC 9875 3: of writes alone.
+        if let Some(target) = self.stamps.first_mut().filter(|stamp| stamp.on_redirect.is_none()) {
+            target.marks.extend(marks);
         }
     }
 }
@@ -303,6 +325,51 @@ impl Drop for Guard {
             self.end_without_response();
         }
     }
+}
+
+/// What the rules invalidate that take a request and that `applies` lets.
+fn of_rules(
+    routed: &Routed,
+    cache: &Cache,
+    path: &str,
+    applies: impl Fn(&InvalidateRule) -> bool,
+) -> Vec<Stamp> {
+    let (marker, headers) = (cache.invalidation.marker, routed.request.headers());
+    let policy = &routed.record.snapshot.policy;
+    let (host, method) = (host::text(headers), routed.request.method());
+    let rules = policy.invalidate.iter().filter(|rule| applies(rule) && rule.takes(method, host, path));
+    let mut stamps = Vec::new();
+    for rule in rules {
+        let tags = rule.tags.iter().map(|tag| marker.tag(&tag.fill(path)));
+        let paths = rule.paths.iter().map(|invalid| {
+            let filled = invalid.path.fill(path);
+            if invalid.prefix { marker.prefix(&filled) } else { marker.path(&filled) }
+        });
+        let mut marks: Vec<Mark> = tags.chain(paths).collect();
+        if rule.principal {
+            let claims = routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);
+            let principal = policy.identity.principal(headers, claims);
+            let credentials = principal.iter().flat_map(|principal| &principal.credentials);
+            marks = match marks.as_slice() {
+                [] => credentials.map(|hash| marker.credential(hash)).collect(),
+                marks => credentials
+                    .flat_map(|hash| marks.iter().map(|mark| marker.of_credential(hash, *mark)))
+                    .collect(),
+            };
+            // Nothing is stored for nobody.
+            if marks.is_empty() {
+                continue;
+            }
+        }
+        stamps.push(Stamp {
+            label: rule.label.clone(),
+            marks,
+            mode: rule.mode,
+            settle: rule.settle,
+            on_redirect: Some(rule.on_redirect),
+        });
+    }
+    stamps
 }
 
 /// What redirects are judged by.

@@ -174,15 +174,21 @@ pub fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
         if !rule.on.template.takes(&normal.normal) || !rule.on.host.takes(host) {
             continue;
         }
-        // Of a read, it is told what any write would do.
-        if writes && !rule.takes(method, host, &normal.normal) {
+        // Of a read, it is told what any write would do, and what rules do that name it.
+        let applies = (writes || rule.names_reads()) && rule.takes(method, host, &normal.normal);
+        if writes && !applies {
             continue;
         }
         let tags = rule.tags.iter().map(|tag| tag.fill(&normal.normal));
         let paths = rule.paths.iter().map(|path| {
             format!("{}{}", path.path.fill(&normal.normal), if path.prefix { "/**" } else { "" })
         });
-        let all: Vec<String> = tags.chain(paths).collect();
+        let mut all: Vec<String> = tags.chain(paths).collect();
+        if rule.principal {
+            let whose =
+                if all.is_empty() { "all copies of who asks" } else { "among the copies of who asks" };
+            all.push(whose.to_owned());
+        }
         let on_redirect = match rule.on_redirect {
             OnRedirect::Auto => "",
             OnRedirect::Always => ", on every redirect",

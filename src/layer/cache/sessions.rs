@@ -1,0 +1,46 @@
+//! Responses that begin or end a session: what is stored for the credentials of the request is for nobody any more.
+
+use http::{HeaderMap, Method, header};
+
+use crate::cache::invalidation::Mode;
+use crate::clock;
+use crate::fields::cookie;
+use crate::fields::set_cookie::SetCookie;
+use crate::layer::record::Record;
+use crate::policy::cache::is_safe;
+
+/// The label of these invalidations in metrics.
+const LABEL: &str = "session";
+
+/// Whether a response sets a cookie at all; names are compared far more quickly than they are looked up.
+pub fn sets_cookie(response: &HeaderMap) -> bool {
+    response.keys().any(|name| *name == header::SET_COOKIE)
+}
+
+/// Invalidates the copies of the request's own credentials where its response takes a listed cookie away, or where a
+/// write gives one to a client that had none. A mere renewal changes nothing.
+pub fn heed(record: &Record, method: &Method, request: &HeaderMap, response: &HeaderMap) {
+    let identity = &record.snapshot.policy.identity;
+    let now = clock::unix_seconds(clock::wall()) as i64;
+    let lines = response.get_all(header::SET_COOKIE).iter();
+    let cookies = lines.filter_map(|line| SetCookie::parse(line.as_bytes(), now));
+    let (mut ends, mut begins) = (false, false);
+    for cookie in cookies.filter(|cookie| identity.is_credential_cookie(cookie.name)) {
+        ends |= cookie.expires;
+        begins |= !cookie.expires;
+    }
+    if !ends {
+        let mut listed = cookie::pairs(request).filter(|(name, _)| identity.is_credential_cookie(name));
+        begins = begins && !is_safe(method) && listed.all(|(_, value)| value.is_empty());
+    }
+    if !ends && !begins {
+        return;
+    }
+    let claims = record.proven(request).as_ref().ok().and_then(Option::as_ref);
+    let Some(principal) = identity.principal(request, claims) else { return };
+    let cache = record.cache();
+    let marks: Vec<_> =
+        principal.credentials.iter().map(|hash| cache.invalidation.marker.credential(hash)).collect();
+    cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
+    cache.counters.invalidation(LABEL).add(1);
+}
