@@ -217,6 +217,7 @@ impl ClientConnection {
             reusable,
             upload,
             silence: if endless { timeouts.stream } else { timeouts.body },
+            client_failed: None,
             acknowledgments: ACKNOWLEDGMENTS,
         };
         let content = if whole && sent {

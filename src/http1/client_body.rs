@@ -26,6 +26,8 @@ pub struct ClientBody {
     pub(super) upload: Option<(Upload, Body)>,
     /// Longest silence of the app.
     pub(super) silence: Duration,
+    /// Why the client's part of the exchange ended before its end.
+    pub(super) client_failed: Option<BodyError>,
     /// See [`ACKNOWLEDGMENTS`].
     pub(super) acknowledgments: u8,
 }
@@ -61,8 +63,9 @@ impl ClientBody {
             return;
         };
         loop {
-            if upload.take(&mut connection.io, body, cx).is_err() {
+            if let Err(error) = upload.take(&mut connection.io, body, cx) {
                 // The client's body broke: this request must never look complete to the app.
+                self.client_failed = Some(error);
                 self.reusable = false;
                 self.upload = None;
                 return;
@@ -88,6 +91,11 @@ impl ClientBody {
         }
     }
 
+    /// Why no more comes: an app that was not given the rest of a request owes nobody the rest of its response.
+    fn broke_off(&mut self, error: BodyError) -> BodyError {
+        self.client_failed.take().unwrap_or(error)
+    }
+
     fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {
         let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Decoded::End(None))) };
         loop {
@@ -103,7 +111,9 @@ impl ClientBody {
                 Poll::Ready(Ok(0)) if self.decoder.ends_at_close() => {
                     return Poll::Ready(Ok(Decoded::End(None)));
                 }
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BodyError::UpstreamGone)),
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    return Poll::Ready(Err(self.broke_off(BodyError::UpstreamGone)));
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
                     let awaited = self.upload.is_some() && connection.io.is_flushed();
@@ -118,7 +128,7 @@ impl ClientBody {
                         }
                     }
                     std::task::ready!(connection.deadline.poll_expired(cx));
-                    return Poll::Ready(Err(BodyError::UpstreamSilent));
+                    return Poll::Ready(Err(self.broke_off(BodyError::UpstreamSilent)));
                 }
             }
         }

@@ -24,7 +24,7 @@ const FAULTS: [(&str, &str, Option<u16>); 7] = [
     ("gone while waiting", "content-length: 5\r\n\r\nhello", None),
 ];
 
-/// Echoes; holds `/wait`; sends without an end at `/read`.
+/// Echoes; holds `/wait`; sends without an end at `/read`; begins its response at once at `/early`.
 async fn serve<T>(mut connection: h2::server::Connection<T, Bytes>)
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -33,6 +33,14 @@ where
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         match request.uri().path() {
             "/wait" => held.push((request, respond)),
+            "/early" => drop(tokio::spawn(async move {
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                stream.send_data("begun".into(), false).unwrap();
+                let mut body = request.into_body();
+                while let Some(Ok(data)) = body.data().await {
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+            })),
             "/read" => drop(tokio::spawn(async move {
                 let mut stream = respond.send_response(Response::new(()), false).unwrap();
                 loop {
@@ -52,13 +60,21 @@ where
 
 fn http1_app() -> Script {
     Script::new(|mut tcp| {
-        while let Some(request) = crate::harness::Request::read(&mut tcp) {
+        let mut peeked = [0; 11];
+        while matches!(tcp.peek(&mut peeked), Ok(1..)) {
+            if peeked.starts_with(b"POST /early") {
+                let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\nbegun");
+                let _ = std::io::Read::read_to_end(&mut tcp, &mut Vec::new());
+                return;
+            }
+            let Some(request) = crate::harness::Request::read(&mut tcp) else { return };
             let path = request.line.split(' ').nth(1).unwrap().to_owned();
             match path.as_str() {
                 "/wait" => {
                     let _ = std::io::Read::read(&mut tcp, &mut [0]);
                     return;
                 }
+                "/early" => unreachable!("it is answered before it is whole"),
                 "/read" => {
                     let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
                     while tcp.write_all(&[b'x'; 1000]).is_ok() {}
@@ -81,7 +97,7 @@ fn pillion(folder: Arc<Folder>, url: &str) -> Pillion {
         folder,
         &format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\nbody_timeout = \"300ms\"\n\
-             stream_idle_timeout = \"300ms\"\nmax_body_size = \"100B\"\n[upstream]\nurl = \"{url}\"\n\
+             stream_idle_timeout = \"300ms\"\nmax_body_size = \"100B\"\n[upstream]\nurl = \"{url}\"\nbody_timeout = \"500ms\"\n\
              {tls}[upstream.health]\nunhealthy_after = 1\n"
         ),
     )
@@ -131,6 +147,15 @@ fn run_table(protocol: &str, url: &str, folder: Arc<Folder>) {
         }
         assert_unharmed(&pillion, &case);
     }
+    let case = format!("bad chunk after the response began x {protocol}");
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"POST /early HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    // A body that pauses is sent on, and the response begins.
+    std::io::Read::read_exact(&mut tcp, &mut [0; 100]).unwrap();
+    tcp.write_all(b"zz\r\n").unwrap();
+    let line = pillion.access(&case, |line| line["path"] == "/early");
+    assert_eq!((&line["status"], &line["fault"]), (&200.into(), &"client".into()), "{case}: {line}");
+    assert_unharmed(&pillion, &case);
     let case = format!("gone while reading x {protocol}");
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"GET /read HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();

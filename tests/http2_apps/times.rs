@@ -102,3 +102,62 @@ async fn an_app_that_goes_away_gracefully_loses_no_post() {
     });
     assert_eq!(seen.load(Ordering::SeqCst), 200, "each of them once");
 }
+
+/// RFC 9110 15.2: interim responses pass to clients of HTTP/1.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_10_interim_responses_of_an_app_over_http2_pass() {
+    let app = app(|mut connection, _| async move {
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            for status in [102, 103] {
+                let interim =
+                    http::Response::builder().status(status).header("link", "</a.css>; rel=preload").body(());
+                respond.send_informational(interim.unwrap()).unwrap();
+            }
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            stream.send_data("final".into(), true).unwrap();
+        }
+    })
+    .await;
+    let pillion = over_h2c(app, "");
+    tokio::task::block_in_place(|| {
+        let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let said = String::from_utf8(crate::harness::raw(pillion.http, request)).unwrap();
+        let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("{what}: {said}"));
+        assert!(
+            at("HTTP/1.1 102 ") < at("HTTP/1.1 103 ") && at("HTTP/1.1 103 ") < at("HTTP/1.1 200 "),
+            "{said}"
+        );
+        assert!(said.contains("link: </a.css>; rel=preload\r\n") && said.ends_with("final"), "{said}");
+    });
+}
+
+/// What authenticates a connection stays on one of its own, also where the app is spoken to in HTTP/2.
+#[tokio::test(flavor = "multi_thread")]
+async fn n1_7_an_authenticated_connection_over_http2_is_shared_with_nobody() {
+    let app = app(|mut connection, number| async move {
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            stream.send_data(number.to_string().into(), true).unwrap();
+        }
+    })
+    .await;
+    let pillion = crate::harness::Pillion::with(&format!(
+        "{}[cache]\nenabled = false\n[upstream]\nurl = \"h2c://{app}\"\n",
+        crate::tools::ONE_WORKER
+    ));
+    tokio::task::block_in_place(|| {
+        let get = |tcp: &mut std::net::TcpStream, field: &str| {
+            let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{field}\r\n");
+            std::io::Write::write_all(tcp, request.as_bytes()).unwrap();
+            read_answer(tcp).text()
+        };
+        let [mut alice, mut bob, mut stranger] = [0; 3].map(|_| connect(pillion.http));
+        let credential = "authorization: Negotiate YII\r\n";
+        assert_eq!(get(&mut stranger, ""), "0");
+        assert_eq!(get(&mut alice, credential), "1");
+        assert_eq!(get(&mut bob, credential), "2");
+        for _ in 0..2 {
+            assert_eq!([get(&mut alice, ""), get(&mut bob, ""), get(&mut stranger, "")], ["1", "2", "0"]);
+        }
+    });
+}
