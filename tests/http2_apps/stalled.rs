@@ -80,3 +80,40 @@ async fn n4_3_uploads_that_nobody_reads_stop_no_other_upload() {
         tokio::time::timeout(Duration::from_secs(5), response).await.expect("it is not stopped").unwrap();
     assert_eq!(response.status(), 200);
 }
+
+/// RFC 9113 5.1.2: what is beyond the app's limit would wait behind those that read nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_3_streams_beyond_the_apps_limit_do_not_wait_behind_stalled_ones() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let app = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut builder = h2::server::Builder::new();
+                let mut connection =
+                    builder.max_concurrent_streams(2).handshake::<_, Bytes>(tcp).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let length = if request.uri().path() == "/large" { MUCH } else { 5 };
+                    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                    let _ = stream.send_data(vec![b'x'; length].into(), true);
+                }
+            });
+        }
+    });
+    let pillion =
+        Pillion::with(&format!("{ONE_WORKER}[cache]\nenabled = false\n[upstream]\nurl = \"h2c://{app}\"\n"));
+    tokio::task::block_in_place(|| {
+        assert_eq!(pillion.get("/small").status, 200);
+        let stalled: Vec<_> = (0..5)
+            .map(|_| {
+                let mut tcp = connect(pillion.http);
+                tcp.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                tcp.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+                tcp.read_exact(&mut [0; 100]).unwrap();
+                tcp
+            })
+            .collect();
+        assert_eq!(pillion.get("/small").status, 200);
+        drop(stalled);
+    });
+}

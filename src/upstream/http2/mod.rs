@@ -103,7 +103,9 @@ impl Http2Connection {
 
     /// Whether another stream fits.
     pub fn has_room(&self) -> bool {
-        self.shared.streams.get() < STREAMS && self.is_open()
+        // What the upstream does not take at once waits in line here, behind streams that may last (RFC 9113 5.1.2).
+        let most = STREAMS.min(self.sender.borrow().current_max_send_streams());
+        self.shared.streams.get() < most && self.is_open()
     }
 
     /// Whether the pool keeps it at `now`.
