@@ -35,6 +35,8 @@ pub struct Buffered {
     slices: VecDeque<Bytes>,
     tail: BytesMut,
     queued: usize,
+    /// Bytes of the first slice that are written: they are held until all of it is.
+    front_written: usize,
 }
 
 impl Buffered {
@@ -47,6 +49,7 @@ impl Buffered {
             slices: VecDeque::new(),
             tail: BytesMut::new(),
             queued: 0,
+            front_written: 0,
         }
     }
 
@@ -131,6 +134,11 @@ impl Buffered {
         self.queued
     }
 
+    /// Bytes of memory that the queue holds.
+    pub fn held(&self) -> usize {
+        self.queued + self.front_written
+    }
+
     /// Writes until the queue is empty.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.queued > 0 {
@@ -159,9 +167,11 @@ impl Buffered {
         while let Some(front) = self.slices.front_mut() {
             if front.len() > count {
                 front.advance(count);
+                self.front_written += count;
                 return;
             }
             count -= front.len();
+            self.front_written = 0;
             self.slices.pop_front();
         }
         if count == self.tail.len() {

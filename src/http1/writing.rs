@@ -74,7 +74,7 @@ impl Writing {
             if flushed && self.ended {
                 return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
             }
-            self.count(io.queued(), buffers, body.client());
+            self.count(if flushed { 0 } else { io.held() }, buffers, body.client());
             let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
             if flushed {
                 sending.clear();

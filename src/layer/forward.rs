@@ -14,7 +14,6 @@ use super::Routed;
 use super::cache::sessions;
 use super::request_body;
 use crate::body::Body;
-use crate::buffers::Reservation;
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -60,7 +59,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let client = record.client_slot();
     let mut memory = None;
     if body.is_streaming() && !request_body::is_stream(&routed) {
-        let reservation = Reservation::new(record.buffer_memory().clone(), client);
+        let reservation = record.reserve_buffer();
         // In a box: most requests have no body, or all of it.
         let buffering = Box::pin(request_body::buffer(body, server.buffer_request, reservation));
         let buffered = buffering.await.map_err(ForwardError::Body)?;

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::limit::announcement::Announcement;
 use super::live::{Lasting, Snapshot};
 use crate::body::OwnFields;
-use crate::buffers::{BufferMemory, ClientSlot};
+use crate::buffers::{ClientSlot, Reservation};
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
@@ -114,6 +114,8 @@ pub struct Record {
     /// Who its caller is and what the limits said.
     limited: RefCell<Option<Limited>>,
     error: RefCell<Option<(Fault, String)>>,
+    /// The memory of its content, where that is part of a cache key.
+    buffered: RefCell<Option<Reservation>>,
     status: Cell<Option<StatusCode>>,
     /// Until the head of the answer.
     until_head: Cell<Option<Duration>>,
@@ -231,6 +233,7 @@ impl Record {
             principal: Cell::new(None),
             limited: RefCell::new(None),
             error: RefCell::new(None),
+            buffered: RefCell::new(None),
             status: Cell::new(None),
             until_head: Cell::new(None),
             endless: Cell::new(false),
@@ -272,9 +275,14 @@ impl Record {
         ClientSlot::new(self.client, self.snapshot.policy.limits.ipv6_prefix)
     }
 
-    /// The memory of what waits for a slow client.
-    pub fn buffer_memory(&self) -> &Arc<BufferMemory> {
-        &self.sink.lasting.buffers
+    /// A share of the memory of what is buffered for its client.
+    pub fn reserve_buffer(&self) -> Reservation {
+        Reservation::new(self.sink.lasting.buffers.clone(), self.client_slot())
+    }
+
+    /// Holds memory of its content until it has ended.
+    pub fn hold_buffer(&self, memory: Reservation) {
+        *self.buffered.borrow_mut() = Some(memory);
     }
 
     /// Notes the coding of the answer; `before` counts what goes into it.
@@ -442,6 +450,7 @@ impl Record {
             principal: Cell::new(None),
             limited: RefCell::new(None),
             error: RefCell::new(None),
+            buffered: RefCell::new(None),
             status: Cell::new(None),
             until_head: Cell::new(None),
             endless: Cell::new(false),

@@ -200,6 +200,8 @@ mod tests {
 
     const MAX_WAITING: usize = 1024;
 
+    type Waiting = Pin<Box<dyn Future<Output = Option<Permit>>>>;
+
     fn slots() -> Vec<ClientSlot> {
         let mut slots: Vec<ClientSlot> = Vec::new();
         for at in 1..=32u8 {
@@ -288,7 +290,7 @@ mod tests {
             let permits = Arc::new(Permits::shared(total));
             let slots = slots();
             let mut held: Vec<Permit> = Vec::new();
-            let mut waiting: Vec<(ClientSlot, Pin<Box<dyn Future<Output = Option<Permit>>>>)> = Vec::new();
+            let mut waiting: Vec<(ClientSlot, Waiting)> = Vec::new();
             for (step, client, which) in steps {
                 let client = slots[client];
                 let which = usize::from(which);
@@ -296,7 +298,7 @@ mod tests {
                     0 => held.extend(permits.try_acquire(client)),
                     1 => {
                         let permits = permits.clone();
-                        let mut waits: Pin<Box<dyn Future<Output = Option<Permit>>>> =
+                        let mut waits: Waiting =
                             Box::pin(async move { permits.acquire(client, MAX_WAITING).await });
                         match poll(waits.as_mut()) {
                             Poll::Ready(permit) => held.extend(permit),

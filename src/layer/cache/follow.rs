@@ -18,8 +18,8 @@ use crate::cache::stored::{Head, Stored};
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::cache_status::Member;
-use crate::layer::Routed;
-use crate::represent::gather::{Gathered, Wanted};
+use crate::layer::{Routed, request_body};
+use crate::upstream::ForwardError;
 
 /// A request waits for so many fetches, one after the other, before it goes by itself.
 const MOST_WAITS: usize = 3;
@@ -141,15 +141,20 @@ where
     /// Goes on when the content that is part of the key is here; one that is too long passes the cache by.
     pub(super) async fn with_content(mut self, mut routed: Box<Routed>) -> Answer {
         let body = std::mem::replace(routed.request.body_mut(), Body::empty());
-        let wanted = Wanted { least: MOST_CONTENT + 1, most: MOST_CONTENT + 1, end: false };
-        let mut gathered = Gathered::waited_for(body, wanted).await;
-        let whole = gathered.content().filter(|content| content.len() <= MOST_CONTENT);
-        match whole {
-            Some(content) => *routed.request.body_mut() = Body::full(content),
-            None => {
-                *routed.request.body_mut() = gathered.into_body();
-                return self.pass(routed, Passed::Content).await;
-            }
+        let reservation = routed.record.reserve_buffer();
+        let buffered = request_body::buffer(body, MOST_CONTENT + 1, reservation).await;
+        let buffered = buffered.map_err(ForwardError::Body)?;
+        let whole = buffered.body.content().filter(|content| content.len() <= MOST_CONTENT);
+        // In one piece, as it is read more than once.
+        *routed.request.body_mut() = match &whole {
+            Some(content) => Body::full(content.joined()),
+            None => buffered.body,
+        };
+        if let Some(memory) = buffered.memory {
+            routed.record.hold_buffer(memory);
+        }
+        if whole.is_none() {
+            return self.pass(routed, Passed::Content).await;
         }
         match Asked::of(&routed, &self.cache) {
             Asked::Write => self.write(routed).await,

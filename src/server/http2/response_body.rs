@@ -21,6 +21,8 @@ use crate::buffers::{self, BufferMemory, Reservation};
 use crate::clock::{self, Instant};
 use crate::lifecycle::{Phase, Sleeper};
 
+/// Whole content from this length on is counted.
+const COUNTED: u64 = 4 * 1024;
 /// What a queued piece takes beside its bytes.
 const OVERHEAD: usize = 64;
 
@@ -55,6 +57,8 @@ pub(super) struct ReadAhead {
 struct Queue {
     pieces: VecDeque<Bytes>,
     bytes: usize,
+    /// Of the piece that is being handed out: it is held until all of it is.
+    handed: usize,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
     memory: Option<Reservation>,
     /// The stream, where it waits for content.
@@ -65,15 +69,21 @@ struct Queue {
 
 impl Queue {
     fn count(&mut self) {
-        let held = self.bytes + self.pieces.len() * OVERHEAD;
+        let held = self.bytes + self.handed + self.pieces.len() * OVERHEAD;
         if let Some(memory) = &mut self.memory {
             memory.resize(held);
         }
     }
 
     fn push(&mut self, piece: Bytes) {
+        let behind = self.bytes > PIECE;
         self.bytes += piece.len();
-        self.pieces.push_back(piece);
+        if behind && piece.len() > PIECE {
+            // A client that is behind gets small pieces, each of which is free when it is gone.
+            self.pieces.extend(piece.chunks(PIECE).map(Bytes::copy_from_slice));
+        } else {
+            self.pieces.push_back(piece);
+        }
         self.count();
         wake(&mut self.reader);
     }
@@ -81,6 +91,7 @@ impl Queue {
     fn pop(&mut self) -> Option<Bytes> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.len();
+        self.handed = piece.len();
         self.count();
         wake(&mut self.pump);
         Some(piece)
@@ -120,7 +131,7 @@ impl ReadAhead {
         let (body, observer) = (self.body.take(), self.observer.take());
         let mut queue = self.queue.borrow_mut();
         queue.pieces.clear();
-        queue.bytes = 0;
+        (queue.bytes, queue.handed) = (0, 0);
         queue.count();
         wake(&mut queue.pump);
         drop(queue);
@@ -188,6 +199,7 @@ impl ReadAhead {
     /// The next content that was read ahead.
     fn poll_queue(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut queue = self.queue.borrow_mut();
+        queue.handed = 0;
         if let Some(piece) = queue.pop() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -195,6 +207,7 @@ impl ReadAhead {
             Some(Ok(trailers)) => Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
             Some(Err(error)) => Poll::Ready(Some(Err(error.clone()))),
             None => {
+                queue.count();
                 queue.reader = Some(cx.waker().clone());
                 wake(&mut queue.pump);
                 Poll::Pending
@@ -231,7 +244,16 @@ impl StreamBody {
         let arrives = body.is_streaming() && !body.is_endless() && ahead.bytes > 0;
         let observer = if arrives { body.take_observer() } else { None };
         let client = body.client();
-        let memory = ahead.memory.filter(|_| arrives).map(|memory| Reservation::new(memory, client));
+        // What is whole already is counted where it may wait for long; what is stored is held in any case.
+        let waits = match body.keeper() {
+            None if body.is_here() => body.size_hint().exact().filter(|length| *length >= COUNTED),
+            _ => None,
+        };
+        let memory = ahead.memory.filter(|_| arrives || waits.is_some());
+        let mut memory = memory.map(|memory| Reservation::new(memory, client));
+        if let (Some(memory), Some(length)) = (&mut memory, waits) {
+            memory.resize(usize::try_from(length).unwrap_or(usize::MAX));
+        }
         let Open(streams) = &open;
         let answer = Rc::new(ReadAhead {
             body: RefCell::new(Some(body)),
@@ -316,6 +338,7 @@ impl http_body::Body for StreamBody {
         }
         // A receiver that knows the length stops asking: the end is told with the last frame.
         if this.answer.is_end_stream() {
+            this.answer.queue.borrow_mut().memory = None;
             this.answer.told(Ok(()));
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
