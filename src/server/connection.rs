@@ -38,9 +38,16 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
         (Stream::Tcp(tcp), address, false)
     } else {
         let sleeper = Sleeper::new(worker.lifecycle.clone());
+        let settings = snapshot.policy.server.settings;
+        let silence = if trusted { settings.idle_timeout } else { settings.header_timeout };
         let prepared = Box::pin(async {
+            let prepared = async {
+                // Without a byte it is idle, and ends without a word.
+                tokio::time::timeout(silence, tcp.readable()).await.ok()?.ok()?;
+                Some(prepare(&snapshot, tcp, address, tls).await)
+            };
             tokio::select! {
-                prepared = prepare(&snapshot, tcp, address, tls) => Some(prepared),
+                prepared = prepared => prepared,
                 // Nobody who has not asked for anything yet holds up the end.
                 () = sleeper.reached(Phase::Draining) => None,
                 () = std::future::poll_fn(|cx| seat.poll_idle(cx)) => None,

@@ -59,6 +59,23 @@ fn n3_6_a_connection_that_asks_for_nothing_is_closed_without_an_answer() {
         let open = open.join().unwrap();
         assert!(expected.contains(&open), "{what}: {open:?}");
     }
+    // The same before a handshake.
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    for (trusted, expected) in [("", &header), ("trusted_proxies = [\"127.0.0.1\"]\n", &idle)] {
+        let folder = Arc::new(Folder::new());
+        folder.write("tls.crt", key.cert.pem());
+        folder.write("tls.key", key.signing_key.serialize_pem());
+        let tls = Pillion::in_folder(
+            folder,
+            &format!(
+                "[server]\nlisten = []\nadmin = \"127.0.0.1:0\"\n{times}{trusted}[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
+                 certificates = [{{ cert = \"tls.crt\", key = \"tls.key\" }}]\n[upstream]\nurl = \"http://{}\"\n",
+                app.address
+            ),
+        );
+        let open = open_for(connect(tls.http), &[""]).join().unwrap();
+        assert!(expected.contains(&open), "TLS, {trusted:?}: {open:?}");
+    }
     // What has begun is told that it took too long.
     let mut tcp = connect(untrusted.http);
     tcp.write_all(b"\r\nGET / HTTP/1.1\r\nHost").unwrap();
