@@ -175,3 +175,28 @@ fn n4_17_raw_octets_of_targets_are_encoded() {
     }
     assert_eq!(h2_status(&pillion, "/a\\b"), "400");
 }
+
+#[test]
+fn n2_6_a_write_to_one_reading_of_a_path_invalidates_the_other() {
+    let origin = Origin::new();
+    let pillion =
+        pillion(&origin, "[[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n");
+    let fill = |path: &str| {
+        get(&pillion, path);
+        assert!(is_hit(&get(&pillion, path)), "{path}");
+    };
+    for (stored, written) in [
+        ("/Api/x", "/api/x"),
+        ("/api/x", "/API/x"),
+        ("/api/x/", "/api/x"),
+        ("/api/x", "/api;v=1/x"),
+        ("/api%5Cx", "/api/x"),
+        ("/api/x", "/api%2Fx"),
+    ] {
+        fill(stored);
+        fill("/api/other");
+        ask(&pillion, &format!("PUT {written}"), &["content-length: 0"]);
+        assert!(!is_hit(&get(&pillion, stored)), "PUT {written} and then GET {stored}");
+        assert!(is_hit(&get(&pillion, "/api/other")), "PUT {written}");
+    }
+}

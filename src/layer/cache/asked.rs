@@ -18,7 +18,7 @@ use crate::identity::principal::Principal;
 use crate::identity::unlisted;
 use crate::layer::Routed;
 use crate::policy::cache::is_safe;
-use crate::policy::{Policy, RoutePolicy, path};
+use crate::policy::{Policy, RoutePolicy, loose, path};
 
 /// What a trusted proxy says about where the client thinks it is, and how it came there; apps make links of it. Who
 /// the client is, is not among it.
@@ -403,6 +403,12 @@ pub fn marks_of(
     let tags: Vec<Box<str>> = route.cache.tags.iter().map(|tag| tag.fill(&path).into_boxed_str()).collect();
     let mut marks = vec![marker.everything(), marker.path(&path), marker.route(&route.label)];
     marks.extend(marker.prefixes(&path));
+    if path::is_odd(&path) {
+        // An app that reads it loosely gives the same as for that.
+        let read = loose::reading(&path);
+        marks.push(marker.path(&read));
+        marks.extend(marker.prefixes(&read));
+    }
     marks.extend(tags.iter().map(|tag| marker.tag(tag)));
     let credentials = principal.iter().flat_map(|principal| &principal.credentials);
     marks.extend(credentials.map(|credential| marker.credential(credential)));

@@ -30,8 +30,8 @@ use crate::http1::client::Sent;
 use crate::layer::Routed;
 use crate::layer::record::Record;
 use crate::policy::cache::InvalidateRule;
-use crate::policy::path;
 use crate::policy::redirect::{AskedFor, OnRedirect};
+use crate::policy::{loose, path};
 
 /// Groups to invalidate (RFC 9875 3).
 const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
@@ -127,10 +127,15 @@ impl Guard {
     fn new(routed: &Routed, cache: Arc<Cache>) -> Guard {
         let marker = cache.invalidation.marker;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
+        let mut marks = vec![marker.path(&path)];
+        if path::is_odd(&path) {
+            // An app that reads it loosely changes that.
+            marks.push(marker.path(&loose::reading(&path)));
+        }
         // RFC 9111 4.4: the target itself, whatever the rules say.
         let target = Stamp {
             label: "target".to_owned(),
-            marks: vec![marker.path(&path)],
+            marks,
             mode: Mode::Hard,
             settle: Duration::ZERO,
             on_redirect: None,
