@@ -64,6 +64,15 @@ impl Variant {
                 own.push(name);
             }
         }
+        // An app that allows the origin that asks varies with it, whether or not it says so (Fetch, "CORS protocol and HTTP
+        // caches").
+        let allowed = response.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        if allowed.is_some()
+            && allowed == request.request.get(header::ORIGIN)
+            && !own.contains(&header::ORIGIN)
+        {
+            own.push(header::ORIGIN);
+        }
         own.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         let said = |name: HeaderName| {
             let value = request.said(&name);

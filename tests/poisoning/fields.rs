@@ -2,7 +2,7 @@
 //! trusted proxies, and those an app forgets in its Vary.
 
 use crate::harness::origin::{Origin, ask, get, pillion, status_of};
-use crate::harness::run;
+use crate::harness::{eventually, run};
 use crate::{is_bypass, is_hit};
 
 const LOCAL: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n";
@@ -54,6 +54,7 @@ fn n2_3_twins_of_fields_that_mean_something_never_reach_the_app() {
         assert!(is_bypass(&passed), "{fields:?}: {}", status_of(&passed));
     }
     assert_eq!(origin.last().field("y_z"), Some("2"));
+    eventually("the last one is told of", || pillion.log().contains("x_original_url").then_some(()));
     let warnings = pillion.log().matches("x_real_ip").count();
     assert_eq!(warnings, 1, "a dropped name is told of once:\n{}", pillion.log());
     let dropped = pillion.metric("pillion_request_fields_dropped_total{reason=\"underscore\"}");
@@ -251,4 +252,22 @@ fn n4_20_selecting_fields_are_compared_in_their_normal_form() {
     ] {
         assert_ne!(of(other).text(), first.text(), "{other:?}");
     }
+}
+
+#[test]
+fn n2_5_an_origin_that_is_allowed_by_name_varies_although_vary_does_not_say_so() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    let of = |fields: &[&str]| ask(&pillion, "GET /a", fields);
+    origin.says("/a", &["cache-control: max-age=60", "access-control-allow-origin: https://evil.example"]);
+    let evil = of(&["origin: https://evil.example"]).text();
+    origin.says("/a", &["cache-control: max-age=60", "access-control-allow-origin: https://a.example"]);
+    let mine = of(&["origin: https://a.example"]);
+    assert_ne!(mine.text(), evil);
+    assert_eq!(of(&["origin: https://a.example"]).text(), mine.text());
+    assert_eq!(of(&["origin: https://evil.example"]).text(), evil);
+    // One that is for all of them is.
+    origin.says("/b", &["cache-control: max-age=60", "access-control-allow-origin: *"]);
+    let first = ask(&pillion, "GET /b", &["origin: https://a.example"]).text();
+    assert_eq!(ask(&pillion, "GET /b", &["origin: https://b.example"]).text(), first);
 }
