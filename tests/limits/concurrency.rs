@@ -230,7 +230,7 @@ fn a_request_that_outlives_its_client_holds_its_place() {
         ok("done")
     });
     let config = format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"POST /pay\"\nconcurrency = 1\n",
+        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"POST /pay\"\nconcurrency = 1\n[[invalidate]]\non = \"POST /pay\"\npaths = [\"/paid\"]\n",
         script.address
     );
     let pillion = Pillion::with(&config);
