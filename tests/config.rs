@@ -500,6 +500,10 @@ fn n1_6_an_ignored_cookie_that_says_who_asks_is_an_error_or_a_warning() {
         ),
         ("[identity]\nprincipal = [\"cookie:_ga_user\"]\n", "\"cookie:_ga_user\" is ignored"),
         (
+            "[identity]\nprincipal = [\"cookie:session\"]\n[cache]\nignore_cookies = [\"__Host-session\"]\n",
+            "\"cookie:session\" is ignored",
+        ),
+        (
             "[identity.jwt]\nhs256 = \"\"\njwks_url = \"http://127.0.0.1:1/\"\ntoken = \"cookie:jwt\"\n[cache]\nignore_cookies = [\"*\"]\n",
             "\"cookie:jwt\" is ignored",
         ),

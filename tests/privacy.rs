@@ -249,6 +249,7 @@ fn n1_4_a_request_with_a_credential_nobody_listed_is_personal() {
     let pillion = pillion(&origin, "[[routes]]\nmatch = \"GET /route/**\"\ncache = { ttl = \"1m\" }\n");
     for (at, (field, wanted)) in [
         ("private-token: 1", false),
+        ("jwt: 1", false),
         ("x-amzn-oidc-data: 1", false),
         ("ocp-apim-subscription-key: 1", false),
         ("x-forwarded-groups: admin", false),
@@ -353,6 +354,7 @@ fn n1_8_an_odd_cookie_counts_wherever_cookies_do() {
     origin.says("/a", &["cache-control: public, max-age=60", "vary: cookie"]);
     for (one, other, wanted) in [
         ("_ga=1", "_ga=2", true),
+        ("_ga,session=evil", "_ga=2", false),
         ("_ga=1 session=evil", "_ga=2", false),
         ("_ga=\"1; session=evil\"", "_ga=3", false),
         ("_gid=1, session=evil", "_gid=1, session=other", false),
@@ -374,4 +376,91 @@ fn n1_5_one_warning_names_the_cookie_that_keeps_copies_apart() {
     let log = eventually("the warning", || Some(pillion.log()).filter(|log| log.contains(said)));
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(said)).collect();
     assert!(lines.len() == 1 && lines[0].contains("page-view"), "{lines:?}");
+}
+
+#[test]
+fn n3_8_what_an_app_says_of_one_request_alone_takes_nothing_from_others() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    for status in ["400", "405", "406", "413", "415", "431", "500"] {
+        let path = format!("/{status}");
+        let line = format!("GET {path}");
+        origin.says(&path, &["cache-control: max-age=60"]);
+        let first = get(&pillion, &path);
+        origin.says(&path, &[&format!("status: {status}")]);
+        assert_eq!(ask(&pillion, &line, &["cache-control: no-cache"]).status.to_string(), status);
+        origin.says(&path, &["cache-control: max-age=60"]);
+        assert_eq!(get(&pillion, &path).text(), first.text(), "{status}");
+    }
+}
+
+#[test]
+fn n1_1_a_follower_does_not_get_what_the_leaders_own_bytes_brought_about() {
+    let (held, release): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
+    let app = {
+        let (held, release) = (held.clone(), release.clone());
+        Script::new(move |mut tcp| {
+            while let Some(request) = Request::read(&mut tcp) {
+                if request.field("x-evil").is_some() {
+                    held.fetch_add(1, Ordering::SeqCst);
+                    let deadline = now() + PATIENCE;
+                    while !release.load(Ordering::SeqCst) && now() < deadline {
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                    }
+                    return;
+                }
+                let _ = std::io::Write::write_all(
+                    &mut tcp,
+                    &answer(&request, "cache-control: max-age=60", "page"),
+                );
+            }
+        })
+    };
+    let pillion = Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n", app.address));
+    let _raise = Raise(&release);
+    std::thread::scope(|scope| {
+        let evil = scope.spawn(|| ask(&pillion, "GET /a", &["x-evil: 1"]));
+        eventually("the leader is with the app", || (held.load(Ordering::SeqCst) >= 1).then_some(()));
+        let others: Vec<_> = (0..3).map(|_| scope.spawn(|| get(&pillion, "/a"))).collect();
+        eventually("others wait", || (collapsed(&pillion) == 3).then_some(()));
+        release.store(true, Ordering::SeqCst);
+        assert_eq!(evil.join().unwrap().status, 502);
+        others.into_iter().for_each(|other| assert_eq!(other.join().unwrap().text(), "page"));
+    });
+}
+
+#[test]
+fn n1_1_variants_that_are_known_do_not_wait_for_one_another() {
+    let clinic = Clinic::new();
+    let pillion = Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n", clinic.app.address));
+    let _raise = Raise(&clinic.release);
+    clinic.says("/open", "cache-control: max-age=60\nvary: accept-language");
+    get(&pillion, "/open");
+    clinic.hold();
+    std::thread::scope(|scope| {
+        let language = |at: usize| format!("accept-language: l{}", at % 3);
+        let pillion = &pillion;
+        let asked: Vec<_> =
+            (0..6).map(|at| scope.spawn(move || ask(pillion, "GET /open", &[&language(at)]))).collect();
+        eventually("one of each language is with the app", || {
+            (clinic.held.load(Ordering::SeqCst) == 3 && collapsed(pillion) == 3).then_some(())
+        });
+        clinic.let_go();
+        asked.into_iter().for_each(|one| assert_eq!(one.join().unwrap().status, 200));
+    });
+    assert_eq!(clinic.seen.load(Ordering::SeqCst), 1 + 3);
+}
+
+#[test]
+fn n2_1_what_is_stale_at_once_is_not_fetched_a_second_time_without_its_parameters() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "");
+    origin.says("/a", &["cache-control: public, max-age=0", "etag: \"1\""]);
+    for number in 0..5 {
+        assert_eq!(get(&pillion, &format!("/a?utm_source={number}")).status, 200);
+    }
+    get(&pillion, "/b");
+    let targets: Vec<String> =
+        origin.seen.lock().unwrap().iter().map(|request| request.line.clone()).collect();
+    assert!(targets.iter().all(|line| !line.starts_with("GET /a ")), "{targets:?}");
 }

@@ -1,7 +1,7 @@
 //! Fetches in progress: who asks for what is being fetched already waits for that one.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -40,7 +40,8 @@ pub enum Arrived {
 #[derive(Debug, Default)]
 struct State {
     arrived: Option<Arrived>,
-    waiting: Vec<Waker>,
+    waiting: BTreeMap<u64, Waker>,
+    next_waiting: u64,
 }
 
 /// One fetch.
@@ -70,28 +71,40 @@ impl Fetch {
 
     /// Waits for the head.
     pub fn arrival(self: &Arc<Fetch>) -> Arrival {
-        Arrival(self.clone())
+        Arrival { fetch: self.clone(), place: None }
     }
 }
 
 /// See [`Fetch::arrival`].
 #[derive(Debug)]
-pub struct Arrival(Arc<Fetch>);
+pub struct Arrival {
+    fetch: Arc<Fetch>,
+    /// Where it waits, once it does.
+    place: Option<u64>,
+}
+
+impl Drop for Arrival {
+    /// Who leaves does not wait any more.
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.fetch.state().waiting.remove(&place);
+        }
+    }
+}
 
 impl std::future::Future for Arrival {
     type Output = Arrived;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arrived> {
-        let mut state = self.0.state();
-        match &state.arrived {
-            Some(arrived) => Poll::Ready(arrived.clone()),
-            None => {
-                if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    state.waiting.push(cx.waker().clone());
-                }
-                Poll::Pending
-            }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arrived> {
+        let this = &mut *self;
+        let mut state = this.fetch.state();
+        if let Some(arrived) = &state.arrived {
+            return Poll::Ready(arrived.clone());
         }
+        let place = *this.place.get_or_insert(state.next_waiting);
+        state.next_waiting = state.next_waiting.max(place + 1);
+        state.waiting.insert(place, cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -117,7 +130,7 @@ impl Leader {
         if leaves {
             self.table.remove(&self.key, &self.fetch);
         }
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_values().for_each(Waker::wake);
     }
 }
 

@@ -108,6 +108,11 @@ fn counts(parameter: &[u8], only: Option<&[String]>, ignored: &[String]) -> bool
     only.map_or_else(|| !any(ignored), any)
 }
 
+/// Whether a name stands after another one, without regard to case, in which some apps take no difference.
+fn comes_after(one: &[u8], other: &[u8]) -> bool {
+    one.iter().map(u8::to_ascii_lowercase).gt(other.iter().map(u8::to_ascii_lowercase))
+}
+
 /// The parameters that count, in the order of their names; those of one name keep theirs.
 fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &mut Vec<u8>) -> Uncounted {
     let counts = |parameter: &&[u8]| counts(parameter, only, ignored);
@@ -122,21 +127,24 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
     // Bytes are split far more quickly than text.
     let all = || query.as_bytes().split(|byte| *byte == b'&');
     let parameters = || all().filter(counts);
-    let (mut sorted, mut uncounted) = (true, false);
+    let (mut sorted, mut uncounted, mut plain) = (true, false, true);
     let mut before = &b""[..];
     for parameter in all() {
         if !counts(&parameter) {
             uncounted = true;
             continue;
         }
-        sorted &= before <= name_of(parameter);
-        before = name_of(parameter);
+        let name = name_of(parameter);
+        sorted &= !comes_after(before, name);
+        // Two spellings of one name may be two values of one parameter to the app: their order means something.
+        plain &= name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        before = name;
     }
-    if sorted {
+    if sorted || !plain {
         parameters().for_each(|parameter| add(parameter, key));
     } else {
         let mut parameters: Vec<&[u8]> = parameters().collect();
-        parameters.sort_by_key(|parameter| name_of(parameter));
+        parameters.sort_by_key(|parameter| name_of(parameter).to_ascii_lowercase());
         parameters.into_iter().for_each(|parameter| add(parameter, key));
     }
     let length = u32::try_from(key.len() - start - 4).unwrap_or(u32::MAX).to_be_bytes();

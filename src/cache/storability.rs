@@ -207,6 +207,15 @@ pub fn judge(
     Ok(Storable { freshness, audience, excluded })
 }
 
+/// Whether a status may be about the request that got it and say nothing of the resource: all of the client's errors but
+/// that it is not there (any more), and those of the server (RFC 9110 15.5, 15.6).
+pub fn is_of_request_alone(status: StatusCode) -> bool {
+    let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED)
+        || status.is_server_error()
+        || (status.is_client_error() && !gone)
+}
+
 /// What is stale at once is worth a place only where somebody meant it to be asked about: it saves the content of
 /// an answer that has not changed, or stands in for an app that fails.
 fn is_worth_it(freshness: &Freshness, headers: &HeaderMap) -> bool {

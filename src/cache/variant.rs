@@ -38,6 +38,17 @@ impl<'a> SelectingFields<'a> {
     }
 }
 
+impl SelectingFields<'_> {
+    /// Appends what the request says in these fields to a key, each with its length.
+    pub fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
+        for name in names {
+            let said = self.said(name);
+            key.extend_from_slice(&u32::try_from(said.len()).unwrap_or(u32::MAX).to_be_bytes());
+            key.extend_from_slice(&said);
+        }
+    }
+}
+
 /// What a request said in one field.
 type Said = (HeaderName, Vec<u8>);
 

@@ -20,17 +20,17 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// A value that some apps would read as further cookies, or in another way than others do.
-pub fn is_odd(value: &[u8]) -> bool {
-    value.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'))
+/// A name or a value that some apps would read as further cookies, or in another way than others do.
+pub fn is_odd(text: &[u8]) -> bool {
+    text.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'))
 }
 
-/// The cookies that count: those that no pattern of `ignored` covers, and whatever its name one with an odd value.
+/// The cookies that count: those that no pattern of `ignored` covers, and those with an odd name or value.
 pub fn counted<'a>(
     headers: &'a HeaderMap,
     ignored: &'a [String],
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    pairs(headers).filter(|(name, value)| is_odd(value) || !is_ignored(name, ignored))
+    pairs(headers).filter(|(name, value)| is_odd(name) || is_odd(value) || !is_ignored(name, ignored))
 }
 
 /// Whether a pattern covers a name.
@@ -63,6 +63,9 @@ mod tests {
             (&["x_ga=1"], true),
             (&["_ga=1 session=2"], true),
             (&["_ga=1, session=2"], true),
+            (&["_ga,session=2"], true),
+            (&["_ga session=2"], true),
+            (&["_ga\"session=2"], true),
             (&["_ga=\"1; session=2\""], true),
         ] {
             let mut headers = HeaderMap::new();

@@ -210,7 +210,8 @@ impl Identity {
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         cookie::counted(headers, &self.ignored).filter(|(name, value)| {
-            !self.lists_cookie(name) && (!unlisted::is_anti_forgery(name) || cookie::is_odd(value))
+            !self.lists_cookie(name)
+                && (!unlisted::is_anti_forgery(name) || cookie::is_odd(name) || cookie::is_odd(value))
         })
     }
 
@@ -292,7 +293,12 @@ impl Identity {
         let listed = |name: &HeaderName| {
             let is = |source: &Source| match source {
                 Source::Header(known) => known == name,
-                Source::Basic => *name == header::AUTHORIZATION && !Source::Basic.values(headers).is_empty(),
+                // Of several lines nobody knows which one the app takes.
+                Source::Basic => {
+                    *name == header::AUTHORIZATION
+                        && headers.get_all(name).iter().count() == 1
+                        && !Source::Basic.values(headers).is_empty()
+                }
                 _ => false,
             };
             self.sources.iter().any(|(source, _)| is(source))
@@ -358,6 +364,25 @@ mod tests {
         assert!(of(bearer(), &[("authorization", "Basic a"), ("cookie", "session=s")]).unwrap().is_some());
         assert_eq!(of(bearer(), &[("authorization", "Bearer")]), Ok(None), "an empty one is none");
         assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=")]), Ok(None));
+    }
+
+    #[test]
+    fn n1_5_a_second_line_of_authorization_tells_apart_also_beside_basic() {
+        let identity = Identity::new(vec![Source::Basic], Hasher::new(b"secret"), None);
+        let of = |lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("authorization", *line)).collect();
+            identity.principal(&fields(&lines), None).map(|found| found.partition)
+        };
+        let all = [
+            of(&["Basic YTpi"]),
+            of(&["Basic YTpi", "Bearer a"]),
+            of(&["Basic YTpi", "Bearer b"]),
+            of(&["Basic YTpi", "Basic YTpj"]),
+            of(&["Bearer a"]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(one.is_some() && !all[..at].contains(one), "{at}");
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@ const BEGINNINGS: [&str; 6] =
 
 /// The kind of a field, by its name in lower case.
 pub fn field(name: &str) -> Option<Unlisted> {
-    // sec-* is the browser's own, and the names of user agents say nothing of users.
-    if name.len() < 4 || name.starts_with("sec-") || name.ends_with("user-agent") {
+    // sec-* is the browser's own, and the name of a user agent says nothing of a user.
+    if name.len() < 3 || name.starts_with("sec-") || matches!(name, "user-agent" | "x-user-agent") {
         return None;
     }
     if is_anti_forgery(name.as_bytes()) {
@@ -69,6 +69,9 @@ mod tests {
         for (name, wanted) in [
             ("private-token", Some(Credential)),
             ("x-auth-token", Some(Credential)),
+            ("jwt", Some(Credential)),
+            ("token", Some(Credential)),
+            ("x-token-user-agent", Some(Credential)),
             ("cf-access-jwt-assertion", Some(Credential)),
             ("x-amzn-oidc-data", Some(Credential)),
             ("x-api-key", Some(Credential)),

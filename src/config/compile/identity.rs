@@ -74,8 +74,16 @@ impl Compiler<'_> {
         let token = raw.jwt.as_ref().map(|jwt| &jwt.token);
         for at in raw.principal.iter().filter(|at| at.is_written()).chain(token) {
             let Some(cookie) = at.value.strip_prefix("cookie:") else { continue };
+            // A cookie is listed with its prefixes too.
+            let plain = |name: &str| {
+                let prefixes = ["__Host-", "__Secure-"];
+                prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name).to_owned()
+            };
             let covers = |pattern: &&At<String>| {
-                glob::matches_without_case(pattern.value.as_bytes(), cookie.as_bytes())
+                let plain = plain(&pattern.value);
+                [pattern.value.as_str(), &plain]
+                    .iter()
+                    .any(|pattern| glob::matches_without_case(pattern.as_bytes(), cookie.as_bytes()))
             };
             if let Some(pattern) = file.cache.ignore_cookies.iter().find(covers) {
                 let message =

@@ -23,7 +23,7 @@ use crate::cache::fill::Fill;
 use crate::cache::freshness::{self, Times};
 use crate::cache::marks::{MOST_TAGS, Mark};
 use crate::cache::passes;
-use crate::cache::storability::{Asker, Refusal, Storable, judge};
+use crate::cache::storability::{Asker, Refusal, Storable, is_of_request_alone, judge};
 use crate::cache::stored::{Content, Head, NewHead, Stored, compact, weight};
 use crate::cache::variant::{SelectingFields, Variant};
 use crate::clock;
@@ -357,9 +357,7 @@ impl Flight {
         let asker = fetching.read.asker;
         // What says something of this request alone says nothing of the next one.
         let whose = fetching.read.passes(self.record.route().cache.terms.scope);
-        let of_request_alone = asker.conditional
-            || status.is_server_error()
-            || matches!(status.as_u16(), 206 | 304 | 401 | 403 | 407 | 412 | 416 | 429);
+        let of_request_alone = asker.conditional || is_of_request_alone(status);
         match unfit {
             // The next one may be stored, unless it may be too long again.
             Unfit::Unexpected if length.is_some() => self.cache.passes.forget(key, whose),
@@ -377,10 +375,7 @@ impl Flight {
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(key, &candidate.stored);
         }
-        if fetching.leader.is_some()
-            && !of_request_alone
-            && !matches!(unfit, Unfit::Overtaken | Unfit::Fragment)
-        {
+        if fetching.leader.is_some() && !matches!(unfit, Unfit::Overtaken | Unfit::Fragment) {
             self.cache.passes.remember(key, passes::Asker::Waiting, self.cache.second(fetching.requested));
         }
         asked::recycle(std::mem::take(&mut fetching.read.key));

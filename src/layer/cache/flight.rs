@@ -20,10 +20,12 @@ use crate::cache::invalidation::Begun;
 use crate::cache::marks::Mark;
 use crate::cache::passes;
 use crate::clock::Instant;
+use crate::error::BoxError;
 use crate::fields::cache_status::Member;
 use crate::fields::host;
 use crate::layer::Routed;
 use crate::layer::record::Record;
+use crate::upstream::ForwardError;
 
 /// What a response can be invalidated by, and its tags.
 pub type Known = (Vec<Mark>, Vec<Box<str>>);
@@ -181,7 +183,11 @@ impl Flight {
                 }
                 let instead = self.instead(&fetching, None);
                 if let Some(leader) = fetching.leader.take() {
-                    leader.tell(Arrived::Failed(error.clone()));
+                    // What a request's own bytes, or its client's share of the places, brought about is no one else's.
+                    leader.tell(match is_everybodys(&error) {
+                        true => Arrived::Failed(error.clone()),
+                        false => Arrived::NotShared,
+                    });
                 }
                 return match instead {
                     Some(response) => {
@@ -242,4 +248,12 @@ pub fn most_unattended(record: &Record) -> usize {
     let upstream = record.route().upstream.unwrap_or(0);
     let upstream = record.snapshot.policy.upstreams.get(upstream);
     upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
+}
+
+/// Whether any other request would have failed too: the upstream cannot be reached, or says nothing at all.
+fn is_everybodys(error: &BoxError) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ForwardError::Resolve(_) | ForwardError::Connect(..) | ForwardError::TimedOut)
+    )
 }

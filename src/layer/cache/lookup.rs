@@ -1,5 +1,6 @@
 //! What is stored for a request, and what becomes of it.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -224,7 +225,9 @@ where
         }
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
         let begun = self.cache.invalidation.begin(now);
-        let joined = self.cache.fetches.join(&read.key, &marks, begun, &self.cache.invalidation);
+        let key = self.collapse_key(&routed, &read, now);
+        let joined = self.cache.fetches.join(&key, &marks, begun, &self.cache.invalidation);
+        drop(key);
         // Who wants the app to be asked is not content with what was asked before.
         let wants_app =
             read.directives.no_cache || read.directives.max_age.is_some_and(|most| most.is_zero());
@@ -270,6 +273,20 @@ where
         let fetching =
             Fetching { read, candidate, asks, leader, known, begun, requested: now, headers, fill: None };
         self.send(routed, Errand::Fetch(why, Box::new(fetching)))
+    }
+
+    /// The key under which requests wait for one another: the cache key, with what the request says in the fields that
+    /// stored responses of that key vary with, so that nobody waits for another variant.
+    pub(super) fn collapse_key<'a>(&self, routed: &Routed, read: &'a Read, now: Instant) -> Cow<'a, [u8]> {
+        let entry = self.cache.store.get(&read.key, self.cache.second(now));
+        match entry.as_ref().map(|entry| entry.names()) {
+            None | Some([]) => Cow::Borrowed(&read.key),
+            Some(names) => {
+                let mut key = read.key.clone();
+                selecting(routed, read).append(names, &mut key);
+                Cow::Owned(key)
+            }
+        }
     }
 
     /// The stored response that this request may ask the upstream about.
@@ -327,7 +344,8 @@ where
         let now = clock::now();
         let (marks, tags) = asked::marks(routed, &self.cache, read.principal.as_ref());
         let begun = self.cache.invalidation.begin(now);
-        let led = self.cache.fetches.lead(&read.key, &marks, begun, &self.cache.invalidation);
+        let key = self.collapse_key(routed, read, now);
+        let led = self.cache.fetches.lead(&key, &marks, begun, &self.cache.invalidation);
         let Some(leader) = led else { return };
         // Since this one looked another may have asked, on another worker, and have been answered.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));

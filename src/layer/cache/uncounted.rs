@@ -3,6 +3,9 @@
 //! gets it. Stored responses are used for them all the same; where none is there, the same request without these
 //! parameters is made in the background, and what that brings is stored.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::uri::PathAndQuery;
 use http::{Method, Response, Uri, header};
 use tower::Service;
@@ -13,6 +16,7 @@ use super::lookup::{CONDITIONS, Candidate, Going, Start};
 use super::{CacheFuture, CacheLayer, outlive, selecting};
 use crate::body::Body;
 use crate::cache::counters::Event;
+use crate::cache::fetch::{self, Fetch};
 use crate::cache::key;
 use crate::cache::reuse::{Reuse, reuse};
 use crate::cache::storability::{Asker, Audience};
@@ -67,10 +71,14 @@ where
             || routed.request.headers().contains_key(header::RANGE)
             || !going.read.may_use(Audience::Anonymous, scope);
         // The same request without them may be on its way.
-        if !alone && let Some(fetch) = self.cache.fetches.find(&going.read.key, &self.cache.invalidation) {
+        if !alone && let Some(fetch) = self.find_fetch(&routed, &going.read, now) {
             return Start::Follow(Box::new((routed, going, fetch)));
         }
         Start::Sent(self.send_as_it_came(routed, going, now))
+    }
+
+    fn find_fetch(&self, routed: &Routed, read: &Read, now: Instant) -> Option<Arc<Fetch>> {
+        self.cache.fetches.find(&self.collapse_key(routed, read, now), &self.cache.invalidation)
     }
 
     /// See the head of the file.
@@ -140,7 +148,8 @@ where
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
         let begun = self.cache.invalidation.begin(now);
         // One for each key at a time, and no more at once than may go on without their clients.
-        let led = self.cache.fetches.lead(&read.key, &marks, begun, &self.cache.invalidation);
+        let key = self.collapse_key(&routed, &read, now);
+        let led = self.cache.fetches.lead(&key, &marks, begun, &self.cache.invalidation);
         let Some(leader) = led else { return };
         // Another one may have been stored meanwhile.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
@@ -184,8 +193,11 @@ impl Flight {
     ) -> Response<Body> {
         self.record.cached().count(Event::Refused);
         let fill = fetching.fill.take();
-        let mut fits =
-            || self.fit(&mut fetching, response.status(), response.headers(), response.body()).is_ok();
+        // What would be stale at once would be fetched each time.
+        let mut fits = || {
+            let head = self.fit(&mut fetching, response.status(), response.headers(), response.body());
+            head.is_ok_and(|head| fetch::is_shareable(&head.freshness, Duration::ZERO, Duration::ZERO))
+        };
         if let Some(fill) = fill
             && fits()
         {
