@@ -72,6 +72,8 @@ pub struct Address {
     pub in_flight: AtomicUsize,
     /// Idle connections over all workers.
     pub idle: AtomicUsize,
+    /// Connections that belong to one client connection each and wait for its next request.
+    pub pinned: AtomicUsize,
     /// Whether it chose HTTP/2 when it was last connected to.
     pub http2: AtomicBool,
     /// In a row, of requests.
@@ -199,6 +201,7 @@ impl Addresses {
             waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            pinned: AtomicUsize::new(0),
             http2: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             probe_failures: AtomicU32::new(0),

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
 use super::Endpoint;
@@ -16,6 +17,10 @@ use crate::inbound::Peer;
 /// Maximum connections kept for one client connection; over HTTP/1 a client uses one at a time for each upstream.
 const MAX_PINNED: usize = 16;
 
+/// At least this many connections of all clients may wait at one address; else as many as `max_connections`. They hold
+/// descriptors here and there although they hold no place.
+const MIN_WAITING: usize = 64;
+
 /// A connection.
 pub(super) enum Pinned {
     /// In use by one request at a time.
@@ -25,8 +30,26 @@ pub(super) enum Pinned {
 }
 
 struct Kept {
-    address: Arc<Address>,
+    waiting: Waiting,
     connection: Pinned,
+}
+
+/// Counts a connection among those of its address that wait.
+struct Waiting(Arc<Address>);
+
+impl Waiting {
+    fn new(address: Arc<Address>) -> Option<Waiting> {
+        let most = address.limits.connections.max(MIN_WAITING);
+        let before = address.pinned.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(address);
+        (before < most).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.pinned.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection of `peer` to one of `endpoints` that is still good; not to an address among `except`.
@@ -45,14 +68,14 @@ pub(super) fn take<'a>(
         };
         let leads_there = |endpoint: &&Arc<Endpoint>| {
             let resolved = endpoint.resolved.load();
-            resolved.has(kept.address.id)
-                || resolved.missing(now).any(|address| address.id == kept.address.id)
+            resolved.has(kept.waiting.0.id)
+                || resolved.missing(now).any(|address| address.id == kept.waiting.0.id)
         };
         let Some(endpoint) = endpoints.iter().find(leads_there) else { continue };
-        if except.contains(&kept.address.id) {
+        if except.contains(&kept.waiting.0.id) {
             continue;
         }
-        let address = kept.address.clone();
+        let address = kept.waiting.0.clone();
         let good = match &mut kept.connection {
             Pinned::Http2(connection) if connection.has_room() => {
                 return Some((endpoint, address, Pinned::Http2(connection.clone())));
@@ -68,11 +91,15 @@ pub(super) fn take<'a>(
     None
 }
 
-/// Keeps a connection for the next request of `peer`.
+/// Keeps a connection for the next request of `peer`. One too many is closed: its client has to authenticate again.
 pub(super) fn keep(peer: &Peer, address: Arc<Address>, connection: Pinned) {
+    let Some(waiting) = Waiting::new(address) else {
+        tracing::debug!("a connection that belongs to one client is closed: too many of them wait");
+        return;
+    };
     let mut connections = peer.pinned.connections.borrow_mut();
     if connections.len() >= MAX_PINNED {
         connections.remove(0);
     }
-    connections.push(Box::new(Kept { address, connection }));
+    connections.push(Box::new(Kept { waiting, connection }));
 }

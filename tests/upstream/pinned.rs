@@ -111,3 +111,27 @@ fn n1_7_a_stored_response_is_not_given_to_an_authenticated_connection() {
     let said = String::from_utf8_lossy(&explained.stdout);
     assert!(said.contains("authenticated as a whole"), "{said}");
 }
+
+/// N = 100 clients: what they hold idle at the app is bounded.
+#[test]
+fn n1_7_connections_that_wait_are_bounded() {
+    let open: Arc<AtomicUsize> = Arc::default();
+    let app = app(open.clone());
+    let pillion = Pillion::with(&format!(
+        "{ONE_WORKER}[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nkeep_alive = \"0s\"\n",
+        app.address
+    ));
+    let clients: Vec<TcpStream> = (0..100)
+        .map(|number| {
+            let mut tcp = connect(pillion.http);
+            assert_eq!(get(&mut tcp, &format!("NTLM user{number}-1")).status, 401);
+            tcp
+        })
+        .collect();
+    eventually("64 are kept", || (open.load(Ordering::SeqCst) == 64).then_some(()));
+    drop(clients);
+    eventually("none is kept", || (open.load(Ordering::SeqCst) == 0).then_some(()));
+    // Their places are free again.
+    let mut alice = log_in(&pillion, "NTLM", "alice");
+    assert_eq!(get(&mut alice, "").text(), "page of alice");
+}
