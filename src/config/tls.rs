@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::pem_file;
 use super::units;
-use super::verifier::ByFile;
+use super::verifier::{ClientByFile, ServerByFile};
 
 /// Which of two files is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +72,14 @@ pub fn server_config(
         .map_err(|error| error.to_string())?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
-        Some(path) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(
-                Arc::new(roots(path, &pem_file::certificates(path)?)?),
-                provider,
-            )
-            .build()
-            .map_err(|error| error.to_string())?,
-        ),
+        Some(path) => {
+            let named = pem_file::certificates(path)?;
+            let roots = Arc::new(roots(path, &named)?);
+            let chain = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .build()
+                .map_err(|error| error.to_string())?;
+            builder.with_client_cert_verifier(Arc::new(ClientByFile { chain, named }))
+        }
     };
     let mut config = builder.with_cert_resolver(Arc::new(BySni(certificates)));
     config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).to_vec();
@@ -103,7 +103,7 @@ pub fn client_config(ca: Option<&Path>, client: Option<(&Path, &Path)>) -> Resul
             let chain = WebPkiServerVerifier::builder_with_provider(roots, provider)
                 .build()
                 .map_err(|error| error.to_string())?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(ByFile::new(chain, named)))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(ServerByFile { chain, named }))
         }
         None => {
             let mut roots = RootCertStore::empty();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-use crate::harness::{Folder, Pillion, binary, run};
+use crate::harness::{Folder, Pillion, Script, binary, run};
 use crate::tools::{serve_all, tls_app};
 
 /// A self-signed certificate as `openssl req -x509` makes it: one of a CA.
@@ -89,5 +89,33 @@ fn n4_11_an_encrypted_key_and_a_byte_order_mark_say_what_they_are() {
         let said =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert!(!output.status.success() && said.contains(expected), "{config}: {said}");
+    }
+}
+
+/// The same for clients, whose certificates are made in the same way.
+#[test]
+fn n4_11_a_client_may_present_the_very_certificate_that_is_named() {
+    let folder = Arc::new(Folder::new());
+    self_signed(&folder, "tls", "127.0.0.1", (2020, 2200));
+    self_signed(&folder, "client", "client.test", (2020, 2200));
+    self_signed(&folder, "old", "client.test", (2020, 2021));
+    self_signed(&folder, "other", "client.test", (2020, 2200));
+    let named = ["client.crt", "old.crt"].map(|file| std::fs::read_to_string(folder.path(file)).unwrap());
+    folder.write("clients.pem", named.concat());
+    let app = Script::echo();
+    let pillion = Pillion::in_folder(
+        folder.clone(),
+        &format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
+             certificates = [{{ cert = \"tls.crt\", key = \"tls.key\" }}]\nclient_ca = \"clients.pem\"\n[upstream]\nurl = \"http://{}\"\n",
+            app.address
+        ),
+    );
+    let url = format!("https://{}/", pillion.https.unwrap());
+    let path = |file: &str| folder.path(file).display().to_string();
+    for (file, expected) in [("client", true), ("old", false), ("other", false)] {
+        let (cert, key) = (path(&format!("{file}.crt")), path(&format!("{file}.key")));
+        let args = ["-sk", "--max-time", "10", "-o", "/dev/null", "--cert", &cert, "--key", &key, &url];
+        assert_eq!(Command::new("curl").args(args).status().unwrap().success(), expected, "{file}");
     }
 }
