@@ -26,8 +26,8 @@ pub struct ClientBody {
     pub(super) upload: Option<(Upload, Body)>,
     /// Longest silence of the app.
     pub(super) silence: Duration,
-    /// Why the client's part of the exchange ended before its end.
-    pub(super) client_failed: Option<BodyError>,
+    /// Why the client's part of the exchange ended before its end; in a box, as all that is seldom.
+    pub(super) client_failed: Option<Box<BodyError>>,
     /// See [`ACKNOWLEDGMENTS`].
     pub(super) acknowledgments: u8,
 }
@@ -65,7 +65,7 @@ impl ClientBody {
         loop {
             if let Err(error) = upload.take(&mut connection.io, body, cx) {
                 // The client's body broke: this request must never look complete to the app.
-                self.client_failed = Some(error);
+                self.client_failed = Some(Box::new(error));
                 self.reusable = false;
                 self.upload = None;
                 return;
@@ -93,7 +93,7 @@ impl ClientBody {
 
     /// Why no more comes: an app that was not given the rest of a request owes nobody the rest of its response.
     fn broke_off(&mut self, error: BodyError) -> BodyError {
-        self.client_failed.take().unwrap_or(error)
+        self.client_failed.take().map_or(error, |failed| *failed)
     }
 
     fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {
