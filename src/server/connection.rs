@@ -43,7 +43,7 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
         let prepared = Box::pin(async {
             let prepared = async {
                 // Without a byte it is idle, and ends without a word.
-                tokio::time::timeout(silence, tcp.readable()).await.ok()?.ok()?;
+                tokio::time::timeout(silence, tcp.peek(&mut [0])).await.ok()?.ok()?;
                 Some(prepare(&snapshot, tcp, address, tls).await)
             };
             tokio::select! {
