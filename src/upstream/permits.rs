@@ -111,9 +111,9 @@ impl Permits {
 
     fn take(self: &Arc<Self>, client: ClientSlot) -> Option<Permit> {
         let held = self.held(client);
-        if held.fetch_add(1, Ordering::SeqCst) < self.share
-            && self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| free.checked_sub(1)).is_ok()
-        {
+        let within_share = |held: u32| (held < self.share).then_some(held + 1);
+        held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, within_share).ok()?;
+        if self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| free.checked_sub(1)).is_ok() {
             return Some(Permit { permits: self.clone(), client });
         }
         held.fetch_sub(1, Ordering::SeqCst);

@@ -61,6 +61,11 @@ impl Extent {
     fn ticks(&self) -> usize {
         usize::try_from(self.slow.as_millis() / TICK.as_millis()).unwrap()
     }
+
+    /// Of an upload: at 1 KiB/s at least, as `min_body_rate` would end it below 240 bytes.
+    fn upload_ticks(&self) -> usize {
+        self.ticks().min(UPLOAD / 1024 * 4)
+    }
 }
 
 fn extent() -> Extent {
@@ -123,12 +128,12 @@ fn n3_4_slow_clients_of_http_1_do_not_hold_two_sync_workers() {
     let (scene, extent) = (scene(), extent());
     let address = scene.pillion.http;
     let stop = AtomicBool::new(false);
-    let ticks = extent.ticks();
+    let (ticks, upload_ticks) = (extent.ticks(), extent.upload_ticks());
     let upload = move || {
         let mut tcp = connect(address);
         let head = format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {UPLOAD}\r\n\r\n");
         tcp.write_all(head.as_bytes()).unwrap();
-        for piece in vec![b'u'; UPLOAD].chunks(UPLOAD.div_ceil(ticks)) {
+        for piece in vec![b'u'; UPLOAD].chunks(UPLOAD.div_ceil(upload_ticks)) {
             tcp.write_all(piece).unwrap();
             std::thread::sleep(TICK);
         }
@@ -186,7 +191,7 @@ async fn n3_4_nor_do_those_of_http_2() {
     let ending = stop.clone();
     let fast = std::thread::spawn(move || fast_client(address, &ending));
     let raise = Raise(&stop);
-    let ticks = extent.ticks();
+    let (ticks, upload_ticks) = (extent.ticks(), extent.upload_ticks());
     let mut slow = tokio::task::JoinSet::new();
     let mut uploads = from_second_address(address).await;
     for _ in 0..STREAMS {
@@ -195,7 +200,7 @@ async fn n3_4_nor_do_those_of_http_2() {
         let (answer, mut body) = uploads.send_request(request.body(()).unwrap(), false).unwrap();
         slow.spawn(async move {
             let content = Bytes::from(vec![b'u'; UPLOAD]);
-            let piece = UPLOAD.div_ceil(ticks);
+            let piece = UPLOAD.div_ceil(upload_ticks);
             for start in (0..UPLOAD).step_by(piece) {
                 let end = (start + piece).min(UPLOAD);
                 body.send_data(content.slice(start..end), end == UPLOAD).unwrap();
