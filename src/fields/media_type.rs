@@ -41,7 +41,8 @@ impl MediaKind {
         }
     }
 
-    fn parse(value: &[u8]) -> MediaKind {
+    /// Of a Content-Type.
+    pub fn parse(value: &[u8]) -> MediaKind {
         let end = memchr::memchr(b';', value);
         let essence = value[..end.unwrap_or(value.len())].trim_ascii();
         let begins = |beginning: &[u8]| {

@@ -243,6 +243,10 @@ pub struct Answer {
 
 /// What follows the head of an answer.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box for every response that arrives would cost more than it saves"
+)]
 pub enum Content {
     /// All of it is here; the connection, if it can be used again.
     Whole(Bytes, Option<Box<ClientConnection>>),

@@ -15,7 +15,6 @@ use super::fields::{self, Seen};
 use crate::body::{Body, Kept};
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;
-use crate::fields::media_type::MediaKind;
 use crate::fields::vary;
 use crate::held::Place;
 use crate::layer::record::Record;
@@ -130,8 +129,7 @@ impl Answering {
             return Begun::Decided(Ok(Response::from_parts(parts, body)));
         }
         let seen = Seen::of(&parts.headers);
-        let kind = MediaKind::of(&parts.headers);
-        let stream = kind.is_stream() || body.is_endless();
+        let stream = seen.kind.is_stream() || body.is_endless();
         if (seen.content_encoding || self.asked.takes_nothing())
             && let Err(error) = self.check_acceptable(&mut parts, stream)
         {
@@ -139,7 +137,7 @@ impl Answering {
         }
         let coded = seen.content_encoding && parts.headers.contains_key(header::CONTENT_ENCODING);
         let seen = Seen { content_encoding: coded, ..seen };
-        let codable = self.codable(&parts, seen, kind.is_live());
+        let codable = self.codable(&parts, seen, seen.kind.is_live());
         if self.varies(&parts, codable) {
             vary::add(&mut parts.headers, &header::ACCEPT_ENCODING);
         }

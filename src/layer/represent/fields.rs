@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;
+use crate::fields::media_type::MediaKind;
 use crate::represent::coding::Coding;
 use crate::represent::entity_tag;
 
@@ -30,19 +31,28 @@ const OF_CONTENT: [HeaderName; 7] = [
 ];
 
 /// Which of the fields that are asked for are there: the map is gone through once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub cache_control: bool,
     pub content_encoding: bool,
     pub etag: bool,
     pub last_modified: bool,
+    /// By Content-Type.
+    pub kind: MediaKind,
 }
 
 impl Seen {
     pub fn of(headers: &HeaderMap) -> Seen {
-        let mut seen = Seen::default();
-        for name in headers.keys() {
+        let mut seen = Seen {
+            cache_control: false,
+            content_encoding: false,
+            etag: false,
+            last_modified: false,
+            kind: MediaKind::Ordinary,
+        };
+        for (name, value) in headers {
             match *name {
+                header::CONTENT_TYPE => seen.kind = MediaKind::parse(value.as_bytes()),
                 header::CACHE_CONTROL => seen.cache_control = true,
                 header::CONTENT_ENCODING => seen.content_encoding = true,
                 header::ETAG => seen.etag = true,
