@@ -453,3 +453,129 @@ fn n3_5_fetches_in_the_background_are_bounded_too() {
         (held.load(Ordering::SeqCst) >= 60).then_some(())
     });
 }
+
+#[test]
+fn n5_7_a_purge_is_answered_where_it_comes_from_those_who_may() {
+    let origin = Origin::new();
+    let config = "[[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\", tags = [\"all\"] }\n\
+        [[routes]]\nmatch = \"* /old/**\"\nrewrite = \"/**\"\n\
+        [[invalidate]]\non = \"* /**\"\ntags = [\"all\"]\n[[invalidate]]\non = \"PURGE /**\"\ntags = [\"all\"]\n";
+    origin.says("/v", &["vary: accept-language"]);
+    let with = |purge_from: &str, proxies: &str| {
+        Pillion::with(&format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [{proxies}]\n\
+             [upstream]\nurl = \"http://{}\"\n[cache]\npurge_from = [{purge_from}]\n{config}",
+            origin.script.address
+        ))
+    };
+    let pillion = with("\"127.0.0.0/8\"", "");
+    let fill = |pillion: &Pillion| {
+        for language in ["en", "de"] {
+            ask(pillion, "GET /v", &[&format!("accept-language: {language}")]);
+        }
+        ["/a", "/a?x=1", "/a?y=1", "/b"].iter().for_each(|path| drop(get(pillion, path)));
+    };
+    let count = |answer: &Answer| (answer.status, answer.json()["count"].as_u64().unwrap());
+    for (line, wanted, gone) in [
+        ("PURGE /v", (200, 2), "/v"),
+        ("PURGE /a?x=1", (200, 1), "/a?x=1"),
+        ("PURGE /a", (200, 3), "/a?y=1"),
+        ("PURGE /old/b", (200, 1), "/b"),
+        ("PURGE /nowhere", (404, 0), "/nowhere"),
+    ] {
+        fill(&pillion);
+        let before = origin.count();
+        let answer = ask(&pillion, line, &["content-length: 0"]);
+        assert_eq!(count(&answer), wanted, "{line} {}", answer.text());
+        assert_eq!(origin.count(), before, "{line}: the app is not asked");
+        assert!(!is_hit(&pillion, gone), "{line}");
+        assert!(is_hit(&pillion, "/b") || gone == "/b", "{line}: no rule is for it");
+        fill(&pillion);
+    }
+    assert_eq!(
+        exchange(pillion.http, "PURGE /a HTTP/1.1\r\nhost: b.example\r\nconnection: close\r\n\r\n").status,
+        404
+    );
+    // From elsewhere it is a write for the app to answer, and takes its own path alone.
+    for (purge_from, proxies, fields) in [
+        ("", "", "x-none: 1"),
+        ("\"10.0.0.0/8\"", "", "x-none: 1"),
+        ("\"10.0.0.0/8\"", "", "x-forwarded-for: 10.0.0.1"),
+        ("\"127.0.0.0/8\"", "", "x-forwarded-for: 127.0.0.1"),
+        ("\"127.0.0.0/8\"", "\"127.0.0.0/8\"", "x-forwarded-for: 203.0.113.9"),
+    ] {
+        let pillion = with(purge_from, proxies);
+        fill(&pillion);
+        let answer = ask(&pillion, "PURGE /a", &[fields]);
+        assert!(answer.text().starts_with("/a #"), "{purge_from} {proxies} {fields}: {}", answer.text());
+        assert!(origin.last().line.starts_with("PURGE /a "));
+        assert!(!is_hit(&pillion, "/a") && is_hit(&pillion, "/b"), "{purge_from} {proxies} {fields}");
+    }
+    let pillion = with("\"10.0.0.0/8\"", "\"127.0.0.0/8\"");
+    fill(&pillion);
+    assert_eq!(count(&ask(&pillion, "PURGE /b", &["x-forwarded-for: 10.0.0.1"])), (200, 1));
+}
+
+#[test]
+fn n4_12_webdav_takes_trees_away() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"* /dav/**\"\nrewrite = \"/files/**\"\n\
+         [[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n",
+    );
+    let paths = ["/files/a", "/files/a/1", "/files/a/b/2", "/files/ab", "/files/c/3", "/files/d"];
+    let lost = |line: &str, destination: &str, says: &str| {
+        origin.says("/files/a", &[]);
+        paths.iter().for_each(|path| drop(get(&pillion, path)));
+        paths.iter().for_each(|path| drop(get(&pillion, path)));
+        assert!(paths.iter().all(|path| is_hit(&pillion, path)), "{line}");
+        origin.says("/files/a", &[says]);
+        ask(&pillion, line, &[&format!("destination: {destination}"), "content-length: 0"]);
+        origin.says("/files/a", &[]);
+        paths.map(|path| !is_hit(&pillion, path))
+    };
+    let (none, source) = ([false; 6], [true, true, true, false, false, false]);
+    let both = [true, true, true, false, true, false];
+    for (line, destination, says, wanted) in [
+        ("MOVE /files/a", "http://a.example/files/c", "status: 201", both),
+        ("COPY /files/a", "https://public.example/files/c/", "status: 204", both),
+        ("MOVE /files/a/", "/files/c", "status: 207", both),
+        ("MOVE /dav/a", "http://a.example/dav/c?x", "status: 201", both),
+        ("COPY /files/a", "/files/%63", "status: 201", both),
+        ("DELETE /files/a", "-", "status: 204", source),
+        ("MOVE /files/a", "/files/c", "status: 403", none),
+        ("DELETE /files/a", "-", "status: 401", none),
+        (
+            "DELETE /files/a",
+            "-",
+            "status: 302\r\nlocation: /login",
+            [true, false, false, false, false, false],
+        ),
+        ("PUT /files/a", "/files/c", "status: 204", [true, false, false, false, false, false]),
+    ] {
+        assert_eq!(lost(line, destination, says), wanted, "{line} {destination} {says}");
+    }
+}
+
+/// A stranger who sends `DELETE /` and leaves takes nothing but that path away.
+#[test]
+fn n4_12_a_tree_is_taken_away_by_the_app_alone() {
+    let app = Holding::new();
+    app.says.lock().unwrap().replace_range(.., "401 Unauthorized");
+    let pillion = app.pillion(RULES);
+    get(&pillion, "/other");
+    let _released = Raise(&app.released);
+    let client = begin(&pillion, "DELETE / HTTP/1.1\r\nhost: a.example\r\n\r\n");
+    wait_for("the write", &app.whole, 1);
+    leave(client);
+    gone(&pillion);
+    assert!(is_hit(&pillion, "/other"));
+    app.released.store(true, Ordering::SeqCst);
+    let in_use =
+        |line: &str| line.starts_with("pillion_upstream_connections_in_use{") && line.ends_with(" 0");
+    eventually("its place is free", || {
+        pillion.admin_get("/metrics").text().lines().any(in_use).then_some(())
+    });
+    assert!(is_hit(&pillion, "/other"));
+}

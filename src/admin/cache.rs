@@ -120,7 +120,7 @@ pub fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
     let cache = &control.lasting.cache;
     let fits = |key: &[u8]| {
         key::read(key).is_some_and(|shown| {
-            is_path(shown.path, &path)
+            path::is_same(shown.path, &path)
                 && host.as_ref().is_none_or(|host| {
                     let mut hosts = [Some(shown.host), shown.told_host].into_iter().flatten();
                     hosts.any(|known| known.eq_ignore_ascii_case(host.as_bytes()))
@@ -131,12 +131,6 @@ pub fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
     let found = cache.store.find(MOST_SHOWN, fits);
     let shown: Vec<Value> = found.iter().map(|(key, entry)| entry_shown(control, key, entry)).collect();
     Ok(json!({ "url": given, "found": shown }))
-}
-
-/// Whether a path as an app got it is this one in normal form.
-fn is_path(given: &[u8], normal: &str) -> bool {
-    let given = std::str::from_utf8(given).ok();
-    given.and_then(|given| path::normalise(given).ok()).is_some_and(|path| path.normal == normal)
 }
 
 fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {

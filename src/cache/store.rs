@@ -206,6 +206,25 @@ impl Store {
         }
     }
 
+    /// Takes out the keys that `fits` names; how many responses were stored under them.
+    pub fn purge(&self, fits: impl Fn(&[u8]) -> bool) -> usize {
+        let mut count = 0;
+        for shard in &self.shards {
+            let found: Vec<Key> = {
+                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                shard.iter().filter(|(key, _)| fits(key)).map(|(key, _)| key.clone()).collect()
+            };
+            if found.is_empty() {
+                continue;
+            }
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            for key in &found {
+                count += shard.pop(key).map_or(0, |entry| entry.variants().len());
+            }
+        }
+        count
+    }
+
     /// Takes out all variants of which `keep` says no.
     pub fn retain(&self, keep: impl Fn(&Stored) -> bool) {
         for shard in &self.shards {

@@ -65,6 +65,8 @@ pub struct Policy {
     pub cache: CacheSettings,
     /// Whether there is a copy for each user under some route.
     pub keeps_users: bool,
+    /// Clients whose `PURGE` Pillion answers.
+    pub purge_from: Vec<IpNet>,
     /// `[[invalidate]]`.
     pub invalidate: Vec<Arc<InvalidateRule>>,
     /// `[rate_limit]`.

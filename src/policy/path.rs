@@ -137,6 +137,12 @@ pub fn is_odd(normal: &str) -> bool {
     Looks::of(normal.as_bytes()).is_odd
 }
 
+/// Whether a path as an app got it is this one in normal form.
+pub fn is_same(given: &[u8], normal: &str) -> bool {
+    let given = std::str::from_utf8(given).ok();
+    given.and_then(|given| normalise(given).ok()).is_some_and(|path| path.normal == normal)
+}
+
 fn join<S: AsRef<str>>(segments: &[S], directory: bool) -> String {
     let mut path = String::new();
     for segment in segments {

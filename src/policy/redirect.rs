@@ -1,4 +1,4 @@
-//! Whether a redirect that answers a write says that the write was refused: it leads to a login.
+//! Where the Location of a response leads: to the origin that was asked, or to a login, which refuses a write.
 
 use std::borrow::Cow;
 
@@ -76,8 +76,36 @@ impl AskedFor {
     }
 }
 
+/// The path in normal form of a reference (RFC 3986 5) to the origin that was asked; `None`: it is another one.
+pub fn same_origin(reference: &str, target: &str, asked: &str) -> Option<String> {
+    let path = if let Some(rest) = reference.strip_prefix("http://").or(reference.strip_prefix("https://")) {
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let https = reference.starts_with("https:");
+        let plain = |authority: &str| {
+            let host = host::without_default_port(authority.as_bytes(), https);
+            host::without_default_port(host, !https).to_ascii_lowercase()
+        };
+        if plain(authority) != plain(asked) {
+            return None;
+        }
+        if path.starts_with('/') { path.to_owned() } else { "/".to_owned() }
+    } else if reference.starts_with("//") || reference.split(['/', '?', '#']).next()?.contains(':') {
+        return None;
+    } else if reference.starts_with('/') {
+        reference.to_owned()
+    } else if reference.is_empty() || reference.starts_with(['?', '#']) {
+        target.to_owned()
+    } else {
+        // Relative: to the folder of the target.
+        let folder = target.rfind('/').map_or("/", |at| &target[..=at]);
+        format!("{folder}{reference}")
+    };
+    let path = path.split(['?', '#']).next().unwrap_or("/");
+    path::normalise(path).ok().map(|path| path.normal.into_owned())
+}
+
 /// The authority of a reference (RFC 3986 4.2), where it has one, and its path.
-fn split_authority(place: &str) -> (Option<&str>, &str) {
+pub fn split_authority(place: &str) -> (Option<&str>, &str) {
     let rest = match place.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) => match rest.strip_prefix("//") {
             Some(rest) => rest,
@@ -114,6 +142,27 @@ fn trimmed(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn references_to_the_same_origin() {
+        let target = "/api/orders/7";
+        for (reference, wanted) in [
+            ("/api/orders/8", Some("/api/orders/8")),
+            ("8", Some("/api/orders/8")),
+            ("./8?x=1#y", Some("/api/orders/8")),
+            ("../8", Some("/api/8")),
+            ("http://a.example/x/../y", Some("/y")),
+            ("https://A.example/y", Some("/y")),
+            ("https://A.example:8443/y", None),
+            ("http://a.example", Some("/")),
+            ("http://b.example/y", None),
+            ("//b.example/y", None),
+            ("mailto:x", None),
+            ("?x=1", Some("/api/orders/7")),
+        ] {
+            assert_eq!(same_origin(reference, target, "a.example:80").as_deref(), wanted, "{reference}");
+        }
+    }
 
     #[test]
     fn n3_8_which_redirects_are_refusals() {

@@ -73,6 +73,7 @@ pub fn policy(
         compiler.check_costs(&file, &limits, routes);
     }
     let cache = compiler.cache(&file);
+    let purge_from = compiler.networks("cache.purge_from", &file.cache.purge_from);
     let invalidate = compiler.invalidate(&file, routes.as_ref());
     let health = compiler.health(&file);
     let log = compiler.log(&file);
@@ -82,6 +83,7 @@ pub fn policy(
         && let (Some(server), Some(upstreams), Some(routes)) = (server, upstreams, routes)
     {
         return Ok(Policy {
+            purge_from,
             keeps_users: cache.enabled && routes.keep_users(),
             server,
             upstreams,

@@ -69,7 +69,7 @@ impl Compiler<'_> {
             let help = "name the balancers that send the header in server.trusted_proxies";
             self.fail(server.proxy_protocol.span.as_ref(), "proxy_protocol without trusted_proxies", help);
         }
-        let trusted_proxies = self.networks(&server.trusted_proxies);
+        let trusted_proxies = self.networks("server.trusted_proxies", &server.trusted_proxies);
         let workers = self.workers(&server.workers);
         let header_size =
             self.within("server.max_header_size in bytes", &size(&server.max_header_size), 1024, 1 << 20);
@@ -178,7 +178,7 @@ impl Compiler<'_> {
         if at.value.is_empty() { None } else { self.address(path, at) }
     }
 
-    fn networks(&mut self, list: &[At<String>]) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, key: &str, list: &[At<String>]) -> Vec<IpNet> {
         let mut networks = Vec::new();
         for at in list {
             if at.value == "private" {
@@ -190,10 +190,7 @@ impl Compiler<'_> {
             match parsed {
                 Ok(net) if net.addr() == net.network() => networks.push(net),
                 Ok(net) => {
-                    let message = format!(
-                        "server.trusted_proxies holds {:?}, which has bits behind its prefix",
-                        at.value
-                    );
+                    let message = format!("{key} holds {:?}, which has bits behind its prefix", at.value);
                     let one = IpNet::from(net.addr());
                     let help = format!(
                         "write {:?} for the network, {:?} for the address",
@@ -203,7 +200,7 @@ impl Compiler<'_> {
                     self.fail(at.span.as_ref(), message, help);
                 }
                 Err(_) => {
-                    let message = format!("server.trusted_proxies holds {:?}", at.value);
+                    let message = format!("{key} holds {:?}", at.value);
                     self.fail(
                         at.span.as_ref(),
                         message,

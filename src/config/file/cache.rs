@@ -111,6 +111,7 @@ pub struct Cache {
     pub targeted: Vec<At<String>>,
     pub groups: At<bool>,
     pub debug_header: At<bool>,
+    pub purge_from: Vec<At<String>>,
 }
 
 /// `cache = {...}` of a route.
@@ -210,6 +211,7 @@ pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
         targeted: s.list("targeted", vec![text("pillion-cache-control")], p),
         groups: s.or("groups", true, p),
         debug_header: s.or("debug_header", false, p),
+        purge_from: s.list("purge_from", Vec::new(), p),
     };
     s.finish(p);
     cache

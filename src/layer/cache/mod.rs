@@ -3,7 +3,7 @@
 //! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
 //! `flight` goes with a request to the app and decides about its answer; `arrive` stores that, or what a 304
 //! leaves of what is stored, as `freshen` says; `uncounted` sends requests on whose parameters are not all part of the key; `follow` waits for another request's answer; `write` invalidates; `answer` makes
-//! answers of what is stored; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
+//! answers of what is stored; `purge` takes out a URL; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
 
 mod answer;
 mod arrive;
@@ -13,6 +13,7 @@ mod flight;
 mod follow;
 mod freshen;
 mod lookup;
+mod purge;
 pub(in crate::layer) mod sessions;
 mod uncounted;
 mod write;
@@ -100,6 +101,10 @@ where
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
         match Asked::of(&routed, &self.cache) {
+            Asked::Write if purge::is_purge(routed.request.method()) && purge::is_for_us(&routed) => {
+                let layer = self.clone();
+                CacheFuture::Working(Box::pin(layer.purge(routed)))
+            }
             Asked::Write => self.write(routed),
             Asked::Pass(reason) => self.pass(routed, reason),
             Asked::Content => {

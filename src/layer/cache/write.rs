@@ -11,12 +11,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use tower::Service;
 
 use super::asked::{Forwarded, Passed};
 use super::flight::{Errand, Flight};
+use super::purge::is_purge;
 use super::{Answer, CacheFuture, CacheLayer, answer, outlive, settings};
 use crate::body::{Body, BodyError};
 use crate::cache::Cache;
@@ -30,11 +31,13 @@ use crate::http1::client::Sent;
 use crate::layer::Routed;
 use crate::layer::record::Record;
 use crate::policy::cache::InvalidateRule;
-use crate::policy::redirect::{AskedFor, OnRedirect};
-use crate::policy::{loose, path};
+use crate::policy::redirect::{AskedFor, OnRedirect, same_origin, split_authority};
+use crate::policy::{Action, loose, path};
 
 /// Groups to invalidate (RFC 9875 3).
 const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+/// Where to something is moved or copied (RFC 4918 10.3).
+const DESTINATION: HeaderName = HeaderName::from_static("destination");
 /// The outcome of a gRPC call that failed before it said anything, among the fields of its response.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -140,7 +143,12 @@ impl Guard {
             settle: Duration::ZERO,
             on_redirect: None,
         };
-        let stamps = [target].into_iter().chain(of_rules(routed, &cache, &path, |_| true)).collect();
+        let mut stamps = vec![target];
+        stamps.extend(of_tree(routed, &cache, &path));
+        // What is not for us is for the app alone.
+        if !is_purge(routed.request.method()) {
+            stamps.extend(of_rules(routed, &cache, &path, |_| true));
+        }
         Guard::of(routed, cache, &path, stamps)
     }
 
@@ -377,6 +385,44 @@ fn of_rules(
     stamps
 }
 
+/// WebDAV (RFC 4918 9.6, 9.8, 9.9): a collection goes with all that is in it, and so does what it takes the place of.
+fn of_tree(routed: &Routed, cache: &Cache, path: &str) -> Option<Stamp> {
+    let method = routed.request.method();
+    if *method != Method::DELETE && !matches!(method.as_str(), "MOVE" | "COPY") {
+        return None;
+    }
+    let marker = cache.invalidation.marker;
+    let mut marks = Vec::new();
+    let mut add = |path: &str| {
+        marks.push(marker.prefix(path));
+        if path::is_odd(path) {
+            marks.push(marker.prefix(&loose::reading(path)));
+        }
+    };
+    add(path);
+    // Which host it names does not matter: what stands between knows it by other names.
+    let destination = routed.request.headers().get(&DESTINATION).and_then(|place| place.to_str().ok());
+    let place = destination.map(|place| split_authority(place.trim()).1);
+    let normal = place.and_then(|place| path::normalise(place.split(['?', '#']).next()?).ok());
+    if let Some(normal) = normal {
+        add(&normal.normal);
+        let before = routed.rewritten_by.as_ref();
+        if let Some((Action::Rewrite(to), Some(pattern))) =
+            before.map(|route| (&route.action, &route.pattern))
+            && pattern.template.takes(&normal.normal)
+        {
+            add(&to.fill(&pattern.template, &normal.normal));
+        }
+    }
+    Some(Stamp {
+        label: "tree".to_owned(),
+        marks,
+        mode: Mode::Hard,
+        settle: Duration::ZERO,
+        on_redirect: Some(OnRedirect::Auto),
+    })
+}
+
 /// What redirects are judged by.
 fn asked_for(routed: &Routed, path: &str) -> AskedFor {
     let policy = &routed.record.snapshot.policy;
@@ -402,34 +448,6 @@ fn asked_for(routed: &Routed, path: &str) -> AskedFor {
 /// Whether a gRPC call failed before it said anything: its status is 200 all the same.
 fn has_failed(response: &HeaderMap) -> bool {
     response.get(&GRPC_STATUS).is_some_and(|status| status != "0")
-}
-
-/// The path in normal form of a reference (RFC 3986 5) to the origin that was asked; `None`: it is another one.
-fn same_origin(reference: &str, target: &str, asked: &str) -> Option<String> {
-    let path = if let Some(rest) = reference.strip_prefix("http://").or(reference.strip_prefix("https://")) {
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let https = reference.starts_with("https:");
-        let plain = |authority: &str| {
-            let host = host::without_default_port(authority.as_bytes(), https);
-            host::without_default_port(host, !https).to_ascii_lowercase()
-        };
-        if plain(authority) != plain(asked) {
-            return None;
-        }
-        if path.starts_with('/') { path.to_owned() } else { "/".to_owned() }
-    } else if reference.starts_with("//") || reference.split(['/', '?', '#']).next()?.contains(':') {
-        return None;
-    } else if reference.starts_with('/') {
-        reference.to_owned()
-    } else if reference.is_empty() || reference.starts_with(['?', '#']) {
-        target.to_owned()
-    } else {
-        // Relative: to the folder of the target.
-        let folder = target.rfind('/').map_or("/", |at| &target[..=at]);
-        format!("{folder}{reference}")
-    };
-    let path = path.split(['?', '#']).next().unwrap_or("/");
-    path::normalise(path).ok().map(|path| path.normal.into_owned())
 }
 
 /// The response to a write: when it has ended, or nobody wants its rest, what it changed is changed.
@@ -525,27 +543,6 @@ mod tests {
         ] {
             let code = status.map(|code| StatusCode::from_u16(code).unwrap());
             assert_eq!(outcome(code, sent), wanted, "{status:?} {sent:?}");
-        }
-    }
-
-    #[test]
-    fn references_to_the_same_origin() {
-        let target = "/api/orders/7";
-        for (reference, wanted) in [
-            ("/api/orders/8", Some("/api/orders/8")),
-            ("8", Some("/api/orders/8")),
-            ("./8?x=1#y", Some("/api/orders/8")),
-            ("../8", Some("/api/8")),
-            ("http://a.example/x/../y", Some("/y")),
-            ("https://A.example/y", Some("/y")),
-            ("https://A.example:8443/y", None),
-            ("http://a.example", Some("/")),
-            ("http://b.example/y", None),
-            ("//b.example/y", None),
-            ("mailto:x", None),
-            ("?x=1", Some("/api/orders/7")),
-        ] {
-            assert_eq!(same_origin(reference, target, "a.example:80").as_deref(), wanted, "{reference}");
         }
     }
 }

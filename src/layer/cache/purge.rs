@@ -1,0 +1,82 @@
+//! `PURGE`, by which content management systems take one URL out of the cache that stands before them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+
+use super::{Answer, CacheLayer};
+use crate::body::Body;
+use crate::cache::invalidation::Mode;
+use crate::cache::key;
+use crate::clock;
+use crate::fields::{forwarded, host};
+use crate::layer::Routed;
+use crate::policy::{loose, path};
+
+/// The label of these invalidations in metrics.
+const LABEL: &str = "purge";
+
+/// The method; no registry has it.
+pub fn is_purge(method: &Method) -> bool {
+    method.as_str() == "PURGE"
+}
+
+/// Whether it is for Pillion: it comes from one of `purge_from`. What an unlisted proxy passed on comes from anybody.
+pub fn is_for_us(routed: &Routed) -> bool {
+    let policy = &routed.record.snapshot.policy;
+    let passed_on = |headers: &HeaderMap| {
+        headers.contains_key(forwarded::X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED)
+    };
+    let trusted = policy.server.trusts(routed.peer.address.ip());
+    let client = routed.record.client;
+    policy.purge_from.iter().any(|network| network.contains(&client))
+        && (trusted || !passed_on(routed.request.headers()))
+}
+
+impl<S> CacheLayer<S> {
+    /// Takes out what is stored for a URL, of all its variants and users; where it has no query, of all queries.
+    /// What is on its way from the app is not stored any more.
+    pub(super) async fn purge(self, routed: Box<Routed>) -> Answer {
+        let cache = self.cache;
+        let target = routed.request.uri();
+        let normal = path::normalise(target.path())?.normal.into_owned();
+        let query = target.query().map(str::to_owned);
+        let asked = host::text(routed.request.headers()).to_owned();
+        routed.record.told_by_cache("purge");
+        let marker = cache.invalidation.marker;
+        let mut marks = vec![marker.path(&normal)];
+        if path::is_odd(&normal) {
+            marks.push(marker.path(&loose::reading(&normal)));
+        }
+        cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
+        cache.counters.invalidation(LABEL).add(1);
+        // All that is stored is looked through: not by a worker, which has clients to serve.
+        let looked = tokio::task::spawn_blocking(move || {
+            cache.store.purge(|key| {
+                key::read(key).is_some_and(|shown| {
+                    let is_host = |known: &[u8]| plain(known).eq_ignore_ascii_case(plain(asked.as_bytes()));
+                    let mut hosts = [Some(shown.host), shown.told_host].into_iter().flatten();
+                    hosts.any(is_host)
+                        && path::is_same(shown.path, &normal)
+                        && query.as_ref().is_none_or(|query| shown.is_query(query))
+                })
+            })
+        });
+        Ok(told(looked.await?))
+    }
+}
+
+/// An authority without the port of either scheme.
+fn plain(authority: &[u8]) -> &[u8] {
+    host::without_default_port(host::without_default_port(authority, true), false)
+}
+
+fn told(count: usize) -> Response<Body> {
+    let content =
+        serde_json::json!({ "status": if count > 0 { "purged" } else { "not stored" }, "count": count });
+    let mut response = Response::new(Body::full(Bytes::from(content.to_string())));
+    *response.status_mut() = if count > 0 { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
