@@ -184,17 +184,18 @@ fn users_told_apart_by_a_claim() {
     };
     let secret = "0123456789abcdef0123456789abcdef";
     let of = |path: &str, token: &str| ask(&pillion, &format!("GET {path}"), &[token]);
-    let ann = token("{\"sub\":\"ann\",\"aud\":\"app\",\"iat\":1}", secret);
-    let ann_again = token("{\"sub\":\"ann\",\"aud\":\"app\",\"iat\":2}", secret);
-    let bob = token("{\"sub\":\"bob\",\"aud\":\"app\"}", secret);
+    let ann = token("{\"sub\":\"ann\",\"aud\":\"app\",\"exp\":4000000000,\"iat\":1}", secret);
+    let ann_again = token("{\"sub\":\"ann\",\"aud\":\"app\",\"exp\":4000000000,\"iat\":2}", secret);
+    let bob = token("{\"sub\":\"bob\",\"aud\":\"app\",\"exp\":4000000000}", secret);
     let first = of("/me", &ann).text();
     assert_eq!(of("/me", &ann_again).text(), first, "another token of the same user");
     assert_ne!(of("/me", &bob).text(), first);
     let shared = of("/all", &ann).text();
     assert_eq!(of("/all", &bob).text(), shared);
     for wrong in [
-        token("{\"sub\":\"ann\",\"aud\":\"app\"}", "0123456789abcdef0123456789abcdeX"),
-        token("{\"sub\":\"ann\",\"aud\":\"other\"}", secret),
+        token("{\"sub\":\"ann\",\"aud\":\"app\",\"exp\":4000000000}", "0123456789abcdef0123456789abcdeX"),
+        token("{\"sub\":\"ann\",\"aud\":\"other\",\"exp\":4000000000}", secret),
+        token("{\"sub\":\"ann\",\"aud\":\"app\"}", secret),
         token("{\"sub\":\"ann\",\"aud\":\"app\",\"exp\":1}", secret),
         "authorization: Bearer nonsense".to_owned(),
     ] {
@@ -232,7 +233,11 @@ fn keys_at_a_url() {
             keys.address
         ),
     );
-    let signed = format!("{}.{}", base64_url(b"{\"alg\":\"EdDSA\"}"), base64_url(b"{\"sub\":\"ann\"}"));
+    let signed = format!(
+        "{}.{}",
+        base64_url(b"{\"alg\":\"EdDSA\"}"),
+        base64_url(b"{\"sub\":\"ann\",\"exp\":4000000000}")
+    );
     let token =
         format!("authorization: Bearer {signed}.{}", base64_url(pair.sign(signed.as_bytes()).as_ref()));
     eventually("the keys", || {

@@ -27,6 +27,8 @@ pub struct Verifier {
     keys: Vec<VerifyingKey>,
     issuer: Option<String>,
     audience: Option<String>,
+    /// Whether a token without `exp` is refused.
+    requires_expiry: bool,
 }
 
 /// Why a token is refused. Nothing of the token is in it.
@@ -46,6 +48,8 @@ pub enum JwtError {
     UnknownKey,
     /// No key made its signature.
     Signature,
+    /// It has no `exp`, and would hold forever.
+    NoExpiry,
     /// Its `exp` is past.
     Expired,
     /// Its `nbf` is to come.
@@ -66,6 +70,7 @@ impl fmt::Display for JwtError {
             JwtError::Algorithm => "no key is of the token's algorithm",
             JwtError::UnknownKey => "no key has the token's key id",
             JwtError::Signature => "the token's signature is wrong",
+            JwtError::NoExpiry => "the token never expires",
             JwtError::Expired => "the token has expired",
             JwtError::NotYetValid => "the token is not valid yet",
             JwtError::Issuer => "the token is from another issuer",
@@ -86,16 +91,23 @@ impl From<json::Fault> for JwtError {
 }
 
 impl Verifier {
-    /// The issuer and the audience that tokens have to name.
-    pub fn expected(&self) -> (Option<String>, Option<String>) {
-        (self.issuer.clone(), self.audience.clone())
+    /// The issuer and the audience that tokens have to name, and whether they have to expire.
+    pub fn expected(&self) -> (Option<String>, Option<String>, bool) {
+        (self.issuer.clone(), self.audience.clone(), self.requires_expiry)
     }
 
     /// Tokens signed by one of these keys, from this issuer and for this audience where they are given. Where
     /// no audience is given any is good, although RFC 7519 4.1.3 would refuse a token that names one: behind
     /// a proxy it is the app that is meant, and the proxy need not know its name.
     pub fn new(keys: Vec<VerifyingKey>, issuer: Option<String>, audience: Option<String>) -> Verifier {
-        Verifier { keys, issuer, audience }
+        Verifier { keys, issuer, audience, requires_expiry: true }
+    }
+
+    /// Whether a token without `exp` is refused. RFC 7519 4.1.4 leaves it to whoever uses tokens; one that holds
+    /// forever cannot be taken back.
+    pub fn requiring_expiry(mut self, required: bool) -> Verifier {
+        self.requires_expiry = required;
+        self
     }
 
     /// The claims of a token that is good at this second.
@@ -106,6 +118,9 @@ impl Verifier {
         let token = Token::split(token)?;
         self.check_signature(&token)?;
         let claims = Claims(json::object(&token.payload)?);
+        if self.requires_expiry && !claims.0.contains_key("exp") {
+            return Err(JwtError::NoExpiry);
+        }
         claims.check_time(now_unix_seconds)?;
         self.check_parties(&claims)?;
         Ok(claims)

@@ -73,7 +73,7 @@ fn token(algorithm: Algorithm, claims: &str) -> String {
 
 /// The outcome for a verifier with these keys, which wants nothing else.
 fn outcome(keys: &[VerifyingKey], token: &str) -> Result<(), JwtError> {
-    Verifier::new(keys.to_vec(), None, None).verify(token.as_bytes(), NOW).map(drop)
+    Verifier::new(keys.to_vec(), None, None).requiring_expiry(false).verify(token.as_bytes(), NOW).map(drop)
 }
 
 /// RFC 7515 A.1 to A.3 and RFC 8037 A.4. The last signs what is no claims set, which shows only after its
@@ -257,7 +257,7 @@ fn the_last_character_has_one_spelling() {
             .filter(|last| {
                 let mut bytes = good.clone().into_bytes();
                 *bytes.last_mut().unwrap() = *last;
-                Verifier::new(keys.to_vec(), None, None).verify(&bytes, NOW).is_ok()
+                Verifier::new(keys.to_vec(), None, None).requiring_expiry(false).verify(&bytes, NOW).is_ok()
             })
             .collect();
         assert_eq!(spellings, good.as_bytes()[good.len() - 1..], "{algorithm}");
@@ -292,7 +292,7 @@ fn ecdsa_signatures_are_of_fixed_length() {
 #[test]
 fn no_byte_may_be_any_other() {
     let good = token(Algorithm::Hs256, r#"{"sub":"somebody"}"#).into_bytes();
-    let verifier = Verifier::new(vec![key(Algorithm::Hs256)], None, None);
+    let verifier = Verifier::new(vec![key(Algorithm::Hs256)], None, None).requiring_expiry(false);
     for at in 0..good.len() {
         for change in 1..=255 {
             let mut bytes = good.clone();
@@ -305,7 +305,7 @@ fn no_byte_may_be_any_other() {
 proptest! {
     #[test]
     fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), now: u64) {
-        let verifier = Verifier::new(ALGORITHMS.map(key).to_vec(), None, None);
+        let verifier = Verifier::new(ALGORITHMS.map(key).to_vec(), None, None).requiring_expiry(false);
         prop_assert!(verifier.verify(&bytes, now).is_err());
     }
 
@@ -326,7 +326,7 @@ proptest! {
         name in "[abc.]{0,6}",
     ) {
         let made = token(Algorithm::Hs256, &claims);
-        let verifier = Verifier::new(vec![key(Algorithm::Hs256)], None, None);
+        let verifier = Verifier::new(vec![key(Algorithm::Hs256)], None, None).requiring_expiry(false);
         if let Ok(read) = verifier.verify(made.as_bytes(), now) {
             let _ = read.text(&name);
         }
@@ -339,7 +339,7 @@ proptest! {
         change in 1..=255u8,
     ) {
         let mut bytes = token(algorithm, r#"{"sub":"somebody","admin":false}"#).into_bytes();
-        let verifier = Verifier::new(ALGORITHMS.map(key).to_vec(), None, None);
+        let verifier = Verifier::new(ALGORITHMS.map(key).to_vec(), None, None).requiring_expiry(false);
         prop_assert!(verifier.verify(&bytes, NOW).is_ok());
         let at = at.index(bytes.len());
         bytes[at] ^= change;

@@ -10,6 +10,35 @@ use crate::policy::secrets::{Found, SecretSegments};
 /// What stands in place of a masked value.
 const MASKED: &str = "***";
 
+/// The names of `log.mask` where it is not written.
+pub const MASK: [&str; 25] = [
+    "authorization",
+    "cookie",
+    "set-cookie",
+    "x-api-key",
+    "password",
+    "token",
+    "secret",
+    "api_key",
+    "ssn",
+    "session",
+    "sid",
+    "jsessionid",
+    "sig",
+    "signature",
+    "jwt",
+    "otp",
+    "pwd",
+    "pass",
+    "pin",
+    "auth",
+    "credential",
+    "credentials",
+    "csrf",
+    "code",
+    "state",
+];
+
 /// A target of these has no parameter, nothing that is not what it looks like, and nothing that JSON escapes.
 static PLAIN: [bool; 256] = plain(b"=:%\"'\\<>[]{}");
 
@@ -84,6 +113,13 @@ fn printable(target: &str) -> Cow<'_, str> {
 }
 
 fn parameters(text: &mut String, all: &str, separator: char, names: &[String]) {
+    let of_query = all.split(separator).filter_map(|pair| Some(decoded(pair.split_once('=')?.0)));
+    let together = separator == '&' && names.iter().any(|name| name == BOTH) && {
+        let of_query: Vec<Vec<u8>> = of_query.collect();
+        are_together(of_query.iter().map(Vec::as_slice), names)
+    };
+    let is_one =
+        |name: &[u8]| together && TOGETHER.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
     for (at, pair) in all.split(separator).enumerate() {
         if at > 0 {
             text.push(separator);
@@ -94,7 +130,11 @@ fn parameters(text: &mut String, all: &str, separator: char, names: &[String]) {
         if value.is_some() {
             text.push('=');
         }
-        let secret = value.is_some() && is_secret(&decoded(name), names) || tells(&decoded(content), names);
+        let secret = value.is_some() && {
+            let name = decoded(name);
+            is_secret(&name, names) || is_one(&name)
+        };
+        let secret = secret || tells(&decoded(content), names);
         text.push_str(if secret { MASKED } else { content });
     }
 }
@@ -118,6 +158,23 @@ pub fn bare(name: &str) -> String {
 
 /// Shorter ones are looked for as words: `ssn` is no secret in `classname`.
 const SHORTEST_PART: usize = 5;
+/// Longer ones that are too: `session` is none in `possession` and `sessions`.
+const WORDS: [&[u8]; 4] = [b"session", b"signature", b"credential", b"credentials"];
+
+/// Names that say a secret where both are in one query: the answer of an authorization server (RFC 6749 4.1.2). Each
+/// alone is a word of many apps.
+pub const TOGETHER: [&str; 2] = ["code", "state"];
+/// What a list holds in place of both; no name is it.
+pub const BOTH: &str = "code+state";
+
+/// Whether names that are secrets together are all among these.
+fn are_together<'n>(mut names: impl Iterator<Item = &'n [u8]> + Clone, listed: &[String]) -> bool {
+    listed.iter().any(|name| name == BOTH)
+        && TOGETHER.iter().all(|wanted| {
+            let mut names = names.by_ref().clone();
+            names.any(|name| name.eq_ignore_ascii_case(wanted.as_bytes()))
+        })
+}
 
 /// Whether a name is a listed one or holds one: `access_token`, `passwordConfirm`, `user[api-key][]`.
 pub fn is_secret(name: &[u8], names: &[String]) -> bool {
@@ -125,7 +182,7 @@ pub fn is_secret(name: &[u8], names: &[String]) -> bool {
         name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
     names.iter().map(String::as_bytes).filter(|secret| !secret.is_empty()).any(|secret| {
         letters == secret
-            || if secret.len() < SHORTEST_PART {
+            || if secret.len() < SHORTEST_PART || WORDS.contains(&secret) {
                 (0..name.len()).any(|at| is_word(name, at, secret))
             } else {
                 letters.windows(secret.len()).any(|part| part == secret)
@@ -141,6 +198,11 @@ fn is_word(name: &[u8], at: usize, word: &[u8]) -> bool {
         !last.is_ascii_alphabetic()
             || last.is_ascii_lowercase() && found.first().is_some_and(u8::is_ascii_uppercase)
     });
+    // Of whatever it is the id: `sessionid`.
+    let after = match after.get(..2) {
+        Some(id) if id.eq_ignore_ascii_case(b"id") => &after[2..],
+        _ => after,
+    };
     let ends = after.first().is_none_or(|next| {
         !next.is_ascii_alphabetic()
             || next.is_ascii_uppercase() && found.last().is_some_and(u8::is_ascii_lowercase)
@@ -161,9 +223,11 @@ fn tells(value: &[u8], names: &[String]) -> bool {
     }
     let has_names = value.iter().any(|byte| matches!(byte, b':' | b'=' | b'<' | b'{' | b'[' | b'"' | b'\''));
     let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let said = || value.split(|byte: &u8| !is_of_name(byte));
     has_names
         && (value.windows(2).any(|two| two == b"\\u")
-            || value.split(|byte| !is_of_name(byte)).any(|name| is_secret(name, names)))
+            || said().any(|name| is_secret(name, names))
+            || are_together(said(), names))
 }
 
 /// `scheme://user:password@host`.
@@ -231,6 +295,64 @@ mod tests {
             (r#"/a?x=["token","s3cret"]"#, "/a?x=***"),
             ("/a?q=forgot+my+token", "/a?q=forgot+my+token"),
             ("/a?t=12:30&u=%zz%", "/a?t=12:30&u=%zz%"),
+        ] {
+            assert_eq!(masked(target, Secrets { names: &names, segments: &NO_SEGMENTS }), shown);
+        }
+    }
+
+    #[test]
+    fn n3_12_words_of_sessions_and_logins_are_masked() {
+        let listed = [
+            "session",
+            "sid",
+            "jsessionid",
+            "sig",
+            "signature",
+            "jwt",
+            "otp",
+            "pwd",
+            "pass",
+            "pin",
+            "auth",
+            "credential",
+            "credentials",
+            "csrf",
+        ];
+        let names: Vec<String> = listed.map(bare).into_iter().chain([BOTH.to_owned()]).collect();
+        for (target, shown) in [
+            (
+                "/a?session=1&sessionid=2&session_id=3&PHPSESSION=4&userSession=5",
+                "/a?session=***&sessionid=***&session_id=***&PHPSESSION=4&userSession=***",
+            ),
+            ("/a?sessions=3&possession=4&sessionless=5", "/a?sessions=3&possession=4&sessionless=5"),
+            (
+                "/a;jsessionid=1?sid=2&side=3&connect.sid=4",
+                "/a;jsessionid=***?sid=***&side=3&connect.sid=***",
+            ),
+            (
+                "/a?sig=1&X-Amz-Signature=2&sign=3&signatures=4",
+                "/a?sig=***&X-Amz-Signature=***&sign=3&signatures=4",
+            ),
+            (
+                "/a?jwt=1&otp=2&pwd=3&pass=4&pin=5&user_pin=6",
+                "/a?jwt=***&otp=***&pwd=***&pass=***&pin=***&user_pin=***",
+            ),
+            (
+                "/a?pins=1&passed=2&spin=3&passenger=4&option=5",
+                "/a?pins=1&passed=2&spin=3&passenger=4&option=5",
+            ),
+            ("/a?auth=1&oauth=2&author=3&authKey=4", "/a?auth=***&oauth=2&author=3&authKey=***"),
+            (
+                "/a?X-Amz-Credential=1&credentials=2&csrf=3",
+                "/a?X-Amz-Credential=***&credentials=***&csrf=***",
+            ),
+            ("/cb?code=1&state=2&x=3", "/cb?code=***&state=***&x=3"),
+            ("/cb?STATE=2&x=3&c%6fde=1", "/cb?STATE=***&x=3&c%6fde=***"),
+            ("/a?code=1&country=2", "/a?code=1&country=2"),
+            ("/a?state=open", "/a?state=open"),
+            ("/a?code=1&estate=2", "/a?code=1&estate=2"),
+            ("/in?next=/cb%3Fcode%3D1%26state%3D2", "/in?next=***"),
+            ("/in?next=/cb%3Fcode%3D1", "/in?next=/cb%3Fcode%3D1"),
         ] {
             assert_eq!(masked(target, Secrets { names: &names, segments: &NO_SEGMENTS }), shown);
         }

@@ -22,7 +22,7 @@ use crate::recurring::Recurring;
 
 use members::Members;
 
-pub use mask::{Secrets, bare, is_secret, masked};
+pub use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
 pub use time::of_unix as rfc3339;
 pub use writer::{Lines, Target, Writer};
 

@@ -12,6 +12,7 @@ pub mod redirect;
 pub mod secrets;
 pub mod table;
 pub mod template;
+mod tokens;
 pub mod underscores;
 
 use std::collections::HashMap;
@@ -20,7 +21,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
@@ -28,8 +28,6 @@ use ipnet::IpNet;
 use crate::cache::terms::{Scope, Settings as CacheSettings};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
-use crate::identity::jwt::Verifier;
-use crate::identity::keys::VerifyingKey;
 use crate::identity::principal::Identity;
 use crate::quoted::Quoted;
 use crate::represent::coding::{Coding, Effort};
@@ -40,6 +38,7 @@ use loose::LooseRoutes;
 use secrets::SecretSegments;
 use table::RouteTable;
 use template::{Pattern, Template};
+pub use tokens::{Checks, KeySource};
 use underscores::Underscores;
 
 /// Everything the configuration says.
@@ -555,50 +554,6 @@ pub struct MetricsPolicy {
     pub buckets: Vec<f64>,
     /// Route labels before the rest folds into one.
     pub max_routes: usize,
-}
-
-/// Where keys that verify tokens are fetched from.
-#[derive(Clone, Debug)]
-pub struct KeySource {
-    /// As written.
-    pub url: String,
-    /// Who is asked.
-    pub upstream: UpstreamPolicy,
-    /// For what.
-    pub target: PathAndQuery,
-    /// What is made of keys.
-    pub checks: Checks,
-    /// What verifies tokens; replaced whenever keys come.
-    pub verifier: Arc<ArcSwap<Verifier>>,
-    /// What came last.
-    pub fetched: Arc<ArcSwap<Vec<VerifyingKey>>>,
-}
-
-/// What tokens are checked by beside the keys that are fetched.
-#[derive(Clone, Debug)]
-pub struct Checks {
-    /// Keys of files.
-    pub keys: Vec<VerifyingKey>,
-    /// `issuer`.
-    pub issuer: Option<String>,
-    /// `audience`.
-    pub audience: Option<String>,
-}
-
-impl Checks {
-    /// With further keys.
-    pub fn verifier(&self, further: &[VerifyingKey]) -> Verifier {
-        let keys = self.keys.iter().chain(further).cloned().collect();
-        Verifier::new(keys, self.issuer.clone(), self.audience.clone())
-    }
-}
-
-impl KeySource {
-    /// Keys have come.
-    pub fn put(&self, keys: Vec<VerifyingKey>) {
-        self.verifier.store(Arc::new(self.checks.verifier(&keys)));
-        self.fetched.store(Arc::new(keys));
-    }
 }
 
 /// Names in `[upstreams.*]` to their index, for the compiler.

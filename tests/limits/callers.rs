@@ -119,6 +119,74 @@ fn verified_claims_are_keys_and_name_tiers() {
     assert_eq!(statuses(&pillion, 1, &[]), [429]);
 }
 
+/// A token that never expires could never be taken back.
+#[test]
+fn n3_12_a_token_without_exp_proves_nothing_unless_that_is_allowed() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let script = format!(
+        "import hmac,hashlib,base64\nb=lambda x:base64.urlsafe_b64encode(x).rstrip(b'=')\n\
+         h=b(b'{{\"alg\":\"HS256\"}}')+b'.'+b(b'{{\"sub\":\"ann\",\"plan\":\"pro\"}}')\n\
+         print((h+b'.'+b(hmac.new(b'{secret}',h,hashlib.sha256).digest())).decode())"
+    );
+    let token = format!("authorization: Bearer {}", run("python3", &["-c", &script]).trim());
+    for (required, as_address) in [("", true), ("require_exp = true", true), ("require_exp = false", false)] {
+        let folder = std::sync::Arc::new(Folder::new());
+        let file = folder.write("secret", secret);
+        let origin = Origin::new();
+        let text = format!(
+            "[upstream]\nurl = \"http://{}\"\n[identity]\nprincipal = [\"jwt:sub\"]\n[identity.jwt]\nhs256 = \"{}\"\n{required}\n\
+             [[routes]]\nmatch = \"GET /shared\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n\
+             [rate_limit]\ntier = [\"jwt:plan\"]\n{TIERS}",
+            origin.script.address,
+            file.display()
+        );
+        let pillion = Pillion::in_folder(folder, &text);
+        let shared = || ask(&pillion, "GET /shared", &[&token]).field("cache-status").unwrap();
+        shared();
+        assert_eq!(shared().contains("fwd=bypass"), as_address, "{required}");
+        // Two are used up. Three are what an address has, and five what the tier has that the token names.
+        let left = if as_address { &[200, 429, 429][..] } else { &[200, 200, 200, 429] };
+        assert_eq!(statuses(&pillion, left.len(), &[&token]), left, "{required}");
+        assert_eq!(statuses(&pillion, 1, &[]), [if as_address { 429 } else { 200 }], "{required}");
+    }
+}
+
+/// They took hundreds of megabytes as a tree of values.
+#[test]
+fn n3_12_a_hundred_thousand_keys_take_little_memory() {
+    use std::fmt::Write as _;
+    let origin = Origin::new();
+    let mut keys = String::new();
+    for number in 0..100_000 {
+        let _ = write!(
+            keys,
+            "[[keys]]\nsha256 = \"{number:064x}\"\ntier = \"pro\"\nname = \"customer {number}\"\n\n"
+        );
+    }
+    let mut resident = Vec::new();
+    for keys in ["", keys.as_str()] {
+        let folder = std::sync::Arc::new(Folder::new());
+        let file = folder.write("keys.toml", keys);
+        let text = format!(
+            "[upstream]\nurl = \"http://{}\"\n[rate_limit]\nkeys = \"{}\"\n{TIERS}",
+            origin.script.address,
+            file.display()
+        );
+        let started = now();
+        let pillion = Pillion::in_folder(folder, &text);
+        let took = started.elapsed();
+        assert_eq!(pillion.get("/").status, 200);
+        // The most there ever was.
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pillion.process.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        resident.push(peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap());
+        // Less than a second where the optimizer was at work.
+        assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+    }
+    let more = (resident[1] - resident[0]) / 1024;
+    assert!(more <= 60, "{more} MiB");
+}
+
 #[test]
 fn keys_are_added_listed_and_hashed() {
     let folder = std::sync::Arc::new(Folder::new());

@@ -1,10 +1,12 @@
 //! The file of API keys: hashes, tiers, names, limits of their own.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::Compiler;
 use super::limits::{Known, LONGEST_TEXT, MOST_LIMITS};
+use super::simple_keys;
 use crate::config::file::{self, ApiKey};
 use crate::config::node;
 use crate::config::problem::Problems;
@@ -35,16 +37,41 @@ impl Compiler<'_> {
                 return listed;
             }
         };
+        let mut names: Vec<Box<str>> = Vec::new();
+        let rest = simple_keys::take(&content, |key| {
+            let tier = tiers.iter().find(|known| known.name.as_str() == key.tier);
+            let (Some(tier), Some(digest)) = (tier, digest(key.sha256)) else { return false };
+            let fine = key.name.is_none_or(|name| !name.is_empty() && name.len() <= LONGEST_TEXT);
+            // Of one that is listed twice, the second is for whoever says so.
+            let Entry::Vacant(place) = listed.entry(digest) else { return false };
+            if !fine {
+                return false;
+            }
+            names.extend(key.name.map(Box::from));
+            let partition = hasher.listed_key(&digest);
+            let name = key.name.map(str::to_owned);
+            place.insert(Arc::new(ListedKey { name, tier: tier.clone(), partition }));
+            true
+        });
+        if rest.is_none() {
+            names.sort_unstable();
+            if names.windows(2).all(|pair| pair[0] != pair[1]) {
+                return listed;
+            }
+            // Who has a name twice is told by all that is known of a file.
+            listed.clear();
+            names.clear();
+        }
+        let content = rest.unwrap_or(content);
         // Its problems are shown with its own lines.
         let own = std::mem::replace(&mut self.problems, Problems::new(&path, &content));
         let raw = node::parse(&content, &self.environment.variables, &mut self.problems)
             .map(|table| file::read_keys(&table, &mut self.problems))
             .unwrap_or_default();
-        let mut names: Vec<&str> = Vec::new();
         for key in &raw {
             let Some((digest, entry)) = self.listed_key(key, tiers, hasher, known) else { continue };
             if let Some(name) = &key.name {
-                names.push(&name.value);
+                names.push(name.value.as_str().into());
             }
             if listed.insert(digest, Arc::new(entry)).is_some() {
                 let span = key.sha256.as_ref().and_then(|at| at.span.as_ref());
@@ -53,7 +80,8 @@ impl Compiler<'_> {
         }
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let twice = raw.iter().rev().find(|key| key.name.as_ref().is_some_and(|at| at.value == pair[0]));
+            let twice =
+                raw.iter().rev().find(|key| key.name.as_ref().is_some_and(|at| *at.value == *pair[0]));
             let span = twice.and_then(|key| key.name.as_ref()).and_then(|at| at.span.as_ref());
             self.fail(span, format!("two keys are named {:?}", pair[0]), "give each a name of its own");
         }

@@ -164,7 +164,12 @@ impl Compiler<'_> {
                 ));
             }
         }
-        let checks = Checks { keys, issuer: given(&jwt.issuer), audience: given(&jwt.audience) };
+        let checks = Checks {
+            keys,
+            issuer: given(&jwt.issuer),
+            audience: given(&jwt.audience),
+            require_exp: jwt.require_exp.value,
+        };
         let verifier = Arc::new(ArcSwap::from_pointee(checks.verifier(&[])));
         let source = match jwt.jwks_url.value.as_str() {
             "" => None,

@@ -10,6 +10,7 @@ mod represent;
 mod route;
 mod route_limits;
 mod server;
+mod simple_keys;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -255,8 +256,14 @@ impl Compiler<'_> {
 /// How long a receiver of spans may take for a batch: OTEL_EXPORTER_OTLP_TIMEOUT, as it is where nobody says.
 const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `log.mask`, and where keys are said.
+/// `log.mask`, and where keys are said. Where both `code` and `state` are listed, they are secrets together.
 fn masked_names(file: &File) -> Vec<String> {
     let api_key = file.identity.api_key.value.split_once(':').map(|(_, name)| name);
-    file.log.mask.iter().map(|name| name.value.as_str()).chain(api_key).map(log::bare).collect()
+    let listed = file.log.mask.iter().map(|name| name.value.as_str()).chain(api_key);
+    let mut names: Vec<String> = listed.map(log::bare).collect();
+    if log::TOGETHER.iter().all(|name| names.iter().any(|known| known == name)) {
+        names.retain(|name| !log::TOGETHER.contains(&name.as_str()));
+        names.push(log::BOTH.to_owned());
+    }
+    names
 }

@@ -93,6 +93,7 @@ pub struct Jwt {
     pub token: At<String>,
     pub issuer: At<String>,
     pub audience: At<String>,
+    pub require_exp: At<bool>,
 }
 
 /// `[cache]`.
@@ -176,6 +177,7 @@ pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
             token: s.or("token", text("header:authorization"), p),
             issuer: s.or("issuer", text(""), p),
             audience: s.or("audience", text(""), p),
+            require_exp: s.or("require_exp", true, p),
         };
         s.finish(p);
         jwt

@@ -10,6 +10,7 @@ use crate::config::later;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problems, Span};
 use crate::config::section::{At, FromNode as _, Or, Section, Size};
+use crate::log::MASK;
 use crate::policy::underscores::Underscores;
 use crate::policy::{AccessLog, Check};
 use crate::represent::coding::{Coding, Effort};
@@ -563,24 +564,13 @@ fn read_log(table: Option<&Table>, p: &mut Problems) -> Log {
         ("off", AccessLog::Off),
     ];
     let formats = [("auto", None), ("json", Some(LogFormat::Json)), ("pretty", Some(LogFormat::Pretty))];
-    let mask = [
-        "authorization",
-        "cookie",
-        "set-cookie",
-        "x-api-key",
-        "password",
-        "token",
-        "secret",
-        "api_key",
-        "ssn",
-    ];
     let log = Log {
         format: s.choice("format", &formats, None, p),
         level: s.choice("level", &levels, Level::INFO, p),
         access: s.choice("access", &access, AccessLog::All, p),
         sample: s.or("sample", 1.0, p),
         slow: s.or("slow", seconds(1), p),
-        mask: s.list("mask", mask.map(text).to_vec(), p),
+        mask: s.list("mask", MASK.map(text).to_vec(), p),
     };
     s.finish(p);
     log

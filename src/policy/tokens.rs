@@ -1,0 +1,56 @@
+//! What verifies tokens, and where further keys for that are fetched from.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::uri::PathAndQuery;
+
+use super::UpstreamPolicy;
+use crate::identity::jwt::Verifier;
+use crate::identity::keys::VerifyingKey;
+
+/// Where keys that verify tokens are fetched from.
+#[derive(Clone, Debug)]
+pub struct KeySource {
+    /// As written.
+    pub url: String,
+    /// Who is asked.
+    pub upstream: UpstreamPolicy,
+    /// For what.
+    pub target: PathAndQuery,
+    /// What is made of keys.
+    pub checks: Checks,
+    /// What verifies tokens; replaced whenever keys come.
+    pub verifier: Arc<ArcSwap<Verifier>>,
+    /// What came last.
+    pub fetched: Arc<ArcSwap<Vec<VerifyingKey>>>,
+}
+
+/// What tokens are checked by beside the keys that are fetched.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    /// Keys of files.
+    pub keys: Vec<VerifyingKey>,
+    /// `issuer`.
+    pub issuer: Option<String>,
+    /// `audience`.
+    pub audience: Option<String>,
+    /// `require_exp`.
+    pub require_exp: bool,
+}
+
+impl Checks {
+    /// With further keys.
+    pub fn verifier(&self, further: &[VerifyingKey]) -> Verifier {
+        let keys = self.keys.iter().chain(further).cloned().collect();
+        Verifier::new(keys, self.issuer.clone(), self.audience.clone()).requiring_expiry(self.require_exp)
+    }
+}
+
+impl KeySource {
+    /// Keys have come.
+    pub fn put(&self, keys: Vec<VerifyingKey>) {
+        self.verifier.store(Arc::new(self.checks.verifier(&keys)));
+        self.fetched.store(Arc::new(keys));
+    }
+}
