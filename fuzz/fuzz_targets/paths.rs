@@ -1,6 +1,7 @@
 //! Paths and templates: one normal form, in which nothing changes any more, and templates that take what they fill.
 #![no_main]
 
+use http::uri::PathAndQuery;
 use libfuzzer_sys::fuzz_target;
 use pillion::policy::template::{Pattern, Template};
 use pillion::policy::{loose, path};
@@ -9,8 +10,10 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (text, template) = text.split_once('\n').unwrap_or((text, "/{a}/**"));
     let _ = Pattern::parse(template);
-    let given = format!("/{text}");
-    let Ok(read) = path::normalise(&given) else { return };
+    // What is no path of a URI is refused before.
+    let Ok(given) = PathAndQuery::try_from(format!("/{text}")) else { return };
+    let given = given.path();
+    let Ok(read) = path::normalise(given) else { return };
     let normal = read.normal.into_owned();
     assert!(normal.starts_with('/'));
     assert!(!normal.contains("//"), "{normal}");
