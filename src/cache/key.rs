@@ -101,11 +101,14 @@ fn name_of(parameter: &[u8]) -> &[u8] {
 fn counts(parameter: &[u8], only: Option<&[String]>, ignored: &[String]) -> bool {
     let name = name_of(parameter);
     // A name that can be read in two ways may be one that counts, and some apps separate at semicolons too.
-    if name.iter().any(|byte| matches!(byte, b'%' | b'+')) || parameter.contains(&b';') {
+    if is_spelt(name) || parameter.contains(&b';') {
         return true;
     }
-    let any = |patterns: &[String]| patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name));
-    only.map_or_else(|| !any(ignored), any)
+    only.map_or_else(|| !any(ignored, name), |only| any(only, name))
+}
+
+fn any(patterns: &[String], name: &[u8]) -> bool {
+    patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name))
 }
 
 /// Whether a name stands after another one, without regard to case, in which some apps take no difference.
@@ -127,7 +130,7 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
     // Bytes are split far more quickly than text.
     let all = || query.as_bytes().split(|byte| *byte == b'&');
     let parameters = || all().filter(counts);
-    let (mut sorted, mut uncounted, mut plain) = (true, false, true);
+    let (mut sorted, mut uncounted, mut plain, mut spelt) = (true, false, true, false);
     let mut before = &b""[..];
     for parameter in all() {
         if !counts(&parameter) {
@@ -139,6 +142,7 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
         // Two spellings of one name may be two values of one parameter to the app: their order means something.
         plain &= name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         before = name;
+        spelt |= is_spelt(name);
     }
     if sorted || !plain {
         parameters().for_each(|parameter| add(parameter, key));
@@ -149,21 +153,35 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
     }
     let length = u32::try_from(key.len() - start - 4).unwrap_or(u32::MAX).to_be_bytes();
     key[start..start + 4].copy_from_slice(&length);
-    match uncounted {
-        false => Uncounted::None,
-        true if is_confusable(query, only, ignored) => Uncounted::Confusable,
-        true => Uncounted::Some,
+    // Where all count but a few, one that is spelt in another way is in the key, and is read as no other.
+    if (uncounted || (spelt && only.is_some())) && is_confusable(query, only, ignored) {
+        return Uncounted::Confusable;
     }
+    if uncounted { Uncounted::Some } else { Uncounted::None }
 }
 
-/// Whether a parameter that does not count can be read as one that does: one that is named as part of the key, or one that
-/// is in this query.
+/// Whether a name is spelt with escapes.
+fn is_spelt(name: &[u8]) -> bool {
+    name.iter().any(|byte| matches!(byte, b'%' | b'+'))
+}
+
+/// Whether a parameter can be read as one that counts although it does not, or as another one than it is in the key: one
+/// that is named as part of the key, or one that is in this query. One that is a name of the key but for its escapes is
+/// that parameter for every app.
 fn is_confusable(query: &str, only: Option<&[String]>, ignored: &[String]) -> bool {
     let all = || query.as_bytes().split(|byte| *byte == b'&').filter(|parameter| !parameter.is_empty());
+    let is_plain = |parameter: &[u8]| counts(parameter, only, ignored) && !is_spelt(name_of(parameter));
     let named = only.unwrap_or_default().iter().map(|name| name.as_bytes());
-    let there = all().filter(|parameter| counts(parameter, only, ignored)).map(name_of);
+    let there = all().filter(|parameter| is_plain(parameter)).map(name_of);
     let counted: Vec<[Vec<u8>; 2]> = named.chain(there).map(query::folds).collect();
-    all().filter(|parameter| !counts(parameter, only, ignored)).any(|parameter| {
+    let is_odd = |parameter: &&[u8]| match counts(parameter, only, ignored) {
+        true => {
+            let name = name_of(parameter);
+            is_spelt(name) && only.is_some_and(|only| !any(only, &query::decoded(name)))
+        }
+        false => true,
+    };
+    all().filter(is_odd).any(|parameter| {
         let folds = query::folds(name_of(parameter));
         counted.iter().flatten().any(|name| folds.iter().any(|fold| glob::matches(name, fold)))
     })
@@ -335,6 +353,13 @@ mod tests {
             ("f_x=1", Some(&only), Confusable, None),
             ("f[x]=1", Some(&only), Confusable, None),
             ("p%61ge=1", Some(&only), No, Some("p%61ge=1")),
+            ("page%5B%5D=1", Some(&only), Confusable, Some("page%5B%5D=1")),
+            ("page=1&+page=2", Some(&only), Confusable, Some("page=1&+page=2")),
+            ("page%00x=1", Some(&only), Confusable, Some("page%00x=1")),
+            ("%50age=1", Some(&only), Confusable, Some("%50age=1")),
+            ("p%2561ge=1", Some(&only), Confusable, Some("p%2561ge=1")),
+            ("oth%65r=1", Some(&only), No, Some("oth%65r=1")),
+            ("utm%5Fx=1&utm_y=2", None, Yes, Some("utm%5Fx=1")),
             ("x=1&", Some(&only), Yes, None),
         ] {
             let mut key = Vec::new();

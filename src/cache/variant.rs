@@ -454,6 +454,30 @@ mod tests {
         }
     }
 
+    /// Issue 20, 3.1: 32 variants took 32 times as long as one.
+    #[test]
+    fn n3_1_the_normal_form_is_made_once_a_request() {
+        let names = [header::ACCEPT_LANGUAGE];
+        let variant = |language: &str| {
+            let request = fields(&[("accept-language", language)]);
+            let response = fields(&[("vary", "accept-language")]);
+            Variant::of(&response, SelectingFields::of(&request, &[]), &[]).unwrap()
+        };
+        let long = fields(&[("accept-language", &"a;q=0.5,".repeat(4096))]);
+        let time = |count: usize| {
+            let variants: Vec<Variant> = (0..count).map(|at| variant(&format!("x-{at}"))).collect();
+            let once = || {
+                let start = cpu_nanoseconds();
+                let all = variants.iter().map(|variant| (variant, ()));
+                assert_eq!(select(all, &names, SelectingFields::of(&long, &[])), None);
+                cpu_nanoseconds() - start
+            };
+            (0..5).map(|_| once()).min().unwrap()
+        };
+        let (one, many) = (time(1), time(32));
+        assert!(many <= one * 3, "{one} ns among one, {many} ns among 32");
+    }
+
     proptest! {
         /// Equal under Vary gets the stored one, unequal never.
         #[test]

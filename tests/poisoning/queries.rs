@@ -163,15 +163,18 @@ fn n2_2_parameters_that_apps_read_as_ones_that_count() {
         "page=1&my[id=2",
         "page=1&f.x=2",
         "page=1&F_Y=2",
+        "page=1&page%5B%5D=2",
+        "page=1&%50age=2",
+        "page=1&page%00x=2",
+        "page=1&+page=2",
+        "page=1&p%2561ge=2",
     ] {
         let path = format!("/q?{query}");
         let answer = get(&pillion, &path);
         assert!(is_bypass(&answer), "{query}: {}", status_of(&answer));
         assert!(answer.text().starts_with(&format!("{path} #")), "{query}");
     }
-    for query in
-        ["page=1&p%61ge=2", "page=1&%50age=2", "page=1&page%00x=2", "page=1&+page=2", "page=1&x=1;page=2"]
-    {
+    for query in ["page=1&p%61ge=2", "page=1&x=1;page=2"] {
         assert_ne!(get(&pillion, &format!("/q?{query}")).text(), first.text(), "{query}");
     }
     for query in ["page=1", "page=1&x=2", "pages=3&page=1", "page=1&my=2"] {
