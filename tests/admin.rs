@@ -39,6 +39,7 @@ fn check_problem(answer: &Answer, status: u16) {
 fn live_and_ready_are_200_while_all_is_well() {
     let app = Script::echo();
     let pillion = Pillion::with(&upstream(&app));
+    pillion.wait_until_ready();
     for path in ["/live", "/ready", "/health", "/health/upstream", "/health/memory", "/health/certificate"] {
         let answer = pillion.admin_get(path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
@@ -64,7 +65,7 @@ fn an_app_that_is_gone_makes_it_unready_but_not_dead_until_it_is_back() {
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{address}\"\n[upstream.health]\ninterval = \"100ms\"\n"
     ));
-    assert_eq!(pillion.admin_get("/ready").status, 200, "nothing is known of the app yet");
+    assert_eq!(pillion.admin_get("/ready").status, 503, "the app has not answered yet");
     for _ in 0..4 {
         assert_eq!(pillion.get("/").status, 502);
     }
@@ -149,7 +150,7 @@ fn requests_of_web_pages_are_refused() {
             assert_eq!(ask(pillion.admin, line, &field).status, 403, "{line} {origin}");
         }
     }
-    assert_eq!(pillion.admin_get("/ready").status, 200, "nothing was done");
+    pillion.wait_until_ready();
     assert_eq!(pillion.metric("pillion_config_reloads_total{result=\"applied\"}"), 0.0);
 }
 
@@ -158,6 +159,7 @@ fn probes_can_only_be_read() {
     let app = Script::echo();
     let pillion = Pillion::with(&format!("{PROBES}{}", upstream(&app)));
     let probes = pillion.probes.unwrap();
+    pillion.wait_until_ready();
     for path in ["/live", "/ready", "/health", "/health/upstream", "/metrics"] {
         assert_eq!(ask(probes, &format!("GET {path}"), "").status, 200, "{path}");
     }

@@ -326,7 +326,7 @@ async fn n3_8_over_http_2_to_the_app_it_is_the_same() {
     };
     tokio::spawn(async move {
         let serve = Arc::new(serve);
-        while let Ok((tcp, _)) = listener.accept().await {
+        while let Ok((tcp, _)) = accept(&listener).await {
             let serve = serve.clone();
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(tcp).await.unwrap();

@@ -23,6 +23,7 @@ fn health_tells_probes_by_its_exit_status() {
     let app = Script::echo();
     let running = Pillion::in_front_of(app.address);
     let admin = running.admin.to_string();
+    running.wait_until_ready();
     for arguments in [&[][..], &["--live"], &["--ready"], &["memory"]] {
         let output = pillion(&[&["health", "--admin", &admin], arguments].concat());
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", said(&output));

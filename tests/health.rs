@@ -12,6 +12,7 @@ use harness::*;
 fn every_check_tells_since_when_and_how_long_it_took() {
     let app = Script::echo();
     let pillion = Pillion::in_front_of(app.address);
+    pillion.wait_until_ready();
     let checks = eventually("all were looked at", || {
         let health = pillion.admin_get("/health").json();
         let checks = health["checks"].as_object()?.clone();

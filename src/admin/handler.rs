@@ -164,11 +164,7 @@ impl Handler {
         let Some(given) = headers.get(header::HOST).and_then(|given| given.to_str().ok()) else {
             return true;
         };
-        let name = host::name(given);
-        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-        name.is_empty()
-            || name.eq_ignore_ascii_case("localhost")
-            || address.parse::<std::net::IpAddr>().is_ok()
+        names.into_iter().chain(hosts).all(is_ours)
     }
 
     /// What the page shows.
@@ -211,9 +207,7 @@ impl Handler {
         let snapshot = self.control.live.load();
         let findings: Vec<_> =
             Check::ALL.iter().map(|check| (*check, self.found(*check, &snapshot))).collect();
-        let critical = findings.iter().any(|(check, (finding, _))| {
-            finding.status == State::Unhealthy && snapshot.policy.health.ready_requires.contains(check)
-        });
+        let critical = health::ready(&snapshot, &self.control.lasting).is_err();
         let worst = findings.iter().map(|(_, (finding, _))| finding.status).max().unwrap_or(State::Healthy);
         // A check that is not required can degrade the whole, not take it down.
         let status = if critical { State::Unhealthy } else { worst.min(State::Degraded) };
@@ -230,7 +224,7 @@ impl Handler {
         let finding = health::run(check, snapshot, &self.control.lasting);
         let took = clock::now().saturating_duration_since(began);
         let mut shown = json!(finding);
-        shown["required"] = snapshot.policy.health.ready_requires.contains(&check).into();
+        shown["required"] = snapshot.policy.health.requires(check).into();
         shown["took_ms"] = performance::milliseconds(took).into();
         match check {
             Check::Upstream => shown["addresses"] = health::addresses(snapshot, &self.control.monitor).into(),

@@ -12,7 +12,7 @@ use super::monitor::Monitor;
 use crate::clock;
 use crate::layer::live::{Lasting, Snapshot};
 use crate::metrics::read_process;
-use crate::policy::Check;
+use crate::policy::{Awaited, Check, Requirement};
 use crate::upstream::Upstream;
 
 /// A certificate this close to its end degrades, ...
@@ -69,19 +69,55 @@ pub fn run(check: Check, snapshot: &Snapshot, lasting: &Lasting) -> Finding {
 
 /// Whether the process is ready, by the checks the configuration requires.
 pub fn ready(snapshot: &Snapshot, lasting: &Lasting) -> Result<(), String> {
-    for check in &snapshot.policy.health.ready_requires {
-        let finding = run(*check, snapshot, lasting);
-        if finding.status == State::Unhealthy {
-            return Err(format!("{}: {}", check.as_str(), finding.detail));
+    for requirement in &snapshot.policy.health.ready_requires {
+        let lacking = match *requirement {
+            Requirement::Check(check) => {
+                let finding = run(check, snapshot, lasting);
+                (finding.status == State::Unhealthy).then_some(finding.detail)
+            }
+            Requirement::Upstream(index) => lacking(snapshot, index, Awaited::AnyAddress),
+            Requirement::Primary => lacking(snapshot, 0, Awaited::Primary),
+        };
+        if let Some(detail) = lacking {
+            return Err(format!("{}: {detail}", requirement.check().as_str()));
         }
     }
     Ok(())
 }
 
+/// Whether a first answer is missing, and so lately that nothing is wrong yet.
+pub fn is_starting(snapshot: &Snapshot) -> bool {
+    let now = clock::now();
+    snapshot.upstreams.iter().enumerate().any(|(index, upstream)| {
+        let threshold = upstream.policy.health.unhealthy_after;
+        upstream.is_awaited(snapshot.policy.health.awaits(index))
+            && upstream.is_starting(now)
+            && upstream.addresses().iter().all(|(_, address)| address.is_well(threshold))
+    })
+}
+
+/// Why the upstream at `index` has no address that has answered and does not fail; `None` where it has one.
+fn lacking(snapshot: &Snapshot, index: usize, awaited: Awaited) -> Option<String> {
+    let upstream = snapshot.upstreams.get(index)?;
+    let (name, threshold) = (&upstream.policy.name, upstream.policy.health.unhealthy_after);
+    let whose = match awaited {
+        Awaited::Primary => format!("the url of {name}"),
+        Awaited::AnyAddress | Awaited::Nothing => name.clone(),
+    };
+    if upstream.is_awaited(awaited) {
+        return Some(format!("{whose} has not answered yet"));
+    }
+    let primary = upstream.policy.endpoints.first().map(|endpoint| &endpoint.url);
+    let addresses = upstream.addresses();
+    let mut counted = addresses.iter().filter(|(url, _)| awaited != Awaited::Primary || Some(url) == primary);
+    let serves = counted.any(|(_, address)| address.has_answered() && address.is_well(threshold));
+    (!serves).then(|| format!("no address of {whose} answers"))
+}
+
 fn upstream(snapshot: &Snapshot) -> Finding {
     let mut worst = State::Healthy;
     let mut sick = Vec::new();
-    for upstream in &snapshot.upstreams {
+    for (index, upstream) in snapshot.upstreams.iter().enumerate() {
         let threshold = upstream.policy.health.unhealthy_after;
         let addresses = upstream.addresses();
         let down: Vec<String> = addresses
@@ -89,6 +125,15 @@ fn upstream(snapshot: &Snapshot) -> Finding {
             .filter(|(_, address)| !address.is_well(threshold))
             .map(|(_, address)| address.name.to_string())
             .collect();
+        let awaited = snapshot.policy.health.awaits(index);
+        let lacking = match awaited {
+            Awaited::Nothing => None,
+            awaited => lacking(snapshot, index, awaited),
+        };
+        if let Some(lacking) = lacking.filter(|_| down.is_empty() || awaited == Awaited::Primary) {
+            worst = State::Unhealthy;
+            sick.push(lacking);
+        }
         if down.is_empty() {
             continue;
         }
@@ -124,6 +169,7 @@ pub fn addresses(snapshot: &Snapshot, monitor: &Monitor) -> Vec<Value> {
                 "name": name,
                 "address": address.name.as_str(),
                 "healthy": well,
+                "answered": address.has_answered(),
                 "since": monitor.address_since(address.id, well).map(clock::unix_seconds),
                 "failures": address.failures(),
                 "in_flight": address.in_flight.load(Ordering::Relaxed),

@@ -55,7 +55,10 @@ impl Monitor {
     pub fn look(&self, snapshot: &Snapshot, lasting: &Lasting, now: SystemTime) -> Vec<Change> {
         self.note_addresses(health::states(snapshot), now);
         let findings = Check::ALL.map(|check| (check, health::run(check, snapshot, lasting)));
-        findings.into_iter().filter_map(|(check, finding)| self.note(check, finding, now)).collect()
+        // An app that is about to start is no change of its health.
+        let starting = health::is_starting(snapshot);
+        let told = findings.into_iter().filter(|(check, _)| !(starting && *check == Check::Upstream));
+        told.filter_map(|(check, finding)| self.note(check, finding, now)).collect()
     }
 
     /// Of all addresses there are; what is gone is forgotten.

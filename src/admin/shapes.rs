@@ -50,6 +50,7 @@ const ADDRESS: Shape = Object(&[
     ("name", Text, Always),
     ("address", Text, Always),
     ("healthy", Flag, Always),
+    ("answered", Flag, Always),
     ("since", Maybe(&Number), Always),
     ("failures", Integer, Always),
     ("in_flight", Integer, Always),

@@ -135,7 +135,7 @@ fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
         .map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>());
     let settings = &policy.cache;
     let deciding = format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         route.cache,
         route.request,
         urls,

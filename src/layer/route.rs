@@ -85,7 +85,7 @@ where
 /// What becomes of a request.
 pub(super) enum Decision {
     Below(Box<Routed>),
-    Answer(Box<Response<Body>>, Option<Arc<RoutePolicy>>),
+    Answer(Box<Response<Body>>),
 }
 
 /// Finds out.

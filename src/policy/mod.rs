@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod descriptors;
+mod health;
 pub mod limits;
 pub mod loose;
 pub mod path;
@@ -40,6 +41,8 @@ use table::RouteTable;
 use template::{Pattern, Template};
 pub use tokens::{Checks, KeySource};
 use underscores::Underscores;
+
+pub use health::{Awaited, Check, HealthPolicy, Requirement, Webhook};
 
 /// Everything the configuration says.
 #[derive(Debug)]
@@ -388,10 +391,10 @@ impl FieldEdits {
         for name in &self.remove {
             headers.remove(name);
         }
-        for (name, value) in &self.set {
+        for (name, value) in self.set.iter().filter(|(name, _)| applies(name)) {
             headers.insert(name.clone(), value.clone());
         }
-        for (name, value) in &self.append {
+        for (name, value) in self.append.iter().filter(|(name, _)| applies(name)) {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -419,71 +422,6 @@ pub struct CompressionPolicy {
 pub struct EtagPolicy {
     /// The longest content that gets one; bytes.
     pub max_size: u64,
-}
-
-/// What makes a replica of Pillion not ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Check {
-    /// The apps.
-    Upstream,
-    /// Resident memory.
-    Memory,
-    /// Certificates about to expire.
-    Certificate,
-    /// Open file descriptors.
-    FileDescriptors,
-    /// Room on the disks that logs go to.
-    Disk,
-    /// A sign of life of every worker.
-    Workers,
-}
-
-impl Check {
-    /// All of them.
-    pub const ALL: [Check; 6] = [
-        Check::Upstream,
-        Check::Memory,
-        Check::Certificate,
-        Check::FileDescriptors,
-        Check::Disk,
-        Check::Workers,
-    ];
-
-    /// Its name in paths and in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Check::Upstream => "upstream",
-            Check::Memory => "memory",
-            Check::Certificate => "certificate",
-            Check::FileDescriptors => "file_descriptors",
-            Check::Disk => "disk",
-            Check::Workers => "workers",
-        }
-    }
-}
-
-/// `[health]`.
-#[derive(Clone, Debug)]
-pub struct HealthPolicy {
-    /// Checks that turn /ready to 503.
-    pub ready_requires: Vec<Check>,
-    /// Bytes; `None` where there is no limit to be seen.
-    pub memory_limit: Option<u64>,
-    /// The share of a limit that degrades.
-    pub degraded_at: f64,
-    /// Who is told when a check changes state.
-    pub webhook: Option<Webhook>,
-}
-
-/// `health.webhook`.
-#[derive(Clone, Debug)]
-pub struct Webhook {
-    /// Who is asked.
-    pub upstream: UpstreamPolicy,
-    /// For what.
-    pub target: PathAndQuery,
-    /// What signs.
-    pub secret: Option<String>,
 }
 
 /// `[tracing]`.

@@ -152,8 +152,9 @@ fn carry_over(old: &Snapshot, new: &[Arc<upstream::Upstream>]) {
 
 /// Starts the health watch of every app of a snapshot, and that of its keys; each ends with its snapshot.
 pub fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
-    for upstream in &snapshot.upstreams {
-        tokio::task::spawn_local(upstream::watch(Arc::downgrade(upstream)));
+    for (index, upstream) in snapshot.upstreams.iter().enumerate() {
+        let awaited = snapshot.policy.health.awaits(index);
+        tokio::task::spawn_local(upstream::watch(Arc::downgrade(upstream), awaited));
     }
     if let Some(source) = &snapshot.policy.keys {
         let mut built = registry.build(std::slice::from_ref(&source.upstream));

@@ -82,6 +82,8 @@ pub struct Address {
     probe_failures: AtomicU32,
     successes: AtomicU32,
     ejected: AtomicBool,
+    /// Whether an address of its URL has ever answered; shared by all of them.
+    answered: Arc<AtomicBool>,
 }
 
 impl Address {
@@ -94,6 +96,16 @@ impl Address {
     /// all the same.
     pub fn is_well(&self, unhealthy_after: u32) -> bool {
         self.is_healthy() && self.failures() < unhealthy_after
+    }
+
+    /// Whether an address of its URL has ever answered.
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it answered; true for the first answer of its URL.
+    pub fn note_answer(&self) -> bool {
+        !self.has_answered() && !self.answered.swap(true, Ordering::Relaxed)
     }
 
     /// Notes a success; true when it brought the address back. Where a health path is asked
@@ -173,6 +185,7 @@ impl Addresses {
         target: Target,
         limits: Limits,
         generation: u64,
+        answered: &Arc<AtomicBool>,
     ) -> Arc<Address> {
         let identity = Identity {
             upstream: upstream.to_owned(),
@@ -207,6 +220,7 @@ impl Addresses {
             probe_failures: AtomicU32::new(0),
             successes: AtomicU32::new(0),
             ejected: AtomicBool::new(false),
+            answered: answered.clone(),
         });
         known.insert(identity, Arc::downgrade(&address));
         address

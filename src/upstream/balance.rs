@@ -138,9 +138,24 @@ impl Upstream {
         }
     }
 
+    /// Notes that `address` answered, well or not.
+    pub(super) fn note_answer(&self, address: &Address) {
+        if address.note_answer() {
+            tracing::info!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "the upstream has answered for the first time"
+            );
+        }
+    }
+
     /// Notes a success of `address`.
     pub(super) fn note_success(&self, address: &Address, evidence: Evidence) {
         let health = &self.policy.health;
+        // Where a health path is asked, only that says that the app is there.
+        if evidence == Evidence::Probe || health.path.is_none() {
+            self.note_answer(address);
+        }
         let down = address.is_healthy() && address.failures() >= health.unhealthy_after;
         if address.succeeded(evidence, health.path.is_some(), health.healthy_after) {
             tracing::info!(

@@ -32,6 +32,17 @@ pub async fn connect(
         .unwrap_or_else(|_| Err(timed_out()))
 }
 
+/// Whether it takes connections: TCP or the Unix socket alone, and nothing is sent.
+pub async fn accepts(address: &Address, timeout: Duration) -> bool {
+    let connected = async {
+        match &address.target {
+            Target::Unix(path) => UnixStream::connect(path).await.is_ok(),
+            Target::Tcp(address) => TcpStream::connect(address).await.is_ok(),
+        }
+    };
+    tokio::time::timeout(timeout, connected).await.unwrap_or(false)
+}
+
 async fn attempt(endpoint: &EndpointPolicy, address: &Address, http1_only: bool) -> io::Result<Connected> {
     let tcp = match &address.target {
         Target::Unix(path) => return Ok(Connected::Http1(Stream::Unix(UnixStream::connect(path).await?))),

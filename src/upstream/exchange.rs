@@ -209,6 +209,9 @@ impl Upstream {
     /// 502 to 504 from an app speak of what is behind it and count as failures; the rest as success.
     fn judge(&self, address: &Arc<Address>, status: http::StatusCode) {
         if matches!(status.as_u16(), 502..=504) {
+            if self.policy.health.path.is_none() {
+                self.note_answer(address);
+            }
             self.note_failure(address, Evidence::Traffic);
         } else {
             self.note_success(address, Evidence::Traffic);

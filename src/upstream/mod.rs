@@ -23,10 +23,11 @@ mod send;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::clock::{self, Instant};
 use crate::metrics::Cell;
-use crate::policy::{EndpointPolicy, Scheme, UpstreamPolicy};
+use crate::policy::{Awaited, EndpointPolicy, Scheme, UpstreamPolicy};
 
 pub use address::{Address, Target};
 pub use ask::{AskError, Question};
@@ -52,6 +53,8 @@ pub struct Upstream {
     gate: Option<Arc<Gate>>,
     /// Turns ties between equally busy addresses.
     turn: AtomicUsize,
+    /// When this generation of it was built.
+    built: Instant,
 }
 
 /// One `url` or replica, and the addresses it has now.
@@ -59,13 +62,15 @@ pub struct Upstream {
 struct Endpoint {
     policy: EndpointPolicy,
     resolved: arc_swap::ArcSwap<Resolved>,
-    refreshing: std::sync::atomic::AtomicBool,
+    refreshing: AtomicBool,
     /// Whether the resolver is to be asked beside the traffic already.
-    behind: std::sync::atomic::AtomicBool,
+    behind: AtomicBool,
     addresses: Arc<Addresses>,
     upstream: String,
     limits: address::Limits,
     generation: u64,
+    /// Whether one of its addresses has ever answered, under this name and URL.
+    answered: Arc<AtomicBool>,
 }
 
 /// What is counted for one upstream, for the life of the process.
@@ -92,12 +97,16 @@ pub struct Counters {
 /// Name, URLs and `max_connections`: a gate remembers an app under these.
 type GateIdentity = (String, String, usize);
 
+/// Name and URL.
+type UrlIdentity = (String, String);
+
 /// All apps; what outlives a reload is kept here and handed to the next generation.
 #[derive(Debug, Default)]
 pub struct Registry {
     addresses: Arc<Addresses>,
     counters: std::sync::Mutex<HashMap<String, Arc<Counters>>>,
     gates: std::sync::Mutex<HashMap<GateIdentity, std::sync::Weak<Gate>>>,
+    answered: std::sync::Mutex<HashMap<UrlIdentity, std::sync::Weak<AtomicBool>>>,
     generation: AtomicU64,
 }
 
@@ -105,8 +114,20 @@ impl Registry {
     /// Builds the apps of a policy. Addresses that were known under the same name, URL and limits
     /// keep their health, their counts and, on every worker, their connections.
     pub fn build(&self, policies: &[UpstreamPolicy]) -> Vec<Arc<Upstream>> {
-        let generation = self.generation.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         policies.iter().map(|policy| Arc::new(self.upstream(policy, generation))).collect()
+    }
+
+    /// Whether a URL has ever answered, for as long as a generation knows it.
+    fn answered(&self, upstream: &str, url: &str) -> Arc<AtomicBool> {
+        let mut known = self.answered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.retain(|_, answered| answered.strong_count() > 0);
+        let known = known.entry((upstream.to_owned(), url.to_owned())).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let answered = Arc::default();
+            *known = Arc::downgrade(&answered);
+            answered
+        })
     }
 
     fn upstream(&self, policy: &UpstreamPolicy, generation: u64) -> Upstream {
@@ -124,7 +145,7 @@ impl Registry {
                 return gate;
             }
             let most = policy.max_connections.saturating_mul(policy.endpoints.len());
-            let gate = Arc::new(Gate::new(most, crate::clock::now()));
+            let gate = Arc::new(Gate::new(most, clock::now()));
             known.insert(identity, Arc::downgrade(&gate));
             gate
         });
@@ -134,13 +155,14 @@ impl Registry {
             .map(|endpoint| Endpoint {
                 policy: endpoint.clone(),
                 resolved: arc_swap::ArcSwap::default(),
-                refreshing: std::sync::atomic::AtomicBool::new(false),
-                behind: std::sync::atomic::AtomicBool::new(false),
+                refreshing: AtomicBool::new(false),
+                behind: AtomicBool::new(false),
                 addresses: self.addresses.clone(),
                 upstream: policy.name.clone(),
                 limits: address::Limits { connections: policy.max_connections, streams: policy.max_streams },
                 // A connection whose peer was verified by older rules is not used under newer ones.
                 generation: if matches!(endpoint.scheme, Scheme::Https { .. }) { generation } else { 0 },
+                answered: self.answered(&policy.name, &endpoint.url),
             })
             .map(Arc::new)
             .collect();
@@ -151,6 +173,7 @@ impl Registry {
             budget: Arc::default(),
             gate,
             turn: AtomicUsize::new(0),
+            built: clock::now(),
         };
         upstream.endpoints.iter().for_each(|endpoint| endpoint.resolve_literal());
         upstream
@@ -182,6 +205,26 @@ impl Upstream {
             resolved.addresses.iter().map(move |address| (url.clone(), address.clone())).collect::<Vec<_>>()
         };
         self.endpoints.iter().flat_map(|endpoint| of(endpoint)).collect()
+    }
+
+    /// The endpoints of which one address is to answer.
+    fn awaited(&self, awaited: Awaited) -> &[Arc<Endpoint>] {
+        match awaited {
+            Awaited::Nothing => &[],
+            Awaited::AnyAddress => &self.endpoints,
+            Awaited::Primary => self.endpoints.get(..1).unwrap_or_default(),
+        }
+    }
+
+    /// Whether readiness still waits for a first answer.
+    pub fn is_awaited(&self, awaited: Awaited) -> bool {
+        awaited != Awaited::Nothing
+            && !self.awaited(awaited).iter().any(|endpoint| endpoint.answered.load(Ordering::Relaxed))
+    }
+
+    /// Whether it was built so lately that a missing first answer is no failure yet.
+    pub fn is_starting(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.built) < probe::START
     }
 
     /// Takes over what an older generation knew of the same names, so that a reload asks nobody.

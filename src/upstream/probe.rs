@@ -1,11 +1,12 @@
 //! Health by asking. With a path every address is asked in every interval; without one only those
-//! that were taken out, by a TCP connection. Runs beside the workers, so a busy worker does not make
-//! an app look sick.
+//! that were taken out, and those whose first answer readiness waits for, by a TCP connection. Runs
+//! beside the workers, so a busy worker does not make an app look sick.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,25 +22,57 @@ use crate::clock;
 use crate::http1::client::{ClientConnection, Outbound, Timeouts};
 use crate::http1::encode::Beside;
 use crate::http1::head::HeadLimits;
+use crate::policy::Awaited;
 
 /// Bounds on what a probed app may answer.
 const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 
+/// How often the addresses of an upstream that readiness waits for are tried after the start...
+const START_INTERVAL: Duration = Duration::from_millis(250);
+/// ...and how long; then it is the upstream's interval.
+pub(super) const START: Duration = Duration::from_secs(30);
+
+/// The addresses, and the endpoints by their place, that are busy: one that hangs delays no other, and is not
+/// asked twice at once. No larger than the upstream.
+#[derive(Default)]
+struct Busy {
+    addresses: RefCell<HashSet<u64>>,
+    endpoints: RefCell<HashSet<usize>>,
+}
+
+/// What one round of probes is for.
+#[derive(Clone, Copy)]
+struct Round {
+    /// The interval has passed; else a first answer alone is looked for, and a failure says nothing.
+    regular: bool,
+    /// The first answer that readiness waits for.
+    awaited: Awaited,
+}
+
 /// Watches one upstream for as long as it is in force.
-pub async fn watch(upstream: std::sync::Weak<Upstream>) {
-    // Addresses being asked: one that hangs delays no other, and is not asked twice at once.
-    let busy: Rc<RefCell<HashSet<u64>>> = Rc::default();
+pub async fn watch(upstream: std::sync::Weak<Upstream>, awaited: Awaited) {
+    let busy: Rc<Busy> = Rc::default();
+    let mut due = clock::now();
     loop {
-        let interval = {
+        let pause = {
             let Some(upstream) = upstream.upgrade() else { return };
-            for place in 0..upstream.endpoints.len() {
-                probe_endpoint(&upstream, place, &busy).await;
+            let now = clock::now();
+            let round = Round { regular: now >= due, awaited };
+            if round.regular {
+                let interval = upstream.policy.health.interval;
+                // A tenth of chance keeps many replicas of Pillion from asking at the same moment.
+                due = now + interval - interval.mul_f64(fastrand::f64() * 0.1);
             }
-            upstream.policy.health.interval
+            for place in 0..upstream.endpoints.len() {
+                if busy.endpoints.borrow_mut().insert(place) {
+                    tokio::task::spawn_local(probe_endpoint(upstream.clone(), place, round, busy.clone()));
+                }
+            }
+            let pause = due.saturating_duration_since(now);
+            let starting = upstream.is_starting(now) && upstream.is_awaited(awaited);
+            if starting { pause.min(START_INTERVAL) } else { pause }
         };
-        // A tenth of chance keeps many replicas of Pillion from asking at the same moment.
-        let jitter = interval.mul_f64(fastrand::f64() * 0.1);
-        tokio::time::sleep(interval - jitter).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -57,25 +90,36 @@ async fn probe_endpoint(upstream: &Arc<Upstream>, place: usize, busy: &Rc<RefCel
         if (health.path.is_none() && well) || !busy.borrow_mut().insert(address.id) {
             continue;
         }
-        let (upstream, address, busy) = (upstream.clone(), address.clone(), busy.clone());
-        tokio::task::spawn_local(async move {
-            if let Some(endpoint) = upstream.endpoints.get(place) {
-                upstream.probe(endpoint, &address).await;
+        for address in &endpoint.resolved.load().addresses {
+            // Without a path only those that failed are tried. The last address is never taken out, but may
+            // be down all the same.
+            let well = address.is_well(upstream.policy.health.unhealthy_after);
+            let wanted = awaited || (round.regular && (path || !well));
+            if !wanted || !busy.addresses.borrow_mut().insert(address.id) {
+                continue;
             }
-            busy.borrow_mut().remove(&address.id);
-        });
+            let (upstream, address, busy) = (upstream.clone(), address.clone(), busy.clone());
+            tokio::task::spawn_local(async move {
+                if let Some(endpoint) = upstream.endpoints.get(place) {
+                    upstream.probe(endpoint, &address, round).await;
+                }
+                busy.addresses.borrow_mut().remove(&address.id);
+            });
+        }
     }
+    busy.endpoints.borrow_mut().remove(&place);
 }
 
 impl Upstream {
-    async fn probe(&self, endpoint: &Endpoint, address: &Arc<Address>) {
+    async fn probe(&self, endpoint: &Endpoint, address: &Arc<Address>, round: Round) {
         let well = match &self.policy.health.path {
             Some(path) => self.is_answered(endpoint, address, path).await,
+            None if !address.has_answered() => connect::accepts(address, self.policy.health.timeout).await,
             None => self.knock(endpoint, address).await,
         };
         if well {
             self.note_success(address, Evidence::Probe);
-        } else {
+        } else if round.regular {
             self.note_failure(address, Evidence::Probe);
         }
     }

@@ -70,7 +70,8 @@ fn is_missed(since: Instant, now: Instant) -> bool {
 
 impl Endpoint {
     fn address(&self, target: Target) -> Arc<Address> {
-        self.addresses.get(&self.upstream, &self.policy.url, target, self.limits, self.generation)
+        let Endpoint { upstream, policy, limits, generation, answered, .. } = self;
+        self.addresses.get(upstream, &policy.url, target, *limits, *generation, answered)
     }
 
     /// Fills in what needs no resolver.
@@ -194,8 +195,10 @@ mod tests {
     fn n4_5_what_is_missing_is_used_for_a_while() {
         let known = Addresses::default();
         let limits = Limits { connections: 1, streams: 1 };
-        let address =
-            |last: u8| known.get("app", "http://app", Target::Tcp(([10, 0, 0, last], 80).into()), limits, 0);
+        let address = |last: u8| {
+            let target = Target::Tcp(([10, 0, 0, last], 80).into());
+            known.get("app", "http://app", target, limits, 0, &Arc::default())
+        };
         let all: Vec<Arc<Address>> = (0..4).map(address).collect();
         let pick =
             |places: &[usize]| places.iter().filter_map(|place| all.get(*place).cloned()).collect::<Vec<_>>();

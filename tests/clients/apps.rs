@@ -109,7 +109,7 @@ async fn what_an_app_over_http_2_says_too_much_of_is_not_counted_against_clients
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
+        while let Ok((tcp, _)) = crate::harness::accept(&listener).await {
             let mut connection = h2::server::handshake(tcp).await.unwrap();
             tokio::spawn(async move {
                 while let Some(Ok((_, mut respond))) = connection.accept().await {

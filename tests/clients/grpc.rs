@@ -231,7 +231,7 @@ async fn a_cancelled_call_is_cancelled_at_the_app() {
     let app = listener.local_addr().unwrap();
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let (tcp, _) = listener.accept().await.unwrap();
+        let (tcp, _) = crate::harness::accept(&listener).await.unwrap();
         let mut connection = h2::server::handshake(tcp).await.unwrap();
         while let Some(Ok((_request, mut respond))) = connection.accept().await {
             let tell = Tell(sender.clone());

@@ -132,7 +132,7 @@ pub async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver
     let address = listener.local_addr().unwrap();
     let (sender, ends) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
+        while let Ok((tcp, _)) = crate::harness::accept(&listener).await {
             let sender = sender.clone();
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(tcp).await.unwrap();

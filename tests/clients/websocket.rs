@@ -18,7 +18,7 @@ async fn websocket_app() -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
-            let (tcp, _) = listener.accept().await.unwrap();
+            let (tcp, _) = crate::harness::accept(&listener).await.unwrap();
             tokio::spawn(async move {
                 let Ok(socket) = tokio_tungstenite::accept_async(tcp).await else { return };
                 let (mut sink, mut stream) = socket.split();
@@ -219,7 +219,7 @@ async fn websockets_to_an_app_over_https_that_would_rather_speak_http_2() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let app = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        let (tcp, _) = listener.accept().await.unwrap();
+        let (tcp, _) = crate::harness::accept(&listener).await.unwrap();
         let stream = acceptor.accept(tcp).await.unwrap();
         let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
         while let Some(Ok(message)) = socket.next().await {

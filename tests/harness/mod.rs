@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use pillion::{Pillion, complete};
 pub use script::{Request, Script, head, ok};
-pub use servers::{Nginx, httpbin};
+pub use servers::{Nginx, accept, httpbin};
 pub use wire::{Answer, connect, exchange, raw, read_answer};
 
 /// How long anything that should happen may take before a test gives up.

@@ -101,6 +101,12 @@ impl Pillion {
         if config.contains("probes = \"1") { Some(eventually("probes listen", find)) } else { find() }
     }
 
+    /// Waits until it is ready: its app has answered once.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        eventually("it is ready", || (self.admin_get("/ready").status == 200).then_some(()));
+    }
+
     /// What it said on standard error.
     pub fn log(&self) -> String {
         self.stderr.lock().unwrap().clone()

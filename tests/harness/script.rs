@@ -12,7 +12,7 @@ use super::wire::dechunk;
 /// behaviour no real server shows on request (dying half-way, malformed answers, exact timing).
 pub struct Script {
     pub address: SocketAddr,
-    /// Connections accepted so far.
+    /// Connections that said anything so far.
     pub connections: Arc<AtomicUsize>,
 }
 
@@ -30,9 +30,15 @@ impl Script {
                 let Ok(tcp) = tcp else { return };
                 tcp.set_read_timeout(Some(PATIENCE)).unwrap();
                 tcp.set_nodelay(true).unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                let play = play.clone();
-                std::thread::spawn(move || play(tcp));
+                let (play, count) = (play.clone(), count.clone());
+                std::thread::spawn(move || {
+                    // Pillion connects without a byte to see whether the app is there; that is no request.
+                    if matches!(tcp.peek(&mut [0]), Ok(0)) {
+                        return;
+                    }
+                    count.fetch_add(1, Ordering::SeqCst);
+                    play(tcp);
+                });
             }
         });
         Script { address, connections }

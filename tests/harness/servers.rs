@@ -80,3 +80,15 @@ pub fn httpbin() -> (Process, SocketAddr) {
     eventually("httpbin listens", || TcpStream::connect(address).ok());
     (process, address)
 }
+
+/// The next connection that says anything: Pillion connects without a byte to see whether the app is there.
+pub async fn accept(
+    listener: &tokio::net::TcpListener,
+) -> std::io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {
+    loop {
+        let (tcp, peer) = listener.accept().await?;
+        if !matches!(tcp.peek(&mut [0]).await, Ok(0)) {
+            return Ok((tcp, peer));
+        }
+    }
+}

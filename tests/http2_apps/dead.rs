@@ -31,6 +31,10 @@ impl Wire {
         std::thread::spawn(move || {
             for tcp in listener.incoming() {
                 let Ok(here) = tcp else { return };
+                // Pillion connects without a byte to see whether the app is there; that is no connection in use.
+                if matches!(here.peek(&mut [0]), Ok(0)) {
+                    continue;
+                }
                 connections.fetch_add(1, Ordering::SeqCst);
                 let there = TcpStream::connect(app).unwrap();
                 // A connection made after the silence began is a healthy one.

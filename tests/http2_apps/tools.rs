@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Answer, Folder, Pillion, exchange};
+use crate::harness::{Answer, Folder, Pillion, accept, exchange};
 
 pub type Connection = h2::server::Connection<TcpStream, Bytes>;
 
@@ -22,7 +22,7 @@ where
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         for number in 0.. {
-            let Ok((tcp, _)) = listener.accept().await else { return };
+            let Ok((tcp, _)) = accept(&listener).await else { return };
             let connection = h2::server::handshake(tcp).await.unwrap();
             tokio::spawn(serve(connection, number));
         }
@@ -94,7 +94,7 @@ where
     let address = listener.local_addr().unwrap();
     let serve = Arc::new(serve);
     tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
+        while let Ok((tcp, _)) = accept(&listener).await {
             let (acceptor, serve) = (acceptor.clone(), serve.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(tcp).await else { return };

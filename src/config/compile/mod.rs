@@ -22,13 +22,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::file::{self, File};
 use super::node;
 use super::problem::{Problems, Span};
-use super::section::At;
+use super::section::{At, nearest};
 use super::{Environment, Source};
 use crate::fields::query;
 use crate::log;
 use crate::policy::{
-    HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, SourceFile, TracingPolicy,
-    UpstreamPolicy, Webhook,
+    Check, HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, Requirement, SourceFile,
+    TracingPolicy, UpstreamPolicy, Webhook,
 };
 use crate::trace::threshold;
 
@@ -152,12 +152,49 @@ impl Compiler<'_> {
     fn health(&mut self, file: &File) -> HealthPolicy {
         let health = &file.health;
         let degraded_at = self.share("health.degraded_at", &health.degraded_at);
+        let ready_requires =
+            health.ready_requires.iter().filter_map(|at| self.requirement(at, file)).collect();
         HealthPolicy {
-            ready_requires: health.ready_requires.clone(),
+            ready_requires,
             memory_limit: health.memory_limit.value.0.map(|size| size.0).or(self.environment.memory_limit),
             degraded_at,
             webhook: self.webhook(health),
         }
+    }
+
+    /// One of `health.ready_requires`.
+    fn requirement(&mut self, at: &At<String>, file: &File) -> Option<Requirement> {
+        let names = || file.upstreams.iter().map(|upstream| upstream.name.as_str());
+        let found = match at.value.strip_prefix("upstream:") {
+            Some("primary") if names().any(|name| name == "primary") => {
+                let help =
+                    "\"upstream:primary\" is the url of [upstream]: call [upstreams.primary] something else";
+                self.fail(at.span.as_ref(), "\"upstream:primary\" can be read in two ways", help);
+                return None;
+            }
+            Some("primary") => Some(Requirement::Primary),
+            Some(name) => {
+                names().position(|known| known == name).map(|place| Requirement::Upstream(place + 1))
+            }
+            None if at.value == Check::Upstream.as_str() => Some(Requirement::Upstream(0)),
+            None => {
+                let mut checks = Check::ALL.into_iter();
+                checks.find(|check| check.as_str() == at.value).map(Requirement::Check)
+            }
+        };
+        if found.is_none() {
+            let mut known: Vec<String> = Check::ALL.iter().map(|check| check.as_str().to_owned()).collect();
+            known.push("upstream:primary".to_owned());
+            known.extend(names().map(|name| format!("upstream:{name}")));
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let help = match nearest(&at.value, &known) {
+                _ if at.value == "redis" => "[redis] is not there yet in this version".to_owned(),
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("expected some of {}", known.join(", ")),
+            };
+            self.fail(at.span.as_ref(), format!("there is no check {:?}", at.value), help);
+        }
+        found
     }
 
     fn webhook(&mut self, health: &file::Health) -> Option<Webhook> {

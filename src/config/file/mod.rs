@@ -11,8 +11,8 @@ use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problems, Span};
 use crate::config::section::{At, FromNode as _, Or, Section, Size};
 use crate::log::MASK;
+use crate::policy::AccessLog;
 use crate::policy::underscores::Underscores;
-use crate::policy::{AccessLog, Check};
 use crate::represent::coding::{Coding, Effort};
 
 pub use cache::{Cache, IGNORED_COOKIES, Identity, Invalidate, Jwt, PRINCIPAL, RouteCache};
@@ -169,7 +169,7 @@ pub struct Etag {
 
 /// `[health]`.
 pub struct Health {
-    pub ready_requires: Vec<Check>,
+    pub ready_requires: Vec<At<String>>,
     pub memory_limit: At<Or<Size>>,
     pub degraded_at: At<f64>,
     pub webhook: At<String>,
@@ -509,26 +509,8 @@ fn read_etag(table: Option<&Table>, p: &mut Problems) -> Etag {
 
 fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {
     let mut s = Section::new("health", table.unwrap_or(EMPTY));
-    let names = s.list("ready_requires", vec![text("upstream")], p);
-    let mut ready_requires = Vec::new();
-    for name in names {
-        match Check::ALL.iter().find(|check| check.as_str() == name.value) {
-            Some(check) => ready_requires.push(*check),
-            None => {
-                let known: Vec<&str> = Check::ALL.iter().map(|check| check.as_str()).collect();
-                let help = match crate::config::section::nearest(&name.value, &known) {
-                    _ if name.value == "redis" => "[redis] is not there yet in this version".to_owned(),
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => format!("expected some of {}", known.join(", ")),
-                };
-                if let Some(span) = &name.span {
-                    p.at(span, format!("there is no check {:?}", name.value)).help(help);
-                }
-            }
-        }
-    }
     let health = Health {
-        ready_requires,
+        ready_requires: s.list("ready_requires", vec![text("upstream")], p),
         memory_limit: s.or("memory_limit", Or(None), p),
         degraded_at: s.or("degraded_at", 0.8, p),
         webhook: s.or("webhook", text(""), p),

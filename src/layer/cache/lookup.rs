@@ -449,8 +449,8 @@ pub fn in_place_of_error(
         Some(_) => false,
     };
     // Asked again: it may have been invalidated meanwhile.
-    let age: Age = head.age_if_valid(&cache.invalidation, clock::now()).filter(|_| covered)?;
-    if !reuse::may_replace_error(&head.freshness, age, &read.directives) {
+    let age: Age = head.age_if_valid(&cache.invalidation, clock::now())?;
+    if !reuse::may_replace_error(&head.freshness, age, &read.directives, failed) {
         return None;
     }
     record.cached().count(Event::IfError);
