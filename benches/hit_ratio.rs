@@ -53,6 +53,7 @@ fn head() -> Head {
             no_cache: false,
             must_revalidate: false,
             while_revalidate: Default::default(),
+            if_unreachable: Default::default(),
             if_error: Default::default(),
             error_500: false,
         },

@@ -174,6 +174,7 @@ fn stored_shown(control: &Control, stored: &Stored) -> Value {
         "ttl": age.map(|age| age.ttl(&head.freshness)),
         "stale_while_revalidate": head.freshness.while_revalidate.as_secs(),
         "stale_if_error": head.freshness.if_error.as_secs(),
+        "stale_if_unreachable": head.freshness.if_unreachable.as_secs(),
         "vary": head.variant.fields().map(|(name, _)| name.as_str().to_owned()).collect::<Vec<_>>(),
         "tags": head.tags,
         "content_bytes": stored.content.pieces().len(),

@@ -94,6 +94,7 @@ const VARIANT: Shape = Object(&[
     ("ttl", Maybe(&Integer), Always),
     ("stale_while_revalidate", Integer, Always),
     ("stale_if_error", Integer, Always),
+    ("stale_if_unreachable", Integer, Always),
     ("vary", List(&Text), Always),
     ("tags", List(&Text), Always),
     ("content_bytes", Integer, Always),

@@ -46,7 +46,10 @@ pub struct Freshness {
     pub must_revalidate: bool,
     /// For so long it is used stale while it is asked about (RFC 5861 3).
     pub while_revalidate: Duration,
-    /// For so long it is used stale where the app fails (RFC 5861 4).
+    /// How long after its end of freshness it is used where no response could be had: no name, no connection, a
+    /// connection that broke, a deadline (RFC 9111 4.2.4 allows that unless something forbids it).
+    pub if_unreachable: Duration,
+    /// How long it is used in place of an error status, by the word of the app or the route (RFC 5861 4).
     pub if_error: Duration,
     /// Whether a 500 is such a failure.
     pub error_500: bool,
@@ -86,18 +89,21 @@ impl Freshness {
         };
         // s-maxage says proxy-revalidate too (5.2.2.10); where it does not count, neither does that.
         let s_maxage = says.s_maxage.is_some() && source == Source::App;
+        let if_error = says.stale_if_error.map(capped).or(terms.stale_if_error);
         Freshness {
             lifetime,
             source,
             no_cache: says.no_cache.is_all() && !wins,
             must_revalidate: says.must_revalidate || says.proxy_revalidate || s_maxage,
             while_revalidate: says.stale_while_revalidate.map_or(terms.stale_while_revalidate, capped),
-            if_error: says.stale_if_error.map_or(terms.stale_if_error, capped),
+            if_unreachable: if_error.unwrap_or(settings.stale_if_error),
+            if_error: if_error.unwrap_or_default(),
             error_500: terms.error_500 || says.stale_if_error.is_some(),
         }
     }
 
-    /// For so long after its end of freshness it can be of any use without being asked about.
+    /// The longest stale window that the app or the route gives; a response that is stale at once is not stored for
+    /// the default alone.
     pub fn longest_stale(&self) -> Duration {
         if self.must_revalidate || self.no_cache {
             Duration::ZERO
@@ -118,7 +124,7 @@ fn explicit(headers: &HeaderMap, says: &ResponseDirectives, wall: SystemTime) ->
     // What is no date, or told twice, has expired (5.3, 4.2.1).
     let mut lines = headers.get_all(header::EXPIRES).iter();
     let first = lines.next();
-    if lines.any(|line| Some(line) != first) {
+    if lines.any(|line| first.is_none_or(|first| !date::is_same(line, first))) {
         return Some(Duration::ZERO);
     }
     let expires = date::of(headers, &header::EXPIRES);
@@ -168,11 +174,13 @@ pub(super) mod tests {
             max_object_size: 1 << 16,
             heuristic_max: Duration::ZERO,
             max_ttl: Duration::from_secs(86_400),
+            stale_if_error: Duration::from_secs(300),
             version: String::new(),
             ignore_query: Vec::new(),
             ignore_cookies: Vec::new(),
             targeted: Vec::new(),
             groups: true,
+            x_cache: true,
             debug_header: false,
         }
     }
@@ -271,11 +279,31 @@ pub(super) mod tests {
     fn n5_6_max_ttl_caps_the_stale_windows_of_the_app_not_those_of_the_route() {
         let hour = Duration::from_secs(3600);
         let settings = Settings { max_ttl: hour, ..settings() };
-        let terms = Terms { stale_if_error: 3 * hour, ..Terms::default() };
+        let terms = Terms { stale_if_error: Some(3 * hour), ..Terms::default() };
         let headers = fields(&[("cache-control", "max-age=9, stale-while-revalidate=31535991")]);
         let says = ResponseDirectives::of(&headers, &[]);
         let found = Freshness::of(StatusCode::OK, &headers, &says, &terms, &settings, wall());
         assert_eq!((found.while_revalidate, found.if_error), (hour, 3 * hour));
+    }
+
+    #[test]
+    fn n5_5_stale_windows_by_who_gives_them() {
+        let none = Terms::default();
+        let route = Terms { stale_if_error: Some(Duration::from_secs(60)), ..Terms::default() };
+        for (terms, value, unreachable, error) in [
+            (&none, "max-age=5", 300, 0),
+            (&none, "max-age=5, stale-if-error=9", 9, 9),
+            (&none, "max-age=5, stale-if-error=0", 0, 0),
+            (&route, "max-age=5", 60, 60),
+            (&route, "max-age=5, stale-if-error=9", 9, 9),
+            (&route, "max-age=5, stale-if-error=0", 0, 0),
+        ] {
+            let headers = fields(&[("cache-control", value)]);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let found = Freshness::of(StatusCode::OK, &headers, &says, terms, &settings(), wall());
+            let windows = (found.if_unreachable.as_secs(), found.if_error.as_secs());
+            assert_eq!(windows, (unreachable, error), "{terms:?} {value}");
+        }
     }
 
     #[test]

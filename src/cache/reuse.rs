@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::freshness::Freshness;
 use crate::fields::cache_control::{MaxStale, RequestDirectives};
 
@@ -88,15 +90,33 @@ pub fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> Reuse
     }
 }
 
+/// What became of a request that was sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// No response could be had.
+    Unreachable,
+    /// The app answered with this status.
+    Status(StatusCode),
+}
+
 /// Whether it may be used, stale as it is, in place of an error (RFC 5861 4). What a request wanted the app to be
-/// asked about although it is fresh may not: nobody asked for it.
-pub fn may_replace_error(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> bool {
+/// asked about although it is fresh may not: nobody asked for it. An error that the app itself answered says more
+/// than silence, so it is replaced only where the app or the route allows it.
+pub fn may_replace_error(freshness: &Freshness, age: Age, asks: &RequestDirectives, failed: Failed) -> bool {
+    let window = match failed {
+        Failed::Unreachable => freshness.if_unreachable,
+        Failed::Status(status) => match status.as_u16() {
+            502..=504 => freshness.if_error,
+            500 if freshness.error_500 => freshness.if_error,
+            _ => Duration::ZERO,
+        },
+    };
     let Some(stale) = age.staleness(freshness) else { return false };
     !asks.no_cache
         && !freshness.no_cache
         && !freshness.must_revalidate
-        && stale <= freshness.if_error
-        && !freshness.if_error.is_zero()
+        && stale <= window
+        && !window.is_zero()
 }
 
 #[cfg(test)]
@@ -117,6 +137,7 @@ mod tests {
         no_cache: false,
         must_revalidate: false,
         while_revalidate: Duration::ZERO,
+        if_unreachable: Duration::ZERO,
         if_error: Duration::ZERO,
         error_500: false,
     };
@@ -170,20 +191,38 @@ mod tests {
     }
 
     #[test]
-    fn errors() {
-        let kept = Freshness { if_error: secs(30), ..MINUTE };
-        for (freshness, age, says, wanted) in [
-            (kept, 60, "", true),
-            (kept, 90, "", true),
-            (kept, 91, "", false),
-            (kept, 10, "", false),
-            (kept, 70, "no-cache", false),
-            (MINUTE, 60, "", false),
-            (Freshness { must_revalidate: true, ..kept }, 70, "", false),
-            (Freshness { no_cache: true, ..kept }, 70, "", false),
+    fn n5_5_a_stale_response_in_place_of_an_error() {
+        let unreachable = Freshness { if_unreachable: secs(30), ..MINUTE };
+        let said = Freshness { if_error: secs(30), ..unreachable };
+        let said_500 = Freshness { error_500: true, ..said };
+        let gone = Failed::Unreachable;
+        let status = |code| Failed::Status(StatusCode::from_u16(code).unwrap());
+        for (freshness, age, says, failed, wanted) in [
+            (unreachable, 60, "", gone, true),
+            (unreachable, 90, "", gone, true),
+            (unreachable, 91, "", gone, false),
+            (unreachable, 10, "", gone, false),
+            (unreachable, 70, "no-cache", gone, false),
+            (unreachable, 70, "", status(500), false),
+            (unreachable, 70, "", status(502), false),
+            (unreachable, 70, "", status(503), false),
+            (unreachable, 70, "", status(504), false),
+            (said, 70, "", status(502), true),
+            (said, 70, "", status(503), true),
+            (said, 70, "", status(504), true),
+            (said, 91, "", status(503), false),
+            (said, 70, "", status(500), false),
+            (said, 70, "", status(501), false),
+            (said, 70, "", status(505), false),
+            (said, 70, "", status(404), false),
+            (said_500, 70, "", status(500), true),
+            (MINUTE, 60, "", gone, false),
+            (Freshness { must_revalidate: true, ..said }, 70, "", gone, false),
+            (Freshness { no_cache: true, ..said }, 70, "", gone, false),
         ] {
             let age = Age { current: secs(age), invalidated: None };
-            assert_eq!(may_replace_error(&freshness, age, &asks(says)), wanted, "{age:?} {says}");
+            let found = may_replace_error(&freshness, age, &asks(says), failed);
+            assert_eq!(found, wanted, "{age:?} {says} {failed:?}");
         }
     }
 

@@ -405,6 +405,7 @@ pub(super) mod tests {
                 no_cache: false,
                 must_revalidate: false,
                 while_revalidate: Duration::ZERO,
+                if_unreachable: Duration::ZERO,
                 if_error: Duration::ZERO,
                 error_500: false,
             },

@@ -44,8 +44,8 @@ pub struct Terms {
     pub ttl_by_status: Vec<(StatusCode, Duration)>,
     /// Where the app says nothing of it (RFC 5861 3).
     pub stale_while_revalidate: Duration,
-    /// Where the app says nothing of it (RFC 5861 4).
-    pub stale_if_error: Duration,
+    /// Where the app says nothing of it (RFC 5861 4); `None`: the route says nothing either.
+    pub stale_if_error: Option<Duration>,
     /// Whether a 500 is an error in that sense, also where the app does not say so.
     pub error_500: bool,
     /// Fields of the request that are part of the key.

@@ -144,6 +144,7 @@ fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
         settings.targeted,
         settings.heuristic_max,
         settings.max_ttl,
+        settings.stale_if_error,
         settings.version,
         policy.identity.source_names(),
         policy.server.trusted_proxies,

@@ -76,19 +76,15 @@ pub async fn watch(upstream: std::sync::Weak<Upstream>, awaited: Awaited) {
     }
 }
 
-async fn probe_endpoint(upstream: &Arc<Upstream>, place: usize, busy: &Rc<RefCell<HashSet<u64>>>) {
-    let Some(endpoint) = upstream.endpoints.get(place) else { return };
-    let health = &upstream.policy.health;
-    if health.path.is_some() && endpoint.is_stale(clock::now(), false) {
-        // A name that does not resolve yet is found at the next interval.
-        let _ = endpoint.refresh(upstream.policy.connect_timeout).await;
-    }
-    for address in &endpoint.resolved.load().addresses {
-        // Without a path only those that failed are tried. The last address is never taken out, but may
-        // be down all the same.
-        let well = address.is_well(health.unhealthy_after);
-        if (health.path.is_none() && well) || !busy.borrow_mut().insert(address.id) {
-            continue;
+async fn probe_endpoint(upstream: Arc<Upstream>, place: usize, round: Round, busy: Rc<Busy>) {
+    if let Some(endpoint) = upstream.endpoints.get(place) {
+        let path = upstream.policy.health.path.is_some();
+        // Every endpoint that never answered is tried, not only until one has: the one may fail later.
+        let awaited = round.awaited != Awaited::Nothing && !endpoint.answered.load(Ordering::Relaxed);
+        let now = clock::now();
+        if ((path && round.regular) || awaited) && endpoint.is_stale(now, upstream.is_starting(now)) {
+            // A name that does not resolve yet is found in a later round.
+            let _ = endpoint.refresh(upstream.policy.connect_timeout).await;
         }
         for address in &endpoint.resolved.load().addresses {
             // Without a path only those that failed are tried. The last address is never taken out, but may

@@ -114,3 +114,118 @@ fn n5_6_a_version_from_the_environment_keeps_its_text() {
         }
     }
 }
+
+/// An app whose responses have these fields, until it is told to fail.
+struct Failing {
+    script: Script,
+    how: std::sync::Arc<std::sync::Mutex<Option<&'static str>>>,
+}
+
+impl Failing {
+    fn new(fields: &'static str) -> Failing {
+        let how: std::sync::Arc<std::sync::Mutex<Option<&'static str>>> = Default::default();
+        let told = how.clone();
+        let script = Script::new(move |mut tcp| {
+            use std::io::Write;
+            while let Some(request) = Request::read(&mut tcp) {
+                let how = *told.lock().unwrap();
+                let said = match how {
+                    None => answer(&request, fields, "kept"),
+                    Some("reset") => return,
+                    Some("silence") => {
+                        std::thread::sleep(std::time::Duration::from_millis(600));
+                        return;
+                    }
+                    Some("garbage") => b"SMTP ready\r\n\r\n".to_vec(),
+                    Some(status) => answer(&request, &format!("status: {status}"), "failed"),
+                };
+                if tcp.write_all(&said).is_err() {
+                    return;
+                }
+            }
+        });
+        Failing { script, how }
+    }
+
+    fn fails(&self, how: &'static str) {
+        *self.how.lock().unwrap() = Some(how);
+    }
+}
+
+/// Stores a response that is stale at once, lets the app fail, and returns what a client gets then.
+fn after_failure(fields: &'static str, more: &str, how: &'static str) -> Answer {
+    let app = Failing::new(fields);
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\nresponse_timeout = \"200ms\"\nretries = 0\n{more}",
+        app.script.address
+    ));
+    assert_eq!(get(&pillion, "/a").text(), "kept");
+    app.fails(how);
+    get(&pillion, "/a")
+}
+
+#[test]
+fn n5_5_a_stale_response_is_given_by_default_where_none_could_be_had() {
+    const STALE: &str = "cache-control: max-age=0\netag: \"1\"";
+    for how in ["reset", "silence", "garbage"] {
+        let found = after_failure(STALE, "", how);
+        assert_eq!((found.status, found.text().as_str()), (200, "kept"), "{how}");
+        assert_eq!(found.fields("x-cache"), ["STALE"], "{how}: {}", status_of(&found));
+    }
+    for status in ["500", "502", "503", "504"] {
+        let found = after_failure(STALE, "", status);
+        assert_eq!((found.status.to_string().as_str(), found.text().as_str()), (status, "failed"));
+    }
+}
+
+#[test]
+fn n5_5_the_apps_own_errors_are_replaced_where_route_or_app_says_so() {
+    const STALE: &str = "cache-control: max-age=0\netag: \"1\"";
+    const SAID: &str = "cache-control: max-age=0, stale-if-error=60\netag: \"1\"";
+    const NEVER: &str = "cache-control: max-age=0, stale-if-error=0\netag: \"1\"";
+    const STRICT: &str = "cache-control: max-age=0, must-revalidate\netag: \"1\"";
+    let route = |terms: &str| format!("[[routes]]\nmatch = \"GET /**\"\ncache = {{ {terms} }}\n");
+    let window = route("stale_if_error = \"1m\"");
+    let with_500 = route("error_500 = true");
+    let off = "[cache]\nstale_if_error = \"0s\"\n";
+    let long = "[cache]\nstale_if_error = \"1h\"\n";
+    for (fields, more, how, replaced) in [
+        (STALE, window.as_str(), "503", true),
+        (STALE, window.as_str(), "502", true),
+        (STALE, window.as_str(), "504", true),
+        (STALE, window.as_str(), "500", false),
+        (STALE, window.as_str(), "reset", true),
+        (STALE, with_500.as_str(), "500", true),
+        (SAID, "", "503", true),
+        (SAID, "", "500", true),
+        (SAID, "", "404", false),
+        (NEVER, "", "reset", false),
+        (NEVER, window.as_str(), "503", false),
+        (STRICT, "", "reset", false),
+        (STRICT, window.as_str(), "503", false),
+        (STALE, off, "reset", false),
+        (STALE, long, "503", false),
+        (STALE, long, "reset", true),
+    ] {
+        let found = after_failure(fields, more, how);
+        assert_eq!(found.status == 200, replaced, "{fields:?} {more:?} {how}: {}", found.status);
+    }
+}
+
+#[test]
+fn n5_5_a_refused_connection_leaves_what_is_stored() {
+    let mut nginx = Nginx::serving(
+        "server { listen LISTEN; location / { add_header Cache-Control max-age=1; return 200 here; } }",
+    );
+    let pillion = Pillion::in_front_of(nginx.address);
+    assert_eq!(get(&pillion, "/a").text(), "here");
+    nginx.process.signal("KILL");
+    nginx.process.wait();
+    eventually("it is stale", || {
+        let answer = get(&pillion, "/a");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "here"));
+        (answer.fields("x-cache") == ["STALE"]).then_some(())
+    });
+    assert_eq!(ask(&pillion, "GET /a", &["cache-control: no-cache"]).status, 502, "who wants it fresh");
+    assert_eq!(get(&pillion, "/b").status, 502, "nothing is stored of it");
+}

@@ -57,6 +57,7 @@ impl Compiler<'_> {
             max_object_size: size(max_object_size.min(max_size)),
             heuristic_max: raw.heuristic_max.value,
             max_ttl: raw.max_ttl.value,
+            stale_if_error: raw.stale_if_error.value,
             version: raw.version.value.clone(),
             ignore_query: raw.ignore_query.iter().map(|at| at.value.clone()).collect(),
             ignore_cookies: raw.ignore_cookies.iter().map(|at| at.value.clone()).collect(),
@@ -127,7 +128,12 @@ impl Compiler<'_> {
             overrides: raw.overrides,
             ttl_by_status,
             stale_while_revalidate: or(&raw.stale_while_revalidate, &file.cache.stale_while_revalidate),
-            stale_if_error: or(&raw.stale_if_error, &file.cache.stale_if_error),
+            // A 500 that the route counts as an error is one for as long as an outage is.
+            stale_if_error: raw
+                .stale_if_error
+                .as_ref()
+                .map(|at| at.value)
+                .or_else(|| raw.error_500.value.then_some(file.cache.stale_if_error.value)),
             error_500: raw.error_500.value,
             key_headers,
             key_query: raw.key_query.as_ref().map(|names| names.iter().map(|at| at.value.clone()).collect()),
@@ -345,7 +351,8 @@ impl Compiler<'_> {
                 ));
             }
             let windows = &route.cache.terms;
-            let stale = !windows.stale_while_revalidate.is_zero() || !windows.stale_if_error.is_zero();
+            let stale = !windows.stale_while_revalidate.is_zero()
+                || windows.stale_if_error.is_some_and(|window| !window.is_zero());
             if rule.mode == crate::cache::invalidation::Mode::Soft && touches(&route.cache) && !stale {
                 self.warnings.push(format!(
                     "the rule on {:?} is soft, but {:?} has no stale window: it is fetched anew as with \"hard\"",

@@ -16,7 +16,7 @@ use crate::cache::counters::Event;
 use crate::cache::fetch::{Fetch, Joined, Leader};
 use crate::cache::invalidation::Begun;
 use crate::cache::passes;
-use crate::cache::reuse::{self, Age, Asked as Ask, Reuse};
+use crate::cache::reuse::{self, Age, Asked as Ask, Failed, Reuse};
 use crate::cache::storability::{Audience, Personal};
 use crate::cache::stored::Stored;
 use crate::cache::terms::Scope;
@@ -443,11 +443,7 @@ pub fn in_place_of_error(
 ) -> Option<Response<Body>> {
     let candidate = candidate.filter(|candidate| !candidate.gone)?;
     let head = &candidate.stored.head;
-    let covered = match status.map(|status| status.as_u16()) {
-        None | Some(502..=504) => true,
-        Some(500) => head.freshness.error_500,
-        Some(_) => false,
-    };
+    let failed = status.map_or(Failed::Unreachable, Failed::Status);
     // Asked again: it may have been invalidated meanwhile.
     let age: Age = head.age_if_valid(&cache.invalidation, clock::now())?;
     if !reuse::may_replace_error(&head.freshness, age, &read.directives, failed) {

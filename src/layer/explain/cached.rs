@@ -155,8 +155,12 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
     for (status, ttl) in &terms.ttl_by_status {
         told.say("lifetime", format!("{ttl:?} for {}", status.as_u16()));
     }
-    let stale =
-        [("while it is asked again", terms.stale_while_revalidate), ("when it fails", terms.stale_if_error)];
+    let unreachable = terms.stale_if_error.unwrap_or(settings.stale_if_error);
+    let stale = [
+        ("while it is asked again", terms.stale_while_revalidate),
+        ("where no response can be had", unreachable),
+        ("in place of its own 502 to 504", terms.stale_if_error.unwrap_or_default()),
+    ];
     for (when, window) in stale.iter().filter(|(_, window)| *window > Duration::ZERO) {
         told.say("lifetime", format!("then stale for {window:?} {when}, where the app says nothing of it"));
     }
