@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Control;
+use crate::cache::counters::HitRatio;
 use crate::cache::invalidation::Mode;
 use crate::cache::key;
 use crate::cache::marks::Mark;
@@ -102,12 +103,25 @@ pub fn stats(control: &Control) -> Value {
     let held = &cache.store.held;
     let events: serde_json::Map<String, Value> =
         cache.counters.totals().into_iter().map(|(name, count)| (name, count.into())).collect();
+    let shown = |ratio: &HitRatio| {
+        let HitRatio { hits, lookups, bypassed } = ratio;
+        json!({ "hits": hits, "lookups": lookups, "bypassed": bypassed, "hit_ratio": ratio.ratio() })
+    };
+    let by_route = cache.counters.hits_by_route();
+    let whole = by_route.iter().fold(HitRatio::default(), |whole, (_, route)| whole.and(*route));
+    let routes: serde_json::Map<String, Value> =
+        by_route.iter().map(|(label, route)| (label.clone(), shown(route))).collect();
     json!({
         "bytes": held.get(),
         "max_bytes": held.most(),
         "keys": cache.store.len(),
         "evictions": cache.store.evictions.get(),
         "fetches_in_progress": cache.fetches.len(),
+        "hits": whole.hits,
+        "lookups": whole.lookups,
+        "bypassed": whole.bypassed,
+        "hit_ratio": whole.ratio(),
+        "routes": routes,
         "operations": events,
     })
 }

@@ -76,6 +76,13 @@ pub const HEALTH: Shape = Object(&[
     ("checks", MapOf(&CHECK), Always),
 ]);
 
+const HIT_RATIO: Shape = Object(&[
+    ("hits", Integer, Always),
+    ("lookups", Integer, Always),
+    ("bypassed", Integer, Always),
+    ("hit_ratio", Maybe(&Number), Always),
+]);
+
 /// `/cache/stats`.
 pub const CACHE_STATS: Shape = Object(&[
     ("bytes", Integer, Always),
@@ -83,6 +90,11 @@ pub const CACHE_STATS: Shape = Object(&[
     ("keys", Integer, Always),
     ("evictions", Integer, Always),
     ("fetches_in_progress", Integer, Always),
+    ("hits", Integer, Always),
+    ("lookups", Integer, Always),
+    ("bypassed", Integer, Always),
+    ("hit_ratio", Maybe(&Number), Always),
+    ("routes", MapOf(&HIT_RATIO), Always),
     ("operations", MapOf(&Integer), Always),
 ]);
 

@@ -116,6 +116,39 @@ impl RouteCounters {
     }
 }
 
+/// How many lookups were answered from what is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HitRatio {
+    /// Responses from what is stored, fresh or stale, without asking the app.
+    pub hits: u64,
+    /// Requests for which something stored was looked for.
+    pub lookups: u64,
+    /// Requests that passed the cache by.
+    pub bypassed: u64,
+}
+
+impl HitRatio {
+    fn of(route: &RouteCounters) -> HitRatio {
+        let hits = route.get(Event::Hit) + route.get(Event::HitStale);
+        let others = [Event::Miss, Event::Expired, Event::Requested].map(|event| route.get(event));
+        HitRatio { hits, lookups: hits + others.iter().sum::<u64>(), bypassed: route.get(Event::Bypass) }
+    }
+
+    /// Of both together.
+    pub fn and(self, other: HitRatio) -> HitRatio {
+        HitRatio {
+            hits: self.hits + other.hits,
+            lookups: self.lookups + other.lookups,
+            bypassed: self.bypassed + other.bypassed,
+        }
+    }
+
+    /// From 0 to 1; `None` where nothing was looked for.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.lookups > 0).then(|| self.hits as f64 / self.lookups as f64)
+    }
+}
+
 /// Upper bounds of the ages of hits.
 const AGES: [Duration; 8] = {
     const fn seconds(seconds: u64) -> Duration {
@@ -167,6 +200,15 @@ impl Counters {
     pub fn hit_at(&self, age: Duration) {
         self.ages[AGES.partition_point(|bound| *bound < age)].add(1);
         self.age_seconds.add(age.as_secs());
+    }
+
+    /// Hits and lookups by route, in the order of their labels.
+    pub fn hits_by_route(&self) -> Vec<(String, HitRatio)> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<_> =
+            routes.iter().map(|(label, route)| (label.clone(), HitRatio::of(route))).collect();
+        found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        found
     }
 
     /// How often, over all routes, each by its name.

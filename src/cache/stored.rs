@@ -15,7 +15,7 @@ use super::storability::Audience;
 use super::variant::Variant;
 use crate::body::Kept;
 use crate::clock::Instant;
-use crate::fields::cache_status::CACHE_STATUS;
+use crate::fields::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::fields::reason::ReasonPhrase;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::held::Place;
@@ -124,7 +124,7 @@ impl Head {
         let keeps_place = !fields.contains_key(CACHE_STATUS);
         let mut fields = fields;
         // A map that need not grow is copied with one allocation less for each answer.
-        for name in [AGE, CACHE_STATUS, X_REQUEST_ID] {
+        for name in [AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID] {
             fields.entry(name).or_insert(HeaderValue::from_static(""));
         }
         Head {
@@ -152,6 +152,7 @@ impl Head {
         let mut fields = self.fields.clone();
         fields.remove(AGE);
         fields.remove(X_REQUEST_ID);
+        fields.remove(X_CACHE);
         if self.keeps_place {
             fields.remove(CACHE_STATUS);
         }

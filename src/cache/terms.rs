@@ -83,6 +83,8 @@ pub struct Settings {
     pub heuristic_max: Duration,
     /// Maximum freshness lifetime, and maximum stale window, that an app can give.
     pub max_ttl: Duration,
+    /// How long a response is used stale where no response could be had and neither app nor route says how long.
+    pub stale_if_error: Duration,
     /// Part of every cache key: another version finds nothing of what this one stored.
     pub version: String,
     /// Parameters of queries that are not part of the key.
@@ -93,6 +95,8 @@ pub struct Settings {
     pub targeted: Vec<HeaderName>,
     /// Whether Cache-Groups are obeyed (RFC 9875).
     pub groups: bool,
+    /// Whether `X-Cache` tells in a word what `Cache-Status` tells.
+    pub x_cache: bool,
     /// Whether Cache-Status tells the key, and details.
     pub debug_header: bool,
 }

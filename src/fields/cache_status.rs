@@ -8,6 +8,21 @@ use super::fresh;
 /// The field.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// The same in one word, as people know it from other caches. It has no specification.
+pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+/// How the stored response was used, beyond what the parameters of the member say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Used {
+    /// As the parameters say.
+    #[default]
+    AsSaid,
+    /// Although it was stale.
+    Stale,
+    /// After the app said with a 304 that it still holds.
+    Revalidated,
+}
+
 /// A member without a key is no longer.
 const LONGEST: usize = 128;
 
@@ -30,14 +45,33 @@ pub struct Member<'a> {
     pub key: Option<&'a str>,
     /// Anything else, for people (2.8).
     pub detail: Option<&'static str>,
+    /// Told in `X-Cache` alone.
+    pub used: Used,
 }
 
 impl Member<'_> {
     /// It, if it can be kept for longer than what was asked for.
     pub fn without_key(self) -> Option<Member<'static>> {
-        let Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key, detail } = self;
-        let without = Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key: None, detail };
+        let Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key, detail, used } = self;
+        let without =
+            Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key: None, detail, used };
         key.is_none().then_some(without)
+    }
+
+    /// The word for `X-Cache`.
+    pub fn word(&self) -> &'static str {
+        match (self.used, self.forwarded) {
+            (Used::Stale, _) => "STALE",
+            (Used::Revalidated, _) => "REVALIDATED",
+            (Used::AsSaid, _) if self.hit || self.collapsed => "HIT",
+            (Used::AsSaid, Some("bypass" | "method")) => "BYPASS",
+            (Used::AsSaid, _) => "MISS",
+        }
+    }
+
+    /// Appends the word, behind that of a cache that is nearer to the origin.
+    pub fn append_word(&self, headers: &mut HeaderMap) {
+        headers.append(X_CACHE, HeaderValue::from_static(self.word()));
     }
 
     /// Appends it: we are further from the origin than whoever wrote a member before (2).
@@ -101,6 +135,29 @@ impl Member<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn n5_3_words_of_x_cache() {
+        let none = Member::default();
+        let went = |why| Member { forwarded: Some(why), forwarded_status: Some(200), ..none };
+        for (member, wanted) in [
+            (Member { hit: true, ..none }, "HIT"),
+            (Member { hit: true, used: Used::Stale, ..none }, "STALE"),
+            (Member { collapsed: true, ..went("uri-miss") }, "HIT"),
+            (Member { used: Used::Stale, ..went("stale") }, "STALE"),
+            (Member { used: Used::Revalidated, ..went("stale") }, "REVALIDATED"),
+            (went("bypass"), "BYPASS"),
+            (went("method"), "BYPASS"),
+            (Member { stored: true, ..went("uri-miss") }, "MISS"),
+            (went("vary-miss"), "MISS"),
+            (went("miss"), "MISS"),
+            (went("request"), "MISS"),
+            (went("stale"), "MISS"),
+            (went("partial"), "MISS"),
+        ] {
+            assert_eq!(member.word(), wanted, "{member:?}");
+        }
+    }
 
     #[test]
     fn members() {

@@ -29,21 +29,27 @@ const LONGEST_NUMBERS: usize = 64;
 /// The policy of a quota: as it is written; or, where more may come at once than the rate's count, so many and the time
 /// until all of them are there again, because nothing remains that is more than the quota. The draft has no word for a
 /// burst that is less; a vendor's parameter needs a prefix (section 3.1).
-pub fn quota_policy(name: &str, count: u32, period: Duration, burst: u32) -> String {
+pub fn quota_policy(name: &str, count: u32, period: Duration, burst: u32, tier: &str) -> String {
+    let tier = of_tier(tier);
     if burst > count {
         let refill = period.as_nanos() * u128::from(burst) / u128::from(count.max(1));
-        return format!("\"{name}\";q={burst};w={}", refill.div_ceil(1_000_000_000));
+        return format!("\"{name}\";q={burst};w={}{tier}", refill.div_ceil(1_000_000_000));
     }
     let mut policy = format!("\"{name}\";q={count};w={}", period.as_secs());
     if burst < count {
         let _ = write!(policy, ";pillion-burst={burst}");
     }
-    policy
+    policy + &tier
+}
+
+/// The tier whose policy it is; nothing where no tier is written.
+fn of_tier(tier: &str) -> String {
+    if tier.is_empty() { String::new() } else { format!(";pillion-tier=\"{tier}\"") }
 }
 
 /// The policy of a cap on requests in flight (section 3.1.2).
-pub fn concurrency_policy(name: &str, most: u32) -> String {
-    format!("\"{name}\";q={most};qu=\"concurrent-requests\"")
+pub fn concurrency_policy(name: &str, most: u32, tier: &str) -> String {
+    format!("\"{name}\";q={most};qu=\"concurrent-requests\"{}", of_tier(tier))
 }
 
 /// Seconds, rounded up: whoever waits so long has waited long enough.
@@ -230,10 +236,12 @@ mod tests {
     #[test]
     fn policies() {
         let minute = Duration::from_secs(60);
-        assert_eq!(quota_policy("a", 10, minute, 10), "\"a\";q=10;w=60");
-        assert_eq!(quota_policy("a", 10, minute, 2), "\"a\";q=10;w=60;pillion-burst=2");
-        assert_eq!(quota_policy("a", 10, Duration::from_secs(1), 1005), "\"a\";q=1005;w=101");
-        assert_eq!(concurrency_policy("c", 4), "\"c\";q=4;qu=\"concurrent-requests\"");
+        assert_eq!(quota_policy("a", 10, minute, 10, ""), "\"a\";q=10;w=60");
+        assert_eq!(quota_policy("a", 10, minute, 10, "free"), "\"a\";q=10;w=60;pillion-tier=\"free\"");
+        let both = "\"a\";q=10;w=60;pillion-burst=2;pillion-tier=\"free\"";
+        assert_eq!(quota_policy("a", 10, minute, 2, "free"), both);
+        assert_eq!(quota_policy("a", 10, Duration::from_secs(1), 1005, ""), "\"a\";q=1005;w=101");
+        assert_eq!(concurrency_policy("c", 4, ""), "\"c\";q=4;qu=\"concurrent-requests\"");
     }
 
     #[test]

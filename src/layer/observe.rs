@@ -15,7 +15,7 @@ use super::Observed;
 use super::live::{Snapshot, View};
 use super::record::{Beginning, Ending, HTTP_2, Receiving, Record, Sink, request_id};
 use crate::body::Body;
-use crate::fields::request_id::X_REQUEST_ID;
+use crate::fields::request_id::{X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::{forwarded, grpc, rate_limit};
 use crate::inbound::Inbound;
 use crate::trace::Trace;
@@ -94,13 +94,12 @@ where
     }
 }
 
-/// The id a trusted peer gave, if it is one that can be written anywhere as it is.
+/// The id a trusted peer gave, under either name, if it is one that can be written anywhere as it is.
 fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    headers
-        .get(X_REQUEST_ID)
-        .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(is_plain))
-        .cloned()
+    let fits =
+        |id: &&HeaderValue| !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(is_plain);
+    [X_REQUEST_ID, X_CORRELATION_ID].iter().find_map(|name| headers.get(name).filter(fits)).cloned()
 }
 
 /// The answer of an observed request.

@@ -385,6 +385,9 @@ impl Record {
         headers.insert(X_REQUEST_ID, self.id.clone());
         if let Some(member) = self.cache_status.get() {
             member.append(headers);
+            if self.snapshot.policy.cache.x_cache {
+                member.append_word(headers);
+            }
         }
         if let Some(announcement) = &*self.announcement.borrow() {
             announcement.tell(headers, self.snapshot.policy.limits.tell);
@@ -492,6 +495,11 @@ impl OwnFields for Record {
             out.put_slice(b"cache-status: ");
             member.write(out);
             out.put_slice(b"\r\n");
+            if self.snapshot.policy.cache.x_cache {
+                out.put_slice(b"x-cache: ");
+                out.put_slice(member.word().as_bytes());
+                out.put_slice(b"\r\n");
+            }
         }
         out.put_slice(b"x-request-id: ");
         out.put_slice(self.id.as_bytes());

@@ -19,7 +19,10 @@ fn routes_name_limits_cost_more_and_are_exempt() {
         assert_eq!((exempt.status, exempt.field("ratelimit")), (200, None));
     }
     let named = get(&pillion, "/named");
-    assert_eq!(named.field("ratelimit-policy").unwrap(), "\"requests\";q=3;w=3600, \"named\";q=1;w=3600");
+    assert_eq!(
+        named.field("ratelimit-policy").unwrap(),
+        "\"requests\";q=3;w=3600;pillion-tier=\"free\", \"named\";q=1;w=3600;pillion-tier=\"free\""
+    );
     assert!(named.field("ratelimit").unwrap().starts_with("\"named\";r=0"));
     let refused = get(&pillion, "/named");
     assert_eq!(refused.json()["violated-policies"], serde_json::json!(["named"]));

@@ -10,7 +10,10 @@ fn an_answer_says_where_its_caller_stands() {
     for left in [2, 1, 0] {
         let answer = get(&pillion, "/");
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.field("ratelimit-policy").unwrap(), "\"requests\";q=3;w=3600");
+        assert_eq!(
+            answer.field("ratelimit-policy").unwrap(),
+            "\"requests\";q=3;w=3600;pillion-tier=\"free\""
+        );
         let told = answer.field("ratelimit").unwrap();
         assert!(told.starts_with(&format!("\"requests\";r={left};t=")), "{told}");
     }
@@ -96,13 +99,16 @@ fn fields_are_neither_stored_nor_loosened() {
         "{:?}",
         first.field("ratelimit")
     );
-    assert_eq!(first.field("ratelimit-policy").unwrap(), "\"requests\";q=3;w=3600, \"theirs\";q=9");
+    assert_eq!(
+        first.field("ratelimit-policy").unwrap(),
+        "\"requests\";q=3;w=3600;pillion-tier=\"free\", \"theirs\";q=9"
+    );
     assert_eq!(first.field("x-ratelimit-remaining").unwrap(), "2");
     assert_eq!(first.field("x-ratelimit-limit").unwrap(), "3");
     let hit = get(&pillion, "/a");
     assert!(status_of(&hit).contains("hit"));
     assert!(hit.field("ratelimit").unwrap().starts_with("\"requests\";r=1"));
-    assert_eq!(hit.field("ratelimit-policy").unwrap(), "\"requests\";q=3;w=3600");
+    assert_eq!(hit.field("ratelimit-policy").unwrap(), "\"requests\";q=3;w=3600;pillion-tier=\"free\"");
     origin.says("/b", &["ratelimit: \"requests\";r=0;t=1000000"]);
     assert_eq!(get(&pillion, "/b").field("ratelimit").unwrap(), "\"requests\";r=0;t=1000000");
 }

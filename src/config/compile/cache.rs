@@ -63,6 +63,7 @@ impl Compiler<'_> {
             ignore_cookies: raw.ignore_cookies.iter().map(|at| at.value.clone()).collect(),
             targeted,
             groups: raw.groups.value,
+            x_cache: raw.x_cache.value,
             debug_header: raw.debug_header.value,
         }
     }

@@ -160,7 +160,7 @@ impl Compiler<'_> {
                 named: limit.named,
                 rule: Limit::rule_of(tier, &name, &quota),
                 series: known.series(tier, &name),
-                policy: rate_limit::quota_policy(&name, quota.count, quota.period, quota.burst.get()),
+                policy: rate_limit::quota_policy(&name, quota.count, quota.period, quota.burst.get(), tier),
                 quota,
                 name,
             });

@@ -111,6 +111,7 @@ pub struct Cache {
     pub ignore_cookies: Vec<At<String>>,
     pub targeted: Vec<At<String>>,
     pub groups: At<bool>,
+    pub x_cache: At<bool>,
     pub debug_header: At<bool>,
     pub purge_from: Vec<At<String>>,
 }
@@ -212,6 +213,7 @@ pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
         ignore_cookies: s.list("ignore_cookies", IGNORED_COOKIES.map(text).to_vec(), p),
         targeted: s.list("targeted", vec![text("pillion-cache-control")], p),
         groups: s.or("groups", true, p),
+        x_cache: s.or("x_cache", true, p),
         debug_header: s.or("debug_header", false, p),
         purge_from: s.list("purge_from", Vec::new(), p),
     };

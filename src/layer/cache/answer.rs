@@ -16,7 +16,7 @@ use crate::body::{Body, BodyError, Kept};
 use crate::cache::fill::Reader;
 use crate::cache::reuse::Age;
 use crate::cache::stored::{Content, Head, Stored};
-use crate::fields::cache_status::{CACHE_STATUS, Member};
+use crate::fields::cache_status::{CACHE_STATUS, Member, X_CACHE};
 use crate::layer::record::Record;
 use crate::prepared::{Form, Lines};
 use crate::represent::choice::has_no_content;
@@ -47,6 +47,9 @@ pub fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
     let member = Member { key, detail, ..member };
     if member.without_key().is_none_or(|member| !record.says_of_cache(member)) {
         member.append(headers);
+        if settings(record).x_cache {
+            member.append_word(headers);
+        }
     }
 }
 
@@ -54,9 +57,15 @@ pub fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
 fn say_in_place(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
     if settings(record).debug_header {
         headers.remove(CACHE_STATUS);
+        headers.remove(X_CACHE);
         say(record, headers, member);
+        return;
+    }
+    Member { detail: None, ..member }.put(headers);
+    if settings(record).x_cache {
+        headers.insert(X_CACHE, HeaderValue::from_static(member.word()));
     } else {
-        Member { detail: None, ..member }.put(headers);
+        headers.remove(X_CACHE);
     }
 }
 
@@ -115,6 +124,9 @@ pub fn hit(
     });
     let member = Member { ttl: Some(age.ttl(&stored.head.freshness)), detail: None, ..member };
     lines.add(CACHE_STATUS.as_str(), |out| member.write(out));
+    if settings(record).x_cache {
+        lines.add(X_CACHE.as_str(), |out| out.extend_from_slice(member.word().as_bytes()));
+    }
     let mut response = Response::new(Body::kept(content, stored.content.clone()).with_lines(lines));
     *response.status_mut() = stored.head.status;
     say_phrase(&stored.head, &mut response);
@@ -150,6 +162,7 @@ fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Mem
     if head.keeps_place {
         say_in_place(record, headers, member);
     } else {
+        headers.remove(X_CACHE);
         say(record, headers, member);
     }
     response

@@ -282,6 +282,8 @@ impl Flight {
         let initial_age = freshness::initial_age(fields, times);
         let mut excluded = excluded;
         excluded.extend(OWN);
+        // What another cache did for this request it did not do for the next one.
+        excluded.push(X_CACHE);
         let own: Vec<_> = settings.targeted.iter().filter(|name| OWN.contains(name)).collect();
         let judged_by = fields.iter().filter(|(name, _)| own.contains(name));
         let own_fields: HeaderMap = judged_by.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -448,6 +450,7 @@ impl Flight {
             forwarded: Some(why.as_str()),
             forwarded_status: Some(304),
             stored: is_stored,
+            used: Used::Revalidated,
             ..Member::default()
         };
         let mut answer = answer::of(&self.record, &stored, age, fetching.read.head, member);

@@ -23,7 +23,7 @@ use crate::cache::terms::Scope;
 use crate::cache::tripwire::{Pair, Sample, Seen};
 use crate::clock::{self, Instant};
 use crate::error::BoxError;
-use crate::fields::cache_status::Member;
+use crate::fields::cache_status::{Member, Used};
 use crate::fields::entity_tag::EntityTag;
 use crate::layer::Routed;
 use crate::layer::record::Record;
@@ -106,7 +106,8 @@ where
         }
         self.cache.counters.hit_at(age.current);
         record.told_by_cache(if event.is_some() { "stale" } else { "hit" });
-        let member = Member { hit: true, detail, ..Member::default() };
+        let used = if event.is_some() { Used::Stale } else { Used::AsSaid };
+        let member = Member { hit: true, detail, used, ..Member::default() };
         let form = routed.form.filter(|_| !read.head && !settings.debug_header);
         let response = answer::hit(&record, stored, age, read.head, member, form);
         if verdict == Reuse::WhileRevalidate {
@@ -455,6 +456,7 @@ pub fn in_place_of_error(
         forwarded: Some(Forwarded::Stale.as_str()),
         forwarded_status: status.map(|status| status.as_u16()),
         detail: Some("stale-if-error"),
+        used: Used::Stale,
         ..Member::default()
     };
     Some(answer::of(record, &candidate.stored, age, read.head, member))

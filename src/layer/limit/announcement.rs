@@ -88,7 +88,10 @@ impl Announcement {
 
 impl Here {
     fn of(tier: &Tier, limits: &RouteLimits, exempt: bool) -> Here {
-        let in_flight = limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.most));
+        // Where no tier is written, the one that everybody has is nobody's to be told.
+        let name = if tier.limits.is_empty() { "" } else { tier.name.as_str() };
+        let in_flight =
+            limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.most, name));
         let quotas = (!exempt).then(|| tier.limits_on(&limits.named));
         let quotas = quotas.into_iter().flatten().map(|(_, limit)| limit.policy.as_str());
         let policies = joined(quotas.chain(in_flight.as_deref()));

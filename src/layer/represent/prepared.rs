@@ -7,7 +7,7 @@ use http_body::Body as _;
 use super::answer::{Answering, Content};
 use super::fields;
 use crate::body::Body;
-use crate::fields::cache_status::CACHE_STATUS;
+use crate::fields::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::http1::encode;
@@ -18,7 +18,7 @@ use crate::represent::counters::Counters;
 use crate::represent::precondition::Held;
 
 /// Fields that each answer gets anew, or its connection writes.
-const OWN: [HeaderName; 4] = [header::AGE, CACHE_STATUS, X_REQUEST_ID, header::CONTENT_LENGTH];
+const OWN: [HeaderName; 5] = [header::AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID, header::CONTENT_LENGTH];
 /// With these an answer depends on more than on the form in which it is asked for, or is not written as it stands.
 const PARTICULAR: [HeaderName; 4] =
     [header::SET_COOKIE, header::CONTENT_ENCODING, header::CONNECTION, header::TRAILER];
