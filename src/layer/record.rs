@@ -83,6 +83,8 @@ pub struct Record {
     route: Cell<Place>,
     /// The first route that took it, whose template is of the target as it came; it may have rewritten that for the next.
     matched: Cell<Option<u32>>,
+    /// The route that rewrote its path, before the one it matched then.
+    rewritten_by: Cell<Option<u32>>,
     /// How the app does with it.
     pub asked: Outcome,
     /// From where it was given to its app to the head of the app's answer.
@@ -217,6 +219,7 @@ impl Record {
             sink,
             route: Cell::new(Place::Refused),
             matched: Cell::new(None),
+            rewritten_by: Cell::new(None),
             asked: Outcome::default(),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),
@@ -252,6 +255,19 @@ impl Record {
     pub fn routed(&self, order: Option<u32>) {
         self.matched.set(self.matched.get().or(order));
         self.route.set(Place::Route(order));
+    }
+
+    /// Notes the route that rewrote its path.
+    pub fn rewritten(&self, order: u32) {
+        self.rewritten_by.set(Some(order));
+    }
+
+    /// Edits a response that Pillion made itself as its routes edit those of the app.
+    pub fn edit_own(&self, headers: &mut http::HeaderMap) {
+        let rewritten_by = self.rewritten_by.get().map(|order| &**self.snapshot.route(Some(order)));
+        for route in [Some(self.route()), rewritten_by].into_iter().flatten() {
+            route.response.apply_to_own(headers);
+        }
     }
 
     /// Notes the status of the answer; the first one told is what is counted.
@@ -437,6 +453,7 @@ impl Record {
             sink: self.sink.clone(),
             route: Cell::new(self.route.get()),
             matched: Cell::new(self.matched.get()),
+            rewritten_by: Cell::new(self.rewritten_by.get()),
             asked: Outcome::default(),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),

@@ -104,6 +104,7 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from_static(code));
         headers.insert("grpc-message", HeaderValue::from_static(self.title));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
 
@@ -424,10 +425,10 @@ where
         }
         this.record.failed(answer.fault, error.to_string());
         this.record.answered(answer.status);
-        Poll::Ready(Ok(if this.record.grpc {
-            answer.into_grpc()
-        } else {
-            answer.into_response(&this.record.id)
-        }))
+        let mut response =
+            if this.record.grpc { answer.into_grpc() } else { answer.into_response(&this.record.id) };
+        // So that a browser's script can read a 429 too.
+        this.record.edit_own(response.headers_mut());
+        Poll::Ready(Ok(response))
     }
 }

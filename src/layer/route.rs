@@ -66,8 +66,8 @@ where
 
     fn call(&mut self, observed: Observed) -> Self::Future {
         match decide(observed) {
-            Ok(Decision::Answer(response, route)) => {
-                RouteFuture { inner: Either::answer(*response), edits: [route, None] }
+            Ok(Decision::Answer(response)) => {
+                RouteFuture { inner: Either::answer(*response), edits: [None, None] }
             }
             Ok(Decision::Below(routed)) => {
                 let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
@@ -118,7 +118,9 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         return Err(Refused { status: StatusCode::BAD_REQUEST, detail }.into());
     }
     if server.redirect_https && !https {
-        return Ok(Decision::Answer(Box::new(to_https(server, &request)), None));
+        let mut response = to_https(server, &request);
+        record.edit_own(response.headers_mut());
+        return Ok(Decision::Answer(Box::new(response)));
     }
     if let Some((order, status)) = found.denied {
         record.routed(Some(order));
@@ -132,8 +134,9 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
                 None => "/".to_owned(),
             };
             let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
-            let response = redirect(*status, &format!("{base}{path}{query}"));
-            return Ok(Decision::Answer(Box::new(response), Some(route.clone())));
+            let mut response = redirect(*status, &format!("{base}{path}{query}"));
+            record.edit_own(response.headers_mut());
+            return Ok(Decision::Answer(Box::new(response)));
         }
         Action::Forward | Action::Rewrite(_) => {}
     }
@@ -258,6 +261,7 @@ fn match_route(
         // Matching goes on once, with the routes below; a second rewrite is not followed.
         let next = routes.table.find(request.method(), host, &normal, order + 1);
         record.routed(next.or(Some(order)));
+        record.rewritten(order);
         (found.order, found.rewritten_by) = (next, Some(route.clone()));
         // What refused the path as it came is not taken back.
         if found.denied.is_none() {

@@ -388,7 +388,16 @@ impl FieldEdits {
 
     /// Applies them.
     pub fn apply(&self, headers: &mut http::HeaderMap) {
-        for name in &self.remove {
+        self.apply_where(headers, |_| true);
+    }
+
+    /// Applies them to a response of Pillion's own, but for the fields that say what that is and how long it holds.
+    pub fn apply_to_own(&self, headers: &mut http::HeaderMap) {
+        self.apply_where(headers, |name| !belongs_to_own(name.as_str()));
+    }
+
+    fn apply_where(&self, headers: &mut http::HeaderMap, applies: impl Fn(&HeaderName) -> bool) {
+        for name in self.remove.iter().filter(|name| applies(name)) {
             headers.remove(name);
         }
         for (name, value) in self.set.iter().filter(|(name, _)| applies(name)) {
@@ -398,6 +407,15 @@ impl FieldEdits {
             headers.append(name.clone(), value.clone());
         }
     }
+}
+
+/// Fields of a response of Pillion's own that no route edits: a 429 that is cacheable, or whose Retry-After is the
+/// app's, would be wrong.
+fn belongs_to_own(name: &str) -> bool {
+    matches!(name, "cache-control" | "expires" | "etag" | "last-modified" | "vary" | "retry-after")
+        || name.starts_with("content-")
+        || name.starts_with("ratelimit")
+        || name.ends_with("-cache-control")
 }
 
 /// `[compression]`. Whether a request's answer may be coded is its route's to say.

@@ -184,7 +184,7 @@ pub fn explain(
     explain_route(&mut told, snapshot, found, (method, &host, &normal));
     match decided {
         Err(error) => told.say("refused", format!("{}: {error}", rescue::status(&error).as_u16())),
-        Ok(Decision::Answer(response, _)) => {
+        Ok(Decision::Answer(response)) => {
             let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("");
             told.say("answered", format!("{} here, {to}", response.status()));
         }
