@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::Service;
@@ -26,6 +27,9 @@ use crate::layer::record::request_id;
 use crate::metrics::Exposition;
 use crate::policy::Check;
 use crate::represent::gather::{Gathered, Wanted};
+
+/// Fetch Metadata: what a browser says of the page that made it ask.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The longest form that is read; bytes.
 const MOST_FORM: usize = 64 * 1024;
@@ -72,6 +76,10 @@ impl Handler {
         if parts.headers.contains_key(header::ORIGIN) {
             return problem(StatusCode::FORBIDDEN, "requests of web pages are refused here");
         }
+        // What a page of another site makes a browser fetch without telling its origin.
+        if parts.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site") {
+            return problem(StatusCode::FORBIDDEN, "requests from pages of other sites are refused here");
+        }
         let found = endpoints::find(parts.uri.path());
         let found =
             found.filter(|(endpoint, _)| self.access == Access::Admin || endpoint.guard == Guard::Open);
@@ -91,11 +99,10 @@ impl Handler {
             );
             return response;
         }
-        if endpoint.guard == Guard::Operator || endpoint.action == Action::CachePurge {
-            let detail = "without an admin token this answers to localhost and to addresses only";
-            if !self.is_meant(&parts.headers) {
-                return problem(StatusCode::FORBIDDEN, detail);
-            }
+        if !self.is_meant(&parts, endpoint.guard) {
+            let detail = "without the admin token this answers to localhost, to addresses and to the names in \
+                          server.admin_hosts";
+            return problem(StatusCode::FORBIDDEN, detail);
         }
         if matches!(endpoint.guard, Guard::Operator | Guard::Order)
             && let Err(response) = self.authorise(&parts.headers)
@@ -156,13 +163,23 @@ impl Handler {
     }
 
     /// Whether it was asked under a name that nobody else can make lead here: a page of some other name, whose
-    /// owner let that name lead to this address, is not answered (DNS rebinding). Who has the token is.
-    fn is_meant(&self, headers: &HeaderMap) -> bool {
-        if self.control.live.load().policy.server.admin_token.is_some() {
+    /// owner let that name lead to this address, is not answered (DNS rebinding). A request with the token is.
+    fn is_meant(&self, parts: &Parts, guard: Guard) -> bool {
+        if self.access == Access::Probes {
             return true;
         }
-        let Some(given) = headers.get(header::HOST).and_then(|given| given.to_str().ok()) else {
-            return true;
+        let snapshot = self.control.live.load();
+        let server = &snapshot.policy.server;
+        if server.admin_token.is_some() {
+            // Without the token these are refused whatever the name.
+            if matches!(guard, Guard::Operator | Guard::Order) || self.authorise(&parts.headers).is_ok() {
+                return true;
+            }
+        }
+        let names = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let hosts = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+        let is_ours = |given: &[u8]| {
+            std::str::from_utf8(given).is_ok_and(|given| is_our_name(given, guard, &server.admin_hosts))
         };
         names.into_iter().chain(hosts).all(is_ours)
     }
@@ -303,6 +320,32 @@ impl Handler {
         }
         document(StatusCode::ACCEPTED, &json!({ "status": "draining" }))
     }
+}
+
+/// Whether only this machine, or somebody the operator knows, goes by this name. One without a dot is no name that a
+/// stranger can register: it will do for what is open, as scrapers know a container by such.
+fn is_our_name(given: &str, guard: Guard, listed: &[String]) -> bool {
+    let name = host::name(given);
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+    let is_loopback = matches!(name.as_str(), "localhost" | "ip6-localhost" | "ip6-loopback")
+        || name.ends_with(".localhost")
+        || name == "localhost.localdomain";
+    name.is_empty()
+        || is_loopback
+        || address.parse::<std::net::IpAddr>().is_ok()
+        || listed.contains(&name)
+        || host_name().is_some_and(|ours| ours.eq_ignore_ascii_case(&name))
+        || (guard == Guard::Open && !name.contains('.'))
+}
+
+/// The name of this machine, or of this container.
+fn host_name() -> Option<&'static str> {
+    static NAME: LazyLock<Option<String>> = LazyLock::new(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    });
+    NAME.as_deref()
 }
 
 /// Compares in a time that does not tell how much was right.

@@ -145,6 +145,8 @@ pub struct ServerPolicy {
     pub probes: Option<SocketAddr>,
     /// The admin bearer token.
     pub admin_token: Option<String>,
+    /// Names under which the admin listener is asked, in lower case.
+    pub admin_hosts: Vec<String>,
     /// Threads.
     pub workers: usize,
     /// Client connections served at once.

@@ -5,4 +5,6 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod admin_access;
+mod fields;
 mod lifetimes;

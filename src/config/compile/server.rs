@@ -8,6 +8,7 @@ use super::Compiler;
 use crate::config::file::{File, Tls};
 use crate::config::section::At;
 use crate::config::tls;
+use crate::fields::host;
 use crate::http1::head::{HeadLimits, MAX_FIELDS};
 use crate::http1::server::Settings;
 use crate::policy::{ServerPolicy, TlsPolicy};
@@ -61,6 +62,7 @@ impl Compiler<'_> {
             let help = "set server.admin_token, or use server.probes for what is read only";
             self.fail(span, "server.admin can be reached from outside without a token", help);
         }
+        let admin_hosts = self.admin_hosts(&server.admin_hosts);
         if server.redirect_https.value && file.tls.is_none() && server.trusted_proxies.is_empty() {
             let help = "add [server.tls], or trusted_proxies whose X-Forwarded-Proto tells https";
             self.fail(server.redirect_https.span.as_ref(), "redirect_https leads nowhere", help);
@@ -101,6 +103,7 @@ impl Compiler<'_> {
             admin,
             probes,
             admin_token: token,
+            admin_hosts,
             workers,
             max_connections: to_usize(max_connections),
             settings,
@@ -128,6 +131,21 @@ impl Compiler<'_> {
         let eighth = self.environment.memory_limit.map_or(AUTO_MEMORY, |limit| limit / 8);
         let memory = server.buffer_memory.value.0.map_or(AUTO_MEMORY.min(eighth), |memory| memory.0);
         Buffers { request: to_usize(request), response: to_usize(response), memory: to_usize(memory) }
+    }
+
+    /// Names without a port; a trailing dot does not count.
+    fn admin_hosts(&mut self, names: &[At<String>]) -> Vec<String> {
+        let mut hosts = Vec::with_capacity(names.len());
+        for at in names {
+            let name = at.value.strip_suffix('.').unwrap_or(&at.value).to_ascii_lowercase();
+            if name.is_empty() || name.contains(':') || !host::is_host(name.as_bytes()) {
+                let message = format!("{:?} is not a host name", at.value);
+                let help = "expected a name without scheme, port and pattern, like \"pillion.example.com\"";
+                self.fail(at.span.as_ref(), message, help);
+            }
+            hosts.push(name);
+        }
+        hosts
     }
 
     /// Two listeners on one address would only be found at the start.
