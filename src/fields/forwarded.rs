@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -14,8 +15,15 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// De-facto standard: the Host the client used.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// How Pillion calls itself in Via.
+/// What the pseudonym of every Pillion begins with in Via.
 pub const PSEUDONYM: &str = "pillion";
+
+/// How this process calls itself in Via: random, so that it knows a request that comes back from one that came
+/// through another Pillion.
+pub fn pseudonym() -> &'static str {
+    static OURS: LazyLock<String> = LazyLock::new(|| format!("{PSEUDONYM}-{:016x}", fastrand::u64(..)));
+    &OURS
+}
 
 /// The most hops looked through in a chain.
 const MOST_HOPS: usize = 64;
@@ -181,10 +189,13 @@ pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
 
 /// Our element of Via (RFC 9110 7.6.3) for a request received in `version`.
 pub fn via(version: Version) -> &'static str {
+    static ELEMENTS: LazyLock<[String; 3]> =
+        LazyLock::new(|| ["2", "1.0", "1.1"].map(|version| format!("{version} {}", pseudonym())));
+    let [http2, http10, http11] = &*ELEMENTS;
     match version {
-        Version::HTTP_2 => "2 pillion",
-        Version::HTTP_10 => "1.0 pillion",
-        _ => "1.1 pillion",
+        Version::HTTP_2 => http2,
+        Version::HTTP_10 => http10,
+        _ => http11,
     }
 }
 

@@ -165,7 +165,7 @@ fn answer(error: &BoxError) -> Answer {
                 Answer::new(S::METHOD_NOT_ALLOWED, "connect", "This is not a forward proxy", Fault::Client)
                     .field(header::ALLOW, allowed)
             }
-            RouteError::Loop => {
+            RouteError::CameBack | RouteError::Loop => {
                 Answer::new(S::LOOP_DETECTED, "loop", "The request went in a circle", Fault::Pillion)
             }
             RouteError::Denied(status) => Answer::new(*status, "denied", "This is not served", Fault::Client),

@@ -29,7 +29,9 @@ const MOST_HOPS: usize = 10;
 pub enum RouteError {
     /// CONNECT.
     Connect,
-    /// It went through Pillion too often already.
+    /// It went through this process before.
+    CameBack,
+    /// It went through Pillions too often already.
     Loop,
     /// The route says so.
     Denied(StatusCode),
@@ -39,6 +41,9 @@ impl fmt::Display for RouteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RouteError::Connect => f.write_str("CONNECT is not served"),
+            RouteError::CameBack => {
+                f.write_str("it passed through this Pillion before: its upstream leads back here")
+            }
             RouteError::Loop => write!(f, "it passed through more than {MOST_HOPS} Pillions"),
             RouteError::Denied(_) => f.write_str("this path is not served"),
         }
@@ -106,8 +111,10 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     let (found, target) = match_route(&snapshot.policy.routes, &request, &record)?;
     let route = snapshot.route(found.order).clone();
     let seen = Seen::of(&request);
-    if seen.via && passed_often(&request) {
-        return Err(RouteError::Loop.into());
+    if seen.via
+        && let Some(error) = went_in_a_circle(&request)
+    {
+        return Err(error.into());
     }
     if seen.authorization && connection_auth::is_tried(request.headers()) {
         inbound.peer.pinned.active.set(true);
@@ -308,10 +315,16 @@ impl Seen {
     }
 }
 
-/// RFC 9110 7.6.3: Via is how a loop is seen. Several Pillions on one way are no loop.
-fn passed_often(request: &Request<Body>) -> bool {
-    let mut vias = request.headers().get_all(header::VIA).iter();
-    vias.any(|via| via.to_str().is_ok_and(|via| via.matches(forwarded::PSEUDONYM).count() > MOST_HOPS))
+/// RFC 9110 7.6.3: Via is how a loop is seen. Several Pillions on one way are no loop; the same one twice is, and a
+/// GET would wait for its own fetch there.
+fn went_in_a_circle(request: &Request<Body>) -> Option<RouteError> {
+    let vias = || request.headers().get_all(header::VIA).iter().map(HeaderValue::as_bytes);
+    let words = || vias().flat_map(|via| via.split(|byte| matches!(byte, b',' | b' ' | b'\t')));
+    if words().any(|word| word == forwarded::pseudonym().as_bytes()) {
+        return Some(RouteError::CameBack);
+    }
+    let pillions = words().filter(|word| word.starts_with(forwarded::PSEUDONYM.as_bytes())).count();
+    (pillions > MOST_HOPS).then_some(RouteError::Loop)
 }
 
 fn redirect(status: StatusCode, to: &str) -> Response<Body> {

@@ -67,7 +67,7 @@ fn what_an_untrusted_client_says_of_itself_is_replaced() {
     assert_eq!(seen["x-forwarded-proto"], "http");
     assert_eq!(seen["x-forwarded-host"], "a.test");
     assert_eq!(seen["forwarded"], "for=127.0.0.1;host=a.test;proto=http");
-    assert_eq!(seen["via"], "1.1 edge, 1.1 pillion");
+    assert!(seen["via"].as_str().unwrap().starts_with("1.1 edge, 1.1 pillion-"), "{seen}");
     assert_ne!(seen["x-request-id"], "told-id");
     assert_eq!(seen["x-request-id"].as_str().unwrap().len(), 32);
     pillion.access("the socket's address", |line| line["client"] == "127.0.0.1");

@@ -107,9 +107,8 @@ fn the_proxy_header_stands_before_tls() {
     );
     let url = format!("https://{}/", pillion.https.unwrap());
     let seen = curl_json(&["--haproxy-protocol", "--cacert", &ca, &url]);
-    assert_eq!(
-        (&seen["fields"]["x-forwarded-proto"], &seen["fields"]["via"]),
-        (&"https".into(), &"2 pillion".into())
-    );
+    assert_eq!(seen["fields"]["x-forwarded-proto"], "https");
+    let via = seen["fields"]["via"].as_str().unwrap();
+    assert!(via.starts_with("2 pillion-"), "{via}");
     assert!(curl_fails(&["--cacert", &ca, &url]));
 }

@@ -8,3 +8,5 @@ mod harness;
 mod admin_access;
 mod fields;
 mod lifetimes;
+mod loops;
+mod readiness;

@@ -6,6 +6,7 @@ mod cache;
 mod identity;
 mod limits;
 mod methods;
+mod own_listeners;
 mod represent;
 mod route;
 mod route_limits;
@@ -65,6 +66,9 @@ pub fn policy(
     };
     let server = compiler.server(&file);
     let upstreams = compiler.upstreams(&file);
+    if let (Some(server), Some(upstreams)) = (&server, &upstreams) {
+        compiler.own_listeners(&file, server, upstreams);
+    }
     let compression = compiler.compression(&file);
     let etag = compiler.etag(&file);
     let (identity, keys) = compiler.identity(&file);
