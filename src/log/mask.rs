@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::plain::{is_plain, plain};
+use super::plain::{is_plain, is_unprintable, plain};
 use crate::fields::query;
 use crate::policy::secrets::{Found, SecretSegments};
 
@@ -95,14 +95,15 @@ fn without(target: &str, names: &[String], segments: &SecretSegments) -> String 
     text
 }
 
-/// Control characters percent-encoded: a target may hold C1 ones, which terminals obey.
+/// Unprintable characters percent-encoded: a target may hold C1 controls, which terminals obey, and formats, which turn
+/// around what stands behind them.
 fn printable(target: &str) -> Cow<'_, str> {
-    if !target.contains(char::is_control) {
+    if !target.contains(is_unprintable) {
         return Cow::Borrowed(target);
     }
     let mut text = String::with_capacity(target.len());
     for c in target.chars() {
-        if c.is_control() {
+        if is_unprintable(c) {
             // Writing to a string cannot fail.
             let _ = c.encode_utf8(&mut [0; 4]).bytes().try_for_each(|byte| write!(text, "%{byte:02X}"));
         } else {

@@ -1,5 +1,8 @@
 //! Texts that can be written as they are, which nearly all are.
 
+use std::borrow::Cow;
+use std::io::Write as _;
+
 /// Which bytes are printable ASCII and none of `others`.
 pub const fn plain(others: &[u8]) -> [bool; 256] {
     let mut plain = [false; 256];
@@ -23,9 +26,66 @@ pub fn is_plain(text: &[u8], plain: &[bool; 256]) -> bool {
     text.iter().all(|byte| plain[usize::from(*byte)])
 }
 
+/// Whether a character shows nothing, or changes how others are shown: controls (C0, C1), formats and separators
+/// (Unicode Cc, Cf, Zl, Zp), what is ignored by default, blanks that are letters, private use, and no characters.
+pub fn is_unprintable(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    matches!(c,
+        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{2800}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{10ffff}')
+}
+
+/// The same lines with everything unprintable but their ends written as JSON escapes it (RFC 8259 7), which is what
+/// it is in a line of JSON, and as good as any in a line for people. Terminal colors are ours, and stay.
+pub fn printable_lines(lines: &[u8]) -> Cow<'_, [u8]> {
+    if lines.iter().all(|byte| *byte < 0x7f) {
+        return Cow::Borrowed(lines);
+    }
+    let text = String::from_utf8_lossy(lines);
+    let mut shown = Vec::with_capacity(lines.len() + 64);
+    for c in text.chars() {
+        if c < ' ' || !is_unprintable(c) {
+            shown.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        } else {
+            // Writing to a vector cannot fail.
+            let _ = c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(shown, "\\u{unit:04x}"));
+        }
+    }
+    Cow::Owned(shown)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn n3_10_what_is_unprintable_is_escaped_and_nothing_else() {
+        for c in ['\u{202e}', '\u{2066}', '\u{2028}', '\u{200b}', '\u{feff}', '\u{85}', '\u{7f}', '\u{e0041}']
+        {
+            let line = format!("{{\"path\":\"/a{c}b\"}}\n");
+            let shown = String::from_utf8(printable_lines(line.as_bytes()).into_owned()).unwrap();
+            assert!(!shown.contains(c), "{:x}", u32::from(c));
+            let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+            assert_eq!(read["path"], format!("/a{c}b"));
+        }
+        for fine in ["Zoë", "日本", "مرحبا", "e\u{301}", "🙂", "\u{1b}[31mred\u{1b}[0m\n", "a\tb"] {
+            assert_eq!(printable_lines(fine.as_bytes()), fine.as_bytes());
+        }
+        // What the standard library does not print, but for marks that combine with a letter and characters that are
+        // not assigned.
+        for c in ('\u{80}'..='\u{ffff}').filter(|c| is_unprintable(*c)) {
+            let known = c.escape_debug().len() > 1
+                || matches!(c, '\u{2800}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}');
+            assert!(known, "{:x}", u32::from(c));
+        }
+    }
 
     static PLAIN: [bool; 256] = plain(b"\"\\");
 

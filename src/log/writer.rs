@@ -14,6 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::plain::printable_lines;
+
 /// The most bytes one buffer holds.
 const BUFFER: usize = 1 << 20;
 /// Lines are gathered for this long, so that a busy worker costs one write in as long,
@@ -178,7 +180,7 @@ fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
             std::mem::swap(&mut *lock(&buffer), &mut out);
             if !out.is_empty() {
                 idle = false;
-                lost.inc_by(outlet.write(&out));
+                lost.inc_by(outlet.write(&printable_lines(&out)));
             }
         }
         if stopping {
