@@ -28,8 +28,8 @@ use crate::cache::stored::{Content, Head, NewHead, Stored, compact, weight};
 use crate::cache::variant::{SelectingFields, Variant};
 use crate::clock;
 use crate::fields::cache_control::ResponseDirectives;
-use crate::fields::cache_status::Member;
-use crate::fields::{cookie, host, list, structured};
+use crate::fields::cache_status::{Member, Used, X_CACHE};
+use crate::fields::{cookie, date, host, list, structured};
 use crate::held::Place;
 use crate::pieces::Pieces;
 
@@ -477,9 +477,13 @@ impl Flight {
             (before.fields.get(name).cloned(), response.headers().get(name).cloned())
         };
         let compared = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].map(|name| told(&name));
-        let differs = compared.iter().any(|(old, new)| old.is_some() && new.is_some() && old != new);
+        let is_same = |(old, new): &(Option<HeaderValue>, Option<HeaderValue>)| match (old, new) {
+            (Some(old), Some(new)) => Some(date::is_same(old, new)),
+            _ => None,
+        };
+        let differs = compared.iter().any(|pair| is_same(pair) == Some(false));
         let [tag, modified, _] = &compared;
-        let same = |(old, new): &(Option<HeaderValue>, Option<HeaderValue>)| old.is_some() && old == new;
+        let same = |pair| is_same(pair) == Some(true);
         if differs {
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         } else if same(tag) || same(modified) {
