@@ -16,7 +16,7 @@ use tower::Service;
 use super::cache::Told;
 use super::endpoints::{self, Action, Endpoint, Guard};
 use super::health::{self, Finding, State};
-use super::{Control, Order, cache, events, limits, page, performance};
+use super::{Control, Order, cache, elsewhere, events, limits, page, performance};
 use crate::body::Body;
 use crate::clock;
 use crate::fields::request_id::X_REQUEST_ID;
@@ -84,11 +84,7 @@ impl Handler {
         let found =
             found.filter(|(endpoint, _)| self.access == Access::Admin || endpoint.guard == Guard::Open);
         let Some((endpoint, rest)) = found else {
-            let detail = format!(
-                "{} is no path of this listener; GET / lists those of the admin one",
-                parts.uri.path()
-            );
-            return problem(StatusCode::NOT_FOUND, &detail);
+            return problem(StatusCode::NOT_FOUND, &self.not_here(parts.uri.path()));
         };
         let method = endpoint.method();
         if parts.method != method && !(method == Method::GET && parts.method == Method::HEAD) {
@@ -114,6 +110,21 @@ impl Handler {
             return problem(StatusCode::BAD_REQUEST, &detail);
         }
         self.act(endpoint, rest, &parts, parameters, body).await
+    }
+
+    /// What a 404 says of a path.
+    fn not_here(&self, path: &str) -> String {
+        let known = match self.access {
+            // There is nothing of it here, but its name is right.
+            Access::Probes if endpoints::find(path).is_some() => {
+                return format!("{path} is on the admin listener only");
+            }
+            _ => elsewhere::ours(path),
+        };
+        match known {
+            Some(ours) => format!("{path} is {ours} here; GET / of the admin listener lists all paths"),
+            None => format!("{path} is no path of this listener; GET / lists those of the admin one"),
+        }
     }
 
     async fn act(
@@ -263,10 +274,11 @@ impl Handler {
             }
             None => {
                 let known = Check::ALL.map(Check::as_str).join(", ");
-                problem(
-                    StatusCode::NOT_FOUND,
-                    &format!("there is no check {name:?}; expected one of {known}"),
-                )
+                let detail = match elsewhere::ours(&format!("/health/{name}")) {
+                    Some(ours) => format!("/health/{name} is {ours} here; checks are {known}"),
+                    None => format!("there is no check {name:?}; expected one of {known}"),
+                };
+                problem(StatusCode::NOT_FOUND, &detail)
             }
         }
     }

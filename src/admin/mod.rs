@@ -4,6 +4,7 @@
 mod cache;
 pub mod checks;
 mod disk;
+mod elsewhere;
 mod endpoints;
 mod events;
 mod handler;
