@@ -27,7 +27,9 @@ fn lines(pillion: &Pillion) -> Vec<String> {
         let text = pillion.access_log();
         text.contains("Ctrl-C").then_some(text)
     });
-    let commands = text.lines().filter(|line| line.starts_with("  curl ") || line.starts_with("  tag="));
+    let commands = text
+        .lines()
+        .filter(|line| ["  curl ", "  tag=", "  ann="].iter().any(|start| line.starts_with(start)));
     commands.map(|line| line.split("  #").next().unwrap().trim().to_owned()).collect()
 }
 
@@ -65,7 +67,8 @@ fn every_printed_line_does_what_it_says() {
         .collect();
     assert!(reports[0] >= 0.3, "a report takes 300 ms: {reports:?}");
     assert!(reports[1] < 0.2, "her copy of it does not: {reports:?}");
-    assert!(of("cache-status").contains("hit"));
+    assert!(of("cache-status").contains("x-cache: HIT"));
+    assert!(of("'^x-cache'").contains("x-cache: MISS"));
     assert!(of("Bodo").contains("Bodo"));
     assert!(of("cache/lookup").contains("patient:7"));
     assert!(of("%2e%2e").contains("urn:pillion:problem:ambiguous-path"));
@@ -98,18 +101,22 @@ fn the_clinic_keeps_what_is_written_and_knows_nothing_of_caching() {
     assert!(pillion.get("/api/reports/billing").json()["open"].as_u64().unwrap() > 0);
 }
 
-/// What is read, by whom, and whether a write to patient 7 drops it.
-const READS: [(&str, &str, bool); 9] = [
-    ("/api/patients", "", true),
-    ("/api/patients/7", "", true),
-    ("/api/patients/8", "", false),
-    ("/api/patients/7/visits", "", true),
-    ("/api/patients/8/visits", "", true),
-    ("/api/visits?page=1", "", true),
-    ("/api/billing", "", true),
-    ("/api/reports/visits", "authorization: Bearer ann\r\n", true),
-    ("/api/reports/billing", "authorization: Bearer bob\r\n", true),
+/// What is read, and what drops it: a write to patient 7, to a visit, to a bill, to a user.
+const READS: [(&str, [bool; 4]); 10] = [
+    ("/api/patients", [true, true, true, false]),
+    ("/api/patients/7", [true, true, true, false]),
+    ("/api/patients/8", [false, true, true, false]),
+    ("/api/patients/7/visits", [true, true, false, false]),
+    ("/api/patients/8/visits", [true, true, false, false]),
+    ("/api/patients/8/billing", [true, false, true, false]),
+    ("/api/visits?page=1", [true, true, false, false]),
+    ("/api/billing", [true, false, true, false]),
+    ("/api/reports/visits", [true, true, true, true]),
+    ("/api/reports/billing", [true, true, true, true]),
 ];
+
+const ANN: &str = "authorization: Bearer ann\r\n";
+const BOB: &str = "authorization: Bearer bob\r\n";
 
 fn read(pillion: &Pillion, path: &str, who: &str) -> harness::Answer {
     let head = format!("GET {path} HTTP/1.1\r\nhost: clinic\r\n{who}connection: close\r\n\r\n");
@@ -130,20 +137,24 @@ fn write(pillion: &Pillion, path: &str, city: &str) {
 }
 
 #[test]
-fn a_write_drops_exactly_what_the_rules_name() {
+fn n5_8_a_write_drops_exactly_what_the_rules_name_for_all_users() {
     let pillion = demo();
-    for (path, who, _) in READS {
-        read(&pillion, path, who);
-        assert!(is_hit(&read(&pillion, path, who)), "{path}");
+    for (path, _) in READS {
+        for who in [ANN, BOB] {
+            assert!(!is_hit(&read(&pillion, path, who)), "{path}: each user has a copy of their own");
+            assert!(is_hit(&read(&pillion, path, who)), "{path}");
+        }
+        read(&pillion, path, "");
+        assert_eq!(read(&pillion, path, "").field("x-cache").as_deref(), Some("BYPASS"), "{path}: nobody");
     }
-    write(&pillion, "/api/patients/7", "Tromso");
-    for (path, who, dropped) in READS {
-        assert_eq!(!is_hit(&read(&pillion, path, who)), dropped, "{path}");
-    }
-    write(&pillion, "/api/visits/20", "Tromso");
-    for (path, who, _) in READS {
-        let dropped = path.ends_with("visits") || path.contains("visits?");
-        assert_eq!(!is_hit(&read(&pillion, path, who)), dropped, "{path}");
+    let writes = ["/api/patients/7", "/api/visits/20", "/api/billing/20", "/api/users/1"];
+    for (at, written) in writes.into_iter().enumerate() {
+        write(&pillion, written, "Tromso");
+        for (path, dropped) in READS {
+            for who in [ANN, BOB] {
+                assert_eq!(!is_hit(&read(&pillion, path, who)), dropped[at], "{written}: {path}");
+            }
+        }
     }
 }
 
@@ -161,7 +172,8 @@ fn two_hundred_readers_see_every_write_once_it_is_answered() {
                 let mut tcp = harness::connect(pillion.http);
                 while !stop.load(SeqCst) {
                     let before = written.load(SeqCst);
-                    let head = format!("GET {} HTTP/1.1\r\nhost: clinic\r\n\r\n", paths[reader % 2]);
+                    let who = [ANN, BOB][reader / 2 % 2];
+                    let head = format!("GET {} HTTP/1.1\r\nhost: clinic\r\n{who}\r\n", paths[reader % 2]);
                     std::io::Write::write_all(&mut tcp, head.as_bytes()).unwrap();
                     let answer = harness::read_answer(&mut tcp).json();
                     let patient = if reader % 2 == 0 { &answer } else { &answer["items"][6] };

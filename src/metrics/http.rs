@@ -33,6 +33,8 @@ fn method_index(method: &Method) -> usize {
 pub struct Spent {
     /// From its head to the last byte of its answer.
     pub whole: Duration,
+    /// Until the head of the response.
+    pub first_byte: Duration,
     /// Until the head of the app's answer, where the app was asked.
     pub upstream: Option<Duration>,
     /// Until the head of our answer, less what the app took: Pillion's own.
@@ -48,6 +50,7 @@ pub struct Spent {
 #[derive(Debug)]
 struct Series {
     whole: Durations,
+    first_byte: Durations,
     upstream: OnceLock<Durations>,
     own: Durations,
     bytes: AtomicU64,
@@ -80,6 +83,7 @@ impl RouteSeries {
         let series = cell.get_or_init(|| {
             Box::new(Series {
                 whole: Durations::new(whole),
+                first_byte: Durations::new(whole),
                 upstream: OnceLock::new(),
                 own: Durations::new(own),
                 bytes: AtomicU64::new(0),
@@ -87,6 +91,7 @@ impl RouteSeries {
             })
         });
         series.whole.add(whole, spent.whole, spent.traced);
+        series.first_byte.add(whole, spent.first_byte, spent.traced);
         series.own.add(own, spent.own, spent.traced);
         if let Some(upstream) = spent.upstream {
             series.upstream.get_or_init(|| Durations::new(whole)).add(whole, upstream, spent.traced);
@@ -112,8 +117,9 @@ struct All {
 const OWN: [f64; 12] =
     [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1];
 
-/// The names of the three histograms, without our prefix.
+/// The names of the histograms, without our prefix.
 const WHOLE: &str = "http_request_duration_seconds";
+const FIRST_BYTE: &str = "http_first_byte_duration_seconds";
 const UPSTREAM: &str = "http_upstream_duration_seconds";
 const OWN_PART: &str = "http_own_duration_seconds";
 
@@ -174,6 +180,7 @@ impl Routes {
         self.each(|labels, series| {
             let histograms = [
                 (WHOLE, Some(&series.whole)),
+                (FIRST_BYTE, Some(&series.first_byte)),
                 (UPSTREAM, series.upstream.get()),
                 (OWN_PART, Some(&series.own)),
             ];
@@ -216,6 +223,7 @@ pub(super) type Labels = [(&'static str, String); 3];
 struct Row {
     labels: Labels,
     whole: Counted,
+    first_byte: Counted,
     upstream: Option<Counted>,
     own: Counted,
     bytes: u64,
@@ -230,6 +238,7 @@ impl Collector for Collected {
             rows.push(Row {
                 labels,
                 whole: series.whole.counted(),
+                first_byte: series.first_byte.counted(),
                 upstream: series.upstream.get().map(Durations::counted),
                 own: series.own.counted(),
                 bytes: series.bytes.load(Ordering::Relaxed),
@@ -253,9 +262,12 @@ impl Collector for Collected {
         }
         let All { whole, own } = &*routes.bounds;
         type HistogramOf = fn(&Row) -> Option<&Counted>;
-        let histograms: [(&str, &str, &Bounds, HistogramOf); 3] = [
+        let histograms: [(&str, &str, &Bounds, HistogramOf); 4] = [
             (WHOLE, "From the head of a request to the last byte of its answer", whole, |row| {
                 Some(&row.whole)
+            }),
+            (FIRST_BYTE, "From the head of a request to the head of its response", whole, |row| {
+                Some(&row.first_byte)
             }),
             (
                 UPSTREAM,

@@ -1,4 +1,4 @@
-//! The sample app: a clinic with patients, visits, billing and reports. Reads are of realistic size,
+//! The sample app: a clinic with patients, visits, billing, users and reports. Reads are of realistic size,
 //! writes really change what is read.
 
 use std::collections::BTreeMap;
@@ -67,6 +67,9 @@ impl Clinic {
                 }));
             }
         }
+        for (id, name) in (1..).zip(["Ann", "Bob", "Cai"]) {
+            clinic.put("users", id, json!({ "id": id, "name": name, "role": "nurse" }));
+        }
         clinic
     }
 
@@ -86,7 +89,7 @@ impl Clinic {
         let read = method == Method::GET || method == Method::HEAD;
         match parts[..] {
             [] if read => Reply::ok(
-                json!({ "clinic": ["/api/patients", "/api/visits", "/api/billing", "/api/reports/{visits,billing}"] }),
+                json!({ "clinic": ["/api/patients", "/api/visits", "/api/billing", "/api/users", "/api/reports/{visits,billing}"] }),
             ),
             ["api", "reports", kind] if read => self.report(kind),
             ["api", "patients", id, below] if read => self.of_patient(id, below),
@@ -188,5 +191,5 @@ impl Clinic {
 }
 
 fn kind_of(name: &str) -> Option<&'static str> {
-    ["patients", "visits", "billing"].into_iter().find(|kind| *kind == name)
+    ["patients", "visits", "billing", "users"].into_iter().find(|kind| *kind == name)
 }

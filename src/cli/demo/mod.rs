@@ -70,8 +70,9 @@ Pillion is in front of a small clinic API (which is at http://{app}). Try, in an
   curl -s -w '%{{size_download}} bytes\\n' -o /dev/null http://{at}/api/patients   # and as it is
   tag=$(curl -si http://{at}/api/patients/7 | sed -n 's/^etag: //p' | tr -d '\\r'); curl -si -H \"If-None-Match: $tag\" http://{at}/api/patients/7 | head -1   # 304: you have it
   curl -s -X PUT http://{at}/api/patients/7 -d '{{\"city\":\"Tromso\"}}'   # a write really changes it
-  curl -s -o /dev/null http://{at}/api/patients/7; curl -si http://{at}/api/patients/7 | grep -iE '^(age|cache-status)'   # from the cache, and Cache-Status says so
-  curl -s -X PUT http://{at}/api/patients/7 -d '{{\"city\":\"Bodo\"}}' -o /dev/null; curl -s http://{at}/api/patients/7   # a write drops what it changes
+  ann='Authorization: Bearer ann'; curl -s -o /dev/null -H \"$ann\" http://{at}/api/patients/7; curl -si -H \"$ann\" http://{at}/api/patients/7 | grep -iE '^(age|cache-status|x-cache)'   # ann's copy, from the cache
+  curl -si -H 'Authorization: Bearer bob' http://{at}/api/patients/7 | grep -i '^x-cache'   # nobody else gets that: the app decides what bob may see
+  curl -s -X PUT http://{at}/api/patients/7 -d '{{\"city\":\"Bodo\"}}' -o /dev/null; curl -s -H 'Authorization: Bearer ann' http://{at}/api/patients/7   # a write drops what it changes, for all users
   curl -s -H 'Authorization: Bearer ann' -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # a slow report
   curl -s -H 'Authorization: Bearer ann' -w '%{{time_total}} s\\n' -o /dev/null http://{at}/api/reports/visits   # her copy of it; nobody else gets that
   curl -s 'http://{admin}/cache/lookup?url=/api/patients/7'   # what is stored, and why

@@ -122,6 +122,7 @@ impl Record {
         let traced = sampled.map(|trace| Traced { trace: trace.id, at: clock::unix_at(now) });
         let spent = Spent {
             whole: duration,
+            first_byte: until_head,
             upstream,
             own,
             bytes: self.bytes.get(),
