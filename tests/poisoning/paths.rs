@@ -200,3 +200,32 @@ fn n2_6_a_write_to_one_reading_of_a_path_invalidates_the_other() {
         assert!(is_hit(&get(&pillion, "/api/other")), "PUT {written}");
     }
 }
+
+#[test]
+fn n2_6_rules_take_both_readings_of_what_is_written() {
+    let origin = Origin::new();
+    let pillion = pillion(
+        &origin,
+        "[[routes]]\nmatch = \"GET /api/summary/{id}\"\n\
+         cache = { ttl = \"1h\", scope = \"shared\", tags = [\"patient:{id}\"] }\n\
+         [[invalidate]]\non = \"PUT /api/patients/{id}\"\ntags = [\"patient:{id}\"]\n",
+    );
+    for (stored, written) in [
+        ("/api/summary/7", "/api/patients/7"),
+        ("/api/summary/7", "/api/patients/7;jsessionid=1"),
+        ("/api/summary/7", "/API/patients/7"),
+        ("/api/summary/7", "/api/patients/7/"),
+        ("/api/summary/7;v=1", "/api/patients/7"),
+        ("/api/summary/AbC", "/api/patients/AbC"),
+    ] {
+        for path in [stored, "/api/summary/8"] {
+            get(&pillion, path);
+            assert!(is_hit(&get(&pillion, path)), "{path}");
+        }
+        ask(&pillion, &format!("PUT {written}"), &["content-length: 0"]);
+        assert!(!is_hit(&get(&pillion, stored)), "PUT {written} and then GET {stored}");
+        assert!(is_hit(&get(&pillion, "/api/summary/8")), "PUT {written}");
+    }
+    let counted = pillion.metric("pillion_cache_invalidations_total{rule=\"PUT /api/patients/{id}\"}");
+    assert_eq!(counted, 6.0, "a rule that takes both readings counts once");
+}

@@ -408,6 +408,7 @@ pub fn marks_of(
         let read = loose::reading(&path);
         marks.push(marker.path(&read));
         marks.extend(marker.prefixes(&read));
+        marks.extend(route.cache.tags.iter().map(|tag| marker.tag(&tag.fill(&read))));
     }
     marks.extend(tags.iter().map(|tag| marker.tag(tag)));
     let credentials = principal.iter().flat_map(|principal| &principal.credentials);

@@ -130,11 +130,9 @@ impl Guard {
     fn new(routed: &Routed, cache: Arc<Cache>) -> Guard {
         let marker = cache.invalidation.marker;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
-        let mut marks = vec![marker.path(&path)];
-        if path::is_odd(&path) {
-            // An app that reads it loosely changes that.
-            marks.push(marker.path(&loose::reading(&path)));
-        }
+        // An app that reads it loosely changes that.
+        let loosely = path::is_odd(&path).then(|| loose::reading(&path));
+        let marks = [&*path].into_iter().chain(loosely.as_deref()).map(|path| marker.path(path)).collect();
         // RFC 9111 4.4: the target itself, whatever the rules say.
         let target = Stamp {
             label: "target".to_owned(),
@@ -148,6 +146,13 @@ impl Guard {
         // What is not for us is for the app alone.
         if !is_purge(routed.request.method()) {
             stamps.extend(of_rules(routed, &cache, &path, |_| true));
+            for stamp in loosely.iter().flat_map(|read| of_rules(routed, &cache, read, |_| true)) {
+                // A rule that takes both readings is one rule.
+                match stamps.iter_mut().find(|known| known.label == stamp.label) {
+                    Some(known) => known.marks.extend(stamp.marks),
+                    None => stamps.push(stamp),
+                }
+            }
         }
         Guard::of(routed, cache, &path, stamps)
     }
