@@ -15,6 +15,8 @@ use crate::stream::Stream;
 const SMALLEST_READ: usize = 4 * 1024;
 /// Reads grow to this while a body fills them.
 const LARGEST_READ: usize = 128 * 1024;
+/// Reads of a small body, whose client may be slow, grow to this.
+const SMALL_READ: usize = 16 * 1024;
 /// Content up to this size is copied behind the head and leaves in one plain write.
 const COPY_BELOW: usize = 16 * 1024;
 /// The most slices handed to one vectored write.
@@ -70,6 +72,18 @@ impl Buffered {
             self.next_read /= 2;
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Reads in small pieces: what is left of a message is little.
+    pub fn read_little(&mut self) {
+        self.next_read = self.next_read.min(SMALL_READ);
+    }
+
+    /// Gives a read buffer back that has no room for another read, where the next one may be long in coming.
+    pub fn release_used(&mut self) {
+        if self.read.is_empty() && self.read.capacity() < SMALLEST_READ / 2 {
+            self.read = BytesMut::new();
+        }
     }
 
     /// Gives the buffers of a silent connection back.

@@ -17,6 +17,9 @@ use super::framing::Framing;
 use crate::body::{Body, BodyError};
 use crate::clock::Deadline;
 
+/// What is left of a body is read in small pieces from this length on.
+const SMALL_BODY: u64 = 64 * 1024;
+
 #[derive(Default)]
 struct Shared {
     frame: Option<Frame<Bytes>>,
@@ -193,10 +196,14 @@ impl Feed {
                 Ok(Decoded::NeedMore) => {}
                 Err(what) => break Some(Err(BodyError::ClientMalformed(what))),
             }
+            if self.decoder.left().is_some_and(|left| left <= SMALL_BODY) {
+                io.read_little();
+            }
             match io.poll_fill(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => deadline.set_after(self.silence.get()),
                 Poll::Ready(_) => break Some(Err(BodyError::ClientGone)),
                 Poll::Pending => {
+                    io.release_used();
                     if !deadline.is_set() {
                         deadline.set_after(self.silence.get());
                     }
