@@ -57,6 +57,22 @@ fn who_reads_no_further_makes_nothing_fail() {
 }
 
 #[test]
+fn n5_7_a_purge_is_explained_as_it_is_answered() {
+    let folder = Folder::new();
+    let config = |purge_from: &str| {
+        let text = format!(
+            "[upstream]\nurl = \"http://127.0.0.1:1\"\n[cache]\npurge_from = [{purge_from}]\n\
+             [[invalidate]]\non = \"* /**\"\ntags = [\"all\"]\n"
+        );
+        folder.write("pillion.toml", text).display().to_string()
+    };
+    let said = explain(&["-c", &config("\"127.0.0.0/8\""), "PURGE", "/a"]);
+    assert!(said.contains("answered here") && !said.contains("all by"), "{said}");
+    let said = explain(&["-c", &config(""), "PURGE", "/a"]);
+    assert!(said.contains("a write") && said.contains("its own path") && !said.contains("all by"), "{said}");
+}
+
+#[test]
 fn what_a_write_takes_away() {
     let said = explain(&["-c", CLINIC, "PUT", "http://clinic.example/api/patients/7/notes"]);
     assert!(said.contains("invalidates  its own path: /api/patients/7/notes"), "{said}");

@@ -13,7 +13,7 @@ mod flight;
 mod follow;
 mod freshen;
 mod lookup;
-mod purge;
+pub(in crate::layer) mod purge;
 pub(in crate::layer) mod sessions;
 mod uncounted;
 mod write;

@@ -14,6 +14,7 @@ use crate::fields::cache_control::RequestDirectives;
 use crate::fields::host;
 use crate::layer::Routed;
 use crate::layer::cache::asked::{self, Asked};
+use crate::layer::cache::purge;
 use crate::policy::cache::is_safe;
 use crate::policy::path;
 use crate::policy::redirect::OnRedirect;
@@ -44,6 +45,10 @@ pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Ca
     if let Some(passed) = passed {
         let writes = if is_safe(routed.request.method()) { "" } else { "a write, and " };
         told.say("cache", format!("{writes}{passed}"));
+        return;
+    }
+    if purge::is_purge(routed.request.method()) && purge::is_for_us(routed) {
+        told.say("cache", "answered here: what is stored for this URL is purged (cache.purge_from)");
         return;
     }
     match Asked::of(routed, cache) {
@@ -174,7 +179,9 @@ pub fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
     let writes = !is_safe(method);
     let would = if writes { "" } else { "a write here would take away " };
     told.say("invalidates", format!("{would}its own path: {}", normal.normal));
-    for rule in &policy.invalidate {
+    // PURGE is for Pillion or for the app alone.
+    let rules = policy.invalidate.iter().filter(|_| !purge::is_purge(method));
+    for rule in rules {
         if !rule.on.template.takes(&normal.normal) || !rule.on.host.takes(host) {
             continue;
         }
