@@ -8,8 +8,13 @@ use libfuzzer_sys::fuzz_target;
 use pillion::fields::accept_encoding::{self, AcceptEncoding};
 use pillion::fields::cache_control::{self, RequestDirectives, ResponseDirectives};
 use pillion::fields::entity_tag::{EntityTag, TagList};
+use pillion::fields::media_type::MediaKind;
+use pillion::fields::set_cookie::SetCookie;
+use pillion::fields::target::{self, Looks};
 use pillion::fields::traceparent::TraceParent;
-use pillion::fields::{cookie, date, forwarded, glob, host, list, query, range, signature, structured, vary};
+use pillion::fields::{
+    connection_auth, cookie, date, forwarded, glob, host, list, query, range, signature, structured, vary,
+};
 
 const NAMES: [HeaderName; 14] = [
     header::CACHE_CONTROL,
@@ -82,6 +87,17 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(forwarded::client_ip(&headers, stranger, trusts), stranger);
     let _ = forwarded::told_https(&headers, IpAddr::from([127, 0, 0, 1]), trusts);
     let _ = forwarded::in_older_words(&headers);
+
+    let _ = forwarded::without_addresses(&headers);
+    let _ = (MediaKind::of(&headers), connection_auth::is_tried(&headers));
+    if let Some(set) = SetCookie::parse(data, 1_700_000_000) {
+        assert!(!set.name.contains(&b';'));
+    }
+    let encoded = target::encoded(data);
+    assert_eq!(target::encoded(&encoded), encoded, "what is encoded is not encoded again");
+    if Looks::of(data) == Looks::Plain {
+        assert_eq!(encoded, data);
+    }
 
     let text = String::from_utf8_lossy(data);
     let signed = signature::names_fields(&headers, Some(&text));
