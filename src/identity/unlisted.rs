@@ -22,12 +22,15 @@ pub fn field(name: &str) -> Option<Unlisted> {
     if name.len() < 3 || name.starts_with("sec-") || matches!(name, "user-agent" | "x-user-agent") {
         return None;
     }
-    if is_anti_forgery(name.as_bytes()) {
-        return Some(Unlisted::AntiForgery);
-    }
     let mut before = "";
+    let mut found = None;
     for word in name.split(['-', '_', '.']) {
-        let found = match word {
+        // Django's csrftoken and ASP.NET's antiforgery have no mark between their words.
+        let guards = ["csrf", "xsrf", "antiforgery"].iter().any(|guard| word.starts_with(guard));
+        if guards || word == "nonce" || word == "requestverificationtoken" {
+            return Some(Unlisted::AntiForgery);
+        }
+        let names = match word {
             "token" | "tokens" | "accesstoken" | "authtoken" | "jwt" | "assertion" | "oidc" | "dpop" => true,
             "auth" | "authorization" | "authentication" | "authenticated" | "bearer" => true,
             "session" | "sessionid" | "secret" | "credential" | "credentials" | "password" | "passwd" => true,
@@ -36,19 +39,22 @@ pub fn field(name: &str) -> Option<Unlisted> {
             "key" => matches!(before, "api" | "access" | "app" | "function" | "functions" | "subscription"),
             _ => false,
         };
-        if found {
-            return Some(Unlisted::Credential);
+        if names {
+            found = Some(Unlisted::Credential);
         }
         before = word;
+    }
+    if found.is_some() {
+        return found;
     }
     let told = BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) || name == "x-forwarded-groups";
     told.then_some(Unlisted::Credential)
 }
 
-/// Whether a field or a cookie guards against forged requests.
+/// Whether a cookie guards against forged requests.
 pub fn is_anti_forgery(name: &[u8]) -> bool {
-    // Django's csrftoken and ASP.NET's Antiforgery have no mark between their words.
-    contains(name, b"csrf") || contains(name, b"xsrf") || contains(name, b"antiforgery") || {
+    const GUARDS: [&[u8]; 4] = [b"csrf", b"xsrf", b"antiforgery", b"requestverificationtoken"];
+    GUARDS.iter().any(|guard| contains(name, guard)) || {
         let mut words = name.split(|byte| matches!(byte, b'-' | b'_' | b'.'));
         words.any(|word| word.eq_ignore_ascii_case(b"nonce"))
     }
@@ -96,6 +102,7 @@ mod tests {
             ("x-csrftoken", Some(AntiForgery)),
             ("x-xsrf-token", Some(AntiForgery)),
             ("x-request-nonce", Some(AntiForgery)),
+            ("requestverificationtoken", Some(AntiForgery)),
             ("user-agent", None),
             ("x-user-agent", None),
             ("sec-fetch-user", None),

@@ -362,6 +362,31 @@ impl Seen {
                 header::AUTHORIZATION => seen.authorization = true,
                 header::COOKIE => seen.cookie = true,
                 header::CACHE_CONTROL | header::PRAGMA => seen.directives = true,
+                // Most requests have no others; these are told apart without reading them.
+                header::HOST
+                | header::USER_AGENT
+                | header::ACCEPT
+                | header::ACCEPT_CHARSET
+                | header::ACCEPT_ENCODING
+                | header::ACCEPT_LANGUAGE
+                | header::CONNECTION
+                | header::CONTENT_ENCODING
+                | header::CONTENT_LENGTH
+                | header::CONTENT_TYPE
+                | header::DNT
+                | header::EXPECT
+                | header::FORWARDED
+                | header::IF_MATCH
+                | header::IF_MODIFIED_SINCE
+                | header::IF_NONE_MATCH
+                | header::IF_RANGE
+                | header::IF_UNMODIFIED_SINCE
+                | header::ORIGIN
+                | header::RANGE
+                | header::REFERER
+                | header::TE
+                | header::UPGRADE_INSECURE_REQUESTS
+                | header::VIA => {}
                 _ => {
                     seen.misleading |= is_misleading(name.as_str());
                     seen.fragment |= variant::is_fragment(name);
