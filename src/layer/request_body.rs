@@ -24,10 +24,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The rate of a body is judged after so much time of waiting for it.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Whether a request is a stream from its start, which waits for nothing: an upgrade, one of a route that says so, or
-/// gRPC to an upstream that speaks it. To any other upstream the words of the request mean nothing.
+/// Whether a request is a stream from its start, which waits for nothing: an extended CONNECT (RFC 8441 5), whose body is
+/// the tunnel; one of a route that says so; or gRPC to an upstream that speaks it. To any other upstream the words of the
+/// request mean nothing: over HTTP/1 what comes with an `Upgrade` is content like any other.
 pub(super) fn is_stream(routed: &Routed) -> bool {
-    routed.upgrade.is_some()
+    (routed.upgrade.is_some() && routed.request.version() == Version::HTTP_2)
         || routed.route.stream
         || claims_grpc(routed) && speaks_http2(&routed.record, routed.route.upstream)
 }

@@ -85,6 +85,10 @@ impl ForwardError {
 
     /// Whether it speaks against the health of the address.
     pub(super) fn is_unhealthy(&self) -> bool {
+        // A response that exceeds our limits comes from an app that works; a client's own words may have made it long.
+        if matches!(self, ForwardError::Malformed(HeadError::TooLarge | HeadError::TooManyFields)) {
+            return false;
+        }
         matches!(
             self,
             ForwardError::Connect(..)

@@ -233,6 +233,20 @@ async fn n3_4_dripping_uploads_over_http_2_hold_no_place() {
 }
 
 #[test]
+fn n3_4_a_body_behind_an_upgrade_waits_like_any_other() {
+    let (app, seen) = counting();
+    let pillion = pillion(app.address, "", ONE_PLACE);
+    let head =
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 10\r\n\r\n";
+    let mut tcp = sent(pillion.http, head);
+    tcp.write_all(b"01234").unwrap();
+    assert_eq!(pillion.get("/free").status, 200, "it holds no place");
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+    tcp.write_all(b"56789").unwrap();
+    assert_eq!(read_answer(&mut tcp).text(), "10");
+}
+
+#[test]
 fn n3_4_without_memory_a_body_is_sent_on_as_it_comes() {
     let (app, seen) = counting();
     let pillion = pillion(app.address, "buffer_memory = \"0B\"\n", "");

@@ -314,3 +314,26 @@ fn one_address_that_hangs_does_not_delay_the_probes_of_the_others() {
     eventually("the sick one is out", || (!healthy(&pillion, sick.address)).then_some(()));
     assert!(since.elapsed() < Duration::from_secs(3), "probed every interval: {:?}", since.elapsed());
 }
+
+#[test]
+fn n4_1_a_response_head_that_is_too_long_for_us_is_no_illness() {
+    let app = Script::answering(|request| {
+        if request.line.starts_with("GET /long") {
+            return format!(
+                "HTTP/1.1 302 Found\r\nlocation: /{}\r\ncontent-length: 0\r\n\r\n",
+                "x".repeat(400_000)
+            )
+            .into_bytes();
+        }
+        ok("fine")
+    });
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[upstream.health]\nunhealthy_after = 1\n",
+        app.address
+    ));
+    assert_eq!(pillion.get("/").status, 200);
+    for _ in 0..3 {
+        assert_eq!(pillion.get("/long").status, 502);
+        assert_eq!(pillion.admin_get("/ready").status, 200);
+    }
+}
