@@ -382,7 +382,7 @@ fn n1_5_one_warning_names_the_cookie_that_keeps_copies_apart() {
 fn n3_8_what_an_app_says_of_one_request_alone_takes_nothing_from_others() {
     let origin = Origin::new();
     let pillion = pillion(&origin, "");
-    for status in ["400", "405", "406", "413", "415", "431", "500"] {
+    for status in ["302", "303", "307", "400", "405", "406", "413", "415", "431", "500"] {
         let path = format!("/{status}");
         let line = format!("GET {path}");
         origin.says(&path, &["cache-control: max-age=60"]);

@@ -207,11 +207,12 @@ pub fn judge(
     Ok(Storable { freshness, audience, excluded })
 }
 
-/// Whether a status may be about the request that got it and say nothing of the resource: all of the client's errors but
-/// that it is not there (any more), and those of the server (RFC 9110 15.5, 15.6).
+/// Whether a status may be about the request that got it and say nothing of the resource: redirects, to a login above all;
+/// all of the client's errors but that it is not there (any more); and those of the server (RFC 9110 15.4 to 15.6).
 pub fn is_of_request_alone(status: StatusCode) -> bool {
     let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED)
+    status == StatusCode::PARTIAL_CONTENT
+        || status.is_redirection()
         || status.is_server_error()
         || (status.is_client_error() && !gone)
 }
