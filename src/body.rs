@@ -331,7 +331,7 @@ impl Body {
         self.client = client;
     }
 
-    /// Whose share of the buffer memory it takes.
+    /// The client whose share of the buffer memory it takes.
     pub fn client(&self) -> ClientSlot {
         self.client
     }

@@ -128,7 +128,7 @@ impl BufferMemory {
     }
 }
 
-/// What one buffer holds of the memory, given back when dropped.
+/// The part of the memory that one buffer holds, given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     memory: Arc<BufferMemory>,

@@ -80,7 +80,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/actuator/shutdown", "/quit"),
 ];
 
-/// What others put before paths that are spelt as ours.
+/// Prefixes that other products put before paths that are spelled as ours.
 const PREFIXES: [&str; 8] =
     ["/internal", "/admin", "/management", "/actuator", "/_pillion", "/pillion", "/api/v1", "/-"];
 

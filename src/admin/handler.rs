@@ -76,7 +76,7 @@ impl Handler {
         if parts.headers.contains_key(header::ORIGIN) {
             return problem(StatusCode::FORBIDDEN, "requests of web pages are refused here");
         }
-        // What a page of another site makes a browser fetch without telling its origin.
+        // A browser sends it for a page of another site without telling the origin.
         if parts.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site") {
             return problem(StatusCode::FORBIDDEN, "requests from pages of other sites are refused here");
         }
@@ -112,7 +112,7 @@ impl Handler {
         self.act(endpoint, rest, &parts, parameters, body).await
     }
 
-    /// What a 404 says of a path.
+    /// The hint that a 404 gives for a path.
     fn not_here(&self, path: &str) -> String {
         let known = match self.access {
             // There is nothing of it here, but its name is right.

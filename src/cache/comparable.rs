@@ -30,7 +30,7 @@ const IDENTIFIERS: [&str; 22] = [
     "request-context",
     "cf-ray",
 ];
-/// What further ones begin with.
+/// Prefixes of the names of further fields.
 const IDENTIFIER_BEGINNINGS: [&str; 3] = ["x-b3-", "x-datadog-", "x-ot-span-"];
 
 /// Fields that people send and that say what is asked for, or how.
@@ -86,7 +86,7 @@ const ORDINARY: [&str; 50] = [
     "x-proxy-url",
     "front-end-https",
 ];
-/// What further ones begin with.
+/// Prefixes of the names of further fields.
 const ORDINARY_BEGINNINGS: [&str; 18] = [
     "accept-",
     "content-",
