@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (text, template) = text.split_once('\n').unwrap_or((text, "/{a}/**"));
     let _ = Pattern::parse(template);
-    // What is no path of a URI is refused before.
+    // A target that is no path of a URI was refused before.
     let Ok(given) = PathAndQuery::try_from(format!("/{text}")) else { return };
     let given = given.path();
     let Ok(read) = path::normalise(given) else { return };

@@ -108,14 +108,14 @@ const ORDINARY_BEGINNINGS: [&str; 18] = [
     "cf-",
 ];
 
-/// What a field tells about a request.
+/// The bearing of a field on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bearing {
-    /// Who asks.
+    /// It says who asks.
     Credential,
     /// Which request it is.
     Identifier,
-    /// What is asked for.
+    /// It says which response is asked for.
     Ordinary,
     /// No list knows it.
     Unknown,
@@ -264,7 +264,7 @@ mod tests {
             ("x-forwarded-for: 10.0.0.1", "x-forwarded-for: 10.0.0.2", true),
             ("x-real-ip: 10.0.0.1", "x-real-ip: 10.0.0.2", true),
             ("x-forwarded-for: 10.0.0.1, 10.9.9.9", "x-forwarded-for: 10.0.0.2, 10.9.9.9", true),
-            // What a client made up in front of that is what it asks with.
+            // The part in front of that is made up by the client, so it counts as asked.
             ("x-forwarded-for: 1.1.1.1, 10.0.0.1", "x-forwarded-for: 2.2.2.2, 10.0.0.2", false),
             ("x-forwarded-for: 10.0.0.1", "x-forwarded-for: 2.2.2.2, 10.0.0.2", false),
             ("x-real-ip: 1.1.1.1", "x-real-ip: 10.0.0.2", false),

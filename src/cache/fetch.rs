@@ -84,7 +84,7 @@ pub struct Arrival {
 }
 
 impl Drop for Arrival {
-    /// Who leaves does not wait any more.
+    /// A request that leaves no longer waits.
     fn drop(&mut self) {
         if let Some(place) = self.place {
             self.fetch.state().waiting.remove(&place);
@@ -145,7 +145,7 @@ impl Drop for Leader {
     }
 }
 
-/// What a request that joined a fetch does with what the fetch brought.
+/// The decision of a request that joined a fetch about its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
     /// It takes it.
@@ -156,7 +156,7 @@ pub enum Share {
     GoAlone,
 }
 
-/// What is known of the response of a fetch, for one request that joined it.
+/// The response of a fetch, as far as it concerns one request that joined it.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
     /// Whether none of its marks was stamped since the fetch began.
