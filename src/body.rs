@@ -127,6 +127,39 @@ enum Kind {
     Tunnel(Box<Tunnel>),
 }
 
+/// Content of unknown length, of which no more than so much may come.
+struct Limited {
+    body: Streaming,
+    left: u64,
+    limit: u64,
+}
+
+impl http_body::Body for Limited {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(self.body.as_mut().poll_frame(cx));
+        let came = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        match self.left.checked_sub(came as u64) {
+            Some(left) => self.left = left,
+            None => return Poll::Ready(Some(Err(BodyError::TooLarge(self.limit)))),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// What is prepared of the head that goes before a body.
 enum Head {
     Ordinary,
@@ -139,8 +172,8 @@ enum Head {
 /// A body on its way through the stack.
 pub struct Body {
     kind: Kind,
-    limit: u64,
-    passed: u64,
+    /// Whether some of it has passed.
+    begun: bool,
     endless: bool,
     client: ClientSlot,
     kept: Option<Arc<dyn Kept>>,
@@ -154,8 +187,7 @@ impl Body {
     fn of(kind: Kind) -> Body {
         Body {
             kind,
-            limit: u64::MAX,
-            passed: 0,
+            begun: false,
             endless: false,
             client: ClientSlot::default(),
             kept: None,
@@ -289,9 +321,12 @@ impl Body {
         matches!(self.kind, Kind::Tunnel(_))
     }
 
-    /// Fails the body with [`BodyError::TooLarge`] once more than `limit` bytes have passed.
+    /// Fails a body that arrives with [`BodyError::TooLarge`] once more than `limit` bytes have passed.
     pub fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
+        self.kind = match std::mem::replace(&mut self.kind, Kind::Empty) {
+            Kind::Streaming(body) => Kind::Streaming(Box::pin(Limited { body, left: limit, limit })),
+            other => other,
+        };
     }
 
     /// Names the longest silence of the client whose content this is, as its connection enforces it.
@@ -343,7 +378,7 @@ impl Body {
 
     /// Begins again with the same content. Who counts goes on where nothing was counted yet.
     pub fn begin_again(&mut self, content: Pieces) {
-        let observer = self.observer.take().filter(|_| self.passed == 0);
+        let observer = self.observer.take().filter(|_| !self.begun);
         *self = Body::pieces(content);
         self.observer = observer;
     }
@@ -368,7 +403,7 @@ impl fmt::Debug for Body {
             Kind::Streaming(_) => "streaming",
             Kind::Tunnel(_) => "tunnel",
         };
-        f.debug_struct("Body").field("kind", &kind).field("passed", &self.passed).finish()
+        f.debug_struct("Body").field("kind", &kind).field("begun", &self.begun).finish()
     }
 }
 
@@ -394,34 +429,30 @@ impl http_body::Body for Body {
             }
             Kind::Streaming(body) => ready!(body.as_mut().poll_frame(cx)),
         };
-        let frame = match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.passed = this.passed.saturating_add(data.len() as u64);
-                    if let Some(observer) = &mut this.observer {
-                        observer.data(data.len());
-                    }
-                }
-                if this.passed > this.limit { Err(BodyError::TooLarge(this.limit)) } else { Ok(frame) }
-            }
-            Some(Err(error)) => Err(error),
+        match &frame {
             None => {
                 this.kind = Kind::Empty;
                 this.finish(Ok(()));
-                return Poll::Ready(None);
             }
-        };
-        match &frame {
-            Err(error) => {
+            Some(Err(error)) => {
                 // What failed must never look complete: nothing more comes after the error.
                 this.kind = Kind::Empty;
                 this.finish(Err(error));
             }
-            // A receiver that knows the length stops asking: the end is told with the last frame.
-            Ok(_) if http_body::Body::is_end_stream(this) => this.finish(Ok(())),
-            Ok(_) => {}
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.begun = true;
+                    if let Some(observer) = &mut this.observer {
+                        observer.data(data.len());
+                    }
+                }
+                // A receiver that knows the length stops asking: the end is told with the last frame.
+                if http_body::Body::is_end_stream(this) {
+                    this.finish(Ok(()));
+                }
+            }
         }
-        Poll::Ready(Some(frame))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Heads that many answers have in common: decided about once, written once as lines of HTTP/1, and kept with what they
 //! are the heads of. What differs from answer to answer is written behind them.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::{BufMut, Bytes};
@@ -12,7 +13,7 @@ const MOST_FORMS: usize = 4;
 const OWN: usize = 256;
 
 /// How something is asked for, as a number: the same number gets the same head.
-pub type Form = u64;
+pub type Form = NonZeroU64;
 
 /// What a stored answer looks like to those who ask for it in one form.
 #[derive(Debug)]
@@ -109,9 +110,13 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn prepared(form: Form) -> Prepared {
+    fn form(number: u64) -> Form {
+        Form::new(number).expect("they count from 1")
+    }
+
+    fn prepared(number: u64) -> Prepared {
         Prepared {
-            form,
+            form: form(number),
             lines: Bytes::from_static(b"a: b\r\n"),
             unchanged: Bytes::from_static(b"c: d\r\n"),
             dated: false,
@@ -125,15 +130,15 @@ mod tests {
     #[test]
     fn a_few_forms_are_kept() {
         let forms = Forms::default();
-        (0..6).for_each(|form| forms.keep(prepared(form)));
-        forms.keep(prepared(5));
-        assert!(forms.get(1).is_none() && (2..6).all(|form| forms.get(form).is_some()));
-        assert_eq!(forms.size(), MOST_FORMS * prepared(0).size());
+        (1..7).for_each(|number| forms.keep(prepared(number)));
+        forms.keep(prepared(6));
+        assert!(forms.get(form(2)).is_none() && (3..7).all(|number| forms.get(form(number)).is_some()));
+        assert_eq!(forms.size(), MOST_FORMS * prepared(1).size());
     }
 
     #[test]
     fn own_lines_come_behind() {
-        let mut lines = Lines::new(Arc::new(prepared(0)));
+        let mut lines = Lines::new(Arc::new(prepared(1)));
         lines.add("age", |out| out.put_slice(b"1"));
         assert_eq!(lines.parts(), [&b"a: b\r\n"[..], b"age: 1\r\n"]);
         lines.unchanged = true;

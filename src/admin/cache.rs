@@ -88,7 +88,7 @@ pub fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
     }
     let now = clock::now();
     cache.invalidation.stamp(&marks, mode, now);
-    cache.counters.invalidation("purge").add(1);
+    cache.counters.count_invalidation("purge");
     if mode == Mode::Hard {
         // What is gone need not wait to be pushed out.
         cache.store.retain(|stored| stored.head.age_if_valid(&cache.invalidation, now).is_some());

@@ -170,11 +170,16 @@ const AGES: [Duration; 8] = {
 const MOST_LABELS: usize = 1000;
 const OTHER: &str = "other";
 
+/// What a write invalidates by itself, whatever the rules say (RFC 9111 4.4): the label of its target.
+pub const TARGET: &str = "target";
+
 /// For the life of the process.
 #[derive(Debug, Default)]
 pub struct Counters {
     routes: Mutex<HashMap<String, Arc<RouteCounters>>>,
     invalidations: Mutex<HashMap<String, Arc<Cell>>>,
+    /// Invalidations of targets, of which nearly every write is one: beside the others, behind no lock.
+    targets: Cell,
     ages: [Cell; AGES.len() + 1],
     age_seconds: Cell,
     /// Routes whose caching was stopped because users were given each other's answers.
@@ -191,9 +196,12 @@ impl Counters {
         named(&self.routes, label)
     }
 
-    /// Those of an invalidation, by its rule or by what caused it.
-    pub fn invalidation(&self, rule: &str) -> Arc<Cell> {
-        named(&self.invalidations, rule)
+    /// Counts an invalidation by its rule or by what caused it.
+    pub fn count_invalidation(&self, rule: &str) {
+        match rule {
+            TARGET => self.targets.add(1),
+            _ => named(&self.invalidations, rule).add(1),
+        }
     }
 
     /// Counts the age of a hit.
@@ -224,7 +232,10 @@ impl Counters {
 
 fn named<T: Default>(map: &Mutex<HashMap<String, Arc<T>>>, label: &str) -> Arc<T> {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-    let label = if map.len() < MOST_LABELS || map.contains_key(label) { label } else { OTHER };
+    if let Some(known) = map.get(label) {
+        return known.clone();
+    }
+    let label = if map.len() < MOST_LABELS { label } else { OTHER };
     map.entry(label.to_owned()).or_default().clone()
 }
 
@@ -261,7 +272,9 @@ impl Collector for Collected {
         let mut family = encoder.encode_descriptor("cache_invalidations", help, None, MetricType::Counter)?;
         let invalidations: Vec<(String, u64)> = {
             let map = counters.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
-            map.iter().map(|(rule, cell)| (rule.clone(), cell.get())).collect()
+            let targets = (TARGET.to_owned(), counters.targets.get());
+            let rules = map.iter().map(|(rule, cell)| (rule.clone(), cell.get()));
+            rules.chain(Some(targets).filter(|(_, count)| *count > 0)).collect()
         };
         for (rule, count) in invalidations {
             let labels = [("rule", rule.as_str())];

@@ -119,7 +119,7 @@ pub struct Storable {
 }
 
 /// Fields that are about one exchange, or about the connection; some of them the way here has taken off already.
-const NEVER: [HeaderName; 23] = [
+static NEVER: [HeaderName; 23] = [
     HeaderName::from_static("age"),
     HeaderName::from_static("connection"),
     HeaderName::from_static("keep-alive"),
@@ -202,8 +202,8 @@ pub fn judge(
     if !is_worth_it(&freshness, headers) {
         return Err(Refusal::NoLifetime);
     }
-    excluded.extend(NEVER);
-    excluded.extend(cookie::SETTING);
+    excluded.extend(NEVER.iter().cloned());
+    excluded.extend(cookie::SETTING.iter().cloned());
     Ok(Storable { freshness, audience, excluded })
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, header};
 use super::glob;
 
 /// `Set-Cookie`, and what it was called for a while; neither is ever replayed.
-pub const SETTING: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("set-cookie2")];
+pub static SETTING: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("set-cookie2")];
 
 /// Name and value of every cookie of a request, as they stand there.
 pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {

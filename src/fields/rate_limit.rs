@@ -95,7 +95,9 @@ impl Told<'_> {
 
 /// Whether a field is one of those that are written here.
 pub fn is_told(name: &HeaderName) -> bool {
-    [RATELIMIT, RATELIMIT_POLICY, LEGACY_LIMIT, LEGACY_REMAINING, LEGACY_RESET].contains(name)
+    static TOLD: [HeaderName; 5] =
+        [RATELIMIT, RATELIMIT_POLICY, LEGACY_LIMIT, LEGACY_REMAINING, LEGACY_RESET];
+    TOLD.contains(name)
 }
 
 /// Both fields as lines, for an answer whose app says nothing of the kind.

@@ -305,13 +305,35 @@ struct Seen {
 
 impl Seen {
     fn of(request: &Request<Body>) -> Seen {
-        let begin = Seen { signature: request.uri().query().is_some(), ..Seen::default() };
-        request.headers().keys().fold(begin, |seen, name| Seen {
-            via: seen.via | (*name == header::VIA),
-            authorization: seen.authorization | (*name == header::AUTHORIZATION),
-            signature: seen.signature || signature::may_hold(name),
-            odd_name: seen.odd_name || underscores::is_odd(name),
-        })
+        let mut seen = Seen { signature: request.uri().query().is_some(), ..Seen::default() };
+        for name in request.headers().keys() {
+            match *name {
+                header::VIA => seen.via = true,
+                header::AUTHORIZATION => (seen.authorization, seen.signature) = (true, true),
+                // Most requests have no others; these are told apart without reading them.
+                header::HOST
+                | header::USER_AGENT
+                | header::ACCEPT
+                | header::ACCEPT_ENCODING
+                | header::ACCEPT_LANGUAGE
+                | header::CACHE_CONTROL
+                | header::CONNECTION
+                | header::CONTENT_LENGTH
+                | header::CONTENT_TYPE
+                | header::COOKIE
+                | header::IF_MODIFIED_SINCE
+                | header::IF_NONE_MATCH
+                | header::ORIGIN
+                | header::RANGE
+                | header::REFERER
+                | header::UPGRADE_INSECURE_REQUESTS => {}
+                _ => {
+                    seen.signature |= signature::may_hold(name);
+                    seen.odd_name |= underscores::is_odd(name);
+                }
+            }
+        }
+        seen
     }
 }
 

@@ -15,6 +15,8 @@ const PER_OCTAVE: i32 = 1 << SCHEMA;
 /// The native bucket of what is a microsecond or less, 2^-20 s; and of an hour or more, 2^12 s.
 const FIRST: i32 = -20 * PER_OCTAVE;
 const LAST: i32 = 12 * PER_OCTAVE;
+/// How many native buckets there are.
+const NATIVE: usize = (LAST - FIRST + 1) as usize;
 /// What is shorter than this counts as zero (the least that Prometheus recommends).
 const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
 
@@ -23,15 +25,34 @@ const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
 pub struct Bounds {
     nanoseconds: Box<[u64]>,
     seconds: Box<[f64]>,
+    /// For each native bucket, and for what would follow the last: how many of these bounds lie in those below it.
+    below: Box<[usize]>,
     began: SystemTime,
 }
 
 impl Bounds {
     /// In seconds, rising. Counting begins now.
     pub fn new(seconds: &[f64], now: SystemTime) -> Arc<Bounds> {
-        let nanoseconds =
-            seconds.iter().map(|seconds| clock::nanoseconds(Duration::from_secs_f64(*seconds))).collect();
-        Arc::new(Bounds { nanoseconds, seconds: seconds.into(), began: now })
+        let bound = |seconds: &f64| Duration::from_secs_f64(*seconds);
+        let nanoseconds = seconds.iter().map(|seconds| clock::nanoseconds(bound(seconds))).collect();
+        let natives: Vec<usize> = seconds.iter().map(|seconds| native_index(bound(seconds))).collect();
+        let below = (0..=NATIVE).map(|native| natives.partition_point(|other| *other < native)).collect();
+        Arc::new(Bounds { nanoseconds, seconds: seconds.into(), below, began: now })
+    }
+
+    /// The native and the classic bucket of a duration.
+    fn buckets(&self, duration: Duration, nanoseconds: u64) -> (usize, usize) {
+        let native = native_index(duration);
+        let above = &self.nanoseconds[self.below[native]..];
+        let further = above.iter().take_while(|bound| **bound < nanoseconds).count();
+        (native, self.below[native] + further)
+    }
+
+    /// All pairs of a native and a classic bucket that have durations in common.
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..NATIVE).flat_map(|native| {
+            (self.below[native]..=self.below[native + 1]).map(move |classic| (native, classic))
+        })
     }
 }
 
@@ -39,8 +60,9 @@ impl Bounds {
 #[derive(Debug)]
 pub struct Durations {
     nanoseconds: AtomicU64,
-    classic: Box<[AtomicU64]>,
-    native: Box<[AtomicU64]>,
+    /// One for each pair of a native and a classic bucket, at the sum of their places: of two different pairs neither is
+    /// lower in one and higher in the other, so no two have the same sum. A request is counted in both by one addition.
+    cells: Box<[AtomicU64]>,
     /// The latest one of each classic bucket; nothing is held for histograms that nobody traces.
     exemplars: OnceLock<Box<[Mutex<Option<Exemplar>>]>>,
 }
@@ -79,10 +101,6 @@ impl Counted {
     }
 }
 
-fn zeros(count: usize) -> Box<[AtomicU64]> {
-    (0..count).map(|_| AtomicU64::new(0)).collect()
-}
-
 /// 2^(i/8): the lower bounds of an octave's buckets.
 const WITHIN: [f64; PER_OCTAVE as usize] = [
     1.0,
@@ -112,8 +130,7 @@ impl Durations {
     pub fn new(bounds: &Bounds) -> Durations {
         Durations {
             nanoseconds: AtomicU64::new(0),
-            classic: zeros(bounds.nanoseconds.len() + 1),
-            native: zeros((LAST - FIRST + 1) as usize),
+            cells: (0..NATIVE + bounds.nanoseconds.len()).map(|_| AtomicU64::new(0)).collect(),
             exemplars: OnceLock::new(),
         }
     }
@@ -121,15 +138,14 @@ impl Durations {
     /// Counts one.
     pub fn add(&self, bounds: &Bounds, duration: Duration, traced: Option<Traced>) {
         let nanoseconds = clock::nanoseconds(duration);
-        let bucket = bounds.nanoseconds.partition_point(|bound| *bound < nanoseconds);
-        self.classic[bucket].fetch_add(1, Ordering::Relaxed);
-        self.native[native_index(duration)].fetch_add(1, Ordering::Relaxed);
+        let (native, classic) = bounds.buckets(duration, nanoseconds);
+        self.cells[native + classic].fetch_add(1, Ordering::Relaxed);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
         if let Some(traced) = traced {
-            let exemplars =
-                self.exemplars.get_or_init(|| self.classic.iter().map(|_| Mutex::default()).collect());
+            let none = || (0..=bounds.nanoseconds.len()).map(|_| Mutex::default()).collect();
+            let exemplars = self.exemplars.get_or_init(none);
             // Nobody waits to become one.
-            if let Ok(mut exemplar) = exemplars[bucket].try_lock() {
+            if let Ok(mut exemplar) = exemplars[classic].try_lock() {
                 *exemplar = Some(Exemplar { traced, seconds: duration.as_secs_f64() });
             }
         }
@@ -144,19 +160,24 @@ impl Durations {
 
     /// How many.
     pub fn count(&self) -> u64 {
-        self.classic.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        self.cells.iter().map(|cell| cell.load(Ordering::Relaxed)).sum()
     }
 
     /// What there is now.
-    pub fn counted(&self) -> Counted {
-        let read = |cells: &[AtomicU64]| cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
-        let classic: Vec<u64> = read(&self.classic);
-        Counted {
+    pub fn counted(&self, bounds: &Bounds) -> Counted {
+        let mut counted = Counted {
             seconds: self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9,
-            count: classic.iter().sum(),
-            classic,
-            native: read(&self.native),
+            count: 0,
+            classic: vec![0; bounds.nanoseconds.len() + 1],
+            native: vec![0; NATIVE],
+        };
+        for (native, classic) in bounds.pairs() {
+            let count = self.cells[native + classic].load(Ordering::Relaxed);
+            counted.count += count;
+            counted.native[native] += count;
+            counted.classic[classic] += count;
         }
+        counted
     }
 }
 
@@ -204,6 +225,8 @@ fn spans(native: &[u64]) -> (Vec<(i32, u32)>, Vec<i64>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -220,9 +243,33 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_duration_is_counted_in_both_its_buckets(
+            durations in proptest::collection::vec(0u64..5_000_000_000, 1..60),
+            mut seconds in proptest::collection::vec(1u32..5_000, 0..20),
+        ) {
+            seconds.sort_unstable();
+            seconds.dedup();
+            let seconds: Vec<f64> = seconds.into_iter().map(|milliseconds| f64::from(milliseconds) / 1e3).collect();
+            let bounds = Bounds::new(&seconds, SystemTime::UNIX_EPOCH);
+            let counting = Durations::new(&bounds);
+            let (mut classic, mut native) = (vec![0; seconds.len() + 1], vec![0; NATIVE]);
+            for nanoseconds in &durations {
+                let duration = Duration::from_nanos(*nanoseconds);
+                counting.add(&bounds, duration, None);
+                classic[bounds.nanoseconds.partition_point(|bound| bound < nanoseconds)] += 1;
+                native[native_index(duration)] += 1;
+            }
+            let counted = counting.counted(&bounds);
+            prop_assert_eq!((counted.classic, counted.native), (classic, native));
+            prop_assert_eq!((counted.count, counting.count()), (durations.len() as u64, durations.len() as u64));
+        }
+    }
+
     #[test]
     fn runs_of_buckets() {
-        let mut native = vec![0u64; (LAST - FIRST + 1) as usize];
+        let mut native = vec![0u64; NATIVE];
         let at = |index: i32| (index - FIRST) as usize;
         for (index, count) in [(-8, 5), (-7, 3), (0, 4)] {
             native[at(index)] = count;

@@ -233,14 +233,15 @@ struct Row {
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let routes = &self.0;
+        let All { whole, own } = &*routes.bounds;
         let mut rows: Vec<Row> = Vec::new();
         routes.each(|labels, series| {
             rows.push(Row {
                 labels,
-                whole: series.whole.counted(),
-                first_byte: series.first_byte.counted(),
-                upstream: series.upstream.get().map(Durations::counted),
-                own: series.own.counted(),
+                whole: series.whole.counted(whole),
+                first_byte: series.first_byte.counted(whole),
+                upstream: series.upstream.get().map(|upstream| upstream.counted(whole)),
+                own: series.own.counted(own),
                 bytes: series.bytes.load(Ordering::Relaxed),
                 received: series.received.load(Ordering::Relaxed),
             });
@@ -260,7 +261,6 @@ impl Collector for Collected {
                 family.encode_counter::<[(&str, &str); 0], _, u64>(&count(row), None)?;
             }
         }
-        let All { whole, own } = &*routes.bounds;
         type HistogramOf = fn(&Row) -> Option<&Counted>;
         let histograms: [(&str, &str, &Bounds, HistogramOf); 4] = [
             (WHOLE, "From the head of a request to the last byte of its answer", whole, |row| {

@@ -18,11 +18,12 @@ use crate::fields::fresh;
 const MADE: &[u8] = b"pillion-";
 /// The tag of content in these pieces: 128 bits of XXH3, which is fast and no secret. Whoever writes both of
 /// two contents can make their tags equal; nobody else meets that in the age of the universe.
-pub fn made<'a>(mut pieces: impl ExactSizeIterator<Item = &'a Bytes>) -> HeaderValue {
-    if pieces.len() == 1 {
-        return value(xxh3_128(pieces.next().map_or(&[], |content| content)));
-    }
+pub fn made<'a>(mut pieces: impl Iterator<Item = &'a Bytes>) -> HeaderValue {
+    let first = pieces.next().map_or(&[][..], |piece| piece);
+    let Some(second) = pieces.next() else { return value(xxh3_128(first)) };
     let mut hash = Box::new(Xxh3::new());
+    hash.update(first);
+    hash.update(second);
     pieces.for_each(|piece| hash.update(piece));
     value(hash.digest128())
 }

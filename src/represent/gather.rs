@@ -28,7 +28,9 @@ pub struct Wanted {
 /// The beginning of a body, or all of it.
 #[derive(Debug)]
 pub struct Gathered {
-    pieces: VecDeque<Bytes>,
+    /// Before `more`, of which most content has nothing, and which takes no memory then.
+    first: Option<Bytes>,
+    more: VecDeque<Bytes>,
     length: usize,
     rest: Rest,
     place: Option<Place>,
@@ -45,13 +47,14 @@ enum Rest {
 impl Gathered {
     /// Of content that is here already.
     pub fn whole(content: &Pieces) -> Gathered {
-        let pieces = content.iter().cloned().collect();
-        Gathered { pieces, length: content.len(), rest: Rest::Ended(None), place: None }
+        let mut pieces = content.iter().cloned();
+        let (first, more) = (pieces.next(), pieces.collect());
+        Gathered { first, more, length: content.len(), rest: Rest::Ended(None), place: None }
     }
 
     /// Nothing of `body` yet.
     pub fn nothing(body: Body) -> Gathered {
-        Gathered { pieces: VecDeque::new(), length: 0, rest: Rest::More(body), place: None }
+        Gathered { first: None, more: VecDeque::new(), length: 0, rest: Rest::More(body), place: None }
     }
 
     /// What `wanted` says of `body`, unless it ends or fails before, or takes longer than `patience`.
@@ -79,7 +82,7 @@ impl Gathered {
                         Ok(data) => {
                             let ended = http_body::Body::is_end_stream(body);
                             gathered.length += data.len();
-                            gathered.pieces.push_back(data);
+                            gathered.push(data);
                             if ended {
                                 gathered.rest = Rest::Ended(None);
                             }
@@ -103,6 +106,18 @@ impl Gathered {
         Gathered::until(body, wanted, None, None).await
     }
 
+    fn push(&mut self, piece: Bytes) {
+        if self.first.is_none() && self.more.is_empty() {
+            self.first = Some(piece);
+        } else {
+            self.more.push_back(piece);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        self.first.take().or_else(|| self.more.pop_front())
+    }
+
     /// Whether it is all there is.
     pub fn is_whole(&self) -> bool {
         matches!(self.rest, Rest::Ended(None))
@@ -124,8 +139,8 @@ impl Gathered {
     }
 
     /// Its pieces in order.
-    pub fn pieces(&self) -> impl ExactSizeIterator<Item = &Bytes> {
-        self.pieces.iter()
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> + Clone {
+        self.first.iter().chain(&self.more)
     }
 
     /// All of it in one piece. `None` while more is to come.
@@ -133,25 +148,25 @@ impl Gathered {
         if !self.is_whole() {
             return None;
         }
-        if self.pieces.len() > 1 {
+        if !self.more.is_empty() {
             let mut joined = BytesMut::with_capacity(self.length);
-            self.pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
-            self.pieces = VecDeque::from([joined.freeze()]);
+            self.pieces().for_each(|piece| joined.extend_from_slice(piece));
+            (self.first, self.more) = (Some(joined.freeze()), VecDeque::new());
         }
-        Some(self.pieces.front().cloned().unwrap_or_default())
+        Some(self.first.clone().unwrap_or_default())
     }
 
     /// All of it as it is here. `None` while more is to come.
     pub fn whole_pieces(&self) -> Option<Pieces> {
-        self.is_whole().then(|| self.pieces.iter().cloned().collect())
+        self.is_whole().then(|| self.pieces().cloned().collect())
     }
 
     /// The body again, from its beginning.
     pub fn into_body(mut self) -> Body {
         match self.rest {
-            Rest::More(body) if self.pieces.is_empty() => body,
-            Rest::Ended(None) if self.pieces.len() <= 1 && self.place.is_none() => {
-                self.pieces.pop_front().map_or_else(Body::empty, Body::full)
+            Rest::More(body) if self.first.is_none() && self.more.is_empty() => body,
+            Rest::Ended(None) if self.more.is_empty() && self.place.is_none() => {
+                self.first.take().map_or_else(Body::empty, Body::full)
             }
             _ => Body::streaming(self),
         }
@@ -174,7 +189,7 @@ impl http_body::Body for Gathered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(piece) = self.pieces.pop_front() {
+        if let Some(piece) = self.pop() {
             self.length -= piece.len();
             let left = self.length;
             if let Some(place) = &mut self.place {
@@ -194,7 +209,8 @@ impl http_body::Body for Gathered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty()
+        self.first.is_none()
+            && self.more.is_empty()
             && match &self.rest {
                 Rest::Ended(trailers) => trailers.is_none(),
                 Rest::More(body) => http_body::Body::is_end_stream(body),

@@ -26,8 +26,12 @@ impl MediaPattern {
         Some(MediaPattern { kind: kind.to_ascii_lowercase(), before: before.to_ascii_lowercase(), after })
     }
 
-    /// The subtype first: it is what tells most of them apart.
+    /// The subtype first, and of that its first octet: it is what tells most of them apart.
     fn matches(&self, kind: &[u8], subtype: &[u8]) -> bool {
+        let differs = |(ours, theirs): (u8, &u8)| ours != theirs.to_ascii_lowercase();
+        if self.before.bytes().next().zip(subtype.first()).is_some_and(differs) {
+            return false;
+        }
         let fits = match &self.after {
             None => subtype.eq_ignore_ascii_case(self.before.as_bytes()),
             Some(after) => {

@@ -31,7 +31,7 @@ pub enum Verdict {
     Failed,
 }
 
-const FIELDS: [header::HeaderName; 5] = [
+static FIELDS: [header::HeaderName; 5] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,

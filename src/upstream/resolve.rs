@@ -52,6 +52,14 @@ impl Resolved {
         used.map(|(address, _)| address)
     }
 
+    /// The one address there is.
+    pub(super) fn only(&self) -> Option<&Arc<Address>> {
+        match &self.addresses[..] {
+            [only] if self.missing.is_empty() => Some(only),
+            _ => None,
+        }
+    }
+
     /// Whether new connections go to an address.
     pub(super) fn has(&self, id: u64) -> bool {
         self.addresses.iter().any(|address| address.id == id)

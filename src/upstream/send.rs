@@ -408,6 +408,13 @@ impl Upstream {
         pool: &Pool,
         now: Instant,
     ) -> Option<(&'a Endpoint, Arc<Address>)> {
+        if let [endpoint] = endpoints {
+            let resolved = endpoint.resolved.load();
+            if let Some(only) = resolved.only() {
+                endpoint.refresh_behind(&resolved, self.policy.connect_timeout, now);
+                return Some((endpoint, only.clone()));
+            }
+        }
         for endpoint in endpoints {
             let resolved = endpoint.resolved.load();
             if !resolved.addresses.is_empty() {

@@ -24,7 +24,7 @@ use crate::quoted::Quoted;
 pub const UNMATCHED: &str = "unmatched";
 
 /// Fields that edits may not touch: they are the framing, or Pillion's own word.
-const UNTOUCHABLE: [HeaderName; 5] =
+static UNTOUCHABLE: [HeaderName; 5] =
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE, header::TE];
 
 impl Compiler<'_> {

@@ -22,7 +22,7 @@ use crate::prepared::{Form, Lines};
 use crate::represent::choice::has_no_content;
 
 /// Fields by which apps speak to us alone; nobody else is told.
-pub const OWN: [HeaderName; 3] = [
+pub static OWN: [HeaderName; 3] = [
     HeaderName::from_static("pillion-cache-control"),
     HeaderName::from_static("surrogate-key"),
     HeaderName::from_static("cache-tag"),

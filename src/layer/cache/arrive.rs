@@ -281,7 +281,7 @@ impl Flight {
         // The age it came with is in its fields, which are stored without it.
         let initial_age = freshness::initial_age(fields, times);
         let mut excluded = excluded;
-        excluded.extend(OWN);
+        excluded.extend(OWN.iter().cloned());
         // What another cache did for this request it did not do for the next one.
         excluded.push(X_CACHE);
         let own: Vec<_> = settings.targeted.iter().filter(|name| OWN.contains(name)).collect();

@@ -19,7 +19,7 @@ pub fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
 
 /// RFC 9111 3.2: fields of a 304 take the place of those stored, but for what is about the content.
 pub fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
-    const CONTENT: [http::HeaderName; 4] =
+    static CONTENT: [http::HeaderName; 4] =
         [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
     let is_kept = |name: &http::HeaderName| {
         CONTENT.contains(name) || cookie::SETTING.contains(name) || *name == X_CACHE

@@ -29,7 +29,7 @@ use crate::layer::Routed;
 use crate::layer::record::Record;
 
 /// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
-pub const CONDITIONS: [http::HeaderName; 5] = [
+pub static CONDITIONS: [http::HeaderName; 5] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,

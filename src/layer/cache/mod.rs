@@ -224,3 +224,14 @@ fn selecting<'a>(routed: &'a Routed, read: &'a asked::Read) -> SelectingFields<'
 fn settings(record: &Rc<super::record::Record>) -> &crate::cache::terms::Settings {
     &record.snapshot.policy.cache
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_of_every_request_are_allocated_quickly() {
+        let sizes = [size_of::<Flight>(), size_of::<flight::Fetching>(), size_of::<asked::Read>()];
+        assert!(sizes.into_iter().all(super::super::is_quick), "{sizes:?}");
+    }
+}

@@ -48,7 +48,7 @@ impl<S> CacheLayer<S> {
             marks.push(marker.path(&loose::reading(&normal)));
         }
         cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
-        cache.counters.invalidation(LABEL).add(1);
+        cache.counters.count_invalidation(LABEL);
         // All that is stored is looked through: not by a worker, which has clients to serve.
         let looked = tokio::task::spawn_blocking(move || {
             cache.store.purge(|key| {

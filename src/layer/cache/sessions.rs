@@ -42,5 +42,5 @@ pub fn heed(record: &Record, method: &Method, request: &HeaderMap, response: &He
     let marks: Vec<_> =
         principal.credentials.iter().map(|hash| cache.invalidation.marker.credential(hash)).collect();
     cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
-    cache.counters.invalidation(LABEL).add(1);
+    cache.counters.count_invalidation(LABEL);
 }

@@ -4,6 +4,7 @@
 //! is passed on, and once more when that has ended. Where no response comes, how much of the request left decides: a
 //! stranger can send anything and cut it off, and must not purge what is stored for others.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,10 +22,11 @@ use super::purge::is_purge;
 use super::{Answer, CacheFuture, CacheLayer, answer, outlive, settings};
 use crate::body::{Body, BodyError};
 use crate::cache::Cache;
+use crate::cache::counters::TARGET;
 use crate::cache::invalidation::Mode;
 use crate::cache::marks::Mark;
 use crate::cache::settle::{Client, Repeat};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::error::BoxError;
 use crate::fields::{forwarded, host, structured};
 use crate::http1::client::Sent;
@@ -44,7 +46,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// What one rule, or the request itself, invalidates.
 struct Stamp {
     /// The rule, or the cause.
-    label: String,
+    label: Cow<'static, str>,
     marks: Vec<Mark>,
     mode: Mode,
     settle: Duration,
@@ -135,7 +137,7 @@ impl Guard {
         let marks = [&*path].into_iter().chain(loosely.as_deref()).map(|path| marker.path(path)).collect();
         // RFC 9111 4.4: the target itself, whatever the rules say.
         let target = Stamp {
-            label: "target".to_owned(),
+            label: Cow::Borrowed(TARGET),
             marks,
             mode: Mode::Hard,
             settle: Duration::ZERO,
@@ -239,8 +241,7 @@ impl Guard {
         }
     }
 
-    fn fire(&self) {
-        let now = clock::now();
+    fn fire(&self, now: Instant) {
         for stamp in &self.stamps {
             self.cache.invalidation.stamp(&stamp.marks, stamp.mode, now);
         }
@@ -248,10 +249,10 @@ impl Guard {
 
     /// Counted, and stamped once more where a rule wants that, once for a request.
     fn fire_first(&self) {
-        self.fire();
         let now = clock::now();
+        self.fire(now);
         for stamp in &self.stamps {
-            self.cache.counters.invalidation(&stamp.label).add(1);
+            self.cache.counters.count_invalidation(&stamp.label);
             if !stamp.settle.is_zero() {
                 let repeat = Repeat::Settle(stamp.settle);
                 self.cache.repeat(&stamp.marks, stamp.mode, repeat, self.client, now);
@@ -287,7 +288,8 @@ impl Guard {
     /// Stamps as far as a response says; false: not at all.
     fn judge(&mut self, flight: &Flight, response: &Response<Body>) -> bool {
         self.armed = false;
-        let (extent, unknown) = match has_failed(response.headers()) {
+        let seen = Seen::of(response.headers());
+        let (extent, unknown) = match seen.grpc_status && has_failed(response.headers()) {
             true => (Extent::Nothing, false),
             false => outcome(Some(response.status()), self.record.asked.how_much_left()),
         };
@@ -296,7 +298,7 @@ impl Guard {
         if !self.limit_to(extent, refused) {
             return false;
         }
-        if !unknown {
+        if !unknown && seen.names_others {
             self.told_by(flight, response.headers(), done);
         }
         self.fire_first();
@@ -380,7 +382,7 @@ fn of_rules(
             }
         }
         stamps.push(Stamp {
-            label: rule.label.clone(),
+            label: Cow::Owned(rule.label.clone()),
             marks,
             mode: rule.mode,
             settle: rule.settle,
@@ -420,7 +422,7 @@ fn of_tree(routed: &Routed, cache: &Cache, path: &str) -> Option<Stamp> {
         }
     }
     Some(Stamp {
-        label: "tree".to_owned(),
+        label: Cow::Borrowed("tree"),
         marks,
         mode: Mode::Hard,
         settle: Duration::ZERO,
@@ -455,6 +457,26 @@ fn has_failed(response: &HeaderMap) -> bool {
     response.get(&GRPC_STATUS).is_some_and(|status| status != "0")
 }
 
+/// Which of the fields that are asked for are there: the map is gone through once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    grpc_status: bool,
+    /// One that names what else is invalidated.
+    names_others: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Seen {
+        headers.keys().fold(Seen::default(), |seen, name| Seen {
+            grpc_status: seen.grpc_status | (*name == GRPC_STATUS),
+            names_others: seen.names_others
+                | (*name == header::LOCATION)
+                | (*name == header::CONTENT_LOCATION)
+                | (*name == GROUP_INVALIDATION),
+        })
+    }
+}
+
 /// The response to a write: when it has ended, or nobody wants its rest, what it changed is changed.
 struct Watched {
     body: Body,
@@ -465,7 +487,7 @@ struct Watched {
 impl Watched {
     fn ended(&mut self) {
         if let Some(guard) = self.guard.take() {
-            guard.fire();
+            guard.fire(clock::now());
         }
     }
 }
@@ -475,7 +497,7 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
         let body = std::mem::replace(&mut self.body, Body::empty());
-        guard.fire();
+        guard.fire(clock::now());
         if guard.waits().is_none() || body.is_endless() {
             guard.fire_again_later();
             return;
@@ -484,7 +506,7 @@ impl Drop for Watched {
         outlive(async move {
             let _place = place;
             answer::to_its_end(body).await;
-            guard.fire();
+            guard.fire(clock::now());
         });
     }
 }

@@ -240,8 +240,11 @@ impl Answering {
         if self.asked.coding.is_some() && has_content {
             self.counters().chose(choice);
         }
-        if self.asked.has_conditions && self.asked.reads() && parts.status == StatusCode::OK {
-            match self.asked.conditions.evaluate(&parts.headers) {
+        if let Some(conditions) = &self.asked.conditions
+            && self.asked.reads()
+            && parts.status == StatusCode::OK
+        {
+            match conditions.evaluate(&parts.headers) {
                 Verdict::Proceed => {}
                 Verdict::NotModified => return Ok(self.not_modified(parts, content, choice)),
                 Verdict::Failed => {
@@ -306,7 +309,7 @@ impl Answering {
     fn not_modified(&self, mut parts: Parts, content: Content, choice: Choice) -> Response<Body> {
         self.counters().not_modified_by_pillion.add(1);
         let tag = EntityTag::of(&parts.headers);
-        let shown = match (self.asked.conditions.held(tag.as_ref()), &tag) {
+        let shown = match (self.asked.held(tag.as_ref()), &tag) {
             (Some(Held::As(tag)), _) => Some(tag),
             (_, Some(tag)) => Some(outgoing(tag, choice)),
             (_, None) => None,
@@ -321,12 +324,11 @@ impl Answering {
         // What kind of content it is, a 304 seldom says: it may be of those that are coded.
         let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
         let coded = may && matches!(self.asked.coding, Some((_, Negotiated::Coded(..))));
-        let shown =
-            EntityTag::of(headers).and_then(|tag| match (self.asked.conditions.held(Some(&tag)), coded) {
-                (Some(Held::As(shown)), _) => Some(shown),
-                (_, true) => Some(entity_tag::on_coded(&tag)),
-                (_, false) => None,
-            });
+        let shown = EntityTag::of(headers).and_then(|tag| match (self.asked.held(Some(&tag)), coded) {
+            (Some(Held::As(shown)), _) => Some(shown),
+            (_, true) => Some(entity_tag::on_coded(&tag)),
+            (_, false) => None,
+        });
         if let Some(shown) = shown {
             headers.insert(header::ETAG, shown);
         }

@@ -10,12 +10,13 @@ use super::RepresentError;
 use crate::body::Body;
 use crate::fields::accept_encoding::AcceptEncoding;
 use crate::fields::cache_control;
+use crate::fields::entity_tag::EntityTag;
 use crate::layer::Routed;
 use crate::pieces::Pieces;
 use crate::prepared::Form;
 use crate::represent::coding::{Negotiated, Plain, negotiate};
 use crate::represent::echo;
-use crate::represent::precondition::{Conditions, ForApp, for_app};
+use crate::represent::precondition::{Conditions, ForApp, Held, for_app};
 
 /// See the head of the file.
 pub struct Asked {
@@ -26,10 +27,8 @@ pub struct Asked {
     pub etag: bool,
     /// How long the client is told to keep it, and whether it is personal.
     pub browser: Option<(Duration, bool)>,
-    /// Whether there are conditions.
-    pub has_conditions: bool,
-    /// The conditions as the client wrote them.
-    pub conditions: Conditions,
+    /// The conditions as the client wrote them, if there are any.
+    pub conditions: Option<Box<Conditions>>,
     /// The Range that went to the app.
     pub range: Option<HeaderValue>,
     /// What the answer may echo.
@@ -54,12 +53,11 @@ impl Asked {
         let method = request.method().clone();
         let headers = request.headers_mut();
         let seen = Seen::of(headers);
-        let mut conditions = Conditions::default();
-        if seen.conditions {
-            conditions = Conditions::of(headers);
-            if !conditions.is_one_strong_tag() {
-                conditions_for_app(&conditions, headers)?;
-            }
+        let conditions = seen.conditions.then(|| Box::new(Conditions::of(headers)));
+        if let Some(conditions) = &conditions
+            && !conditions.is_one_strong_tag()
+        {
+            conditions_for_app(conditions, headers)?;
         }
         // RFC 9111 5.2.1.6: such a request wants nobody between it and the app to change the content.
         let compress = compress && !(seen.cache_control && cache_control::has(headers, "no-transform"));
@@ -80,7 +78,7 @@ impl Asked {
             }
         }
         let coded = matches!(coding, Some((_, Negotiated::Coded(..))));
-        if coded && conditions.range_has_date() {
+        if coded && conditions.as_ref().is_some_and(|conditions| conditions.range_has_date()) {
             // What the client has of that date may be coded, and no part of the content as it is fits to that.
             headers.remove(header::IF_RANGE);
             headers.remove(header::RANGE);
@@ -92,7 +90,6 @@ impl Asked {
             coding,
             etag,
             browser: ttl.map(|ttl| (ttl, seen.personal)),
-            has_conditions: seen.conditions,
             conditions,
             range,
             said: (coded && policy.breach_guard).then(|| Said {
@@ -116,9 +113,10 @@ impl Asked {
             && routed.request.version() != Version::HTTP_2
             && self.browser.is_none()
             && self.range.is_none()
-            && (!self.has_conditions || self.conditions.is_none_match())
+            && self.conditions.as_ref().is_none_or(|conditions| conditions.is_none_match())
             && routes().all(|route| route.response.is_empty());
-        usual.then(|| (routed.record.snapshot.generation << 8) | (u64::from(self.etag) << 7) | coding)
+        let form = (routed.record.snapshot.generation << 8) | (u64::from(self.etag) << 7) | coding;
+        Form::new(form).filter(|_| usual)
     }
 
     /// Whether it is one of the methods that conditions and tags are about here.
@@ -132,6 +130,11 @@ impl Asked {
         !matches!(self.method, Method::PUT | Method::PATCH | Method::DELETE)
     }
 
+    /// The tag under which the client has what has the tag `app`; see [`Conditions::held`].
+    pub fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+        self.conditions.as_ref()?.held(app)
+    }
+
     /// Whether the client takes neither a coding of ours nor the content as it is.
     pub fn takes_nothing(&self) -> bool {
         matches!(self.coding, Some((_, Negotiated::Nothing)))
@@ -142,7 +145,7 @@ impl Asked {
         let nothing = self.coding.is_none()
             && !self.etag
             && self.browser.is_none()
-            && !self.has_conditions
+            && self.conditions.is_none()
             && self.range.is_none();
         !nothing
             && !response.status().is_informational()

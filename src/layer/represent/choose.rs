@@ -108,11 +108,12 @@ impl Answering {
     /// What a Range that the app did not heed selects of content that is here whole.
     pub(super) fn selected(&self, parts: &Parts, content: &mut Content) -> Selected {
         let Some(field) = &self.asked.range else { return Selected::Whole };
+        let conditions = self.asked.conditions.as_ref();
         // RFC 9110 14.2: a Range is about GET, and about what would be 200.
         let fits = self.asked.method == Method::GET
             && parts.status == StatusCode::OK
             && content.gathered.is_whole()
-            && self.asked.conditions.range_holds(&parts.headers);
+            && conditions.is_none_or(|conditions| conditions.range_holds(&parts.headers));
         if !fits {
             return Selected::Whole;
         }

@@ -12,7 +12,7 @@ use crate::represent::coding::Coding;
 use crate::represent::entity_tag;
 
 /// Digests of the content as it was (RFC 9530, and the older ones).
-const DIGESTS: [HeaderName; 4] = [
+static DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),
@@ -20,7 +20,7 @@ const DIGESTS: [HeaderName; 4] = [
 ];
 
 /// What a 304 does not repeat: it is about the content (RFC 9110 15.4.5).
-const OF_CONTENT: [HeaderName; 7] = [
+static OF_CONTENT: [HeaderName; 7] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,

@@ -126,3 +126,14 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_of_every_request_are_allocated_quickly() {
+        let size = size_of::<Answering>();
+        assert!(super::super::is_quick(size), "{size}");
+    }
+}

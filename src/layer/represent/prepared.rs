@@ -18,9 +18,9 @@ use crate::represent::counters::Counters;
 use crate::represent::precondition::Held;
 
 /// Fields that each answer gets anew, or its connection writes.
-const OWN: [HeaderName; 5] = [header::AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID, header::CONTENT_LENGTH];
+static OWN: [HeaderName; 5] = [header::AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID, header::CONTENT_LENGTH];
 /// With these an answer depends on more than on the form in which it is asked for, or is not written as it stands.
-const PARTICULAR: [HeaderName; 4] =
+static PARTICULAR: [HeaderName; 4] =
     [header::SET_COOKIE, header::CONTENT_ENCODING, header::CONNECTION, header::TRAILER];
 
 impl Answering {
@@ -70,9 +70,9 @@ impl Answering {
         if self.asked.coding.is_some() {
             self.counters().chose_at(prepared.counted);
         }
-        if self.asked.has_conditions && parts.status == StatusCode::OK {
+        if self.asked.conditions.is_some() && parts.status == StatusCode::OK {
             let tag = prepared.tag.as_ref().and_then(|tag| EntityTag::parse(tag.as_bytes()));
-            if let Some(held) = self.asked.conditions.held(tag.as_ref()) {
+            if let Some(held) = self.asked.held(tag.as_ref()) {
                 self.counters().not_modified_by_pillion.add(1);
                 let shown = match &held {
                     Held::As(tag) => Some(tag),

@@ -21,7 +21,7 @@ use crate::upstream::error::ForwardError;
 
 /// Fields of an HTTP/1 connection, which make a message malformed here (RFC 9113 8.2.2), and Host, which :authority
 /// says (RFC 9113 8.3.1).
-const NOT_SENT: [HeaderName; 6] = [
+static NOT_SENT: [HeaderName; 6] = [
     header::HOST,
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -109,7 +109,7 @@ impl Http2Connection {
 
 /// Fits the fields of a request to HTTP/2.
 fn adapt(method: &Method, headers: &mut HeaderMap, body: &Body) {
-    for name in NOT_SENT {
+    for name in &NOT_SENT {
         headers.remove(name);
     }
     // RFC 9110 8.6: a length that is known is told, and that there is none where the method has content.
