@@ -31,6 +31,8 @@ pub enum BodyError {
     ClientSlow,
     /// The client's body is longer than `max_body_size` bytes.
     TooLarge(u64),
+    /// The client's trailer section is larger than the app takes over HTTP/2 (RFC 9113 6.5.2); bytes.
+    TrailersTooLarge(usize),
     /// The app closed or reset its connection before its body ended.
     UpstreamGone,
     /// The app's framing is broken.
@@ -53,6 +55,7 @@ impl fmt::Display for BodyError {
             BodyError::ClientSilent => f.write_str("the client stopped sending its body"),
             BodyError::ClientSlow => f.write_str("the client sent its body too slowly"),
             BodyError::TooLarge(limit) => write!(f, "the request body exceeds {limit} bytes"),
+            BodyError::TrailersTooLarge(limit) => write!(f, "the request trailers exceed {limit} bytes"),
             BodyError::UpstreamGone => f.write_str("the app closed before its body ended"),
             BodyError::UpstreamMalformed(what) => write!(f, "malformed body from the app: {what}"),
             BodyError::UpstreamSilent => f.write_str("the app stopped sending its body"),

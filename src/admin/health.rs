@@ -96,7 +96,7 @@ pub fn is_starting(snapshot: &Snapshot) -> bool {
     })
 }
 
-/// Why the upstream at `index` has no address that has answered and does not fail; `None` where it has one.
+/// Why the upstream at `index` has no address that has answered and can be reached; `None` where it has one.
 fn lacking(snapshot: &Snapshot, index: usize, awaited: Awaited) -> Option<String> {
     let upstream = snapshot.upstreams.get(index)?;
     let (name, threshold) = (&upstream.policy.name, upstream.policy.health.unhealthy_after);
@@ -110,7 +110,7 @@ fn lacking(snapshot: &Snapshot, index: usize, awaited: Awaited) -> Option<String
     let primary = upstream.policy.endpoints.first().map(|endpoint| &endpoint.url);
     let addresses = upstream.addresses();
     let mut counted = addresses.iter().filter(|(url, _)| awaited != Awaited::Primary || Some(url) == primary);
-    let serves = counted.any(|(_, address)| address.has_answered() && address.is_well(threshold));
+    let serves = counted.any(|(_, address)| address.has_answered() && address.is_reachable(threshold));
     (!serves).then(|| format!("no address of {whose} answers"))
 }
 
@@ -137,7 +137,9 @@ fn upstream(snapshot: &Snapshot) -> Finding {
         if down.is_empty() {
             continue;
         }
-        let state = if down.len() == addresses.len() { State::Unhealthy } else { State::Degraded };
+        // Requests that fail may be one client's; what cannot be reached fails everybody.
+        let reached = addresses.iter().any(|(_, address)| address.is_reachable(threshold));
+        let state = if reached { State::Degraded } else { State::Unhealthy };
         worst = worst.max(state);
         sick.push(format!(
             "{}, {} of {} addresses failing: {}",

@@ -2,12 +2,27 @@
 
 pub mod hpack;
 pub mod refusals;
+pub mod settings;
 pub mod trailers;
 
 use std::future::Future;
 
+use http::HeaderMap;
+
 /// Maximum data of one stream that the library holds on its way out; bytes.
 pub const SEND_BUFFER: usize = 128 * 1024;
+
+/// What each field adds to the size of its section beside its name and value (RFC 9113 6.5.2).
+pub const FIELD_OVERHEAD: usize = 32;
+
+/// The size of a field section without pseudo-header fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113
+/// 6.5.2); bytes.
+pub fn section_size(headers: &HeaderMap) -> usize {
+    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        name.as_str().len() + value.len() + FIELD_OVERHEAD
+    };
+    headers.iter().map(field).sum()
+}
 
 /// Runs hyper's tasks on the worker they belong to.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::hpack::Table;
+use super::settings::{PeerSettings, Reader};
 
 /// The client connection preface (RFC 9113 3.4) in octets.
 const PREFACE: usize = 24;
@@ -27,9 +28,12 @@ const MAX_STREAMS: usize = 4096;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
+/// Of SETTINGS.
+const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
@@ -92,6 +96,9 @@ struct Watch {
     last: u32,
     /// Streams of a server whose final head was seen and whose end was not.
     open: BTreeSet<u32>,
+    /// What a server announces, and whether a frame with it goes by.
+    settings: Reader,
+    in_settings: bool,
     /// What goes by is not understood, and the library will say so.
     lost: bool,
 }
@@ -108,6 +115,8 @@ impl Watch {
             begin: 0,
             last: 0,
             open: BTreeSet::new(),
+            settings: Reader::default(),
+            in_settings: false,
             lost: false,
         }
     }
@@ -135,6 +144,8 @@ impl Watch {
                 let take = self.left.min(octets.len() - at);
                 if self.frame.is_some() {
                     self.block.extend_from_slice(&octets[at..at + take]);
+                } else if self.in_settings {
+                    self.settings.take(&octets[at..at + take]);
                 }
                 self.left -= take;
                 at += take;
@@ -169,6 +180,7 @@ impl Watch {
             }
             // Nobody asks for what is pushed; the library ends the connection.
             PUSH_PROMISE => self.lost = true,
+            SETTINGS => self.in_settings = self.sender == Sender::Server && !frame.has(ACK),
             RST_STREAM => drop(self.open.remove(&frame.stream)),
             DATA if frame.has(END_STREAM) => drop(self.open.remove(&frame.stream)),
             _ => {}
@@ -181,7 +193,12 @@ impl Watch {
     /// Takes what a frame adds to its block, and reads that where it is whole; true where it is a trailer section
     /// with a pseudo-header field.
     fn end_of_frame(&mut self) -> bool {
-        let Some(frame) = self.frame.take() else { return false };
+        let Some(frame) = self.frame.take() else {
+            if std::mem::take(&mut self.in_settings) {
+                self.settings.end();
+            }
+            return false;
+        };
         if frame.kind == HEADERS && !self.strip(frame) {
             self.lost = true;
             return false;
@@ -274,6 +291,11 @@ impl<T> Watched<T> {
     /// `inner` is where `sender` sends.
     pub fn new(inner: T, sender: Sender) -> Watched<T> {
         Watched { inner, watch: Watch::new(sender), held: BytesMut::new(), ready: BytesMut::new() }
+    }
+
+    /// What the peer announced so far, where it is a server.
+    pub fn peer_settings(&self) -> PeerSettings {
+        self.watch.settings.settings()
     }
 
     /// Moves what may go on from `held` to `ready`.

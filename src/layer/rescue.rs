@@ -94,7 +94,9 @@ impl Answer {
             StatusCode::UNAUTHORIZED => "16",
             StatusCode::FORBIDDEN => "7",
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "12",
-            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => "8",
+            StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            | StatusCode::TOO_MANY_REQUESTS => "8",
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => "14",
             StatusCode::GATEWAY_TIMEOUT => "4",
             _ => "2",
@@ -306,7 +308,18 @@ fn forward(error: &ForwardError) -> Answer {
             Answer::new(S::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached", Fault::Upstream)
                 .detail("no connection to it could be made")
         }
-        ForwardError::Closed | ForwardError::Broken(_) | ForwardError::Http2(_) => Answer::new(
+        ForwardError::HeadTooLarge(limit) => Answer::new(
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head-too-large",
+            "The request head is too large",
+            Fault::Client,
+        )
+        .detail(format!("the app takes at most {limit} bytes of fields")),
+        ForwardError::Closed
+        | ForwardError::Broken(_)
+        | ForwardError::Http2(_)
+        | ForwardError::Http2Ended(_)
+        | ForwardError::Objected(_) => Answer::new(
             S::BAD_GATEWAY,
             "upstream-broken",
             "The app broke off without an answer",
@@ -334,6 +347,13 @@ fn body(error: &BodyError) -> Answer {
     use StatusCode as S;
     match error {
         BodyError::TooLarge(limit) => too_large(*limit),
+        BodyError::TrailersTooLarge(_) => Answer::new(
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "trailers-too-large",
+            "The request trailers are too large",
+            Fault::Client,
+        )
+        .detail(error.to_string()),
         BodyError::ClientSilent => Answer::new(
             S::REQUEST_TIMEOUT,
             "request-timeout",

@@ -50,9 +50,9 @@ impl Check {
 pub enum Requirement {
     /// A check, other than [`Check::Upstream`], is not unhealthy.
     Check(Check),
-    /// One address of the upstream at this index has answered, and does not fail.
+    /// One address of the upstream at this index has answered, and can be reached.
     Upstream(usize),
-    /// One address of the `url` of `[upstream]`, which takes writes, has answered, and does not fail.
+    /// One address of the `url` of `[upstream]`, which takes writes, has answered, and can be reached.
     Primary,
 }
 

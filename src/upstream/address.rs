@@ -39,8 +39,10 @@ pub struct Limits {
 /// What a success or a failure was of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// A request.
-    Traffic,
+    /// A connection that could not be made for a request. No request can cause it.
+    Connection,
+    /// What came of a request over a connection that was there. A failure may be the doing of that request.
+    Exchange,
     /// A probe.
     Probe,
 }
@@ -76,12 +78,19 @@ pub struct Address {
     pub pinned: AtomicUsize,
     /// Whether it chose HTTP/2 when it was last connected to.
     pub http2: AtomicBool,
-    /// In a row, of requests.
+    /// In a row, of requests: connections that could not be made, and exchanges.
     failures: AtomicU32,
+    /// In a row, of connections for requests alone.
+    connection_failures: AtomicU32,
     /// In a row, of probes.
     probe_failures: AtomicU32,
     successes: AtomicU32,
     ejected: AtomicBool,
+    /// Ejected by failed connections or probes.
+    unreachable: AtomicBool,
+    /// The longest field section of a request, as RFC 9113 6.5.2 counts it, that it has responded to over HTTP/2 although
+    /// it announces no limit; bytes.
+    pub longest_head: AtomicUsize,
     /// Whether an address of its URL has ever answered; shared by all of them.
     answered: Arc<AtomicBool>,
 }
@@ -98,6 +107,18 @@ impl Address {
         self.is_healthy() && self.failures() < unhealthy_after
     }
 
+    /// Whether connections and probes reach it, as far as is known. What becomes of requests does not count: one client
+    /// can make them fail, and must not turn everybody away with that.
+    pub fn is_reachable(&self, unhealthy_after: u32) -> bool {
+        !self.unreachable.load(Ordering::Relaxed) && self.reaching_failures() < unhealthy_after
+    }
+
+    /// Failures in a row of connections or of probes, whichever are more.
+    fn reaching_failures(&self) -> u32 {
+        let connections = self.connection_failures.load(Ordering::Relaxed);
+        connections.max(self.probe_failures.load(Ordering::Relaxed))
+    }
+
     /// Whether an address of its URL has ever answered.
     pub fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
@@ -112,7 +133,7 @@ impl Address {
     /// (`probed`), only the probe brings back: a lucky request must not.
     pub fn succeeded(&self, evidence: Evidence, probed: bool, healthy_after: u32) -> bool {
         self.clear(evidence, probed);
-        if self.is_well(1) || (probed && evidence == Evidence::Traffic) {
+        if self.is_well(1) || (probed && evidence != Evidence::Probe) {
             return false;
         }
         let successes = self.successes.fetch_add(1, Ordering::Relaxed) + 1;
@@ -122,14 +143,20 @@ impl Address {
         // So many probes in a row, and no request failed between them. Perhaps as none came: whoever is not ready is
         // sent none, and would never be ready again.
         self.failures.store(0, Ordering::Relaxed);
+        self.connection_failures.store(0, Ordering::Relaxed);
+        self.unreachable.store(false, Ordering::Relaxed);
         self.ejected.swap(false, Ordering::Relaxed)
     }
 
     /// A success speaks against failures of its own kind alone: answers to requests do not outvote a
     /// health path that fails, nor the reverse. A knock, where no path is asked, speaks for both.
     fn clear(&self, evidence: Evidence, probed: bool) {
-        let traffic = evidence == Evidence::Traffic || !probed;
-        let counters = [(traffic, &self.failures), (evidence == Evidence::Probe, &self.probe_failures)];
+        let traffic = evidence != Evidence::Probe || !probed;
+        let counters = [
+            (traffic, &self.failures),
+            (traffic, &self.connection_failures),
+            (evidence == Evidence::Probe, &self.probe_failures),
+        ];
         for (speaks, counter) in counters {
             if speaks && counter.load(Ordering::Relaxed) != 0 {
                 counter.store(0, Ordering::Relaxed);
@@ -140,18 +167,31 @@ impl Address {
     /// Notes a failure; true when it was one too many. The caller decides whether it may go.
     pub fn failed(&self, evidence: Evidence, unhealthy_after: u32) -> bool {
         self.successes.store(0, Ordering::Relaxed);
-        let counter = match evidence {
-            Evidence::Traffic => &self.failures,
-            Evidence::Probe => &self.probe_failures,
+        let count = |counter: &AtomicU32| counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let failures = match evidence {
+            Evidence::Connection => count(&self.connection_failures).max(count(&self.failures)),
+            Evidence::Exchange => count(&self.failures),
+            Evidence::Probe => count(&self.probe_failures),
         };
-        let failures = counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        failures >= unhealthy_after && !self.ejected.load(Ordering::Relaxed)
+        let ejected = self.ejected.load(Ordering::Relaxed);
+        if ejected {
+            self.note_unreachable(unhealthy_after);
+        }
+        failures >= unhealthy_after && !ejected
     }
 
     /// Takes it out; true for the one that did.
-    pub fn eject(&self) -> bool {
+    pub fn eject(&self, unhealthy_after: u32) -> bool {
         self.successes.store(0, Ordering::Relaxed);
+        self.note_unreachable(unhealthy_after);
         !self.ejected.swap(true, Ordering::Relaxed)
+    }
+
+    /// An ejected address that could not be reached stays unreachable until it is back.
+    fn note_unreachable(&self, unhealthy_after: u32) {
+        if self.reaching_failures() >= unhealthy_after {
+            self.unreachable.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Failures in a row, of the kind that has more.
@@ -217,9 +257,12 @@ impl Addresses {
             pinned: AtomicUsize::new(0),
             http2: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            connection_failures: AtomicU32::new(0),
             probe_failures: AtomicU32::new(0),
             successes: AtomicU32::new(0),
             ejected: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
+            longest_head: AtomicUsize::new(0),
             answered: answered.clone(),
         });
         known.insert(identity, Arc::downgrade(&address));
@@ -240,6 +283,43 @@ fn host_and_port(url: &str) -> (&str, Option<u16>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn address() -> Arc<Address> {
+        let target = Target::Tcp(([127, 0, 0, 1], 1).into());
+        let limits = Limits { connections: 1, streams: 1 };
+        Addresses::default().get("upstream", "http://a", target, limits, 0, &Arc::default())
+    }
+
+    #[test]
+    fn n3_4_requests_that_fail_eject_and_only_connections_and_probes_make_unreachable() {
+        use Evidence::{Connection, Exchange, Probe};
+        for (failures, ejected, reachable) in [
+            (&[Exchange, Exchange][..], false, true),
+            (&[Exchange, Exchange, Exchange], true, true),
+            (&[Connection, Exchange, Exchange], true, true),
+            (&[Connection, Connection, Connection], true, false),
+            (&[Probe, Probe, Probe], true, false),
+            (&[Exchange, Exchange, Exchange, Connection, Connection, Connection], true, false),
+            (&[Exchange, Exchange, Exchange, Probe, Probe, Probe], true, false),
+        ] {
+            for last in [false, true] {
+                let address = address();
+                for failure in failures {
+                    if address.failed(*failure, 3) && !last {
+                        address.eject(3);
+                    }
+                }
+                assert_eq!(address.is_healthy(), last || !ejected, "{failures:?}");
+                assert_eq!(address.is_well(3), !ejected, "{failures:?}");
+                assert_eq!(address.is_reachable(3), reachable, "{failures:?}");
+                // One probe that succeeds brings back what was not ejected, two what was.
+                address.succeeded(Probe, false, 2);
+                assert_eq!(address.is_reachable(3), reachable || last, "{failures:?}");
+                address.succeeded(Probe, false, 2);
+                assert!(address.is_well(3) && address.is_reachable(3), "{failures:?}");
+            }
+        }
+    }
 
     #[test]
     fn hosts_and_ports() {

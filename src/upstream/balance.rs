@@ -123,7 +123,7 @@ impl Upstream {
             return;
         }
         let another = self.addresses().iter().any(|(_, other)| other.id != address.id && other.is_healthy());
-        if another && address.eject() {
+        if another && address.eject(self.policy.health.unhealthy_after) {
             tracing::warn!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
@@ -133,7 +133,7 @@ impl Upstream {
             tracing::warn!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
-                "down: it keeps failing, and is the last"
+                "failing, but not ejected: it is the last"
             );
         }
     }

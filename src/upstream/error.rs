@@ -34,8 +34,16 @@ pub enum ForwardError {
     Malformed(HeadError),
     /// The client's body failed.
     Body(BodyError),
-    /// An HTTP/2 failure; the text is the library's.
+    /// An HTTP/2 failure of one stream; the text is the library's.
     Http2(String),
+    /// The HTTP/2 connection ended under the request; the text is the library's.
+    Http2Ended(String),
+    /// The app ended the stream or the connection with a code that speaks of what it was sent (RFC 9113 7); the text is
+    /// the library's.
+    Objected(String),
+    /// The fields of the request, or its trailers, are larger than the app announces to take over HTTP/2 (RFC 9113 6.5.2);
+    /// bytes.
+    HeadTooLarge(usize),
     /// The app answered a request to upgrade as if it were an ordinary one.
     NotUpgraded,
     /// The app is spoken to in HTTP/2 only, which cannot be upgraded.
@@ -60,8 +68,11 @@ impl ForwardError {
             ForwardError::TimedOut => 3,
             ForwardError::Closed | ForwardError::Broken(_) => 4,
             ForwardError::Malformed(_) | ForwardError::NotUpgraded => 5,
-            ForwardError::Body(_) => 6,
-            ForwardError::Http2(_) | ForwardError::CannotUpgrade => 7,
+            ForwardError::Body(_) | ForwardError::HeadTooLarge(_) => 6,
+            ForwardError::Http2(_)
+            | ForwardError::Http2Ended(_)
+            | ForwardError::Objected(_)
+            | ForwardError::CannotUpgrade => 7,
             ForwardError::Shed => 8,
         }
     }
@@ -69,7 +80,7 @@ impl ForwardError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            ForwardError::Body(_) => Fault::Client,
+            ForwardError::Body(_) | ForwardError::HeadTooLarge(_) => Fault::Client,
             ForwardError::Shed
             | ForwardError::QueueFull
             | ForwardError::QueueTimeout(_)
@@ -83,7 +94,16 @@ impl ForwardError {
         matches!(self, ForwardError::Closed | ForwardError::Broken(_))
     }
 
-    /// Whether it speaks against the health of the address.
+    /// Whether the app may have ended the stream or its connection because of the request it was sent.
+    pub(super) fn may_be_of_request(&self) -> bool {
+        self.is_broken()
+            || matches!(
+                self,
+                ForwardError::Http2(_) | ForwardError::Http2Ended(_) | ForwardError::Objected(_)
+            )
+    }
+
+    /// Whether it speaks against the health of the address. An objection to what was sent does not: the app works.
     pub(super) fn is_unhealthy(&self) -> bool {
         // A response that exceeds our limits comes from an app that works; a client's own words may have made it long.
         if matches!(self, ForwardError::Malformed(HeadError::TooLarge | HeadError::TooManyFields)) {
@@ -97,6 +117,7 @@ impl ForwardError {
                 | ForwardError::Broken(_)
                 | ForwardError::Malformed(_)
                 | ForwardError::Http2(_)
+                | ForwardError::Http2Ended(_)
         )
     }
 
@@ -118,7 +139,13 @@ impl ForwardError {
                 write!(f, "{who}'s answer is malformed: {}", error.detail_of_response())
             }
             ForwardError::Body(error) => write!(f, "{error}"),
-            ForwardError::Http2(error) => write!(f, "HTTP/2 with {who} failed: {error}"),
+            ForwardError::Http2(error) | ForwardError::Http2Ended(error) => {
+                write!(f, "HTTP/2 with {who} failed: {error}")
+            }
+            ForwardError::Objected(error) => write!(f, "{who} refused what it was sent over HTTP/2: {error}"),
+            ForwardError::HeadTooLarge(limit) => {
+                write!(f, "{who} takes at most {limit} bytes of fields over HTTP/2; the request has more")
+            }
             ForwardError::NotUpgraded => write!(f, "{who} did not upgrade the connection"),
             ForwardError::CannotUpgrade => f.write_str("an upstream spoken to in HTTP/2 cannot be upgraded"),
         }

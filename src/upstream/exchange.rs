@@ -15,7 +15,8 @@ use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
 use super::error::ForwardError;
 use super::http2::{Http2Connection, Passing};
 use super::pool::Pool;
-use super::send::{Attempt, Call, Outcome, Streaming};
+use super::retry::Attempt;
+use super::send::{Call, Outcome, Streaming};
 use super::{Endpoint, Upstream};
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Instant};
@@ -85,7 +86,7 @@ impl Upstream {
                 };
                 // What was taken from a streaming body is gone, even if it never left.
                 let nothing_sent = failed.nothing_sent && !(has_body && call.body.content().is_none());
-                Attempt { error, nothing_sent, reused }
+                Attempt { error, nothing_sent, reused, suspect: false }
             })?;
             let answered = clock::now();
             outcome.answered.set(Some(answered));
@@ -105,6 +106,7 @@ impl Upstream {
                             error: ForwardError::TooManyStreams,
                             nothing_sent: false,
                             reused,
+                            suspect: false,
                         });
                     }
                     let Tunnel { io, read_ahead } = tunnel;
@@ -118,6 +120,7 @@ impl Upstream {
                             error: ForwardError::TooManyStreams,
                             nothing_sent: false,
                             reused,
+                            suspect: false,
                         });
                     }
                     let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
@@ -176,7 +179,8 @@ impl Upstream {
         outcome.sent.set(Some(clock::now()));
         outcome.begin_over_http2();
         let passing = Passing { sent: &outcome.left_over_http2, interim: call.interim };
-        let response = connection.send(request, passing, self.timeouts(call, stream), clock::now).await;
+        let sent = connection.clone().send(request, passing, self.timeouts(call, stream), clock::now);
+        let response = sent.await;
         let response = response.map_err(|error| {
             if matches!(error, ForwardError::Closed) {
                 // RFC 9113 8.7: nothing of it was processed.
@@ -185,19 +189,28 @@ impl Upstream {
             // GOAWAY and refused streams come back as closed before anything was processed; what was taken
             // from a streaming body is gone.
             let nothing_sent = matches!(error, ForwardError::Closed) && replayable;
-            Attempt { error, nothing_sent, reused }
+            let ended = matches!(
+                error,
+                ForwardError::Broken(_) | ForwardError::Http2Ended(_) | ForwardError::Objected(_)
+            );
+            Attempt { error, nothing_sent, reused, suspect: ended && !connection.is_dead() }
         })?;
         outcome.answered.set(Some(clock::now()));
         let (parts, body) = response.into_parts();
         if parts.headers.len() > call.limits.fields {
             let error = ForwardError::Malformed(HeadError::TooManyFields);
-            return Err(Attempt { error, nothing_sent: false, reused });
+            return Err(Attempt { error, nothing_sent: false, reused, suspect: false });
         }
         self.judge(&lease.address, parts.status);
         let endless = body.is_endless()
             || call.streaming == Streaming::Always && http_body::Body::size_hint(&body).exact().is_none();
         if endless && !lease.become_stream() {
-            return Err(Attempt { error: ForwardError::TooManyStreams, nothing_sent: false, reused });
+            return Err(Attempt {
+                error: ForwardError::TooManyStreams,
+                nothing_sent: false,
+                reused,
+                suspect: false,
+            });
         }
         let mut body = Body::streaming(Leased { body, lease: Some(lease) });
         if endless {
@@ -212,9 +225,9 @@ impl Upstream {
             if self.policy.health.path.is_none() {
                 self.note_answer(address);
             }
-            self.note_failure(address, Evidence::Traffic);
+            self.note_failure(address, Evidence::Exchange);
         } else {
-            self.note_success(address, Evidence::Traffic);
+            self.note_success(address, Evidence::Exchange);
         }
     }
 }

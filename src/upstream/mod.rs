@@ -19,6 +19,7 @@ mod pinned;
 mod pool;
 mod probe;
 mod resolve;
+mod retry;
 mod send;
 
 use std::collections::HashMap;

@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::adaptive::{Entered, Gate};
-use super::address::{Address, Evidence};
+use super::address::Address;
 use super::balance;
 use super::body::{Lease, Share};
 use super::connect::{self, Connected};
@@ -21,6 +21,7 @@ use super::http2::Http2Connection;
 use super::permits::Permit;
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
+use super::retry::{Attempt, Tries, head_size, is_large};
 use super::{Endpoint, Upstream};
 use crate::body::Body;
 use crate::buffers::ClientSlot;
@@ -120,21 +121,6 @@ impl Outcome {
     }
 }
 
-/// A try that failed.
-pub(super) struct Attempt {
-    pub error: ForwardError,
-    /// The request can be sent again whatever its method: the app saw nothing of it.
-    pub nothing_sent: bool,
-    /// The connection was an idle one, which the app may close at any moment; that is no illness.
-    pub reused: bool,
-}
-
-impl Attempt {
-    pub fn before_sending(error: ForwardError) -> Attempt {
-        Attempt { error, nothing_sent: true, reused: false }
-    }
-}
-
 #[allow(
     clippy::manual_async_fn,
     reason = "an async fn holds its arguments twice: as they came, and as what it works with"
@@ -162,50 +148,43 @@ impl Upstream {
                 // How long it waited at the gate says nothing of the app; taken for the app's, it would close the gate.
                 now = clock::now();
             }
-            let mut tried: Vec<u64> = Vec::new();
-            // Addresses whose idle connections were found closed: they get a new one.
-            let mut stale: Vec<u64> = Vec::new();
+            let mut tries = Tries::default();
             let mut unknown: Option<ForwardError> = None;
             loop {
                 let content = call.body.content();
-                let failed = match self
-                    .attempt(pool, &mut call, endpoints, (&tried, &stale), now, (outcome, &entered))
-                    .await
-                {
-                    Ok(answer) => {
-                        if let Some(entered) = entered.take() {
-                            entered.answered(answer.status(), outcome.sent.get(), clock::now());
+                let failed =
+                    match self.attempt(pool, &mut call, endpoints, &tries, now, (outcome, &entered)).await {
+                        Ok(answer) => {
+                            if let Some(entered) = entered.take() {
+                                entered.answered(answer.status(), outcome.sent.get(), clock::now());
+                            }
+                            if !tries.blamed.is_empty() {
+                                self.blame(&tries, outcome);
+                            }
+                            return Ok(answer);
                         }
-                        return Ok(answer);
-                    }
-                    Err(failed) => failed,
-                };
-                let mut free = false;
+                        Err(failed) => failed,
+                    };
                 let address = outcome.address.borrow().clone();
-                if let Some(address) = &address {
+                let large = failed.error.may_be_of_request()
+                    && address.as_ref().is_some_and(|address| is_large(&call, address));
+                let free = address.as_ref().is_some_and(|address| {
                     if !matches!(failed.error, ForwardError::Body(_)) {
                         endpoints.iter().for_each(|endpoint| endpoint.forget_missing(address.id));
                     }
-                    if failed.reused && failed.error.is_broken() {
-                        // Once for each address, it costs none of the tries: the app may close an idle
-                        // connection at any moment, and that is no illness.
-                        stale.push(address.id);
-                        free = true;
-                    } else {
-                        // Once for each request, however often it tried.
-                        let first = !tried.contains(&address.id);
-                        tried.push(address.id);
-                        if first && failed.error.is_unhealthy() {
-                            self.note_failure(address, Evidence::Traffic);
-                        }
-                    }
-                }
+                    self.note_try(&failed, address, large, &mut tries)
+                });
                 let spent = if free { 0 } else { outcome.retries.get() };
-                if !self.may_retry(&failed, &call, spent, content.is_some()) {
+                let again = tries.allow(&failed, large);
+                if !again || !self.may_retry(&failed, &call, spent, content.is_some()) {
                     self.counters.failures[failed.error.kind_index()].add(1);
+                    if !tries.blamed.is_empty() {
+                        self.blame(&tries, outcome);
+                    }
                     // Where a try before this one left, it is what nobody knows the outcome of.
                     return Err(unknown.unwrap_or(failed.error));
                 }
+                tries.apart |= failed.suspect;
                 if !failed.nothing_sent {
                     unknown.get_or_insert(failed.error);
                 }
@@ -249,50 +228,17 @@ impl Upstream {
         }
     }
 
-    fn may_retry(&self, failed: &Attempt, call: &Call<'_>, retries: u32, replayable: bool) -> bool {
-        let refused_here = matches!(
-            failed.error,
-            ForwardError::QueueFull
-                | ForwardError::QueueTimeout(_)
-                | ForwardError::TooManyStreams
-                | ForwardError::Body(_)
-                | ForwardError::CannotUpgrade
-                | ForwardError::Resolve(_)
-                // It would be as malformed the next time.
-                | ForwardError::Malformed(_)
-                | ForwardError::NotUpgraded
-        );
-        if refused_here || retries >= self.policy.retries {
-            return false;
-        }
-        if failed.nothing_sent {
-            return true;
-        }
-        // RFC 9110 9.2.2. A deadline that passed is not tried again: the client waited long enough.
-        let safe = balance::is_idempotent(call.method)
-            && replayable
-            && call.upgrade.is_none()
-            && !matches!(failed.error, ForwardError::TimedOut);
-        if !safe {
-            return false;
-        }
-        let granted = (failed.reused && failed.error.is_broken()) || self.budget.withdraw(clock::now());
-        if !granted {
-            self.counters.retries_refused.add(1);
-        }
-        granted
-    }
-
     fn attempt<'a>(
         &'a self,
         pool: &'a Rc<Pool>,
         call: &'a mut Call<'_>,
         endpoints: &'a [Arc<Endpoint>],
-        (tried, stale): (&'a [u64], &'a [u64]),
+        tries: &'a Tries,
         mut now: Instant,
         (outcome, entered): (&'a Outcome, &'a Cell<Option<Entered>>),
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
+            let Tries { failed: tried, stale, .. } = tries;
             let own = call.pinned.and_then(|peer| pinned::take(peer, endpoints, stale, now));
             // What is seldom is in a box: no request that goes straight through holds a place for it.
             let (mut endpoint, mut address, own) = match own {
@@ -328,7 +274,7 @@ impl Upstream {
             }
             let http1_only = call.upgrade.is_some()
                 || call.pinned.is_some() && !matches!(endpoint.policy.scheme, Scheme::H2c);
-            let fresh = stale.contains(&address.id);
+            let fresh = tries.apart || stale.contains(&address.id);
             if !fresh && let Some(connection) = pool.take(&address, now) {
                 let lease = Lease::new(address, share);
                 return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
@@ -337,6 +283,7 @@ impl Upstream {
                 && !fresh
                 && call.pinned.is_none()
                 && let Some(shared) = pool.shared(&address)
+                && shared.may_share(address.longest_head.load(Ordering::Relaxed), || head_size(call))
             {
                 let lease = Lease::new(address, share);
                 return Box::pin(self.over_http2(call, endpoint, shared, lease, true, (outcome, entered)))
@@ -387,14 +334,26 @@ impl Upstream {
                         clock::now(),
                     );
                     let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);
+                    // A request that may end its connection has it for itself until it has its response.
+                    let large = is_large(call, &address);
+                    let apart = tries.apart || large;
                     match call.pinned {
                         Some(peer) => {
                             pinned::keep(peer, address.clone(), Pinned::Http2(connection.clone()));
                         }
+                        None if apart => {}
                         None => pool.share(&address, connection.clone()),
                     }
-                    Box::pin(self.over_http2(call, endpoint, connection, lease, false, (outcome, entered)))
-                        .await
+                    let sent =
+                        self.over_http2(call, endpoint, connection.clone(), lease, false, (outcome, entered));
+                    let response = Box::pin(sent).await?;
+                    if large {
+                        address.longest_head.fetch_max(head_size(call), Ordering::Relaxed);
+                    }
+                    if apart && call.pinned.is_none() {
+                        pool.share(&address, connection);
+                    }
+                    Ok(response)
                 }
             }
         }

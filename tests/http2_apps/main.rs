@@ -10,6 +10,7 @@ mod harness;
 mod clients;
 mod dead;
 mod faults;
+mod heads;
 mod stalled;
 mod times;
 mod tls_files;

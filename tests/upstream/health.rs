@@ -337,3 +337,82 @@ fn n4_1_a_response_head_that_is_too_long_for_us_is_no_illness() {
         assert_eq!(pillion.admin_get("/ready").status, 200);
     }
 }
+
+/// Closes the connection of `/crash` without a response, says 503 at `/busy`, and says nothing at `/slow`.
+fn crashing() -> Script {
+    Script::new(|mut tcp| {
+        while let Some(request) = Request::read(&mut tcp) {
+            let answer = match request.line.split(' ').nth(1) {
+                Some("/crash") => return,
+                Some("/busy") => b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n".to_vec(),
+                Some("/slow") => continue,
+                _ => ok("fine"),
+            };
+            if tcp.write_all(&answer).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn n3_4_requests_of_one_client_that_fail_make_nobody_unready() {
+    let app = crashing();
+    for (path, status) in [("/crash", 502), ("/busy", 503), ("/slow", 504)] {
+        for method in ["GET", "POST"] {
+            let pillion = Pillion::with(&format!(
+                "[upstream]\nurl = \"http://{}\"\nresponse_timeout = \"200ms\"\n",
+                app.address
+            ));
+            pillion.wait_until_ready();
+            for _ in 0..4 {
+                assert_eq!(send(&pillion, method, path).status, status, "{method} {path}");
+                let ready = pillion.admin_get("/ready");
+                assert_eq!(ready.status, 200, "{method} {path}: {}", ready.text());
+            }
+            let health = pillion.admin_get("/health");
+            assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("degraded")));
+            assert!(!healthy(&pillion, app.address), "it is told all the same");
+            assert_eq!(pillion.get("/").text(), "fine");
+            assert!(healthy(&pillion, app.address), "a success ends the row");
+        }
+    }
+}
+
+#[test]
+fn n3_4_a_request_that_fails_at_two_addresses_is_held_against_none() {
+    let (one, other) = (crashing(), crashing());
+    let config = |more: &str| {
+        format!(
+            "{ONE_WORKER}[upstream]\nurl = \"http://{}\"\nreplicas = [\"http://{}\"]\n{more}[upstream.health]\n\
+             interval = \"1h\"\nunhealthy_after = 2\n[health]\nready_requires = [\"upstream:primary\"]\n",
+            one.address, other.address
+        )
+    };
+    let pillion = Pillion::with(&config(""));
+    pillion.wait_until_ready();
+    for _ in 0..5 {
+        assert_eq!(send(&pillion, "GET", "/crash").status, 502);
+    }
+    assert!(healthy(&pillion, one.address) && healthy(&pillion, other.address));
+    // What cannot be tried elsewhere may take an address out, though not the last, and it stays ready.
+    for _ in 0..5 {
+        assert_eq!(send(&pillion, "POST", "/crash").status, 502);
+    }
+    assert!(!healthy(&pillion, one.address) && healthy(&pillion, other.address));
+    assert_eq!(pillion.admin_get("/ready").status, 200, "the primary can be reached");
+}
+
+#[test]
+fn n3_4_an_address_that_fails_what_another_one_answers_is_ejected() {
+    let (sick, well) = (Script::new(|mut tcp| drop(Request::read(&mut tcp))), named("well"));
+    let pillion = Pillion::with(&format!(
+        "{ONE_WORKER}[upstream]\nurl = \"http://{}\"\nreplicas = [\"http://{}\"]\n[upstream.health]\ninterval = \"1h\"\n",
+        sick.address, well.address
+    ));
+    for _ in 0..10 {
+        assert_eq!(pillion.get("/").text(), "well");
+    }
+    assert!(!healthy(&pillion, sick.address) && healthy(&pillion, well.address));
+    assert_eq!(sick.connections.load(Ordering::SeqCst), 3, "unhealthy_after");
+}

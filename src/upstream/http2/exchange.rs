@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 
 use super::response::ResponseBody;
@@ -16,6 +17,7 @@ use crate::body::Body;
 use crate::clock::{Deadline, Instant};
 use crate::http1::client::{Sent, Timeouts, is_endless, reach};
 use crate::http1::encode;
+use crate::http2::{FIELD_OVERHEAD, section_size};
 use crate::inbound::Interim;
 use crate::upstream::error::ForwardError;
 
@@ -65,6 +67,7 @@ impl Http2Connection {
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_2;
         adapt(&parts.method, &mut parts.headers, &body);
+        self.admit(|| request_size(&parts.method, &parts.uri, &parts.headers)).await?;
         let bodiless = body.is_end_stream();
         let mut sender = self.sender.borrow().clone();
         let sent = sender.send_request(Request::from_parts(parts, ()), bodiless);
@@ -72,7 +75,7 @@ impl Http2Connection {
         reach(passing.sent, if bodiless { Sent::Whole } else { Sent::Part });
         let mut response = pin!(response);
         let mut sending = Sending {
-            upload: (!bodiless).then(|| Upload::new(body, stream, now)),
+            upload: (!bodiless).then(|| Upload::new(body, stream, self.shared.clone(), now)),
             ended: begun,
             deadline: Deadline::default(),
             now,
@@ -105,6 +108,18 @@ impl Http2Connection {
         }
         Ok(Response::from_parts(parts, body))
     }
+}
+
+/// The size of a request's field section with its pseudo-header fields (RFC 9113 6.5.2, 8.3.1); bytes.
+fn request_size(method: &Method, uri: &Uri, headers: &HeaderMap) -> usize {
+    let pseudo = [
+        (":method", method.as_str()),
+        (":scheme", uri.scheme_str().unwrap_or_default()),
+        (":authority", uri.authority().map_or("", Authority::as_str)),
+        (":path", uri.path_and_query().map_or("", PathAndQuery::as_str)),
+    ];
+    let pseudo = pseudo.iter().map(|(name, value)| name.len() + value.len() + FIELD_OVERHEAD);
+    pseudo.sum::<usize>() + section_size(headers)
 }
 
 /// Fits the fields of a request to HTTP/2.
@@ -178,8 +193,24 @@ pub(super) fn classify(error: &h2::Error) -> ForwardError {
     }
     match error.get_io() {
         Some(io) => ForwardError::Broken(std::io::Error::new(io.kind(), io.to_string())),
+        None if is_objection(error) => ForwardError::Objected(error.to_string()),
+        None if error.is_go_away() => ForwardError::Http2Ended(error.to_string()),
         None => ForwardError::Http2(error.to_string()),
     }
+}
+
+/// A code by which an upstream says that what it was sent is wrong, or too much (RFC 9113 7): of one client's request it
+/// says so to all who share the connection.
+fn is_objection(error: &h2::Error) -> bool {
+    const OBJECTIONS: [h2::Reason; 6] = [
+        h2::Reason::PROTOCOL_ERROR,
+        h2::Reason::FLOW_CONTROL_ERROR,
+        h2::Reason::STREAM_CLOSED,
+        h2::Reason::FRAME_SIZE_ERROR,
+        h2::Reason::COMPRESSION_ERROR,
+        h2::Reason::ENHANCE_YOUR_CALM,
+    ];
+    error.is_remote() && error.reason().is_some_and(|reason| OBJECTIONS.contains(&reason))
 }
 
 /// RFC 9113 8.7: a refused stream, and one beyond the last that a leaving upstream takes, were not processed.

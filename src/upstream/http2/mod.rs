@@ -19,11 +19,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use super::error::ForwardError;
 use crate::clock::{self, Deadline, Instant};
 use crate::http1::head::HeadLimits;
 use crate::http2::SEND_BUFFER;
+use crate::http2::settings::PeerSettings;
 use crate::http2::trailers::{Sender, Watched};
 use crate::stream::Stream;
 use exchange::classify;
@@ -38,6 +40,13 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 /// Of all responses of a connection. It has room for every stream's window, so that clients that read nothing stop
 /// nobody else's response.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+
+/// A field section that is longer than this may be the reason why an upstream that announces no limit ends its
+/// connection; bytes as RFC 9113 6.5.2 counts them. It is what gRPC servers and others take at least.
+pub const LARGE_HEAD: usize = 8 * 1024;
+/// How long a large field section waits for the SETTINGS of an upstream, which are the first that it sends (RFC 9113
+/// 3.4).
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub struct Http2Connection {
@@ -59,6 +68,12 @@ struct Shared {
     heard: Cell<Instant>,
     /// No new streams go there.
     retired: Cell<bool>,
+    /// It was found dead, and Pillion ended it.
+    dead: Cell<bool>,
+    /// What the upstream announces.
+    settings: Cell<PeerSettings>,
+    /// Told when that is known, and when the connection ends.
+    greeted: Notify,
 }
 
 impl Http2Connection {
@@ -77,6 +92,9 @@ impl Http2Connection {
             read: Cell::new(false),
             heard: Cell::new(now),
             retired: Cell::new(false),
+            dead: Cell::new(false),
+            settings: Cell::default(),
+            greeted: Notify::new(),
         });
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -106,6 +124,33 @@ impl Http2Connection {
         // What the upstream does not take at once waits in line here, behind streams that may last (RFC 9113 5.1.2).
         let most = STREAMS.min(self.sender.borrow().current_max_send_streams());
         self.shared.streams.get() < most && self.is_open()
+    }
+
+    /// Whether a request with a field section of so many bytes may share it with others: the upstream announces what it
+    /// takes, and more is not sent, or it is known to take as much.
+    pub fn may_share(&self, longest_known: usize, size: impl FnOnce() -> usize) -> bool {
+        self.shared.settings.get().max_header_list_size.is_some() || size() <= LARGE_HEAD.max(longest_known)
+    }
+
+    /// Whether Pillion ended it, as the upstream was silent.
+    pub fn is_dead(&self) -> bool {
+        self.shared.dead.get()
+    }
+
+    /// RFC 9113 6.5.2: a field section that is larger than the upstream announces to take is not sent. A large one waits
+    /// until that is known.
+    async fn admit(&self, size: impl Fn() -> usize) -> Result<(), ForwardError> {
+        if !self.shared.settings.get().known {
+            let greeted = self.shared.greeted.notified();
+            if size() > LARGE_HEAD && !self.shared.retired.get() {
+                // In a box, as that is seldom.
+                let _ = Box::pin(tokio::time::timeout(SETTINGS_TIMEOUT, greeted)).await;
+            }
+        }
+        match self.shared.settings.get().max_header_list_size {
+            Some(limit) if size() > limit => Err(ForwardError::HeadTooLarge(limit)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the pool keeps it at `now`.
@@ -160,6 +205,8 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
     })
     .await;
     shared.retired.set(true);
+    shared.dead.set(dead);
+    shared.greeted.notify_waiters();
     if dead {
         tracing::warn!(
             peer,
@@ -185,6 +232,10 @@ impl AsyncRead for Heard {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.shared.read.set(true);
+            let settings = self.stream.peer_settings();
+            if settings.known && !self.shared.settings.replace(settings).known {
+                self.shared.greeted.notify_waiters();
+            }
         }
         polled
     }

@@ -1,15 +1,17 @@
 //! A request's body on its way over HTTP/2, at the upstream's pace and the client's.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::SendStream;
 use http_body::Body as _;
 
+use super::{LARGE_HEAD, Shared};
 use crate::body::{Body, BodyError};
 use crate::clock::Instant;
-use crate::http2::SEND_BUFFER;
+use crate::http2::{SEND_BUFFER, section_size};
 
 /// See the head of the file.
 pub(super) struct Upload {
@@ -18,6 +20,7 @@ pub(super) struct Upload {
     /// What is left of a frame that did not fit.
     rest: Bytes,
     stage: Stage,
+    shared: Rc<Shared>,
     now: fn() -> Instant,
 }
 
@@ -40,8 +43,8 @@ pub(super) enum Stopped {
 }
 
 impl Upload {
-    pub fn new(body: Body, stream: SendStream<Bytes>, now: fn() -> Instant) -> Upload {
-        Upload { body, stream, rest: Bytes::new(), stage: Stage::Given(now()), now }
+    pub fn new(body: Body, stream: SendStream<Bytes>, shared: Rc<Shared>, now: fn() -> Instant) -> Upload {
+        Upload { body, stream, rest: Bytes::new(), stage: Stage::Given(now()), shared, now }
     }
 
     pub fn stage(&self) -> Stage {
@@ -83,6 +86,11 @@ impl Upload {
                 Ok(data) => self.rest = data,
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
+                    // A trailer section is a field section, and one that is too long may end the connection of all.
+                    let limit = self.shared.settings.get().max_header_list_size.unwrap_or(LARGE_HEAD);
+                    if section_size(&trailers) > limit {
+                        return Poll::Ready(Err(Stopped::Client(BodyError::TrailersTooLarge(limit))));
+                    }
                     let sent = self.stream.send_trailers(trailers);
                     return Poll::Ready(sent.map_err(|_| Stopped::Upstream));
                 }
