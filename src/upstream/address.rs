@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::permits::Permits;
+use super::pinned::MIN_WAITING;
 use crate::quoted::Quoted;
 
 /// Where a connection goes.
@@ -74,8 +75,8 @@ pub struct Address {
     pub in_flight: AtomicUsize,
     /// Idle connections over all workers.
     pub idle: AtomicUsize,
-    /// Connections that belong to one client connection each and wait for its next request.
-    pub pinned: AtomicUsize,
+    /// One permit for each connection that belongs to one client connection and waits for its next request.
+    pub pinned: Arc<Permits>,
     /// Whether it chose HTTP/2 when it was last connected to.
     pub http2: AtomicBool,
     /// In a row, of requests: connections that could not be made, and exchanges.
@@ -254,7 +255,7 @@ impl Addresses {
             waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
-            pinned: AtomicUsize::new(0),
+            pinned: Arc::new(Permits::shared(limits.connections.max(MIN_WAITING))),
             http2: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             connection_failures: AtomicU32::new(0),

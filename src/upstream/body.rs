@@ -18,6 +18,7 @@ use super::permits::Permit;
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use crate::body::{Body, BodyError, Duplex};
+use crate::buffers::ClientSlot;
 use crate::clock::{self, Instant};
 use crate::http1::client::ClientConnection;
 use crate::http1::client_body::ClientBody;
@@ -94,13 +95,15 @@ pub struct Home {
     pub keep_alive: Duration,
     /// The client connection, where it belongs to that alone.
     pub pinned: Option<Rc<Peer>>,
+    /// Whose share of those that wait it takes then.
+    pub client: ClientSlot,
 }
 
 impl Home {
     /// Takes a connection back.
     pub fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>, now: Instant) {
         match &self.pinned {
-            Some(peer) => pinned::keep(peer, address.clone(), Pinned::Http1(connection)),
+            Some(peer) => pinned::keep(peer, self.client, address.clone(), Pinned::Http1(connection)),
             None => self.pool.put(address, connection, self.keep_alive, now),
         }
     }

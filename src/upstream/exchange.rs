@@ -91,8 +91,12 @@ impl Upstream {
             let answered = clock::now();
             outcome.answered.set(Some(answered));
             self.judge(&lease.address, parts.status);
-            let home =
-                Home { pool: pool.clone(), keep_alive: self.policy.keep_alive, pinned: call.pinned.cloned() };
+            let home = Home {
+                pool: pool.clone(),
+                keep_alive: self.policy.keep_alive,
+                pinned: call.pinned.cloned(),
+                client: call.client,
+            };
             let body = match content {
                 Content::Whole(content, connection) => {
                     if let Some(connection) = connection {

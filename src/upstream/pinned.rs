@@ -4,12 +4,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
 use super::Endpoint;
 use super::address::Address;
 use super::http2::Http2Connection;
+use super::permits::Permit;
+use crate::buffers::ClientSlot;
 use crate::clock::Instant;
 use crate::http1::client::ClientConnection;
 use crate::inbound::Peer;
@@ -18,8 +19,8 @@ use crate::inbound::Peer;
 const MAX_PINNED: usize = 16;
 
 /// At least this many connections of all clients may wait at one address; else as many as `max_connections`. They hold
-/// descriptors here and there although they hold no place.
-const MIN_WAITING: usize = 64;
+/// descriptors here and there although they hold no place. One client has its share of them.
+pub(super) const MIN_WAITING: usize = 64;
 
 /// A connection.
 pub(super) enum Pinned {
@@ -30,26 +31,10 @@ pub(super) enum Pinned {
 }
 
 struct Kept {
-    waiting: Waiting,
+    address: Arc<Address>,
     connection: Pinned,
-}
-
-/// Counts a connection among those of its address that wait.
-struct Waiting(Arc<Address>);
-
-impl Waiting {
-    fn new(address: Arc<Address>) -> Option<Waiting> {
-        let most = address.limits.connections.max(MIN_WAITING);
-        let before = address.pinned.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(address);
-        (before < most).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.pinned.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Counts it among those of its address and its client that wait.
+    _waiting: Permit,
 }
 
 /// A connection of `peer` to one of `endpoints` that is still good; not to an address among `except`.
@@ -68,14 +53,14 @@ pub(super) fn take<'a>(
         };
         let leads_there = |endpoint: &&Arc<Endpoint>| {
             let resolved = endpoint.resolved.load();
-            resolved.has(kept.waiting.0.id)
-                || resolved.missing(now).any(|address| address.id == kept.waiting.0.id)
+            resolved.has(kept.address.id)
+                || resolved.missing(now).any(|address| address.id == kept.address.id)
         };
         let Some(endpoint) = endpoints.iter().find(leads_there) else { continue };
-        if except.contains(&kept.waiting.0.id) {
+        if except.contains(&kept.address.id) {
             continue;
         }
-        let address = kept.waiting.0.clone();
+        let address = kept.address.clone();
         let good = match &mut kept.connection {
             Pinned::Http2(connection) if connection.has_room() => {
                 return Some((endpoint, address, Pinned::Http2(connection.clone())));
@@ -91,9 +76,10 @@ pub(super) fn take<'a>(
     None
 }
 
-/// Keeps a connection for the next request of `peer`. One too many is closed: its client has to authenticate again.
-pub(super) fn keep(peer: &Peer, address: Arc<Address>, connection: Pinned) {
-    let Some(waiting) = Waiting::new(address) else {
+/// Keeps a connection for the next request of `peer`, in the share of `client`. One too many is closed: its client has to
+/// authenticate again.
+pub(super) fn keep(peer: &Peer, client: ClientSlot, address: Arc<Address>, connection: Pinned) {
+    let Some(waiting) = address.pinned.try_acquire(client) else {
         tracing::debug!("a connection that belongs to one client is closed: too many of them wait");
         return;
     };
@@ -101,5 +87,5 @@ pub(super) fn keep(peer: &Peer, address: Arc<Address>, connection: Pinned) {
     if connections.len() >= MAX_PINNED {
         connections.remove(0);
     }
-    connections.push(Box::new(Kept { waiting, connection }));
+    connections.push(Box::new(Kept { address, connection, _waiting: waiting }));
 }

@@ -339,7 +339,8 @@ impl Upstream {
                     let apart = tries.apart || large;
                     match call.pinned {
                         Some(peer) => {
-                            pinned::keep(peer, address.clone(), Pinned::Http2(connection.clone()));
+                            let own = Pinned::Http2(connection.clone());
+                            pinned::keep(peer, call.client, address.clone(), own);
                         }
                         None if apart => {}
                         None => pool.share(&address, connection.clone()),
