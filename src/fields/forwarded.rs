@@ -102,6 +102,75 @@ fn is_https(proto: &str) -> bool {
     proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
 }
 
+/// Whether a field says one thing of the client, and becomes a list where a proxy appends to what was there.
+fn is_single(name: &HeaderName) -> bool {
+    let said = name.as_str().strip_prefix("x-forwarded-");
+    said.is_some_and(|said| matches!(said, "proto" | "host" | "port" | "scheme" | "ssl"))
+}
+
+/// Leaves of the lists of a trusted proxy what is believed, in the same way as [`told_https`] finds it: apps read the
+/// leftmost element, which the client may have written itself.
+///
+/// The fields that say one thing become one value. Forwarded keeps its chain of addresses, as X-Forwarded-For does,
+/// since an app may trust proxies that Pillion does not know; the elements left of the believed one say nothing else.
+pub fn keep_believed(headers: &mut HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) {
+    // Nearly always there is no list.
+    let mut lists: Vec<HeaderName> = Vec::new();
+    let mut last: Option<&HeaderName> = None;
+    for (name, value) in &*headers {
+        let is_told = *name == http::header::FORWARDED || is_single(name);
+        // The lines of a field come one after another.
+        if is_told && (last == Some(name) || value.as_bytes().contains(&b',')) && lists.last() != Some(name) {
+            lists.push(name.clone());
+        }
+        last = Some(name);
+    }
+    if lists.is_empty() {
+        return;
+    }
+    let (_, at) = believed(headers, peer, trusts);
+    for name in lists {
+        let kept = match name == http::header::FORWARDED {
+            true => chain_up_to(headers, at),
+            false => from_right(headers, &name, at, Some).map(str::to_owned),
+        };
+        match kept.and_then(|kept| HeaderValue::from_str(&kept).ok()) {
+            Some(kept) => drop(headers.insert(name, kept)),
+            None => drop(headers.remove(name)),
+        }
+    }
+}
+
+/// `Forwarded`, where the elements left of the one that is `at` from the right tell addresses alone. An element with a
+/// quote that never closes would hide the next one from some readers, so they are written anew.
+fn chain_up_to(headers: &HeaderMap, at: usize) -> Option<String> {
+    let lines = headers.get_all(http::header::FORWARDED).iter().rev();
+    let elements = lines.flat_map(|line| line.to_str().unwrap_or("").rsplit(',').map(str::trim));
+    let elements = elements.filter(|element| !element.is_empty()).enumerate();
+    let mut shown: Vec<String> = elements
+        .filter_map(|(place, element)| match place <= at {
+            true => Some(element.to_owned()),
+            false => has_pair(element, "for").then(|| for_pair(parse_element(element))),
+        })
+        .collect();
+    shown.reverse();
+    (!shown.is_empty()).then(|| shown.join(", "))
+}
+
+fn has_pair(element: &str, wanted: &str) -> bool {
+    let mut names = element.split(';').filter_map(|pair| pair.split_once('='));
+    names.any(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))
+}
+
+/// RFC 7239 4, 6: IPv6 addresses are quoted; an address that cannot be told is unknown.
+fn for_pair(ip: Option<IpAddr>) -> String {
+    match ip {
+        Some(IpAddr::V4(ip)) => format!("for={ip}"),
+        Some(IpAddr::V6(ip)) => format!("for=\"[{ip}]\""),
+        None => "for=unknown".to_owned(),
+    }
+}
+
 fn hops(headers: &HeaderMap, name: &HeaderName, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
     headers
         .get_all(name)
@@ -170,11 +239,7 @@ pub fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
 
 /// Our element of `Forwarded`. IPv6 addresses and hosts with a port are quoted (RFC 7239 4, 6).
 pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
-    let mut text = String::with_capacity(64);
-    let _ = match client {
-        IpAddr::V4(ip) => write!(text, "for={ip}"),
-        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\""),
-    };
+    let mut text = for_pair(Some(client));
     if let Ok(host) = host.to_str()
         && !host.is_empty()
     {
@@ -355,6 +420,63 @@ mod tests {
             (&[(forwarded, "for=9.9.9.9;proto=https"), (proto, " , ")], Some(true)),
         ] {
             assert_eq!(told(lines), https, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn n4_6_of_a_list_the_app_is_told_what_is_believed() {
+        let peer = IpAddr::from([10, 0, 0, 1]);
+        let (xff, proto, host, forwarded) =
+            ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded");
+        for (lines, name, wanted) in [
+            (&[(xff, "9.9.9.9"), (proto, "https")][..], proto, Some("https")),
+            // One proxy, which appended to what the client wrote.
+            (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "https, http")], proto, Some("http")),
+            (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "https"), (proto, "http")], proto, Some("http")),
+            (&[(xff, "6.6.6.6, 9.9.9.9"), (host, "evil, a.test")], host, Some("a.test")),
+            (&[(xff, "9.9.9.9"), ("x-forwarded-port", "443,80")], "x-forwarded-port", Some("80")),
+            (&[(xff, "9.9.9.9"), ("x-forwarded-ssl", "on, off")], "x-forwarded-ssl", Some("off")),
+            // Two of them.
+            (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https, wss, http")], proto, Some("wss")),
+            (&[(xff, "9.9.9.9, 10.0.0.2, 10.0.0.3"), (proto, "https, http")], proto, Some("https")),
+            (&[(proto, " , ,")], proto, None),
+            // The chain of addresses stays.
+            (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "a, b")], xff, Some("6.6.6.6, 9.9.9.9")),
+            (&[("x-forwarded-prefix", "/a, /b")], "x-forwarded-prefix", Some("/a, /b")),
+            (
+                &[(forwarded, "for=9.9.9.9;proto=https, for=10.0.0.2;proto=http")],
+                forwarded,
+                Some("for=9.9.9.9;proto=https, for=10.0.0.2;proto=http"),
+            ),
+            (
+                &[
+                    (forwarded, "proto=https;host=evil, For=6.6.6.6;host=evil"),
+                    (forwarded, "for=9.9.9.9;proto=http"),
+                ],
+                forwarded,
+                Some("for=6.6.6.6, for=9.9.9.9;proto=http"),
+            ),
+            // A quote that never closes takes nothing with it.
+            (
+                &[(forwarded, "for=\"[::1]:8\";x=\"y, for=9.9.9.9;proto=http")],
+                forwarded,
+                Some("for=\"[::1]\", for=9.9.9.9;proto=http"),
+            ),
+            (
+                &[(forwarded, "for=_x;proto=https, for=\"6.6.6.6, for=9.9.9.9")],
+                forwarded,
+                Some("for=unknown, for=6.6.6.6, for=9.9.9.9"),
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let before = told_https(&headers, peer, trusted);
+            keep_believed(&mut headers, peer, trusted);
+            let found: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            assert_eq!(found, wanted.map(str::as_bytes).into_iter().collect::<Vec<_>>(), "{lines:?}");
+            assert_eq!(told_https(&headers, peer, trusted), before, "{lines:?}");
         }
     }
 

@@ -107,6 +107,10 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     }
     let server = &snapshot.policy.server;
     let https = is_https(&request, &inbound.peer, server);
+    let ip = inbound.peer.address.ip();
+    if server.trusts(ip) {
+        forwarded::keep_believed(request.headers_mut(), ip, |hop| server.trusts(hop));
+    }
     fill_host(&mut request);
     let (found, target) = match_route(&snapshot.policy.routes, &request, &record)?;
     let route = snapshot.route(found.order).clone();

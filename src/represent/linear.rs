@@ -188,6 +188,7 @@ const USES: &[Use] = &[
             forwarded::told_https(&only, peer, |_| true),
         ));
         black_box(forwarded::in_older_words(&only));
+        forwarded::keep_believed(&mut only, peer, |_| true);
     }),
     ("X-Forwarded-For", |headers, _| {
         let peer = "10.0.0.1".parse().unwrap();
@@ -195,6 +196,7 @@ const USES: &[Use] = &[
             forwarded::client_ip(headers, peer, |_| true),
             forwarded::told_https(headers, peer, |_| true),
         ));
+        forwarded::keep_believed(&mut headers.clone(), peer, |_| true);
     }),
     ("a structured dictionary", |headers, name| {
         black_box(structured::dictionary(headers, name));

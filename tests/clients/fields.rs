@@ -106,6 +106,39 @@ fn what_a_trusted_proxy_says_is_kept_and_extended() {
     assert_eq!(seen["x-forwarded-proto"], "https");
 }
 
+/// Express and others read the leftmost element, which the client wrote where its proxy appends.
+#[test]
+fn n4_6_of_a_list_the_app_is_told_the_element_that_is_believed() {
+    let app = Script::echo();
+    let pillion = Pillion::with(&local(&format!(
+        "trusted_proxies = [\"127.0.0.0/8\"]\n[upstream]\nurl = \"http://{}\"\n",
+        app.address
+    )));
+    let seen = curl_json(&[
+        "-H",
+        "X-Forwarded-For: 6.6.6.6, 203.0.113.9",
+        "-H",
+        "X-Forwarded-Proto: https, http",
+        "-H",
+        "X-Forwarded-Host: evil.example",
+        "-H",
+        "X-Forwarded-Host: shop.example",
+        "-H",
+        "X-Forwarded-Port: 443,80",
+        "-H",
+        "Forwarded: for=6.6.6.6;proto=https;host=evil.example, for=203.0.113.9;proto=http;host=shop.example",
+        &pillion.url("/"),
+    ])["fields"]
+        .clone();
+    assert_eq!(seen["x-forwarded-proto"], "http");
+    assert_eq!(seen["x-forwarded-host"], "shop.example");
+    assert_eq!(seen["x-forwarded-port"], "80");
+    assert_eq!(seen["x-forwarded-for"], "6.6.6.6, 203.0.113.9, 127.0.0.1");
+    let forwarded = seen["forwarded"].as_str().unwrap();
+    let believed = "for=6.6.6.6, for=203.0.113.9;proto=http;host=shop.example, for=127.0.0.1;";
+    assert!(forwarded.starts_with(believed), "{forwarded}");
+}
+
 #[test]
 fn a_private_peer_that_is_not_believed_is_warned_of_once() {
     let pillion = Pillion::in_front_of(Script::echo().address);

@@ -129,13 +129,16 @@ fn n2_4_what_trusted_proxies_say_in_forwarded_is_in_the_key() {
         "for=3.3.3.3;by=_x;proto=https;host=a.example",
         "Proto=https;Host=a.example",
         "for=4.4.4.4, proto=https;host=a.example",
+        // The client wrote what stands left of its address; the app is not told it.
+        "for=1.1.1.1;host=evil.example, for=2.2.2.2;proto=https;host=a.example",
     ] {
         assert_eq!(of(same).text(), first, "{same}");
     }
     for other in [
         "for=1.1.1.1;proto=https;host=b.example",
         "for=1.1.1.1;proto=https;host=a.example;path=/evil",
-        "for=1.1.1.1;host=evil.example, for=2.2.2.2;proto=https;host=a.example",
+        // What a trusted proxy said of the client it names.
+        "for=1.1.1.1;host=evil.example, for=127.0.0.1;proto=https;host=a.example",
         "for=1.1.1.1;proto=http;host=a.example",
         "for=1.1.1.1",
     ] {
