@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
-use crate::fields::request_id::{Identified, X_REQUEST_ID};
+use crate::fields::request_id::{Identified, X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::traceparent::{TRACEPARENT, TRACESTATE};
 use crate::fields::{host, signature};
 use crate::inbound::Peer;
@@ -69,8 +69,9 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
     let covered = if routed.signed { covered(&routed.request) } else { Vec::new() };
-    let identified =
-        identified(&record, routed.request.headers_mut(), fields.is_some() && covered.is_empty());
+    let beside = fields.is_some() && covered.is_empty();
+    let trusted = server.trusts(routed.peer.address.ip());
+    let identified = identified(&record, routed.request.headers_mut(), beside, trusted);
     covered.into_iter().for_each(|(name, value)| drop(routed.request.headers_mut().insert(name, value)));
     // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
     let hostless = host::of(routed.request.headers()).is_none();
@@ -174,11 +175,24 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
 }
 
 /// The fields of this request alone. They stand in place of what the client says, and are put into the map where that
-/// says so or is edited, else beside it.
-fn identified<'r>(record: &'r Record, headers: &mut HeaderMap, beside: bool) -> Option<Identified<'r>> {
+/// says so or is edited, else beside it. X-Correlation-Id is another name for the same, which only a trusted proxy gives.
+fn identified<'r>(
+    record: &'r Record,
+    headers: &mut HeaderMap,
+    beside: bool,
+    trusted: bool,
+) -> Option<Identified<'r>> {
     let trace = record.trace.as_ref().and_then(|trace| trace.passed_on(headers));
     let identified = Identified { id: &record.id, trace, alike: record.has_id_of_trace() };
-    if beside && !headers.keys().any(|name| identified.says(name)) {
+    let (mut said, mut correlated) = (false, false);
+    for name in headers.keys() {
+        said |= identified.says(name);
+        correlated |= *name == X_CORRELATION_ID;
+    }
+    if correlated && !trusted {
+        headers.insert(X_CORRELATION_ID, record.id.clone());
+    }
+    if beside && !said {
         return Some(identified);
     }
     identified.insert_into(headers);
@@ -190,7 +204,7 @@ fn identified<'r>(record: &'r Record, headers: &mut HeaderMap, beside: bool) -> 
 fn covered(request: &http::Request<Body>) -> Vec<(HeaderName, HeaderValue)> {
     let (headers, query) = (request.headers(), request.uri().query());
     let mut covered = Vec::new();
-    for name in [X_REQUEST_ID, TRACEPARENT, TRACESTATE] {
+    for name in [X_REQUEST_ID, X_CORRELATION_ID, TRACEPARENT, TRACESTATE] {
         if let Some(value) = headers.get(&name)
             && signature::covers(headers, query, &name)
         {

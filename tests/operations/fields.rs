@@ -157,6 +157,35 @@ fn n5_3_a_correlation_id_is_taken_from_a_trusted_proxy() {
     assert_ne!(id(&Pillion::with(&config("")), &[correlation]), "theirs-1");
 }
 
+/// Apps log it and pass it on as they do with X-Request-Id, so a stranger must not choose it either.
+#[test]
+fn n5_3_a_correlation_id_of_a_stranger_is_replaced() {
+    let app = Script::echo();
+    let config = |server: &str, more: &str| {
+        format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{server}[upstream]\nurl = \"http://{}\"\n{more}",
+            app.address
+        )
+    };
+    let edited = "[[routes]]\nmatch = \"* /**\"\nset_request = { x-tenant = \"clinic\" }\n";
+    let correlation = "x-correlation-id: theirs";
+    for more in ["", edited] {
+        let pillion = Pillion::with(&config("", more));
+        for fields in
+            [&[correlation][..], &[correlation, "x-correlation-id: more"], &[correlation, "via: 1.1 edge"]]
+        {
+            let answer = ask(&pillion, "GET /", fields);
+            let seen = answer.json()["fields"].clone();
+            assert_eq!(seen["x-correlation-id"].as_str(), answer.field("x-request-id").as_deref(), "{seen}");
+            assert_eq!(seen["x-correlation-id"], seen["x-request-id"]);
+        }
+        assert_eq!(ask(&pillion, "GET /", &[]).json()["fields"].get("x-correlation-id"), None);
+    }
+    let trusting = Pillion::with(&config("trusted_proxies = [\"127.0.0.0/8\"]\n", ""));
+    let seen = ask(&trusting, "GET /", &[correlation, "x-request-id: one"]).json()["fields"].clone();
+    assert_eq!((&seen["x-correlation-id"], &seen["x-request-id"]), (&"theirs".into(), &"one".into()));
+}
+
 /// So that a browser's script can read a 429, and every response of a route has the same security fields.
 #[test]
 fn n4_9_a_route_edits_pillions_own_responses_too() {
