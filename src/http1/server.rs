@@ -382,7 +382,7 @@ impl Exchange {
             return Begun::Switch(Box::new((parts, body)));
         }
         let framing = self.framing(&mut parts, &body);
-        let unread = feed.as_mut().is_some_and(|feed| !self.settle_input(feed, &mut connection.io));
+        let unread = feed.as_mut().is_some_and(|feed| !self.settle_input(feed, framing, &mut connection.io));
         let told = parts.headers.remove(header::CONNECTION);
         self.keep_alive &= framing != Outgoing::Close
             && !unread
@@ -469,7 +469,7 @@ impl Exchange {
     }
 
     /// Whether the connection can be used again as far as the request's body goes.
-    fn settle_input(&self, feed: &mut Feed, io: &mut Buffered) -> bool {
+    fn settle_input(&self, feed: &mut Feed, framing: Outgoing, io: &mut Buffered) -> bool {
         if feed.is_finished() {
             return true;
         }
@@ -477,8 +477,10 @@ impl Exchange {
             return false;
         }
         if !feed.is_dropped() {
-            // It is still being read, beside the answer.
-            return feed.error().is_none();
+            // It is still being read, beside the response. One whose end is known does not wait for it, so the connection
+            // ends then, which has to be said by now (RFC 9112 9.6). A conversation may go on to the end of both.
+            let ends_first = framing != Outgoing::Chunked && feed.rest() != Some(0);
+            return !ends_first && feed.error().is_none();
         }
         feed.rest().is_some_and(|left| left <= DISCARD_REST) && feed.discard(io)
     }

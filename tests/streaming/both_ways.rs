@@ -86,3 +86,41 @@ async fn so_it_may_over_http_2() {
     });
     end.await.unwrap().unwrap();
 }
+
+/// A client that is told to close sends its next request elsewhere; one that is not loses it.
+#[test]
+fn n4_1_a_response_that_ends_before_its_request_announces_that_the_connection_ends() {
+    // Says that it is enough once the head is here, and reads on.
+    let answer = |framed: &'static str| {
+        Script::new(move |mut tcp| {
+            if head(&mut tcp).is_some() {
+                let _ = tcp.write_all(format!("HTTP/1.1 {framed}").as_bytes());
+                let _ = std::io::copy(&mut tcp, &mut std::io::sink());
+            }
+        })
+    };
+    let long = format!("200 OK\r\ncontent-length: 300000\r\n\r\n{}", "x".repeat(300_000));
+    for framed in [
+        "413 Content Too Large\r\ncontent-length: 3\r\n\r\nno\n",
+        "204 No Content\r\n\r\n",
+        "200 OK\r\ncontent-length: 0\r\n\r\n",
+        &*long.leak(),
+    ] {
+        let app = answer(framed);
+        let pillion = Pillion::in_front_of(app.address);
+        for upload in
+            ["content-length: 200000\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"]
+        {
+            let case = format!("{} {upload}", framed.lines().next().unwrap());
+            let mut tcp = connect(pillion.http);
+            write!(tcp, "POST / HTTP/1.1\r\nHost: a\r\n{upload}").unwrap();
+            let said = head(&mut tcp).unwrap();
+            assert!(said.contains("\r\nconnection: close\r\n"), "{case}: {said}");
+            // And so it does.
+            let mut rest = Vec::new();
+            tcp.read_to_end(&mut rest).unwrap();
+            let told = framed.split_once("\r\n\r\n").unwrap().1;
+            assert_eq!(String::from_utf8_lossy(&rest), told, "{case}");
+        }
+    }
+}
