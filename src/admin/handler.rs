@@ -31,6 +31,9 @@ use crate::represent::gather::{Gathered, Wanted};
 /// Fetch Metadata: what a browser says of the page that made it ask.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Its values for requests that no page of another site caused (Fetch Metadata 2.2).
+const OUR_SITES: [&[u8]; 3] = [b"none", b"same-origin", b"same-site"];
+
 /// The longest form that is read; bytes.
 const MOST_FORM: usize = 64 * 1024;
 
@@ -76,8 +79,11 @@ impl Handler {
         if parts.headers.contains_key(header::ORIGIN) {
             return problem(StatusCode::FORBIDDEN, "requests of web pages are refused here");
         }
-        // A browser sends it for a page of another site without telling the origin.
-        if parts.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site") {
+        // A browser sends it for a page of another site without telling the origin. What is none of the words that browsers
+        // send for other pages may be a new one for such.
+        let is_ours =
+            |site: &HeaderValue| OUR_SITES.iter().any(|ours| site.as_bytes().eq_ignore_ascii_case(ours));
+        if !parts.headers.get_all(SEC_FETCH_SITE).iter().all(is_ours) {
             return problem(StatusCode::FORBIDDEN, "requests from pages of other sites are refused here");
         }
         let found = endpoints::find(parts.uri.path());
@@ -343,12 +349,11 @@ fn is_our_name(given: &str, guard: Guard, listed: &[String]) -> bool {
     let is_loopback = matches!(name.as_str(), "localhost" | "ip6-localhost" | "ip6-loopback")
         || name.ends_with(".localhost")
         || name == "localhost.localdomain";
-    name.is_empty()
-        || is_loopback
+    is_loopback
         || address.parse::<std::net::IpAddr>().is_ok()
         || listed.contains(&name)
         || host_name().is_some_and(|ours| ours.eq_ignore_ascii_case(&name))
-        || (guard == Guard::Open && !name.contains('.'))
+        || (guard == Guard::Open && !name.is_empty() && !name.contains('.'))
 }
 
 /// The name of this machine, or of this container.

@@ -48,6 +48,9 @@ fn n3_10_the_admin_listener_answers_to_names_that_nobody_else_can_have() {
         "www.pillion.example.com",
         "pillion.example.com.evil.example",
         "[::1].evil.example",
+        "",
+        ".",
+        ":9900",
     ] {
         let host = format!("host: {host}\r\n");
         for line in [
@@ -72,6 +75,8 @@ fn n3_10_the_admin_listener_answers_to_names_that_nobody_else_can_have() {
         assert!([200, 400].contains(&status), "{host}: {status}");
     }
     assert_eq!(asked(pillion.admin, "GET /cache/stats", "host: intranet\r\n"), 403);
+    // No page can ask without a Host; balancers do, over HTTP/1.0.
+    assert_eq!(exchange(pillion.admin, "GET /metrics HTTP/1.0\r\n\r\n").status, 200);
     assert_eq!(pillion.admin_get("/ready").status, 200, "nothing was done");
 }
 
@@ -98,8 +103,10 @@ fn n3_10_pages_of_other_sites_are_refused() {
     let site = |site: &str| format!("host: localhost\r\nsec-fetch-site: {site}\r\n");
     for path in ["/metrics", "/cache/stats", "/", "/live"] {
         let line = format!("GET {path}");
-        assert_eq!(asked(pillion.admin, &line, &site("cross-site")), 403, "{path}");
-        for fine in ["none", "same-origin"] {
+        for other in ["cross-site", "Cross-Site", "CROSS-SITE", "cross-site, none", "", "new-word"] {
+            assert_eq!(asked(pillion.admin, &line, &site(other)), 403, "{path} {other}");
+        }
+        for fine in ["none", "same-origin", "same-site", "Same-Origin"] {
             assert_eq!(asked(pillion.admin, &line, &site(fine)), 200, "{path} {fine}");
         }
     }
