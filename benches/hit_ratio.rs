@@ -63,6 +63,7 @@ fn head() -> Head {
         received: clock::now(),
         begun: Begun { number: 1, at: 1, order: 1 },
         marks: Box::default(),
+        watched: Default::default(),
         tags: Box::default(),
     })
 }

@@ -3,9 +3,11 @@
 //! while none of its marks has a stamp as new as its fetch. So invalidating costs the same however much is
 //! stored, misses nothing, and drops what a write overtook on its way from the app.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::live_paths::{LivePaths, WatchedPaths};
 use super::marks::{Mark, Marker};
 use super::stamps::{MOST, Stamps};
 use crate::clock::Instant;
@@ -71,6 +73,8 @@ pub struct Invalidation {
     fetches: AtomicU64,
     hard: Stamps,
     soft: Stamps,
+    /// Paths of which something is stored or on its way.
+    live: Arc<LivePaths>,
     /// The newest soft stamp; what began after it need not be looked up.
     last_soft: AtomicU64,
     /// Milliseconds are counted from here.
@@ -78,8 +82,8 @@ pub struct Invalidation {
 }
 
 impl Invalidation {
-    /// Counts from now on.
-    pub fn new(secret: u64, origin: Instant) -> Invalidation {
+    /// Counts from now on, for a cache of `max_size` bytes.
+    pub fn new(secret: u64, max_size: usize, origin: Instant) -> Invalidation {
         Invalidation {
             marker: Marker::new(secret),
             next: AtomicU64::new(1),
@@ -87,6 +91,7 @@ impl Invalidation {
             fetches: AtomicU64::new(0),
             hard: Stamps::default(),
             soft: Stamps::default(),
+            live: LivePaths::new(max_size),
             last_soft: AtomicU64::new(0),
             origin,
         }
@@ -98,8 +103,14 @@ impl Invalidation {
         u64::try_from(since).unwrap_or(MOST).saturating_add(1).min(MOST)
     }
 
-    /// A fetch begins.
-    pub fn begin(&self, now: Instant) -> Begun {
+    /// Counts the paths among the marks of a fetch that is about to begin, or of a response that is about to be stored. They
+    /// can be invalidated for as long as that is kept.
+    pub fn watch(&self, marks: &[Mark]) -> WatchedPaths {
+        WatchedPaths::new(&self.live, marks)
+    }
+
+    /// A fetch begins whose paths are watched: an invalidation of a path that is not is forgotten.
+    pub fn begin(&self, _: &WatchedPaths, now: Instant) -> Begun {
         Begun {
             number: self.next.load(Ordering::SeqCst),
             at: self.milliseconds(now),
@@ -109,18 +120,23 @@ impl Invalidation {
 
     /// Invalidates everything that has one of `marks` and was fetched, or is being fetched, until now.
     pub fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
+        // What is not live is fetched after this moment, if it is: there is nothing to remember.
+        let mut marks = marks.iter().filter(|mark| !mark.is_path() || self.live.has(**mark)).peekable();
+        if marks.peek().is_none() {
+            return;
+        }
         match mode {
             Mode::Hard => {
                 self.stamping.fetch_add(1, Ordering::SeqCst);
                 // Whoever begins from here on has a greater number.
                 let number = self.next.fetch_add(1, Ordering::SeqCst);
-                marks.iter().for_each(|mark| self.hard.stamp(*mark, number));
+                marks.for_each(|mark| self.hard.stamp(*mark, number));
                 self.stamping.fetch_sub(1, Ordering::SeqCst);
             }
             Mode::Soft => {
                 let at = self.milliseconds(now);
                 self.last_soft.fetch_max(at, Ordering::SeqCst);
-                marks.iter().for_each(|mark| self.soft.stamp(*mark, at));
+                marks.for_each(|mark| self.soft.stamp(*mark, at));
             }
         }
     }
@@ -176,13 +192,12 @@ mod tests {
     #[test]
     fn a_memory_of_validity_never_overtakes_a_stamp() {
         use crate::cache::stored::tests::head_with;
-        use std::sync::Arc;
         let origin = clock::now();
-        let clock = Arc::new(Invalidation::new(1, origin));
+        let clock = Arc::new(Invalidation::new(1, 1 << 20, origin));
         let marks: Vec<Mark> = (0..200).map(|n| clock.marker.tag(&n.to_string())).collect();
         let last = [marks[199]];
         for _ in 0..300 {
-            let head = Arc::new(head_with(&last, clock.begin(origin), origin));
+            let head = Arc::new(head_with(&last, clock.begin(&clock.watch(&last), origin), origin));
             let reader = {
                 let (head, clock) = (head.clone(), clock.clone());
                 std::thread::spawn(move || while head.age_if_valid(&clock, origin).is_some() {})
@@ -193,25 +208,59 @@ mod tests {
         }
     }
 
+    /// A stranger who writes to very many paths takes nothing from others.
+    #[test]
+    fn n3_8_a_flood_of_writes_to_other_paths_leaves_what_is_stored() {
+        let origin = clock::now();
+        let clock = Invalidation::new(1, 64 << 20, origin);
+        let stored: Vec<_> = (0..1000)
+            .map(|n| {
+                let path = format!("/stored/{n}");
+                let marker = clock.marker;
+                let mut marks = vec![marker.everything(), marker.path(&path), marker.route("GET /**")];
+                marks.extend(marker.prefixes(&path));
+                let watched = clock.watch(&marks);
+                let begun = clock.begin(&watched, origin);
+                (marks, watched, begun)
+            })
+            .collect();
+        (0..1_000_000).for_each(|n| clock.stamp(&[clock.marker.path(&format!("/{n}"))], Mode::Hard, origin));
+        let is_left = |marks: &[Mark], begun| clock.validity(marks, begun, origin) == Validity::Valid;
+        let left = stored.iter().filter(|(marks, _, begun)| is_left(marks, *begun)).count();
+        assert_eq!(left, stored.len(), "a million writes to paths of which nothing is stored");
+        // A write to the path itself still counts, and one that came before the fetch does not.
+        let (marks, _, begun) = &stored[7];
+        clock.stamp(&[clock.marker.path("/stored/7")], Mode::Hard, origin);
+        assert!(!is_left(marks, *begun));
+        let marks = [clock.marker.path("/later")];
+        clock.stamp(&marks, Mode::Hard, origin);
+        let watched = clock.watch(&marks);
+        let begun = clock.begin(&watched, origin);
+        assert!(is_left(&marks, begun));
+        clock.stamp(&marks, Mode::Hard, origin);
+        assert!(!is_left(&marks, begun), "a fetch in progress is overtaken");
+    }
+
     #[test]
     fn what_a_write_overtakes_is_gone() {
         let origin = clock::now();
         let later = |milliseconds| origin + Duration::from_millis(milliseconds);
-        let clock = Invalidation::new(1, origin);
+        let clock = Invalidation::new(1, 1 << 20, origin);
         let marks = [clock.marker.tag("a"), clock.marker.path("/a")];
         let other = [clock.marker.tag("b")];
-        let before = clock.begin(origin);
+        let watched = clock.watch(&marks);
+        let before = clock.begin(&watched, origin);
         assert_eq!(clock.validity(&marks, before, origin), Validity::Valid);
         clock.stamp(&marks[..1], Mode::Hard, origin);
-        let after = clock.begin(origin);
+        let after = clock.begin(&watched, origin);
         assert_eq!(clock.validity(&marks, before, origin), Validity::Gone);
         assert!(clock.is_stamped_since(&marks, before) && !clock.is_stamped_since(&marks, after));
         assert_eq!(clock.validity(&marks, after, origin), Validity::Valid);
         assert_eq!(clock.validity(&other, before, origin), Validity::Valid);
         clock.stamp(&marks[1..], Mode::Soft, later(100));
         assert_eq!(clock.validity(&marks, after, later(150)), Validity::Stale(Duration::from_millis(50)));
-        assert_eq!(clock.validity(&marks, clock.begin(later(101)), later(150)), Validity::Valid);
-        let same_moment = clock.begin(later(100));
+        assert_eq!(clock.validity(&marks, clock.begin(&watched, later(101)), later(150)), Validity::Valid);
+        let same_moment = clock.begin(&watched, later(100));
         assert_ne!(clock.validity(&marks, same_moment, later(150)), Validity::Valid, "errs towards a fetch");
     }
 }

@@ -8,6 +8,9 @@ pub const MOST_TAGS: usize = 64;
 /// So many segments of a path can be invalidated from; what is deeper goes with the segment above it.
 pub const MOST_PREFIXES: usize = 16;
 
+/// Set in the marks of paths, which strangers can choose, and in no other.
+const PATH: u64 = 1 << 16;
+
 /// A thing that invalidations name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark(u64);
@@ -36,7 +39,8 @@ impl Marker {
     }
 
     fn mark(self, kind: Kind, text: &[u8]) -> Mark {
-        Mark(xxh3_64_with_seed(text, self.0 ^ (kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        let hash = xxh3_64_with_seed(text, self.0 ^ (kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Mark(if matches!(kind, Kind::Path) { hash | PATH } else { hash & !PATH })
     }
 
     /// All there is.
@@ -95,6 +99,11 @@ impl Marker {
 }
 
 impl Mark {
+    /// Whether it is a path without its query.
+    pub fn is_path(self) -> bool {
+        self.0 & PATH != 0
+    }
+
     /// The number.
     pub fn get(self) -> u64 {
         self.0
@@ -138,6 +147,7 @@ mod tests {
             assert_eq!(found, wanted, "{prefix} {path}");
         }
         assert_ne!(marker.path("/a"), marker.prefix("/a"));
+        assert!(marker.path("/a").is_path() && !marker.prefix("/a").is_path() && !marker.tag("/a").is_path());
         assert_ne!(marker.tag("a"), Marker::new(8).tag("a"));
         let deep = "/a".repeat(20);
         assert_eq!(marker.prefixes(&deep).count(), MOST_PREFIXES + 1);

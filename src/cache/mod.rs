@@ -2,7 +2,7 @@
 //! progress and the invalidation clock that all workers share. It knows no tower and no configuration file.
 //!
 //! - `terms`: what the configuration says. `storability`, `freshness`, `reuse`, `variant`, `key`: the questions.
-//! - `invalidation` over `stamps` and `marks`: what no longer holds.
+//! - `invalidation` over `stamps`, `live_paths` and `marks`: what no longer holds.
 //! - `tripwire` over `comparable`: whether what is shared may be. `apart`: which cookie keeps copies apart.
 //! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
 
@@ -17,6 +17,7 @@ pub mod fill;
 pub mod freshness;
 pub mod invalidation;
 pub mod key;
+pub mod live_paths;
 pub mod marks;
 #[cfg(test)]
 mod model;
@@ -78,7 +79,7 @@ impl Cache {
             store: Store::new(secret, max_size),
             fetches: Arc::default(),
             passes: Passes::new(secret),
-            invalidation: Invalidation::new(secret, origin),
+            invalidation: Invalidation::new(secret, max_size, origin),
             counters: Arc::default(),
             settling: Settling::default(),
             stopped: ArcSwap::default(),

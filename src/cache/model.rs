@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::Cache;
 use super::fetch::{Arrived, Fetch, Joined, Leader};
 use super::invalidation::{Begun, Mode};
+use super::live_paths::WatchedPaths;
 use super::marks::Mark;
 use super::stored::tests::head_with;
 use super::stored::{Content, Stored};
@@ -28,12 +29,14 @@ enum Reader {
     Asks {
         least: u64,
         leader: Option<Leader>,
+        watched: WatchedPaths,
         begun: Begun,
     },
     /// The app has read; its answer is on its way.
     Returns {
         least: u64,
         leader: Option<Leader>,
+        watched: WatchedPaths,
         begun: Begun,
         read: u64,
     },
@@ -61,6 +64,8 @@ struct World {
     released: u64,
     /// Whether writes name what only the app's answers tell.
     late: bool,
+    /// Whether writes name the path alone, as those of their target do.
+    target: bool,
 }
 
 impl World {
@@ -77,7 +82,11 @@ impl World {
 
     fn stamped(&self) -> Vec<Mark> {
         let marker = self.cache.invalidation.marker;
-        vec![if self.late { marker.tag(LATE) } else { marker.tag("tag") }]
+        vec![match (self.target, self.late) {
+            (true, _) => marker.path("/a"),
+            (false, true) => marker.tag(LATE),
+            (false, false) => marker.tag("tag"),
+        }]
     }
 
     fn lookup(&self) -> Option<u64> {
@@ -95,17 +104,18 @@ impl World {
                     assert!(found >= least, "stored {found}, and {least} was released before");
                     return Reader::Begins;
                 }
-                let begun = self.cache.invalidation.begin(self.now);
+                let watched = self.cache.invalidation.watch(&self.marks());
+                let begun = self.cache.invalidation.begin(&watched, self.now);
                 let joined = self.cache.fetches.join(KEY, &self.marks(), begun, &self.cache.invalidation);
                 match joined {
-                    Joined::Leads(leader) => Reader::Asks { least, leader: Some(leader), begun },
+                    Joined::Leads(leader) => Reader::Asks { least, leader: Some(leader), watched, begun },
                     Joined::Follows(fetch) => Reader::Follows { least, fetch },
                 }
             }
-            Reader::Asks { least, leader, begun } => {
-                Reader::Returns { least, leader, begun, read: self.value }
+            Reader::Asks { least, leader, watched, begun } => {
+                Reader::Returns { least, leader, watched, begun, read: self.value }
             }
-            Reader::Returns { least, leader, begun, read } => {
+            Reader::Returns { least, leader, watched, begun, read } => {
                 assert!(read >= least);
                 let marks = self.with_late();
                 if self.cache.invalidation.is_stamped_since(&marks, begun) {
@@ -114,7 +124,7 @@ impl World {
                     }
                     return Reader::Begins;
                 }
-                let stored = stored(&self.cache, marks, begun, read, self.now);
+                let stored = stored(&self.cache, marks, (watched, begun), read, self.now);
                 self.cache.store.insert(KEY, stored.clone());
                 if let Some(leader) = leader {
                     leader.tell(Arrived::Stored(stored));
@@ -137,8 +147,9 @@ impl World {
                         Reader::Begins
                     }
                     std::task::Poll::Ready(_) => {
-                        let begun = self.cache.invalidation.begin(self.now);
-                        Reader::Asks { least, leader: None, begun }
+                        let watched = self.cache.invalidation.watch(&self.marks());
+                        let begun = self.cache.invalidation.begin(&watched, self.now);
+                        Reader::Asks { least, leader: None, watched, begun }
                     }
                 }
             }
@@ -169,8 +180,15 @@ fn value_of(stored: &Stored) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-fn stored(cache: &Cache, marks: Vec<Mark>, begun: Begun, read: u64, now: Instant) -> Stored {
-    let head = head_with(&marks, begun, now);
+fn stored(
+    cache: &Cache,
+    marks: Vec<Mark>,
+    (watched, begun): (WatchedPaths, Begun),
+    read: u64,
+    now: Instant,
+) -> Stored {
+    let mut head = head_with(&marks, begun, now);
+    head.watched = watched;
     let place = cache.store.held.take_over(8);
     let content = Content::new(Pieces::copy(&read.to_be_bytes()), None, place);
     Stored { head: Arc::new(head), content: Arc::new(content) }
@@ -182,10 +200,11 @@ proptest! {
     #[test]
     fn who_reads_after_a_write_reads_what_it_wrote(
         late: bool,
+        target: bool,
         schedule in proptest::collection::vec(0usize..7, 0..120),
     ) {
         let now = clock::now();
-        let mut world = World { cache: Cache::new(1, 1 << 20, now), now, value: 0, released: 0, late };
+        let mut world = World { cache: Cache::new(1, 1 << 20, now), now, value: 0, released: 0, late, target };
         let mut readers: Vec<Option<Reader>> = (0..5).map(|_| Some(Reader::Begins)).collect();
         let mut writers: Vec<Option<Writer>> = (0..2).map(|_| Some(Writer::Begins)).collect();
         for who in schedule {

@@ -135,10 +135,10 @@ mod tests {
     #[test]
     fn a_second_stamp_comes_later() {
         let now = clock::now();
-        let invalidation = Invalidation::new(1, now);
+        let invalidation = Invalidation::new(1, 1 << 20, now);
         let settling = Settling::default();
         let marks = [invalidation.marker.tag("a")];
-        let begun = invalidation.begin(now);
+        let begun = invalidation.begin(&Default::default(), now);
         assert!(settling.add(&marks, Mode::Hard, Repeat::Settle(seconds(2)), ONE, now));
         settling.run(&invalidation, now + seconds(1));
         assert_eq!(invalidation.validity(&marks, begun, now), Validity::Valid);
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn n3_8_repeats_of_the_same_names_are_merged_and_the_later_time_wins() {
         let now = clock::now();
-        let invalidation = Invalidation::new(1, now);
+        let invalidation = Invalidation::new(1, 1 << 20, now);
         let settling = Settling::default();
         let marks = [invalidation.marker.tag("a")];
         for later in 0..1000 {
@@ -159,7 +159,7 @@ mod tests {
         }
         assert_eq!(settling.0.lock().unwrap().pending.len(), 1);
         let fires = |at: Duration| {
-            let begun = invalidation.begin(now + at);
+            let begun = invalidation.begin(&Default::default(), now + at);
             settling.run(&invalidation, now + at);
             invalidation.validity(&marks, begun, now) == Validity::Gone
         };
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn n3_8_a_client_keeps_64_waiting_and_all_clients_10_000() {
         let now = clock::now();
-        let invalidation = Invalidation::new(1, now);
+        let invalidation = Invalidation::new(1, 1 << 20, now);
         let settling = Settling::default();
         let add = |tag: u32, client: u32| {
             let marks = [invalidation.marker.tag(&tag.to_string())];
@@ -198,7 +198,7 @@ mod tests {
         let all = mine + (100..20_000).filter(|tag| add(*tag, *tag)).count();
         assert_eq!(all, 10_000);
         let everything = [invalidation.marker.everything()];
-        let begun = invalidation.begin(now);
+        let begun = invalidation.begin(&Default::default(), now);
         settling.run(&invalidation, now + seconds(30));
         assert_eq!(
             invalidation.validity(&everything, begun, now),

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::marks::Mark;
 
-/// log2 of the number of buckets: 4 MiB when all are in use.
-const BUCKETS: u32 = 16;
+/// log2 of the number of buckets: 8 MiB when all are in use. The upper half is for paths: writes to very many of them
+/// are the one thing that can crowd buckets, and take the memory of nothing else.
+const BUCKETS: u32 = 17;
 /// Buckets that are made together, when the first of them is written.
 const PAGE: usize = 64;
 /// Bits of a number.
@@ -165,6 +166,7 @@ mod tests {
         let stamps = Arc::new(Stamps::default());
         // All in one bucket, more than it has cells.
         let first = place(marker.tag("0")).0;
+        assert!(first < 1 << (BUCKETS - 1) && place(marker.path("0")).0 >= 1 << (BUCKETS - 1));
         let marks: Vec<Mark> = (0..2_000_000u32)
             .map(|n| marker.tag(&n.to_string()))
             .filter(|mark| place(*mark).0 == first)

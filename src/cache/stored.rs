@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::freshness::Freshness;
 use super::invalidation::{Begun, Invalidation, Validity};
+use super::live_paths::WatchedPaths;
 use super::marks::Mark;
 use super::reuse::Age;
 use super::storability::Audience;
@@ -66,6 +67,8 @@ pub struct Head {
     pub begun: Begun,
     /// What it can be invalidated by.
     pub marks: Box<[Mark]>,
+    /// Its paths among those, which can be invalidated for as long as it exists.
+    pub watched: WatchedPaths,
     /// Its tags, for people.
     pub tags: Box<[Box<str>]>,
     /// What was prepared of it.
@@ -100,6 +103,8 @@ pub struct NewHead {
     /// See [`Head`].
     pub marks: Box<[Mark]>,
     /// See [`Head`].
+    pub watched: WatchedPaths,
+    /// See [`Head`].
     pub tags: Box<[Box<str>]>,
 }
 
@@ -118,6 +123,7 @@ impl Head {
             received,
             begun,
             marks,
+            watched,
             tags,
         } = new;
         let checked = AtomicU64::new(begun.number);
@@ -141,6 +147,7 @@ impl Head {
             received,
             begun,
             marks,
+            watched,
             tags,
             prepared: Forms::default(),
             checked,
@@ -173,6 +180,7 @@ impl Head {
             received: self.received,
             begun: self.begun,
             marks: self.marks.clone(),
+            watched: self.watched.clone(),
             tags: self.tags.clone(),
         })
         .with_phrase(self.phrase.as_ref())
@@ -416,6 +424,7 @@ pub(super) mod tests {
             received,
             begun,
             marks: marks.into(),
+            watched: WatchedPaths::default(),
             tags: Box::default(),
         })
     }

@@ -311,6 +311,7 @@ impl Flight {
             fetched_in: times.received.saturating_duration_since(times.requested),
             received: times.received,
             begun: fetching.begun,
+            watched: self.cache.invalidation.watch(&marks),
             marks: marks.into_boxed_slice(),
             tags: tags.into_boxed_slice(),
         }))

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::cache::Cache;
 use crate::cache::key::{self, Partition, Uncounted};
+use crate::cache::live_paths::WatchedPaths;
 use crate::cache::marks::Mark;
 use crate::cache::passes;
 use crate::cache::storability::{Asker, Audience, Personal};
@@ -409,6 +410,17 @@ impl Seen {
             (false, false) => Personal::No,
         }
     }
+}
+
+/// Watches the path of a request that is about to fetch, of which no other marks are needed yet.
+pub fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
+    let marker = cache.invalidation.marker;
+    let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
+    let written = marker.path(&path);
+    if path::is_odd(&path) {
+        return cache.invalidation.watch(&[written, marker.path(&loose::reading(&path))]);
+    }
+    cache.invalidation.watch(&[written])
 }
 
 /// What an answer to a request can be invalidated by, and its tags, as far as the request decides.

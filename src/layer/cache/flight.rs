@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::cache::counters::Event;
 use crate::cache::fetch::{Arrived, Leader};
 use crate::cache::invalidation::Begun;
+use crate::cache::live_paths::WatchedPaths;
 use crate::cache::marks::Mark;
 use crate::cache::passes;
 use crate::clock::Instant;
@@ -42,6 +43,8 @@ pub struct Fetching {
     pub leader: Option<Leader>,
     /// What the answer can be invalidated by, and its tags, where that was asked already.
     pub known: Option<Known>,
+    /// The paths that it can be invalidated by.
+    pub _watched: WatchedPaths,
     /// When it began, by the invalidation clock.
     pub begun: Begun,
     /// And by the clock on the wall.

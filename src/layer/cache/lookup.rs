@@ -15,6 +15,7 @@ use crate::cache::Cache;
 use crate::cache::counters::Event;
 use crate::cache::fetch::{Fetch, Joined, Leader};
 use crate::cache::invalidation::Begun;
+use crate::cache::live_paths::WatchedPaths;
 use crate::cache::passes;
 use crate::cache::reuse::{self, Age, Asked as Ask, Failed, Reuse};
 use crate::cache::storability::{Audience, Personal};
@@ -225,7 +226,8 @@ where
             return Start::Sent(self.send_beside(routed, Going { read, why, candidate }, now));
         }
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
-        let begun = self.cache.invalidation.begin(now);
+        let watched = self.cache.invalidation.watch(&marks);
+        let begun = self.cache.invalidation.begin(&watched, now);
         let key = self.collapse_key(&routed, &read, now);
         let joined = self.cache.fetches.join(&key, &marks, begun, &self.cache.invalidation);
         drop(key);
@@ -242,7 +244,8 @@ where
             }
         };
         let known = Some((marks, tags));
-        Start::Sent(self.fetch(routed, Going { read, why, candidate }, (Some(leader), known, begun), now))
+        let began = (watched, begun);
+        Start::Sent(self.fetch(routed, Going { read, why, candidate }, (Some(leader), known, began), now))
     }
 
     /// Sends it on beside others that ask for the same, with the conditions of what is stored. Nobody waits for it;
@@ -256,23 +259,34 @@ where
         if going.read.uncounted {
             return self.send_as_it_came(routed, going, now);
         }
-        let begun = self.cache.invalidation.begin(now);
-        self.fetch(routed, going, (None, None, begun), now)
+        let watched = asked::watch(&routed, &self.cache);
+        let begun = self.cache.invalidation.begin(&watched, now);
+        self.fetch(routed, going, (None, None, (watched, begun)), now)
     }
 
     fn fetch(
         &mut self,
         mut routed: Box<Routed>,
         going: Going,
-        (leader, known, begun): (Option<Leader>, Option<Known>, Begun),
+        (leader, known, (watched, begun)): (Option<Leader>, Option<Known>, (WatchedPaths, Begun)),
         now: Instant,
     ) -> CacheFuture<S::Future> {
         let Going { read, why, candidate } = going;
         routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
         let asks = self.conditions(&mut routed, candidate.as_ref());
         let headers = Some(routed.request.headers().clone());
-        let fetching =
-            Fetching { read, candidate, asks, leader, known, begun, requested: now, headers, fill: None };
+        let fetching = Fetching {
+            read,
+            candidate,
+            asks,
+            leader,
+            known,
+            _watched: watched,
+            begun,
+            requested: now,
+            headers,
+            fill: None,
+        };
         self.send(routed, Errand::Fetch(why, Box::new(fetching)))
     }
 
@@ -315,7 +329,8 @@ where
         routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
-        let begun = self.cache.invalidation.begin(now);
+        let watched = asked::watch(&routed, &self.cache);
+        let begun = self.cache.invalidation.begin(&watched, now);
         // An answer to HEAD is never stored, but may say that what is stored holds on.
         let headers = (!read.head || candidate.is_some()).then(|| routed.request.headers().clone());
         let fetching = Fetching {
@@ -324,6 +339,7 @@ where
             asks: false,
             leader: None,
             known: None,
+            _watched: watched,
             begun,
             requested: now,
             headers,
@@ -344,7 +360,8 @@ where
     fn refresh(&mut self, routed: &Routed, read: &Read, stored: Stored) {
         let now = clock::now();
         let (marks, tags) = asked::marks(routed, &self.cache, read.principal.as_ref());
-        let begun = self.cache.invalidation.begin(now);
+        let watched = self.cache.invalidation.watch(&marks);
+        let begun = self.cache.invalidation.begin(&watched, now);
         let key = self.collapse_key(routed, read, now);
         let led = self.cache.fetches.lead(&key, &marks, begun, &self.cache.invalidation);
         let Some(leader) = led else { return };
@@ -383,6 +400,7 @@ where
             asks,
             leader: Some(leader),
             known: Some((marks, tags)),
+            _watched: watched,
             begun,
             requested: now,
             headers: Some(headers),

@@ -100,7 +100,8 @@ where
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
         let fill = self.fill_without(&routed, &read, candidate.as_ref());
-        let begun = self.cache.invalidation.begin(now);
+        let watched = asked::watch(&routed, &self.cache);
+        let begun = self.cache.invalidation.begin(&watched, now);
         let headers = Some(routed.request.headers().clone());
         let fetching = Fetching {
             read,
@@ -108,6 +109,7 @@ where
             asks: false,
             leader: None,
             known: None,
+            _watched: watched,
             begun,
             requested: now,
             headers,
@@ -146,7 +148,8 @@ where
     fn fill(&mut self, mut routed: Box<Routed>, read: Box<Read>, candidate: Option<Candidate>) {
         let now = clock::now();
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
-        let begun = self.cache.invalidation.begin(now);
+        let watched = self.cache.invalidation.watch(&marks);
+        let begun = self.cache.invalidation.begin(&watched, now);
         // One for each key at a time, and no more at once than may go on without their clients.
         let key = self.collapse_key(&routed, &read, now);
         let led = self.cache.fetches.lead(&key, &marks, begun, &self.cache.invalidation);
@@ -170,6 +173,7 @@ where
             asks,
             leader: Some(leader),
             known: Some((marks, tags)),
+            _watched: watched,
             begun,
             requested: now,
             headers,
