@@ -2,12 +2,15 @@
 //!
 //! One pump writes, any number of readers on any worker follow. While the content is to be stored all of it is
 //! kept; once it is known not to be (it is too long, or there is no place for it), only what the slowest reader
-//! has not had yet, and the pump waits for that one.
+//! has not had yet. The pump then goes on for as long as one reader waits for it and no reader is further behind than
+//! what was kept before: a reader that takes nothing does not stop the others. One that they have to wait for
+//! all the same is cut off once they have done so for [`PATIENCE`] before it took its next [`WINDOW`].
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -21,8 +24,11 @@ use crate::pieces::{PIECE, Pieces};
 /// What a piece takes beside its bytes: an app may send each byte as a piece of its own.
 const SLOT: usize = 2 * size_of::<Bytes>();
 
-/// So much may lie between the pump and the slowest reader of content that is not stored.
+/// So much may lie between the pump and the slowest reader of content that is not stored; more where another reader
+/// waits, see [`State::lag`].
 const WINDOW: usize = 256 * 1024;
+/// How long the other readers of a fetch wait for one that is too far behind until it takes another [`WINDOW`].
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Follower {
@@ -30,6 +36,12 @@ struct Follower {
     /// The piece it wants next, counted from the first there was.
     next: u64,
     waker: Option<Waker>,
+    /// Bytes that it took, and that it had taken when the time began in which others waited for it.
+    taken: (usize, usize),
+    /// How long others waited for it since then.
+    waited: Duration,
+    /// It was too far behind, and gets no more.
+    cut: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +59,8 @@ struct State {
     uncut: (usize, usize),
     /// Whether all pieces are kept.
     keeps: bool,
+    /// How far a reader may be behind while another one waits, once not all is kept; bytes.
+    lag: usize,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
     followers: Vec<Follower>,
     next_id: u64,
@@ -80,6 +94,7 @@ impl Fill {
             cut: Vec::new(),
             uncut: (0, 0),
             keeps: true,
+            lag: WINDOW,
             ended: None,
             followers: Vec::new(),
             next_id: 0,
@@ -104,7 +119,14 @@ impl Fill {
         }
         let id = state.next_id;
         state.next_id += 1;
-        state.followers.push(Follower { id, next: 0, waker: None });
+        state.followers.push(Follower {
+            id,
+            next: 0,
+            waker: None,
+            taken: (0, 0),
+            waited: Duration::ZERO,
+            cut: false,
+        });
         Some(Reader { fill: self.clone(), id })
     }
 
@@ -115,6 +137,8 @@ impl Fill {
         state.here += piece.len();
         let (bytes, before) = (piece.len(), state.pieces.len());
         if state.keeps && state.length > most {
+            // That much is held already.
+            state.lag = most.max(WINDOW);
             state.give_up();
         }
         if state.keeps {
@@ -163,11 +187,45 @@ impl Fill {
         if state.followers.is_empty() {
             return Poll::Ready(None);
         }
-        if state.here <= WINDOW {
+        if state.has_room() {
             return Poll::Ready(Some(()));
         }
         state.pump = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// The reader for which the pump and another reader wait, and how long they do so yet.
+    pub fn laggard(&self) -> Option<(u64, Duration)> {
+        let mut state = self.state();
+        if state.keeps || state.has_room() || !state.is_waited_for() {
+            return None;
+        }
+        let slowest = state.followers.iter_mut().filter(|follower| !follower.cut);
+        let slowest = slowest.min_by_key(|follower| follower.next)?;
+        let (taken, before) = &mut slowest.taken;
+        if *taken - *before >= WINDOW {
+            *before = *taken;
+            slowest.waited = Duration::ZERO;
+        }
+        Some((slowest.id, PATIENCE.saturating_sub(slowest.waited)))
+    }
+
+    /// Others have waited for a reader.
+    pub fn charge(&self, id: u64, waited: Duration) {
+        let mut state = self.state();
+        if let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == id) {
+            follower.waited += waited;
+        }
+    }
+
+    /// Cuts a reader off.
+    pub fn cut(&self, id: u64) {
+        let mut state = self.state();
+        if let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == id) {
+            follower.cut = true;
+            follower.waker.take().into_iter().for_each(Waker::wake);
+        }
+        state.give_up_read();
     }
 
     /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
@@ -290,12 +348,24 @@ impl State {
         self.followers.iter_mut().filter_map(|follower| follower.waker.take()).for_each(Waker::wake);
     }
 
+    /// Whether a reader has had all there is.
+    fn is_waited_for(&self) -> bool {
+        let all = self.dropped + self.pieces.len() as u64;
+        self.followers.iter().any(|follower| !follower.cut && follower.next >= all)
+    }
+
+    /// Whether the pump may go on where not all is kept.
+    fn has_room(&self) -> bool {
+        self.here <= WINDOW || (self.here <= self.lag && self.is_waited_for())
+    }
+
     /// Drops what every reader has had, where not all is kept.
     fn give_up_read(&mut self) {
         if self.keeps {
             return;
         }
-        let slowest = self.followers.iter().map(|follower| follower.next).min().unwrap_or(u64::MAX);
+        let reading = self.followers.iter().filter(|follower| !follower.cut);
+        let slowest = reading.map(|follower| follower.next).min().unwrap_or(u64::MAX);
         while self.dropped < slowest
             && let Some(piece) = self.pieces.pop_front()
         {
@@ -304,7 +374,8 @@ impl State {
         }
         // What slow readers have not had yet is held as much as what is stored.
         self.place.shrink(weight(self.here) + self.pieces.len() * SLOT);
-        if self.here <= WINDOW
+        // Also where there is no room: a reader that waits for the pump makes it look at those that are behind.
+        if (self.here <= WINDOW || self.is_waited_for())
             && let Some(pump) = self.pump.take()
         {
             pump.wake();
@@ -345,9 +416,15 @@ impl http_body::Body for Reader {
         let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == self.id) else {
             return Poll::Ready(None);
         };
+        if follower.cut {
+            let id = self.id;
+            state.followers.retain(|follower| follower.id != id);
+            return Poll::Ready(Some(Err(BodyError::ClientGone)));
+        }
         let at = usize::try_from(follower.next.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
         if let Some(piece) = state.pieces.get(at).cloned() {
             follower.next += 1;
+            follower.taken.0 += piece.len();
             state.give_up_read();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }

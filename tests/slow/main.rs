@@ -7,6 +7,7 @@ mod harness;
 
 mod connections;
 mod fairness;
+mod followers;
 mod gunicorn;
 mod memory;
 mod rate;

@@ -1,24 +1,20 @@
 //! What becomes of an app's answer: it is stored, or not; and what a 304 or an answer to HEAD leaves of what is.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 
 use super::answer::{self, OWN};
 use super::asked::{self, Forwarded};
 use super::flight::{Fetching, Flight, most_unattended};
 use super::freshen::{is_about_other, update};
 use super::lookup::Candidate;
+use super::pump::Pump;
 use super::{outlive, settings};
-use crate::body::{Body, BodyError};
-use crate::cache::Cache;
+use crate::body::Body;
 use crate::cache::counters::Event;
-use crate::cache::fetch::{self, Arrived, Leader};
+use crate::cache::fetch::{self, Arrived};
 use crate::cache::fill::Fill;
 use crate::cache::freshness::{self, Times};
 use crate::cache::marks::{MOST_TAGS, Mark};
@@ -123,15 +119,8 @@ impl Flight {
         if let Some(leader) = &fetching.leader {
             leader.tell(Arrived::Coming(fill.clone()));
         }
-        let pump = Pump {
-            cache: self.cache.clone(),
-            counters: self.record.cached().clone(),
-            fill,
-            key,
-            most,
-            unattended: (unattended, None),
-            _leader: fetching.leader.take(),
-        };
+        let (cache, counters) = (self.cache.clone(), self.record.cached().clone());
+        let pump = Pump::new(cache, counters, (key, fill), most, unattended, fetching.leader.take());
         outlive(pump.run(body));
         let member =
             Member { forwarded: Some(why.as_str()), forwarded_status, stored: true, ..Member::default() };
@@ -501,87 +490,5 @@ impl Flight {
             }
         }
         self.passed(response, why, None)
-    }
-}
-
-/// Brings content from the app to all who read it, and into the store.
-struct Pump {
-    cache: Arc<Cache>,
-    counters: Arc<crate::cache::counters::RouteCounters>,
-    fill: Arc<Fill>,
-    key: Vec<u8>,
-    most: usize,
-    /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
-    unattended: (usize, Option<Place>),
-    /// While it is here, requests can join.
-    _leader: Option<Leader>,
-}
-
-impl Pump {
-    /// The next of the body. Where its readers have all gone it takes a place among what goes on without clients; if
-    /// there is none, it ends here.
-    fn poll_frame(
-        &mut self,
-        body: &mut Body,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let (most, place) = &mut self.unattended;
-        if self.fill.is_read(cx) {
-            *place = None;
-        } else if place.is_none() {
-            *place = self.cache.unattended.read(*most);
-            if place.is_none() && self.fill.abandon() {
-                return Poll::Ready(Some(Err(BodyError::ClientGone)));
-            }
-        }
-        Pin::new(body).poll_frame(cx)
-    }
-
-    async fn run(mut self, mut body: Body) {
-        let mut stored = true;
-        let ended = loop {
-            // Nobody reads it and it is not going to be stored: the app need not go on.
-            if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {
-                break Err(BodyError::ClientGone);
-            }
-            match poll_fn(|cx| self.poll_frame(&mut body, cx)).await {
-                None => break Ok(None),
-                Some(Err(error)) => break Err(error),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        let kept = self.fill.push(data, self.most) && {
-                            let fits = self.cache.make_room();
-                            if !fits {
-                                self.fill.give_up();
-                            }
-                            fits
-                        };
-                        if stored && !kept {
-                            self.counters.count(Event::TooLarge);
-                            self.cache.passes.remember(
-                                &self.key,
-                                passes::Asker::Any,
-                                self.cache.second(clock::now()),
-                            );
-                        }
-                        stored = kept;
-                    }
-                    Err(frame) => break Ok(frame.into_trailers().ok()),
-                },
-            }
-        };
-        let trailers = ended.as_ref().ok().cloned().flatten();
-        let Some((content, place)) = self.fill.finish(ended) else { return };
-        let head = self.fill.head.clone();
-        if self.fill.expected.is_some_and(|expected| expected != content.len() as u64)
-            || self.cache.invalidation.is_stamped_since(&head.marks, head.begun)
-        {
-            return;
-        }
-        let content = Arc::new(Content::new(content, trailers, place));
-        self.fill.stored(&content);
-        if self.cache.store.insert(&self.key, Stored { head, content }) {
-            self.counters.count(Event::Stored);
-        }
     }
 }

@@ -13,6 +13,7 @@ mod flight;
 mod follow;
 mod freshen;
 mod lookup;
+mod pump;
 pub(in crate::layer) mod purge;
 pub(in crate::layer) mod sessions;
 mod uncounted;

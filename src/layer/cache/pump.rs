@@ -1,0 +1,146 @@
+//! Content on its way from the app to all who read it, and into the store.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+
+use crate::body::{Body, BodyError};
+use crate::cache::Cache;
+use crate::cache::counters::{Event, RouteCounters};
+use crate::cache::fetch::Leader;
+use crate::cache::fill::Fill;
+use crate::cache::passes;
+use crate::cache::stored::{Content, Stored};
+use crate::clock::{self, Deadline, Instant};
+use crate::held::Place;
+
+/// See the head of the file.
+pub(super) struct Pump {
+    cache: Arc<Cache>,
+    counters: Arc<RouteCounters>,
+    fill: Arc<Fill>,
+    key: Vec<u8>,
+    most: usize,
+    /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
+    unattended: (usize, Option<Place>),
+    /// The reader for which others wait, and since when.
+    waits_for: Option<(u64, Instant)>,
+    /// When it is cut off.
+    expires: Deadline,
+    /// While it is here, requests can join.
+    _leader: Option<Leader>,
+}
+
+impl Pump {
+    /// Of content that is stored under `key` unless it is longer than `most` bytes; at most `unattended` reads go on
+    /// without their clients.
+    pub fn new(
+        cache: Arc<Cache>,
+        counters: Arc<RouteCounters>,
+        (key, fill): (Vec<u8>, Arc<Fill>),
+        most: usize,
+        unattended: usize,
+        leader: Option<Leader>,
+    ) -> Pump {
+        let unattended = (unattended, None);
+        let expires = Deadline::default();
+        Pump { cache, counters, fill, key, most, unattended, waits_for: None, expires, _leader: leader }
+    }
+
+    /// Ready when the next of the body may be read; `None`: nobody wants it. A reader that is so far behind that others
+    /// wait for it is cut off after a while.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        loop {
+            let room = self.fill.poll_room(cx);
+            let laggard = if room.is_pending() { self.fill.laggard() } else { None };
+            if let Some((id, since)) = self.waits_for
+                && laggard.is_none_or(|(other, _)| other != id)
+            {
+                self.fill.charge(id, clock::now().saturating_duration_since(since));
+                self.waits_for = None;
+            }
+            let Some((id, patience)) = laggard else { return room };
+            if self.waits_for.is_none() {
+                let now = clock::now();
+                self.waits_for = Some((id, now));
+                self.expires.set(now + patience);
+            }
+            ready!(self.expires.poll_expired(cx));
+            self.waits_for = None;
+            self.fill.cut(id);
+            tracing::info!("a client that read too slowly for others of its fetch was cut off");
+        }
+    }
+
+    /// The next of the body. Where its readers have all gone it takes a place among what goes on without clients; if
+    /// there is none, it ends here.
+    fn poll_frame(
+        &mut self,
+        body: &mut Body,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let (most, place) = &mut self.unattended;
+        if self.fill.is_read(cx) {
+            *place = None;
+        } else if place.is_none() {
+            *place = self.cache.unattended.read(*most);
+            if place.is_none() && self.fill.abandon() {
+                return Poll::Ready(Some(Err(BodyError::ClientGone)));
+            }
+        }
+        Pin::new(body).poll_frame(cx)
+    }
+
+    /// Until the content has ended, or nobody wants it.
+    pub async fn run(mut self, mut body: Body) {
+        let mut stored = true;
+        let ended = loop {
+            // Nobody reads it and it is not going to be stored: the app need not go on.
+            if poll_fn(|cx| self.poll_room(cx)).await.is_none() {
+                break Err(BodyError::ClientGone);
+            }
+            match poll_fn(|cx| self.poll_frame(&mut body, cx)).await {
+                None => break Ok(None),
+                Some(Err(error)) => break Err(error),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let kept = self.fill.push(data, self.most) && {
+                            let fits = self.cache.make_room();
+                            if !fits {
+                                self.fill.give_up();
+                            }
+                            fits
+                        };
+                        if stored && !kept {
+                            self.counters.count(Event::TooLarge);
+                            self.cache.passes.remember(
+                                &self.key,
+                                passes::Asker::Any,
+                                self.cache.second(clock::now()),
+                            );
+                        }
+                        stored = kept;
+                    }
+                    Err(frame) => break Ok(frame.into_trailers().ok()),
+                },
+            }
+        };
+        let trailers = ended.as_ref().ok().cloned().flatten();
+        let Some((content, place)) = self.fill.finish(ended) else { return };
+        let head = self.fill.head.clone();
+        if self.fill.expected.is_some_and(|expected| expected != content.len() as u64)
+            || self.cache.invalidation.is_stamped_since(&head.marks, head.begun)
+        {
+            return;
+        }
+        let content = Arc::new(Content::new(content, trailers, place));
+        self.fill.stored(&content);
+        if self.cache.store.insert(&self.key, Stored { head, content }) {
+            self.counters.count(Event::Stored);
+        }
+    }
+}
