@@ -98,6 +98,8 @@ pub struct Feed {
     shared: Rc<RefCell<Shared>>,
     decoder: BodyDecoder,
     continue_due: bool,
+    /// Bytes that were read for it.
+    received: u64,
     /// Shared with the body, as its route may allow more.
     silence: Rc<Cell<Duration>>,
 }
@@ -110,7 +112,7 @@ impl Feed {
         let mut body = Body::streaming(FeedBody(shared.clone()));
         let silence = Rc::new(Cell::new(silence));
         body.set_silence(silence.clone());
-        (Feed { shared, decoder, continue_due: expects_continue, silence }, body)
+        (Feed { shared, decoder, continue_due: expects_continue, received: 0, silence }, body)
     }
 
     /// Whether the whole body was read from the connection.
@@ -141,6 +143,16 @@ impl Feed {
     pub fn is_resting(&self) -> bool {
         let shared = self.shared.borrow();
         !shared.wanted || shared.frame.is_some() || shared.end.is_some()
+    }
+
+    /// Whether its reader waits for the client.
+    pub fn is_waiting(&self) -> bool {
+        !self.is_resting() && !self.is_dropped()
+    }
+
+    /// Bytes that came for it, framing and all.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// How many bytes are left, where that is known, and whether the client sends them unasked.
@@ -200,7 +212,10 @@ impl Feed {
                 io.read_little();
             }
             match io.poll_fill(cx) {
-                Poll::Ready(Ok(count)) if count > 0 => deadline.set_after(self.silence.get()),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.received += count as u64;
+                    deadline.set_after(self.silence.get());
+                }
                 Poll::Ready(_) => break Some(Err(BodyError::ClientGone)),
                 Poll::Pending => {
                     io.release_used();

@@ -30,7 +30,7 @@ use crate::clock::{self, Deadline};
 use crate::fields::media_type::MediaKind;
 use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
-use crate::seats::Seat;
+use crate::seats::{Seat, Stall};
 use crate::stream::{Rewound, Stream};
 use crate::tunnel;
 
@@ -108,6 +108,7 @@ struct Connection<'a, S> {
     /// Whether any request came.
     asked: bool,
     seat: Option<&'a Seat>,
+    stall: Stall,
 }
 
 /// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
@@ -139,6 +140,7 @@ where
         begun: false,
         asked: false,
         seat,
+        stall: Stall::default(),
     };
     loop {
         let after = match connection.next().await {
@@ -150,6 +152,15 @@ where
             Next::Head(head) => Box::pin(connection.exchange(head)).await,
             Next::Refused(error) => Box::pin(connection.refuse(error)).await,
         };
+        if !connection.stall.end(connection.seat) {
+            if matches!(after, After::KeepAlive) {
+                connection.close().await;
+            } else {
+                // Only a reset tells a reader of a close-delimited body that it is not whole.
+                connection.io.stream.reset_on_close();
+            }
+            return Ended::Closed;
+        }
         connection.served = true;
         connection.asked = true;
         connection.parse = true;
@@ -226,6 +237,7 @@ where
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
         let mut answer = pin!(self.service.call(inbound));
         let (io, reading, peer) = (&mut self.io, &mut self.reading, &self.peer);
+        let (stall, seat) = (&mut self.stall, self.seat);
         let response = std::future::poll_fn(|cx| {
             loop {
                 let polled = answer.as_mut().poll(cx);
@@ -254,9 +266,15 @@ where
                     Poll::Pending => {}
                 }
             }
-            Poll::Pending
+            match feed.as_ref().filter(|feed| feed.is_waiting()) {
+                Some(feed) => stall.poll(seat, feed.received(), cx).map(|()| None),
+                None if stall.end(seat) => Poll::Pending,
+                None => Poll::Ready(None),
+            }
         })
         .await;
+        // What was uploaded is no progress of the response.
+        let _ = self.stall.end(self.seat);
         exchange.send(self, response, feed, settings).await
     }
 
@@ -347,10 +365,12 @@ impl Exchange {
         async move {
             match &mut begun {
                 Begun::Answer { writing, body, feed } => {
-                    let Connection { io, reading, sending, sleeper, peer, .. } = connection;
+                    let Connection { io, reading, sending, sleeper, peer, stall, seat, .. } = connection;
                     let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
+                    let waiting = (stall, *seat);
                     let result = std::future::poll_fn(|cx| {
-                        writing.poll(io, body, feed.as_mut(), buffers, reading, sending, sleeper, cx)
+                        let waiting = (&mut *waiting.0, waiting.1);
+                        writing.poll(io, body, feed.as_mut(), buffers, reading, sending, waiting, sleeper, cx)
                     })
                     .await;
                     connection.sending.clear();
@@ -415,6 +435,7 @@ impl Exchange {
             // What is stored is held in any case.
             counted: body.keeper().is_none(),
             waiting: None,
+            written: 0,
         };
         if bodiless && !body.is_end_stream() {
             body = Body::empty();

@@ -16,6 +16,7 @@ use crate::body::{Body, BodyError};
 use crate::buffers::{self, BufferMemory, ClientSlot, Reservation};
 use crate::clock::Deadline;
 use crate::lifecycle::{Phase, Sleeper};
+use crate::seats::{Seat, Stall};
 
 /// A piece of content of which more is to come is not copied behind the head from this size on.
 const SHARE_FROM: usize = 4 * 1024;
@@ -41,6 +42,8 @@ pub(super) struct Writing {
     pub counted: bool,
     /// What waits for a client that is slow.
     pub waiting: Option<Reservation>,
+    /// Bytes that the client took.
+    pub written: u64,
 }
 
 impl Writing {
@@ -53,6 +56,7 @@ impl Writing {
         buffers: Option<&Arc<BufferMemory>>,
         reading: &mut Deadline,
         sending: &mut Deadline,
+        (stall, seat): (&mut Stall, Option<&Seat>),
         sleeper: &Sleeper,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), BodyError>> {
@@ -78,6 +82,9 @@ impl Writing {
             let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
             if flushed {
                 sending.clear();
+                if !stall.end(seat) {
+                    return Poll::Ready(Err(BodyError::ClientGone));
+                }
                 if !starved || fed {
                     continue;
                 }
@@ -87,7 +94,8 @@ impl Writing {
             if io.queued() < queued || !sending.is_set() {
                 sending.set_after(self.send_timeout);
             }
-            if sending.poll_expired(cx).is_ready() {
+            self.written += queued.saturating_sub(io.queued()) as u64;
+            if sending.poll_expired(cx).is_ready() || stall.poll(seat, self.written, cx).is_ready() {
                 return Poll::Ready(Err(BodyError::ClientGone));
             }
             if !fed {

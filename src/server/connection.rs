@@ -65,6 +65,10 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
             None => return,
         }
     };
+    // Where a PROXY header named the client, the connection is that one's.
+    if snapshot.policy.server.trusts(address.ip().to_canonical()) {
+        seat.set_shared();
+    }
     let max_streams = snapshot.policy.server.h2_max_streams;
     drop(snapshot);
     let buffers = Some(worker.buffers().clone());
@@ -92,7 +96,7 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
         }
     };
     let sleeper = Sleeper::new(worker.lifecycle.clone());
-    let served = http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper, &seat);
+    let served = http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper, seat);
     if let Err(error) = Box::pin(served).await
         && !is_disconnect(&error)
     {

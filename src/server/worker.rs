@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection;
-use crate::buffers::BufferMemory;
+use crate::buffers::{BufferMemory, ClientSlot};
 use crate::clock;
 use crate::http1::server::Settings;
 use crate::layer::live::{Lasting, Live, Snapshot, View};
@@ -25,7 +25,7 @@ use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
 use crate::metrics::{Metrics, WORKER};
 use crate::pace::Pace;
-use crate::seats::{Seat, Seats};
+use crate::seats::{Evicted, Seat, Seats};
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
@@ -339,13 +339,19 @@ impl Acceptor {
         .await;
     }
 
-    /// A permit where there is none: an idle connection is closed for it. The accepted one waits here meanwhile, and the
+    /// A permit where there is none: a connection that is idle, or waits for a client that has far more, is closed for it. The accepted one waits here meanwhile, and the
     /// ones behind it in the kernel.
-    async fn make_room(&self) -> Option<OwnedSemaphorePermit> {
+    async fn make_room(&self, address: SocketAddr) -> Option<OwnedSemaphorePermit> {
+        let client = ClientSlot::new(address.ip(), self.worker.ipv6_prefix());
         let mut acquire = std::pin::pin!(self.shared.connections.clone().acquire_owned());
         loop {
-            let evicted = self.shared.seats.evict();
-            let patience = if evicted { EVICTION } else { ROOM_LOOK };
+            let evicted = self.shared.seats.evict(client);
+            if evicted == Some(Evicted::Waiting) && self.worker.refusals.may(clock::now()).is_some() {
+                tracing::info!(
+                    "max_connections is reached: a connection that waited for its client was closed"
+                );
+            }
+            let patience = if evicted.is_some() { EVICTION } else { ROOM_LOOK };
             if let Ok(permit) = tokio::time::timeout(patience, acquire.as_mut()).await {
                 return permit.ok();
             }
@@ -355,7 +361,7 @@ impl Acceptor {
     async fn dispatch(&self, tcp: tokio::net::TcpStream, address: SocketAddr, tls: bool) {
         let permit = match self.shared.connections.clone().try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => match Box::pin(self.make_room()).await {
+            Err(_) => match Box::pin(self.make_room(address)).await {
                 Some(permit) => permit,
                 None => return,
             },

@@ -13,4 +13,5 @@ mod memory;
 mod rate;
 mod requests;
 mod responses;
+mod seats;
 mod tools;

@@ -43,7 +43,9 @@ where
                     match head::parse_request(&mut self.io.read, settings.limits) {
                         Ok(Some(head)) => {
                             self.reading.clear();
-                            self.begun = false;
+                            if std::mem::take(&mut self.begun) && !self.seat.is_none_or(Seat::set_busy) {
+                                return Poll::Ready(Next::Closed);
+                            }
                             return Poll::Ready(Next::Head(head));
                         }
                         Ok(None) => self.parse = false,
@@ -73,7 +75,15 @@ where
                     if !std::mem::replace(&mut self.begun, true) {
                         self.reading.set_after(settings.header_timeout);
                     }
+                    // Half a head is no request: as far as others go, the connection is idle.
+                    if self.seat.is_some_and(|seat| seat.poll_idle(cx).is_ready()) {
+                        return Poll::Ready(Next::Closed);
+                    }
                     ready!(self.reading.poll_expired(cx));
+                    self.begun = false;
+                    if !self.seat.is_none_or(Seat::set_busy) {
+                        return Poll::Ready(Next::Closed);
+                    }
                     return Poll::Ready(Next::Refused(HeadError::Timeout));
                 }
             }

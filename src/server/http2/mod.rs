@@ -4,6 +4,7 @@
 mod counted;
 mod request_body;
 mod response_body;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use tower::Service;
 
 use counted::Counted;
 use response_body::{Ahead, ReadAhead, StreamBody};
+use waiting::{UploadWait, Waiting};
 
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline, Instant};
@@ -79,6 +81,8 @@ struct Streams {
     progress: Cell<(u64, Instant)>,
     /// The answers on their way; at most `h2_max_streams` are alive.
     answers: RefCell<Vec<Weak<ReadAhead>>>,
+    /// Whether all of them wait for the client.
+    waiting: Waiting,
 }
 
 impl Streams {
@@ -136,7 +140,7 @@ pub async fn serve<S>(
     settings: &dyn Fn() -> Settings,
     max_streams: u32,
     sleeper: Sleeper,
-    seat: &Seat,
+    seat: Seat,
 ) -> Result<(), hyper::Error>
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + 'static,
@@ -150,6 +154,7 @@ where
         written: Rc::default(),
         progress: Cell::new((0, clock::now())),
         answers: RefCell::default(),
+        waiting: Waiting::new(seat, clock::now()),
     });
     let now = settings();
     let inner = Rewound::new(read, stream);
@@ -203,7 +208,8 @@ where
             let Some(mut next) = streams.cut_unread(now, settings.send_timeout) else {
                 return Poll::Ready(Ok(()));
             };
-            let room = if streams.open.get() == 0 { seat.poll_idle(cx).is_ready() } else { !seat.set_busy() };
+            let (room, look) = streams.waiting.poll(streams.open.get(), now, cx);
+            next = look.map_or(next, |look| next.min(look));
             if room && !leaving {
                 // It was told to make room for others.
                 leaving = true;
@@ -239,7 +245,7 @@ where
             ready!(deadline.poll_expired(cx));
         }
     };
-    std::future::poll_fn(|cx| {
+    let served = std::future::poll_fn(|cx| {
         // What was refused before is none of this connection's.
         drop(refusals::take());
         let polled = poll(cx);
@@ -248,7 +254,9 @@ where
         }
         polled
     })
-    .await
+    .await;
+    streams.waiting.close();
+    served
 }
 
 /// Sends a head that the library refused by itself through the stack, so that it is counted and logged like
@@ -305,9 +313,12 @@ where
         let head = *request.method() == Method::HEAD;
         let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let peer = self.peer.clone();
-        let inbound = inbound(request, extended, peer.clone(), settings);
+        let (inbound, upload) = inbound(request, extended, peer.clone(), settings, &self.streams);
         Box::pin(async move {
             let Ok(response) = service.call(inbound).await;
+            if let Some(upload) = upload {
+                upload.set_answered();
+            }
             let (mut parts, mut body) = response.into_parts();
             // Fields of an HTTP/1 connection have no place here (RFC 9113 8.2.2).
             parts.headers.remove(header::CONNECTION);
@@ -363,7 +374,8 @@ fn inbound(
     extended: Option<hyper::ext::Protocol>,
     peer: Rc<Peer>,
     settings: Settings,
-) -> Inbound {
+    streams: &Rc<Streams>,
+) -> (Inbound, Option<Rc<UploadWait>>) {
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.clear();
     let mut refused = too_large(&parts, settings.limits).err();
@@ -374,7 +386,7 @@ fn inbound(
     // RFC 9110 11.7.2: meant for us, who ask for none.
     headers.remove(header::PROXY_AUTHORIZATION);
     join_cookies(headers);
-    let mut upgrade = None;
+    let (mut upgrade, mut upload) = (None, None);
     let body = if let Some(protocol) = extended {
         // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
         // out is made up.
@@ -392,16 +404,18 @@ fn inbound(
     } else if http_body::Body::is_end_stream(&incoming) {
         Body::empty()
     } else {
-        request_body::streaming(incoming, settings.body_timeout)
+        let wait = upload.insert(UploadWait::new(streams.clone())).clone();
+        request_body::streaming(incoming, settings.body_timeout, wait)
     };
-    Inbound {
+    let inbound = Inbound {
         request: Box::new(Request::from_parts(parts, body)),
         peer,
         received: clock::now(),
         upgrade,
         takes_trailers,
         refused,
-    }
+    };
+    (inbound, upload)
 }
 
 /// Encodes what no URI has raw, as the HTTP/1 head reader does. What the library under this refuses itself never comes here:
@@ -484,8 +498,10 @@ struct Open(Rc<Streams>);
 
 impl Open {
     fn new(streams: Rc<Streams>) -> Open {
+        let now = clock::now();
         streams.open.set(streams.open.get() + 1);
-        streams.moved.set(clock::now());
+        streams.moved.set(now);
+        streams.waiting.changed(streams.open.get(), now);
         streams.used.set(true);
         Open(streams)
     }
@@ -493,7 +509,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        let now = clock::now();
         self.0.open.set(self.0.open.get() - 1);
-        self.0.moved.set(clock::now());
+        self.0.moved.set(now);
+        self.0.waiting.changed(self.0.open.get(), now);
     }
 }

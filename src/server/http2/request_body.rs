@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::waiting::UploadWait;
+
 use crate::body::{Body, BodyError};
 use crate::clock::{self, Deadline, Instant};
 
@@ -19,16 +21,24 @@ pub(super) struct RequestBody {
     silence: Rc<Cell<Duration>>,
     silent_since: Option<Instant>,
     deadline: Deadline,
+    wait: Rc<UploadWait>,
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.wait.end(None);
+    }
 }
 
 /// The body of a request whose client may be silent for `silence`, until its route allows more.
-pub(super) fn streaming(incoming: Incoming, silence: Duration) -> Body {
+pub(super) fn streaming(incoming: Incoming, silence: Duration, wait: Rc<UploadWait>) -> Body {
     let silence = Rc::new(Cell::new(silence));
     let mut body = Body::streaming(RequestBody {
         incoming,
         silence: silence.clone(),
         silent_since: None,
         deadline: Deadline::default(),
+        wait,
     });
     body.set_silence(silence);
     body
@@ -45,6 +55,7 @@ impl http_body::Body for RequestBody {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(frame)) => {
                 self.silent_since = None;
+                self.wait.end(frame.as_ref().ok().and_then(Frame::data_ref).map(Bytes::len));
                 Poll::Ready(Some(frame.map_err(|error| fault(&error))))
             }
             // The library takes a stream that was reset with NO_ERROR for one that ended. Only END_STREAM ends a body
@@ -57,6 +68,7 @@ impl http_body::Body for RequestBody {
                 // Counted anew at each look: the route may have allowed more meanwhile.
                 let since = *self.silent_since.get_or_insert_with(clock::now);
                 let due = since + self.silence.get();
+                self.wait.begin(since);
                 self.deadline.set(due);
                 ready!(self.deadline.poll_expired(cx));
                 Poll::Ready(Some(Err(BodyError::ClientSilent)))

@@ -255,13 +255,15 @@ impl StreamBody {
             memory.resize(usize::try_from(length).unwrap_or(usize::MAX));
         }
         let Open(streams) = &open;
+        let now = clock::now();
+        streams.waiting.begin_response(streams.open.get(), now);
         let answer = Rc::new(ReadAhead {
             body: RefCell::new(Some(body)),
             queue: RefCell::new(Queue { memory, ..Queue::default() }),
             most: if arrives { ahead.bytes } else { 0 },
             rest: RefCell::default(),
             // From the head on: a window that is closed from the start counts too.
-            unread: Cell::new(Some((clock::now(), streams.written.get()))),
+            unread: Cell::new(Some((now, streams.written.get()))),
             cut: Cell::new(None),
             observer: RefCell::new(observer),
         });
@@ -280,6 +282,13 @@ impl StreamBody {
         StreamBody { answer, open: Some(open), sleeper }
     }
 
+    /// The client asks for more, or for nothing any more.
+    fn set_asked_for(&self) {
+        if let (Some(_), Some(Open(streams))) = (self.answer.unread.take(), &self.open) {
+            streams.waiting.end_response();
+        }
+    }
+
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.answer.most > 0 {
             return self.answer.poll_queue(cx);
@@ -291,6 +300,7 @@ impl StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
+        self.set_asked_for();
         self.answer.close();
     }
 }
@@ -304,7 +314,7 @@ impl http_body::Body for StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        this.answer.unread.set(None);
+        this.set_asked_for();
         if this.sleeper.as_ref().is_some_and(|sleeper| sleeper.watch(cx) >= Phase::Draining) {
             return Poll::Ready(Some(Err(BodyError::Draining)));
         }
@@ -331,7 +341,9 @@ impl http_body::Body for StreamBody {
         let rest = piece.split_off(piece.len().min(PIECE));
         *this.answer.rest.borrow_mut() = rest;
         if let Some(Open(streams)) = &this.open {
-            this.answer.unread.set(Some((clock::now(), streams.written.get())));
+            let now = clock::now();
+            streams.waiting.begin_response(streams.open.get(), now);
+            this.answer.unread.set(Some((now, streams.written.get())));
         }
         if let Some(observer) = &mut *this.answer.observer.borrow_mut() {
             observer.data(piece.len());

@@ -1,0 +1,185 @@
+//! Whether a connection waits for nothing but its client: every request on it waits for its content, or has a response
+//! that is not asked for. Its seat is told when that has lasted for a while, as for HTTP/1.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use super::Streams;
+use crate::clock::Instant;
+use crate::seats::{PROGRESS, STALL, Seat};
+
+/// See the head of the file.
+pub(super) struct Waiting {
+    /// `None` once the connection has ended: what is left of its requests keeps no seat.
+    seat: RefCell<Option<Seat>>,
+    /// Requests that wait for the client.
+    requests: Cell<usize>,
+    /// Since when all of them do.
+    since: Cell<Option<Instant>>,
+    /// When the client last made progress.
+    progress: Cell<Instant>,
+    /// Whether the seat was told.
+    told: Cell<bool>,
+    evicted: Cell<bool>,
+    /// The connection's task, unless it looks again by itself.
+    connection: RefCell<Option<Waker>>,
+}
+
+impl Waiting {
+    /// Of a connection without requests.
+    pub fn new(seat: Seat, now: Instant) -> Waiting {
+        Waiting {
+            seat: RefCell::new(Some(seat)),
+            requests: Cell::new(0),
+            since: Cell::new(None),
+            progress: Cell::new(now),
+            told: Cell::new(false),
+            evicted: Cell::new(false),
+            connection: RefCell::default(),
+        }
+    }
+
+    /// The number of requests has changed to `open`.
+    pub fn changed(&self, open: usize, now: Instant) {
+        self.progress.set(now);
+        self.leave();
+        self.look(open, now);
+        self.wake();
+    }
+
+    /// A request begins to wait for its client, or does so since then already.
+    fn begin(&self, open: usize, since: Instant) {
+        self.requests.set(self.requests.get() + 1);
+        self.look(open, since);
+    }
+
+    /// A request waits no more.
+    fn end(&self) {
+        self.requests.set(self.requests.get().saturating_sub(1));
+        self.leave();
+    }
+
+    /// A response is handed out piece by piece as its client asks for it: it waits from now on.
+    pub fn begin_response(&self, open: usize, now: Instant) {
+        self.progress.set(now);
+        self.begin(open, now);
+        // Nothing is sent of it where the client's window is closed.
+        self.wake();
+    }
+
+    /// The client asks for more of a response, or it is over.
+    pub fn end_response(&self) {
+        self.end();
+    }
+
+    fn look(&self, open: usize, since: Instant) {
+        if open > 0 && self.requests.get() >= open && self.since.get().is_none() {
+            self.since.set(Some(since.max(self.progress.get())));
+        }
+    }
+
+    fn leave(&self) {
+        if self.since.take().is_some() && self.told.take() && !self.with_seat(Seat::set_busy) {
+            self.evicted.set(true);
+        }
+    }
+
+    /// What the seat says; true where there is none any more.
+    fn with_seat(&self, ask: impl FnOnce(&Seat) -> bool) -> bool {
+        self.seat.borrow().as_ref().is_none_or(ask)
+    }
+
+    /// The connection has ended.
+    pub fn close(&self) {
+        drop(self.seat.take());
+    }
+
+    /// The connection looks as soon as it can: nothing may be sent that would make it.
+    fn wake(&self) {
+        if self.since.get().is_some()
+            && let Some(connection) = self.connection.take()
+        {
+            connection.wake();
+        }
+    }
+
+    /// Whether the connection is to make room, and when it has to look again by itself.
+    pub fn poll(&self, open: usize, now: Instant, cx: &mut Context<'_>) -> (bool, Option<Instant>) {
+        let due = self.since.get().map(|since| since + STALL);
+        let next = due.filter(|due| now < *due);
+        let mut connection = self.connection.borrow_mut();
+        match (next, &*connection) {
+            // It looks then.
+            (Some(_), _) => *connection = None,
+            (None, Some(waker)) if waker.will_wake(cx.waker()) => {}
+            (None, _) => *connection = Some(cx.waker().clone()),
+        }
+        drop(connection);
+        if self.evicted.get() {
+            return (true, None);
+        }
+        if open == 0 {
+            return (!self.with_seat(|seat| seat.poll_idle(cx).is_pending()), None);
+        }
+        if due.is_none() || next.is_some() {
+            return (!self.with_seat(Seat::set_busy), next);
+        }
+        // It may have been idle until now.
+        let stays = self.told.replace(true) || self.with_seat(Seat::set_busy);
+        (!(stays && self.with_seat(|seat| seat.poll_waiting(cx).is_pending())), None)
+    }
+}
+
+/// How one request waits for its content. It does so no more when its response has begun: from then on that counts.
+pub(super) struct UploadWait {
+    streams: Rc<Streams>,
+    waits: Cell<bool>,
+    answered: Cell<bool>,
+    /// Since when less than [`PROGRESS`] came, and how much.
+    since: Cell<Option<Instant>>,
+    received: Cell<u64>,
+}
+
+impl UploadWait {
+    /// Of a request whose content was not asked for yet.
+    pub fn new(streams: Rc<Streams>) -> Rc<UploadWait> {
+        Rc::new(UploadWait {
+            streams,
+            waits: Cell::new(false),
+            answered: Cell::new(false),
+            since: Cell::new(None),
+            received: Cell::new(0),
+        })
+    }
+
+    /// Its reader waits for the client.
+    pub fn begin(&self, now: Instant) {
+        if self.answered.get() || self.waits.replace(true) {
+            return;
+        }
+        let since = self.since.get().unwrap_or(now);
+        self.since.set(Some(since));
+        self.streams.waiting.begin(self.streams.open.get(), since);
+        self.streams.waiting.wake();
+    }
+
+    /// So much came, or, with `None`, it ended.
+    pub fn end(&self, received: Option<usize>) {
+        if self.waits.take() {
+            self.streams.waiting.end();
+        }
+        let received = received.map_or(PROGRESS, |count| self.received.get() + count as u64);
+        self.received.set(received);
+        if received >= PROGRESS {
+            self.received.set(0);
+            self.since.set(None);
+        }
+    }
+
+    /// Its response has begun.
+    pub fn set_answered(&self) {
+        self.answered.set(true);
+        self.end(None);
+    }
+}

@@ -1,0 +1,265 @@
+//! All seats are taken by connections that keep Pillion waiting: a client that has none is served all the same.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::connections::connect_from;
+use crate::harness::holding::holding;
+use crate::harness::{Folder, PATIENCE, Pillion, Script, complete, head, ok, read_answer};
+
+const SEATS: usize = 8;
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+/// Within this a client is answered that has no other connection.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// An app with a long response under `/long`; it reads what it is sent.
+fn app() -> Script {
+    Script::new(|mut tcp| {
+        while let Some(head) = head(&mut tcp) {
+            if head.contains("/long") {
+                let size = 16 << 20;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+                let piece = vec![b'x'; 1 << 16];
+                if tcp.write_all(head.as_bytes()).is_err() || !(0..256).all(|_| tcp.write_all(&piece).is_ok())
+                {
+                    return;
+                }
+                continue;
+            }
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
+            });
+            if tcp.read_exact(&mut vec![0; length.unwrap_or(0)]).is_err()
+                || tcp.write_all(&ok("here")).is_err()
+            {
+                return;
+            }
+        }
+    })
+}
+
+fn pillion(app: &Script, server: &str) -> Pillion {
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let folder = Arc::new(Folder::new());
+    folder.write("tls.crt", key.cert.pem());
+    folder.write("tls.key", key.signing_key.serialize_pem());
+    let config = complete(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nmax_connections = {SEATS}\nworkers = 2\nheader_timeout = \"60s\"\n{server}\
+         [server.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [{{ cert = \"tls.crt\", key = \"tls.key\" }}]\n\
+         [upstream]\nurl = \"http://{}\"\n[cache]\nenabled = false\n",
+        app.address
+    ));
+    Pillion::in_folder(folder, &config)
+}
+
+/// A connection of a client that has small buffers, so that the kernel takes little of what is sent to it.
+fn narrow(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(&format!("{source}:0").parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let tcp: TcpStream = socket.into();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp
+}
+
+/// How a connection keeps its seat; what is sent again and again is its second part.
+struct Way {
+    name: &'static str,
+    tls: bool,
+    sends: Vec<u8>,
+    drips: &'static [u8],
+}
+
+/// Indexes of `:method: GET` and `POST` (RFC 7541 A), as a field.
+const GET_METHOD: u8 = 0x82;
+const POST_METHOD: u8 = 0x83;
+/// Flags of HEADERS: the head is whole, and so may be the request.
+const CONTINUES: u8 = 4;
+const ENDS: u8 = 5;
+
+/// One frame of HTTP/2 (RFC 9113 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A preface whose streams have this initial window.
+fn preface(window: u32) -> Vec<u8> {
+    let settings = frame(4, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
+    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat()
+}
+
+/// The head of a request: scheme by its index, authority and path as literals.
+fn request(stream: u8, method: u8, flags: u8, path: &str) -> Vec<u8> {
+    request_with(stream, method, flags, path, b"")
+}
+
+fn request_with(stream: u8, method: u8, flags: u8, path: &str, more: &[u8]) -> Vec<u8> {
+    let block = [&[method, 0x86, 0x01, 1, b'a', 0x04, path.len() as u8], path.as_bytes(), more].concat();
+    frame(1, flags, stream, &block)
+}
+
+fn ways() -> Vec<Way> {
+    let way = |name, sends: &[u8], drips| Way { name, tls: false, sends: sends.to_vec(), drips };
+    let upload = |line: &str| {
+        format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\nbegin").into_bytes()
+    };
+    let h2 = |window, path| [preface(window), request(1, GET_METHOD, ENDS, path)].concat();
+    // Content-Length is a literal too (RFC 7541 A, 28).
+    let length = [&[0x0f, 13, 6][..], b"900000"].concat();
+    let h2_upload = [preface(65_535), request_with(1, POST_METHOD, CONTINUES, "/", &length)].concat();
+    vec![
+        way("half a head", b"GET / HTTP/1.1\r\nHo", b""),
+        way("half a head that drips", b"GET / HTTP/1.1\r\nX: ", b"x"),
+        Way { tls: true, ..way("half a TLS handshake", b"\x16\x03\x01\x02\x00\x01", b"") },
+        way("half a preface of HTTP/2", b"PRI * HTTP/2.0\r\n", b""),
+        way("an upload that stops", &upload("POST /"), b""),
+        way("an upload that drips", &upload("POST /"), b"x"),
+        way("a response that is not read", b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+        way("HTTP/2 with a window of 0", &h2(0, "/long"), b""),
+        way("HTTP/2 that is not read", &h2(65_535, "/long"), b""),
+        way("an upload of HTTP/2 that stops", &h2_upload, b""),
+        way("an upload of HTTP/2 that drips", &h2_upload, b"\x00\x00\x01\x00\x00\x00\x00\x00\x01x"),
+    ]
+}
+
+/// Sends the drips of a way to all of its connections until it is dropped.
+struct Dripping(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Dripping {
+    fn new(held: Vec<TcpStream>, drips: &'static [u8]) -> Dripping {
+        let done = Arc::new(AtomicBool::new(false));
+        let over = done.clone();
+        let thread = std::thread::spawn(move || {
+            let mut held = held;
+            while !over.load(Ordering::SeqCst) {
+                held.iter_mut().for_each(|tcp| drop(tcp.write_all(drips)));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Dripping(done, Some(thread))
+    }
+}
+
+impl Drop for Dripping {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+        self.1.take().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+#[test]
+fn n3_6_connections_that_wait_for_their_client_make_room_for_others() {
+    let app = app();
+    let mut unserved = Vec::new();
+    // As many as there is room for, and some that wait behind those.
+    for count in [SEATS, SEATS + 6] {
+        for Way { name, tls, sends, drips } in ways() {
+            let pillion = pillion(&app, "");
+            let address = if tls { pillion.https.unwrap() } else { pillion.http };
+            let held: Vec<TcpStream> = (0..count)
+                .map(|_| {
+                    let mut tcp = narrow("127.0.0.1", address);
+                    tcp.write_all(&sends).unwrap();
+                    tcp
+                })
+                .collect();
+            let _dripping = Dripping::new(held, drips);
+            let mut tcp = connect_from("127.0.0.2", pillion.http);
+            tcp.set_read_timeout(Some(PROMPT)).unwrap();
+            tcp.write_all(GET).unwrap();
+            if !tcp.read(&mut [0]).is_ok_and(|count| count == 1) {
+                unserved.push((name, count));
+            }
+        }
+    }
+    assert!(unserved.is_empty(), "no response in {PROMPT:?} beside these connections: {unserved:?}");
+}
+
+/// What is at work for one request is not closed for another one's client.
+#[test]
+fn n3_6_a_connection_of_http_2_with_one_request_at_work_stays() {
+    let (holding, seen, release) = holding();
+    let app = app();
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nmax_connections = {SEATS}\n[upstream]\nurl = \"http://{}\"\n\
+         [upstreams.holding]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"GET /held\"\nupstream = \"holding\"\n[cache]\nenabled = false\n",
+        app.address, holding.address
+    ));
+    let _held: Vec<TcpStream> = (0..SEATS)
+        .map(|_| {
+            let mut tcp = narrow("127.0.0.1", pillion.http);
+            tcp.write_all(&preface(0)).unwrap();
+            tcp.write_all(&request(1, GET_METHOD, ENDS, "/long")).unwrap();
+            tcp.write_all(&request(3, GET_METHOD, ENDS, "/held")).unwrap();
+            seen.recv_timeout(PATIENCE).unwrap();
+            tcp
+        })
+        .collect();
+    let mut tcp = connect_from("127.0.0.2", pillion.http);
+    tcp.write_all(GET).unwrap();
+    tcp.set_read_timeout(Some(PROMPT)).unwrap();
+    assert!(tcp.read(&mut [0]).is_err(), "it waits for a seat");
+    // One that has nothing at work any more makes room.
+    release.send(()).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_answer(&mut tcp).status, 200);
+    (1..SEATS).for_each(|_| release.send(()).unwrap());
+}
+
+/// A client that reads slowly, but reads, keeps its connections.
+#[test]
+fn n3_6_connections_whose_clients_keep_up_stay() {
+    let app = app();
+    let pillion = pillion(&app, "");
+    let readers: Vec<_> = (0..SEATS)
+        .map(|_| {
+            let mut tcp = connect_from("127.0.0.1", pillion.http);
+            tcp.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+            std::thread::spawn(move || {
+                let (mut size, mut buffer) = (0, vec![0; 1 << 16]);
+                loop {
+                    match tcp.read(&mut buffer).unwrap() {
+                        0 => return size,
+                        count => size += count,
+                    }
+                    // That is its pace.
+                    std::thread::sleep(Duration::from_millis(8));
+                }
+            })
+        })
+        .collect();
+    let mut tcp = connect_from("127.0.0.2", pillion.http);
+    tcp.write_all(GET).unwrap();
+    for reader in readers {
+        assert!(reader.join().unwrap() > 16 << 20, "its response is whole");
+    }
+    assert_eq!(read_answer(&mut tcp).status, 200);
+}
+
+/// They carry the requests of many clients, and those are not to blame.
+#[test]
+fn n3_6_connections_of_trusted_proxies_stay() {
+    let app = app();
+    let pillion = pillion(&app, "trusted_proxies = [\"127.0.0.1\"]\n");
+    let held: Vec<TcpStream> = (0..SEATS)
+        .map(|_| {
+            let mut tcp = narrow("127.0.0.1", pillion.http);
+            tcp.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            tcp
+        })
+        .collect();
+    let mut tcp = connect_from("127.0.0.2", pillion.http);
+    tcp.write_all(GET).unwrap();
+    tcp.set_read_timeout(Some(PROMPT)).unwrap();
+    assert!(tcp.read(&mut [0]).is_err(), "it waits for a seat");
+    for mut tcp in held {
+        assert_eq!(read_answer(&mut tcp).body.len(), 16 << 20);
+    }
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_answer(&mut tcp).status, 200);
+}
