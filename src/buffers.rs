@@ -1,4 +1,4 @@
-//! Memory for bodies that wait for a slow peer, and each client's share of what clients have in common.
+//! Memory for what waits for a slow peer or for its turn, and each client's share of what clients have in common.
 //!
 //! Clients are counted in fixed tables of atomics, by a hash of their address: counting a client takes no lock, and
 //! no number of clients makes a table grow. Clients in one slot share its allowance.
@@ -17,6 +17,12 @@ const EIGHTHS: usize = 7;
 /// With so few, all of them are one client's: a share of one would halve an upstream that has two workers for all who
 /// come through one address.
 const SHARED_FROM: usize = 3;
+
+/// Requests may go beyond the limit by this part of it: responses that fill the memory slow their upstreams, but refuse
+/// no request.
+const REQUESTS_BEYOND: usize = 16;
+/// ... and by no less than this; bytes.
+const MIN_BEYOND: usize = 1024 * 1024;
 
 /// The most that one client may hold of `total`.
 pub fn share_of(total: usize) -> usize {
@@ -94,13 +100,29 @@ impl BufferMemory {
     /// length is not known before.
     pub fn has_room(&self, client: ClientSlot) -> bool {
         let max = self.max();
-        let held = self.by_client.get(client.index()).map_or(0, |held| held.load(Ordering::Relaxed));
-        self.bytes() < max && held < share_of(max)
+        self.bytes() < max && self.held_by(client) < share_of(max)
+    }
+
+    /// A reservation for a request that is here already; `None` where it has to be refused.
+    pub fn try_reserve_request(
+        self: &Arc<BufferMemory>,
+        client: ClientSlot,
+        bytes: usize,
+    ) -> Option<Reservation> {
+        let max = self.max();
+        let limit = max.saturating_add((max / REQUESTS_BEYOND).max(MIN_BEYOND));
+        let mut reserved = Reservation::new(self.clone(), client);
+        reserved.resize(bytes);
+        (self.bytes() <= limit && self.held_by(client) <= share_of(limit)).then_some(reserved)
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn held_by(&self, client: ClientSlot) -> usize {
+        self.by_client.get(client.index()).map_or(0, |held| held.load(Ordering::Relaxed))
     }
 
     /// The limit in bytes.
@@ -125,6 +147,25 @@ impl BufferMemory {
         if let Some(held) = self.by_client.get(client.index()) {
             held.fetch_sub(bytes, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whether a client may buffer more, for the code that decides so before anything is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Room<'a> {
+    memory: &'a BufferMemory,
+    client: ClientSlot,
+}
+
+impl<'a> Room<'a> {
+    /// The room of `client`.
+    pub fn new(memory: &'a BufferMemory, client: ClientSlot) -> Room<'a> {
+        Room { memory, client }
+    }
+
+    /// See [`BufferMemory::has_room`].
+    pub fn is_left(&self) -> bool {
+        self.memory.has_room(self.client)
     }
 }
 
@@ -155,6 +196,18 @@ impl Reservation {
             self.memory.subtract(self.client, self.bytes - bytes);
         }
         self.bytes = bytes;
+    }
+
+    /// Hands `bytes` of it, or all there is, to another owner.
+    pub fn split(&mut self, bytes: usize) -> Reservation {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Reservation { memory: self.memory.clone(), client: self.client, bytes }
+    }
+
+    /// Takes over what another one of the same client and memory holds.
+    pub fn join(&mut self, mut other: Reservation) {
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Bytes reserved.

@@ -127,6 +127,18 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// Memory that the map of a head takes for each field, beside the field's bytes.
+const FIELD_OVERHEAD: usize = 112;
+/// A request that takes no more than this is ordinary, and not counted by itself; bytes.
+const ORDINARY: usize = 8 * 1024;
+
+/// The bytes of a request to count in the buffer memory: `content` bytes of head and body in `fields` fields. Zero for an
+/// ordinary request, unless its connection has `crowded` others in flight.
+pub fn counted_bytes(content: usize, fields: usize, crowded: bool) -> usize {
+    let bytes = content + fields * FIELD_OVERHEAD;
+    if crowded || bytes > ORDINARY { bytes } else { 0 }
+}
+
 /// A request and what its connection knows about it.
 #[derive(Debug)]
 pub struct Inbound {
@@ -142,4 +154,6 @@ pub struct Inbound {
     pub takes_trailers: bool,
     /// Set where the head was refused; `request` is then a placeholder.
     pub refused: Option<Refused>,
+    /// Bytes that it holds of the buffer memory until it was sent or answered; see [`counted_bytes`].
+    pub counted: usize,
 }

@@ -177,6 +177,8 @@ impl ConnectionFields {
 pub struct RequestHead {
     /// Method, target, version and the end-to-end fields.
     pub parts: http::request::Parts,
+    /// Its length as it came; bytes.
+    pub size: usize,
     /// Where its body ends.
     pub framing: Framing,
     /// Whether the client would use the connection again.
@@ -345,6 +347,7 @@ pub fn parse_request(
     parts.headers = headers;
     Ok(Some(Box::new(RequestHead {
         parts,
+        size: length,
         framing,
         keep_alive,
         // RFC 9110 7.8: Upgrade counts only in HTTP/1.1 and only when Connection names it; h2c is not

@@ -28,7 +28,7 @@ use super::writing::Writing;
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline};
 use crate::fields::media_type::MediaKind;
-use crate::inbound::{Inbound, Peer, Refused};
+use crate::inbound::{self, Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::seats::{Seat, Stall};
 use crate::stream::{Rewound, Stream};
@@ -202,6 +202,7 @@ where
             upgrade: None,
             takes_trailers: false,
             refused: Some(Refused { status: error.status(), detail: error.detail() }),
+            counted: 0,
         };
         let Ok(response) = self.service.call(inbound).await;
         let mut exchange = Exchange {
@@ -225,7 +226,10 @@ where
             takes_trailers: head.takes_trailers,
         };
         let (mut feed, body) = self.body_of(&head, settings);
-        let RequestHead { parts, upgrade, takes_trailers, .. } = *head;
+        let RequestHead { parts, upgrade, takes_trailers, size, .. } = *head;
+        // Content that came with the head is held as long as that.
+        let content = if body.is_here() { body.size_hint().exact().unwrap_or_default() as usize } else { 0 };
+        let counted = inbound::counted_bytes(size + content, parts.headers.len(), false);
         let inbound = Inbound {
             request: Box::new(Request::from_parts(parts, body)),
             peer: self.peer.clone(),
@@ -233,6 +237,7 @@ where
             upgrade,
             takes_trailers,
             refused: None,
+            counted,
         };
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
         let mut answer = pin!(self.service.call(inbound));

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use http::Request;
 
 use crate::body::Body;
+use crate::buffers::Reservation;
 use crate::inbound::{Inbound, Peer};
 use crate::policy::RoutePolicy;
 use crate::prepared::Form;
@@ -68,6 +69,8 @@ pub struct Routed {
     pub rewritten_by: Option<Arc<RoutePolicy>>,
     /// What is noted about it, and the policy it is served by.
     pub record: Rc<Record>,
+    /// The buffer memory that it holds, where it is counted.
+    pub memory: Option<Reservation>,
 }
 
 impl Routed {
@@ -92,6 +95,7 @@ impl Routed {
             underscored: self.underscored,
             rewritten_by: self.rewritten_by.clone(),
             record: Rc::new(self.record.behind(now)),
+            memory: None,
         }))
     }
 }

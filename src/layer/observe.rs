@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response, Version};
 use tower::Service;
 
@@ -66,6 +67,11 @@ where
             Some(_) => None,
             None => inbound.request.uri().path_and_query().cloned(),
         };
+        // A slice of a large head would hold all of it for as long as the response takes.
+        let (id, target) = match inbound.counted {
+            0 => (id, target),
+            _ => (HeaderValue::from_bytes(id.as_bytes()).unwrap_or(id), target.map(apart)),
+        };
         let beginning = Beginning {
             started: inbound.received,
             id,
@@ -92,6 +98,11 @@ where
         let inner = self.inner.call(Observed { inbound, record: record.clone() });
         ObserveFuture { inner, record }
     }
+}
+
+/// The same target in memory of its own.
+fn apart(target: PathAndQuery) -> PathAndQuery {
+    PathAndQuery::try_from(target.as_str()).unwrap_or(target)
 }
 
 /// The id a trusted peer gave, under either name, if it is one that can be written anywhere as it is.

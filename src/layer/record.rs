@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::limit::announcement::Announcement;
 use super::live::{Lasting, Snapshot};
 use crate::body::OwnFields;
-use crate::buffers::{ClientSlot, Reservation};
+use crate::buffers::{ClientSlot, Reservation, Room};
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
 use crate::clock::{self, Instant};
@@ -296,9 +296,27 @@ impl Record {
         Reservation::new(self.sink.lasting.buffers.clone(), self.client_slot())
     }
 
+    /// Memory of a request of which `bytes` are here. What the record keeps of it, its target, is held until the request
+    /// has ended. `None`: there is no room for it.
+    pub fn reserve_request(&self, bytes: usize) -> Option<Reservation> {
+        let mut reserved = self.sink.lasting.buffers.try_reserve_request(self.client_slot(), bytes)?;
+        let target = self.target.as_ref().map_or(0, |target| target.as_str().len());
+        self.hold_buffer(reserved.split(target));
+        Some(reserved)
+    }
+
     /// Holds memory of its content until it has ended.
     pub fn hold_buffer(&self, memory: Reservation) {
-        *self.buffered.borrow_mut() = Some(memory);
+        let mut buffered = self.buffered.borrow_mut();
+        match &mut *buffered {
+            Some(held) => held.join(memory),
+            None => *buffered = Some(memory),
+        }
+    }
+
+    /// The room that its client has in the buffer memory.
+    pub fn room(&self) -> Room<'_> {
+        Room::new(&self.sink.lasting.buffers, self.client_slot())
     }
 
     /// Notes the coding of the answer; `before` counts what goes into it.

@@ -171,6 +171,10 @@ fn answer(error: &BoxError) -> Answer {
                 Answer::new(S::LOOP_DETECTED, "loop", "The request went in a circle", Fault::Pillion)
             }
             RouteError::Denied(status) => Answer::new(*status, "denied", "This is not served", Fault::Client),
+            RouteError::NoMemory => {
+                let title = "There is no memory for another request";
+                Answer::new(S::SERVICE_UNAVAILABLE, "out-of-buffers", title, Fault::Pillion).retry()
+            }
         }
         .detail(error.to_string());
     }

@@ -35,6 +35,8 @@ pub enum RouteError {
     Loop,
     /// The route says so.
     Denied(StatusCode),
+    /// There is no buffer memory left for it.
+    NoMemory,
 }
 
 impl fmt::Display for RouteError {
@@ -46,6 +48,7 @@ impl fmt::Display for RouteError {
             }
             RouteError::Loop => write!(f, "it passed through more than {MOST_HOPS} Pillions"),
             RouteError::Denied(_) => f.write_str("this path is not served"),
+            RouteError::NoMemory => f.write_str("server.buffer_memory is used up, or this client's share of it"),
         }
     }
 }
@@ -156,6 +159,10 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         underscores::filter(request.headers_mut(), &record, routes)
     };
     *request.uri_mut() = Uri::from(target);
+    let memory = match inbound.counted {
+        0 => None,
+        bytes => Some(record.reserve_request(bytes).ok_or(RouteError::NoMemory)?),
+    };
     Ok(Decision::Below(Box::new(Routed {
         request,
         interim: inbound.peer.interim.current(),
@@ -170,6 +177,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         rewritten_by: found.rewritten_by,
         route,
         record,
+        memory,
     })))
 }
 

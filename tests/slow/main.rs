@@ -12,6 +12,7 @@ mod gunicorn;
 mod memory;
 mod rate;
 mod requests;
+mod requests_held;
 mod responses;
 mod seats;
 mod tools;

@@ -49,5 +49,6 @@ pub fn request(
         upgrade: head.upgrade,
         takes_trailers: head.takes_trailers,
         refused: None,
+        counted: 0,
     })
 }

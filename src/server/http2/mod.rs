@@ -35,7 +35,7 @@ use crate::http1::server::Settings;
 use crate::http2::refusals::{self, Refusal};
 use crate::http2::trailers::{Sender, Watched};
 use crate::http2::{LocalExecutor, SEND_BUFFER};
-use crate::inbound::{Inbound, Peer, Refused};
+use crate::inbound::{self, Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::seats::Seat;
 use crate::stream::{Rewound, Stream};
@@ -56,6 +56,9 @@ const ROUND: u64 = 4 * PIECE as u64;
 const PATIENCE: u32 = 8;
 /// More streams than this that a client never reads end their connection.
 const MOST_CUT: usize = 16;
+/// The requests of a connection that has more open than this are counted also where they are ordinary: it may have
+/// thousands of neighbors.
+const FEW: usize = 4;
 /// A client that was told to leave and has nothing open is given this long.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -279,6 +282,7 @@ where
         upgrade: None,
         takes_trailers: false,
         refused: Some(Refused { status: error.status(), detail: error.detail() }),
+        counted: 0,
     };
     tokio::task::spawn_local(async move {
         let Ok(answer) = service.call(inbound).await;
@@ -313,8 +317,12 @@ where
         let head = *request.method() == Method::HEAD;
         let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let peer = self.peer.clone();
-        let (inbound, upload) = inbound(request, extended, peer.clone(), settings, &self.streams);
+        let crowded = self.streams.open.get() > FEW;
+        let (mut inbound, upload) =
+            inbound(request, extended, peer.clone(), settings, &self.streams, crowded);
         Box::pin(async move {
+            // Here, where the stack counts the request next: a connection has many before any of them is begun.
+            join_cookies(inbound.request.headers_mut());
             let Ok(response) = service.call(inbound).await;
             if let Some(upload) = upload {
                 upload.set_answered();
@@ -375,17 +383,23 @@ fn inbound(
     peer: Rc<Peer>,
     settings: Settings,
     streams: &Rc<Streams>,
+    crowded: bool,
 ) -> (Inbound, Option<Rc<UploadWait>>) {
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.clear();
-    let mut refused = too_large(&parts, settings.limits).err();
+    let size = head_size(&parts);
+    let fields = parts.headers.len();
+    let mut refused = too_large(size, fields, settings.limits).err();
+    if refused.is_some() {
+        // A field of one byte on the wire takes a hundred here.
+        parts.headers = HeaderMap::new();
+    }
     refused = refused.or(encode_target(&mut parts.uri).err());
     refused = refused.or(check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
     let headers = &mut parts.headers;
     let takes_trailers = headers.remove(header::TE).is_some();
     // RFC 9110 11.7.2: meant for us, who ask for none.
     headers.remove(header::PROXY_AUTHORIZATION);
-    join_cookies(headers);
     let (mut upgrade, mut upload) = (None, None);
     let body = if let Some(protocol) = extended {
         // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
@@ -414,6 +428,7 @@ fn inbound(
         upgrade,
         takes_trailers,
         refused,
+        counted: if refused.is_some() { 0 } else { inbound::counted_bytes(size, fields, crowded) },
     };
     (inbound, upload)
 }
@@ -439,14 +454,19 @@ fn encode_target(uri: &mut Uri) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The limits of heads, counted as HTTP/2 counts them (RFC 9113 10.5.1).
-fn too_large(parts: &http::request::Parts, limits: HeadLimits) -> Result<(), Refused> {
-    const OVERHEAD: usize = 32;
-    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
+/// Bytes of the target and of the fields' names and values.
+fn head_size(parts: &http::request::Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let error = if parts.headers.len() > limits.fields {
+    fields.sum::<usize>() + target
+}
+
+/// The limits of heads, counted as HTTP/2 counts them (RFC 9113 10.5.1).
+fn too_large(size: usize, fields: usize, limits: HeadLimits) -> Result<(), Refused> {
+    const OVERHEAD: usize = 32;
+    let error = if fields > limits.fields {
         HeadError::TooManyFields
-    } else if fields.sum::<usize>() + target > limits.size {
+    } else if size + fields * OVERHEAD > limits.size {
         HeadError::TooLarge
     } else {
         return Ok(());
