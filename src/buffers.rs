@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+
 /// Slots of a table.
 pub const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
@@ -166,6 +168,23 @@ impl<'a> Room<'a> {
     /// See [`BufferMemory::has_room`].
     pub fn is_left(&self) -> bool {
         self.memory.has_room(self.client)
+    }
+}
+
+/// Content that holds something, its part of the memory say, until the last reference to it is gone: a library that it was
+/// handed to may keep it for as long as a client does not take it.
+pub fn hold<T: Send + 'static>(content: Bytes, held: T) -> Bytes {
+    Bytes::from_owner(Holding { content, _held: held })
+}
+
+struct Holding<T> {
+    content: Bytes,
+    _held: T,
+}
+
+impl<T> AsRef<[u8]> for Holding<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.content
     }
 }
 

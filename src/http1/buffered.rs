@@ -59,6 +59,10 @@ impl Buffered {
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if buffers::is_pressed() {
             self.next_read = SMALLEST_READ;
+            if self.read.is_empty() && self.read.capacity() > SMALLEST_READ {
+                // What was larger once is read into no more: as much as it has room for may stay there.
+                self.read = BytesMut::new();
+            }
         }
         if self.read.capacity() - self.read.len() < SMALLEST_READ / 2 {
             // Reclaims the buffer where nothing refers to it any more, else makes a new one.

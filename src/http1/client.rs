@@ -20,6 +20,7 @@ use super::framing::Framing;
 use super::head::{self, HeadError, HeadLimits, ResponseHead};
 use super::upload::Upload;
 use crate::body::{Body, BodyError, Tunnel};
+use crate::buffers::{self, Room};
 use crate::clock::{self, Deadline, Instant};
 use crate::fields::media_type::MediaKind;
 use crate::inbound::Interim;
@@ -97,6 +98,8 @@ pub struct Outbound<'a> {
     pub interim: Option<(&'a Interim, u32)>,
     /// Bounds on the answer's head.
     pub limits: HeadLimits,
+    /// The room of the client whose response this becomes; `None` where nothing of it is buffered for anybody.
+    pub room: Option<Room<'a>>,
     /// Where it is noted how much of the request left.
     pub sent: &'a Cell<Sent>,
 }
@@ -173,7 +176,10 @@ impl ClientConnection {
         async move {
             let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
             match head {
-                Ok(head) => Ok(self.answer(head, sending, body, timeouts)),
+                Ok(head) => {
+                    let room = request.room.is_none_or(|room| room.is_left());
+                    Ok(self.answer(head, sending, body, timeouts, room))
+                }
                 Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
             }
         }
@@ -185,6 +191,7 @@ impl ClientConnection {
         sending: Sending,
         body: &mut Body,
         timeouts: Timeouts,
+        room: bool,
     ) -> Answer {
         self.deadline.clear();
         self.keep_alive_timeout = head.keep_alive_timeout;
@@ -220,9 +227,10 @@ impl ClientConnection {
             client_failed: None,
             acknowledgments: ACKNOWLEDGMENTS,
         };
-        let content = if whole && sent {
+        let content = if whole && sent && room {
             // The common small answer came with its head: no streaming machinery for it, and the
-            // connection is free before the client has read a byte.
+            // connection is free before the client has read a byte. Without room it stays here, and the
+            // connection with it, until its client takes it.
             let content = answer.take_whole();
             Content::Whole(content, answer.take_connection())
         } else {
@@ -299,7 +307,8 @@ impl Sending {
         loop {
             let progressed = self.poll_upload(connection, body, timeouts, request.sent, cx)?;
             self.at = None;
-            let read = match connection.io.poll_fill(cx) {
+            let pressed = request.room.is_some_and(|room| !room.is_left());
+            let read = match buffers::while_pressed(pressed, || connection.io.poll_fill(cx)) {
                 Poll::Pending => {
                     let io = &connection.io;
                     let waiting = self.upload.ended && io.is_flushed();

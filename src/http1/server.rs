@@ -437,8 +437,8 @@ impl Exchange {
             endless: body.is_endless() && MediaKind::of(&parts.headers) != MediaKind::Stream,
             send_timeout: settings.send_timeout,
             read_ahead: settings.buffer_response,
-            // What is stored is held in any case.
-            counted: body.keeper().is_none(),
+            // What is stored is held in any case; what may yet be is not.
+            counted: body.keeper().is_none() || body.is_streaming(),
             waiting: None,
             written: 0,
         };

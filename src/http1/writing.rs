@@ -134,7 +134,7 @@ impl Writing {
             match buffers::while_pressed(!room, || Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.put(io, data)?,
+                    Ok(data) => self.put(io, data, room)?,
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers()
                             && self.framing == Outgoing::Chunked
@@ -158,16 +158,22 @@ impl Writing {
         Ok(false)
     }
 
-    fn put(&mut self, io: &mut Buffered, data: Bytes) -> Result<(), BodyError> {
+    fn put(&mut self, io: &mut Buffered, data: Bytes, room: bool) -> Result<(), BodyError> {
         if data.is_empty() {
             return Ok(());
         }
+        // What is short of room may hold a place of the upstream until it was written: it is not copied.
+        let share = !room || self.left > data.len() as u64 && data.len() >= SHARE_FROM;
         match self.framing {
             Outgoing::Chunked => {
                 let before = io.tail().len();
                 encode::chunk_size(io.tail(), data.len());
                 io.wrote(before);
-                io.push(data);
+                if room {
+                    io.push(data)
+                } else {
+                    io.push_shared(data)
+                }
                 io.push_small(b"\r\n");
             }
             Outgoing::Length(_) => {
@@ -177,9 +183,10 @@ impl Writing {
                 }
                 self.left -= length;
                 // What more comes behind leaves in a vectored write anyway.
-                if self.left > 0 && data.len() >= SHARE_FROM { io.push_shared(data) } else { io.push(data) }
+                if share { io.push_shared(data) } else { io.push(data) }
             }
-            Outgoing::Close => io.push(data),
+            Outgoing::Close if room => io.push(data),
+            Outgoing::Close => io.push_shared(data),
             Outgoing::None => {}
         }
         Ok(())

@@ -116,6 +116,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         streaming,
         stream_idle_timeout: server.settings.stream_idle_timeout,
         limits: server.head_limits(),
+        room: Some(record.room(client)),
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
     let since = clock::now();

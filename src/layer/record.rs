@@ -314,9 +314,9 @@ impl Record {
         }
     }
 
-    /// The room that its client has in the buffer memory.
-    pub fn room(&self) -> Room<'_> {
-        Room::new(&self.sink.lasting.buffers, self.client_slot())
+    /// The room that its client has in the buffer memory; `client` is its slot.
+    pub fn room(&self, client: ClientSlot) -> Room<'_> {
+        Room::new(&self.sink.lasting.buffers, client)
     }
 
     /// Notes the coding of the answer; `before` counts what goes into it.

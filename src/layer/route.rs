@@ -48,7 +48,9 @@ impl fmt::Display for RouteError {
             }
             RouteError::Loop => write!(f, "it passed through more than {MOST_HOPS} Pillions"),
             RouteError::Denied(_) => f.write_str("this path is not served"),
-            RouteError::NoMemory => f.write_str("server.buffer_memory is used up, or this client's share of it"),
+            RouteError::NoMemory => {
+                f.write_str("server.buffer_memory is used up, or this client's share of it")
+            }
         }
     }
 }

@@ -10,9 +10,13 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
+use crate::buffers::{Reservation, Room};
 use crate::clock::{self, Deadline, Instant};
 use crate::held::Place;
 use crate::pieces::Pieces;
+
+/// Pieces that are shorter than this on average are joined; bytes.
+const SMALL_PIECE: usize = 512;
 
 /// How much is gathered.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +37,10 @@ pub struct Gathered {
     more: VecDeque<Bytes>,
     length: usize,
     rest: Rest,
+    /// Of all of it, while it is gathered.
     place: Option<Place>,
+    /// Of what waits for a client that may be slow.
+    memory: Option<Reservation>,
 }
 
 #[derive(Debug)]
@@ -49,26 +56,44 @@ impl Gathered {
     pub fn whole(content: &Pieces) -> Gathered {
         let mut pieces = content.iter().cloned();
         let (first, more) = (pieces.next(), pieces.collect());
-        Gathered { first, more, length: content.len(), rest: Rest::Ended(None), place: None }
+        let (rest, place, memory) = (Rest::Ended(None), None, None);
+        Gathered { first, more, length: content.len(), rest, place, memory }
     }
 
     /// Nothing of `body` yet.
     pub fn nothing(body: Body) -> Gathered {
-        Gathered { first: None, more: VecDeque::new(), length: 0, rest: Rest::More(body), place: None }
+        let (first, more) = (None, VecDeque::new());
+        Gathered { first, more, length: 0, rest: Rest::More(body), place: None, memory: None }
     }
 
-    /// What `wanted` says of `body`, unless it ends or fails before, or takes longer than `patience`.
-    pub async fn of(body: Body, wanted: Wanted, patience: Duration, place: Option<Place>) -> Gathered {
-        Gathered::until(body, wanted, place, Some(clock::now() + patience)).await
+    /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `patience`, or finds no `room`.
+    pub async fn of(
+        body: Body,
+        wanted: Wanted,
+        patience: Duration,
+        place: Option<Place>,
+        room: Option<Room<'_>>,
+    ) -> Gathered {
+        Gathered::until(body, wanted, place, room, Some(clock::now() + patience)).await
     }
 
-    async fn until(body: Body, wanted: Wanted, place: Option<Place>, due: Option<Instant>) -> Gathered {
+    async fn until(
+        body: Body,
+        wanted: Wanted,
+        place: Option<Place>,
+        room: Option<Room<'_>>,
+        due: Option<Instant>,
+    ) -> Gathered {
         let mut gathered = Gathered { place, ..Gathered::nothing(body) };
         let mut patience = Deadline::default();
         std::future::poll_fn(|cx| {
             loop {
                 let Rest::More(body) = &mut gathered.rest else { return Poll::Ready(()) };
                 if gathered.length > wanted.most || (gathered.length == wanted.most && !wanted.end) {
+                    return Poll::Ready(());
+                }
+                // What came whole holds no place at the upstream any more: it must not wait here beyond the limit.
+                if room.is_some_and(|room| !room.is_left()) {
                     return Poll::Ready(());
                 }
                 match Pin::new(&mut *body).poll_frame(cx) {
@@ -103,7 +128,7 @@ impl Gathered {
 
     /// What `wanted` says of `body`, however long that is in coming: who sends it has its own timeouts.
     pub async fn waited_for(body: Body, wanted: Wanted) -> Gathered {
-        Gathered::until(body, wanted, None, None).await
+        Gathered::until(body, wanted, None, None, None).await
     }
 
     fn push(&mut self, piece: Bytes) {
@@ -161,12 +186,22 @@ impl Gathered {
         self.is_whole().then(|| self.pieces().cloned().collect())
     }
 
-    /// The body again, from its beginning.
+    /// Counts what was gathered until it is handed on: it waits for something that may be long in coming.
+    pub fn count(&mut self, mut memory: Reservation) {
+        memory.resize(self.length);
+        (self.memory, self.place) = (Some(memory), None);
+    }
+
+    /// The body again, from its beginning. All of one is counted by whoever writes it, unless it is counted here.
     pub fn into_body(mut self) -> Body {
         match self.rest {
             Rest::More(body) if self.first.is_none() && self.more.is_empty() => body,
-            Rest::Ended(None) if self.more.is_empty() && self.place.is_none() => {
-                self.first.take().map_or_else(Body::empty, Body::full)
+            Rest::Ended(None) if self.memory.is_none() => {
+                // Small pieces take more than their bytes.
+                if (1 + self.more.len()) * SMALL_PIECE > self.length {
+                    self.content();
+                }
+                Body::pieces(self.first.into_iter().chain(self.more).collect())
             }
             _ => Body::streaming(self),
         }
@@ -194,6 +229,9 @@ impl http_body::Body for Gathered {
             let left = self.length;
             if let Some(place) = &mut self.place {
                 place.shrink(left);
+            }
+            if let Some(memory) = &mut self.memory {
+                memory.resize(left);
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }

@@ -234,7 +234,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         sender.send(data("abc")).unwrap();
         sender.send(data("def")).unwrap();
         drop(sender);
-        let mut whole = Gathered::of(body, all(100), SOON, None).await;
+        let mut whole = Gathered::of(body, all(100), SOON, None, None).await;
         assert!(whole.is_whole() && whole.len() == 6);
         assert_eq!(whole.content().as_deref(), Some(&b"abcdef"[..]));
         assert_eq!(read(whole.into_body()).await.unwrap().0, b"abcdef");
@@ -242,7 +242,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         let (sender, body) = handed();
         sender.send(data("abc")).unwrap();
         sender.send(data("def")).unwrap();
-        let enough = Gathered::of(body, Wanted { least: 2, most: 2, end: false }, SOON, None).await;
+        let enough = Gathered::of(body, Wanted { least: 2, most: 2, end: false }, SOON, None, None).await;
         assert!(enough.has_more() && enough.len() == 3);
         drop(sender);
         assert_eq!(read(enough.into_body()).await.unwrap().0, b"abcdef");
@@ -250,7 +250,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         // More came before the end than is taken.
         let (sender, body) = handed();
         sender.send(data("abcdef")).unwrap();
-        let enough = Gathered::of(body, all(5), SOON, None).await;
+        let enough = Gathered::of(body, all(5), SOON, None, None).await;
         assert!(enough.has_more() && enough.len() == 6);
         drop(sender);
 
@@ -258,7 +258,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         let (sender, body) = handed();
         sender.send(data("abc")).unwrap();
         sender.send(data("def")).unwrap();
-        let there = Gathered::of(body, Wanted { least: 0, most: 100, end: false }, SOON, None).await;
+        let there = Gathered::of(body, Wanted { least: 0, most: 100, end: false }, SOON, None, None).await;
         assert!(there.has_more() && there.len() == 6);
 
         // The end may come after the last byte.
@@ -268,11 +268,11 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
             tokio::task::yield_now().await;
             drop(sender);
         });
-        assert!(Gathered::of(body, all(6), SOON, None).await.is_whole());
+        assert!(Gathered::of(body, all(6), SOON, None, None).await.is_whole());
 
         let (sender, body) = handed();
         sender.send(data("abc")).unwrap();
-        let mut paused = Gathered::of(body, all(100), SOON, None).await;
+        let mut paused = Gathered::of(body, all(100), SOON, None, None).await;
         assert!(paused.has_more() && paused.len() == 3 && paused.content().is_none());
         sender.send(Err(BodyError::UpstreamGone)).unwrap();
         assert_eq!(read(paused.into_body()).await, Err(BodyError::UpstreamGone));

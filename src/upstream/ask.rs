@@ -95,6 +95,7 @@ impl Upstream {
             streaming: Streaming::No,
             stream_idle_timeout: PATIENCE,
             limits: LIMITS,
+            room: None,
             rank: (0, 1),
         };
         let outcome = Outcome::default();

@@ -18,7 +18,7 @@ use super::permits::Permit;
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use crate::body::{Body, BodyError, Duplex};
-use crate::buffers::ClientSlot;
+use crate::buffers::{self, ClientSlot};
 use crate::clock::{self, Instant};
 use crate::http1::client::ClientConnection;
 use crate::http1::client_body::ClientBody;
@@ -120,12 +120,12 @@ pub struct LeasedHttp1 {
 }
 
 impl LeasedHttp1 {
-    fn settle(&mut self) {
-        if let Some(lease) = self.lease.take()
-            && let Some(connection) = self.body.take_connection()
-        {
+    fn settle(&mut self) -> Option<Lease> {
+        let lease = self.lease.take()?;
+        if let Some(connection) = self.body.take_connection() {
             self.home.receive(&lease.address, connection, clock::now());
         }
+        Some(lease)
     }
 }
 
@@ -137,9 +137,10 @@ impl http_body::Body for LeasedHttp1 {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if self.body.is_end_stream() {
-            self.settle();
+            let lease = self.settle();
+            frame = held_back(frame, lease);
         }
         Poll::Ready(frame)
     }
@@ -150,6 +151,20 @@ impl http_body::Body for LeasedHttp1 {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The last frame of a response. Where there is no room for what its client does not take, it keeps the place until it was
+/// written: so there are never more such responses than places.
+fn held_back(
+    frame: Option<Result<Frame<Bytes>, BodyError>>,
+    lease: Option<Lease>,
+) -> Option<Result<Frame<Bytes>, BodyError>> {
+    match (frame, lease) {
+        (Some(Ok(frame)), Some(lease)) if buffers::is_pressed() && frame.is_data() => {
+            Some(Ok(frame.map_data(|data| buffers::hold(data, lease))))
+        }
+        (frame, _) => frame,
     }
 }
 
@@ -169,9 +184,9 @@ impl http_body::Body for Leased {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if self.body.is_end_stream() {
-            self.lease = None;
+            frame = held_back(frame, self.lease.take());
         }
         Poll::Ready(frame)
     }

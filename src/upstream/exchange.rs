@@ -71,6 +71,7 @@ impl Upstream {
                 takes_trailers: call.takes_trailers,
                 interim: call.interim,
                 limits: call.limits,
+                room: call.room,
                 sent: &outcome.left,
             };
             let has_body = !http_body::Body::is_end_stream(&call.body);

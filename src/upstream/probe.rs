@@ -151,6 +151,7 @@ impl Upstream {
                     takes_trailers: false,
                     interim: None,
                     limits: LIMITS,
+                    room: None,
                     sent: &sent,
                 };
                 let connection = Box::new(ClientConnection::new(stream));

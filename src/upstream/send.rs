@@ -24,7 +24,7 @@ use super::pool::Pool;
 use super::retry::{Attempt, Tries, head_size, is_large};
 use super::{Endpoint, Upstream};
 use crate::body::Body;
-use crate::buffers::ClientSlot;
+use crate::buffers::{ClientSlot, Room};
 use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
@@ -65,6 +65,8 @@ pub struct Call<'a> {
     pub stream_idle_timeout: Duration,
     /// Bounds on the head of the answer.
     pub limits: HeadLimits,
+    /// The client's room in the buffer memory: without it the response stays at the upstream until it is taken.
+    pub room: Option<Room<'a>>,
     /// The rank of its caller's tier, and how many there are.
     pub rank: (usize, usize),
 }

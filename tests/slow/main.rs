@@ -16,3 +16,4 @@ mod requests_held;
 mod responses;
 mod seats;
 mod tools;
+mod unread;

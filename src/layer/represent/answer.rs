@@ -13,6 +13,7 @@ use super::RepresentError;
 use super::asked::Asked;
 use super::fields::{self, Seen};
 use crate::body::{Body, Kept};
+use crate::buffers::Room;
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::vary;
@@ -177,7 +178,7 @@ impl Answering {
         gathering: Box<Gathering>,
     ) -> Result<Response<Body>, RepresentError> {
         let Gathering { parts, body, wanted, patience, place, known, kept } = *gathering;
-        let gathered = Gathered::of(body, wanted, patience, place).await;
+        let gathered = Gathered::of(body, wanted, patience, place, Some(self.room())).await;
         self.decide(parts, gathered, known, kept, None)
     }
 
@@ -256,7 +257,30 @@ impl Answering {
         match choice {
             Choice::Code(coding) => Ok(self.code(parts, content, coding)),
             Choice::Leave(Reason::Range) => self.partial(parts, content),
-            Choice::Leave(_) => Ok(Response::from_parts(parts, content.gathered.into_body())),
+            Choice::Leave(_) => {
+                if !whole {
+                    self.count(&mut content);
+                }
+                let body = content.gathered.into_body();
+                Ok(Response::from_parts(parts, of_kept(body, content.kept)))
+            }
+        }
+    }
+
+    fn room(&self) -> Room<'_> {
+        self.record.room(self.record.client_slot())
+    }
+
+    /// Whether more may be buffered for the client.
+    pub(super) fn has_room(&self) -> bool {
+        self.room().is_left()
+    }
+
+    /// Counts what was gathered and is held for this response alone.
+    pub(super) fn count(&self, content: &mut Content) {
+        let kept = content.kept.as_ref().is_some_and(|kept| kept.content().is_some());
+        if !kept && !content.gathered.is_empty() {
+            content.gathered.count(self.record.reserve_buffer());
         }
     }
 
@@ -298,10 +322,16 @@ impl Answering {
                 parts.status = StatusCode::PARTIAL_CONTENT;
                 fields::of_a_part(&mut parts.headers);
                 let body = range::partial(&whole, &ranges, &mut parts.headers);
-                Ok(Response::from_parts(parts, Body::pieces(body)))
+                let kept = content.kept.filter(|kept| kept.content().is_some());
+                let body = match kept {
+                    Some(kept) => Body::kept(body, kept),
+                    // Slices would hold all of it.
+                    None => Body::pieces(body.cut()),
+                };
+                Ok(Response::from_parts(parts, body))
             }
             Selected::Nothing => Err(RepresentError::RangeNotSatisfiable(whole.len())),
-            Selected::Whole => Ok(Response::from_parts(parts, Body::pieces(whole))),
+            Selected::Whole => Ok(Response::from_parts(parts, of_kept(Body::pieces(whole), content.kept))),
         }
     }
 
@@ -349,6 +379,17 @@ impl Content {
             });
         }
     }
+}
+
+/// Says who keeps content that is here, where somebody does: it is not counted once more.
+fn of_kept(mut body: Body, kept: Option<Arc<dyn Kept>>) -> Body {
+    if let Some(kept) = kept
+        && body.is_here()
+        && kept.content().is_some()
+    {
+        body.set_keeper(kept);
+    }
+    body
 }
 
 /// The tag that goes out on what the app gave this one.

@@ -68,11 +68,14 @@ impl Answering {
             && let Some(made) = kept.made(coding.as_str())
         {
             self.gives_again(coding, kept, content.gathered.len(), made.len());
-            return Response::from_parts(parts, Body::pieces(made));
+            return Response::from_parts(parts, Body::kept(made, kept.clone()));
         }
         let before = Rc::new(Cell::new(0));
         self.record.coded(coding.as_str(), before.clone());
-        if content.gathered.len() <= encode::one_go(coding, effort)
+        // Where the content is kept anyway, what is made of it is one thing more to hold.
+        let room = content.kept.is_none() || self.has_room();
+        if room
+            && content.gathered.len() <= encode::one_go(coding, effort)
             && let Some(whole) = content.gathered.content()
         {
             let since = clock::now();
@@ -89,6 +92,7 @@ impl Answering {
                 Err(error) => tracing::warn!(%error, coding = coding.as_str(), "content could not be coded"),
             }
         }
+        self.count(&mut content);
         let encoder = Encoder::new(coding, effort, content.length);
         let encoding =
             Encoding::new(content.gathered.into_body(), encoder, counters.clone(), before, content.memory);

@@ -56,8 +56,7 @@ const ROUND: u64 = 4 * PIECE as u64;
 const PATIENCE: u32 = 8;
 /// More streams than this that a client never reads end their connection.
 const MOST_CUT: usize = 16;
-/// The requests of a connection that has more open than this are counted also where they are ordinary: it may have
-/// thousands of neighbors.
+/// A connection with more open requests than this has the small things counted too, as many of them are no small thing.
 const FEW: usize = 4;
 /// A client that was told to leave and has nothing open is given this long.
 const LEAVE: Duration = Duration::from_secs(2);

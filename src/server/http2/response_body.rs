@@ -15,13 +15,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{Open, PIECE};
+use super::{FEW, Open, PIECE};
 use crate::body::{Body, BodyError, Observer};
 use crate::buffers::{self, BufferMemory, Reservation};
 use crate::clock::{self, Instant};
 use crate::lifecycle::{Phase, Sleeper};
 
-/// Whole content from this length on is counted.
+/// Whole content from this length on is counted, and any of a connection that has many open.
 const COUNTED: u64 = 4 * 1024;
 /// What a queued piece takes beside its bytes.
 const OVERHEAD: usize = 64;
@@ -57,8 +57,6 @@ pub(super) struct ReadAhead {
 struct Queue {
     pieces: VecDeque<Bytes>,
     bytes: usize,
-    /// Of the piece that is being handed out: it is held until all of it is.
-    handed: usize,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
     memory: Option<Reservation>,
     /// The stream, where it waits for content.
@@ -69,7 +67,7 @@ struct Queue {
 
 impl Queue {
     fn count(&mut self) {
-        let held = self.bytes + self.handed + self.pieces.len() * OVERHEAD;
+        let held = self.bytes + self.pieces.len() * OVERHEAD;
         if let Some(memory) = &mut self.memory {
             memory.resize(held);
         }
@@ -91,10 +89,18 @@ impl Queue {
     fn pop(&mut self) -> Option<Bytes> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.len();
-        self.handed = piece.len();
+        let piece = self.hand_out(piece);
         self.count();
         wake(&mut self.pump);
         Some(piece)
+    }
+
+    /// A piece that stays counted until it was written: the library takes one although the window is closed.
+    fn hand_out(&mut self, piece: Bytes) -> Bytes {
+        match &mut self.memory {
+            Some(memory) => buffers::hold(piece.clone(), memory.split(piece.len())),
+            None => piece,
+        }
     }
 
     fn end(&mut self, ended: Result<Option<HeaderMap>, BodyError>) {
@@ -129,9 +135,10 @@ impl ReadAhead {
     fn close(&self) {
         // Dropped after the borrow: what is dropped may do much.
         let (body, observer) = (self.body.take(), self.observer.take());
+        self.rest.take();
         let mut queue = self.queue.borrow_mut();
         queue.pieces.clear();
-        (queue.bytes, queue.handed) = (0, 0);
+        queue.bytes = 0;
         queue.count();
         wake(&mut queue.pump);
         drop(queue);
@@ -199,7 +206,6 @@ impl ReadAhead {
     /// The next content that was read ahead.
     fn poll_queue(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut queue = self.queue.borrow_mut();
-        queue.handed = 0;
         if let Some(piece) = queue.pop() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -207,7 +213,6 @@ impl ReadAhead {
             Some(Ok(trailers)) => Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
             Some(Err(error)) => Poll::Ready(Some(Err(error.clone()))),
             None => {
-                queue.count();
                 queue.reader = Some(cx.waker().clone());
                 wake(&mut queue.pump);
                 Poll::Pending
@@ -244,9 +249,16 @@ impl StreamBody {
         let arrives = body.is_streaming() && !body.is_endless() && ahead.bytes > 0;
         let observer = if arrives { body.take_observer() } else { None };
         let client = body.client();
-        // What is whole already is counted where it may wait for long; what is stored is held in any case.
-        let waits = match body.keeper() {
-            None if body.is_here() => body.size_hint().exact().filter(|length| *length >= COUNTED),
+        let Open(streams) = &open;
+        // What is whole already is counted where it may wait for long; what is stored is held in any case. It had room
+        // when it became whole, in this very poll. Pillion's own documents, which are short, had to be made without:
+        // those take nothing away from others.
+        let crowded = streams.open.get() > FEW;
+        let waits = match (body.keeper(), &ahead.memory) {
+            (None, Some(memory)) if body.is_here() => body
+                .size_hint()
+                .exact()
+                .filter(|length| *length >= COUNTED || (crowded && memory.has_room(client))),
             _ => None,
         };
         let memory = ahead.memory.filter(|_| arrives || waits.is_some());
@@ -254,7 +266,6 @@ impl StreamBody {
         if let (Some(memory), Some(length)) = (&mut memory, waits) {
             memory.resize(usize::try_from(length).unwrap_or(usize::MAX));
         }
-        let Open(streams) = &open;
         let now = clock::now();
         streams.waiting.begin_response(streams.open.get(), now);
         let answer = Rc::new(ReadAhead {
@@ -294,7 +305,9 @@ impl StreamBody {
             return self.answer.poll_queue(cx);
         }
         let mut body = self.answer.body.borrow_mut();
-        body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+        let frame = ready!(body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx)));
+        let hand_out = |piece| self.answer.queue.borrow_mut().hand_out(piece);
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hand_out))))
     }
 }
 
