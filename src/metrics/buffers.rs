@@ -17,8 +17,16 @@ pub struct Collected(pub Arc<BufferMemory>);
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let gauges = [
-            ("buffered_bytes", "Bytes of bodies buffered for slow clients", self.0.bytes()),
-            ("buffer_memory_bytes", "Configured limit of buffered bodies in bytes", self.0.max()),
+            (
+                "buffered_bytes",
+                "Bytes of requests and responses buffered for slow clients or while they wait",
+                self.0.bytes(),
+            ),
+            (
+                "buffer_memory_bytes",
+                "Configured limit of buffered requests and responses in bytes",
+                self.0.max(),
+            ),
         ];
         for (name, help, bytes) in gauges {
             let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
