@@ -2,6 +2,7 @@
 //! and the end of life that hyper does not keep by itself.
 
 mod counted;
+mod fields;
 mod request_body;
 mod response_body;
 mod waiting;
@@ -15,8 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,8 +29,7 @@ use waiting::{UploadWait, Waiting};
 use crate::body::{Body, Tunnel};
 use crate::clock::{self, Deadline, Instant};
 use crate::fields::media_type::MediaKind;
-use crate::fields::target::{self, Looks};
-use crate::http1::head::{self, HeadError, HeadLimits};
+use crate::http1::head::{self, HeadError};
 use crate::http1::server::Settings;
 use crate::http2::refusals::{self, Refusal};
 use crate::http2::trailers::{Sender, Watched};
@@ -321,7 +320,7 @@ where
             inbound(request, extended, peer.clone(), settings, &self.streams, crowded);
         Box::pin(async move {
             // Here, where the stack counts the request next: a connection has many before any of them is begun.
-            join_cookies(inbound.request.headers_mut());
+            fields::join_cookies(inbound.request.headers_mut());
             let Ok(response) = service.call(inbound).await;
             if let Some(upload) = upload {
                 upload.set_answered();
@@ -386,15 +385,16 @@ fn inbound(
 ) -> (Inbound, Option<Rc<UploadWait>>) {
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.clear();
-    let size = head_size(&parts);
-    let fields = parts.headers.len();
-    let mut refused = too_large(size, fields, settings.limits).err();
+    let size = fields::head_size(&parts);
+    let count = parts.headers.len();
+    let mut refused = fields::too_large(size, count, settings.limits).err();
     if refused.is_some() {
         // A field of one byte on the wire takes a hundred here.
         parts.headers = HeaderMap::new();
     }
-    refused = refused.or(encode_target(&mut parts.uri).err());
-    refused = refused.or(check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
+    refused = refused.or(fields::encode_target(&mut parts.uri).err());
+    refused =
+        refused.or(fields::check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
     let headers = &mut parts.headers;
     let takes_trailers = headers.remove(header::TE).is_some();
     // RFC 9110 11.7.2: meant for us, who ask for none.
@@ -427,78 +427,9 @@ fn inbound(
         upgrade,
         takes_trailers,
         refused,
-        counted: if refused.is_some() { 0 } else { inbound::counted_bytes(size, fields, crowded) },
+        counted: if refused.is_some() { 0 } else { inbound::counted_bytes(size, count, crowded) },
     };
     (inbound, upload)
-}
-
-/// Encodes what no URI has raw, as the HTTP/1 head reader does. What the library under this refuses itself never comes here:
-/// `<`, `>` in a target, `"` in a query, a backtick in a path.
-fn encode_target(uri: &mut Uri) -> Result<(), Refused> {
-    let given = uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes());
-    if Looks::of(given) != Looks::Raw {
-        return Ok(());
-    }
-    let encoded = target::encoded(given);
-    let mut parts = std::mem::take(uri).into_parts();
-    parts.path_and_query = PathAndQuery::from_maybe_shared(Bytes::from(encoded)).ok();
-    let whole = parts.path_and_query.is_some();
-    match Uri::from_parts(parts) {
-        Ok(encoded) if whole => *uri = encoded,
-        _ => {
-            let error = HeadError::TargetTooLong;
-            return Err(Refused { status: error.status(), detail: error.detail() });
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of the target and of the fields' names and values.
-fn head_size(parts: &http::request::Parts) -> usize {
-    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    fields.sum::<usize>() + target
-}
-
-/// The limits of heads, counted as HTTP/2 counts them (RFC 9113 10.5.1).
-fn too_large(size: usize, fields: usize, limits: HeadLimits) -> Result<(), Refused> {
-    const OVERHEAD: usize = 32;
-    let error = if fields > limits.fields {
-        HeadError::TooManyFields
-    } else if size + fields * OVERHEAD > limits.size {
-        HeadError::TooLarge
-    } else {
-        return Ok(());
-    };
-    Err(Refused { status: error.status(), detail: error.detail() })
-}
-
-/// What HTTP/1 checks while it reads a head: one Host, taken from :authority where there is one
-/// (RFC 9113 8.3.1), and a target that fits its method.
-fn check(headers: &mut HeaderMap, uri: &Uri, method: &Method, extended: bool) -> Result<(), Refused> {
-    if let Some(authority) = uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        headers.insert(header::HOST, host);
-    }
-    let checked = match *method {
-        Method::CONNECT if !extended => Ok(()),
-        Method::CONNECT => head::check_target(&Method::GET, uri),
-        _ => head::check_target(method, uri),
-    };
-    let checked = checked.and_then(|()| head::check_host(headers, Version::HTTP_2));
-    checked.map_err(|error| Refused { status: error.status(), detail: error.detail() })
-}
-
-/// RFC 9113 8.2.3: the pieces of Cookie are put together before they go on to HTTP/1.
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
-    }
 }
 
 /// 16 random bytes in base64: 21 free digits, one that carries two bits, the padding.
