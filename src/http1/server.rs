@@ -225,20 +225,7 @@ where
             keep_alive: head.keep_alive,
             takes_trailers: head.takes_trailers,
         };
-        let (mut feed, body) = self.body_of(&head, settings);
-        let RequestHead { parts, upgrade, takes_trailers, size, .. } = *head;
-        // Content that came with the head is held as long as that.
-        let content = if body.is_here() { body.size_hint().exact().unwrap_or_default() as usize } else { 0 };
-        let counted = inbound::counted_bytes(size + content, parts.headers.len(), false);
-        let inbound = Inbound {
-            request: Box::new(Request::from_parts(parts, body)),
-            peer: self.peer.clone(),
-            received: clock::now(),
-            upgrade,
-            takes_trailers,
-            refused: None,
-            counted,
-        };
+        let (mut feed, inbound) = self.inbound(*head, settings);
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
         let mut answer = pin!(self.service.call(inbound));
         let (io, reading, peer) = (&mut self.io, &mut self.reading, &self.peer);
@@ -281,6 +268,26 @@ where
         // What was uploaded is no progress of the response.
         let _ = self.stall.end(self.seat);
         exchange.send(self, response, feed, settings).await
+    }
+
+    /// The request as the stack gets it. Apart from [`Connection::exchange`], whose future would hold what it is made of for
+    /// as long as the request takes.
+    fn inbound(&mut self, head: RequestHead, settings: Settings) -> (Option<Feed>, Inbound) {
+        let (feed, body) = self.body_of(&head, settings);
+        let RequestHead { parts, upgrade, takes_trailers, size, .. } = head;
+        // Content that came with the head is held as long as that.
+        let content = if body.is_here() { body.size_hint().exact().unwrap_or_default() as usize } else { 0 };
+        let counted = inbound::counted_bytes(size + content, parts.headers.len(), false);
+        let inbound = Inbound {
+            request: Box::new(Request::from_parts(parts, body)),
+            peer: self.peer.clone(),
+            received: clock::now(),
+            upgrade,
+            takes_trailers,
+            refused: None,
+            counted,
+        };
+        (feed, inbound)
     }
 
     fn body_of(&mut self, head: &RequestHead, settings: Settings) -> (Option<Feed>, Body) {
