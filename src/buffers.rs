@@ -85,6 +85,8 @@ pub fn while_pressed<T>(pressed: bool, poll: impl FnOnce() -> T) -> T {
 pub struct BufferMemory {
     bytes: AtomicUsize,
     max: AtomicUsize,
+    /// The most that one client may hold of it.
+    share: AtomicUsize,
     by_client: Box<[AtomicUsize]>,
 }
 
@@ -94,6 +96,7 @@ impl BufferMemory {
         BufferMemory {
             bytes: AtomicUsize::new(0),
             max: AtomicUsize::new(max),
+            share: AtomicUsize::new(share_of(max)),
             by_client: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
         }
     }
@@ -101,8 +104,7 @@ impl BufferMemory {
     /// Whether a client may buffer more. What comes next may then exceed the limit by one piece for each worker: its
     /// length is not known before.
     pub fn has_room(&self, client: ClientSlot) -> bool {
-        let max = self.max();
-        self.bytes() < max && self.held_by(client) < share_of(max)
+        self.bytes() < self.max() && self.held_by(client) < self.share.load(Ordering::Relaxed)
     }
 
     /// A reservation for a request that is here already; `None` where it has to be refused.
@@ -135,6 +137,7 @@ impl BufferMemory {
     /// Changes the limit.
     pub fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
+        self.share.store(share_of(max), Ordering::Relaxed);
     }
 
     fn add(&self, client: ClientSlot, bytes: usize) {

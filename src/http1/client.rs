@@ -171,15 +171,13 @@ impl ClientConnection {
             head: self.io.queued(),
             at: Some(now),
             started: false,
+            pressed: false,
             broken: None,
         };
         async move {
             let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
             match head {
-                Ok(head) => {
-                    let room = request.room.is_none_or(|room| room.is_left());
-                    Ok(self.answer(head, sending, body, timeouts, room))
-                }
+                Ok(head) => Ok(self.answer(head, sending, body, timeouts)),
                 Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
             }
         }
@@ -191,7 +189,6 @@ impl ClientConnection {
         sending: Sending,
         body: &mut Body,
         timeouts: Timeouts,
-        room: bool,
     ) -> Answer {
         self.deadline.clear();
         self.keep_alive_timeout = head.keep_alive_timeout;
@@ -204,20 +201,28 @@ impl ClientConnection {
             let tunnel = Tunnel { io: Box::new(self.io.stream), read_ahead };
             return Answer { parts, content: Content::Tunnel(tunnel) };
         }
-        let endless = is_endless(&parts.headers);
         let sent = sending.upload.ended && self.io.is_flushed();
-        let whole = match head.framing {
-            Framing::Length(length) => length <= self.io.read.len() as u64,
-            Framing::Chunked | Framing::Close => false,
-        };
+        let reusable = head.keep_alive && sending.broken.is_none();
+        if let Framing::Length(length) = head.framing
+            && length <= self.io.read.len() as u64
+            && sent
+            && !sending.pressed
+        {
+            // The common small answer came with its head: no streaming machinery for it, and the
+            // connection is free before the client has read a byte. Without room it stays here, and the
+            // connection with it, until its client takes it.
+            let content = self.io.read.split_to(usize::try_from(length).unwrap_or_default()).freeze();
+            let connection = (reusable && self.io.read.is_empty()).then_some(self);
+            return Answer { parts, content: Content::Whole(content, connection) };
+        }
         // An app that answers before it read everything (a 413, say) is relayed; the rest of the
         // request goes on beside its answer for as long as the app takes it.
         let upload = match (sent, &sending.broken) {
             (false, None) => Some((sending.upload, std::mem::replace(body, Body::empty()))),
             _ => None,
         };
-        let reusable = head.keep_alive && sending.broken.is_none();
-        let mut answer = ClientBody {
+        let endless = is_endless(&parts.headers);
+        let body = ClientBody {
             connection: Some(self),
             decoder: BodyDecoder::new(head.framing),
             ended: false,
@@ -227,16 +232,7 @@ impl ClientConnection {
             client_failed: None,
             acknowledgments: ACKNOWLEDGMENTS,
         };
-        let content = if whole && sent && room {
-            // The common small answer came with its head: no streaming machinery for it, and the
-            // connection is free before the client has read a byte. Without room it stays here, and the
-            // connection with it, until its client takes it.
-            let content = answer.take_whole();
-            Content::Whole(content, answer.take_connection())
-        } else {
-            Content::Streaming { body: answer, endless }
-        };
-        Answer { parts, content }
+        Answer { parts, content: Content::Streaming { body, endless } }
     }
 }
 
@@ -292,6 +288,8 @@ struct Sending {
     at: Option<Instant>,
     head: usize,
     started: bool,
+    /// Whether there was no room for the response when it was last read.
+    pressed: bool,
     broken: Option<io::Error>,
 }
 
@@ -307,8 +305,8 @@ impl Sending {
         loop {
             let progressed = self.poll_upload(connection, body, timeouts, request.sent, cx)?;
             self.at = None;
-            let pressed = request.room.is_some_and(|room| !room.is_left());
-            let read = match buffers::while_pressed(pressed, || connection.io.poll_fill(cx)) {
+            self.pressed = request.room.is_some_and(|room| !room.is_left());
+            let read = match buffers::while_pressed(self.pressed, || connection.io.poll_fill(cx)) {
                 Poll::Pending => {
                     let io = &connection.io;
                     let waiting = self.upload.ended && io.is_flushed();

@@ -45,17 +45,6 @@ impl ClientBody {
         }
     }
 
-    pub(super) fn take_whole(&mut self) -> Bytes {
-        self.ended = true;
-        match (&mut self.connection, self.decoder.left()) {
-            (Some(connection), Some(left)) => {
-                // `answer` saw that so much is in the buffer, so it fits a usize.
-                connection.io.read.split_to(left as usize).freeze()
-            }
-            _ => Bytes::new(),
-        }
-    }
-
     /// Goes on sending a request whose answer began early. While the client's next bytes are awaited, it
     /// is not the app that is silent.
     fn poll_upload(&mut self, cx: &mut Context<'_>) {
