@@ -210,8 +210,10 @@ where
             version: Version::HTTP_11,
             keep_alive: false,
             takes_trailers: false,
+            send_timeout: settings.send_timeout,
+            read_ahead: settings.buffer_response,
         };
-        match exchange.send(self, Some(response), None, settings).await {
+        match exchange.send(self, Some(response), None).await {
             After::KeepAlive | After::Close => After::Linger,
             after => after,
         }
@@ -224,6 +226,8 @@ where
             version: head.parts.version,
             keep_alive: head.keep_alive,
             takes_trailers: head.takes_trailers,
+            send_timeout: settings.send_timeout,
+            read_ahead: settings.buffer_response,
         };
         let (mut feed, inbound) = self.inbound(*head, settings);
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
@@ -267,7 +271,7 @@ where
         .await;
         // What was uploaded is no progress of the response.
         let _ = self.stall.end(self.seat);
-        exchange.send(self, response, feed, settings).await
+        exchange.send(self, response, feed).await
     }
 
     /// The request as the stack gets it. Apart from [`Connection::exchange`], whose future would hold what it is made of for
@@ -347,6 +351,10 @@ struct Exchange {
     version: Version,
     keep_alive: bool,
     takes_trailers: bool,
+    /// See [`Settings::send_timeout`].
+    send_timeout: Duration,
+    /// See [`Settings::buffer_response`].
+    read_ahead: usize,
 }
 
 /// What became of an answer when it was to be sent.
@@ -368,10 +376,9 @@ impl Exchange {
         connection: &'a mut Connection<'_, S>,
         response: Option<Response<Body>>,
         feed: Option<Feed>,
-        settings: Settings,
     ) -> impl Future<Output = After> + 'a {
         let mut begun = match response {
-            Some(response) => self.begin(connection, response, feed, settings),
+            Some(response) => self.begin(connection, response, feed),
             None => Begun::Left,
         };
         async move {
@@ -407,7 +414,6 @@ impl Exchange {
         connection: &mut Connection<'_, S>,
         response: Response<Body>,
         mut feed: Option<Feed>,
-        settings: Settings,
     ) -> Begun {
         let (mut parts, mut body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -442,8 +448,8 @@ impl Exchange {
             failed: None,
             // Other streams than live ones may end by themselves in the time that draining gives.
             endless: body.is_endless() && MediaKind::of(&parts.headers) != MediaKind::Stream,
-            send_timeout: settings.send_timeout,
-            read_ahead: settings.buffer_response,
+            send_timeout: self.send_timeout,
+            read_ahead: self.read_ahead,
             // What is stored is held in any case; what may yet be is not.
             counted: body.keeper().is_none() || body.is_streaming(),
             waiting: None,
