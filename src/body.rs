@@ -337,12 +337,12 @@ impl Body {
         self.silence = Some(silence);
     }
 
-    /// The longest silence of the client, for a body that this one becomes part of.
+    /// The longest silence of the client, for a body that this one becomes part of, and for whoever allows more later.
     pub fn silence(&self) -> Option<Rc<Cell<Duration>>> {
         self.silence.clone()
     }
 
-    /// The client may be silent for this long from its next silence on.
+    /// The client may be silent for this long, also in the silence that lasts.
     pub fn allow_silence(&self, silence: Duration) {
         if let Some(limit) = &self.silence {
             limit.set(silence);

@@ -102,6 +102,8 @@ pub struct Feed {
     received: u64,
     /// Shared with the body, as its route may allow more.
     silence: Rc<Cell<Duration>>,
+    /// What that was when the deadline of the silence that lasts was set.
+    silence_set: Duration,
 }
 
 impl Feed {
@@ -112,7 +114,36 @@ impl Feed {
         let mut body = Body::streaming(FeedBody(shared.clone()));
         let silence = Rc::new(Cell::new(silence));
         body.set_silence(silence.clone());
-        (Feed { shared, decoder, continue_due: expects_continue, received: 0, silence }, body)
+        (
+            Feed {
+                shared,
+                decoder,
+                continue_due: expects_continue,
+                received: 0,
+                silence_set: silence.get(),
+                silence,
+            },
+            body,
+        )
+    }
+
+    /// From now on the client is silent.
+    fn begin_silence(&mut self, deadline: &mut Deadline) {
+        self.silence_set = self.silence.get();
+        deadline.set_after(self.silence_set);
+    }
+
+    /// Ready when the client was silent for longer than is allowed by now.
+    fn poll_silent(&mut self, deadline: &mut Deadline, cx: &mut Context<'_>) -> Poll<()> {
+        while deadline.poll_expired(cx).is_ready() {
+            let allowed = self.silence.get();
+            if allowed <= self.silence_set {
+                return Poll::Ready(());
+            }
+            deadline.set_after(allowed - self.silence_set);
+            self.silence_set = allowed;
+        }
+        Poll::Pending
     }
 
     /// Whether the whole body was read from the connection.
@@ -214,15 +245,15 @@ impl Feed {
             match io.poll_fill(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.received += count as u64;
-                    deadline.set_after(self.silence.get());
+                    self.begin_silence(deadline);
                 }
                 Poll::Ready(_) => break Some(Err(BodyError::ClientGone)),
                 Poll::Pending => {
                     io.release_used();
                     if !deadline.is_set() {
-                        deadline.set_after(self.silence.get());
+                        self.begin_silence(deadline);
                     }
-                    if deadline.poll_expired(cx).is_pending() {
+                    if self.poll_silent(deadline, cx).is_pending() {
                         return false;
                     }
                     break Some(Err(BodyError::ClientSilent));

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, Uri};
 use http_body::Body as _;
@@ -25,6 +26,13 @@ use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendErro
 use crate::http1::encode::Beside;
 use crate::http1::head::HeadError;
 use crate::policy::Scheme;
+
+/// The response is a stream: its client may be in conversation with the app, and silent as long as the app may be.
+fn allow_silence(limit: Option<&Cell<Duration>>, silence: Duration) {
+    if let Some(limit) = limit {
+        limit.set(silence);
+    }
+}
 
 #[allow(
     clippy::manual_async_fn,
@@ -75,6 +83,7 @@ impl Upstream {
                 sent: &outcome.left,
             };
             let has_body = !http_body::Body::is_end_stream(&call.body);
+            let silence = call.body.silence();
             outcome.sent.set(Some(now));
             let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
             let Answer { parts, content } = sent.map_err(|failed| {
@@ -131,6 +140,7 @@ impl Upstream {
                     let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
                     if endless {
                         body.set_endless();
+                        allow_silence(silence.as_deref(), call.stream_idle_timeout);
                     }
                     body
                 }
@@ -167,6 +177,7 @@ impl Upstream {
             Uri::builder().scheme(scheme).authority(authority).path_and_query(call.target.clone()).build();
         let uri = uri.map_err(|error| Attempt::before_sending(ForwardError::Http2(error.to_string())))?;
         let replayable = call.body.content().is_some();
+        let silence = call.body.silence();
         let body = std::mem::replace(&mut call.body, Body::empty());
         let mut request = Request::new(body);
         *request.method_mut() = call.method.clone();
@@ -220,6 +231,7 @@ impl Upstream {
         let mut body = Body::streaming(Leased { body, lease: Some(lease) });
         if endless {
             body.set_endless();
+            allow_silence(silence.as_deref(), call.stream_idle_timeout);
         }
         Ok(Response::from_parts(parts, body))
     }

@@ -1,6 +1,7 @@
 //! Answers that begin before their requests end.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::time::Duration;
 
 use crate::harness::{PATIENCE, Pillion, Script, connect};
 use crate::tools::head;
@@ -55,6 +56,29 @@ fn an_answer_may_begin_before_its_request_ends() {
     // The connection is as good as new.
     tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     assert!(head(&mut tcp).unwrap().starts_with("http/1.1 200"));
+}
+
+/// A response that is a stream by its type makes a conversation of its request: from then on the client may be silent for
+/// as long as the app, also in the silence in which the response began.
+#[test]
+fn n4_7_a_client_may_be_silent_once_its_response_is_a_stream() {
+    let app = conversation();
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nbody_timeout = \"300ms\"\n\
+         [upstream]\nurl = \"http://{}\"\nbody_timeout = \"300ms\"\n",
+        app.address
+    ));
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    assert!(head(&mut tcp).unwrap().starts_with("http/1.1 200"));
+    for chunk in ["4\r\none.\r\n", "4\r\ntwo.\r\n", "0\r\n\r\n"] {
+        // The silence is the scenario.
+        std::thread::sleep(Duration::from_millis(800));
+        tcp.write_all(chunk.as_bytes()).unwrap();
+        let mut heard = vec![0u8; chunk.len()];
+        tcp.read_exact(&mut heard).unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), chunk);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
