@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use harness::browser::Browser;
 use harness::origin::*;
 use harness::*;
 use serde_json::Value;
@@ -229,89 +230,6 @@ fn the_page_renders_in_a_real_browser_and_its_numbers_move() {
     assert!(picture.len() > 10_000, "{} bytes", picture.len());
     if let Some(path) = std::env::var_os("SCREENSHOT") {
         std::fs::write(path, picture).unwrap();
-    }
-}
-
-/// A real browser, spoken to by its own protocol (CDP).
-struct Browser {
-    socket: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
-    number: u64,
-    /// What went wrong in the page, by its console.
-    console: Vec<String>,
-    _process: Process,
-}
-
-impl Browser {
-    async fn open(profile: &Folder, url: &str) -> Browser {
-        let child = Command::new("chromium")
-            .args([
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-            ])
-            .args(["--remote-debugging-port=0", "--window-size=1100,900"])
-            .arg(format!("--user-data-dir={}", profile.path("profile").display()))
-            .arg("about:blank")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process = Process(child);
-        let port = eventually("the browser listens", || {
-            let text = std::fs::read_to_string(profile.path("profile/DevToolsActivePort")).ok()?;
-            text.lines().next().map(str::to_owned)
-        });
-        let socket = eventually("it has a page", || {
-            let list = run("curl", &["-s", &format!("http://127.0.0.1:{port}/json/list")]);
-            let list: serde_json::Value = serde_json::from_str(&list).ok()?;
-            let page = list.as_array()?.iter().find(|target| target["type"] == "page")?.clone();
-            page["webSocketDebuggerUrl"].as_str().map(str::to_owned)
-        });
-        let (socket, _) = tokio_tungstenite::connect_async(socket).await.unwrap();
-        let mut browser = Browser { socket, number: 0, console: Vec::new(), _process: process };
-        for method in ["Runtime.enable", "Log.enable", "Page.enable"] {
-            browser.call(method, serde_json::json!({})).await;
-        }
-        browser.call("Page.navigate", serde_json::json!({ "url": url })).await;
-        browser
-    }
-
-    async fn call(&mut self, method: &str, params: serde_json::Value) -> serde_json::Value {
-        use futures_util::{SinkExt as _, StreamExt as _};
-        self.number += 1;
-        let message = serde_json::json!({ "id": self.number, "method": method, "params": params });
-        self.socket.send(tokio_tungstenite::tungstenite::Message::text(message.to_string())).await.unwrap();
-        loop {
-            let message = self.socket.next().await.unwrap().unwrap();
-            let Ok(text) = message.into_text() else { continue };
-            let said: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let kind = said["params"]["type"].as_str().unwrap_or_default();
-            let wrong = match said["method"].as_str() {
-                Some("Runtime.exceptionThrown") => true,
-                Some("Runtime.consoleAPICalled") => ["error", "warning", "assert"].contains(&kind),
-                Some("Log.entryAdded") => said["params"]["entry"]["level"] == "error",
-                _ => false,
-            };
-            if wrong {
-                self.console.push(said.to_string());
-            }
-            if said["id"] == self.number {
-                return said["result"].clone();
-            }
-        }
-    }
-
-    async fn evaluate(&mut self, script: &str) -> String {
-        let result = self.call("Runtime.evaluate", serde_json::json!({ "expression": script })).await;
-        result["result"]["value"].as_str().unwrap_or("{}").to_owned()
-    }
-
-    async fn screenshot(&mut self) -> Vec<u8> {
-        use base64::Engine as _;
-        let result = self.call("Page.captureScreenshot", serde_json::json!({ "format": "png" })).await;
-        base64::engine::general_purpose::STANDARD.decode(result["data"].as_str().unwrap()).unwrap()
     }
 }
 

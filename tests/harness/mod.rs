@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod browser;
 pub mod holding;
 pub mod origin;
 mod pillion;

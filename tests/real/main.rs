@@ -1,0 +1,14 @@
+//! Real apps and their real clients, as people run them: Express, Connect, grpc-core, boto3 and a browser. `tests/run`
+//! installs them; `PILLION_ACCEPTANCE=1` makes silences as long as in life.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod events;
+mod express;
+mod objects;
+mod silences;
+mod streams;
+mod tools;

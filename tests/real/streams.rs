@@ -1,0 +1,49 @@
+//! Conversations: Connect's own client and server over each of its protocols.
+
+use crate::tools::{acceptance, app, printed, script, with_tls};
+
+/// What the client prints: the conversations that an app of this version of HTTP can have.
+fn expected(app: &str) -> String {
+    let mut lines = String::new();
+    for kind in ["json", "proto"] {
+        for version in ["2", "1.1"] {
+            lines += &format!("connect+{kind} {version}: fine\ngrpc-web+{kind} {version}: fine\n");
+            if app == "2" && version == "2" {
+                lines += &format!("grpc+{kind} 2: fine\n");
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn still_right_connect_in_both_directions_over_each_of_its_protocols() {
+    for (serve, scheme, version) in [("serve", "h2c", "2"), ("serve1", "http", "1.1")] {
+        let (_app, address) = app("node", "connect.cjs", &[serve]);
+        let pillion = with_tls(&format!("[upstream]\nurl = \"{scheme}://{address}\"\n"));
+        for url in [pillion.url(""), format!("https://{}", pillion.https.unwrap())] {
+            let mut client = script("node", "connect.cjs", &["talk", &url, version]);
+            client.env("NODE_EXTRA_CA_CERTS", pillion.folder.path("tls.crt"));
+            assert_eq!(printed(client), expected(version), "{url} to {scheme}");
+        }
+        let path = if version == "2" { "/test.Notes/Chat" } else { "/test.Notes/Tell" };
+        pillion.access("a conversation", |line| {
+            line["path"] == path && line["protocol"] == "HTTP/2" && line["status"] == 200
+        });
+    }
+}
+
+/// Six quiet minutes under the defaults; else a silence that is longer than an ordinary body's may be.
+#[test]
+fn still_right_a_conversation_of_connect_may_be_silent() {
+    let (_app, address) = app("node", "connect.cjs", &["serve"]);
+    let silences = "body_timeout = \"500ms\"\nsend_timeout = \"500ms\"\n";
+    let (seconds, server, upstream) = match acceptance() {
+        true => ("360", "", ""),
+        false => ("1.5", silences, "body_timeout = \"500ms\"\nresponse_timeout = \"500ms\"\n"),
+    };
+    let pillion = crate::harness::Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{server}[upstream]\nurl = \"h2c://{address}\"\n{upstream}"
+    ));
+    assert_eq!(printed(script("node", "connect.cjs", &["pause", &pillion.url(""), seconds])), "fine\n");
+}
