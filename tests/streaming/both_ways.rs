@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, Pillion, Script, connect};
+use crate::harness::{PATIENCE, Pillion, Script, accept, connect};
 use crate::tools::head;
 
 /// An app that answers each chunk as it comes with a chunk of its own.
@@ -58,26 +58,80 @@ fn an_answer_may_begin_before_its_request_ends() {
     assert!(head(&mut tcp).unwrap().starts_with("http/1.1 200"));
 }
 
-/// A response that is a stream by its type makes a conversation of its request: from then on the client may be silent for
-/// as long as the app, also in the silence in which the response began.
-#[test]
-fn n4_7_a_client_may_be_silent_once_its_response_is_a_stream() {
-    let app = conversation();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nbody_timeout = \"300ms\"\n\
-         [upstream]\nurl = \"http://{}\"\nbody_timeout = \"300ms\"\n",
-        app.address
-    ));
-    let mut tcp = connect(pillion.http);
+/// The same over HTTP/2 with prior knowledge.
+async fn conversation_over_http2() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = accept(&listener).await {
+            let mut connection = h2::server::handshake(tcp).await.unwrap();
+            tokio::spawn(async move {
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    tokio::spawn(async move {
+                        let head = http::Response::builder().header("content-type", "application/x-ndjson");
+                        let mut told = respond.send_response(head.body(()).unwrap(), false).unwrap();
+                        let mut heard = request.into_body();
+                        while let Some(Ok(data)) = heard.data().await {
+                            heard.flow_control().release_capacity(data.len()).unwrap();
+                            let _ = told.send_data(data, false);
+                        }
+                        let _ = told.send_data(bytes::Bytes::new(), true);
+                    });
+                }
+            });
+        }
+    });
+    address
+}
+
+/// How long a client says nothing, which is longer than it may in an ordinary request: the silence is the scenario.
+const SILENCE: Duration = Duration::from_millis(800);
+
+fn converse_over_http1(address: std::net::SocketAddr) {
+    let mut tcp = connect(address);
     tcp.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
     assert!(head(&mut tcp).unwrap().starts_with("http/1.1 200"));
     for chunk in ["4\r\none.\r\n", "4\r\ntwo.\r\n", "0\r\n\r\n"] {
-        // The silence is the scenario.
-        std::thread::sleep(Duration::from_millis(800));
+        std::thread::sleep(SILENCE);
         tcp.write_all(chunk.as_bytes()).unwrap();
         let mut heard = vec![0u8; chunk.len()];
         tcp.read_exact(&mut heard).unwrap();
         assert_eq!(String::from_utf8_lossy(&heard), chunk);
+    }
+}
+
+async fn converse_over_http2(address: std::net::SocketAddr) {
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (client, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = http::Request::post("http://a.test/").body(()).unwrap();
+    let (answer, mut upload) = client.send_request(request, false).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    for note in ["one.", "two."] {
+        tokio::time::sleep(SILENCE).await;
+        upload.send_data(bytes::Bytes::from(note), false).unwrap();
+        let heard = tokio::time::timeout(PATIENCE, body.data()).await.unwrap().unwrap().unwrap();
+        assert_eq!(heard, note.as_bytes());
+    }
+}
+
+/// A response that is a stream by its type makes a conversation of its request: from then on the client may be silent for
+/// as long as the app, also in the silence in which the response began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n4_7_a_client_may_be_silent_once_its_response_is_a_stream() {
+    let app = conversation();
+    for url in [format!("http://{}", app.address), format!("h2c://{}", conversation_over_http2().await)] {
+        let pillion = Pillion::with(&format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nbody_timeout = \"300ms\"\n\
+             [upstream]\nurl = \"{url}\"\nbody_timeout = \"300ms\"\n"
+        ));
+        let address = pillion.http;
+        let over_http1 = tokio::task::spawn_blocking(move || converse_over_http1(address));
+        converse_over_http2(address).await;
+        over_http1.await.unwrap();
     }
 }
 
