@@ -177,7 +177,7 @@ pub(super) mod tests {
             stale_if_error: Duration::from_secs(300),
             version: String::new(),
             ignore_query: Vec::new(),
-            ignore_cookies: Vec::new(),
+            ignore_cookies: Default::default(),
             targeted: Vec::new(),
             groups: true,
             x_cache: true,

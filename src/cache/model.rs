@@ -91,7 +91,7 @@ impl World {
 
     fn lookup(&self) -> Option<u64> {
         let entry = self.cache.store.get(KEY, 1)?;
-        let stored = entry.select(SelectingFields::of(&HeaderMap::new(), &[]))?;
+        let stored = entry.select(SelectingFields::of(&HeaderMap::new(), &Default::default()))?;
         stored.head.age_if_valid(&self.cache.invalidation, self.now)?;
         Some(value_of(stored))
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
+use crate::fields::cookie::Ignored;
+
 /// Whose answers are kept, and who gets them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
@@ -90,7 +92,7 @@ pub struct Settings {
     /// Parameters of queries that are not part of the key.
     pub ignore_query: Vec<String>,
     /// Cookies that do not make a request personal.
-    pub ignore_cookies: Vec<String>,
+    pub ignore_cookies: Ignored,
     /// The fields that take the place of Cache-Control, in order (RFC 9213).
     pub targeted: Vec<HeaderName>,
     /// Whether Cache-Groups are obeyed (RFC 9875).

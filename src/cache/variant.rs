@@ -4,7 +4,8 @@ use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
 use crate::fields::accept_encoding::{MOST, Weight, thousandths};
-use crate::fields::{cookie, list};
+use crate::fields::cookie::{self, Ignored};
+use crate::fields::list;
 
 /// More fields than any answer means to vary with.
 const MOST_FIELDS: usize = 32;
@@ -21,14 +22,14 @@ pub struct SelectingFields<'a> {
     /// The fields of the request.
     pub request: &'a HeaderMap,
     /// Cookies that do not count.
-    pub ignored_cookies: &'a [String],
+    pub ignored_cookies: &'a Ignored,
     /// Fields of the request by which apps give fragments ([`is_fragment`]): only a response fits whose Vary names them.
     pub fragments: &'a [HeaderName],
 }
 
 impl<'a> SelectingFields<'a> {
     /// Of a request without fields by which apps give fragments.
-    pub fn of(request: &'a HeaderMap, ignored_cookies: &'a [String]) -> SelectingFields<'a> {
+    pub fn of(request: &'a HeaderMap, ignored_cookies: &'a Ignored) -> SelectingFields<'a> {
         SelectingFields { request, ignored_cookies, fragments: &[] }
     }
 
@@ -160,7 +161,7 @@ pub fn select<'a, T>(
 /// Whether apps give a fragment or other data at the same URL for this field: libraries of browsers send it, and many apps
 /// do not say that they vary with it.
 pub fn is_fragment(name: &HeaderName) -> bool {
-    const EXACT: [&str; 10] = [
+    const EXACT: [&str; 16] = [
         "x-requested-with",
         "turbo-frame",
         "rsc",
@@ -171,6 +172,12 @@ pub fn is_fragment(name: &HeaderName) -> bool {
         "x-alpine-request",
         "x-alpine-target",
         "datastar-request",
+        "faces-request",
+        "turbolinks-referrer",
+        "wicket-ajax",
+        "x-ajax",
+        "x-microsoftajax",
+        "x-splade",
     ];
     const PREFIXES: [&str; 6] = ["hx-", "x-inertia", "x-pjax", "x-livewire", "x-up-", "next-router-"];
     let name = name.as_str();
@@ -183,13 +190,15 @@ pub fn is_fragment(name: &HeaderName) -> bool {
             | [b'r', b's', ..]
             | [b'n', b'e', ..]
             | [b'd', b'a', b't', b'a', ..]
+            | [b'f', b'a', ..]
+            | [b'w', b'i', ..]
     );
     may_be && (EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// A field in the form in which two that mean the same are the same: one line, one kind of white space; and where its
 /// grammar allows that, without case and in one order (RFC 9111 4.1).
-fn normal(request: &HeaderMap, name: &HeaderName, ignored_cookies: &[String]) -> Vec<u8> {
+fn normal(request: &HeaderMap, name: &HeaderName, ignored_cookies: &Ignored) -> Vec<u8> {
     let mut text = Vec::new();
     if *name == header::COOKIE {
         for (name, value) in cookie::counted(request, ignored_cookies) {
@@ -290,7 +299,7 @@ mod tests {
 
     #[test]
     fn which_requests_an_answer_fits() {
-        let ignored = ["_ga*".to_owned()];
+        let ignored = Ignored::new(vec!["_ga*".to_owned()], |_| true, Vec::new());
         for (vary, one, other, wanted) in [
             (&[][..], &[("accept", "a")][..], &[("accept", "b")][..], true),
             (&["Accept"], &[("accept", "a")], &[("accept", "b")], false),
@@ -340,7 +349,8 @@ mod tests {
             assert_eq!(variant.fits(of(&other)), wanted, "{vary:?} {one:?} {other:?}");
         }
         let empty = HeaderMap::new();
-        let none = SelectingFields::of(&empty, &[]);
+        let ignored = Ignored::default();
+        let none = SelectingFields::of(&empty, &ignored);
         for vary in ["*", "Accept, *", " , *", "X-Forwarded-For", "a b"] {
             assert_eq!(Variant::of(&fields(&[("vary", vary)]), none, &[]), None, "{vary}");
         }
@@ -386,13 +396,18 @@ mod tests {
                 let names = names_of(stored.iter());
                 let request = request(a, hx);
                 let response = fields(&[("vary", vary)]);
-                stored.push(Variant::of(&response, SelectingFields::of(&request, &[]), &names).unwrap());
+                stored.push(
+                    Variant::of(&response, SelectingFields::of(&request, &Ignored::default()), &names)
+                        .unwrap(),
+                );
             }
             let names = names_of(stored.iter());
             let headers = request(asked.0, asked.1);
             let fragments: Vec<HeaderName> =
                 headers.keys().filter(|name| is_fragment(name)).cloned().collect();
-            let request = SelectingFields { fragments: &fragments, ..SelectingFields::of(&headers, &[]) };
+            let ignored = Ignored::default();
+            let request =
+                SelectingFields { fragments: &fragments, ..SelectingFields::of(&headers, &ignored) };
             let newest_first = stored.iter().enumerate().rev().map(|(at, variant)| (variant, at));
             assert_eq!(select(newest_first, &names, request), wanted, "{came:?} {asked:?}");
         }
@@ -441,7 +456,7 @@ mod tests {
                 headers.insert("accept-language", element.repeat(size / element.len()).parse().unwrap());
                 let once = || {
                     let start = cpu_nanoseconds();
-                    std::hint::black_box(normal(&headers, &header::ACCEPT_LANGUAGE, &[]));
+                    std::hint::black_box(normal(&headers, &header::ACCEPT_LANGUAGE, &Ignored::default()));
                     cpu_nanoseconds() - start
                 };
                 (0..5).map(|_| once()).min().unwrap()
@@ -461,7 +476,7 @@ mod tests {
         let variant = |language: &str| {
             let request = fields(&[("accept-language", language)]);
             let response = fields(&[("vary", "accept-language")]);
-            Variant::of(&response, SelectingFields::of(&request, &[]), &[]).unwrap()
+            Variant::of(&response, SelectingFields::of(&request, &Ignored::default()), &[]).unwrap()
         };
         let long = fields(&[("accept-language", &"a;q=0.5,".repeat(4096))]);
         let time = |count: usize| {
@@ -469,7 +484,7 @@ mod tests {
             let once = || {
                 let start = cpu_nanoseconds();
                 let all = variants.iter().map(|variant| (variant, ()));
-                assert_eq!(select(all, &names, SelectingFields::of(&long, &[])), None);
+                assert_eq!(select(all, &names, SelectingFields::of(&long, &Ignored::default())), None);
                 cpu_nanoseconds() - start
             };
             (0..5).map(|_| once()).min().unwrap()
@@ -494,9 +509,9 @@ mod tests {
             };
             let answer = fields(&[("vary", "X-A")]);
             let (first, second) = (request(&one), request(&other));
-            let variant = Variant::of(&answer, SelectingFields::of(&first, &[]), &[]).unwrap();
+            let variant = Variant::of(&answer, SelectingFields::of(&first, &Ignored::default()), &[]).unwrap();
             let joined = |lines: &[String]| (lines.is_empty(), lines.join(", "));
-            prop_assert_eq!(variant.fits(SelectingFields::of(&second, &[])), joined(&one) == joined(&other));
+            prop_assert_eq!(variant.fits(SelectingFields::of(&second, &Ignored::default())), joined(&one) == joined(&other));
         }
     }
 }

@@ -25,21 +25,58 @@ pub fn is_odd(text: &[u8]) -> bool {
     text.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'))
 }
 
-/// The cookies that count: those that no pattern of `ignored` covers, and those with an odd name or value.
-pub fn counted<'a>(
-    headers: &'a HeaderMap,
-    ignored: &'a [String],
-) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    pairs(headers).filter(|(name, value)| is_odd(name) || is_odd(value) || !is_ignored(name, ignored))
+/// Whether a pattern covers the name of a session cookie: without regard to case, and to the prefixes that bind a cookie
+/// to its host (RFC 6265bis 4.1.3).
+pub fn is_named(pattern: &str, name: &[u8]) -> bool {
+    const PREFIXES: [&[u8]; 2] = [b"__Secure-", b"__Host-"];
+    let plain = PREFIXES.iter().find_map(|prefix| {
+        let (start, rest) = name.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some(rest)
+    });
+    let matches = |name| glob::matches_without_case(pattern.as_bytes(), name);
+    matches(name) || plain.is_some_and(matches)
 }
 
-/// Whether a pattern covers a name.
-pub fn is_ignored(name: &[u8], ignored: &[String]) -> bool {
-    ignored.iter().any(|pattern| glob::matches(pattern.as_bytes(), name))
+/// The cookies that do not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// Patterns of such cookies.
+    always: Vec<String>,
+    /// Patterns that cover no cookie that `sessions` does: what is ignored by default of analytics (`_hj*`) may have the
+    /// beginning of an app's own session cookie (`_hjelp_session`).
+    usually: Vec<String>,
+    /// Patterns of session cookies.
+    sessions: Vec<String>,
+}
+
+impl Ignored {
+    /// Those that one of `patterns` covers. Of those, what `by_default` says is of the default covers no cookie of
+    /// `sessions`, unless it is a whole name.
+    pub fn new(patterns: Vec<String>, by_default: impl Fn(&str) -> bool, sessions: Vec<String>) -> Ignored {
+        let is_usual = |pattern: &String| pattern.contains('*') && by_default(pattern);
+        let (usually, always) = patterns.into_iter().partition(is_usual);
+        Ignored { always, usually, sessions }
+    }
+
+    /// Whether a cookie of this name does not count.
+    pub fn covers(&self, name: &[u8]) -> bool {
+        let any =
+            |patterns: &[String]| patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name));
+        let is_session = || self.sessions.iter().any(|pattern| is_named(pattern, name));
+        any(&self.always) || (any(&self.usually) && !is_session())
+    }
+}
+
+/// The cookies that count: those that are not ignored, and those with an odd name or value.
+pub fn counted<'a>(
+    headers: &'a HeaderMap,
+    ignored: &'a Ignored,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pairs(headers).filter(|(name, value)| is_odd(name) || is_odd(value) || !ignored.covers(name))
 }
 
 /// Whether there is a cookie that counts.
-pub fn counts(headers: &HeaderMap, ignored: &[String]) -> bool {
+pub fn counts(headers: &HeaderMap, ignored: &Ignored) -> bool {
     counted(headers, ignored).next().is_some()
 }
 
@@ -49,7 +86,7 @@ mod tests {
 
     #[test]
     fn which_cookies_count() {
-        let ignored: Vec<String> = ["_ga*", "_gid"].map(str::to_owned).to_vec();
+        let ignored = Ignored::new(["_ga*", "_gid"].map(str::to_owned).to_vec(), |_| false, Vec::new());
         for (lines, wanted) in [
             (&[][..], false),
             (&[""], false),
@@ -73,6 +110,24 @@ mod tests {
                 headers.append(header::COOKIE, line.parse().unwrap());
             }
             assert_eq!(counts(&headers, &ignored), wanted, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn n1_5_what_is_ignored_by_default_is_no_session() {
+        let patterns = ["_hj*", "ai_session", "own_*"].map(str::to_owned).to_vec();
+        let sessions = ["*_session", "*-session"].map(str::to_owned).to_vec();
+        let ignored = Ignored::new(patterns, |pattern| pattern != "own_*", sessions);
+        for (name, wanted) in [
+            ("_hjSessionUser_1", true),
+            ("_hjid", true),
+            ("_hjelp_session", false),
+            ("_hj_SESSION", false),
+            ("ai_session", true),
+            ("own_session", true),
+            ("other", false),
+        ] {
+            assert_eq!(ignored.covers(name.as_bytes()), wanted, "{name}");
         }
     }
 }

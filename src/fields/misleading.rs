@@ -1,7 +1,7 @@
 //! Fields by which some apps respond as if to another method, host, scheme or path than the one that is asked for.
 
 /// Such fields by their whole names.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 17] = [
     "x-http-method",
     "x-host",
     "x-backend-host",
@@ -15,6 +15,10 @@ const NAMES: [&str; 13] = [
     "x-envoy-original-host",
     "front-end-https",
     "http-method",
+    "x-script-name",
+    "x-ingress-path",
+    "x-override-url",
+    "x-server-name",
 ];
 
 /// Such fields by how their names begin: those of IIS, Symfony and Zend, of Next.js and of Vercel.
@@ -71,6 +75,10 @@ mod tests {
             "x-forwarded",
             "front-end-https",
             "front_end_https",
+            "x-script-name",
+            "x-ingress-path",
+            "x-override-url",
+            "x-server-name",
         ] {
             assert!(is_misleading(name), "{name}");
         }

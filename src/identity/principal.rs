@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::credential::{Hash, Hasher, Source, Tokens, Unproven, is_empty, short};
 use super::jwt::Claims;
 use super::unlisted::{self, Unlisted};
-use crate::fields::{cookie, glob};
+use crate::fields::cookie::{self, Ignored};
 
 /// A principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,19 +30,10 @@ struct Credential<'a> {
     values: SmallVec<[Cow<'a, [u8]>; 1]>,
 }
 
-/// Prefixes that browsers give a meaning to and that are no part of what a cookie is called (RFC 6265bis 4.1.3).
-const PREFIXES: [&[u8]; 2] = [b"__Secure-", b"__Host-"];
-
 /// Whether a source `cookie:PATTERN` covers a cookie.
 fn covers(pattern: &str, name: &[u8]) -> bool {
-    let plain = PREFIXES.iter().find_map(|prefix| {
-        let (start, rest) = name.split_at_checked(prefix.len())?;
-        start.eq_ignore_ascii_case(prefix).then_some(rest)
-    });
-    let matches = |name| glob::matches_without_case(pattern.as_bytes(), name);
     // A pattern may take in what guards against forged requests; that names nobody.
-    let fits = matches(name) || plain.is_some_and(matches);
-    fits && (!pattern.contains('*') || !unlisted::is_anti_forgery(name))
+    cookie::is_named(pattern, name) && (!pattern.contains('*') || !unlisted::is_anti_forgery(name))
 }
 
 /// Where principals are found.
@@ -53,7 +44,7 @@ pub struct Identity {
     /// The fields among the sources, but for Authorization.
     fields: Vec<HeaderName>,
     /// Patterns of the cookies that do not count, whatever the sources say.
-    ignored: Vec<String>,
+    ignored: Ignored,
     hasher: Hasher,
     tokens: Option<Tokens>,
 }
@@ -68,7 +59,7 @@ impl Identity {
         });
         let fields = fields.collect();
         let sources = sources.into_iter().map(|source| (source.clone(), source.name())).collect();
-        Identity { sources, fields, ignored: Vec::new(), hasher, tokens }
+        Identity { sources, fields, ignored: Ignored::default(), hasher, tokens }
     }
 
     /// A request with this field says who is asking, whatever else it is used for.
@@ -80,8 +71,8 @@ impl Identity {
     }
 
     /// Cookies that one of these patterns covers tell nobody apart.
-    pub fn ignoring(mut self, patterns: Vec<String>) -> Identity {
-        self.ignored = patterns;
+    pub fn ignoring(mut self, ignored: Ignored) -> Identity {
+        self.ignored = ignored;
         self
     }
 
@@ -104,7 +95,7 @@ impl Identity {
             .sources
             .iter()
             .any(|(source, _)| matches!(source, Source::Cookie(pattern) if covers(pattern, name)));
-        listed && !cookie::is_ignored(name, &self.ignored)
+        listed && !self.ignored.covers(name)
     }
 
     /// Whether a field of this name may say who is asking.
@@ -388,7 +379,11 @@ mod tests {
     #[test]
     fn n1_5_principals_differ_by_every_credential_and_further_cookie() {
         let sources = vec![Source::Header(header::AUTHORIZATION), cookie("session"), cookie("*.sid")];
-        let identity = Identity::new(sources, Hasher::new(b"secret"), None).ignoring(vec!["_ga*".to_owned()]);
+        let identity = Identity::new(sources, Hasher::new(b"secret"), None).ignoring(Ignored::new(
+            vec!["_ga*".to_owned()],
+            |_| true,
+            Vec::new(),
+        ));
         let of = |lines: &[(&'static str, &str)]| identity.principal(&fields(lines), None);
         for nobody in [
             &[][..],

@@ -13,8 +13,23 @@ pub enum Unlisted {
 }
 
 /// Names that begin so are told by gateways.
-const BEGINNINGS: [&str; 6] =
-    ["remote-", "x-remote-", "x-goog-iap-", "x-authentik-", "x-ms-client-principal", "x-ssl-client-"];
+const BEGINNINGS: [&str; 12] = [
+    "remote-",
+    "x-remote-",
+    "x-goog-iap-",
+    "x-authentik-",
+    "x-ms-client-principal",
+    "x-ssl-client-",
+    "ssl-client-",
+    "x-amzn-mtls-",
+    "x-shib-",
+    "mellon-",
+    "x-webauth-",
+    "x-hasura-",
+];
+
+/// Keys that open nothing.
+const OTHER_KEYS: [&str; 6] = ["cache", "idempotency", "partition", "routing", "shard", "surrogate"];
 
 /// The kind of a field, by its name in lower case.
 pub fn field(name: &str) -> Option<Unlisted> {
@@ -34,9 +49,11 @@ pub fn field(name: &str) -> Option<Unlisted> {
             "token" | "tokens" | "accesstoken" | "authtoken" | "jwt" | "assertion" | "oidc" | "dpop" => true,
             "auth" | "authorization" | "authentication" | "authenticated" | "bearer" => true,
             "session" | "sessionid" | "secret" | "credential" | "credentials" | "password" | "passwd" => true,
-            "account" | "user" | "userid" | "username" | "email" | "cert" => true,
+            "account" | "user" | "userid" | "username" | "email" | "cert" | "clientcert" => true,
+            "member" | "login" | "sid" | "subject" | "sub" | "dn" | "eppn" | "role" | "roles" => true,
             "apikey" => true,
-            "key" => matches!(before, "api" | "access" | "app" | "function" | "functions" | "subscription"),
+            // Of gateways and stores each has a word of its own before it: Fastly-Key, X-Parse-Master-Key.
+            "key" => !before.is_empty() && before != "x" && !OTHER_KEYS.contains(&before),
             _ => false,
         };
         if names {
@@ -98,6 +115,26 @@ mod tests {
             ("x-forwarded-client-cert", Some(Credential)),
             ("x-ssl-client-s-dn", Some(Credential)),
             ("x_auth_token", Some(Credential)),
+            ("ssl-client-subject-dn", Some(Credential)),
+            ("x-amzn-mtls-clientcert-serial-number", Some(Credential)),
+            ("x-arr-clientcert", Some(Credential)),
+            ("x-client-dn", Some(Credential)),
+            ("x-shib-persistent", Some(Credential)),
+            ("eppn", Some(Credential)),
+            ("mellon-name-id", Some(Credential)),
+            ("x-webauth-name", Some(Credential)),
+            ("x-member-id", Some(Credential)),
+            ("x-subject", Some(Credential)),
+            ("x-sub", Some(Credential)),
+            ("x-login", Some(Credential)),
+            ("x-sid", Some(Credential)),
+            ("x-role", Some(Credential)),
+            ("x-hasura-org", Some(Credential)),
+            ("fastly-key", Some(Credential)),
+            ("x-rapidapi-key", Some(Credential)),
+            ("x-parse-master-key", Some(Credential)),
+            ("x-cache-key", None),
+            ("x-key", None),
             ("x-csrf-token", Some(AntiForgery)),
             ("x-csrftoken", Some(AntiForgery)),
             ("x-xsrf-token", Some(AntiForgery)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, Method, StatusCode};
 
 use super::Compiler;
+use super::identity::ignored_cookies;
 use crate::cache::marks::MOST_TAGS;
 use crate::cache::terms::{Override, Scope, Settings, Terms};
 use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
@@ -60,7 +61,7 @@ impl Compiler<'_> {
             stale_if_error: raw.stale_if_error.value,
             version: raw.version.value.clone(),
             ignore_query: raw.ignore_query.iter().map(|at| at.value.clone()).collect(),
-            ignore_cookies: raw.ignore_cookies.iter().map(|at| at.value.clone()).collect(),
+            ignore_cookies: ignored_cookies(file),
             targeted,
             groups: raw.groups.value,
             x_cache: raw.x_cache.value,

@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use super::Compiler;
 use crate::config::file::{File, IGNORED_COOKIES, Jwt, PRINCIPAL};
 use crate::config::section::{At, nearest};
+use crate::fields::cookie::Ignored;
 use crate::fields::glob;
 use crate::identity::credential::{Hasher, Source, Tokens};
 use crate::identity::jwt::Verifier;
@@ -23,6 +24,14 @@ const LEAST_SECRET: usize = 16;
 fn claims_of_limits(file: &File) -> bool {
     let limits = file.rate_limit.tier.iter().chain([&file.identity.api_key]);
     limits.into_iter().any(|at| at.value.starts_with("jwt:"))
+}
+
+/// The cookies that do not count. What is ignored by default is no cookie that `principal` lists, or would by default.
+pub fn ignored_cookies(file: &File) -> Ignored {
+    let patterns = file.cache.ignore_cookies.iter().map(|at| at.value.clone()).collect();
+    let listed = file.identity.principal.iter().map(|at| at.value.as_str()).chain(PRINCIPAL);
+    let sessions = listed.filter_map(|source| source.strip_prefix("cookie:")).map(str::to_owned).collect();
+    Ignored::new(patterns, |pattern| IGNORED_COOKIES.contains(&pattern), sessions)
 }
 
 impl Compiler<'_> {
@@ -57,8 +66,7 @@ impl Compiler<'_> {
             None => None,
         };
         self.ignored_credentials(file);
-        let ignored = file.cache.ignore_cookies.iter().map(|at| at.value.clone()).collect();
-        let identity = Identity::new(sources, Hasher::new(secret), tokens).ignoring(ignored);
+        let identity = Identity::new(sources, Hasher::new(secret), tokens).ignoring(ignored_cookies(file));
         // An answer to one caller's key is not for the next, also where keys are for limits alone.
         let api_key = raw.api_key.value.strip_prefix("header:");
         let identity = match api_key.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok()) {

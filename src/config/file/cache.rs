@@ -12,12 +12,13 @@ use crate::policy::redirect::OnRedirect;
 
 /// The default of `identity.principal`: Authorization, and the session cookies of frameworks. Names of cookies are
 /// compared without regard to case, and without the prefixes `__Secure-` and `__Host-`.
-pub const PRINCIPAL: [&str; 30] = [
+pub const PRINCIPAL: [&str; 31] = [
     "header:authorization",
     "cookie:session",
     "cookie:sessionid",
     "cookie:*_session",
     "cookie:*-session",
+    "cookie:_*_key",
     "cookie:sid",
     "cookie:*.sid",
     "cookie:connect.sid",
