@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
-use crate::buffers::{Reservation, Room};
+use crate::buffers::Reservation;
 use crate::clock::{self, Deadline, Instant};
 use crate::held::Place;
 use crate::pieces::Pieces;
@@ -66,25 +66,26 @@ impl Gathered {
         Gathered { first, more, length: 0, rest: Rest::More(body), place: None, memory: None }
     }
 
-    /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `patience`, or finds no `room`.
+    /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `patience`, or finds no room in
+    /// `memory`, which holds what is gathered meanwhile, and longer where that is not all.
     pub async fn of(
         body: Body,
         wanted: Wanted,
         patience: Duration,
         place: Option<Place>,
-        room: Option<Room<'_>>,
+        memory: Option<Reservation>,
     ) -> Gathered {
-        Gathered::until(body, wanted, place, room, Some(clock::now() + patience)).await
+        Gathered::until(body, wanted, place, memory, Some(clock::now() + patience)).await
     }
 
     async fn until(
         body: Body,
         wanted: Wanted,
         place: Option<Place>,
-        room: Option<Room<'_>>,
+        memory: Option<Reservation>,
         due: Option<Instant>,
     ) -> Gathered {
-        let mut gathered = Gathered { place, ..Gathered::nothing(body) };
+        let mut gathered = Gathered { place, memory, ..Gathered::nothing(body) };
         let mut patience = Deadline::default();
         std::future::poll_fn(|cx| {
             loop {
@@ -92,8 +93,9 @@ impl Gathered {
                 if gathered.length > wanted.most || (gathered.length == wanted.most && !wanted.end) {
                     return Poll::Ready(());
                 }
-                // What came whole holds no place at the upstream any more: it must not wait here beyond the limit.
-                if room.is_some_and(|room| !room.is_left()) {
+                // What came whole holds no place at the upstream any more: it must not wait here beyond the limit. Many
+                // that gather at once see one another.
+                if gathered.memory.as_ref().is_some_and(|memory| !memory.has_room()) {
                     return Poll::Ready(());
                 }
                 match Pin::new(&mut *body).poll_frame(cx) {
@@ -108,6 +110,9 @@ impl Gathered {
                             let ended = http_body::Body::is_end_stream(body);
                             gathered.length += data.len();
                             gathered.push(data);
+                            if let Some(memory) = &mut gathered.memory {
+                                memory.resize(gathered.length);
+                            }
                             if ended {
                                 gathered.rest = Rest::Ended(None);
                             }
@@ -122,6 +127,10 @@ impl Gathered {
         .await;
         if let Some(place) = &mut gathered.place {
             place.shrink(gathered.length);
+        }
+        if gathered.is_whole() {
+            // From here on it is counted by whoever writes it.
+            gathered.memory = None;
         }
         gathered
     }
@@ -186,10 +195,14 @@ impl Gathered {
         self.is_whole().then(|| self.pieces().cloned().collect())
     }
 
-    /// Counts what was gathered until it is handed on: it waits for something that may be long in coming.
-    pub fn count(&mut self, mut memory: Reservation) {
-        memory.resize(self.length);
-        (self.memory, self.place) = (Some(memory), None);
+    /// Counts what was gathered until it is handed on: it waits for something that may be long in coming. `None`: it is
+    /// counted elsewhere.
+    pub fn count(&mut self, memory: Option<Reservation>) {
+        self.memory = memory.map(|mut memory| {
+            memory.resize(self.length);
+            memory
+        });
+        self.place = None;
     }
 
     /// The body again, from its beginning. All of one is counted by whoever writes it, unless it is counted here.

@@ -1,6 +1,7 @@
 //! Content on its way through encoders, in every coding and in pieces of every size.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::encode::{self, Encoder};
 use super::encoding::Encoding;
 use super::gather::{Gathered, Wanted};
 use crate::body::{Body, BodyError};
+use crate::buffers::{BufferMemory, ClientSlot, Reservation};
 use crate::clock;
 use crate::held::Held;
 
@@ -253,6 +255,29 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         let enough = Gathered::of(body, all(5), SOON, None, None).await;
         assert!(enough.has_more() && enough.len() == 6);
         drop(sender);
+
+        // Many that gather at once see one another's.
+        let memory = Arc::new(BufferMemory::new(800));
+        let reserve = || Some(Reservation::new(memory.clone(), ClientSlot::default()));
+        let mut senders = Vec::new();
+        let mut gathering: Vec<_> = (0..100)
+            .map(|_| {
+                let (sender, body) = handed();
+                sender.send(data(vec![0; 100])).unwrap();
+                senders.push(sender);
+                Box::pin(Gathered::of(body, all(1000), Duration::from_secs(60), None, reserve()))
+            })
+            .collect();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let gathered = gathering.iter_mut().filter_map(|one| match one.as_mut().poll(&mut cx) {
+            Poll::Ready(gathered) => Some(gathered),
+            Poll::Pending => None,
+        });
+        let gathered: Vec<Gathered> = gathered.collect();
+        let nothing = gathered.iter().filter(|gathered| gathered.is_empty()).count();
+        assert_eq!(nothing, 93, "seven of 100 bytes fit in 7/8 of 800");
+        drop((gathered, gathering, senders));
+        assert_eq!(memory.bytes(), 0);
 
         // What is there is taken, and nothing waited for.
         let (sender, body) = handed();

@@ -108,7 +108,8 @@ async fn an_app_that_goes_away_gracefully_loses_no_post() {
 async fn n4_10_interim_responses_of_an_app_over_http2_pass() {
     let app = app(|mut connection, _| async move {
         while let Some(Ok((_, mut respond))) = connection.accept().await {
-            for status in [102, 103] {
+            // HTTP/2 has no 101 (RFC 9113 8.6).
+            for status in [102, 101, 103] {
                 let interim =
                     http::Response::builder().status(status).header("link", "</a.css>; rel=preload").body(());
                 respond.send_informational(interim.unwrap()).unwrap();
@@ -128,6 +129,7 @@ async fn n4_10_interim_responses_of_an_app_over_http2_pass() {
             "{said}"
         );
         assert!(said.contains("link: </a.css>; rel=preload\r\n") && said.ends_with("final"), "{said}");
+        assert!(!said.contains("HTTP/1.1 101 "), "it would end HTTP for this client: {said}");
     });
 }
 

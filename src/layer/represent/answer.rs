@@ -178,7 +178,7 @@ impl Answering {
         gathering: Box<Gathering>,
     ) -> Result<Response<Body>, RepresentError> {
         let Gathering { parts, body, wanted, patience, place, known, kept } = *gathering;
-        let gathered = Gathered::of(body, wanted, patience, place, Some(self.room())).await;
+        let gathered = Gathered::of(body, wanted, patience, place, Some(self.record.reserve_buffer())).await;
         self.decide(parts, gathered, known, kept, None)
     }
 
@@ -279,9 +279,8 @@ impl Answering {
     /// Counts what was gathered and is held for this response alone.
     pub(super) fn count(&self, content: &mut Content) {
         let kept = content.kept.as_ref().is_some_and(|kept| kept.content().is_some());
-        if !kept && !content.gathered.is_empty() {
-            content.gathered.count(self.record.reserve_buffer());
-        }
+        let counts = !kept && !content.gathered.is_empty();
+        content.gathered.count(counts.then(|| self.record.reserve_buffer()));
     }
 
     /// The tag of content that has none, made once where the content is kept. HEAD gets it of what is kept. `None` where

@@ -42,10 +42,11 @@ pub struct Passing<'a> {
 }
 
 impl Passing<'_> {
-    /// RFC 9110 15.2: interim responses are passed on, but for a 100, which we asked nobody for.
+    /// RFC 9110 15.2: interim responses are passed on, but for a 100, which we asked nobody for, and a 101, which HTTP/2 has
+    /// not (RFC 9113 8.6): to a client of HTTP/1.1 it would be the end of HTTP.
     fn pass_on(self, response: Response<()>) {
         let (parts, ()) = response.into_parts();
-        if parts.status != StatusCode::CONTINUE
+        if !matches!(parts.status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS)
             && let Some((interim, exchange)) = self.interim
         {
             interim.add(exchange, |out| encode::interim_head(out, &parts));
