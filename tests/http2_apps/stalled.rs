@@ -1,13 +1,14 @@
 //! Streams of clients that read or send nothing, beside others of the same connection.
 
 use std::io::{Read as _, Write as _};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 
 use crate::clients::h2_client;
-use crate::harness::{PATIENCE, Pillion, Script, connect, ok, read_answer};
+use crate::harness::{PATIENCE, Pillion, Script, connect, eventually, ok, read_answer};
 use crate::tools::{ONE_WORKER, app};
 
 /// More than any window takes.
@@ -116,4 +117,45 @@ async fn n4_3_streams_beyond_the_apps_limit_do_not_wait_behind_stalled_ones() {
         assert_eq!(pillion.get("/small").status, 200);
         drop(stalled);
     });
+}
+
+/// Servers end a connection of a peer that resets too many streams (CVE-2023-44487), with all that others have on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_3_requests_that_their_clients_leave_are_spread_over_connections() {
+    const LEFT: usize = 250;
+    const ALLOWED: usize = 120;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let counts = seen.clone();
+    let app = app(move |mut connection, number| {
+        let counts = counts.clone();
+        async move {
+            let mut waiting = Vec::new();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                if request.uri().path() == "/left" {
+                    let mut counts = counts.lock().unwrap();
+                    let most = counts.len().max(number + 1);
+                    counts.resize(most, 0);
+                    counts[number] += 1;
+                    waiting.push(respond);
+                } else {
+                    respond.send_response(Response::new(()), true).unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    let pillion =
+        Pillion::with(&format!("{ONE_WORKER}[cache]\nenabled = false\n[upstream]\nurl = \"h2c://{app}\"\n"));
+    tokio::task::block_in_place(|| {
+        let all = || seen.lock().unwrap().iter().sum::<usize>();
+        for nth in 0..LEFT {
+            let mut tcp = connect(pillion.http);
+            tcp.write_all(b"GET /left HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            eventually("the app has it", || (all() > nth).then_some(()));
+            drop(tcp);
+        }
+        assert_eq!(pillion.get("/other").status, 200);
+    });
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().all(|count| *count <= ALLOWED), "{seen:?}");
 }

@@ -63,7 +63,7 @@ impl Http2Connection {
         timeouts: Timeouts,
         now: fn() -> Instant,
     ) -> Result<Response<Body>, ForwardError> {
-        let open = Open::new(&self, now);
+        let mut open = Open::new(&self, now);
         let begun = now();
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_2;
@@ -73,6 +73,7 @@ impl Http2Connection {
         let mut sender = self.sender.borrow().clone();
         let sent = sender.send_request(Request::from_parts(parts, ()), bodiless);
         let (response, stream) = sent.map_err(|error| not_sent(&error))?;
+        open.set_lasting(true);
         reach(passing.sent, if bodiless { Sent::Whole } else { Sent::Part });
         let mut response = pin!(response);
         let mut sending = Sending {
@@ -94,6 +95,10 @@ impl Http2Connection {
             sending.poll_expired(timeouts, cx).map(|()| Err(ForwardError::TimedOut))
         });
         let response = response.await.inspect_err(|error| {
+            if !matches!(error, ForwardError::TimedOut | ForwardError::Body(_)) {
+                // The upstream ended it.
+                open.set_lasting(false);
+            }
             // A connection that said nothing to anybody all the while is not trusted with the next request.
             if matches!(error, ForwardError::TimedOut) && self.shared.heard.get() < begun {
                 self.shared.retired.set(true);

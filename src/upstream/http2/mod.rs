@@ -48,6 +48,10 @@ pub const LARGE_HEAD: usize = 8 * 1024;
 /// 3.4).
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Requests that Pillion gives up on one connection, mostly as their clients left, before it takes no more of them.
+/// Servers end a connection of a peer that resets too many streams (CVE-2023-44487), with all that others have on it.
+const MAX_GIVEN_UP: u32 = 100;
+
 /// One connection.
 pub struct Http2Connection {
     sender: RefCell<SendRequest<Bytes>>,
@@ -58,6 +62,8 @@ pub struct Http2Connection {
 /// What a connection, the task that drives it and its streams know of each other.
 struct Shared {
     streams: Cell<usize>,
+    /// Streams that were left before they had ended.
+    given_up: Cell<u32>,
     /// When a stream last ended.
     idle_since: Cell<Instant>,
     /// Since when at least one stream is open.
@@ -87,6 +93,7 @@ impl Http2Connection {
     ) -> Result<Http2Connection, ForwardError> {
         let shared = Rc::new(Shared {
             streams: Cell::new(0),
+            given_up: Cell::new(0),
             idle_since: Cell::new(now),
             waiting: Cell::new(None),
             read: Cell::new(false),
@@ -270,6 +277,8 @@ impl AsyncWrite for Heard {
 /// Counts one stream.
 struct Open {
     shared: Rc<Shared>,
+    /// Whether leaving it resets it: it was sent, and has not ended.
+    lasts: bool,
     now: fn() -> Instant,
 }
 
@@ -281,7 +290,11 @@ impl Open {
             shared.waiting.set(Some(now()));
         }
         shared.streams.set(streams + 1);
-        Open { shared, now }
+        Open { shared, lasts: false, now }
+    }
+
+    fn set_lasting(&mut self, lasts: bool) {
+        self.lasts = lasts;
     }
 }
 
@@ -292,6 +305,13 @@ impl Drop for Open {
         self.shared.idle_since.set((self.now)());
         if streams == 0 {
             self.shared.waiting.set(None);
+        }
+        if self.lasts {
+            let given_up = self.shared.given_up.get().saturating_add(1);
+            self.shared.given_up.set(given_up);
+            if given_up >= MAX_GIVEN_UP {
+                self.shared.retired.set(true);
+            }
         }
     }
 }

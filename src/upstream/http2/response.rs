@@ -26,7 +26,7 @@ pub(super) struct ResponseBody {
     silence: Duration,
     deadline: Deadline,
     rest: Option<RestOfUpload>,
-    _open: Open,
+    open: Open,
 }
 
 impl ResponseBody {
@@ -43,7 +43,7 @@ impl ResponseBody {
         let left = left.or(stream.is_end_stream().then_some(0));
         let deadline = Deadline::default();
         let rest = upload.map(RestOfUpload::start);
-        ResponseBody { stream, left, data_ended: false, silence, deadline, rest, _open: open }
+        ResponseBody { stream, left, data_ended: false, silence, deadline, rest, open }
     }
 
     /// Whose fault it is that no more comes: a client that broke off its upload broke off its response too.
@@ -60,11 +60,16 @@ impl ResponseBody {
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(self.failed(&error)))),
+                Some(Err(error)) => {
+                    self.open.set_lasting(false);
+                    return Poll::Ready(Some(Err(self.failed(&error))));
+                }
                 None => self.data_ended = true,
             }
         }
-        Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        self.open.set_lasting(false);
+        Poll::Ready(match trailers {
             Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
             Err(error) => Some(Err(self.failed(&error))),
         })
@@ -97,6 +102,15 @@ impl http_body::Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // One whose length was told may be left with its last byte.
+        if self.stream.is_end_stream() || self.left == Some(0) {
+            self.open.set_lasting(false);
+        }
     }
 }
 
