@@ -201,15 +201,16 @@ backend app {{ .host = "127.0.0.1"; .port = "{origin}"; }}
     return Running("varnish", PROXY_CORE, command, folder, port)
 
 
-def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", access="off", more=""):
-    """Runs the copy of the binary that `folder` holds."""
+def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", access="off", more="",
+                  max_connections=20000, descriptors=None):
+    """Runs the copy of the binary that `folder` holds, with at most `descriptors` open files where that is given."""
     port, admin = free_port(), free_port()
     path = folder / f"pillion-{port}.toml"
     path.write_text(f"""[server]
 listen = ["127.0.0.1:{port}"]
 admin = "127.0.0.1:{admin}"
 workers = {workers}
-max_connections = 20000
+max_connections = {max_connections}
 {server}[upstream]
 url = "http://127.0.0.1:{origin}"
 {upstream}[compression]
@@ -218,7 +219,8 @@ effort = "{effort}"
 access = "{access}"
 format = "json"
 {more}""")
-    running = Running("pillion", cores, [str(folder / "pillion"), "run", "--config", str(path)], folder, port)
+    limited = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
+    running = Running("pillion", cores, [*limited, str(folder / "pillion"), "run", "--config", str(path)], folder, port)
     running.admin = admin
     return running
 
