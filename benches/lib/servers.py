@@ -26,6 +26,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+def free_ports(count):
+    """Different ones."""
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
 class Running:
     """A process pinned to a core, ended by its own id."""
 
@@ -204,7 +215,7 @@ backend app {{ .host = "127.0.0.1"; .port = "{origin}"; }}
 def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", access="off", more="",
                   max_connections=20000, descriptors=None):
     """Runs the copy of the binary that `folder` holds, with at most `descriptors` open files where that is given."""
-    port, admin = free_port(), free_port()
+    port, admin = free_ports(2)
     path = folder / f"pillion-{port}.toml"
     path.write_text(f"""[server]
 listen = ["127.0.0.1:{port}"]

@@ -2,7 +2,8 @@
 """An app that answers as the attack needs it, by the first part of the path. Run as `victim.py PORT`.
 
   /hang      never answers                        /deaf      reads no content, and never answers
-  /blob/N    N bytes, not to be stored            /endless   chunks without an end
+  /blob/N    N bytes, not to be stored            /text/N    the same, as text
+  /endless   chunks without an end
   /stored/N  N bytes, to be stored                /trailers  a little, then 15 KB of trailers, to be stored
   /long/N    chunks of N bytes in all, to be stored
   /vary      to be stored, Vary: Accept-Language  /pair      to be stored, and says who asked
@@ -10,6 +11,7 @@
 """
 
 import asyncio
+import random
 import sys
 
 CHUNK = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
@@ -22,6 +24,14 @@ def blob(size):
     if size not in BLOBS:
         BLOBS[size] = b"x" * size
     return BLOBS[size]
+
+
+def text(size):
+    """That coding makes little of."""
+    if -size not in BLOBS:
+        numbers = random.Random(7)
+        BLOBS[-size] = bytes(numbers.choices(b"abcdefghijklmnopqrstuvwxyz0123456789 \n", k=size))
+    return BLOBS[-size]
 
 
 def response(status, fields, content=b""):
@@ -107,7 +117,9 @@ class App(asyncio.Protocol):
         write = self.transport.write
         if kind in (b"hang", b"deaf"):
             return
-        if kind == b"blob":
+        if kind == b"text":
+            write(response(b"200 OK", b"Cache-Control: no-store\r\nContent-Type: text/plain\r\n", text(size)))
+        elif kind == b"blob":
             write(response(b"200 OK", b"Cache-Control: no-store\r\n", blob(size)))
         elif kind == b"stored":
             write(response(b"200 OK", STORED, blob(size)))
