@@ -128,9 +128,9 @@ impl std::fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// Memory that the map of a head takes for each field, beside the field's bytes.
-const FIELD_OVERHEAD: usize = 112;
+pub const FIELD_OVERHEAD: usize = 112;
 /// A request that takes no more than this is ordinary, and not counted by itself; bytes.
-const ORDINARY: usize = 8 * 1024;
+pub const ORDINARY: usize = 8 * 1024;
 
 /// The bytes of a request to count in the buffer memory: `content` bytes of head and body in `fields` fields. Zero for an
 /// ordinary request, unless its connection has `crowded` others in flight.

@@ -45,6 +45,8 @@ pub enum HeadError {
     Version,
     /// The head did not arrive within `header_timeout`.
     Timeout,
+    /// There is no buffer memory for the half of it that is here.
+    NoMemory,
     /// Frames of HTTP/2 in place of a response: the server speaks nothing else.
     Http2,
     /// A TLS record in place of a response.
@@ -64,6 +66,7 @@ impl HeadError {
             HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
             HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             HeadError::Timeout => StatusCode::REQUEST_TIMEOUT,
+            HeadError::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -78,6 +81,7 @@ impl HeadError {
             HeadError::Host => "exactly one valid Host field is needed",
             HeadError::Version => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here",
             HeadError::Timeout => "the request head did not arrive in time",
+            HeadError::NoMemory => "server.buffer_memory is used up, or this client's share of it",
             HeadError::Http2 => "HTTP/2 frames in place of an HTTP/1 head",
             HeadError::Tls => "a TLS record in place of an HTTP/1 head",
         }

@@ -26,6 +26,7 @@ use super::framing::Framing;
 use super::head::{HeadError, HeadLimits, RequestHead};
 use super::writing::Writing;
 use crate::body::{Body, Tunnel};
+use crate::buffers::Reservation;
 use crate::clock::{self, Deadline};
 use crate::fields::media_type::MediaKind;
 use crate::inbound::{self, Inbound, Peer, Refused};
@@ -109,6 +110,8 @@ struct Connection<'a, S> {
     asked: bool,
     seat: Option<&'a Seat>,
     stall: Stall,
+    /// The memory of a head that is half here.
+    half: Option<Reservation>,
 }
 
 /// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
@@ -141,6 +144,7 @@ where
         asked: false,
         seat,
         stall: Stall::default(),
+        half: None,
     };
     loop {
         let after = match connection.next().await {

@@ -20,6 +20,8 @@ const PREFACE: usize = 24;
 const FRAME: usize = 9;
 /// The largest frame that is allowed while nobody asked for larger ones (RFC 9113 6.5.2).
 const MAX_FRAME: usize = 16 * 1024;
+/// Room for a block that a connection keeps from one to the next; bytes.
+const KEPT_BLOCK: usize = 4 * 1024;
 /// The longest block that is looked through; the library takes none of this size.
 const MAX_BLOCK: usize = 4 * 1024 * 1024;
 /// The most streams remembered whose response goes on; the oldest are forgotten.
@@ -168,6 +170,14 @@ impl Watch {
         at
     }
 
+    /// Forgets the block; room that most blocks do not need is given back.
+    fn forget_block(&mut self) {
+        if self.block.capacity() > KEPT_BLOCK {
+            self.block = Vec::new();
+        }
+        self.block.clear();
+    }
+
     fn begin_frame(&mut self, frame: Frame) {
         match frame.kind {
             HEADERS => {
@@ -176,7 +186,7 @@ impl Watch {
                 if self.sender == Sender::Client {
                     self.last = self.last.max(frame.stream);
                 }
-                self.block.clear();
+                self.forget_block();
             }
             // Nobody asks for what is pushed; the library ends the connection.
             PUSH_PROMISE => self.lost = true,
@@ -209,7 +219,7 @@ impl Watch {
             self.lost = true;
             return false;
         };
-        self.block.clear();
+        self.forget_block();
         if self.sender == Sender::Server {
             if head.has(END_STREAM) {
                 self.open.remove(&head.stream);

@@ -118,3 +118,28 @@ fn n3_4_large_heads_of_http_1_that_wait_are_counted() {
     );
     assert_eq!(exchange(pillion.http, &request).status, 200);
 }
+
+/// Heads that are half here are counted as whole ones are, and one too many is refused.
+#[test]
+fn n3_4_half_heads_of_http_1_are_counted() {
+    let app = app();
+    let pillion = pillion(app.address, "buffer_memory = \"4MiB\"\n", "");
+    pillion.wait_until_ready();
+    let half = format!("GET /half HTTP/1.1\r\nhost: a\r\nx-large: {}", "x".repeat(60 * 1024));
+    let clients: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut tcp = connect(pillion.http);
+            // One that is refused may close before all of it was written.
+            let _ = tcp.write_all(half.as_bytes());
+            tcp
+        })
+        .collect();
+    let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"503\"}";
+    let held = eventually("some are held and others refused", || {
+        let (held, refused) = (pillion.metric("pillion_buffered_bytes"), pillion.metric(refused));
+        (held / 61e3 + refused >= 95.0).then_some(held)
+    });
+    assert!((3e6..4.0 * MIB as f64).contains(&held), "{held} bytes are counted");
+    drop(clients);
+    eventually("all is given back", || (pillion.metric("pillion_buffered_bytes") == 0.0).then_some(()));
+}

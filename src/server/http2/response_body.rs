@@ -19,6 +19,7 @@ use super::{FEW, Open, PIECE};
 use crate::body::{Body, BodyError, Observer};
 use crate::buffers::{self, BufferMemory, Reservation};
 use crate::clock::{self, Instant};
+use crate::inbound::FIELD_OVERHEAD;
 use crate::lifecycle::{Phase, Sleeper};
 
 /// Whole content from this length on is counted, and any of a connection that has many open.
@@ -58,6 +59,8 @@ struct Queue {
     pieces: VecDeque<Bytes>,
     bytes: usize,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
+    /// What its trailers take; bytes.
+    trailers: usize,
     memory: Option<Reservation>,
     /// The stream, where it waits for content.
     reader: Option<Waker>,
@@ -65,9 +68,14 @@ struct Queue {
     pump: Option<Waker>,
 }
 
+/// Bytes that fields take here.
+fn size_in_memory(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
+}
+
 impl Queue {
     fn count(&mut self) {
-        let held = self.bytes + self.pieces.len() * OVERHEAD;
+        let held = self.bytes + self.pieces.len() * OVERHEAD + self.trailers;
         if let Some(memory) = &mut self.memory {
             memory.resize(held);
         }
@@ -104,7 +112,9 @@ impl Queue {
     }
 
     fn end(&mut self, ended: Result<Option<HeaderMap>, BodyError>) {
+        self.trailers = ended.as_ref().ok().and_then(Option::as_ref).map_or(0, size_in_memory);
         self.ended = Some(ended);
+        self.count();
         wake(&mut self.reader);
     }
 }
@@ -210,7 +220,12 @@ impl ReadAhead {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match &mut queue.ended {
-            Some(Ok(trailers)) => Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            Some(Ok(trailers)) => {
+                let trailers = trailers.take();
+                queue.trailers = 0;
+                queue.count();
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
             Some(Err(error)) => Poll::Ready(Some(Err(error.clone()))),
             None => {
                 queue.reader = Some(cx.waker().clone());
