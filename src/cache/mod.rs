@@ -32,6 +32,7 @@ pub mod terms;
 pub mod tripwire;
 pub mod unattended;
 pub mod variant;
+pub mod webdav;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ use passes::Passes;
 use settle::{Client, Repeat, Settling};
 use store::Store;
 use unattended::Unattended;
+use webdav::WebDavUpstreams;
 
 /// For so long a route is not cached whose users were given each other's answers.
 const STOPPED: Duration = Duration::from_secs(3600);
@@ -69,6 +71,8 @@ pub struct Cache {
     stopped: ArcSwap<HashMap<String, Instant>>,
     /// What goes on without the client that began it.
     pub unattended: Arc<Unattended>,
+    /// Upstreams that speak WebDAV.
+    pub webdav: WebDavUpstreams,
     origin: Instant,
 }
 
@@ -84,6 +88,7 @@ impl Cache {
             settling: Settling::default(),
             stopped: ArcSwap::default(),
             unattended: Arc::default(),
+            webdav: WebDavUpstreams::default(),
             origin,
         }
     }

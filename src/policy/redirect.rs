@@ -48,7 +48,8 @@ impl AskedFor {
         is_login(path) || query::pairs(query).any(|(_, value)| self.is_asked_path(&value))
     }
 
-    fn is_known_host(&self, authority: &str) -> bool {
+    /// Whether an authority has the name of one of its hosts, by whatever port.
+    pub fn is_known_host(&self, authority: &str) -> bool {
         let authority = authority.rsplit('@').next().unwrap_or(authority);
         let name = host::name(authority);
         self.hosts.iter().any(|known| host::name(known).eq_ignore_ascii_case(name))

@@ -11,7 +11,7 @@ use super::answer;
 use super::asked::{self, Forwarded, Read};
 use super::lookup::{Candidate, in_place_of_error};
 use super::write::Guard;
-use super::{Answer, CacheError};
+use super::{Answer, CacheError, webdav};
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::counters::Event;
@@ -164,6 +164,9 @@ impl Flight {
         detail: Option<&'static str>,
     ) -> Response<Body> {
         let status = response.status().as_u16();
+        if why == Forwarded::Method {
+            webdav::heed(&self.cache, &self.record, &response);
+        }
         let headers = response.headers_mut();
         answer::strip(headers);
         let member = Member {

@@ -2,7 +2,7 @@
 //!
 //! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
 //! `flight` goes with a request to the app and decides about its answer; `arrive` stores that, or what a 304
-//! leaves of what is stored, as `freshen` says; `uncounted` sends requests on whose parameters are not all part of the key; `follow` waits for another request's answer; `write` invalidates; `answer` makes
+//! leaves of what is stored, as `freshen` says; `uncounted` sends requests on whose parameters are not all part of the key; `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `answer` makes
 //! answers of what is stored; `purge` takes out a URL; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
 
 mod answer;
@@ -17,6 +17,7 @@ mod pump;
 pub(in crate::layer) mod purge;
 pub(in crate::layer) mod sessions;
 mod uncounted;
+mod webdav;
 mod write;
 
 use std::fmt;

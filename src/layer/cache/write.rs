@@ -12,13 +12,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use tower::Service;
 
 use super::asked::{Forwarded, Passed};
 use super::flight::{Errand, Flight};
 use super::purge::is_purge;
+use super::webdav::{self, Tree};
 use super::{Answer, CacheFuture, CacheLayer, answer, outlive, settings};
 use crate::body::{Body, BodyError};
 use crate::cache::Cache;
@@ -33,13 +34,11 @@ use crate::http1::client::Sent;
 use crate::layer::Routed;
 use crate::layer::record::Record;
 use crate::policy::cache::InvalidateRule;
-use crate::policy::redirect::{AskedFor, OnRedirect, same_origin, split_authority};
-use crate::policy::{Action, loose, path};
+use crate::policy::redirect::{AskedFor, OnRedirect, same_origin};
+use crate::policy::{loose, path};
 
 /// Groups to invalidate (RFC 9875 3).
 const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
-/// Where to something is moved or copied (RFC 4918 10.3).
-const DESTINATION: HeaderName = HeaderName::from_static("destination");
 /// The outcome of a gRPC call that failed before it said anything, among the fields of its response.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -50,7 +49,7 @@ struct Stamp {
     marks: Vec<Mark>,
     mode: Mode,
     settle: Duration,
-    /// `None`: it is the target's, whatever the response says.
+    /// Of a rule; `None`: redirects do not decide about it.
     on_redirect: Option<OnRedirect>,
 }
 
@@ -60,6 +59,8 @@ pub struct Guard {
     record: Rc<Record>,
     /// The target's first, then those of the rules that take the request.
     stamps: Vec<Stamp>,
+    /// What a write of WebDAV takes beside its target, if its response says that it was done.
+    tree: Option<Tree>,
     /// To judge redirects by; only where a rule takes the request.
     asked: AskedFor,
     /// The client for which repeated stamps count.
@@ -144,7 +145,7 @@ impl Guard {
             on_redirect: None,
         };
         let mut stamps = vec![target];
-        stamps.extend(of_tree(routed, &cache, &path));
+        let tree = Tree::of(routed, &cache, &path);
         // What is not for us is for the app alone.
         if !is_purge(routed.request.method()) {
             stamps.extend(of_rules(routed, &cache, &path, |_| true));
@@ -156,7 +157,9 @@ impl Guard {
                 }
             }
         }
-        Guard::of(routed, cache, &path, stamps)
+        let mut guard = Guard::of(routed, cache, &path, stamps);
+        guard.tree = tree;
+        guard
     }
 
     /// The rules that take a request that is no write, because they name its method; `None` where there are none.
@@ -184,6 +187,7 @@ impl Guard {
             cache,
             record: routed.record.clone(),
             stamps,
+            tree: None,
             asked: AskedFor::default(),
             client: policy.limits.network(routed.record.client),
             patience: routed.route.timeout.or(of_route).or(of_upstream).unwrap_or_default(),
@@ -298,6 +302,7 @@ impl Guard {
         if !self.limit_to(extent, refused) {
             return false;
         }
+        self.take_tree(response.status(), seen.dav);
         if !unknown && seen.names_others {
             self.told_by(flight, response.headers(), done);
         }
@@ -306,6 +311,22 @@ impl Guard {
             self.fire_again_later();
         }
         true
+    }
+
+    /// Adds the stamp of a tree where the response says that it was changed.
+    fn take_tree(&mut self, status: StatusCode, says_dav: bool) {
+        let Some(tree) = self.tree.take() else { return };
+        let speaks = says_dav || webdav::is_spoken_by_upstream(&self.cache, &self.record);
+        if !tree.is_done(status, speaks) {
+            return;
+        }
+        self.stamps.push(Stamp {
+            label: Cow::Borrowed(webdav::LABEL),
+            marks: tree.marks,
+            mode: Mode::Hard,
+            settle: Duration::ZERO,
+            on_redirect: None,
+        });
     }
 
     /// Whether a redirect leads to a login.
@@ -392,46 +413,8 @@ fn of_rules(
     stamps
 }
 
-/// WebDAV (RFC 4918 9.6, 9.8, 9.9): a collection goes with all that is in it, and so does what it takes the place of.
-fn of_tree(routed: &Routed, cache: &Cache, path: &str) -> Option<Stamp> {
-    let method = routed.request.method();
-    if *method != Method::DELETE && !matches!(method.as_str(), "MOVE" | "COPY") {
-        return None;
-    }
-    let marker = cache.invalidation.marker;
-    let mut marks = Vec::new();
-    let mut add = |path: &str| {
-        marks.push(marker.prefix(path));
-        if path::is_odd(path) {
-            marks.push(marker.prefix(&loose::reading(path)));
-        }
-    };
-    add(path);
-    // Which host it names does not matter: what stands between knows it by other names.
-    let destination = routed.request.headers().get(&DESTINATION).and_then(|place| place.to_str().ok());
-    let place = destination.map(|place| split_authority(place.trim()).1);
-    let normal = place.and_then(|place| path::normalise(place.split(['?', '#']).next()?).ok());
-    if let Some(normal) = normal {
-        add(&normal.normal);
-        let before = routed.rewritten_by.as_ref();
-        if let Some((Action::Rewrite(to), Some(pattern))) =
-            before.map(|route| (&route.action, &route.pattern))
-            && pattern.template.takes(&normal.normal)
-        {
-            add(&to.fill(&pattern.template, &normal.normal));
-        }
-    }
-    Some(Stamp {
-        label: Cow::Borrowed("tree"),
-        marks,
-        mode: Mode::Hard,
-        settle: Duration::ZERO,
-        on_redirect: Some(OnRedirect::Auto),
-    })
-}
-
 /// What redirects are judged by.
-fn asked_for(routed: &Routed, path: &str) -> AskedFor {
+pub(super) fn asked_for(routed: &Routed, path: &str) -> AskedFor {
     let policy = &routed.record.snapshot.policy;
     let headers = routed.request.headers();
     let mut hosts = vec![host::text(headers).to_owned()];
@@ -461,6 +444,8 @@ fn has_failed(response: &HeaderMap) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     grpc_status: bool,
+    /// `DAV`: the app speaks WebDAV.
+    dav: bool,
     /// One that names what else is invalidated.
     names_others: bool,
 }
@@ -469,6 +454,7 @@ impl Seen {
     fn of(headers: &HeaderMap) -> Seen {
         headers.keys().fold(Seen::default(), |seen, name| Seen {
             grpc_status: seen.grpc_status | (*name == GRPC_STATUS),
+            dav: seen.dav | (*name == webdav::DAV),
             names_others: seen.names_others
                 | (*name == header::LOCATION)
                 | (*name == header::CONTENT_LOCATION)

@@ -1,0 +1,45 @@
+//! Upstreams that have said they speak WebDAV.
+
+use std::sync::{PoisonError, RwLock};
+
+/// Maximum number of upstreams remembered; a further one is not.
+const MOST: usize = 256;
+
+/// See the head of the file. It is read and written for methods of WebDAV and for DELETE alone.
+#[derive(Debug, Default)]
+pub struct WebDavUpstreams(RwLock<Vec<Box<str>>>);
+
+impl WebDavUpstreams {
+    /// Whether this upstream has said so.
+    pub fn contains(&self, upstream: &str) -> bool {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().any(|name| **name == *upstream)
+    }
+
+    /// Remembers that this upstream says so.
+    pub fn insert(&self, upstream: &str) {
+        if self.contains(upstream) {
+            return;
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST && !known.iter().any(|name| **name == *upstream) {
+            known.push(upstream.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n4_12_upstreams_are_remembered_once_and_bounded() {
+        let known = WebDavUpstreams::default();
+        assert!(!known.contains("a"));
+        (0..2).for_each(|_| known.insert("a"));
+        assert!(known.contains("a") && !known.contains("b"));
+        assert_eq!(known.0.read().unwrap().len(), 1);
+        (0..2 * MOST).for_each(|number| known.insert(&number.to_string()));
+        assert_eq!(known.0.read().unwrap().len(), MOST);
+    }
+}

@@ -1,0 +1,160 @@
+//! WebDAV: a write to a collection changes all that is in it (RFC 4918 9.6, 9.8, 9.9).
+//!
+//! Anybody can send DELETE, COPY and MOVE to an app that answers every method alike, and a tree may be all that is
+//! stored. So the app alone says that a tree was changed, by its response; no redirect, no error and no silence does,
+//! and the tree of `/` is never taken.
+
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
+
+use super::write::asked_for;
+use crate::cache::Cache;
+use crate::cache::marks::Mark;
+use crate::layer::Routed;
+use crate::layer::record::Record;
+use crate::policy::redirect::split_authority;
+use crate::policy::{Action, loose, path};
+
+/// The label of these invalidations in metrics.
+pub const LABEL: &str = "tree";
+/// By which an app says that it speaks WebDAV (RFC 4918 10.1).
+pub const DAV: HeaderName = HeaderName::from_static("dav");
+/// Of requests to collections (RFC 4918 10.2).
+const DEPTH: HeaderName = HeaderName::from_static("depth");
+/// Where to something is moved or copied (RFC 4918 10.3).
+const DESTINATION: HeaderName = HeaderName::from_static("destination");
+
+/// What a write changes beside its target if it is one of WebDAV.
+pub struct Tree {
+    /// Prefixes: of the path, and of its Destination.
+    pub marks: Vec<Mark>,
+    method: TreeMethod,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TreeMethod {
+    /// COPY and MOVE, which nothing but WebDAV has.
+    CopyOrMove,
+    /// DELETE, which every API has; with `Depth` it is one of WebDAV.
+    Delete { depth: bool },
+}
+
+impl TreeMethod {
+    /// Whether a response says that the tree was changed. `speaks`: whether its app is known to speak WebDAV.
+    fn is_done(self, status: StatusCode, speaks: bool) -> bool {
+        match status.as_u16() {
+            // RFC 4918 13: some members were changed.
+            207 => true,
+            // RFC 4918 9.6.1, 9.8.5, 9.9.4. An app that takes every method for GET says 200.
+            201 | 204 => speaks || self != TreeMethod::Delete { depth: false },
+            200..=299 => speaks,
+            _ => false,
+        }
+    }
+}
+
+impl Tree {
+    /// Of a request with such a method for a path in normal form.
+    pub fn of(routed: &Routed, cache: &Cache, path: &str) -> Option<Tree> {
+        let headers = routed.request.headers();
+        let method = match routed.request.method() {
+            &Method::DELETE => TreeMethod::Delete { depth: headers.contains_key(DEPTH) },
+            method if matches!(method.as_str(), "COPY" | "MOVE") => TreeMethod::CopyOrMove,
+            _ => return None,
+        };
+        let marker = cache.invalidation.marker;
+        let mut marks = Vec::new();
+        let mut add = |path: &str| {
+            let loosely = path::is_odd(path).then(|| loose::reading(path));
+            let both = [Some(path), loosely.as_deref()].into_iter().flatten();
+            marks.extend(both.filter(|path| !is_root(path)).map(|path| marker.prefix(path)));
+        };
+        add(path);
+        if method == TreeMethod::CopyOrMove
+            && let Some(destination) = destination(routed, path)
+        {
+            add(&destination);
+            let before = routed.rewritten_by.as_ref();
+            if let Some((Action::Rewrite(to), Some(pattern))) =
+                before.map(|route| (&route.action, &route.pattern))
+                && pattern.template.takes(&destination)
+            {
+                add(&to.fill(&pattern.template, &destination));
+            }
+        }
+        (!marks.is_empty()).then_some(Tree { marks, method })
+    }
+
+    /// Whether a response says that it was changed. `speaks`: whether its app is known to speak WebDAV.
+    pub fn is_done(&self, status: StatusCode, speaks: bool) -> bool {
+        self.method.is_done(status, speaks)
+    }
+}
+
+fn is_root(path: &str) -> bool {
+    path.bytes().all(|byte| byte == b'/')
+}
+
+/// The path in normal form that something is moved or copied to on the host that was asked, or on the upstream; what
+/// it is elsewhere is stored elsewhere.
+fn destination(routed: &Routed, path: &str) -> Option<String> {
+    let place = routed.request.headers().get(&DESTINATION)?.to_str().ok()?;
+    let (authority, place) = split_authority(place.trim());
+    if authority.is_some_and(|authority| !asked_for(routed, path).is_known_host(authority)) {
+        return None;
+    }
+    path::normalise(place.split(['?', '#']).next()?).ok().map(|path| path.normal.into_owned())
+}
+
+fn upstream(record: &Record) -> Option<&str> {
+    let upstream = record.route().upstream.unwrap_or(0);
+    record.snapshot.policy.upstreams.get(upstream).map(|upstream| &*upstream.name)
+}
+
+/// Whether the app has said that it speaks WebDAV.
+pub fn is_spoken_by_upstream(cache: &Cache, record: &Record) -> bool {
+    upstream(record).is_some_and(|name| cache.webdav.contains(name))
+}
+
+/// Remembers that an app speaks WebDAV where its response says so: by `DAV`, as to OPTIONS, or by 207, as to PROPFIND.
+pub fn heed<B>(cache: &Cache, record: &Record, response: &Response<B>) {
+    let says = |headers: &HeaderMap| headers.keys().any(|name| *name == DAV);
+    if (response.status() == StatusCode::MULTI_STATUS || says(response.headers()))
+        && let Some(name) = upstream(record)
+    {
+        cache.webdav.insert(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n4_12_which_responses_say_that_a_tree_was_changed() {
+        use TreeMethod::{CopyOrMove, Delete};
+        let (plain, deep) = (Delete { depth: false }, Delete { depth: true });
+        for (method, status, unknown, speaks) in [
+            (CopyOrMove, 200, false, true),
+            (CopyOrMove, 201, true, true),
+            (CopyOrMove, 202, false, true),
+            (CopyOrMove, 204, true, true),
+            (CopyOrMove, 207, true, true),
+            (CopyOrMove, 302, false, false),
+            (CopyOrMove, 502, false, false),
+            (plain, 200, false, true),
+            (plain, 204, false, true),
+            (plain, 207, true, true),
+            (plain, 303, false, false),
+            (deep, 200, false, true),
+            (deep, 204, true, true),
+            (deep, 207, true, true),
+            (deep, 405, false, false),
+            (deep, 504, false, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(method.is_done(status, false), unknown, "{method:?} {status}");
+            assert_eq!(method.is_done(status, true), speaks, "{method:?} {status} of an app that speaks it");
+        }
+        assert!(is_root("/") && is_root("") && !is_root("/a"));
+    }
+}
