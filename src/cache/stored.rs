@@ -26,7 +26,7 @@ use crate::prepared::{Forms, Prepared};
 const AGE: HeaderName = http::header::AGE;
 
 /// What one stored response takes beside its fields and its content, as measured (benches/README.md).
-pub const BOOKKEEPING: usize = 1024;
+const BOOKKEEPING: usize = 1024;
 /// A field takes so much beside its text.
 const FIELD: usize = 128;
 /// What was made of content takes so much beside its bytes.
