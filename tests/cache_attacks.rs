@@ -207,3 +207,130 @@ fn long_keys_do_not_fill_the_memory() {
     assert!(is_hit(&get(&pillion, &shorter)));
     assert!(pillion.metric("pillion_cache_bytes") > 4_000.0, "keys are weighed");
 }
+
+/// An app with session middleware: who has no cookie gets one. Under `/chunked` the length is not known before the end.
+fn sessions() -> Script {
+    let count = AtomicUsize::new(0);
+    Script::new(move |mut tcp| {
+        while let Some(request) = Request::read(&mut tcp) {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            let path = request.line.split(' ').nth(1).unwrap();
+            let is_known = request.field("cookie").is_some();
+            let is_odd = request.field("x-t").is_some();
+            let accepts_html = request.field("accept").is_some_and(|accept| accept == "text/html");
+            let public = "cache-control: public, max-age=600";
+            let said = match path {
+                "/404" if is_odd => "status: 404".to_owned(),
+                "/410" if is_odd => "status: 410".to_owned(),
+                "/private" if is_known => "cache-control: private\netag: \"own\"".to_owned(),
+                "/private" => format!("{public}\netag: \"all\""),
+                "/same" if is_odd => "cache-control: private\netag: \"all\"".to_owned(),
+                "/same" => format!("{public}\netag: \"all\""),
+                "/no-store" if is_odd => "cache-control: no-store".to_owned(),
+                "/chunked/vary" if accepts_html => "cache-control: no-store\nvary: accept".to_owned(),
+                "/chunked/vary" => format!("{public}\nvary: accept"),
+                "/cookie" | "/chunked" if !is_known => format!("{public}\nset-cookie: sid=new"),
+                _ => public.to_owned(),
+            };
+            let whole = answer(&request, &said, &format!("{path} #{number}"));
+            if !path.starts_with("/chunked") {
+                if tcp.write_all(&whole).is_err() {
+                    return;
+                }
+                continue;
+            }
+            let head = String::from_utf8(whole).unwrap();
+            let (head, content) = head.split_once("\r\n\r\n").unwrap();
+            let length = format!("content-length: {}", content.len());
+            let head = head.replace(&length, "transfer-encoding: chunked");
+            let begins = format!("{head}\r\n\r\n{:x}\r\n{content}\r\n", content.len());
+            if tcp.write_all(begins.as_bytes()).is_err() {
+                return;
+            }
+            // So late that it is not taken for one of a known length.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let _ = tcp.write_all(b"0\r\n\r\n");
+        }
+    })
+}
+
+#[test]
+fn n3_8_what_one_client_is_told_takes_no_fresh_copy_from_others() {
+    let app = sessions();
+    let pillion = Pillion::in_front_of(app.address);
+    let mut taken = Vec::new();
+    for (method, path, fields) in [
+        ("GET", "/cookie", &[][..]),
+        ("GET", "/chunked", &[]),
+        ("HEAD", "/cookie", &[]),
+        ("GET", "/404", &["x-t: a"]),
+        ("GET", "/410", &["x-t: a"]),
+        ("GET", "/no-store", &["x-t: a"]),
+        ("GET", "/no-store", &["x-t: a", "authorization: a"]),
+        ("GET", "/same", &["x-t: a"]),
+        ("GET", "/private", &["cookie: sid=1"]),
+        ("HEAD", "/private", &["cookie: sid=1"]),
+        ("HEAD", "/no-store", &["x-t: a"]),
+    ] {
+        let visit = || match path {
+            "/private" => get(&pillion, path),
+            _ => ask(&pillion, &format!("GET {path}"), &["cookie: _ga=1"]),
+        };
+        let first = eventually(path, || Some(visit()).filter(is_hit));
+        for asks in
+            ["cache-control: no-cache", "cache-control: max-age=0", "cache-control: no-cache, no-store"]
+        {
+            let fields: Vec<&str> = fields.iter().copied().chain([asks]).collect();
+            let other = ask(&pillion, &format!("{method} {path}"), &fields);
+            assert!(!is_hit(&other), "{method} {path} {asks}");
+            let next = visit();
+            if !is_hit(&next) || next.text() != first.text() {
+                taken.push(format!("{method} {path} {asks}: {}", status(&next)));
+                eventually(path, || Some(visit()).filter(is_hit));
+                break;
+            }
+        }
+    }
+    assert!(taken.is_empty(), "{taken:#?}");
+}
+
+/// The key was remembered as one of which nothing is stored, by each such request for two minutes more.
+#[test]
+fn n3_8_what_one_client_is_told_keeps_no_response_to_others_out() {
+    let app = sessions();
+    let pillion = Pillion::in_front_of(app.address);
+    for path in ["/cookie", "/chunked"] {
+        let mut visits = 0;
+        let stored = (0..4).any(|_| {
+            get(&pillion, path);
+            visits += 1;
+            status(&ask(&pillion, &format!("GET {path}"), &["cookie: _ga=1"])).contains("stored")
+        });
+        assert!(stored && visits <= 2, "{path}: {visits} visits, each after one without a cookie");
+    }
+}
+
+#[test]
+fn n3_8_a_variant_that_is_not_stored_keeps_no_other_out() {
+    let app = sessions();
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n[cache]\ndebug_header = true\n",
+        app.address
+    ));
+    let accepts = |types: &str| ask(&pillion, "GET /chunked/vary", &[&format!("accept: {types}")]);
+    assert!(!status(&accepts("text/html")).contains("stored"));
+    let mut asked = 0;
+    eventually("the other variant is stored", || {
+        asked += 1;
+        is_hit(&accepts("application/json")).then_some(())
+    });
+    assert!(asked <= 4, "{asked}: a surprise, one that is stored, hits");
+    for _ in 0..2 {
+        accepts("text/html");
+    }
+    let other = accepts("text/html");
+    assert!(status(&other).contains("detail=known"), "nobody waits for this one: {}", status(&other));
+    assert!(is_hit(&accepts("application/json")));
+    let third = accepts("application/xml");
+    assert!(status(&third).contains("stored"), "{}", status(&third));
+}

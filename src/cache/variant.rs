@@ -42,12 +42,13 @@ impl<'a> SelectingFields<'a> {
 impl SelectingFields<'_> {
     /// Appends what the request says in these fields to a key, each with its length.
     pub fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
-        for name in names {
-            let said = self.said(name);
-            key.extend_from_slice(&u32::try_from(said.len()).unwrap_or(u32::MAX).to_be_bytes());
-            key.extend_from_slice(&said);
-        }
+        names.iter().for_each(|name| append_said(&self.said(name), key));
     }
+}
+
+fn append_said(said: &[u8], key: &mut Vec<u8>) {
+    key.extend_from_slice(&u32::try_from(said.len()).unwrap_or(u32::MAX).to_be_bytes());
+    key.extend_from_slice(said);
 }
 
 /// What a request said in one field.
@@ -113,6 +114,11 @@ impl Variant {
     fn said(&self, name: &HeaderName) -> &[u8] {
         let said = self.own.iter().chain(&self.others).find(|(known, _)| known == name);
         said.map_or(&[], |(_, said)| said)
+    }
+
+    /// Appends what its request said in these fields to a key, as [`SelectingFields::append`] does.
+    pub fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
+        names.iter().for_each(|name| append_said(self.said(name), key));
     }
 
     /// Whether two responses fit the same requests, as far as these fields tell them apart.

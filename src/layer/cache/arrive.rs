@@ -1,14 +1,14 @@
-//! What becomes of an app's answer: it is stored, or not; and what a 304 or an answer to HEAD leaves of what is.
+//! What becomes of an app's answer: it is stored, or not.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::answer::{self, OWN};
 use super::asked::{self, Forwarded};
 use super::flight::{Fetching, Flight, most_unattended};
-use super::freshen::{is_about_other, update};
 use super::lookup::Candidate;
 use super::pump::Pump;
 use super::{outlive, settings};
@@ -19,13 +19,14 @@ use crate::cache::fill::Fill;
 use crate::cache::freshness::{self, Times};
 use crate::cache::marks::{MOST_TAGS, Mark};
 use crate::cache::passes;
+use crate::cache::reuse::{Reuse, reuse};
 use crate::cache::storability::{Asker, Refusal, Storable, is_of_request_alone, judge};
 use crate::cache::stored::{Content, Head, NewHead, Stored, compact, weight};
 use crate::cache::variant::{SelectingFields, Variant};
 use crate::clock;
-use crate::fields::cache_control::ResponseDirectives;
-use crate::fields::cache_status::{Member, Used, X_CACHE};
-use crate::fields::{cookie, date, host, list, structured};
+use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
+use crate::fields::cache_status::{Member, X_CACHE};
+use crate::fields::{host, list, structured};
 use crate::held::Place;
 use crate::pieces::Pieces;
 
@@ -83,6 +84,7 @@ impl Flight {
         let expected = body.size_hint().exact();
         let place = self.place(size);
         let key = std::mem::take(&mut fetching.read.key);
+        let asked_by = fetching.read.variant_key.take();
         let forwarded_status = Some(parts.status.as_u16());
         let mut parts = parts;
         answer::strip(&mut parts.headers);
@@ -92,7 +94,7 @@ impl Flight {
             let is_stored = self.cache.store.insert(&key, stored.clone());
             self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
-                self.stored_after_all(&key, &stored.head);
+                self.stored_after_all(&key, asked_by.as_deref(), &stored.head);
             }
             if let Some(leader) = fetching.leader.take() {
                 leader.tell(Arrived::Stored(stored));
@@ -115,12 +117,16 @@ impl Flight {
         let fill = Arc::new(Fill::new(Arc::new(head), expected, place));
         let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
         let keeper = fill.clone();
-        self.stored_after_all(&key, &fill.head);
+        let memory_key = match self.stored_after_all(&key, asked_by.as_deref(), &fill.head) {
+            Cow::Owned(memory_key) => Some(memory_key),
+            Cow::Borrowed(_) => None,
+        };
         if let Some(leader) = &fetching.leader {
             leader.tell(Arrived::Coming(fill.clone()));
         }
         let (cache, counters) = (self.cache.clone(), self.record.cached().clone());
-        let pump = Pump::new(cache, counters, (key, fill), most, unattended, fetching.leader.take());
+        let pump =
+            Pump::new(cache, counters, (key, memory_key, fill), most, unattended, fetching.leader.take());
         outlive(pump.run(body));
         let member =
             Member { forwarded: Some(why.as_str()), forwarded_status, stored: true, ..Member::default() };
@@ -130,17 +136,40 @@ impl Flight {
         Response::from_parts(parts, body)
     }
 
-    /// Nobody need pass it by any more; nobody need wait for it where it is not for those who waited.
-    fn stored_after_all(&self, key: &[u8], head: &Head) {
+    /// Nobody need pass it by any more; nobody need wait for it where it is not for those who waited. `asked_by` is the key
+    /// by which that was looked up for its request. Returns the one by which it is looked up from now on.
+    pub(super) fn stored_after_all<'a>(
+        &self,
+        key: &'a [u8],
+        asked_by: Option<&[u8]>,
+        head: &Head,
+    ) -> Cow<'a, [u8]> {
         let now = clock::now();
-        let shareable = fetch::is_shareable(&head.freshness, head.age(now), head.fetched_in);
-        for asker in passes::Asker::ALL {
-            if asker == passes::Asker::Waiting && !shareable {
-                self.cache.passes.remember(key, asker, self.cache.second(now));
-            } else {
-                self.cache.passes.forget(key, asker);
-            }
+        let memory_key = self.memory_key(key, head);
+        let further = matches!(memory_key, Cow::Owned(_)).then_some(key);
+        let further = further.into_iter().chain(asked_by.filter(|asked_by| *asked_by != &*memory_key));
+        for key in further.chain([&*memory_key]) {
+            passes::Asker::ALL.iter().for_each(|asker| self.cache.passes.forget(key, *asker));
         }
+        if !fetch::is_shareable(&head.freshness, head.age(now), head.fetched_in) {
+            self.cache.passes.remember(&memory_key, passes::Asker::Waiting, self.cache.second(now));
+        }
+        memory_key
+    }
+
+    /// The key under which is remembered what comes for requests that select this response.
+    fn memory_key<'a>(&self, key: &'a [u8], head: &Head) -> Cow<'a, [u8]> {
+        let variant = &head.variant;
+        if variant.fields().next().is_none() {
+            return Cow::Borrowed(key);
+        }
+        let entry = self.cache.store.get(key, self.cache.second(head.received));
+        let mut names: Vec<HeaderName> = variant.names().cloned().collect();
+        let others = entry.as_ref().map_or(&[][..], |entry| entry.names());
+        names.extend(others.iter().filter(|name| !variant.names().any(|own| own == *name)).cloned());
+        let mut key = key.to_vec();
+        variant.append(&names, &mut key);
+        Cow::Owned(key)
     }
 
     /// An answer under a key of which nothing was stored lately.
@@ -163,16 +192,15 @@ impl Flight {
             Some(Refusal::NoLifetime)
         };
         let most = settings(&self.record).max_object_size as u64;
+        let second = self.cache.second(self.record.started);
         let not_stored = match (refused, response.body().size_hint().exact()) {
             // It may be stored; whoever comes next finds out.
-            (None, Some(length)) if length <= most => {
-                self.cache.passes.forget(&key, asker);
+            (None, length) if length.is_none_or(|length| length <= most) => {
+                self.cache.passes.remember_mixed(&key, asker, second, length.is_some());
                 Unfit::Unexpected.as_str()
             }
-            // Whether it is too long, nobody knows yet; the memory of that fades.
-            (None, None) => Unfit::Unexpected.as_str(),
             (refused, _) => {
-                self.cache.passes.remember(&key, asker, self.cache.second(self.record.started));
+                self.cache.passes.remember(&key, asker, second);
                 refused.map_or(Unfit::TooLarge.as_str(), Refusal::as_str)
             }
         };
@@ -228,7 +256,7 @@ impl Flight {
         self.head(fetching, status, fields, length)
     }
 
-    fn head(
+    pub(super) fn head(
         &self,
         fetching: &mut Fetching,
         status: StatusCode,
@@ -337,38 +365,56 @@ impl Flight {
         if tags.len() > MOST_TAGS { Err(Unfit::TooManyTags) } else { Ok(()) }
     }
 
+    /// Whether a stored response can be used without asking: the client wanted the app to be asked all the same.
+    pub(super) fn is_fresh(&self, candidate: &Candidate) -> bool {
+        let head = &candidate.stored.head;
+        let age = head.age_if_valid(&self.cache.invalidation, clock::now());
+        age.is_some_and(|age| reuse(&head.freshness, age, &RequestDirectives::default()) == Reuse::Fresh)
+    }
+
     /// Others need not wait for it.
-    fn unfit(&self, fetching: &mut Fetching, unfit: &Unfit, status: StatusCode, length: Option<u64>) {
+    pub(super) fn unfit(
+        &self,
+        fetching: &mut Fetching,
+        unfit: &Unfit,
+        status: StatusCode,
+        length: Option<u64>,
+    ) {
         let event = match unfit {
             Unfit::TooLarge => Event::TooLarge,
             _ => Event::Refused,
         };
         self.record.cached().count(event);
         self.record.not_stored(unfit.as_str());
-        let key = &fetching.read.key;
+        let key = fetching.read.memory_key();
         let asker = fetching.read.asker;
         // What says something of this request alone says nothing of the next one.
         let whose = fetching.read.passes(self.record.route().cache.terms.scope);
         let of_request_alone = asker.conditional || is_of_request_alone(status);
+        // The client wanted the app to be asked about what others get: what it is told then says nothing of what they are
+        // told (RFC 9111 4.4, 5.2.1.4), and only a response that can take its place does.
+        let is_kept = fetching.candidate.as_ref().is_some_and(|candidate| self.is_fresh(candidate));
+        let second = self.cache.second(fetching.requested);
         match unfit {
             // The next one may be stored, unless it may be too long again.
             Unfit::Unexpected if length.is_some() => self.cache.passes.forget(key, whose),
             Unfit::Unexpected | Unfit::Overtaken | Unfit::Fragment => {}
             Unfit::Refused(Refusal::RequestNoStore) => {}
-            _ if of_request_alone => {}
-            _ => self.cache.passes.remember(key, whose, self.cache.second(fetching.requested)),
+            _ if of_request_alone || is_kept => {}
+            _ => self.cache.passes.remember(key, whose, second),
         }
         // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
         // cannot be stored.
         let replaced = !matches!(unfit, Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials))
             && !matches!(unfit, Unfit::Fragment)
             && !of_request_alone
+            && !is_kept
             && whose == passes::Asker::Any;
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
-            self.cache.store.forget(key, &candidate.stored);
+            self.cache.store.forget(&fetching.read.key, &candidate.stored);
         }
-        if fetching.leader.is_some() && !matches!(unfit, Unfit::Overtaken | Unfit::Fragment) {
-            self.cache.passes.remember(key, passes::Asker::Waiting, self.cache.second(fetching.requested));
+        if fetching.leader.is_some() && !is_kept && !matches!(unfit, Unfit::Overtaken | Unfit::Fragment) {
+            self.cache.passes.remember(key, passes::Asker::Waiting, second);
         }
         asked::recycle(std::mem::take(&mut fetching.read.key));
         if let Some(leader) = fetching.leader.take() {
@@ -378,117 +424,5 @@ impl Flight {
             }
             leader.tell(Arrived::NotShared);
         }
-    }
-
-    /// A 304 to our own question: what is stored holds on (RFC 9111 4.3.4), with the fields it brings (3.2).
-    pub(super) fn unchanged(
-        &self,
-        why: Forwarded,
-        mut fetching: Fetching,
-        candidate: &Candidate,
-        response: Response<Body>,
-    ) -> Response<Body> {
-        self.record.cached().count(Event::Unchanged);
-        self.record.told_by_cache("revalidated");
-        let before = &candidate.stored.head;
-        let mut fields = before.stored_fields();
-        fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
-        // RFC 9111 4.3.4: a 304 about something else updates nothing.
-        let is_other = is_about_other(&before.fields, response.headers());
-        if is_other {
-            tracing::debug!("the app's 304 has another tag than it was asked about");
-            self.cache.store.forget(&fetching.read.key, &candidate.stored);
-        } else {
-            // Its age counts from when this was said.
-            fields.remove(header::DATE);
-            update(&mut fields, response.headers());
-        }
-        let content = candidate.stored.content.clone();
-        let cookies: Vec<_> = cookie::SETTING
-            .iter()
-            .flat_map(|name| {
-                response.headers().get_all(name).iter().map(move |value| (name.clone(), value.clone()))
-            })
-            .collect();
-        let length = content.pieces().len();
-        let renewed = match is_other {
-            true => Err(Unfit::Overtaken),
-            false => self.head(&mut fetching, before.status, &fields, Some(length)),
-        };
-        let (head, is_stored) = match renewed {
-            Ok(head) => (Arc::new(head.with_phrase(before.phrase.as_ref())), true),
-            Err(unfit) => {
-                // It may be used this once: it was asked about for this request. What the 304 took back is said.
-                self.cache.store.forget(&fetching.read.key, &candidate.stored);
-                self.unfit(&mut fetching, &unfit, before.status, Some(length as u64));
-                (Arc::new(before.with_fields(compact(&fields, &OWN))), false)
-            }
-        };
-        let stored = Stored { head, content };
-        let is_stored = is_stored && {
-            stored.content.reweigh(before.size(), stored.head.size());
-            self.cache.store.insert(&fetching.read.key, stored.clone())
-        };
-        if is_stored {
-            self.stored_after_all(&fetching.read.key, &stored.head);
-        }
-        if let Some(leader) = fetching.leader.take() {
-            leader.tell(Arrived::Stored(stored.clone()));
-        }
-        let age = crate::cache::reuse::Age { current: stored.head.age(clock::now()), invalidated: None };
-        let member = Member {
-            forwarded: Some(why.as_str()),
-            forwarded_status: Some(304),
-            stored: is_stored,
-            used: Used::Revalidated,
-            ..Member::default()
-        };
-        let mut answer = answer::of(&self.record, &stored, age, fetching.read.head, member);
-        // What was set was set for this client alone.
-        answer.headers_mut().extend(cookies);
-        answer
-    }
-
-    /// An answer to HEAD says whether what is stored for GET holds (RFC 9111 4.3.5): with the same validators and
-    /// length it is as good as a 304, with others what is stored is gone.
-    pub(super) fn headed(
-        &self,
-        why: Forwarded,
-        mut fetching: Fetching,
-        response: Response<Body>,
-    ) -> Response<Body> {
-        let Some(candidate) =
-            fetching.candidate.take().filter(|found| found.stored.head.status == response.status())
-        else {
-            return self.passed(response, why, None);
-        };
-        let before = candidate.stored.head.clone();
-        let told = |name: &http::HeaderName| {
-            (before.fields.get(name).cloned(), response.headers().get(name).cloned())
-        };
-        let compared = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].map(|name| told(&name));
-        let is_same = |(old, new): &(Option<HeaderValue>, Option<HeaderValue>)| match (old, new) {
-            (Some(old), Some(new)) => Some(date::is_same(old, new)),
-            _ => None,
-        };
-        let differs = compared.iter().any(|pair| is_same(pair) == Some(false));
-        let [tag, modified, _] = &compared;
-        let same = |pair| is_same(pair) == Some(true);
-        if differs {
-            self.cache.store.forget(&fetching.read.key, &candidate.stored);
-        } else if same(tag) || same(modified) {
-            let mut fields = before.stored_fields();
-            fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
-            fields.remove(header::DATE);
-            update(&mut fields, response.headers());
-            let content = candidate.stored.content.clone();
-            let length = Some(content.pieces().len());
-            if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
-                let head = head.with_phrase(before.phrase.as_ref());
-                content.reweigh(before.size(), head.size());
-                self.cache.store.insert(&fetching.read.key, Stored { head: Arc::new(head), content });
-            }
-        }
-        self.passed(response, why, None)
     }
 }

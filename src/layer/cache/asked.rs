@@ -177,6 +177,9 @@ pub enum Asked {
 pub struct Read {
     /// The cache key.
     pub key: Vec<u8>,
+    /// The same with what it says in the fields that stored responses of that key vary with, where some do: under this
+    /// is remembered what is not stored.
+    pub variant_key: Option<Box<[u8]>>,
     /// What it says of caches.
     pub directives: RequestDirectives,
     /// What matters of it when its answer is judged.
@@ -199,6 +202,11 @@ impl Read {
             Personal::Otherwise if scope == Scope::Auto => passes::Asker::Personal,
             _ => passes::Asker::Any,
         }
+    }
+
+    /// The key under which is remembered that what it brings is not stored.
+    pub fn memory_key(&self) -> &[u8] {
+        self.variant_key.as_deref().unwrap_or(&self.key)
     }
 
     /// Whether something stored may be used; in scope "auto" by those it is for (RFC 9111 3.5).
@@ -287,7 +295,17 @@ impl Asked {
         let uncounted = uncounted == Uncounted::Some;
         let head = *method == Method::HEAD;
         let fragments = if seen.fragment { fragments(headers, &terms.key_headers) } else { Vec::new() };
-        Asked::Read(Box::new(Read { key, directives, asker, principal, head, uncounted, fragments }))
+        let variant_key = None;
+        Asked::Read(Box::new(Read {
+            key,
+            variant_key,
+            directives,
+            asker,
+            principal,
+            head,
+            uncounted,
+            fragments,
+        }))
     }
 }
 

@@ -1,6 +1,23 @@
 //! What a 304 or a response to HEAD changes of what is stored (RFC 9111 4.3.4, 4.3.5, 3.2).
 
-use http::{HeaderMap, header};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Response, header};
+
+use super::answer::{self, OWN};
+use super::arrive::Unfit;
+use super::asked::Forwarded;
+use super::flight::{Fetching, Flight};
+use super::lookup::Candidate;
+use super::settings;
+use crate::body::Body;
+use crate::cache::counters::Event;
+use crate::cache::fetch::Arrived;
+use crate::cache::storability::{Refusal, judge};
+use crate::cache::stored::{Stored, compact};
+use crate::clock;
+use crate::fields::cache_control::ResponseDirectives;
+use crate::fields::cache_status::{Member, Used};
 
 use crate::fields::cache_status::X_CACHE;
 use crate::fields::entity_tag::EntityTag;
@@ -29,5 +46,138 @@ pub fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
         for value in brought.get_all(name) {
             stored.append(name.clone(), value.clone());
         }
+    }
+}
+
+impl Flight {
+    /// Whether a response to HEAD says something of what its client may share with others: no cookie is set for the
+    /// client alone, nothing is said to be private, nothing is about a credential.
+    fn is_of_everybody(&self, fetching: &Fetching, response: &Response<Body>) -> bool {
+        let (status, fields) = (response.status(), response.headers());
+        let settings = settings(&self.record);
+        let says = ResponseDirectives::of(fields, &settings.targeted);
+        let terms = &self.record.route().cache.terms;
+        let judged = judge(fetching.read.asker, (status, fields), &says, (terms, settings), clock::wall());
+        // An app may leave the lifetime out of its responses to HEAD.
+        matches!(judged, Ok(_) | Err(Refusal::NoLifetime))
+    }
+
+    /// A 304 to our own question: what is stored holds on (RFC 9111 4.3.4), with the fields it brings (3.2).
+    pub(super) fn unchanged(
+        &self,
+        why: Forwarded,
+        mut fetching: Fetching,
+        candidate: &Candidate,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        self.record.cached().count(Event::Unchanged);
+        self.record.told_by_cache("revalidated");
+        let before = &candidate.stored.head;
+        let mut fields = before.stored_fields();
+        fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
+        // RFC 9111 4.3.4: a 304 about something else updates nothing.
+        let is_other = is_about_other(&before.fields, response.headers());
+        if is_other {
+            tracing::debug!("the app's 304 has another tag than it was asked about");
+            self.cache.store.forget(&fetching.read.key, &candidate.stored);
+        } else {
+            // Its age counts from when this was said.
+            fields.remove(header::DATE);
+            update(&mut fields, response.headers());
+        }
+        let content = candidate.stored.content.clone();
+        let cookies: Vec<_> = cookie::SETTING
+            .iter()
+            .flat_map(|name| {
+                response.headers().get_all(name).iter().map(move |value| (name.clone(), value.clone()))
+            })
+            .collect();
+        let length = content.pieces().len();
+        let renewed = match is_other {
+            true => Err(Unfit::Overtaken),
+            false => self.head(&mut fetching, before.status, &fields, Some(length)),
+        };
+        let (head, is_stored) = match renewed {
+            Ok(head) => (Arc::new(head.with_phrase(before.phrase.as_ref())), true),
+            Err(unfit) => {
+                // It may be used this once: it was asked about for this request. What the 304 took back is said.
+                if self.is_fresh(candidate) {
+                    fetching.candidate = Some(candidate.clone());
+                } else {
+                    self.cache.store.forget(&fetching.read.key, &candidate.stored);
+                }
+                self.unfit(&mut fetching, &unfit, before.status, Some(length as u64));
+                (Arc::new(before.with_fields(compact(&fields, &OWN))), false)
+            }
+        };
+        let stored = Stored { head, content };
+        let is_stored = is_stored && {
+            stored.content.reweigh(before.size(), stored.head.size());
+            self.cache.store.insert(&fetching.read.key, stored.clone())
+        };
+        if is_stored {
+            let read = &fetching.read;
+            self.stored_after_all(&read.key, read.variant_key.as_deref(), &stored.head);
+        }
+        if let Some(leader) = fetching.leader.take() {
+            leader.tell(Arrived::Stored(stored.clone()));
+        }
+        let age = crate::cache::reuse::Age { current: stored.head.age(clock::now()), invalidated: None };
+        let member = Member {
+            forwarded: Some(why.as_str()),
+            forwarded_status: Some(304),
+            stored: is_stored,
+            used: Used::Revalidated,
+            ..Member::default()
+        };
+        let mut answer = answer::of(&self.record, &stored, age, fetching.read.head, member);
+        // What was set was set for this client alone.
+        answer.headers_mut().extend(cookies);
+        answer
+    }
+
+    /// An answer to HEAD says whether what is stored for GET holds (RFC 9111 4.3.5): with the same validators and
+    /// length it is as good as a 304, with others what is stored is gone.
+    pub(super) fn headed(
+        &self,
+        why: Forwarded,
+        mut fetching: Fetching,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let Some(candidate) =
+            fetching.candidate.take().filter(|found| found.stored.head.status == response.status())
+        else {
+            return self.passed(response, why, None);
+        };
+        let before = candidate.stored.head.clone();
+        let told = |name: &http::HeaderName| {
+            (before.fields.get(name).cloned(), response.headers().get(name).cloned())
+        };
+        let compared = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].map(|name| told(&name));
+        let is_same = |(old, new): &(Option<HeaderValue>, Option<HeaderValue>)| match (old, new) {
+            (Some(old), Some(new)) => Some(date::is_same(old, new)),
+            _ => None,
+        };
+        let differs = compared.iter().any(|pair| is_same(pair) == Some(false));
+        let [tag, modified, _] = &compared;
+        let same = |pair| is_same(pair) == Some(true);
+        if !self.is_of_everybody(&fetching, &response) {
+            // What one client is told says nothing of what others are.
+        } else if differs {
+            self.cache.store.forget(&fetching.read.key, &candidate.stored);
+        } else if same(tag) || same(modified) {
+            let mut fields = before.stored_fields();
+            fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
+            fields.remove(header::DATE);
+            update(&mut fields, response.headers());
+            let content = candidate.stored.content.clone();
+            let length = Some(content.pieces().len());
+            if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
+                let head = head.with_phrase(before.phrase.as_ref());
+                content.reweigh(before.size(), head.size());
+                self.cache.store.insert(&fetching.read.key, Stored { head: Arc::new(head), content });
+            }
+        }
+        self.passed(response, why, None)
     }
 }

@@ -194,16 +194,24 @@ where
         if going.read.directives.only_if_cached {
             return Start::Sent(CacheFuture::answer(Err(CacheError::OnlyIfCached.into())));
         }
-        let Going { read, why, candidate } = going;
+        let Going { mut read, why, candidate } = going;
         let scope = routed.route.cache.terms.scope;
+        if why != Forwarded::UriMiss {
+            // One variant's responses say nothing of another's.
+            read.variant_key = match self.collapse_key(&routed, &read, now) {
+                Cow::Owned(key) => Some(key.into_boxed_slice()),
+                Cow::Borrowed(_) => None,
+            };
+        }
         // Most requests of most apps: what came under this key was not stored, and will not be.
         let asker = read.passes(scope);
         if read.uncounted {
             return self.start_as_it_came(routed, Going { read, why, candidate }, now);
         }
-        if candidate.is_none() && self.cache.passes.knows(&read.key, asker, self.cache.second(now)) {
+        if candidate.is_none() && self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now)) {
             record.told_by_cache("miss");
-            return Start::Sent(self.send(routed, Errand::Known(why, read.key, asker)));
+            let key = read.variant_key.map_or(read.key, <[u8]>::into_vec);
+            return Start::Sent(self.send(routed, Errand::Known(why, key, asker)));
         }
         // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
         // is cut of that. What has no content to be stored goes as it is too.
@@ -222,13 +230,16 @@ where
             return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
         }
         // What came under this key was not for those who waited for it.
-        if self.cache.passes.knows(&read.key, passes::Asker::Waiting, self.cache.second(now)) {
+        if self.cache.passes.knows(read.memory_key(), passes::Asker::Waiting, self.cache.second(now)) {
             return Start::Sent(self.send_beside(routed, Going { read, why, candidate }, now));
         }
         let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&marks);
         let begun = self.cache.invalidation.begin(&watched, now);
-        let key = self.collapse_key(&routed, &read, now);
+        let key = match &read.variant_key {
+            Some(key) => Cow::Borrowed(&**key),
+            None => self.collapse_key(&routed, &read, now),
+        };
         let joined = self.cache.fetches.join(&key, &marks, begun, &self.cache.invalidation);
         drop(key);
         // Who wants the app to be asked is not content with what was asked before.
@@ -387,6 +398,7 @@ where
         let headers = routed.request.headers().clone();
         let read = Box::new(Read {
             key: read.key.clone(),
+            variant_key: read.variant_key.clone(),
             directives: Default::default(),
             asker: read.asker,
             principal: read.principal.clone(),

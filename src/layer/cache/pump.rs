@@ -24,6 +24,8 @@ pub(super) struct Pump {
     counters: Arc<RouteCounters>,
     fill: Arc<Fill>,
     key: Vec<u8>,
+    /// The key under which is remembered that it is not stored, where that is another one.
+    memory_key: Option<Vec<u8>>,
     most: usize,
     /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
     unattended: (usize, Option<Place>),
@@ -41,14 +43,15 @@ impl Pump {
     pub fn new(
         cache: Arc<Cache>,
         counters: Arc<RouteCounters>,
-        (key, fill): (Vec<u8>, Arc<Fill>),
+        (key, memory_key, fill): (Vec<u8>, Option<Vec<u8>>, Arc<Fill>),
         most: usize,
         unattended: usize,
         leader: Option<Leader>,
     ) -> Pump {
         let unattended = (unattended, None);
         let expires = Deadline::default();
-        Pump { cache, counters, fill, key, most, unattended, waits_for: None, expires, _leader: leader }
+        let waits_for = None;
+        Pump { cache, counters, fill, key, memory_key, most, unattended, waits_for, expires, _leader: leader }
     }
 
     /// Ready when the next of the body may be read; `None`: nobody wants it. A reader that is so far behind that others
@@ -117,8 +120,8 @@ impl Pump {
                         };
                         if stored && !kept {
                             self.counters.count(Event::TooLarge);
-                            self.cache.passes.remember(
-                                &self.key,
+                            self.cache.passes.remember_too_long(
+                                self.memory_key.as_deref().unwrap_or(&self.key),
                                 passes::Asker::Any,
                                 self.cache.second(clock::now()),
                             );

@@ -91,7 +91,7 @@ where
         let Going { mut read, why, candidate } = going;
         routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
         let asker = read.passes(routed.route.cache.terms.scope);
-        let is_known = self.cache.passes.knows(&read.key, asker, self.cache.second(now));
+        let is_known = self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now));
         if candidate.is_none() && (is_known || read.head || read.asker.no_store) {
             asked::recycle(read.key);
             routed.record.not_stored(UNCOUNTED);
@@ -134,6 +134,7 @@ where
         }
         let read = Box::new(Read {
             key: read.key.clone(),
+            variant_key: read.variant_key.clone(),
             directives: Default::default(),
             asker: Asker { conditional: false, ..read.asker },
             principal: read.principal.clone(),
