@@ -1,16 +1,22 @@
 //! The law of request collapsing, tried on random schedules: nobody receives what a cache without collapsing could not
 //! have given. The decisions are the real ones; the law is written from the directives alone.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use proptest::prelude::*;
 
-use super::fetch::{self, Offer, Share};
+use super::Cache;
+use super::fetch::{self, Arrived, Joined, Line, Offer, Share};
 use super::freshness::{self, Times};
 use super::reuse::{Age, Reuse, reuse};
 use super::storability::{Asker, Personal, Storable, judge};
 use super::terms::{Scope, Terms};
+use crate::buffers::ClientSlot;
 use crate::clock;
 use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
 
@@ -178,4 +184,48 @@ fn n1_1_decisions_about_a_fetch_that_was_joined() {
         assert_eq!(fetch::share(Offer { fits: false, ..offer }, &asks), JoinNext);
         assert_eq!(fetch::share(Offer { may_use: false, ..offer }, &asks), GoAlone);
     }
+}
+
+/// A line in which all other clients are served first.
+#[derive(Debug)]
+struct Last(ClientSlot);
+
+impl Line for Last {
+    fn serves_first(&self, client: ClientSlot) -> bool {
+        client != self.0
+    }
+}
+
+/// Also one that joined before the fetch had to wait, as when it is tried again.
+#[test]
+fn n3_4_a_fetch_that_waits_for_its_clients_share_keeps_only_that_client() {
+    let cache = Cache::new(1, 1 << 20, clock::now());
+    let (fetches, invalidation) = (&cache.fetches, &cache.invalidation);
+    let slot = |last: u8| ClientSlot::new([192, 0, 2, last].into(), 64);
+    let own = slot(1);
+    let other = (2..).map(slot).find(|slot| *slot != own).expect("two clients differ");
+    let join = |client: ClientSlot| {
+        let watched = invalidation.watch(&[]);
+        let begun = invalidation.begin(&watched, clock::now());
+        fetches.join(b"key", &[], begun, invalidation, || client)
+    };
+    let Joined::Leads(first) = join(own) else { panic!("nobody was there") };
+    let Joined::Follows(followed) = join(other) else { panic!("it is in progress") };
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut of_own = pin!(first.fetch.arrival(Some(own)));
+    let mut of_other = pin!(followed.arrival(Some(other)));
+    assert!(of_own.as_mut().poll(&mut cx).is_pending() && of_other.as_mut().poll(&mut cx).is_pending());
+    first.fetch.set_line(Some(Box::new(Last(own))));
+    assert!(of_own.as_mut().poll(&mut cx).is_pending());
+    assert!(matches!(of_other.as_mut().poll(&mut cx), Poll::Ready(Arrived::Queued)));
+    assert!(matches!(join(own), Joined::Follows(fetch) if Arc::ptr_eq(&fetch, &first.fetch)));
+    assert!(fetches.find(b"key", invalidation, || other).is_none());
+    let Joined::Leads(second) = join(other) else { panic!("it need not wait for that one") };
+    // The first one's end leaves the newer one where it is.
+    first.fetch.set_line(None);
+    drop(first);
+    assert!(matches!(of_own.as_mut().poll(&mut cx), Poll::Ready(Arrived::Overtaken)));
+    assert!(matches!(join(own), Joined::Follows(fetch) if Arc::ptr_eq(&fetch, &second.fetch)));
+    drop(second);
+    assert!(fetches.is_empty());
 }

@@ -13,6 +13,7 @@ use super::invalidation::{Begun, Invalidation};
 use super::marks::Mark;
 use super::reuse::{Age, Reuse, reuse};
 use super::stored::Stored;
+use crate::buffers::ClientSlot;
 use crate::error::BoxError;
 use crate::fields::cache_control::RequestDirectives;
 
@@ -35,13 +36,30 @@ pub enum Arrived {
     Unwell(http::StatusCode),
     /// There is none.
     Failed(Arc<BoxError>),
+    /// It waits in a line in which the one who waits for it would be served first.
+    Queued,
+}
+
+/// The line in which the request of a fetch waits until it can be sent.
+pub trait Line: std::fmt::Debug + Send + Sync {
+    /// Whether a request of another client would be served before it: each client has its share of what they wait for,
+    /// and who has used it up is not to make others wait.
+    fn serves_first(&self, client: ClientSlot) -> bool;
 }
 
 #[derive(Debug, Default)]
 struct State {
     arrived: Option<Arrived>,
+    /// Where it waits, as long as it does.
+    line: Option<Box<dyn Line>>,
     waiting: BTreeMap<u64, Waker>,
     next_waiting: u64,
+}
+
+impl State {
+    fn serves_first(&self, client: impl FnOnce() -> ClientSlot) -> bool {
+        self.arrived.is_none() && self.line.as_ref().is_some_and(|line| line.serves_first(client()))
+    }
 }
 
 /// One fetch.
@@ -69,9 +87,24 @@ impl Fetch {
         self.state().arrived.is_some()
     }
 
-    /// Waits for the head.
-    pub fn arrival(self: &Arc<Fetch>) -> Arrival {
-        Arrival { fetch: self.clone(), place: None }
+    /// Waits for the head. A `client` does not wait while the fetch does in a line in which it would be served first.
+    pub fn arrival(self: &Arc<Fetch>, client: Option<ClientSlot>) -> Arrival {
+        Arrival { fetch: self.clone(), client, place: None }
+    }
+
+    /// Says where its request waits to be sent, and that it does so no more. Those who need not wait there are told.
+    pub fn set_line(&self, line: Option<Box<dyn Line>>) {
+        let waiting = {
+            let mut state = self.state();
+            state.line = line;
+            if state.line.is_some() { std::mem::take(&mut state.waiting) } else { BTreeMap::new() }
+        };
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    /// Whether it waits in a line in which a client would be served before it.
+    fn serves_first(&self, client: impl FnOnce() -> ClientSlot) -> bool {
+        self.state().serves_first(client)
     }
 }
 
@@ -79,6 +112,7 @@ impl Fetch {
 #[derive(Debug)]
 pub struct Arrival {
     fetch: Arc<Fetch>,
+    client: Option<ClientSlot>,
     /// Where it waits, once it does.
     place: Option<u64>,
 }
@@ -100,6 +134,9 @@ impl std::future::Future for Arrival {
         let mut state = this.fetch.state();
         if let Some(arrived) = &state.arrived {
             return Poll::Ready(arrived.clone());
+        }
+        if this.client.is_some_and(|client| state.serves_first(|| client)) {
+            return Poll::Ready(Arrived::Queued);
         }
         let place = *this.place.get_or_insert(state.next_waiting);
         state.next_waiting = state.next_waiting.max(place + 1);
@@ -234,20 +271,21 @@ impl Fetches {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the fetch of a key, unless something it depends on was invalidated since it began: then a newer one
-    /// takes its place.
+    /// Joins the fetch of a key, unless something it depends on was invalidated since it began, or it waits in a line in
+    /// which `client` would be served first: then a newer one takes its place.
     pub fn join(
         self: &Arc<Fetches>,
         key: &[u8],
         marks: &[Mark],
         begun: Begun,
         invalidation: &Invalidation,
+        client: impl FnOnce() -> ClientSlot,
     ) -> Joined {
         let made = |marks: &[Mark]| Arc::new(Fetch { begun, marks: marks.into(), state: Mutex::default() });
         let fetch = match self.shard(key).entry(key.into()) {
             Entry::Occupied(mut entry) => {
                 let known = entry.get();
-                if !invalidation.is_stamped_since(&known.marks, known.begun) {
+                if !invalidation.is_stamped_since(&known.marks, known.begun) && !known.serves_first(client) {
                     return Joined::Follows(known.clone());
                 }
                 let fetch = made(marks);
@@ -259,24 +297,32 @@ impl Fetches {
         Joined::Leads(Leader { table: self.clone(), key: key.into(), fetch })
     }
 
-    /// Begins a fetch unless one is in progress: for what nobody waits for.
+    /// Begins a fetch unless one is in progress, for what nobody waits for; `client` as in [`Fetches::join`].
     pub fn lead(
         self: &Arc<Fetches>,
         key: &[u8],
         marks: &[Mark],
         begun: Begun,
         invalidation: &Invalidation,
+        client: impl FnOnce() -> ClientSlot,
     ) -> Option<Leader> {
-        match self.join(key, marks, begun, invalidation) {
+        match self.join(key, marks, begun, invalidation, client) {
             Joined::Leads(leader) => Some(leader),
             Joined::Follows(_) => None,
         }
     }
 
-    /// The fetch of a key that is in progress and not overtaken.
-    pub fn find(&self, key: &[u8], invalidation: &Invalidation) -> Option<Arc<Fetch>> {
+    /// The fetch of a key that is in progress and not overtaken, and for which `client` may wait.
+    pub fn find(
+        &self,
+        key: &[u8],
+        invalidation: &Invalidation,
+        client: impl FnOnce() -> ClientSlot,
+    ) -> Option<Arc<Fetch>> {
         let fetch = self.shard(key).get(key).cloned()?;
-        (!invalidation.is_stamped_since(&fetch.marks, fetch.begun)).then_some(fetch)
+        let is_joined =
+            !invalidation.is_stamped_since(&fetch.marks, fetch.begun) && !fetch.serves_first(client);
+        is_joined.then_some(fetch)
     }
 
     fn remove(&self, key: &[u8], fetch: &Arc<Fetch>) {

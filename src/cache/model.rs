@@ -15,6 +15,7 @@ use super::marks::Mark;
 use super::stored::tests::head_with;
 use super::stored::{Content, Stored};
 use super::variant::SelectingFields;
+use crate::buffers::ClientSlot;
 use crate::clock::{self, Instant};
 use crate::pieces::Pieces;
 
@@ -106,7 +107,8 @@ impl World {
                 }
                 let watched = self.cache.invalidation.watch(&self.marks());
                 let begun = self.cache.invalidation.begin(&watched, self.now);
-                let joined = self.cache.fetches.join(KEY, &self.marks(), begun, &self.cache.invalidation);
+                let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
+                let joined = fetches.join(KEY, &self.marks(), begun, invalidation, ClientSlot::default);
                 match joined {
                     Joined::Leads(leader) => Reader::Asks { least, leader: Some(leader), watched, begun },
                     Joined::Follows(fetch) => Reader::Follows { least, fetch },
@@ -132,7 +134,7 @@ impl World {
                 Reader::Begins
             }
             Reader::Follows { least, fetch } => {
-                let mut arrival = Box::pin(fetch.arrival());
+                let mut arrival = Box::pin(fetch.arrival(None));
                 let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
                 match std::future::Future::poll(arrival.as_mut(), &mut cx) {
                     std::task::Poll::Pending => Reader::Follows { least, fetch },

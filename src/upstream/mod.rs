@@ -34,6 +34,7 @@ pub use address::{Address, Target};
 pub use ask::{AskError, Question};
 pub use collected::Collected;
 pub use error::ForwardError;
+pub use permits::Queued;
 pub use pool::Pool;
 pub use probe::watch;
 pub use send::{Call, Outcome, Streaming};

@@ -164,6 +164,26 @@ impl Drop for InLine {
     }
 }
 
+/// A request in the line for a place.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    permits: Arc<Permits>,
+    client: ClientSlot,
+}
+
+impl Queued {
+    /// Of a request of `client` that waits for one of these.
+    pub fn new(permits: Arc<Permits>, client: ClientSlot) -> Queued {
+        Queued { permits, client }
+    }
+
+    /// Whether a request of `other` that came now would be served before it: that one's client holds fewer places.
+    pub fn serves_first(&self, other: ClientSlot) -> bool {
+        let held = |client| self.permits.held(client).load(Ordering::Relaxed);
+        held(other) < held(self.client)
+    }
+}
+
 /// A place, given back when dropped.
 #[derive(Debug)]
 pub struct Permit {

@@ -18,7 +18,7 @@ use super::body::{Lease, Share};
 use super::connect::{self, Connected};
 use super::error::ForwardError;
 use super::http2::Http2Connection;
-use super::permits::Permit;
+use super::permits::{Permit, Queued};
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use super::retry::{Attempt, Tries, head_size, is_large};
@@ -94,6 +94,8 @@ pub struct Outcome {
     pub sent: Cell<Option<Instant>>,
     /// When the head of the answer came.
     pub answered: Cell<Option<Instant>>,
+    /// Where it waits for a place, as long as it does.
+    pub line: RefCell<Option<Queued>>,
     /// How much of it left in all tries but one over HTTP/2.
     pub(super) left: Cell<Sent>,
     /// How much of it left in the last try over HTTP/2, which the upstream may say it did not process.
@@ -103,8 +105,9 @@ pub struct Outcome {
 impl Outcome {
     /// Nothing is known yet, whatever was asked before.
     pub fn forget(&self) {
-        let Outcome { address, retries, sent, answered, left, left_over_http2 } = self;
+        let Outcome { address, retries, sent, answered, line, left, left_over_http2 } = self;
         address.replace(None);
+        line.replace(None);
         retries.set(0);
         sent.set(None);
         answered.set(None);
@@ -257,7 +260,7 @@ impl Upstream {
             let mut share = match self.share(call, endpoint, &address)? {
                 Some(share) => share,
                 None => {
-                    let permit = Box::pin(self.permit(&address, call.client)).await?;
+                    let permit = Box::pin(self.permit(&address, call.client, outcome)).await?;
                     now = clock::now();
                     Share::connection(permit)
                 }
@@ -303,7 +306,7 @@ impl Upstream {
             {
                 share = match self.share(call, chosen, &other)? {
                     Some(share) => share,
-                    None => Share::connection(Box::pin(self.permit(&other, call.client)).await?),
+                    None => Share::connection(Box::pin(self.permit(&other, call.client, outcome)).await?),
                 };
                 (endpoint, address) = (chosen, other);
                 outcome.address.replace(Some(address.clone()));
@@ -320,7 +323,7 @@ impl Upstream {
                     self.counters.connects.add(1);
                     if address.http2.swap(false, Ordering::Relaxed) && call.streaming != Streaming::Always {
                         // It spoke HTTP/2 before: what was taken for a stream is an ordinary request.
-                        lease.become_request(Box::pin(self.permit(&address, call.client)).await?);
+                        lease.become_request(Box::pin(self.permit(&address, call.client, outcome)).await?);
                     }
                     let connection = Box::new(ClientConnection::new(stream));
                     self.over_http1(pool, call, connection, lease, None, outcome).await
@@ -432,7 +435,12 @@ impl Upstream {
     }
 
     /// A permit of `address`, after a bounded wait in a bounded line, oldest first.
-    async fn permit(&self, address: &Arc<Address>, client: ClientSlot) -> Result<Permit, Attempt> {
+    async fn permit(
+        &self,
+        address: &Arc<Address>,
+        client: ClientSlot,
+        outcome: &Outcome,
+    ) -> Result<Permit, Attempt> {
         if let Some(permit) = address.permits.try_acquire(client) {
             return Ok(permit);
         }
@@ -447,7 +455,9 @@ impl Upstream {
         self.counters.waits.add(1);
         let since = clock::now();
         let acquire = address.permits.acquire(client, self.policy.max_waiting);
+        outcome.line.replace(Some(Queued::new(address.permits.clone(), client)));
         let waited = tokio::time::timeout(self.policy.queue_timeout, acquire).await;
+        outcome.line.replace(None);
         let nanoseconds = clock::nanoseconds(since.elapsed());
         self.counters.wait_nanoseconds.add(nanoseconds);
         match waited {

@@ -62,3 +62,51 @@ fn n3_4_a_client_cannot_make_itself_many() {
     (0..9).for_each(|_| release.send(()).unwrap());
     clients.iter_mut().for_each(|tcp| assert_eq!(read_answer(tcp).status, 200));
 }
+
+/// Who has used up its share waits; nobody else waits for it because it asked first.
+#[test]
+fn n3_4_nobody_waits_for_the_fetch_of_a_client_that_waits_for_its_own_share() {
+    let (app, seen, release) = holding();
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [upstream]\nurl = \"http://{}\"\nmax_connections = 8\nqueue_timeout = \"15s\"\n\
+         [[routes]]\nmatch = \"GET /hot/**\"\ncache = {{ ttl = \"60s\", scope = \"shared\" }}\n",
+        app.address
+    ));
+    let mut clients: Vec<TcpStream> =
+        (0..7).map(|at| ask(&pillion, &format!("/greedy/{at}"), "192.0.2.6")).collect();
+    (0..7).for_each(|_| drop(seen.recv_timeout(PATIENCE).unwrap()));
+    eventually_held(&pillion, 7.0);
+    let waits = |count: usize| {
+        let wanted = format!(" {count}");
+        crate::harness::eventually(&format!("{count} wait"), || {
+            let text = pillion.admin_get("/metrics").text();
+            let mut lines = text.lines();
+            lines
+                .any(|line| line.starts_with("pillion_upstream_waiting{") && line.ends_with(&wanted))
+                .then_some(())
+        });
+    };
+    clients.push(ask(&pillion, "/hot/1", "192.0.2.6"));
+    waits(1);
+    // Its own next one waits for that one, in no line.
+    clients.push(ask(&pillion, "/hot/1", "192.0.2.6"));
+    clients.push(ask(&pillion, "/hot/1", "192.0.2.7"));
+    let asked = seen.recv_timeout(std::time::Duration::from_secs(5));
+    assert_eq!(asked.as_deref(), Ok("/hot/1"), "there is a place for another client");
+    // Its fetch is the one that others join: they wait for no place.
+    clients.push(ask(&pillion, "/hot/1", "192.0.2.8"));
+    crate::harness::eventually("two joined a fetch", || {
+        let text = pillion.admin_get("/metrics").text();
+        let joined = text.lines().filter(|line| line.contains("cache") && line.contains("\"collapsed\""));
+        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        (joined.map(count).sum::<u64>() == 2).then_some(())
+    });
+    waits(1);
+    (0..9).for_each(|_| release.send(()).unwrap());
+    clients.iter_mut().for_each(|tcp| assert_eq!(read_answer(tcp).status, 200));
+    eventually_held(&pillion, 0.0);
+    let last = seen.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(last, "/hot/1", "the request of the first one");
+    assert!(seen.try_recv().is_err(), "nothing else");
+}

@@ -13,9 +13,10 @@ use super::lookup::{Candidate, in_place_of_error};
 use super::write::Guard;
 use super::{Answer, CacheError, webdav};
 use crate::body::Body;
+use crate::buffers::ClientSlot;
 use crate::cache::Cache;
 use crate::cache::counters::Event;
-use crate::cache::fetch::{Arrived, Leader};
+use crate::cache::fetch::{Arrived, Leader, Line};
 use crate::cache::invalidation::Begun;
 use crate::cache::live_paths::WatchedPaths;
 use crate::cache::marks::Mark;
@@ -26,7 +27,7 @@ use crate::fields::cache_status::Member;
 use crate::fields::host;
 use crate::layer::Routed;
 use crate::layer::record::Record;
-use crate::upstream::ForwardError;
+use crate::upstream::{ForwardError, Queued};
 
 /// What a response can be invalidated by, and its tags.
 pub type Known = (Vec<Mark>, Vec<Box<str>>);
@@ -86,6 +87,8 @@ pub struct Flight {
     /// The authority that was asked; only for writes.
     pub(super) host: String,
     errand: Option<Errand>,
+    /// Whether those who wait were told that it waits in line itself.
+    in_line: bool,
     /// Rules that take a read.
     rules: Option<Box<Guard>>,
 }
@@ -107,6 +110,7 @@ impl Flight {
             record: routed.record.clone(),
             target: routed.request.uri().path_and_query().cloned(),
             rules,
+            in_line: false,
             errand: Some(errand),
         }
     }
@@ -131,6 +135,21 @@ impl Flight {
             // What it changes is changed when the app says so, not when its client left.
             Some(Errand::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
             Some(Errand::Pass(_) | Errand::Known(..)) | None => WithoutClient::Ends,
+        }
+    }
+
+    /// Tells those who wait for it whether it waits in line itself.
+    pub fn tell_of_line(&mut self) {
+        let line = self.record.asked.line.borrow();
+        if line.is_some() == self.in_line {
+            return;
+        }
+        self.in_line = line.is_some();
+        if let Some(Errand::Fetch(_, fetching)) = &self.errand
+            && let Some(leader) = &fetching.leader
+        {
+            let line = line.as_ref().map(|line| Box::new(line.clone()) as Box<dyn Line>);
+            leader.fetch.set_line(line);
         }
     }
 
@@ -246,6 +265,12 @@ impl Flight {
         fetching.known.take().unwrap_or_else(|| {
             asked::marks_of(self.path(), self.record.route(), &self.cache, fetching.read.principal.as_ref())
         })
+    }
+}
+
+impl Line for Queued {
+    fn serves_first(&self, client: ClientSlot) -> bool {
+        Queued::serves_first(self, client)
     }
 }
 

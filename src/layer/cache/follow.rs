@@ -23,6 +23,8 @@ use crate::upstream::ForwardError;
 
 /// A request waits for so many fetches, one after the other, before it goes by itself.
 const MOST_WAITS: usize = 3;
+/// And leaves so many that wait in a line in which it would be served first; then it waits for one as it is.
+const MOST_LINES: usize = 8;
 /// The longest content that is part of a key; bytes.
 pub const MOST_CONTENT: usize = 64 * 1024;
 
@@ -44,12 +46,19 @@ where
         fetch: Arc<Fetch>,
     ) -> Answer {
         let mut fetch = fetch;
-        for _ in 0..MOST_WAITS {
+        let (mut waits, mut lines) = (0, 0);
+        while waits < MOST_WAITS {
             routed.record.cached().count(Event::Collapsed);
             let late = fetch.has_arrived();
-            let arrived = fetch.arrival().await;
+            let client = (lines < MOST_LINES).then(|| routed.record.client_slot());
+            let arrived = fetch.arrival(client).await;
+            waits += 1;
             let mut next = Share::GoAlone;
             let (error, status) = match arrived {
+                Arrived::Queued => {
+                    (waits, lines, next) = (waits - 1, lines + 1, Share::JoinNext);
+                    (None, None)
+                }
                 Arrived::Failed(error) => (Some(error), None),
                 Arrived::Unwell(status) => (None, Some(status)),
                 Arrived::NotShared => (None, None),

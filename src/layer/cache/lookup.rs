@@ -240,7 +240,8 @@ where
             Some(key) => Cow::Borrowed(&**key),
             None => self.collapse_key(&routed, &read, now),
         };
-        let joined = self.cache.fetches.join(&key, &marks, begun, &self.cache.invalidation);
+        let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
+        let joined = fetches.join(&key, &marks, begun, invalidation, || record.client_slot());
         drop(key);
         // Who wants the app to be asked is not content with what was asked before.
         let wants_app =
@@ -374,7 +375,8 @@ where
         let watched = self.cache.invalidation.watch(&marks);
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = self.collapse_key(routed, read, now);
-        let led = self.cache.fetches.lead(&key, &marks, begun, &self.cache.invalidation);
+        let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
+        let led = fetches.lead(&key, &marks, begun, invalidation, || routed.record.client_slot());
         let Some(leader) = led else { return };
         // Since this one looked another may have asked, on another worker, and have been answered.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));

@@ -1,8 +1,9 @@
 //! Answers from what is stored, and stores what may be: the adapter of the cache engine.
 //!
 //! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
-//! `flight` goes with a request to the app and decides about its answer; `arrive` stores that, or what a 304
-//! leaves of what is stored, as `freshen` says; `uncounted` sends requests on whose parameters are not all part of the key; `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `answer` makes
+//! `flight` goes with a request to the app and decides about its answer; `arrive` stores that; `freshen` says what a 304 or
+//! a response to HEAD leaves of what is stored; `uncounted` sends requests on whose parameters are not all part of the key;
+//! `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `answer` makes
 //! answers of what is stored; `purge` takes out a URL; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
 
 mod answer;
@@ -21,11 +22,11 @@ mod webdav;
 mod write;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::Response;
 use tower::Service;
@@ -163,7 +164,7 @@ where
             CacheFuture::Ready(answer) => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(*answer)),
             CacheFuture::Below(below, flight) => {
                 let Some(future) = below else { return Poll::Pending };
-                let Poll::Ready(result) = Pin::new(future).poll(cx) else { return Poll::Pending };
+                let result = ready!(poll_below(future, flight.as_deref_mut(), cx));
                 *below = None;
                 Poll::Ready(match flight.take() {
                     Some(flight) => flight.land(result),
@@ -183,7 +184,7 @@ where
     /// does a write that a rule takes: whether it invalidates is for the app to say.
     fn drop(&mut self) {
         let CacheFuture::Below(below, flight) = self else { return };
-        let (Some(below), Some(flight)) = (below.take(), flight.take()) else { return };
+        let (Some(mut below), Some(mut flight)) = (below.take(), flight.take()) else { return };
         let (place, patience) = match flight.without_its_client() {
             WithoutClient::Ends => return,
             // Beyond the bound it ends here: those who wait for it ask again.
@@ -196,6 +197,7 @@ where
         flight.client_is_gone();
         outlive(async move {
             let _place = place;
+            let below = poll_fn(|cx| poll_below(&mut below, Some(&mut flight), cx));
             let result = match patience {
                 None => below.await,
                 Some(patience) => tokio::time::timeout(patience, below)
@@ -207,6 +209,18 @@ where
             }
         });
     }
+}
+
+/// What comes from below; where nothing does yet, those who wait for it are told whether it waits in line itself.
+fn poll_below<F>(below: &mut F, flight: Option<&mut Flight>, cx: &mut Context<'_>) -> Poll<Answer>
+where
+    F: Future<Output = Answer> + Unpin,
+{
+    let result = Pin::new(below).poll(cx);
+    if let (Poll::Pending, Some(flight)) = (&result, flight) {
+        flight.tell_of_line();
+    }
+    result
 }
 
 /// Goes on with something after its request is gone. Nothing does while the runtime is taken down.

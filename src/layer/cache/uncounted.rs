@@ -78,7 +78,8 @@ where
     }
 
     fn find_fetch(&self, routed: &Routed, read: &Read, now: Instant) -> Option<Arc<Fetch>> {
-        self.cache.fetches.find(&self.collapse_key(routed, read, now), &self.cache.invalidation)
+        let key = self.collapse_key(routed, read, now);
+        self.cache.fetches.find(&key, &self.cache.invalidation, || routed.record.client_slot())
     }
 
     /// See the head of the file.
@@ -153,7 +154,8 @@ where
         let begun = self.cache.invalidation.begin(&watched, now);
         // One for each key at a time, and no more at once than may go on without their clients.
         let key = self.collapse_key(&routed, &read, now);
-        let led = self.cache.fetches.lead(&key, &marks, begun, &self.cache.invalidation);
+        let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
+        let led = fetches.lead(&key, &marks, begun, invalidation, || routed.record.client_slot());
         let Some(leader) = led else { return };
         // Another one may have been stored meanwhile.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
