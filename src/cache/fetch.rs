@@ -191,6 +191,9 @@ pub enum Share {
     JoinNext,
     /// No fetch of another request is going to be for it: it goes to the upstream by itself, at once.
     GoAlone,
+    /// The content of the fetch is too long to be stored, or comes too slowly: the request goes to the upstream by
+    /// itself, and nothing of its response is stored.
+    PassBy,
 }
 
 /// The response of a fetch, as far as it concerns one request that joined it.
@@ -206,9 +209,9 @@ pub struct Offer<'a> {
     pub freshness: &'a Freshness,
     /// Its age now (RFC 9111 4.2.3).
     pub age: Duration,
-    /// How long its fetch took: part of that age.
+    /// How long its fetch took, as far as the request may have waited for it: part of that age.
     pub fetched_in: Duration,
-    /// Whether the request waited for its head; else it came when that was here already.
+    /// Whether the request waited for its head or its end; else it came when that was here already.
     pub waited: bool,
 }
 

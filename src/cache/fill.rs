@@ -1,16 +1,17 @@
 //! Content on its way from the app, read by everybody who waits for it as it comes.
 //!
-//! One pump writes, any number of readers on any worker follow. While the content is to be stored all of it is
-//! kept; once it is known not to be (it is too long, or there is no place for it), only what the slowest reader
-//! has not had yet. The pump then goes on for as long as one reader waits for it and no reader is further behind than
-//! what was kept before: a reader that takes nothing does not stop the others. One that they have to wait for
-//! all the same is cut off once they have done so for [`PATIENCE`] before it took its next [`WINDOW`].
+//! One pump writes, any number of readers on any worker follow. While the content is to be stored all of it is kept, in
+//! memory that is the cache's, and no reader slows the pump. So readers share content only as far as it is certain to be
+//! kept. Memory for content of known length is reserved before anybody reads it: all read it as it comes. Content of
+//! unknown length has one reader, the client whose request began the fetch; others get no byte until its end is here
+//! ([`Fill::whole`]). If it turns out too long, or there is no memory for it, they have sent nothing to their clients
+//! and go to the app by themselves. What remains is one client's response, at the pace of that client: nobody has to be
+//! cut off for the sake of others, and nothing is held for the sake of one that does not read.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -24,11 +25,20 @@ use crate::pieces::{PIECE, Pieces};
 /// What a piece takes beside its bytes: an app may send each byte as a piece of its own.
 const SLOT: usize = 2 * size_of::<Bytes>();
 
-/// So much may lie between the pump and the slowest reader of content that is not stored; more where another reader
-/// waits, see [`State::lag`].
-const WINDOW: usize = 256 * 1024;
-/// How long the other readers of a fetch wait for one that is too far behind until it takes another [`WINDOW`].
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Content of known length is expected to come in pieces of this size or larger; bytes. The slots of smaller pieces
+/// have no memory reserved for them.
+const MIN_PIECE: usize = 1024;
+
+/// What became of a piece of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is kept, within the memory that was reserved.
+    Kept,
+    /// It is kept in memory beyond what was reserved, for which room has to be made, or the content be given up.
+    Grew,
+    /// The content is not going to be stored.
+    NotKept,
+}
 
 #[derive(Debug)]
 struct Follower {
@@ -36,12 +46,8 @@ struct Follower {
     /// The piece it wants next, counted from the first there was.
     next: u64,
     waker: Option<Waker>,
-    /// Bytes that it took, and that it had taken when the time began in which others waited for it.
-    taken: (usize, usize),
-    /// How long others waited for it since then.
-    waited: Duration,
-    /// It was too far behind, and gets no more.
-    cut: bool,
+    /// It reads nothing until all of it is stored.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -59,8 +65,10 @@ struct State {
     uncut: (usize, usize),
     /// Whether all pieces are kept.
     keeps: bool,
-    /// How far a reader may be behind while another one waits, once not all is kept; bytes.
-    lag: usize,
+    /// Bytes of `place` that were reserved for what is still to come.
+    reserved: usize,
+    /// Whether nothing comes any more, and nothing more is stored.
+    closed: bool,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
     followers: Vec<Follower>,
     next_id: u64,
@@ -84,8 +92,13 @@ pub struct Fill {
 }
 
 impl Fill {
-    /// Of an answer to be stored; `place` is for its head.
-    pub fn new(head: Arc<Head>, expected: Option<u64>, place: Place) -> Fill {
+    /// The memory to reserve for content of this length; bytes.
+    pub const fn reservation(length: usize) -> usize {
+        weight(length) + (length / MIN_PIECE + 1) * SLOT
+    }
+
+    /// Of a response to be stored. `place` is for its head, and for `reserved` bytes of its content.
+    pub fn new(head: Arc<Head>, expected: Option<u64>, place: Place, reserved: usize) -> Fill {
         let state = State {
             pieces: VecDeque::new(),
             dropped: 0,
@@ -94,7 +107,8 @@ impl Fill {
             cut: Vec::new(),
             uncut: (0, 0),
             keeps: true,
-            lag: WINDOW,
+            reserved,
+            closed: false,
             ended: None,
             followers: Vec::new(),
             next_id: 0,
@@ -111,34 +125,34 @@ impl Fill {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader from the beginning; `None` where the beginning is gone.
+    /// A reader from the beginning; `None` where not all is kept.
     pub fn reader(self: &Arc<Fill>) -> Option<Reader> {
+        self.follow(false)
+    }
+
+    /// Waits until all of it is stored; `None` where it is not going to be.
+    pub fn whole(self: &Arc<Fill>) -> Option<Whole> {
+        self.follow(true).map(|place| Whole { place })
+    }
+
+    fn follow(self: &Arc<Fill>, waits: bool) -> Option<Reader> {
         let mut state = self.state();
-        if state.dropped > 0 || !state.keeps {
+        if !state.keeps || (waits && state.closed && state.content.is_none()) {
             return None;
         }
         let id = state.next_id;
         state.next_id += 1;
-        state.followers.push(Follower {
-            id,
-            next: 0,
-            waker: None,
-            taken: (0, 0),
-            waited: Duration::ZERO,
-            cut: false,
-        });
+        state.followers.push(Follower { id, next: 0, waker: None, waits });
         Some(Reader { fill: self.clone(), id })
     }
 
-    /// Adds what came. False: it is not going to be stored any more, because it is longer than `most`.
-    pub fn push(&self, piece: Bytes, most: usize) -> bool {
+    /// Adds what came; content longer than `max` bytes is not stored.
+    pub fn push(&self, piece: Bytes, max: usize) -> Pushed {
         let mut state = self.state();
         state.length += piece.len();
         state.here += piece.len();
         let (bytes, before) = (piece.len(), state.pieces.len());
-        if state.keeps && state.length > most {
-            // That much is held already.
-            state.lag = most.max(WINDOW);
+        if state.keeps && state.length > max {
             state.give_up();
         }
         if state.keeps {
@@ -147,10 +161,17 @@ impl Fill {
             state.pieces.push_back(piece);
         }
         let slots = state.pieces.len() - before;
-        state.place.grow_over(weight(bytes) + slots * SLOT);
+        let takes = weight(bytes) + slots * SLOT;
+        let grows = takes.saturating_sub(state.reserved);
+        state.reserved -= takes - grows;
+        state.place.grow_over(grows);
         state.give_up_read();
-        state.wake_followers();
-        state.keeps
+        state.wake_readers();
+        match (state.keeps, grows) {
+            (false, _) => Pushed::NotKept,
+            (true, 0) => Pushed::Kept,
+            (true, _) => Pushed::Grew,
+        }
     }
 
     /// There is no place for all of it: it is not going to be stored.
@@ -160,7 +181,7 @@ impl Fill {
         state.give_up_read();
     }
 
-    /// Whether somebody reads it. The pump is woken when the last reader has gone.
+    /// Whether somebody reads it, or waits for all of it. The pump is woken when the last reader has gone.
     pub fn is_read(&self, cx: &mut Context<'_>) -> bool {
         let mut state = self.state();
         state.pump = Some(cx.waker().clone());
@@ -194,40 +215,6 @@ impl Fill {
         Poll::Pending
     }
 
-    /// The reader for which the pump and another reader wait, and how long they do so yet.
-    pub fn laggard(&self) -> Option<(u64, Duration)> {
-        let mut state = self.state();
-        if state.keeps || state.has_room() || !state.is_waited_for() {
-            return None;
-        }
-        let slowest = state.followers.iter_mut().filter(|follower| !follower.cut);
-        let slowest = slowest.min_by_key(|follower| follower.next)?;
-        let (taken, before) = &mut slowest.taken;
-        if *taken - *before >= WINDOW {
-            *before = *taken;
-            slowest.waited = Duration::ZERO;
-        }
-        Some((slowest.id, PATIENCE.saturating_sub(slowest.waited)))
-    }
-
-    /// Others have waited for a reader.
-    pub fn charge(&self, id: u64, waited: Duration) {
-        let mut state = self.state();
-        if let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == id) {
-            follower.waited += waited;
-        }
-    }
-
-    /// Cuts a reader off.
-    pub fn cut(&self, id: u64) {
-        let mut state = self.state();
-        if let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == id) {
-            follower.cut = true;
-            follower.waker.take().into_iter().for_each(Waker::wake);
-        }
-        state.give_up_read();
-    }
-
     /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
     pub fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Pieces, Place)> {
         let mut state = self.state();
@@ -237,12 +224,12 @@ impl Fill {
             // The pieces that readers follow stay here, for as long as there are readers.
             let slots = state.pieces.len() * SLOT;
             let mut place = state.place.split();
-            place.shrink(place.bytes().saturating_sub(slots));
+            place.shrink(place.bytes().saturating_sub(slots + std::mem::take(&mut state.reserved)));
             state.place.grow_over(slots);
             (std::mem::take(&mut state.cut).into_iter().collect(), place)
         });
         state.ended = Some(ended);
-        state.wake_followers();
+        state.wake_readers();
         content
     }
 
@@ -251,9 +238,19 @@ impl Fill {
         let made = {
             let mut state = self.state();
             state.content = Some(content.clone());
+            state.wake_waiting();
             std::mem::take(&mut state.made)
         };
         made.into_iter().for_each(|(name, pieces)| content.keep(name, pieces));
+    }
+
+    /// Nothing comes any more: those who still wait for all of it go without.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        if state.content.is_none() {
+            state.send_away();
+        }
     }
 }
 
@@ -307,8 +304,16 @@ impl Kept for Fill {
 impl State {
     fn give_up(&mut self) {
         self.keeps = false;
+        self.reserved = 0;
         self.made.clear();
         self.cut.clear();
+        self.send_away();
+    }
+
+    /// Nobody waits any more for all of it.
+    fn send_away(&mut self) {
+        self.wake_waiting();
+        self.followers.retain(|follower| !follower.waits);
     }
 
     /// Adds what came to what is to be stored.
@@ -344,19 +349,23 @@ impl State {
         self.cut.push(cut);
     }
 
-    fn wake_followers(&mut self) {
-        self.followers.iter_mut().filter_map(|follower| follower.waker.take()).for_each(Waker::wake);
+    fn wake_readers(&mut self) {
+        self.wake(false);
     }
 
-    /// Whether a reader has had all there is.
-    fn is_waited_for(&self) -> bool {
-        let all = self.dropped + self.pieces.len() as u64;
-        self.followers.iter().any(|follower| !follower.cut && follower.next >= all)
+    fn wake_waiting(&mut self) {
+        self.wake(true);
     }
 
-    /// Whether the pump may go on where not all is kept.
+    fn wake(&mut self, waits: bool) {
+        let followers = self.followers.iter_mut().filter(|follower| follower.waits == waits);
+        followers.filter_map(|follower| follower.waker.take()).for_each(Waker::wake);
+    }
+
+    /// Whether the pump may go on where not all is kept: what is read ahead for a slow client is read beyond this, and
+    /// counted in the buffer memory.
     fn has_room(&self) -> bool {
-        self.here <= WINDOW || (self.here <= self.lag && self.is_waited_for())
+        self.here == 0
     }
 
     /// Drops what every reader has had, where not all is kept.
@@ -364,8 +373,7 @@ impl State {
         if self.keeps {
             return;
         }
-        let reading = self.followers.iter().filter(|follower| !follower.cut);
-        let slowest = reading.map(|follower| follower.next).min().unwrap_or(u64::MAX);
+        let slowest = self.followers.iter().map(|follower| follower.next).min().unwrap_or(u64::MAX);
         while self.dropped < slowest
             && let Some(piece) = self.pieces.pop_front()
         {
@@ -374,11 +382,34 @@ impl State {
         }
         // What slow readers have not had yet is held as much as what is stored.
         self.place.shrink(weight(self.here) + self.pieces.len() * SLOT);
-        // Also where there is no room: a reader that waits for the pump makes it look at those that are behind.
-        if (self.here <= WINDOW || self.is_waited_for())
+        if self.has_room()
             && let Some(pump) = self.pump.take()
         {
             pump.wake();
+        }
+    }
+}
+
+/// See [`Fill::whole`].
+#[derive(Debug)]
+pub struct Whole {
+    place: Reader,
+}
+
+impl Future for Whole {
+    type Output = Option<Arc<Content>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Arc<Content>>> {
+        let mut state = self.place.fill.state();
+        if let Some(content) = &state.content {
+            return Poll::Ready(Some(content.clone()));
+        }
+        match state.followers.iter_mut().find(|follower| follower.id == self.place.id) {
+            Some(follower) => {
+                follower.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
         }
     }
 }
@@ -416,15 +447,9 @@ impl http_body::Body for Reader {
         let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == self.id) else {
             return Poll::Ready(None);
         };
-        if follower.cut {
-            let id = self.id;
-            state.followers.retain(|follower| follower.id != id);
-            return Poll::Ready(Some(Err(BodyError::ClientGone)));
-        }
         let at = usize::try_from(follower.next.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
         if let Some(piece) = state.pieces.get(at).cloned() {
             follower.next += 1;
-            follower.taken.0 += piece.len();
             state.give_up_read();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }

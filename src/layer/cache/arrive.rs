@@ -81,20 +81,26 @@ impl Flight {
         };
         let size = head.size() + weight(fetching.read.key.len());
         let most = settings(&self.record).max_object_size;
-        let expected = body.size_hint().exact();
-        let place = self.place(size);
+        let (expected, whole) = (body.size_hint().exact(), body.content());
+        // Content of known length is read by all as it comes: there has to be room for all of it.
+        let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
+        let reserved = length.map_or(0, Fill::reservation);
+        let Some(place) = self.reserve(size, reserved) else {
+            self.unfit(&mut fetching, &Unfit::TooLarge, parts.status, expected);
+            return self.passed(Response::from_parts(parts, body), why, Some(Unfit::TooLarge.as_str()));
+        };
         let key = std::mem::take(&mut fetching.read.key);
         let asked_by = fetching.read.variant_key.take();
         let forwarded_status = Some(parts.status.as_u16());
         let mut parts = parts;
         answer::strip(&mut parts.headers);
-        if let Some(whole) = body.content() {
+        if let Some(whole) = whole {
             let content = self.whole(&whole, place);
             let stored = Stored { head: Arc::new(head), content: content.clone() };
             let is_stored = self.cache.store.insert(&key, stored.clone());
             self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
-                self.stored_after_all(&key, asked_by.as_deref(), &stored.head);
+                self.stored_after_all(&key, asked_by.as_deref(), &stored.head, true);
             }
             if let Some(leader) = fetching.leader.take() {
                 leader.tell(Arrived::Stored(stored));
@@ -114,13 +120,14 @@ impl Flight {
         }
         // A stream ends with its last reader: it may have no other end.
         let unattended = if body.is_endless() { 0 } else { most_unattended(&self.record) };
-        let fill = Arc::new(Fill::new(Arc::new(head), expected, place));
+        let fill = Arc::new(Fill::new(Arc::new(head), expected, place, reserved));
         let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
         let keeper = fill.clone();
-        let memory_key = match self.stored_after_all(&key, asked_by.as_deref(), &fill.head) {
-            Cow::Owned(memory_key) => Some(memory_key),
-            Cow::Borrowed(_) => None,
-        };
+        let memory_key =
+            match self.stored_after_all(&key, asked_by.as_deref(), &fill.head, expected.is_some()) {
+                Cow::Owned(memory_key) => Some(memory_key),
+                Cow::Borrowed(_) => None,
+            };
         if let Some(leader) = &fetching.leader {
             leader.tell(Arrived::Coming(fill.clone()));
         }
@@ -136,20 +143,24 @@ impl Flight {
         Response::from_parts(parts, body)
     }
 
-    /// Nobody need pass it by any more; nobody need wait for it where it is not for those who waited. `asked_by` is the key
-    /// by which that was looked up for its request. Returns the one by which it is looked up from now on.
+    /// Nobody need pass it by any more; nobody need wait for it where it is not for those who waited. Without a length
+    /// (`has_length`) it may still take too long to come. `asked_by` is the key by which that was looked up for its request.
+    /// Returns the one by which it is looked up from now on.
     pub(super) fn stored_after_all<'a>(
         &self,
         key: &'a [u8],
         asked_by: Option<&[u8]>,
         head: &Head,
+        has_length: bool,
     ) -> Cow<'a, [u8]> {
         let now = clock::now();
         let memory_key = self.memory_key(key, head);
         let further = matches!(memory_key, Cow::Owned(_)).then_some(key);
         let further = further.into_iter().chain(asked_by.filter(|asked_by| *asked_by != &*memory_key));
+        let is_over = |asker: &&passes::Asker| **asker != passes::Asker::Waiting || has_length;
         for key in further.chain([&*memory_key]) {
-            passes::Asker::ALL.iter().for_each(|asker| self.cache.passes.forget(key, *asker));
+            let askers = passes::Asker::ALL.iter().filter(is_over);
+            askers.for_each(|asker| self.cache.passes.forget(key, *asker));
         }
         if !fetch::is_shareable(&head.freshness, head.age(now), head.fetched_in) {
             self.cache.passes.remember(&memory_key, passes::Asker::Waiting, self.cache.second(now));
@@ -226,6 +237,18 @@ impl Flight {
         let place = self.cache.store.held.take_over(bytes);
         self.cache.make_room();
         place
+    }
+
+    /// A place for a response, for which others make room, and for `ahead` bytes of content that are still to come;
+    /// `None` where there is no room for those.
+    fn reserve(&self, bytes: usize, ahead: usize) -> Option<Place> {
+        let held = &self.cache.store.held;
+        // What can never fit takes nothing from what is stored.
+        if ahead > held.most() {
+            return None;
+        }
+        let place = held.take_over(bytes + ahead);
+        (self.cache.make_room() || ahead == 0).then_some(place)
     }
 
     fn whole(&self, whole: &Pieces, mut place: Place) -> Arc<Content> {

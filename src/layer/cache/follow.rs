@@ -1,18 +1,21 @@
 //! Waiting for what another request fetches, and for the content that is part of a key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 use tower::Service;
 
 use super::answer;
 use super::asked::{Asked, Passed};
+use super::flight::Errand;
 use super::lookup::{Going, Start, in_place_of_error};
 use super::{Answer, CacheError, CacheLayer, selecting};
 use crate::body::Body;
 use crate::cache::counters::Event;
 use crate::cache::fetch::{self, Arrived, Fetch, Offer, Share};
 use crate::cache::fill::Fill;
+use crate::cache::passes;
 use crate::cache::reuse::Age;
 use crate::cache::stored::{Head, Stored};
 use crate::clock;
@@ -25,12 +28,24 @@ use crate::upstream::ForwardError;
 const MOST_WAITS: usize = 3;
 /// And leaves so many that wait in a line in which it would be served first; then it waits for one as it is.
 const MOST_LINES: usize = 8;
+/// How long after its head the end of a response without a length is waited for. A request that waits sends its client
+/// nothing meanwhile: if the content is too long to be stored, it has to go to the app by itself.
+const MAX_WAIT_FOR_END: Duration = Duration::from_secs(5);
 /// The longest content that is part of a key; bytes.
 pub const MOST_CONTENT: usize = 64 * 1024;
 
 enum Usable {
     Whole(Stored),
     Coming(Arc<Fill>),
+}
+
+/// How long a request waited for what it takes.
+#[derive(Clone, Copy)]
+struct Waited {
+    /// Whether it waited for the head.
+    head: bool,
+    /// How long it waited for the content after that.
+    content: Duration,
 }
 
 impl<S> CacheLayer<S>
@@ -67,14 +82,15 @@ where
                     (None, None)
                 }
                 Arrived::Stored(stored) => {
-                    match self.shared(&routed, &going, Usable::Whole(stored), !late) {
+                    let waited = Waited { head: !late, content: Duration::ZERO };
+                    match self.shared(&routed, &going, &Usable::Whole(stored), waited) {
                         Ok(response) => return Ok(response),
                         Err(share) => next = share,
                     }
                     (None, None)
                 }
                 Arrived::Coming(fill) => {
-                    match self.shared(&routed, &going, Usable::Coming(fill), !late) {
+                    match self.coming(&routed, &going, fill, late).await {
                         Ok(response) => return Ok(response),
                         Err(share) => next = share,
                     }
@@ -92,6 +108,9 @@ where
                 // What it failed of would fail all of them, one after the other.
                 return Err(CacheError::Shared(error).into());
             }
+            if next == Share::PassBy {
+                return self.pass_by(routed, going).await;
+            }
             if late || next == Share::GoAlone {
                 // What has come already and does not do will not do the next time.
                 break;
@@ -108,38 +127,100 @@ where
         self.send_beside(routed, going, now).await
     }
 
-    /// A response of what another request got, where this one may take it.
-    fn shared(
+    /// A response whose content is coming. With a length it is given as it comes, as there is room for all of it; else
+    /// once its end is here (see [`Fill`]).
+    async fn coming(
         &self,
         routed: &Routed,
         going: &Going,
-        usable: Usable,
-        waited: bool,
+        fill: Arc<Fill>,
+        late: bool,
     ) -> Result<Response<Body>, Share> {
-        let head: &Head = match &usable {
-            Usable::Whole(stored) => &stored.head,
-            Usable::Coming(fill) => &fill.head,
+        let waited = Waited { head: !late, content: Duration::ZERO };
+        let has_length = fill.expected.is_some();
+        let usable = Usable::Coming(fill.clone());
+        if has_length {
+            return self.shared(routed, going, &usable, waited);
+        }
+        match self.may_share(routed, going, &fill.head, waited) {
+            Share::Take => {}
+            refused => return Err(refused),
+        }
+        let since = clock::now();
+        let left = MAX_WAIT_FOR_END.saturating_sub(since.saturating_duration_since(fill.head.received));
+        let whole = fill.whole().ok_or(Share::PassBy)?;
+        let Ok(content) = tokio::time::timeout(left, whole).await else {
+            // Nobody is to wait for the next one in vain.
+            let second = self.cache.second(clock::now());
+            self.cache.passes.remember(going.read.memory_key(), passes::Asker::Waiting, second);
+            return Err(Share::PassBy);
         };
-        let (record, read) = (&routed.record, &going.read);
-        let age = Age { current: head.age(clock::now()), invalidated: None };
+        let waited = Waited { content: clock::now().saturating_duration_since(since), ..waited };
+        match content {
+            Some(content) => {
+                let stored = Stored { head: fill.head.clone(), content };
+                self.shared(routed, going, &Usable::Whole(stored), waited)
+            }
+            // Overtaken, or not stored.
+            None => match self.may_share(routed, going, &fill.head, waited) {
+                Share::JoinNext => Err(Share::JoinNext),
+                _ => Err(Share::PassBy),
+            },
+        }
+    }
+
+    /// Sends it on by itself. Nothing of its response is held: all who waited for a fetch that is too long would hold
+    /// as much of it again.
+    async fn pass_by(mut self, routed: Box<Routed>, going: Going) -> Answer {
+        let Going { read, why, .. } = going;
+        if read.uncounted {
+            let going = Going { read, why, candidate: None };
+            return self.send_as_it_came(routed, going, clock::now()).await;
+        }
+        let asker = read.passes(routed.route.cache.terms.scope);
+        routed.record.told_by_cache("miss");
+        self.send(routed, Errand::Known(why, read.key, asker)).await
+    }
+
+    /// Whether this request may take what another one got.
+    fn may_share(&self, routed: &Routed, going: &Going, head: &Head, waited: Waited) -> Share {
+        let read = &going.read;
+        let fetched_in = if waited.head { head.fetched_in } else { Duration::ZERO };
         let offer = Offer {
             is_valid: !self.cache.invalidation.is_stamped_since(&head.marks, head.begun),
             fits: head.variant.fits(selecting(routed, read)),
             may_use: read.may_use(head.audience, routed.route.cache.terms.scope),
             freshness: &head.freshness,
-            age: age.current,
-            fetched_in: head.fetched_in,
-            waited,
+            age: head.age(clock::now()),
+            fetched_in: fetched_in + waited.content,
+            waited: waited.head || !waited.content.is_zero(),
         };
-        match fetch::share(offer, &read.directives) {
+        fetch::share(offer, &read.directives)
+    }
+
+    /// A response of what another request got, where this one may take it.
+    fn shared(
+        &self,
+        routed: &Routed,
+        going: &Going,
+        usable: &Usable,
+        waited: Waited,
+    ) -> Result<Response<Body>, Share> {
+        let head: &Head = match usable {
+            Usable::Whole(stored) => &stored.head,
+            Usable::Coming(fill) => &fill.head,
+        };
+        let (record, read) = (&routed.record, &going.read);
+        let age = Age { current: head.age(clock::now()), invalidated: None };
+        match self.may_share(routed, going, head, waited) {
             Share::Take => {}
             refused => return Err(refused),
         }
         let member = Member { forwarded: Some(going.why.as_str()), collapsed: true, ..Member::default() };
-        let response = match &usable {
+        let response = match usable {
             Usable::Whole(stored) => answer::of(record, stored, age, read.head, member),
             Usable::Coming(fill) => {
-                let reader = fill.reader().ok_or(Share::GoAlone)?;
+                let reader = fill.reader().ok_or(Share::PassBy)?;
                 answer::coming(record, head, age, reader, member)
             }
         };

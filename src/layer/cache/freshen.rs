@@ -117,7 +117,7 @@ impl Flight {
         };
         if is_stored {
             let read = &fetching.read;
-            self.stored_after_all(&read.key, read.variant_key.as_deref(), &stored.head);
+            self.stored_after_all(&read.key, read.variant_key.as_deref(), &stored.head, true);
         }
         if let Some(leader) = fetching.leader.take() {
             leader.tell(Arrived::Stored(stored.clone()));

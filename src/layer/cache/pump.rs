@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
@@ -12,10 +12,10 @@ use crate::body::{Body, BodyError};
 use crate::cache::Cache;
 use crate::cache::counters::{Event, RouteCounters};
 use crate::cache::fetch::Leader;
-use crate::cache::fill::Fill;
+use crate::cache::fill::{Fill, Pushed};
 use crate::cache::passes;
 use crate::cache::stored::{Content, Stored};
-use crate::clock::{self, Deadline, Instant};
+use crate::clock;
 use crate::held::Place;
 
 /// See the head of the file.
@@ -29,12 +29,15 @@ pub(super) struct Pump {
     most: usize,
     /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
     unattended: (usize, Option<Place>),
-    /// The reader for which others wait, and since when.
-    waits_for: Option<(u64, Instant)>,
-    /// When it is cut off.
-    expires: Deadline,
     /// While it is here, requests can join.
-    _leader: Option<Leader>,
+    leader: Option<Leader>,
+}
+
+impl Drop for Pump {
+    /// However it ends, nobody waits for it afterwards.
+    fn drop(&mut self) {
+        self.fill.close();
+    }
 }
 
 impl Pump {
@@ -49,34 +52,31 @@ impl Pump {
         leader: Option<Leader>,
     ) -> Pump {
         let unattended = (unattended, None);
-        let expires = Deadline::default();
-        let waits_for = None;
-        Pump { cache, counters, fill, key, memory_key, most, unattended, waits_for, expires, _leader: leader }
+        Pump { cache, counters, fill, key, memory_key, most, unattended, leader }
     }
 
-    /// Ready when the next of the body may be read; `None`: nobody wants it. A reader that is so far behind that others
-    /// wait for it is cut off after a while.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        loop {
-            let room = self.fill.poll_room(cx);
-            let laggard = if room.is_pending() { self.fill.laggard() } else { None };
-            if let Some((id, since)) = self.waits_for
-                && laggard.is_none_or(|(other, _)| other != id)
-            {
-                self.fill.charge(id, clock::now().saturating_duration_since(since));
-                self.waits_for = None;
+    /// Keeps what came, if there is room for it; false: the content is not going to be stored.
+    fn keep(&self, data: Bytes) -> bool {
+        match self.fill.push(data, self.most) {
+            Pushed::Kept => true,
+            Pushed::NotKept => false,
+            Pushed::Grew => {
+                let fits = self.cache.make_room();
+                if !fits {
+                    self.fill.give_up();
+                }
+                fits
             }
-            let Some((id, patience)) = laggard else { return room };
-            if self.waits_for.is_none() {
-                let now = clock::now();
-                self.waits_for = Some((id, now));
-                self.expires.set(now + patience);
-            }
-            ready!(self.expires.poll_expired(cx));
-            self.waits_for = None;
-            self.fill.cut(id);
-            tracing::info!("a client that read too slowly for others of its fetch was cut off");
         }
+    }
+
+    /// It is not going to be stored: nobody is to join it any more, nor to wait for the next one in vain.
+    fn tell_of_giving_up(&mut self) {
+        self.counters.count(Event::TooLarge);
+        let second = self.cache.second(clock::now());
+        let key = self.memory_key.as_deref().unwrap_or(&self.key);
+        self.cache.passes.remember_too_long(key, passes::Asker::Any, second);
+        self.leader = None;
     }
 
     /// The next of the body. Where its readers have all gone it takes a place among what goes on without clients; if
@@ -103,7 +103,7 @@ impl Pump {
         let mut stored = true;
         let ended = loop {
             // Nobody reads it and it is not going to be stored: the app need not go on.
-            if poll_fn(|cx| self.poll_room(cx)).await.is_none() {
+            if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {
                 break Err(BodyError::ClientGone);
             }
             match poll_fn(|cx| self.poll_frame(&mut body, cx)).await {
@@ -111,20 +111,9 @@ impl Pump {
                 Some(Err(error)) => break Err(error),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        let kept = self.fill.push(data, self.most) && {
-                            let fits = self.cache.make_room();
-                            if !fits {
-                                self.fill.give_up();
-                            }
-                            fits
-                        };
+                        let kept = self.keep(data);
                         if stored && !kept {
-                            self.counters.count(Event::TooLarge);
-                            self.cache.passes.remember_too_long(
-                                self.memory_key.as_deref().unwrap_or(&self.key),
-                                passes::Asker::Any,
-                                self.cache.second(clock::now()),
-                            );
+                            self.tell_of_giving_up();
                         }
                         stored = kept;
                     }
