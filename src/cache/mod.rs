@@ -14,6 +14,8 @@ mod comparable;
 pub mod counters;
 pub mod fetch;
 pub mod fill;
+#[cfg(test)]
+mod fill_model;
 pub mod freshness;
 pub mod invalidation;
 pub mod key;

@@ -256,3 +256,38 @@ fn n3_4_clients_that_read_nothing_of_what_is_too_long_hold_no_more_than_max_size
         assert_eq!(rest(&mut tcp), (200 * PIECE, true));
     }
 }
+
+/// Who waits for the end is a client as good as the one whose request began the fetch.
+#[test]
+fn n3_5_a_fetch_goes_on_for_those_who_wait_for_its_end() {
+    const PIECES: usize = 20;
+    let (app, asked, go_on) = app(PIECES, |_| false);
+    let pillion = pillion(&app, "");
+    let leader = begin(&pillion, "/a");
+    let mut follower = joined(&pillion, "/a", 1).remove(0);
+    drop(leader);
+    eventually("the first has gone", || (pillion.metric("pillion_client_connections") <= 1.0).then_some(()));
+    drop(go_on);
+    assert_eq!(read_answer(&mut follower).body.len(), PIECES * PIECE);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// ... and takes nothing that was invalidated while it waited.
+#[test]
+fn n1_1_who_waits_for_the_end_takes_nothing_that_was_invalidated_meanwhile() {
+    const PIECES: usize = 3;
+    let (app, asked, go_on) = app(PIECES, |request| request.starts_with("POST"));
+    let pillion = pillion(&app, "");
+    let mut leader = begin(&pillion, "/a");
+    let mut follower = joined(&pillion, "/a", 1).remove(0);
+    let write = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    let mut write = sent(pillion.http, write);
+    eventually("the app has the write", || (asked.load(Ordering::SeqCst) == 2).then_some(()));
+    go_on.send(()).unwrap();
+    go_on.send(()).unwrap();
+    assert!(head(&mut write).is_some());
+    assert_eq!(rest(&mut leader), (PIECES * PIECE, true));
+    drop(go_on);
+    assert_eq!(read_answer(&mut follower).body.len(), PIECES * PIECE);
+    assert_eq!(asked.load(Ordering::SeqCst), 3, "it was fetched anew");
+}
