@@ -334,3 +334,45 @@ fn n3_8_a_variant_that_is_not_stored_keeps_no_other_out() {
     let third = accepts("application/xml");
     assert!(status(&third).contains("stored"), "{}", status(&third));
 }
+
+/// What the request that leads a fetch is refused for is its own; those who wait are told that one after the other by the
+/// app only where one of them is refused too.
+#[test]
+fn n1_1_a_refusal_of_the_request_that_leads_sends_one_of_those_who_wait() {
+    const OTHERS: usize = 8;
+    for (refused, wanted) in [("x/none", 2), ("", 2 + OTHERS - 1)] {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Mutex::new(released);
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let script = Script::answering(move |request| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+            let accepts = request.field("accept").unwrap_or_default();
+            let said = if accepts.starts_with(refused) { "status: 406" } else { "cache-control: max-age=60" };
+            answer(request, said, "content")
+        });
+        let pillion = Pillion::in_front_of(script.address);
+        let begin = |accept: &str| {
+            let mut tcp = connect(pillion.http);
+            let head = format!("GET /a HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\n\r\n");
+            tcp.write_all(head.as_bytes()).unwrap();
+            tcp
+        };
+        let mut first = begin("x/none");
+        eventually("it leads", || (seen.load(Ordering::SeqCst) == 1).then_some(()));
+        let mut others: Vec<_> = (0..OTHERS).map(|_| begin("*/*")).collect();
+        eventually("all wait", || {
+            let text = pillion.admin_get("/metrics").text();
+            let joined = text.lines().filter(|line| line.contains("cache") && line.contains("\"collapsed\""));
+            let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+            (joined.map(count).sum::<usize>() == OTHERS).then_some(())
+        });
+        release.send(()).unwrap();
+        assert_eq!(read_answer(&mut first).status, 406);
+        (0..OTHERS).for_each(|_| release.send(()).unwrap());
+        let status = if refused.is_empty() { 406 } else { 200 };
+        others.iter_mut().for_each(|tcp| assert_eq!(read_answer(tcp).status, status));
+        assert_eq!(seen.load(Ordering::SeqCst), wanted, "requests that reached the app");
+    }
+}

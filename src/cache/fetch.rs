@@ -29,6 +29,8 @@ pub enum Arrived {
     Coming(Arc<Fill>),
     /// It is for nobody but the one who began it.
     NotShared,
+    /// The app refused what that request said in its own fields, or its client: another one may be told something else.
+    Refused,
     /// Something it depends on was invalidated while it was on its way, or nobody brought it to its end: a newer
     /// fetch may be for those who wait.
     Overtaken,

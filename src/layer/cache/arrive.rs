@@ -436,7 +436,10 @@ impl Flight {
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         }
-        if fetching.leader.is_some() && !is_kept && !matches!(unfit, Unfit::Overtaken | Unfit::Fragment) {
+        // What one client is refused says nothing of those who wait, until one of them is refused too.
+        let is_refused = of_request_alone && status.is_client_error() && !fetching.read.follows_refused;
+        let says_nothing = is_refused || matches!(unfit, Unfit::Overtaken | Unfit::Fragment);
+        if fetching.leader.is_some() && !is_kept && !says_nothing {
             self.cache.passes.remember(key, passes::Asker::Waiting, second);
         }
         asked::recycle(std::mem::take(&mut fetching.read.key));
@@ -445,7 +448,7 @@ impl Flight {
                 leader.tell(Arrived::Overtaken);
                 return;
             }
-            leader.tell(Arrived::NotShared);
+            leader.tell(if is_refused { Arrived::Refused } else { Arrived::NotShared });
         }
     }
 }

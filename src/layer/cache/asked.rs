@@ -190,6 +190,8 @@ pub struct Read {
     pub head: bool,
     /// Whether it has parameters that are no part of the key, which the app gets: what it says then is stored under no key.
     pub uncounted: bool,
+    /// Whether it waited for a request that the app refused: where this one is refused too, so are all.
+    pub follows_refused: bool,
     /// Fields by which apps give fragments and that no key tells apart: only a response fits whose Vary names them.
     pub fragments: Vec<HeaderName>,
 }
@@ -304,6 +306,7 @@ impl Asked {
             principal,
             head,
             uncounted,
+            follows_refused: false,
             fragments,
         }))
     }

@@ -77,6 +77,11 @@ where
                 Arrived::Failed(error) => (Some(error), None),
                 Arrived::Unwell(status) => (None, Some(status)),
                 Arrived::NotShared => (None, None),
+                Arrived::Refused => {
+                    going.read.follows_refused = true;
+                    next = Share::JoinNext;
+                    (None, None)
+                }
                 Arrived::Overtaken => {
                     next = Share::JoinNext;
                     (None, None)

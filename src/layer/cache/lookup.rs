@@ -406,6 +406,7 @@ where
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
+            follows_refused: false,
             fragments: read.fragments.clone(),
         });
         let fetching = Fetching {

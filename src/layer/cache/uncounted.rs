@@ -141,6 +141,7 @@ where
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
+            follows_refused: false,
             fragments: read.fragments.clone(),
         });
         let (mut layer, candidate) = (self.clone(), candidate.cloned());
