@@ -147,15 +147,16 @@ where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + 'static,
     S::Future: 'static,
 {
+    let written: Rc<Cell<u64>> = Rc::default();
     let streams = Rc::new(Streams {
         open: Cell::new(0),
         moved: Cell::new(clock::now()),
         used: Cell::new(false),
         look: Cell::new(clock::now()),
-        written: Rc::default(),
+        written: written.clone(),
         progress: Cell::new((0, clock::now())),
         answers: RefCell::default(),
-        waiting: Waiting::new(seat, clock::now()),
+        waiting: Waiting::new(seat, written, clock::now()),
     });
     let now = settings();
     let inner = Rewound::new(read, stream);

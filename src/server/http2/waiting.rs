@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use super::Streams;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::seats::{PROGRESS, STALL, Seat};
 
 /// See the head of the file.
@@ -15,10 +15,18 @@ pub(super) struct Waiting {
     seat: RefCell<Option<Seat>>,
     /// Requests that wait for the client.
     requests: Cell<usize>,
-    /// Since when all of them do.
+    /// Since when any of them does.
+    first: Cell<Instant>,
+    /// Since when all of them do, and none makes progress.
     since: Cell<Option<Instant>>,
-    /// When the client last made progress.
+    /// When the client last made progress: it took or sent [`PROGRESS`]. Requests that begin or end are none.
     progress: Cell<Instant>,
+    /// Bytes written to the connection.
+    written: Rc<Cell<u64>>,
+    /// What was written when the client last made progress.
+    seen: Cell<u64>,
+    /// Whether a response has begun since then.
+    begun: Cell<bool>,
     /// Whether the seat was told.
     told: Cell<bool>,
     evicted: Cell<bool>,
@@ -28,12 +36,16 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Of a connection without requests.
-    pub fn new(seat: Seat, now: Instant) -> Waiting {
+    pub fn new(seat: Seat, written: Rc<Cell<u64>>, now: Instant) -> Waiting {
         Waiting {
             seat: RefCell::new(Some(seat)),
             requests: Cell::new(0),
+            first: Cell::new(now),
             since: Cell::new(None),
             progress: Cell::new(now),
+            written,
+            seen: Cell::new(0),
+            begun: Cell::new(false),
             told: Cell::new(false),
             evicted: Cell::new(false),
             connection: RefCell::default(),
@@ -42,16 +54,18 @@ impl Waiting {
 
     /// The number of requests has changed to `open`.
     pub fn changed(&self, open: usize, now: Instant) {
-        self.progress.set(now);
         self.leave();
         self.look(open, now);
         self.wake();
     }
 
     /// A request begins to wait for its client, or does so since then already.
-    fn begin(&self, open: usize, since: Instant) {
+    fn begin(&self, open: usize, since: Instant, now: Instant) {
+        if self.requests.get() == 0 {
+            self.first.set(since);
+        }
         self.requests.set(self.requests.get() + 1);
-        self.look(open, since);
+        self.look(open, now);
     }
 
     /// A request waits no more.
@@ -62,8 +76,11 @@ impl Waiting {
 
     /// A response is handed out piece by piece as its client asks for it: it waits from now on.
     pub fn begin_response(&self, open: usize, now: Instant) {
-        self.progress.set(now);
-        self.begin(open, now);
+        // Its client has a moment to take it; not for each of many that are too short to show whether it takes any.
+        if !self.begun.replace(true) {
+            self.progress.set(now);
+        }
+        self.begin(open, now, now);
         // Nothing is sent of it where the client's window is closed.
         self.wake();
     }
@@ -73,10 +90,27 @@ impl Waiting {
         self.end();
     }
 
-    fn look(&self, open: usize, since: Instant) {
+    fn look(&self, open: usize, now: Instant) {
         if open > 0 && self.requests.get() >= open && self.since.get().is_none() {
-            self.since.set(Some(since.max(self.progress.get())));
+            self.look_at_written(now);
+            self.since.set(Some(self.first.get().max(self.progress.get())));
         }
+    }
+
+    /// Whether what was written is progress.
+    fn look_at_written(&self, now: Instant) -> bool {
+        let moved = self.written.get() - self.seen.get() >= PROGRESS;
+        if moved {
+            self.note_progress(now);
+        }
+        moved
+    }
+
+    /// The client has made progress.
+    fn note_progress(&self, now: Instant) {
+        self.progress.set(now);
+        self.seen.set(self.written.get());
+        self.begun.set(false);
     }
 
     fn leave(&self) {
@@ -106,6 +140,9 @@ impl Waiting {
 
     /// Whether the connection is to make room, and when it has to look again by itself.
     pub fn poll(&self, open: usize, now: Instant, cx: &mut Context<'_>) -> (bool, Option<Instant>) {
+        if self.since.get().is_some() && !self.told.get() && self.look_at_written(now) {
+            self.since.set(Some(now));
+        }
         let due = self.since.get().map(|since| since + STALL);
         let next = due.filter(|due| now < *due);
         let mut connection = self.connection.borrow_mut();
@@ -160,7 +197,7 @@ impl UploadWait {
         }
         let since = self.since.get().unwrap_or(now);
         self.since.set(Some(since));
-        self.streams.waiting.begin(self.streams.open.get(), since);
+        self.streams.waiting.begin(self.streams.open.get(), since, now);
         self.streams.waiting.wake();
     }
 
@@ -169,11 +206,15 @@ impl UploadWait {
         if self.waits.take() {
             self.streams.waiting.end();
         }
-        let received = received.map_or(PROGRESS, |count| self.received.get() + count as u64);
-        self.received.set(received);
-        if received >= PROGRESS {
+        let Some(count) = received else {
+            self.since.set(None);
+            return;
+        };
+        self.received.set(self.received.get() + count as u64);
+        if self.received.get() >= PROGRESS {
             self.received.set(0);
             self.since.set(None);
+            self.streams.waiting.note_progress(clock::now());
         }
     }
 
