@@ -273,6 +273,7 @@ async fn main(
         connections: connections.clone(),
         seats: Seats::new(live.load().policy.server.max_connections),
     };
+    let seats = shared.seats.clone();
     tokio::task::spawn_local(tick(lasting.cache.clone()));
     tokio::task::spawn_local(step(lasting.performance.clone()));
     let receiver = {
@@ -309,6 +310,7 @@ async fn main(
         registry,
         lasting,
         connections,
+        seats,
         set_level,
     });
     let watched = reloader.clone();

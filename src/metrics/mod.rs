@@ -148,10 +148,10 @@ impl Metrics {
         let connections = Gauge::default();
         registry.register("client_connections", "Client connections open", connections.clone());
         let refused = Family::<RefusedLabels, Counter>::default();
-        let help = "Connections refused: bad PROXY header, failed TLS, too slow, broken HTTP/2";
+        let help = "Connections refused: bad PROXY header, failed TLS, too slow, broken HTTP/2, beyond the share of one client";
         registry.register("client_connections_refused", help, refused.clone());
         // Present from zero, so that a rate has a beginning.
-        for reason in ["proxy", "tls", "timeout", "http2"] {
+        for reason in ["proxy", "tls", "timeout", "http2", "share"] {
             let _ = refused.get_or_create(&RefusedLabels { reason });
         }
         registry.register(

@@ -16,6 +16,7 @@ use crate::config::{self, Environment, Source};
 use crate::layer::live::{Lasting, Live, Snapshot};
 use crate::performance::Warning;
 use crate::policy::{Policy, RoutePolicy, SourceFile, descriptors};
+use crate::seats::Seats;
 use crate::upstream::{self, Registry};
 
 /// How often watched files are looked at.
@@ -38,6 +39,8 @@ pub struct Reloader {
     pub lasting: Lasting,
     /// The cap on client connections.
     pub connections: Arc<Semaphore>,
+    /// Each client's share of them.
+    pub seats: Arc<Seats>,
     /// The level of operational events.
     pub set_level: SetLevel,
 }
@@ -120,6 +123,7 @@ impl Reloader {
     }
 
     fn resize(&self, old: usize, new: usize) {
+        self.seats.set_max(new);
         if new > old {
             self.connections.add_permits(new - old);
         } else if new < old {

@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::http2;
 use super::proxy_protocol;
 use super::worker::Worker;
+use crate::buffers::ClientSlot;
 use crate::clock;
 use crate::http1::server::{self, Ended, Settings};
 use crate::inbound::Peer;
@@ -58,17 +59,18 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls:
                 if !seat.set_busy() {
                     return;
                 }
-                seat.set_client(prepared.1.ip(), snapshot.policy.limits.ipv6_prefix);
+                // Where a PROXY header named the client, the connection is that one's.
+                let named = prepared.1.ip();
+                let client = ClientSlot::new(named, snapshot.policy.limits.ipv6_prefix);
+                if !seat.set_client(client, snapshot.policy.server.trusts(named.to_canonical())) {
+                    return worker.refuse_beyond_share(seat.seats(), named);
+                }
                 prepared
             }
             Some(Err((reason, error))) => return refuse(&worker, address, reason, &error),
             None => return,
         }
     };
-    // Where a PROXY header named the client, the connection is that one's.
-    if snapshot.policy.server.trusts(address.ip().to_canonical()) {
-        seat.set_shared();
-    }
     let max_streams = snapshot.policy.server.h2_max_streams;
     drop(snapshot);
     let buffers = Some(worker.buffers().clone());

@@ -1,9 +1,9 @@
 //! The workers: one thread, one runtime, one pool of connections each. A connection is served by the
 //! worker that has the fewest, and never leaves it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,9 +23,9 @@ use crate::layer::record::{self, Sink};
 use crate::layer::stack;
 use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
-use crate::metrics::{Metrics, WORKER};
+use crate::metrics::{Metrics, RefusedLabels, WORKER};
 use crate::pace::Pace;
-use crate::seats::{Evicted, Seat, Seats};
+use crate::seats::{Claim, Evicted, Seat, Seats};
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
@@ -37,6 +37,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const EVICTION: Duration = Duration::from_secs(1);
 /// How often an idle connection is looked for while there is none.
 const ROOM_LOOK: Duration = Duration::from_millis(50);
+/// How often a client that has its share is looked at, while a new connection of it waits for one of its others to close.
+const SHARE_LOOK: Duration = Duration::from_millis(10);
+/// Such new connections, for each listener of each worker. They wait for [`EVICTION`], and hold descriptors.
+const MAX_NEWCOMERS: usize = 2;
 
 /// Events about requests that failed, of one worker in a second; the rest are counted, and each is in the access log.
 const FAILURES: u32 = 10;
@@ -181,9 +185,20 @@ impl Worker {
         self.view.borrow_mut().load().policy.server.settings
     }
 
-    /// Bits of an IPv6 address that tell clients apart.
-    pub fn ipv6_prefix(&self) -> u8 {
-        self.view.borrow_mut().load().policy.limits.ipv6_prefix
+    /// A client's slot, and whether it is a trusted proxy, which carries the requests of others.
+    fn client(&self, address: IpAddr) -> (ClientSlot, bool) {
+        let mut view = self.view.borrow_mut();
+        let policy = &view.load().policy;
+        let client = ClientSlot::new(address, policy.limits.ipv6_prefix);
+        (client, policy.server.trusts(address.to_canonical()))
+    }
+
+    /// Counts a connection that is closed as its client has its share of all.
+    pub fn refuse_beyond_share(&self, seats: &Seats, address: IpAddr) {
+        self.metrics().refused.get_or_create(&RefusedLabels { reason: "share" }).inc();
+        if let Some(connections) = seats.count_refused(clock::now()) {
+            tracing::warn!(client = %address, connections, "connections closed: their client has its share of max_connections");
+        }
     }
 
     /// The stack for one connection.
@@ -228,8 +243,9 @@ async fn run(
             shared: shared.clone(),
             colleagues: colleagues.clone(),
             sleeper: Sleeper::new(lifecycle.clone()),
+            newcomers: Cell::new(0),
         };
-        tokio::task::spawn_local(acceptor.run(bound));
+        tokio::task::spawn_local(Rc::new(acceptor).run(bound));
     }
     tokio::task::spawn_local(record::tell_as_they_end());
     let (sweeping, heartbeats) = (pool.clone(), shared.lasting.heartbeats.clone());
@@ -302,10 +318,12 @@ struct Acceptor {
     shared: Shared,
     colleagues: Vec<Colleague>,
     sleeper: Sleeper,
+    /// See [`MAX_NEWCOMERS`].
+    newcomers: Cell<usize>,
 }
 
 impl Acceptor {
-    async fn run(self, bound: Bound) {
+    async fn run(self: Rc<Self>, bound: Bound) {
         let listener = match tokio::net::TcpListener::from_std(bound.listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "a worker cannot accept"),
@@ -326,7 +344,7 @@ impl Acceptor {
     }
 
     /// Connections that the kernel completed before the listener closes are served, not reset.
-    async fn empty(&self, listener: &tokio::net::TcpListener, tls: bool) {
+    async fn empty(self: &Rc<Self>, listener: &tokio::net::TcpListener, tls: bool) {
         let mut accept = std::pin::pin!(async {
             while let Ok((tcp, address)) = listener.accept().await {
                 self.dispatch(tcp, address, tls).await;
@@ -339,10 +357,9 @@ impl Acceptor {
         .await;
     }
 
-    /// A permit where there is none: a connection that is idle, or waits for a client that has far more, is closed for it. The accepted one waits here meanwhile, and the
-    /// ones behind it in the kernel.
-    async fn make_room(&self, address: SocketAddr) -> Option<OwnedSemaphorePermit> {
-        let client = ClientSlot::new(address.ip(), self.worker.ipv6_prefix());
+    /// A permit where there is none: a connection that is idle, or waits for a client that has far more, is closed for it.
+    /// The accepted one waits here meanwhile, and the ones behind it in the kernel.
+    async fn make_room(&self, client: ClientSlot) -> Option<OwnedSemaphorePermit> {
         let mut acquire = std::pin::pin!(self.shared.connections.clone().acquire_owned());
         loop {
             let evicted = self.shared.seats.evict(client);
@@ -358,16 +375,71 @@ impl Acceptor {
         }
     }
 
-    async fn dispatch(&self, tcp: tokio::net::TcpStream, address: SocketAddr, tls: bool) {
+    async fn dispatch(self: &Rc<Self>, tcp: tokio::net::TcpStream, address: SocketAddr, tls: bool) {
+        let (client, is_shared) = self.worker.client(address.ip());
+        let Some(claim) = self.shared.seats.claim(client, is_shared) else {
+            return self.replace_own(tcp, address, tls, client);
+        };
         let permit = match self.shared.connections.clone().try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => match Box::pin(self.make_room(address)).await {
+            Err(_) => match Box::pin(self.make_room(client)).await {
                 Some(permit) => permit,
                 None => return,
             },
         };
-        let ipv6_prefix = self.worker.ipv6_prefix();
-        let seat = self.shared.seats.take(address.ip(), ipv6_prefix);
+        self.hand_out(tcp, address, tls, permit, claim);
+    }
+
+    /// A connection of a client that has its share. It takes the place of one of its own that is idle, waits or ends just
+    /// now, or is closed. Nobody else waits behind it.
+    fn replace_own(
+        self: &Rc<Self>,
+        tcp: tokio::net::TcpStream,
+        address: SocketAddr,
+        tls: bool,
+        client: ClientSlot,
+    ) {
+        if self.newcomers.get() >= MAX_NEWCOMERS {
+            return self.refuse(&tcp, address);
+        }
+        let newcomer = Newcomer::new(self.clone());
+        tokio::task::spawn_local(async move {
+            let acceptor = &newcomer.0;
+            let (seats, connections) = (&acceptor.shared.seats, &acceptor.shared.connections);
+            let room = async {
+                let mut evicted = seats.evict_own(client);
+                let claim = loop {
+                    if let Some(claim) = seats.claim(client, false) {
+                        break claim;
+                    }
+                    tokio::time::sleep(SHARE_LOOK).await;
+                    evicted = evicted.or_else(|| seats.evict_own(client));
+                };
+                Some((claim, connections.clone().acquire_owned().await.ok()?))
+            };
+            match tokio::time::timeout(EVICTION, room).await {
+                Ok(Some((claim, permit))) => acceptor.hand_out(tcp, address, tls, permit, claim),
+                _ => acceptor.refuse(&tcp, address),
+            }
+        });
+    }
+
+    /// Resets a connection: nothing of it is left in the kernel.
+    fn refuse(&self, tcp: &tokio::net::TcpStream, address: SocketAddr) {
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        self.worker.refuse_beyond_share(&self.shared.seats, address.ip());
+    }
+
+    /// Gives a connection to the worker that has the fewest.
+    fn hand_out(
+        &self,
+        tcp: tokio::net::TcpStream,
+        address: SocketAddr,
+        tls: bool,
+        permit: OwnedSemaphorePermit,
+        claim: Claim,
+    ) {
+        let seat = self.shared.seats.take(claim);
         let load = |colleague: &Colleague| colleague.connections.load(Ordering::Relaxed);
         let own = load(&self.colleagues[self.index]);
         let least = self.colleagues.iter().enumerate().min_by_key(|(_, colleague)| load(colleague));
@@ -392,5 +464,21 @@ impl Acceptor {
         if !matches!(sent, Ok(true)) {
             colleague.connections.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// A new connection of a client that has its share, while it waits for one of that client's to close.
+struct Newcomer(Rc<Acceptor>);
+
+impl Newcomer {
+    fn new(acceptor: Rc<Acceptor>) -> Newcomer {
+        acceptor.newcomers.set(acceptor.newcomers.get() + 1);
+        Newcomer(acceptor)
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.0.newcomers.set(self.0.newcomers.get() - 1);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::connections::connect_from;
 use crate::harness::holding::holding;
-use crate::harness::{Folder, PATIENCE, Pillion, Script, complete, head, ok, read_answer};
+use crate::harness::{Folder, PATIENCE, Pillion, Script, complete, eventually, head, ok, read_answer};
 
 const SEATS: usize = 8;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -19,6 +19,12 @@ const PROMPT: Duration = Duration::from_secs(2);
 fn app() -> Script {
     Script::new(|mut tcp| {
         while let Some(head) = head(&mut tcp) {
+            if let Some(answer) = endless(&head) {
+                let _ = tcp.write_all(answer);
+                // It lives until it is closed.
+                let _ = tcp.read(&mut [0]);
+                return;
+            }
             if head.contains("/long") {
                 let size = 16 << 20;
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
@@ -40,6 +46,17 @@ fn app() -> Script {
             }
         }
     })
+}
+
+/// What is sent of a response that has no end.
+fn endless(head: &str) -> Option<&'static [u8]> {
+    let answers: [(&str, &[u8]); 4] = [
+        ("/poll", b""),
+        ("/slow", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"),
+        ("/events", b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: x\n\n"),
+        ("/socket", b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"),
+    ];
+    answers.into_iter().find(|(path, _)| head.contains(path)).map(|(_, answer)| answer)
 }
 
 fn pillion(app: &Script, server: &str) -> Pillion {
@@ -67,6 +84,11 @@ fn narrow(source: &str, address: SocketAddr) -> TcpStream {
     tcp
 }
 
+/// Two clients whose connections take all seats, within their shares.
+fn client(at: usize) -> &'static str {
+    if at == 0 { "127.0.0.3" } else { "127.0.0.1" }
+}
+
 /// How a connection keeps its seat; what is sent again and again is its second part.
 struct Way {
     name: &'static str,
@@ -76,11 +98,11 @@ struct Way {
 }
 
 /// Indexes of `:method: GET` and `POST` (RFC 7541 A), as a field.
-const GET_METHOD: u8 = 0x82;
+pub const GET_METHOD: u8 = 0x82;
 const POST_METHOD: u8 = 0x83;
 /// Flags of HEADERS: the head is whole, and so may be the request.
 const CONTINUES: u8 = 4;
-const ENDS: u8 = 5;
+pub const ENDS: u8 = 5;
 
 /// One frame of HTTP/2 (RFC 9113 4.1).
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -88,13 +110,13 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A preface whose streams have this initial window.
-fn preface(window: u32) -> Vec<u8> {
+pub fn preface(window: u32) -> Vec<u8> {
     let settings = frame(4, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
     [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat()
 }
 
 /// The head of a request: scheme by its index, authority and path as literals.
-fn request(stream: u8, method: u8, flags: u8, path: &str) -> Vec<u8> {
+pub fn request(stream: u8, method: u8, flags: u8, path: &str) -> Vec<u8> {
     request_with(stream, method, flags, path, b"")
 }
 
@@ -156,18 +178,20 @@ impl Drop for Dripping {
 fn n3_6_connections_that_wait_for_their_client_make_room_for_others() {
     let app = app();
     let mut unserved = Vec::new();
+    let hold = |client, address, sends: &[u8]| {
+        let mut tcp = narrow(client, address);
+        // It may be closed as one too many.
+        let _ = tcp.write_all(sends);
+        tcp
+    };
     // As many as there is room for, and some that wait behind those.
     for count in [SEATS, SEATS + 6] {
         for Way { name, tls, sends, drips } in ways() {
             let pillion = pillion(&app, "");
             let address = if tls { pillion.https.unwrap() } else { pillion.http };
-            let held: Vec<TcpStream> = (0..count)
-                .map(|_| {
-                    let mut tcp = narrow("127.0.0.1", address);
-                    tcp.write_all(&sends).unwrap();
-                    tcp
-                })
-                .collect();
+            // The last seat, which is beyond the share of one client, is another one's.
+            let mut held = vec![hold("127.0.0.3", address, &sends)];
+            held.extend((1..count).map(|_| hold("127.0.0.1", address, &sends)));
             let _dripping = Dripping::new(held, drips);
             let mut tcp = connect_from("127.0.0.2", pillion.http);
             tcp.set_read_timeout(Some(PROMPT)).unwrap();
@@ -191,8 +215,8 @@ fn n3_6_a_connection_of_http_2_with_one_request_at_work_stays() {
         app.address, holding.address
     ));
     let _held: Vec<TcpStream> = (0..SEATS)
-        .map(|_| {
-            let mut tcp = narrow("127.0.0.1", pillion.http);
+        .map(|at| {
+            let mut tcp = narrow(client(at), pillion.http);
             tcp.write_all(&preface(0)).unwrap();
             tcp.write_all(&request(1, GET_METHOD, ENDS, "/long")).unwrap();
             tcp.write_all(&request(3, GET_METHOD, ENDS, "/held")).unwrap();
@@ -217,8 +241,8 @@ fn n3_6_connections_whose_clients_keep_up_stay() {
     let app = app();
     let pillion = pillion(&app, "");
     let readers: Vec<_> = (0..SEATS)
-        .map(|_| {
-            let mut tcp = connect_from("127.0.0.1", pillion.http);
+        .map(|at| {
+            let mut tcp = connect_from(client(at), pillion.http);
             tcp.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
             std::thread::spawn(move || {
                 let (mut size, mut buffer) = (0, vec![0; 1 << 16]);
@@ -262,4 +286,109 @@ fn n3_6_connections_of_trusted_proxies_stay() {
     }
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(read_answer(&mut tcp).status, 200);
+}
+
+/// What is at work is never closed, so one client does not get all seats for it.
+#[test]
+fn n3_6_one_client_leaves_seats_for_others_whatever_is_at_work_for_it() {
+    let app = app();
+    let mut unserved = Vec::new();
+    for path in ["/poll", "/slow", "/events", "/socket"] {
+        let pillion = pillion(&app, "");
+        let upgrade = if path == "/socket" { "Connection: upgrade\r\nUpgrade: x\r\n" } else { "" };
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n");
+        let mut held: Vec<TcpStream> = (0..3 * SEATS)
+            .map(|_| {
+                let mut tcp = narrow("127.0.0.1", pillion.http);
+                // It may be closed as one too many.
+                let _ = tcp.write_all(ask.as_bytes());
+                tcp
+            })
+            .collect();
+        for client in ["127.0.0.2", "127.0.0.4"] {
+            let mut tcp = connect_from(client, pillion.http);
+            tcp.set_read_timeout(Some(PROMPT)).unwrap();
+            tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            let _ = tcp.read_to_end(&mut answer);
+            if !answer.starts_with(b"HTTP/1.1 200") {
+                unserved.push((path, client));
+            }
+        }
+        let stays = |tcp: &mut TcpStream| {
+            tcp.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            loop {
+                match tcp.read(&mut [0; 100]) {
+                    Ok(0) => return false,
+                    Ok(_) => {}
+                    Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+                }
+            }
+        };
+        eventually("seven of eight stay", || {
+            let open = held.iter_mut().map(stays).filter(|stays| *stays).count();
+            (open == SEATS - 1).then_some(())
+        });
+        let told = pillion.log().matches("its share of max_connections").count();
+        if told != 1 {
+            unserved.push((path, "not told once"));
+        }
+    }
+    assert!(unserved.is_empty(), "no response in {PROMPT:?}: {unserved:?}");
+}
+
+/// A client that has its share is served where it has connections that ask for nothing.
+#[test]
+fn n3_6_a_client_with_its_share_replaces_its_own_idle_connections() {
+    let app = app();
+    let pillion = pillion(&app, "");
+    let mut held = Vec::new();
+    for at in 0..4 * SEATS {
+        let mut tcp = connect_from("127.0.0.1", pillion.http);
+        tcp.write_all(GET).unwrap();
+        assert_eq!(read_answer(&mut tcp).status, 200, "{at}");
+        held.push(tcp);
+        // The one that it replaces says of itself that it is idle.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut tcp = connect_from("127.0.0.2", pillion.http);
+    tcp.write_all(GET).unwrap();
+    assert_eq!(read_answer(&mut tcp).status, 200);
+}
+
+/// Requests that begin and end, and are no content that is taken, do not make a connection one that is at work.
+#[test]
+fn n3_6_small_requests_do_not_hide_that_a_client_does_not_read() {
+    let app = app();
+    let pillion = pillion(&app, "");
+    let mut held: Vec<TcpStream> = (0..SEATS)
+        .map(|at| {
+            let mut tcp = narrow(client(at), pillion.http);
+            tcp.write_all(&preface(0)).unwrap();
+            tcp.write_all(&request(1, GET_METHOD, ENDS, "/long")).unwrap();
+            tcp
+        })
+        .collect();
+    let done = Arc::new(AtomicBool::new(false));
+    let over = done.clone();
+    let asking = std::thread::spawn(move || {
+        for stream in (3..=255).step_by(2) {
+            for tcp in &mut held {
+                let _ = tcp.write_all(&request(stream, GET_METHOD, ENDS, "/%zz"));
+            }
+            if over.load(Ordering::SeqCst) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    // They have been so for a while.
+    std::thread::sleep(Duration::from_secs(1));
+    let mut tcp = connect_from("127.0.0.2", pillion.http);
+    tcp.set_read_timeout(Some(2 * PROMPT)).unwrap();
+    tcp.write_all(GET).unwrap();
+    let served = tcp.read(&mut [0]).is_ok_and(|count| count == 1);
+    done.store(true, Ordering::SeqCst);
+    asking.join().unwrap();
+    assert!(served, "no response beside connections that ask for small things and read nothing");
 }
