@@ -27,6 +27,7 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::buffers::ClientSlot;
 use crate::http1::server::{self, Settings};
 use crate::inbound::Peer;
 use crate::layer::live::{Lasting, Live};
@@ -38,8 +39,6 @@ use monitor::Monitor;
 
 /// A connection here is for one question, or for a scraper that comes again soon enough.
 const IDLE: Duration = Duration::from_secs(20);
-/// Connections to one of these listeners at once.
-const CONNECTIONS: usize = 256;
 
 /// What an operator may order.
 pub enum Order {
@@ -82,30 +81,41 @@ pub async fn serve(listener: TcpListener, control: Control, access: Access) {
         Err(error) => return tracing::error!(%error, "the admin listener cannot accept"),
     };
     let lifecycle = Rc::new(Lifecycle::default());
-    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
+    let mut open: VecDeque<Open> = VecDeque::new();
     loop {
         match listener.accept().await {
             Ok((tcp, address)) => {
-                open.retain(|connection| !connection.is_finished());
-                // The oldest goes: silent connections must not keep a kubelet out.
-                if open.len() >= CONNECTIONS
-                    && let Some(oldest) = open.pop_front()
-                {
-                    oldest.abort();
+                open.retain(|open| !open.task.is_finished());
+                if open.len() >= control.live.load().policy.server.admin_connections {
+                    make_room(&mut open);
                 }
-                open.push_back(tokio::task::spawn_local(connection(
-                    tcp,
-                    address,
-                    control.clone(),
-                    access,
-                    lifecycle.clone(),
-                )));
+                let served = connection(tcp, address, control.clone(), access, lifecycle.clone());
+                let client = ClientSlot::new(address.ip(), 64);
+                open.push_back(Open { client, task: tokio::task::spawn_local(served) });
+                // A flood that waits to be accepted must not push it out before it was looked at.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "accept on the admin listener failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// A connection that is served.
+struct Open {
+    client: ClientSlot,
+    task: JoinHandle<()>,
+}
+
+/// Closes the oldest connection of the client that has the most: silent connections must not keep a kubelet out.
+fn make_room(open: &mut VecDeque<Open>) {
+    let count = |of: &Open| open.iter().filter(|other| other.client == of.client).count();
+    // Of those that have as many the first, which is the oldest.
+    let goes = (0..open.len()).rev().max_by_key(|at| count(&open[*at]));
+    if let Some(oldest) = goes.and_then(|at| open.remove(at)) {
+        oldest.task.abort();
     }
 }
 

@@ -1,106 +1,259 @@
 //! File descriptors: how many connections fit beside what the process needs for itself.
+//!
+//! Everything that holds a descriptor counts: client connections; connections to upstreams that hold a place; those of
+//! streams, which have given their place back; those that are idle; those that wait for the one client connection they
+//! belong to; and the listeners, the admin connections and the workers.
 
-use super::Policy;
+use super::{Policy, Scheme};
 
-/// Descriptors for listeners, runtimes, logs, files and the admin listener.
-const OWN: usize = 64;
+/// Descriptors for the runtime of the main thread, logs, files, name servers and what is sent to monitoring.
+const BASE: usize = 24;
+/// For each worker: its runtime.
+const EACH_WORKER: usize = 4;
+/// For each listener of each worker: the listener, and three connections that wait there for room.
+const EACH_LISTENER: usize = 4;
+/// What the process has for itself at least.
+const MIN_OWN: usize = 64;
+/// Connections to the admin listener, and as many to the one for probes: one for so many descriptors.
+const EACH_ADMIN: usize = 256;
+/// At least this many admin connections.
+const MIN_ADMIN: usize = 16;
+/// At most this many admin connections.
+pub const MAX_ADMIN: usize = 256;
 /// Fewer client connections than this are not left over by upstreams; the rest is halved instead.
 const MIN_CLIENTS: usize = 64;
 
-/// Lowers `max_connections` of clients and upstreams to what `limit` descriptors allow. Gives a line for the log where
-/// anything was lowered.
+/// Lowers `max_connections` of clients and upstreams, `max_streams` and what is kept idle to what `limit` descriptors
+/// allow. Gives a line for the log where anything was lowered.
 pub fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
-    let addresses: Vec<(usize, usize)> = policy
+    let server = &mut policy.server;
+    server.admin_connections = (limit / EACH_ADMIN).clamp(MIN_ADMIN, MAX_ADMIN);
+    let listeners = server.listen.len() + server.tls.as_ref().map_or(0, |tls| tls.listen.len());
+    let endpoints: usize = policy.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+    let own = BASE
+        + server.workers * (EACH_WORKER + EACH_LISTENER * listeners)
+        + 2 * server.admin_connections
+        // A probe each.
+        + endpoints;
+    let wanted: Vec<Wanted> = policy
         .upstreams
         .iter()
-        .map(|upstream| (upstream.max_connections, upstream.endpoints.len().max(1)))
+        .map(|upstream| {
+            let own_connection = |scheme: &Scheme| !matches!(scheme, Scheme::H2c);
+            Wanted {
+                connections: upstream.max_connections,
+                idle: upstream.max_idle,
+                pinned: upstream.max_pinned,
+                streams: upstream.max_streams,
+                addresses: upstream.endpoints.len().max(1),
+                // Streams over HTTP/2 share connections.
+                pools: upstream.endpoints.len().max(1) * server.workers,
+                streaming: upstream.endpoints.iter().filter(|each| own_connection(&each.scheme)).count(),
+            }
+        })
         .collect();
-    let fit = Fit::new(limit, policy.server.max_connections, &addresses);
-    let clients = fit.clients;
-    let mut lowered = clients < policy.server.max_connections;
-    policy.server.max_connections = clients;
-    for (upstream, connections) in policy.upstreams.iter_mut().zip(fit.upstreams) {
-        lowered |= connections < upstream.max_connections;
-        upstream.max_connections = connections;
+    let fit = Fit::new(limit.saturating_sub(own.max(MIN_OWN)), server.max_connections, &wanted);
+    let mut lowered = fit.clients < server.max_connections;
+    server.max_connections = fit.clients;
+    for ((upstream, wanted), fit) in policy.upstreams.iter_mut().zip(&wanted).zip(&fit.upstreams) {
+        lowered |= fit != wanted;
+        upstream.max_connections = fit.connections;
+        upstream.max_idle = fit.idle;
+        upstream.max_pinned = fit.pinned;
+        upstream.max_streams = fit.streams;
     }
     lowered.then(|| {
-        let upstreams: Vec<String> =
-            policy.upstreams.iter().map(|upstream| format!("{} {}", upstream.name, upstream.max_connections)).collect();
+        let list = |number: fn(&Wanted) -> usize| {
+            let upstreams = policy.upstreams.iter().zip(&fit.upstreams);
+            let each: Vec<String> =
+                upstreams.map(|(upstream, fit)| format!("{} {}", upstream.name, number(fit))).collect();
+            each.join(", ")
+        };
         format!(
-            "the limit of open files is {limit}: server.max_connections is {clients}, and max_connections of each upstream address: {}; raise it with ulimit -n or LimitNOFILE",
-            upstreams.join(", ")
+            "the limit of open files is {limit}: server.max_connections is {}, and max_connections of each upstream address: {}, max_streams: {}; raise it with ulimit -n or LimitNOFILE",
+            fit.clients,
+            list(|fit| fit.connections),
+            list(|fit| fit.streams),
         )
     })
+}
+
+/// What each address of an upstream has, or is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// Connections that hold a place.
+    connections: usize,
+    /// In the pool of each worker.
+    idle: usize,
+    pinned: usize,
+    streams: usize,
+    addresses: usize,
+    /// Addresses of all workers.
+    pools: usize,
+    /// Addresses at which each stream has a connection of its own.
+    streaming: usize,
+}
+
+impl Wanted {
+    /// Descriptors beside those of connections that hold a place.
+    fn beside(&self) -> usize {
+        let streams = self.streams.saturating_mul(self.streaming);
+        let waiting = self.idle.saturating_mul(self.pools) + self.pinned.saturating_mul(self.addresses);
+        waiting.saturating_add(streams)
+    }
 }
 
 /// Numbers that fit.
 #[derive(Debug, PartialEq, Eq)]
 struct Fit {
     clients: usize,
-    /// For each address of each upstream.
-    upstreams: Vec<usize>,
+    upstreams: Vec<Wanted>,
 }
 
 impl Fit {
-    /// `upstreams`: the connections of each address, and how many addresses there are.
-    fn new(limit: usize, clients: usize, upstreams: &[(usize, usize)]) -> Fit {
-        let connections: usize =
-            upstreams.iter().map(|(connections, addresses)| connections.saturating_mul(*addresses)).sum();
-        let rest = limit.saturating_sub(OWN);
-        let left = rest.saturating_sub(connections);
-        if left >= MIN_CLIENTS.min(clients) {
-            let upstreams = upstreams.iter().map(|(connections, _)| *connections).collect();
-            return Fit { clients: clients.min(left), upstreams };
-        }
-        // One half for clients, the other for upstreams, each in proportion.
-        let half = (rest / 2).max(1);
-        let share = |&(of, _): &(usize, usize)| {
-            let share = of as u128 * half as u128 / connections.max(1) as u128;
-            usize::try_from(share).unwrap_or(of).clamp(1, of.max(1))
+    /// For `rest` descriptors beside the process's own.
+    fn new(rest: usize, clients: usize, wanted: &[Wanted]) -> Fit {
+        let connections: Vec<(usize, usize)> =
+            wanted.iter().map(|each| (each.connections, each.addresses)).collect();
+        let beside = wanted.iter().map(Wanted::beside).fold(0, usize::saturating_add);
+        let left = rest.saturating_sub(total(&connections));
+        let (clients, connections, beside_fits) = if left / 2 >= MIN_CLIENTS.min(clients) {
+            // Places first; then clients, and what lives beside places, have half of the rest each, or what the other
+            // one leaves.
+            let beside_fits = (left / 2).max(left.saturating_sub(clients)).min(beside);
+            (clients.min(left - beside_fits), connections, beside_fits)
+        } else {
+            // One half for clients, the other for upstreams.
+            let clients = clients.min((rest / 2).max(1));
+            let upstreams = rest.saturating_sub(clients);
+            let connections = level(&connections, upstreams / 2);
+            let left = upstreams.saturating_sub(total(&connections));
+            (clients, connections, left.min(beside))
         };
-        Fit { clients: clients.min(half), upstreams: upstreams.iter().map(share).collect() }
+        let lines = |number: fn(&Wanted) -> (usize, usize)| wanted.iter().map(number).collect::<Vec<_>>();
+        let streams = lines(|each| (each.streams, each.streaming));
+        let idle = lines(|each| (each.idle, each.pools));
+        let pinned = lines(|each| (each.pinned, each.addresses));
+        // An eighth for those that wait for a client connection, three for idle ones, and more where streams need less.
+        let for_pinned = total(&pinned).min(beside_fits / 8);
+        let for_idle = total(&idle).min(beside_fits * 3 / 8);
+        let streams = level(&streams, beside_fits - for_pinned - for_idle);
+        let left = beside_fits.saturating_sub(total(&streams));
+        let idle = level(&idle, left.saturating_sub(for_pinned));
+        let pinned = level(&pinned, left.saturating_sub(total(&idle)));
+        let fit = |at: usize, wanted: &Wanted| Wanted {
+            connections: connections[at].0,
+            idle: idle[at].0,
+            pinned: pinned[at].0,
+            streams: if wanted.streaming > 0 { streams[at].0 } else { wanted.streams },
+            ..*wanted
+        };
+        Fit { clients, upstreams: wanted.iter().enumerate().map(|(at, wanted)| fit(at, wanted)).collect() }
     }
+}
+
+/// The sum of numbers, each with how many times it counts.
+fn total(lines: &[(usize, usize)]) -> usize {
+    lines.iter().map(|(number, times)| number.saturating_mul(*times)).fold(0, usize::saturating_add)
+}
+
+/// Lowers the largest numbers to one level, so that the sum is at most `budget`; none becomes zero.
+fn level(lines: &[(usize, usize)], budget: usize) -> Vec<(usize, usize)> {
+    let at = |level: usize| -> Vec<(usize, usize)> {
+        lines.iter().map(|(number, times)| ((*number).min(level.max(1)), *times)).collect()
+    };
+    let (mut fits, mut beyond) = (0, lines.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1);
+    while beyond - fits > 1 {
+        let middle = fits + (beyond - fits) / 2;
+        if total(&at(middle)) <= budget {
+            fits = middle;
+        } else {
+            beyond = middle;
+        }
+    }
+    at(fits)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn upstream(connections: usize, streams: usize, addresses: usize) -> Wanted {
+        let pinned = connections.max(64);
+        Wanted {
+            connections,
+            idle: connections,
+            pinned,
+            streams,
+            addresses,
+            pools: addresses,
+            streaming: addresses,
+        }
+    }
+
+    fn all(fit: &Fit) -> usize {
+        let each = |each: &Wanted| each.connections * each.addresses + each.beside();
+        fit.clients + fit.upstreams.iter().map(each).sum::<usize>()
+    }
 
     #[test]
     fn n3_7_connections_fit_into_the_descriptors() {
-        let one = &[(256, 1)][..];
-        for (limit, clients, upstreams, expected) in [
-            (1_048_576, 10_000, one, (10_000, vec![256])),
-            (20_000, 10_000, one, (10_000, vec![256])),
-            (1024, 10_000, one, (704, vec![256])),
-            (384, 10_000, one, (64, vec![256])),
-            // 63 would be left.
-            (383, 10_000, one, (159, vec![159])),
-            (256, 10_000, one, (96, vec![96])),
-            (128, 10_000, one, (32, vec![32])),
-            (80, 10_000, one, (8, vec![8])),
-            (64, 10_000, one, (1, vec![1])),
+        let one = &[upstream(256, 10_000, 1)][..];
+        let two = &[upstream(256, 10_000, 3), upstream(16, 100, 2)][..];
+        // Of each address: places, idle, pinned, streams.
+        for (rest, clients, upstreams, expected_clients, expected) in [
+            (1_000_000, 10_000, one, 10_000, vec![[256, 256, 256, 10_000]]),
+            (64_992, 10_000, one, 10_000, vec![[256, 256, 256, 10_000]]),
+            (19_812, 10_000, one, 9778, vec![[256, 256, 256, 9266]]),
+            (960, 10_000, one, 352, vec![[256, 132, 44, 176]]),
+            (384, 10_000, one, 64, vec![[256, 24, 8, 32]]),
+            // Fewer than 64 would be left.
+            (383, 10_000, one, 191, vec![[96, 36, 12, 48]]),
+            (64, 10_000, one, 32, vec![[16, 6, 2, 8]]),
+            (40, 10_000, one, 20, vec![[10, 3, 1, 6]]),
+            (0, 10_000, one, 1, vec![[1, 1, 1, 1]]),
             // As few clients as these need no more.
-            (384, 20, one, (20, vec![256])),
-            (340, 20, one, (20, vec![256])),
-            (339, 20, one, (20, vec![137])),
-            // By addresses, in proportion.
-            (1024, 10_000, &[(256, 3), (16, 2)], (160, vec![256, 16])),
-            (704, 10_000, &[(256, 3), (16, 2)], (320, vec![102, 6])),
+            (384, 20, one, 20, vec![[256, 40, 13, 55]]),
+            // Few streams leave the rest to others.
+            (960, 10_000, &[upstream(256, 8, 1)], 352, vec![[256, 256, 88, 8]]),
+            // By addresses: the largest are lowered first.
+            (960, 10_000, two, 80, vec![[256, 6, 2, 8], [16, 6, 2, 8]]),
+            (640, 10_000, two, 320, vec![[42, 12, 4, 16], [16, 12, 4, 16]]),
         ] {
-            let fit = Fit::new(limit, clients, upstreams);
-            assert_eq!(
-                (fit.clients, fit.upstreams.clone()),
-                expected,
-                "{limit} descriptors, {clients} clients"
-            );
-            let all = fit
+            let fit = Fit::new(rest, clients, upstreams);
+            let numbers: Vec<[usize; 4]> = fit
                 .upstreams
                 .iter()
-                .zip(upstreams)
-                .map(|(each, (_, addresses))| each * addresses)
-                .sum::<usize>();
-            assert!(limit < 80 || OWN + fit.clients + all <= limit, "{limit} descriptors");
+                .map(|each| [each.connections, each.idle, each.pinned, each.streams])
+                .collect();
+            assert_eq!(
+                (fit.clients, numbers),
+                (expected_clients, expected),
+                "{rest} descriptors, {clients} clients"
+            );
+            assert!(rest < 8 || all(&fit) <= rest, "{} of {rest} descriptors", all(&fit));
+        }
+        // Streams over HTTP/2 share connections.
+        let h2c = [Wanted { streaming: 0, ..upstream(256, 10_000, 1) }];
+        assert_eq!(Fit::new(1100, 10_000, &h2c).upstreams[0].streams, 10_000);
+    }
+
+    proptest! {
+        #[test]
+        fn n3_7_whatever_is_configured_fits(
+            rest in 100usize..100_000,
+            clients in 1usize..20_000,
+            upstreams in proptest::collection::vec((1usize..2000, 1usize..20_000, 1usize..4), 1..4),
+        ) {
+            let upstreams: Vec<Wanted> = upstreams
+                .into_iter()
+                .map(|(connections, streams, addresses)| upstream(connections, streams, addresses))
+                .collect();
+            let fit = Fit::new(rest, clients, &upstreams);
+            prop_assert!(all(&fit) <= rest, "{fit:?}");
+            prop_assert!(fit.clients >= clients.min(rest / 4).min(MIN_CLIENTS));
         }
     }
 }

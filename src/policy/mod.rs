@@ -115,6 +115,8 @@ pub struct ServerPolicy {
     pub workers: usize,
     /// Client connections served at once.
     pub max_connections: usize,
+    /// Connections served at once by each of the admin listener and the one for probes.
+    pub admin_connections: usize,
     /// Time and size limits of client connections.
     pub settings: Settings,
     /// The longest request body.
@@ -225,6 +227,11 @@ pub struct UpstreamPolicy {
     pub max_connections: usize,
     /// Streams without an expected end at once to each address.
     pub max_streams: usize,
+    /// Idle connections that each worker keeps to each address.
+    pub max_idle: usize,
+    /// Connections to each address that wait, each for the client connection they belong to. They hold descriptors here
+    /// and there although they hold no place. One client has its share of them.
+    pub max_pinned: usize,
     /// Requests that may wait for a connection to one address.
     pub max_waiting: usize,
     /// For how long they wait.

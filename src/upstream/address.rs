@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::permits::Permits;
-use super::pinned::MIN_WAITING;
 use crate::quoted::Quoted;
 
 /// Where a connection goes.
@@ -35,6 +34,10 @@ pub struct Limits {
     pub connections: usize,
     /// Streams without an expected end.
     pub streams: usize,
+    /// Connections that each worker keeps for the next request.
+    pub idle: usize,
+    /// Connections that wait, each for the next request of the one client connection they belong to.
+    pub pinned: usize,
 }
 
 /// What a success or a failure was of.
@@ -250,12 +253,12 @@ impl Addresses {
             port,
             target,
             permits: Arc::new(Permits::shared(limits.connections)),
-            streams: Arc::new(Permits::unshared(limits.streams)),
+            streams: Arc::new(Permits::shared(limits.streams)),
             limits,
             waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
-            pinned: Arc::new(Permits::shared(limits.connections.max(MIN_WAITING))),
+            pinned: Arc::new(Permits::shared(limits.pinned)),
             http2: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             connection_failures: AtomicU32::new(0),
@@ -287,7 +290,7 @@ mod tests {
 
     fn address() -> Arc<Address> {
         let target = Target::Tcp(([127, 0, 0, 1], 1).into());
-        let limits = Limits { connections: 1, streams: 1 };
+        let limits = Limits { connections: 1, streams: 1, idle: 1, pinned: 1 };
         Addresses::default().get("upstream", "http://a", target, limits, 0, &Arc::default())
     }
 

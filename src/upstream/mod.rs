@@ -161,7 +161,12 @@ impl Registry {
                 behind: AtomicBool::new(false),
                 addresses: self.addresses.clone(),
                 upstream: policy.name.clone(),
-                limits: address::Limits { connections: policy.max_connections, streams: policy.max_streams },
+                limits: address::Limits {
+                    connections: policy.max_connections,
+                    streams: policy.max_streams,
+                    idle: policy.max_idle,
+                    pinned: policy.max_pinned,
+                },
                 // A connection whose peer was verified by older rules is not used under newer ones.
                 generation: if matches!(endpoint.scheme, Scheme::Https { .. }) { generation } else { 0 },
                 answered: self.answered(&policy.name, &endpoint.url),

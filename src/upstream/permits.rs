@@ -43,11 +43,6 @@ impl Permits {
         Permits::new(total, share_of(total))
     }
 
-    /// Places of which one client may have all.
-    pub fn unshared(total: usize) -> Permits {
-        Permits::new(total, total)
-    }
-
     fn new(total: usize, share: usize) -> Permits {
         Permits {
             free: AtomicUsize::new(total),

@@ -18,10 +18,6 @@ use crate::inbound::Peer;
 /// Maximum connections kept for one client connection; over HTTP/1 a client uses one at a time for each upstream.
 const MAX_PINNED: usize = 16;
 
-/// At least this many connections of all clients may wait at one address; else as many as `max_connections`. They hold
-/// descriptors here and there although they hold no place. One client has its share of them.
-pub(super) const MIN_WAITING: usize = 64;
-
 /// A connection.
 pub(super) enum Pinned {
     /// In use by one request at a time.

@@ -22,7 +22,7 @@ struct Idle {
 /// See the head of the file.
 #[derive(Default)]
 pub struct Pool {
-    /// By address, oldest first; at most `max_connections` of each as each was in use once.
+    /// By address, oldest first; at most [`super::address::Limits::idle`] of each.
     idle: RefCell<HashMap<u64, VecDeque<Idle>>>,
     http2: RefCell<HashMap<u64, Vec<Rc<Http2Connection>>>>,
 }
@@ -67,9 +67,16 @@ impl Pool {
         if keep.is_zero() {
             return;
         }
-        address.idle.fetch_add(1, Ordering::Relaxed);
         let idle = Idle { connection, address: address.clone(), until: now + keep };
-        self.idle.borrow_mut().entry(address.id).or_default().push_back(idle);
+        let mut pools = self.idle.borrow_mut();
+        let pool = pools.entry(address.id).or_default();
+        // Streams that ended leave their connections here too: there may be more than places.
+        if pool.len() >= address.limits.idle {
+            pool.pop_front();
+        } else {
+            address.idle.fetch_add(1, Ordering::Relaxed);
+        }
+        pool.push_back(idle);
     }
 
     /// Closes what has expired or was closed by the app.

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn n4_5_what_is_missing_is_used_for_a_while() {
         let known = Addresses::default();
-        let limits = Limits { connections: 1, streams: 1 };
+        let limits = Limits { connections: 1, streams: 1, idle: 1, pinned: 1 };
         let address = |last: u8| {
             let target = Target::Tcp(([10, 0, 0, last], 80).into());
             known.get("app", "http://app", target, limits, 0, &Arc::default())

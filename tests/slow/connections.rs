@@ -10,6 +10,7 @@ use crate::harness::holding::holding;
 use crate::harness::{
     self, Folder, PATIENCE, Pillion, Script, complete, connect, eventually, now, read_answer,
 };
+use crate::seats;
 use crate::tools::{h2_client, pillion};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -181,7 +182,9 @@ fn n3_6_busy_connections_stay() {
     let pillion = pillion(app.address, "max_connections = 4\n", "");
     let mut busy: Vec<TcpStream> = (0..4)
         .map(|at| {
-            let mut tcp = connect_from("127.0.0.2", pillion.http);
+            // Within the share of each client.
+            let client = if at == 0 { "127.0.0.3" } else { "127.0.0.2" };
+            let mut tcp = connect_from(client, pillion.http);
             tcp.write_all(format!("GET /{at} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
             seen.recv_timeout(PATIENCE).unwrap();
             tcp
@@ -215,7 +218,7 @@ fn n3_7_live_answers_under_a_flood_with_128_descriptors() {
     let said = eventually("it says what fits", || {
         pillion.log().lines().find(|line| line.contains("limit of open files")).map(str::to_owned)
     });
-    assert!(said.contains("server.max_connections is 32") && said.contains("upstream 32"), "{said}");
+    assert!(said.contains("server.max_connections is 19") && said.contains("upstream 10"), "{said}");
     assert_eq!(pillion.log().matches("limit of open files").count(), 1, "one line");
     let live = |when: &str| {
         for address in [pillion.admin, pillion.probes.unwrap()] {
@@ -254,4 +257,72 @@ fn n3_7_live_answers_under_a_flood_with_128_descriptors() {
     pillion.process.signal("HUP");
     eventually("it is reloaded", || pillion.log().contains("configuration reloaded").then_some(()));
     live("after a reload");
+}
+
+/// Whatever one client floods, and with whatever. That two of them are flooded at once is the worst.
+#[test]
+fn n3_7_live_answers_whatever_is_flooded() {
+    let app = Script::new(|mut tcp| {
+        while let Some(head) = harness::head(&mut tcp) {
+            let stream = head.contains("/events");
+            let answer = if stream {
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: x\n\n".to_vec()
+            } else {
+                harness::ok("here")
+            };
+            if tcp.write_all(&answer).is_err() || stream {
+                // It lives until it is closed.
+                let _ = tcp.read(&mut [0]);
+                return;
+            }
+        }
+    });
+    let folder = Arc::new(Folder::new());
+    let config = complete(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"127.0.0.1:0\"\nworkers = 2\n[upstream]\nurl = \"http://{}\"\n",
+        app.address
+    ));
+    let path = folder.write("pillion.toml", config);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128; exec \"$0\" run --config \"$1\"", harness::binary()]);
+    command.arg(&path).current_dir(&folder.0);
+    let pillion = Pillion::start(folder, command);
+    let probes = pillion.probes.unwrap();
+    let mut failures = Vec::new();
+    let mut check = |when: &str| {
+        for (name, address) in [("admin", pillion.admin), ("probes", probes), ("service", pillion.http)] {
+            let mut tcp = connect_from("127.0.0.1", address);
+            tcp.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let ask = "GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            let mut answer = Vec::new();
+            let read = tcp.write_all(ask.as_bytes()).and_then(|()| tcp.read_to_end(&mut answer));
+            if !answer.starts_with(b"HTTP/1.1 200") {
+                failures.push(format!("{name} while {when} is flooded: {read:?}"));
+            }
+        }
+    };
+    let mut floods = Vec::new();
+    for _ in 0..8 {
+        let mut tcp = connect_from("127.0.0.2", pillion.http);
+        let _ = tcp.write_all(&seats::preface(65_535));
+        for stream in (1..=255).step_by(2) {
+            let _ = tcp.write_all(&seats::request(stream, seats::GET_METHOD, seats::ENDS, "/events"));
+        }
+        floods.push(tcp);
+    }
+    eventually("streams beyond the limit are refused", || {
+        pillion.access_log().contains("\"status\":503").then_some(())
+    });
+    check("the service");
+    for (name, address) in [("admin", pillion.admin), ("probes", probes)] {
+        for at in 0..300 {
+            let mut tcp = connect_from("127.0.0.2", address);
+            let parts: [&[u8]; 2] = [b"", b"GET / HTTP/1.1\r\nHo"];
+            let _ = tcp.write_all(parts[at % 2]);
+            floods.push(tcp);
+        }
+        check(name);
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(!pillion.log().contains("accept failed"), "{}", pillion.log());
 }

@@ -11,7 +11,7 @@ use crate::config::tls;
 use crate::fields::host;
 use crate::http1::head::{HeadLimits, MAX_FIELDS};
 use crate::http1::server::Settings;
-use crate::policy::{ServerPolicy, TlsPolicy};
+use crate::policy::{ServerPolicy, TlsPolicy, descriptors};
 
 /// `workers = "auto"` never takes more than this.
 const MOST_AUTO_WORKERS: usize = 4;
@@ -106,6 +106,7 @@ impl Compiler<'_> {
             admin_hosts,
             workers,
             max_connections: to_usize(max_connections),
+            admin_connections: descriptors::MAX_ADMIN,
             settings,
             max_body_size: server.max_body_size.value.0.map_or(u64::MAX, |size| size.0),
             buffer_request: buffers.request,

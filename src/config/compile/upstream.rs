@@ -14,6 +14,10 @@ use crate::policy::{EndpointPolicy, Place, ProbePolicy, Scheme, UpstreamPolicy};
 
 const FORMS: &str = "expected http://host:port, https://host, h2c://host:port or unix:/path/to.sock";
 
+/// At least this many connections of all clients may wait at one address for their client connections; else as many as
+/// `max_connections`.
+const MIN_PINNED: usize = 64;
+
 impl Compiler<'_> {
     /// Compiles all upstreams; `None` when something of them was wrong.
     pub(super) fn upstreams(&mut self, file: &File) -> Option<Vec<UpstreamPolicy>> {
@@ -78,6 +82,8 @@ impl Compiler<'_> {
             body_timeout: raw.body_timeout.value,
             max_connections,
             max_streams,
+            max_idle: max_connections,
+            max_pinned: max_connections.max(MIN_PINNED),
             max_waiting,
             queue_timeout: raw.queue_timeout.value,
             keep_alive: raw.keep_alive.value,
