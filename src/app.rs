@@ -145,17 +145,13 @@ pub fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartEr
     }
     let _ = read_process();
     raise_file_limit();
-    if let Some(limit) = reload::file_limit()
-        && let Some(lowered) = descriptors::fit(&mut policy, limit)
-    {
-        tracing::warn!("{lowered}");
-    }
+    let lowered = reload::file_limit().and_then(|limit| descriptors::fit(&mut policy, limit));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(Default::default())
         .map_err(|error| StartError::System("cannot start a runtime", error))?;
     let metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, dropped);
-    let result = runtime.block_on(main(source, policy, metrics, set_level, &access, started));
+    let result = runtime.block_on(main(source, policy, lowered, metrics, set_level, &access, started));
     runtime.shutdown_background();
     drop(access);
     drop(events);
@@ -237,6 +233,7 @@ impl Listeners {
 async fn main(
     source: Source,
     policy: Policy,
+    lowered: Option<String>,
     mut metrics: Metrics,
     set_level: SetLevel,
     access: &Writer,
@@ -266,6 +263,10 @@ async fn main(
     let _ = live_cell.set(live.clone());
     reload::watch_snapshot(&live.load_full(), &registry);
 
+    // What prevents a start is said alone.
+    if let Some(lowered) = lowered {
+        tracing::warn!("{lowered}");
+    }
     let addresses = listeners.announce();
     let shared = Shared {
         live: live.clone(),
