@@ -176,6 +176,8 @@ impl Flight {
     }
 
     /// An answer that is not stored.
+    // Most are: as a call of its own it would move the response twice more.
+    #[inline]
     pub(super) fn passed(
         &self,
         mut response: Response<Body>,

@@ -116,6 +116,7 @@ pub fn is_spoken_by_upstream(cache: &Cache, record: &Record) -> bool {
 }
 
 /// Remembers that an app speaks WebDAV where its response says so: by `DAV`, as to OPTIONS, or by 207, as to PROPFIND.
+#[inline(never)]
 pub fn heed<B>(cache: &Cache, record: &Record, response: &Response<B>) {
     let says = |headers: &HeaderMap| headers.keys().any(|name| *name == DAV);
     if (response.status() == StatusCode::MULTI_STATUS || says(response.headers()))
