@@ -373,6 +373,8 @@ fn n1_1_a_refusal_of_the_request_that_leads_sends_one_of_those_who_wait() {
         (0..OTHERS).for_each(|_| release.send(()).unwrap());
         let status = if refused.is_empty() { 406 } else { 200 };
         others.iter_mut().for_each(|tcp| assert_eq!(read_answer(tcp).status, status));
-        assert_eq!(seen.load(Ordering::SeqCst), wanted, "requests that reached the app");
+        // Who looks just between the end of the second one and what it stored asks once more.
+        let seen = seen.load(Ordering::SeqCst);
+        assert!((wanted..=wanted + 2).contains(&seen), "{seen} requests reached the app, {wanted} expected");
     }
 }
