@@ -20,16 +20,39 @@ pub fn is_purge(method: &Method) -> bool {
     method.as_str() == "PURGE"
 }
 
-/// Whether it is for Pillion: it comes from one of `purge_from`. What an unlisted proxy passed on comes from anybody.
+/// Fields that proxies add to what they pass on: their own names, and who their client is.
+const PASSED_ON: [&str; 16] = [
+    "via",
+    "forwarded",
+    "x-forwarded-for",
+    "x-original-forwarded-for",
+    "x-real-ip",
+    "x-client-ip",
+    "client-ip",
+    "true-client-ip",
+    "x-cluster-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "x-azure-clientip",
+    "x-envoy-external-address",
+    "cdn-loop",
+];
+
+/// Whether it is for Pillion: it comes from one of `purge_from`. What a proxy passed on comes from anybody, unless that
+/// proxy is trusted and says from whom in a way that is believed.
 pub fn is_for_us(routed: &Routed) -> bool {
     let policy = &routed.record.snapshot.policy;
-    let passed_on = |headers: &HeaderMap| {
-        headers.contains_key(forwarded::X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED)
-    };
-    let trusted = policy.server.trusts(routed.peer.address.ip());
+    let headers = routed.request.headers();
+    let says = headers.contains_key(forwarded::X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED);
+    let believed = says && policy.server.trusts(routed.peer.address.ip());
     let client = routed.record.client;
-    policy.purge_from.iter().any(|network| network.contains(&client))
-        && (trusted || !passed_on(routed.request.headers()))
+    policy.purge_from.iter().any(|network| network.contains(&client)) && (believed || !is_passed_on(headers))
+}
+
+fn is_passed_on(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| PASSED_ON.contains(&name.as_str()))
 }
 
 impl<S> CacheLayer<S> {
