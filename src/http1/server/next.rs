@@ -110,7 +110,8 @@ where
             let client = ClientSlot::new(self.peer.address.ip(), IPV6_PREFIX);
             Reservation::new(buffers.clone(), client)
         });
-        half.resize(here);
+        // The buffer has more room than that.
+        half.resize(self.io.read.capacity().max(here));
         half.has_room()
     }
 
