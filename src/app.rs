@@ -263,7 +263,7 @@ async fn main(
     let _ = live_cell.set(live.clone());
     reload::watch_snapshot(&live.load_full(), &registry);
 
-    // What prevents a start is said alone.
+    // A failed start says its one line alone.
     if let Some(lowered) = lowered {
         tracing::warn!("{lowered}");
     }

@@ -170,7 +170,7 @@ const AGES: [Duration; 8] = {
 const MOST_LABELS: usize = 1000;
 const OTHER: &str = "other";
 
-/// What a write invalidates by itself, whatever the rules say (RFC 9111 4.4): the label of its target.
+/// The label of a write's target, which it invalidates whatever the rules say (RFC 9111 4.4).
 pub const TARGET: &str = "target";
 
 /// For the life of the process.

@@ -29,7 +29,7 @@ const SLOT: usize = 2 * size_of::<Bytes>();
 /// have no memory reserved for them.
 const MIN_PIECE: usize = 1024;
 
-/// What became of a piece of content.
+/// Whether a piece of content was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     /// It is kept, within the memory that was reserved.

@@ -120,7 +120,7 @@ impl Invalidation {
 
     /// Invalidates everything that has one of `marks` and was fetched, or is being fetched, until now.
     pub fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
-        // What is not live is fetched after this moment, if it is: there is nothing to remember.
+        // A path that is not live can only be fetched after this moment: there is nothing to remember.
         let mut marks = marks.iter().filter(|mark| !mark.is_path() || self.live.has(**mark)).peekable();
         if marks.peek().is_none() {
             return;

@@ -22,7 +22,7 @@ const MIXED: u64 = 1 << 30;
 /// A response under this key turned out to be too long while it came.
 const TOO_LONG: u64 = 1 << 31;
 
-/// What a place says from `second` on, for as long as it is remembered.
+/// The second at which a place ends that was written at `second`.
 fn until(second: u32) -> u64 {
     u64::from(second.saturating_add(REMEMBERED)).min(UNTIL)
 }
@@ -72,7 +72,7 @@ impl Passes {
         (usize::try_from(hash & ((1 << PLACES) - 1)).unwrap_or(0), hash & !u64::from(u32::MAX))
     }
 
-    /// What is remembered of a key, if anything is that has not ended by `second`.
+    /// The place of a key, unless it has ended by `second`.
     fn at(&self, (at, print): (usize, u64), second: u32) -> Option<u64> {
         let place = self.places.get(at)?.load(Ordering::Relaxed);
         (place & !u64::from(u32::MAX) == print && place & UNTIL > u64::from(second)).then_some(place)

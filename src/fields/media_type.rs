@@ -42,7 +42,7 @@ impl MediaKind {
 
     /// Of a Content-Type.
     pub fn parse(value: &[u8]) -> MediaKind {
-        // What most responses say is told apart by one comparison.
+        // One comparison tells the types of most responses apart.
         if matches!(value, b"application/json" | b"text/html" | b"text/html; charset=utf-8" | b"text/plain") {
             return MediaKind::Ordinary;
         }

@@ -60,7 +60,7 @@ impl Buffered {
         if buffers::is_pressed() {
             self.next_read = SMALLEST_READ;
             if self.read.is_empty() && self.read.capacity() > SMALLEST_READ {
-                // What was larger once is read into no more: as much as it has room for may stay there.
+                // A buffer that has grown is not read into again: all that it has room for could stay there.
                 self.read = BytesMut::new();
             }
         }
