@@ -211,6 +211,11 @@ impl Read {
         self.variant_key.as_deref().unwrap_or(&self.key)
     }
 
+    /// The same key, for a request that goes on without the rest.
+    pub fn into_memory_key(self) -> Vec<u8> {
+        self.variant_key.map_or(self.key, <[u8]>::into_vec)
+    }
+
     /// Whether something stored may be used; in scope "auto" by those it is for (RFC 9111 3.5).
     pub fn may_use(&self, audience: Audience, scope: Scope) -> bool {
         scope != Scope::Auto || audience.includes(self.asker.personal)

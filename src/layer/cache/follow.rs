@@ -184,7 +184,7 @@ where
         }
         let asker = read.passes(routed.route.cache.terms.scope);
         routed.record.told_by_cache("miss");
-        self.send(routed, Errand::Known(why, read.key, asker)).await
+        self.send(routed, Errand::Known(why, read.into_memory_key(), asker)).await
     }
 
     /// Whether this request may take what another one got.

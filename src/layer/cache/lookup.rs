@@ -210,7 +210,7 @@ where
         }
         if candidate.is_none() && self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now)) {
             record.told_by_cache("miss");
-            let key = read.variant_key.map_or(read.key, <[u8]>::into_vec);
+            let key = read.into_memory_key();
             return Start::Sent(self.send(routed, Errand::Known(why, key, asker)));
         }
         // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
