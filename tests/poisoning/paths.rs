@@ -51,6 +51,31 @@ fn n2_6_deny_holds_for_both_readings() {
     }
 }
 
+/// Flask and the `:param` routes of Express decode a path before they look for its route.
+#[test]
+fn n2_6_deny_holds_for_delimiters_that_are_encoded() {
+    let origin = Origin::new();
+    let deny = ["POST /v1/things:wipe", "* /users/@me", "* /$metadata/**", "* /_cat(x)", "* /a%2Bb"];
+    let routes = deny.map(|pattern| format!("[[routes]]\nmatch = \"{pattern}\"\ndeny = 403\n")).concat();
+    let pillion = pillion(&origin, &routes);
+    for path in [
+        "/v1/things:wipe",
+        "/v1/things%3Awipe",
+        "/v1/things%3awipe",
+        "/v1/things%253Awipe",
+        "/users/@me",
+        "/users/%40me",
+        "/%24metadata/x",
+        "/_cat%28x%29",
+        "/a+b",
+        "/a%2Bb",
+    ] {
+        assert_eq!(ask(&pillion, &format!("POST {path}"), &["content-length: 0"]).status, 403, "{path}");
+    }
+    assert_eq!(origin.count(), 0, "nothing of it reached the app");
+    assert_eq!(ask(&pillion, "POST /v1/things%3Akeep", &["content-length: 0"]).status, 200);
+}
+
 #[test]
 fn n2_6_dot_segments_with_parameters_are_no_paths() {
     let origin = Origin::new();
@@ -192,6 +217,8 @@ fn n2_6_a_write_to_one_reading_of_a_path_invalidates_the_other() {
         ("/api/x", "/api;v=1/x"),
         ("/api%5Cx", "/api/x"),
         ("/api/x", "/api%2Fx"),
+        ("/users/@me", "/users/%40me"),
+        ("/users/%40you", "/users/@you"),
     ] {
         fill(stored);
         fill("/api/other");
