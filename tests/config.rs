@@ -510,6 +510,18 @@ fn n1_6_an_ignored_cookie_that_says_who_asks_is_an_error_or_a_warning() {
     ] {
         check(&format!("{UPSTREAM}{config}")).refused_with(1).says(&[said]);
     }
+    // Patterns that have a name in common, where neither covers the other.
+    for (principal, ignored) in
+        [("foo_*", "foo_b*"), ("foo_*", "*_bc"), ("foo_*", "foo_ab"), ("*_auth", "_g*")]
+    {
+        let config = format!(
+            "[identity]\nprincipal = [\"cookie:{principal}\"]\n[cache]\nignore_cookies = [\"{ignored}\"]\n"
+        );
+        let said = format!("\"cookie:{principal}\" is ignored");
+        check(&format!("{UPSTREAM}{config}")).refused_with(1).says(&[&said]);
+    }
+    // What is ignored by default is no cookie that a pattern of principal takes.
+    check(&format!("{UPSTREAM}[identity]\nprincipal = [\"cookie:*_auth\"]\n")).fine().lacks("warning");
     for (ignored, said) in [
         ("*", "no cookie tells users apart"),
         ("connect.sid", "covers session cookies of frameworks"),

@@ -347,6 +347,19 @@ fn n1_6_every_session_cookie_of_the_field_names_somebody() {
     }
 }
 
+/// `my_*` has `my_session` in common with `*_session`, though neither covers the other.
+#[test]
+fn n1_6_an_ignored_pattern_takes_no_session_cookie_that_it_does_not_name() {
+    let origin = Origin::new();
+    let pillion = pillion(&origin, "[cache]\nignore_cookies = [\"my_*\"]\n");
+    for (cookie, shared) in [("my_session", false), ("my_app.sid", false), ("my_theme", true)] {
+        let path = format!("/{cookie}");
+        origin.says(&path, &["cache-control: max-age=60"]);
+        let of = |value: &str| format!("cookie: {cookie}={value}");
+        assert_eq!(shares(&pillion, &path, &[&of("a")], &[&of("b")]), shared, "{cookie}");
+    }
+}
+
 #[test]
 fn n1_8_an_odd_cookie_counts_wherever_cookies_do() {
     let origin = Origin::new();

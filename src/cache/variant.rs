@@ -167,7 +167,7 @@ pub fn select<'a, T>(
 /// Whether apps give a fragment or other data at the same URL for this field: libraries of browsers send it, and many apps
 /// do not say that they vary with it.
 pub fn is_fragment(name: &HeaderName) -> bool {
-    const EXACT: [&str; 16] = [
+    const EXACT: [&str; 20] = [
         "x-requested-with",
         "turbo-frame",
         "rsc",
@@ -184,8 +184,13 @@ pub fn is_fragment(name: &HeaderName) -> bool {
         "x-ajax",
         "x-microsoftajax",
         "x-splade",
+        "x-fragment",
+        "x-partial",
+        "x-spf-referer",
+        "x-spf-request",
     ];
-    const PREFIXES: [&str; 6] = ["hx-", "x-inertia", "x-pjax", "x-livewire", "x-up-", "next-router-"];
+    const PREFIXES: [&str; 7] =
+        ["hx-", "x-inertia", "x-pjax", "x-livewire", "x-up-", "x-swup", "next-router-"];
     let name = name.as_str();
     // Nearly every name ends here.
     let may_be = matches!(
@@ -305,7 +310,7 @@ mod tests {
 
     #[test]
     fn which_requests_an_answer_fits() {
-        let ignored = Ignored::new(vec!["_ga*".to_owned()], |_| true, Vec::new());
+        let ignored = Ignored::new(vec!["_ga*".to_owned()], |_| false, Vec::new());
         for (vary, one, other, wanted) in [
             (&[][..], &[("accept", "a")][..], &[("accept", "b")][..], true),
             (&["Accept"], &[("accept", "a")], &[("accept", "b")], false),
@@ -439,6 +444,10 @@ mod tests {
             "rsc",
             "next-router-prefetch",
             "next-url",
+            "x-swup",
+            "x-fragment",
+            "x-partial",
+            "x-spf-referer",
         ] {
             assert!(is_fragment(&HeaderName::from_static(name)), "{name}");
         }

@@ -42,18 +42,18 @@ pub fn is_named(pattern: &str, name: &[u8]) -> bool {
 pub struct Ignored {
     /// Patterns of such cookies.
     always: Vec<String>,
-    /// Patterns that cover no cookie that `sessions` does: what is ignored by default of analytics (`_hj*`) may have the
-    /// beginning of an app's own session cookie (`_hjelp_session`).
+    /// Patterns that cover no cookie that `sessions` does: what is ignored of analytics (`_hj*`) may have the beginning
+    /// of an app's own session cookie (`_hjelp_session`).
     usually: Vec<String>,
     /// Patterns of session cookies.
     sessions: Vec<String>,
 }
 
 impl Ignored {
-    /// Those that one of `patterns` covers. Of those, what `by_default` says is of the default covers no cookie of
-    /// `sessions`, unless it is a whole name.
-    pub fn new(patterns: Vec<String>, by_default: impl Fn(&str) -> bool, sessions: Vec<String>) -> Ignored {
-        let is_usual = |pattern: &String| pattern.contains('*') && by_default(pattern);
+    /// Those that one of `patterns` covers. Of those, a pattern with a star covers no cookie of `sessions`, unless `named`
+    /// says that it means session cookies.
+    pub fn new(patterns: Vec<String>, named: impl Fn(&str) -> bool, sessions: Vec<String>) -> Ignored {
+        let is_usual = |pattern: &String| pattern.contains('*') && !named(pattern);
         let (usually, always) = patterns.into_iter().partition(is_usual);
         Ignored { always, usually, sessions }
     }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn which_cookies_count() {
-        let ignored = Ignored::new(["_ga*", "_gid"].map(str::to_owned).to_vec(), |_| false, Vec::new());
+        let ignored = Ignored::new(["_ga*", "_gid"].map(str::to_owned).to_vec(), |_| true, Vec::new());
         for (lines, wanted) in [
             (&[][..], false),
             (&[""], false),
@@ -114,10 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn n1_5_what_is_ignored_by_default_is_no_session() {
+    fn n1_5_what_is_ignored_by_a_star_is_no_session() {
         let patterns = ["_hj*", "ai_session", "own_*"].map(str::to_owned).to_vec();
         let sessions = ["*_session", "*-session"].map(str::to_owned).to_vec();
-        let ignored = Ignored::new(patterns, |pattern| pattern != "own_*", sessions);
+        let ignored = Ignored::new(patterns, |pattern| pattern == "own_*", sessions);
         for (name, wanted) in [
             ("_hjSessionUser_1", true),
             ("_hjid", true),

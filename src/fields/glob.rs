@@ -36,9 +36,71 @@ fn compare(pattern: &[u8], name: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
+/// Whether some name is taken by both patterns, without regard to the case of ASCII letters. Takes time in proportion to
+/// the product of their lengths: for patterns of the configuration.
+pub fn overlap(one: &[u8], other: &[u8]) -> bool {
+    // For each end of `other`, whether it and the end of `one` that was looked at last have a name in common.
+    let mut below = vec![false; other.len() + 1];
+    for i in (0..=one.len()).rev() {
+        let mut row = vec![false; other.len() + 1];
+        for j in (0..=other.len()).rev() {
+            row[j] = match (one.get(i), other.get(j)) {
+                (None, None) => true,
+                (Some(b'*'), next) => below[j] || (next.is_some() && row[j + 1]),
+                (next, Some(b'*')) => row[j + 1] || (next.is_some() && below[j]),
+                (Some(a), Some(b)) => a.eq_ignore_ascii_case(b) && below[j + 1],
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+        }
+        below = row;
+    }
+    below[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn n1_6_patterns_that_take_a_name_in_common() {
+        for (one, other, wanted) in [
+            ("", "", true),
+            ("*", "", true),
+            ("a", "", false),
+            ("a", "A", true),
+            ("a*", "*b", true),
+            ("my_*", "*_session", true),
+            ("foo_b*", "foo_*", true),
+            ("*_bc", "foo_*", true),
+            ("foo_ab", "foo_*", true),
+            ("_ga*", "connect.sid", false),
+            ("a*c", "b*c", false),
+            ("*a*b", "b*a", false),
+            ("**", "x", true),
+        ] {
+            assert_eq!(overlap(one.as_bytes(), other.as_bytes()), wanted, "{one} {other}");
+            assert_eq!(overlap(other.as_bytes(), one.as_bytes()), wanted, "{other} {one}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn n1_6_a_name_that_two_patterns_take_is_an_overlap(
+            one in "[ab*]{0,5}",
+            other in "[ab*]{0,5}",
+        ) {
+            // Names longer than both patterns together need not be tried: a star can always be shorter.
+            let names = (0..=10u32).flat_map(|length| {
+                (0..1u32 << length).map(move |bits| -> Vec<u8> {
+                    (0..length).map(|at| if bits >> at & 1 == 0 { b'a' } else { b'b' }).collect()
+                })
+            });
+            let both = |name: &[u8]| matches(one.as_bytes(), name) && matches(other.as_bytes(), name);
+            let found = names.into_iter().any(|name| both(&name));
+            prop_assert_eq!(overlap(one.as_bytes(), other.as_bytes()), found);
+        }
+    }
 
     #[test]
     fn stars() {

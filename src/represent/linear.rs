@@ -155,7 +155,7 @@ const USES: &[Use] = &[
             headers,
             &cookie::Ignored::new(
                 ["_ga*", "*a*b*"].map(str::to_owned).to_vec(),
-                |_| true,
+                |_| false,
                 vec!["*_session".to_owned()],
             ),
         ));

@@ -26,12 +26,30 @@ fn claims_of_limits(file: &File) -> bool {
     limits.into_iter().any(|at| at.value.starts_with("jwt:"))
 }
 
-/// The cookies that do not count. What is ignored by default is no cookie that `principal` lists, or would by default.
+/// The built-in session cookie that an `ignore_cookies` pattern means, if it means one: it covers its whole name, or is
+/// covered by it.
+fn session_meant(pattern: &str) -> Option<&'static str> {
+    let one = pattern.as_bytes();
+    PRINCIPAL.into_iter().find(|source| {
+        source.strip_prefix("cookie:").map(str::as_bytes).is_some_and(|other| {
+            glob::matches_without_case(one, other) || glob::matches_without_case(other, one)
+        })
+    })
+}
+
+/// Whether an `ignore_cookies` pattern was chosen here, not by whoever wrote the file.
+fn is_of_default(pattern: &str) -> bool {
+    IGNORED_COOKIES.contains(&pattern)
+}
+
+/// The cookies that do not count. What a pattern with a star ignores is no cookie that `principal` lists, or would by
+/// default, unless the file says so in as many words, of which [`Compiler::ignored_credentials`] warns.
 pub fn ignored_cookies(file: &File) -> Ignored {
     let patterns = file.cache.ignore_cookies.iter().map(|at| at.value.clone()).collect();
     let listed = file.identity.principal.iter().map(|at| at.value.as_str()).chain(PRINCIPAL);
     let sessions = listed.filter_map(|source| source.strip_prefix("cookie:")).map(str::to_owned).collect();
-    Ignored::new(patterns, |pattern| IGNORED_COOKIES.contains(&pattern), sessions)
+    let means_sessions = |pattern: &str| !is_of_default(pattern) && session_meant(pattern).is_some();
+    Ignored::new(patterns, means_sessions, sessions)
 }
 
 impl Compiler<'_> {
@@ -89,9 +107,11 @@ impl Compiler<'_> {
             };
             let covers = |pattern: &&At<String>| {
                 let plain = plain(&pattern.value);
-                [pattern.value.as_str(), &plain]
-                    .iter()
-                    .any(|pattern| glob::matches_without_case(pattern.as_bytes(), cookie.as_bytes()))
+                let ignored = [pattern.value.as_str(), &plain];
+                // Of what is ignored by default, nothing is a cookie that a glob in principal takes.
+                let meets =
+                    if is_of_default(&pattern.value) { glob::matches_without_case } else { glob::overlap };
+                ignored.iter().any(|ignored| meets(ignored.as_bytes(), cookie.as_bytes()))
             };
             if let Some(pattern) = file.cache.ignore_cookies.iter().find(covers) {
                 let message =
@@ -100,20 +120,13 @@ impl Compiler<'_> {
                 self.fail(at.span.as_ref(), message, help);
             }
         }
-        let of_default = |at: &At<String>| IGNORED_COOKIES.contains(&at.value.as_str());
-        for at in file.cache.ignore_cookies.iter().filter(|at| at.is_written() && !of_default(at)) {
-            let one = at.value.as_bytes();
-            let touches = |source: &&&str| {
-                let other = source.trim_start_matches("cookie:").as_bytes();
-                source.starts_with("cookie:")
-                    && (glob::matches_without_case(one, other) || glob::matches_without_case(other, one))
-            };
+        for at in file.cache.ignore_cookies.iter().filter(|at| at.is_written() && !is_of_default(&at.value)) {
             if at.value == "*" {
                 self.warnings.push(
                     "cache.ignore_cookies holds \"*\": no cookie tells users apart, so what one user gets may be given to another"
                         .to_owned(),
                 );
-            } else if let Some(known) = PRINCIPAL.iter().find(touches) {
+            } else if let Some(known) = session_meant(&at.value) {
                 self.warnings.push(format!(
                     "cache.ignore_cookies holds {:?}, which covers session cookies of frameworks ({known}): such a cookie tells nobody apart",
                     at.value
