@@ -328,6 +328,36 @@ fn n3_9_what_a_stranger_asks_for_stops_no_shared_route() {
     });
 }
 
+/// A page that shows the trace it belongs to is no other user's: each of them has another trace.
+#[test]
+fn n3_9_a_page_that_shows_its_trace_stops_no_shared_route() {
+    let script = Script::answering(|request| {
+        let trace = request.field("traceparent").unwrap_or("-").to_owned();
+        answer(request, "cache-control: public, max-age=600", &trace)
+    });
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n\
+         [[routes]]\nmatch = \"GET /**\"\ncache = {{ scope = \"shared\" }}\n",
+        script.address
+    ));
+    let metric = |name: &str| pillion.metric(&format!("pillion_cache_tripwire_{name}_total"));
+    let trace = |at: u8| format!("traceparent: 00-{:032x}-{:016x}-01", u32::from(at) + 7, at + 1);
+    eventually("two comparisons", || {
+        for (at, who) in ["a", "b"].into_iter().enumerate() {
+            ask(&pillion, "GET /a", &[&format!("authorization: {who}"), &trace(at as u8)]);
+        }
+        (metric("comparisons") >= 1.0).then_some(())
+    });
+    // One that differs is followed by a second after a second; one that does not is followed by none for a minute.
+    let until = now() + Duration::from_secs(3);
+    while now() < until {
+        for (at, who) in ["a", "b"].into_iter().enumerate() {
+            ask(&pillion, "GET /a", &[&format!("authorization: {who}"), &trace(at as u8)]);
+        }
+    }
+    assert_eq!((metric("comparisons"), metric("stops")), (1.0, 0.0));
+}
+
 #[test]
 fn n3_9_in_scope_auto_an_operator_is_warned_and_nothing_is_stopped() {
     let (_app, pillion) = by_fields("auto");

@@ -126,15 +126,31 @@ pub fn bearing(name: &HeaderName, is_credential: impl Fn(&HeaderName) -> bool) -
     if is_credential(name) {
         return Bearing::Credential;
     }
+    if is_identifier(name) {
+        return Bearing::Identifier;
+    }
     let name = name.as_str();
     let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
-    if IDENTIFIERS.contains(&name) || begins(&IDENTIFIER_BEGINNINGS) {
-        Bearing::Identifier
-    } else if ORDINARY.contains(&name) || begins(&ORDINARY_BEGINNINGS) {
+    if ORDINARY.contains(&name) || begins(&ORDINARY_BEGINNINGS) {
         Bearing::Ordinary
     } else {
         Bearing::Unknown
     }
+}
+
+fn is_identifier(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    IDENTIFIERS.contains(&name) || IDENTIFIER_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// The fields of one request with the identifiers of another.
+pub fn with_identifiers(fields: &HeaderMap, others: &HeaderMap) -> HeaderMap {
+    let mut changed = HeaderMap::with_capacity(fields.len());
+    let kept = fields.iter().filter(|(name, _)| !is_identifier(name));
+    for (name, value) in kept.chain(others.iter().filter(|(name, _)| is_identifier(name))) {
+        changed.append(name, value.clone());
+    }
+    changed
 }
 
 /// One of two requests: its fields, and its client, where a trusted proxy tells of it.

@@ -4,7 +4,9 @@
 //! operator is warned: there the other one may differ in a field that no list knows, and nobody may stop a route by
 //! making one up.
 //!
-//! Each is asked for with the whole request of that user, as it came: a request that nobody sent is never made.
+//! Each is asked for with the whole request of that user, as it came; but the last time with the identifiers of the other
+//! one's, so that a page which shows the id of its request is not taken for another user's. Otherwise a request that nobody
+//! sent is never made.
 //! Here is when to ask and what follows; who asks is the layer's part.
 
 use std::net::{IpAddr, SocketAddr};
@@ -89,6 +91,14 @@ pub struct Pair {
     pub one: Sample,
     /// The other.
     pub other: Sample,
+}
+
+impl Pair {
+    /// The first one's request once more, with the identifiers of the other's.
+    pub fn again(&self) -> Sample {
+        let headers = comparable::with_identifiers(&self.one.headers, &self.other.headers);
+        Sample { headers, ..self.one.clone() }
+    }
 }
 
 impl Tripwire {
@@ -183,7 +193,8 @@ pub struct Digest {
     pub content: u128,
 }
 
-/// Whether users differ: the first gets the same twice, and the other something else. A refusal says nothing: it may
+/// Whether users differ: the first gets the same twice, also with the identifiers of the other one's request, and the
+/// other something else. A refusal says nothing: it may
 /// be about the request and not about the user.
 pub fn differs(one: Digest, other: Digest, again: Digest) -> bool {
     one == again && one != other && (200..300).contains(&one.status) && (200..300).contains(&other.status)

@@ -34,7 +34,7 @@ where
         let mut layer = self.clone();
         outlive(async move {
             let mut digests = Vec::with_capacity(3);
-            for user in [&pair.one, &pair.other, &pair.one] {
+            for user in [&pair.one, &pair.other, &pair.again()] {
                 match layer.ask_as(&routed, user).await {
                     Some(digest) => digests.push(digest),
                     None => return,
