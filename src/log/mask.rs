@@ -119,8 +119,7 @@ fn parameters(text: &mut String, all: &str, separator: char, names: &[String]) {
         let of_query: Vec<Vec<u8>> = of_query.collect();
         are_together(of_query.iter().map(Vec::as_slice), names)
     };
-    let is_one =
-        |name: &[u8]| together && TOGETHER.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+    let is_one = |name: &[u8]| together && TOGETHER.iter().any(|known| is_named(name, known));
     for (at, pair) in all.split(separator).enumerate() {
         if at > 0 {
             text.push(separator);
@@ -168,12 +167,18 @@ pub const TOGETHER: [&str; 2] = ["code", "state"];
 /// What a list holds in place of both; no name is it.
 pub const BOTH: &str = "code+state";
 
+/// Whether a parameter has this name, in brackets or not: PHP and Rails read `state[]` as `state` too.
+fn is_named(name: &[u8], wanted: &str) -> bool {
+    let plain = name.split(|byte| *byte == b'[').next().unwrap_or(name);
+    plain.eq_ignore_ascii_case(wanted.as_bytes())
+}
+
 /// Whether names that are secrets together are all among these.
 fn are_together<'n>(mut names: impl Iterator<Item = &'n [u8]> + Clone, listed: &[String]) -> bool {
     listed.iter().any(|name| name == BOTH)
         && TOGETHER.iter().all(|wanted| {
             let mut names = names.by_ref().clone();
-            names.any(|name| name.eq_ignore_ascii_case(wanted.as_bytes()))
+            names.any(|name| is_named(name, wanted))
         })
 }
 
@@ -349,6 +354,8 @@ mod tests {
             ),
             ("/cb?code=1&state=2&x=3", "/cb?code=***&state=***&x=3"),
             ("/cb?STATE=2&x=3&c%6fde=1", "/cb?STATE=***&x=3&c%6fde=***"),
+            ("/cb?code[]=1&state%5B%5D=2", "/cb?code[]=***&state%5B%5D=***"),
+            ("/cb?code[x]=1&state=2", "/cb?code[x]=***&state=***"),
             ("/a?code=1&country=2", "/a?code=1&country=2"),
             ("/a?state=open", "/a?state=open"),
             ("/a?code=1&estate=2", "/a?code=1&estate=2"),
