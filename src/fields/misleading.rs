@@ -1,7 +1,7 @@
 //! Fields by which some apps respond as if to another method, host, scheme or path than the one that is asked for.
 
 /// Such fields by their whole names.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 25] = [
     "x-http-method",
     "x-host",
     "x-backend-host",
@@ -19,6 +19,14 @@ const NAMES: [&str; 17] = [
     "x-ingress-path",
     "x-override-url",
     "x-server-name",
+    "x-real-host",
+    "x-proxy-host",
+    "x-prerender-revalidate",
+    "forwarded-host",
+    "forwarded-proto",
+    "request-uri",
+    "base-url",
+    "proxy-host",
 ];
 
 /// Such fields by how their names begin: those of IIS, Symfony and Zend, of Next.js and of Vercel.
@@ -30,7 +38,10 @@ const ENDS: [&str; 4] = ["-method-override", "-host-override", "-url-override", 
 /// Whether a field is one of them. CGI and WSGI apps cannot tell an underscore in its name from a hyphen.
 pub fn is_misleading(name: &str) -> bool {
     // Nearly every name ends here.
-    if !matches!(name.as_bytes(), [b'x', ..] | [b'f', b'r', ..] | [b'h', b't', ..]) {
+    let begin = name.as_bytes();
+    let may_be = matches!(begin, [b'x', ..] | [b'f', b'r' | b'o', ..] | [b'h', b't', ..])
+        || matches!(begin, [b'r', b'e', b'q', ..] | [b'b', b'a', ..] | [b'p', b'r', b'o', ..]);
+    if !may_be {
         return false;
     }
     let spelt = name.contains('_').then(|| name.replace('_', "-"));
@@ -79,10 +90,28 @@ mod tests {
             "x-ingress-path",
             "x-override-url",
             "x-server-name",
+            "x-real-host",
+            "x-proxy-host",
+            "x-prerender-revalidate",
+            "forwarded-host",
+            "forwarded-proto",
+            "request-uri",
+            "base-url",
+            "proxy-host",
         ] {
             assert!(is_misleading(name), "{name}");
         }
-        for name in ["host", "from", "x-forwarded-for", "forwarded", "x-request-id", "x-now", "x-hosting"] {
+        for name in [
+            "host",
+            "from",
+            "x-forwarded-for",
+            "forwarded",
+            "x-request-id",
+            "x-now",
+            "x-hosting",
+            "proxy-connection",
+            "request-id",
+        ] {
             assert!(!is_misleading(name), "{name}");
         }
     }

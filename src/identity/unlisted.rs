@@ -13,7 +13,7 @@ pub enum Unlisted {
 }
 
 /// Names that begin so are told by gateways.
-const BEGINNINGS: [&str; 12] = [
+const BEGINNINGS: [&str; 13] = [
     "remote-",
     "x-remote-",
     "x-goog-iap-",
@@ -26,6 +26,7 @@ const BEGINNINGS: [&str; 12] = [
     "mellon-",
     "x-webauth-",
     "x-hasura-",
+    "cf-access-client-",
 ];
 
 /// Keys that open nothing.
@@ -33,10 +34,12 @@ const OTHER_KEYS: [&str; 6] = ["cache", "idempotency", "partition", "routing", "
 
 /// The kind of a field, by its name in lower case.
 pub fn field(name: &str) -> Option<Unlisted> {
-    // sec-* is the browser's own, and the name of a user agent says nothing of a user.
-    if name.len() < 3 || name.starts_with("sec-") || matches!(name, "user-agent" | "x-user-agent") {
+    // sec-* is the browser's own.
+    if name.len() < 3 || name.starts_with("sec-") {
         return None;
     }
+    // The name of a user agent says nothing of a user: X-User-Agent, Device-User-Agent.
+    let name = name.strip_suffix("user-agent").unwrap_or(name);
     let mut before = "";
     let mut found = None;
     for word in name.split(['-', '_', '.']) {
@@ -49,7 +52,10 @@ pub fn field(name: &str) -> Option<Unlisted> {
             "token" | "tokens" | "accesstoken" | "authtoken" | "jwt" | "assertion" | "oidc" | "dpop" => true,
             "auth" | "authorization" | "authentication" | "authenticated" | "bearer" => true,
             "session" | "sessionid" | "secret" | "credential" | "credentials" | "password" | "passwd" => true,
-            "account" | "user" | "userid" | "username" | "email" | "cert" | "clientcert" => true,
+            "account" | "user" | "userid" | "username" | "usertoken" | "uid" | "email" => true,
+            "cert" | "clientcert" | "identity" | "principal" | "permissions" | "customer" | "employee" => {
+                true
+            }
             "member" | "login" | "sid" | "subject" | "sub" | "dn" | "eppn" | "role" | "roles" => true,
             "apikey" => true,
             // Of gateways and stores each has a word of its own before it: Fastly-Key, X-Parse-Master-Key.
@@ -142,6 +148,15 @@ mod tests {
             ("requestverificationtoken", Some(AntiForgery)),
             ("user-agent", None),
             ("x-user-agent", None),
+            ("x-original-user-agent", None),
+            ("device-user-agent", None),
+            ("x-customer-id", Some(Credential)),
+            ("x-uid", Some(Credential)),
+            ("x-identity", Some(Credential)),
+            ("x-principal-name", Some(Credential)),
+            ("x-permissions", Some(Credential)),
+            ("cf-access-client-id", Some(Credential)),
+            ("x-usertoken", Some(Credential)),
             ("sec-fetch-user", None),
             ("sec-websocket-key", None),
             ("idempotency-key", None),
