@@ -73,6 +73,8 @@ pub struct Invalidation {
     fetches: AtomicU64,
     hard: Stamps,
     soft: Stamps,
+    /// What was overtaken on its way alone.
+    overtaken: Stamps,
     /// Paths of which something is stored or on its way.
     live: Arc<LivePaths>,
     /// The newest soft stamp; what began after it need not be looked up.
@@ -91,6 +93,7 @@ impl Invalidation {
             fetches: AtomicU64::new(0),
             hard: Stamps::default(),
             soft: Stamps::default(),
+            overtaken: Stamps::default(),
             live: LivePaths::new(max_size),
             last_soft: AtomicU64::new(0),
             origin,
@@ -141,10 +144,17 @@ impl Invalidation {
         }
     }
 
-    /// Whether one of `marks` was invalidated, in either way, since a fetch began.
+    /// Whatever has one of `marks` and is being fetched until now is not stored, nor joined. What is stored stays.
+    pub fn overtake(&self, marks: &[Mark]) {
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        marks.iter().for_each(|mark| self.overtaken.stamp(*mark, number));
+    }
+
+    /// Whether one of `marks` was invalidated, in either way, or overtaken, since a fetch began.
     pub fn is_stamped_since(&self, marks: &[Mark], begun: Begun) -> bool {
-        let hard = self.next.load(Ordering::SeqCst) != begun.number
-            && marks.iter().any(|mark| self.hard.get(*mark) >= begun.number);
+        let is_newer =
+            |mark: &Mark| self.hard.get(*mark) >= begun.number || self.overtaken.get(*mark) >= begun.number;
+        let hard = self.next.load(Ordering::SeqCst) != begun.number && marks.iter().any(is_newer);
         hard || (self.last_soft.load(Ordering::SeqCst) >= begun.at
             && marks.iter().any(|mark| self.soft.get(*mark) >= begun.at))
     }
@@ -239,6 +249,19 @@ mod tests {
         assert!(is_left(&marks, begun));
         clock.stamp(&marks, Mode::Hard, origin);
         assert!(!is_left(&marks, begun), "a fetch in progress is overtaken");
+    }
+
+    #[test]
+    fn n5_7_what_is_overtaken_on_its_way_is_not_stored() {
+        let origin = clock::now();
+        let clock = Invalidation::new(1, 1 << 20, origin);
+        let (marks, other) = ([clock.marker.path("/a")], [clock.marker.path("/b")]);
+        let watched = clock.watch(&marks);
+        let before = clock.begin(&watched, origin);
+        clock.overtake(&marks);
+        assert!(clock.is_stamped_since(&marks, before) && !clock.is_stamped_since(&other, before));
+        assert_eq!(clock.validity(&marks, before, origin), Validity::Valid, "what is stored stays");
+        assert!(!clock.is_stamped_since(&marks, clock.begin(&watched, origin)));
     }
 
     #[test]

@@ -220,13 +220,18 @@ pub struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Whether it is this query, in whatever order its parameters stand.
+    /// Whether it is this query, in whatever order its parameters stand, and however they are spelt.
     pub fn is_query(&self, query: &str) -> bool {
-        let mut wanted: Vec<&[u8]> = query.split('&').map(str::as_bytes).collect();
-        let mut known: Vec<&[u8]> = self.query.split(|byte| *byte == b'&').collect();
-        wanted.sort_unstable();
-        known.sort_unstable();
-        wanted == known
+        let parameters = |query: &[u8]| {
+            let mut all: Vec<Vec<u8>> = query
+                .split(|byte| *byte == b'&')
+                .map(query::percent_decoded)
+                .filter(|one| !one.is_empty())
+                .collect();
+            all.sort_unstable();
+            all
+        };
+        parameters(query.as_bytes()) == parameters(self.query)
     }
 }
 
@@ -462,7 +467,7 @@ mod tests {
             query: b"b=2&c=1",
         };
         assert_eq!(shown, wanted);
-        assert!(shown.is_query("c=1&b=2") && !shown.is_query("c=1"));
+        assert!(shown.is_query("c=1&b=2") && !shown.is_query("c=1") && shown.is_query("b=%32&%63=1"));
         assert_eq!(read(&written[..9]), None);
     }
 

@@ -50,6 +50,7 @@ use marks::Mark;
 use passes::Passes;
 use settle::{Client, Repeat, Settling};
 use store::Store;
+use stored::Stored;
 use unattended::Unattended;
 use webdav::WebDavUpstreams;
 
@@ -92,6 +93,19 @@ impl Cache {
             unattended: Arc::default(),
             webdav: WebDavUpstreams::default(),
             origin,
+        }
+    }
+
+    /// Stores a response, unless it was overtaken; false: it is not stored.
+    pub fn keep(&self, key: &[u8], stored: &Stored) -> bool {
+        self.store.insert(key, stored.clone()) && {
+            // An invalidation that takes keys out looks through them after it has stamped: what was stored since is seen here.
+            let head = &stored.head;
+            let overtaken = self.invalidation.is_stamped_since(&head.marks, head.begun);
+            if overtaken {
+                self.store.forget(key, stored);
+            }
+            !overtaken
         }
     }
 

@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use tower::Service;
 
+use super::cache::purge;
 use super::either::Either;
 use super::{Observed, Routed, underscores};
 use crate::body::Body;
@@ -129,11 +130,12 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         inbound.peer.pinned.active.set(true);
     }
     let signed = seen.signature && signature::names_fields(request.headers(), request.uri().query());
-    if server.redirect_https && !https && host_of(&request).is_empty() {
+    let to_be_https = server.redirect_https && !https && !purge::is_for_us(&request, &record, &inbound.peer);
+    if to_be_https && host_of(&request).is_empty() {
         let detail = "a Host is needed to be sent to https";
         return Err(Refused { status: StatusCode::BAD_REQUEST, detail }.into());
     }
-    if server.redirect_https && !https {
+    if to_be_https {
         let mut response = to_https(server, &request);
         record.edit_own(response.headers_mut());
         return Ok(Decision::Answer(Box::new(response)));

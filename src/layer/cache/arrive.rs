@@ -97,7 +97,7 @@ impl Flight {
         if let Some(whole) = whole {
             let content = self.whole(&whole, place);
             let stored = Stored { head: Arc::new(head), content: content.clone() };
-            let is_stored = self.cache.store.insert(&key, stored.clone());
+            let is_stored = self.cache.keep(&key, &stored);
             self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
                 self.stored_after_all(&key, asked_by.as_deref(), &stored.head, true);

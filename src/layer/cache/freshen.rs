@@ -113,7 +113,7 @@ impl Flight {
         let stored = Stored { head, content };
         let is_stored = is_stored && {
             stored.content.reweigh(before.size(), stored.head.size());
-            self.cache.store.insert(&fetching.read.key, stored.clone())
+            self.cache.keep(&fetching.read.key, &stored)
         };
         if is_stored {
             let read = &fetching.read;
@@ -175,7 +175,7 @@ impl Flight {
             if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
                 let head = head.with_phrase(before.phrase.as_ref());
                 content.reweigh(before.size(), head.size());
-                self.cache.store.insert(&fetching.read.key, Stored { head: Arc::new(head), content });
+                self.cache.keep(&fetching.read.key, &Stored { head: Arc::new(head), content });
             }
         }
         self.passed(response, why, None)

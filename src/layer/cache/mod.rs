@@ -104,7 +104,7 @@ where
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
         match Asked::of(&routed, &self.cache) {
-            Asked::Write if purge::is_purge(routed.request.method()) && purge::is_for_us(&routed) => {
+            Asked::Write if purge::is_for_us(&routed.request, &routed.record, &routed.peer) => {
                 let layer = self.clone();
                 CacheFuture::Working(Box::pin(layer.purge(routed)))
             }

@@ -131,7 +131,7 @@ impl Pump {
         }
         let content = Arc::new(Content::new(content, trailers, place));
         self.fill.stored(&content);
-        if self.cache.store.insert(&self.key, Stored { head, content }) {
+        if self.cache.keep(&self.key, &Stored { head, content }) {
             self.counters.count(Event::Stored);
         }
     }

@@ -1,15 +1,15 @@
 //! `PURGE`, by which content management systems take one URL out of the cache that stands before them.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{Answer, CacheLayer};
 use crate::body::Body;
-use crate::cache::invalidation::Mode;
 use crate::cache::key;
-use crate::clock;
 use crate::fields::{forwarded, host};
+use crate::inbound::Peer;
 use crate::layer::Routed;
+use crate::layer::record::Record;
 use crate::policy::{loose, path};
 
 /// The label of these invalidations in metrics.
@@ -40,14 +40,17 @@ const PASSED_ON: [&str; 16] = [
     "cdn-loop",
 ];
 
-/// Whether it is for Pillion: it comes from one of `purge_from`. What a proxy passed on comes from anybody, unless that
-/// proxy is trusted and says from whom in a way that is believed.
-pub fn is_for_us(routed: &Routed) -> bool {
-    let policy = &routed.record.snapshot.policy;
-    let headers = routed.request.headers();
+/// Whether it is a `PURGE` for Pillion: it comes from one of `purge_from`. What a proxy passed on comes from anybody,
+/// unless that proxy is trusted and says from whom in a way that is believed.
+pub fn is_for_us(request: &Request<Body>, record: &Record, peer: &Peer) -> bool {
+    if !is_purge(request.method()) {
+        return false;
+    }
+    let policy = &record.snapshot.policy;
+    let headers = request.headers();
     let says = headers.contains_key(forwarded::X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED);
-    let believed = says && policy.server.trusts(routed.peer.address.ip());
-    let client = routed.record.client;
+    let believed = says && policy.server.trusts(peer.address.ip());
+    let client = record.client;
     policy.purge_from.iter().any(|network| network.contains(&client)) && (believed || !is_passed_on(headers))
 }
 
@@ -56,21 +59,27 @@ fn is_passed_on(headers: &HeaderMap) -> bool {
 }
 
 impl<S> CacheLayer<S> {
-    /// Takes out what is stored for a URL, of all its variants and users; where it has no query, of all queries.
-    /// What is on its way from the app is not stored any more.
+    /// Takes out what is stored for a URL, of all its variants and users; where it has no query, of all queries. What is
+    /// on its way from the app for this path is not stored any more.
     pub(super) async fn purge(self, routed: Box<Routed>) -> Answer {
         let cache = self.cache;
         let target = routed.request.uri();
         let normal = path::normalise(target.path())?.normal.into_owned();
-        let query = target.query().map(str::to_owned);
+        let policy = &routed.record.snapshot.policy;
         let asked = host::text(routed.request.headers()).to_owned();
+        let query = target.query().map(|query| {
+            // As GET has it in its key.
+            let order = policy.routes.table.find(&Method::GET, &asked, &normal, 0);
+            let only = routed.record.snapshot.route(order).cache.terms.key_query.clone();
+            key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
+        });
         routed.record.told_by_cache("purge");
         let marker = cache.invalidation.marker;
         let mut marks = vec![marker.path(&normal)];
         if path::is_odd(&normal) {
             marks.push(marker.path(&loose::reading(&normal)));
         }
-        cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
+        cache.invalidation.overtake(&marks);
         cache.counters.count_invalidation(LABEL);
         // All that is stored is looked through: not by a worker, which has clients to serve.
         let looked = tokio::task::spawn_blocking(move || {

@@ -47,7 +47,7 @@ pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Ca
         told.say("cache", format!("{writes}{passed}"));
         return;
     }
-    if purge::is_purge(routed.request.method()) && purge::is_for_us(routed) {
+    if purge::is_for_us(&routed.request, &routed.record, &routed.peer) {
         told.say("cache", "answered here: what is stored for this URL is purged (cache.purge_from)");
         return;
     }

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use tower::Service;
 
 use super::Routed;
+use super::cache::purge;
 use super::either::Either;
 use super::record::Limited;
 use super::request_body;
@@ -87,7 +88,9 @@ where
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
         let policy = &routed.record.snapshot.policy;
         let limits = &routed.route.limits;
+        // Whoever may purge does so for many URLs at once, and asks the app for nothing.
         if (policy.limits.enabled || limits.concurrency.is_some())
+            && !purge::is_for_us(&routed.request, &routed.record, &routed.peer)
             && let Err(error) = limit(&self.limiter, &routed, &policy.limits)
         {
             return Either::error(error);
