@@ -102,6 +102,15 @@ fn is_https(proto: &str) -> bool {
     proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
 }
 
+/// The scheme that apps know for one of WebSocket's: they compare with `https` alone.
+fn plain_scheme(proto: &[u8]) -> Option<&'static str> {
+    match proto {
+        [b'w' | b'W', b's' | b'S'] => Some("http"),
+        [b'w' | b'W', b's' | b'S', b's' | b'S'] => Some("https"),
+        _ => None,
+    }
+}
+
 /// Whether a field says one thing of the client, and becomes a list where a proxy appends to what was there.
 fn is_single(name: &HeaderName) -> bool {
     let said = name.as_str().strip_prefix("x-forwarded-");
@@ -120,7 +129,8 @@ pub fn keep_believed(headers: &mut HeaderMap, peer: IpAddr, trusts: impl Fn(IpAd
     for (name, value) in &*headers {
         let is_told = *name == http::header::FORWARDED || is_single(name);
         // The lines of a field come one after another.
-        if is_told && (last == Some(name) || value.as_bytes().contains(&b',')) && lists.last() != Some(name) {
+        let is_list = last == Some(name) || value.as_bytes().contains(&b',');
+        if is_told && (is_list || plain_scheme(value.as_bytes()).is_some()) && lists.last() != Some(name) {
             lists.push(name.clone());
         }
         last = Some(name);
@@ -132,7 +142,8 @@ pub fn keep_believed(headers: &mut HeaderMap, peer: IpAddr, trusts: impl Fn(IpAd
     for name in lists {
         let kept = match name == http::header::FORWARDED {
             true => chain_up_to(headers, at),
-            false => from_right(headers, &name, at, Some).map(str::to_owned),
+            false => from_right(headers, &name, at, Some)
+                .map(|said| plain_scheme(said.as_bytes()).unwrap_or(said).to_owned()),
         };
         match kept.and_then(|kept| HeaderValue::from_str(&kept).ok()) {
             Some(kept) => drop(headers.insert(name, kept)),
@@ -437,7 +448,9 @@ mod tests {
             (&[(xff, "9.9.9.9"), ("x-forwarded-port", "443,80")], "x-forwarded-port", Some("80")),
             (&[(xff, "9.9.9.9"), ("x-forwarded-ssl", "on, off")], "x-forwarded-ssl", Some("off")),
             // Two of them.
-            (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https, wss, http")], proto, Some("wss")),
+            (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https, wss, http")], proto, Some("https")),
+            (&[(xff, "9.9.9.9"), (proto, "WSS")], proto, Some("https")),
+            (&[(xff, "9.9.9.9"), (proto, "ws")], proto, Some("http")),
             (&[(xff, "9.9.9.9, 10.0.0.2, 10.0.0.3"), (proto, "https, http")], proto, Some("https")),
             (&[(proto, " , ,")], proto, None),
             // The chain of addresses stays.
