@@ -213,7 +213,7 @@ pub struct ResponseHead {
 /// Trailer fields that would change framing, routing, credentials or how the message is read
 /// (RFC 9110 6.5.1), for apps that merge trailers into the head.
 pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
-    const FORBIDDEN: [&str; 33] = [
+    const FORBIDDEN: [&str; 34] = [
         "accept-encoding",
         "age",
         "authorization",
@@ -233,6 +233,7 @@ pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
         "location",
         "max-forwards",
         "pragma",
+        "proxy",
         "proxy-authenticate",
         "proxy-authorization",
         "proxy-connection",
@@ -249,6 +250,9 @@ pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
         "x-request-id",
     ];
     let name = name.as_str();
+    // CGI and WSGI apps cannot tell an underscore from a hyphen.
+    let spelt = name.contains('_').then(|| name.replace('_', "-"));
+    let name = spelt.as_deref().unwrap_or(name);
     name.starts_with("x-forwarded-") || name.starts_with("if-") || FORBIDDEN.contains(&name)
 }
 
