@@ -19,6 +19,8 @@ const PATHS: &[(&str, &str)] = &[
     ("/health/readiness", "/ready"),
     ("/actuator/health/liveness", "/live"),
     ("/actuator/health/readiness", "/ready"),
+    ("/healthz/ready", "/ready"),
+    ("/healthz/live", "/live"),
     ("/health/detailed", "/health"),
     ("/health/details", "/health"),
     ("/health/full", "/health"),
@@ -81,8 +83,18 @@ const PATHS: &[(&str, &str)] = &[
 ];
 
 /// Prefixes that other products put before paths that are spelled as ours.
-const PREFIXES: [&str; 8] =
-    ["/internal", "/admin", "/management", "/actuator", "/_pillion", "/pillion", "/api/v1", "/-"];
+const PREFIXES: [&str; 10] = [
+    "/internal",
+    "/admin",
+    "/management",
+    "/actuator",
+    "/_pillion",
+    "/pillion",
+    "/api/v1",
+    "/api",
+    "/v1",
+    "/-",
+];
 
 /// Our path for one that is known from elsewhere, with its method.
 pub fn ours(path: &str) -> Option<String> {
@@ -96,7 +108,11 @@ pub fn ours(path: &str) -> Option<String> {
         return shown(ours);
     }
     let below = PREFIXES.iter().filter_map(|prefix| path.strip_prefix(prefix));
-    if let Some(found) = below.filter(|rest| rest.starts_with('/')).find_map(shown) {
+    let plain = |rest: &str| {
+        let known = PATHS.iter().find(|(known, _)| *known == rest);
+        known.and_then(|(_, ours)| shown(ours)).or_else(|| shown(rest))
+    };
+    if let Some(found) = below.filter(|rest| rest.starts_with('/')).find_map(plain) {
         return Some(found);
     }
     let longest = PATHS
@@ -128,6 +144,11 @@ mod tests {
             ("/api-docs", Some("GET /api")),
             ("/api-docs/index.html", Some("GET /api")),
             ("/actuator/metrics", Some("GET /metrics")),
+            ("/actuator/prometheus", Some("GET /metrics")),
+            ("/api/health", Some("GET /health")),
+            ("/v1/health", Some("GET /health")),
+            ("/healthz/ready", Some("GET /ready")),
+            ("/api/purge", None),
             ("/actuator/health/readiness", Some("GET /ready")),
             ("/swagger-ui/index.html", Some("GET /api")),
             ("/cache/clear", Some("POST /cache/purge")),
