@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Compiler;
@@ -15,6 +16,11 @@ use crate::fields::query;
 use crate::identity::credential::Hasher;
 use crate::limit::tier::{Limit, Tier};
 use crate::policy::limits::ListedKey;
+
+/// Keys of which there is a tree of values at once.
+const AT_ONCE: usize = 1000;
+/// Sets of limits that keys share.
+const SHARED: usize = 64;
 
 impl Compiler<'_> {
     pub(super) fn listed(
@@ -53,16 +59,16 @@ impl Compiler<'_> {
             place.insert(Arc::new(ListedKey { name, tier: tier.clone(), partition }));
             true
         });
-        if rest.is_none() {
+        let rest = rest.unwrap_or_default();
+        if self.read_parts(&path, &rest, (tiers, hasher), known, (&mut listed, &mut names)) {
             names.sort_unstable();
             if names.windows(2).all(|pair| pair[0] != pair[1]) {
                 return listed;
             }
-            // Who has a name twice is told by all that is known of a file.
-            listed.clear();
-            names.clear();
         }
-        let content = rest.unwrap_or(content);
+        // Something is wrong, or somebody has a name twice: that is told by all that is known of the file.
+        listed.clear();
+        names.clear();
         // Its problems are shown with its own lines.
         let own = std::mem::replace(&mut self.problems, Problems::new(&path, &content));
         let raw = node::parse(&content, &self.environment.variables, &mut self.problems)
@@ -88,6 +94,42 @@ impl Compiler<'_> {
         let theirs = std::mem::replace(&mut self.problems, own);
         self.problems.include(theirs);
         listed
+    }
+
+    /// Reads keys some at a time: as one tree of values a hundred thousand of them take hundreds of megabytes. False where
+    /// something is wrong: whoever reads all of it at once says what.
+    fn read_parts(
+        &mut self,
+        path: &Path,
+        content: &str,
+        (tiers, hasher): (&[Arc<Tier>], &Hasher),
+        known: &mut Known,
+        (listed, names): (&mut HashMap<[u8; 32], Arc<ListedKey>>, &mut Vec<Box<str>>),
+    ) -> bool {
+        let mut shared: Vec<Arc<Tier>> = Vec::new();
+        for part in simple_keys::parts(content, AT_ONCE) {
+            let own = std::mem::replace(&mut self.problems, Problems::new(path, part));
+            let raw = node::parse(part, &self.environment.variables, &mut self.problems)
+                .map(|table| file::read_keys(&table, &mut self.problems))
+                .unwrap_or_default();
+            for key in &raw {
+                let Some((digest, mut entry)) = self.listed_key(key, tiers, hasher, known) else { continue };
+                // Most keys with limits of their own have those of some plan.
+                match shared.iter().find(|tier| **tier == entry.tier) {
+                    Some(tier) => entry.tier = tier.clone(),
+                    None if shared.len() < SHARED => shared.push(entry.tier.clone()),
+                    None => {}
+                }
+                names.extend(entry.name.as_deref().map(Box::from));
+                if listed.insert(digest, Arc::new(entry)).is_some() {
+                    self.problems.nowhere("a key is listed twice");
+                }
+            }
+            if !std::mem::replace(&mut self.problems, own).is_empty() {
+                return false;
+            }
+        }
+        true
     }
 
     fn listed_key(

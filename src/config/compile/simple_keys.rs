@@ -25,12 +25,10 @@ pub fn take<'a>(text: &'a str, mut take: impl FnMut(SimpleKey<'a>) -> bool) -> O
     let mut blocks = Blocks { text, at: 0 };
     // What stands before the first table is about the file; only comments are nothing.
     let mut is_kept = |block: &'a str| !block.lines().all(is_nothing) && !parse(block).is_some_and(&mut take);
-    // A string over several lines may hold what looks like a table.
-    if text.contains("\"\"\"") || text.contains("'''") {
-        return Some(text.to_owned());
-    }
+    // A string over several lines may hold what looks like a table: from the first one on, nothing is taken.
+    let first = ["\"\"\"", "'''"].iter().filter_map(|quotes| text.find(quotes)).min().unwrap_or(text.len());
     while let Some((start, block)) = blocks.next() {
-        if !is_kept(block) {
+        if start + block.len() <= first && !is_kept(block) {
             continue;
         }
         // Bytes keep their places, so that what is wrong is shown where it stands.
@@ -38,6 +36,18 @@ pub fn take<'a>(text: &'a str, mut take: impl FnMut(SimpleKey<'a>) -> bool) -> O
         rest.replace_range(start..start + block.len(), block);
     }
     rest
+}
+
+/// The file in parts of at most `count` tables. One that ends within a string is not TOML, so whoever reads the parts
+/// sees it.
+pub fn parts(text: &str, count: usize) -> impl Iterator<Item = &str> {
+    let mut blocks = Blocks { text, at: 0 };
+    std::iter::from_fn(move || {
+        let (start, _) = blocks.next()?;
+        let end =
+            (1..count).map_while(|_| blocks.next()).last().map_or(blocks.at, |(at, block)| at + block.len());
+        Some(&text[start..end])
+    })
 }
 
 /// Of the same length, with its ends of lines where they were.
@@ -81,8 +91,8 @@ fn parse(block: &str) -> Option<SimpleKey<'_>> {
     let (mut sha256, mut tier, mut name) = (None, None, None);
     for line in lines {
         let (key, value) = line.split_once('=')?;
-        let value = value.trim().strip_prefix('"')?.strip_suffix('"')?;
-        if value.contains(['"', '\\', '$']) || value.contains(char::is_control) {
+        let (value, after) = value.trim().strip_prefix('"')?.split_once('"')?;
+        if !is_nothing(after) || value.contains(['\\', '$']) || value.contains(char::is_control) {
             return None;
         }
         let place = match key.trim() {
@@ -104,7 +114,7 @@ mod tests {
 
     #[test]
     fn n3_12_simple_keys_are_taken_and_the_rest_stays_where_it_is() {
-        let simple = "# keys\n[[keys]]\nsha256 = \"a\"\ntier = \"free\"\n\n[[keys]]\n  name=\"x\"\n # y\n tier= \"pro\"\nsha256 = \"b\"\n";
+        let simple = "# keys\n[[keys]]\nsha256 = \"a\"\ntier = \"free\"\n\n[[keys]]\n  name=\"x\"\n # y\n tier= \"pro\" # \"z\"\nsha256 = \"b\"\n";
         let mut found = Vec::new();
         assert_eq!(take(simple, |key| (found.push(key), true).1), None);
         let key = |sha256, tier, name| SimpleKey { sha256, tier, name };
@@ -113,7 +123,8 @@ mod tests {
         for odd in [
             "[[keys]]\nsha256 = \"a\"\n",
             "[[keys]]\nsha256 = \"a\"\ntier = \"b\"\nlimits = { a = { rate = \"1/s\" } }\n",
-            "[[keys]]\nsha256 = \"a\"\ntier = \"b\" # why\n",
+            "[[keys]]\nsha256 = \"a\"\ntier = \"b\" why\n",
+            "[[keys]]\nsha256 = \"a\"\ntier = \"b\\\" # why\"\n",
             "[[keys]]\nsha256 = \"a\"\ntier = \"b\"\ntier = \"b\"\n",
             "[[keys]]\nsha256 = 'a'\ntier = \"b\"\n",
             "[[keys]]\nsha256 = \"${A}\"\ntier = \"b\"\n",
@@ -133,6 +144,19 @@ mod tests {
         let refused = take(simple, |key| key.tier == "pro").unwrap();
         assert!(refused.contains("\"a\"") && !refused.contains("\"b\""), "what is not wanted stays");
         let several = format!("{simple}[[keys]]\nname = \"\"\"\n[[keys]]\n\"\"\"\n");
-        assert_eq!(take(&several, |_| true), Some(several.clone()));
+        let rest = take(&several, |_| true).unwrap();
+        assert!(rest.ends_with("[[keys]]\nname = \"\"\"\n[[keys]]\n\"\"\"\n") && !rest.contains("\"a\""));
+        let quoted_first = format!("[[keys]]\nname = '''\n{simple}'''\n");
+        assert_eq!(take(&quoted_first, |_| true), Some(quoted_first.clone()));
+    }
+
+    #[test]
+    fn n3_12_parts_are_the_whole() {
+        let text = "# a\n[[keys]]\na = 1\n[[keys]]\n[keys.limits]\n[[keys]]\n\n";
+        for (count, wanted) in [(1, 4), (2, 2), (3, 2), (9, 1)] {
+            let parts: Vec<&str> = parts(text, count).collect();
+            assert_eq!((parts.len(), parts.concat().as_str()), (wanted, text), "{count}");
+        }
+        assert_eq!(parts("", 3).count(), 0);
     }
 }
