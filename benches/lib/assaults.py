@@ -34,6 +34,7 @@ class Attack:
     more: str = ""
     max_connections: int = MAX_CONNECTIONS
     descriptors: typing.Optional[int] = None
+    h2c: str = ""  # the app speaks HTTP/2, and answers so (see `victim2.py`)
     prepare: typing.Callable = lambda port: None
 
 
@@ -151,6 +152,11 @@ def reader(path):
 def reader2(path, **fields):
     more = b"".join(http2.literal(name.replace("_", "-"), value) for name, value in fields.items())
     return lambda at, stream: http2.headers(stream, http2.request("GET", f"{path}?{at}", more), True)
+
+
+def call(at, stream):
+    """A gRPC call."""
+    return http2.headers(stream, http2.request("POST", f"/call/{at}", http2.literal("content-type", "application/grpc") + http2.literal("te", "trailers")), True)
 
 
 CRUMB = "c=" + "x" * 3900
@@ -333,4 +339,11 @@ ATTACKS = [
     Attack("1.7", "NTLM connections that wait", 1500, each(ntlm)),
     Attack("3.4", "objects longer than max_object_size, read by nobody", 1200, each(reader("/long/4194304")), cache=16, hold=5),
     Attack("3.4", "the same, one object, HTTP/2 window 0", 12000, streams(lambda at, stream: reader2("/long/4194304")(0, stream)), cache=16, hold=5, max_connections=CONNECTIONS_2, at_once=130),
+    Attack("3.4", "gRPC responses read by nobody, h2c", 12000, streams(call), hold=5, h2c="grpc", max_connections=CONNECTIONS_2, at_once=130),
+    Attack("3.4", "gRPC responses of 10 bytes a frame read by nobody, h2c", 12000, streams(call), hold=5, h2c="grpc:10", max_connections=CONNECTIONS_2, at_once=130),
+    Attack("3.4", "200 KiB of an h2c app, HTTP/2 window 0", 12000, streams(reader2("/")), hold=5, h2c="blob:204800", max_connections=CONNECTIONS_2, at_once=130),
+    Attack("3.4", "bodies without an end of an h2c app, HTTP/2 window 0", 12000, streams(reader2("/")), hold=5, h2c="endless", max_connections=CONNECTIONS_2, at_once=130),
+    Attack("3.4", "bodies without an end of an h2c app read by nobody", 1200, each(reader("/")), hold=5, h2c="endless"),
+    Attack("3.4", "uploads of 10 MB to an h2c app that reads nothing", 1200, each(upload("/deaf", 10_000_000, 300_000)), hold=6, h2c="deaf"),
+    Attack("3.4", "the same over HTTP/2 to an h2c app, 60 KB sent", 12000, streams(upload2("/deaf", 10_000_000, 60_000)), hold=6, h2c="deaf", max_connections=CONNECTIONS_2, at_once=130),
 ]

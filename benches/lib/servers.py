@@ -213,7 +213,7 @@ backend app {{ .host = "127.0.0.1"; .port = "{origin}"; }}
 
 
 def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", access="off", more="",
-                  max_connections=20000, descriptors=None):
+                  max_connections=20000, descriptors=None, scheme="http"):
     """Runs the copy of the binary that `folder` holds, with at most `descriptors` open files where that is given."""
     port, admin = free_ports(2)
     path = folder / f"pillion-{port}.toml"
@@ -223,7 +223,7 @@ admin = "127.0.0.1:{admin}"
 workers = {workers}
 max_connections = {max_connections}
 {server}[upstream]
-url = "http://127.0.0.1:{origin}"
+url = "{scheme}://127.0.0.1:{origin}"
 {upstream}[compression]
 effort = "{effort}"
 [log]
