@@ -106,7 +106,13 @@ impl Queue {
     /// A piece that stays counted until it was written: the library takes one although the window is closed.
     fn hand_out(&mut self, piece: Bytes) -> Bytes {
         match &mut self.memory {
-            Some(memory) => buffers::hold(piece.clone(), memory.split(piece.len())),
+            Some(memory) => {
+                // Of a stream nothing is counted before.
+                if memory.bytes() < piece.len() {
+                    memory.resize(piece.len());
+                }
+                buffers::hold(piece.clone(), memory.split(piece.len()))
+            }
             None => piece,
         }
     }
@@ -276,7 +282,7 @@ impl StreamBody {
                 .filter(|length| *length >= COUNTED || (crowded && memory.has_room(client))),
             _ => None,
         };
-        let memory = ahead.memory.filter(|_| arrives || waits.is_some());
+        let memory = ahead.memory.filter(|_| body.is_streaming() || waits.is_some());
         let mut memory = memory.map(|memory| Reservation::new(memory, client));
         if let (Some(memory), Some(length)) = (&mut memory, waits) {
             memory.resize(usize::try_from(length).unwrap_or(usize::MAX));
