@@ -29,6 +29,8 @@ pub enum BodyError {
     ClientSilent,
     /// The client sent its body more slowly than `server.min_body_rate`.
     ClientSlow,
+    /// The client took too little of a response, and there was no memory left for what came of it.
+    ClientBehind,
     /// The client's body is longer than `max_body_size` bytes.
     TooLarge(u64),
     /// The client's trailer section is larger than the app takes over HTTP/2 (RFC 9113 6.5.2); bytes.
@@ -54,6 +56,9 @@ impl fmt::Display for BodyError {
             BodyError::ClientMalformed(what) => write!(f, "malformed request body: {what}"),
             BodyError::ClientSilent => f.write_str("the client stopped sending its body"),
             BodyError::ClientSlow => f.write_str("the client sent its body too slowly"),
+            BodyError::ClientBehind => f.write_str(
+                "the client took too little of the response, and its share of buffer_memory is used up",
+            ),
             BodyError::TooLarge(limit) => write!(f, "the request body exceeds {limit} bytes"),
             BodyError::TrailersTooLarge(limit) => write!(f, "the request trailers exceed {limit} bytes"),
             BodyError::UpstreamGone => f.write_str("the app closed before its body ended"),

@@ -10,6 +10,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+mod arrivals;
+
+pub use arrivals::Arrival;
+
 /// Slots of a table.
 pub const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
@@ -88,6 +92,7 @@ pub struct BufferMemory {
     /// The most that one client may hold of it.
     share: AtomicUsize,
     by_client: Box<[AtomicUsize]>,
+    arrivals: arrivals::Arrivals,
 }
 
 impl BufferMemory {
@@ -98,13 +103,16 @@ impl BufferMemory {
             max: AtomicUsize::new(max),
             share: AtomicUsize::new(share_of(max)),
             by_client: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
+            arrivals: arrivals::Arrivals::default(),
         }
     }
 
     /// Whether a client may buffer more. What comes next may then exceed the limit by one piece for each worker: its
     /// length is not known before.
+    /// Room for what may come unasked is left free.
     pub fn has_room(&self, client: ClientSlot) -> bool {
-        self.bytes() < self.max() && self.held_by(client) < self.share.load(Ordering::Relaxed)
+        let (max, kept) = (self.max(), self.kept_for_arrivals());
+        self.bytes() + kept < max && self.held_by(client) + kept < self.share.load(Ordering::Relaxed)
     }
 
     /// A reservation for a request that is here already; `None` where it has to be refused.
@@ -113,11 +121,15 @@ impl BufferMemory {
         client: ClientSlot,
         bytes: usize,
     ) -> Option<Reservation> {
-        let max = self.max();
-        let limit = max.saturating_add((max / REQUESTS_BEYOND).max(MIN_BEYOND));
+        let limit = self.max().saturating_add(self.beyond());
         let mut reserved = Reservation::new(self.clone(), client);
         reserved.resize(bytes);
         (self.bytes() <= limit && self.held_by(client) <= share_of(limit)).then_some(reserved)
+    }
+
+    /// How far requests may go beyond the limit; bytes.
+    fn beyond(&self) -> usize {
+        (self.max() / REQUESTS_BEYOND).max(MIN_BEYOND)
     }
 
     /// Bytes held.
@@ -158,19 +170,34 @@ impl BufferMemory {
 /// Whether a client may buffer more, for the code that decides so before anything is held.
 #[derive(Clone, Copy, Debug)]
 pub struct Room<'a> {
-    memory: &'a BufferMemory,
+    memory: &'a Arc<BufferMemory>,
     client: ClientSlot,
 }
 
 impl<'a> Room<'a> {
     /// The room of `client`.
-    pub fn new(memory: &'a BufferMemory, client: ClientSlot) -> Room<'a> {
+    pub fn new(memory: &'a Arc<BufferMemory>, client: ClientSlot) -> Room<'a> {
         Room { memory, client }
     }
 
     /// See [`BufferMemory::has_room`].
     pub fn is_left(&self) -> bool {
         self.memory.has_room(self.client)
+    }
+
+    /// The memory.
+    pub fn memory(self) -> &'a Arc<BufferMemory> {
+        self.memory
+    }
+
+    /// A reservation for what comes unasked.
+    pub fn arrival(self) -> Arrival {
+        Arrival::new(self.memory.clone(), self.client)
+    }
+
+    /// A reservation of nothing yet.
+    pub fn reserve(self) -> Reservation {
+        Reservation::new(self.memory.clone(), self.client)
     }
 }
 

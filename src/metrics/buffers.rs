@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::buffers::BufferMemory;
@@ -32,6 +33,9 @@ impl Collector for Collected {
             let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
-        Ok(())
+        let help = "Responses of HTTP/2 upstreams ended because their clients took too little while buffer_memory was used up";
+        let counter = ConstCounter::new(self.0.given_up());
+        let encoder = encoder.encode_descriptor("responses_given_up", help, None, MetricType::Counter)?;
+        counter.encode(encoder)
     }
 }

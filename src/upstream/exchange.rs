@@ -194,7 +194,7 @@ impl Upstream {
         }
         outcome.sent.set(Some(clock::now()));
         outcome.begin_over_http2();
-        let passing = Passing { sent: &outcome.left_over_http2, interim: call.interim };
+        let passing = Passing { sent: &outcome.left_over_http2, interim: call.interim, room: call.room };
         let sent = connection.clone().send(request, passing, self.timeouts(call, stream), clock::now);
         let response = sent.await;
         let response = response.map_err(|error| {

@@ -164,7 +164,7 @@ impl Upstream {
             Connected::Http2(stream) => {
                 let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes()));
                 let connection =
-                    Http2Connection::new(stream, &address.name, LIMITS, timeout, clock::now()).await;
+                    Http2Connection::new(stream, &address.name, LIMITS, timeout, None, clock::now()).await;
                 match (connection, target) {
                     (Ok(connection), Ok(target)) => {
                         let mut request = http::Request::new(Body::empty());
@@ -176,7 +176,7 @@ impl Upstream {
                         *request.uri_mut() = uri.unwrap_or_default();
                         *request.headers_mut() = headers;
                         let left = std::cell::Cell::default();
-                        let passing = Passing { sent: &left, interim: None };
+                        let passing = Passing { sent: &left, interim: None, room: None };
                         let sent = Rc::new(connection).send(request, passing, timeouts, clock::now).await;
                         sent.ok().map(|response| response.status())
                     }

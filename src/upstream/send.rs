@@ -336,6 +336,7 @@ impl Upstream {
                         &address.name,
                         call.limits,
                         self.policy.keep_alive,
+                        call.room.map(|room| room.memory().clone()),
                         clock::now(),
                     );
                     let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);

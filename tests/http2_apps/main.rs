@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod behind;
 #[path = "../clients/tools.rs"]
 #[allow(dead_code, reason = "these tests use its part")]
 mod clients;

@@ -14,6 +14,7 @@ use super::response::ResponseBody;
 use super::upload::{Stage, Stopped, Upload};
 use super::{Http2Connection, Open};
 use crate::body::Body;
+use crate::buffers::Room;
 use crate::clock::{Deadline, Instant};
 use crate::http1::client::{Sent, Timeouts, is_endless, reach};
 use crate::http1::encode;
@@ -39,6 +40,8 @@ pub struct Passing<'a> {
     pub sent: &'a Cell<Sent>,
     /// Where interim responses go, and under which number.
     pub interim: Option<(&'a Interim, u32)>,
+    /// The client's room in the buffer memory, where what waits for it is counted.
+    pub room: Option<Room<'a>>,
 }
 
 impl Passing<'_> {
@@ -107,7 +110,8 @@ impl Http2Connection {
         let (parts, stream) = response?.into_parts();
         let endless = is_endless(&parts.headers);
         let silence = if endless { timeouts.stream } else { timeouts.body };
-        let body = ResponseBody::new(stream, &parts.headers, silence, sending.upload, open);
+        let memory = passing.room.map(Room::arrival);
+        let body = ResponseBody::new(stream, &parts.headers, silence, sending.upload, open, memory);
         let mut body = Body::streaming(body);
         if endless {
             body.set_endless();

@@ -4,6 +4,7 @@
 //! how long the upstream may take (`exchange`), and whose fault a failure is (`upload`, `response`).
 
 mod exchange;
+mod inbox;
 mod liveness;
 mod response;
 mod upload;
@@ -13,6 +14,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::error::ForwardError;
+use crate::buffers::BufferMemory;
 use crate::clock::{self, Deadline, Instant};
 use crate::http1::head::HeadLimits;
 use crate::http2::SEND_BUFFER;
@@ -37,6 +40,10 @@ pub use exchange::Passing;
 const STREAMS: usize = 100;
 /// What the upstream may send of one response before its client has taken it.
 const STREAM_WINDOW: u32 = 128 * 1024;
+/// The same while memory is scarce: one frame.
+const SCARCE_WINDOW: u32 = 16 * 1024;
+/// What is read of a connection before what came is taken from it: until then it is not counted; bytes.
+const TURN: usize = 128 * 1024;
 /// Of all responses of a connection. It has room for every stream's window, so that clients that read nothing stop
 /// nobody else's response.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
@@ -51,6 +58,11 @@ const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Requests that Pillion gives up on one connection, mostly as their clients left, before it takes no more of them.
 /// Servers end a connection of a peer that resets too many streams (CVE-2023-44487), with all that others have on it.
 const MAX_GIVEN_UP: u32 = 100;
+/// Streams of a connection that can be given up, with those that are on it when it takes no more. The library remembers
+/// each, and ignores what was on its way; it would end the connection over what it does not remember.
+const MOST_RESET: usize = MAX_GIVEN_UP as usize + STREAMS;
+/// How long it remembers them.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// One connection.
 pub struct Http2Connection {
@@ -80,15 +92,31 @@ struct Shared {
     settings: Cell<PeerSettings>,
     /// Told when that is known, and when the connection ends.
     greeted: Notify,
+    /// Where what waits for clients is counted.
+    memory: Option<Arc<BufferMemory>>,
+    /// The window that each stream begins with.
+    window: Cell<u32>,
+    /// Bytes read since others had their turn.
+    turn: Cell<usize>,
+}
+
+impl Shared {
+    /// The window that each stream is to begin with now.
+    fn fitting_window(&self) -> u32 {
+        let before = self.window.get() == SCARCE_WINDOW;
+        let scarce = self.memory.as_ref().is_some_and(|memory| memory.is_scarce(before));
+        if scarce { SCARCE_WINDOW } else { STREAM_WINDOW }
+    }
 }
 
 impl Http2Connection {
-    /// Shakes hands on a fresh stream to `peer`.
+    /// Shakes hands on a fresh stream to `peer`. What waits for clients is counted in `memory`.
     pub async fn new(
         stream: Stream,
         peer: &str,
         limits: HeadLimits,
         keep_alive: Duration,
+        memory: Option<Arc<BufferMemory>>,
         now: Instant,
     ) -> Result<Http2Connection, ForwardError> {
         let shared = Rc::new(Shared {
@@ -102,11 +130,17 @@ impl Http2Connection {
             dead: Cell::new(false),
             settings: Cell::default(),
             greeted: Notify::new(),
+            memory,
+            window: Cell::new(STREAM_WINDOW),
+            turn: Cell::new(0),
         });
+        shared.window.set(shared.fitting_window());
         let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
+            .initial_window_size(shared.window.get())
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(MOST_RESET)
+            .reset_stream_duration(REMEMBERED)
             .max_header_list_size(u32::try_from(limits.size).unwrap_or(u32::MAX))
             .enable_push(false)
             .handshake::<_, Bytes>(Heard {
@@ -182,6 +216,12 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
                 }
                 return Poll::Ready(false);
             }
+            // Refused while the upstream has not acknowledged the last one; then it is tried again with the next frame.
+            let window = shared.fitting_window();
+            if window != shared.window.get() && connection.set_initial_window_size(window).is_ok() {
+                shared.window.set(window);
+                continue;
+            }
             let now = clock::now();
             if shared.read.take() {
                 shared.heard.set(now);
@@ -223,7 +263,7 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
     }
 }
 
-/// Notes when something is read.
+/// Notes when something is read, and lets others have their turn.
 struct Heard {
     stream: Watched<Stream>,
     shared: Rc<Shared>,
@@ -235,9 +275,16 @@ impl AsyncRead for Heard {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.shared.turn.get() >= TURN {
+            self.shared.turn.set(0);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let read = buf.filled().len() - before;
+        self.shared.turn.set(self.shared.turn.get() + read);
+        if read > 0 {
             self.shared.read.set(true);
             let settings = self.stream.peer_settings();
             if settings.known && !self.shared.settings.replace(settings).known {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,67 +12,45 @@ use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 
 use super::Open;
+use super::inbox::Inbox;
 use super::upload::{Stopped, Upload};
 use crate::body::BodyError;
+use crate::buffers::Arrival;
 use crate::clock::Deadline;
 
 /// See the head of the file.
 pub(super) struct ResponseBody {
-    stream: RecvStream,
+    inbox: Rc<Inbox>,
+    /// Fills it, where the response is not here yet.
+    task: Option<tokio::task::AbortHandle>,
     /// What is left of a declared length.
     left: Option<u64>,
-    /// All data is here; trailers may come.
-    data_ended: bool,
     silence: Duration,
     deadline: Deadline,
-    rest: Option<RestOfUpload>,
-    open: Open,
 }
 
 impl ResponseBody {
-    /// Of a response with these fields, whose upstream may be silent for `silence`.
+    /// Of a response with these fields, whose upstream may be silent for `silence`. What waits for its client is counted
+    /// in `memory`.
     pub fn new(
         stream: RecvStream,
         headers: &HeaderMap,
         silence: Duration,
         upload: Option<Upload>,
         open: Open,
+        memory: Option<Arrival>,
     ) -> ResponseBody {
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let left = declared.and_then(|length| length.parse().ok());
         let left = left.or(stream.is_end_stream().then_some(0));
-        let deadline = Deadline::default();
-        let rest = upload.map(RestOfUpload::start);
-        ResponseBody { stream, left, data_ended: false, silence, deadline, rest, open }
-    }
-
-    /// Whose fault it is that no more comes: a client that broke off its upload broke off its response too.
-    fn failed(&self, error: &h2::Error) -> BodyError {
-        let client = self.rest.as_ref().and_then(|rest| rest.failed.borrow_mut().take());
-        client.unwrap_or_else(|| BodyError::Http2(error.to_string()))
-    }
-
-    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.data_ended {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => {
-                    self.open.set_lasting(false);
-                    return Poll::Ready(Some(Err(self.failed(&error))));
-                }
-                None => self.data_ended = true,
-            }
-        }
-        let trailers = ready!(self.stream.poll_trailers(cx));
-        self.open.set_lasting(false);
-        Poll::Ready(match trailers {
-            Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-            Err(error) => Some(Err(self.failed(&error))),
-        })
+        let inbox = Inbox::new(stream, open, upload.map(RestOfUpload::start), memory);
+        // What came with its head, often all of it.
+        let here = inbox.poll_collect(&mut Context::from_waker(Waker::noop()));
+        let task = here.is_pending().then(|| {
+            let inbox = inbox.clone();
+            tokio::task::spawn_local(std::future::poll_fn(move |cx| inbox.poll_collect(cx))).abort_handle()
+        });
+        ResponseBody { inbox, task, left, silence, deadline: Deadline::default() }
     }
 }
 
@@ -84,8 +62,12 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = self.poll_stream(cx) {
+        if let Poll::Ready(frame) = self.inbox.poll_frame(cx) {
             self.deadline.clear();
+            if let Some(Ok(frame)) = &frame {
+                let taken = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.left = self.left.map(|left| left.saturating_sub(taken));
+            }
             return Poll::Ready(frame);
         }
         if !self.deadline.is_set() {
@@ -97,7 +79,7 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.inbox.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -107,15 +89,16 @@ impl http_body::Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // One whose length was told may be left with its last byte.
-        if self.stream.is_end_stream() || self.left == Some(0) {
-            self.open.set_lasting(false);
+        if let Some(task) = &self.task {
+            task.abort();
         }
+        // One whose length was told may be left with its last byte.
+        self.inbox.close(self.left == Some(0));
     }
 }
 
 /// The rest of an upload, in a task of its own: it goes on whether the response is read or not, and ends with it.
-struct RestOfUpload {
+pub(super) struct RestOfUpload {
     task: tokio::task::AbortHandle,
     failed: Rc<RefCell<Option<BodyError>>>,
 }
@@ -131,6 +114,11 @@ impl RestOfUpload {
             }
         });
         RestOfUpload { task: task.abort_handle(), failed }
+    }
+
+    /// How the client failed, if it did.
+    pub fn take_failure(&self) -> Option<BodyError> {
+        self.failed.take()
     }
 }
 

@@ -1,0 +1,264 @@
+//! Clients that take nothing of what an app over HTTP/2 sends, or whose uploads it does not read: memory stays bounded,
+//! and others get theirs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::harness::{PATIENCE, Pillion, eventually, now};
+use crate::tools::{Connection, app};
+
+const MIB: f64 = (1 << 20) as f64;
+/// `buffer_memory`; with what comes unasked it is half a MiB more at the most, and one client's share of that is 7/8.
+const MEMORY: f64 = 16.0 * MIB;
+const SHARE: f64 = 16.5 * MIB / 8.0 * 7.0;
+/// What each worker may hold for a moment before it is counted and given up.
+const MOMENT: f64 = MIB;
+
+type Client = h2::client::SendRequest<Bytes>;
+
+/// One worker, so that all share a connection of the upstream.
+fn pillion(app: std::net::SocketAddr) -> Pillion {
+    Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\nbuffer_memory = \"16MiB\"\n\
+         trusted_proxies = [\"127.0.0.1\"]\n[cache]\nenabled = false\n[upstream]\nurl = \"h2c://{app}\"\n"
+    ))
+}
+
+fn buffered(pillion: &Pillion) -> f64 {
+    pillion.metric("pillion_buffered_bytes")
+}
+
+/// Responds with `length` bytes, or without an end, in frames of `piece`; counts in `sent` what the windows took.
+async fn pour(
+    mut respond: h2::server::SendResponse<Bytes>,
+    media: &str,
+    piece: usize,
+    length: Option<usize>,
+    sent: Arc<AtomicUsize>,
+) {
+    let head = Response::builder().header("content-type", media).header("cache-control", "no-store");
+    let Ok(mut stream) = respond.send_response(head.body(()).unwrap(), false) else { return };
+    let mut left = length.unwrap_or(usize::MAX);
+    while left > 0 {
+        stream.reserve_capacity(piece.min(left));
+        while stream.capacity() == 0 {
+            let more = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+            if !matches!(more, Some(Ok(_))) {
+                return;
+            }
+        }
+        let now = stream.capacity().min(piece).min(left);
+        left -= now;
+        if stream.send_data(vec![b'x'; now].into(), left == 0).is_err() {
+            return;
+        }
+        sent.fetch_add(now, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// An app whose paths say how it responds: `/grpc/PIECE` without an end, `/blob/LENGTH`.
+async fn pouring() -> (std::net::SocketAddr, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (sent, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (poured, opened) = (sent.clone(), connections.clone());
+    let app = app(move |mut connection: Connection, number| {
+        let poured = poured.clone();
+        opened.fetch_max(number + 1, Ordering::Relaxed);
+        async move {
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                let (_, path) = request.uri().path().split_at(1);
+                let (kind, size) = path.split_once('/').unwrap_or((path, "16384"));
+                let size: usize = size.parse().unwrap_or(16_384);
+                let poured = poured.clone();
+                if kind == "grpc" {
+                    tokio::spawn(pour(respond, "application/grpc", size, None, poured));
+                } else {
+                    tokio::spawn(pour(respond, "application/octet-stream", 16_384, Some(size), poured));
+                }
+            }
+        }
+    })
+    .await;
+    (app, sent, connections)
+}
+
+/// What was sent, once no more is.
+fn settled(sent: &AtomicUsize) -> usize {
+    let mut last = (sent.load(Ordering::Relaxed), now());
+    eventually("it holds still", || {
+        let count = sent.load(Ordering::Relaxed);
+        if count != last.0 {
+            last = (count, now());
+        }
+        (last.1.elapsed() > Duration::from_millis(500)).then_some(count)
+    })
+}
+
+/// A client of HTTP/2 with this window for each stream.
+async fn client(pillion: &Pillion, window: u32) -> Client {
+    let tcp = tokio::net::TcpStream::connect(pillion.http).await.unwrap();
+    let (client, connection) = h2::client::Builder::new()
+        .initial_window_size(window)
+        .initial_connection_window_size(1 << 26)
+        .handshake(tcp)
+        .await
+        .unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    client.ready().await.unwrap()
+}
+
+/// So many responses, of which only the heads are read.
+async fn begin(
+    client: &mut Client,
+    method: &str,
+    path: &str,
+    address: &str,
+    count: usize,
+) -> Vec<h2::RecvStream> {
+    let mut bodies = Vec::new();
+    for _ in 0..count {
+        *client = client.clone().ready().await.unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://a.test{path}"))
+            .header("content-type", "application/grpc")
+            .header("x-forwarded-for", address);
+        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+        bodies.push(response.into_body());
+    }
+    bodies
+}
+
+/// Calls of one address whose responses nobody reads, over as many connections as they need.
+async fn unread_calls(
+    pillion: &Pillion,
+    path: &str,
+    count: usize,
+    address: &str,
+) -> Vec<(Client, Vec<h2::RecvStream>)> {
+    let mut all = Vec::new();
+    for _ in 0..count / 100 {
+        let mut client = client(pillion, 1024).await;
+        let bodies = begin(&mut client, "POST", path, address, 100).await;
+        all.push((client, bodies));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_4_grpc_responses_that_nobody_reads_stay_within_the_clients_share() {
+    let (app, sent, _) = pouring().await;
+    let pillion = pillion(app);
+    let before = pillion.process.resident();
+    let calls = unread_calls(&pillion, "/grpc/16384", 1200, "192.0.2.1").await;
+    settled(&sent);
+    // 1,200 windows of 128 KiB would be 150 MiB.
+    let grown = (pillion.process.resident() - before) as f64;
+    assert!(grown < 3.0 * MEMORY, "{grown} bytes more");
+    let held = buffered(&pillion);
+    assert!(held > SHARE / 2.0 && held <= SHARE + MOMENT, "{held} bytes are counted");
+    // Those that were given up are the client's own doing: it sees so once it reads.
+    let mut readers = tokio::task::JoinSet::new();
+    let (clients, bodies): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+    for mut body in bodies.into_iter().flatten() {
+        readers.spawn(async move {
+            while let Some(Ok(data)) = body.data().await {
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+        });
+    }
+    tokio::time::timeout(PATIENCE, readers.join_next()).await.expect("one ended").unwrap().unwrap();
+    let line = pillion.access("one was given up", |line| {
+        line["error"].as_str().is_some_and(|error| error.contains("took too little of the response"))
+    });
+    assert_eq!((&line["fault"], &line["status"]), (&"client".into(), &200.into()), "{line}");
+    drop((clients, readers));
+    eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_4_a_slow_reader_gets_all_beside_one_that_reads_nothing() {
+    const STREAMS: usize = 100;
+    const LENGTH: usize = 200_000;
+    let (app, _, _) = pouring().await;
+    let pillion = pillion(app);
+    let calls = unread_calls(&pillion, "/grpc/16384", 600, "192.0.2.1").await;
+    eventually("most of its share is used up", || (buffered(&pillion) > SHARE / 2.0).then_some(()));
+    let mut slow = client(&pillion, 1024).await;
+    let bodies = begin(&mut slow, "GET", &format!("/blob/{LENGTH}"), "192.0.2.2", STREAMS).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for mut body in bodies {
+        readers.spawn(async move {
+            let mut length = 0;
+            while let Some(data) = body.data().await {
+                let data = data.unwrap_or_else(|error| panic!("{error} after {length} bytes"));
+                length += data.len();
+                // 100 of them take some MiB a second.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            length
+        });
+    }
+    // Meanwhile the other one goes on.
+    let more = unread_calls(&pillion, "/grpc/16384", 200, "192.0.2.1").await;
+    while let Some(length) = readers.join_next().await {
+        assert_eq!(length.unwrap(), LENGTH, "{}", pillion.access_log());
+    }
+    let held = buffered(&pillion);
+    assert!(held <= SHARE + MOMENT, "{held} bytes are counted");
+    drop((calls, more));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_4_upstreams_send_less_while_memory_is_scarce() {
+    let (app, sent, _) = pouring().await;
+    let pillion = pillion(app);
+    let mut calls = client(&pillion, 0).await;
+    let first = begin(&mut calls, "POST", "/grpc/16384", "192.0.2.1", 80).await;
+    eventually("more than half is used", || (buffered(&pillion) > MEMORY / 2.0).then_some(()));
+    let before = settled(&sent);
+    let second = begin(&mut calls, "POST", "/grpc/16384", "192.0.2.1", 16).await;
+    let more = settled(&sent) - before;
+    // What waits for its client, and the piece that is on its way to it.
+    assert!(more <= 16 * 3 * 16_384, "{more} bytes came for 16 responses");
+    // As soon as there is memory again they may send more.
+    drop((first, second));
+    drop(calls);
+    eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
+    let mut other = client(&pillion, 0).await;
+    let third = begin(&mut other, "POST", "/grpc/16384", "192.0.2.1", 2).await;
+    let third = (third, begin(&mut other, "POST", "/grpc/16384", "192.0.2.1", 2).await);
+    eventually("windows are large", || (buffered(&pillion) > 4.0 * 100_000.0).then_some(()));
+    drop(third);
+}
+
+/// The library ends a connection on which too many small frames wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_3_small_frames_that_nobody_reads_end_no_connection() {
+    let (app, sent, connections) = pouring().await;
+    let pillion = pillion(app);
+    let mut reader = client(&pillion, 65_535).await;
+    let mut body = begin(&mut reader, "GET", "/blob/10000000", "192.0.2.2", 1).await.remove(0);
+    let mut calls = client(&pillion, 0).await;
+    let unread = begin(&mut calls, "POST", "/grpc/10", "192.0.2.1", 10).await;
+    settled(&sent);
+    let mut length = 0;
+    while let Some(data) = tokio::time::timeout(PATIENCE, body.data()).await.expect("it goes on") {
+        let data = data.unwrap_or_else(|error| panic!("{error} after {length} bytes"));
+        length += data.len();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert_eq!((length, connections.load(Ordering::Relaxed)), (10_000_000, 1));
+    // They are counted as they are kept: joined.
+    let held = buffered(&pillion);
+    assert!(held < 3.0 * MIB, "{held} bytes for ten windows of 128 KiB");
+    drop(unread);
+}
