@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 
-use crate::harness::{PATIENCE, Pillion, eventually, now};
+use crate::harness::{PATIENCE, Pillion, connect, eventually, now};
 use crate::tools::{Connection, app};
 
 const MIB: f64 = (1 << 20) as f64;
@@ -261,4 +261,54 @@ async fn n4_3_small_frames_that_nobody_reads_end_no_connection() {
     let held = buffered(&pillion);
     assert!(held < 3.0 * MIB, "{held} bytes for ten windows of 128 KiB");
     drop(unread);
+}
+
+/// What an app does not read although its windows are open waits here, and counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_4_uploads_that_an_app_does_not_read_are_counted() {
+    const UPLOADS: usize = 200;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(16).unwrap();
+    let app = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((tcp, _)) = listener.accept().await {
+            let mut builder = h2::server::Builder::new();
+            builder.initial_window_size(1 << 24).initial_connection_window_size(1 << 30);
+            let Ok(mut connection) = builder.handshake::<_, Bytes>(tcp).await else { continue };
+            // It reads its first request, and nothing more.
+            let first = connection.accept().await;
+            connections.push((connection, first));
+        }
+    });
+    let pillion = pillion(app);
+    let before = pillion.process.resident();
+    tokio::task::block_in_place(|| {
+        let uploads: Vec<_> = (0..UPLOADS)
+            .map(|_| {
+                let mut tcp = connect(pillion.http);
+                std::io::Write::write_all(
+                    &mut tcp,
+                    b"POST / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.1\r\ncontent-length: 10000000\r\n\r\n",
+                )
+                .unwrap();
+                tcp.set_nonblocking(true).unwrap();
+                tcp
+            })
+            .collect();
+        let piece = vec![b'x'; 65_536];
+        let mut most = 0.0_f64;
+        eventually("it is counted", || {
+            for mut tcp in &uploads {
+                let _ = std::io::Write::write(&mut tcp, &piece);
+            }
+            most = most.max(buffered(&pillion));
+            (most > MEMORY / 2.0).then_some(())
+        });
+        assert!(most <= SHARE + MOMENT, "{most} bytes are counted");
+        let grown = (pillion.process.resident() - before) as f64;
+        assert!(grown < 4.0 * MEMORY, "{grown} bytes more");
+    });
 }

@@ -80,7 +80,7 @@ impl Http2Connection {
         reach(passing.sent, if bodiless { Sent::Whole } else { Sent::Part });
         let mut response = pin!(response);
         let mut sending = Sending {
-            upload: (!bodiless).then(|| Upload::new(body, stream, self.shared.clone(), now)),
+            upload: (!bodiless).then(|| Upload::new(body, stream, self.shared.clone(), passing.room, now)),
             ended: begun,
             deadline: Deadline::default(),
             now,

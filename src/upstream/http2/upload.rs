@@ -2,7 +2,9 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -10,8 +12,13 @@ use http_body::Body as _;
 
 use super::{LARGE_HEAD, Shared};
 use crate::body::{Body, BodyError};
+use crate::buffers::{self, Reservation, Room};
 use crate::clock::Instant;
 use crate::http2::{SEND_BUFFER, section_size};
+
+/// What is given of an upload whose client has no room, once what was given before was written: it goes on, be it slowly;
+/// bytes.
+const WITHOUT_ROOM: usize = 1024;
 
 /// See the head of the file.
 pub(super) struct Upload {
@@ -21,7 +28,63 @@ pub(super) struct Upload {
     rest: Bytes,
     stage: Stage,
     shared: Rc<Shared>,
+    given: Option<Given>,
     now: fn() -> Instant,
+}
+
+/// What was given to the library and is not written yet: it keeps it for as long as the upstream's socket takes nothing.
+struct Given {
+    /// Of nothing; what is given is counted with it.
+    memory: Reservation,
+    unwritten: Arc<Unwritten>,
+}
+
+#[derive(Default)]
+struct Unwritten {
+    bytes: AtomicUsize,
+    /// The upload, where it waits until all is written.
+    waiting: Mutex<Option<Waker>>,
+}
+
+/// Counted until it is written.
+struct Counted {
+    bytes: usize,
+    unwritten: Arc<Unwritten>,
+    _memory: Reservation,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let left = self.unwritten.bytes.fetch_sub(self.bytes, Ordering::Relaxed) - self.bytes;
+        let waiting = (left == 0)
+            .then(|| self.unwritten.waiting.lock().unwrap_or_else(PoisonError::into_inner).take())
+            .flatten();
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+}
+
+impl Given {
+    /// How many bytes may be given now.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        if self.memory.has_room() {
+            return Poll::Ready(usize::MAX);
+        }
+        if self.unwritten.bytes.load(Ordering::Relaxed) == 0 {
+            return Poll::Ready(WITHOUT_ROOM);
+        }
+        *self.unwritten.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn count(&mut self, piece: Bytes) -> Bytes {
+        let bytes = piece.len();
+        self.memory.resize(bytes);
+        self.unwritten.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let memory = self.memory.split(bytes);
+        buffers::hold(piece, Counted { bytes, unwritten: self.unwritten.clone(), _memory: memory })
+    }
 }
 
 /// How far it has gone, as far as times go.
@@ -43,8 +106,17 @@ pub(super) enum Stopped {
 }
 
 impl Upload {
-    pub fn new(body: Body, stream: SendStream<Bytes>, shared: Rc<Shared>, now: fn() -> Instant) -> Upload {
-        Upload { body, stream, rest: Bytes::new(), stage: Stage::Given(now()), shared, now }
+    /// Of a body that is counted in `room` while it waits for the upstream; what is here whole is counted already.
+    pub fn new(
+        body: Body,
+        stream: SendStream<Bytes>,
+        shared: Rc<Shared>,
+        room: Option<Room<'_>>,
+        now: fn() -> Instant,
+    ) -> Upload {
+        let room = room.filter(|_| body.is_streaming());
+        let given = room.map(|room| Given { memory: room.reserve(), unwritten: Arc::default() });
+        Upload { body, stream, rest: Bytes::new(), stage: Stage::Given(now()), shared, given, now }
     }
 
     pub fn stage(&self) -> Stage {
@@ -100,6 +172,10 @@ impl Upload {
 
     /// How many bytes the upstream's windows and our own buffer take.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Stopped>> {
+        let most = match &self.given {
+            Some(given) => ready!(given.poll_room(cx)),
+            None => usize::MAX,
+        };
         self.stream.reserve_capacity(self.rest.len().min(SEND_BUFFER));
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
@@ -107,11 +183,15 @@ impl Upload {
                 Some(Err(_)) | None => return Poll::Ready(Err(Stopped::Upstream)),
             }
         }
-        Poll::Ready(Ok(self.stream.capacity()))
+        Poll::Ready(Ok(self.stream.capacity().min(most)))
     }
 
     fn give(&mut self, data: Bytes, last: bool) -> Result<(), Stopped> {
         self.stage = Stage::Given((self.now)());
+        let data = match &mut self.given {
+            Some(given) if !data.is_empty() => given.count(data),
+            _ => data,
+        };
         self.stream.send_data(data, last).map_err(|_| Stopped::Upstream)
     }
 }
