@@ -339,6 +339,7 @@ ATTACKS = [
     Attack("1.7", "NTLM connections that wait", 1500, each(ntlm)),
     Attack("3.4", "objects longer than max_object_size, read by nobody", 1200, each(reader("/long/4194304")), cache=16, hold=5),
     Attack("3.4", "the same, one object, HTTP/2 window 0", 12000, streams(lambda at, stream: reader2("/long/4194304")(0, stream)), cache=16, hold=5, max_connections=CONNECTIONS_2, at_once=130),
+    Attack("3.3", "gRPC calls to an h2c app that hangs", 12000, streams(call), h2c="hang", max_connections=CONNECTIONS_2, at_once=130),
     Attack("3.4", "gRPC responses read by nobody, h2c", 12000, streams(call), hold=5, h2c="grpc", max_connections=CONNECTIONS_2, at_once=130),
     Attack("3.4", "gRPC responses of 10 bytes a frame read by nobody, h2c", 12000, streams(call), hold=5, h2c="grpc:10", max_connections=CONNECTIONS_2, at_once=130),
     Attack("3.4", "200 KiB of an h2c app, HTTP/2 window 0", 12000, streams(reader2("/")), hold=5, h2c="blob:204800", max_connections=CONNECTIONS_2, at_once=130),
