@@ -30,6 +30,15 @@ const REQUESTS_BEYOND: usize = 16;
 /// ... and by no less than this; bytes.
 const MIN_BEYOND: usize = 1024 * 1024;
 
+/// What a connection that waits takes beside its buffers: its task, its request, its place in a line; bytes, measured with
+/// `benches/attacks`.
+pub const OF_A_WAIT: usize = 16 * 1024;
+
+/// What buffers of so many bytes take: the allocator rounds up.
+pub const fn weight(bytes: usize) -> usize {
+    bytes + bytes / 8
+}
+
 /// The most that one client may hold of `total`.
 pub fn share_of(total: usize) -> usize {
     if total < SHARED_FROM { total } else { total / 8 * EIGHTHS + total % 8 * EIGHTHS / 8 }
@@ -67,21 +76,42 @@ fn seed() -> u64 {
     *SEED.get_or_init(|| fastrand::u64(..))
 }
 
+/// How what is polled just now is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// As it comes.
+    Freely,
+    /// Ahead of a peer that is slow: no buffer is so large that its end, which waits, holds much that is gone.
+    Ahead,
+    /// There is no room in the buffer memory: in small pieces.
+    Pressed,
+}
+
 thread_local! {
-    static PRESSED: Cell<bool> = const { Cell::new(false) };
+    static READING: Cell<Reading> = const { Cell::new(Reading::Freely) };
+}
+
+/// How to read just now.
+pub fn reading() -> Reading {
+    READING.get()
 }
 
 /// Whether what is read just now finds no room in the buffer memory, and is to be read in small pieces.
 pub fn is_pressed() -> bool {
-    PRESSED.get()
+    reading() == Reading::Pressed
+}
+
+/// Polls something that reads so.
+pub fn while_reading<T>(reading: Reading, poll: impl FnOnce() -> T) -> T {
+    READING.set(reading);
+    let polled = poll();
+    READING.set(Reading::Freely);
+    polled
 }
 
 /// Polls something for a peer that is slow; without room it is read in small pieces.
 pub fn while_pressed<T>(pressed: bool, poll: impl FnOnce() -> T) -> T {
-    PRESSED.set(pressed);
-    let polled = poll();
-    PRESSED.set(false);
-    polled
+    while_reading(if pressed { Reading::Pressed } else { Reading::Freely }, poll)
 }
 
 /// Memory that all buffers together may hold, and how much of it each client holds.
@@ -132,12 +162,21 @@ impl BufferMemory {
         (self.max() / REQUESTS_BEYOND).max(MIN_BEYOND)
     }
 
+    /// A reservation for something that can be done without; `None` where there is no room for all of it.
+    pub fn try_reserve(self: &Arc<BufferMemory>, client: ClientSlot, bytes: usize) -> Option<Reservation> {
+        let mut reserved = Reservation::new(self.clone(), client);
+        reserved.resize(bytes);
+        let (kept, share) = (self.kept_for_arrivals(), self.share.load(Ordering::Relaxed));
+        (self.bytes() + kept <= self.max() && self.held_by(client) + kept <= share).then_some(reserved)
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn held_by(&self, client: ClientSlot) -> usize {
+    /// Bytes held for one client.
+    pub fn held_by(&self, client: ClientSlot) -> usize {
         self.by_client.get(client.index()).map_or(0, |held| held.load(Ordering::Relaxed))
     }
 
@@ -178,6 +217,16 @@ impl<'a> Room<'a> {
     /// The room of `client`.
     pub fn new(memory: &'a Arc<BufferMemory>, client: ClientSlot) -> Room<'a> {
         Room { memory, client }
+    }
+
+    /// A reservation of nothing yet in it.
+    pub fn reservation(&self) -> Reservation {
+        Reservation::new(self.memory.clone(), self.client)
+    }
+
+    /// See [`BufferMemory::try_reserve`].
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        self.memory.try_reserve(self.client, bytes)
     }
 
     /// See [`BufferMemory::has_room`].
@@ -257,6 +306,11 @@ impl Reservation {
     /// Takes over what another one of the same client and memory holds.
     pub fn join(&mut self, mut other: Reservation) {
         self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Whose share it is of.
+    pub fn client(&self) -> ClientSlot {
+        self.client
     }
 
     /// Bytes reserved.

@@ -50,7 +50,7 @@ pub struct Counters {
     pub partial: Cell,
     /// Content gathered whole.
     pub held: Arc<Held>,
-    /// Encoders of answers on their way.
+    /// Encoders of answers on their way; they are bounded by the buffer memory, of which each holds a part.
     pub encoders: Arc<Held>,
     /// Stored codings made again, and the time that may take.
     pub recoding: Recoding,
@@ -58,8 +58,6 @@ pub struct Counters {
 
 /// What all workers together may hold of content gathered whole.
 const MOST_GATHERED: usize = 64 * 1024 * 1024;
-/// What the encoders of answers on their way may take: some 300 of gzip, 75 of br.
-const MOST_ENCODERS: usize = 128 * 1024 * 1024;
 
 impl Default for Counters {
     fn default() -> Counters {
@@ -71,7 +69,7 @@ impl Default for Counters {
             tags: Cell::default(),
             partial: Cell::default(),
             held: Arc::new(Held::at_most(MOST_GATHERED)),
-            encoders: Arc::new(Held::at_most(MOST_ENCODERS)),
+            encoders: Arc::new(Held::at_most(usize::MAX)),
             recoding: Recoding::default(),
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::counters::CodingCounters;
 use super::encode::Encoder;
 use crate::body::{Body, BodyError};
+use crate::buffers::Reservation;
 use crate::clock::{self, Deadline};
 use crate::held::Place;
 
@@ -128,6 +129,22 @@ enum Whereabouts {
     Gone,
 }
 
+/// The memory of one encoder while its response is on its way.
+#[derive(Debug)]
+pub struct EncoderMemory {
+    /// Its part of the buffer memory.
+    pub reserved: Reservation,
+    /// Its place among all encoders.
+    pub place: Place,
+}
+
+impl EncoderMemory {
+    /// So much content waits for the encoder; bytes.
+    fn hold_input(&mut self, bytes: usize) {
+        self.reserved.resize(self.place.bytes() + bytes);
+    }
+}
+
 /// See the head of the file.
 pub struct Encoding {
     content: Body,
@@ -148,7 +165,7 @@ pub struct Encoding {
     counters: Arc<CodingCounters>,
     before: Rc<Cell<u64>>,
     /// Given back when the encoder has ended.
-    memory: Option<Place>,
+    memory: Option<EncoderMemory>,
 }
 
 impl Encoding {
@@ -158,7 +175,7 @@ impl Encoding {
         encoder: Encoder,
         counters: Arc<CodingCounters>,
         before: Rc<Cell<u64>>,
-        memory: Option<Place>,
+        memory: Option<EncoderMemory>,
     ) -> Encoding {
         Encoding {
             content,
@@ -201,6 +218,9 @@ impl Encoding {
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(Job::Finish(None))),
             };
+            if let Some(memory) = &mut self.memory {
+                memory.hold_input(self.input.len());
+            }
         }
         let piece = self.input.split_to(self.slice.min(self.input.len()));
         let last = self.input.is_empty() && http_body::Body::is_end_stream(&self.content);
@@ -258,7 +278,8 @@ impl Encoding {
             Job::Last(_) => None,
             Job::Finish(trailers) => trailers,
         };
-        // Nothing is left to do for it, however slowly its client reads.
+        // Nothing is left to do for it, however slowly its client reads. What came out of it last is counted by whoever
+        // writes it.
         self.memory = None;
         self.state = State::Ended(trailers);
         Ok(())

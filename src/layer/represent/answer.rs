@@ -26,6 +26,7 @@ use crate::represent::choice::{self, Choice, Reason};
 use crate::represent::coding::Negotiated;
 use crate::represent::counters::Counters;
 use crate::represent::encode;
+use crate::represent::encoding::EncoderMemory;
 use crate::represent::entity_tag;
 use crate::represent::gather::{Gathered, Wanted};
 use crate::represent::precondition::{Held, Verdict};
@@ -95,8 +96,8 @@ pub(super) struct Content {
     pub length: Option<u64>,
     /// See [`Known`].
     pub stream: bool,
-    /// The place of its encoder.
-    pub memory: Option<Place>,
+    /// What its encoder holds while it is on its way.
+    pub memory: Option<EncoderMemory>,
     /// Who keeps it, and what is made of it.
     pub kept: Option<Arc<dyn Kept>>,
 }
@@ -274,6 +275,12 @@ impl Answering {
     /// Whether more may be buffered for the client.
     pub(super) fn has_room(&self) -> bool {
         self.room().is_left()
+    }
+
+    /// Memory for an encoder of a response on its way; `None`: there is no room for it.
+    pub(super) fn reserve_encoder(&self, bytes: usize) -> Option<EncoderMemory> {
+        let reserved = self.room().try_reserve(bytes)?;
+        Some(EncoderMemory { reserved, place: self.counters().encoders.take_over(bytes) })
     }
 
     /// Counts what was gathered and is held for this response alone.

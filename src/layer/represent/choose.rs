@@ -77,15 +77,11 @@ impl Answering {
         let effort = self.policy().compression.effort;
         let whole = content.gathered.is_whole().then(|| content.gathered.len());
         let made = content.kept.as_ref().is_some_and(|kept| kept.made(coding.as_str()).is_some());
-        // What arrives while there is no room stays at its upstream until the client takes it; an encoder would take it in.
-        let arrives = content.kept.is_none() && content.gathered.has_more();
-        if self.asked.method != Method::HEAD && arrives && plain == Plain::Taken && !self.has_room() {
-            return Choice::Leave(Reason::Busy);
-        }
         if self.asked.method != Method::HEAD && !made && encode::holds_memory(coding, effort, whole) {
-            content.memory = self.counters().encoders.take(encode::memory(coding, effort));
-            // Who refuses the content as it is waits for nobody.
-            if content.memory.is_none() && plain == Plain::Taken {
+            content.memory = self.reserve_encoder(encode::memory(coding, effort));
+            // Then it is as if nothing had been negotiated (RFC 9110 12.5): it goes as it is, also to a client that
+            // refuses that. What arrives stays at its upstream until the client takes it.
+            if content.memory.is_none() {
                 return Choice::Leave(Reason::Busy);
             }
         }
