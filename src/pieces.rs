@@ -144,6 +144,11 @@ impl Cutter {
         }
     }
 
+    /// Bytes of memory that it holds.
+    pub fn memory(&self) -> usize {
+        self.whole.len() * PIECE + self.last.capacity()
+    }
+
     /// All that came.
     pub fn finish(mut self) -> Pieces {
         if !self.last.is_empty() {

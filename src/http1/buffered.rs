@@ -8,23 +8,53 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use crate::buffers;
+use crate::buffers::{self, Reading, Reservation};
 use crate::stream::Stream;
 
 /// The first read of a message.
 const SMALLEST_READ: usize = 4 * 1024;
 /// Reads grow to this while a body fills them.
 const LARGEST_READ: usize = 128 * 1024;
+/// Reads for a client that is slow grow to this.
+const AHEAD_READ: usize = 32 * 1024;
 /// Reads of a small body, whose client may be slow, grow to this.
 const SMALL_READ: usize = 16 * 1024;
 /// Content up to this size is copied behind the head and leaves in one plain write.
 const COPY_BELOW: usize = 16 * 1024;
+/// Content up to this size is copied also behind other slices: each slice takes memory beside its bytes.
+const COPY_BEHIND: usize = 1024;
+/// Buffers of a connection that are no larger than this are ordinary, and not counted.
+pub const ORDINARY_BUFFERS: usize = 8 * 1024;
 /// The most slices handed to one vectored write.
 const MAX_SLICES: usize = 64;
 /// Above this much queued, nothing more is taken from the body.
 const HIGH_WATER: usize = 256 * 1024;
 /// A write buffer larger than this is given back when it is empty.
 const KEEP_CAPACITY: usize = 32 * 1024;
+
+/// See [`Buffered::take`].
+pub fn take(read: &mut BytesMut, length: usize) -> Bytes {
+    if read.capacity() - length <= SMALL_READ {
+        return read.split_to(length).freeze();
+    }
+    let copy = Bytes::copy_from_slice(&read[..length]);
+    read.advance(length);
+    if read.is_empty() {
+        *read = BytesMut::new();
+    }
+    copy
+}
+
+/// See [`Buffered::count`].
+pub fn count(bytes: usize, counted: &mut Option<Reservation>, reserve: impl FnOnce() -> Option<Reservation>) {
+    let bytes = if bytes > ORDINARY_BUFFERS { buffers::weight(bytes) } else { 0 };
+    if counted.is_none() && bytes > 0 {
+        *counted = reserve();
+    }
+    if let Some(counted) = counted {
+        counted.resize(bytes);
+    }
+}
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -57,7 +87,14 @@ impl Buffered {
 
     /// Reads once; `Ok(0)` is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if buffers::is_pressed() {
+        self.poll_fill_of(u64::MAX, cx)
+    }
+
+    /// The same of a message of which `left` bytes are still to come: the buffer is made no larger than for those.
+    pub fn poll_fill_of(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let reading = buffers::reading();
+        let most = if reading == Reading::Ahead { AHEAD_READ } else { LARGEST_READ };
+        if reading == Reading::Pressed {
             self.next_read = SMALLEST_READ;
             if self.read.is_empty() && self.read.capacity() > SMALLEST_READ {
                 // A buffer that has grown is not read into again: all that it has room for could stay there.
@@ -65,8 +102,9 @@ impl Buffered {
             }
         }
         if self.read.capacity() - self.read.len() < SMALLEST_READ / 2 {
+            let left = usize::try_from(left).unwrap_or(usize::MAX).max(SMALLEST_READ);
             // Reclaims the buffer where nothing refers to it any more, else makes a new one.
-            self.read.reserve(self.next_read);
+            self.read.reserve(self.next_read.min(most).min(left));
         }
         let room = self.read.capacity() - self.read.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
@@ -83,11 +121,37 @@ impl Buffered {
         self.next_read = self.next_read.min(SMALL_READ);
     }
 
-    /// Gives a read buffer back that has no room for another read, where the next one may be long in coming.
-    pub fn release_used(&mut self) {
-        if self.read.is_empty() && self.read.capacity() < SMALLEST_READ / 2 {
+    /// Whether the next read takes in more than the first of a message does.
+    pub fn reads_much(&self) -> bool {
+        self.next_read > SMALLEST_READ
+    }
+
+    /// Takes the first `length` bytes of what was read: as a part of the buffer where that is hardly larger, else as a
+    /// copy, as a part holds all of it.
+    pub fn take(&mut self, length: usize) -> Bytes {
+        take(&mut self.read, length)
+    }
+
+    /// Gives the empty read buffer back, where the next bytes may be long in coming.
+    pub fn release_read(&mut self) {
+        if self.read.is_empty() {
             self.read = BytesMut::new();
         }
+    }
+
+    /// Gives an empty read buffer back that has grown.
+    pub fn release_grown(&mut self) {
+        if self.reads_much() {
+            self.release_read();
+        }
+    }
+
+    /// Throws away what was read, and what was not written.
+    pub fn release_all(&mut self) {
+        self.read = BytesMut::new();
+        self.tail = BytesMut::new();
+        self.slices = VecDeque::new();
+        (self.queued, self.front_written) = (0, 0);
     }
 
     /// Gives the buffers of a silent connection back.
@@ -120,7 +184,8 @@ impl Buffered {
 
     /// Queues content, copied if it is small and by reference if not.
     pub fn push(&mut self, content: Bytes) {
-        if content.len() <= COPY_BELOW && self.slices.is_empty() {
+        let copied = if self.slices.is_empty() { COPY_BELOW } else { COPY_BEHIND };
+        if content.len() <= copied {
             self.push_small(&content);
         } else {
             self.push_shared(content);
@@ -153,8 +218,25 @@ impl Buffered {
     }
 
     /// Bytes of memory that the queue holds.
-    pub fn held(&self) -> usize {
-        self.queued + self.front_written
+    pub fn held_by_queue(&self) -> usize {
+        if self.slices.is_empty() {
+            return self.tail.capacity();
+        }
+        let slices = self.queued - self.tail.len() + self.front_written;
+        // The first may be the end of a buffer, the rest of which is written and held with it.
+        let gone = slices.min(LARGEST_READ) / 2;
+        slices + gone + self.slices.capacity() * size_of::<Bytes>() + self.tail.capacity()
+    }
+
+    /// Bytes of memory that the read buffer holds beside what was taken of it.
+    pub fn held_by_read(&self) -> usize {
+        self.read.capacity()
+    }
+
+    /// Counts what its buffers hold while the connection waits, where that is more than is ordinary; `reserve` makes a
+    /// reservation.
+    pub fn count(&self, counted: &mut Option<Reservation>, reserve: impl FnOnce() -> Option<Reservation>) {
+        count(self.held_by_read() + self.held_by_queue(), counted, reserve);
     }
 
     /// Writes until the queue is empty.
@@ -199,6 +281,33 @@ impl Buffered {
             }
         } else {
             self.tail.advance(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n3_4_what_is_taken_of_a_large_buffer_does_not_hold_it() {
+        // The buffer, what is in it, what is taken, and whether the buffer stays.
+        for (capacity, length, taken, stays) in [
+            (4096, 1000, 400, true),
+            (SMALL_READ + 400, 1000, 400, true),
+            (SMALL_READ + 401, 1000, 400, false),
+            (LARGEST_READ, 60_000, 60_000, false),
+            (LARGEST_READ, LARGEST_READ, LARGEST_READ - 10, true),
+        ] {
+            let mut read = BytesMut::with_capacity(capacity);
+            read.extend((0..length).map(|at| at as u8));
+            let (whole, start) = (read.to_vec(), read.as_ptr());
+            let part = take(&mut read, taken);
+            assert_eq!([&part[..], &read[..]].concat(), whole);
+            assert_eq!(part.as_ptr() == start, stays, "{taken} of {length} in {capacity}");
+            if !stays && taken == length {
+                assert_eq!(read.capacity(), 0, "the buffer is given back");
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use super::framing::Framing;
 use super::head::{self, HeadError, HeadLimits, ResponseHead};
 use super::upload::Upload;
 use crate::body::{Body, BodyError, Tunnel};
-use crate::buffers::{self, Room};
+use crate::buffers::{self, Reservation, Room};
 use crate::clock::{self, Deadline, Instant};
 use crate::fields::media_type::MediaKind;
 use crate::inbound::Interim;
@@ -138,6 +138,11 @@ impl ClientConnection {
         self.io.release();
     }
 
+    /// Gives back what has grown for the response that has ended.
+    pub fn release_grown(&mut self) {
+        self.io.release_grown();
+    }
+
     /// Sends `request` with `body` and reads the head of the answer. `body` is left untouched as long
     /// as nothing of it was taken, so the caller can send it elsewhere.
     // An `async fn` would hold its arguments twice, for each request in flight.
@@ -173,11 +178,12 @@ impl ClientConnection {
             started: false,
             pressed: false,
             broken: None,
+            counted: None,
         };
         async move {
             let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
             match head {
-                Ok(head) => Ok(self.answer(head, sending, body, timeouts)),
+                Ok(head) => Ok(self.answer(head, sending, body, timeouts, request.room)),
                 Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
             }
         }
@@ -189,6 +195,7 @@ impl ClientConnection {
         sending: Sending,
         body: &mut Body,
         timeouts: Timeouts,
+        room: Option<Room<'_>>,
     ) -> Answer {
         self.deadline.clear();
         self.keep_alive_timeout = head.keep_alive_timeout;
@@ -211,7 +218,7 @@ impl ClientConnection {
             // The common small answer came with its head: no streaming machinery for it, and the
             // connection is free before the client has read a byte. Without room it stays here, and the
             // connection with it, until its client takes it.
-            let content = self.io.read.split_to(usize::try_from(length).unwrap_or_default()).freeze();
+            let content = self.io.take(usize::try_from(length).unwrap_or_default());
             let connection = (reusable && self.io.read.is_empty()).then_some(self);
             return Answer { parts, content: Content::Whole(content, connection) };
         }
@@ -231,6 +238,7 @@ impl ClientConnection {
             silence: if endless { timeouts.stream } else { timeouts.body },
             client_failed: None,
             acknowledgments: ACKNOWLEDGMENTS,
+            counted: sending.counted.or_else(|| room.map(|room| room.reservation())),
         };
         Answer { parts, content: Content::Streaming { body, endless } }
     }
@@ -291,6 +299,8 @@ struct Sending {
     /// Whether there was no room for the response when it was last read.
     pressed: bool,
     broken: Option<io::Error>,
+    /// The memory of the connection's buffers, where that is more than is ordinary.
+    counted: Option<Reservation>,
 }
 
 impl Sending {
@@ -303,7 +313,7 @@ impl Sending {
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, SendError>> {
         loop {
-            let progressed = self.poll_upload(connection, body, timeouts, request.sent, cx)?;
+            let progressed = self.poll_upload(connection, body, timeouts, request, cx)?;
             self.at = None;
             self.pressed = request.room.is_some_and(|room| !room.is_left());
             let read = match buffers::while_pressed(self.pressed, || connection.io.poll_fill(cx)) {
@@ -313,6 +323,7 @@ impl Sending {
                     if progressed && waiting {
                         continue;
                     }
+                    connection.io.count(&mut self.counted, || request.room.map(|room| room.reservation()));
                     // While the client's body is awaited, its own deadline runs, not the app's.
                     if connection.deadline.poll_expired(cx).is_ready() {
                         return Poll::Ready(Err(SendError::TimedOut));
@@ -338,15 +349,17 @@ impl Sending {
         connection: &mut ClientConnection,
         body: &mut Body,
         timeouts: Timeouts,
-        sent: &Cell<Sent>,
+        request: &Outbound<'_>,
         cx: &mut Context<'_>,
     ) -> Result<bool, SendError> {
+        let sent = request.sent;
         let io = &mut connection.io;
         if self.broken.is_some() || (self.upload.ended && io.is_flushed()) {
             return Ok(false);
         }
         loop {
-            self.upload.take(io, body, cx).map_err(SendError::Body)?;
+            let room = || request.room.is_none_or(|room| room.is_left());
+            self.upload.take(io, body, room, cx).map_err(SendError::Body)?;
             let queued = io.queued();
             match io.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {

@@ -12,6 +12,7 @@ use super::client::ClientConnection;
 use super::decode::BodyDecoder;
 use super::upload::Upload;
 use crate::body::{Body, BodyError};
+use crate::buffers::Reservation;
 
 /// The body of an answer, reading from its connection.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct ClientBody {
     pub(super) client_failed: Option<Box<BodyError>>,
     /// See [`ACKNOWLEDGMENTS`].
     pub(super) acknowledgments: u8,
+    /// The memory of the connection's buffers, where that is more than is ordinary.
+    pub(super) counted: Option<Reservation>,
 }
 
 /// The first waits for more content acknowledge at once what came; longer content is acknowledged as it flows.
@@ -39,6 +42,7 @@ impl ClientBody {
     /// The connection, once the body has ended and if it can be used again.
     pub fn take_connection(&mut self) -> Option<Box<ClientConnection>> {
         if self.ended && self.reusable && self.upload.is_none() {
+            self.counted = None;
             self.connection.take().filter(|connection| connection.io.read.is_empty())
         } else {
             None
@@ -52,7 +56,9 @@ impl ClientBody {
             return;
         };
         loop {
-            if let Err(error) = upload.take(&mut connection.io, body, cx) {
+            let counted = &self.counted;
+            let room = || counted.as_ref().is_none_or(Reservation::has_room);
+            if let Err(error) = upload.take(&mut connection.io, body, room, cx) {
                 // The client's body broke: this request must never look complete to the app.
                 self.client_failed = Some(Box::new(error));
                 self.reusable = false;
@@ -80,6 +86,13 @@ impl ClientBody {
         }
     }
 
+    /// Counts what is read and not taken, and what is queued: the client's next bytes, or its reading, may be long in coming.
+    fn count(&mut self) {
+        if let (Some(_), Some(connection)) = (&self.counted, &self.connection) {
+            connection.io.count(&mut self.counted, || None);
+        }
+    }
+
     /// Why no more comes: an app that was not given the rest of a request owes nobody the rest of its response.
     fn broke_off(&mut self, error: BodyError) -> BodyError {
         self.client_failed.take().map_or(error, |failed| *failed)
@@ -96,7 +109,8 @@ impl ClientBody {
                 }
                 Err(what) => return Poll::Ready(Err(BodyError::UpstreamMalformed(what))),
             }
-            match connection.io.poll_fill(cx) {
+            let left = self.decoder.left().unwrap_or(u64::MAX);
+            match connection.io.poll_fill_of(left, cx) {
                 Poll::Ready(Ok(0)) if self.decoder.ends_at_close() => {
                     return Poll::Ready(Ok(Decoded::End(None)));
                 }
@@ -138,8 +152,9 @@ impl http_body::Body for ClientBody {
         if self.upload.is_some() {
             self.poll_upload(cx);
         }
-        let decoded = std::task::ready!(self.poll_decode(cx));
-        Poll::Ready(match decoded {
+        let decoded = self.poll_decode(cx);
+        self.count();
+        Poll::Ready(match std::task::ready!(decoded) {
             Ok(Decoded::Data(data)) => {
                 self.ended = self.decoder.left() == Some(0);
                 Some(Ok(Frame::data(data)))

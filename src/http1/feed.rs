@@ -14,7 +14,9 @@ use super::buffered::Buffered;
 use super::chunked::Decoded;
 use super::decode::BodyDecoder;
 use super::framing::Framing;
+use super::waiting::Waiting;
 use crate::body::{Body, BodyError};
+use crate::buffers;
 use crate::clock::Deadline;
 
 /// What is left of a body is read in small pieces from this length on.
@@ -204,7 +206,13 @@ impl Feed {
     }
 
     /// Reads a frame if one is wanted. True when there is something new for the reader.
-    pub fn poll(&mut self, io: &mut Buffered, deadline: &mut Deadline, cx: &mut Context<'_>) -> bool {
+    pub fn poll(
+        &mut self,
+        io: &mut Buffered,
+        waiting: &mut Waiting,
+        deadline: &mut Deadline,
+        cx: &mut Context<'_>,
+    ) -> bool {
         if self.is_resting() || self.is_dropped() {
             let mut shared = self.shared.borrow_mut();
             if shared.end.is_none()
@@ -239,17 +247,20 @@ impl Feed {
                 Ok(Decoded::NeedMore) => {}
                 Err(what) => break Some(Err(BodyError::ClientMalformed(what))),
             }
-            if self.decoder.left().is_some_and(|left| left <= SMALL_BODY) {
+            let left = self.decoder.left();
+            if left.is_some_and(|left| left <= SMALL_BODY) {
                 io.read_little();
             }
-            match io.poll_fill(cx) {
+            let pressed = io.reads_much() && !waiting.has_room();
+            let filled = buffers::while_pressed(pressed, || io.poll_fill_of(left.unwrap_or(u64::MAX), cx));
+            match filled {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.received += count as u64;
                     self.begin_silence(deadline);
                 }
                 Poll::Ready(_) => break Some(Err(BodyError::ClientGone)),
                 Poll::Pending => {
-                    io.release_used();
+                    io.release_read();
                     if !deadline.is_set() {
                         self.begin_silence(deadline);
                     }

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
+use super::buffered;
 use super::framing::{Framing, FramingError, LengthFields};
 use crate::fields::host;
 use crate::fields::reason::ReasonPhrase;
@@ -320,7 +321,7 @@ pub fn parse_request(
         .map_err(|_| HeadError::Malformed("the request line is malformed"))?;
     let target = offsets(input, target.as_bytes());
     let lines = gather(input, request.headers);
-    let block = input.split_to(length).freeze();
+    let block = buffered::take(input, length);
 
     let mut fields = ConnectionFields::default();
     let mut lengths = LengthFields::default();
@@ -392,7 +393,7 @@ pub fn parse_response(
         StatusCode::from_u16(code).map_err(|_| HeadError::Malformed("the status code is malformed"))?;
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let lines = gather(input, response.headers);
-    let block = input.split_to(length).freeze();
+    let block = buffered::take(input, length);
 
     let mut fields = ConnectionFields::default();
     let mut lengths = LengthFields::default();

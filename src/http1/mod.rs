@@ -18,6 +18,7 @@ pub mod framing;
 pub mod head;
 pub mod server;
 mod upload;
+mod waiting;
 mod writing;
 
 #[cfg(test)]

@@ -24,9 +24,10 @@ use super::encode::{self, Connection as ConnectionField, Outgoing};
 use super::feed::Feed;
 use super::framing::Framing;
 use super::head::{HeadError, HeadLimits, RequestHead};
+use super::waiting::Waiting;
 use super::writing::Writing;
 use crate::body::{Body, Tunnel};
-use crate::buffers::Reservation;
+use crate::buffers::{self, OF_A_WAIT};
 use crate::clock::{self, Deadline};
 use crate::fields::media_type::MediaKind;
 use crate::inbound::{self, Inbound, Peer, Refused};
@@ -110,8 +111,8 @@ struct Connection<'a, S> {
     asked: bool,
     seat: Option<&'a Seat>,
     stall: Stall,
-    /// The memory of a head that is half here.
-    half: Option<Reservation>,
+    /// The memory of its buffers.
+    waiting: Waiting,
 }
 
 /// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
@@ -132,6 +133,7 @@ where
     let mut connection = Connection {
         io: Buffered::new(stream, read),
         service,
+        waiting: Waiting::new(peer.clone()),
         peer,
         settings,
         sleeper,
@@ -144,7 +146,6 @@ where
         asked: false,
         seat,
         stall: Stall::default(),
-        half: None,
     };
     loop {
         let after = match connection.next().await {
@@ -237,7 +238,7 @@ where
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
         let mut answer = pin!(self.service.call(inbound));
         let (io, reading, peer) = (&mut self.io, &mut self.reading, &self.peer);
-        let (stall, seat) = (&mut self.stall, self.seat);
+        let (stall, seat, waiting) = (&mut self.stall, self.seat, &mut self.waiting);
         let response = std::future::poll_fn(|cx| {
             loop {
                 let polled = answer.as_mut().poll(cx);
@@ -248,7 +249,7 @@ where
                 if let Poll::Ready(Ok(response)) = polled {
                     return Poll::Ready(Some(response));
                 }
-                let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
+                let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, waiting, reading, cx));
                 if !io.is_flushed() && matches!(io.poll_flush(cx), Poll::Ready(Err(_))) {
                     return Poll::Ready(None);
                 }
@@ -260,12 +261,13 @@ where
             // is not worth finishing. A request in the pipeline hides that; it is read one further only.
             let whole = feed.as_ref().is_none_or(Feed::is_finished);
             if whole && io.read.is_empty() && io.stream.poll_read_ready(cx).is_ready() {
-                match io.poll_fill(cx) {
+                match io.poll_fill_of(0, cx) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(None),
                     Poll::Pending => {}
                 }
             }
+            waiting.count(io);
             match feed.as_ref().filter(|feed| feed.is_waiting()) {
                 Some(feed) => stall.poll(seat, feed.received(), cx).map(|()| None),
                 None if stall.end(seat) => Poll::Pending,
@@ -285,7 +287,11 @@ where
         let RequestHead { parts, upgrade, takes_trailers, size, .. } = head;
         // Content that came with the head is held as long as that.
         let content = if body.is_here() { body.size_hint().exact().unwrap_or_default() as usize } else { 0 };
-        let counted = inbound::counted_bytes(size + content, parts.headers.len(), false);
+        // A large one is counted with all that it takes while it waits.
+        let counted = match inbound::counted_bytes(size + content, parts.headers.len(), false) {
+            0 => 0,
+            bytes => buffers::weight(bytes) + OF_A_WAIT,
+        };
         let inbound = Inbound {
             request: Box::new(Request::from_parts(parts, body)),
             peer: self.peer.clone(),
@@ -303,7 +309,7 @@ where
             Framing::Length(0) => return (None, Body::empty()),
             Framing::Length(length) if length <= self.io.read.len() as u64 => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
-                return (None, Body::full(self.io.read.split_to(length).freeze()));
+                return (None, Body::full(self.io.take(length)));
             }
             _ => {}
         }
@@ -313,6 +319,9 @@ where
     }
 
     async fn close(&mut self) {
+        // Nobody reads any more of it: its buffers are not held for as long as the client takes to close its side.
+        self.io.release_all();
+        self.waiting.clear();
         let mut expires = Deadline::default();
         expires.set_after(LINGER);
         let mut shutdown = pin!(self.io.stream.shutdown());
@@ -335,11 +344,11 @@ where
         let io = &mut self.io;
         std::future::poll_fn(|cx| {
             loop {
-                io.read.clear();
+                io.release_all();
                 if expires.poll_expired(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                match ready!(io.poll_fill(cx)) {
+                match ready!(io.poll_fill_of(0, cx)) {
                     Ok(count) if count > 0 && count < left => left -= count,
                     _ => return Poll::Ready(()),
                 }
@@ -388,14 +397,17 @@ impl Exchange {
         async move {
             match &mut begun {
                 Begun::Answer { writing, body, feed } => {
-                    let Connection { io, reading, sending, sleeper, peer, stall, seat, .. } = connection;
+                    let Connection { io, reading, sending, sleeper, peer, stall, seat, waiting, .. } =
+                        connection;
                     let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
-                    let waiting = (stall, *seat);
+                    let stalled = (stall, *seat);
                     let result = std::future::poll_fn(|cx| {
-                        let waiting = (&mut *waiting.0, waiting.1);
-                        writing.poll(io, body, feed.as_mut(), buffers, reading, sending, waiting, sleeper, cx)
+                        let stalled = (&mut *stalled.0, stalled.1);
+                        let feed = feed.as_mut();
+                        writing.poll(io, waiting, body, feed, buffers, reading, sending, stalled, sleeper, cx)
                     })
                     .await;
+                    connection.waiting.clear();
                     connection.sending.clear();
                     connection.reading.clear();
                     let unread =

@@ -21,14 +21,16 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Queues what the body has while there is room.
+    /// Queues what the body has while the queue has room. What arrives is queued behind other content only while there
+    /// is `room` in the buffer memory; without, the app gets one piece at a time.
     pub fn take(
         &mut self,
         io: &mut Buffered,
         body: &mut Body,
+        room: impl Fn() -> bool,
         cx: &mut Context<'_>,
     ) -> Result<(), BodyError> {
-        while !self.ended && io.has_room() {
+        while !self.ended && io.has_room() && (io.is_flushed() || !body.is_streaming() || room()) {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {

@@ -12,8 +12,9 @@ use http_body::Body as _;
 use super::buffered::Buffered;
 use super::encode::{self, Outgoing};
 use super::feed::Feed;
+use super::waiting::Waiting;
 use crate::body::{Body, BodyError};
-use crate::buffers::{self, BufferMemory, ClientSlot, Reservation};
+use crate::buffers::{self, BufferMemory, ClientSlot, OF_A_WAIT, Reading, Reservation};
 use crate::clock::Deadline;
 use crate::lifecycle::{Phase, Sleeper};
 use crate::seats::{Seat, Stall};
@@ -51,6 +52,7 @@ impl Writing {
     pub fn poll(
         &mut self,
         io: &mut Buffered,
+        waiting: &mut Waiting,
         body: &mut Body,
         mut feed: Option<&mut Feed>,
         buffers: Option<&Arc<BufferMemory>>,
@@ -78,8 +80,9 @@ impl Writing {
             if flushed && self.ended {
                 return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
             }
-            self.count(if flushed { 0 } else { io.held() }, buffers, body.client());
-            let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, reading, cx));
+            self.count(if flushed { 0 } else { io.held_by_queue() }, buffers, body.client());
+            let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, waiting, reading, cx));
+            waiting.count_read(io);
             if flushed {
                 sending.clear();
                 if !stall.end(seat) {
@@ -104,8 +107,9 @@ impl Writing {
         }
     }
 
-    /// Counts what waits for the client; nothing is counted for one that takes all at once.
+    /// Counts what waits for the client, and with it the connection; nothing is counted for one that takes all at once.
     fn count(&mut self, queued: usize, buffers: Option<&Arc<BufferMemory>>, client: ClientSlot) {
+        let queued = if queued > 0 { buffers::weight(queued) + OF_A_WAIT } else { 0 };
         match (&mut self.waiting, buffers) {
             (Some(waiting), _) => waiting.resize(queued),
             (None, Some(buffers)) if queued > 0 => {
@@ -131,7 +135,12 @@ impl Writing {
             if arrives && !io.is_flushed() && !(room && io.queued() < self.read_ahead) {
                 break;
             }
-            match buffers::while_pressed(!room, || Pin::new(&mut *body).poll_frame(cx)) {
+            let reading = match (room, io.is_flushed()) {
+                (true, true) => Reading::Freely,
+                (true, false) => Reading::Ahead,
+                (false, _) => Reading::Pressed,
+            };
+            match buffers::while_reading(reading, || Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => self.put(io, data, room)?,
@@ -203,7 +212,7 @@ impl Writing {
         if whole
             && io.read.is_empty()
             && io.stream.poll_read_ready(cx).is_ready()
-            && let Poll::Ready(Ok(0) | Err(_)) = io.poll_fill(cx)
+            && let Poll::Ready(Ok(0) | Err(_)) = io.poll_fill_of(0, cx)
         {
             return Err(BodyError::ClientGone);
         }

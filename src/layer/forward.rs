@@ -117,6 +117,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         stream_idle_timeout: server.settings.stream_idle_timeout,
         limits: server.head_limits(),
         room: Some(record.room(client)),
+        counted: memory.is_some() || routed.memory.is_some(),
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
     let since = clock::now();

@@ -14,7 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::Routed;
 use super::record::Record;
 use crate::body::{Body, BodyError};
-use crate::buffers::Reservation;
+use crate::buffers::{self, OF_A_WAIT, Reservation};
 use crate::clock::{self, Deadline, Instant};
 use crate::pieces::{Cutter, Pieces};
 
@@ -205,7 +205,7 @@ impl Prefix {
                 Poll::Ready(Some(Ok(frame))) => {
                     pause.clear();
                     match frame.into_data() {
-                        Ok(data) => self.push(data),
+                        Ok(data) => self.push(data, length_known),
                         Err(frame) => {
                             self.trailers = frame.into_trailers().ok();
                             self.rest = None;
@@ -221,33 +221,39 @@ impl Prefix {
         }
     }
 
-    fn push(&mut self, data: Bytes) {
+    /// What comes of a body of known length is read into a buffer made for that; of any other the first piece, too, may be a
+    /// small part of a large one.
+    fn push(&mut self, data: Bytes, length_known: bool) {
         if data.is_empty() {
             return;
         }
         self.length += data.len();
-        self.memory.resize(self.length);
-        self.content = match std::mem::replace(&mut self.content, Received::Nothing) {
-            Received::Nothing => Received::One(data),
+        let mut copied = match std::mem::replace(&mut self.content, Received::Nothing) {
+            Received::Nothing if length_known => {
+                self.memory.resize(buffers::weight(data.len()) + OF_A_WAIT);
+                self.content = Received::One(data);
+                return;
+            }
+            Received::Nothing => Cutter::default(),
             Received::One(first) => {
                 let mut copied = Cutter::default();
                 copied.push(&first);
-                copied.push(&data);
-                Received::Copied(copied)
+                copied
             }
-            Received::Copied(mut copied) => {
-                copied.push(&data);
-                Received::Copied(copied)
-            }
+            Received::Copied(copied) => copied,
         };
+        copied.push(&data);
+        self.memory.resize(buffers::weight(copied.memory()) + OF_A_WAIT);
+        self.content = Received::Copied(copied);
     }
 
-    fn into_buffered(self) -> Buffered {
+    fn into_buffered(mut self) -> Buffered {
         let content = match self.content {
             Received::Nothing => Pieces::default(),
             Received::One(piece) => piece.into(),
             Received::Copied(copied) => copied.finish(),
         };
+        self.memory.resize(content.len());
         match (self.rest, self.trailers) {
             (None, None) => Buffered { body: Body::pieces(content), memory: Some(self.memory) },
             (Some(rest), _) if content.is_empty() => Buffered { body: rest, memory: None },

@@ -96,6 +96,7 @@ impl Upstream {
             stream_idle_timeout: PATIENCE,
             limits: LIMITS,
             room: None,
+            counted: false,
             rank: (0, 1),
         };
         let outcome = Outcome::default();

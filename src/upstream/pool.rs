@@ -56,7 +56,7 @@ impl Pool {
     pub(super) fn put(
         &self,
         address: &Arc<Address>,
-        connection: Box<ClientConnection>,
+        mut connection: Box<ClientConnection>,
         keep_alive: Duration,
         now: Instant,
     ) {
@@ -67,6 +67,7 @@ impl Pool {
         if keep.is_zero() {
             return;
         }
+        connection.release_grown();
         let idle = Idle { connection, address: address.clone(), until: now + keep };
         let mut pools = self.idle.borrow_mut();
         let pool = pools.entry(address.id).or_default();

@@ -24,7 +24,7 @@ use super::pool::Pool;
 use super::retry::{Attempt, Tries, head_size, is_large};
 use super::{Endpoint, Upstream};
 use crate::body::Body;
-use crate::buffers::{ClientSlot, Room};
+use crate::buffers::{ClientSlot, OF_A_WAIT, Room};
 use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
@@ -67,6 +67,8 @@ pub struct Call<'a> {
     pub limits: HeadLimits,
     /// The client's room in the buffer memory: without it the response stays at the upstream until it is taken.
     pub room: Option<Room<'a>>,
+    /// Whether the request is counted there already.
+    pub counted: bool,
     /// The rank of its caller's tier, and how many there are.
     pub rank: (usize, usize),
 }
@@ -260,7 +262,7 @@ impl Upstream {
             let mut share = match self.share(call, endpoint, &address)? {
                 Some(share) => share,
                 None => {
-                    let permit = Box::pin(self.permit(&address, call.client, outcome)).await?;
+                    let permit = Box::pin(self.permit(&address, call, outcome)).await?;
                     now = clock::now();
                     Share::connection(permit)
                 }
@@ -306,7 +308,7 @@ impl Upstream {
             {
                 share = match self.share(call, chosen, &other)? {
                     Some(share) => share,
-                    None => Share::connection(Box::pin(self.permit(&other, call.client, outcome)).await?),
+                    None => Share::connection(Box::pin(self.permit(&other, call, outcome)).await?),
                 };
                 (endpoint, address) = (chosen, other);
                 outcome.address.replace(Some(address.clone()));
@@ -323,7 +325,7 @@ impl Upstream {
                     self.counters.connects.add(1);
                     if address.http2.swap(false, Ordering::Relaxed) && call.streaming != Streaming::Always {
                         // It spoke HTTP/2 before: what was taken for a stream is an ordinary request.
-                        lease.become_request(Box::pin(self.permit(&address, call.client, outcome)).await?);
+                        lease.become_request(Box::pin(self.permit(&address, call, outcome)).await?);
                     }
                     let connection = Box::new(ClientConnection::new(stream));
                     self.over_http1(pool, call, connection, lease, None, outcome).await
@@ -439,9 +441,10 @@ impl Upstream {
     async fn permit(
         &self,
         address: &Arc<Address>,
-        client: ClientSlot,
+        call: &Call<'_>,
         outcome: &Outcome,
     ) -> Result<Permit, Attempt> {
+        let client = call.client;
         if let Some(permit) = address.permits.try_acquire(client) {
             return Ok(permit);
         }
@@ -454,6 +457,12 @@ impl Upstream {
             None => return refused(ForwardError::QueueFull),
         };
         self.counters.waits.add(1);
+        // The line is long where the upstream is slow: less is buffered meanwhile.
+        let _memory = call.room.filter(|_| !call.counted).map(|room| {
+            let mut memory = room.reservation();
+            memory.resize(OF_A_WAIT);
+            memory
+        });
         let since = clock::now();
         let acquire = address.permits.acquire(client, self.policy.max_waiting);
         outcome.line.replace(Some(Queued::new(address.permits.clone(), client)));

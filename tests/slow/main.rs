@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod buffers;
 mod connections;
 mod fairness;
 mod followers;

@@ -133,7 +133,10 @@ fn n3_4_content_of_a_cache_key_is_counted_too() {
             tcp
         })
         .collect();
-    eventually("they are counted", || (buffered(&pillion) == 20.0 * 40_000.0).then_some(()));
+    // Three pieces of 16 KiB each, what the allocator adds to them, and the connection.
+    eventually("they are counted", || {
+        (20.0 * 40_000.0..20.0 * 72.0 * 1024.0).contains(&buffered(&pillion)).then_some(())
+    });
     let grown = pillion.process.resident().saturating_sub(before);
     assert!(grown < 12 * MIB, "{} KiB for 20 uploads of 40 KB", grown / 1024);
     for mut tcp in uploads {
@@ -163,7 +166,9 @@ fn n3_4_request_bodies_are_counted_as_they_come() {
         uploads.push(tcp);
     }
     // Those of unknown length pause and are sent on, the others are waited for.
-    eventually("they are counted", || (buffered(&pillion) == 10.0 * 40_000.0).then_some(()));
+    eventually("they are counted", || {
+        (10.0 * 40_000.0..10.0 * 72.0 * 1024.0).contains(&buffered(&pillion)).then_some(())
+    });
     let grown = pillion.process.resident().saturating_sub(before);
     assert!(grown < 16 * MIB, "{} KiB for 20 uploads of 40 KB", grown / 1024);
     drop(uploads);

@@ -96,7 +96,8 @@ async fn fill(
     let share = (memory / 8 * 7) as f64;
     // Of what waits at the app a piece is here.
     let most = share + 64.0 * 4096.0;
-    assert!((share..most).contains(&held), "{held} bytes are counted, {grown} MiB more are resident");
+    // A request that waited for a place was counted too, and left a little room when it was refused.
+    assert!((share * 0.99..most).contains(&held), "{held} bytes are counted, {grown} MiB more are resident");
     let other = "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.2\r\nconnection: close\r\n\r\n";
     assert_eq!(exchange(pillion.http, other).status, 200, "another client is served");
     let mut read = 0;

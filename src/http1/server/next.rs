@@ -8,14 +8,10 @@ use tower::Service;
 
 use super::{Connection, Next, PARK, PREFACE, Settings};
 use crate::body::Body;
-use crate::buffers::{ClientSlot, Reservation};
 use crate::http1::head::{self, HeadError};
 use crate::inbound::{Inbound, ORDINARY};
 use crate::lifecycle::Phase;
 use crate::seats::Seat;
-
-/// As many bits of an IPv6 address are one client's, before the policy for its request is known.
-const IPV6_PREFIX: u8 = 64;
 
 impl<S> Connection<'_, S>
 where
@@ -47,7 +43,7 @@ where
                     match head::parse_request(&mut self.io.read, settings.limits) {
                         Ok(Some(head)) => {
                             self.reading.clear();
-                            self.half = None;
+                            self.waiting.clear();
                             if std::mem::take(&mut self.begun) && !self.seat.is_none_or(Seat::set_busy) {
                                 return Poll::Ready(Next::Closed);
                             }
@@ -80,7 +76,10 @@ where
                     if !std::mem::replace(&mut self.begun, true) {
                         self.reading.set_after(settings.header_timeout);
                     }
-                    let error = match self.counts_half() {
+                    // The buffer of a head that is half here, where it is larger than ordinary ones.
+                    self.waiting.count_read(&self.io);
+                    let ordinary = self.io.read.len() <= ORDINARY;
+                    let error = match ordinary || self.waiting.fits() {
                         true => HeadError::Timeout,
                         false => HeadError::NoMemory,
                     };
@@ -91,7 +90,8 @@ where
                     if error == HeadError::Timeout {
                         ready!(self.reading.poll_expired(cx));
                     }
-                    (self.begun, self.half) = (false, None);
+                    self.begun = false;
+                    self.waiting.clear();
                     if !self.seat.is_none_or(Seat::set_busy) {
                         return Poll::Ready(Next::Closed);
                     }
@@ -99,20 +99,6 @@ where
                 }
             }
         }
-    }
-
-    /// Counts a head that is half here, where that is more than an ordinary one has; false: there is no room for it.
-    fn counts_half(&mut self) -> bool {
-        let here = self.io.read.len();
-        let Some(buffers) = self.peer.buffers.as_ref().filter(|_| here > ORDINARY) else { return true };
-        let half = self.half.get_or_insert_with(|| {
-            // Whose it is in the end, its head would say.
-            let client = ClientSlot::new(self.peer.address.ip(), IPV6_PREFIX);
-            Reservation::new(buffers.clone(), client)
-        });
-        // The buffer has more room than that.
-        half.resize(self.io.read.capacity().max(here));
-        half.has_room()
     }
 
     /// Waits for the first byte of a request. A connection that is busy keeps its buffers for the next

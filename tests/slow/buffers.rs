@@ -1,0 +1,180 @@
+//! What connections of HTTP/1 hold in their buffers is counted by what these have room for, and is bounded: whatever the
+//! clients send, and however little they read, memory grows by no more than what is counted and a little for each
+//! connection.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::harness::{Pillion, Script, connect, eventually, head, now};
+use crate::tools::pillion;
+
+const MIB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
+/// Of a connection that waits, its request and its place at the upstream.
+const OF_A_CONNECTION: u64 = 32 * KIB;
+
+/// An app that reads heads and no content, and never responds.
+struct Deaf {
+    script: Script,
+    ended: Arc<AtomicBool>,
+}
+
+fn deaf() -> Deaf {
+    let ended = Arc::new(AtomicBool::new(false));
+    let ends = ended.clone();
+    let script = Script::new(move |mut tcp| {
+        if head(&mut tcp).is_some() {
+            while !ends.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
+    });
+    Deaf { script, ended }
+}
+
+/// An app that says that its responses can be stored, and sends `length` bytes in chunks.
+fn chunks(length: usize) -> Script {
+    Script::new(move |mut tcp| {
+        while head(&mut tcp).is_some() {
+            let head = b"HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n";
+            let chunk = [b"4000\r\n", &[b'x'; 0x4000][..], b"\r\n"].concat();
+            let mut wire = (0..length / 0x4000).map(|_| &chunk[..]).chain([&b"0\r\n\r\n"[..]]);
+            if tcp.write_all(head).is_err() || wire.any(|piece| tcp.write_all(piece).is_err()) {
+                return;
+            }
+        }
+    })
+}
+
+/// Clients that sent their head and as much of `content` as is taken, and read nothing.
+fn clients(
+    pillion: &Pillion,
+    count: usize,
+    head: impl Fn(usize) -> String,
+    content: &[u8],
+) -> Vec<TcpStream> {
+    let client = |at| {
+        let mut tcp = connect(pillion.http);
+        tcp.write_all(head(at).as_bytes()).unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        (tcp, content)
+    };
+    let mut clients: Vec<(TcpStream, &[u8])> = (0..count).map(client).collect();
+    let mut last = now();
+    eventually("none has taken anything for a while", || {
+        for (tcp, left) in &mut clients {
+            while let Ok(count @ 1..) = tcp.write(left) {
+                *left = &left[count..];
+                last = now();
+            }
+        }
+        (last.elapsed().as_millis() > 700).then_some(())
+    });
+    clients.into_iter().map(|(tcp, _)| tcp).collect()
+}
+
+/// By how much memory grows while `count` clients hang that sent `wire`: at most by what is counted and what as many
+/// connections take. `beside`: bytes of the cache.
+#[track_caller]
+fn holds(
+    pillion: &Pillion,
+    count: usize,
+    beside: u64,
+    head: impl Fn(usize) -> String,
+    content: &[u8],
+    end: impl FnOnce(),
+) {
+    pillion.wait_until_ready();
+    let before = pillion.process.resident();
+    let clients = clients(pillion, count, head, content);
+    let (counted, grown) = (pillion.metric("pillion_buffered_bytes"), pillion.process.resident() - before);
+    let most = counted as u64 / 10 * 11 + count as u64 * OF_A_CONNECTION + beside + 2 * MIB;
+    assert!(grown <= most, "{} KiB more, {} KiB counted", grown / KIB, counted as u64 / KIB);
+    assert!(counted as u64 <= 10 * MIB, "{} KiB counted", counted as u64 / KIB);
+    drop(clients);
+    end();
+    eventually("all is given back", || (pillion.metric("pillion_buffered_bytes") == 0.0).then_some(()));
+}
+
+const SERVER: &str = "buffer_memory = \"8MiB\"\n";
+
+fn get(at: usize) -> String {
+    format!("GET /{at} HTTP/1.1\r\nhost: a\r\n\r\n")
+}
+
+fn post(framing: &str) -> String {
+    format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n")
+}
+
+/// The buffers they were read into grew to 128 KiB for each connection, and were counted by nobody.
+#[test]
+fn n3_4_uploads_of_very_small_chunks_are_counted_by_their_buffers() {
+    let app = deaf();
+    let end = || app.ended.store(true, Ordering::SeqCst);
+    let pillion = pillion(app.script.address, SERVER, "");
+    holds(&pillion, 200, 0, |_| post("transfer-encoding: chunked"), &b"1\r\nx\r\n".repeat(40_000), end);
+}
+
+/// Each chunk behind a large one was queued as a slice of its own, of 64 bytes for one.
+#[test]
+fn n3_4_very_small_chunks_behind_a_large_one_are_queued_in_one_buffer() {
+    let app = deaf();
+    let end = || app.ended.store(true, Ordering::SeqCst);
+    let pillion = pillion(app.script.address, SERVER, "");
+    let large = [b"80000\r\n", &[b'x'; 0x80000][..], b"\r\n"].concat().repeat(8);
+    let small = b"1\r\nx\r\n".repeat(80_000);
+    holds(&pillion, 12, 0, |_| post("transfer-encoding: chunked"), &[large, small].concat(), end);
+}
+
+/// What the app does not read waits in a queue of up to 256 KiB for each connection.
+#[test]
+fn n3_4_uploads_that_the_app_does_not_read_are_counted() {
+    let app = deaf();
+    let end = || app.ended.store(true, Ordering::SeqCst);
+    let pillion = pillion(app.script.address, SERVER, "");
+    holds(&pillion, 60, 0, |_| post("content-length: 100000000"), &vec![b'x'; 16 << 20], end);
+}
+
+/// 40 KB of 60 KB that are waited for stood in pieces of 16 KiB, beside a read buffer that had grown.
+#[test]
+fn n3_4_uploads_that_pause_are_counted_by_their_buffers() {
+    let app = deaf();
+    let end = || app.ended.store(true, Ordering::SeqCst);
+    let pillion = pillion(app.script.address, SERVER, "");
+    holds(&pillion, 180, 0, |_| post("content-length: 60000"), &[b'x'; 33_000], end);
+}
+
+/// A head of 60 KB held the buffer that it was read into, of 84 KiB and more.
+#[test]
+fn n3_1_large_heads_hold_no_more_than_is_counted() {
+    let app = deaf();
+    let end = || app.ended.store(true, Ordering::SeqCst);
+    let pillion = pillion(app.script.address, SERVER, "max_connections = 16\n");
+    let rest = format!("x-a: {}\r\n\r\n", "x".repeat(60_000));
+    holds(&pillion, 130, 0, |at| format!("GET /{at} HTTP/1.1\r\nhost: a\r\n"), rest.as_bytes(), end);
+}
+
+/// Those that are refused stay for two seconds, in which they held what they had sent.
+#[test]
+fn n3_6_half_heads_that_are_refused_hold_no_buffers() {
+    let app = deaf();
+    let end = || app.ended.store(true, Ordering::SeqCst);
+    let pillion = pillion(app.script.address, SERVER, "");
+    let rest = format!("x-a: {}", "x".repeat(60_000));
+    holds(&pillion, 500, 0, |at| format!("GET /{at} HTTP/1.1\r\nhost: a\r\n"), rest.as_bytes(), end);
+}
+
+/// Each that found no room in the cache held 128 KiB that nobody counted.
+#[test]
+fn n3_4_objects_that_find_no_room_in_the_cache_are_counted() {
+    let app = chunks(4 << 20);
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{SERVER}[upstream]\nurl = \"http://{}\"\n\
+         [cache]\nmax_size = \"4MiB\"\nmax_object_size = \"4MiB\"\n",
+        app.address
+    ));
+    holds(&pillion, 200, 5 * MIB, get, b"", || ());
+}
