@@ -132,8 +132,8 @@ impl Flight {
             leader.tell(Arrived::Coming(fill.clone()));
         }
         let (cache, counters) = (self.cache.clone(), self.record.cached().clone());
-        let pump =
-            Pump::new(cache, counters, (key, memory_key, fill), most, unattended, fetching.leader.take());
+        let (leader, buffers) = (fetching.leader.take(), self.record.reserve_buffer());
+        let pump = Pump::new(cache, counters, (key, memory_key, fill), most, unattended, leader, buffers);
         outlive(pump.run(body));
         let member =
             Member { forwarded: Some(why.as_str()), forwarded_status, stored: true, ..Member::default() };

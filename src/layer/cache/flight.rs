@@ -13,7 +13,7 @@ use super::lookup::{Candidate, in_place_of_error};
 use super::write::Guard;
 use super::{Answer, CacheError, webdav};
 use crate::body::Body;
-use crate::buffers::ClientSlot;
+use crate::buffers::{ClientSlot, Reservation};
 use crate::cache::Cache;
 use crate::cache::counters::Event;
 use crate::cache::fetch::{Arrived, Leader, Line};
@@ -72,8 +72,8 @@ pub enum Errand {
 pub enum WithoutClient {
     /// It is given up.
     Ends,
-    /// It goes on unless as many reads as this do so already.
-    Reads(usize),
+    /// It goes on unless as many reads do so already as may; see [`unattended`].
+    Reads,
     /// It goes on, for as long as this, and keeps its place.
     Writes(Duration),
 }
@@ -126,11 +126,7 @@ impl Flight {
                     let stored = terms.ttl.is_some() || fetching.candidate.is_some();
                     stored || leader.fetch.is_waited_for()
                 });
-                if goes_on {
-                    WithoutClient::Reads(most_unattended(&self.record))
-                } else {
-                    WithoutClient::Ends
-                }
+                if goes_on { WithoutClient::Reads } else { WithoutClient::Ends }
             }
             // What it changes is changed when the app says so, not when its client left.
             Some(Errand::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
@@ -274,6 +270,11 @@ impl Line for Queued {
     fn serves_first(&self, client: ClientSlot) -> bool {
         Queued::serves_first(self, client)
     }
+}
+
+/// A place for a read that goes on without its client; `None`: there is none.
+pub fn unattended(cache: &Cache, record: &Record) -> Option<Reservation> {
+    cache.unattended.read(record.client_slot(), most_unattended(record))
 }
 
 /// Maximum number of reads of an app that go on without their clients: an eighth of its connections.

@@ -8,7 +8,7 @@ use http::{HeaderMap, Response, header};
 use tower::Service;
 
 use super::asked::{self, Forwarded, Read};
-use super::flight::{Errand, Fetching, Known, most_unattended};
+use super::flight::{Errand, Fetching, Known, unattended};
 use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, selecting, settings, uncounted};
 use crate::body::Body;
 use crate::cache::Cache;
@@ -386,7 +386,7 @@ where
         }
         let Some(mut routed) = routed.again(now) else { return };
         // It has no client from its beginning. What is stale stays so until there is a place.
-        let Some(place) = self.cache.unattended.read(most_unattended(&routed.record)) else { return };
+        let Some(place) = unattended(&self.cache, &routed.record) else { return };
         self.cache.counters.background.add(1);
         let candidate = Candidate { stored, gone: false };
         // What may be stored is asked for whole, whatever this client asks.

@@ -188,7 +188,7 @@ where
         let (place, patience) = match flight.without_its_client() {
             WithoutClient::Ends => return,
             // Beyond the bound it ends here: those who wait for it ask again.
-            WithoutClient::Reads(most) => match flight.cache.unattended.read(most) {
+            WithoutClient::Reads => match flight::unattended(&flight.cache, &flight.record) {
                 Some(place) => (place, None),
                 None => return,
             },

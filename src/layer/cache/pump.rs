@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame};
 
 use crate::body::{Body, BodyError};
+use crate::buffers::{self, Reservation};
 use crate::cache::Cache;
 use crate::cache::counters::{Event, RouteCounters};
 use crate::cache::fetch::Leader;
@@ -16,7 +17,6 @@ use crate::cache::fill::{Fill, Pushed};
 use crate::cache::passes;
 use crate::cache::stored::{Content, Stored};
 use crate::clock;
-use crate::held::Place;
 
 /// See the head of the file.
 pub(super) struct Pump {
@@ -28,9 +28,13 @@ pub(super) struct Pump {
     memory_key: Option<Vec<u8>>,
     most: usize,
     /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
-    unattended: (usize, Option<Place>),
+    unattended: (usize, Option<Reservation>),
     /// While it is here, requests can join.
     leader: Option<Leader>,
+    /// A reservation of nothing in the share of the client whose request began it.
+    buffers: Reservation,
+    /// Whether all that came so far is kept.
+    keeps: bool,
 }
 
 impl Drop for Pump {
@@ -50,9 +54,10 @@ impl Pump {
         most: usize,
         unattended: usize,
         leader: Option<Leader>,
+        buffers: Reservation,
     ) -> Pump {
         let unattended = (unattended, None);
-        Pump { cache, counters, fill, key, memory_key, most, unattended, leader }
+        Pump { cache, counters, fill, key, memory_key, most, unattended, leader, buffers, keeps: true }
     }
 
     /// Keeps what came, if there is room for it; false: the content is not going to be stored.
@@ -90,17 +95,19 @@ impl Pump {
         if self.fill.is_read(cx) {
             *place = None;
         } else if place.is_none() {
-            *place = self.cache.unattended.read(*most);
+            *place = self.cache.unattended.read(self.buffers.client(), *most);
             if place.is_none() && self.fill.abandon() {
                 return Poll::Ready(Some(Err(BodyError::ClientGone)));
             }
         }
-        Pin::new(body).poll_frame(cx)
+        // What finds no room is read in small pieces: each such response holds one that its client did not take.
+        let kept = self.keeps && self.cache.store.held.excess() == 0;
+        let pressed = !kept && !self.buffers.has_room();
+        buffers::while_pressed(pressed, || Pin::new(body).poll_frame(cx))
     }
 
     /// Until the content has ended, or nobody wants it.
     pub async fn run(mut self, mut body: Body) {
-        let mut stored = true;
         let ended = loop {
             // Nobody reads it and it is not going to be stored: the app need not go on.
             if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {
@@ -112,10 +119,10 @@ impl Pump {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let kept = self.keep(data);
-                        if stored && !kept {
+                        if self.keeps && !kept {
                             self.tell_of_giving_up();
                         }
-                        stored = kept;
+                        self.keeps = kept;
                     }
                     Err(frame) => break Ok(frame.into_trailers().ok()),
                 },

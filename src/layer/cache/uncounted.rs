@@ -11,7 +11,7 @@ use http::{Method, Response, Uri, header};
 use tower::Service;
 
 use super::asked::{self, Forwarded, Read};
-use super::flight::{Errand, Fetching, Flight, most_unattended};
+use super::flight::{Errand, Fetching, Flight, unattended};
 use super::lookup::{CONDITIONS, Candidate, Going, Start};
 use super::{CacheFuture, CacheLayer, outlive, selecting};
 use crate::body::Body;
@@ -167,7 +167,7 @@ where
         {
             return;
         }
-        let Some(place) = self.cache.unattended.read(most_unattended(&routed.record)) else { return };
+        let Some(place) = unattended(&self.cache, &routed.record) else { return };
         self.cache.counters.background.add(1);
         let asks = self.conditions(&mut routed, candidate.as_ref());
         let headers = Some(routed.request.headers().clone());
