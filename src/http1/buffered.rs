@@ -233,9 +233,21 @@ impl Buffered {
         self.read.capacity()
     }
 
+    /// Gives an empty write buffer back that is larger than ordinary ones: the connection waits.
+    pub fn release_written(&mut self) {
+        if self.is_flushed() && self.tail.capacity() > ORDINARY_BUFFERS / 2 {
+            self.tail = BytesMut::new();
+        }
+    }
+
     /// Counts what its buffers hold while the connection waits, where that is more than is ordinary; `reserve` makes a
     /// reservation.
-    pub fn count(&self, counted: &mut Option<Reservation>, reserve: impl FnOnce() -> Option<Reservation>) {
+    pub fn count(
+        &mut self,
+        counted: &mut Option<Reservation>,
+        reserve: impl FnOnce() -> Option<Reservation>,
+    ) {
+        self.release_written();
         count(self.held_by_read() + self.held_by_queue(), counted, reserve);
     }
 

@@ -88,7 +88,7 @@ impl ClientBody {
 
     /// Counts what is read and not taken, and what is queued: the client's next bytes, or its reading, may be long in coming.
     fn count(&mut self) {
-        if let (Some(_), Some(connection)) = (&self.counted, &self.connection) {
+        if let (Some(_), Some(connection)) = (&self.counted, &mut self.connection) {
             connection.io.count(&mut self.counted, || None);
         }
     }

@@ -23,7 +23,8 @@ impl Waiting {
     }
 
     /// Counts the read buffer, and what is queued.
-    pub fn count(&mut self, io: &Buffered) {
+    pub fn count(&mut self, io: &mut Buffered) {
+        io.release_written();
         self.count_bytes(io.held_by_read() + io.held_by_queue());
     }
 

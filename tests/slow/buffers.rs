@@ -115,7 +115,7 @@ fn n3_4_uploads_of_very_small_chunks_are_counted_by_their_buffers() {
     let app = deaf();
     let end = || app.ended.store(true, Ordering::SeqCst);
     let pillion = pillion(app.script.address, SERVER, "");
-    holds(&pillion, 200, 0, |_| post("transfer-encoding: chunked"), &b"1\r\nx\r\n".repeat(40_000), end);
+    holds(&pillion, 100, 0, |_| post("transfer-encoding: chunked"), &b"1\r\nx\r\n".repeat(30_000), end);
 }
 
 /// Each chunk behind a large one was queued as a slice of its own, of 64 bytes for one.
@@ -176,5 +176,5 @@ fn n3_4_objects_that_find_no_room_in_the_cache_are_counted() {
          [cache]\nmax_size = \"4MiB\"\nmax_object_size = \"4MiB\"\n",
         app.address
     ));
-    holds(&pillion, 200, 5 * MIB, get, b"", || ());
+    holds(&pillion, 200, 14 * MIB, get, b"", || ());
 }
