@@ -103,8 +103,16 @@ impl Buffered {
         }
         if self.read.capacity() - self.read.len() < SMALLEST_READ / 2 {
             let left = usize::try_from(left).unwrap_or(usize::MAX).max(SMALLEST_READ);
-            // Reclaims the buffer where nothing refers to it any more, else makes a new one.
-            self.read.reserve(self.next_read.min(most).min(left));
+            let wanted = self.next_read.min(most).min(left);
+            if reading == Reading::Freely {
+                // Reclaims the buffer where nothing refers to it any more, else makes a new one, which may be as large as
+                // any before.
+                self.read.reserve(wanted);
+            } else {
+                let mut read = BytesMut::with_capacity(self.read.len() + wanted);
+                read.extend_from_slice(&self.read);
+                self.read = read;
+            }
         }
         let room = self.read.capacity() - self.read.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
