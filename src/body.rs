@@ -313,6 +313,14 @@ impl Body {
         matches!(self.kind, Kind::Full(_) | Kind::Pieces(..))
     }
 
+    /// What the list of its pieces takes beside them, where all of it is here; bytes.
+    pub fn list_size(&self) -> usize {
+        match &self.kind {
+            Kind::Pieces(pieces, _) => pieces.iter().count() * size_of::<Bytes>(),
+            _ => 0,
+        }
+    }
+
     /// Takes the app's side of an upgrade out of the body.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, Kind::Empty) {

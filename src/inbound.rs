@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use http::{HeaderValue, Request, StatusCode};
 
 use crate::body::Body;
-use crate::buffers::BufferMemory;
+use crate::buffers::{BufferMemory, Reservation};
 use crate::clock::Instant;
 use crate::fields::forwarded::ForwardedFields;
 
@@ -156,4 +156,6 @@ pub struct Inbound {
     pub refused: Option<Refused>,
     /// Bytes that it holds of the buffer memory until it was sent or answered; see [`counted_bytes`].
     pub counted: usize,
+    /// The same bytes, where its connection has reserved them for as long as it is not known whose request this is.
+    pub reserved: Option<Reservation>,
 }

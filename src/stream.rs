@@ -131,6 +131,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
         let take = self.before.len().min(buf.remaining());
         buf.put_slice(&self.before[..take]);
         self.before.advance(take);
+        if self.before.is_empty() {
+            // An empty rest of it would keep all of the buffer.
+            self.before = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

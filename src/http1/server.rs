@@ -208,6 +208,7 @@ where
             takes_trailers: false,
             refused: Some(Refused { status: error.status(), detail: error.detail() }),
             counted: 0,
+            reserved: None,
         };
         let Ok(response) = self.service.call(inbound).await;
         let mut exchange = Exchange {
@@ -300,6 +301,7 @@ where
             takes_trailers,
             refused: None,
             counted,
+            reserved: None,
         };
         (feed, inbound)
     }

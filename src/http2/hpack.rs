@@ -55,6 +55,8 @@ struct Entry {
     name: usize,
     size: usize,
     kind: Kind,
+    /// Memory that is free when it leaves the table; bytes.
+    pins: usize,
 }
 
 /// What a block holds.
@@ -64,6 +66,26 @@ pub struct Block {
     pub pseudo: bool,
     /// The head of an interim response.
     pub interim: bool,
+}
+
+/// A block as far as it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What it holds.
+    pub found: Block,
+    /// Its fields.
+    pub fields: usize,
+    /// Bytes of their names and values, decoded.
+    pub size: usize,
+    /// Whether its last entry of the table is the newest one.
+    inserted: bool,
+}
+
+impl Progress {
+    /// Whether the table got an entry that stays for a while.
+    pub fn has_entry(&self) -> bool {
+        self.inserted
+    }
 }
 
 /// A block that is no HPACK. The library says so to the peer, and ends the connection.
@@ -76,44 +98,74 @@ pub struct Table {
     entries: VecDeque<Entry>,
     size: usize,
     max: usize,
+    pinned: usize,
 }
 
 impl Default for Table {
     fn default() -> Table {
-        Table { entries: VecDeque::new(), size: 0, max: MAX_TABLE }
+        Table { entries: VecDeque::new(), size: 0, max: MAX_TABLE, pinned: 0 }
     }
 }
 
 impl Table {
-    /// Reads a whole block.
-    pub fn read(&mut self, block: &[u8]) -> Result<Block, Malformed> {
+    /// Reads the fields of a block that are whole, and says how many octets they take. The rest is to come first of the
+    /// next call.
+    pub fn read(&mut self, block: &[u8], progress: &mut Progress) -> Result<usize, Malformed> {
         let mut input = Input(block);
-        let mut found = Block::default();
-        while let Some(first) = input.0.first().copied() {
-            let kind = match first {
-                0x80.. => self.at(input.integer(7)?)?.kind,
-                0x40.. => {
-                    let entry = self.literal(&mut input, 6)?;
-                    self.insert(entry);
-                    entry.kind
-                }
-                0x20.. => {
-                    self.max = input.integer(5)?;
-                    if self.max > MAX_TABLE {
-                        return Err(Malformed);
-                    }
-                    self.evict(0);
-                    Kind::Ordinary
-                }
-                _ => self.literal(&mut input, 4)?.kind,
-            };
-            found.pseudo |= kind != Kind::Ordinary;
-            found.interim |= kind == Kind::Interim;
+        loop {
+            let rest = input.0.len();
+            match self.read_field(&mut input, progress) {
+                Ok(true) => {}
+                Ok(false) | Err(Flaw::Short) => return Ok(block.len() - rest),
+                Err(Flaw::Malformed) => return Err(Malformed),
+            }
         }
-        Ok(found)
     }
 
-    fn literal(&self, input: &mut Input<'_>, prefix: u32) -> Result<Entry, Malformed> {
+    /// Reads one field, or a change of the table's size; false: there is none. Nothing is changed where it is short.
+    fn read_field(&mut self, input: &mut Input<'_>, progress: &mut Progress) -> Result<bool, Flaw> {
+        let Some(first) = input.0.first().copied() else { return Ok(false) };
+        let entry = match first {
+            0x80.. => self.at(input.integer(7)?)?,
+            0x40.. => {
+                let entry = self.literal(input, 6)?;
+                progress.inserted = self.insert(entry);
+                entry
+            }
+            0x20.. => {
+                let max = input.integer(5)?;
+                if max > MAX_TABLE {
+                    return Err(Flaw::Malformed);
+                }
+                self.max = max;
+                self.evict(0);
+                return Ok(true);
+            }
+            _ => self.literal(input, 4)?,
+        };
+        progress.fields += 1;
+        progress.size += entry.size.saturating_sub(OVERHEAD);
+        progress.found.pseudo |= entry.kind != Kind::Ordinary;
+        progress.found.interim |= entry.kind == Kind::Interim;
+        Ok(true)
+    }
+
+    /// A block was read, which takes so many bytes where it was received: a field of it that stands in the table keeps
+    /// all of that alive.
+    pub fn pin(&mut self, progress: &Progress, bytes: usize) {
+        if let Some(newest) = self.entries.front_mut().filter(|_| progress.inserted) {
+            // Entries leave in the order they came, so it is the last of its block.
+            newest.pins += bytes;
+            self.pinned += bytes;
+        }
+    }
+
+    /// What entries of the table keep alive; bytes.
+    pub fn pinned(&self) -> usize {
+        self.pinned
+    }
+
+    fn literal(&self, input: &mut Input<'_>, prefix: u32) -> Result<Entry, Flaw> {
         let index = input.integer(prefix)?;
         let (name, pseudo, status) = if index == 0 {
             let name = input.string()?;
@@ -129,35 +181,39 @@ impl Table {
             (true, false) => Kind::Pseudo,
             (true, true) => Kind::Interim,
         };
-        Ok(Entry { name, size: name + value.length + OVERHEAD, kind })
+        Ok(Entry { name, size: name + value.length + OVERHEAD, kind, pins: 0 })
     }
 
-    fn at(&self, index: usize) -> Result<Entry, Malformed> {
+    fn at(&self, index: usize) -> Result<Entry, Flaw> {
         if index == 0 {
-            return Err(Malformed);
+            return Err(Flaw::Malformed);
         }
         match STATIC_NAMES.get(index - 1) {
             Some(name) => {
                 let kind = if index <= STATIC_PSEUDO { Kind::Pseudo } else { Kind::Ordinary };
-                Ok(Entry { name: usize::from(*name), size: 0, kind })
+                Ok(Entry { name: usize::from(*name), size: OVERHEAD + usize::from(*name), kind, pins: 0 })
             }
-            None => self.entries.get(index - 1 - STATIC_NAMES.len()).copied().ok_or(Malformed),
+            None => self.entries.get(index - 1 - STATIC_NAMES.len()).copied().ok_or(Flaw::Malformed),
         }
     }
 
-    fn insert(&mut self, entry: Entry) {
+    /// Whether it stands in the table.
+    fn insert(&mut self, entry: Entry) -> bool {
         self.evict(entry.size);
         // RFC 7541 4.4: one that is larger than the table empties it.
-        if entry.size <= self.max {
+        let fits = entry.size <= self.max;
+        if fits {
             self.size += entry.size;
             self.entries.push_front(entry);
         }
+        fits
     }
 
     fn evict(&mut self, room: usize) {
         while self.size + room > self.max {
             let Some(oldest) = self.entries.pop_back() else { return };
             self.size -= oldest.size;
+            self.pinned -= oldest.pins;
         }
     }
 }
@@ -189,19 +245,26 @@ impl Text<'_> {
     }
 }
 
+/// Why a field was not read.
+enum Flaw {
+    /// Its end is not here.
+    Short,
+    Malformed,
+}
+
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
     /// RFC 7541 5.1.
-    fn integer(&mut self, prefix: u32) -> Result<usize, Malformed> {
+    fn integer(&mut self, prefix: u32) -> Result<usize, Flaw> {
         const MOST: u32 = 28;
-        let (first, mut rest) = self.0.split_first().ok_or(Malformed)?;
+        let (first, mut rest) = self.0.split_first().ok_or(Flaw::Short)?;
         let mask = (1usize << prefix) - 1;
         let mut value = usize::from(*first) & mask;
         if value == mask {
             let mut shift = 0;
             loop {
-                let (octet, after) = rest.split_first().ok_or(Malformed)?;
+                let (octet, after) = rest.split_first().ok_or(Flaw::Short)?;
                 rest = after;
                 value += usize::from(octet & 0x7f) << shift;
                 shift += 7;
@@ -209,7 +272,7 @@ impl<'a> Input<'a> {
                     break;
                 }
                 if shift > MOST {
-                    return Err(Malformed);
+                    return Err(Flaw::Malformed);
                 }
             }
         }
@@ -218,10 +281,10 @@ impl<'a> Input<'a> {
     }
 
     /// RFC 7541 5.2.
-    fn string(&mut self) -> Result<Text<'a>, Malformed> {
-        let coded = self.0.first().ok_or(Malformed)? & 0x80 != 0;
+    fn string(&mut self) -> Result<Text<'a>, Flaw> {
+        let coded = self.0.first().ok_or(Flaw::Short)? & 0x80 != 0;
         let length = self.integer(7)?;
-        let (raw, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        let (raw, rest) = self.0.split_at_checked(length).ok_or(Flaw::Short)?;
         self.0 = rest;
         Ok(Text { raw, coded, length: if coded { decoded_length(raw) } else { length } })
     }
@@ -264,6 +327,13 @@ fn code_length(bits: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A block that is here whole.
+    fn read(table: &mut Table, block: &[u8]) -> Result<Block, Malformed> {
+        let mut progress = Progress::default();
+        let taken = table.read(block, &mut progress)?;
+        if taken == block.len() { Ok(progress.found) } else { Err(Malformed) }
+    }
 
     #[test]
     fn huffman_lengths() {
@@ -312,7 +382,7 @@ mod tests {
             // A table of nothing, and of much again.
             (&[0x20, 0x3f, 0xe1, 0x1f], Block::default()),
         ] {
-            assert_eq!(table.read(block), Ok(found), "{block:x?}");
+            assert_eq!(read(&mut table, block), Ok(found), "{block:x?}");
         }
         for block in [
             &[0x80][..],
@@ -322,14 +392,14 @@ mod tests {
             &[0x3f, 0xe2, 0x1f],
             &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
         ] {
-            assert_eq!(table.read(block), Err(Malformed), "{block:x?}");
+            assert_eq!(read(&mut table, block), Err(Malformed), "{block:x?}");
         }
     }
 
     #[test]
     fn entries_leave_as_the_table_is_full() {
         let mut table = Table::default();
-        table.read(b"\x44\x02/x").unwrap();
+        read(&mut table, b"\x44\x02/x").unwrap();
         // 4096 octets less its name and what an entry takes: the other one has to go.
         let value = 4096 - 32 - 1;
         let mut block = vec![0x40, 1, b'a', 0x7f];
@@ -340,8 +410,8 @@ mod tests {
         }
         block.push(rest as u8);
         block.extend(vec![b'v'; value]);
-        table.read(&block).unwrap();
+        read(&mut table, &block).unwrap();
         assert_eq!((table.entries.len(), table.size), (1, 4096));
-        assert_eq!(table.read(&[0xbf]), Err(Malformed), "what was there before is gone");
+        assert_eq!(read(&mut table, &[0xbf]), Err(Malformed), "what was there before is gone");
     }
 }

@@ -1,6 +1,7 @@
 //! Shared by both sides of HTTP/2.
 
 pub mod hpack;
+pub mod intake;
 pub mod refusals;
 pub mod settings;
 pub mod trailers;

@@ -6,12 +6,14 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::hpack::Table;
+use super::hpack::{Progress, Table};
+use super::intake::Intake;
 use super::settings::{PeerSettings, Reader};
 
 /// The client connection preface (RFC 9113 3.4) in octets.
@@ -26,6 +28,10 @@ const KEPT_BLOCK: usize = 4 * 1024;
 const MAX_BLOCK: usize = 4 * 1024 * 1024;
 /// The most streams remembered whose response goes on; the oldest are forgotten.
 const MAX_STREAMS: usize = 4096;
+/// The library reads this much at once; bytes. A field that is kept keeps all of it.
+const READ: usize = 16 * 1024;
+/// A connection without room is read in pieces of this size.
+const SMALL_READ: usize = 2 * 1024;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -91,9 +97,16 @@ struct Watch {
     frame: Option<Frame>,
     /// The HEADERS frame that began the block, until its end; whether that is a trailer section.
     head: Option<(Frame, bool)>,
-    /// The block as far as it went by, and where its last frame begins.
+    /// The block as far as it went by and was not read, where its last frame begins, and what was read of it.
     block: Vec<u8>,
     begin: usize,
+    read: Progress,
+    /// Octets of the frames of the block.
+    octets: usize,
+    /// Octets of frames since the HPACK table last got an entry.
+    since_entry: usize,
+    /// Who counts what comes.
+    intake: Option<Rc<Intake>>,
     /// The last stream that a client opened.
     last: u32,
     /// Streams of a server whose final head was seen and whose end was not.
@@ -106,7 +119,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(sender: Sender) -> Watch {
+    fn new(sender: Sender, intake: Option<Rc<Intake>>) -> Watch {
         Watch {
             sender,
             table: Table::default(),
@@ -115,6 +128,10 @@ impl Watch {
             head: None,
             block: Vec::new(),
             begin: 0,
+            read: Progress::default(),
+            octets: 0,
+            since_entry: 0,
+            intake,
             last: 0,
             open: BTreeSet::new(),
             settings: Reader::default(),
@@ -134,8 +151,13 @@ impl Watch {
         }
     }
 
+    /// Whether no further frame may go on in this turn.
+    fn is_paused(&self) -> bool {
+        self.left == 0 && self.intake.as_ref().is_some_and(|intake| intake.is_turn_over())
+    }
+
     /// Looks through octets that are about to go on. How many may: what begins behind them is to be whole first,
-    /// the header of a frame, or a frame of a trailer section.
+    /// the header of a frame, or a frame of a trailer section; or it has to wait for the next turn.
     fn pass(&mut self, octets: &[u8]) -> usize {
         let mut at = 0;
         while at < octets.len() {
@@ -156,7 +178,7 @@ impl Watch {
                 }
                 continue;
             }
-            let Some(frame) = Frame::of(&octets[at..]) else { return at };
+            let Some(frame) = Frame::of(&octets[at..]).filter(|_| !self.is_paused()) else { return at };
             if self.is_of_trailers(frame) && frame.length <= MAX_FRAME {
                 return at;
             }
@@ -179,6 +201,7 @@ impl Watch {
     }
 
     fn begin_frame(&mut self, frame: Frame) {
+        self.since_entry += FRAME + frame.length;
         match frame.kind {
             HEADERS => {
                 let trailers = self.is_of_trailers(frame);
@@ -187,17 +210,55 @@ impl Watch {
                     self.last = self.last.max(frame.stream);
                 }
                 self.forget_block();
+                (self.read, self.octets) = (Progress::default(), 0);
+                if let Some(intake) = self.intake.as_ref().filter(|_| !trailers && !frame.has(END_STREAM)) {
+                    intake.expect_body();
+                }
             }
             // Nobody asks for what is pushed; the library ends the connection.
             PUSH_PROMISE => self.lost = true,
             SETTINGS => self.in_settings = self.sender == Sender::Server && !frame.has(ACK),
             RST_STREAM => drop(self.open.remove(&frame.stream)),
-            DATA if frame.has(END_STREAM) => drop(self.open.remove(&frame.stream)),
+            DATA => {
+                if let Some(intake) = &self.intake {
+                    intake.receive_data(frame.length);
+                }
+                if frame.has(END_STREAM) {
+                    self.open.remove(&frame.stream);
+                }
+            }
             _ => {}
         }
         self.begin = self.block.len();
         self.frame = (frame.is_block() && self.head.is_some()).then_some(frame);
-        self.lost |= self.block.len() + frame.length > MAX_BLOCK && self.frame.is_some();
+        if self.frame.is_some() {
+            self.octets += frame.length;
+            self.lost |= self.octets > MAX_BLOCK;
+            self.count_block(frame);
+        }
+    }
+
+    /// Counts a block that is longer than the buffers of a connection, or may never end.
+    fn count_block(&self, frame: Frame) {
+        let long = self.octets > KEPT_BLOCK || !frame.has(END_HEADERS);
+        if let Some(intake) = self.intake.as_ref().filter(|_| long) {
+            intake.set_block(self.octets + self.block.capacity().max(frame.length), self.read.fields);
+        }
+    }
+
+    /// Tells of a block that has ended and was read.
+    fn count_head(&mut self) {
+        // What was read with it is kept too, and no more than what came since the last entry.
+        let pinned = self.since_entry.min(self.octets + READ);
+        self.table.pin(&self.read, pinned);
+        if self.read.has_entry() {
+            self.since_entry = 0;
+        }
+        if let Some(intake) = &self.intake {
+            intake.set_block(0, 0);
+            intake.set_pinned(self.table.pinned());
+            intake.receive_head(self.read.size, self.read.fields);
+        }
     }
 
     /// Takes what a frame adds to its block, and reads that where it is whole; true where it is a trailer section
@@ -213,13 +274,25 @@ impl Watch {
             self.lost = true;
             return false;
         }
-        let Some((head, trailers)) = self.head.filter(|_| frame.has(END_HEADERS)) else { return false };
-        self.head = None;
-        let Ok(found) = self.table.read(&self.block) else {
+        // What is whole is read and forgotten at once: a block may never end.
+        let Ok(taken) = self.table.read(&self.block, &mut self.read) else {
             self.lost = true;
             return false;
         };
+        let whole = taken == self.block.len();
+        self.block.drain(..taken);
+        let Some((head, trailers)) = self.head.filter(|_| frame.has(END_HEADERS)) else {
+            self.count_block(frame);
+            return false;
+        };
+        self.head = None;
+        if !whole {
+            self.lost = true;
+            return false;
+        }
         self.forget_block();
+        self.count_head();
+        let found = self.read.found;
         if self.sender == Sender::Server {
             if head.has(END_STREAM) {
                 self.open.remove(&head.stream);
@@ -295,17 +368,35 @@ pub struct Watched<T> {
     held: BytesMut,
     /// What was looked through and not taken yet.
     ready: BytesMut,
+    /// What is held has to wait for the next turn.
+    waits: bool,
 }
 
 impl<T> Watched<T> {
     /// `inner` is where `sender` sends.
     pub fn new(inner: T, sender: Sender) -> Watched<T> {
-        Watched { inner, watch: Watch::new(sender), held: BytesMut::new(), ready: BytesMut::new() }
+        let watch = Watch::new(sender, None);
+        Watched { inner, watch, held: BytesMut::new(), ready: BytesMut::new(), waits: false }
+    }
+
+    /// `inner` is where a client sends; what comes is counted by `intake`, which says when more may come.
+    pub fn counted(inner: T, intake: Rc<Intake>) -> Watched<T> {
+        let watch = Watch::new(Sender::Client, Some(intake));
+        Watched { inner, watch, held: BytesMut::new(), ready: BytesMut::new(), waits: false }
     }
 
     /// What the peer announced so far, where it is a server.
     pub fn peer_settings(&self) -> PeerSettings {
         self.watch.settings.settings()
+    }
+
+    /// Goes on with what had to wait for this turn; whether any of it may go on.
+    fn resumes(&mut self) -> bool {
+        if self.waits {
+            self.waits = false;
+            self.release();
+        }
+        !self.ready.is_empty()
     }
 
     /// Moves what may go on from `held` to `ready`.
@@ -314,7 +405,8 @@ impl<T> Watched<T> {
             let count = self.watch.pass(&self.held);
             self.ready.extend_from_slice(&self.held[..count]);
             self.held.advance(count);
-            if self.held.is_empty() || !self.watch.careful(&mut self.held, &mut self.ready) {
+            self.waits = !self.held.is_empty() && self.watch.is_paused();
+            if self.held.is_empty() || self.waits || !self.watch.careful(&mut self.held, &mut self.ready) {
                 return;
             }
         }
@@ -333,10 +425,32 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                 let take = this.ready.len().min(buf.remaining());
                 buf.put_slice(&this.ready[..take]);
                 this.ready.advance(take);
+                if this.ready.is_empty() && this.ready.capacity() > KEPT_BLOCK {
+                    this.ready = BytesMut::new();
+                }
                 return Poll::Ready(Ok(()));
             }
+            if this.watch.is_paused() {
+                // The streams that have begun come first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if this.resumes() {
+                continue;
+            }
+            let room = match &this.watch.intake {
+                Some(intake) => ready!(intake.poll_room(this.watch.left, cx)),
+                None => usize::MAX,
+            };
             let before = buf.filled().len();
-            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            if room < buf.remaining() {
+                let mut small = [0; SMALL_READ];
+                let mut piece = ReadBuf::new(&mut small[..room.min(SMALL_READ)]);
+                ready!(Pin::new(&mut this.inner).poll_read(cx, &mut piece))?;
+                buf.put_slice(piece.filled());
+            } else {
+                ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            }
             let read = &buf.filled()[before..];
             if read.is_empty() {
                 return Poll::Ready(Ok(()));
@@ -381,119 +495,4 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::AsyncReadExt as _;
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    }
-
-    /// What the library is given of `sent`, read in pieces of `piece` octets.
-    async fn given(sender: Sender, sent: &[u8], piece: usize) -> Vec<u8> {
-        let mut watched = Watched::new(Pieces(sent, piece), sender);
-        let mut given = Vec::new();
-        watched.read_to_end(&mut given).await.unwrap();
-        given
-    }
-
-    /// Gives out at most `piece` octets a read.
-    struct Pieces<'a>(&'a [u8], usize);
-
-    impl AsyncRead for Pieces<'_> {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            buf: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            let take = self.1.min(self.0.len()).min(buf.remaining());
-            buf.put_slice(&self.0[..take]);
-            self.0 = &self.0[take..];
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    fn refused(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
-        frame(HEADERS, flags, stream, &[block, REFUSED_FIELD].concat())
-    }
-
-    #[tokio::test]
-    async fn n4_10_a_trailer_section_with_a_pseudo_field_is_made_malformed() {
-        const REQUEST: &[u8] = b"\x83\x86\x44\x02/x\x41\x01a";
-        const BOTH: u8 = END_STREAM | END_HEADERS;
-        let preface = [b'P'; PREFACE];
-        let settings = frame(4, 0, 0, &[]);
-        let begin = |stream| frame(HEADERS, END_HEADERS, stream, REQUEST);
-        let data = |stream| frame(DATA, 0, stream, b"body");
-        let padded = frame(
-            HEADERS,
-            END_HEADERS | PADDED | PRIORITY,
-            1,
-            &[&[2, 0, 0, 0, 0, 9], REQUEST, &[0, 0]].concat(),
-        );
-        type Frames = Vec<Vec<u8>>;
-        let requests: Vec<(Frames, Frames)> = vec![
-            // Ordinary trailers.
-            (
-                vec![frame(HEADERS, BOTH, 1, b"\x00\x01t\x01v")],
-                vec![frame(HEADERS, BOTH, 1, b"\x00\x01t\x01v")],
-            ),
-            (vec![frame(HEADERS, BOTH, 1, b"\x84")], vec![refused(1, BOTH, b"\x84")]),
-            // By the entry that the request itself put into the table: the last but one.
-            (vec![frame(HEADERS, BOTH, 1, b"\xbf")], vec![refused(1, BOTH, b"\xbf")]),
-            // In a continuation.
-            (
-                vec![
-                    frame(HEADERS, END_STREAM, 1, b"\x00\x01t\x01v"),
-                    frame(CONTINUATION, END_HEADERS, 1, b"\x84"),
-                ],
-                vec![
-                    frame(HEADERS, END_STREAM, 1, b"\x00\x01t\x01v"),
-                    frame(CONTINUATION, END_HEADERS, 1, &[b"\x84", REFUSED_FIELD].concat()),
-                ],
-            ),
-            // Before padding.
-            (
-                vec![frame(HEADERS, BOTH | PADDED, 1, b"\x02\x84..")],
-                vec![frame(HEADERS, BOTH | PADDED, 1, &[b"\x02\x84", REFUSED_FIELD, b".."].concat())],
-            ),
-            // Of an earlier stream, while another one goes on.
-            (
-                vec![begin(3), frame(HEADERS, BOTH, 1, b"\x84"), data(3)],
-                vec![begin(3), refused(1, BOTH, b"\x84"), data(3)],
-            ),
-        ];
-        for first in [begin(1), padded] {
-            for (sent, wanted) in &requests {
-                let all = |frames: &[Vec<u8>]| {
-                    [&preface[..], &settings, &first, &data(1), &frames.concat(), &settings].concat()
-                };
-                for piece in [1, 2, 8, 9, 10, 13, 40, 1000] {
-                    assert_eq!(
-                        given(Sender::Client, &all(sent), piece).await,
-                        all(wanted),
-                        "{sent:x?} {piece}"
-                    );
-                }
-            }
-        }
-        let ok = frame(HEADERS, END_HEADERS, 1, b"\x88");
-        let hint = frame(HEADERS, END_HEADERS, 1, b"\x08\x03103");
-        let grpc = frame(HEADERS, BOTH, 1, b"\x00\x0bgrpc-status\x010");
-        let alone = frame(HEADERS, BOTH, 3, b"\x88");
-        for (sent, wanted) in [
-            (vec![hint.clone(), ok.clone(), data(1), grpc.clone()], None),
-            (vec![alone.clone(), ok.clone(), grpc.clone(), alone.clone()], None),
-            (
-                vec![hint.clone(), ok.clone(), data(1), frame(HEADERS, BOTH, 1, b"\x88")],
-                Some(vec![hint, ok, data(1), refused(1, BOTH, b"\x88")]),
-            ),
-        ] {
-            let wanted = wanted.unwrap_or(sent.clone()).concat();
-            for piece in [1, 9, 1000] {
-                assert_eq!(given(Sender::Server, &sent.concat(), piece).await, wanted, "{piece}");
-            }
-        }
-    }
-}
+mod tests;

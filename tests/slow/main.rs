@@ -10,6 +10,7 @@ mod connections;
 mod fairness;
 mod followers;
 mod gunicorn;
+mod http2_held;
 mod memory;
 mod rate;
 mod requests;

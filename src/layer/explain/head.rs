@@ -50,5 +50,6 @@ pub fn request(
         takes_trailers: head.takes_trailers,
         refused: None,
         counted: 0,
+        reserved: None,
     })
 }

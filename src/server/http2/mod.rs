@@ -3,6 +3,7 @@
 
 mod counted;
 mod fields;
+mod request;
 mod request_body;
 mod response_body;
 mod waiting;
@@ -16,25 +17,27 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tower::Service;
 
-use counted::Counted;
+use counted::{Counted, CountedTunnel};
 use response_body::{Ahead, ReadAhead, StreamBody};
-use waiting::{UploadWait, Waiting};
+use waiting::Waiting;
 
 use crate::body::{Body, Tunnel};
+use crate::buffers::{ClientSlot, Reservation};
 use crate::clock::{self, Deadline, Instant};
 use crate::fields::media_type::MediaKind;
-use crate::http1::head::{self, HeadError};
+use crate::http1::head::HeadError;
 use crate::http1::server::Settings;
+use crate::http2::intake::{Intake, IntakeBody};
 use crate::http2::refusals::{self, Refusal};
-use crate::http2::trailers::{Sender, Watched};
+use crate::http2::trailers::Watched;
 use crate::http2::{LocalExecutor, SEND_BUFFER};
-use crate::inbound::{self, Inbound, Peer, Refused};
+use crate::inbound::{Inbound, Peer, Refused};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::seats::Seat;
 use crate::stream::{Rewound, Stream};
@@ -55,15 +58,16 @@ const ROUND: u64 = 4 * PIECE as u64;
 const PATIENCE: u32 = 8;
 /// More streams than this that a client never reads end their connection.
 const MOST_CUT: usize = 16;
-/// A connection with more open requests than this has the small things counted too, as many of them are no small thing.
-const FEW: usize = 4;
+/// What waits in TLS where the client takes nothing: as much as rustls buffers; bytes.
+const TLS_BUFFER: usize = 64 * 1024;
+/// As many bits of an IPv6 address are one client's, before the policy for its request is known.
+const IPV6_PREFIX: u8 = 64;
 /// A client that was told to leave and has nothing open is given this long.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// One that never asked for anything, this long.
 const LEAVE_UNUSED: Duration = Duration::from_millis(250);
 
-const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// What the streams of one connection tell the connection.
@@ -84,6 +88,9 @@ struct Streams {
     answers: RefCell<Vec<Weak<ReadAhead>>>,
     /// Whether all of them wait for the client.
     waiting: Waiting,
+    /// The memory that the connection takes, and whose it is.
+    intake: Rc<Intake>,
+    client: ClientSlot,
 }
 
 impl Streams {
@@ -148,6 +155,9 @@ where
     S::Future: 'static,
 {
     let written: Rc<Cell<u64>> = Rc::default();
+    let client = ClientSlot::new(peer.address.ip(), IPV6_PREFIX);
+    let reserved = peer.buffers.clone().map(|memory| Reservation::new(memory, client));
+    let intake = Intake::new(reserved, STREAM_WINDOW as usize, if peer.tls { TLS_BUFFER } else { 0 });
     let streams = Rc::new(Streams {
         open: Cell::new(0),
         moved: Cell::new(clock::now()),
@@ -157,6 +167,8 @@ where
         progress: Cell::new((0, clock::now())),
         answers: RefCell::default(),
         waiting: Waiting::new(seat, written, clock::now()),
+        intake: intake.clone(),
+        client,
     });
     let now = settings();
     let inner = Rewound::new(read, stream);
@@ -182,8 +194,9 @@ where
         .auto_date_header(true)
         .serve_connection(
             TokioIo::new(Counted {
-                inner: Watched::new(inner, Sender::Client),
+                inner: Watched::counted(inner, intake.clone()),
                 written: streams.written.clone(),
+                intake: intake.clone(),
             }),
             adapter,
         );
@@ -191,8 +204,15 @@ where
     let mut deadline = Deadline::default();
     let mut leaving = false;
     let mut poll = |cx: &mut Context<'_>| {
+        intake.begin_turn();
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
             return Poll::Ready(result);
+        }
+        intake.end_turn();
+        if intake.is_overdrawn() {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.as_mut().poll(cx);
+            return Poll::Ready(Ok(()));
         }
         let phase = sleeper.watch(cx);
         // While announcing, a connection is told so after its first request, like every other.
@@ -251,8 +271,13 @@ where
         // What was refused before is none of this connection's.
         drop(refusals::take());
         let polled = poll(cx);
-        for refusal in refusals::take() {
-            note_refused(refusal, refusing.clone(), refused_peer.clone());
+        let heads = refusals::take().into_iter().map(|refusal| match refusal {
+            Refusal::TooLarge => HeadError::TooLarge,
+            Refusal::Malformed => HeadError::Malformed("the request head is malformed"),
+        });
+        let no_memory = streams.intake.is_overdrawn().then_some(HeadError::NoMemory);
+        for error in heads.chain(no_memory) {
+            note_refused(error, refusing.clone(), refused_peer.clone());
         }
         polled
     })
@@ -261,17 +286,13 @@ where
     served
 }
 
-/// Sends a head that the library refused by itself through the stack, so that it is counted and logged like
-/// every other refused one. The client has the library's answer; the one made here is for the record alone.
-fn note_refused<S>(refusal: Refusal, mut service: S, peer: Rc<Peer>)
+/// Sends a head that was refused before it was a request through the stack, so that it is counted and logged like every
+/// other refused one. The client has the library's answer; the one made here is for the record alone.
+fn note_refused<S>(error: HeadError, mut service: S, peer: Rc<Peer>)
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible> + 'static,
     S::Future: 'static,
 {
-    let error = match refusal {
-        Refusal::TooLarge => HeadError::TooLarge,
-        Refusal::Malformed => HeadError::Malformed("the request head is malformed"),
-    };
     let mut request = Request::new(Body::empty());
     *request.version_mut() = Version::HTTP_2;
     let inbound = Inbound {
@@ -282,6 +303,7 @@ where
         takes_trailers: false,
         refused: Some(Refused { status: error.status(), detail: error.detail() }),
         counted: 0,
+        reserved: None,
     };
     tokio::task::spawn_local(async move {
         let Ok(answer) = service.call(inbound).await;
@@ -316,9 +338,11 @@ where
         let head = *request.method() == Method::HEAD;
         let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let peer = self.peer.clone();
-        let crowded = self.streams.open.get() > FEW;
+        // The tunnel takes what comes.
+        let taken = extended.as_ref().map(|_| IntakeBody::new(self.streams.intake.clone()));
         let (mut inbound, upload) =
-            inbound(request, extended, peer.clone(), settings, &self.streams, crowded);
+            request::inbound(request, extended, peer.clone(), settings, &self.streams);
+        let no_memory = inbound.refused == Some(request::refused(HeadError::NoMemory));
         Box::pin(async move {
             // Here, where the stack counts the request next: a connection has many before any of them is begun.
             fields::join_cookies(inbound.request.headers_mut());
@@ -339,11 +363,21 @@ where
                 parts.headers.remove(header::UPGRADE);
                 parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
                 let observer = body.take_observer();
-                if let (Some(tunnel), Some(upgrade)) = (body.take_tunnel(), upgrade) {
+                if let (Some(tunnel), Some(upgrade), Some(taken)) = (body.take_tunnel(), upgrade, taken) {
                     let idle = settings.stream_idle_timeout;
-                    tokio::task::spawn_local(relay(upgrade, tunnel, idle, sleeper.another(), observer, open));
+                    let client = Upgrading { upgrade, taken, open };
+                    tokio::task::spawn_local(relay(client, tunnel, idle, sleeper.another(), observer));
                 }
                 return Ok(Response::from_parts(parts, StreamBody::tunnel()));
+            }
+            if no_memory {
+                // A document that waits for its client would take what there is not.
+                parts.headers.remove(header::CONTENT_LENGTH);
+                parts.headers.remove(header::CONTENT_TYPE);
+                if let Some(mut observer) = body.take_observer() {
+                    observer.end(Ok(()));
+                }
+                body = Body::empty();
             }
             if head && !http_body::Body::is_end_stream(&body) {
                 // Content that is here although HEAD asks for none; the library would send it (RFC 9110 9.3.2).
@@ -361,87 +395,29 @@ where
     }
 }
 
-async fn relay(
+/// The client's side of a tunnel that begins.
+struct Upgrading {
     upgrade: hyper::upgrade::OnUpgrade,
+    taken: IntakeBody,
+    open: Open,
+}
+
+async fn relay(
+    client: Upgrading,
     tunnel: Tunnel,
     idle: Duration,
     sleeper: Sleeper,
     observer: Option<Box<dyn crate::body::Observer>>,
-    open: Open,
 ) {
+    let Upgrading { upgrade, taken, open } = client;
     match upgrade.await {
-        Ok(client) => tunnel::between(TokioIo::new(client), tunnel, idle, &sleeper, observer).await,
+        Ok(client) => {
+            let client = CountedTunnel { inner: TokioIo::new(client), taken };
+            tunnel::between(client, tunnel, idle, &sleeper, observer).await;
+        }
         Err(error) => tracing::debug!(%error, "an upgrade over HTTP/2 failed"),
     }
     drop(open);
-}
-
-fn inbound(
-    request: Request<Incoming>,
-    extended: Option<hyper::ext::Protocol>,
-    peer: Rc<Peer>,
-    settings: Settings,
-    streams: &Rc<Streams>,
-    crowded: bool,
-) -> (Inbound, Option<Rc<UploadWait>>) {
-    let (mut parts, incoming) = request.into_parts();
-    parts.extensions.clear();
-    let size = fields::head_size(&parts);
-    let count = parts.headers.len();
-    let mut refused = fields::too_large(size, count, settings.limits).err();
-    if refused.is_some() {
-        // A field of one byte on the wire takes a hundred here.
-        parts.headers = HeaderMap::new();
-    }
-    refused = refused.or(fields::encode_target(&mut parts.uri).err());
-    refused =
-        refused.or(fields::check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
-    let headers = &mut parts.headers;
-    let takes_trailers = headers.remove(header::TE).is_some();
-    // RFC 9110 11.7.2: meant for us, who ask for none.
-    headers.remove(header::PROXY_AUTHORIZATION);
-    let (mut upgrade, mut upload) = (None, None);
-    let body = if let Some(protocol) = extended {
-        // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
-        // out is made up.
-        parts.method = Method::GET;
-        upgrade =
-            HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| head::without_h2c(&protocol));
-        if upgrade.as_ref().is_some_and(|protocol| protocol == "websocket") {
-            headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
-        }
-        if upgrade.is_none() {
-            let detail = "this protocol is not tunnelled";
-            refused = refused.or(Some(Refused { status: StatusCode::NOT_IMPLEMENTED, detail }));
-        }
-        Body::empty()
-    } else if http_body::Body::is_end_stream(&incoming) {
-        Body::empty()
-    } else {
-        let wait = upload.insert(UploadWait::new(streams.clone())).clone();
-        request_body::streaming(incoming, settings.body_timeout, wait)
-    };
-    let inbound = Inbound {
-        request: Box::new(Request::from_parts(parts, body)),
-        peer,
-        received: clock::now(),
-        upgrade,
-        takes_trailers,
-        refused,
-        counted: if refused.is_some() { 0 } else { inbound::counted_bytes(size, count, crowded) },
-    };
-    (inbound, upload)
-}
-
-/// 16 random bytes in base64: 21 free digits, one that carries two bits, the padding.
-fn websocket_key() -> HeaderValue {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut key = [b'='; 24];
-    for digit in &mut key[..21] {
-        *digit = DIGITS[fastrand::usize(..64)];
-    }
-    key[21] = DIGITS[fastrand::usize(..4) << 4];
-    HeaderValue::from_bytes(&key).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Counts one request.
@@ -453,6 +429,7 @@ impl Open {
         streams.open.set(streams.open.get() + 1);
         streams.moved.set(now);
         streams.waiting.changed(streams.open.get(), now);
+        streams.intake.set_streams(streams.open.get());
         streams.used.set(true);
         Open(streams)
     }
@@ -464,5 +441,6 @@ impl Drop for Open {
         self.0.open.set(self.0.open.get() - 1);
         self.0.moved.set(now);
         self.0.waiting.changed(self.0.open.get(), now);
+        self.0.intake.set_streams(self.0.open.get());
     }
 }

@@ -14,6 +14,7 @@ use super::waiting::UploadWait;
 
 use crate::body::{Body, BodyError};
 use crate::clock::{self, Deadline, Instant};
+use crate::http2::intake::IntakeBody;
 
 /// See the head of the file.
 pub(super) struct RequestBody {
@@ -22,6 +23,8 @@ pub(super) struct RequestBody {
     silent_since: Option<Instant>,
     deadline: Deadline,
     wait: Rc<UploadWait>,
+    /// Until its end.
+    taken: Option<IntakeBody>,
 }
 
 impl Drop for RequestBody {
@@ -31,7 +34,12 @@ impl Drop for RequestBody {
 }
 
 /// The body of a request whose client may be silent for `silence`, until its route allows more.
-pub(super) fn streaming(incoming: Incoming, silence: Duration, wait: Rc<UploadWait>) -> Body {
+pub(super) fn streaming(
+    incoming: Incoming,
+    silence: Duration,
+    wait: Rc<UploadWait>,
+    taken: IntakeBody,
+) -> Body {
     let silence = Rc::new(Cell::new(silence));
     let mut body = Body::streaming(RequestBody {
         incoming,
@@ -39,6 +47,7 @@ pub(super) fn streaming(incoming: Incoming, silence: Duration, wait: Rc<UploadWa
         silent_since: None,
         deadline: Deadline::default(),
         wait,
+        taken: Some(taken),
     });
     body.set_silence(silence);
     body
@@ -55,7 +64,12 @@ impl http_body::Body for RequestBody {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(frame)) => {
                 self.silent_since = None;
-                self.wait.end(frame.as_ref().ok().and_then(Frame::data_ref).map(Bytes::len));
+                let received = frame.as_ref().ok().and_then(Frame::data_ref).map(Bytes::len);
+                match (&mut self.taken, received) {
+                    (Some(taken), Some(bytes)) => taken.took(bytes),
+                    _ => self.taken = None,
+                }
+                self.wait.end(received);
                 Poll::Ready(Some(frame.map_err(|error| fault(&error))))
             }
             // The library takes a stream that was reset with NO_ERROR for one that ended. Only END_STREAM ends a body
@@ -63,8 +77,14 @@ impl http_body::Body for RequestBody {
             Poll::Ready(None) if !self.incoming.is_end_stream() => {
                 Poll::Ready(Some(Err(BodyError::ClientGone)))
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.taken = None;
+                Poll::Ready(None)
+            }
             Poll::Pending => {
+                if let Some(taken) = &mut self.taken {
+                    taken.wait();
+                }
                 // Counted anew at each look: the route may have allowed more meanwhile.
                 let since = *self.silent_since.get_or_insert_with(clock::now);
                 let due = since + self.silence.get();

@@ -12,17 +12,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{FEW, Open, PIECE};
+use super::{Open, PIECE};
 use crate::body::{Body, BodyError, Observer};
 use crate::buffers::{self, BufferMemory, Reservation};
 use crate::clock::{self, Instant};
+use crate::http2::intake::FEW;
 use crate::inbound::FIELD_OVERHEAD;
 use crate::lifecycle::{Phase, Sleeper};
 
-/// Whole content from this length on is counted, and any of a connection that has many open.
+/// Whole content from this length on is counted, and any of a connection that has many open; bytes.
 const COUNTED: u64 = 4 * 1024;
 /// What a queued piece takes beside its bytes.
 const OVERHEAD: usize = 64;
@@ -52,6 +53,8 @@ pub(super) struct ReadAhead {
     cut: Cell<Option<Instant>>,
     /// Told of what the client takes, where that is not what is read.
     observer: RefCell<Option<Box<dyn Observer>>>,
+    /// What the list of its pieces takes, where those are held in any case.
+    _list: Option<Reservation>,
 }
 
 #[derive(Default)]
@@ -71,6 +74,16 @@ struct Queue {
 /// Bytes that fields take here.
 fn size_in_memory(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
+}
+
+/// Copies the values: as they came, they are parts of all that was read with them, and they may wait for long.
+fn set_apart(fields: &mut HeaderMap) {
+    for value in fields.values_mut() {
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
+    }
 }
 
 impl Queue {
@@ -117,7 +130,10 @@ impl Queue {
         }
     }
 
-    fn end(&mut self, ended: Result<Option<HeaderMap>, BodyError>) {
+    fn end(&mut self, mut ended: Result<Option<HeaderMap>, BodyError>) {
+        if let (Ok(Some(trailers)), None) = (&mut ended, &self.reader) {
+            set_apart(trailers);
+        }
         self.trailers = ended.as_ref().ok().and_then(Option::as_ref).map_or(0, size_in_memory);
         self.ended = Some(ended);
         self.count();
@@ -261,6 +277,7 @@ impl StreamBody {
             unread: Cell::new(None),
             cut: Cell::new(None),
             observer: RefCell::default(),
+            _list: None,
         });
         StreamBody { answer, open: None, sleeper: None }
     }
@@ -271,17 +288,18 @@ impl StreamBody {
         let observer = if arrives { body.take_observer() } else { None };
         let client = body.client();
         let Open(streams) = &open;
-        // What is whole already is counted where it may wait for long; what is stored is held in any case. It had room
-        // when it became whole, in this very poll. Pillion's own documents, which are short, had to be made without:
-        // those take nothing away from others.
+        // What is whole already is counted where it may wait for long. What is stored is held in any case, but for the
+        // list of its pieces. It had room when it became whole, in this very poll.
         let crowded = streams.open.get() > FEW;
-        let waits = match (body.keeper(), &ahead.memory) {
-            (None, Some(memory)) if body.is_here() => body
-                .size_hint()
-                .exact()
-                .filter(|length| *length >= COUNTED || (crowded && memory.has_room(client))),
-            _ => None,
-        };
+        let length = if body.is_here() { body.size_hint().exact().unwrap_or_default() } else { 0 };
+        let list = Some(body.list_size()).filter(|size| *size >= COUNTED as usize || crowded);
+        let list = body.keeper().and(list).zip(ahead.memory.clone()).map(|(size, memory)| {
+            let mut list = Reservation::new(memory, client);
+            list.resize(size);
+            list
+        });
+        let waits = Some(length).filter(|length| *length >= COUNTED || (crowded && *length > 0));
+        let waits = waits.filter(|_| body.keeper().is_none());
         let memory = ahead.memory.filter(|_| body.is_streaming() || waits.is_some());
         let mut memory = memory.map(|memory| Reservation::new(memory, client));
         if let (Some(memory), Some(length)) = (&mut memory, waits) {
@@ -298,6 +316,7 @@ impl StreamBody {
             unread: Cell::new(Some((now, streams.written.get()))),
             cut: Cell::new(None),
             observer: RefCell::new(observer),
+            _list: list,
         });
         {
             let mut answers = streams.answers.borrow_mut();

@@ -1,0 +1,101 @@
+//! A request that came over HTTP/2, as the stack gets it.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::waiting::UploadWait;
+use super::{Streams, fields, request_body};
+use crate::body::Body;
+use crate::clock;
+use crate::http1::head::{self, HeadError};
+use crate::http1::server::Settings;
+use crate::http2::intake::{FEW, IntakeBody};
+use crate::inbound::{Inbound, Peer, Refused};
+
+const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+
+/// Why a head was refused.
+pub(super) fn refused(error: HeadError) -> Refused {
+    Refused { status: error.status(), detail: error.detail() }
+}
+
+/// A request for the stack, and how it waits for its content. There is none of that where it is refused for want of memory.
+pub(super) fn inbound(
+    request: Request<Incoming>,
+    extended: Option<hyper::ext::Protocol>,
+    peer: Rc<Peer>,
+    settings: Settings,
+    streams: &Rc<Streams>,
+) -> (Inbound, Option<Rc<UploadWait>>) {
+    let (mut parts, incoming) = request.into_parts();
+    parts.extensions.clear();
+    let size = fields::head_size(&parts);
+    let count = parts.headers.len();
+    let crowded = streams.open.get() > FEW;
+    let counted = crate::inbound::counted_bytes(size, count, crowded);
+    let mut refused = fields::too_large(size, count, settings.limits).err();
+    let mut reserved = None;
+    // Here, as all that came in one turn begins before the stack sees any of it.
+    if let Some(memory) = peer.buffers.as_ref().filter(|_| refused.is_none() && counted > 0) {
+        reserved = memory.try_reserve_request(streams.client, counted);
+        refused = reserved.is_none().then(|| self::refused(HeadError::NoMemory));
+    }
+    let here = refused.is_none();
+    if !here {
+        // A field of one byte on the wire takes a hundred here.
+        parts.headers = HeaderMap::new();
+    }
+    refused = refused.or(fields::encode_target(&mut parts.uri).err());
+    refused =
+        refused.or(fields::check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
+    let headers = &mut parts.headers;
+    let takes_trailers = headers.remove(header::TE).is_some();
+    // RFC 9110 11.7.2: meant for us, who ask for none.
+    headers.remove(header::PROXY_AUTHORIZATION);
+    let (mut upgrade, mut upload) = (None, None);
+    let body = if let Some(protocol) = extended {
+        // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
+        // out is made up.
+        parts.method = Method::GET;
+        upgrade =
+            HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| head::without_h2c(&protocol));
+        if upgrade.as_ref().is_some_and(|protocol| protocol == "websocket") {
+            headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
+        }
+        if upgrade.is_none() {
+            let detail = "this protocol is not tunnelled";
+            refused = refused.or(Some(Refused { status: StatusCode::NOT_IMPLEMENTED, detail }));
+        }
+        Body::empty()
+    } else if !here || http_body::Body::is_end_stream(&incoming) {
+        Body::empty()
+    } else {
+        let wait = upload.insert(UploadWait::new(streams.clone())).clone();
+        let taken = IntakeBody::new(streams.intake.clone());
+        request_body::streaming(incoming, settings.body_timeout, wait, taken)
+    };
+    let inbound = Inbound {
+        request: Box::new(Request::from_parts(parts, body)),
+        peer,
+        received: clock::now(),
+        upgrade,
+        takes_trailers,
+        refused,
+        counted: if refused.is_some() { 0 } else { counted },
+        reserved,
+    };
+    (inbound, upload)
+}
+
+/// 16 random bytes in base64: 21 free digits, one that carries two bits, the padding.
+fn websocket_key() -> HeaderValue {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut key = [b'='; 24];
+    for digit in &mut key[..21] {
+        *digit = DIGITS[fastrand::usize(..64)];
+    }
+    key[21] = DIGITS[fastrand::usize(..4) << 4];
+    HeaderValue::from_bytes(&key).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

@@ -1,0 +1,267 @@
+//! What connections of HTTP/2 take beside their requests is within `buffer_memory` too: uploads that nobody reads, heads
+//! without an end, what the HPACK table keeps, and streams that are many.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::Bytes;
+
+use crate::harness::{Pillion, Request, Script, connect, eventually, ok};
+use crate::tools::{h2_body, h2_client, pillion};
+
+const MIB: u64 = 1 << 20;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+fn preface() -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &[])].concat()
+}
+
+/// Waits until the server has told its windows: until then they are of 64 KiB for the whole connection.
+fn wait_for_windows(tcp: &mut TcpStream) {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    // WINDOW_UPDATE of the connection.
+    while !read.windows(9).any(|header| header == [0, 0, 4, 8, 0, 0, 0, 0, 0]) {
+        let count = tcp.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "it closed");
+        read.extend_from_slice(&buffer[..count]);
+    }
+}
+
+/// A literal field that is not put into the table, or is (RFC 7541 6.2).
+fn literal(first: u8, name: &str, value: &str) -> Vec<u8> {
+    let length = value.len();
+    let mut field = vec![first, name.len() as u8];
+    field.extend(name.as_bytes());
+    if length < 127 {
+        field.push(length as u8);
+    } else {
+        field.push(127);
+        let mut rest = length - 127;
+        while rest >= 128 {
+            field.push(rest as u8 | 0x80);
+            rest /= 128;
+        }
+        field.push(rest as u8);
+    }
+    field.extend(value.as_bytes());
+    field
+}
+
+fn buffered(pillion: &Pillion) -> f64 {
+    pillion.metric("pillion_buffered_bytes")
+}
+
+/// Reads nothing of an upload to `/deaf`, never responds to `/hang`, and says how much came of any other.
+fn app() -> Script {
+    Script::new(|mut tcp| {
+        let mut begin = [0; 9];
+        while tcp.peek(&mut begin).is_ok_and(|count| count > 0) {
+            if begin.starts_with(b"POST /dea") {
+                std::thread::park_timeout(crate::harness::PATIENCE);
+                return;
+            }
+            let Some(request) = Request::read(&mut tcp) else { return };
+            if begin.starts_with(b"GET /hang") {
+                let _ = tcp.read(&mut [0]);
+                return;
+            }
+            if tcp.write_all(&ok(&request.body.len().to_string())).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A connection of uploads that nobody reads.
+fn uploads(pillion: &Pillion, streams: u32) -> TcpStream {
+    let mut tcp = connect(pillion.http);
+    tcp.write_all(&preface()).unwrap();
+    wait_for_windows(&mut tcp);
+    let mut wire = Vec::new();
+    for at in 0..streams {
+        // POST, http, `/deaf`.
+        let mut block = b"\x83\x86\x04\x05/deaf\x01\x01a".to_vec();
+        block.extend(literal(0, "content-length", "10000000"));
+        wire.extend(frame(HEADERS, END_HEADERS, 2 * at + 1, &block));
+        for _ in 0..4 {
+            wire.extend(frame(DATA, 0, 2 * at + 1, &[b'x'; 15_000]));
+        }
+    }
+    // What finds no room is not read: it waits in the kernel.
+    tcp.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    eventually("all of it is sent, or the kernel holds what it can", || {
+        match tcp.write(&wire[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(()),
+            Err(error) => panic!("{error} after {sent} bytes"),
+        }
+        (sent == wire.len()).then_some(())
+    });
+    tcp
+}
+
+/// Six connections of 100 uploads of 60 KB would be 36 MB.
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_4_uploads_of_http_2_that_nobody_reads_are_counted() {
+    let app = app();
+    let pillion =
+        pillion(app.address, "buffer_memory = \"8MiB\"\n", "max_connections = 4\nqueue_timeout = \"60s\"\n");
+    pillion.wait_until_ready();
+    let before = pillion.process.resident();
+    let clients: Vec<TcpStream> = (0..6).map(|_| uploads(&pillion, 100)).collect();
+    eventually("the client's share is used up", || (buffered(&pillion) >= 7.0 * MIB as f64).then_some(()));
+    let mut last = (pillion.process.resident(), crate::harness::now());
+    let grown = eventually("it holds still", || {
+        let resident = pillion.process.resident();
+        if resident > last.0 + MIB / 4 {
+            last = (resident, crate::harness::now());
+        }
+        (last.1.elapsed().as_millis() > 500).then_some(resident - before)
+    });
+    let held = buffered(&pillion);
+    assert!(held < 9.0 * MIB as f64, "{held} bytes are counted");
+    assert!(grown < 18 * MIB, "{} KiB more, {held} bytes counted", grown / 1024);
+    drop(clients);
+    eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
+}
+
+/// A connection of a client that has used up its memory elsewhere is read as its own uploads are taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_4_an_upload_of_http_2_goes_on_where_there_is_no_memory() {
+    let app = app();
+    let pillion = pillion(app.address, "buffer_memory = \"2MiB\"\n", "max_connections = 8\n");
+    pillion.wait_until_ready();
+    let held = uploads(&pillion, 4);
+    let more: Vec<TcpStream> = (0..40).map(|_| uploads(&pillion, 1)).collect();
+    eventually("the client's share is used up", || (buffered(&pillion) >= 1.75 * MIB as f64).then_some(()));
+    drop(held);
+    let client = h2_client(pillion.http, 1 << 20).await;
+    let mut client = client.ready().await.unwrap();
+    let request = http::Request::post("http://a/").header("x-forwarded-for", "192.0.2.1");
+    let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    let mut left = 400_000;
+    while left > 0 {
+        body.reserve_capacity(left.min(16_000));
+        let poll = std::future::poll_fn(|cx| body.poll_capacity(cx));
+        let room = tokio::time::timeout(crate::harness::PATIENCE, poll).await.expect("it is read");
+        let size = room.unwrap().unwrap().min(left);
+        left -= size;
+        body.send_data(Bytes::from(vec![b'x'; size]), left == 0).unwrap();
+    }
+    let answer = tokio::time::timeout(crate::harness::PATIENCE, answer).await.expect("it ends").unwrap();
+    assert!(answer.status() == 200 || answer.status() == 503, "{}", answer.status());
+    drop(more);
+}
+
+/// Heads that never end are counted as those of HTTP/1 are, and one too many ends its connection.
+#[test]
+fn n3_4_half_heads_of_http_2_are_counted() {
+    let app = app();
+    let pillion = pillion(app.address, "buffer_memory = \"4MiB\"\n", "");
+    pillion.wait_until_ready();
+    let before = pillion.process.resident();
+    let mut block = b"\x82\x86\x84\x01\x01a".to_vec();
+    (0..58).for_each(|at| block.extend(literal(0, &format!("x{at}"), &"v".repeat(1000))));
+    let mut wire = preface();
+    for (at, piece) in block.chunks(16_384).enumerate() {
+        wire.extend(frame(if at == 0 { HEADERS } else { CONTINUATION }, 0, 1, piece));
+    }
+    let clients: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut tcp = connect(pillion.http);
+            // One that is refused may close before all of it was written.
+            let _ = tcp.write_all(&wire);
+            tcp
+        })
+        .collect();
+    let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"503\"}";
+    let held = eventually("some are held and others refused", || {
+        let (held, refused) = (buffered(&pillion), pillion.metric(refused));
+        (refused >= 130.0).then_some(held)
+    });
+    let grown = pillion.process.resident() - before;
+    assert!((2.5e6..4.5 * MIB as f64).contains(&held), "{held} bytes are counted");
+    assert!(grown < 12 * MIB, "{} KiB more, {held} bytes counted", grown / 1024);
+    drop(clients);
+    eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
+}
+
+/// A field of a few bytes in the table keeps all that was read with it, for as long as it stands there.
+#[test]
+fn n3_4_what_the_hpack_table_keeps_is_counted() {
+    let app = app();
+    let pillion = pillion(app.address, "buffer_memory = \"4MiB\"\n", "");
+    pillion.wait_until_ready();
+    let before = pillion.process.resident();
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for _ in 0..8 {
+        let mut tcp = connect(pillion.http);
+        let mut wire = preface();
+        for at in 0..40u32 {
+            let mut block = b"\x82\x86\x84\x01\x01a".to_vec();
+            block.extend(literal(0x40, "x", "y"));
+            (0..14).for_each(|at| block.extend(literal(0, &format!("x{at}"), &"v".repeat(1000))));
+            wire.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, &block));
+        }
+        let _ = tcp.write_all(&wire);
+        clients.push(tcp);
+    }
+    // 8 times 40 times 15 KB are 4.8 MB.
+    eventually("the client's share is used up", || (buffered(&pillion) >= 2.5e6).then_some(()));
+    eventually("no request is left", || {
+        (pillion.metric("pillion_http_requests_in_flight") == 0.0).then_some(())
+    });
+    let (held, grown) = (buffered(&pillion), pillion.process.resident() - before);
+    assert!((2e6..4.5 * MIB as f64).contains(&held), "{held} bytes are counted");
+    assert!(grown < 14 * MIB, "{} KiB more, {held} bytes counted", grown / 1024);
+    drop(clients);
+    eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
+}
+
+/// Streams of which none is large are counted where they are many, from their begin to their end.
+#[tokio::test(flavor = "multi_thread")]
+async fn n3_4_many_streams_are_counted_until_they_end() {
+    let app = app();
+    let server = "buffer_memory = \"4MiB\"\n";
+    let pillion = pillion(app.address, server, "max_connections = 4\nqueue_timeout = \"60s\"\n");
+    pillion.wait_until_ready();
+    let mut clients = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..12 {
+        let mut client = h2_client(pillion.http, 0).await;
+        for _ in 0..100 {
+            client = client.ready().await.unwrap();
+            let request = http::Request::get("http://a/hang").body(()).unwrap();
+            answers.push(client.send_request(request, true).unwrap().0);
+        }
+        clients.push(client);
+    }
+    // 1,200 streams take more than 4 MiB: those that find no room are refused, and hold nothing.
+    let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"503\"}";
+    eventually("they wait, or are refused", || {
+        let waiting = pillion.metric("pillion_http_requests_in_flight");
+        (waiting + pillion.metric(refused) >= 1200.0 && pillion.metric(refused) > 100.0).then_some(())
+    });
+    let held = buffered(&pillion);
+    assert!((3.5e6..5.5 * MIB as f64).contains(&held), "{held} bytes are counted");
+    // The client's windows are closed: only a response without content ends.
+    let last = answers.pop().unwrap();
+    let mut answer = tokio::time::timeout(crate::harness::PATIENCE, last).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(h2_body(answer.body_mut()).await, b"");
+    drop((clients, answers, answer));
+    eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
+}
