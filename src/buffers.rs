@@ -317,6 +317,11 @@ impl Reservation {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Whether it is a part of this client's share.
+    pub fn is_of(&self, client: ClientSlot) -> bool {
+        self.client == client
+    }
 }
 
 impl Drop for Reservation {

@@ -1,13 +1,20 @@
 //! The kinds of connection that carry HTTP, as one type: TCP, TLS as server or client, Unix socket.
 
+use std::future::Future as _;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+/// What can tell that its peer has closed although nobody reads.
+pub trait PeerLeft {
+    /// Whether the peer sends nothing more. What it has sent may be unread.
+    fn peer_left(&self) -> bool;
+}
 
 /// A connection.
 #[derive(Debug)]
@@ -54,6 +61,20 @@ impl Stream {
         };
         // A socket that cannot take the option is closed in the ordinary way.
         let _ = tcp.set_zero_linger();
+    }
+}
+
+impl PeerLeft for Stream {
+    fn peer_left(&self) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        // It is ready at once where it ever will be: the runtime has heard of it then.
+        let ready = match self {
+            Stream::Tcp(tcp) => pin!(tcp.ready(Interest::READABLE)).poll(cx),
+            Stream::ServerTls(tls) => pin!(tls.get_ref().0.ready(Interest::READABLE)).poll(cx),
+            Stream::ClientTls(tls) => pin!(tls.get_ref().0.ready(Interest::READABLE)).poll(cx),
+            Stream::Unix(unix) => pin!(unix.ready(Interest::READABLE)).poll(cx),
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 }
 
@@ -116,6 +137,12 @@ impl<T> Rewound<T> {
     /// The stream below.
     pub fn get_ref(&self) -> &T {
         &self.inner
+    }
+}
+
+impl<T: PeerLeft> PeerLeft for Rewound<T> {
+    fn peer_left(&self) -> bool {
+        self.inner.peer_left()
     }
 }
 

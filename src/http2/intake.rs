@@ -19,7 +19,7 @@ use crate::inbound::{FIELD_OVERHEAD, ORDINARY};
 pub const FEW: usize = 4;
 
 /// What a connection takes from its begin to its end, with its first [`FEW`] streams; bytes.
-const CONNECTION: usize = 32 * 1024;
+const CONNECTION: usize = 28 * 1024;
 /// What each further stream takes while it is open, with an ordinary head of its request and response; bytes.
 const STREAM: usize = 3 * 1024;
 /// What the library keeps of the most streams that were ever open at once, until the connection ends; bytes.
@@ -35,8 +35,8 @@ const STEP: usize = 16 * 1024;
 /// A connection always has room for one frame (RFC 9113 6.5.2), or nobody could take what comes; bytes.
 const FLOOR: usize = 16 * 1024;
 /// Heads that are read in one turn; bytes in memory. Fields that stand in the HPACK table take a thousand times what
-/// comes on the wire, and all streams of a turn begin before any of them is looked at.
-const TURN: usize = 64 * 1024;
+/// comes on the wire, and all streams of a turn begin before any of them is looked at, or refused.
+const TURN: usize = 8 * 1024;
 /// How long a connection that has no room waits until it looks again: others free memory without telling it.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -232,7 +232,8 @@ impl Intake {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether the connection may hold more.
+    pub fn has_room(&self) -> bool {
         self.reserved.as_ref().is_none_or(|reserved| reserved.borrow().has_room())
     }
 
@@ -254,7 +255,9 @@ impl Intake {
         let Some(reserved) = &self.reserved else { return };
         let unread = self.unread();
         let beyond = |count: usize, few: usize| count.saturating_sub(few);
+        // A frame that the library cuts out of what it read takes a whole buffer.
         let held = unread
+            + unread / 4
             + beyond(self.peak_frames.get(), FEW_FRAMES) * FRAME_PLACE
             + beyond(self.streams.get() + self.ended.get(), FEW) * STREAM
             + beyond(self.peak_streams.get(), FEW) * STREAM_PLACE

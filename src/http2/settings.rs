@@ -54,10 +54,33 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
     use super::*;
     use crate::http2::trailers::{Sender, Watched};
+    use crate::stream::{PeerLeft, Rewound};
+
+    /// A peer that sends nothing more.
+    struct Nothing;
+
+    impl AsyncRead for Nothing {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl PeerLeft for Nothing {
+        fn peer_left(&self) -> bool {
+            true
+        }
+    }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 0], payload].concat()
@@ -83,7 +106,7 @@ mod tests {
         ] {
             let sent = sent.concat();
             for piece in [1, 4, 10, 1000] {
-                let mut watched = Watched::new(&sent[..], Sender::Server);
+                let mut watched = Watched::new(Rewound::new(sent.clone().into(), Nothing), Sender::Server);
                 let (mut given, mut buffer) = (Vec::new(), vec![0; piece]);
                 while let read @ 1.. = watched.read(&mut buffer).await.unwrap() {
                     given.extend_from_slice(&buffer[..read]);

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::hpack::{Progress, Table};
 use super::intake::Intake;
 use super::settings::{PeerSettings, Reader};
+use crate::stream::PeerLeft;
 
 /// The client connection preface (RFC 9113 3.4) in octets.
 const PREFACE: usize = 24;
@@ -413,7 +414,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + PeerLeft + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -439,7 +440,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                 continue;
             }
             let room = match &this.watch.intake {
-                Some(intake) => ready!(intake.poll_room(this.watch.left, cx)),
+                Some(intake) => match intake.poll_room(this.watch.left, cx) {
+                    Poll::Ready(room) => room,
+                    // It would be seen only by reading: what a client leaves behind is free at once.
+                    Poll::Pending if this.inner.peer_left() => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                },
                 None => usize::MAX,
             };
             let before = buf.filled().len();

@@ -163,11 +163,9 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         underscores::filter(request.headers_mut(), &record, routes)
     };
     *request.uri_mut() = Uri::from(target);
-    // From here on they are its client's.
-    drop(inbound.reserved);
     let memory = match inbound.counted {
         0 => None,
-        bytes => Some(record.reserve_request(bytes).ok_or(RouteError::NoMemory)?),
+        bytes => Some(record.reserve_request(bytes, inbound.reserved).ok_or(RouteError::NoMemory)?),
     };
     Ok(Decision::Below(Box::new(Routed {
         request,

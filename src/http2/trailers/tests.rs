@@ -19,6 +19,12 @@ async fn given(sender: Sender, sent: &[u8], piece: usize) -> Vec<u8> {
 /// Gives out at most `piece` octets a read.
 struct Pieces<'a>(&'a [u8], usize);
 
+impl PeerLeft for Pieces<'_> {
+    fn peer_left(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl AsyncRead for Pieces<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -158,6 +158,10 @@ where
     let client = ClientSlot::new(peer.address.ip(), IPV6_PREFIX);
     let reserved = peer.buffers.clone().map(|memory| Reservation::new(memory, client));
     let intake = Intake::new(reserved, STREAM_WINDOW as usize, if peer.tls { TLS_BUFFER } else { 0 });
+    if !intake.has_room() {
+        // One that is idle makes room, as at `max_connections`.
+        seat.seats().evict(client);
+    }
     let streams = Rc::new(Streams {
         open: Cell::new(0),
         moved: Cell::new(clock::now()),
@@ -181,26 +185,28 @@ where
         streams: streams.clone(),
         sleeper: Rc::new(sleeper.another()),
     };
-    let connection = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        // Room for every stream's window: uploads that nobody reads stop no other.
-        .initial_connection_window_size(max_streams.saturating_mul(STREAM_WINDOW).min(MAX_WINDOW))
-        .max_send_buf_size(SEND_BUFFER)
-        .max_concurrent_streams(max_streams)
-        // The library refuses without a document: up to twice the limit it is done here.
-        .max_header_list_size(u32::try_from(now.limits.size * 2).unwrap_or(u32::MAX))
-        .enable_connect_protocol()
-        .auto_date_header(true)
-        .serve_connection(
-            TokioIo::new(Counted {
-                inner: Watched::counted(inner, intake.clone()),
-                written: streams.written.clone(),
-                intake: intake.clone(),
-            }),
-            adapter,
-        );
-    let mut connection = pin!(connection);
+    // Pinned where it is made: moved, it would take its place twice.
+    let mut connection = pin!(
+        http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            // Room for every stream's window: uploads that nobody reads stop no other.
+            .initial_connection_window_size(max_streams.saturating_mul(STREAM_WINDOW).min(MAX_WINDOW))
+            .max_send_buf_size(SEND_BUFFER)
+            .max_concurrent_streams(max_streams)
+            // The library refuses without a document: up to twice the limit it is done here.
+            .max_header_list_size(u32::try_from(now.limits.size * 2).unwrap_or(u32::MAX))
+            .enable_connect_protocol()
+            .auto_date_header(true)
+            .serve_connection(
+                TokioIo::new(Counted {
+                    inner: Watched::counted(inner, intake.clone()),
+                    written: streams.written.clone(),
+                    intake: intake.clone(),
+                }),
+                adapter,
+            )
+    );
     let mut deadline = Deadline::default();
     let mut leaving = false;
     let mut poll = |cx: &mut Context<'_>| {
