@@ -156,6 +156,8 @@ pub struct Inbound {
     pub refused: Option<Refused>,
     /// Bytes that it holds of the buffer memory until it was sent or answered; see [`counted_bytes`].
     pub counted: usize,
-    /// The same bytes, where its connection has reserved them for as long as it is not known whose request this is.
+    /// Bytes of [`Inbound::counted`] that it holds until its response has ended.
+    pub kept: usize,
+    /// The same bytes as [`Inbound::counted`], where its connection has reserved them for as long as it is not known whose request this is.
     pub reserved: Option<Reservation>,
 }

@@ -208,6 +208,7 @@ where
             takes_trailers: false,
             refused: Some(Refused { status: error.status(), detail: error.detail() }),
             counted: 0,
+            kept: 0,
             reserved: None,
         };
         let Ok(response) = self.service.call(inbound).await;
@@ -301,6 +302,7 @@ where
             takes_trailers,
             refused: None,
             counted,
+            kept: 0,
             reserved: None,
         };
         (feed, inbound)

@@ -296,9 +296,14 @@ impl Record {
         Reservation::new(self.sink.lasting.buffers.clone(), self.client_slot())
     }
 
-    /// Memory of a request of which `bytes` are here; `reserved` where its connection has reserved them. What the record
-    /// keeps of it, its target, is held until the request has ended. `None`: there is no room for it.
-    pub fn reserve_request(&self, bytes: usize, reserved: Option<Reservation>) -> Option<Reservation> {
+    /// Memory of a request of which `bytes` are here; `reserved` where its connection has reserved them. `kept` of them,
+    /// and what the record keeps of it, its target, are held until the request has ended. `None`: there is no room for it.
+    pub fn reserve_request(
+        &self,
+        bytes: usize,
+        kept: usize,
+        reserved: Option<Reservation>,
+    ) -> Option<Reservation> {
         let client = self.client_slot();
         // Behind a trusted proxy it is another client's from here on.
         let mut reserved = match reserved.filter(|reserved| reserved.is_of(client)) {
@@ -306,7 +311,7 @@ impl Record {
             None => self.sink.lasting.buffers.try_reserve_request(client, bytes)?,
         };
         let target = self.target.as_ref().map_or(0, |target| target.as_str().len());
-        self.hold_buffer(reserved.split(target));
+        self.hold_buffer(reserved.split(target + kept));
         Some(reserved)
     }
 

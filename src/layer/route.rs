@@ -165,7 +165,10 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     *request.uri_mut() = Uri::from(target);
     let memory = match inbound.counted {
         0 => None,
-        bytes => Some(record.reserve_request(bytes, inbound.reserved).ok_or(RouteError::NoMemory)?),
+        bytes => {
+            let reserved = record.reserve_request(bytes, inbound.kept, inbound.reserved);
+            Some(reserved.ok_or(RouteError::NoMemory)?)
+        }
     };
     Ok(Decision::Below(Box::new(Routed {
         request,

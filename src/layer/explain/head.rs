@@ -50,6 +50,7 @@ pub fn request(
         takes_trailers: head.takes_trailers,
         refused: None,
         counted: 0,
+        kept: 0,
         reserved: None,
     })
 }

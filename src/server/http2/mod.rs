@@ -309,6 +309,7 @@ where
         takes_trailers: false,
         refused: Some(Refused { status: error.status(), detail: error.detail() }),
         counted: 0,
+        kept: 0,
         reserved: None,
     };
     tokio::task::spawn_local(async move {

@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::clock;
 use crate::http1::head::{self, HeadError};
 use crate::http1::server::Settings;
-use crate::http2::intake::{FEW, IntakeBody};
+use crate::http2::intake::{FEW, IntakeBody, STREAM};
 use crate::inbound::{Inbound, Peer, Refused};
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -34,7 +34,9 @@ pub(super) fn inbound(
     let size = fields::head_size(&parts);
     let count = parts.headers.len();
     let crowded = streams.open.get() > FEW;
-    let counted = crate::inbound::counted_bytes(size, count, crowded);
+    // The library's state of the stream, and ours, until it ends.
+    let kept = if crowded { STREAM } else { 0 };
+    let counted = crate::inbound::counted_bytes(size, count, crowded) + kept;
     let mut refused = fields::too_large(size, count, settings.limits).err();
     let mut reserved = None;
     // Here, as all that came in one turn begins before the stack sees any of it.
@@ -84,6 +86,7 @@ pub(super) fn inbound(
         takes_trailers,
         refused,
         counted: if refused.is_some() { 0 } else { counted },
+        kept,
         reserved,
     };
     (inbound, upload)

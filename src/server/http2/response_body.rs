@@ -427,3 +427,21 @@ impl http_body::Body for StreamBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n3_4_trailers_that_wait_keep_nothing_of_what_was_read_with_them() {
+        let read = Bytes::from(vec![b't'; 100_000]);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-trailer", HeaderValue::from_maybe_shared(read.slice(..1000)).unwrap());
+        let mut queue = Queue::default();
+        queue.end(Ok(Some(trailers)));
+        assert!(read.is_unique(), "the waiting trailers are a copy");
+        assert!(queue.trailers > 1000, "and counted");
+        let Some(Ok(Some(trailers))) = &queue.ended else { panic!("they are there") };
+        assert_eq!(trailers["x-trailer"].as_bytes(), &read[..1000]);
+    }
+}
