@@ -130,7 +130,7 @@ impl Intake {
         self.overdrawn.get()
     }
 
-    /// A request begins; `streams` are open with it.
+    /// A request has begun or ended; `streams` are open now.
     pub fn set_streams(&self, streams: usize) {
         let before = self.streams.replace(streams);
         if streams < before && self.blocked.get() {
@@ -227,7 +227,8 @@ impl Intake {
             let dry = self.dry.get() >= self.bodies.get() + self.expected.get();
             if self.was_dry.replace(dry) && dry {
                 self.was_dry.set(false);
-                (self.unread.take(), self.frames.take());
+                self.unread.set(0);
+                self.frames.set(0);
                 self.settle();
             }
         }
