@@ -3,8 +3,9 @@
 //! block without an end, and what the HPACK table keeps alive.
 //!
 //! Frames are counted as they come in, and content as it is taken. Where the buffer memory has no room for content, the
-//! connection is not read until its own content was taken. A connection with few streams that are read at once reserves
-//! one amount when it begins and never touches the shared account again.
+//! connection is not read until its own content was taken. What every connection takes, some 28 KiB with its first
+//! streams, is bounded by `server.max_connections` and not counted: a connection with few streams that are read at once
+//! never touches the shared account.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,8 +19,6 @@ use crate::inbound::{FIELD_OVERHEAD, ORDINARY};
 /// A connection with more open requests than this has the small things counted too, as many of them are no small thing.
 pub const FEW: usize = 4;
 
-/// What a connection takes from its begin to its end, with its first [`FEW`] streams; bytes.
-const CONNECTION: usize = 28 * 1024;
 /// What each further stream takes while it is open, with an ordinary head of its request and response; bytes. Its request
 /// is counted with this, as it is known there whose it is.
 pub const STREAM: usize = 3 * 1024;
@@ -27,7 +26,7 @@ pub const STREAM: usize = 3 * 1024;
 const STREAM_PLACE: usize = 1024;
 /// The same for each piece of content that waits in the library; bytes.
 const FRAME_PLACE: usize = 320;
-/// As many such pieces are part of [`CONNECTION`].
+/// As many such pieces are part of what every connection takes.
 const FEW_FRAMES: usize = 16;
 /// Up to this much beside the connection itself is not told to the shared account; bytes.
 const SLACK: usize = 4 * 1024;
@@ -266,7 +265,7 @@ impl Intake {
             + if self.blocked.get() { self.write_buffer } else { 0 }
             + self.block.get()
             + self.pinned.get();
-        let wanted = CONNECTION + if held > SLACK { held.next_multiple_of(STEP) } else { 0 };
+        let wanted = if held > SLACK { held.next_multiple_of(STEP) } else { 0 };
         let mut reserved = reserved.borrow_mut();
         let now = reserved.bytes();
         // It shrinks by more than one step, so that what comes and goes is told once.
@@ -349,9 +348,9 @@ mod tests {
     }
 
     #[test]
-    fn n3_4_a_connection_with_few_streams_reserves_once() {
+    fn n3_4_a_connection_with_few_streams_reserves_nothing() {
         let (memory, intake) = intake(1 << 20);
-        assert_eq!(memory.bytes(), CONNECTION);
+        assert_eq!(memory.bytes(), 0);
         for _ in 0..100 {
             intake.begin_turn();
             intake.expect_body();
@@ -360,31 +359,26 @@ mod tests {
             intake.set_streams(1);
             let mut body = IntakeBody::new(intake.clone());
             intake.end_turn();
-            assert_eq!(memory.bytes(), CONNECTION, "a small upload");
+            assert_eq!(memory.bytes(), 0, "a small upload");
             body.took(1024);
             drop(body);
             intake.set_streams(0);
         }
-        assert_eq!((memory.bytes(), intake.unread()), (CONNECTION, 0));
-        drop(intake);
-        assert_eq!(memory.bytes(), 0);
+        assert_eq!((memory.bytes(), intake.unread()), (0, 0));
     }
 
     #[test]
     fn n3_4_places_of_streams_stay_and_responses_that_are_not_written_are_counted() {
         let (memory, intake) = intake(1 << 20);
         intake.set_streams(FEW);
-        assert_eq!(memory.bytes(), CONNECTION);
+        assert_eq!(memory.bytes(), 0);
         intake.set_streams(FEW + 100);
-        assert!(memory.bytes() >= CONNECTION + 100 * STREAM_PLACE);
+        assert!(memory.bytes() >= 100 * STREAM_PLACE);
         intake.set_blocked(true);
         intake.set_streams(0);
-        assert!(
-            memory.bytes() >= CONNECTION + 100 * (STREAM + STREAM_PLACE),
-            "responses that are not written"
-        );
+        assert!(memory.bytes() >= 100 * (STREAM + STREAM_PLACE), "responses that are not written");
         intake.set_blocked(false);
-        let left = memory.bytes() - CONNECTION;
+        let left = memory.bytes();
         assert!((100 * STREAM_PLACE..100 * STREAM_PLACE + 2 * STEP).contains(&left), "{left}");
     }
 
@@ -417,9 +411,9 @@ mod tests {
     fn n3_4_heads_without_room_end_their_connection() {
         let (memory, intake) = intake(1 << 20);
         intake.set_block(60_000, 0);
-        assert!(memory.bytes() >= CONNECTION + 60_000);
+        assert!(memory.bytes() >= 60_000);
         intake.set_block(0, 0);
-        assert_eq!(memory.bytes(), CONNECTION);
+        assert_eq!(memory.bytes(), 0);
         let mut others = Reservation::new(memory.clone(), ClientSlot::default());
         others.resize(1 << 20);
         intake.set_block(ORDINARY, 0);
@@ -456,7 +450,7 @@ mod tests {
                 }
                 let held: usize = streams.iter().flatten().flat_map(|(_, queue)| queue).sum();
                 prop_assert!(intake.unread() >= held, "{} of {held}", intake.unread());
-                prop_assert!(memory.bytes() + SLACK >= CONNECTION + held);
+                prop_assert!(memory.bytes() + SLACK >= held);
             }
             streams.clear();
             prop_assert_eq!(intake.unread(), 0);
