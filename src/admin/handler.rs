@@ -196,7 +196,7 @@ impl Handler {
         let names = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
         let hosts = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
         let is_ours = |given: &[u8]| {
-            std::str::from_utf8(given).is_ok_and(|given| is_our_name(given, &server.admin_hosts))
+            std::str::from_utf8(given).is_ok_and(|given| is_our_name(given, guard, &server.admin_hosts))
         };
         names.into_iter().chain(hosts).all(is_ours)
     }
@@ -340,8 +340,9 @@ impl Handler {
     }
 }
 
-/// Whether only this machine, or somebody the operator knows, goes by this name.
-fn is_our_name(given: &str, listed: &[String]) -> bool {
+/// Whether only this machine, or somebody the operator knows, goes by this name. One without a dot is no name that a
+/// stranger can register: it will do for what is open, as scrapers know a container by such.
+fn is_our_name(given: &str, guard: Guard, listed: &[String]) -> bool {
     let name = host::name(given);
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
@@ -352,6 +353,7 @@ fn is_our_name(given: &str, listed: &[String]) -> bool {
         || address.parse::<std::net::IpAddr>().is_ok()
         || listed.contains(&name)
         || host_name().is_some_and(|ours| ours.eq_ignore_ascii_case(&name))
+        || (guard == Guard::Open && !name.is_empty() && !name.contains('.'))
 }
 
 /// The name of this machine, or of this container.
