@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::buffers::{BufferMemory, ClientSlot, Reservation, share_of};
+use crate::buffers::{BufferMemory, ClientSlot, Reservation};
 
-/// Maximum number of reads that go on at once without a client; bounds the work that clients which open and leave can
-/// cause.
+/// Maximum number of reads that go on at once without the client that began them; bounds the work that a client which
+/// opens and leaves can cause.
 const MOST_READS: usize = 32;
+
+/// Maximum of all clients' reads where one client may have `most`: one that takes its whole share leaves some for others.
+const fn of_all(most: usize) -> usize {
+    most.saturating_add(most / 7 + 1)
+}
 
 /// See the head of the file. What is counted is requests, each in the share of the client that began it.
 #[derive(Debug)]
@@ -19,16 +24,17 @@ pub struct Unattended {
 impl Default for Unattended {
     fn default() -> Unattended {
         let of = |most| Arc::new(BufferMemory::new(most));
-        Unattended { reads: of(MOST_READS), writes: of(usize::MAX) }
+        Unattended { reads: of(of_all(MOST_READS)), writes: of(usize::MAX) }
     }
 }
 
 impl Unattended {
-    /// A place for a read that `client` began, of an app of which `most` may go on; `None`: too many do, or too many of
-    /// this client.
+    /// A place for a read that `client` began, of an app of which `most` of one client may go on; `None`: as many of this
+    /// client do, or too many of all.
     pub fn read(&self, client: ClientSlot, most: usize) -> Option<Reservation> {
         let place = self.reads.try_reserve(client, 1)?;
-        (self.reads.bytes() <= most && self.reads.held_by(client) <= share_of(most)).then_some(place)
+        let most = most.min(MOST_READS);
+        (self.reads.bytes() <= of_all(most) && self.reads.held_by(client) <= most).then_some(place)
     }
 
     /// A place for a write.
@@ -58,9 +64,8 @@ mod tests {
             (0..count).filter_map(|_| unattended.read(client, most)).collect()
         };
         let reads = [read(one, 10, 4), read(other, 10, 4), read(one, 100, 1000), read(other, 100, 1000)];
-        // Of few places an eighth is one; of all 32 it is four.
-        assert_eq!(reads.each_ref().map(Vec::len), [3, 1, 25, 3]);
-        assert_eq!(unattended.get(), 100 + MOST_READS);
+        assert_eq!(reads.each_ref().map(Vec::len), [4, 1, 28, 4]);
+        assert_eq!(unattended.get(), 100 + of_all(MOST_READS));
         drop((writes, reads));
         assert_eq!(unattended.get(), 0);
     }

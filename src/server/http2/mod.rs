@@ -111,17 +111,19 @@ impl Streams {
             self.progress.set((written, now));
         }
         let stalled = now >= self.progress.get().1 + send_timeout;
-        let round = ROUND * self.open.get().max(1) as u64;
+        let open = self.open.get();
         self.answers.borrow_mut().retain(|answer| {
             let Some(answer) = answer.upgrade() else { return false };
             match (answer.cut_at(), answer.unread_since()) {
                 (Some(since), _) => cut += usize::from(now >= since + send_timeout),
-                (None, Some((since, _))) if now < since + send_timeout => {
-                    next = next.min(since + send_timeout)
+                (None, Some(unread)) if now < unread.since + send_timeout => {
+                    next = next.min(unread.since + send_timeout)
                 }
-                (None, Some((since, before))) => {
-                    let passed_over = written - before > round;
-                    if stalled || passed_over || now >= since + send_timeout * PATIENCE {
+                (None, Some(unread)) => {
+                    // The others that were open then had their turns in between, also those that have ended since.
+                    let round = ROUND * unread.open.max(open).max(1) as u64;
+                    let passed_over = written - unread.written > round;
+                    if stalled || passed_over || now >= unread.since + send_timeout * PATIENCE {
                         answer.cut(now);
                     } else {
                         next = next.min(now + send_timeout / 4);

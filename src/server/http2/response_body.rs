@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{Open, PIECE};
+use super::{Open, PIECE, Streams};
 use crate::body::{Body, BodyError, Observer};
 use crate::buffers::{self, BufferMemory, Reservation};
 use crate::clock::{self, Instant};
@@ -47,14 +47,31 @@ pub(super) struct ReadAhead {
     most: usize,
     /// What is left of a frame that is handed out in pieces.
     rest: RefCell<Bytes>,
-    /// Since when a frame was handed out and none asked for, and what was written by then.
-    unread: Cell<Option<(Instant, u64)>>,
+    /// Since when its client has taken nothing.
+    unread: Cell<Option<Unread>>,
     /// When its body was taken away.
     cut: Cell<Option<Instant>>,
     /// Told of what the client takes, where that is not what is read.
     observer: RefCell<Option<Box<dyn Observer>>>,
     /// What the list of its pieces takes, where those are held in any case.
     _list: Option<Reservation>,
+}
+
+/// A frame that was handed out, after which none was asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Unread {
+    /// Since when.
+    pub since: Instant,
+    /// What was written to the connection by then; bytes.
+    pub written: u64,
+    /// How many requests were open then.
+    pub open: usize,
+}
+
+impl Unread {
+    fn new(streams: &Streams, now: Instant) -> Unread {
+        Unread { since: now, written: streams.written.get(), open: streams.open.get() }
+    }
 }
 
 #[derive(Default)]
@@ -154,7 +171,7 @@ impl ReadAhead {
     }
 
     /// Since when a frame was handed out and none asked for, and what was written by then.
-    pub fn unread_since(&self) -> Option<(Instant, u64)> {
+    pub fn unread_since(&self) -> Option<Unread> {
         self.unread.get()
     }
 
@@ -313,7 +330,7 @@ impl StreamBody {
             most: if arrives { ahead.bytes } else { 0 },
             rest: RefCell::default(),
             // From the head on: a window that is closed from the start counts too.
-            unread: Cell::new(Some((now, streams.written.get()))),
+            unread: Cell::new(Some(Unread::new(streams, now))),
             cut: Cell::new(None),
             observer: RefCell::new(observer),
             _list: list,
@@ -396,7 +413,7 @@ impl http_body::Body for StreamBody {
         if let Some(Open(streams)) = &this.open {
             let now = clock::now();
             streams.waiting.begin_response(streams.open.get(), now);
-            this.answer.unread.set(Some((now, streams.written.get())));
+            this.answer.unread.set(Some(Unread::new(streams, now)));
         }
         if let Some(observer) = &mut *this.answer.observer.borrow_mut() {
             observer.data(piece.len());
