@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, SourceFile};
 
-pub use problem::Problems;
+pub use problem::{Problems, ReadKey};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,6 +117,31 @@ pub fn keys_place(path: &Path, environment: &Environment) -> Result<Option<PathB
     let named = rate_limit(path, environment)?.keys.value;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok((!named.is_empty()).then(|| folder.join(named)))
+}
+
+/// The keys that the code reads in the tables of `text`, in the order of their names, each with the values it takes and
+/// its default: in tables that are there only where they are written, as far as `text` writes them.
+pub fn read_keys(text: &str) -> Vec<ReadKey> {
+    let mut problems = Problems::listing_keys("(keys)", text);
+    if let Some(table) = node::parse(text, &std::collections::HashMap::new(), &mut problems) {
+        file::read(&table, &mut problems);
+    }
+    sorted(problems)
+}
+
+/// The same of a file of API keys.
+pub fn read_keys_of_keys(text: &str) -> Vec<ReadKey> {
+    let mut problems = Problems::listing_keys("(keys)", text);
+    if let Some(table) = node::parse(text, &std::collections::HashMap::new(), &mut problems) {
+        file::read_keys(&table, &mut problems);
+    }
+    sorted(problems)
+}
+
+fn sorted(problems: Problems) -> Vec<ReadKey> {
+    let mut keys = problems.into_keys();
+    keys.sort_by(|one, other| one.path.cmp(&other.path));
+    keys
 }
 
 /// The names of the tiers of a file.

@@ -33,12 +33,51 @@ pub struct Problems {
     list: Vec<Problem>,
     /// Of files that this one names.
     others: Vec<Problems>,
+    /// The keys that were read, where somebody asked for them.
+    keys: Option<Vec<ReadKey>>,
+}
+
+/// A key of the configuration, as the code reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadKey {
+    /// Its full name: `server.tls.listen`.
+    pub path: String,
+    /// The values it takes, for people; empty where that is decided elsewhere.
+    pub expected: String,
+    /// Its default as the file would have it; `None`: it has none.
+    pub default: Option<String>,
 }
 
 impl Problems {
     /// None yet, for the file `name` with this content.
     pub fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
-        Problems { name: name.into(), text: text.to_owned(), list: Vec::new(), others: Vec::new() }
+        Problems {
+            name: name.into(),
+            text: text.to_owned(),
+            list: Vec::new(),
+            others: Vec::new(),
+            keys: None,
+        }
+    }
+
+    /// The same, and the keys that are read are listed.
+    pub fn listing_keys(name: impl Into<PathBuf>, text: &str) -> Problems {
+        Problems { keys: Some(Vec::new()), ..Problems::new(name, text) }
+    }
+
+    /// Whether the keys that are read are listed.
+    pub fn lists_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// Lists keys of one table.
+    pub fn list_keys(&mut self, read: impl Iterator<Item = ReadKey>) {
+        self.keys.get_or_insert_default().extend(read);
+    }
+
+    /// The keys that were read.
+    pub fn into_keys(self) -> Vec<ReadKey> {
+        self.keys.unwrap_or_default()
     }
 
     /// Adds one with a place.

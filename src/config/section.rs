@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::hidden;
 use super::node::{Node, Table, Value};
-use super::problem::{Problems, Span};
+use super::problem::{Problems, ReadKey, Span};
 use super::units;
 
 /// A value and where it was written; `None`: it is the default.
@@ -36,6 +36,9 @@ pub trait FromNode: Sized {
     fn from_node(node: &Node) -> Option<Self> {
         Self::from_value(&node.value)
     }
+
+    /// As a file would have it, for lists of defaults.
+    fn written(&self) -> String;
 }
 
 impl FromNode for String {
@@ -50,6 +53,10 @@ impl FromNode for String {
     fn from_node(node: &Node) -> Option<Self> {
         node.filled.clone().or_else(|| Self::from_value(&node.value))
     }
+
+    fn written(&self) -> String {
+        format!("{self:?}")
+    }
 }
 
 impl FromNode for bool {
@@ -60,6 +67,10 @@ impl FromNode for bool {
             _ => None,
         }
     }
+
+    fn written(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl FromNode for u64 {
@@ -69,6 +80,10 @@ impl FromNode for u64 {
             Value::Integer(integer) => u64::try_from(*integer).ok(),
             _ => None,
         }
+    }
+
+    fn written(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -82,12 +97,20 @@ impl FromNode for f64 {
             _ => None,
         }
     }
+
+    fn written(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl FromNode for Duration {
     const EXPECTED: &'static str = "a duration like \"250ms\", \"30s\", \"5m\", \"1h\" or \"1d\"";
     fn from_value(value: &Value) -> Option<Self> {
         String::from_value(value).and_then(|text| units::duration(&text))
+    }
+
+    fn written(&self) -> String {
+        format!("{:?}", units::duration_text(*self))
     }
 }
 
@@ -99,6 +122,10 @@ impl FromNode for Size {
     const EXPECTED: &'static str = "a size like \"512B\", \"64KiB\", \"256MiB\" or \"1GiB\"";
     fn from_value(value: &Value) -> Option<Self> {
         String::from_value(value).and_then(|text| units::size(&text)).map(Size)
+    }
+
+    fn written(&self) -> String {
+        format!("{:?}", units::size_text(self.0))
     }
 }
 
@@ -114,6 +141,10 @@ impl<T: FromNode> FromNode for Or<T> {
             value => T::from_value(value).map(|value| Or(Some(value))),
         }
     }
+
+    fn written(&self) -> String {
+        self.0.as_ref().map_or_else(|| "\"auto\" (or \"unlimited\")".to_owned(), T::written)
+    }
 }
 
 /// A table being read.
@@ -122,12 +153,14 @@ pub struct Section<'a> {
     pub name: String,
     table: &'a Table,
     known: Vec<&'static str>,
+    /// The known ones as they are listed, where somebody asks for that.
+    listed: Vec<ReadKey>,
 }
 
 impl<'a> Section<'a> {
     /// Of a table.
     pub fn new(name: impl Into<String>, table: &'a Table) -> Section<'a> {
-        Section { name: name.into(), table, known: Vec::new() }
+        Section { name: name.into(), table, known: Vec::new(), listed: Vec::new() }
     }
 
     /// The node of a key.
@@ -140,6 +173,7 @@ impl<'a> Section<'a> {
 
     /// The value of a key, if it is there and right.
     pub fn get<T: FromNode>(&mut self, key: &'static str, problems: &mut Problems) -> Option<At<T>> {
+        self.list_key(key, problems, || (T::EXPECTED.to_owned(), None));
         let node = self.node(key)?;
         match T::from_node(node) {
             Some(value) => Some(At { value, span: Some(node.span.clone()) }),
@@ -152,7 +186,23 @@ impl<'a> Section<'a> {
 
     /// The value of a key, or its default.
     pub fn or<T: FromNode>(&mut self, key: &'static str, default: T, problems: &mut Problems) -> At<T> {
-        self.get(key, problems).unwrap_or(At { value: default, span: None })
+        let written = self.get(key, problems);
+        self.list_key(key, problems, || (T::EXPECTED.to_owned(), Some(default.written())));
+        written.unwrap_or(At { value: default, span: None })
+    }
+
+    /// Lists a key: the values it takes and its default. The last word on a key is the one that counts.
+    pub fn list_key(
+        &mut self,
+        key: &str,
+        problems: &Problems,
+        described: impl FnOnce() -> (String, Option<String>),
+    ) {
+        if problems.lists_keys() {
+            let ((expected, default), path) = (described(), self.path(key));
+            self.listed.retain(|listed| listed.path != path);
+            self.listed.push(ReadKey { path, expected, default });
+        }
     }
 
     /// Whether a key was written, rightly or not.
@@ -167,6 +217,10 @@ impl<'a> Section<'a> {
         default: Vec<T>,
         problems: &mut Problems,
     ) -> Vec<At<T>> {
+        self.list_key(key, problems, || {
+            let items: Vec<String> = default.iter().map(T::written).collect();
+            (format!("an array of {}", plural(T::EXPECTED)), Some(format!("[{}]", items.join(", "))))
+        });
         let Some(node) = self.node(key) else {
             return default.into_iter().map(|value| At { value, span: None }).collect();
         };
@@ -185,48 +239,56 @@ impl<'a> Section<'a> {
     }
 
     /// One of a few words, or its default.
-    pub fn choice<T: Copy>(
+    pub fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
         default: T,
         problems: &mut Problems,
     ) -> T {
-        let Some(written) = self.get::<String>(key, problems) else { return default };
+        let written = self.get::<String>(key, problems);
+        self.list_key(key, problems, || {
+            let usual = choices.iter().find(|(_, choice)| *choice == default);
+            (format!("one of {}", quoted(choices)), usual.map(|(word, _)| format!("{word:?}")))
+        });
+        let Some(written) = written else { return default };
         if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == written.value) {
             return *choice;
         }
-        let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
         if let Some(span) = &written.span {
             problems
                 .at(span, format!("{}.{key} is {:?}", self.name, written.value))
-                .help(format!("expected one of {}", words.join(", ")));
+                .help(format!("expected one of {}", quoted(choices)));
         }
         default
     }
 
     /// Some of a few words, or their default.
-    pub fn choices<T: Copy>(
+    pub fn choices<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
         default: &[T],
         problems: &mut Problems,
     ) -> Vec<T> {
+        let written = self.list::<String>(key, Vec::new(), problems);
+        self.list_key(key, problems, || {
+            let usual: Vec<_> =
+                choices.iter().filter(|(_, choice)| default.contains(choice)).copied().collect();
+            (format!("some of {}", quoted(choices)), Some(format!("[{}]", quoted(&usual))))
+        });
         if !self.has(key) {
-            self.known.push(key);
             return default.to_vec();
         }
-        let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
         let mut chosen = Vec::new();
-        for written in self.list::<String>(key, Vec::new(), problems) {
+        for written in written {
             match choices.iter().find(|(word, _)| *word == written.value) {
                 Some((_, choice)) => chosen.push(*choice),
                 None => {
                     if let Some(span) = &written.span {
                         problems
                             .at(span, format!("{}.{key} has {:?}", self.name, written.value))
-                            .help(format!("expected some of {}", words.join(", ")));
+                            .help(format!("expected some of {}", quoted(choices)));
                     }
                 }
             }
@@ -236,6 +298,7 @@ impl<'a> Section<'a> {
 
     /// A table below this one.
     pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<(&'a Table, Span)> {
+        self.list_key(key, problems, || ("a table".to_owned(), None));
         let node = self.node(key)?;
         match &node.value {
             Value::Table(table) => Some((table, node.span.clone())),
@@ -266,6 +329,13 @@ impl<'a> Section<'a> {
 
     /// Notes every key that nobody asked for.
     pub fn finish(self, problems: &mut Problems) {
+        if problems.lists_keys() {
+            let is_listed = |key: &str| self.listed.iter().any(|listed| listed.path == self.path(key));
+            let others = self.known.iter().filter(|key| !is_listed(key));
+            let bare = |key: &&str| ReadKey { path: self.path(key), expected: String::new(), default: None };
+            let others: Vec<ReadKey> = others.map(bare).collect();
+            problems.list_keys(self.listed.iter().cloned().chain(others));
+        }
         for (key, node) in &self.table.entries {
             if self.known.contains(&key.name.as_str()) {
                 continue;
@@ -286,6 +356,12 @@ impl<'a> Section<'a> {
             }
         }
     }
+}
+
+/// Words as a file would have them.
+fn quoted<T>(choices: &[(&str, T)]) -> String {
+    let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+    words.join(", ")
 }
 
 fn plural(expected: &str) -> String {

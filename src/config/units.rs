@@ -43,6 +43,25 @@ pub fn rate(text: &str) -> Option<(u64, Duration)> {
     (count > 0).then_some((count, Duration::from_secs(period)))
 }
 
+/// A duration as the file has it, in the largest unit that it is whole in.
+pub fn duration_text(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let whole = units.iter().find(|(unit, _)| milliseconds > 0 && milliseconds.is_multiple_of(*unit));
+    match whole {
+        Some((unit, name)) => format!("{}{name}", milliseconds / unit),
+        None if milliseconds == 0 => "0s".to_owned(),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
+/// A size as the file has it, in the largest unit that it is whole in.
+pub fn size_text(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let whole = units.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes}B"), |(unit, name)| format!("{}{name}", bytes / unit))
+}
+
 fn split(text: &str) -> Option<(u64, &str)> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '_')?;
     let (number, unit) = text.split_at(at);
@@ -66,6 +85,16 @@ pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_read_as_what_they_were_made_of() {
+        for text in ["0s", "250ms", "90s", "5m", "1h", "1d"] {
+            assert_eq!(duration(text).map(duration_text).as_deref(), Some(text));
+        }
+        for text in ["0B", "240B", "64KiB", "8MiB", "1GiB"] {
+            assert_eq!(size(text).map(size_text).as_deref(), Some(text));
+        }
+    }
 
     #[test]
     fn what_people_write() {

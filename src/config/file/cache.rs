@@ -149,13 +149,23 @@ pub struct Invalidate {
     pub on_redirect: OnRedirect,
 }
 
-/// A table whose keys are names.
+/// A table whose keys are names, or its default.
 fn map<T: FromNode>(
     s: &mut Section<'_>,
     key: &'static str,
+    default: Vec<(&str, T)>,
     p: &mut Problems,
-) -> Option<Vec<(At<String>, At<T>)>> {
-    let (table, _) = s.table(key, p)?;
+) -> Vec<(At<String>, At<T>)> {
+    let written = s.table(key, p);
+    s.list_key(key, p, || {
+        let pairs: Vec<String> =
+            default.iter().map(|(name, value)| format!("{name} = {}", value.written())).collect();
+        (format!("a table of names, each {}", T::EXPECTED), Some(format!("{{ {} }}", pairs.join(", "))))
+    });
+    let Some((table, _)) = written else {
+        let pair = |(name, value)| (At { value: text(name), span: None }, At { value, span: None });
+        return default.into_iter().map(pair).collect();
+    };
     let mut found = Vec::new();
     for (name, node) in &table.entries {
         let key = At { value: name.name.clone(), span: Some(name.span.clone()) };
@@ -164,7 +174,7 @@ fn map<T: FromNode>(
             None => s.mismatch(&name.name, node, T::EXPECTED, p),
         }
     }
-    Some(found)
+    found
 }
 
 pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
@@ -196,10 +206,8 @@ pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
 
 pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
     let mut s = Section::new("cache", table.unwrap_or(EMPTY));
-    let tier =
-        |name: &str, ttl| (At { value: text(name), span: None }, At { value: seconds(ttl), span: None });
-    let tiers = map(&mut s, "tiers", p)
-        .unwrap_or_else(|| vec![tier("short", 30), tier("medium", 60), tier("long", 300)]);
+    let tiers = vec![("short", seconds(30)), ("medium", seconds(60)), ("long", seconds(300))];
+    let tiers = map(&mut s, "tiers", tiers, p);
     let cache = Cache {
         enabled: s.or("enabled", true, p),
         max_size: s.or("max_size", Or(None), p),
@@ -235,7 +243,7 @@ pub fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> RouteCac
         scope: s.choice("scope", &scopes, Scope::Auto, p),
         tags: s.list("tags", Vec::new(), p),
         overrides: s.choice("override", &overrides, Override::None, p),
-        ttl_by_status: map(&mut s, "ttl_by_status", p).unwrap_or_default(),
+        ttl_by_status: map(&mut s, "ttl_by_status", Vec::new(), p),
         stale_while_revalidate: s.get("stale_while_revalidate", p),
         stale_if_error: s.get("stale_if_error", p),
         key_headers: s.list("key_headers", Vec::new(), p),

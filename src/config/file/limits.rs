@@ -52,6 +52,10 @@ impl FromNode for Rate {
             .and_then(|text| units::rate(&text))
             .map(|(count, period)| Rate(count, period))
     }
+
+    fn written(&self) -> String {
+        format!("\"{} in {:?}\"", self.0, self.1)
+    }
 }
 
 /// `limits` of a route.
