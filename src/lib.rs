@@ -13,7 +13,7 @@
 //! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` `seats` >
-//! `buffers` `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor`
+//! `buffers` `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor` > `words`
 //!
 //! # Three absences
 //!
@@ -60,3 +60,4 @@ pub mod supervisor;
 pub mod trace;
 pub mod tunnel;
 pub mod upstream;
+mod words;

@@ -34,6 +34,7 @@ const ROWS: &[&[&str]] = &[
         "scratch",
         "supervisor",
     ],
+    &["words"],
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -14,6 +14,7 @@ use crate::layer::live::{Lasting, Snapshot};
 use crate::metrics::read_process;
 use crate::policy::{Awaited, Check, Requirement};
 use crate::upstream::Upstream;
+use crate::words::words;
 
 /// A certificate this close to its end degrades, ...
 const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);
@@ -23,26 +24,17 @@ const WORKER_DEGRADED: Duration = Duration::from_secs(3);
 /// ... and stuck after this.
 const WORKER_UNHEALTHY: Duration = Duration::from_secs(10);
 
-/// How well something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// As it should be.
-    Healthy,
-    /// It works, and somebody should look.
-    Degraded,
-    /// It does not work.
-    Unhealthy,
-}
-
-impl State {
-    /// As it is told.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Healthy => "healthy",
-            State::Degraded => "degraded",
-            State::Unhealthy => "unhealthy",
-        }
+words! {
+    /// How well something is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum State {
+        /// As it should be.
+        Healthy => "healthy",
+        /// It works, and somebody should look.
+        Degraded => "degraded",
+        /// It does not work.
+        Unhealthy => "unhealthy",
     }
 }
 

@@ -11,24 +11,17 @@ use super::live_paths::{LivePaths, WatchedPaths};
 use super::marks::{Mark, Marker};
 use super::stamps::{MOST, Stamps};
 use crate::clock::Instant;
+use crate::words::words;
 
-/// What an invalidation leaves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Nothing: it is as if it were not stored.
-    #[default]
-    Hard,
-    /// It is stale from now on.
-    Soft,
-}
-
-impl Mode {
-    /// As the configuration has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Hard => "hard",
-            Mode::Soft => "soft",
-        }
+words! {
+    /// What an invalidation leaves.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub enum Mode {
+        /// Nothing: it is as if it were not stored.
+        #[default]
+        Hard => "hard",
+        /// It is stale from now on.
+        Soft => "soft",
     }
 }
 

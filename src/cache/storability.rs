@@ -9,6 +9,7 @@ use super::terms::{Override, Scope, Settings, Terms};
 use crate::fields::cache_control::{Listed, ResponseDirectives};
 use crate::fields::media_type::MediaKind;
 use crate::fields::{cookie, list};
+use crate::words::words;
 
 /// How a request says who asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,43 +68,28 @@ pub struct Asker {
     pub conditional: bool,
 }
 
-/// Why an answer is not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The request says no-store.
-    RequestNoStore,
-    /// The answer says no-store.
-    NoStore,
-    /// It is for one user.
-    Private,
-    /// It answers somebody in particular, and nothing says that it is for all.
-    Credentials,
-    /// It sets a cookie that nothing excludes.
-    SetCookie,
-    /// It varies with everything.
-    Varies,
-    /// Events or messages of gRPC, which are of one moment.
-    Stream,
-    /// Its status is not one of those that can be kept as they are.
-    Status,
-    /// Nobody says how long it holds, or it does not hold at all.
-    NoLifetime,
-}
-
-impl Refusal {
-    /// The word for details.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Refusal::RequestNoStore => "request-no-store",
-            Refusal::NoStore => "no-store",
-            Refusal::Private => "private",
-            Refusal::Credentials => "credentials",
-            Refusal::SetCookie => "set-cookie",
-            Refusal::Varies => "vary",
-            Refusal::Stream => "endless",
-            Refusal::Status => "status",
-            Refusal::NoLifetime => "no-lifetime",
-        }
+words! {
+    /// Why an answer is not stored.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Refusal {
+        /// The request says no-store.
+        RequestNoStore => "request-no-store",
+        /// The answer says no-store.
+        NoStore => "no-store",
+        /// It is for one user.
+        Private => "private",
+        /// It answers somebody in particular, and nothing says that it is for all.
+        Credentials => "credentials",
+        /// It sets a cookie that nothing excludes.
+        SetCookie => "set-cookie",
+        /// It varies with everything.
+        Varies => "vary",
+        /// Events or messages of gRPC, which are of one moment.
+        Stream => "endless",
+        /// Its status is not one of those that can be kept as they are.
+        Status => "status",
+        /// Nobody says how long it holds, or it does not hold at all.
+        NoLifetime => "no-lifetime",
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::BufMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::fresh;
+use crate::words::words;
 
 /// The field.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -21,6 +22,23 @@ pub enum Used {
     Stale,
     /// After the app said with a 304 that it still holds.
     Revalidated,
+}
+
+words! {
+    /// The words of `X-Cache`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum XCache {
+        /// Answered with a stored response, or with one that another request fetched.
+        Hit => "HIT",
+        /// Answered with a stale one.
+        Stale => "STALE",
+        /// Answered with one that the app confirmed.
+        Revalidated => "REVALIDATED",
+        /// The cache was passed by.
+        Bypass => "BYPASS",
+        /// The app answered.
+        Miss => "MISS",
+    }
 }
 
 /// A member without a key is no longer.
@@ -60,13 +78,14 @@ impl Member<'_> {
 
     /// The word for `X-Cache`.
     pub fn word(&self) -> &'static str {
-        match (self.used, self.forwarded) {
-            (Used::Stale, _) => "STALE",
-            (Used::Revalidated, _) => "REVALIDATED",
-            (Used::AsSaid, _) if self.hit || self.collapsed => "HIT",
-            (Used::AsSaid, Some("bypass" | "method")) => "BYPASS",
-            (Used::AsSaid, _) => "MISS",
-        }
+        let word = match (self.used, self.forwarded) {
+            (Used::Stale, _) => XCache::Stale,
+            (Used::Revalidated, _) => XCache::Revalidated,
+            (Used::AsSaid, _) if self.hit || self.collapsed => XCache::Hit,
+            (Used::AsSaid, Some("bypass" | "method")) => XCache::Bypass,
+            (Used::AsSaid, _) => XCache::Miss,
+        };
+        word.as_str()
     }
 
     /// Appends the word, behind that of a cache that is nearer to the origin.

@@ -29,6 +29,7 @@ use crate::identity::credential::Unproven;
 use crate::identity::jwt::Claims;
 use crate::identity::principal::Principal;
 use crate::limit::cells::Key;
+use crate::limit::counters::Verdict;
 use crate::limit::tier::Tier;
 use crate::limit::{Permit, Which};
 use crate::log::AccessLog;
@@ -37,6 +38,7 @@ use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
 use crate::trace::Trace;
 use crate::upstream::Outcome;
+use crate::words::words;
 
 pub use ending::{Ending, Receiving, tell_as_they_end, tell_of_ended};
 
@@ -103,8 +105,8 @@ pub struct Record {
     rank: Cell<usize>,
     /// Held while it is in flight: also when its client has left and it goes on without.
     permit: RefCell<Option<Permit>>,
-    /// What the cache did, in a word.
-    by_cache: Cell<Option<&'static str>>,
+    /// What the cache did.
+    by_cache: Cell<Option<ByCache>>,
     /// What its answer is to say of that, where it is not among its fields.
     cache_status: Cell<Option<Member<'static>>>,
     /// Whether its answer's fields are edited on the way.
@@ -129,6 +131,33 @@ pub struct Record {
     done: Cell<bool>,
 }
 
+words! {
+    /// What the cache did with a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ByCache {
+        /// It answered with a fresh stored response.
+        Hit => "hit",
+        /// It answered with a stale stored response.
+        Stale => "stale",
+        /// It answered with a stale stored response because the app failed.
+        StaleIfError => "stale-if-error",
+        /// It answered with a stored response that the app confirmed with a 304.
+        Revalidated => "revalidated",
+        /// It answered with what another request fetched.
+        Collapsed => "collapsed",
+        /// It had nothing that fits.
+        Miss => "miss",
+        /// It had a response that was no longer usable.
+        Expired => "expired",
+        /// It was passed by.
+        Bypass => "bypass",
+        /// It watched a write.
+        Write => "write",
+        /// It answered a PURGE.
+        Purge => "purge",
+    }
+}
+
 /// What the limits said of a request.
 #[derive(Debug)]
 pub struct Limited {
@@ -144,9 +173,9 @@ impl Limited {
     /// The decision, in a word.
     fn word(&self) -> &'static str {
         match (self.violated.is_empty(), self.tier.shadow) {
-            (true, _) => "allowed",
-            (false, true) => "would-limit",
-            (false, false) => "limited",
+            (true, _) => Verdict::Allowed.as_str(),
+            (false, true) => Verdict::WouldLimit.as_str(),
+            (false, false) => Verdict::Limited.as_str(),
         }
     }
 }
@@ -340,8 +369,8 @@ impl Record {
     }
 
     /// Notes what the cache did; the last word is kept.
-    pub fn told_by_cache(&self, word: &'static str) {
-        self.by_cache.set(Some(word));
+    pub fn told_by_cache(&self, did: ByCache) {
+        self.by_cache.set(Some(did));
     }
 
     /// What the token of a request with these fields says; looked at once.

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::quota::Nanoseconds;
 use super::tier::IN_FLIGHT;
+use crate::words::words;
 
 /// Workers seldom meet at one of so many.
 const SHARDS: usize = 64;
@@ -28,30 +29,20 @@ const MOST_LOOKS: usize = 256;
 /// After this a cell that was busy is looked at again; nanoseconds.
 const LOOK_AGAIN: Nanoseconds = 1_000_000_000;
 
-/// What a key is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// An API key that is listed: their file bounds their number, so each has a cell whatever others do.
-    Listed,
-    /// Any other API key.
-    ApiKey,
-    /// A verified claim.
-    Principal,
-    /// An address, or the network of one.
-    Ip,
-    /// Those who found no cell.
-    Overflow,
-}
-
-impl Kind {
-    /// As operators read it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Listed | Kind::ApiKey => "api_key",
-            Kind::Principal => "principal",
-            Kind::Ip => "ip",
-            Kind::Overflow => "overflow",
-        }
+words! {
+    /// What a key is made of.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Kind {
+        /// An API key that is listed: their file bounds their number, so each has a cell whatever others do.
+        Listed => "api_key",
+        /// Any other API key.
+        ApiKey => "api_key",
+        /// A verified claim.
+        Principal => "principal",
+        /// An address, or the network of one.
+        Ip => "ip",
+        /// Those who found no cell.
+        Overflow => "overflow",
     }
 }
 

@@ -12,12 +12,26 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Limiter;
 use crate::metrics::Cell;
+use crate::words::words;
 
 /// Reloads may bring ever new names; beyond so many they are counted together.
 const MOST_SERIES: usize = 1000;
 
 /// The tier and limit of what is counted together.
 const OTHER: &str = "other";
+
+words! {
+    /// What the limits say of a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Verdict {
+        /// It conforms.
+        Allowed => "allowed",
+        /// It does not, and is refused.
+        Limited => "limited",
+        /// It does not, and passes: the tier is in shadow mode.
+        WouldLimit => "would-limit",
+    }
+}
 
 /// Of one limit of one tier.
 #[derive(Debug, Default)]
@@ -84,12 +98,12 @@ impl Collector for Collected {
             let mut family = encoder.encode_descriptor("limit_decisions", help, None, MetricType::Counter)?;
             for ((tier, limit), counted) in &series {
                 let decisions = [
-                    ("allowed", counted.allowed.get()),
-                    ("limited", counted.limited.get()),
-                    ("would-limit", counted.would_limit.get()),
+                    (Verdict::Allowed, counted.allowed.get()),
+                    (Verdict::Limited, counted.limited.get()),
+                    (Verdict::WouldLimit, counted.would_limit.get()),
                 ];
                 for (decision, count) in decisions {
-                    let labels = [("tier", tier.as_str()), ("limit", limit), ("decision", decision)];
+                    let labels = [("tier", tier.as_str()), ("limit", limit), ("decision", decision.as_str())];
                     ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
                 }
             }

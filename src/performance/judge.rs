@@ -1,6 +1,7 @@
 //! What is thought of a route by its last minute: how many of its requests fail, how many are slow.
 
 use super::window::Figures;
+use crate::words::words;
 
 /// Fewer requests in a minute say nothing.
 const LEAST: u64 = 20;
@@ -11,26 +12,17 @@ const DEGRADED: f64 = 0.05;
 /// ... and a still higher one is unhealthy.
 const UNHEALTHY: f64 = 0.10;
 
-/// How slow a route is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Slowness {
-    /// Less than 5 % of its requests are slow.
-    #[default]
-    Healthy,
-    /// 5 to 10 %.
-    Degraded,
-    /// More.
-    Unhealthy,
-}
-
-impl Slowness {
-    /// As it is told.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Slowness::Healthy => "healthy",
-            Slowness::Degraded => "degraded",
-            Slowness::Unhealthy => "unhealthy",
-        }
+words! {
+    /// How slow a route is.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Slowness {
+        /// Less than 5 % of its requests are slow.
+        #[default]
+        Healthy => "healthy",
+        /// 5 to 10 %.
+        Degraded => "degraded",
+        /// More.
+        Unhealthy => "unhealthy",
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::histogram::{Live, Merged, Sparse};
 use crate::clock;
+use crate::words::words;
 
 /// The span that is counted into; the shorter windows are made of these.
 pub const STEP: Duration = Duration::from_secs(5);
@@ -18,28 +19,16 @@ const STEPS_A_MINUTE: usize = 12;
 /// So many of those are kept: an hour.
 const MINUTES: usize = 60;
 
-/// How far back is looked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// One minute.
-    Minute,
-    /// Five minutes.
-    FiveMinutes,
-    /// One hour.
-    Hour,
-}
-
-impl Window {
-    /// All of them.
-    pub const ALL: [Window; 3] = [Window::Minute, Window::FiveMinutes, Window::Hour];
-
-    /// As it is asked for and told.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Window::Minute => "1m",
-            Window::FiveMinutes => "5m",
-            Window::Hour => "1h",
-        }
+words! {
+    /// How far back is looked.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Window {
+        /// One minute.
+        Minute => "1m",
+        /// Five minutes.
+        FiveMinutes => "5m",
+        /// One hour.
+        Hour => "1h",
     }
 }
 

@@ -3,45 +3,24 @@
 use http::uri::PathAndQuery;
 
 use super::UpstreamPolicy;
+use crate::words::words;
 
-/// What makes a replica of Pillion not ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Check {
-    /// The apps.
-    Upstream,
-    /// Resident memory.
-    Memory,
-    /// Certificates about to expire.
-    Certificate,
-    /// Open file descriptors.
-    FileDescriptors,
-    /// Room on the disks that logs go to.
-    Disk,
-    /// A sign of life of every worker.
-    Workers,
-}
-
-impl Check {
-    /// All of them.
-    pub const ALL: [Check; 6] = [
-        Check::Upstream,
-        Check::Memory,
-        Check::Certificate,
-        Check::FileDescriptors,
-        Check::Disk,
-        Check::Workers,
-    ];
-
-    /// Its name in paths and in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Check::Upstream => "upstream",
-            Check::Memory => "memory",
-            Check::Certificate => "certificate",
-            Check::FileDescriptors => "file_descriptors",
-            Check::Disk => "disk",
-            Check::Workers => "workers",
-        }
+words! {
+    /// What makes a replica of Pillion not ready.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Check {
+        /// The apps.
+        Upstream => "upstream",
+        /// Resident memory.
+        Memory => "memory",
+        /// Certificates about to expire.
+        Certificate => "certificate",
+        /// Open file descriptors.
+        FileDescriptors => "file_descriptors",
+        /// Room on the disks that logs go to.
+        Disk => "disk",
+        /// A sign of life of every worker.
+        Workers => "workers",
     }
 }
 

@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use super::coding::Coding;
+use crate::words::words;
 
 /// What becomes of an answer's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,60 +14,30 @@ pub enum Choice {
     Leave(Reason),
 }
 
-/// Why content goes as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The client did not ask for a coding we make.
-    NotAsked,
-    /// No content, or a part of it (204, 206, 304).
-    Status,
-    /// A stream of events, or messages of gRPC.
-    Stream,
-    /// The app coded it.
-    Coded,
-    /// `Cache-Control: no-transform` (RFC 9111 5.2.2.6).
-    NoTransform,
-    /// Not one of `compression.types`.
-    Type,
-    /// Less than `compression.min_size`.
-    Small,
-    /// It sets a cookie and may echo the request (`compression.breach_guard`).
-    Echo,
-    /// A part of it was asked for and is sent.
-    Range,
-    /// As many encoders are at work as may be.
-    Busy,
-}
-
-impl Reason {
-    /// All of them.
-    pub const ALL: [Reason; 10] = [
-        Reason::NotAsked,
-        Reason::Status,
-        Reason::Stream,
-        Reason::Coded,
-        Reason::NoTransform,
-        Reason::Type,
-        Reason::Small,
-        Reason::Echo,
-        Reason::Range,
-        Reason::Busy,
-    ];
-
-    /// The word for metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::NotAsked => "not-asked",
-            Reason::Status => "status",
-            Reason::Stream => "stream",
-            Reason::Coded => "coded",
-            Reason::NoTransform => "no-transform",
-            Reason::Type => "type",
-            Reason::Small => "small",
-            Reason::Echo => "echo",
-            Reason::Range => "range",
-            Reason::Busy => "busy",
-        }
+words! {
+    /// Why content goes as it is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Reason {
+        /// The client did not ask for a coding we make.
+        NotAsked => "not-asked",
+        /// No content, or a part of it (204, 206, 304).
+        Status => "status",
+        /// A stream of events, or messages of gRPC.
+        Stream => "stream",
+        /// The app coded it.
+        Coded => "coded",
+        /// `Cache-Control: no-transform` (RFC 9111 5.2.2.6).
+        NoTransform => "no-transform",
+        /// Not one of `compression.types`.
+        Type => "type",
+        /// Less than `compression.min_size`.
+        Small => "small",
+        /// It sets a cookie and may echo the request (`compression.breach_guard`).
+        Echo => "echo",
+        /// A part of it was asked for and is sent.
+        Range => "range",
+        /// As many encoders are at work as may be.
+        Busy => "busy",
     }
 }
 

@@ -1,29 +1,18 @@
 //! The codings Pillion makes, and which of them a client gets (RFC 9110 12.5.3).
 
 use crate::fields::accept_encoding::{AcceptEncoding, Weight};
+use crate::words::words;
 
-/// A content coding (RFC 9110 8.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Coding {
-    /// RFC 8878.
-    Zstd,
-    /// RFC 7932.
-    Brotli,
-    /// RFC 1952.
-    Gzip,
-}
-
-impl Coding {
-    /// All of them, in the order they are preferred in unless the configuration says otherwise.
-    pub const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
-
-    /// Its registered name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Coding::Zstd => "zstd",
-            Coding::Brotli => "br",
-            Coding::Gzip => "gzip",
-        }
+words! {
+    /// A content coding (RFC 9110 8.4.1), by its registered name. The order is the default order of preference.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Coding {
+        /// RFC 8878.
+        Zstd => "zstd",
+        /// RFC 7932.
+        Brotli => "br",
+        /// RFC 1952.
+        Gzip => "gzip",
     }
 }
 

@@ -29,35 +29,44 @@ use crate::fields::cache_status::{Member, X_CACHE};
 use crate::fields::{host, list, structured};
 use crate::held::Place;
 use crate::pieces::Pieces;
+use crate::words::words;
 
 /// Groups an answer belongs to (RFC 9875 2).
 const CACHE_GROUPS: http::HeaderName = http::HeaderName::from_static("cache-groups");
 
-/// What is not stored, and why.
+/// The detail of a response that was not expected to be storable: others like it were not.
+pub(super) const KNOWN: &str = "known";
+
+/// Why a response is not stored.
 pub(super) enum Unfit {
     Refused(Refusal),
-    /// Something it depends on was changed while it was on its way.
-    Overtaken,
-    TooManyTags,
-    /// It was not expected to be, so what it varies with was not kept; the next one will be.
-    Unexpected,
-    TooLarge,
-    /// Its request has a field by which apps give fragments, and its Vary does not name that.
-    Fragment,
-    /// It has no end.
-    Endless,
+    Unkept(Unkept),
+}
+
+words! {
+    /// Why a response is not stored that the rules of RFC 9111 would let be stored.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Unkept {
+        /// Something it depends on was changed while it was on its way.
+        Overtaken => "overtaken",
+        /// It has more tags than are kept.
+        TooManyTags => "tags",
+        /// It was not expected to be, so what it varies with was not kept; the next one will be.
+        Unexpected => "unexpected",
+        /// It is larger than `cache.max_object_size`, or there is no room for it.
+        TooLarge => "too-large",
+        /// Its request has a field by which apps give fragments, and its Vary does not name that.
+        Fragment => "fragment",
+        /// It has no end.
+        Endless => "endless",
+    }
 }
 
 impl Unfit {
     fn as_str(&self) -> &'static str {
         match self {
             Unfit::Refused(refusal) => refusal.as_str(),
-            Unfit::Overtaken => "overtaken",
-            Unfit::TooManyTags => "tags",
-            Unfit::Unexpected => "unexpected",
-            Unfit::TooLarge => "too-large",
-            Unfit::Fragment => "fragment",
-            Unfit::Endless => "endless",
+            Unfit::Unkept(unkept) => unkept.as_str(),
         }
     }
 }
@@ -86,8 +95,8 @@ impl Flight {
         let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
         let reserved = length.map_or(0, Fill::reservation);
         let Some(place) = self.reserve(size, reserved) else {
-            self.unfit(&mut fetching, &Unfit::TooLarge, parts.status, expected);
-            return self.passed(Response::from_parts(parts, body), why, Some(Unfit::TooLarge.as_str()));
+            self.unfit(&mut fetching, &Unfit::Unkept(Unkept::TooLarge), parts.status, expected);
+            return self.passed(Response::from_parts(parts, body), why, Some(Unkept::TooLarge.as_str()));
         };
         let key = std::mem::take(&mut fetching.read.key);
         let asked_by = fetching.read.variant_key.take();
@@ -208,16 +217,16 @@ impl Flight {
             // It may be stored; whoever comes next finds out.
             (None, length) if length.is_none_or(|length| length <= most) => {
                 self.cache.passes.remember_mixed(&key, asker, second, length.is_some());
-                Unfit::Unexpected.as_str()
+                Unkept::Unexpected.as_str()
             }
             (refused, _) => {
                 self.cache.passes.remember(&key, asker, second);
-                refused.map_or(Unfit::TooLarge.as_str(), Refusal::as_str)
+                refused.map_or(Unkept::TooLarge.as_str(), Refusal::as_str)
             }
         };
         self.record.not_stored(not_stored);
         asked::recycle(key);
-        self.passed(response, why, Some("known"))
+        self.passed(response, why, Some(KNOWN))
     }
 
     /// Whether anybody says how long such an answer holds. Of most answers of most apps nobody does.
@@ -266,7 +275,7 @@ impl Flight {
         body: &Body,
     ) -> Result<Head, Unfit> {
         if body.is_tunnel() {
-            return Err(Unfit::Endless);
+            return Err(Unfit::Unkept(Unkept::Endless));
         }
         let settings = settings(&self.record);
         if !self.says_lifetime(status, fields) {
@@ -274,7 +283,7 @@ impl Flight {
         }
         let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
         if length.is_some_and(|length| length > settings.max_object_size) {
-            return Err(Unfit::TooLarge);
+            return Err(Unfit::Unkept(Unkept::TooLarge));
         }
         self.head(fetching, status, fields, length)
     }
@@ -300,7 +309,7 @@ impl Flight {
         let request = match fetching.headers.take() {
             Some(request) => request,
             None if varies || fields.contains_key(&CACHE_GROUPS) => {
-                return Err(Unfit::Unexpected);
+                return Err(Unfit::Unkept(Unkept::Unexpected));
             }
             None => HeaderMap::new(),
         };
@@ -308,7 +317,7 @@ impl Flight {
         let variant = Variant::of(fields, selecting, names);
         let variant = variant.ok_or(Unfit::Refused(Refusal::Varies))?;
         if !variant.names_all(&fetching.read.fragments) {
-            return Err(Unfit::Fragment);
+            return Err(Unfit::Unkept(Unkept::Fragment));
         }
         let (mut marks, mut tags) = self.marks(fetching);
         let known = marks.len();
@@ -316,7 +325,7 @@ impl Flight {
         let principal = fetching.read.principal.as_ref();
         asked::mark_for_user(&mut marks, known, self.record.route(), &self.cache, principal);
         if self.cache.invalidation.is_stamped_since(&marks, fetching.begun) {
-            return Err(Unfit::Overtaken);
+            return Err(Unfit::Unkept(Unkept::Overtaken));
         }
         // The age it came with is in its fields, which are stored without it.
         let initial_age = freshness::initial_age(fields, times);
@@ -385,7 +394,7 @@ impl Flight {
                 tags.push(format!("group:{group}").into());
             }
         }
-        if tags.len() > MOST_TAGS { Err(Unfit::TooManyTags) } else { Ok(()) }
+        if tags.len() > MOST_TAGS { Err(Unfit::Unkept(Unkept::TooManyTags)) } else { Ok(()) }
     }
 
     /// Whether a stored response can be used without asking: the client wanted the app to be asked all the same.
@@ -404,7 +413,7 @@ impl Flight {
         length: Option<u64>,
     ) {
         let event = match unfit {
-            Unfit::TooLarge => Event::TooLarge,
+            Unfit::Unkept(Unkept::TooLarge) => Event::TooLarge,
             _ => Event::Refused,
         };
         self.record.cached().count(event);
@@ -420,8 +429,8 @@ impl Flight {
         let second = self.cache.second(fetching.requested);
         match unfit {
             // The next one may be stored, unless it may be too long again.
-            Unfit::Unexpected if length.is_some() => self.cache.passes.forget(key, whose),
-            Unfit::Unexpected | Unfit::Overtaken | Unfit::Fragment => {}
+            Unfit::Unkept(Unkept::Unexpected) if length.is_some() => self.cache.passes.forget(key, whose),
+            Unfit::Unkept(Unkept::Unexpected | Unkept::Overtaken | Unkept::Fragment) => {}
             Unfit::Refused(Refusal::RequestNoStore) => {}
             _ if of_request_alone || is_kept => {}
             _ => self.cache.passes.remember(key, whose, second),
@@ -429,7 +438,7 @@ impl Flight {
         // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
         // cannot be stored.
         let replaced = !matches!(unfit, Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials))
-            && !matches!(unfit, Unfit::Fragment)
+            && !matches!(unfit, Unfit::Unkept(Unkept::Fragment))
             && !of_request_alone
             && !is_kept
             && whose == passes::Asker::Any;
@@ -438,13 +447,13 @@ impl Flight {
         }
         // What one client is refused says nothing of those who wait, until one of them is refused too.
         let is_refused = of_request_alone && status.is_client_error() && !fetching.read.follows_refused;
-        let says_nothing = is_refused || matches!(unfit, Unfit::Overtaken | Unfit::Fragment);
+        let says_nothing = is_refused || matches!(unfit, Unfit::Unkept(Unkept::Overtaken | Unkept::Fragment));
         if fetching.leader.is_some() && !is_kept && !says_nothing {
             self.cache.passes.remember(key, passes::Asker::Waiting, second);
         }
         asked::recycle(std::mem::take(&mut fetching.read.key));
         if let Some(leader) = fetching.leader.take() {
-            if matches!(unfit, Unfit::Overtaken) {
+            if matches!(unfit, Unfit::Unkept(Unkept::Overtaken)) {
                 leader.tell(Arrived::Overtaken);
                 return;
             }

@@ -20,6 +20,7 @@ use crate::identity::unlisted;
 use crate::layer::Routed;
 use crate::policy::cache::is_safe;
 use crate::policy::{Policy, RoutePolicy, loose, path};
+use crate::words::words;
 
 /// What a trusted proxy says about where the client thinks it is, and how it came there; apps make links of it. Who
 /// the client is, is not among it.
@@ -44,90 +45,61 @@ thread_local! {
     static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Why the app is asked, in the words of RFC 9211 2.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded {
-    /// The cache is not used for such requests.
-    Bypass,
-    /// The method is for the app to answer.
-    Method,
-    /// Nothing is stored under the key.
-    UriMiss,
-    /// Something is, but for requests that say something else.
-    VaryMiss,
-    /// Something is that may not be used for this request.
-    Miss,
-    /// The request wants it.
-    Request,
-    /// What is stored is stale.
-    Stale,
-    /// A part is asked for.
-    Partial,
-}
-
-impl Forwarded {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Forwarded::Bypass => "bypass",
-            Forwarded::Method => "method",
-            Forwarded::UriMiss => "uri-miss",
-            Forwarded::VaryMiss => "vary-miss",
-            Forwarded::Miss => "miss",
-            Forwarded::Request => "request",
-            Forwarded::Stale => "stale",
-            Forwarded::Partial => "partial",
-        }
+words! {
+    /// Why the app is asked, in the words of RFC 9211 2.2.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Forwarded {
+        /// The cache is not used for such requests.
+        Bypass => "bypass",
+        /// The method is for the app to answer.
+        Method => "method",
+        /// Nothing is stored under the key.
+        UriMiss => "uri-miss",
+        /// Something is, but for requests that say something else.
+        VaryMiss => "vary-miss",
+        /// Something is that may not be used for this request.
+        Miss => "miss",
+        /// The request wants it.
+        Request => "request",
+        /// What is stored is stale.
+        Stale => "stale",
+        /// A part is asked for.
+        Partial => "partial",
     }
 }
 
-/// Why the cache has nothing to do with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// Its method.
-    Method,
-    /// `scope = "off"`.
-    Scope,
-    /// Users were given each other's answers under its route: it is not cached for an hour.
-    Stopped,
-    /// It has content where none is part of a key, or more than can be.
-    Content,
-    /// A field that apps may act on and no key tells apart, or a path that no key can be made of.
-    Ambiguous,
-    /// A path that some apps read in another way, as one of another route.
-    Path,
-    /// A field with an underscore in its name, which some apps take for another field.
-    Underscore,
-    /// A parameter that is no part of the key and that some apps read as one that is.
-    Parameter,
-    /// A token that does not verify.
-    Token,
-    /// `scope = "user"`, and it is nobody's.
-    Nobody,
-    /// A signature names fields of it, which the app verifies for each request.
-    Signed,
-    /// Its client connection was authenticated as a whole, so the request does not say who asks.
-    Connection,
+words! {
+    /// Why the cache has nothing to do with a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Passed {
+        /// Its method.
+        Method => "method",
+        /// `scope = "off"`.
+        Scope => "scope-off",
+        /// Users were given each other's answers under its route: it is not cached for an hour.
+        Stopped => "stopped",
+        /// It has content where none is part of a key, or more than can be.
+        Content => "content",
+        /// A field that apps may act on and no key tells apart, or a path that no key can be made of.
+        Ambiguous => "ambiguous",
+        /// A path that some apps read in another way, as one of another route.
+        Path => "path",
+        /// A field with an underscore in its name, which some apps take for another field.
+        Underscore => "underscore",
+        /// A parameter that is no part of the key and that some apps read as one that is.
+        Parameter => "parameter",
+        /// A token that does not verify.
+        Token => "token",
+        /// `scope = "user"`, and it is nobody's.
+        Nobody => "nobody",
+        /// A signature names fields of it, which the app verifies for each request.
+        Signed => "signed",
+        /// Its client connection was authenticated as a whole, so the request does not say who asks.
+        Connection => "connection",
+    }
 }
 
 impl Passed {
-    /// In a word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Passed::Method => "method",
-            Passed::Scope => "scope-off",
-            Passed::Stopped => "stopped",
-            Passed::Content => "content",
-            Passed::Ambiguous => "ambiguous",
-            Passed::Path => "path",
-            Passed::Underscore => "underscore",
-            Passed::Parameter => "parameter",
-            Passed::Token => "token",
-            Passed::Nobody => "nobody",
-            Passed::Signed => "signed",
-            Passed::Connection => "connection",
-        }
-    }
-
     /// In a sentence.
     pub fn sentence(self) -> &'static str {
         match self {

@@ -21,6 +21,7 @@ use crate::cache::stored::{Head, Stored};
 use crate::clock;
 use crate::error::BoxError;
 use crate::fields::cache_status::Member;
+use crate::layer::record::ByCache;
 use crate::layer::{Routed, request_body};
 use crate::upstream::ForwardError;
 
@@ -183,7 +184,7 @@ where
             return self.send_as_it_came(routed, going, clock::now()).await;
         }
         let asker = read.passes(routed.route.cache.terms.scope);
-        routed.record.told_by_cache("miss");
+        routed.record.told_by_cache(ByCache::Miss);
         self.send(routed, Errand::Known(why, read.into_memory_key(), asker)).await
     }
 
@@ -229,7 +230,7 @@ where
                 answer::coming(record, head, age, reader, member)
             }
         };
-        record.told_by_cache("collapsed");
+        record.told_by_cache(ByCache::Collapsed);
         Ok(response)
     }
 

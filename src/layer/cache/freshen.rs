@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::answer::{self, OWN};
-use super::arrive::Unfit;
+use super::arrive::{Unfit, Unkept};
 use super::asked::Forwarded;
 use super::flight::{Fetching, Flight};
 use super::lookup::Candidate;
@@ -22,6 +22,7 @@ use crate::fields::cache_status::{Member, Used};
 use crate::fields::cache_status::X_CACHE;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, date};
+use crate::layer::record::ByCache;
 
 /// Whether a 304 speaks of something else than what is stored (RFC 9111 4.3.4).
 pub fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
@@ -71,7 +72,7 @@ impl Flight {
         response: Response<Body>,
     ) -> Response<Body> {
         self.record.cached().count(Event::Unchanged);
-        self.record.told_by_cache("revalidated");
+        self.record.told_by_cache(ByCache::Revalidated);
         let before = &candidate.stored.head;
         let mut fields = before.stored_fields();
         fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -94,7 +95,7 @@ impl Flight {
             .collect();
         let length = content.pieces().len();
         let renewed = match is_other {
-            true => Err(Unfit::Overtaken),
+            true => Err(Unfit::Unkept(Unkept::Overtaken)),
             false => self.head(&mut fetching, before.status, &fields, Some(length)),
         };
         let (head, is_stored) = match renewed {

@@ -27,7 +27,7 @@ use crate::error::BoxError;
 use crate::fields::cache_status::{Member, Used};
 use crate::fields::entity_tag::EntityTag;
 use crate::layer::Routed;
-use crate::layer::record::Record;
+use crate::layer::record::{ByCache, Record};
 
 /// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
 pub static CONDITIONS: [http::HeaderName; 5] = [
@@ -106,7 +106,7 @@ where
             counters.count(event);
         }
         self.cache.counters.hit_at(age.current);
-        record.told_by_cache(if event.is_some() { "stale" } else { "hit" });
+        record.told_by_cache(if event.is_some() { ByCache::Stale } else { ByCache::Hit });
         let used = if event.is_some() { Used::Stale } else { Used::AsSaid };
         let member = Member { hit: true, detail, used, ..Member::default() };
         let form = routed.form.filter(|_| !read.head && !settings.debug_header);
@@ -209,7 +209,7 @@ where
             return self.start_as_it_came(routed, Going { read, why, candidate }, now);
         }
         if candidate.is_none() && self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now)) {
-            record.told_by_cache("miss");
+            record.told_by_cache(ByCache::Miss);
             let key = read.into_memory_key();
             return Start::Sent(self.send(routed, Errand::Known(why, key, asker)));
         }
@@ -284,7 +284,7 @@ where
         now: Instant,
     ) -> CacheFuture<S::Future> {
         let Going { read, why, candidate } = going;
-        routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        routed.record.told_by_cache(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
         let asks = self.conditions(&mut routed, candidate.as_ref());
         let headers = Some(routed.request.headers().clone());
         let fetching = Fetching {
@@ -338,7 +338,7 @@ where
             return self.send_as_it_came(routed, going, now);
         }
         let Going { mut read, why, candidate } = going;
-        routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        routed.record.told_by_cache(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
         let watched = asked::watch(&routed, &self.cache);
@@ -484,11 +484,11 @@ pub fn in_place_of_error(
         return None;
     }
     record.cached().count(Event::IfError);
-    record.told_by_cache("stale-if-error");
+    record.told_by_cache(ByCache::StaleIfError);
     let member = Member {
         forwarded: Some(Forwarded::Stale.as_str()),
         forwarded_status: status.map(|status| status.as_u16()),
-        detail: Some("stale-if-error"),
+        detail: Some(ByCache::StaleIfError.as_str()),
         used: Used::Stale,
         ..Member::default()
     };

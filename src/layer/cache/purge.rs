@@ -9,11 +9,11 @@ use crate::cache::key;
 use crate::fields::{forwarded, host};
 use crate::inbound::Peer;
 use crate::layer::Routed;
-use crate::layer::record::Record;
+use crate::layer::record::{ByCache, Record};
 use crate::policy::{loose, path};
 
 /// The label of these invalidations in metrics.
-const LABEL: &str = "purge";
+pub(super) const LABEL: &str = "purge";
 
 /// The method; no registry has it.
 pub fn is_purge(method: &Method) -> bool {
@@ -73,7 +73,7 @@ impl<S> CacheLayer<S> {
             let only = routed.record.snapshot.route(order).cache.terms.key_query.clone();
             key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
         });
-        routed.record.told_by_cache("purge");
+        routed.record.told_by_cache(ByCache::Purge);
         let marker = cache.invalidation.marker;
         let mut marks = vec![marker.path(&normal)];
         if path::is_odd(&normal) {

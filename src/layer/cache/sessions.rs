@@ -10,7 +10,7 @@ use crate::layer::record::Record;
 use crate::policy::cache::is_safe;
 
 /// The label of these invalidations in metrics.
-const LABEL: &str = "session";
+pub(super) const LABEL: &str = "session";
 
 /// Whether a response sets a cookie at all; names are compared far more quickly than they are looked up.
 pub fn sets_cookie(response: &HeaderMap) -> bool {

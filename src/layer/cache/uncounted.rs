@@ -23,9 +23,10 @@ use crate::cache::storability::{Asker, Audience};
 use crate::clock::{self, Instant};
 use crate::error::BoxError;
 use crate::layer::Routed;
+use crate::layer::record::ByCache;
 
 /// The reason why such a response is not stored.
-const UNCOUNTED: &str = "uncounted-parameters";
+pub(super) const UNCOUNTED: &str = "uncounted-parameters";
 
 /// Takes the parameters out that are no part of the key; false: what is left is no target.
 pub fn take_out(routed: &mut Routed) -> bool {
@@ -90,7 +91,7 @@ where
         now: Instant,
     ) -> CacheFuture<S::Future> {
         let Going { mut read, why, candidate } = going;
-        routed.record.told_by_cache(if candidate.is_some() { "expired" } else { "miss" });
+        routed.record.told_by_cache(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
         let asker = read.passes(routed.route.cache.terms.scope);
         let is_known = self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now));
         if candidate.is_none() && (is_known || read.head || read.asker.no_store) {

@@ -32,7 +32,7 @@ use crate::error::BoxError;
 use crate::fields::{forwarded, host, structured};
 use crate::http1::client::Sent;
 use crate::layer::Routed;
-use crate::layer::record::Record;
+use crate::layer::record::{ByCache, Record};
 use crate::policy::cache::InvalidateRule;
 use crate::policy::redirect::{AskedFor, OnRedirect, same_origin};
 use crate::policy::{loose, path};
@@ -116,14 +116,14 @@ where
     /// Sends a request on that changes something.
     pub(super) fn write(&mut self, routed: Box<Routed>) -> CacheFuture<S::Future> {
         let guard = Guard::new(&routed, self.cache.clone());
-        routed.record.told_by_cache("write");
+        routed.record.told_by_cache(ByCache::Write);
         self.send(routed, Errand::Write(Box::new(guard)))
     }
 
     /// Sends a request on that the cache has nothing to do with.
     pub(super) fn pass(&mut self, routed: Box<Routed>, why: Passed) -> CacheFuture<S::Future> {
         routed.record.cached().count(crate::cache::counters::Event::Bypass);
-        routed.record.told_by_cache("bypass");
+        routed.record.told_by_cache(ByCache::Bypass);
         routed.record.not_stored(why.as_str());
         self.send(routed, Errand::Pass(why.forwarded()))
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 
-use super::{CLIENT_GONE, Limited, Place, Record};
+use super::{ByCache, CLIENT_GONE, Limited, Place, Record};
 use crate::body::{BodyError, Observer};
 use crate::clock::{self, Instant};
 use crate::error::Fault;
@@ -176,7 +176,7 @@ impl Record {
                 upstream: asked.as_ref().map(|address| &address.name),
                 retries: self.asked.retries.get(),
                 first_byte: self.until_head.get(),
-                cache: self.by_cache.get(),
+                cache: self.by_cache.get().map(ByCache::as_str),
                 not_stored: self.not_stored.get(),
                 principal: self.principal.get(),
                 limited: limited.as_ref().map(|limited| Decision {
@@ -232,7 +232,7 @@ impl Record {
             scheme: if self.tls { "https" } else { "http" },
             status: status.as_u16(),
             bytes: self.bytes.get(),
-            cache: self.by_cache.get(),
+            cache: self.by_cache.get().map(ByCache::as_str),
             limit: self.limited.borrow().as_ref().map(Limited::word),
             asked,
             error,
@@ -269,7 +269,7 @@ impl Record {
             duration,
             upstream_time: self.upstream_time.get(),
             upstream: self.asked.address.borrow().as_ref().map(|address| address.name.to_string()),
-            cache: self.by_cache.get(),
+            cache: self.by_cache.get().map(ByCache::as_str),
             error: match error {
                 Some((fault, error)) => Some((fault.as_str(), error.clone())),
                 None => (sample.failed && self.upstream_status.get() == Some(status))
@@ -280,12 +280,14 @@ impl Record {
     }
 }
 
-/// Whether the cache had what it was asked for, by its word; `None`: it was not asked.
-fn had_it(word: &str) -> Option<bool> {
-    match word {
-        "hit" | "stale" | "stale-if-error" | "revalidated" | "collapsed" => Some(true),
-        "miss" | "expired" => Some(false),
-        _ => None,
+/// Whether the cache had what it was asked for; `None`: it was not asked.
+fn had_it(did: ByCache) -> Option<bool> {
+    match did {
+        ByCache::Hit | ByCache::Stale | ByCache::StaleIfError | ByCache::Revalidated | ByCache::Collapsed => {
+            Some(true)
+        }
+        ByCache::Miss | ByCache::Expired => Some(false),
+        ByCache::Bypass | ByCache::Write | ByCache::Purge => None,
     }
 }
 

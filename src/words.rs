@@ -1,0 +1,32 @@
+//! Enums whose variants are words of the contract: each word stands once, and the list of them is whole by itself.
+
+/// Declares an enum of words: `Variant => "word",`. It gets `ALL`, every variant in the order declared, and `as_str`.
+///
+/// Users match these words in logs, metrics, fields and documents, so `tests/contract.txt` holds them.
+macro_rules! words {
+    (
+        $(#[$of:meta])*
+        $seen:vis enum $name:ident {
+            $($(#[$about:meta])* $variant:ident => $word:literal,)+
+        }
+    ) => {
+        $(#[$of])*
+        $seen enum $name {
+            $($(#[$about])* $variant,)+
+        }
+
+        impl $name {
+            /// Every variant, in the order declared.
+            $seen const ALL: [$name; [$($word),+].len()] = [$($name::$variant),+];
+
+            /// The word that users see.
+            $seen const fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$variant => $word,)+
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use words;
