@@ -10,7 +10,7 @@
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
+//! `cli` `contract` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` `seats` >
 //! `buffers` `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor` > `words`
@@ -31,6 +31,8 @@ pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[doc(hidden)]
+pub mod contract;
 pub mod error;
 pub mod fields;
 pub mod held;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Folder, binary};
+use harness::{Folder, binary, printed};
 
 /// What `check` said of a file.
 struct Checked {
@@ -56,7 +56,7 @@ fn check_with(config: &str, environment: &[(&str, &str)]) -> Checked {
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8(said).unwrap().replace(&folder.0.display().to_string(), "DIR");
+    let said = printed(&said).replace(&folder.0.display().to_string(), "DIR");
     Checked { code: output.status.code().unwrap(), said }
 }
 
@@ -239,7 +239,7 @@ fn a_file_that_is_no_toml_is_shown_where_it_breaks_off() {
     check("").refused_with(1).says(&["no upstream", "run with --upstream URL"]);
     let missing = Command::new(binary()).args(["check", "/nowhere/pillion.toml"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("cannot read /nowhere/pillion.toml"));
+    assert!(printed(&missing.stderr).contains("cannot read /nowhere/pillion.toml"));
 }
 
 #[test]

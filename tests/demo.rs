@@ -7,7 +7,7 @@ mod harness;
 use std::process::Command;
 use std::sync::Arc;
 
-use harness::{Folder, Pillion, eventually};
+use harness::{Folder, Pillion, eventually, printed};
 
 const CLINIC: &str = include_str!("../examples/clinic.toml");
 
@@ -35,8 +35,8 @@ fn lines(pillion: &Pillion) -> Vec<String> {
 
 fn shell(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    assert!(output.status.success(), "{line}: {}", printed(&output.stderr));
+    printed(&output.stdout)
 }
 
 #[test]

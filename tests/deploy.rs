@@ -15,7 +15,7 @@ fn pillion(arguments: &[&str]) -> Output {
 }
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!("{}{}", printed(&output.stdout), printed(&output.stderr))
 }
 
 #[test]

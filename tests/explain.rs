@@ -12,8 +12,8 @@ use harness::*;
 
 fn explain(args: &[&str]) -> String {
     let output = Command::new(binary()).arg("explain").args(args).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    assert!(output.status.success(), "{}", printed(&output.stderr));
+    printed(&output.stdout)
 }
 
 const CLINIC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/clinic.toml");

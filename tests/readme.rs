@@ -88,7 +88,7 @@ fn every_command_does_what_it_says() {
     let [add] = &keys[..] else { panic!("{keys:#?}") };
     let added = shell(&folder.0, add);
     assert!(added.status.success() && added.stdout.starts_with(b"pk_"), "{added:?}");
-    let key = String::from_utf8(added.stdout).unwrap().trim().to_owned();
+    let key = printed(&added.stdout).trim().to_owned();
 
     let pillion = started(&folder, with_a_file, &[]);
     for line in &others {
@@ -116,7 +116,7 @@ fn every_command_does_what_it_says() {
         eventually(&format!("{line}: {wanted}"), || {
             let output = shell(&folder.0, &line);
             assert!(output.status.success(), "{line}: {output:?}");
-            String::from_utf8_lossy(&output.stdout).contains(wanted).then_some(())
+            printed(&output.stdout).contains(wanted).then_some(())
         });
     }
 }

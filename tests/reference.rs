@@ -7,14 +7,13 @@ mod harness;
 use std::path::Path;
 use std::process::Command;
 
-use harness::Folder;
+use harness::{Folder, printed};
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pillion.toml");
 
 fn check(file: &Path) -> (bool, String) {
     let output = Command::new(harness::binary()).arg("check").arg(file).output().unwrap();
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!("{}{}", printed(&output.stdout), printed(&output.stderr));
     (output.status.success(), text)
 }
 

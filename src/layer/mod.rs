@@ -27,6 +27,8 @@ use http::Request;
 use crate::body::Body;
 use crate::buffers::Reservation;
 use crate::inbound::{Inbound, Peer};
+use crate::limit::cells::Kind;
+use crate::limit::counters::Verdict;
 use crate::policy::RoutePolicy;
 use crate::prepared::Form;
 use record::Record;
@@ -99,6 +101,16 @@ impl Routed {
         }))
     }
 }
+
+/// The words that the layers tell users, by where they stand, and every problem type with its title.
+pub(crate) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut all = cache::words();
+    all.push(("log limit", Verdict::ALL.map(Verdict::as_str).to_vec()));
+    all.push(("log caller (before the colon)", Kind::ALL.map(Kind::as_str).to_vec()));
+    all
+}
+
+pub(crate) use rescue::problem_types;
 
 /// Whether mimalloc has a block of this many bytes at once. It makes a detour for what fills one of its classes to the last
 /// byte, four to each power of two, unless that is a power of two itself: such a block could do without the room that

@@ -33,7 +33,7 @@ use crate::policy::{Awaited, EndpointPolicy, Scheme, UpstreamPolicy};
 pub use address::{Address, Target};
 pub use ask::{AskError, Question};
 pub use collected::Collected;
-pub use error::ForwardError;
+pub use error::{ForwardError, KINDS as FAILURE_KINDS};
 pub use permits::Queued;
 pub use pool::Pool;
 pub use probe::watch;

@@ -12,6 +12,7 @@ pub mod origin;
 mod pillion;
 pub mod script;
 mod servers;
+pub mod texts;
 pub mod wire;
 
 use std::net::{SocketAddr, TcpListener};
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 pub use pillion::{Pillion, complete};
 pub use script::{Request, Script, head, ok};
 pub use servers::{Nginx, accept, httpbin};
+pub use texts::printed;
 pub use wire::{Answer, connect, exchange, raw, read_answer};
 
 /// How long anything that should happen may take before a test gives up.
@@ -135,8 +137,7 @@ pub fn absent_app() -> SocketAddr {
 pub fn run(command: &str, args: &[&str]) -> String {
     let output =
         Command::new(command).args(args).output().unwrap_or_else(|error| panic!("{command}: {error}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let (text, errors) = (printed(&output.stdout), printed(&output.stderr));
     assert!(output.status.success(), "{command} {args:?}: {}\n{text}\n{errors}", output.status);
     text
 }

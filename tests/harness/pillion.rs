@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::texts::known;
 use super::{Answer, Folder, Process, binary, eventually, exchange};
 
 /// A running Pillion.
@@ -31,7 +32,7 @@ fn gather(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
         for line in BufReader::new(from).lines() {
             let Ok(line) = line else { return };
             let mut text = into.lock().unwrap();
-            let _ = writeln!(text, "{line}");
+            let _ = writeln!(text, "{}", known(line));
         }
     });
     text

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
+use super::texts::{known, known_bytes};
 
 /// An HTTP/1 answer, read to its end.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ impl Answer {
         if answer.field("transfer-encoding").as_deref() == Some("chunked") {
             answer.body = dechunk(&answer.body);
         }
+        answer.head = known(answer.head);
+        answer.body = known_bytes(answer.body);
         answer
     }
 
@@ -113,7 +116,7 @@ pub fn read_answer(tcp: &mut impl Read) -> Answer {
         }
         body = dechunk(&body);
     }
-    Answer { body, ..head }
+    Answer { body: known_bytes(body), ..head }
 }
 
 /// A request to a listener, with more fields.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-use crate::harness::{Folder, Pillion, Script, binary, run};
+use crate::harness::{Folder, Pillion, Script, binary, printed, run};
 use crate::tools::{serve_all, tls_app};
 
 /// A self-signed certificate as `openssl req -x509` makes it: one of a CA.
@@ -86,8 +86,7 @@ fn n4_11_an_encrypted_key_and_a_byte_order_mark_say_what_they_are() {
     ] {
         let file = folder.write("pillion.toml", &config);
         let output = Command::new(binary()).arg("check").arg(file).output().unwrap();
-        let said =
-            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let said = printed(&output.stderr) + &printed(&output.stdout);
         assert!(!output.status.success() && said.contains(expected), "{config}: {said}");
     }
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::harness::holding::{Raise, holding};
 use crate::harness::{
-    self, Folder, PATIENCE, Pillion, Script, complete, connect, eventually, free_address, ok, read_answer,
+    self, Folder, PATIENCE, Pillion, Script, complete, connect, eventually, free_address, ok, printed,
+    read_answer,
 };
 use crate::tools::{DENY, applied, ask, pillion, refused, rename_over, server, stderr, upstream};
 
@@ -175,7 +176,7 @@ fn the_reload_and_drain_commands_reach_the_process_by_address_and_by_file() {
     running.folder.write("pillion.toml", complete(&format!("{config}{DENY}")));
     let output = pillion(&["reload", "--admin", &address, "--token", "s3cret"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("routes"), "what changed is shown: {output:?}");
+    assert!(printed(&output.stdout).contains("routes"), "what changed is shown: {output:?}");
     assert_eq!(running.get("/denied").status, 404);
 
     running.folder.write("pillion.toml", complete(&config));

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
 pub use crate::harness::script::upstream;
-use crate::harness::{Answer, Folder, Pillion, binary, complete, read_answer};
+use crate::harness::{Answer, Folder, Pillion, binary, complete, printed, read_answer};
 
 /// A `[server]` on free ports with more in it.
 pub fn server(more: &str) -> String {
@@ -46,5 +46,5 @@ pub fn pillion(arguments: &[&str]) -> Output {
 }
 
 pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    printed(&output.stderr)
 }

@@ -204,8 +204,7 @@ fn keys_are_added_listed_and_hashed() {
     let file = folder.path("keys.toml");
     let command = |args: &[&str]| {
         let output = Command::new(binary()).arg("keys").args(args).arg("--file").arg(&file).output().unwrap();
-        let said =
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said = format!("{}{}", printed(&output.stdout), printed(&output.stderr));
         (output.status.success(), said)
     };
     let (fine, said) = command(&["add", "--tier", "pro", "--name", "acme"]);
@@ -230,7 +229,7 @@ fn keys_are_added_listed_and_hashed() {
         .unwrap();
     hash.stdin.take().unwrap().write_all(format!("{key}\n").as_bytes()).unwrap();
     let output = hash.wait_with_output().unwrap();
-    let digest = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let digest = printed(&output.stdout).trim().to_owned();
     assert!(written.contains(&digest), "{digest}");
     let config = format!(
         "[upstream]\nurl = \"http://{}\"\n[rate_limit]\nkeys = \"keys.toml\"\n{TIERS}",

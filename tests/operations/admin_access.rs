@@ -124,7 +124,7 @@ fn n3_10_names_in_admin_hosts_are_checked() {
             format!("[server]\nadmin_hosts = [\"{name}\"]\n[upstream]\nurl = \"http://127.0.0.1:1\"\n");
         let path = folder.write("pillion.toml", text);
         let output = std::process::Command::new(binary()).arg("check").arg(path).output().unwrap();
-        assert_eq!(output.status.success(), fine, "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.success(), fine, "{name}: {}", printed(&output.stderr));
     }
 }
 

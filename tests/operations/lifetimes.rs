@@ -105,8 +105,7 @@ fn n5_6_a_version_from_the_environment_keeps_its_text() {
         command.args(["explain", "GET", "/a", "--config"]).arg(&path).env_remove("RELEASE");
         release.map(|release| command.env("RELEASE", release));
         let output = command.output().unwrap();
-        let text =
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!("{}{}", printed(&output.stdout), printed(&output.stderr));
         assert!(output.status.success(), "{release:?}: {text}");
         match told {
             Some(told) => assert!(text.contains(told), "{release:?}: {text}"),

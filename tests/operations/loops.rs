@@ -56,8 +56,8 @@ fn n3_11_an_upstream_that_is_an_own_listener_is_a_mistake() {
         );
         let path = folder.write("pillion.toml", text);
         let output = Command::new(binary()).arg("check").arg(path).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
+        let text = printed(&output.stdout);
+        (output.status.success(), text + &printed(&output.stderr))
     };
     for (listen, url, more) in [
         ("[::]:8080", "http://127.0.0.1:8080", ""),

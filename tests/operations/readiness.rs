@@ -173,8 +173,8 @@ fn n5_1_mistakes_in_ready_requires_are_told() {
         );
         let path = folder.write("pillion.toml", text);
         let output = std::process::Command::new(binary()).arg("check").arg(path).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
+        let text = printed(&output.stdout);
+        (output.status.success(), text + &printed(&output.stderr))
     };
     let media = "[upstreams.media]\nurl = \"http://127.0.0.1:2\"\n";
     for requires in ["upstream", "upstream:primary", "upstream:media", "memory", "workers"] {

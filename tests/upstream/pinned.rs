@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Answer, Pillion, Request, Script, connect, eventually, read_answer};
+use crate::harness::{Answer, Pillion, Request, Script, connect, eventually, printed, read_answer};
 use crate::tools::ONE_WORKER;
 
 /// Challenges the first message, takes the second of the same user for good, and gives the user's page to whoever comes
@@ -108,7 +108,7 @@ fn n1_7_a_stored_response_is_not_given_to_an_authenticated_connection() {
         .arg(pillion.folder.path("pillion.toml"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&explained.stdout);
+    let said = printed(&explained.stdout);
     assert!(said.contains("authenticated as a whole"), "{said}");
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::harness::holding::holding;
-use crate::harness::{Answer, PATIENCE, Pillion, Script, connect, eventually, ok, read_answer};
+use crate::harness::{Answer, PATIENCE, Pillion, Script, connect, eventually, ok, printed, read_answer};
 use crate::tools::sample;
 
 /// Words by which a request may look like a stream.
@@ -151,8 +151,7 @@ fn n3_3_check_refuses_streams_that_are_none() {
         let path = folder.write("pillion.toml", config);
         let output =
             std::process::Command::new(crate::harness::binary()).arg("check").arg(path).output().unwrap();
-        let said =
-            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let said = printed(&output.stderr) + &printed(&output.stdout);
         assert!(!output.status.success() && said.contains(complaint), "{said}");
     }
 }

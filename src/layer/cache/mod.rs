@@ -34,8 +34,11 @@ use tower::Service;
 use super::Routed;
 use crate::body::Body;
 use crate::cache::Cache;
+use crate::cache::counters::TARGET;
+use crate::cache::storability::Refusal;
 use crate::cache::variant::SelectingFields;
 use crate::error::BoxError;
+use crate::layer::record::ByCache;
 use crate::policy::cache::is_safe;
 use crate::upstream::ForwardError;
 use asked::Asked;
@@ -239,6 +242,24 @@ fn selecting<'a>(routed: &'a Routed, read: &'a asked::Read) -> SelectingFields<'
 /// What all parts of this layer read of a request's policy.
 fn settings(record: &Rc<super::record::Record>) -> &crate::cache::terms::Settings {
     &record.snapshot.policy.cache
+}
+
+/// The words that the cache tells users, by where they stand.
+pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
+    let refusals = Refusal::ALL.map(Refusal::as_str).into_iter();
+    let unkept = arrive::Unkept::ALL.map(arrive::Unkept::as_str).into_iter();
+    let passed = asked::Passed::ALL.map(asked::Passed::as_str).into_iter();
+    let not_stored: Vec<_> = refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect();
+    let others = [arrive::KNOWN, ByCache::StaleIfError.as_str()];
+    let detail = not_stored.iter().copied().chain(others).collect();
+    let causes = vec![TARGET, webdav::LABEL, sessions::LABEL, purge::LABEL];
+    vec![
+        ("Cache-Status fwd", asked::Forwarded::ALL.map(asked::Forwarded::as_str).to_vec()),
+        ("Cache-Status detail", detail),
+        ("log not_stored", not_stored),
+        ("log cache", ByCache::ALL.map(ByCache::as_str).to_vec()),
+        ("metrics rule (beside the rules that are configured)", causes),
+    ]
 }
 
 #[cfg(test)]

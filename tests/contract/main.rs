@@ -1,0 +1,110 @@
+//! The contract with users, frozen: `tests/contract.txt` has what they rely on, one fact a line, taken from the running
+//! binary and from the lists the code itself uses; `tests/contract-texts.txt` has the texts they only read.
+//!
+//! `UPDATE=1 cargo nextest run --test contract` writes both files anew. `tests/README.md` says more.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod commands;
+mod configuration;
+mod listeners;
+mod requests;
+mod sources;
+mod texts;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Facts by section, in order and each once.
+#[derive(Default)]
+pub struct Facts(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Facts {
+    /// Adds a fact to a section; one that is there already is there once.
+    pub fn add(&mut self, section: &'static str, fact: impl Into<String>) {
+        self.0.entry(section).or_default().insert(fact.into());
+    }
+
+    /// As the file has them.
+    fn text(&self, head: &str) -> String {
+        let mut text = head.to_owned();
+        for (section, facts) in &self.0 {
+            text += &format!("\n[{section}]\n");
+            facts.iter().for_each(|fact| text += &format!("{fact}\n"));
+        }
+        text
+    }
+}
+
+const HEAD: &str = "\
+# What users of Pillion rely on: one fact a line, in the order of the alphabet. Generated from the binary and the code by
+# `UPDATE=1 cargo nextest run --test contract`; a line that changes or goes is a breaking change.
+";
+
+/// A path within the repository.
+pub fn root(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Whether the frozen files are to be written anew.
+pub fn updates() -> bool {
+    std::env::var_os("UPDATE").is_some()
+}
+
+/// The lines of one text that another one does not have, each under its section.
+fn lacking<'t>(of: &'t str, other: &'t str) -> Vec<String> {
+    let sectioned = |text: &'t str| {
+        let mut section = "";
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines
+            .filter_map(move |line| match line.starts_with('[') && line.ends_with(']') {
+                true => {
+                    section = line;
+                    None
+                }
+                false => Some(format!("{section} {line}")),
+            })
+            .collect::<BTreeSet<String>>()
+    };
+    sectioned(of).difference(&sectioned(other)).cloned().collect()
+}
+
+/// Compares a file with what it should be, readably; writes it where that is asked for.
+pub fn hold(path: &str, now: &str) {
+    if updates() {
+        std::fs::write(root(path), now).unwrap();
+        return;
+    }
+    let frozen = std::fs::read_to_string(root(path)).unwrap_or_default();
+    if frozen == now {
+        return;
+    }
+    let gone: String = lacking(&frozen, now).iter().map(|line| format!("- {line}\n")).collect();
+    let new: String = lacking(now, &frozen).iter().map(|line| format!("+ {line}\n")).collect();
+    panic!(
+        "{path} is not what the binary says:\n{gone}{new}\
+         If that is meant, write it anew: UPDATE=1 cargo nextest run --test contract"
+    );
+}
+
+#[test]
+fn the_contract_is_frozen() {
+    let mut facts = Facts::default();
+    commands::gather(&mut facts);
+    configuration::gather(&mut facts);
+    listeners::gather(&mut facts);
+    requests::gather(&mut facts);
+    sources::gather(&mut facts);
+    hold("tests/contract.txt", &facts.text(HEAD));
+}
+
+#[test]
+fn a_difference_is_told_by_section_and_line() {
+    let frozen = "# head\n\n[a]\none\ntwo\n\n[b]\none\n";
+    let now = "# another head\n\n[a]\none\n\n[b]\none\nthree\n";
+    assert_eq!(lacking(frozen, now), ["[a] two"]);
+    assert_eq!(lacking(now, frozen), ["[b] three"]);
+}
