@@ -1,8 +1,9 @@
-//! The house itself: the changelog's form.
+//! The house itself: the changelog's form, and the compiler that dependencies ask for.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::process::Command;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -38,4 +39,39 @@ fn changelog_versions_and_kinds_have_their_form() {
         }
     }
     assert_eq!(versions.first(), Some(&"[Unreleased]"), "what comes next stands first");
+}
+
+/// `rust-version` is a promise: clippy holds our code to it (`incompatible_msrv`), this the packages of the lock file.
+#[test]
+fn locked_packages_build_with_the_compiler_that_is_promised() {
+    // Of packages for other systems nothing is here.
+    let rustc = Command::new("rustc").arg("-vV").output().unwrap();
+    let told = String::from_utf8(rustc.stdout).unwrap();
+    let host = told.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", host])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let version = |package: &serde_json::Value| -> Option<Vec<u32>> {
+        let mut parts: Vec<u32> =
+            package["rust_version"].as_str()?.split('.').map(|part| part.parse().unwrap()).collect();
+        parts.resize(3, 0);
+        Some(parts)
+    };
+    let promised = packages.iter().find(|package| package["name"] == "pillion").and_then(version).unwrap();
+    let newer: Vec<String> = packages
+        .iter()
+        .filter(|package| version(package).is_some_and(|asked| asked > promised))
+        .map(|package| {
+            format!("{} {} asks for {}", package["name"], package["version"], package["rust_version"])
+        })
+        .collect();
+    assert!(newer.is_empty(), "newer than {promised:?}: {newer:#?}");
+    let clippy = read("Cargo.toml");
+    assert!(clippy.contains("\nincompatible_msrv = \"deny\"\n"), "clippy does not hold the code to it");
 }
