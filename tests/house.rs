@@ -1,4 +1,4 @@
-//! The house itself: the changelog's form, and the compiler that dependencies ask for.
+//! The house itself: the changelog's form, what runs in CI, and the compiler that dependencies ask for.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,6 +39,22 @@ fn changelog_versions_and_kinds_have_their_form() {
         }
     }
     assert_eq!(versions.first(), Some(&"[Unreleased]"), "what comes next stands first");
+}
+
+/// What passes on somebody's machine passes in CI: the workflow has no checks of its own.
+#[test]
+fn ci_runs_the_scripts_of_the_house_and_nothing_else() {
+    let workflow = read(".github/workflows/ci.yml");
+    let ours = ["tests/run check", ".ci/run"];
+    let mut seen: Vec<&str> = Vec::new();
+    for line in workflow.lines() {
+        let Some(command) = line.trim().strip_prefix("- run: ") else { continue };
+        let found = ours.iter().copied().find(|script| command.ends_with(*script));
+        assert!(found.is_some() || command.starts_with("rustup "), "{command}");
+        seen.extend(found);
+    }
+    assert_eq!(seen.len(), ours.len(), "{seen:?}");
+    assert!(read(".ci/run").contains("tests/run"));
 }
 
 /// `rust-version` is a promise: clippy holds our code to it (`incompatible_msrv`), this the packages of the lock file.
