@@ -7,10 +7,12 @@ fill: there are more of them than `MAX_CONNECTIONS`, or they bring more than all
 import base64
 import dataclasses
 import socket
-import typing
+from collections.abc import Callable, Iterable, Iterator
 
 from . import http2
 from .crowd import Client
+
+Clients = Callable[[int, int], Iterable[Client]]  # those that stand for attacks `first` to `last`
 
 KIB, MIB = 1 << 10, 1 << 20
 MAX_CONNECTIONS = 1000
@@ -26,7 +28,7 @@ class Attack:
     line: str
     what: str
     n: int
-    clients: typing.Callable
+    clients: Clients
     cache: int = 0  # max_size in MiB; 0: no cache
     at_once: int = 1300  # connections that the attacker holds
     hold: float = 3.0  # seconds that all of them hang, before memory is read for the last time
@@ -34,38 +36,38 @@ class Attack:
     upstream: str = ""
     more: str = ""
     max_connections: int = MAX_CONNECTIONS
-    descriptors: typing.Optional[int] = None
+    descriptors: int | None = None
     h2c: str = ""  # the app speaks HTTP/2, and answers so (see `victim2.py`)
-    prepare: typing.Callable = lambda port: None
+    prepare: Callable[[int], None] = lambda port: None
 
 
-def source(at):
+def source(at: int) -> str:
     """Attackers have 200 addresses."""
     return f"127.0.1.{1 + at % 200}"
 
 
-def get(path, *fields, method="GET"):
+def get(path: str, *fields: str, method: str = "GET") -> bytes:
     return "".join([f"{method} {path} HTTP/1.1\r\nHost: a.test\r\n", *(f"{field}\r\n" for field in fields), "\r\n"]).encode()
 
 
-def each(make):
+def each(make: Callable[[int], Client]) -> Clients:
     """Clients of HTTP/1.1, one for each attack."""
     return lambda first, last: (make(at) for at in range(first, last))
 
 
-def streams(make, window=0, per=PER_CONNECTION, leaves=STAYS, **more):
+def streams(make: Callable[[int, int], bytes], window: int = 0, per: int = PER_CONNECTION, leaves: float | None = STAYS) -> Clients:
     """Clients of HTTP/2, one for so many attacks; `make` gives the bytes of one stream."""
 
-    def clients(first, last):
+    def clients(first: int, last: int) -> Iterator[Client]:
         for at in range(first, last, per):
             count = min(per, last - at)
             asked = b"".join(make(at + stream, 2 * stream + 1) for stream in range(count))
-            yield Client(http2.begin(window), source(at // per), http2=True, then=asked, leaves=leaves, **more)
+            yield Client(http2.begin(window), source(at // per), http2=True, then=asked, leaves=leaves)
 
     return clients
 
 
-def fill(port, path):
+def fill(port: int, path: str) -> None:
     """Asks for a path until it is there whole, so that it is stored."""
     with socket.create_connection(("127.0.0.1", port), 20) as s:
         s.sendall(get(path, "Connection: close"))
@@ -76,17 +78,17 @@ def fill(port, path):
 # ---- 3.1
 
 
-def long_field(at):
+def long_field(at: int) -> Client:
     name = ("Cache-Control", "Accept-Encoding", "Pragma")[at % 3]
     return Client(get(f"/hang/{at}", f'{name}: "' + "a" * 60_000), source(at), answers=1, leaves=0)
 
 
-def many_fields(at):
+def many_fields(at: int) -> Client:
     fields = (f"X-{at % 7}-{number}: {'v' * 220}" for number in range(240))
     return Client(get(f"/hang/{at}", *fields), source(at), answers=1, leaves=0)
 
 
-def long_language(at):
+def long_language(at: int) -> Client:
     value = f"x{at}," + ",".join(f"aa{number}" for number in range(9000))
     return Client(get("/vary", f"Accept-Language: {value[:60_000]}"), source(at), answers=1, leaves=0)
 
@@ -96,15 +98,15 @@ def long_language(at):
 RANGES = ", ".join(f"{at}-{at + 250_000}" for at in range(0, 4_100_000, 262_144))
 
 
-def ranges(at, stream):
+def ranges(at: int, stream: int) -> bytes:
     return http2.headers(stream, http2.request("GET", f"/stored/{4 * MIB}", http2.literal("range", f"bytes={RANGES}")), True)
 
 
-def trailers(at):
+def trailers(at: int) -> Client:
     return Client(get(f"/trailers/{at}"), source(at), answers=1, leaves=0)
 
 
-def trailers_unread(at, stream):
+def trailers_unread(at: int, stream: int) -> bytes:
     return http2.headers(stream, http2.request("GET", f"/trailers/{at}", http2.literal("te", "trailers")), True)
 
 
@@ -113,11 +115,11 @@ def trailers_unread(at, stream):
 WORDS = (("Connection: upgrade", "Upgrade: x"), ("Content-Type: application/grpc", "TE: trailers"), ("Accept: text/event-stream", "Content-Type: text/event-stream"))
 
 
-def words(at):
+def words(at: int) -> Client:
     return Client(get(f"/hang/{at}", *WORDS[at % 3]), source(at), answers=1, leaves=0)
 
 
-def words2(at, stream):
+def words2(at: int, stream: int) -> bytes:
     more = http2.literal("content-type", ("application/grpc", "text/event-stream")[at % 2]) + http2.literal("te", "trailers")
     return http2.headers(stream, http2.request("POST" if at % 2 else "GET", f"/hang/{at}", more), True)
 
@@ -125,32 +127,32 @@ def words2(at, stream):
 # ---- 3.4
 
 
-def upload(path, length, sent):
-    def make(at):
+def upload(path: str, length: int, sent: int) -> Callable[[int], Client]:
+    def make(at: int) -> Client:
         head = get(f"{path}/{at}", f"Content-Length: {length}", method="POST")
         return Client(head + b"x" * sent, source(at), drip=b"x" * 100, leaves=STAYS)
 
     return make
 
 
-def upload_chunked(at):
+def upload_chunked(at: int) -> Client:
     head = get(f"/deaf/{at}", "Transfer-Encoding: chunked", method="POST")
     return Client(head + b"1\r\nx\r\n" * 40_000, source(at), drip=b"1\r\nx\r\n" * 20, leaves=STAYS)
 
 
-def upload2(path, length, sent):
-    def make(at, stream):
+def upload2(path: str, length: int, sent: int) -> Callable[[int, int], bytes]:
+    def make(at: int, stream: int) -> bytes:
         more = http2.literal("content-length", str(length))
         return http2.headers(stream, http2.request("POST", f"{path}/{at}", more), False) + http2.data(stream, b"x" * sent)
 
     return make
 
 
-def reader(path):
+def reader(path: str) -> Callable[[int], Client]:
     return lambda at: Client(get(f"{path}?{at}"), source(at), reads=False, window=SMALL_WINDOW, leaves=STAYS)
 
 
-def reader2(path, **fields):
+def reader2(path: str, **fields: str) -> Callable[[int, int], bytes]:
     more = b"".join(http2.literal(name.replace("_", "-"), value) for name, value in fields.items())
     return lambda at, stream: http2.headers(stream, http2.request("GET", f"{path}?{at}", more), True)
 
@@ -163,13 +165,13 @@ def call(at, stream):
 CRUMB = "c=" + "x" * 3900
 
 
-def crumbs(at, stream):
+def crumbs(at: int, stream: int) -> bytes:
     """The first stream of a connection puts the crumb into the table; others name it by one byte."""
     first = http2.literal("cookie", CRUMB, index=True) if stream == 1 else http2.indexed(http2.FIRST_DYNAMIC)
     return http2.headers(stream, http2.request("GET", f"/hang/{at}", first + http2.indexed(http2.FIRST_DYNAMIC) * 15), True)
 
 
-def fields2(at, stream):
+def fields2(at: int, stream: int) -> bytes:
     """Many small fields that stand in the table."""
     number = 100 if stream == 1 else 0
     made = b"".join(http2.literal(f"x{name:02}", "v", index=True) for name in range(number))
@@ -180,50 +182,50 @@ def fields2(at, stream):
 # ---- 3.5 to 3.8
 
 
-def gone(path):
+def gone(path: str) -> Callable[[int], Client]:
     return lambda at: Client(get(f"{path}?{at}"), source(at), leaves=0.02, reset=True)
 
 
-def gone2(at, stream):
+def gone2(at: int, stream: int) -> bytes:
     cancel = http2.frame(http2.RST_STREAM, 0, stream, http2.CANCEL.to_bytes(4, "big"))
     return http2.headers(stream, http2.request("GET", f"/hang/{at}"), True) + cancel
 
 
-def silent(at):
+def silent(at: int) -> Client:
     return Client(b"", source(at))
 
 
-def half_head(at):
+def half_head(at: int) -> Client:
     return Client(get(f"/ok/{at}", "Cookie: " + "c" * 60_000)[:-2], source(at))
 
 
-def half_head2(at):
+def half_head2(at: int) -> Client:
     block = http2.request("GET", "/ok", b"".join(http2.literal(f"x{name}", "v" * 1000) for name in range(60)))
     whole = http2.headers(1, block, True)
     return Client(http2.begin(0), source(at), http2=True, then=whole[: len(whole) - 500])
 
 
-def large_head2(at):
+def large_head2(at: int) -> Client:
     """One that sent a large head once, got its response and stays."""
     fields = b"".join(http2.literal(f"x{name}", "v" * 1000) for name in range(55))
     return Client(http2.begin(65535), source(at), http2=True, then=http2.headers(1, http2.request("GET", "/ok", fields), True))
 
 
-def small_head2(at):
+def small_head2(at: int) -> Client:
     return Client(http2.begin(65535), source(at), http2=True, then=http2.headers(1, http2.request("GET", "/ok"), True))
 
 
-def idle(at):
+def idle(at: int) -> Client:
     """One that asked for something and stays."""
     return Client(get("/ok"), source(at))
 
 
-def cut_post(at):
+def cut_post(at: int) -> Client:
     # Longer than buffer_request, so a part of it reaches the app.
     return Client(get(f"/deaf/{at}", "Content-Length: 100000", method="POST") + b"x" * 100, source(at), leaves=0.05, reset=True)
 
 
-def long_posts(at):
+def long_posts(at: int) -> Client:
     """Writes of a hundred paths each that a rule takes, over one connection."""
     return Client(b"".join(get(f"/ok/{at}/{number}", "Content-Length: 0", method="POST") for number in range(100)), source(at), answers=100, leaves=0)
 
@@ -231,24 +233,24 @@ def long_posts(at):
 # ---- 3.9 to 3.12
 
 
-def pairs(at):
+def pairs(at: int) -> Client:
     asked = [get(f"/pair/{at}/{number // 2}", f"Authorization: Bearer u{number % 2}") for number in range(40)]
     return Client(b"".join(asked), source(at), answers=40, leaves=0)
 
 
-def keys(at):
+def keys(at: int) -> Client:
     asked = [get("/stored/10", f"X-API-Key: key-{at}-{number}") for number in range(100)]
     return Client(b"".join(asked), source(at), answers=100, leaves=0)
 
 
-def addresses(at):
+def addresses(at: int) -> Client:
     names = (at * 100 + number for number in range(100))
     asked = [get("/stored/10", f"X-Forwarded-For: 2001:db8:{name >> 16:x}:{name & 0xFFFF:x}::1") for name in names]
     return Client(b"".join(asked), answers=100, leaves=0)
 
 
-def tokens(at):
-    def token(number):
+def tokens(at: int) -> Client:
+    def token(number: int) -> str:
         payload = base64.urlsafe_b64encode(b'{"sub":"u%d-%d","exp":4102444800,"p":"%s"}' % (at, number, b"p" * 1000)).rstrip(b"=").decode()
         return f"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.{payload}.{'A' * 43}"
 
@@ -256,12 +258,12 @@ def tokens(at):
     return Client(b"".join(asked), source(at), answers=20, leaves=0)
 
 
-def users(at):
+def users(at: int) -> Client:
     asked = [get("/stored/1000", f"Authorization: Bearer {at}-{number}-{'t' * 4000}") for number in range(20)]
     return Client(b"".join(asked), source(at), answers=20, leaves=0)
 
 
-def ntlm(at):
+def ntlm(at: int) -> Client:
     return Client(get(f"/ntlm/{at}", "Authorization: NTLM " + "T" * 200), source(at))
 
 

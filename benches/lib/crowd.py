@@ -7,6 +7,7 @@ import itertools
 import select
 import socket
 import time
+from collections.abc import Callable, Iterable
 
 from .http2 import Frames
 
@@ -24,29 +25,30 @@ class Client:
 
     __slots__ = ("payload", "sent", "source", "reads", "window", "leaves", "drip", "every", "answers", "frames", "socket", "heads", "reset", "over", "then")
 
-    def __init__(self, payload, source=None, reads=True, window=None, leaves=None, drip=b"", every=0.25, answers=0, http2=False, reset=False, then=b""):
+    def __init__(self, payload: bytes, source: str | None = None, reads: bool = True, window: int | None = None, leaves: float | None = None, drip: bytes = b"", every: float = 0.25, answers: int = 0, http2: bool = False, reset: bool = False, then: bytes = b"") -> None:
         self.payload, self.sent = payload, 0
         self.source, self.reads, self.window = source, reads, window
         self.leaves, self.drip, self.every, self.answers, self.reset, self.then = leaves, drip, every, answers, reset, then
         self.frames = Frames() if http2 else None
-        self.socket, self.heads, self.over = None, 0, False
+        self.socket: socket.socket  # once it is opened
+        self.heads, self.over = 0, False
 
 
 class Crowd:
     """All clients of an attack against one port."""
 
-    def __init__(self, port):
+    def __init__(self, port: int) -> None:
         self.port = port
         self.poll = select.epoll()
-        self.clients = {}
-        self.due = []  # (time, number, client, what)
+        self.clients: dict[int, Client] = {}
+        self.due: list[tuple[float, int, Client, str]] = []  # (time, number, client, what)
         self.number = itertools.count()
-        self.counts = collections.Counter()
+        self.counts: collections.Counter[str] = collections.Counter()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.clients)
 
-    def open(self, client):
+    def open(self, client: Client) -> None:
         s = client.socket = socket.socket()
         s.setblocking(False)
         if client.window:
@@ -62,7 +64,7 @@ class Crowd:
         self.poll.register(s.fileno(), select.EPOLLOUT | select.EPOLLIN * client.reads)
         self.counts["opened"] += 1
 
-    def close(self, client, why):
+    def close(self, client: Client, why: str) -> None:
         if client.over:
             return
         client.over = True
@@ -74,10 +76,10 @@ class Crowd:
         client.socket.close()
         self.counts[why] += 1
 
-    def later(self, seconds, client, what):
+    def later(self, seconds: float, client: Client, what: str) -> None:
         heapq.heappush(self.due, (time.monotonic() + seconds, next(self.number), client, what))
 
-    def step(self, wait):
+    def step(self, wait: float) -> None:
         """Does what can be done, or waits so many seconds at most."""
         if self.due:
             wait = min(wait, max(0, self.due[0][0] - time.monotonic()))
@@ -105,10 +107,10 @@ class Crowd:
                 client.payload, client.sent = client.drip, 0
                 self.watch(client, True)
 
-    def watch(self, client, writing):
+    def watch(self, client: Client, writing: bool) -> None:
         self.poll.modify(client.socket.fileno(), select.EPOLLIN * client.reads | select.EPOLLOUT * writing)
 
-    def write(self, client):
+    def write(self, client: Client) -> None:
         while client.sent < len(client.payload):
             try:
                 client.sent += client.socket.send(memoryview(client.payload)[client.sent :])
@@ -120,7 +122,7 @@ class Crowd:
         if client.leaves is not None and not client.answers and not client.then:
             self.later(client.leaves, client, "leave")
 
-    def read(self, client):
+    def read(self, client: Client) -> None:
         try:
             data = client.socket.recv(READ)
         except BlockingIOError:
@@ -155,7 +157,7 @@ class Crowd:
             if client.leaves is not None:
                 self.later(client.leaves, client, "leave")
 
-    def run(self, clients, at_once, deadline):
+    def run(self, clients: Iterable[Client], at_once: int, deadline: float) -> int:
         """Opens all of `clients`, at most so many at once; those that end make room. Says how many were opened."""
         count = 0
         clients = iter(clients)
@@ -169,13 +171,13 @@ class Crowd:
             self.step(0 if len(self.clients) < at_once else 0.05)
         return count
 
-    def hold(self, seconds, settled=lambda: False):
+    def hold(self, seconds: float, settled: Callable[[], bool] = lambda: False) -> None:
         """Goes on for so long, or until nobody has to do anything any more."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and not settled():
             self.step(0.05)
 
-    def end(self):
+    def end(self) -> None:
         for client in list(self.clients.values()):
             self.close(client, "ended by us")
         self.poll.close()

@@ -12,9 +12,20 @@ import pathlib
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 
-from .load import answer, measure, median, paced, ratio, shuffled, wrk
-from .servers import asked, patients, start_haproxy, start_nginx, start_pillion, start_stored_origin, start_varnish, stop
+from .load import Row, Rows, Say, answer, measure, median, paced, ratio, shuffled, wrk
+from .servers import (
+    Running,
+    asked,
+    patients,
+    start_haproxy,
+    start_nginx,
+    start_pillion,
+    start_stored_origin,
+    start_varnish,
+    stop,
+)
 
 MAX_AGE = 600
 CONNECTIONS = 64
@@ -36,8 +47,8 @@ class Wrong(Exception):
 @dataclasses.dataclass(frozen=True)
 class Case:
     title: str
-    bodies: dict  # by path; several are asked for in random order
-    wanted: tuple  # what Pillion is to reach: quantity, sign, factor, whose
+    bodies: dict[str, bytes]  # by path; several are asked for in random order
+    wanted: tuple[tuple[str, str, float, str], ...]  # what Pillion is to reach: quantity, sign, factor, whose
     coded: bool = False  # asked for with gzip
     conditional: bool = False  # asked for with the entity tag that the proxy gave
     rate: int = 0  # requests a second; 0: as many as it answers
@@ -53,12 +64,12 @@ CASES = {
 }
 
 
-def run(say, case, binary, rounds, seconds):
+def run(say: Say, case: Case, binary: pathlib.Path | None, rounds: int, seconds: float) -> None:
     """`binary` is Pillion's; None measures its peers alone."""
     with tempfile.TemporaryDirectory(prefix="pillion-bench-", dir=memory()) as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)
-        targets = []
+        targets: list[Running] = []
         origin = start_stored_origin(folder, case.bodies, MAX_AGE)
         try:
             for start in (nginx, nginx_tuned, haproxy, varnish):
@@ -71,21 +82,21 @@ def run(say, case, binary, rounds, seconds):
             stop([*targets, origin])
 
 
-def memory():
+def memory() -> str | None:
     return "/dev/shm" if pathlib.Path("/dev/shm").is_dir() else None
 
 
-def nginx(folder, origin, name="nginx", more=""):
+def nginx(folder: pathlib.Path, origin: int, name: str = "nginx", more: str = "") -> Running:
     stored = f"proxy_cache_path {folder}/{name} levels=1:2 keys_zone=stored:16m max_size=256m inactive=10m use_temp_path=off;"
     return start_nginx(folder, origin, name, f"{stored} {more}", "proxy_cache stored; proxy_cache_valid 200 10m;")
 
 
-def nginx_tuned(folder, origin):
+def nginx_tuned(folder: pathlib.Path, origin: int) -> Running:
     # Files kept open took 0.70 of the CPU; sendfile costs small answers more than it saves, so neither has it.
     return nginx(folder, origin, "nginx-tuned", "open_file_cache max=4000 inactive=10m; open_file_cache_valid 10m;")
 
 
-def haproxy(folder, origin):
+def haproxy(folder: pathlib.Path, origin: int) -> Running:
     # Compression comes after the cache by itself: stored as they came, answers are coded each time. Its 304 names the
     # length of the content that does not come, for which wrk would wait.
     section = f"cache stored\n  total-max-size 256\n  max-object-size 1048576\n  max-age {MAX_AGE}"
@@ -93,7 +104,7 @@ def haproxy(folder, origin):
     return start_haproxy(folder, origin, section, frontend + "  http-after-response del-header content-length if { status 304 }")
 
 
-def varnish(folder, origin):
+def varnish(folder: pathlib.Path, origin: int) -> Running:
     # A connection in use keeps a thread, so fewer than connections would make them wait. It keeps no log of requests,
     # as the others. Small answers are stored as they are: coded, they would be decoded for clients that do not ask for gzip.
     threads = PACED_CONNECTIONS + 50
@@ -103,16 +114,16 @@ def varnish(folder, origin):
     return start_varnish(folder, origin, 'sub vcl_backend_response { if (bereq.url == "/32k") { set beresp.do_gzip = true; } }', options)
 
 
-def pillion(folder, origin):
+def pillion(folder: pathlib.Path, origin: int) -> Running:
     return start_pillion(folder, origin, more='[[routes]]\nmatch = "GET /**"\ncache = { ttl = "10m", scope = "shared" }\n')
 
 
-def turns(say, case, folder, origin, targets, rounds, seconds):
+def turns(say: Say, case: Case, folder: pathlib.Path, origin: Running, targets: Sequence[Running], rounds: int, seconds: float) -> None:
     if len(targets) * (rounds * seconds + 2) > MAX_AGE - 60:
         raise Wrong(f"would take longer than what is stored lives ({MAX_AGE} s): fewer rounds or seconds")
     fields = {target.name: prepare(case, origin, target) for target in targets}
     script = shuffled(folder, case.bodies) if len(case.bodies) > 1 else None
-    rows = {target.name: [] for target in targets}
+    rows: dict[str, Rows] = {target.name: [] for target in targets}
     for target in targets:
         once(case, origin, target, fields[target.name], script, 1)
     for _ in range(rounds):
@@ -123,7 +134,7 @@ def turns(say, case, folder, origin, targets, rounds, seconds):
     report(say, case, rows, rounds, seconds)
 
 
-def prepare(case, origin, target):
+def prepare(case: Case, origin: Running, target: Running) -> list[str]:
     """Fills the cache and finds the request fields that make the case: asks until a whole pass leaves the app alone."""
     fields = ["Accept-Encoding: gzip"] if case.coded else []
     for _ in range(PASSES):
@@ -150,7 +161,7 @@ def prepare(case, origin, target):
     return fields
 
 
-def once(case, origin, target, fields, script, seconds):
+def once(case: Case, origin: Running, target: Running, fields: Sequence[str], script: pathlib.Path | None, seconds: float) -> Row:
     """One run, and whether it was what the case is about: the app left alone, every answer of the right kind."""
     path, body = next(iter(case.bodies.items()))
     before = asked(origin)
@@ -167,13 +178,13 @@ def once(case, origin, target, fields, script, seconds):
     return row
 
 
-def check(case, target, fields):
+def check(case: Case, target: Running, fields: Sequence[str]) -> None:
     status = answer(target.port, next(iter(case.bodies)), fields)[0]
     if status != (304 if case.conditional else 200):
         raise Wrong(f"{target.name} answers {status}")
 
 
-def report(say, case, rows, rounds, seconds):
+def report(say: Say, case: Case, rows: Mapping[str, Rows], rounds: int, seconds: float) -> None:
     how = f"{case.rate} requests/s over {PACED_CONNECTIONS} connections" if case.rate else f"{CONNECTIONS} keep-alive connections"
     say(f"\n{case.title}: {how}, {rounds} rounds of {seconds} s")
     say(f"  {'':14} {'requests/s':>11} {'CPU us/req':>11} {'core':>5} {'p50 ms':>8} {'p99 ms':>8} {'bytes':>7} {'to app':>7}"

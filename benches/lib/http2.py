@@ -14,16 +14,16 @@ STATIC = {("method", "GET"): 2, ("method", "POST"): 3, ("scheme", "http"): 6}
 AUTHORITY, PATH = 1, 4
 
 
-def frame(kind, flags, stream, payload=b""):
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def settings(**values):
+def settings(**values: int) -> bytes:
     known = {"header_table_size": HEADER_TABLE_SIZE, "initial_window_size": INITIAL_WINDOW_SIZE}
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", known[name], value) for name, value in values.items()))
 
 
-def integer(value, prefix, first):
+def integer(value: int, prefix: int, first: int) -> bytes:
     """RFC 7541 5.1, the bits above the prefix given by `first`."""
     most = (1 << prefix) - 1
     if value < most:
@@ -37,28 +37,28 @@ def integer(value, prefix, first):
     return bytes(out)
 
 
-def text(value):
+def text(value: str | bytes) -> bytes:
     value = value.encode() if isinstance(value, str) else value
     return integer(len(value), 7, 0) + value
 
 
-def indexed(index):
+def indexed(index: int) -> bytes:
     """A field that stands in a table."""
     return integer(index, 7, 0x80)
 
 
-def literal(name, value, index=False):
+def literal(name: str, value: str | bytes, index: bool = False) -> bytes:
     """A field as it is; `index` puts it into the server's table, as number 62."""
     return bytes([0x40 if index else 0]) + text(name) + text(value)
 
 
-def request(method, path, more=b"", authority="a.test"):
+def request(method: str, path: str, more: bytes = b"", authority: str = "a.test") -> bytes:
     """The block of a request's fields; `more` is what `literal` and `indexed` made."""
     return (indexed(STATIC["method", method]) + indexed(STATIC["scheme", "http"]) + integer(PATH, 4, 0) + text(path)
             + integer(AUTHORITY, 4, 0) + text(authority) + more)
 
 
-def headers(stream, block, end):
+def headers(stream: int, block: bytes, end: bool) -> bytes:
     """HEADERS, and CONTINUATION as far as the block needs it."""
     pieces = [block[at : at + MAX_FRAME] for at in range(0, len(block), MAX_FRAME)]
     out = bytearray()
@@ -68,12 +68,12 @@ def headers(stream, block, end):
     return bytes(out)
 
 
-def data(stream, content, end=False):
+def data(stream: int, content: bytes, end: bool = False) -> bytes:
     pieces = [content[at : at + MAX_FRAME] for at in range(0, len(content), MAX_FRAME)]
     return b"".join(frame(DATA, END_STREAM if end and at == len(pieces) - 1 else 0, stream, piece) for at, piece in enumerate(pieces))
 
 
-def begin(window, connection=MAX_WINDOW):
+def begin(window: int, connection: int = MAX_WINDOW) -> bytes:
     """The first bytes of a connection: windows of so many bytes for each stream and for all of them."""
     out = PREFACE + settings(initial_window_size=window)
     if connection > 65535:
@@ -84,17 +84,17 @@ def begin(window, connection=MAX_WINDOW):
 class Frames:
     """Takes what a server sends; tells of streams that ended and acknowledges what has to be."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.buffer = bytearray()
         self.ended = 0
         self.heads = 0
         self.limits = 0  # SETTINGS and WINDOW_UPDATE of the connection that came
 
     @property
-    def ready(self):
+    def ready(self) -> bool:
         return self.limits == 3
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> bytes:
         """What is to be sent for it."""
         # Content may be sent once both have come: until then the windows are 65,535 bytes.
         self.buffer += data

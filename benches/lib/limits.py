@@ -5,8 +5,8 @@ import shutil
 import tempfile
 import time
 
-from .load import in_all, in_turn, measure, median, ratio, wrk
-from .servers import metric, start_nginx, start_origin, start_pillion, stop
+from .load import Rows, Say, in_all, in_turn, measure, median, ratio, wrk
+from .servers import Running, metric, start_nginx, start_origin, start_pillion, stop
 
 KEYS = 5000
 MEMORY = ((100_000, 16), (1_000_000, 160))  # keys, MiB they may take
@@ -19,7 +19,7 @@ requests = {{ rate = "{rate}", burst = {burst} }}
 """
 
 
-def with_keys(folder):
+def with_keys(folder: pathlib.Path) -> pathlib.Path:
     """A script for wrk that asks under one of the keys, at random."""
     script = folder / "keys.lua"
     script.write_text(f"""local asks = {{}}
@@ -32,7 +32,7 @@ request = function() return asks[math.random({KEYS})] end
     return script
 
 
-def with_ever_new_keys(folder, begin):
+def with_ever_new_keys(folder: pathlib.Path, begin: int) -> pathlib.Path:
     script = folder / f"new-{begin}.lua"
     script.write_text(f"""local key = {begin}
 request = function()
@@ -43,7 +43,7 @@ end
     return script
 
 
-def throughput(say, folder, origin, rounds, seconds):
+def throughput(say: Say, folder: pathlib.Path, origin: Running, rounds: int, seconds: float) -> None:
     zone = "limit_req_zone $http_x_api_key zone=keys:16m rate=1000000r/s;"
     nginx = start_nginx(folder, origin.port, "limited", zone, "limit_req zone=keys burst=1000000 nodelay;")
     section = UNTOUCHED.format(most=100_000, rate="1000000/s", burst=1_000_000)
@@ -52,7 +52,7 @@ def throughput(say, folder, origin, rounds, seconds):
     script = with_keys(folder)
     targets = [("nginx limit_req", nginx), ("pillion", limited), ("pillion, no limit", open_to_all)]
     try:
-        rows = {name: [] for name, _ in targets}
+        rows: dict[str, Rows] = {name: [] for name, _ in targets}
         for _, target in targets:
             wrk(target.port, "1k", 64, 1, script=script)
         for turn in range(rounds):
@@ -69,14 +69,14 @@ def throughput(say, folder, origin, rounds, seconds):
         got = in_all(rows["pillion"], base, "rps")
         say(f"  target: rps >= 0.95 x nginx: {got:.3f} in all {'holds' if got >= 0.95 else 'MISSED'}; by the median round {ratio(rows['pillion'], base, 'rps'):.3f}")
         # Of medians: one slow round of either is more than what is looked for.
-        own = median(rows["pillion"], "cpu") - median(rows["pillion, no limit"], "cpu")
-        by_mean = sum(a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"])) / rounds
-        say(f"  target: the limiter's share <= 1 us: {own:.2f} {'holds' if own <= 1 else 'MISSED'}; by the mean {by_mean:.2f}")
+        share = median(rows["pillion"], "cpu") - median(rows["pillion, no limit"], "cpu")
+        by_mean = sum(a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"], strict=True)) / rounds
+        say(f"  target: the limiter's share <= 1 us: {share:.2f} {'holds' if share <= 1 else 'MISSED'}; by the mean {by_mean:.2f}")
     finally:
         stop([target for _, target in targets])
 
 
-def memory(say, folder, origin):
+def memory(say: Say, folder: pathlib.Path, origin: Running) -> None:
     say("\nmemory of keys, each with a quota that is not whole")
     for keys, allowed in MEMORY:
         target = start_pillion(folder, origin.port, more=UNTOUCHED.format(most=keys, rate="1/h", burst=10))
@@ -95,7 +95,7 @@ def memory(say, folder, origin):
             target.stop()
 
 
-def run(say, binary, rounds, seconds):
+def run(say: Say, binary: pathlib.Path, rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)

@@ -9,13 +9,19 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from .servers import LOAD_CORE
+from .servers import LOAD_CORE, Running, found
+
+Row = dict[str, Any]  # what one run found, by name
+Rows = list[Row]
+Say = Callable[[str], None]
 
 PATIENCE = 30  # seconds beyond the planned ones after which a load that does not end is ended
 
 
-def answer(port, path, fields=(), connection=None):
+def answer(port: int, path: str, fields: Sequence[str] = (), connection: http.client.HTTPConnection | None = None) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Status, fields and body of one answer; asked with the Host that the load sends, which caches tell apart."""
     own = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     own.putrequest("GET", f"/{path}", skip_accept_encoding=True)
@@ -29,11 +35,11 @@ def answer(port, path, fields=(), connection=None):
     return response.status, response.headers, body
 
 
-def header_words(fields):
+def header_words(fields: Sequence[str]) -> list[str]:
     return [word for field in fields for word in ("-H", field)]
 
 
-def wrk(port, path, connections, seconds, cores=LOAD_CORE, threads=1, fields=(), script=None, refused=False):
+def wrk(port: int, path: str, connections: int, seconds: float, cores: str = LOAD_CORE, threads: int = 1, fields: Sequence[str] = (), script: pathlib.Path | None = None, refused: bool = False) -> Row:
     """As many requests as the connections carry, one after the other on each. `refused`: they may be."""
     command = ["taskset", "-c", cores, "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", *header_words(fields)]
     if script:
@@ -44,16 +50,20 @@ def wrk(port, path, connections, seconds, cores=LOAD_CORE, threads=1, fields=(),
     if bad and not refused:
         print(out)
     unit = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-    def latency(percent):
-        value, suffix = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", out).groups()
-        return float(value) * unit[suffix]
-    requests, read, scale = re.search(r"(\d+) requests in [^,]*, ([\d.]+)([KMG]?)B read", out).groups()
-    return {"requests": int(requests), "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
+    def latency(percent: int) -> float:
+        value = found(rf"{percent}%\s+([\d.]+(?:us|ms|s))", out)
+        number = value.rstrip("ums")
+        return float(number) * unit[value[len(number) :]]
+
+    requests = found(r"(\d+) requests in ", out)
+    read = found(r"\d+ requests in [^,]*, ([\d.]+[KMG]?)B read", out)
+    scale = read.lstrip("0123456789.")
+    return {"requests": int(requests), "rps": float(found(r"Requests/sec:\s+([\d.]+)", out)),
             "p50": latency(50), "p99": latency(99), "bad": bad,
-            "bytes": float(read) * 1024 ** " KMG".index(scale or " ") / max(int(requests), 1)}
+            "bytes": float(read.rstrip("KMG")) * 1024 ** " KMG".index(scale or " ") / max(int(requests), 1)}
 
 
-def shuffled(folder, paths):
+def shuffled(folder: pathlib.Path, paths: Iterable[str]) -> pathlib.Path:
     """A script for wrk that asks for these in random order, the same one in every run."""
     script = folder / "shuffled.lua"
     script.write_text(f"""local asks = {{}}
@@ -66,7 +76,7 @@ request = function() return asks[math.random(#asks)] end
     return script
 
 
-def paced(port, path, rate, connections, seconds, fields=()):
+def paced(port: int, path: str, rate: float, connections: int, seconds: float, fields: Sequence[str] = ()) -> Row:
     """An open loop: so many requests a second, due whether or not earlier ones have been answered.
 
     The connections open 1 ms after one another, so their clocks are spread; h2load's own clock makes them
@@ -89,7 +99,7 @@ def paced(port, path, rate, connections, seconds, fields=()):
             "bad": len(rows) != count or any(status != 200 for _, status, _ in rows)}
 
 
-def measure(target, load, *args, **kwargs):
+def measure(target: Running, load: Callable[..., Row], *args: object, **kwargs: object) -> Row:
     """One run of a load at a target, with the target's CPU time: `cpu` a request, `busy` as a share of its core."""
     before, began = target.cpu(), time.monotonic()
     result = load(target.port, *args, **kwargs)
@@ -103,11 +113,12 @@ SLICE = 0.2  # seconds
 APART = 0.01  # seconds in which one that was stopped ends what it has in hand
 
 
-def sliced(targets, path, connections, seconds, before=lambda: None, script=None):
+def sliced(targets: Sequence[Running], path: str, connections: int, seconds: float, before: Callable[[], object] = lambda: None, script: pathlib.Path | None = None) -> Rows:
     """Seconds of load at each target, in slices and in random order; only one load runs at a time, and the others are stopped.
     What slows the machine down for a second or two, which is a tenth and more on one that is shared, falls on all alike.
     What one leaves to be done later (a thousandth of a slice) is done in that of another, but counted as its own in `cpu`."""
-    loads, spent, began = [], [0.0] * len(targets), [target.cpu() for target in targets]
+    loads: list[subprocess.Popen[str]] = []
+    spent, began = [0.0] * len(targets), [target.cpu() for target in targets]
     longest = round(2 * seconds * len(targets)) + PATIENCE
     # Nobody is stopped for as long as that; and wrk takes memory for each microsecond of it.
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{longest}s", "--timeout", f"{PATIENCE}s"]
@@ -127,14 +138,14 @@ def sliced(targets, path, connections, seconds, before=lambda: None, script=None
                 spent[at] += time.monotonic() - since
                 time.sleep(APART)
         rows = []
-        for target, load, took, cpu in zip(targets, loads, spent, began):
+        for target, load, took, cpu in zip(targets, loads, spent, began, strict=True):
             load.send_signal(signal.SIGCONT)
             # The thread that is to end the others may not be the one that is told first.
             while load.poll() is None:
                 load.send_signal(signal.SIGINT)
                 time.sleep(APART)
-            out = load.stdout.read()
-            requests = int(re.search(r"(\d+) requests in", out).group(1))
+            out = load.stdout.read() if load.stdout else ""
+            requests = int(found(r"(\d+) requests in", out))
             rows.append({"requests": requests, "rps": requests / took, "cpu": (target.cpu() - cpu) / 1000 / max(requests, 1),
                          "bad": bool(re.search(r"Non-2xx or 3xx|Socket errors", out))})
         return rows
@@ -147,7 +158,7 @@ def sliced(targets, path, connections, seconds, before=lambda: None, script=None
 TOUCHED = 64 * 2**20  # bytes; more than any log grows by in a round of a second or two
 
 
-def touch(folder):
+def touch(folder: pathlib.Path) -> None:
     """Has the machine take, and give back, as much memory as a growing file is about to need: what was given back last is taken first.
     A host that takes back what its virtual machine leaves free lends it again page by page, and then a write takes up to three times as
     long as on memory that was in use before. Machines that have been up for a while have none that never was."""
@@ -158,27 +169,27 @@ def touch(folder):
     path.unlink()
 
 
-def median(rows, key):
-    return statistics.median(row[key] for row in rows)
+def median(rows: Rows, key: str) -> float:
+    return float(statistics.median(row[key] for row in rows))
 
 
-def ratio(own, base, key):
+def ratio(own: Rows, base: Rows, key: str) -> float:
     """Of the rounds' ratios the middle one, so that a slow round counts for both."""
-    return statistics.median(a[key] / b[key] for a, b in zip(own, base))
+    return float(statistics.median(a[key] / b[key] for a, b in zip(own, base, strict=True)))
 
 
-def in_turn(turn, count):
+def in_turn(turn: int, count: int) -> list[int]:
     """In which order they are measured: where differences are smaller than what one leaves to the next, nobody is always first."""
     order = [(turn + at) % count for at in range(count)]
     return order if turn % 2 else order[::-1]
 
 
-def in_all(own, base, key):
+def in_all(own: Rows, base: Rows, key: str) -> float:
     """The ratio of what was measured in all rounds together, which the noise of single rounds moves less than a median of ratios."""
-    return sum(one[key] for one in own) / sum(one[key] for one in base)
+    return float(sum(one[key] for one in own) / sum(one[key] for one in base))
 
 
-def standard_error(own, base, key):
+def standard_error(own: Rows, base: Rows, key: str) -> float:
     """Of the rounds' ratios, of their mean."""
-    ratios = [one[key] / other[key] for one, other in zip(own, base)]
+    ratios = [one[key] / other[key] for one, other in zip(own, base, strict=True)]
     return statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0

@@ -3,6 +3,7 @@
 What is asked of them is in `load`, what comes of it in `compare` and `hits`.
 """
 
+import contextlib
 import glob
 import http.client
 import json
@@ -16,17 +17,19 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 PROXY_CORE, LOAD_CORE = "0", "1"
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        return int(s.getsockname()[1])
 
 
-def free_ports(count):
+def free_ports(count: int) -> list[int]:
     """Different ones."""
     sockets = [socket.socket() for _ in range(count)]
     for s in sockets:
@@ -37,13 +40,22 @@ def free_ports(count):
     return ports
 
 
+def found(pattern: str, text: str, flags: re.RegexFlag = re.NOFLAG) -> str:
+    """The first group of what a pattern finds, which has to be there."""
+    match = re.search(pattern, text, flags)
+    if match is None:
+        raise ValueError(f"no {pattern} in {text!r}")
+    return str(match.group(1))
+
+
 class Running:
     """A process pinned to a core, ended by its own id."""
 
-    alive = []  # all of them, so that none is left behind whatever happens
+    alive: ClassVar[list["Running"]] = []  # all of them, so that none is left behind whatever happens
 
-    def __init__(self, name, core, command, cwd, port):
+    def __init__(self, name: str, core: str, command: Sequence[str], cwd: pathlib.Path, port: int) -> None:
         self.name, self.port = name, port
+        self.admin = 0  # a Pillion's admin port
         errors = cwd / f"errors-{port}"
         with errors.open("w") as out:
             self.process = subprocess.Popen(["taskset", "-c", core, *command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
@@ -59,22 +71,20 @@ class Running:
                     sys.exit(f"{name} does not listen on {port}:\n{errors.read_text()}")
                 time.sleep(0.02)
 
-    def cpu(self):
+    def cpu(self) -> int:
         """Nanoseconds on a core, all threads; with those of a child, where the one we started only watches over it."""
         total = 0
         for process in [self.process.pid, *children(self.process.pid)]:
             for path in glob.glob(f"/proc/{process}/task/*/schedstat"):
-                try:
+                with contextlib.suppress(OSError):
                     total += int(pathlib.Path(path).read_text().split()[0])
-                except OSError:
-                    pass
         return total
 
-    def resident(self):
+    def resident(self) -> int:
         text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) * 1024
+        return int(found(r"VmRSS:\s+(\d+)", text)) * 1024
 
-    def stop(self):
+    def stop(self) -> None:
         if self not in Running.alive:
             return
         Running.alive.remove(self)
@@ -86,12 +96,12 @@ class Running:
             self.process.wait()
 
 
-def stop(targets):
+def stop(targets: Iterable[Running]) -> None:
     for target in list(targets):
         target.stop()
 
 
-def children(parent):
+def children(parent: int) -> list[int]:
     found = []
     for path in glob.glob("/proc/[0-9]*/stat"):
         try:
@@ -110,10 +120,10 @@ client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uws
 """
 
 
-def patients():
+def patients() -> bytes:
     """32 KiB of JSON as apps write it: a list whose items name themselves in their links."""
     numbers = random.Random(7)
-    items = []
+    items: list[dict[str, object]] = []
     text = ""
     while len(text) < 32_500:
         number = 1001 + len(items)
@@ -126,7 +136,7 @@ def patients():
     return text.encode()
 
 
-def start_origin(folder):
+def start_origin(folder: pathlib.Path) -> Running:
     """An app whose answers say nothing of how long they may be stored; it takes traces, too."""
     port = free_port()
     (folder / "1m").write_bytes(os.urandom(1 << 20))
@@ -140,7 +150,7 @@ location = /1k {{ return 200 '{{"items":"{"x" * 1012}"}}'; }} }} }}"""
     return Running("bare upstream", LOAD_CORE, ["nginx", "-c", str(folder / "origin.conf"), "-p", str(folder)], folder, port)
 
 
-def start_stored_origin(folder, bodies, max_age):
+def start_stored_origin(folder: pathlib.Path, bodies: Mapping[str, bytes], max_age: int) -> Running:
     """An app whose answers may be stored and carry a strong entity tag; it counts what it is asked."""
     port = free_port()
     for path, body in bodies.items():
@@ -154,16 +164,16 @@ location = /asked {{ stub_status; }} }} }}"""
     return Running("upstream", LOAD_CORE, ["nginx", "-c", str(folder / "origin.conf"), "-p", str(folder)], folder, port)
 
 
-def asked(origin):
+def asked(origin: Running) -> int:
     """Requests that have come to it so far, this one included."""
     connection = http.client.HTTPConnection("127.0.0.1", origin.port, timeout=10)
     connection.request("GET", "/asked")
     text = connection.getresponse().read().decode()
     connection.close()
-    return int(re.search(r"requests\s+\d+ \d+ (\d+)", text).group(1))
+    return int(found(r"requests\s+\d+ \d+ (\d+)", text))
 
 
-def start_nginx(folder, origin, name="nginx", http="", location=""):
+def start_nginx(folder: pathlib.Path, origin: int, name: str = "nginx", http: str = "", location: str = "") -> Running:
     port = free_port()
     conf = NGINX_HEAD.format(dir=folder, name=name) + f"""
 upstream app {{ server 127.0.0.1:{origin}; keepalive 256; keepalive_requests 1000000000; }}
@@ -175,7 +185,7 @@ proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Request-Id $reque
     return Running(name, PROXY_CORE, ["nginx", "-c", str(folder / f"{name}.conf"), "-p", str(folder)], folder, port)
 
 
-def start_haproxy(folder, origin, section="", frontend=""):
+def start_haproxy(folder: pathlib.Path, origin: int, section: str = "", frontend: str = "") -> Running:
     port = free_port()
     (folder / "haproxy.cfg").write_text(f"""
 global
@@ -201,7 +211,7 @@ backend b
     return Running("haproxy", PROXY_CORE, ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")], folder, port)
 
 
-def start_varnish(folder, origin, vcl="", options=()):
+def start_varnish(folder: pathlib.Path, origin: int, vcl: str = "", options: Sequence[str] = ()) -> Running:
     port = free_port()
     (folder / "varnish.vcl").write_text(f"""vcl 4.1;
 backend app {{ .host = "127.0.0.1"; .port = "{origin}"; }}
@@ -212,8 +222,8 @@ backend app {{ .host = "127.0.0.1"; .port = "{origin}"; }}
     return Running("varnish", PROXY_CORE, command, folder, port)
 
 
-def start_pillion(folder, origin, workers=1, cores=PROXY_CORE, effort="balanced", upstream="", server="", access="off", more="",
-                  max_connections=20000, descriptors=None, scheme="http"):
+def start_pillion(folder: pathlib.Path, origin: int, workers: int = 1, cores: str = PROXY_CORE, effort: str = "balanced", upstream: str = "", server: str = "", access: str = "off", more: str = "",
+                  max_connections: int = 20000, descriptors: int | None = None, scheme: str = "http") -> Running:
     """Runs the copy of the binary that `folder` holds, with at most `descriptors` open files where that is given."""
     port, admin = free_ports(2)
     path = folder / f"pillion-{port}.toml"
@@ -236,7 +246,7 @@ format = "json"
     return running
 
 
-def metric(target, name):
+def metric(target: Running, name: str) -> float:
     """What a Pillion counts under a name without labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{target.admin}/metrics", timeout=10) as answer:
-        return float(re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.M).group(1))
+        return float(found(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.M))

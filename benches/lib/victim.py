@@ -13,20 +13,22 @@
 import asyncio
 import random
 import sys
+from collections.abc import Callable
+from typing import ClassVar
 
 CHUNK = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
 DEAF = 5  # seconds between two reads of content that is not read, so that a connection that ended is seen to have
 STORED = b"Cache-Control: max-age=600\r\n"
-BLOBS = {}
+BLOBS: dict[int, bytes] = {}
 
 
-def blob(size):
+def blob(size: int) -> bytes:
     if size not in BLOBS:
         BLOBS[size] = b"x" * size
     return BLOBS[size]
 
 
-def text(size):
+def text(size: int) -> bytes:
     """That coding makes little of."""
     if -size not in BLOBS:
         numbers = random.Random(7)
@@ -34,31 +36,33 @@ def text(size):
     return BLOBS[-size]
 
 
-def response(status, fields, content=b""):
+def response(status: bytes, fields: bytes, content: bytes = b"") -> bytes:
     return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n" % (status, fields, len(content)) + content
 
 
 class App(asyncio.Protocol):
-    alive = set()  # the loop itself forgets those that neither read nor write
+    alive: ClassVar[set["App"]] = set()  # the loop itself forgets those that neither read nor write
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("a connection of TCP is a transport both ways")
         App.alive.add(self)
         self.transport = transport
         self.deaf = False
         self.buffer = bytearray()
-        self.left = 0  # bytes of content; None: until its last chunk
-        self.answer = None
+        self.left: int | None = 0  # bytes of content; None: until its last chunk
+        self.answer: Callable[[], None] | None = None
         self.chunks = 0  # how many are left to write
 
-    def connection_lost(self, error):
+    def connection_lost(self, error: Exception | None) -> None:
         App.alive.discard(self)
         self.chunks = 0
 
-    def read_later(self):
+    def read_later(self) -> None:
         self.transport.pause_reading()
         asyncio.get_running_loop().call_later(DEAF, self.transport.resume_reading)
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         if self.deaf:
             self.read_later()
             return
@@ -66,7 +70,7 @@ class App(asyncio.Protocol):
         while self.step():
             pass
 
-    def step(self):
+    def step(self) -> bool:
         """Whether there may be more to do."""
         if self.answer is not None:
             if self.left is None:
@@ -91,7 +95,7 @@ class App(asyncio.Protocol):
         self.begin(head)
         return True
 
-    def begin(self, head):
+    def begin(self, head: bytes) -> None:
         method, target = head.split(b" ", 2)[:2]
         parts = target.partition(b"?")[0].split(b"/")
         lower = head.lower() if method != b"GET" else b""
@@ -113,7 +117,7 @@ class App(asyncio.Protocol):
         else:
             self.answer = lambda: self.respond(kind, size)
 
-    def respond(self, kind, size):
+    def respond(self, kind: bytes, size: int) -> None:
         write = self.transport.write
         if kind in (b"hang", b"deaf"):
             return
@@ -138,20 +142,20 @@ class App(asyncio.Protocol):
         else:
             write(response(b"200 OK", b"Cache-Control: no-store\r\n", b"ok"))
 
-    def pause_writing(self):
+    def pause_writing(self) -> None:
         self.writing = False
 
-    def resume_writing(self):
+    def resume_writing(self) -> None:
         self.writing = True
         self.more()
 
-    def more(self):
+    def more(self) -> None:
         while self.chunks and self.writing and not self.transport.is_closing():
             self.chunks -= 1
             self.transport.write(CHUNK if self.chunks else CHUNK + b"0\r\n\r\n")
 
 
-async def main(port):
+async def main(port: int) -> None:
     server = await asyncio.get_running_loop().create_server(App, "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 

@@ -2,17 +2,18 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from concurrent import futures
 
 import grpc
 
 
-def chat(notes, _):
+def chat(notes: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
     for note in notes:
         yield b"heard " + note
 
 
-def listen(note, _):
+def listen(note: bytes, _: grpc.ServicerContext) -> Iterator[bytes]:
     """Says nothing, not even its first metadata, for as long as it is told."""
     time.sleep(float(note))
     yield b"after " + note
@@ -36,7 +37,7 @@ channel = grpc.insecure_channel(address)
 listening = channel.unary_stream("/test.Notes/Listen")(seconds.encode())
 
 
-def notes():
+def notes() -> Iterator[bytes]:
     yield b"before"
     time.sleep(float(seconds))
     yield b"after"

@@ -7,19 +7,21 @@ import json
 import logging
 import os
 import sys
+from typing import Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.config import Config
 
 endpoint, authority, folder = sys.argv[1:]
-said = {"continued": 0, "waited": 0, "trailers": 0, "signatures": set()}
+said: dict[str, Any] = {"continued": 0, "waited": 0, "trailers": 0, "signatures": set()}
 
 
 class Count(logging.Handler):
     """What botocore says of Expect, which it tells nowhere else."""
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         said["continued"] += text.startswith("100 Continue response seen")
         said["waited"] += text.startswith("No response seen from server")
@@ -39,7 +41,7 @@ s3 = boto3.client(
 )
 
 
-def sent(request, **_):
+def sent(request: AWSPreparedRequest, **_: object) -> None:
     said["trailers"] += "X-Amz-Trailer" in request.headers
     said["signatures"].add(str(request.headers.get("X-Amz-Content-SHA256", b""), "ascii")[:20])
 
@@ -50,8 +52,8 @@ s3.create_bucket(Bucket="things")
 for name, size in [("none", 0), ("small", 10), ("middle", 65_537), ("large", 3_000_000)]:
     path = f"{folder}/{name}"
     content = os.urandom(size)
-    with open(path, "wb") as file:
-        file.write(content)
+    with open(path, "wb") as new:
+        new.write(content)
     key = f"a folder/{name} +&='.bin"
     with open(path, "rb") as file:
         s3.put_object(Bucket="things", Key=key, Body=file, Metadata={"name": name}, ContentType="text/plain")
@@ -67,18 +69,18 @@ for name, size in [("none", 0), ("small", 10), ("middle", 65_537), ("large", 3_0
 
 # Several parts at once.
 content = os.urandom(12 * 1024 * 1024)
-with open(f"{folder}/parts", "wb") as file:
-    file.write(content)
+with open(f"{folder}/parts", "wb") as parts:
+    parts.write(content)
 s3.upload_file(f"{folder}/parts", "things", "parts", Config=TransferConfig(multipart_chunksize=5 * 1024 * 1024))
 s3.download_file("things", "parts", f"{folder}/back")
-with open(f"{folder}/back", "rb") as file:
-    assert file.read() == content
+with open(f"{folder}/back", "rb") as back:
+    assert back.read() == content
 
 listed = s3.list_objects_v2(Bucket="things", Prefix="a folder/")
 assert listed["KeyCount"] == 4, listed
 
 
-def campaign(request, **_):
+def campaign(request: AWSRequest, **_: object) -> None:
     request.params["utm_source"] = "mail"
 
 

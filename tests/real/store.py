@@ -3,6 +3,8 @@
 import json
 import os
 import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 # What makes the user below is asked for without one.
@@ -15,27 +17,31 @@ from botocore.credentials import Credentials
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 WSGIRequestHandler.protocol_version = "HTTP/1.1"
 credentials = Credentials("", "")
 moto = DomainDispatcherApplication(create_backend_app)
 
 
-def link_holds(environ, query, signature):
+def link_holds(environ: "WSGIEnvironment", query: list[tuple[str, str]], signature: str) -> bool:
     """Signs a link anew, as it reached this server."""
     signed = [(name, value) for name, value in query if name != "X-Amz-Signature"]
     url = f"http://{environ['HTTP_HOST']}{unquote(environ['REQUEST_URI'].split('?')[0])}"
     request = AWSRequest(environ["REQUEST_METHOD"], url, headers={"host": environ["HTTP_HOST"]}, params=dict(signed))
     request.context["timestamp"] = dict(query)["X-Amz-Date"]
     auth = S3SigV4QueryAuth(credentials, "s3", "us-east-1")
-    return auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request) == signature
+    return bool(auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request) == signature)
 
 
-def app(environ, start_response):
+def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """moto knows no signed links where it verifies signatures: these are answered here."""
     query = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
     signature = dict(query).get("X-Amz-Signature")
     if signature is None:
-        return moto(environ, start_response)
+        answered: Iterable[bytes] = moto(environ, start_response)
+        return answered
     holds = link_holds(environ, query, signature)
     content = b"the signature holds" if holds else b"SignatureDoesNotMatch"
     fields = [("Content-Type", "text/plain"), ("Content-Length", str(len(content)))]
