@@ -242,6 +242,17 @@ pub fn gather(facts: &mut Facts) {
             facts.add("log members", format!("event .{member}"));
         }
     }
+    alerts(facts);
+}
+
+/// The names of alerts, which routes and silences of an Alertmanager are made for, and how urgent they are.
+fn alerts(facts: &mut Facts) {
+    let rules = std::fs::read_to_string(root("deploy/prometheus/pillion.rules.yml")).unwrap();
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap();
+        let labels = rule.lines().find_map(|line| line.trim().strip_prefix("labels: "));
+        facts.add("alerts", format!("{name} {}", labels.unwrap_or_default()));
+    }
 }
 
 #[test]

@@ -162,6 +162,12 @@ fn new_words_are_read_as_the_old_ones() {
         ("{who} has {} of {all}", "{all} total, {} for {who}", "9 total, 3 for me", "me has 3 of 9"),
         ("gone: {why}", "lost because {why}", "\"lost because of it\"}", "\"gone: of it\"}"),
         ("{count} keys", "keys: {count}", "keys: 5\nkeys: 6\n", "5 keys\n6 keys\n"),
+        (
+            "{} is {}",
+            "{} now is {} here",
+            "one now is\nnone\ntwo now is it here",
+            "one now is\nnone\ntwo is it",
+        ),
         ("no {{}}", "not {{}}", "not {}", "no {}"),
         ("unlike", "other words", "nothing of it", "nothing of it"),
     ] {

@@ -87,13 +87,21 @@ impl Pattern {
 
     /// Where it is first found from `from` on, and its values.
     fn find<'t>(&self, text: &'t str, from: usize) -> Option<(usize, usize, Vec<&'t str>)> {
+        let anchor = self.fixed.iter().position(|fixed| !fixed.is_empty()).filter(|anchor| *anchor <= 1)?;
+        let places = text[from..].match_indices(&self.fixed[anchor]).map(|(at, _)| from + at);
+        places.into_iter().find_map(|at| self.at(text, from, anchor, at))
+    }
+
+    /// The same where its first words stand at `at`. A value is within a line; what begins or ends with one has it as far
+    /// as the text goes, or to a quote.
+    fn at<'t>(
+        &self,
+        text: &'t str,
+        from: usize,
+        anchor: usize,
+        at: usize,
+    ) -> Option<(usize, usize, Vec<&'t str>)> {
         let ends = |c: char| matches!(c, '"' | '\n');
-        // What begins or ends with a value has it as far as the text, or the line, goes.
-        let anchor = self.fixed.iter().position(|fixed| !fixed.is_empty())?;
-        if anchor > 1 {
-            return None;
-        }
-        let at = from + text[from..].find(&self.fixed[anchor])?;
         let start =
             if anchor == 0 { at } else { text[from..at].rfind(ends).map_or(from, |end| from + end + 1) };
         let mut values = if anchor == 0 { Vec::new() } else { vec![&text[start..at]] };
@@ -107,7 +115,7 @@ impl Pattern {
             values.push(&text[end..end + length]);
             end += length + fixed.len();
         }
-        Some((start, end, values))
+        values.iter().all(|value| !value.contains('\n')).then_some((start, end, values))
     }
 }
 
