@@ -157,7 +157,7 @@ def reader2(path: str, **fields: str) -> Callable[[int, int], bytes]:
     return lambda at, stream: http2.headers(stream, http2.request("GET", f"{path}?{at}", more), True)
 
 
-def call(at, stream):
+def call(at: int, stream: int) -> bytes:
     """A gRPC call."""
     return http2.headers(stream, http2.request("POST", f"/call/{at}", http2.literal("content-type", "application/grpc") + http2.literal("te", "trailers")), True)
 

@@ -14,6 +14,7 @@ import collections
 import pathlib
 import struct
 import sys
+from typing import ClassVar
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -29,31 +30,33 @@ STATUS_200 = 8  # RFC 7541 A
 class Stream:
     __slots__ = ("window", "left", "waits")
 
-    def __init__(self, window, left):
+    def __init__(self, window: int, left: int) -> None:
         self.window, self.left, self.waits = window, left, False
 
 
 class App(asyncio.Protocol):
-    kind, size, alive = "", 0, set()  # the loop itself forgets those that neither read nor write
+    kind, size = "", 0
+    alive: ClassVar[set["App"]] = set()  # the loop itself forgets those that neither read nor write
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         App.alive.add(self)
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.buffer = bytearray()
         self.begun = False
         self.window, self.initial = 65535, 65535
-        self.streams = {}
-        self.ready = collections.deque()
+        self.streams: dict[int, Stream] = {}
+        self.ready: collections.deque[int] = collections.deque()
         self.writing, self.later = True, False
         transport.write(http2.settings(initial_window_size=WINDOW)
                         + http2.frame(http2.WINDOW_UPDATE, 0, 0, struct.pack(">I", http2.MAX_WINDOW - 65535)))
 
-    def connection_lost(self, error):
+    def connection_lost(self, error: Exception | None) -> None:
         App.alive.discard(self)
         self.streams.clear()
         self.ready.clear()
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         self.buffer += data
         if not self.begun:
             if len(self.buffer) < len(http2.PREFACE):
@@ -75,7 +78,7 @@ class App(asyncio.Protocol):
             asyncio.get_running_loop().call_later(DEAF, self.transport.resume_reading)
         self.more()
 
-    def frame(self, kind, flags, number, payload):
+    def frame(self, kind: int, flags: int, number: int, payload: bytearray) -> None:
         if kind == http2.HEADERS and number not in self.streams:
             self.begin(number)
         elif kind == http2.RST_STREAM:
@@ -102,7 +105,7 @@ class App(asyncio.Protocol):
         elif kind == http2.DATA and payload and App.kind != "deaf":
             self.transport.write(http2.frame(http2.WINDOW_UPDATE, 0, 0, struct.pack(">I", len(payload))))
 
-    def begin(self, number):
+    def begin(self, number: int) -> None:
         stream = self.streams[number] = Stream(self.initial, App.size if App.kind == "blob" else GO_ON)
         if App.kind in ("deaf", "hang"):
             return
@@ -111,23 +114,23 @@ class App(asyncio.Protocol):
         self.transport.write(http2.headers(number, block, False))
         self.wake(number, stream)
 
-    def wake(self, number, stream):
+    def wake(self, number: int, stream: Stream) -> None:
         if not stream.waits and stream.window > 0 and App.kind != "deaf":
             stream.waits = True
             self.ready.append(number)
 
-    def pause_writing(self):
+    def pause_writing(self) -> None:
         self.writing = False
 
-    def resume_writing(self):
+    def resume_writing(self) -> None:
         self.writing = True
         self.more()
 
-    def go_on(self):
+    def go_on(self) -> None:
         self.later = False
         self.more()
 
-    def more(self):
+    def more(self) -> None:
         """Each stream that may goes on by a frame, in turn."""
         largest = App.size if App.kind == "grpc" and App.size else http2.MAX_FRAME
         for _ in range(ROUND):
@@ -154,7 +157,7 @@ class App(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self.go_on)
 
 
-async def main(port, kind):
+async def main(port: int, kind: str) -> None:
     App.kind, _, size = kind.partition(":")
     App.size = int(size or 0)
     server = await asyncio.get_running_loop().create_server(App, "127.0.0.1", port, backlog=4096)
