@@ -17,12 +17,13 @@ RUN mkdir -p src benches \
 # Linked with the C library: the image has none. Names are resolved by /etc/hosts and DNS, which glibc has built in.
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols
 RUN cargo build --release --locked --target "$(rustc --print host-tuple)" --bin pillion
+COPY build.rs build.rs
 COPY src src
 COPY config config
 COPY examples examples
 ARG VERSION
 # Newer than the files they take the place of, whatever the time of the checkout.
-RUN find src -name '*.rs' -exec touch {} + \
+RUN find src build.rs -name '*.rs' -exec touch {} + \
     && if [ -n "$VERSION" ]; then export PILLION_VERSION="$VERSION"; fi \
     && cargo build --release --locked --target "$(rustc --print host-tuple)" --bin pillion \
     && mkdir -p /image/etc/ssl/certs /image/etc/pillion \

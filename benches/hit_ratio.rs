@@ -3,19 +3,8 @@
 //! `cargo bench --bench hit_ratio` prints them. A million requests over 100,000 objects of 1 KiB, at 10,000 requests
 //! a second of simulated time, which matters because what is used moves to the front at most once a second.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use lru::LruCache;
-use pillion::cache::freshness::{Freshness, Source};
-use pillion::cache::invalidation::Begun;
-use pillion::cache::storability::Audience;
-use pillion::cache::store::Store;
-use pillion::cache::stored::{Content, Head, NewHead, Stored};
-use pillion::cache::variant::Variant;
-use pillion::clock;
-use pillion::pieces::Pieces;
+use pillion::internals::store::Objects;
 
 const OBJECTS: usize = 100_000;
 const REQUESTS: usize = 1_000_000;
@@ -41,54 +30,11 @@ fn trace(exponent: f64) -> Vec<usize> {
     (0..REQUESTS).map(|_| pick()).collect()
 }
 
-fn head() -> Head {
-    Head::new(NewHead {
-        status: StatusCode::OK,
-        fields: HeaderMap::new(),
-        own: HeaderMap::new(),
-        variant: Variant::default(),
-        freshness: Freshness {
-            lifetime: std::time::Duration::from_secs(1 << 20),
-            source: Source::App,
-            no_cache: false,
-            must_revalidate: false,
-            while_revalidate: Default::default(),
-            if_unreachable: Default::default(),
-            if_error: Default::default(),
-            error_500: false,
-        },
-        audience: Audience::Everyone,
-        fetched_in: std::time::Duration::ZERO,
-        initial_age: Default::default(),
-        received: clock::now(),
-        begun: Begun { number: 1, at: 1, order: 1 },
-        marks: Box::default(),
-        watched: Default::default(),
-        tags: Box::default(),
-    })
-}
-
-fn weight() -> usize {
-    head().size() + CONTENT
-}
-
 fn store(trace: &[usize], most: usize) -> f64 {
-    let store = Store::new(1, most);
-    let content = Pieces::from(Bytes::from(vec![0; CONTENT]));
-    let mut hits = 0;
-    for (at, object) in trace.iter().enumerate() {
-        let key = object.to_be_bytes();
-        let second = u32::try_from(at / A_SECOND).expect("a trace is short") + 1;
-        if store.get(&key, second).is_some() {
-            hits += 1;
-            continue;
-        }
-        let head = head();
-        let place = store.held.take_over(head.size() + CONTENT);
-        let content = Arc::new(Content::new(content.clone(), None, place));
-        store.insert(&key, Stored { head: Arc::new(head), content });
-    }
-    f64::from(hits) / trace.len() as f64
+    let store = Objects::new(most, CONTENT);
+    let second = |at: usize| u32::try_from(at / A_SECOND).expect("a trace is short") + 1;
+    let hits = trace.iter().enumerate().filter(|(at, object)| store.ask(**object, second(*at))).count();
+    hits as f64 / trace.len() as f64
 }
 
 fn ideal(trace: &[usize], objects: usize) -> f64 {
@@ -111,7 +57,7 @@ fn main() {
         let trace = trace(exponent);
         for share in [1, 5, 20] {
             let objects = OBJECTS * share / 100;
-            let (ours, theirs) = (store(&trace, objects * weight()), ideal(&trace, objects));
+            let (ours, theirs) = (store(&trace, objects * Objects::weight(CONTENT)), ideal(&trace, objects));
             println!("| {exponent:.1} | {share} % | {:.2} % | {:.2} % |", ours * 100.0, theirs * 100.0);
         }
     }

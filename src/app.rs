@@ -46,7 +46,7 @@ use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 
 /// The version, with the commit it was built from where the build says so.
-pub const VERSION: &str = match option_env!("PILLION_VERSION") {
+pub(crate) const VERSION: &str = match option_env!("PILLION_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
 };
@@ -64,12 +64,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Why the process did not start.
 #[derive(Debug)]
-pub enum StartError {
-    /// The configuration.
+pub(crate) enum StartError {
     Config(config::LoadError),
-    /// A listener.
     Bind(&'static str, SocketAddr, io::Error),
-    /// Something the system refused.
     System(&'static str, io::Error),
 }
 
@@ -86,7 +83,7 @@ impl std::fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Asks the machine and the process.
-pub fn environment() -> Environment {
+pub(crate) fn environment() -> Environment {
     use std::io::IsTerminal as _;
     Environment {
         variables: std::env::vars_os()
@@ -123,15 +120,13 @@ fn cgroup_memory() -> Option<u64> {
 
 /// What listens where, with the ports the system chose.
 #[derive(Clone, Debug)]
-pub struct Started {
-    /// The data listeners.
+pub(crate) struct Started {
     pub data: Vec<SocketAddr>,
-    /// The admin listener.
     pub admin: Option<SocketAddr>,
 }
 
 /// Runs until it is told to stop. `started` is called once everything listens.
-pub fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartError> {
+pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartError> {
     let mut policy = config::load(&source, &environment()).map_err(StartError::Config)?;
     let dropped = Counter::default();
     let start = |target| {
@@ -387,7 +382,7 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
 }
 
 /// All that decides about requests, without a listener, a worker or an app: for questions.
-pub fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
+pub(crate) fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     // What is asked here is no traffic.
     policy.log.access = AccessLog::Off;
     let metrics =
@@ -399,7 +394,6 @@ pub fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines), failures: Pace::new(1) })))
 }
 
-/// Looks after the checks.
 async fn look(
     live: Live,
     lasting: Lasting,
@@ -444,7 +438,6 @@ async fn step(performance: Arc<Performance>) {
     }
 }
 
-/// The cache's own pace.
 async fn tick(cache: Arc<Cache>) {
     loop {
         tokio::time::sleep(TICK).await;
@@ -452,7 +445,6 @@ async fn tick(cache: Arc<Cache>) {
     }
 }
 
-/// The way out.
 struct Drain {
     workers: Workers,
     unattended: Arc<Unattended>,

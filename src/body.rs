@@ -20,7 +20,7 @@ use crate::prepared::{Keep, Lines};
 /// What a body can fail with. It says who is at fault, so a head that has not been sent yet can
 /// still become the right status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// The client closed or reset its connection before its body ended.
     ClientGone,
     /// The client's framing is broken (RFC 9112 7.1).
@@ -74,12 +74,11 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 /// A raw two-way byte stream, as an upgrade leaves it.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// The app's side of an upgraded connection.
-pub struct Tunnel {
-    /// The connection.
+pub(crate) struct Tunnel {
     pub io: Box<dyn Duplex>,
     /// What was read past the head of the 101 and belongs to the client.
     pub read_ahead: Bytes,
@@ -92,7 +91,7 @@ impl fmt::Debug for Tunnel {
 }
 
 /// Told about each frame and the end of a body. Dropped without `end`: the receiver left.
-pub trait Observer {
+pub(crate) trait Observer {
     /// `bytes` of data passed.
     fn data(&mut self, bytes: usize);
     /// The body ended, whole or by an error.
@@ -106,7 +105,7 @@ pub trait OwnFields {
 }
 
 /// Content that is kept beyond this answer, with what was made of it.
-pub trait Kept: Send + Sync {
+pub(crate) trait Kept: Send + Sync {
     /// It, where all of it is here.
     fn content(&self) -> Option<Pieces>;
     /// What was made of it under this name.
@@ -171,14 +170,13 @@ impl http_body::Body for Limited {
 /// What is prepared of the head that goes before a body.
 enum Head {
     Ordinary,
-    /// It is written already.
     Written(Lines),
     /// Whoever decides about it is to prepare it for others.
     Wanted(Keep),
 }
 
 /// A body on its way through the stack.
-pub struct Body {
+pub(crate) struct Body {
     kind: Kind,
     /// Whether some of it has passed.
     begun: bool,
@@ -206,19 +204,17 @@ impl Body {
         }
     }
 
-    /// No content.
-    pub fn empty() -> Body {
+    pub(crate) fn empty() -> Body {
         Body::of(Kind::Empty)
     }
 
     /// Content that is here already.
-    pub fn full(content: impl Into<Bytes>) -> Body {
+    pub(crate) fn full(content: impl Into<Bytes>) -> Body {
         let content = content.into();
         if content.is_empty() { Body::empty() } else { Body::of(Kind::Full(content)) }
     }
 
-    /// The same, in pieces.
-    pub fn pieces(content: Pieces) -> Body {
+    pub(crate) fn pieces(content: Pieces) -> Body {
         match content.into_single() {
             Ok(single) => Body::full(single),
             Err(several) => Body::of(Kind::Pieces(several, 0)),
@@ -226,27 +222,26 @@ impl Body {
     }
 
     /// Content that is here already, and kept.
-    pub fn kept(content: Pieces, kept: Arc<dyn Kept>) -> Body {
+    pub(crate) fn kept(content: Pieces, kept: Arc<dyn Kept>) -> Body {
         Body { kept: Some(kept), ..Body::pieces(content) }
     }
 
     /// Says who keeps the content.
-    pub fn set_keeper(&mut self, keeper: Arc<dyn Kept>) {
+    pub(crate) fn set_keeper(&mut self, keeper: Arc<dyn Kept>) {
         self.kept = Some(keeper);
     }
 
-    /// Who keeps the content.
-    pub fn keeper(&self) -> Option<&Arc<dyn Kept>> {
+    pub(crate) fn keeper(&self) -> Option<&Arc<dyn Kept>> {
         self.kept.as_ref()
     }
 
     /// Gives it the lines of its head. The fields of such an answer are these, and those beside them.
-    pub fn with_lines(self, lines: Lines) -> Body {
+    pub(crate) fn with_lines(self, lines: Lines) -> Body {
         Body { head: Head::Written(lines), ..self }
     }
 
     /// The lines of its head, where those are written already.
-    pub fn take_lines(&mut self) -> Option<Lines> {
+    pub(crate) fn take_lines(&mut self) -> Option<Lines> {
         match std::mem::replace(&mut self.head, Head::Ordinary) {
             Head::Written(lines) => Some(lines),
             other => {
@@ -257,22 +252,22 @@ impl Body {
     }
 
     /// Gives it the fields of this answer alone. Whoever speaks anything but HTTP/1 puts them into the map instead.
-    pub fn set_own_fields(&mut self, fields: Rc<dyn OwnFields>) {
+    pub(crate) fn set_own_fields(&mut self, fields: Rc<dyn OwnFields>) {
         self.own_fields = Some(fields);
     }
 
     /// The same, for whoever writes them.
-    pub fn take_own_fields(&mut self) -> Option<Rc<dyn OwnFields>> {
+    pub(crate) fn take_own_fields(&mut self) -> Option<Rc<dyn OwnFields>> {
         self.own_fields.take()
     }
 
     /// Asks whoever decides about the head to prepare it for others.
-    pub fn set_keep_head(&mut self, keep: Keep) {
+    pub(crate) fn set_keep_head(&mut self, keep: Keep) {
         self.head = Head::Wanted(keep);
     }
 
     /// Who keeps the head once it is prepared.
-    pub fn take_keep_head(&mut self) -> Option<Keep> {
+    pub(crate) fn take_keep_head(&mut self) -> Option<Keep> {
         match std::mem::replace(&mut self.head, Head::Ordinary) {
             Head::Wanted(keep) => Some(keep),
             other => {
@@ -282,23 +277,22 @@ impl Body {
         }
     }
 
-    /// Content that arrives.
-    pub fn streaming(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Body {
+    pub(crate) fn streaming(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Body {
         Body::of(Kind::Streaming(Box::pin(body)))
     }
 
     /// The app's side of an upgrade.
-    pub fn tunnel(tunnel: Tunnel) -> Body {
+    pub(crate) fn tunnel(tunnel: Tunnel) -> Body {
         Body::of(Kind::Tunnel(Box::new(tunnel)))
     }
 
     /// The same body again, if all of it is here.
-    pub fn replica(&self) -> Option<Body> {
+    pub(crate) fn replica(&self) -> Option<Body> {
         self.content().map(Body::pieces)
     }
 
     /// The content, if all of it is here.
-    pub fn content(&self) -> Option<Pieces> {
+    pub(crate) fn content(&self) -> Option<Pieces> {
         match &self.kind {
             Kind::Empty => Some(Bytes::new().into()),
             Kind::Full(content) => Some(content.clone().into()),
@@ -309,12 +303,12 @@ impl Body {
     }
 
     /// Whether all that is left of the content is here.
-    pub fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         matches!(self.kind, Kind::Full(_) | Kind::Pieces(..))
     }
 
     /// What the list of its pieces takes beside them, where all of it is here; bytes.
-    pub fn list_size(&self) -> usize {
+    pub(crate) fn list_size(&self) -> usize {
         match &self.kind {
             Kind::Pieces(pieces, _) => pieces.iter().count() * size_of::<Bytes>(),
             _ => 0,
@@ -322,7 +316,7 @@ impl Body {
     }
 
     /// Takes the app's side of an upgrade out of the body.
-    pub fn take_tunnel(&mut self) -> Option<Tunnel> {
+    pub(crate) fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, Kind::Empty) {
             Kind::Tunnel(tunnel) => Some(*tunnel),
             other => {
@@ -333,12 +327,12 @@ impl Body {
     }
 
     /// Whether this is the app's side of an upgrade.
-    pub fn is_tunnel(&self) -> bool {
+    pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.kind, Kind::Tunnel(_))
     }
 
     /// Fails a body that arrives with [`BodyError::TooLarge`] once more than `limit` bytes have passed.
-    pub fn set_limit(&mut self, limit: u64) {
+    pub(crate) fn set_limit(&mut self, limit: u64) {
         self.kind = match std::mem::replace(&mut self.kind, Kind::Empty) {
             Kind::Streaming(body) => Kind::Streaming(Box::pin(Limited { body, left: limit, limit })),
             other => other,
@@ -346,61 +340,61 @@ impl Body {
     }
 
     /// Names the longest silence of the client whose content this is, as its connection enforces it.
-    pub fn set_silence(&mut self, silence: Rc<Cell<Duration>>) {
+    pub(crate) fn set_silence(&mut self, silence: Rc<Cell<Duration>>) {
         self.silence = Some(silence);
     }
 
     /// The longest silence of the client, for a body that this one becomes part of, and for whoever allows more later.
-    pub fn silence(&self) -> Option<Rc<Cell<Duration>>> {
+    pub(crate) fn silence(&self) -> Option<Rc<Cell<Duration>>> {
         self.silence.clone()
     }
 
     /// The client may be silent for this long, also in the silence that lasts.
-    pub fn allow_silence(&self, silence: Duration) {
+    pub(crate) fn allow_silence(&self, silence: Duration) {
         if let Some(limit) = &self.silence {
             limit.set(silence);
         }
     }
 
     /// Marks a stream that may be silent for `stream_idle_timeout` and is closed when draining starts.
-    pub fn set_endless(&mut self) {
+    pub(crate) fn set_endless(&mut self) {
         self.endless = true;
     }
 
     /// Whether this is a stream without an expected end.
-    pub fn is_endless(&self) -> bool {
+    pub(crate) fn is_endless(&self) -> bool {
         self.endless
     }
 
     /// Whether it arrives, from a peer that may be slow.
-    pub fn is_streaming(&self) -> bool {
+    pub(crate) fn is_streaming(&self) -> bool {
         matches!(self.kind, Kind::Streaming(_))
     }
 
     /// Says whose share of the buffer memory it takes.
-    pub fn set_client(&mut self, client: ClientSlot) {
+    pub(crate) fn set_client(&mut self, client: ClientSlot) {
         self.client = client;
     }
 
     /// The client whose share of the buffer memory it takes.
-    pub fn client(&self) -> ClientSlot {
+    pub(crate) fn client(&self) -> ClientSlot {
         self.client
     }
 
     /// Reports what passes to `observer`.
-    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+    pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observer = Some(observer);
     }
 
     /// Begins again with the same content. Who counts goes on where nothing was counted yet.
-    pub fn begin_again(&mut self, content: Pieces) {
+    pub(crate) fn begin_again(&mut self, content: Pieces) {
         let observer = self.observer.take().filter(|_| !self.begun);
         *self = Body::pieces(content);
         self.observer = observer;
     }
 
     /// Takes the observer away, for a body whose bytes are counted elsewhere.
-    pub fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
+    pub(crate) fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
         self.observer.take()
     }
 

@@ -12,10 +12,9 @@ use bytes::Bytes;
 
 mod arrivals;
 
-pub use arrivals::Arrival;
+pub(crate) use arrivals::Arrival;
 
-/// Slots of a table.
-pub const SLOTS: usize = 1 << SLOT_BITS;
+pub(crate) const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
 
 /// One client never holds more than this many eighths.
@@ -32,25 +31,25 @@ const MIN_BEYOND: usize = 1024 * 1024;
 
 /// What a connection that waits takes beside its buffers: its task, its request, its place in a line; bytes, measured with
 /// `benches/attacks`.
-pub const OF_A_WAIT: usize = 16 * 1024;
+pub(crate) const OF_A_WAIT: usize = 16 * 1024;
 
 /// What buffers of so many bytes take: the allocator rounds up.
-pub const fn weight(bytes: usize) -> usize {
+pub(crate) const fn weight(bytes: usize) -> usize {
     bytes + bytes / 8
 }
 
 /// The most that one client may hold of `total`.
-pub fn share_of(total: usize) -> usize {
+pub(crate) fn share_of(total: usize) -> usize {
     if total < SHARED_FROM { total } else { total / 8 * EIGHTHS + total % 8 * EIGHTHS / 8 }
 }
 
 /// A client's slot in the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClientSlot(u16);
+pub(crate) struct ClientSlot(u16);
 
 impl ClientSlot {
     /// The slot of a client: its address, or its network of `ipv6_prefix` bits, as one subscriber has all of that.
-    pub fn new(address: IpAddr, ipv6_prefix: u8) -> ClientSlot {
+    pub(crate) fn new(address: IpAddr, ipv6_prefix: u8) -> ClientSlot {
         let bits = match address.to_canonical() {
             IpAddr::V4(address) => u64::from(u32::from(address)),
             IpAddr::V6(address) => {
@@ -66,7 +65,7 @@ impl ClientSlot {
     }
 
     /// Its index in a table of [`SLOTS`].
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         usize::from(self.0)
     }
 }
@@ -78,8 +77,7 @@ fn seed() -> u64 {
 
 /// How what is polled just now is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// As it comes.
+pub(crate) enum Reading {
     Freely,
     /// Ahead of a peer that is slow: no buffer is so large that its end, which waits, holds much that is gone.
     Ahead,
@@ -92,17 +90,17 @@ thread_local! {
 }
 
 /// How to read just now.
-pub fn reading() -> Reading {
+pub(crate) fn reading() -> Reading {
     READING.get()
 }
 
 /// Whether what is read just now finds no room in the buffer memory, and is to be read in small pieces.
-pub fn is_pressed() -> bool {
+pub(crate) fn is_pressed() -> bool {
     reading() == Reading::Pressed
 }
 
 /// Polls something that reads so.
-pub fn while_reading<T>(reading: Reading, poll: impl FnOnce() -> T) -> T {
+pub(crate) fn while_reading<T>(reading: Reading, poll: impl FnOnce() -> T) -> T {
     READING.set(reading);
     let polled = poll();
     READING.set(Reading::Freely);
@@ -110,13 +108,13 @@ pub fn while_reading<T>(reading: Reading, poll: impl FnOnce() -> T) -> T {
 }
 
 /// Polls something for a peer that is slow; without room it is read in small pieces.
-pub fn while_pressed<T>(pressed: bool, poll: impl FnOnce() -> T) -> T {
+pub(crate) fn while_pressed<T>(pressed: bool, poll: impl FnOnce() -> T) -> T {
     while_reading(if pressed { Reading::Pressed } else { Reading::Freely }, poll)
 }
 
 /// Memory that all buffers together may hold, and how much of it each client holds.
 #[derive(Debug)]
-pub struct BufferMemory {
+pub(crate) struct BufferMemory {
     bytes: AtomicUsize,
     max: AtomicUsize,
     /// The most that one client may hold of it.
@@ -127,7 +125,7 @@ pub struct BufferMemory {
 
 impl BufferMemory {
     /// At most `max` bytes.
-    pub fn new(max: usize) -> BufferMemory {
+    pub(crate) fn new(max: usize) -> BufferMemory {
         BufferMemory {
             bytes: AtomicUsize::new(0),
             max: AtomicUsize::new(max),
@@ -140,13 +138,13 @@ impl BufferMemory {
     /// Whether a client may buffer more. What comes next may then exceed the limit by one piece for each worker: its
     /// length is not known before.
     /// Room for what may come unasked is left free.
-    pub fn has_room(&self, client: ClientSlot) -> bool {
+    pub(crate) fn has_room(&self, client: ClientSlot) -> bool {
         let (max, kept) = (self.max(), self.kept_for_arrivals());
         self.bytes() + kept < max && self.held_by(client) + kept < self.share.load(Ordering::Relaxed)
     }
 
     /// A reservation for a request that is here already; `None` where it has to be refused.
-    pub fn try_reserve_request(
+    pub(crate) fn try_reserve_request(
         self: &Arc<BufferMemory>,
         client: ClientSlot,
         bytes: usize,
@@ -163,30 +161,31 @@ impl BufferMemory {
     }
 
     /// A reservation for something that can be done without; `None` where there is no room for all of it.
-    pub fn try_reserve(self: &Arc<BufferMemory>, client: ClientSlot, bytes: usize) -> Option<Reservation> {
+    pub(crate) fn try_reserve(
+        self: &Arc<BufferMemory>,
+        client: ClientSlot,
+        bytes: usize,
+    ) -> Option<Reservation> {
         let mut reserved = Reservation::new(self.clone(), client);
         reserved.resize(bytes);
         let (kept, share) = (self.kept_for_arrivals(), self.share.load(Ordering::Relaxed));
         (self.bytes() + kept <= self.max() && self.held_by(client) + kept <= share).then_some(reserved)
     }
 
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes held for one client.
-    pub fn held_by(&self, client: ClientSlot) -> usize {
+    pub(crate) fn held_by(&self, client: ClientSlot) -> usize {
         self.by_client.get(client.index()).map_or(0, |held| held.load(Ordering::Relaxed))
     }
 
-    /// The limit in bytes.
-    pub fn max(&self) -> usize {
+    pub(crate) fn max(&self) -> usize {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Changes the limit.
-    pub fn set_max(&self, max: usize) {
+    pub(crate) fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
         self.share.store(share_of(max), Ordering::Relaxed);
     }
@@ -208,51 +207,50 @@ impl BufferMemory {
 
 /// Whether a client may buffer more, for the code that decides so before anything is held.
 #[derive(Clone, Copy, Debug)]
-pub struct Room<'a> {
+pub(crate) struct Room<'a> {
     memory: &'a Arc<BufferMemory>,
     client: ClientSlot,
 }
 
 impl<'a> Room<'a> {
     /// The room of `client`.
-    pub fn new(memory: &'a Arc<BufferMemory>, client: ClientSlot) -> Room<'a> {
+    pub(crate) fn new(memory: &'a Arc<BufferMemory>, client: ClientSlot) -> Room<'a> {
         Room { memory, client }
     }
 
     /// A reservation of nothing yet in it.
-    pub fn reservation(&self) -> Reservation {
+    pub(crate) fn reservation(&self) -> Reservation {
         Reservation::new(self.memory.clone(), self.client)
     }
 
     /// See [`BufferMemory::try_reserve`].
-    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         self.memory.try_reserve(self.client, bytes)
     }
 
     /// See [`BufferMemory::has_room`].
-    pub fn is_left(&self) -> bool {
+    pub(crate) fn is_left(&self) -> bool {
         self.memory.has_room(self.client)
     }
 
-    /// The memory.
-    pub fn memory(self) -> &'a Arc<BufferMemory> {
+    pub(crate) fn memory(self) -> &'a Arc<BufferMemory> {
         self.memory
     }
 
     /// A reservation for what comes unasked.
-    pub fn arrival(self) -> Arrival {
+    pub(crate) fn arrival(self) -> Arrival {
         Arrival::new(self.memory.clone(), self.client)
     }
 
     /// A reservation of nothing yet.
-    pub fn reserve(self) -> Reservation {
+    pub(crate) fn reserve(self) -> Reservation {
         Reservation::new(self.memory.clone(), self.client)
     }
 }
 
 /// Content that holds something, its part of the memory say, until the last reference to it is gone: a library that it was
 /// handed to may keep it for as long as a client does not take it.
-pub fn hold<T: Send + 'static>(content: Bytes, held: T) -> Bytes {
+pub(crate) fn hold<T: Send + 'static>(content: Bytes, held: T) -> Bytes {
     Bytes::from_owner(Holding { content, _held: held })
 }
 
@@ -269,25 +267,24 @@ impl<T> AsRef<[u8]> for Holding<T> {
 
 /// The part of the memory that one buffer holds, given back when dropped.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     memory: Arc<BufferMemory>,
     client: ClientSlot,
     bytes: usize,
 }
 
 impl Reservation {
-    /// Of nothing yet.
-    pub fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Reservation {
+    pub(crate) fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Reservation {
         Reservation { memory, client, bytes: 0 }
     }
 
     /// Whether the buffer may grow.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.memory.has_room(self.client)
     }
 
     /// The buffer holds so many bytes now.
-    pub fn resize(&mut self, bytes: usize) {
+    pub(crate) fn resize(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.memory.add(self.client, bytes - self.bytes);
         } else if bytes < self.bytes {
@@ -297,29 +294,28 @@ impl Reservation {
     }
 
     /// Hands `bytes` of it, or all there is, to another owner.
-    pub fn split(&mut self, bytes: usize) -> Reservation {
+    pub(crate) fn split(&mut self, bytes: usize) -> Reservation {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         Reservation { memory: self.memory.clone(), client: self.client, bytes }
     }
 
     /// Takes over what another one of the same client and memory holds.
-    pub fn join(&mut self, mut other: Reservation) {
+    pub(crate) fn join(&mut self, mut other: Reservation) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Whose share it is of.
-    pub fn client(&self) -> ClientSlot {
+    pub(crate) fn client(&self) -> ClientSlot {
         self.client
     }
 
-    /// Bytes reserved.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether it is a part of this client's share.
-    pub fn is_of(&self, client: ClientSlot) -> bool {
+    pub(crate) fn is_of(&self, client: ClientSlot) -> bool {
         self.client == client
     }
 }

@@ -9,19 +9,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use std::time::Instant;
+pub(crate) use std::time::Instant;
 
 use tokio::time::Sleep;
 
 /// Now, on the monotonic clock.
 #[allow(clippy::disallowed_methods, reason = "this is the room that reads it")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// Now, on the wall clock.
 #[allow(clippy::disallowed_methods, reason = "this is the room that reads it")]
-pub fn wall() -> SystemTime {
+pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
 
@@ -35,7 +35,7 @@ thread_local! {
 
 /// What the wall clock said at a moment of the last seconds, as the time since the Unix epoch, without looking at it
 /// each time.
-pub fn unix_at(moment: Instant) -> Duration {
+pub(crate) fn unix_at(moment: Instant) -> Duration {
     if let Some((then, unix)) = BOTH.get() {
         match moment.checked_duration_since(then) {
             Some(since) if since < ALIKE => return unix + since,
@@ -50,12 +50,12 @@ pub fn unix_at(moment: Instant) -> Duration {
 }
 
 /// Seconds since the Unix epoch, with a fraction.
-pub fn unix_seconds(at: SystemTime) -> f64 {
+pub(crate) fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// A duration in nanoseconds; five centuries are the most.
-pub fn nanoseconds(duration: Duration) -> u64 {
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -73,7 +73,7 @@ thread_local! {
 }
 
 /// Calls `with` with the current `Date` field value, formatted at most once a second per thread.
-pub fn with_date<R>(with: impl FnOnce(&str) -> R) -> R {
+pub(crate) fn with_date<R>(with: impl FnOnce(&str) -> R) -> R {
     let wall = wall();
     let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|cache| {
@@ -91,7 +91,7 @@ pub fn with_date<R>(with: impl FnOnce(&str) -> R) -> R {
 /// anew. A connection that answers a thousand requests a second pays for a timer about once in a
 /// timeout instead of twice in a request.
 #[derive(Debug, Default)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     due: Option<Instant>,
     armed: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -99,32 +99,32 @@ pub struct Deadline {
 
 impl Deadline {
     /// Expires at `due`, whatever was set before.
-    pub fn set(&mut self, due: Instant) {
+    pub(crate) fn set(&mut self, due: Instant) {
         self.due = Some(due);
     }
 
     /// Expires `after` from now.
-    pub fn set_after(&mut self, after: Duration) {
+    pub(crate) fn set_after(&mut self, after: Duration) {
         self.due = Some(now() + after);
     }
 
     /// Never expires until it is set again.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.due = None;
     }
 
     /// Whether a deadline is set.
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.due.is_some()
     }
 
     /// Whether it has passed at `now`; for loops that never wait.
-    pub fn has_passed(&self, now: Instant) -> bool {
+    pub(crate) fn has_passed(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| now >= due)
     }
 
     /// Ready once the deadline has passed; pending for ever while none is set.
-    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.due else { return Poll::Pending };
         loop {
             let sleep = match (&mut self.sleep, self.armed) {

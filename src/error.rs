@@ -6,12 +6,12 @@ use std::error::Error;
 use crate::words::words;
 
 /// An error of any room on its way up the stack.
-pub type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 words! {
     /// Who has to change something for the failure to go away.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Fault {
+    pub(crate) enum Fault {
         /// The client sent what it should not have, or left.
         Client => "client",
         /// The app behind us failed or was silent.

@@ -5,82 +5,81 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Memory that all workers together may hold for one purpose, and how much of it is held just now.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     bytes: AtomicUsize,
     most: AtomicUsize,
 }
 
 impl Held {
     /// At most `most` bytes.
-    pub fn at_most(most: usize) -> Held {
+    pub(crate) fn at_most(most: usize) -> Held {
         Held { bytes: AtomicUsize::new(0), most: AtomicUsize::new(most) }
     }
 
     /// A place for `bytes`; `None` when there is none just now.
-    pub fn take(self: &Arc<Held>, bytes: usize) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Held>, bytes: usize) -> Option<Place> {
         let place = self.take_over(bytes);
         (self.get() <= self.most()).then_some(place)
     }
 
     /// A place for `bytes`, also beyond what may be held: whoever takes it makes room afterwards.
-    pub fn take_over(self: &Arc<Held>, bytes: usize) -> Place {
+    pub(crate) fn take_over(self: &Arc<Held>, bytes: usize) -> Place {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Place { held: self.clone(), bytes }
     }
 
     /// In bytes.
-    pub fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// How much may be held; bytes.
-    pub fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// From now on.
-    pub fn set_most(&self, most: usize) {
+    pub(crate) fn set_most(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
 
     /// By how much more is held than may be.
-    pub fn excess(&self) -> usize {
+    pub(crate) fn excess(&self) -> usize {
         self.get().saturating_sub(self.most())
     }
 }
 
 /// A place for so many bytes, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     held: Arc<Held>,
     bytes: usize,
 }
 
 impl Place {
     /// Gives back what is more than `bytes`.
-    pub fn shrink(&mut self, bytes: usize) {
+    pub(crate) fn shrink(&mut self, bytes: usize) {
         self.held.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
         self.bytes = self.bytes.min(bytes);
     }
 
     /// Takes so much more, also beyond what may be held: whoever does makes room afterwards.
-    pub fn grow_over(&mut self, bytes: usize) {
+    pub(crate) fn grow_over(&mut self, bytes: usize) {
         self.held.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
     }
 
     /// Becomes one with another place of the same budget.
-    pub fn join(&mut self, mut other: Place) {
+    pub(crate) fn join(&mut self, mut other: Place) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Hands all of it to another owner; nothing is left here.
-    pub fn split(&mut self) -> Place {
+    pub(crate) fn split(&mut self) -> Place {
         Place { held: self.held.clone(), bytes: std::mem::take(&mut self.bytes) }
     }
 
     /// In bytes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }

@@ -17,7 +17,7 @@ use crate::fields::forwarded::ForwardedFields;
 
 /// The other end of a connection, shared by all its requests.
 #[derive(Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Where the client is: from the PROXY header where that is believed, else from the socket.
     pub address: SocketAddr,
     /// Whether the connection itself is TLS.
@@ -38,7 +38,7 @@ pub struct Peer {
 
 impl Peer {
     /// A peer at `address`.
-    pub fn new(address: SocketAddr, tls: bool) -> Peer {
+    pub(crate) fn new(address: SocketAddr, tls: bool) -> Peer {
         // Dual-stack sockets show IPv4 clients as mapped addresses; every list is written without.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         Peer {
@@ -57,7 +57,7 @@ impl Peer {
 /// Connections to upstreams that belong to one client connection, as requests on it authenticated them (NTLM,
 /// Negotiate). They end with it.
 #[derive(Debug, Default)]
-pub struct Pinned {
+pub(crate) struct Pinned {
     /// Whether such a request came. From then on no request of this client connection shares anything with others.
     pub active: Cell<bool>,
     /// The connections, which only the room that makes them knows.
@@ -73,7 +73,7 @@ const MAX_INTERIM: usize = 64 * 1024;
 /// between the responses of a later one. Connections of HTTP/1.0 (RFC 9110 15.2: never sent there) and HTTP/2 (the
 /// library writes none) have no number.
 #[derive(Debug, Default)]
-pub struct Interim {
+pub(crate) struct Interim {
     exchange: Cell<u32>,
     open: Cell<bool>,
     heads: RefCell<BytesMut>,
@@ -81,19 +81,19 @@ pub struct Interim {
 
 impl Interim {
     /// A request begins; `open`: its client understands interim responses.
-    pub fn begin(&self, open: bool) {
+    pub(crate) fn begin(&self, open: bool) {
         self.exchange.set(self.exchange.get().wrapping_add(1));
         self.open.set(open);
         self.heads.borrow_mut().clear();
     }
 
     /// The number of the request in progress, where interim responses may be written for it.
-    pub fn current(&self) -> Option<u32> {
+    pub(crate) fn current(&self) -> Option<u32> {
         self.open.get().then_some(self.exchange.get())
     }
 
     /// Lets `write` add one response for the request with this number.
-    pub fn add(&self, exchange: u32, write: impl FnOnce(&mut BytesMut)) {
+    pub(crate) fn add(&self, exchange: u32, write: impl FnOnce(&mut BytesMut)) {
         let mut heads = self.heads.borrow_mut();
         if self.current() == Some(exchange) && heads.len() < MAX_INTERIM {
             write(&mut heads);
@@ -101,7 +101,7 @@ impl Interim {
     }
 
     /// What is to be written now. The final response follows, so nothing comes after `last`.
-    pub fn take(&self, last: bool) -> Option<BytesMut> {
+    pub(crate) fn take(&self, last: bool) -> Option<BytesMut> {
         if last {
             self.open.set(false);
         }
@@ -112,10 +112,9 @@ impl Interim {
 
 /// A message refused before it was a request: counted, logged and answered like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The status of the answer.
     pub status: StatusCode,
-    /// What was wrong.
     pub detail: &'static str,
 }
 
@@ -128,23 +127,22 @@ impl std::fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// Memory that the map of a head takes for each field, beside the field's bytes.
-pub const FIELD_OVERHEAD: usize = 112;
+pub(crate) const FIELD_OVERHEAD: usize = 112;
 /// A request that takes no more than this is ordinary, and not counted by itself; bytes.
-pub const ORDINARY: usize = 8 * 1024;
+pub(crate) const ORDINARY: usize = 8 * 1024;
 
 /// The bytes of a request to count in the buffer memory: `content` bytes of head and body in `fields` fields. Zero for an
 /// ordinary request, unless its connection has `crowded` others in flight.
-pub fn counted_bytes(content: usize, fields: usize, crowded: bool) -> usize {
+pub(crate) fn counted_bytes(content: usize, fields: usize, crowded: bool) -> usize {
     let bytes = content + fields * FIELD_OVERHEAD;
     if crowded || bytes > ORDINARY { bytes } else { 0 }
 }
 
 /// A request and what its connection knows about it.
 #[derive(Debug)]
-pub struct Inbound {
+pub(crate) struct Inbound {
     /// The request, without connection-level fields; in a box, as it goes through many hands.
     pub request: Box<Request<Body>>,
-    /// Who sent it.
     pub peer: Rc<Peer>,
     /// When its head was whole.
     pub received: Instant,

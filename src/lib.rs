@@ -10,10 +10,12 @@
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` `contract` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
+//! `cli` `internals` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
 //! `limit` `performance` `represent` >
 //! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` `seats` >
 //! `buffers` `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor` > `words`
+//!
+//! The crate is closed: what others may use is the binary. [`internals`] shows parts to the benchmarks and the fuzz targets.
 //!
 //! # Three absences
 //!
@@ -23,43 +25,45 @@
 //!
 //! `tests/layering.rs` holds all of this.
 
-pub mod admin;
-pub mod app;
-pub mod body;
-pub mod buffers;
-pub mod cache;
-pub mod cli;
-pub mod clock;
-pub mod config;
+mod admin;
+mod app;
+mod body;
+mod buffers;
+mod cache;
+mod cli;
+mod clock;
+mod config;
+mod error;
+mod fields;
+mod held;
+mod http1;
+mod http2;
+mod identity;
+mod inbound;
 #[doc(hidden)]
-pub mod contract;
-pub mod error;
-pub mod fields;
-pub mod held;
-pub mod http1;
-pub mod http2;
-pub mod identity;
-pub mod inbound;
-pub mod layer;
-pub mod lifecycle;
-pub mod limit;
-pub mod log;
-pub mod metrics;
-pub mod pace;
-pub mod performance;
-pub mod pieces;
-pub mod policy;
-pub mod prepared;
-pub mod quoted;
-pub mod recurring;
-pub mod reload;
-pub mod represent;
-pub mod scratch;
-pub mod seats;
-pub mod server;
-pub mod stream;
-pub mod supervisor;
-pub mod trace;
-pub mod tunnel;
-pub mod upstream;
+pub mod internals;
+mod layer;
+mod lifecycle;
+mod limit;
+mod log;
+mod metrics;
+mod pace;
+mod performance;
+mod pieces;
+mod policy;
+mod prepared;
+mod quoted;
+mod recurring;
+mod reload;
+mod represent;
+mod scratch;
+mod seats;
+mod server;
+mod stream;
+mod supervisor;
+mod trace;
+mod tunnel;
+mod upstream;
 mod words;
+
+pub use cli::main;

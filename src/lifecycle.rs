@@ -7,8 +7,7 @@ use std::task::{Context, Waker};
 
 /// How far stopping has come. Phases only go forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Serving.
+pub(crate) enum Phase {
     Running,
     /// `drain_delay`: everything is served, and every answer says that the connection ends.
     Announcing,
@@ -23,7 +22,7 @@ struct Sleepers {
 }
 
 /// The phase of one worker and the connections to wake when it changes.
-pub struct Lifecycle {
+pub(crate) struct Lifecycle {
     phase: Cell<Phase>,
     sleepers: RefCell<Sleepers>,
 }
@@ -35,13 +34,12 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// The phase now.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
 
     /// Goes on to `phase` and wakes whoever waits; going back does nothing.
-    pub fn advance(&self, phase: Phase) {
+    pub(crate) fn advance(&self, phase: Phase) {
         if phase <= self.phase.get() {
             return;
         }
@@ -52,14 +50,13 @@ impl Lifecycle {
 }
 
 /// One task's place among those woken by a change of phase.
-pub struct Sleeper {
+pub(crate) struct Sleeper {
     lifecycle: Rc<Lifecycle>,
     place: usize,
 }
 
 impl Sleeper {
-    /// Takes a place.
-    pub fn new(lifecycle: Rc<Lifecycle>) -> Sleeper {
+    pub(crate) fn new(lifecycle: Rc<Lifecycle>) -> Sleeper {
         let place = {
             let mut sleepers = lifecycle.sleepers.borrow_mut();
             sleepers.free.pop().unwrap_or_else(|| {
@@ -70,13 +67,12 @@ impl Sleeper {
         Sleeper { lifecycle, place }
     }
 
-    /// The phase now.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.lifecycle.phase()
     }
 
     /// The phase now; the task of `cx` is woken when it changes.
-    pub fn watch(&self, cx: &mut Context<'_>) -> Phase {
+    pub(crate) fn watch(&self, cx: &mut Context<'_>) -> Phase {
         let mut sleepers = self.lifecycle.sleepers.borrow_mut();
         if let Some(slot) = sleepers.wakers.get_mut(self.place) {
             match slot {
@@ -88,12 +84,12 @@ impl Sleeper {
     }
 
     /// Another place at the same worker.
-    pub fn another(&self) -> Sleeper {
+    pub(crate) fn another(&self) -> Sleeper {
         Sleeper::new(self.lifecycle.clone())
     }
 
     /// Waits until the phase is at least `phase`.
-    pub async fn reached(&self, phase: Phase) {
+    pub(crate) async fn reached(&self, phase: Phase) {
         std::future::poll_fn(|cx| {
             if self.watch(cx) >= phase { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         })

@@ -9,7 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// So many in a second.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     most: u32,
     since: Cell<Option<Instant>>,
     said: Cell<u32>,
@@ -18,12 +18,12 @@ pub struct Pace {
 
 impl Pace {
     /// At most `most` in a second.
-    pub const fn new(most: u32) -> Pace {
+    pub(crate) const fn new(most: u32) -> Pace {
         Pace { most, since: Cell::new(None), said: Cell::new(0), unsaid: Cell::new(0) }
     }
 
     /// Whether something may be said now; then with how much could not be said before.
-    pub fn may(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn may(&self, now: Instant) -> Option<u64> {
         if self.since.get().is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
             self.since.set(Some(now));
             self.said.set(0);

@@ -10,14 +10,14 @@ use bytes::{Bytes, BytesMut};
 
 /// The length of every piece but the last. mimalloc has a class for it, 32 of which fill one of its pages to the last
 /// byte. By `benches/churn` 32 KiB took 5 % more and 4 KiB 2 % more memory (benches/README.md).
-pub const PIECE: usize = 16 * 1024;
+pub(crate) const PIECE: usize = 16 * 1024;
 
 /// What is going to be longer than this is given the room of a whole piece at once.
 const LITTLE: usize = 4 * 1024;
 
 /// See the head of the file. A clone is the same content again, not a copy of it.
 #[derive(Clone, Debug)]
-pub struct Pieces {
+pub(crate) struct Pieces {
     pieces: Kind,
     length: usize,
 }
@@ -31,12 +31,12 @@ enum Kind {
 
 impl Pieces {
     /// A copy cut so that it can be kept.
-    pub fn copy(content: &[u8]) -> Pieces {
+    pub(crate) fn copy(content: &[u8]) -> Pieces {
         content.chunks(PIECE).map(Bytes::copy_from_slice).collect()
     }
 
     /// The same: pieces that came from elsewhere may be slices of something larger, all of which they hold.
-    pub fn cut(&self) -> Pieces {
+    pub(crate) fn cut(&self) -> Pieces {
         if let Kind::One(piece) = &self.pieces {
             return Pieces::copy(piece);
         }
@@ -46,25 +46,24 @@ impl Pieces {
     }
 
     /// Bytes of all of it.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length
     }
 
     /// Whether there is nothing of it.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
     }
 
     /// All of it, where that is one piece; else all of them.
-    pub fn into_single(self) -> Result<Bytes, Arc<[Bytes]>> {
+    pub(crate) fn into_single(self) -> Result<Bytes, Arc<[Bytes]>> {
         match self.pieces {
             Kind::One(piece) => Ok(piece),
             Kind::Many(pieces) => Err(pieces),
         }
     }
 
-    /// The pieces in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Bytes> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Bytes> {
         match &self.pieces {
             Kind::One(piece) => std::slice::from_ref(piece).iter(),
             Kind::Many(pieces) => pieces.iter(),
@@ -72,7 +71,7 @@ impl Pieces {
     }
 
     /// All of it in one piece, for whoever cannot do with several: that is a copy then.
-    pub fn joined(&self) -> Bytes {
+    pub(crate) fn joined(&self) -> Bytes {
         match &self.pieces {
             Kind::One(piece) => piece.clone(),
             Kind::Many(pieces) => pieces.concat().into(),
@@ -80,7 +79,7 @@ impl Pieces {
     }
 
     /// A part of it; nothing is copied.
-    pub fn slice(&self, range: Range<usize>) -> Pieces {
+    pub(crate) fn slice(&self, range: Range<usize>) -> Pieces {
         let mut start = 0;
         let cut = |piece: &Bytes| {
             let (from, to) = (range.start.saturating_sub(start), range.end.saturating_sub(start));
@@ -121,14 +120,14 @@ impl FromIterator<Bytes> for Pieces {
 
 /// Cuts what comes bit by bit.
 #[derive(Debug, Default)]
-pub struct Cutter {
+pub(crate) struct Cutter {
     whole: Vec<Bytes>,
     last: BytesMut,
 }
 
 impl Cutter {
     /// Adds a copy of what came.
-    pub fn push(&mut self, mut content: &[u8]) {
+    pub(crate) fn push(&mut self, mut content: &[u8]) {
         while !content.is_empty() {
             let (now, later) = content.split_at(content.len().min(PIECE - self.last.len()));
             let wanted = self.last.len() + now.len();
@@ -145,12 +144,11 @@ impl Cutter {
     }
 
     /// Bytes of memory that it holds.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.whole.len() * PIECE + self.last.capacity()
     }
 
-    /// All that came.
-    pub fn finish(mut self) -> Pieces {
+    pub(crate) fn finish(mut self) -> Pieces {
         if !self.last.is_empty() {
             // Copied, because what is made smaller in place may go on taking twice its length.
             self.whole.push(Bytes::copy_from_slice(&self.last));

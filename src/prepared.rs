@@ -13,12 +13,11 @@ const MOST_FORMS: usize = 4;
 const OWN: usize = 256;
 
 /// How something is asked for, as a number: the same number gets the same head.
-pub type Form = NonZeroU64;
+pub(crate) type Form = NonZeroU64;
 
 /// What a stored answer looks like to those who ask for it in one form.
 #[derive(Debug)]
 pub struct Prepared {
-    /// Which form.
     pub form: Form,
     /// The lines of its fields.
     pub lines: Bytes,
@@ -46,17 +45,16 @@ impl Prepared {
 
 /// The heads that were prepared for one stored answer.
 #[derive(Debug, Default)]
-pub struct Forms(RwLock<Vec<Arc<Prepared>>>);
+pub(crate) struct Forms(RwLock<Vec<Arc<Prepared>>>);
 
 impl Forms {
     /// The one of this form.
-    pub fn get(&self, form: Form) -> Option<Arc<Prepared>> {
+    pub(crate) fn get(&self, form: Form) -> Option<Arc<Prepared>> {
         let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
         forms.iter().find(|prepared| prepared.form == form).cloned()
     }
 
-    /// Keeps one.
-    pub fn keep(&self, prepared: Prepared) {
+    pub(crate) fn keep(&self, prepared: Prepared) {
         let mut forms = self.0.write().unwrap_or_else(PoisonError::into_inner);
         forms.retain(|known| known.form != prepared.form);
         if forms.len() >= MOST_FORMS {
@@ -67,19 +65,18 @@ impl Forms {
     }
 
     /// In bytes.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
         forms.iter().map(|prepared| prepared.size()).sum()
     }
 }
 
 /// Takes a head that was prepared.
-pub type Keep = Box<dyn FnOnce(Prepared)>;
+pub(crate) type Keep = Box<dyn FnOnce(Prepared)>;
 
 /// The head of one answer: what was prepared, and its own.
 #[derive(Debug)]
 pub struct Lines {
-    /// What was prepared.
     pub prepared: Arc<Prepared>,
     /// Whether it is the head of a 304.
     pub unchanged: bool,

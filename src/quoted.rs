@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// A text and how JSON writes it, found out once: where the text is made and not wherever it is written. Copies are one
 /// and the same.
 #[derive(Clone)]
-pub struct Quoted {
+pub(crate) struct Quoted {
     text: Text,
     /// Where that is something else.
     escaped: Option<Arc<str>>,
@@ -21,21 +21,19 @@ enum Text {
 }
 
 impl Quoted {
-    /// Of any text.
-    pub fn new(text: &str) -> Quoted {
+    pub(crate) fn new(text: &str) -> Quoted {
         let json = serde_json::Value::from(text).to_string();
         let escaped = json.get(1..json.len() - 1).filter(|escaped| *escaped != text);
         Quoted { escaped: escaped.map(Arc::from), text: Text::Made(text.into()) }
     }
 
     /// Of a text that is ASCII without control characters, quotes and backslashes.
-    pub const fn plain(text: &'static str) -> Quoted {
+    pub(crate) const fn plain(text: &'static str) -> Quoted {
         Quoted { text: Text::Ours(text), escaped: None }
     }
 
-    /// The text.
     #[inline(always)]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match &self.text {
             Text::Ours(text) => text,
             Text::Made(text) => text,
@@ -43,13 +41,13 @@ impl Quoted {
     }
 
     /// What stands between the quotes (RFC 8259 7).
-    pub fn escaped(&self) -> &str {
+    pub(crate) fn escaped(&self) -> &str {
         self.escaped.as_deref().unwrap_or(self.as_str())
     }
 
     /// Whether the other one is a copy, which can be said without reading either. Of texts that are equal it may be not.
     #[inline(always)]
-    pub fn is(&self, other: &Quoted) -> bool {
+    pub(crate) fn is(&self, other: &Quoted) -> bool {
         ptr::eq(self.as_str(), other.as_str())
     }
 }

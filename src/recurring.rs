@@ -3,23 +3,21 @@
 
 use std::ptr;
 
-/// How many are kept.
 const PLACES: usize = 64;
 /// The bits of a number that names a place.
 const BITS: u32 = PLACES.ilog2();
 
 /// Texts, each with what it was put together from.
 #[derive(Debug)]
-pub struct Recurring<T>([Option<Box<T>>; PLACES]);
+pub(crate) struct Recurring<T>([Option<Box<T>>; PLACES]);
 
 impl<T> Recurring<T> {
-    /// Without any yet.
-    pub const NONE: Recurring<T> = Recurring([const { None }; PLACES]);
+    pub(crate) const NONE: Recurring<T> = Recurring([const { None }; PLACES]);
 
     /// The one that `is` what is looked for, or what `new` puts together, in place of another. `parts` are some of what
     /// it is put together from: those in which the ones of a service differ most.
     #[inline(always)]
-    pub fn get<const PARTS: usize>(
+    pub(crate) fn get<const PARTS: usize>(
         &mut self,
         parts: [u64; PARTS],
         is: impl FnOnce(&T) -> bool,
@@ -42,14 +40,14 @@ fn place<const PARTS: usize>(parts: [u64; PARTS]) -> usize {
 
 /// Where a text stands, as a part.
 #[inline(always)]
-pub fn stands(text: &str) -> u64 {
+pub(crate) fn stands(text: &str) -> u64 {
     text.as_ptr().addr() as u64
 }
 
 /// Whether both are nothing, or stand in the same place for good, which can be said without reading either. Of texts
 /// that are equal it may be not.
 #[inline(always)]
-pub fn same(one: Option<&'static str>, other: Option<&'static str>) -> bool {
+pub(crate) fn same(one: Option<&'static str>, other: Option<&'static str>) -> bool {
     one.map(ptr::from_ref) == other.map(ptr::from_ref)
 }
 

@@ -8,14 +8,14 @@ const ROOM: usize = 1024;
 
 /// A text in as much room for each of its kind: copying a length that is known takes no call.
 #[derive(Debug)]
-pub struct Fixed<const SIZE: usize> {
+pub(crate) struct Fixed<const SIZE: usize> {
     text: [u8; SIZE],
     length: usize,
 }
 
 impl<const SIZE: usize> Fixed<SIZE> {
     /// Of parts that fit into it together.
-    pub const fn new<const PARTS: usize>(parts: [&[u8]; PARTS]) -> Fixed<SIZE> {
+    pub(crate) const fn new<const PARTS: usize>(parts: [&[u8]; PARTS]) -> Fixed<SIZE> {
         let (mut text, mut length, mut part) = ([0; SIZE], 0, 0);
         while part < PARTS {
             text.split_at_mut(length).1.split_at_mut(parts[part].len()).0.copy_from_slice(parts[part]);
@@ -27,14 +27,14 @@ impl<const SIZE: usize> Fixed<SIZE> {
 
     /// How long the text is.
     #[inline(always)]
-    pub fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         self.length
     }
 }
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Scratch<'o> {
+pub(crate) struct Scratch<'o> {
     out: &'o mut Vec<u8>,
     room: &'o mut [u8; ROOM],
     filled: usize,
@@ -42,7 +42,7 @@ pub struct Scratch<'o> {
 
 impl Scratch<'_> {
     /// Lets `write` put together what is appended to `out`. What it writes may not come here in turn.
-    pub fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut Scratch<'_>)) {
+    pub(crate) fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut Scratch<'_>)) {
         thread_local! {
             static PLACE: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
         }
@@ -54,7 +54,7 @@ impl Scratch<'_> {
     }
 
     /// The vector, with all that came before in it.
-    pub fn vector(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn vector(&mut self) -> &mut Vec<u8> {
         self.out.extend_from_slice(&self.room[..self.filled]);
         self.filled = 0;
         self.out
@@ -62,7 +62,7 @@ impl Scratch<'_> {
 
     /// Puts down a few bytes.
     #[inline(always)]
-    pub fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         match self.room.get_mut(self.filled..self.filled + bytes.len()) {
             Some(room) => {
                 room.copy_from_slice(bytes);
@@ -74,7 +74,7 @@ impl Scratch<'_> {
 
     /// As many as `length` of them.
     #[inline(always)]
-    pub fn first<const SIZE: usize>(&mut self, bytes: &[u8; SIZE], length: usize) {
+    pub(crate) fn first<const SIZE: usize>(&mut self, bytes: &[u8; SIZE], length: usize) {
         match self.room.get_mut(self.filled..self.filled + SIZE) {
             Some(room) => {
                 room.copy_from_slice(bytes);
@@ -84,9 +84,8 @@ impl Scratch<'_> {
         }
     }
 
-    /// One of many alike.
     #[inline(always)]
-    pub fn fixed<const SIZE: usize>(&mut self, fixed: &Fixed<SIZE>) {
+    pub(crate) fn fixed<const SIZE: usize>(&mut self, fixed: &Fixed<SIZE>) {
         self.first(&fixed.text, fixed.length);
     }
 

@@ -30,9 +30,9 @@ const EVICTED: u64 = u64::MAX;
 const WAITING: u64 = 1;
 
 /// A connection waits for its client once that has not taken or sent [`PROGRESS`] for this long.
-pub const STALL: Duration = Duration::from_millis(500);
+pub(crate) const STALL: Duration = Duration::from_millis(500);
 /// A client that takes or sends less than this, in bytes, makes no progress.
-pub const PROGRESS: u64 = 4 * 1024;
+pub(crate) const PROGRESS: u64 = 4 * 1024;
 /// A connection that waits for its client makes room for clients that have, with the new one, at most a fourth as many
 /// connections as its own client: nobody's request ends for someone who has as much.
 const FAR_MORE: u32 = 4;
@@ -44,13 +44,12 @@ const TELL: Duration = Duration::from_secs(60);
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Seats {
+pub(crate) struct Seats {
     began: Instant,
     /// Twice the milliseconds since `began`, and two; one more where it waits for its client.
     idle_since: Box<[AtomicU64]>,
     clients: Box<[AtomicU16]>,
     wakers: Box<[Mutex<Option<Waker>>]>,
-    /// Connections by client.
     by_client: Box<[AtomicU32]>,
     /// The same without those of trusted proxies, and with those that are on their way to a seat.
     held: Box<[AtomicU32]>,
@@ -70,7 +69,7 @@ struct Free {
 
 impl Seats {
     /// For `max` connections.
-    pub fn new(max: usize) -> Arc<Seats> {
+    pub(crate) fn new(max: usize) -> Arc<Seats> {
         let count = max.min(MAX_SEATS);
         let seats = Seats {
             began: clock::now(),
@@ -88,7 +87,7 @@ impl Seats {
     }
 
     /// At most `max` connections from now on.
-    pub fn set_max(&self, max: usize) {
+    pub(crate) fn set_max(&self, max: usize) {
         let share = share_of(max);
         // Where all of few are one client's, further ones wait as they do for others.
         let share = if share < max { u32::try_from(share).unwrap_or(u32::MAX) } else { u32::MAX };
@@ -97,7 +96,7 @@ impl Seats {
 
     /// Counts a connection of `client`, which is on its way to a seat; `None` where it has its share of all. A trusted
     /// proxy (`is_shared`) carries the requests of many clients, and has no share.
-    pub fn claim(self: &Arc<Self>, client: ClientSlot, is_shared: bool) -> Option<Claim> {
+    pub(crate) fn claim(self: &Arc<Self>, client: ClientSlot, is_shared: bool) -> Option<Claim> {
         if !is_shared {
             let share = self.share.load(Ordering::Relaxed);
             let one_more = |held: u32| (held < share).then_some(held + 1);
@@ -108,7 +107,7 @@ impl Seats {
 
     /// How many connections of clients with their share were refused since that was last told, where it may be told
     /// now: once a minute.
-    pub fn count_refused(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn count_refused(&self, now: Instant) -> Option<u64> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.1 += 1;
         if told.0.is_some_and(|last| now.saturating_duration_since(last) < TELL) {
@@ -118,7 +117,7 @@ impl Seats {
     }
 
     /// A seat for a connection.
-    pub fn take(self: &Arc<Self>, claim: Claim) -> Seat {
+    pub(crate) fn take(self: &Arc<Self>, claim: Claim) -> Seat {
         let index = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
             free.returned.pop().or_else(|| {
@@ -137,7 +136,7 @@ impl Seats {
     /// Closes one connection for a new one of `newcomer`. A client that has more than its share of all seats comes
     /// first; then idle connections, before those that wait for their clients; then the client with the most
     /// connections; of those, the one that has been so for the longest time.
-    pub fn evict(&self, newcomer: ClientSlot) -> Option<Evicted> {
+    pub(crate) fn evict(&self, newcomer: ClientSlot) -> Option<Evicted> {
         let count_of =
             |client: usize| self.by_client.get(client).map_or(0, |count| count.load(Ordering::Relaxed));
         let share = self.share.load(Ordering::Relaxed);
@@ -152,7 +151,7 @@ impl Seats {
 
     /// Closes one connection of a client that has its share, for a new one of the same client: the one that was idle for
     /// the longest time, else the one that waited for the longest time.
-    pub fn evict_own(&self, client: ClientSlot) -> Option<Evicted> {
+    pub(crate) fn evict_own(&self, client: ClientSlot) -> Option<Evicted> {
         self.evict_first(|of, waits| (of == client.index()).then_some((false, !waits, 0)))
     }
 
@@ -186,8 +185,7 @@ impl Seats {
 
 /// A connection that was told to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evicted {
-    /// It was idle.
+pub(crate) enum Evicted {
     Idle,
     /// It waited for its client.
     Waiting,
@@ -195,7 +193,7 @@ pub enum Evicted {
 
 /// One connection in its client's share, given back when dropped.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     seats: Arc<Seats>,
     client: ClientSlot,
     /// Whether it carries the requests of many clients.
@@ -212,14 +210,13 @@ impl Drop for Claim {
 
 /// One connection's seat, given back when dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct Seat {
     claim: Claim,
     index: Option<usize>,
 }
 
 impl Seat {
-    /// All of them.
-    pub fn seats(&self) -> &Arc<Seats> {
+    pub(crate) fn seats(&self) -> &Arc<Seats> {
         &self.claim.seats
     }
 
@@ -237,7 +234,7 @@ impl Seat {
 
     /// The connection may be another client's than its address said. False where that one has its share: one of its others
     /// makes room for the next.
-    pub fn set_client(&mut self, client: ClientSlot, is_shared: bool) -> bool {
+    pub(crate) fn set_client(&mut self, client: ClientSlot, is_shared: bool) -> bool {
         if client == self.claim.client && is_shared == self.claim.is_shared {
             return true;
         }
@@ -252,12 +249,12 @@ impl Seat {
     }
 
     /// The connection is idle. Ready when it is to make room.
-    pub fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_evicted(0, cx)
     }
 
     /// The connection waits for its client; it was busy before. Ready when it is to make room.
-    pub fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.claim.is_shared { Poll::Pending } else { self.poll_evicted(WAITING, cx) }
     }
 
@@ -283,7 +280,7 @@ impl Seat {
     }
 
     /// The connection is busy again. False: it was told to make room.
-    pub fn set_busy(&self) -> bool {
+    pub(crate) fn set_busy(&self) -> bool {
         let Some(index) = self.index else { return true };
         let since = &self.seats().idle_since[index];
         since.load(Ordering::Relaxed) == BUSY || since.swap(BUSY, Ordering::SeqCst) != EVICTED
@@ -304,7 +301,7 @@ impl Drop for Seat {
 /// How a connection waits for its client: its seat is told when that has made no progress for [`STALL`], so one whose
 /// client keeps up tells nothing.
 #[derive(Debug, Default)]
-pub struct Stall {
+pub(crate) struct Stall {
     due: Deadline,
     /// What had moved when the wait began.
     moved: u64,
@@ -317,7 +314,7 @@ pub struct Stall {
 impl Stall {
     /// The connection waits for its client, which has taken or sent `moved` bytes of this request so far. Ready when it is
     /// to make room.
-    pub fn poll(&mut self, seat: Option<&Seat>, moved: u64, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, seat: Option<&Seat>, moved: u64, cx: &mut Context<'_>) -> Poll<()> {
         let Some(seat) = seat else { return Poll::Pending };
         if !self.waits || moved.saturating_sub(self.moved) >= PROGRESS {
             if !self.end(Some(seat)) {
@@ -337,7 +334,7 @@ impl Stall {
     }
 
     /// The connection waits no more. False: it was told to make room while it did.
-    pub fn end(&mut self, seat: Option<&Seat>) -> bool {
+    pub(crate) fn end(&mut self, seat: Option<&Seat>) -> bool {
         if std::mem::take(&mut self.waits) {
             self.due.clear();
             if std::mem::take(&mut self.told) && seat.is_some_and(|seat| !seat.set_busy()) {

@@ -16,23 +16,18 @@ pub trait PeerLeft {
     fn peer_left(&self) -> bool;
 }
 
-/// A connection.
 #[derive(Debug)]
-pub enum Stream {
-    /// Cleartext TCP.
+pub(crate) enum Stream {
     Tcp(TcpStream),
-    /// A Unix socket.
     Unix(UnixStream),
-    /// TLS towards a client.
     ServerTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-    /// TLS towards an app.
     ClientTls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 impl Stream {
     /// Ready when a read would find something, without a buffer to read into, so that a silent
     /// connection holds none. TLS cannot tell and says ready.
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(tcp) => tcp.poll_read_ready(cx),
             Stream::Unix(_) | Stream::ServerTls(_) | Stream::ClientTls(_) => Poll::Ready(Ok(())),
@@ -41,7 +36,7 @@ impl Stream {
 
     /// Acknowledges at once what came. An app that writes its head and its content apart, with Nagle's algorithm on, sends
     /// the content when the head was acknowledged, which the kernel likes to delay by 40 ms.
-    pub fn acknowledge(&self) {
+    pub(crate) fn acknowledge(&self) {
         let tcp = match self {
             Stream::Tcp(tcp) => tcp,
             Stream::ClientTls(tls) => tls.get_ref().0,
@@ -52,7 +47,7 @@ impl Stream {
     }
 
     /// Makes the close visible as a reset: for a message whose end the close itself would spell.
-    pub fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&self) {
         let tcp = match self {
             Stream::Tcp(tcp) => tcp,
             Stream::ServerTls(tls) => tls.get_ref().0,
@@ -123,20 +118,15 @@ impl AsyncWrite for Stream {
 
 /// A stream with bytes that were read too far put back in front of it.
 #[derive(Debug)]
-pub struct Rewound<T> {
+pub(crate) struct Rewound<T> {
     before: Bytes,
     inner: T,
 }
 
 impl<T> Rewound<T> {
     /// `before` is read first, then what `inner` has.
-    pub fn new(before: Bytes, inner: T) -> Self {
+    pub(crate) fn new(before: Bytes, inner: T) -> Self {
         Rewound { before, inner }
-    }
-
-    /// The stream below.
-    pub fn get_ref(&self) -> &T {
-        &self.inner
     }
 }
 

@@ -14,11 +14,10 @@ use crate::clock::{self, Deadline, Instant};
 use crate::lifecycle::{Phase, Sleeper};
 use crate::stream::Rewound;
 
-/// Each direction's buffer.
 const BUFFER: usize = 16 * 1024;
 
 /// Relays between a client and the app.
-pub async fn between(
+pub(crate) async fn between(
     mut client: impl Duplex,
     app: Tunnel,
     idle: Duration,

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// From the top down; rooms on one row do not import each other.
 const ROWS: &[&[&str]] = &[
     &["main"],
-    &["cli", "contract"],
+    &["internals"],
+    &["cli"],
     &["app"],
     &["reload"],
     &["server", "admin", "config"],

@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use pillion::http1::chunked::{Decoded, Decoder};
+use pillion::internals::{Decoded, Decoder};
 
 #[derive(Debug, PartialEq)]
 enum End {

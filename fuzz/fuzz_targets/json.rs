@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pillion::cache::canonical::json;
+use pillion::internals::canonical_json;
 
 fuzz_target!(|data: &[u8]| {
-    let Some(canonical) = json(data) else { return };
-    assert_eq!(json(&canonical).as_ref(), Some(&canonical), "a canonical form is its own");
+    let Some(canonical) = canonical_json(data) else { return };
+    assert_eq!(canonical_json(&canonical).as_ref(), Some(&canonical), "a canonical form is its own");
     assert!(canonical.len() <= data.len());
     let (before, after) = (serde_json::from_slice(data), serde_json::from_slice(&canonical));
     if let (Ok(before), Ok(after)) = (before, after) {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pillion::server::proxy_protocol::{addresses, text};
+use pillion::internals::{addresses, text};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(Some(client)) = text(data) {

@@ -4,8 +4,8 @@
 use bytes::BytesMut;
 use http::header;
 use libfuzzer_sys::fuzz_target;
-use pillion::http1::encode::{self, Beside, Connection, Outgoing};
-use pillion::http1::head::{HeadLimits, parse_request};
+use pillion::internals::{Beside, Connection, Outgoing, request_head};
+use pillion::internals::{HeadLimits, parse_request};
 
 const LIMITS: HeadLimits = HeadLimits { size: 4096, fields: 32 };
 
@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
     let mut written = BytesMut::new();
     let parts = &head.parts;
     let (beside, connection) = (Beside::default(), Connection::Implied);
-    encode::request_head(
+    request_head(
         &mut written,
         &parts.method,
         target.as_str().as_bytes(),

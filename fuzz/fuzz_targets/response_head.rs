@@ -4,10 +4,10 @@
 use bytes::BytesMut;
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use pillion::fields::reason::ReasonPhrase;
-use pillion::http1::encode::{self, Connection, Outgoing};
-use pillion::http1::framing::Framing;
-use pillion::http1::head::{HeadLimits, parse_response};
+use pillion::internals::Framing;
+use pillion::internals::ReasonPhrase;
+use pillion::internals::{Connection, Outgoing, response_head};
+use pillion::internals::{HeadLimits, parse_response};
 
 const LIMITS: HeadLimits = HeadLimits { size: 4096, fields: 32 };
 
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
 
     let mut written = BytesMut::new();
     let parts = &head.parts;
-    encode::response_head(
+    response_head(
         &mut written,
         parts.status,
         phrase,

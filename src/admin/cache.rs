@@ -19,7 +19,7 @@ use crate::policy::secrets::NO_SEGMENTS;
 const MOST_SHOWN: usize = 100;
 
 /// What an operator is told, and why something was refused.
-pub type Told = Result<Value, (StatusCode, String)>;
+pub(super) type Told = Result<Value, (StatusCode, String)>;
 
 fn refused(detail: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, detail.into())
@@ -47,7 +47,7 @@ fn url(text: &str) -> Result<Place, (StatusCode, String)> {
 }
 
 /// `POST /cache/purge`.
-pub fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
+pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
     let cache = &control.lasting.cache;
     let marker = cache.invalidation.marker;
     let snapshot = control.live.load();
@@ -98,7 +98,7 @@ pub fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
 }
 
 /// `GET /cache/stats`.
-pub fn stats(control: &Control) -> Value {
+pub(super) fn stats(control: &Control) -> Value {
     let cache = &control.lasting.cache;
     let held = &cache.store.held;
     let events: serde_json::Map<String, Value> =
@@ -127,7 +127,7 @@ pub fn stats(control: &Control) -> Value {
 }
 
 /// `GET /cache/lookup`.
-pub fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
+pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
     let given = parameters.iter().find(|(name, _)| name == "url");
     let (_, given) = given.ok_or_else(|| refused("lookup takes url=; a path, or a URL with its host"))?;
     let (host, path, query) = url(given)?;
@@ -162,7 +162,6 @@ fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
     })
 }
 
-/// A query without secrets.
 fn query(control: &Control, query: &str) -> String {
     let snapshot = control.live.load();
     let secrets = Secrets { names: &snapshot.policy.log.mask, segments: &NO_SEGMENTS };

@@ -11,10 +11,9 @@ use super::monitor::Monitor;
 use crate::layer::live::Live;
 
 /// For the registry; it reads the policy in force, which comes after the registry.
-pub struct Collected {
+pub(crate) struct Collected {
     /// What is known of the checks.
     pub monitor: Arc<Monitor>,
-    /// The policy in force.
     pub live: Arc<OnceLock<Live>>,
 }
 

@@ -7,8 +7,7 @@ use rustix::fs::{FileType, fstat, fstatvfs};
 
 /// A file system that something is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// What.
+pub(super) struct Disk {
     pub name: &'static str,
     /// Bytes that are taken, as `df` counts.
     pub used: u64,
@@ -17,7 +16,7 @@ pub struct Disk {
 }
 
 /// Those that logs go to, each once; what goes into a pipe or to a terminal is on no disk of ours.
-pub fn read() -> Vec<Disk> {
+pub(super) fn read() -> Vec<Disk> {
     let (output, error) = (io::stdout(), io::stderr());
     let output = of("standard output", output.as_fd());
     let error = of("standard error", error.as_fd());

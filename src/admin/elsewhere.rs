@@ -97,7 +97,7 @@ const PREFIXES: [&str; 10] = [
 ];
 
 /// Our path for one that is known from elsewhere, with its method.
-pub fn ours(path: &str) -> Option<String> {
+pub(super) fn ours(path: &str) -> Option<String> {
     let path = path.trim_end_matches('/').to_ascii_lowercase();
     let shown = |path: &str| {
         let (endpoint, _) = endpoints::find(path)?;

@@ -8,9 +8,8 @@ use super::performance::{SORTS, WINDOWS};
 use super::shapes::{self, Shape};
 use crate::policy::Check;
 
-/// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     Live,
     Ready,
     Health,
@@ -31,9 +30,8 @@ pub enum Action {
     Quit,
 }
 
-/// Who may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
+pub(super) enum Guard {
     /// Everybody, on the probes listener too.
     Open,
     /// Everybody who reaches the admin listener.
@@ -44,9 +42,8 @@ pub enum Guard {
     Order,
 }
 
-/// What a parameter takes.
 #[derive(Clone, Copy, Debug)]
-pub enum Takes {
+pub(super) enum Takes {
     /// A text that has to be there.
     Required,
     /// A text, any number of times.
@@ -58,18 +55,14 @@ pub enum Takes {
 }
 
 /// A parameter: its name, what it is, and what it takes.
-pub type Parameter = (&'static str, &'static str, Takes);
+pub(super) type Parameter = (&'static str, &'static str, Takes);
 
-/// One path.
 #[derive(Clone, Copy, Debug)]
-pub struct Endpoint {
+pub(super) struct Endpoint {
     /// With `{check}` for one segment.
     pub path: &'static str,
-    /// What is done.
     pub action: Action,
-    /// Who may.
     pub guard: Guard,
-    /// What it is for.
     pub summary: &'static str,
     /// What it takes, in the query; POST takes it as a form too.
     pub parameters: &'static [Parameter],
@@ -100,8 +93,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-/// All of them.
-pub const ENDPOINTS: [Endpoint; 24] = [
+pub(super) const ENDPOINTS: [Endpoint; 24] = [
     endpoint("/live", Action::Live, Guard::Open, "Whether this process lives", &[], JSON),
     endpoint(
         "/ready",
@@ -251,12 +243,12 @@ pub const ENDPOINTS: [Endpoint; 24] = [
 
 impl Endpoint {
     /// The method it takes; GET is HEAD too.
-    pub fn method(&self) -> Method {
+    pub(super) fn method(&self) -> Method {
         if self.guard == Guard::Order { Method::POST } else { Method::GET }
     }
 
     /// What is wrong with the names of parameters: one that does nothing would be overlooked.
-    pub fn check(&self, parameters: &[(String, String)]) -> Result<(), String> {
+    pub(super) fn check(&self, parameters: &[(String, String)]) -> Result<(), String> {
         // What takes none may be asked with anything: probes and scrapers put there what they like. Not so an order.
         if self.parameters.is_empty() && self.guard != Guard::Order {
             return Ok(());
@@ -276,7 +268,7 @@ impl Endpoint {
 }
 
 /// The one of a path, and the segment that its template leaves open.
-pub fn find(path: &str) -> Option<(&'static Endpoint, &str)> {
+pub(super) fn find(path: &str) -> Option<(&'static Endpoint, &str)> {
     ENDPOINTS.iter().find_map(|endpoint| match endpoint.path.split_once('{') {
         None => (endpoint.path == path).then_some((endpoint, "")),
         Some((begin, _)) => {
@@ -287,7 +279,7 @@ pub fn find(path: &str) -> Option<(&'static Endpoint, &str)> {
 }
 
 /// The list for whoever asks without a browser.
-pub fn list() -> String {
+pub(super) fn list() -> String {
     let mut text = "Pillion admin\n\n".to_owned();
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.action != Action::File) {
         let names = endpoint.parameters.iter().map(|(name, _, _)| format!("{name}="));
@@ -302,7 +294,7 @@ pub fn list() -> String {
 }
 
 /// The description in OpenAPI 3.1.
-pub fn describe(version: &str) -> Value {
+pub(super) fn describe(version: &str) -> Value {
     let mut paths = Map::new();
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.action != Action::File) {
         let mut parameters: Vec<Value> = endpoint
@@ -372,7 +364,6 @@ fn schema(takes: Takes) -> Value {
     }
 }
 
-/// What its document holds.
 fn shape(endpoint: &Endpoint) -> &'static Shape {
     match (endpoint.action, endpoint.path) {
         (Action::Health, _) => &shapes::HEALTH,

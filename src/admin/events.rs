@@ -19,17 +19,14 @@ use crate::metrics::read_process;
 use crate::performance::histogram::Merged;
 use crate::performance::window::{Figures, Window};
 
-/// Between two events.
 const PACE: Duration = Duration::from_secs(2);
 /// More who watch at once are sent away.
-pub const MOST_WATCHERS: usize = 16;
-/// Routes shown.
+pub(super) const MOST_WATCHERS: usize = 16;
 const MOST_ROUTES: usize = 100;
-/// Warnings shown.
 const MOST_WARNINGS: usize = 10;
 
 /// A stream of events, if there is a place for another.
-pub fn stream(control: &Control) -> Option<Body> {
+pub(super) fn stream(control: &Control) -> Option<Body> {
     let watchers = control.watchers.clone();
     let place = Place(watchers);
     if place.0.fetch_add(1, Ordering::Relaxed) >= MOST_WATCHERS {
@@ -41,7 +38,6 @@ pub fn stream(control: &Control) -> Option<Body> {
     Some(body)
 }
 
-/// One who watches.
 struct Place(Arc<AtomicUsize>);
 
 impl Drop for Place {

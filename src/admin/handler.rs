@@ -39,17 +39,13 @@ const MOST_FORM: usize = 64 * 1024;
 
 /// What a listener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Everything.
+pub(crate) enum Access {
     Admin,
-    /// Reading health and metrics.
     Probes,
 }
 
-/// Serves one connection.
 #[derive(Clone)]
-pub struct Handler {
-    /// The process.
+pub(super) struct Handler {
     pub control: Control,
     /// What may be done here.
     pub access: Access,
@@ -201,7 +197,6 @@ impl Handler {
         names.into_iter().chain(hosts).all(is_ours)
     }
 
-    /// What the page shows.
     fn events(&self) -> Response<Body> {
         let Some(body) = events::stream(&self.control) else {
             let detail = format!("{} watch already", events::MOST_WATCHERS);
@@ -212,7 +207,6 @@ impl Handler {
         response
     }
 
-    /// How the routes do.
     fn performance(&self, parts: &Parts, parameters: &[(String, String)]) -> Response<Body> {
         let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
         let text = accept.starts_with("text/plain")

@@ -25,30 +25,23 @@ const WORKER_DEGRADED: Duration = Duration::from_secs(3);
 const WORKER_UNHEALTHY: Duration = Duration::from_secs(10);
 
 words! {
-    /// How well something is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
     #[serde(rename_all = "lowercase")]
-    pub enum State {
-        /// As it should be.
+    pub(crate) enum State {
         Healthy => "healthy",
         /// It works, and somebody should look.
         Degraded => "degraded",
-        /// It does not work.
         Unhealthy => "unhealthy",
     }
 }
 
-/// What one check found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// How well.
+pub(crate) struct Finding {
     pub status: State,
-    /// Why.
     pub detail: String,
 }
 
-/// Runs one check.
-pub fn run(check: Check, snapshot: &Snapshot, lasting: &Lasting) -> Finding {
+pub(crate) fn run(check: Check, snapshot: &Snapshot, lasting: &Lasting) -> Finding {
     match check {
         Check::Upstream => upstream(snapshot),
         Check::Memory => memory(snapshot),
@@ -60,7 +53,7 @@ pub fn run(check: Check, snapshot: &Snapshot, lasting: &Lasting) -> Finding {
 }
 
 /// Whether the process is ready, by the checks the configuration requires.
-pub fn ready(snapshot: &Snapshot, lasting: &Lasting) -> Result<(), String> {
+pub(crate) fn ready(snapshot: &Snapshot, lasting: &Lasting) -> Result<(), String> {
     for requirement in &snapshot.policy.health.ready_requires {
         let lacking = match *requirement {
             Requirement::Check(check) => {
@@ -78,7 +71,7 @@ pub fn ready(snapshot: &Snapshot, lasting: &Lasting) -> Result<(), String> {
 }
 
 /// Whether a first answer is missing, and so lately that nothing is wrong yet.
-pub fn is_starting(snapshot: &Snapshot) -> bool {
+pub(crate) fn is_starting(snapshot: &Snapshot) -> bool {
     let now = clock::now();
     snapshot.upstreams.iter().enumerate().any(|(index, upstream)| {
         let threshold = upstream.policy.health.unhealthy_after;
@@ -146,7 +139,7 @@ fn upstream(snapshot: &Snapshot) -> Finding {
 }
 
 /// Whether each address is well, by its number.
-pub fn states(snapshot: &Snapshot) -> impl Iterator<Item = (u64, bool)> {
+pub(crate) fn states(snapshot: &Snapshot) -> impl Iterator<Item = (u64, bool)> {
     snapshot.upstreams.iter().flat_map(|upstream| {
         let threshold = upstream.policy.health.unhealthy_after;
         upstream.addresses().into_iter().map(move |(_, address)| (address.id, address.is_well(threshold)))
@@ -154,7 +147,7 @@ pub fn states(snapshot: &Snapshot) -> impl Iterator<Item = (u64, bool)> {
 }
 
 /// Every address that is known, and how it does.
-pub fn addresses(snapshot: &Snapshot, monitor: &Monitor) -> Vec<Value> {
+pub(crate) fn addresses(snapshot: &Snapshot, monitor: &Monitor) -> Vec<Value> {
     let of = |upstream: &Arc<Upstream>| {
         let (name, threshold) = (upstream.policy.name.clone(), upstream.policy.health.unhealthy_after);
         upstream.addresses().into_iter().map(move |(_, address)| {
@@ -228,7 +221,7 @@ fn workers(lasting: &Lasting) -> Finding {
 }
 
 /// How long ago each worker gave a sign of life.
-pub fn signs_of_life(lasting: &Lasting) -> Vec<Value> {
+pub(crate) fn signs_of_life(lasting: &Lasting) -> Vec<Value> {
     let ages = lasting.heartbeats.ages(clock::now()).into_iter().enumerate();
     ages.map(|(worker, age)| json!({ "worker": worker, "quiet_ms": age.as_millis() as u64 })).collect()
 }

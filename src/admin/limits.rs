@@ -16,7 +16,6 @@ use crate::policy::limits::{LimitPolicy, ListedKey};
 
 /// Keys shown where nobody says how many.
 const USUALLY_SHOWN: usize = 20;
-/// Keys shown at most.
 const MOST_SHOWN: usize = 1000;
 
 fn refused(detail: impl Into<String>) -> (StatusCode, String) {
@@ -33,7 +32,7 @@ fn hex(hash: u128) -> String {
 }
 
 /// `GET /limits/status?key=`: a name of the file of keys, a hash as `/limits/top` shows it, or an address.
-pub fn status(control: &Control, parameters: &[(String, String)]) -> Told {
+pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Told {
     let snapshot = control.live.load();
     let policy = &snapshot.policy.limits;
     let Some((_, given)) = parameters.iter().find(|(name, _)| name == "key") else {
@@ -107,7 +106,7 @@ fn shown(policy: &LimitPolicy, key: Key, allowed: u32, limited: u32) -> Value {
 }
 
 /// `GET /limits/top?n=`: the keys that are limited most, then those that ask most.
-pub fn top(control: &Control, parameters: &[(String, String)]) -> Told {
+pub(super) fn top(control: &Control, parameters: &[(String, String)]) -> Told {
     let wanted = match parameters.iter().find(|(name, _)| name == "n") {
         None => USUALLY_SHOWN,
         Some((_, given)) => {

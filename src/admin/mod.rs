@@ -2,19 +2,19 @@
 //! answers while the workers are busy.
 
 mod cache;
-pub mod checks;
+pub(crate) mod checks;
 mod disk;
 mod elsewhere;
 mod endpoints;
 mod events;
 mod handler;
-pub mod health;
+pub(crate) mod health;
 mod limits;
-pub mod monitor;
+pub(crate) mod monitor;
 mod page;
 mod performance;
 mod shapes;
-pub mod webhook;
+pub(crate) mod webhook;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -34,28 +34,25 @@ use crate::layer::live::{Lasting, Live};
 use crate::lifecycle::{Lifecycle, Sleeper};
 use crate::stream::Stream;
 
-pub use handler::Access;
+pub(crate) use handler::Access;
 use monitor::Monitor;
 
 /// A connection here is for one question, or for a scraper that comes again soon enough.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// What an operator may order.
-pub enum Order {
+pub(crate) enum Order {
     /// Read the configuration again; the answer says what came of it.
     Reload(oneshot::Sender<Result<String, String>>),
     /// Begin to leave: not ready, and every answer says that its connection ends.
     Drain,
-    /// Stop as SIGTERM does.
     Quit,
 }
 
 /// What the admin side knows of the process.
 #[derive(Clone)]
-pub struct Control {
-    /// The policy in force.
+pub(crate) struct Control {
     pub live: Live,
-    /// What outlives reloads.
     pub lasting: Lasting,
     /// Since when each check is as it is.
     pub monitor: Arc<Monitor>,
@@ -69,13 +66,13 @@ pub struct Control {
 
 impl Control {
     /// Whether the process began to leave.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }
 }
 
 /// Serves one of the two listeners for the life of the process.
-pub async fn serve(listener: TcpListener, control: Control, access: Access) {
+pub(crate) async fn serve(listener: TcpListener, control: Control, access: Access) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin listener cannot accept"),

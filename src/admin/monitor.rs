@@ -13,14 +13,10 @@ const SEEN: u32 = 2;
 
 /// A check that is in another state than before.
 #[derive(Clone, Debug)]
-pub struct Change {
-    /// Which.
+pub(crate) struct Change {
     pub check: Check,
-    /// What it was.
     pub from: State,
-    /// What it is.
     pub to: Finding,
-    /// When it was seen.
     pub at: SystemTime,
 }
 
@@ -36,7 +32,7 @@ struct Known {
 
 /// See the head of the file.
 #[derive(Debug, Default)]
-pub struct Monitor {
+pub(crate) struct Monitor {
     checks: Mutex<HashMap<Check, Known>>,
     /// By the number of an address, whether it is well, and since when.
     addresses: Mutex<HashMap<u64, (bool, SystemTime)>>,
@@ -51,8 +47,7 @@ impl Monitor {
         lock(&self.checks)
     }
 
-    /// Looks at everything.
-    pub fn look(&self, snapshot: &Snapshot, lasting: &Lasting, now: SystemTime) -> Vec<Change> {
+    pub(crate) fn look(&self, snapshot: &Snapshot, lasting: &Lasting, now: SystemTime) -> Vec<Change> {
         self.note_addresses(health::states(snapshot), now);
         let findings = Check::ALL.map(|check| (check, health::run(check, snapshot, lasting)));
         // An app that is about to start is no change of its health.
@@ -75,7 +70,7 @@ impl Monitor {
     }
 
     /// Since when an address is as it was just found; `None` where that was not seen before.
-    pub fn address_since(&self, id: u64, well: bool) -> Option<SystemTime> {
+    pub(crate) fn address_since(&self, id: u64, well: bool) -> Option<SystemTime> {
         lock(&self.addresses).get(&id).filter(|(known, _)| *known == well).map(|(_, since)| *since)
     }
 
@@ -108,14 +103,14 @@ impl Monitor {
     }
 
     /// In which state each check is; one that was not looked at yet is not known to be unwell.
-    pub fn states(&self) -> Vec<(Check, State)> {
+    pub(crate) fn states(&self) -> Vec<(Check, State)> {
         let known = self.known();
         let state = |check: &Check| known.get(check).map_or(State::Healthy, |known| known.state);
         Check::ALL.iter().map(|check| (*check, state(check))).collect()
     }
 
     /// Since when a check is in `state`, in which it was just found; `None` where that was not seen before.
-    pub fn since(&self, check: Check, state: State) -> Option<SystemTime> {
+    pub(crate) fn since(&self, check: Check, state: State) -> Option<SystemTime> {
         let known = self.known();
         let Known { state: believed, since, other, .. } = known.get(&check)?;
         if *believed == state {

@@ -16,8 +16,7 @@ const FILES: [(&str, &str, &str); 5] = [
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
 ];
 
-/// One of its files.
-pub fn file(path: &str) -> Option<Response<Body>> {
+pub(super) fn file(path: &str) -> Option<Response<Body>> {
     let (_, kind, text) = FILES.iter().find(|(known, _, _)| *known == path)?;
     let mut response = Response::new(Body::full(*text));
     *response.status_mut() = StatusCode::OK;

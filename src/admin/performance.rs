@@ -17,7 +17,6 @@ use crate::performance::{Noted, Performance};
 
 /// Rows shown where nobody says how many.
 const USUALLY_SHOWN: usize = 50;
-/// Rows shown at most.
 const MOST_SHOWN: usize = 1000;
 
 type Parameters<'a> = &'a [(String, String)];
@@ -49,7 +48,7 @@ fn chosen<'a>(
 }
 
 /// The report at a path.
-pub fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told {
+pub(super) fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told {
     chosen(parameters, "format", &["json", "text"])?;
     match path {
         "/performance/routes" => routes(control, parameters),
@@ -60,25 +59,24 @@ pub fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told
     }
 }
 
-/// Milliseconds, to the microsecond.
-pub fn milliseconds(duration: Duration) -> f64 {
+pub(super) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A share, to the hundredth of a percent; `None` of nothing.
-pub fn share(part: u64, whole: u64) -> Option<f64> {
+pub(super) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| (part as f64 / whole as f64 * 1e4).round() / 1e4)
 }
 
 /// What routes are sorted by; the first where nobody says.
-pub const SORTS: [&str; 10] =
+pub(super) const SORTS: [&str; 10] =
     ["count", "rate", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "error_rate", "hit_ratio", "bytes"];
 
 /// Over which time; the first where nobody says.
-pub const WINDOWS: [&str; 3] = ["5m", "1m", "1h"];
+pub(super) const WINDOWS: [&str; 3] = ["5m", "1m", "1h"];
 
 /// What was counted in so much time.
-pub fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
+pub(super) fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
     let Figures { count, bytes, failed, slow, asked, hits, longest } = *figures;
     let rate = if over.is_zero() { 0.0 } else { (count as f64 / over.as_secs_f64() * 100.0).round() / 100.0 };
     // The middle of the longest one's bucket may lie beyond it.
@@ -159,7 +157,7 @@ fn noted(noted: &Noted) -> Value {
 }
 
 /// The last warnings, the newest first.
-pub fn warnings(performance: &Performance) -> Vec<Value> {
+pub(super) fn warnings(performance: &Performance) -> Vec<Value> {
     let warnings = performance.warnings();
     let shown = warnings.iter().rev().map(|warning| {
         let time = clock::unix_seconds(warning.at);
@@ -200,7 +198,7 @@ fn system(control: &Control) -> Value {
 }
 
 /// A report as a table: one line a row, columns in line; what is no list is one line a value.
-pub fn as_text(report: &Value) -> String {
+pub(super) fn as_text(report: &Value) -> String {
     let window = report["window"].as_str();
     let rows: Option<Vec<Map<String, Value>>> =
         report["routes"].as_array().or(report["requests"].as_array()).map(|rows| {

@@ -3,22 +3,14 @@
 
 use serde_json::{Map, Value, json};
 
-/// What a value is.
 #[derive(Clone, Copy, Debug)]
-pub enum Shape {
-    /// A string.
+pub(super) enum Shape {
     Text,
-    /// One of these.
     OneOf(&'static [&'static str]),
-    /// An integer.
     Integer,
-    /// A number.
     Number,
-    /// True or false.
     Flag,
-    /// That, or null.
     Maybe(&'static Shape),
-    /// Any number of them.
     List(&'static Shape),
     /// By names that are not known before.
     Map(&'static Shape),
@@ -29,11 +21,11 @@ pub enum Shape {
 }
 
 /// A member: its name, what it is, and whether it is always there.
-pub type Member = (&'static str, Shape, Presence);
+pub(super) type Member = (&'static str, Shape, Presence);
 
 /// Whether a member is always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub(super) enum Presence {
     Always,
     Sometimes,
 }
@@ -42,7 +34,7 @@ use Presence::{Always, Sometimes};
 use Shape::{Document, Flag, Integer, List, Map as MapOf, Maybe, Number, Object, OneOf, Text};
 
 /// `{ "status": word }`, and why.
-pub const STATUS: Shape = Object(&[("status", Text, Always), ("detail", Text, Sometimes)]);
+pub(super) const STATUS: Shape = Object(&[("status", Text, Always), ("detail", Text, Sometimes)]);
 
 const STATES: Shape = OneOf(&["healthy", "degraded", "unhealthy"]);
 
@@ -57,8 +49,7 @@ const ADDRESS: Shape = Object(&[
     ("waiting", Integer, Always),
 ]);
 
-/// One check.
-pub const CHECK: Shape = Object(&[
+pub(super) const CHECK: Shape = Object(&[
     ("status", STATES, Always),
     ("detail", Text, Always),
     ("required", Flag, Always),
@@ -68,8 +59,7 @@ pub const CHECK: Shape = Object(&[
     ("workers", List(&Object(&[("worker", Integer, Always), ("quiet_ms", Number, Always)])), Sometimes),
 ]);
 
-/// All checks.
-pub const HEALTH: Shape = Object(&[
+pub(super) const HEALTH: Shape = Object(&[
     ("status", STATES, Always),
     ("generation", Integer, Always),
     ("draining", Flag, Always),
@@ -84,7 +74,7 @@ const HIT_RATIO: Shape = Object(&[
 ]);
 
 /// `/cache/stats`.
-pub const CACHE_STATS: Shape = Object(&[
+pub(super) const CACHE_STATS: Shape = Object(&[
     ("bytes", Integer, Always),
     ("max_bytes", Integer, Always),
     ("keys", Integer, Always),
@@ -116,7 +106,7 @@ const VARIANT: Shape = Object(&[
 ]);
 
 /// `/cache/lookup`.
-pub const CACHE_LOOKUP: Shape = Object(&[
+pub(super) const CACHE_LOOKUP: Shape = Object(&[
     ("url", Text, Always),
     (
         "found",
@@ -135,14 +125,14 @@ pub const CACHE_LOOKUP: Shape = Object(&[
 ]);
 
 /// `/cache/purge`.
-pub const PURGED: Shape = Object(&[
+pub(super) const PURGED: Shape = Object(&[
     ("status", OneOf(&["purged"]), Always),
     ("mode", OneOf(&["hard", "soft"]), Always),
     ("names", Integer, Always),
 ]);
 
 /// `/limits/status`.
-pub const LIMITS_STATUS: Shape = Object(&[
+pub(super) const LIMITS_STATUS: Shape = Object(&[
     ("key", Text, Always),
     ("kind", Text, Sometimes),
     ("name", Maybe(&Text), Always),
@@ -167,7 +157,7 @@ pub const LIMITS_STATUS: Shape = Object(&[
 ]);
 
 /// `/limits/top`.
-pub const LIMITS_TOP: Shape = Object(&[
+pub(super) const LIMITS_TOP: Shape = Object(&[
     ("held", Integer, Always),
     ("max_keys", Integer, Always),
     (
@@ -200,7 +190,7 @@ const FIGURES: Shape = Object(&[
 ]);
 
 /// `/performance/routes`.
-pub const ROUTES: Shape = Object(&[
+pub(super) const ROUTES: Shape = Object(&[
     ("sort", Text, Always),
     ("window", Text, Always),
     (
@@ -216,7 +206,7 @@ pub const ROUTES: Shape = Object(&[
 ]);
 
 /// `/performance/slow` and `/performance/errors`.
-pub const SINGLE: Shape = Object(&[
+pub(super) const SINGLE: Shape = Object(&[
     ("sort", Text, Always),
     (
         "requests",
@@ -239,7 +229,7 @@ pub const SINGLE: Shape = Object(&[
 ]);
 
 /// `/performance/system`.
-pub const SYSTEM: Shape = Object(&[
+pub(super) const SYSTEM: Shape = Object(&[
     ("uptime_seconds", Number, Always),
     ("generation", Integer, Always),
     ("cpu_seconds", Number, Always),
@@ -263,7 +253,7 @@ pub const SYSTEM: Shape = Object(&[
 ]);
 
 /// RFC 9457.
-pub const PROBLEM: Shape = Object(&[
+pub(super) const PROBLEM: Shape = Object(&[
     ("type", Text, Always),
     ("title", Text, Always),
     ("status", Integer, Always),
@@ -272,7 +262,7 @@ pub const PROBLEM: Shape = Object(&[
 ]);
 
 /// `/openapi.json`, which OpenAPI describes.
-pub const OPENAPI: Shape = Object(&[
+pub(super) const OPENAPI: Shape = Object(&[
     ("openapi", Text, Always),
     ("info", Document, Always),
     ("paths", Document, Always),
@@ -281,7 +271,7 @@ pub const OPENAPI: Shape = Object(&[
 
 impl Shape {
     /// As a JSON Schema (2020-12, of which OpenAPI 3.1 is made).
-    pub fn schema(&self) -> Value {
+    pub(super) fn schema(&self) -> Value {
         match self {
             Text => json!({ "type": "string" }),
             OneOf(words) => json!({ "type": "string", "enum": words }),

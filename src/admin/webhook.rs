@@ -18,17 +18,21 @@ use crate::policy::Webhook;
 use crate::upstream::{Pool, Question, Registry};
 
 /// Changes that wait to be told; more are dropped, and that is logged and counted.
-pub const MOST_WAITING: usize = 32;
+pub(crate) const MOST_WAITING: usize = 32;
 /// What it answers is not used; bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
-/// Between tries.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pillion-signature");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-pillion-timestamp");
 
 /// Tells changes as they come, one after the other, for the life of the process.
-pub async fn run(live: Live, registry: Arc<Registry>, metrics: Arc<Metrics>, mut changes: Receiver<Change>) {
+pub(crate) async fn run(
+    live: Live,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    mut changes: Receiver<Change>,
+) {
     let pool = Rc::new(Pool::default());
     while let Some(change) = changes.recv().await {
         let snapshot = live.load_full();

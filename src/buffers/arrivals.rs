@@ -25,7 +25,6 @@ const MARGIN: usize = 64;
 #[derive(Debug)]
 pub(super) struct Arrivals {
     by_client: Box<[AtomicUsize]>,
-    /// Whether anything ever did.
     any: AtomicBool,
     beyond: Notify,
     /// Responses of which something was given up.
@@ -45,7 +44,7 @@ impl Default for Arrivals {
 
 impl BufferMemory {
     /// Whether upstreams are to send less at once, where `before` says whether they were told so.
-    pub fn is_scarce(&self, before: bool) -> bool {
+    pub(crate) fn is_scarce(&self, before: bool) -> bool {
         self.bytes() > self.max() / if before { AMPLE } else { SCARCE }
     }
 
@@ -60,14 +59,14 @@ impl BufferMemory {
     }
 
     /// Whether something of `client`, or of any other one, has to be given up.
-    pub fn is_beyond(&self, client: ClientSlot) -> bool {
+    pub(crate) fn is_beyond(&self, client: ClientSlot) -> bool {
         let limit = self.limit_of_arrivals();
         self.bytes() > limit || self.held_by(client) > share_of(limit)
     }
 
     /// The client of which something has to be given up, and how many bytes: of those for whom something arrived, the
     /// one that holds most.
-    pub fn excess(&self) -> Option<(ClientSlot, usize)> {
+    pub(crate) fn excess(&self) -> Option<(ClientSlot, usize)> {
         let (limit, margin) = (self.limit_of_arrivals(), self.max() / MARGIN);
         let (_, client) = (0u16..)
             .zip(&self.arrivals.by_client)
@@ -81,61 +80,56 @@ impl BufferMemory {
     }
 
     /// So many responses were given up.
-    pub fn count_given_up(&self, responses: u64) {
+    pub(crate) fn count_given_up(&self, responses: u64) {
         self.arrivals.given_up.fetch_add(responses, Ordering::Relaxed);
     }
 
     /// Responses given up so far.
-    pub fn given_up(&self) -> u64 {
+    pub(crate) fn given_up(&self) -> u64 {
         self.arrivals.given_up.load(Ordering::Relaxed)
     }
 
     /// Tells all workers that something has to be given up.
-    pub fn tell_beyond(&self) {
+    pub(crate) fn tell_beyond(&self) {
         self.arrivals.beyond.notify_waiters();
     }
 
-    /// Told so.
-    pub async fn told_beyond(&self) {
+    pub(crate) async fn told_beyond(&self) {
         self.arrivals.beyond.notified().await;
     }
 }
 
 /// The part of the memory that unasked content of one response holds.
 #[derive(Debug)]
-pub struct Arrival(Reservation);
+pub(crate) struct Arrival(Reservation);
 
 impl Arrival {
-    /// Of nothing yet.
-    pub fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Arrival {
+    pub(crate) fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Arrival {
         if !memory.arrivals.any.load(Ordering::Relaxed) {
             memory.arrivals.any.store(true, Ordering::Relaxed);
         }
         Arrival(Reservation::new(memory, client))
     }
 
-    /// The memory.
-    pub fn memory(&self) -> &Arc<BufferMemory> {
+    pub(crate) fn memory(&self) -> &Arc<BufferMemory> {
         &self.0.memory
     }
 
-    /// Whose share it takes.
-    pub fn client(&self) -> ClientSlot {
+    pub(crate) fn client(&self) -> ClientSlot {
         self.0.client
     }
 
     /// Whether the client may buffer more.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.0.has_room()
     }
 
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.0.bytes()
     }
 
     /// So many bytes are here now.
-    pub fn resize(&mut self, bytes: usize) {
+    pub(crate) fn resize(&mut self, bytes: usize) {
         let before = self.0.bytes();
         if let Some(arrived) = self.0.memory.arrivals.by_client.get(self.0.client.index()) {
             if bytes > before {

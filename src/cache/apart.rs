@@ -23,12 +23,10 @@ struct Kept {
     cookies: Vec<(String, u64)>,
 }
 
-/// Of one route.
 #[derive(Default)]
-pub struct Apart {
+pub(crate) struct Apart {
     /// Hits there were when copies were last counted from.
     hits: AtomicU64,
-    /// Copies there were then.
     stored: AtomicU64,
     kept: Mutex<Option<Kept>>,
     told: AtomicBool,
@@ -37,7 +35,7 @@ pub struct Apart {
 impl Apart {
     /// A miss of a user's request; `user` is the keyed hash of a credential, `stored` and `hits` are the route's counts so far. The name of the cookie that keeps
     /// this user's copies apart, once for each process.
-    pub fn miss<'a>(
+    pub(crate) fn miss<'a>(
         &self,
         (stored, hits): (u64, u64),
         user: [u8; 32],

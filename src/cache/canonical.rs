@@ -6,7 +6,7 @@
 const MOST_DEPTH: usize = 64;
 
 /// Whether a media type is JSON's (RFC 6839 3.1).
-pub fn is_json(kind: &[u8]) -> bool {
+pub(crate) fn is_json(kind: &[u8]) -> bool {
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     kind == b"application/json" || kind.ends_with(b"+json")
 }

@@ -110,19 +110,16 @@ const ORDINARY_BEGINNINGS: [&str; 18] = [
 
 /// The bearing of a field on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bearing {
-    /// It says who asks.
+pub(super) enum Bearing {
     Credential,
-    /// Which request it is.
     Identifier,
     /// It says which response is asked for.
     Ordinary,
-    /// No list knows it.
     Unknown,
 }
 
 /// The bearing of a field; `is_credential` knows what is listed as one.
-pub fn bearing(name: &HeaderName, is_credential: impl Fn(&HeaderName) -> bool) -> Bearing {
+pub(super) fn bearing(name: &HeaderName, is_credential: impl Fn(&HeaderName) -> bool) -> Bearing {
     if is_credential(name) {
         return Bearing::Credential;
     }
@@ -144,7 +141,7 @@ fn is_identifier(name: &HeaderName) -> bool {
 }
 
 /// The fields of one request with the identifiers of another.
-pub fn with_identifiers(fields: &HeaderMap, others: &HeaderMap) -> HeaderMap {
+pub(super) fn with_identifiers(fields: &HeaderMap, others: &HeaderMap) -> HeaderMap {
     let mut changed = HeaderMap::with_capacity(fields.len());
     let kept = fields.iter().filter(|(name, _)| !is_identifier(name));
     for (name, value) in kept.chain(others.iter().filter(|(name, _)| is_identifier(name))) {
@@ -155,7 +152,7 @@ pub fn with_identifiers(fields: &HeaderMap, others: &HeaderMap) -> HeaderMap {
 
 /// One of two requests: its fields, and its client, where a trusted proxy tells of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Side<'a> {
+pub(super) struct Side<'a> {
     /// Its fields as they came.
     pub headers: &'a HeaderMap,
     /// The client that a trusted proxy tells of; it may be another one, as the peer may.
@@ -185,7 +182,7 @@ impl<'a> Side<'a> {
 
 /// Whether two requests are of different clients and ask for the same in the same way: they differ in fields that say
 /// who asks, and where `unknown` may differ in those that no list knows; and in no other but identifiers.
-pub fn are_comparable(
+pub(super) fn are_comparable(
     one: Side<'_>,
     other: Side<'_>,
     unknown: bool,

@@ -17,7 +17,7 @@ use crate::metrics::Cell;
 
 /// What happens to a request, an answer or something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Answered from what is stored and fresh.
     Hit,
     /// Answered from what is stored and stale, which was allowed.
@@ -32,7 +32,6 @@ pub enum Event {
     Bypass,
     /// The request waited for another one's fetch.
     Collapsed,
-    /// An answer was stored.
     Stored,
     /// An answer was not to be stored.
     Refused,
@@ -94,9 +93,8 @@ impl Event {
     }
 }
 
-/// Of one route.
 #[derive(Debug, Default)]
-pub struct RouteCounters {
+pub(crate) struct RouteCounters {
     events: [Cell; Event::ALL.len()],
     /// Whether its users are given each other's answers.
     pub tripwire: Tripwire,
@@ -105,20 +103,18 @@ pub struct RouteCounters {
 }
 
 impl RouteCounters {
-    /// Counts one.
-    pub fn count(&self, event: Event) {
+    pub(crate) fn count(&self, event: Event) {
         self.events[event as usize].add(1);
     }
 
-    /// How often.
-    pub fn get(&self, event: Event) -> u64 {
+    pub(crate) fn get(&self, event: Event) -> u64 {
         self.events[event as usize].get()
     }
 }
 
 /// How many lookups were answered from what is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HitRatio {
+pub(crate) struct HitRatio {
     /// Responses from what is stored, fresh or stale, without asking the app.
     pub hits: u64,
     /// Requests for which something stored was looked for.
@@ -134,8 +130,7 @@ impl HitRatio {
         HitRatio { hits, lookups: hits + others.iter().sum::<u64>(), bypassed: route.get(Event::Bypass) }
     }
 
-    /// Of both together.
-    pub fn and(self, other: HitRatio) -> HitRatio {
+    pub(crate) fn and(self, other: HitRatio) -> HitRatio {
         HitRatio {
             hits: self.hits + other.hits,
             lookups: self.lookups + other.lookups,
@@ -144,7 +139,7 @@ impl HitRatio {
     }
 
     /// From 0 to 1; `None` where nothing was looked for.
-    pub fn ratio(&self) -> Option<f64> {
+    pub(crate) fn ratio(&self) -> Option<f64> {
         (self.lookups > 0).then(|| self.hits as f64 / self.lookups as f64)
     }
 }
@@ -171,11 +166,11 @@ const MOST_LABELS: usize = 1000;
 const OTHER: &str = "other";
 
 /// The label of a write's target, which it invalidates whatever the rules say (RFC 9111 4.4).
-pub const TARGET: &str = "target";
+pub(crate) const TARGET: &str = "target";
 
 /// For the life of the process.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     routes: Mutex<HashMap<String, Arc<RouteCounters>>>,
     invalidations: Mutex<HashMap<String, Arc<Cell>>>,
     /// Invalidations of targets, of which nearly every write is one: beside the others, behind no lock.
@@ -186,18 +181,17 @@ pub struct Counters {
     pub tripped: Cell,
     /// Comparisons made to find such routes.
     pub compared: Cell,
-    /// Fetches nobody waited for.
     pub background: Cell,
 }
 
 impl Counters {
     /// Those of a route, made at its first sight.
-    pub fn route(&self, label: &str) -> Arc<RouteCounters> {
+    pub(crate) fn route(&self, label: &str) -> Arc<RouteCounters> {
         named(&self.routes, label)
     }
 
     /// Counts an invalidation by its rule or by what caused it.
-    pub fn count_invalidation(&self, rule: &str) {
+    pub(crate) fn count_invalidation(&self, rule: &str) {
         match rule {
             TARGET => self.targets.add(1),
             _ => named(&self.invalidations, rule).add(1),
@@ -205,13 +199,13 @@ impl Counters {
     }
 
     /// Counts the age of a hit.
-    pub fn hit_at(&self, age: Duration) {
+    pub(crate) fn hit_at(&self, age: Duration) {
         self.ages[AGES.partition_point(|bound| *bound < age)].add(1);
         self.age_seconds.add(age.as_secs());
     }
 
     /// Hits and lookups by route, in the order of their labels.
-    pub fn hits_by_route(&self) -> Vec<(String, HitRatio)> {
+    pub(crate) fn hits_by_route(&self) -> Vec<(String, HitRatio)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<_> =
             routes.iter().map(|(label, route)| (label.clone(), HitRatio::of(route))).collect();
@@ -220,7 +214,7 @@ impl Counters {
     }
 
     /// How often, over all routes, each by its name.
-    pub fn totals(&self) -> Vec<(String, u64)> {
+    pub(crate) fn totals(&self) -> Vec<(String, u64)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let named = |event: Event| {
             let (operation, result) = event.labels();
@@ -239,9 +233,8 @@ fn named<T: Default>(map: &Mutex<HashMap<String, Arc<T>>>, label: &str) -> Arc<T
     map.entry(label.to_owned()).or_default().clone()
 }
 
-/// For the registry.
 #[derive(Debug)]
-pub struct Collected(pub Arc<Cache>);
+pub(crate) struct Collected(pub Arc<Cache>);
 
 impl Collected {
     fn routes(&self) -> Vec<(String, Arc<RouteCounters>)> {

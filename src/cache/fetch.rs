@@ -22,10 +22,8 @@ const SHARDS: usize = 16;
 
 /// What came of a fetch, for those who wait for it.
 #[derive(Clone, Debug)]
-pub enum Arrived {
-    /// It is here.
+pub(crate) enum Arrived {
     Stored(Stored),
-    /// It is coming.
     Coming(Arc<Fill>),
     /// It is for nobody but the one who began it.
     NotShared,
@@ -36,14 +34,13 @@ pub enum Arrived {
     Overtaken,
     /// The app answered with an error, for which those who have something stale may use that.
     Unwell(http::StatusCode),
-    /// There is none.
     Failed(Arc<BoxError>),
     /// It waits in a line in which the one who waits for it would be served first.
     Queued,
 }
 
 /// The line in which the request of a fetch waits until it can be sent.
-pub trait Line: std::fmt::Debug + Send + Sync {
+pub(crate) trait Line: std::fmt::Debug + Send + Sync {
     /// Whether a request of another client would be served before it: each client has its share of what they wait for,
     /// and who has used it up is not to make others wait.
     fn serves_first(&self, client: ClientSlot) -> bool;
@@ -64,10 +61,8 @@ impl State {
     }
 }
 
-/// One fetch.
 #[derive(Debug)]
-pub struct Fetch {
-    /// When it began.
+pub(crate) struct Fetch {
     pub begun: Begun,
     /// What it can be invalidated by, as far as is known before its answer.
     marks: Box<[Mark]>,
@@ -80,22 +75,22 @@ impl Fetch {
     }
 
     /// Whether somebody waits for it.
-    pub fn is_waited_for(&self) -> bool {
+    pub(crate) fn is_waited_for(&self) -> bool {
         !self.state().waiting.is_empty()
     }
 
     /// Whether its head is here.
-    pub fn has_arrived(&self) -> bool {
+    pub(crate) fn has_arrived(&self) -> bool {
         self.state().arrived.is_some()
     }
 
     /// Waits for the head. A `client` does not wait while the fetch does in a line in which it would be served first.
-    pub fn arrival(self: &Arc<Fetch>, client: Option<ClientSlot>) -> Arrival {
+    pub(crate) fn arrival(self: &Arc<Fetch>, client: Option<ClientSlot>) -> Arrival {
         Arrival { fetch: self.clone(), client, place: None }
     }
 
     /// Says where its request waits to be sent, and that it does so no more. Those who need not wait there are told.
-    pub fn set_line(&self, line: Option<Box<dyn Line>>) {
+    pub(crate) fn set_line(&self, line: Option<Box<dyn Line>>) {
         let waiting = {
             let mut state = self.state();
             state.line = line;
@@ -112,7 +107,7 @@ impl Fetch {
 
 /// See [`Fetch::arrival`].
 #[derive(Debug)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     fetch: Arc<Fetch>,
     client: Option<ClientSlot>,
     /// Where it waits, once it does.
@@ -150,16 +145,15 @@ impl std::future::Future for Arrival {
 /// The part of whoever began a fetch: to say what came of it. Dropped without a word, it says that nothing is to
 /// be had of it.
 #[derive(Debug)]
-pub struct Leader {
+pub(crate) struct Leader {
     table: Arc<Fetches>,
     key: Box<[u8]>,
-    /// The fetch.
     pub fetch: Arc<Fetch>,
 }
 
 impl Leader {
     /// Tells those who wait. While the content comes the fetch stays in the table, for others to join.
-    pub fn tell(&self, arrived: Arrived) {
+    pub(crate) fn tell(&self, arrived: Arrived) {
         let leaves = !matches!(arrived, Arrived::Coming(_));
         let waiting = {
             let mut state = self.fetch.state();
@@ -186,8 +180,7 @@ impl Drop for Leader {
 
 /// The decision of a request that joined a fetch about its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// It takes it.
+pub(crate) enum Share {
     Take,
     /// It is for other requests, or was overtaken: the request joins the next fetch, or begins it.
     JoinNext,
@@ -200,7 +193,7 @@ pub enum Share {
 
 /// The response of a fetch, as far as it concerns one request that joined it.
 #[derive(Clone, Copy, Debug)]
-pub struct Offer<'a> {
+pub(crate) struct Offer<'a> {
     /// Whether none of its marks was stamped since the fetch began.
     pub is_valid: bool,
     /// Whether the request is one that the response's Vary selects it for (RFC 9111 4.1).
@@ -221,7 +214,7 @@ pub struct Offer<'a> {
 /// it could have taken had the response been stored when it came, and nothing else. So a lifetime of zero is never
 /// fresh. Where nothing forbids a stale response, those who waited for the head are not made to pay for their wait:
 /// the duration of the fetch does not count as age.
-pub fn share(offer: Offer<'_>, asks: &RequestDirectives) -> Share {
+pub(crate) fn share(offer: Offer<'_>, asks: &RequestDirectives) -> Share {
     if !offer.is_valid || !offer.fits {
         return Share::JoinNext;
     }
@@ -246,26 +239,23 @@ pub fn share(offer: Offer<'_>, asks: &RequestDirectives) -> Share {
 
 /// Whether those who wait for such a response can take it when its head comes. Where they cannot, nobody is to wait
 /// for the next one (hit-for-miss).
-pub fn is_shareable(freshness: &Freshness, age: Duration, fetched_in: Duration) -> bool {
+pub(crate) fn is_shareable(freshness: &Freshness, age: Duration, fetched_in: Duration) -> bool {
     let offer = Offer { is_valid: true, fits: true, may_use: true, freshness, age, fetched_in, waited: true };
     share(offer, &RequestDirectives::default()) == Share::Take
 }
 
 /// What a request for a key is to do.
 #[derive(Debug)]
-pub enum Joined {
-    /// Fetch it.
+pub(crate) enum Joined {
     Leads(Leader),
-    /// Wait for this one.
     Follows(Arc<Fetch>),
 }
 
-/// Keys to their fetches.
 type Shard = HashMap<Box<[u8]>, Arc<Fetch>>;
 
 /// See the head of the file. There are never more of them than requests in progress.
 #[derive(Debug, Default)]
-pub struct Fetches {
+pub(crate) struct Fetches {
     shards: [Mutex<Shard>; SHARDS],
 }
 
@@ -278,7 +268,7 @@ impl Fetches {
 
     /// Joins the fetch of a key, unless something it depends on was invalidated since it began, or it waits in a line in
     /// which `client` would be served first: then a newer one takes its place.
-    pub fn join(
+    pub(crate) fn join(
         self: &Arc<Fetches>,
         key: &[u8],
         marks: &[Mark],
@@ -303,7 +293,7 @@ impl Fetches {
     }
 
     /// Begins a fetch unless one is in progress, for what nobody waits for; `client` as in [`Fetches::join`].
-    pub fn lead(
+    pub(crate) fn lead(
         self: &Arc<Fetches>,
         key: &[u8],
         marks: &[Mark],
@@ -318,7 +308,7 @@ impl Fetches {
     }
 
     /// The fetch of a key that is in progress and not overtaken, and for which `client` may wait.
-    pub fn find(
+    pub(crate) fn find(
         &self,
         key: &[u8],
         invalidation: &Invalidation,
@@ -338,14 +328,8 @@ impl Fetches {
         }
     }
 
-    /// Fetches in progress.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let of = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
         self.shards.iter().map(of).sum()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

@@ -31,7 +31,7 @@ const MIN_PIECE: usize = 1024;
 
 /// Whether a piece of content was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushed {
+pub(crate) enum Pushed {
     /// It is kept, within the memory that was reserved.
     Kept,
     /// It is kept in memory beyond what was reserved, for which room has to be made, or the content be given up.
@@ -83,7 +83,7 @@ struct State {
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Fill {
+pub(crate) struct Fill {
     /// The head that was stored, or is to be.
     pub head: Arc<Head>,
     /// The length of the content, where the app told it.
@@ -93,12 +93,12 @@ pub struct Fill {
 
 impl Fill {
     /// The memory to reserve for content of this length; bytes.
-    pub const fn reservation(length: usize) -> usize {
+    pub(crate) const fn reservation(length: usize) -> usize {
         weight(length) + (length / MIN_PIECE + 1) * SLOT
     }
 
     /// Of a response to be stored. `place` is for its head, and for `reserved` bytes of its content.
-    pub fn new(head: Arc<Head>, expected: Option<u64>, place: Place, reserved: usize) -> Fill {
+    pub(crate) fn new(head: Arc<Head>, expected: Option<u64>, place: Place, reserved: usize) -> Fill {
         let state = State {
             pieces: VecDeque::new(),
             dropped: 0,
@@ -126,12 +126,12 @@ impl Fill {
     }
 
     /// A reader from the beginning; `None` where not all is kept.
-    pub fn reader(self: &Arc<Fill>) -> Option<Reader> {
+    pub(crate) fn reader(self: &Arc<Fill>) -> Option<Reader> {
         self.follow(false)
     }
 
     /// Waits until all of it is stored; `None` where it is not going to be.
-    pub fn whole(self: &Arc<Fill>) -> Option<Whole> {
+    pub(crate) fn whole(self: &Arc<Fill>) -> Option<Whole> {
         self.follow(true).map(|place| Whole { place })
     }
 
@@ -147,7 +147,7 @@ impl Fill {
     }
 
     /// Adds what came; content longer than `max` bytes is not stored.
-    pub fn push(&self, piece: Bytes, max: usize) -> Pushed {
+    pub(crate) fn push(&self, piece: Bytes, max: usize) -> Pushed {
         let mut state = self.state();
         state.length += piece.len();
         state.here += piece.len();
@@ -175,21 +175,21 @@ impl Fill {
     }
 
     /// There is no place for all of it: it is not going to be stored.
-    pub fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         let mut state = self.state();
         state.give_up();
         state.give_up_read();
     }
 
     /// Whether somebody reads it, or waits for all of it. The pump is woken when the last reader has gone.
-    pub fn is_read(&self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn is_read(&self, cx: &mut Context<'_>) -> bool {
         let mut state = self.state();
         state.pump = Some(cx.waker().clone());
         !state.followers.is_empty()
     }
 
     /// Nobody reads it, and it is not going to be stored; false: somebody came meanwhile.
-    pub fn abandon(&self) -> bool {
+    pub(crate) fn abandon(&self) -> bool {
         let mut state = self.state();
         let unread = state.followers.is_empty();
         if unread {
@@ -200,7 +200,7 @@ impl Fill {
     }
 
     /// Whether the pump may go on: always while all is kept. `None`: nobody wants it.
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let mut state = self.state();
         if state.keeps {
             return Poll::Ready(Some(()));
@@ -216,7 +216,7 @@ impl Fill {
     }
 
     /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
-    pub fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Pieces, Place)> {
+    pub(crate) fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Pieces, Place)> {
         let mut state = self.state();
         let whole = state.keeps && ended.is_ok();
         let content = whole.then(|| {
@@ -234,7 +234,7 @@ impl Fill {
     }
 
     /// It is stored: what was made of it belongs to that.
-    pub fn stored(&self, content: &Arc<Content>) {
+    pub(crate) fn stored(&self, content: &Arc<Content>) {
         let made = {
             let mut state = self.state();
             state.content = Some(content.clone());
@@ -245,7 +245,7 @@ impl Fill {
     }
 
     /// Nothing comes any more: those who still wait for all of it go without.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
         if state.content.is_none() {
@@ -392,7 +392,7 @@ impl State {
 
 /// See [`Fill::whole`].
 #[derive(Debug)]
-pub struct Whole {
+pub(crate) struct Whole {
     place: Reader,
 }
 
@@ -416,7 +416,7 @@ impl Future for Whole {
 
 /// One reader's place in a [`Fill`].
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     fill: Arc<Fill>,
     id: u64,
 }

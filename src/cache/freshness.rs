@@ -11,7 +11,7 @@ use crate::fields::date;
 
 /// When a fetch was made.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub(crate) struct Times {
     /// When the request went out.
     pub requested: Instant,
     /// When the head of the answer came.
@@ -22,10 +22,8 @@ pub struct Times {
 
 /// Where a lifetime comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The app's own word.
+pub(crate) enum Source {
     App,
-    /// The route's.
     Route,
     /// Nobody's: it is guessed (RFC 9111 4.2.2).
     Heuristic,
@@ -35,10 +33,9 @@ pub enum Source {
 
 /// How long an answer may be used, and how long beyond that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Freshness {
+pub(crate) struct Freshness {
     /// RFC 9111 4.2.1.
     pub lifetime: Duration,
-    /// Whose word it is.
     pub source: Source,
     /// It is asked about before each use (RFC 9111 5.2.2.4).
     pub no_cache: bool,
@@ -61,8 +58,7 @@ fn is_heuristically_cacheable(status: StatusCode) -> bool {
 }
 
 impl Freshness {
-    /// Of an answer.
-    pub fn of(
+    pub(crate) fn of(
         status: StatusCode,
         headers: &HeaderMap,
         says: &ResponseDirectives,
@@ -104,7 +100,7 @@ impl Freshness {
 
     /// The longest stale window that the app or the route gives; a response that is stale at once is not stored for
     /// the default alone.
-    pub fn longest_stale(&self) -> Duration {
+    pub(crate) fn longest_stale(&self) -> Duration {
         if self.must_revalidate || self.no_cache {
             Duration::ZERO
         } else {
@@ -148,7 +144,7 @@ fn heuristic(
 }
 
 /// RFC 9111 4.2.3: the age an answer has when it arrives.
-pub fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
+pub(crate) fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
     let sent = date::of(headers, &header::DATE);
     let apparent = sent.and_then(|sent| times.wall.duration_since(sent).ok()).unwrap_or(Duration::ZERO);
     let told = headers.get(header::AGE).and_then(|age| age.to_str().ok());
@@ -166,8 +162,7 @@ pub(super) mod tests {
     use crate::clock;
     use std::time::UNIX_EPOCH;
 
-    /// As good as any.
-    pub fn settings() -> Settings {
+    pub(crate) fn settings() -> Settings {
         Settings {
             enabled: true,
             max_size: 1 << 20,

@@ -14,9 +14,8 @@ use crate::clock::Instant;
 use crate::words::words;
 
 words! {
-    /// What an invalidation leaves.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub enum Mode {
+    pub(crate) enum Mode {
         /// Nothing: it is as if it were not stored.
         #[default]
         Hard => "hard",
@@ -27,42 +26,35 @@ words! {
 
 /// When a fetch began, in both countings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begun {
-    /// Of hard invalidations.
+pub(crate) struct Begun {
     pub number: u64,
-    /// Milliseconds, of soft ones.
     pub at: u64,
-    /// Among all fetches.
     pub order: u64,
 }
 
 impl Begun {
     /// Whether it began after another one.
-    pub fn is_after(&self, other: &Begun) -> bool {
+    pub(crate) fn is_after(&self, other: &Begun) -> bool {
         (self.number, self.order) > (other.number, other.order)
     }
 }
 
 /// What invalidations leave of something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
-    /// All of it.
+pub(crate) enum Validity {
     Valid,
     /// It has been stale since then.
     Stale(Duration),
-    /// Nothing.
     Gone,
 }
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Invalidation {
-    /// Makes marks.
+pub(crate) struct Invalidation {
     pub marker: Marker,
     next: AtomicU64,
     /// Hard invalidations of which not all marks are stamped yet.
     stamping: AtomicU64,
-    /// Fetches begun.
     fetches: AtomicU64,
     hard: Stamps,
     soft: Stamps,
@@ -78,7 +70,7 @@ pub struct Invalidation {
 
 impl Invalidation {
     /// Counts from now on, for a cache of `max_size` bytes.
-    pub fn new(secret: u64, max_size: usize, origin: Instant) -> Invalidation {
+    pub(crate) fn new(secret: u64, max_size: usize, origin: Instant) -> Invalidation {
         Invalidation {
             marker: Marker::new(secret),
             next: AtomicU64::new(1),
@@ -101,12 +93,12 @@ impl Invalidation {
 
     /// Counts the paths among the marks of a fetch that is about to begin, or of a response that is about to be stored. They
     /// can be invalidated for as long as that is kept.
-    pub fn watch(&self, marks: &[Mark]) -> WatchedPaths {
+    pub(crate) fn watch(&self, marks: &[Mark]) -> WatchedPaths {
         WatchedPaths::new(&self.live, marks)
     }
 
     /// A fetch begins whose paths are watched: an invalidation of a path that is not is forgotten.
-    pub fn begin(&self, _: &WatchedPaths, now: Instant) -> Begun {
+    pub(crate) fn begin(&self, _: &WatchedPaths, now: Instant) -> Begun {
         Begun {
             number: self.next.load(Ordering::SeqCst),
             at: self.milliseconds(now),
@@ -115,7 +107,7 @@ impl Invalidation {
     }
 
     /// Invalidates everything that has one of `marks` and was fetched, or is being fetched, until now.
-    pub fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
+    pub(crate) fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
         // A path that is not live can only be fetched after this moment: there is nothing to remember.
         let mut marks = marks.iter().filter(|mark| !mark.is_path() || self.live.has(**mark)).peekable();
         if marks.peek().is_none() {
@@ -138,13 +130,13 @@ impl Invalidation {
     }
 
     /// Whatever has one of `marks` and is being fetched until now is not stored, nor joined. What is stored stays.
-    pub fn overtake(&self, marks: &[Mark]) {
+    pub(crate) fn overtake(&self, marks: &[Mark]) {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         marks.iter().for_each(|mark| self.overtaken.stamp(*mark, number));
     }
 
     /// Whether one of `marks` was invalidated, in either way, or overtaken, since a fetch began.
-    pub fn is_stamped_since(&self, marks: &[Mark], begun: Begun) -> bool {
+    pub(crate) fn is_stamped_since(&self, marks: &[Mark], begun: Begun) -> bool {
         let is_newer =
             |mark: &Mark| self.hard.get(*mark) >= begun.number || self.overtaken.get(*mark) >= begun.number;
         let hard = self.next.load(Ordering::SeqCst) != begun.number && marks.iter().any(is_newer);
@@ -153,7 +145,7 @@ impl Invalidation {
     }
 
     /// What is left of something that has `marks` and whose fetch began so.
-    pub fn validity(&self, marks: &[Mark], begun: Begun, now: Instant) -> Validity {
+    pub(crate) fn validity(&self, marks: &[Mark], begun: Begun, now: Instant) -> Validity {
         let unchanged = self.next.load(Ordering::SeqCst) == begun.number;
         if !unchanged && marks.iter().any(|mark| self.hard.get(*mark) >= begun.number) {
             return Validity::Gone;
@@ -170,18 +162,18 @@ impl Invalidation {
     }
 
     /// Whether there was a soft invalidation of anything since a fetch began.
-    pub fn has_soft_since(&self, begun: Begun) -> bool {
+    pub(crate) fn has_soft_since(&self, begun: Begun) -> bool {
         self.last_soft.load(Ordering::SeqCst) >= begun.at
     }
 
     /// The number that hard invalidations have come to: while it stays, what was valid is.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
     }
 
     /// Whether all marks are stamped of the invalidations that [`Invalidation::number`] counted before this was
     /// asked: only then what is found unstamped may be remembered as valid under that number.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.stamping.load(Ordering::SeqCst) == 0
     }
 }

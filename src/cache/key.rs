@@ -9,11 +9,11 @@ use super::canonical;
 use crate::fields::{glob, query};
 
 /// The keyed hash of the credentials of a principal.
-pub type Partition = [u8; 32];
+pub(crate) type Partition = [u8; 32];
 
 /// What a key is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// The app that is asked.
     pub upstream: &'a str,
     /// Everything that decides who shares what under the route: what was stored under other rules is not found.
@@ -34,7 +34,6 @@ pub struct Parts<'a> {
     pub ignored: &'a [String],
     /// The principal, where copies are one for each.
     pub partition: Option<&'a Partition>,
-    /// Fields that count.
     pub fields: &'a [HeaderName],
     /// The fields of the request.
     pub headers: &'a HeaderMap,
@@ -54,8 +53,7 @@ fn part(key: &mut Vec<u8>, text: &[u8]) {
 
 /// What the parameters that are not part of the key mean for a request. The app reads them all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uncounted {
-    /// There are none.
+pub(crate) enum Uncounted {
     None,
     /// The app's response may depend on them: it is stored under no key.
     Some,
@@ -64,7 +62,7 @@ pub enum Uncounted {
 }
 
 /// Writes the key of a request to `key`.
-pub fn write(parts: &Parts<'_>, key: &mut Vec<u8>) -> Uncounted {
+pub(crate) fn write(parts: &Parts<'_>, key: &mut Vec<u8>) -> Uncounted {
     key.clear();
     let flags = [parts.https, parts.partition.is_some(), parts.shared];
     key.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
@@ -194,7 +192,7 @@ fn is_confusable(query: &str, only: Option<&[String]>, ignored: &[String]) -> bo
 }
 
 /// The query without the parameters that do not count; `None`: none is left.
-pub fn counted_query(query: &str, only: Option<&[String]>, ignored: &[String]) -> Option<String> {
+pub(crate) fn counted_query(query: &str, only: Option<&[String]>, ignored: &[String]) -> Option<String> {
     let counted = query.split('&').filter(|parameter| counts(parameter.as_bytes(), only, ignored));
     let counted: Vec<&str> = counted.collect();
     if counted.is_empty() { None } else { Some(counted.join("&")) }
@@ -202,18 +200,15 @@ pub fn counted_query(query: &str, only: Option<&[String]>, ignored: &[String]) -
 
 /// What a key says, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     /// Whether the client came by https.
     pub https: bool,
     /// Whose it is, where it is one principal's.
     pub principal: Option<&'a Partition>,
-    /// The app.
     pub upstream: &'a [u8],
-    /// The authority.
     pub host: &'a [u8],
     /// The one that trusted proxies tell of beside it.
     pub told_host: Option<&'a [u8]>,
-    /// The path.
     pub path: &'a [u8],
     /// The parameters that count, in order.
     pub query: &'a [u8],
@@ -221,7 +216,7 @@ pub struct Shown<'a> {
 
 impl Shown<'_> {
     /// Whether it is this query, in whatever order its parameters stand, and however they are spelt.
-    pub fn is_query(&self, query: &str) -> bool {
+    pub(crate) fn is_query(&self, query: &str) -> bool {
         let parameters = |query: &[u8]| {
             let mut all: Vec<Vec<u8>> = query
                 .split(|byte| *byte == b'&')
@@ -236,12 +231,12 @@ impl Shown<'_> {
 }
 
 /// The hash of a principal, as the access log has it.
-pub fn principal_hash(partition: &Partition) -> String {
+pub(crate) fn principal_hash(partition: &Partition) -> String {
     partition.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a key that [`write()`] wrote.
-pub fn read(key: &[u8]) -> Option<Shown<'_>> {
+pub(crate) fn read(key: &[u8]) -> Option<Shown<'_>> {
     fn next<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
         let (length, after) = rest.split_first_chunk::<4>()?;
         let (part, after) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
@@ -263,7 +258,7 @@ pub fn read(key: &[u8]) -> Option<Shown<'_>> {
 
 /// The hash of a request's method, its content and the fields that say what that is (RFC 10008 2.7). JSON that differs in
 /// white space or the order of members alone is the same, unless the request wants nothing transformed.
-pub fn content(method: &Method, headers: &HeaderMap, content: &[u8], transform: bool) -> [u8; 32] {
+pub(crate) fn content(method: &Method, headers: &HeaderMap, content: &[u8], transform: bool) -> [u8; 32] {
     use ring::digest::{Context, SHA256};
     let mut hash = Context::new(&SHA256);
     hash.update(method.as_str().as_bytes());

@@ -19,7 +19,6 @@ const PAGE: usize = 2048;
 const BYTES_OF_CACHE: usize = 96;
 /// Maximum number of counters: 64 MiB, for a cache of 3 GiB.
 const MAX_COUNTERS: usize = 1 << 25;
-/// Counters of each path.
 const HASHES: u32 = 4;
 /// Maximum number of paths of one response: as it is written, and as an app may read it loosely.
 const MAX_PATHS: usize = 2;
@@ -28,7 +27,7 @@ type Page = Box<[AtomicU16]>;
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct LivePaths {
+pub(crate) struct LivePaths {
     pages: Box<[OnceLock<Page>]>,
 }
 
@@ -47,7 +46,7 @@ fn indexes(mark: u64, count: usize) -> impl Iterator<Item = usize> {
 
 impl LivePaths {
     /// For a cache of `max_size` bytes.
-    pub fn new(max_size: usize) -> Arc<LivePaths> {
+    pub(crate) fn new(max_size: usize) -> Arc<LivePaths> {
         let counters = (max_size / BYTES_OF_CACHE).clamp(PAGE, MAX_COUNTERS);
         Arc::new(LivePaths { pages: (0..counters.div_ceil(PAGE)).map(|_| OnceLock::new()).collect() })
     }
@@ -69,7 +68,7 @@ impl LivePaths {
     }
 
     /// Whether a stored response or a fetch in progress may have this mark.
-    pub fn has(&self, mark: Mark) -> bool {
+    pub(crate) fn has(&self, mark: Mark) -> bool {
         indexes(mark.get(), self.len()).all(|index| {
             let page = self.pages.get(index / PAGE).and_then(OnceLock::get);
             page.and_then(|page| page.get(index % PAGE)).is_some_and(|count| count.load(Ordering::SeqCst) > 0)
@@ -79,7 +78,7 @@ impl LivePaths {
 
 /// The paths of one stored response or of one fetch in progress; they are counted until it is dropped.
 #[derive(Debug, Default)]
-pub struct WatchedPaths(Option<Watched>);
+pub(crate) struct WatchedPaths(Option<Watched>);
 
 #[derive(Debug)]
 struct Watched {
@@ -90,7 +89,7 @@ struct Watched {
 
 impl WatchedPaths {
     /// Counts those of `marks` that are paths.
-    pub fn new(table: &Arc<LivePaths>, marks: &[Mark]) -> WatchedPaths {
+    pub(crate) fn new(table: &Arc<LivePaths>, marks: &[Mark]) -> WatchedPaths {
         let mut watched = [None; MAX_PATHS];
         let paths = marks.iter().filter(|mark| mark.is_path());
         watched.iter_mut().zip(paths).for_each(|(path, mark)| *path = NonZeroU64::new(mark.get()));

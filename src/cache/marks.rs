@@ -4,16 +4,16 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// More tags than this no answer may have.
-pub const MOST_TAGS: usize = 64;
+pub(crate) const MOST_TAGS: usize = 64;
 /// So many segments of a path can be invalidated from; what is deeper goes with the segment above it.
-pub const MOST_PREFIXES: usize = 16;
+pub(crate) const MOST_PREFIXES: usize = 16;
 
 /// Set in the marks of paths, which strangers can choose, and in no other.
 const PATH: u64 = 1 << 16;
 
 /// A thing that invalidations name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mark(u64);
+pub(crate) struct Mark(u64);
 
 /// What kinds there are; two of different kinds are never the same.
 #[derive(Clone, Copy)]
@@ -30,11 +30,11 @@ enum Kind {
 
 /// How many numbers are made of one secret, so that nobody outside can choose tags that meet.
 #[derive(Clone, Copy, Debug)]
-pub struct Marker(u64);
+pub(crate) struct Marker(u64);
 
 impl Marker {
     /// With a secret of this process.
-    pub fn new(secret: u64) -> Marker {
+    pub(crate) fn new(secret: u64) -> Marker {
         Marker(secret)
     }
 
@@ -43,18 +43,17 @@ impl Marker {
         Mark(if matches!(kind, Kind::Path) { hash | PATH } else { hash & !PATH })
     }
 
-    /// All there is.
-    pub fn everything(self) -> Mark {
+    pub(crate) fn everything(self) -> Mark {
         self.mark(Kind::Everything, b"")
     }
 
     /// A tag of a route or of the app.
-    pub fn tag(self, tag: &str) -> Mark {
+    pub(crate) fn tag(self, tag: &str) -> Mark {
         self.mark(Kind::Tag, tag.as_bytes())
     }
 
     /// A group of one origin (RFC 9875); names of hosts have no case.
-    pub fn group(self, origin: &[u8], group: &str) -> Mark {
+    pub(crate) fn group(self, origin: &[u8], group: &str) -> Mark {
         let mut text = Vec::with_capacity(origin.len() + group.len() + 1);
         text.extend_from_slice(&origin.to_ascii_lowercase());
         text.push(0);
@@ -63,18 +62,18 @@ impl Marker {
     }
 
     /// A path without its query, in normal form: every variant and every principal.
-    pub fn path(self, path: &str) -> Mark {
+    pub(crate) fn path(self, path: &str) -> Mark {
         self.mark(Kind::Path, trimmed(path).as_bytes())
     }
 
     /// A path and all below it.
-    pub fn prefix(self, path: &str) -> Mark {
+    pub(crate) fn prefix(self, path: &str) -> Mark {
         let path = trimmed(path);
         self.mark(Kind::Prefix, cut(path).as_bytes())
     }
 
     /// The path and the paths above it, at each segment.
-    pub fn prefixes(self, path: &str) -> impl Iterator<Item = Mark> {
+    pub(crate) fn prefixes(self, path: &str) -> impl Iterator<Item = Mark> {
         let path = trimmed(path);
         let ends = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
         let whole = (!path.is_empty()).then_some(path.len());
@@ -83,29 +82,28 @@ impl Marker {
     }
 
     /// One credential, by its keyed hash.
-    pub fn credential(self, hash: &[u8]) -> Mark {
+    pub(crate) fn credential(self, hash: &[u8]) -> Mark {
         self.mark(Kind::Credential, hash)
     }
 
     /// What has another mark among what was made for a credential.
-    pub fn of_credential(self, hash: &[u8], mark: Mark) -> Mark {
+    pub(crate) fn of_credential(self, hash: &[u8], mark: Mark) -> Mark {
         self.mark(Kind::OfCredential, &[hash, &mark.0.to_be_bytes()].concat())
     }
 
     /// A route, by its label.
-    pub fn route(self, label: &str) -> Mark {
+    pub(crate) fn route(self, label: &str) -> Mark {
         self.mark(Kind::Route, label.as_bytes())
     }
 }
 
 impl Mark {
     /// Whether it is a path without its query.
-    pub fn is_path(self) -> bool {
+    pub(crate) fn is_path(self) -> bool {
         self.0 & PATH != 0
     }
 
-    /// The number.
-    pub fn get(self) -> u64 {
+    pub(crate) fn get(self) -> u64 {
         self.0
     }
 }

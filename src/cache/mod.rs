@@ -6,35 +6,35 @@
 //! - `tripwire` over `comparable`: whether what is shared may be. `apart`: which cookie keeps copies apart.
 //! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
 
-pub mod apart;
-pub mod canonical;
+pub(crate) mod apart;
+pub(crate) mod canonical;
 #[cfg(test)]
 mod collapse_model;
 mod comparable;
-pub mod counters;
-pub mod fetch;
-pub mod fill;
+pub(crate) mod counters;
+pub(crate) mod fetch;
+pub(crate) mod fill;
 #[cfg(test)]
 mod fill_model;
-pub mod freshness;
-pub mod invalidation;
-pub mod key;
-pub mod live_paths;
-pub mod marks;
+pub(crate) mod freshness;
+pub(crate) mod invalidation;
+pub(crate) mod key;
+pub(crate) mod live_paths;
+pub(crate) mod marks;
 #[cfg(test)]
 mod model;
-pub mod passes;
-pub mod reuse;
-pub mod settle;
+pub(crate) mod passes;
+pub(crate) mod reuse;
+pub(crate) mod settle;
 mod stamps;
-pub mod storability;
-pub mod store;
-pub mod stored;
-pub mod terms;
-pub mod tripwire;
-pub mod unattended;
-pub mod variant;
-pub mod webdav;
+pub(crate) mod storability;
+pub(crate) mod store;
+pub(crate) mod stored;
+pub(crate) mod terms;
+pub(crate) mod tripwire;
+pub(crate) mod unattended;
+pub(crate) mod variant;
+pub(crate) mod webdav;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,30 +58,25 @@ use webdav::WebDavUpstreams;
 const STOPPED: Duration = Duration::from_secs(3600);
 /// What all workers share; it outlives every reload.
 #[derive(Debug)]
-pub struct Cache {
-    /// What is stored.
+pub(crate) struct Cache {
     pub store: Store,
-    /// What is coming.
     pub fetches: Arc<Fetches>,
     /// What is not worth waiting for.
     pub passes: Passes,
-    /// What no longer holds.
     pub invalidation: Invalidation,
-    /// What is counted.
     pub counters: Arc<Counters>,
     settling: Settling,
     /// Routes that are not cached, and until when.
     stopped: ArcSwap<HashMap<String, Instant>>,
     /// What goes on without the client that began it.
     pub unattended: Arc<Unattended>,
-    /// Upstreams that speak WebDAV.
     pub webdav: WebDavUpstreams,
     origin: Instant,
 }
 
 impl Cache {
     /// Empty, for at most `max_size` bytes; `secret` is this process's own.
-    pub fn new(secret: u64, max_size: usize, origin: Instant) -> Cache {
+    pub(crate) fn new(secret: u64, max_size: usize, origin: Instant) -> Cache {
         Cache {
             store: Store::new(secret, max_size),
             fetches: Arc::default(),
@@ -97,7 +92,7 @@ impl Cache {
     }
 
     /// Stores a response, unless it was overtaken; false: it is not stored.
-    pub fn keep(&self, key: &[u8], stored: &Stored) -> bool {
+    pub(crate) fn keep(&self, key: &[u8], stored: &Stored) -> bool {
         self.store.insert(key, stored.clone()) && {
             // An invalidation that takes keys out looks through them after it has stamped: what was stored since is seen here.
             let head = &stored.head;
@@ -110,13 +105,13 @@ impl Cache {
     }
 
     /// Whether a route is not cached for a while.
-    pub fn is_stopped(&self, route: &str, now: Instant) -> bool {
+    pub(crate) fn is_stopped(&self, route: &str, now: Instant) -> bool {
         let stopped = self.stopped.load();
         !stopped.is_empty() && stopped.get(route).is_some_and(|until| *until > now)
     }
 
     /// From now on a route is not cached for a while; false: it was not before.
-    pub fn stop(&self, route: &str, now: Instant) -> bool {
+    pub(crate) fn stop(&self, route: &str, now: Instant) -> bool {
         let mut new = false;
         self.stopped.rcu(|stopped| {
             let mut stopped = HashMap::clone(stopped);
@@ -128,7 +123,7 @@ impl Cache {
     }
 
     /// Routes that were written anew may be cached again.
-    pub fn resume<'a>(&self, routes: impl Iterator<Item = &'a str> + Clone) {
+    pub(crate) fn resume<'a>(&self, routes: impl Iterator<Item = &'a str> + Clone) {
         self.stopped.rcu(|stopped| {
             let mut stopped = HashMap::clone(stopped);
             stopped.retain(|known, _| !routes.clone().any(|route| route == known));
@@ -137,12 +132,12 @@ impl Cache {
     }
 
     /// Invalidates once more after a while, unless too much waits for that already.
-    pub fn repeat(&self, marks: &[Mark], mode: Mode, repeat: Repeat, client: Client, now: Instant) {
+    pub(crate) fn repeat(&self, marks: &[Mark], mode: Mode, repeat: Repeat, client: Client, now: Instant) {
         self.settling.add(marks, mode, repeat, client, now);
     }
 
     /// Gives up what is stored until no more is held than may be; false: all of it was not enough.
-    pub fn make_room(&self) -> bool {
+    pub(crate) fn make_room(&self) -> bool {
         if self.store.held.excess() > 0 {
             self.store.make_room(None);
         }
@@ -150,13 +145,13 @@ impl Cache {
     }
 
     /// What is to be done now and then; a few times a second is often enough.
-    pub fn tick(&self, now: Instant) {
+    pub(crate) fn tick(&self, now: Instant) {
         self.settling.run(&self.invalidation, now);
         self.make_room();
     }
 
     /// Seconds since it was made.
-    pub fn second(&self, now: Instant) -> u32 {
+    pub(crate) fn second(&self, now: Instant) -> u32 {
         u32::try_from(now.saturating_duration_since(self.origin).as_secs()).unwrap_or(u32::MAX)
     }
 }

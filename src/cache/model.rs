@@ -26,7 +26,6 @@ const LATE: &str = "tag of the app";
 /// A reader, between two of its steps.
 enum Reader {
     Begins,
-    /// It asks the app.
     Asks {
         least: u64,
         leader: Option<Leader>,
@@ -50,7 +49,6 @@ enum Reader {
 
 enum Writer {
     Begins,
-    /// The app has written.
     Written(u64),
     /// Its head is released, its content not yet at its end.
     Released,
@@ -59,7 +57,6 @@ enum Writer {
 struct World {
     cache: Cache,
     now: Instant,
-    /// What the app has.
     value: u64,
     /// What every write that was released has written at least.
     released: u64,
@@ -217,6 +214,6 @@ proptest! {
             }
         }
         readers.clear();
-        prop_assert!(world.cache.fetches.is_empty(), "every fetch leaves the table");
+        prop_assert_eq!(world.cache.fetches.len(), 0, "every fetch leaves the table");
     }
 }

@@ -13,7 +13,7 @@ use super::storability::Personal;
 /// log2 of the number of places: 512 KiB.
 const PLACES: u32 = 16;
 /// How long a key is remembered after the last answer that was not stored; seconds.
-pub const REMEMBERED: u32 = 120;
+pub(crate) const REMEMBERED: u32 = 120;
 
 /// A place has the upper half of a hash, two flags, and the second at which it ends.
 const UNTIL: u64 = MIXED - 1;
@@ -29,8 +29,7 @@ fn until(second: u32) -> u64 {
 
 /// Whose answers. What somebody in particular is told is not stored for reasons that say nothing of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
-    /// Anybody.
+pub(crate) enum Asker {
     Any = 0,
     /// Those with Authorization alone, where one copy would serve all.
     Authorized = 1,
@@ -41,11 +40,10 @@ pub enum Asker {
 }
 
 impl Asker {
-    /// All of them.
-    pub const ALL: [Asker; 4] = [Asker::Any, Asker::Authorized, Asker::Personal, Asker::Waiting];
+    pub(crate) const ALL: [Asker; 4] = [Asker::Any, Asker::Authorized, Asker::Personal, Asker::Waiting];
 
     /// How the requests it stands for say who asks.
-    pub fn personal(self) -> Personal {
+    pub(crate) fn personal(self) -> Personal {
         match self {
             Asker::Any | Asker::Waiting => Personal::No,
             Asker::Authorized => Personal::Authorization,
@@ -56,14 +54,13 @@ impl Asker {
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Passes {
+pub(crate) struct Passes {
     places: Box<[AtomicU64]>,
     seed: u64,
 }
 
 impl Passes {
-    /// Empty.
-    pub fn new(seed: u64) -> Passes {
+    pub(crate) fn new(seed: u64) -> Passes {
         Passes { places: (0..1usize << PLACES).map(|_| AtomicU64::new(0)).collect(), seed }
     }
 
@@ -85,7 +82,7 @@ impl Passes {
     }
 
     /// An answer under this key was not stored. `second` counts from any moment on.
-    pub fn remember(&self, key: &[u8], asker: Asker, second: u32) {
+    pub(crate) fn remember(&self, key: &[u8], asker: Asker, second: u32) {
         let place = self.place(key, asker);
         let is_mixed = self.at(place, second).is_some_and(|known| known & MIXED != 0);
         if !is_mixed {
@@ -94,13 +91,13 @@ impl Passes {
     }
 
     /// An answer under this key, whose length was not known, was too long to be stored.
-    pub fn remember_too_long(&self, key: &[u8], asker: Asker, second: u32) {
+    pub(crate) fn remember_too_long(&self, key: &[u8], asker: Asker, second: u32) {
         self.put(self.place(key, asker), TOO_LONG | until(second));
     }
 
     /// An answer under this key could have been stored, unless it is too long, which is not known where it `has_length`
     /// not.
-    pub fn remember_mixed(&self, key: &[u8], asker: Asker, second: u32, has_length: bool) {
+    pub(crate) fn remember_mixed(&self, key: &[u8], asker: Asker, second: u32, has_length: bool) {
         let place = self.place(key, asker);
         let is_too_long = self.at(place, second).is_some_and(|known| known & TOO_LONG != 0);
         if has_length || !is_too_long {
@@ -109,7 +106,7 @@ impl Passes {
     }
 
     /// An answer under this key was stored. That others were not is remembered until it ends.
-    pub fn forget(&self, key: &[u8], asker: Asker) {
+    pub(crate) fn forget(&self, key: &[u8], asker: Asker) {
         let place = self.place(key, asker);
         if self.at(place, 0).is_some_and(|known| known & MIXED == 0) {
             self.put(place, 0);
@@ -117,7 +114,7 @@ impl Passes {
     }
 
     /// Whether answers under this key are not stored, as far as is known.
-    pub fn knows(&self, key: &[u8], asker: Asker, second: u32) -> bool {
+    pub(crate) fn knows(&self, key: &[u8], asker: Asker, second: u32) -> bool {
         self.at(self.place(key, asker), second).is_some_and(|known| known & MIXED == 0)
     }
 }

@@ -9,7 +9,7 @@ use crate::fields::cache_control::{MaxStale, RequestDirectives};
 
 /// Why the app is asked although something is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// It is stale, or must be asked about each time.
     Stale,
     /// The request wants it (no-cache, max-age, min-fresh).
@@ -18,8 +18,7 @@ pub enum Asked {
 
 /// What becomes of what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    /// It is used.
+pub(crate) enum Reuse {
     Fresh,
     /// It is used, stale as it is: the request takes that (5.2.1.2).
     MaxStale,
@@ -31,7 +30,7 @@ pub enum Reuse {
 
 /// How old something is, and since when it has been stale for another reason than its age.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Age {
+pub(crate) struct Age {
     /// RFC 9111 4.2.3.
     pub current: Duration,
     /// Since it was invalidated softly.
@@ -40,7 +39,7 @@ pub struct Age {
 
 impl Age {
     /// What is left of the lifetime, in seconds; negative once it is stale.
-    pub fn ttl(&self, freshness: &Freshness) -> i64 {
+    pub(crate) fn ttl(&self, freshness: &Freshness) -> i64 {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         match self.staleness(freshness) {
             Some(stale) => -seconds(stale),
@@ -50,7 +49,7 @@ impl Age {
     }
 
     /// For how long it has been stale; `None` while it is fresh.
-    pub fn staleness(&self, freshness: &Freshness) -> Option<Duration> {
+    pub(crate) fn staleness(&self, freshness: &Freshness) -> Option<Duration> {
         // 4.2: fresh while the lifetime is longer than the age.
         let by_age = (freshness.lifetime <= self.current).then(|| self.current - freshness.lifetime);
         by_age.max(self.invalidated)
@@ -58,7 +57,7 @@ impl Age {
 }
 
 /// See the head of the file.
-pub fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> Reuse {
+pub(crate) fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> Reuse {
     if asks.no_cache {
         return Reuse::Ask(Asked::Request);
     }
@@ -92,7 +91,7 @@ pub fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> Reuse
 
 /// What became of a request that was sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failed {
+pub(crate) enum Failed {
     /// No response could be had.
     Unreachable,
     /// The app answered with this status.
@@ -102,7 +101,12 @@ pub enum Failed {
 /// Whether it may be used, stale as it is, in place of an error (RFC 5861 4). What a request wanted the app to be
 /// asked about although it is fresh may not: nobody asked for it. An error that the app itself answered says more
 /// than silence, so it is replaced only where the app or the route allows it.
-pub fn may_replace_error(freshness: &Freshness, age: Age, asks: &RequestDirectives, failed: Failed) -> bool {
+pub(crate) fn may_replace_error(
+    freshness: &Freshness,
+    age: Age,
+    asks: &RequestDirectives,
+    failed: Failed,
+) -> bool {
     let window = match failed {
         Failed::Unreachable => freshness.if_unreachable,
         Failed::Status(status) => match status.as_u16() {

@@ -24,11 +24,11 @@ const UNKNOWN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), 
 const OCCASIONS: usize = 1 + UNKNOWN.len();
 
 /// The network of a client, as limits tell clients apart.
-pub type Client = [u8; 16];
+pub(crate) type Client = [u8; 16];
 
 /// Why an invalidation is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub(crate) enum Repeat {
     /// A rule says `settle`.
     Settle(Duration),
     /// The outcome of the write is unknown.
@@ -69,11 +69,18 @@ struct State {
 
 /// See the head of the file.
 #[derive(Debug, Default)]
-pub struct Settling(Mutex<State>);
+pub(crate) struct Settling(Mutex<State>);
 
 impl Settling {
     /// Makes it again later; false: there are too many already, and it is not made again.
-    pub fn add(&self, marks: &[Mark], mode: Mode, repeat: Repeat, client: Client, now: Instant) -> bool {
+    pub(crate) fn add(
+        &self,
+        marks: &[Mark],
+        mode: Mode,
+        repeat: Repeat,
+        client: Client,
+        now: Instant,
+    ) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { pending, of_client } = &mut *state;
         let full = pending.len() >= MOST;
@@ -97,7 +104,7 @@ impl Settling {
     }
 
     /// Makes those that are due.
-    pub fn run(&self, invalidation: &Invalidation, now: Instant) {
+    pub(crate) fn run(&self, invalidation: &Invalidation, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { pending, of_client } = &mut *state;
         pending.retain(|names, waiting| {

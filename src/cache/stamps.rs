@@ -15,10 +15,8 @@ use super::marks::Mark;
 const BUCKETS: u32 = 17;
 /// Buckets that are made together, when the first of them is written.
 const PAGE: usize = 64;
-/// Bits of a number.
 const NUMBER_BITS: u32 = 40;
-/// The largest number.
-pub const MOST: u64 = (1 << NUMBER_BITS) - 1;
+pub(super) const MOST: u64 = (1 << NUMBER_BITS) - 1;
 
 /// The floor, and the cells.
 #[repr(align(64))]
@@ -32,7 +30,7 @@ type Page = Box<[Bucket]>;
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Stamps {
+pub(super) struct Stamps {
     pages: Box<[OnceLock<Page>]>,
 }
 
@@ -56,7 +54,7 @@ fn place(mark: Mark) -> (usize, u64) {
 
 impl Stamps {
     /// Stamps a mark: its number is at least `at` from here on.
-    pub fn stamp(&self, mark: Mark, at: u64) {
+    pub(super) fn stamp(&self, mark: Mark, at: u64) {
         let at = at.min(MOST);
         let (index, fingerprint) = place(mark);
         let Some(page) = self.pages.get(index / PAGE) else { return };
@@ -68,7 +66,7 @@ impl Stamps {
     }
 
     /// The number a mark was last stamped with, or a larger one; zero: never.
-    pub fn get(&self, mark: Mark) -> u64 {
+    pub(super) fn get(&self, mark: Mark) -> u64 {
         let (index, fingerprint) = place(mark);
         let page = self.pages.get(index / PAGE).and_then(OnceLock::get);
         let Some(bucket) = page.and_then(|page| page.get(index % PAGE)) else { return 0 };

@@ -13,8 +13,7 @@ use crate::words::words;
 
 /// How a request says who asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Personal {
-    /// It does not.
+pub(crate) enum Personal {
     #[default]
     No,
     /// By Authorization alone (RFC 9111 3.5).
@@ -25,7 +24,7 @@ pub enum Personal {
 
 /// To which requests a response may be given where one copy serves all (scope "auto").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Audience {
+pub(crate) enum Audience {
     /// To those that do not say who asks.
     #[default]
     Anonymous,
@@ -37,7 +36,7 @@ pub enum Audience {
 
 impl Audience {
     /// By the word of the app.
-    pub fn of(says: &ResponseDirectives) -> Audience {
+    pub(crate) fn of(says: &ResponseDirectives) -> Audience {
         if says.public || says.s_maxage.is_some() {
             Audience::Everyone
         } else if says.must_revalidate {
@@ -48,7 +47,7 @@ impl Audience {
     }
 
     /// Whether it takes in a request.
-    pub fn includes(self, personal: Personal) -> bool {
+    pub(crate) fn includes(self, personal: Personal) -> bool {
         match personal {
             Personal::No => true,
             Personal::Authorization => self >= Audience::Authorized,
@@ -59,7 +58,7 @@ impl Audience {
 
 /// What is known of a request when its answer is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asker {
+pub(crate) struct Asker {
     /// It says no-store (5.2.1.5).
     pub no_store: bool,
     /// How it says who asks.
@@ -71,10 +70,8 @@ pub struct Asker {
 words! {
     /// Why an answer is not stored.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Refusal {
-        /// The request says no-store.
+    pub(crate) enum Refusal {
         RequestNoStore => "request-no-store",
-        /// The answer says no-store.
         NoStore => "no-store",
         /// It is for one user.
         Private => "private",
@@ -82,7 +79,6 @@ words! {
         Credentials => "credentials",
         /// It sets a cookie that nothing excludes.
         SetCookie => "set-cookie",
-        /// It varies with everything.
         Varies => "vary",
         /// Events or messages of gRPC, which are of one moment.
         Stream => "endless",
@@ -95,8 +91,7 @@ words! {
 
 /// How an answer is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Storable {
-    /// How long it holds.
+pub(crate) struct Storable {
     pub freshness: Freshness,
     /// Who gets it, where one copy serves all (3.5).
     pub audience: Audience,
@@ -133,7 +128,7 @@ static NEVER: [HeaderName; 23] = [
 ];
 
 /// See the head of the file.
-pub fn judge(
+pub(crate) fn judge(
     asker: Asker,
     (status, headers): (StatusCode, &HeaderMap),
     says: &ResponseDirectives,
@@ -195,7 +190,7 @@ pub fn judge(
 
 /// Whether a status may be about the request that got it and say nothing of the resource: redirects, to a login above all;
 /// all of the client's errors but that it is not there (any more); and those of the server (RFC 9110 15.4 to 15.6).
-pub fn is_of_request_alone(status: StatusCode) -> bool {
+pub(crate) fn is_of_request_alone(status: StatusCode) -> bool {
     let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
     status == StatusCode::PARTIAL_CONTENT
         || status.is_redirection()

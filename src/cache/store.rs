@@ -23,7 +23,7 @@ const MOST_VARIANTS: usize = 32;
 
 /// All that is stored under one key, the newest variant first.
 #[derive(Debug, Default)]
-pub struct Entry {
+pub(crate) struct Entry {
     variants: Vec<Stored>,
     /// All fields that any of them varies with.
     names: Vec<HeaderName>,
@@ -37,18 +37,17 @@ impl Entry {
     }
 
     /// The newest variant that fits a request; whether any is there at all can be asked too.
-    pub fn select(&self, request: SelectingFields<'_>) -> Option<&Stored> {
+    pub(crate) fn select(&self, request: SelectingFields<'_>) -> Option<&Stored> {
         let variants = self.variants.iter().map(|stored| (&stored.head.variant, stored));
         variant::select(variants, &self.names, request)
     }
 
     /// All fields that any of them varies with.
-    pub fn names(&self) -> &[HeaderName] {
+    pub(crate) fn names(&self) -> &[HeaderName] {
         &self.names
     }
 
-    /// All variants.
-    pub fn variants(&self) -> &[Stored] {
+    pub(crate) fn variants(&self) -> &[Stored] {
         &self.variants
     }
 }
@@ -80,11 +79,11 @@ impl BuildHasher for Seeded {
 }
 
 /// As [`super::key`] writes them.
-pub type Key = Box<[u8]>;
+pub(crate) type Key = Box<[u8]>;
 type Shard = RwLock<LruCache<Key, Arc<Entry>, Seeded>>;
 
 /// See the head of the file.
-pub struct Store {
+pub(crate) struct Store {
     shards: Box<[Shard]>,
     seed: u64,
     /// Whose turn it is to give something up.
@@ -97,7 +96,7 @@ pub struct Store {
 
 impl Store {
     /// At most `most` bytes.
-    pub fn new(seed: u64, most: usize) -> Store {
+    pub(crate) fn new(seed: u64, most: usize) -> Store {
         let shard = || RwLock::new(LruCache::unbounded_with_hasher(Seeded(!seed)));
         Store {
             shards: (0..SHARDS).map(|_| shard()).collect(),
@@ -113,7 +112,7 @@ impl Store {
     }
 
     /// What is stored under a key. `second` is any count of seconds.
-    pub fn get(&self, key: &[u8], second: u32) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, key: &[u8], second: u32) -> Option<Arc<Entry>> {
         let shard = self.shards.get(self.shard(key))?;
         let entry = {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +130,7 @@ impl Store {
 
     /// Stores a response in place of the one of the same variant, unless that one's fetch began later. False: it
     /// was not stored.
-    pub fn insert(&self, key: &[u8], stored: Stored) -> bool {
+    pub(crate) fn insert(&self, key: &[u8], stored: Stored) -> bool {
         let index = self.shard(key);
         let Some(shard) = self.shards.get(index) else { return false };
         {
@@ -160,7 +159,7 @@ impl Store {
     /// Gives up what was used least recently until no more is held than may be, but for one key. What is still on
     /// its way to clients is given up too, but its memory comes back only when they have it: no more is given up for
     /// its sake than it takes.
-    pub fn make_room(&self, but: Option<&[u8]>) {
+    pub(crate) fn make_room(&self, but: Option<&[u8]>) {
         let mut wanted = self.held.excess();
         // One of each shard in turn: together they are about what was used least recently.
         let mut empty = 0;
@@ -186,7 +185,7 @@ impl Store {
     }
 
     /// Takes one variant out, if it is still there.
-    pub fn forget(&self, key: &[u8], stored: &Stored) {
+    pub(crate) fn forget(&self, key: &[u8], stored: &Stored) {
         let Some(shard) = self.shards.get(self.shard(key)) else { return };
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = shard.peek(key) else { return };
@@ -199,15 +198,14 @@ impl Store {
         }
     }
 
-    /// Takes a key out.
-    pub fn remove(&self, key: &[u8]) {
+    pub(crate) fn remove(&self, key: &[u8]) {
         if let Some(shard) = self.shards.get(self.shard(key)) {
             shard.write().unwrap_or_else(PoisonError::into_inner).pop(key);
         }
     }
 
     /// Takes out the keys that `fits` names; how many responses were stored under them.
-    pub fn purge(&self, fits: impl Fn(&[u8]) -> bool) -> usize {
+    pub(crate) fn purge(&self, fits: impl Fn(&[u8]) -> bool) -> usize {
         let mut count = 0;
         for shard in &self.shards {
             let found: Vec<Key> = {
@@ -226,7 +224,7 @@ impl Store {
     }
 
     /// Takes out all variants of which `keep` says no.
-    pub fn retain(&self, keep: impl Fn(&Stored) -> bool) {
+    pub(crate) fn retain(&self, keep: impl Fn(&Stored) -> bool) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let gone: Vec<Key> = shard
@@ -238,19 +236,13 @@ impl Store {
         }
     }
 
-    /// Keys stored.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let of = |shard: &Shard| shard.read().unwrap_or_else(PoisonError::into_inner).len();
         self.shards.iter().map(of).sum()
     }
 
-    /// Whether nothing is stored.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Every entry whose key `wanted` takes, at most `most` of them.
-    pub fn find(&self, most: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<(Key, Arc<Entry>)> {
+    pub(crate) fn find(&self, most: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<(Key, Arc<Entry>)> {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);

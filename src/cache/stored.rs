@@ -34,14 +34,12 @@ const MADE: usize = 128;
 
 /// What so many bytes take: allocators round up, and what is given back in one size is not at once of use for
 /// another. Measured by `benches/churn`.
-pub const fn weight(bytes: usize) -> usize {
+pub(crate) const fn weight(bytes: usize) -> usize {
     bytes + bytes / 7
 }
 
-/// Everything but the content.
 #[derive(Debug)]
-pub struct Head {
-    /// The status.
+pub(crate) struct Head {
     pub status: StatusCode,
     /// The reason phrase, where the app wrote one of its own.
     pub phrase: Option<ReasonPhrase>,
@@ -51,9 +49,7 @@ pub struct Head {
     pub keeps_place: bool,
     /// The fields it was judged by and that are for us alone.
     pub own: HeaderMap,
-    /// Which requests it fits.
     pub variant: Variant,
-    /// How long it holds.
     pub freshness: Freshness,
     /// Who gets it, where one copy serves all.
     pub audience: Audience,
@@ -61,7 +57,6 @@ pub struct Head {
     pub initial_age: Duration,
     /// How long its fetch, or its last validation, took until the head was here; part of that age.
     pub fetched_in: Duration,
-    /// When it came.
     pub received: Instant,
     /// When its fetch, or its last validation, began.
     pub begun: Begun,
@@ -69,7 +64,6 @@ pub struct Head {
     pub marks: Box<[Mark]>,
     /// Its paths among those, which can be invalidated for as long as it exists.
     pub watched: WatchedPaths,
-    /// Its tags, for people.
     pub tags: Box<[Box<str>]>,
     /// What was prepared of it.
     pub prepared: Forms,
@@ -79,7 +73,7 @@ pub struct Head {
 
 /// What a [`Head`] is made of.
 #[derive(Debug)]
-pub struct NewHead {
+pub(crate) struct NewHead {
     /// See [`Head`].
     pub status: StatusCode,
     /// See [`Head`].
@@ -110,7 +104,7 @@ pub struct NewHead {
 
 impl Head {
     /// Of a fetch that has just come.
-    pub fn new(new: NewHead) -> Head {
+    pub(crate) fn new(new: NewHead) -> Head {
         let NewHead {
             status,
             fields,
@@ -155,7 +149,7 @@ impl Head {
     }
 
     /// The fields as they were stored.
-    pub fn stored_fields(&self) -> HeaderMap {
+    pub(crate) fn stored_fields(&self) -> HeaderMap {
         let mut fields = self.fields.clone();
         fields.remove(AGE);
         fields.remove(X_REQUEST_ID);
@@ -167,7 +161,7 @@ impl Head {
     }
 
     /// The same with other fields, for an answer that is not stored.
-    pub fn with_fields(&self, fields: HeaderMap) -> Head {
+    pub(crate) fn with_fields(&self, fields: HeaderMap) -> Head {
         Head::new(NewHead {
             status: self.status,
             fields,
@@ -187,22 +181,22 @@ impl Head {
     }
 
     /// The same with the app's own reason phrase.
-    pub fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> Head {
+    pub(crate) fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> Head {
         Head { phrase: phrase.cloned(), ..self }
     }
 
     /// RFC 9111 4.2.3.
-    pub fn age(&self, now: Instant) -> Duration {
+    pub(crate) fn age(&self, now: Instant) -> Duration {
         self.initial_age + now.saturating_duration_since(self.received)
     }
 
     /// What invalidations have left of it.
-    pub fn validity(&self, invalidation: &Invalidation, now: Instant) -> Validity {
+    pub(crate) fn validity(&self, invalidation: &Invalidation, now: Instant) -> Validity {
         invalidation.validity(&self.marks, self.begun, now)
     }
 
     /// Its age for decisions; `None` where an invalidation has left nothing of it.
-    pub fn age_if_valid(&self, invalidation: &Invalidation, now: Instant) -> Option<Age> {
+    pub(crate) fn age_if_valid(&self, invalidation: &Invalidation, now: Instant) -> Option<Age> {
         let number = invalidation.number();
         let settled = invalidation.is_settled();
         let current = self.age(now);
@@ -223,7 +217,7 @@ impl Head {
     }
 
     /// In bytes, as far as it can be known.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let fields = size_of_fields(&self.fields) + size_of_fields(&self.own);
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
         let prepared = self.prepared.size() + self.phrase.as_ref().map_or(0, ReasonPhrase::size);
@@ -238,7 +232,7 @@ fn size_of_fields(fields: &HeaderMap) -> usize {
 
 /// Content as it is, and what was made of it: codings, a tag. It is shared by all who are given it.
 #[derive(Debug)]
-pub struct Content {
+pub(crate) struct Content {
     pieces: Pieces,
     trailers: Option<HeaderMap>,
     made: RwLock<Vec<(&'static str, Pieces)>>,
@@ -253,7 +247,7 @@ pub struct Content {
 impl Content {
     /// `place` is for its pieces, and for its head. Trailers are copied, as they came in the buffer of a connection, and
     /// weighed.
-    pub fn new(pieces: Pieces, trailers: Option<HeaderMap>, mut place: Place) -> Content {
+    pub(crate) fn new(pieces: Pieces, trailers: Option<HeaderMap>, mut place: Place) -> Content {
         let trailers = trailers.map(|trailers| compact(&trailers, &[]));
         place.grow_over(weight(trailers.as_ref().map_or(0, size_of_fields)));
         let (made, place) = (RwLock::default(), Mutex::new(place));
@@ -268,24 +262,23 @@ impl Content {
         }
     }
 
-    /// The content.
-    pub fn pieces(&self) -> &Pieces {
+    pub(crate) fn pieces(&self) -> &Pieces {
         &self.pieces
     }
 
     /// What comes after it (RFC 9110 6.5); kept apart from the fields of the head.
-    pub fn trailers(&self) -> Option<&HeaderMap> {
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_ref()
     }
 
     /// What was made of it, by name, and how long it is.
-    pub fn made(&self) -> Vec<(&'static str, usize)> {
+    pub(crate) fn made(&self) -> Vec<(&'static str, usize)> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         made.iter().map(|(name, pieces)| (*name, pieces.len())).collect()
     }
 
     /// Its head has another size now.
-    pub fn reweigh(&self, before: usize, after: usize) {
+    pub(crate) fn reweigh(&self, before: usize, after: usize) {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         place.grow_over(after.saturating_sub(before));
         let smaller = place.bytes().saturating_sub(before.saturating_sub(after));
@@ -293,7 +286,7 @@ impl Content {
     }
 
     /// With everything made of it; bytes.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).bytes()
     }
 }
@@ -360,16 +353,15 @@ impl Kept for Content {
 
 /// See the head of the file.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// Its head; a validation gives it a new one.
     pub head: Arc<Head>,
-    /// Its content.
     pub content: Arc<Content>,
 }
 
 impl Stored {
     /// Keeps a head that was prepared.
-    pub fn prepare(&self, prepared: Prepared) {
+    pub(crate) fn prepare(&self, prepared: Prepared) {
         let before = self.head.size();
         self.head.prepared.keep(prepared);
         self.content.reweigh(before, self.head.size());
@@ -378,7 +370,7 @@ impl Stored {
 
 /// The fields without those that stay out, their values in one buffer: a value of the wire is a slice of all that
 /// came with it.
-pub fn compact(fields: &HeaderMap, excluded: &[HeaderName]) -> HeaderMap {
+pub(crate) fn compact(fields: &HeaderMap, excluded: &[HeaderName]) -> HeaderMap {
     let kept = || fields.iter().filter(|(name, _)| !excluded.contains(name));
     let mut text = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
     kept().for_each(|(_, value)| text.extend_from_slice(value.as_bytes()));
@@ -401,8 +393,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cache::freshness::Source;
 
-    /// Of nothing in particular.
-    pub fn head_with(marks: &[Mark], begun: Begun, received: Instant) -> Head {
+    pub(crate) fn head_with(marks: &[Mark], begun: Begun, received: Instant) -> Head {
         Head::new(NewHead {
             status: StatusCode::OK,
             fields: HeaderMap::new(),

@@ -8,7 +8,7 @@ use crate::fields::cookie::Ignored;
 
 /// Whose answers are kept, and who gets them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// One copy for all where nothing says who asks; else only what says that it is for all (RFC 9111 3.5,
     /// read for cookies too).
     #[default]
@@ -17,25 +17,21 @@ pub enum Scope {
     Shared,
     /// One copy for each principal.
     User,
-    /// None.
     Off,
 }
 
 /// What a route's lifetime wins over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Override {
+pub(crate) enum Override {
     /// Nothing: it holds where the app says nothing.
     #[default]
     None,
-    /// max-age, no-cache and Expires.
     Lifetime,
-    /// no-store too.
     NoStore,
 }
 
-/// What a route says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// See [`Scope`].
     pub scope: Scope,
     /// The lifetime of what is 200, 203, 204, 300, 301 or 308.
@@ -62,7 +58,7 @@ pub struct Terms {
 
 impl Terms {
     /// The route's lifetime for a status.
-    pub fn ttl_of(&self, status: StatusCode) -> Option<Duration> {
+    pub(crate) fn ttl_of(&self, status: StatusCode) -> Option<Duration> {
         let by_status = self.ttl_by_status.iter().find(|(known, _)| *known == status);
         match by_status {
             Some((_, ttl)) => Some(*ttl),
@@ -74,7 +70,7 @@ impl Terms {
 
 /// What holds for all routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Whether there is a cache.
     pub enabled: bool,
     /// Bytes, with everything that is kept for an answer.

@@ -32,14 +32,10 @@ const MOST_HEAD: usize = 16 * 1024;
 
 /// A request for an answer of a shared route, as one user sent it.
 #[derive(Clone, Debug)]
-pub struct Sample {
-    /// What for.
+pub(crate) struct Sample {
     pub target: Uri,
-    /// Its fields.
     pub headers: HeaderMap,
-    /// Who sent it.
     pub peer: SocketAddr,
-    /// Whether over TLS.
     pub tls: bool,
     /// The client that a trusted proxy tells of.
     pub client: Option<IpAddr>,
@@ -47,12 +43,9 @@ pub struct Sample {
 
 /// A request that was answered from the cache, to be compared now and then.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
-    /// The cache key.
+pub(crate) struct Seen<'a> {
     pub key: &'a [u8],
-    /// What for.
     pub target: &'a Uri,
-    /// Its fields.
     pub headers: &'a HeaderMap,
     /// The client that a trusted proxy tells of.
     pub client: Option<IpAddr>,
@@ -68,9 +61,8 @@ struct Waiting {
     since: u32,
 }
 
-/// Of one route.
 #[derive(Default)]
-pub struct Tripwire {
+pub(crate) struct Tripwire {
     /// The second before which nothing is done.
     next: AtomicU32,
     /// Whether a first user waits for a second.
@@ -86,16 +78,14 @@ pub struct Tripwire {
 
 /// Two users' requests for the same.
 #[derive(Debug)]
-pub struct Pair {
-    /// The first.
+pub(crate) struct Pair {
     pub one: Sample,
-    /// The other.
     pub other: Sample,
 }
 
 impl Pair {
     /// The first one's request once more, with the identifiers of the other's.
-    pub fn again(&self) -> Sample {
+    pub(crate) fn again(&self) -> Sample {
         let headers = comparable::with_identifiers(&self.one.headers, &self.other.headers);
         Sample { headers, ..self.one.clone() }
     }
@@ -104,7 +94,7 @@ impl Pair {
 impl Tripwire {
     /// A hit: gives two users to compare, now and then. `sample` copies the request; `is_credential` knows the fields
     /// that say who asks.
-    pub fn hit(
+    pub(crate) fn hit(
         &self,
         seen: Seen<'_>,
         second: u32,
@@ -157,7 +147,7 @@ impl Tripwire {
     }
 
     /// What a comparison came to; true: it is confirmed that users differ.
-    pub fn compared(&self, differs: bool, second: u32) -> bool {
+    pub(crate) fn compared(&self, differs: bool, second: u32) -> bool {
         if !differs {
             self.differed.store(0, Ordering::Relaxed);
             return false;
@@ -167,7 +157,7 @@ impl Tripwire {
     }
 
     /// Whether an operator is to be warned of a route that goes on being cached.
-    pub fn warns(&self, second: u32) -> bool {
+    pub(crate) fn warns(&self, second: u32) -> bool {
         // It is confirmed; there is nothing more to find out for a while.
         self.next.store(second + INTERVAL, Ordering::Relaxed);
         let from = self.warns_from.load(Ordering::Relaxed);
@@ -186,8 +176,7 @@ impl std::fmt::Debug for Tripwire {
 
 /// What an answer came to, for comparing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digest {
-    /// The status.
+pub(crate) struct Digest {
     pub status: u16,
     /// The hash of the content.
     pub content: u128,
@@ -196,7 +185,7 @@ pub struct Digest {
 /// Whether users differ: the first gets the same twice, also with the identifiers of the other one's request, and the
 /// other something else. A refusal says nothing: it may
 /// be about the request and not about the user.
-pub fn differs(one: Digest, other: Digest, again: Digest) -> bool {
+pub(crate) fn differs(one: Digest, other: Digest, again: Digest) -> bool {
     one == again && one != other && (200..300).contains(&one.status) && (200..300).contains(&other.status)
 }
 

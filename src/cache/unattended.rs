@@ -15,7 +15,7 @@ const fn of_all(most: usize) -> usize {
 
 /// See the head of the file. What is counted is requests, each in the share of the client that began it.
 #[derive(Debug)]
-pub struct Unattended {
+pub(crate) struct Unattended {
     reads: Arc<BufferMemory>,
     /// Writes are bounded by the connections to their app, of which each keeps its own.
     writes: Arc<BufferMemory>,
@@ -31,21 +31,20 @@ impl Default for Unattended {
 impl Unattended {
     /// A place for a read that `client` began, of an app of which `most` of one client may go on; `None`: as many of this
     /// client do, or too many of all.
-    pub fn read(&self, client: ClientSlot, most: usize) -> Option<Reservation> {
+    pub(crate) fn read(&self, client: ClientSlot, most: usize) -> Option<Reservation> {
         let place = self.reads.try_reserve(client, 1)?;
         let most = most.min(MOST_READS);
         (self.reads.bytes() <= of_all(most) && self.reads.held_by(client) <= most).then_some(place)
     }
 
     /// A place for a write.
-    pub fn write(&self) -> Reservation {
+    pub(crate) fn write(&self) -> Reservation {
         let mut place = Reservation::new(self.writes.clone(), ClientSlot::default());
         place.resize(1);
         place
     }
 
-    /// Number of both, now.
-    pub fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.reads.bytes() + self.writes.bytes()
     }
 }

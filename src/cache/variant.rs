@@ -18,7 +18,7 @@ const EACH_ITS_OWN: [&str; 8] =
 
 /// The fields of a request that decide which of the stored responses of its key fits.
 #[derive(Clone, Copy, Debug)]
-pub struct SelectingFields<'a> {
+pub(crate) struct SelectingFields<'a> {
     /// The fields of the request.
     pub request: &'a HeaderMap,
     /// Cookies that do not count.
@@ -29,7 +29,7 @@ pub struct SelectingFields<'a> {
 
 impl<'a> SelectingFields<'a> {
     /// Of a request without fields by which apps give fragments.
-    pub fn of(request: &'a HeaderMap, ignored_cookies: &'a Ignored) -> SelectingFields<'a> {
+    pub(crate) fn of(request: &'a HeaderMap, ignored_cookies: &'a Ignored) -> SelectingFields<'a> {
         SelectingFields { request, ignored_cookies, fragments: &[] }
     }
 
@@ -41,7 +41,7 @@ impl<'a> SelectingFields<'a> {
 
 impl SelectingFields<'_> {
     /// Appends what the request says in these fields to a key, each with its length.
-    pub fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
+    pub(crate) fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
         names.iter().for_each(|name| append_said(&self.said(name), key));
     }
 }
@@ -56,7 +56,7 @@ type Said = (HeaderName, Vec<u8>);
 
 /// The fields a response varies with, and what the request that got it said in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Variant {
+pub(crate) struct Variant {
     /// Those its Vary names, by name.
     own: Vec<Said>,
     /// Those that other stored responses of its key varied with when it came.
@@ -66,7 +66,11 @@ pub struct Variant {
 impl Variant {
     /// Of a response to a request; `names` are those that other stored responses of its key vary with. `None`: it fits no
     /// other request.
-    pub fn of(response: &HeaderMap, request: SelectingFields<'_>, names: &[HeaderName]) -> Option<Variant> {
+    pub(crate) fn of(
+        response: &HeaderMap,
+        request: SelectingFields<'_>,
+        names: &[HeaderName],
+    ) -> Option<Variant> {
         let mut own: Vec<HeaderName> = Vec::new();
         for element in list::of(response, &header::VARY) {
             let name = HeaderName::from_bytes(element).ok().filter(|name| name != "*")?;
@@ -96,17 +100,17 @@ impl Variant {
     }
 
     /// Whether the response fits a request.
-    pub fn fits(&self, request: SelectingFields<'_>) -> bool {
+    pub(crate) fn fits(&self, request: SelectingFields<'_>) -> bool {
         self.names_all(request.fragments) && self.fields().all(|(name, said)| request.said(name) == *said)
     }
 
     /// Whether its Vary names all of these.
-    pub fn names_all(&self, names: &[HeaderName]) -> bool {
+    pub(crate) fn names_all(&self, names: &[HeaderName]) -> bool {
         names.iter().all(|name| self.own.iter().any(|(own, _)| own == name))
     }
 
     /// The fields its Vary names.
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
         self.own.iter().map(|(name, _)| name)
     }
 
@@ -117,28 +121,27 @@ impl Variant {
     }
 
     /// Appends what its request said in these fields to a key, as [`SelectingFields::append`] does.
-    pub fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
+    pub(crate) fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
         names.iter().for_each(|name| append_said(self.said(name), key));
     }
 
     /// Whether two responses fit the same requests, as far as these fields tell them apart.
-    pub fn is_as(&self, other: &Variant, names: &[HeaderName]) -> bool {
+    pub(crate) fn is_as(&self, other: &Variant, names: &[HeaderName]) -> bool {
         names.iter().all(|name| self.said(name) == other.said(name))
     }
 
-    /// The fields, for people.
-    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
         self.own.iter().chain(&self.others).map(|(name, said)| (name, said.as_slice()))
     }
 
     /// In bytes.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.fields().map(|(_, said)| said.len() + 64).sum()
     }
 }
 
 /// All fields that any of these varies with.
-pub fn names_of<'a>(variants: impl Iterator<Item = &'a Variant>) -> Vec<HeaderName> {
+pub(crate) fn names_of<'a>(variants: impl Iterator<Item = &'a Variant>) -> Vec<HeaderName> {
     let mut names: Vec<HeaderName> = Vec::new();
     for name in variants.flat_map(Variant::names) {
         if !names.contains(name) {
@@ -150,7 +153,7 @@ pub fn names_of<'a>(variants: impl Iterator<Item = &'a Variant>) -> Vec<HeaderNa
 
 /// The first of these that fits a request. An app may leave Vary out of one of its responses: all of them are told apart
 /// by all fields that any of them varies with, `names`.
-pub fn select<'a, T>(
+pub(crate) fn select<'a, T>(
     mut responses: impl Iterator<Item = (&'a Variant, T)>,
     names: &[HeaderName],
     request: SelectingFields<'_>,
@@ -166,7 +169,7 @@ pub fn select<'a, T>(
 
 /// Whether apps give a fragment or other data at the same URL for this field: libraries of browsers send it, and many apps
 /// do not say that they vary with it.
-pub fn is_fragment(name: &HeaderName) -> bool {
+pub(crate) fn is_fragment(name: &HeaderName) -> bool {
     const EXACT: [&str; 20] = [
         "x-requested-with",
         "turbo-frame",

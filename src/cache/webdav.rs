@@ -7,17 +7,17 @@ const MOST: usize = 256;
 
 /// See the head of the file. It is read and written for methods of WebDAV and for DELETE alone.
 #[derive(Debug, Default)]
-pub struct WebDavUpstreams(RwLock<Vec<Box<str>>>);
+pub(crate) struct WebDavUpstreams(RwLock<Vec<Box<str>>>);
 
 impl WebDavUpstreams {
     /// Whether this upstream has said so.
-    pub fn contains(&self, upstream: &str) -> bool {
+    pub(crate) fn contains(&self, upstream: &str) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().any(|name| **name == *upstream)
     }
 
     /// Remembers that this upstream says so.
-    pub fn insert(&self, upstream: &str) {
+    pub(crate) fn insert(&self, upstream: &str) {
         if self.contains(upstream) {
             return;
         }

@@ -7,7 +7,7 @@ use crate::app;
 use crate::config::{self, Source};
 
 /// Reads and compiles; shows what is wrong.
-pub fn run(file: Option<PathBuf>) -> u8 {
+pub(super) fn run(file: Option<PathBuf>) -> u8 {
     let Some(file) = file.or_else(default_file) else {
         return fail(FAILED, &"no configuration: name a FILE");
     };

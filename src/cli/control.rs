@@ -19,7 +19,7 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// How to reach the running process.
 #[derive(Clone, Debug, Args)]
-pub struct Admin {
+pub(super) struct Admin {
     /// Its admin address [default: that of the configuration]
     #[arg(short, long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
@@ -56,12 +56,12 @@ impl Admin {
 
 impl Admin {
     /// The answer to a question, as it is.
-    pub fn ask(&self, path: &str) -> Result<String, String> {
+    pub(super) fn ask(&self, path: &str) -> Result<String, String> {
         Ok(self.get(path, PATIENCE)?.1)
     }
 
     /// The same, and whether it is a good one (2xx).
-    pub fn get(&self, path: &str, patience: Duration) -> Result<(bool, String), String> {
+    pub(super) fn get(&self, path: &str, patience: Duration) -> Result<(bool, String), String> {
         let (address, token) = self.resolve(true)?;
         let (fine, _, body) = exchange(address, "GET", path, "", token.as_deref(), patience)?;
         Ok((fine, body.trim_end().to_owned()))
@@ -71,7 +71,7 @@ impl Admin {
 /// What is purged.
 #[derive(Clone, Debug, Args)]
 #[group(id = "names", required = true, multiple = true, args = ["url", "prefix", "tag", "principal", "everything"])]
-pub struct Purge {
+pub(super) struct Purge {
     /// A path or URL: everything stored for that path, whatever its query, variant and user
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
@@ -117,7 +117,7 @@ impl Purge {
 }
 
 /// As a value of a form.
-pub fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
     text.bytes().fold(String::new(), |mut out, byte| {
         if plain(byte) {
@@ -130,7 +130,7 @@ pub fn encoded(text: &str) -> String {
 }
 
 /// Purges.
-pub fn purge(purge: Purge) -> u8 {
+pub(super) fn purge(purge: Purge) -> u8 {
     let form = match purge.form() {
         Ok(form) => form,
         Err(error) => return fail(FAILED, &format!("standard input: {error}")),
@@ -139,7 +139,7 @@ pub fn purge(purge: Purge) -> u8 {
 }
 
 /// POSTs `path` and shows the answer.
-pub fn run(path: &str, admin: Admin) -> u8 {
+pub(super) fn run(path: &str, admin: Admin) -> u8 {
     show(path, "", admin)
 }
 

@@ -16,7 +16,7 @@ use crate::layer::explain::{self, AskedAs, Explanation, Stored, Whose};
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Its method
     method: Method,
     /// Its URL, or its path
@@ -42,7 +42,7 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 /// Explains it.
-pub fn run(options: Options) -> u8 {
+pub(super) fn run(options: Options) -> u8 {
     let Some(file) = options.admin.file().or_else(default_file) else {
         return fail(FAILED, &"no configuration: give --config FILE");
     };

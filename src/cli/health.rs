@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// One check (upstream, memory, ...) in place of all
     #[arg(value_name = "CHECK", conflicts_with_all = ["live", "ready"])]
     check: Option<String>,
@@ -29,7 +29,7 @@ pub struct Options {
 }
 
 /// Asks. It is well enough to go on where it is degraded; the exit status says otherwise only where it is unhealthy.
-pub fn run(options: Options) -> u8 {
+pub(super) fn run(options: Options) -> u8 {
     let path = match (&options.check, options.live, options.ready) {
         (Some(check), ..) => format!("/health/{check}"),
         (None, true, _) => "/live".to_owned(),

@@ -19,7 +19,7 @@ const LONGEST_KEY: u64 = 64 * 1024;
 
 /// The file of keys.
 #[derive(Clone, Debug, Args)]
-pub struct Place {
+pub(super) struct Place {
     /// The file of keys [default: rate_limit.keys of the configuration, else keys.toml here]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -57,7 +57,7 @@ impl Place {
 }
 
 #[derive(Clone, Debug, Subcommand)]
-pub enum Keys {
+pub(super) enum Keys {
     /// Make a key, write its hash into the file, and print it: this once
     Add {
         /// The tier it belongs to
@@ -79,7 +79,7 @@ pub enum Keys {
 }
 
 /// Does it.
-pub fn run(keys: Keys) -> u8 {
+pub(super) fn run(keys: Keys) -> u8 {
     let done = match keys {
         Keys::Add { tier, name, place } => add(&place, &tier, name.as_deref()),
         Keys::List { place } => {

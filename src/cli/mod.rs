@@ -19,11 +19,11 @@ use crate::app::VERSION;
 use crate::config::Source;
 
 /// Everything went well.
-pub const OK: u8 = 0;
+pub(crate) const OK: u8 = 0;
 /// It did not start, or the running process said no.
-pub const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// The configuration has problems.
-pub const PROBLEMS: u8 = 2;
+pub(crate) const PROBLEMS: u8 = 2;
 
 /// Files looked for when none is named.
 const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
@@ -31,7 +31,7 @@ const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
 /// A reverse-proxy sidecar: one binary and one TOML file in front of any HTTP app.
 #[derive(Debug, Parser)]
 #[command(name = "pillion", version = VERSION, propagate_version = true, after_help = "Try it: pillion demo")]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -73,7 +73,7 @@ enum Command {
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Args)]
-pub struct Where {
+pub(crate) struct Where {
     /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,

@@ -8,14 +8,14 @@ use clap_complete::Shell;
 use super::{Cli, FAILED, OK, fail};
 
 /// Writes the completions of a shell.
-pub fn completions(shell: Shell) -> u8 {
+pub(super) fn completions(shell: Shell) -> u8 {
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pillion", &mut out);
     write(&out)
 }
 
 /// Writes the man page, those of the commands after it.
-pub fn man() -> u8 {
+pub(super) fn man() -> u8 {
     let mut command = Cli::command();
     command.build();
     let mut out = Vec::new();

@@ -4,7 +4,7 @@ use super::{FAILED, OK, Where, fail};
 use crate::app;
 
 /// Runs until it is told to stop.
-pub fn run(place: Where) -> u8 {
+pub(super) fn run(place: Where) -> u8 {
     let source = match place.source() {
         Ok(source) => source,
         Err(why) => return fail(FAILED, &why),

@@ -26,14 +26,14 @@ const SECRETS: [&str; 12] = [
 ];
 
 /// Whether what stands under a key is not shown.
-pub fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     let name = log::bare(key);
     SECRETS.iter().any(|secret| name.contains(secret))
 }
 
 /// The line of `text` that begins at `start`, with an asterisk for each letter that is not shown: places stay where they
 /// are. Where the value has nothing to do with what is wrong, or it cannot be told, nothing of it is.
-pub fn line(text: &str, start: usize, of_value: bool) -> String {
+pub(super) fn line(text: &str, start: usize, of_value: bool) -> String {
     let line = text[start..].lines().next().unwrap_or("");
     let mut hidden = passwords(line);
     let value = line.find(['=', ':']).filter(|_| !of_value);
@@ -44,7 +44,7 @@ pub fn line(text: &str, start: usize, of_value: bool) -> String {
 }
 
 /// What a message says, without passwords of URLs.
-pub fn message(text: &str) -> Cow<'_, str> {
+pub(super) fn message(text: &str) -> Cow<'_, str> {
     match passwords(text) {
         found if found.is_empty() => Cow::Borrowed(text),
         found => Cow::Owned(starred(text, &found)),

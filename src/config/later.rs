@@ -34,7 +34,7 @@ const SECTIONS: &[(&str, Shape)] = &[(
 )];
 
 /// Reads the later sections of the whole file.
-pub fn sections(root: &mut Section<'_>, problems: &mut Problems) {
+pub(super) fn sections(root: &mut Section<'_>, problems: &mut Problems) {
     for (name, shape) in SECTIONS {
         if let Some(node) = root.node(name) {
             check(name, node, *shape, problems);
@@ -44,7 +44,7 @@ pub fn sections(root: &mut Section<'_>, problems: &mut Problems) {
 }
 
 /// Says that a key is understood and its feature missing.
-pub fn refuse(what: &str, node: &Node, problems: &mut Problems) {
+pub(super) fn refuse(what: &str, node: &Node, problems: &mut Problems) {
     problems
         .at(&node.span, format!("{what} is not there yet in this version of Pillion"))
         .help("remove it for now; it is refused so that nothing relies on it");

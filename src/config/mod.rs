@@ -10,10 +10,10 @@ mod hidden;
 mod later;
 mod node;
 mod pem_file;
-mod problem;
+pub(crate) mod problem;
 mod section;
-pub mod tls;
-pub mod units;
+pub(crate) mod tls;
+pub(crate) mod units;
 mod verifier;
 
 use std::net::SocketAddr;
@@ -21,11 +21,11 @@ use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, SourceFile};
 
-pub use problem::{Problems, ReadKey};
+pub(crate) use problem::{Problems, ReadKey};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Source {
+pub(crate) struct Source {
     /// The file; without one, what is embedded, else the defaults; with the overrides.
     pub file: Option<PathBuf>,
     /// A file that is part of the program: its name and its text.
@@ -40,7 +40,7 @@ pub struct Source {
 
 /// What the machine and the process say, asked once.
 #[derive(Clone, Debug, Default)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// Variables for `${NAME}`.
     pub variables: std::collections::HashMap<String, String>,
     /// Cores granted by the cgroup and the affinity mask.
@@ -49,13 +49,12 @@ pub struct Environment {
     pub memory_limit: Option<u64>,
     /// Whether the log goes to a terminal.
     pub terminal: bool,
-    /// This process's own secret.
     pub secret: [u8; 32],
 }
 
 /// Why there is no policy.
 #[derive(Debug)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The file cannot be read.
     Unreadable(PathBuf, std::io::Error),
     /// It can, and these are its problems.
@@ -75,7 +74,7 @@ impl std::error::Error for LoadError {}
 
 /// Where a running Pillion takes orders, by the file it runs with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AdminPlace {
+pub(crate) struct AdminPlace {
     /// `server.admin`; `None` where it is off.
     pub address: Option<SocketAddr>,
     /// `server.probes`; takes no orders, but says how it is.
@@ -86,7 +85,7 @@ pub struct AdminPlace {
 
 /// Reads those keys and nothing else: a file that has become wrong elsewhere must not keep a
 /// process from being drained.
-pub fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace, LoadError> {
+pub(crate) fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace, LoadError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
     let mut problems = Problems::new(path, &text);
@@ -113,7 +112,7 @@ fn rate_limit(path: &Path, environment: &Environment) -> Result<file::RateLimit,
 }
 
 /// Where the file of keys is, by the file that names it; `None` where it names none.
-pub fn keys_place(path: &Path, environment: &Environment) -> Result<Option<PathBuf>, LoadError> {
+pub(crate) fn keys_place(path: &Path, environment: &Environment) -> Result<Option<PathBuf>, LoadError> {
     let named = rate_limit(path, environment)?.keys.value;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok((!named.is_empty()).then(|| folder.join(named)))
@@ -121,7 +120,7 @@ pub fn keys_place(path: &Path, environment: &Environment) -> Result<Option<PathB
 
 /// The keys that the code reads in the tables of `text`, in the order of their names, each with the values it takes and
 /// its default: in tables that are there only where they are written, as far as `text` writes them.
-pub fn read_keys(text: &str) -> Vec<ReadKey> {
+pub(crate) fn read_keys(text: &str) -> Vec<ReadKey> {
     let mut problems = Problems::listing_keys("(keys)", text);
     if let Some(table) = node::parse(text, &std::collections::HashMap::new(), &mut problems) {
         file::read(&table, &mut problems);
@@ -130,7 +129,7 @@ pub fn read_keys(text: &str) -> Vec<ReadKey> {
 }
 
 /// The same of a file of API keys.
-pub fn read_keys_of_keys(text: &str) -> Vec<ReadKey> {
+pub(crate) fn read_keys_of_keys(text: &str) -> Vec<ReadKey> {
     let mut problems = Problems::listing_keys("(keys)", text);
     if let Some(table) = node::parse(text, &std::collections::HashMap::new(), &mut problems) {
         file::read_keys(&table, &mut problems);
@@ -145,25 +144,22 @@ fn sorted(problems: Problems) -> Vec<ReadKey> {
 }
 
 /// The names of the tiers of a file.
-pub fn tiers(path: &Path, environment: &Environment) -> Result<Vec<String>, LoadError> {
+pub(crate) fn tiers(path: &Path, environment: &Environment) -> Result<Vec<String>, LoadError> {
     Ok(rate_limit(path, environment)?.tiers.into_iter().map(|tier| tier.name.value).collect())
 }
 
 /// An entry of a file of keys, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrittenKey {
-    /// The hash.
+pub(crate) struct WrittenKey {
     pub sha256: String,
-    /// The tier.
     pub tier: String,
-    /// Whose it is.
     pub name: Option<String>,
     /// Whether limits of its own stand there.
     pub has_own_limits: bool,
 }
 
 /// The entries of a file of keys.
-pub fn keys(path: &Path, text: &str, environment: &Environment) -> Result<Vec<WrittenKey>, Problems> {
+pub(crate) fn keys(path: &Path, text: &str, environment: &Environment) -> Result<Vec<WrittenKey>, Problems> {
     let mut problems = Problems::new(path, text);
     let Some(table) = node::parse(text, &environment.variables, &mut problems) else {
         return Err(problems.sorted());
@@ -191,7 +187,7 @@ pub fn keys(path: &Path, text: &str, environment: &Environment) -> Result<Vec<Wr
 /// let policy = load(&source, &Environment::default()).expect("a URL is enough");
 /// assert_eq!(policy.upstreams[0].endpoints[0].url, "http://127.0.0.1:3000");
 /// ```
-pub fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadError> {
+pub(crate) fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadError> {
     let read = source.file.as_deref().map(SourceFile::now);
     let text = match &source.file {
         Some(path) => {

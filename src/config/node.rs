@@ -12,37 +12,28 @@ use super::problem::{MISSING_VARIABLE, Problems, Span};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub struct Node {
-    /// Where it stands.
+pub(super) struct Node {
     pub span: Span,
-    /// What it is.
     pub value: Value,
     /// The text of a reference that was read as a number or a boolean: a key that takes a string takes this.
     pub filled: Option<String>,
 }
 
-/// A TOML value.
 #[derive(Clone, Debug)]
-pub enum Value {
-    /// A string.
+pub(super) enum Value {
     String(String),
-    /// An integer.
     Integer(i64),
-    /// A float.
     Float(f64),
-    /// A boolean.
     Boolean(bool),
     /// A date or time; used nowhere in the contract.
     Datetime,
-    /// An array.
     Array(Vec<Node>),
-    /// A table.
     Table(Table),
 }
 
 impl Value {
     /// The value itself where it is short, else what it is.
-    pub fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         match self {
             Value::String(text) => format!("{text:?}"),
             Value::Integer(integer) => integer.to_string(),
@@ -52,7 +43,7 @@ impl Value {
     }
 
     /// What it is, for people.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::String(_) => "a string",
             Value::Integer(_) => "an integer",
@@ -67,30 +58,31 @@ impl Value {
 
 /// A key and its place.
 #[derive(Clone, Debug)]
-pub struct Key {
-    /// Where it stands.
+pub(super) struct Key {
     pub span: Span,
-    /// What it is.
     pub name: String,
 }
 
 /// A table in the order of the file.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
-    /// Its keys and values.
+pub(super) struct Table {
     pub entries: Vec<(Key, Node)>,
 }
 
 impl Table {
     /// The value of a key.
-    pub fn get(&self, name: &str) -> Option<&(Key, Node)> {
+    pub(super) fn get(&self, name: &str) -> Option<&(Key, Node)> {
         self.entries.iter().find(|(key, _)| key.name == name)
     }
 }
 
 /// Parses `text`; syntax errors and missing variables become problems. `None` after a syntax error:
 /// what else looks wrong then is mostly its echo.
-pub fn parse(text: &str, variables: &HashMap<String, String>, problems: &mut Problems) -> Option<Table> {
+pub(super) fn parse(
+    text: &str,
+    variables: &HashMap<String, String>,
+    problems: &mut Problems,
+) -> Option<Table> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         match error.span() {

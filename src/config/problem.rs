@@ -7,17 +7,16 @@ use std::path::PathBuf;
 use super::hidden;
 
 /// How the message about a variable that is not set begins.
-pub const MISSING_VARIABLE: &str = "the environment variable";
+pub(crate) const MISSING_VARIABLE: &str = "the environment variable";
 
 /// A place in the text, in bytes.
-pub type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Where; `None` for something that is missing.
     pub span: Option<Span>,
-    /// What.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
@@ -27,7 +26,7 @@ pub struct Problem {
 
 /// All that is wrong with one file.
 #[derive(Clone, Debug)]
-pub struct Problems {
+pub(crate) struct Problems {
     name: PathBuf,
     text: String,
     list: Vec<Problem>,
@@ -50,7 +49,7 @@ pub struct ReadKey {
 
 impl Problems {
     /// None yet, for the file `name` with this content.
-    pub fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
+    pub(crate) fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
         Problems {
             name: name.into(),
             text: text.to_owned(),
@@ -61,32 +60,32 @@ impl Problems {
     }
 
     /// The same, and the keys that are read are listed.
-    pub fn listing_keys(name: impl Into<PathBuf>, text: &str) -> Problems {
+    pub(crate) fn listing_keys(name: impl Into<PathBuf>, text: &str) -> Problems {
         Problems { keys: Some(Vec::new()), ..Problems::new(name, text) }
     }
 
     /// Whether the keys that are read are listed.
-    pub fn lists_keys(&self) -> bool {
+    pub(crate) fn lists_keys(&self) -> bool {
         self.keys.is_some()
     }
 
     /// Lists keys of one table.
-    pub fn list_keys(&mut self, read: impl Iterator<Item = ReadKey>) {
+    pub(crate) fn list_keys(&mut self, read: impl Iterator<Item = ReadKey>) {
         self.keys.get_or_insert_default().extend(read);
     }
 
     /// The keys that were read.
-    pub fn into_keys(self) -> Vec<ReadKey> {
+    pub(crate) fn into_keys(self) -> Vec<ReadKey> {
         self.keys.unwrap_or_default()
     }
 
     /// Adds one with a place.
-    pub fn at(&mut self, span: &Span, message: impl Into<String>) -> &mut Problem {
+    pub(crate) fn at(&mut self, span: &Span, message: impl Into<String>) -> &mut Problem {
         self.push(Some(span.clone()), message.into())
     }
 
     /// Adds one without a place.
-    pub fn nowhere(&mut self, message: impl Into<String>) -> &mut Problem {
+    pub(crate) fn nowhere(&mut self, message: impl Into<String>) -> &mut Problem {
         self.push(None, message.into())
     }
 
@@ -97,24 +96,22 @@ impl Problems {
     }
 
     /// Adds those of a file that this one names.
-    pub fn include(&mut self, other: Problems) {
+    pub(crate) fn include(&mut self, other: Problems) {
         if !other.is_empty() {
             self.others.push(other.sorted());
         }
     }
 
-    /// Whether nothing is wrong.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.list.len() + self.others.iter().map(Problems::len).sum::<usize>()
     }
 
     /// In the order of the file.
-    pub fn sorted(mut self) -> Problems {
+    pub(crate) fn sorted(mut self) -> Problems {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
         // What was made of a missing variable is wrong only because of that.
         self.list.dedup_by(|later, first| {
@@ -138,12 +135,12 @@ impl Problems {
 
 impl Problem {
     /// Says what to do about it.
-    pub fn help(&mut self, help: impl Into<String>) {
+    pub(crate) fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }
 
     /// The value has nothing to do with it.
-    pub fn whatever_the_value(&mut self) -> &mut Problem {
+    pub(crate) fn whatever_the_value(&mut self) -> &mut Problem {
         self.of_value = false;
         self
     }

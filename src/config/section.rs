@@ -10,22 +10,20 @@ use super::units;
 
 /// A value and where it was written; `None`: it is the default.
 #[derive(Clone, Debug)]
-pub struct At<T> {
-    /// The value.
+pub(super) struct At<T> {
     pub value: T,
-    /// Where.
     pub span: Option<Span>,
 }
 
 impl<T> At<T> {
     /// Whether it was written down.
-    pub fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         self.span.is_some()
     }
 }
 
 /// A value that can be read from a node.
-pub trait FromNode: Sized {
+pub(super) trait FromNode: Sized {
     /// What is expected, for people.
     const EXPECTED: &'static str;
 
@@ -114,9 +112,8 @@ impl FromNode for Duration {
     }
 }
 
-/// Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
+pub(super) struct Size(pub u64);
 
 impl FromNode for Size {
     const EXPECTED: &'static str = "a size like \"512B\", \"64KiB\", \"256MiB\" or \"1GiB\"";
@@ -131,7 +128,7 @@ impl FromNode for Size {
 
 /// `T`, or the one word that stands for its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Or<T>(pub Option<T>);
+pub(super) struct Or<T>(pub Option<T>);
 
 impl<T: FromNode> FromNode for Or<T> {
     const EXPECTED: &'static str = T::EXPECTED;
@@ -147,8 +144,7 @@ impl<T: FromNode> FromNode for Or<T> {
     }
 }
 
-/// A table being read.
-pub struct Section<'a> {
+pub(super) struct Section<'a> {
     /// Its name as written, for messages: `server.tls`, `upstreams.media`, `routes`.
     pub name: String,
     table: &'a Table,
@@ -158,13 +154,12 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Of a table.
-    pub fn new(name: impl Into<String>, table: &'a Table) -> Section<'a> {
+    pub(super) fn new(name: impl Into<String>, table: &'a Table) -> Section<'a> {
         Section { name: name.into(), table, known: Vec::new(), listed: Vec::new() }
     }
 
     /// The node of a key.
-    pub fn node(&mut self, key: &'static str) -> Option<&'a Node> {
+    pub(super) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
@@ -172,7 +167,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, if it is there and right.
-    pub fn get<T: FromNode>(&mut self, key: &'static str, problems: &mut Problems) -> Option<At<T>> {
+    pub(super) fn get<T: FromNode>(&mut self, key: &'static str, problems: &mut Problems) -> Option<At<T>> {
         self.list_key(key, problems, || (T::EXPECTED.to_owned(), None));
         let node = self.node(key)?;
         match T::from_node(node) {
@@ -185,14 +180,19 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, or its default.
-    pub fn or<T: FromNode>(&mut self, key: &'static str, default: T, problems: &mut Problems) -> At<T> {
+    pub(super) fn or<T: FromNode>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        problems: &mut Problems,
+    ) -> At<T> {
         let written = self.get(key, problems);
         self.list_key(key, problems, || (T::EXPECTED.to_owned(), Some(default.written())));
         written.unwrap_or(At { value: default, span: None })
     }
 
     /// Lists a key: the values it takes and its default. The last word on a key is the one that counts.
-    pub fn list_key(
+    pub(super) fn list_key(
         &mut self,
         key: &str,
         problems: &Problems,
@@ -206,12 +206,12 @@ impl<'a> Section<'a> {
     }
 
     /// Whether a key was written, rightly or not.
-    pub fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.table.get(key).is_some()
     }
 
     /// A list, each item with its place, or its default.
-    pub fn list<T: FromNode>(
+    pub(super) fn list<T: FromNode>(
         &mut self,
         key: &'static str,
         default: Vec<T>,
@@ -239,7 +239,7 @@ impl<'a> Section<'a> {
     }
 
     /// One of a few words, or its default.
-    pub fn choice<T: Copy + PartialEq>(
+    pub(super) fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -264,7 +264,7 @@ impl<'a> Section<'a> {
     }
 
     /// Some of a few words, or their default.
-    pub fn choices<T: Copy + PartialEq>(
+    pub(super) fn choices<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -297,7 +297,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one.
-    pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<(&'a Table, Span)> {
+    pub(super) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<(&'a Table, Span)> {
         self.list_key(key, problems, || ("a table".to_owned(), None));
         let node = self.node(key)?;
         match &node.value {
@@ -310,12 +310,12 @@ impl<'a> Section<'a> {
     }
 
     /// Every key and value, for tables whose keys are names.
-    pub fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Node, &'a Span)> + use<'a> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Node, &'a Span)> + use<'a> {
         self.table.entries.iter().map(|(key, node)| (key.name.as_str(), node, &key.span))
     }
 
     /// Notes that a value is not what was expected.
-    pub fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Problems) {
+    pub(super) fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Problems) {
         let found = if hidden::is_secret(key) { node.value.kind().to_owned() } else { node.value.shown() };
         problems
             .at(&node.span, format!("{} is {found}", self.path(key)))
@@ -323,12 +323,12 @@ impl<'a> Section<'a> {
     }
 
     /// The full name of a key.
-    pub fn path(&self, key: &str) -> String {
+    pub(super) fn path(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
     /// Notes every key that nobody asked for.
-    pub fn finish(self, problems: &mut Problems) {
+    pub(super) fn finish(self, problems: &mut Problems) {
         if problems.lists_keys() {
             let is_listed = |key: &str| self.listed.iter().any(|listed| listed.path == self.path(key));
             let others = self.known.iter().filter(|key| !is_listed(key));
@@ -373,7 +373,7 @@ fn plural(expected: &str) -> String {
 }
 
 /// The known word that was most likely meant.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))

@@ -17,10 +17,8 @@ use super::verifier::{ClientByFile, ServerByFile};
 
 /// Which of two files is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The certificate chain.
+pub(crate) enum Part {
     Certificate,
-    /// The private key.
     Key,
 }
 
@@ -28,7 +26,7 @@ pub enum Part {
 const SESSIONS: usize = 4096;
 
 /// A certificate chain with its key, which are checked to belong together.
-pub fn certified_key(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, (Part, String)> {
+pub(crate) fn certified_key(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, (Part, String)> {
     let chain = pem_file::certificates(cert).map_err(|message| (Part::Certificate, message))?;
     let key_der = pem_file::private_key(key).map_err(|message| (Part::Key, message))?;
     let certified = CertifiedKey::from_der(chain, key_der, &ring::default_provider()).map_err(|error| {
@@ -62,7 +60,7 @@ fn roots(path: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCe
 }
 
 /// What the TLS listeners present and ask for.
-pub fn server_config(
+pub(crate) fn server_config(
     certificates: Vec<Arc<CertifiedKey>>,
     client_ca: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, String> {
@@ -91,7 +89,10 @@ pub fn server_config(
 }
 
 /// How an https app is verified, and who we are to it.
-pub fn client_config(ca: Option<&Path>, client: Option<(&Path, &Path)>) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(
+    ca: Option<&Path>,
+    client: Option<(&Path, &Path)>,
+) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -126,13 +127,13 @@ pub fn client_config(ca: Option<&Path>, client: Option<(&Path, &Path)>) -> Resul
 }
 
 /// When a certificate expires; see [`validity`].
-pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+pub(crate) fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     validity(certificate).map(|(_, end)| UNIX_EPOCH + end)
 }
 
 /// From when until when a certificate is valid (RFC 5280 4.1.2.5), since the epoch, read from its DER by walking past
 /// what stands before; `None` if it is not shaped like a certificate.
-pub fn validity(certificate: &CertificateDer<'_>) -> Option<(Duration, Duration)> {
+pub(crate) fn validity(certificate: &CertificateDer<'_>) -> Option<(Duration, Duration)> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut rest, _) = element(certificate)?;
     if rest.first() == Some(&0xa0) {

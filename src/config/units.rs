@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `250ms`, `30s`, `5m`, `1h`, `1d`.
-pub fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let milliseconds = match unit {
         "ms" => 1,
@@ -17,7 +17,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// `512B`, `64KiB`, `256MiB`, `2GiB`; bytes.
-pub fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let bytes = match unit {
         "B" => 1,
@@ -30,7 +30,7 @@ pub fn size(text: &str) -> Option<u64> {
 }
 
 /// `20/s`, `100/min`, `1000/h`, `5000/d`: a count and its period.
-pub fn rate(text: &str) -> Option<(u64, Duration)> {
+pub(crate) fn rate(text: &str) -> Option<(u64, Duration)> {
     let (count, unit) = text.split_once('/')?;
     let period = match unit {
         "s" => 1,
@@ -44,7 +44,7 @@ pub fn rate(text: &str) -> Option<(u64, Duration)> {
 }
 
 /// A duration as the file has it, in the largest unit that it is whole in.
-pub fn duration_text(duration: Duration) -> String {
+pub(crate) fn duration_text(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
     let whole = units.iter().find(|(unit, _)| milliseconds > 0 && milliseconds.is_multiple_of(*unit));
@@ -56,7 +56,7 @@ pub fn duration_text(duration: Duration) -> String {
 }
 
 /// A size as the file has it, in the largest unit that it is whole in.
-pub fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let whole = units.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
     whole.map_or_else(|| format!("{bytes}B"), |(unit, name)| format!("{}{name}", bytes / unit))
@@ -74,7 +74,7 @@ fn digits(text: &str) -> Option<u64> {
 }
 
 /// Days since 1970-01-01 in the Gregorian calendar.
-pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

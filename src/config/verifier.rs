@@ -16,18 +16,16 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use super::tls::validity;
 
-/// Verifies servers.
 #[derive(Debug)]
-pub struct ServerByFile {
+pub(super) struct ServerByFile {
     /// Verifies by the same certificates, as those of CAs.
     pub chain: Arc<WebPkiServerVerifier>,
     /// The certificates of the file.
     pub named: Vec<CertificateDer<'static>>,
 }
 
-/// Verifies clients.
 #[derive(Debug)]
-pub struct ClientByFile {
+pub(super) struct ClientByFile {
     /// Verifies by the same certificates, as those of CAs.
     pub chain: Arc<dyn ClientCertVerifier>,
     /// The certificates of the file.

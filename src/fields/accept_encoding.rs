@@ -5,19 +5,17 @@ use http::{HeaderMap, header};
 use super::list;
 
 /// A weight (RFC 9110 12.4.2) in thousandths; zero is a refusal.
-pub type Weight = u16;
+pub(crate) type Weight = u16;
 
-/// The greatest weight.
-pub const MOST: Weight = 1000;
+pub(crate) const MOST: Weight = 1000;
 
 /// Codings that are somebody's: they are always read.
 const KNOWN: [&str; 5] = ["gzip", "br", "zstd", "deflate", "identity"];
 /// The most others that are remembered; the rest counts as not listed.
 const MOST_OTHERS: usize = 32;
 
-/// What a client takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AcceptEncoding {
+pub(crate) struct AcceptEncoding {
     /// Whether the field is there at all. Without it any coding would be acceptable.
     present: bool,
     listed: Vec<(Box<str>, Weight)>,
@@ -27,7 +25,7 @@ pub struct AcceptEncoding {
 impl AcceptEncoding {
     /// Of a request. A coding listed twice counts with its lower weight, one with a malformed weight is
     /// refused: a mistake never makes us send what the client may not read.
-    pub fn of(headers: &HeaderMap) -> AcceptEncoding {
+    pub(crate) fn of(headers: &HeaderMap) -> AcceptEncoding {
         let mut accepts = AcceptEncoding {
             present: headers.contains_key(header::ACCEPT_ENCODING),
             ..AcceptEncoding::default()
@@ -58,12 +56,12 @@ impl AcceptEncoding {
     }
 
     /// Whether the client said anything.
-    pub fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         self.present
     }
 
     /// The weight of a coding other than identity; zero where it is not acceptable.
-    pub fn weight(&self, coding: &str) -> Weight {
+    pub(crate) fn weight(&self, coding: &str) -> Weight {
         if !self.present {
             return MOST;
         }
@@ -71,12 +69,12 @@ impl AcceptEncoding {
     }
 
     /// The weight of the content as it is, if the client gave one; `Some(0)` refuses it.
-    pub fn identity(&self) -> Option<Weight> {
+    pub(crate) fn identity(&self) -> Option<Weight> {
         self.listed("identity").or(self.others.filter(|others| *others == 0))
     }
 
     /// Whether every coding of a `Content-Encoding` is acceptable.
-    pub fn takes(&self, content_encoding: &[String]) -> bool {
+    pub(crate) fn takes(&self, content_encoding: &[String]) -> bool {
         content_encoding.iter().all(|coding| self.weight(coding) > 0)
     }
 
@@ -101,7 +99,7 @@ fn weight(parameter: &[u8]) -> Option<Option<Weight>> {
 }
 
 /// `0`, `0.5`, `1.000`: at most three digits after the point, at most 1.
-pub fn thousandths(text: &[u8]) -> Option<Weight> {
+pub(crate) fn thousandths(text: &[u8]) -> Option<Weight> {
     let (whole, fraction) = match text {
         [whole @ (b'0' | b'1')] | [whole @ (b'0' | b'1'), b'.'] => (*whole, &[][..]),
         [whole @ (b'0' | b'1'), b'.', fraction @ ..] => (*whole, fraction),
@@ -116,7 +114,7 @@ pub fn thousandths(text: &[u8]) -> Option<Weight> {
 }
 
 /// The codings of a message in the order they were applied, `identity` left out (RFC 9110 8.4).
-pub fn content_encoding(headers: &HeaderMap) -> Vec<String> {
+pub(crate) fn content_encoding(headers: &HeaderMap) -> Vec<String> {
     let codings = list::of(headers, &header::CONTENT_ENCODING).map(String::from_utf8_lossy);
     codings.map(|coding| canonical(&coding)).filter(|coding| coding != "identity").collect()
 }

@@ -13,7 +13,7 @@ const MOST_SECONDS: u64 = 1 << 31;
 
 /// One directive: its name as written, and what follows the `=`, quotes included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Directive<'a> {
+pub(crate) struct Directive<'a> {
     /// Compare with [`Directive::is`].
     pub name: &'a [u8],
     /// `None` without an argument.
@@ -22,7 +22,7 @@ pub struct Directive<'a> {
 
 impl Directive<'_> {
     /// Names are compared without regard to case (RFC 9111 5.2).
-    pub fn is(&self, name: &str) -> bool {
+    pub(crate) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
@@ -45,7 +45,7 @@ impl Directive<'_> {
 }
 
 /// The directives of a message, in order.
-pub fn directives(headers: &HeaderMap) -> impl Iterator<Item = Directive<'_>> {
+pub(crate) fn directives(headers: &HeaderMap) -> impl Iterator<Item = Directive<'_>> {
     list::of(headers, &header::CACHE_CONTROL).map(|element| {
         let mut parts = element.splitn(2, |byte| *byte == b'=');
         let name = parts.next().unwrap_or_default().trim_ascii();
@@ -54,14 +54,13 @@ pub fn directives(headers: &HeaderMap) -> impl Iterator<Item = Directive<'_>> {
 }
 
 /// Whether a directive is there, with or without an argument.
-pub fn has(headers: &HeaderMap, name: &str) -> bool {
+pub(crate) fn has(headers: &HeaderMap, name: &str) -> bool {
     directives(headers).any(|directive| directive.is(name))
 }
 
 /// A directive that is about the whole answer, or about some of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Listed {
-    /// It is not there.
+pub(crate) enum Listed {
     #[default]
     Absent,
     /// It is about the whole answer.
@@ -72,12 +71,12 @@ pub enum Listed {
 
 impl Listed {
     /// Whether it is about the whole answer.
-    pub fn is_all(&self) -> bool {
+    pub(crate) fn is_all(&self) -> bool {
         *self == Listed::All
     }
 
     /// The fields it is about.
-    pub fn fields(&self) -> &[HeaderName] {
+    pub(crate) fn fields(&self) -> &[HeaderName] {
         match self {
             Listed::Fields(names) => names,
             Listed::Absent | Listed::All => &[],
@@ -127,7 +126,7 @@ impl Told {
 
 /// What an answer says (RFC 9111 5.2.2, RFC 5861, RFC 8246).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResponseDirectives {
+pub(crate) struct ResponseDirectives {
     /// Whether one of the targeted fields said it; `Expires` does not count then (RFC 9213 2.1).
     pub targeted: bool,
     /// 5.2.2.1.
@@ -156,7 +155,7 @@ pub struct ResponseDirectives {
 
 impl ResponseDirectives {
     /// Of an answer: by the first of the `targeted` fields that is there and readable, else Cache-Control.
-    pub fn of(headers: &HeaderMap, targeted: &[HeaderName]) -> ResponseDirectives {
+    pub(crate) fn of(headers: &HeaderMap, targeted: &[HeaderName]) -> ResponseDirectives {
         let by_target = targeted.iter().find_map(|name| ResponseDirectives::targeted(headers, name));
         by_target.unwrap_or_else(|| {
             let mut found = ResponseDirectives::default();
@@ -243,16 +242,14 @@ impl ResponseDirectives {
 
 /// How much staleness a request takes (RFC 9111 5.2.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaxStale {
-    /// However much.
+pub(crate) enum MaxStale {
     Any,
-    /// So much.
     For(Duration),
 }
 
 /// What a request says (RFC 9111 5.2.1, 5.4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestDirectives {
+pub(crate) struct RequestDirectives {
     /// 5.2.1.1.
     pub max_age: Option<Duration>,
     /// 5.2.1.2.
@@ -268,8 +265,7 @@ pub struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Of a request.
-    pub fn of(headers: &HeaderMap) -> RequestDirectives {
+    pub(crate) fn of(headers: &HeaderMap) -> RequestDirectives {
         let mut found = RequestDirectives::default();
         if !headers.contains_key(header::CACHE_CONTROL) {
             let says = |element: &[u8]| element.eq_ignore_ascii_case(b"no-cache");

@@ -6,19 +6,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::fresh;
 use crate::words::words;
 
-/// The field.
-pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// The same in one word, as people know it from other caches. It has no specification.
-pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// How the stored response was used, beyond what the parameters of the member say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Used {
-    /// As the parameters say.
+pub(crate) enum Used {
     #[default]
     AsSaid,
-    /// Although it was stale.
     Stale,
     /// After the app said with a 304 that it still holds.
     Revalidated,
@@ -27,7 +24,7 @@ pub enum Used {
 words! {
     /// The words of `X-Cache`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum XCache {
+    pub(crate) enum XCache {
         /// Answered with a stored response, or with one that another request fetched.
         Hit => "HIT",
         /// Answered with a stale one.
@@ -36,7 +33,6 @@ words! {
         Revalidated => "REVALIDATED",
         /// The cache was passed by.
         Bypass => "BYPASS",
-        /// The app answered.
         Miss => "MISS",
     }
 }
@@ -46,7 +42,7 @@ const LONGEST: usize = 128;
 
 /// Our member; what is `None` or false is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Member<'a> {
+pub(crate) struct Member<'a> {
     /// Answered from what is stored, without asking the app (2.1). Never together with `forwarded`.
     pub hit: bool,
     /// Why the app was asked (2.2).
@@ -69,7 +65,7 @@ pub struct Member<'a> {
 
 impl Member<'_> {
     /// It, if it can be kept for longer than what was asked for.
-    pub fn without_key(self) -> Option<Member<'static>> {
+    pub(crate) fn without_key(self) -> Option<Member<'static>> {
         let Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key, detail, used } = self;
         let without =
             Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key: None, detail, used };
@@ -77,7 +73,7 @@ impl Member<'_> {
     }
 
     /// The word for `X-Cache`.
-    pub fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         let word = match (self.used, self.forwarded) {
             (Used::Stale, _) => XCache::Stale,
             (Used::Revalidated, _) => XCache::Revalidated,
@@ -89,17 +85,17 @@ impl Member<'_> {
     }
 
     /// Appends the word, behind that of a cache that is nearer to the origin.
-    pub fn append_word(&self, headers: &mut HeaderMap) {
+    pub(crate) fn append_word(&self, headers: &mut HeaderMap) {
         headers.append(X_CACHE, HeaderValue::from_static(self.word()));
     }
 
     /// Appends it: we are further from the origin than whoever wrote a member before (2).
-    pub fn append(&self, headers: &mut HeaderMap) {
+    pub(crate) fn append(&self, headers: &mut HeaderMap) {
         headers.append(CACHE_STATUS, self.to_value());
     }
 
     /// It, in the place of all that stands there.
-    pub fn put(&self, headers: &mut HeaderMap) {
+    pub(crate) fn put(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_STATUS, self.to_value());
     }
 
@@ -108,8 +104,7 @@ impl Member<'_> {
         fresh::value(LONGEST, |out| self.write(out)).unwrap_or_else(|| HeaderValue::from_static("pillion"))
     }
 
-    /// Writes it.
-    pub fn write(&self, text: &mut impl BufMut) {
+    pub(crate) fn write(&self, text: &mut impl BufMut) {
         let mut digits = itoa::Buffer::new();
         text.put_slice(b"pillion");
         if self.hit {

@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
 
 /// Whether a request authenticates the connection it is sent on.
-pub fn is_tried(headers: &HeaderMap) -> bool {
+pub(crate) fn is_tried(headers: &HeaderMap) -> bool {
     headers.get_all(header::AUTHORIZATION).iter().any(|value| {
         let value = value.as_bytes().trim_ascii_start();
         let end = value.iter().position(|byte| matches!(byte, b' ' | b'\t' | b',')).unwrap_or(value.len());

@@ -5,10 +5,10 @@ use http::{HeaderMap, HeaderName, header};
 use super::glob;
 
 /// `Set-Cookie`, and what it was called for a while; neither is ever replayed.
-pub static SETTING: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("set-cookie2")];
+pub(crate) static SETTING: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("set-cookie2")];
 
 /// Name and value of every cookie of a request, as they stand there.
-pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let lines = headers.get_all(header::COOKIE).iter();
     let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     parts.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
@@ -21,13 +21,13 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// A name or a value that some apps would read as further cookies, or in another way than others do.
-pub fn is_odd(text: &[u8]) -> bool {
+pub(crate) fn is_odd(text: &[u8]) -> bool {
     text.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'))
 }
 
 /// Whether a pattern covers the name of a session cookie: without regard to case, and to the prefixes that bind a cookie
 /// to its host (RFC 6265bis 4.1.3).
-pub fn is_named(pattern: &str, name: &[u8]) -> bool {
+pub(crate) fn is_named(pattern: &str, name: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 2] = [b"__Secure-", b"__Host-"];
     let plain = PREFIXES.iter().find_map(|prefix| {
         let (start, rest) = name.split_at_checked(prefix.len())?;
@@ -39,27 +39,25 @@ pub fn is_named(pattern: &str, name: &[u8]) -> bool {
 
 /// The cookies that do not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ignored {
-    /// Patterns of such cookies.
+pub(crate) struct Ignored {
     always: Vec<String>,
     /// Patterns that cover no cookie that `sessions` does: what is ignored of analytics (`_hj*`) may have the beginning
     /// of an app's own session cookie (`_hjelp_session`).
     usually: Vec<String>,
-    /// Patterns of session cookies.
     sessions: Vec<String>,
 }
 
 impl Ignored {
     /// Those that one of `patterns` covers. Of those, a pattern with a star covers no cookie of `sessions`, unless `named`
     /// says that it means session cookies.
-    pub fn new(patterns: Vec<String>, named: impl Fn(&str) -> bool, sessions: Vec<String>) -> Ignored {
+    pub(crate) fn new(patterns: Vec<String>, named: impl Fn(&str) -> bool, sessions: Vec<String>) -> Ignored {
         let is_usual = |pattern: &String| pattern.contains('*') && !named(pattern);
         let (usually, always) = patterns.into_iter().partition(is_usual);
         Ignored { always, usually, sessions }
     }
 
     /// Whether a cookie of this name does not count.
-    pub fn covers(&self, name: &[u8]) -> bool {
+    pub(crate) fn covers(&self, name: &[u8]) -> bool {
         let any =
             |patterns: &[String]| patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name));
         let is_session = || self.sessions.iter().any(|pattern| is_named(pattern, name));
@@ -68,7 +66,7 @@ impl Ignored {
 }
 
 /// The cookies that count: those that are not ignored, and those with an odd name or value.
-pub fn counted<'a>(
+pub(crate) fn counted<'a>(
     headers: &'a HeaderMap,
     ignored: &'a Ignored,
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
@@ -76,7 +74,7 @@ pub fn counted<'a>(
 }
 
 /// Whether there is a cookie that counts.
-pub fn counts(headers: &HeaderMap, ignored: &Ignored) -> bool {
+pub(crate) fn counts(headers: &HeaderMap, ignored: &Ignored) -> bool {
     counted(headers, ignored).next().is_some()
 }
 

@@ -13,17 +13,17 @@ const DAYS: [&[u8]; 7] =
     [b"monday", b"tuesday", b"wednesday", b"thursday", b"friday", b"saturday", b"sunday"];
 
 /// The date of a field; `None` where it is missing or malformed.
-pub fn of(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
+pub(crate) fn of(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     of_value(headers.get(name)?)
 }
 
 /// The date that a value is.
-pub fn of_value(value: &HeaderValue) -> Option<SystemTime> {
+pub(crate) fn of_value(value: &HeaderValue) -> Option<SystemTime> {
     parse(value.as_bytes(), clock::wall())
 }
 
 /// Whether two values say the same, in whatever forms; what is no date is the same where it is spelled the same.
-pub fn is_same(one: &HeaderValue, other: &HeaderValue) -> bool {
+pub(crate) fn is_same(one: &HeaderValue, other: &HeaderValue) -> bool {
     one == other || of_value(one).is_some_and(|date| of_value(other) == Some(date))
 }
 

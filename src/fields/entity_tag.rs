@@ -4,9 +4,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
-/// One entity tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntityTag<'a> {
+pub(crate) struct EntityTag<'a> {
     /// Whether it stands for what means the same, not for the same bytes.
     pub weak: bool,
     /// What stands between the quotes.
@@ -15,7 +14,7 @@ pub struct EntityTag<'a> {
 
 impl<'a> EntityTag<'a> {
     /// One tag, and nothing else.
-    pub fn parse(text: &'a [u8]) -> Option<EntityTag<'a>> {
+    pub(crate) fn parse(text: &'a [u8]) -> Option<EntityTag<'a>> {
         let (weak, quoted) = match text.strip_prefix(b"W/") {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -27,22 +26,21 @@ impl<'a> EntityTag<'a> {
     }
 
     /// The tag of a message.
-    pub fn of(headers: &'a HeaderMap) -> Option<EntityTag<'a>> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Option<EntityTag<'a>> {
         headers.get(http::header::ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes()))
     }
 
     /// Equal, and neither is weak (RFC 9110 8.8.3.2).
-    pub fn strong_eq(&self, other: &EntityTag<'_>) -> bool {
+    pub(crate) fn strong_eq(&self, other: &EntityTag<'_>) -> bool {
         !self.weak && !other.weak && self.opaque == other.opaque
     }
 
     /// Equal, weak or not (RFC 9110 8.8.3.2).
-    pub fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
+    pub(crate) fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
         self.opaque == other.opaque
     }
 
-    /// As a field value.
-    pub fn to_value(&self) -> HeaderValue {
+    pub(crate) fn to_value(self) -> HeaderValue {
         let mut text = Vec::with_capacity(self.opaque.len() + 4);
         self.write(&mut text);
         // Every byte of a tag is one of a field value.
@@ -50,7 +48,7 @@ impl<'a> EntityTag<'a> {
     }
 
     /// Appends it as it is written.
-    pub fn write(&self, text: &mut Vec<u8>) {
+    pub(crate) fn write(&self, text: &mut Vec<u8>) {
         text.extend_from_slice(if self.weak { b"W/\"" } else { b"\"" });
         text.extend_from_slice(self.opaque);
         text.push(b'"');
@@ -59,16 +57,15 @@ impl<'a> EntityTag<'a> {
 
 /// What If-Match or If-None-Match holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TagList<'a> {
+pub(crate) enum TagList<'a> {
     /// `*`: whatever there is.
     Any,
-    /// These.
     Tags(Vec<EntityTag<'a>>),
 }
 
 impl<'a> TagList<'a> {
     /// Of a request; `None` where the field is missing or no list of tags.
-    pub fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<TagList<'a>> {
+    pub(crate) fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<TagList<'a>> {
         if !headers.contains_key(name) {
             return None;
         }

@@ -9,18 +9,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use super::list;
 
 /// De-facto standard: the chain of clients and proxies.
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// De-facto standard: the scheme the client used.
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// De-facto standard: the Host the client used.
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What the pseudonym of every Pillion begins with in Via.
-pub const PSEUDONYM: &str = "pillion";
+pub(crate) const PSEUDONYM: &str = "pillion";
 
 /// How this process calls itself in Via: random, so that it knows a request that comes back from one that came
 /// through another Pillion.
-pub fn pseudonym() -> &'static str {
+pub(crate) fn pseudonym() -> &'static str {
     static OURS: LazyLock<String> = LazyLock::new(|| format!("{PSEUDONYM}-{:016x}", fastrand::u64(..)));
     &OURS
 }
@@ -30,7 +30,7 @@ const MOST_HOPS: usize = 64;
 
 /// The address nearest to us in the chain that is not a trusted proxy. The left end of the chain is
 /// whatever the client wrote and is never believed.
-pub fn client_ip(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+pub(crate) fn client_ip(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
     believed(headers, peer, trusts).0
 }
 
@@ -63,7 +63,7 @@ fn believed(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) 
 /// far from the right as the client's address is; what stands left of it, the client may have written itself. A proxy
 /// that sets one value in place of a list has said it of the client: of a shorter list the leftmost element counts.
 /// Without that field the same element of Forwarded does (RFC 7239 5.4).
-pub fn told_https(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> Option<bool> {
+pub(crate) fn told_https(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> Option<bool> {
     let is_there = |name: &HeaderName| headers.keys().any(|key| key == name);
     let (protos, elements) = (is_there(&X_FORWARDED_PROTO), is_there(&http::header::FORWARDED));
     if !protos && !elements {
@@ -122,7 +122,7 @@ fn is_single(name: &HeaderName) -> bool {
 ///
 /// The fields that say one thing become one value. Forwarded keeps its chain of addresses, as X-Forwarded-For does,
 /// since an app may trust proxies that Pillion does not know; the elements left of the believed one say nothing else.
-pub fn keep_believed(headers: &mut HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) {
+pub(crate) fn keep_believed(headers: &mut HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) {
     // Nearly always there is no list.
     let mut lists: Vec<HeaderName> = Vec::new();
     let mut last: Option<&HeaderName> = None;
@@ -212,7 +212,7 @@ fn parse_element(element: &str) -> Option<IpAddr> {
 /// What `Forwarded` says, in the words of the older fields: the chain for X-Forwarded-For, where hidden hops
 /// are `unknown`, and the host as the nearest hop that names one saw it. For apps that read only those, behind a
 /// proxy that writes only this.
-pub fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue>) {
+pub(crate) fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue>) {
     let hops = hops(headers, &http::header::FORWARDED, parse_element);
     let shown = hops.iter().map(|hop| hop.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string()));
     let elements = headers.get_all(http::header::FORWARDED).iter();
@@ -229,7 +229,7 @@ pub fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue>) {
 
 /// What `Forwarded` says but for addresses, of which there are many for one response: `for` and `by` are left out, names
 /// are in lower case, elements that say nothing else are none.
-pub fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
+pub(crate) fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
     let mut text = Vec::new();
     for element in list::of(headers, &http::header::FORWARDED) {
         let start = text.len();
@@ -249,7 +249,7 @@ pub fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
 }
 
 /// Our element of `Forwarded`. IPv6 addresses and hosts with a port are quoted (RFC 7239 4, 6).
-pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
+pub(crate) fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
     let mut text = for_pair(Some(client));
     if let Ok(host) = host.to_str()
         && !host.is_empty()
@@ -264,7 +264,7 @@ pub fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
 }
 
 /// Our element of Via (RFC 9110 7.6.3) for a request received in `version`.
-pub fn via(version: Version) -> &'static str {
+pub(crate) fn via(version: Version) -> &'static str {
     static ELEMENTS: LazyLock<[String; 3]> =
         LazyLock::new(|| ["2", "1.0", "1.1"].map(|version| format!("{version} {}", pseudonym())));
     let [http2, http10, http11] = &*ELEMENTS;
@@ -276,13 +276,13 @@ pub fn via(version: Version) -> &'static str {
 }
 
 /// `X-Forwarded-Proto`.
-pub fn proto(https: bool) -> HeaderValue {
+pub(crate) fn proto(https: bool) -> HeaderValue {
     HeaderValue::from_static(if https { "https" } else { "http" })
 }
 
 /// What the app is told about a client that is not a trusted proxy.
 #[derive(Debug)]
-pub struct ForwardedFields {
+pub(crate) struct ForwardedFields {
     host: HeaderValue,
     https: bool,
     version: Version,
@@ -294,7 +294,7 @@ pub struct ForwardedFields {
 
 impl ForwardedFields {
     /// For one client and one Host.
-    pub fn new(client: IpAddr, host: &[u8], https: bool, version: Version) -> ForwardedFields {
+    pub(crate) fn new(client: IpAddr, host: &[u8], https: bool, version: Version) -> ForwardedFields {
         // A copy: a slice would keep the whole head of a request for as long as its connection.
         let host = HeaderValue::from_bytes(host).unwrap_or_else(|_| HeaderValue::from_static(""));
         let value = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
@@ -312,17 +312,17 @@ impl ForwardedFields {
     }
 
     /// Whether they were made for such a request.
-    pub fn is_for(&self, host: &[u8], https: bool, version: Version) -> bool {
+    pub(crate) fn is_for(&self, host: &[u8], https: bool, version: Version) -> bool {
         self.host.as_bytes() == host && self.https == https && self.version == version
     }
 
     /// The lines as they stand in an HTTP/1 head.
-    pub fn lines(&self) -> &[u8] {
+    pub(crate) fn lines(&self) -> &[u8] {
         &self.lines
     }
 
     /// Puts them among other fields, replacing what is there.
-    pub fn insert_into(&self, headers: &mut HeaderMap, with_via: bool) {
+    pub(crate) fn insert_into(&self, headers: &mut HeaderMap, with_via: bool) {
         headers.insert(X_FORWARDED_FOR, self.client.clone());
         headers.insert(http::header::FORWARDED, self.forwarded.clone());
         headers.insert(X_FORWARDED_PROTO, proto(self.https));
@@ -336,7 +336,7 @@ impl ForwardedFields {
 }
 
 /// Appends to a list field, as one line.
-pub fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(crate) fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     let mut list = String::new();
     for line in headers.get_all(&name) {
         if let Ok(line) = line.to_str() {

@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// What `write` writes, at most `longest` bytes; `None` where that is no value of a field.
-pub fn value(longest: usize, write: impl FnOnce(&mut BytesMut)) -> Option<HeaderValue> {
+pub(crate) fn value(longest: usize, write: impl FnOnce(&mut BytesMut)) -> Option<HeaderValue> {
     let text = REST.with_borrow_mut(|rest| {
         if rest.capacity() < longest {
             *rest = BytesMut::with_capacity(PIECE.max(longest));
@@ -43,7 +43,7 @@ fn eight(number: u32) -> [u8; 8] {
 
 /// 128 bits in hexadecimal digits, in lower case.
 #[inline(always)]
-pub fn hex(number: u128) -> [u8; 32] {
+pub(crate) fn hex(number: u128) -> [u8; 32] {
     let mut text = [0; 32];
     let parts = [96, 64, 32, 0].map(|shift| eight((number >> shift) as u32));
     text.copy_from_slice(parts.as_flattened());
@@ -52,19 +52,19 @@ pub fn hex(number: u128) -> [u8; 32] {
 
 /// 64 bits, the same.
 #[inline(always)]
-pub fn hex_64(number: u64) -> [u8; 16] {
+pub(crate) fn hex_64(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
     text.copy_from_slice([eight((number >> 32) as u32), eight(number as u32)].as_flattened());
     text
 }
 
 /// What [`decimal`] can write is less.
-pub const DECIMAL: u32 = 100_000_000;
+pub(crate) const DECIMAL: u32 = 100_000_000;
 
 /// The eight decimal digits of a number below [`DECIMAL`], the first of them the lowest byte; all at once, first in
 /// halves, then in pairs.
 #[inline(always)]
-pub fn decimal(number: u32) -> u64 {
+pub(crate) fn decimal(number: u32) -> u64 {
     let halves = u64::from(number / 10_000) | u64::from(number % 10_000) << 32;
     // 10486 / 2^20 is a hundredth, and 103 / 2^10 a tenth, as closely as is needed below 10,000 and 100.
     let hundreds = (halves * 10_486) >> 20 & 0x0000_007f_0000_007f;
@@ -76,7 +76,7 @@ pub fn decimal(number: u32) -> u64 {
 /// Calls `with` with an address as text; four octets without the machinery of formatting, as nearly every client has
 /// them.
 #[inline(always)]
-pub fn with_address<R>(address: IpAddr, with: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn with_address<R>(address: IpAddr, with: impl FnOnce(&[u8]) -> R) -> R {
     let IpAddr::V4(address) = address else { return with(address.to_string().as_bytes()) };
     let (text, length) = octets(address);
     with(&text[..length])

@@ -1,12 +1,12 @@
 //! Names with `*` in them, for lists of names in the configuration.
 
 /// Whether `pattern`, in which `*` stands for any bytes, also none, takes the whole of `name`.
-pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     compare(pattern, name, |one, other| one == other)
 }
 
 /// The same without regard to the case of ASCII letters.
-pub fn matches_without_case(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches_without_case(pattern: &[u8], name: &[u8]) -> bool {
     compare(pattern, name, |one, other| one.eq_ignore_ascii_case(&other))
 }
 
@@ -38,7 +38,7 @@ fn compare(pattern: &[u8], name: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
 
 /// Whether some name is taken by both patterns, without regard to the case of ASCII letters. Takes time in proportion to
 /// the product of their lengths: for patterns of the configuration.
-pub fn overlap(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn overlap(one: &[u8], other: &[u8]) -> bool {
     // For each end of `other`, whether it and the end of `one` that was looked at last have a name in common.
     let mut below = vec![false; other.len() + 1];
     for i in (0..=one.len()).rev() {

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, header};
 const MEDIA_TYPE: &str = "application/grpc";
 
 /// Whether a request means to be a gRPC call: a POST of `application/grpc` or `application/grpc+*`.
-pub fn is_call(method: &Method, headers: &HeaderMap) -> bool {
+pub(crate) fn is_call(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::POST && has_media_type(headers)
 }
 

@@ -4,17 +4,17 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// The value of `Host`, of which there is one at most (RFC 9112 3.2); found by comparing, as it is the first field of
 /// nearly every head.
-pub fn of(headers: &HeaderMap) -> Option<&HeaderValue> {
+pub(crate) fn of(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, value)| value)
 }
 
 /// The same as text; empty where there is none.
-pub fn text(headers: &HeaderMap) -> &str {
+pub(crate) fn text(headers: &HeaderMap) -> &str {
     of(headers).and_then(|host| host.to_str().ok()).unwrap_or("")
 }
 
 /// Whether `text` is `uri-host [":" port]` without userinfo. Empty is a valid Host.
-pub fn is_host(text: &[u8]) -> bool {
+pub(crate) fn is_host(text: &[u8]) -> bool {
     let (host, port) = if text.first() == Some(&b'[') {
         match text.iter().position(|byte| *byte == b']') {
             Some(end) => text.split_at(end + 1),
@@ -53,7 +53,7 @@ const NAMES: [bool; 256] = {
 };
 
 /// The name a route is matched by: without port and without the dot of a fully qualified name.
-pub fn name(host: &str) -> &str {
+pub(crate) fn name(host: &str) -> &str {
     let name = match host.rfind(':') {
         Some(at) if host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..at],
         _ => host,
@@ -62,7 +62,7 @@ pub fn name(host: &str) -> &str {
 }
 
 /// An authority without the port that its scheme implies (RFC 9110 4.2.3).
-pub fn without_default_port(authority: &[u8], https: bool) -> &[u8] {
+pub(crate) fn without_default_port(authority: &[u8], https: bool) -> &[u8] {
     let port: &[u8] = if https { b":443" } else { b":80" };
     let authority = authority.strip_suffix(port).unwrap_or(authority);
     authority.strip_suffix(b":").unwrap_or(authority)

@@ -4,23 +4,23 @@
 use http::{HeaderMap, HeaderName};
 
 /// The elements of one value, trimmed; empty ones are left out, as a recipient must.
-pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     split(value, b',').filter(|element| !element.is_empty())
 }
 
 /// The elements of all lines of a field.
-pub fn of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().flat_map(|value| elements(value.as_bytes()))
 }
 
 /// The elements of all lines of a field whose quoted parts know no escapes: entity tags (RFC 9110 8.8.3).
-pub fn of_unescaped<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn of_unescaped<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|value| parts(value.as_bytes(), b',', false)).filter(|element| !element.is_empty())
 }
 
 /// The parts between `separator`s outside quoted strings, trimmed.
-pub fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     parts(value, separator, true)
 }
 

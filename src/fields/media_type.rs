@@ -7,7 +7,7 @@ use super::list;
 
 /// How the content of a response comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MediaKind {
+pub(crate) enum MediaKind {
     /// In one go, as far as its type says.
     Ordinary,
     /// Piece by piece, each of use at once, with pauses of any length: never held back.
@@ -33,15 +33,13 @@ const STREAMS: [&[u8]; 7] = [
 const BEGINNINGS: [&[u8]; 2] = [b"application/connect+", b"application/vnd.docker."];
 
 impl MediaKind {
-    /// Of a message.
-    pub fn of(headers: &HeaderMap) -> MediaKind {
+    pub(crate) fn of(headers: &HeaderMap) -> MediaKind {
         // Names are compared far more quickly than they are looked up.
         let found = headers.iter().find(|(name, _)| **name == header::CONTENT_TYPE);
         found.map_or(MediaKind::Ordinary, |(_, value)| MediaKind::parse(value.as_bytes()))
     }
 
-    /// Of a Content-Type.
-    pub fn parse(value: &[u8]) -> MediaKind {
+    pub(crate) fn parse(value: &[u8]) -> MediaKind {
         // One comparison tells the types of most responses apart.
         if matches!(value, b"application/json" | b"text/html" | b"text/html; charset=utf-8" | b"text/plain") {
             return MediaKind::Ordinary;
@@ -72,13 +70,13 @@ impl MediaKind {
     }
 
     /// Whether it is never held back, and may be silent for long.
-    pub fn is_stream(self) -> bool {
+    pub(crate) fn is_stream(self) -> bool {
         self != MediaKind::Ordinary
     }
 
     /// Whether it is neither coded nor stored, also where all of it came at once; and, as it ends only with one of its
     /// sides, closed when draining starts.
-    pub fn is_live(self) -> bool {
+    pub(crate) fn is_live(self) -> bool {
         matches!(self, MediaKind::Events | MediaKind::Grpc)
     }
 }

@@ -36,7 +36,7 @@ const BEGINNINGS: [&str; 5] = ["x-original-", "x-rewrite-", "x-invoke-", "x-midd
 const ENDS: [&str; 4] = ["-method-override", "-host-override", "-url-override", "-path-override"];
 
 /// Whether a field is one of them. CGI and WSGI apps cannot tell an underscore in its name from a hyphen.
-pub fn is_misleading(name: &str) -> bool {
+pub(crate) fn is_misleading(name: &str) -> bool {
     // Nearly every name ends here.
     let begin = name.as_bytes();
     let may_be = matches!(begin, [b'x', ..] | [b'f', b'r' | b'o', ..] | [b'h', b't', ..])

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 /// The octet that two hexadecimal digits are; a sign is none.
-pub fn octet(digits: &[u8]) -> Option<u8> {
+pub(crate) fn octet(digits: &[u8]) -> Option<u8> {
     let [high, low] = digits else { return None };
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 /// The pairs of a query, as they were meant.
-pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     fn meant(part: &str) -> Cow<'_, [u8]> {
         if part.contains(['%', '+']) {
             Cow::Owned(decoded(part.as_bytes()))
@@ -26,12 +26,12 @@ pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)>
 }
 
 /// A name or a value as it was meant.
-pub fn decoded(text: &[u8]) -> Vec<u8> {
+pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
     octets(text, b' ')
 }
 
 /// Percent-decoded (RFC 3986 2.1); what is no such triplet stays.
-pub fn percent_decoded(text: &[u8]) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
     octets(text, b'+')
 }
 
@@ -57,7 +57,7 @@ fn octets(text: &[u8], plus: u8) -> Vec<u8> {
 
 /// The names that lenient parsers may take a parameter's name for: they decode once too often, cut at NUL, skip spaces, fold
 /// case; and PHP reads `a[b]` and `a.b` as `a` with members, or writes `_` for what a name cannot hold.
-pub fn folds(name: &[u8]) -> [Vec<u8>; 2] {
+pub(crate) fn folds(name: &[u8]) -> [Vec<u8>; 2] {
     let mut name = decoded(&decoded(name));
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     name.truncate(end);
@@ -75,7 +75,7 @@ pub fn folds(name: &[u8]) -> [Vec<u8>; 2] {
 }
 
 /// The parameters of a query or a form.
-pub fn parameters(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parameters(text: &str) -> Vec<(String, String)> {
     let text_of = |part: Cow<'_, [u8]>| String::from_utf8_lossy(&part).into_owned();
     pairs(text).map(|(name, value)| (text_of(name), text_of(value))).collect()
 }

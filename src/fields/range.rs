@@ -6,16 +6,15 @@ use super::list;
 
 /// One range as it was asked for (RFC 9110 14.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RangeSpec {
+pub(crate) enum RangeSpec {
     /// From the first to the last, both included; without a last, to the end.
     From(u64, Option<u64>),
-    /// The last so many.
     Suffix(u64),
 }
 
 impl RangeSpec {
     /// What it selects of content that is `length` bytes long; `None`: nothing.
-    pub fn of(self, length: u64) -> Option<Range<u64>> {
+    pub(crate) fn of(self, length: u64) -> Option<Range<u64>> {
         match self {
             RangeSpec::From(first, last) if first < length => {
                 Some(first..last.map_or(length, |last| last.saturating_add(1).min(length)))
@@ -28,7 +27,7 @@ impl RangeSpec {
 
 /// The ranges of a Range field; `None` where it is malformed, in another unit, or holds more than `most`:
 /// such a field is as if it were not there (RFC 9110 14.2).
-pub fn parse(value: &[u8], most: usize) -> Option<Vec<RangeSpec>> {
+pub(crate) fn parse(value: &[u8], most: usize) -> Option<Vec<RangeSpec>> {
     let (unit, set) = value.split_at(value.iter().position(|byte| *byte == b'=')?);
     if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
         return None;

@@ -12,9 +12,9 @@ use sfv::{BareItem, FieldType as _, List, ListEntry, Parser};
 use super::fresh;
 
 /// Section 4.
-pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Section 3.
-pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(crate) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -29,7 +29,7 @@ const LONGEST_NUMBERS: usize = 64;
 /// The policy of a quota: as it is written; or, where more may come at once than the rate's count, so many and the time
 /// until all of them are there again, because nothing remains that is more than the quota. The draft has no word for a
 /// burst that is less; a vendor's parameter needs a prefix (section 3.1).
-pub fn quota_policy(name: &str, count: u32, period: Duration, burst: u32, tier: &str) -> String {
+pub(crate) fn quota_policy(name: &str, count: u32, period: Duration, burst: u32, tier: &str) -> String {
     let tier = of_tier(tier);
     if burst > count {
         let refill = period.as_nanos() * u128::from(burst) / u128::from(count.max(1));
@@ -48,21 +48,19 @@ fn of_tier(tier: &str) -> String {
 }
 
 /// The policy of a cap on requests in flight (section 3.1.2).
-pub fn concurrency_policy(name: &str, most: u32, tier: &str) -> String {
+pub(crate) fn concurrency_policy(name: &str, most: u32, tier: &str) -> String {
     format!("\"{name}\";q={most};qu=\"concurrent-requests\"{}", of_tier(tier))
 }
 
 /// Seconds, rounded up: whoever waits so long has waited long enough.
-pub fn seconds(wait: Duration) -> u64 {
+pub(crate) fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// What a client is told of the limit that is closest to exhaustion (appendix B.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told<'a> {
-    /// The limit.
+pub(crate) struct Told<'a> {
     pub name: &'a str,
-    /// Its quota.
     pub quota: u32,
     /// What is left of it.
     pub remaining: u32,
@@ -94,14 +92,14 @@ impl Told<'_> {
 }
 
 /// Whether a field is one of those that are written here.
-pub fn is_told(name: &HeaderName) -> bool {
+pub(crate) fn is_told(name: &HeaderName) -> bool {
     static TOLD: [HeaderName; 5] =
         [RATELIMIT, RATELIMIT_POLICY, LEGACY_LIMIT, LEGACY_REMAINING, LEGACY_RESET];
     TOLD.contains(name)
 }
 
 /// Both fields as lines, for an answer whose app says nothing of the kind.
-pub fn write(out: &mut BytesMut, policies: &HeaderValue, told: &Told<'_>) {
+pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, told: &Told<'_>) {
     out.put_slice(b"ratelimit-policy: ");
     out.put_slice(policies.as_bytes());
     out.put_slice(b"\r\nratelimit: ");
@@ -111,7 +109,7 @@ pub fn write(out: &mut BytesMut, policies: &HeaderValue, told: &Told<'_>) {
 
 /// Adds both fields to an answer. What the app says itself is only made stricter (section 7.2): under a name of
 /// ours the stricter one stays, what it says under others is kept.
-pub fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Told<'_>) {
+pub(crate) fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Told<'_>) {
     let Some(item) = told.item() else { return };
     if !put(headers, RATELIMIT_POLICY, policies) {
         let policies = policies.to_str().unwrap_or_default();
@@ -133,7 +131,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) -> bool {
 }
 
 /// The older fields as lines, for an answer whose app says nothing of the kind.
-pub fn write_legacy(out: &mut BytesMut, told: &Told<'_>, unix_now: u64) {
+pub(crate) fn write_legacy(out: &mut BytesMut, told: &Told<'_>, unix_now: u64) {
     let reset = told.reset.map(|reset| ("x-ratelimit-reset: ", unix_now + seconds(reset)));
     let numbers = [
         ("x-ratelimit-limit: ", u64::from(told.quota)),
@@ -147,7 +145,7 @@ pub fn write_legacy(out: &mut BytesMut, told: &Told<'_>, unix_now: u64) {
 }
 
 /// The older fields; the time is that of the Unix epoch, in seconds, as those have it who send them.
-pub fn tell_legacy(headers: &mut HeaderMap, told: &Told<'_>, unix_now: u64) {
+pub(crate) fn tell_legacy(headers: &mut HeaderMap, told: &Told<'_>, unix_now: u64) {
     let lines = headers.get_all(LEGACY_REMAINING).iter().filter_map(|value| value.to_str().ok());
     let app = lines.flat_map(|line| line.split(',')).filter_map(|part| part.trim().parse::<u64>().ok()).min();
     if app.is_some_and(|app| app <= u64::from(told.remaining)) {

@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::traceparent::{TRACEPARENT, TraceParent};
 
 /// Names a request from the first proxy to the app.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The name others give it.
-pub const X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+pub(crate) const X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// Which request it is. No two have the same, so these go beside the other fields and not through their map.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,7 @@
 
 /// A cookie that a response sets or takes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetCookie<'a> {
-    /// Its name.
+pub(crate) struct SetCookie<'a> {
     pub name: &'a [u8],
     /// Whether the client has none of that name afterwards, or an empty one.
     pub expires: bool,
@@ -11,7 +10,7 @@ pub struct SetCookie<'a> {
 
 impl<'a> SetCookie<'a> {
     /// Reads a line at this second since 1970; `None` where a client ignores it.
-    pub fn parse(line: &'a [u8], now: i64) -> Option<SetCookie<'a>> {
+    pub(crate) fn parse(line: &'a [u8], now: i64) -> Option<SetCookie<'a>> {
         let mut parts = line.split(|byte| *byte == b';');
         let pair = parts.next()?;
         let at = pair.iter().position(|byte| *byte == b'=')?;

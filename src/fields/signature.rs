@@ -5,29 +5,28 @@
 use http::{HeaderMap, HeaderName, header};
 
 /// RFC 9421 4.1.
-pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+pub(crate) const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// Of the draft (draft-cavage-http-signatures 4.1); RFC 9421 keeps the signature itself in it.
-pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
 /// Parameters that hold names of fields: of AWS, Google, Azure, Alibaba, Tencent; and of OSS.
 const LISTS: [&[u8]; 2] = [b"signedheaders=", b"additionalheaders="];
-/// OSS in a query.
 const OSS_QUERY: &[u8] = b"x-oss-additional-headers=";
 /// The parameter of the draft.
 const DRAFT: &[u8] = b"headers=\"";
 
 /// Whether a field may hold such a signature; the names of a request are looked through once.
-pub fn may_hold(name: &HeaderName) -> bool {
+pub(crate) fn may_hold(name: &HeaderName) -> bool {
     *name == header::AUTHORIZATION || *name == SIGNATURE_INPUT || *name == SIGNATURE
 }
 
 /// Whether a signature of the request names fields.
-pub fn names_fields(headers: &HeaderMap, query: Option<&str>) -> bool {
+pub(crate) fn names_fields(headers: &HeaderMap, query: Option<&str>) -> bool {
     headers.contains_key(SIGNATURE_INPUT) || lists(headers, query).next().is_some()
 }
 
 /// Whether a signature of the request covers this field.
-pub fn covers(headers: &HeaderMap, query: Option<&str>, field: &HeaderName) -> bool {
+pub(crate) fn covers(headers: &HeaderMap, query: Option<&str>, field: &HeaderName) -> bool {
     let is_field = |name: &[u8]| name.eq_ignore_ascii_case(field.as_str().as_bytes());
     // A component is a quoted name (RFC 9421 2).
     let mut components =

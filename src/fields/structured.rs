@@ -6,14 +6,10 @@ use sfv::{BareItem, Dictionary, List, ListEntry, Parser};
 
 /// A bare item, as far as anybody here asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// An Integer.
+pub(crate) enum Value {
     Integer(i64),
-    /// A Boolean.
     Boolean(bool),
-    /// A String.
     Text(String),
-    /// Anything else.
     Other,
 }
 
@@ -29,7 +25,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 /// The members of a Dictionary, each with its last value; `None` where it is missing or none.
-pub fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<(String, Value)>> {
+pub(crate) fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<(String, Value)>> {
     let text = joined(headers, name)?;
     let members: Dictionary = Parser::new(&text).parse().ok()?;
     let value = |entry: &ListEntry| match entry {
@@ -45,7 +41,7 @@ pub fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<(String,
 }
 
 /// The strings of a List of Strings; `None` where it is missing or none. Parameters are ignored.
-pub fn strings(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
+pub(crate) fn strings(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let text = joined(headers, name)?;
     let members: List = Parser::new(&text).parse().ok()?;
     members

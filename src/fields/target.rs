@@ -20,18 +20,16 @@ const OCTETS: [u8; 256] = {
 
 /// What a look at every octet of a target tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looks {
+pub(crate) enum Looks {
     /// It is as it should be, as nearly all are.
     Plain,
     /// It has octets to be encoded.
     Raw,
-    /// It has a fragment.
     Fragment,
 }
 
 impl Looks {
-    /// Of a target.
-    pub fn of(target: &[u8]) -> Looks {
+    pub(crate) fn of(target: &[u8]) -> Looks {
         let seen = target.iter().fold(0, |seen, byte| seen | OCTETS[usize::from(*byte)]);
         match seen {
             0 => Looks::Plain,
@@ -42,7 +40,7 @@ impl Looks {
 }
 
 /// A target with its raw octets encoded. A backslash in a path stays: some apps take it for a slash, so the path is refused.
-pub fn encoded(target: &[u8]) -> Vec<u8> {
+pub(crate) fn encoded(target: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut text = Vec::with_capacity(target.len() + 16);
     let mut query = false;

@@ -5,9 +5,9 @@ use http::{HeaderName, HeaderValue};
 use super::fresh;
 
 /// The field that names a trace.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What vendors say of it; meaningless without the other (3.3.1).
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Of a field of the first version; bytes.
 const LENGTH: usize = 55;
@@ -16,9 +16,9 @@ const NAME: &[u8] = b"traceparent: ";
 const END: &[u8] = b"\r\n";
 
 /// The flag that says it is recorded.
-pub const SAMPLED: u8 = 0b01;
+pub(crate) const SAMPLED: u8 = 0b01;
 /// The flag that says the trace's id is random ("Random Trace ID Flag" of the second level).
-pub const RANDOM: u8 = 0b10;
+pub(crate) const RANDOM: u8 = 0b10;
 
 /// What the field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::list;
 
 /// Adds a field name to Vary, as one field without duplicates. `*` says it all already.
-pub fn add(headers: &mut HeaderMap, name: &HeaderName) {
+pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName) {
     if !headers.contains_key(header::VARY) {
         headers.insert(header::VARY, HeaderValue::from_name(name.clone()));
         return;

@@ -24,7 +24,7 @@ const COPY_BELOW: usize = 16 * 1024;
 /// Content up to this size is copied also behind other slices: each slice takes memory beside its bytes.
 const COPY_BEHIND: usize = 1024;
 /// Buffers of a connection that are no larger than this are ordinary, and not counted.
-pub const ORDINARY_BUFFERS: usize = 8 * 1024;
+pub(crate) const ORDINARY_BUFFERS: usize = 8 * 1024;
 /// The most slices handed to one vectored write.
 const MAX_SLICES: usize = 64;
 /// Above this much queued, nothing more is taken from the body.
@@ -33,7 +33,7 @@ const HIGH_WATER: usize = 256 * 1024;
 const KEEP_CAPACITY: usize = 32 * 1024;
 
 /// See [`Buffered::take`].
-pub fn take(read: &mut BytesMut, length: usize) -> Bytes {
+pub(crate) fn take(read: &mut BytesMut, length: usize) -> Bytes {
     if read.capacity() - length <= SMALL_READ {
         return read.split_to(length).freeze();
     }
@@ -46,7 +46,11 @@ pub fn take(read: &mut BytesMut, length: usize) -> Bytes {
 }
 
 /// See [`Buffered::count`].
-pub fn count(bytes: usize, counted: &mut Option<Reservation>, reserve: impl FnOnce() -> Option<Reservation>) {
+pub(crate) fn count(
+    bytes: usize,
+    counted: &mut Option<Reservation>,
+    reserve: impl FnOnce() -> Option<Reservation>,
+) {
     let bytes = if bytes > ORDINARY_BUFFERS { buffers::weight(bytes) } else { 0 };
     if counted.is_none() && bytes > 0 {
         *counted = reserve();
@@ -58,8 +62,7 @@ pub fn count(bytes: usize, counted: &mut Option<Reservation>, reserve: impl FnOn
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Buffered {
-    /// The connection.
+pub(crate) struct Buffered {
     pub stream: Stream,
     /// What was read and not yet used.
     pub read: BytesMut,
@@ -73,7 +76,7 @@ pub struct Buffered {
 
 impl Buffered {
     /// A connection of which `read` was read already.
-    pub fn new(stream: Stream, read: BytesMut) -> Buffered {
+    pub(crate) fn new(stream: Stream, read: BytesMut) -> Buffered {
         Buffered {
             stream,
             read,
@@ -86,12 +89,12 @@ impl Buffered {
     }
 
     /// Reads once; `Ok(0)` is the end of the stream.
-    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_fill_of(u64::MAX, cx)
     }
 
     /// The same of a message of which `left` bytes are still to come: the buffer is made no larger than for those.
-    pub fn poll_fill_of(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill_of(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let reading = buffers::reading();
         let most = if reading == Reading::Ahead { AHEAD_READ } else { LARGEST_READ };
         if reading == Reading::Pressed {
@@ -125,37 +128,37 @@ impl Buffered {
     }
 
     /// Reads in small pieces: what is left of a message is little.
-    pub fn read_little(&mut self) {
+    pub(crate) fn read_little(&mut self) {
         self.next_read = self.next_read.min(SMALL_READ);
     }
 
     /// Whether the next read takes in more than the first of a message does.
-    pub fn reads_much(&self) -> bool {
+    pub(crate) fn reads_much(&self) -> bool {
         self.next_read > SMALLEST_READ
     }
 
     /// Takes the first `length` bytes of what was read: as a part of the buffer where that is hardly larger, else as a
     /// copy, as a part holds all of it.
-    pub fn take(&mut self, length: usize) -> Bytes {
+    pub(crate) fn take(&mut self, length: usize) -> Bytes {
         take(&mut self.read, length)
     }
 
     /// Gives the empty read buffer back, where the next bytes may be long in coming.
-    pub fn release_read(&mut self) {
+    pub(crate) fn release_read(&mut self) {
         if self.read.is_empty() {
             self.read = BytesMut::new();
         }
     }
 
     /// Gives an empty read buffer back that has grown.
-    pub fn release_grown(&mut self) {
+    pub(crate) fn release_grown(&mut self) {
         if self.reads_much() {
             self.release_read();
         }
     }
 
     /// Throws away what was read, and what was not written.
-    pub fn release_all(&mut self) {
+    pub(crate) fn release_all(&mut self) {
         self.read = BytesMut::new();
         self.tail = BytesMut::new();
         self.slices = VecDeque::new();
@@ -163,7 +166,7 @@ impl Buffered {
     }
 
     /// Gives the buffers of a silent connection back.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if self.read.is_empty() {
             self.read = BytesMut::new();
             self.next_read = SMALLEST_READ;
@@ -175,23 +178,22 @@ impl Buffered {
     }
 
     /// Where heads and small pieces are written; call [`Buffered::wrote`] after.
-    pub fn tail(&mut self) -> &mut BytesMut {
+    pub(crate) fn tail(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
 
     /// Counts what was written to [`Buffered::tail`] since its length was `before`.
-    pub fn wrote(&mut self, before: usize) {
+    pub(crate) fn wrote(&mut self, before: usize) {
         self.queued += self.tail.len() - before;
     }
 
-    /// Queues a few bytes.
-    pub fn push_small(&mut self, bytes: &[u8]) {
+    pub(crate) fn push_small(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.queued += bytes.len();
     }
 
     /// Queues content, copied if it is small and by reference if not.
-    pub fn push(&mut self, content: Bytes) {
+    pub(crate) fn push(&mut self, content: Bytes) {
         let copied = if self.slices.is_empty() { COPY_BELOW } else { COPY_BEHIND };
         if content.len() <= copied {
             self.push_small(&content);
@@ -200,8 +202,7 @@ impl Buffered {
         }
     }
 
-    /// Queues content by reference.
-    pub fn push_shared(&mut self, content: Bytes) {
+    pub(crate) fn push_shared(&mut self, content: Bytes) {
         if !self.tail.is_empty() {
             let before = self.tail.split().freeze();
             self.slices.push_back(before);
@@ -211,22 +212,22 @@ impl Buffered {
     }
 
     /// Whether more may be queued.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.queued < HIGH_WATER
     }
 
     /// Whether everything queued has been handed to the system.
-    pub fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         self.queued == 0
     }
 
     /// How many bytes are queued.
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.queued
     }
 
     /// Bytes of memory that the queue holds.
-    pub fn held_by_queue(&self) -> usize {
+    pub(crate) fn held_by_queue(&self) -> usize {
         if self.slices.is_empty() {
             return self.tail.capacity();
         }
@@ -237,12 +238,12 @@ impl Buffered {
     }
 
     /// Bytes of memory that the read buffer holds beside what was taken of it.
-    pub fn held_by_read(&self) -> usize {
+    pub(crate) fn held_by_read(&self) -> usize {
         self.read.capacity()
     }
 
     /// Gives an empty write buffer back that is larger than ordinary ones: the connection waits.
-    pub fn release_written(&mut self) {
+    pub(crate) fn release_written(&mut self) {
         if self.is_flushed() && self.tail.capacity() > ORDINARY_BUFFERS / 2 {
             self.tail = BytesMut::new();
         }
@@ -250,7 +251,7 @@ impl Buffered {
 
     /// Counts what its buffers hold while the connection waits, where that is more than is ordinary; `reserve` makes a
     /// reservation.
-    pub fn count(
+    pub(crate) fn count(
         &mut self,
         counted: &mut Option<Reservation>,
         reserve: impl FnOnce() -> Option<Reservation>,
@@ -260,7 +261,7 @@ impl Buffered {
     }
 
     /// Writes until the queue is empty.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.queued > 0 {
             let count = if self.slices.is_empty() {
                 ready!(Pin::new(&mut self.stream).poll_write(cx, &self.tail))?

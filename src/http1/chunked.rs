@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The longest chunk-size line, extensions included.
 const MAX_SIZE_LINE: usize = 4096;
-/// The longest trailer section.
 const MAX_TRAILERS: usize = 16 * 1024;
 /// The most fields in a trailer section.
 const MAX_TRAILER_FIELDS: usize = 64;
@@ -19,7 +18,6 @@ pub enum Decoded {
     Data(Bytes),
     /// The end, with the trailer fields if there were any.
     End(Option<HeaderMap>),
-    /// Nothing whole yet.
     NeedMore,
 }
 

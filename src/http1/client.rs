@@ -28,7 +28,7 @@ use crate::stream::Stream;
 
 /// How long the app may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// From the last byte of the request to the head of the answer; `None` waits as long as the
     /// connection lives.
     pub response: Option<Duration>,
@@ -38,9 +38,8 @@ pub struct Timeouts {
     pub stream: Duration,
 }
 
-/// Why no answer came.
 #[derive(Debug)]
-pub enum SendError {
+pub(crate) enum SendError {
     /// The connection broke; the text says how far the exchange had come.
     Broken(io::Error),
     /// The app closed without an answer.
@@ -55,25 +54,22 @@ pub enum SendError {
 
 /// How much of a request its app can have received, over all tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sent {
-    /// No byte.
+pub(crate) enum Sent {
     #[default]
     Nothing,
     /// Its head, or a part of that; not its end.
     Part,
-    /// All of it.
     Whole,
 }
 
 /// Notes that a request got at least this far.
-pub fn reach(sent: &Cell<Sent>, how_far: Sent) {
+pub(crate) fn reach(sent: &Cell<Sent>, how_far: Sent) {
     sent.set(sent.get().max(how_far));
 }
 
 /// A failed exchange: why, and whether the app can have seen any of the request.
 #[derive(Debug)]
-pub struct Failed {
-    /// Why.
+pub(crate) struct Failed {
     pub error: SendError,
     /// Nothing of the request was handed to the system.
     pub nothing_sent: bool,
@@ -81,14 +77,11 @@ pub struct Failed {
 
 /// A request head as it goes to the app.
 #[derive(Clone, Copy, Debug)]
-pub struct Outbound<'a> {
-    /// The method.
+pub(crate) struct Outbound<'a> {
     pub method: &'a Method,
     /// The target: origin-form, or `*`.
     pub target: &'a [u8],
-    /// The end-to-end fields.
     pub headers: &'a HeaderMap,
-    /// Further ones.
     pub beside: Beside<'a>,
     /// The protocols to upgrade to.
     pub upgrade: Option<&'a HeaderValue>,
@@ -106,7 +99,7 @@ pub struct Outbound<'a> {
 
 /// A connection to an app.
 #[derive(Debug)]
-pub struct ClientConnection {
+pub(crate) struct ClientConnection {
     pub(super) io: Buffered,
     pub(super) deadline: Deadline,
     /// Seconds after which the app said it closes an idle connection.
@@ -114,8 +107,7 @@ pub struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// On a fresh stream.
-    pub fn new(stream: Stream) -> ClientConnection {
+    pub(crate) fn new(stream: Stream) -> ClientConnection {
         ClientConnection {
             io: Buffered::new(stream, BytesMut::new()),
             deadline: Deadline::default(),
@@ -125,7 +117,7 @@ impl ClientConnection {
 
     /// Whether an idle connection is still good: a readable one was closed by the app, or speaks
     /// out of turn. Asks no more of the system than what the reactor knows already.
-    pub fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
         self.io.read.is_empty()
             && match &self.io.stream {
                 Stream::Tcp(_) => self.io.stream.poll_read_ready(cx).is_pending(),
@@ -134,19 +126,19 @@ impl ClientConnection {
     }
 
     /// Gives the buffers of an idle connection back.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.io.release();
     }
 
     /// Gives back what has grown for the response that has ended.
-    pub fn release_grown(&mut self) {
+    pub(crate) fn release_grown(&mut self) {
         self.io.release_grown();
     }
 
     /// Sends `request` with `body` and reads the head of the answer. `body` is left untouched as long
     /// as nothing of it was taken, so the caller can send it elsewhere.
     // An `async fn` would hold its arguments twice, for each request in flight.
-    pub fn send<'a>(
+    pub(crate) fn send<'a>(
         mut self: Box<Self>,
         request: Outbound<'a>,
         body: &'a mut Body,
@@ -246,10 +238,8 @@ impl ClientConnection {
 
 /// The head of an answer and what follows it.
 #[derive(Debug)]
-pub struct Answer {
-    /// Status and end-to-end fields.
+pub(crate) struct Answer {
     pub parts: http::response::Parts,
-    /// The rest.
     pub content: Content,
 }
 
@@ -259,22 +249,17 @@ pub struct Answer {
     clippy::large_enum_variant,
     reason = "a box for every response that arrives would cost more than it saves"
 )]
-pub enum Content {
+pub(crate) enum Content {
     /// All of it is here; the connection, if it can be used again.
     Whole(Bytes, Option<Box<ClientConnection>>),
     /// It arrives. `endless`: it has no expected end and may be silent for long.
-    Streaming {
-        /// The body.
-        body: ClientBody,
-        /// See above.
-        endless: bool,
-    },
+    Streaming { body: ClientBody, endless: bool },
     /// The connection itself, after a 101.
     Tunnel(Tunnel),
 }
 
 /// Whether a message is a stream that may be silent for long.
-pub fn is_endless(headers: &HeaderMap) -> bool {
+pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
     MediaKind::of(headers).is_stream()
 }
 

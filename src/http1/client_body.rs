@@ -16,7 +16,7 @@ use crate::buffers::Reservation;
 
 /// The body of an answer, reading from its connection.
 #[derive(Debug)]
-pub struct ClientBody {
+pub(crate) struct ClientBody {
     /// Taken back when the body has ended.
     pub(super) connection: Option<Box<ClientConnection>>,
     pub(super) decoder: BodyDecoder,
@@ -40,7 +40,7 @@ pub(super) const ACKNOWLEDGMENTS: u8 = 4;
 
 impl ClientBody {
     /// The connection, once the body has ended and if it can be used again.
-    pub fn take_connection(&mut self) -> Option<Box<ClientConnection>> {
+    pub(crate) fn take_connection(&mut self) -> Option<Box<ClientConnection>> {
         if self.ended && self.reusable && self.upload.is_none() {
             self.counted = None;
             self.connection.take().filter(|connection| connection.io.read.is_empty())

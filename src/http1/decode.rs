@@ -5,12 +5,10 @@ use bytes::BytesMut;
 use super::chunked::{self, Decoded};
 use super::framing::Framing;
 
-/// A body being read.
 #[derive(Debug)]
-pub enum BodyDecoder {
+pub(super) enum BodyDecoder {
     /// This many bytes are left.
     Length(u64),
-    /// Chunks.
     Chunked(chunked::Decoder),
     /// Whatever comes until the connection closes.
     Close,
@@ -18,7 +16,7 @@ pub enum BodyDecoder {
 
 impl BodyDecoder {
     /// For a body framed so.
-    pub fn new(framing: Framing) -> BodyDecoder {
+    pub(super) fn new(framing: Framing) -> BodyDecoder {
         match framing {
             Framing::Length(length) => BodyDecoder::Length(length),
             Framing::Chunked => BodyDecoder::Chunked(chunked::Decoder::default()),
@@ -27,7 +25,7 @@ impl BodyDecoder {
     }
 
     /// Takes what it can from the front of `input`.
-    pub fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
+    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
         match self {
             BodyDecoder::Length(0) => Ok(Decoded::End(None)),
             _ if input.is_empty() => Ok(Decoded::NeedMore),
@@ -42,12 +40,12 @@ impl BodyDecoder {
     }
 
     /// Whether the end of the connection is the end of the body.
-    pub fn ends_at_close(&self) -> bool {
+    pub(super) fn ends_at_close(&self) -> bool {
         matches!(self, BodyDecoder::Close | BodyDecoder::Length(0))
     }
 
     /// The exact number of bytes left, where it is known.
-    pub fn left(&self) -> Option<u64> {
+    pub(super) fn left(&self) -> Option<u64> {
         match self {
             BodyDecoder::Length(left) => Some(*left),
             BodyDecoder::Chunked(_) | BodyDecoder::Close => None,

@@ -14,7 +14,6 @@ use crate::prepared::Lines;
 pub enum Outgoing {
     /// No body, and nothing is said about one.
     None,
-    /// This many bytes.
     Length(u64),
     /// Chunks, as the length is not known.
     Chunked,
@@ -25,7 +24,6 @@ pub enum Outgoing {
 /// What the head says about the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Connection {
-    /// What the version implies.
     Implied,
     /// `keep-alive`, for HTTP/1.0.
     KeepAlive,
@@ -68,7 +66,7 @@ fn line(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
 }
 
 /// Fields as they stand in a head.
-pub fn lines(headers: &HeaderMap) -> Bytes {
+pub(crate) fn lines(headers: &HeaderMap) -> Bytes {
     let length = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let mut out = BytesMut::with_capacity(length);
     fields(&mut out, headers, true);
@@ -104,7 +102,6 @@ fn trailing(out: &mut BytesMut, seen: &Seen, framing: Outgoing, connection: &Con
 pub struct Beside<'a> {
     /// Whole lines, each with its CRLF.
     pub lines: &'a [u8],
-    /// Which request it is.
     pub identified: Option<Identified<'a>>,
 }
 
@@ -172,7 +169,7 @@ pub fn response_head(
 }
 
 /// Writes an interim response (RFC 9110 15.2), which has neither content nor a length (8.6).
-pub fn interim_head(out: &mut BytesMut, parts: &http::response::Parts) {
+pub(crate) fn interim_head(out: &mut BytesMut, parts: &http::response::Parts) {
     let phrase: Option<&ReasonPhrase> = parts.extensions.get();
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(parts.status.as_str().as_bytes());
@@ -188,7 +185,7 @@ pub fn interim_head(out: &mut BytesMut, parts: &http::response::Parts) {
 const CHUNK_OVERHEAD: usize = 20;
 
 /// Writes the size line of a chunk; the data and a CRLF follow.
-pub fn chunk_size(out: &mut BytesMut, length: usize) {
+pub(crate) fn chunk_size(out: &mut BytesMut, length: usize) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0u8; CHUNK_OVERHEAD];
     let mut at = digits.len();
@@ -206,7 +203,7 @@ pub fn chunk_size(out: &mut BytesMut, length: usize) {
 }
 
 /// Writes the last chunk and the trailer section.
-pub fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
+pub(crate) fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
     out.put_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         for (name, value) in trailers {

@@ -29,7 +29,6 @@ struct Shared {
     wanted: bool,
     dropped: bool,
     left: Option<u64>,
-    /// Whoever reads the body.
     waker: Option<Waker>,
     /// The connection, where it rests until a frame is wanted. Most often both are one task; an
     /// HTTP/2 connection to the app reads in a task of its own.
@@ -96,7 +95,7 @@ fn wake_other(waker: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 /// The connection's end of a request body.
-pub struct Feed {
+pub(super) struct Feed {
     shared: Rc<RefCell<Shared>>,
     decoder: BodyDecoder,
     continue_due: bool,
@@ -110,7 +109,7 @@ pub struct Feed {
 
 impl Feed {
     /// A body framed so, and its reader. `silence` is the longest the client may send nothing.
-    pub fn new(framing: Framing, expects_continue: bool, silence: Duration) -> (Feed, Body) {
+    pub(super) fn new(framing: Framing, expects_continue: bool, silence: Duration) -> (Feed, Body) {
         let decoder = BodyDecoder::new(framing);
         let shared = Rc::new(RefCell::new(Shared { left: decoder.left(), ..Shared::default() }));
         let mut body = Body::streaming(FeedBody(shared.clone()));
@@ -149,18 +148,17 @@ impl Feed {
     }
 
     /// Whether the whole body was read from the connection.
-    pub fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         matches!(self.shared.borrow().end, Some(Ok(())))
     }
 
     /// The final answer goes out: 100 (Continue) must not come after it (RFC 9110 15.2.1). True when it
     /// was still owed, so the body may never come.
-    pub fn forget_continue(&mut self) -> bool {
+    pub(super) fn forget_continue(&mut self) -> bool {
         std::mem::take(&mut self.continue_due)
     }
 
-    /// Whether reading it failed.
-    pub fn error(&self) -> Option<BodyError> {
+    pub(super) fn error(&self) -> Option<BodyError> {
         match &self.shared.borrow().end {
             Some(Err(error)) => Some(error.clone()),
             _ => None,
@@ -168,33 +166,33 @@ impl Feed {
     }
 
     /// Whether nobody will read any more of it.
-    pub fn is_dropped(&self) -> bool {
+    pub(super) fn is_dropped(&self) -> bool {
         self.shared.borrow().dropped
     }
 
     /// Whether a frame waits for its reader or the reader has not asked for one.
-    pub fn is_resting(&self) -> bool {
+    pub(super) fn is_resting(&self) -> bool {
         let shared = self.shared.borrow();
         !shared.wanted || shared.frame.is_some() || shared.end.is_some()
     }
 
     /// Whether its reader waits for the client.
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         !self.is_resting() && !self.is_dropped()
     }
 
     /// Bytes that came for it, framing and all.
-    pub fn received(&self) -> u64 {
+    pub(super) fn received(&self) -> u64 {
         self.received
     }
 
     /// How many bytes are left, where that is known, and whether the client sends them unasked.
-    pub fn rest(&self) -> Option<u64> {
+    pub(super) fn rest(&self) -> Option<u64> {
         if self.continue_due { None } else { self.decoder.left() }
     }
 
     /// Throws away what is here of a body nobody reads; true once it ended.
-    pub fn discard(&mut self, io: &mut Buffered) -> bool {
+    pub(super) fn discard(&mut self, io: &mut Buffered) -> bool {
         while let Ok(Decoded::Data(_)) = self.decoder.decode(&mut io.read) {}
         self.decoder.left() == Some(0)
     }
@@ -206,7 +204,7 @@ impl Feed {
     }
 
     /// Reads a frame if one is wanted. True when there is something new for the reader.
-    pub fn poll(
+    pub(super) fn poll(
         &mut self,
         io: &mut Buffered,
         waiting: &mut Waiting,

@@ -10,7 +10,6 @@ use http::{Method, StatusCode};
 pub enum Framing {
     /// After this many bytes; zero is no body.
     Length(u64),
-    /// After the last chunk.
     Chunked,
     /// When the connection closes (responses only).
     Close,
@@ -18,7 +17,7 @@ pub enum Framing {
 
 /// The length fields of one head, gathered while it is read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LengthFields {
+pub(crate) struct LengthFields {
     length: Option<u64>,
     transfer_encoding: Option<TransferEncoding>,
 }
@@ -59,7 +58,7 @@ impl FramingError {
 
 impl LengthFields {
     /// Takes one Content-Length field line. A list of equal values counts as one (RFC 9110 8.6).
-    pub fn content_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
+    pub(crate) fn content_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
         for item in value.split(|byte| *byte == b',') {
             let item = item.trim_ascii();
             if item.is_empty() || item.len() > 19 || !item.iter().all(u8::is_ascii_digit) {
@@ -76,7 +75,7 @@ impl LengthFields {
     }
 
     /// Takes one Transfer-Encoding field line.
-    pub fn transfer_encoding(&mut self, value: &[u8]) {
+    pub(crate) fn transfer_encoding(&mut self, value: &[u8]) {
         let single = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
         self.transfer_encoding = Some(match self.transfer_encoding {
             None if single => TransferEncoding::Chunked,
@@ -85,7 +84,7 @@ impl LengthFields {
     }
 
     /// The framing of a request (RFC 9112 6.3). No field at all: no body.
-    pub fn of_request(self, http11: bool) -> Result<Framing, FramingError> {
+    pub(crate) fn of_request(self, http11: bool) -> Result<Framing, FramingError> {
         match (self.transfer_encoding, self.length) {
             (Some(_), _) if !http11 => Err(FramingError::EncodingInHttp10),
             (Some(_), Some(_)) => Err(FramingError::LengthAndEncoding),
@@ -97,7 +96,11 @@ impl LengthFields {
 
     /// The framing of a response to `method` with `status` (RFC 9112 6.3), and whether the connection
     /// may be used again. An app that sends both lengths is believed in its chunks alone, once.
-    pub fn of_response(self, method: &Method, status: StatusCode) -> Result<(Framing, bool), FramingError> {
+    pub(crate) fn of_response(
+        self,
+        method: &Method,
+        status: StatusCode,
+    ) -> Result<(Framing, bool), FramingError> {
         if *method == Method::HEAD
             || status.is_informational()
             || status == StatusCode::NO_CONTENT
@@ -114,7 +117,7 @@ impl LengthFields {
     }
 
     /// The declared length, whether it counts or not (a HEAD answer's does not).
-    pub fn declared(&self) -> Option<u64> {
+    pub(crate) fn declared(&self) -> Option<u64> {
         self.length
     }
 }

@@ -16,14 +16,13 @@ use crate::fields::reason::ReasonPhrase;
 use crate::fields::target::{self, Looks};
 
 /// The most fields any configuration may allow in one head.
-pub const MAX_FIELDS: usize = 1024;
+pub(crate) const MAX_FIELDS: usize = 1024;
 
 /// Bounds on one head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// Bytes, request line and final empty line included.
     pub size: usize,
-    /// Field lines.
     pub fields: usize,
 }
 
@@ -184,7 +183,6 @@ pub struct RequestHead {
     pub parts: http::request::Parts,
     /// Its length as it came; bytes.
     pub size: usize,
-    /// Where its body ends.
     pub framing: Framing,
     /// Whether the client would use the connection again.
     pub keep_alive: bool,
@@ -201,7 +199,6 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// Status, version and the end-to-end fields.
     pub parts: http::response::Parts,
-    /// Where its body ends.
     pub framing: Framing,
     /// Whether the connection may be used again.
     pub keep_alive: bool,
@@ -213,7 +210,7 @@ pub struct ResponseHead {
 
 /// Trailer fields that would change framing, routing, credentials or how the message is read
 /// (RFC 9110 6.5.1), for apps that merge trailers into the head.
-pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
+pub(crate) fn forbidden_in_trailers(name: &HeaderName) -> bool {
     const FORBIDDEN: [&str; 34] = [
         "accept-encoding",
         "age",
@@ -490,7 +487,7 @@ fn read_fields(
 
 /// `Upgrade` without `h2c`, which would let a client speak past every rule to an app that knows it;
 /// `None` where nothing is left.
-pub fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
+pub(crate) fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
     let is_h2c = |protocol: &[u8]| {
         let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(b"h2c")
@@ -524,7 +521,7 @@ fn timeout_parameter(value: &[u8]) -> Option<u64> {
 
 /// The four forms of a target (RFC 9112 3.2) and which methods may use them; userinfo never
 /// (RFC 9110 4.2.4).
-pub fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
+pub(crate) fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
     let fine = if *method == Method::CONNECT {
         uri.authority().is_some() && uri.scheme().is_none()
     } else if uri.path() == "*" {
@@ -541,7 +538,7 @@ pub fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
 }
 
 /// RFC 9112 3.2: exactly one Host in HTTP/1.1, and never a malformed one.
-pub fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
+pub(crate) fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if host::is_host(host.as_bytes()) => Ok(()),

@@ -7,16 +7,16 @@
 //! Not here: what to answer, where to forward, which fields to write. The server side calls a
 //! [`tower::Service`], the client side is driven by `upstream`.
 
-pub mod buffered;
-pub mod chunked;
-pub mod client;
-pub mod client_body;
+pub(crate) mod buffered;
+pub(crate) mod chunked;
+pub(crate) mod client;
+pub(crate) mod client_body;
 mod decode;
-pub mod encode;
+pub(crate) mod encode;
 mod feed;
-pub mod framing;
-pub mod head;
-pub mod server;
+pub(crate) mod framing;
+pub(crate) mod head;
+pub(crate) mod server;
 mod upload;
 mod waiting;
 mod writing;

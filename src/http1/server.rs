@@ -50,26 +50,22 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long this side waits and how much it takes. Asked for at every request, so that connections
 /// that live long obey a reload.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// From the first byte of a head to its last.
     pub header_timeout: Duration,
     /// Longest silence in a request body.
     pub body_timeout: Duration,
     /// Longest time in which a client takes nothing.
     pub send_timeout: Duration,
-    /// Longest silence between requests.
     pub idle_timeout: Duration,
     /// Instead of the silences, for streams without an expected end.
     pub stream_idle_timeout: Duration,
     /// How much of a response is read ahead of its client; bytes.
     pub buffer_response: usize,
-    /// Bounds on heads.
     pub limits: HeadLimits,
 }
 
-/// How a connection ended.
-pub enum Ended {
-    /// It is closed.
+pub(crate) enum Ended {
     Closed,
     /// The client speaks HTTP/2: the connection, and what was read of it.
     Http2(Stream, Bytes),
@@ -107,7 +103,6 @@ struct Connection<'a, S> {
     parked: bool,
     /// The first byte of a head is here, and the time for the rest runs.
     begun: bool,
-    /// Whether any request came.
     asked: bool,
     seat: Option<&'a Seat>,
     stall: Stall,
@@ -117,7 +112,7 @@ struct Connection<'a, S> {
 
 /// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
 #[allow(clippy::too_many_arguments, reason = "each of them is another side of one connection")]
-pub async fn serve<S>(
+pub(crate) async fn serve<S>(
     stream: Stream,
     read: BytesMut,
     service: S,
@@ -377,9 +372,11 @@ struct Exchange {
 /// What became of an answer when it was to be sent.
 #[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
 enum Begun {
-    /// Its head is written.
-    Answer { writing: Writing, body: Body, feed: Option<Feed> },
-    /// The protocol is switched.
+    Answer {
+        writing: Writing,
+        body: Body,
+        feed: Option<Feed>,
+    },
     Switch(Box<(http::response::Parts, Body)>),
     /// There is none, as nobody waits for it.
     Left,
@@ -428,7 +425,6 @@ impl Exchange {
         }
     }
 
-    /// Writes the head.
     fn begin<S>(
         &mut self,
         connection: &mut Connection<'_, S>,

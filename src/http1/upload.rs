@@ -14,7 +14,6 @@ use crate::body::{Body, BodyError};
 /// A request body on its way out.
 #[derive(Debug)]
 pub(super) struct Upload {
-    /// How it is framed.
     pub framing: Outgoing,
     /// All of it is queued.
     pub ended: bool,
@@ -23,7 +22,7 @@ pub(super) struct Upload {
 impl Upload {
     /// Queues what the body has while the queue has room. What arrives is queued behind other content only while there
     /// is `room` in the buffer memory; without, the app gets one piece at a time.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         io: &mut Buffered,
         body: &mut Body,

@@ -11,25 +11,25 @@ const IPV6_PREFIX: u8 = 64;
 
 /// See the head of the file. A connection whose buffers are ordinary counts nothing.
 #[derive(Debug)]
-pub struct Waiting {
+pub(super) struct Waiting {
     peer: Rc<Peer>,
     counted: Option<Reservation>,
 }
 
 impl Waiting {
     /// Of a connection of `peer`.
-    pub fn new(peer: Rc<Peer>) -> Waiting {
+    pub(super) fn new(peer: Rc<Peer>) -> Waiting {
         Waiting { peer, counted: None }
     }
 
     /// Counts the read buffer, and what is queued.
-    pub fn count(&mut self, io: &mut Buffered) {
+    pub(super) fn count(&mut self, io: &mut Buffered) {
         io.release_written();
         self.count_bytes(io.held_by_read() + io.held_by_queue());
     }
 
     /// Counts the read buffer alone: what is queued is counted elsewhere.
-    pub fn count_read(&mut self, io: &Buffered) {
+    pub(super) fn count_read(&mut self, io: &Buffered) {
         self.count_bytes(io.held_by_read());
     }
 
@@ -40,7 +40,7 @@ impl Waiting {
     }
 
     /// Whether its buffers may grow.
-    pub fn has_room(&mut self) -> bool {
+    pub(super) fn has_room(&mut self) -> bool {
         if self.counted.is_none() {
             self.counted = reserve(&self.peer);
         }
@@ -48,12 +48,12 @@ impl Waiting {
     }
 
     /// Whether what is counted fits.
-    pub fn fits(&self) -> bool {
+    pub(super) fn fits(&self) -> bool {
         self.counted.as_ref().is_none_or(|counted| counted.bytes() == 0 || counted.has_room())
     }
 
     /// Nothing is counted any more.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.counted = None;
     }
 }

@@ -22,7 +22,6 @@ use crate::seats::{Seat, Stall};
 /// A piece of content of which more is to come is not copied behind the head from this size on.
 const SHARE_FROM: usize = 4 * 1024;
 
-/// An answer being written.
 pub(super) struct Writing {
     pub framing: Outgoing,
     /// What is left of a declared length.
@@ -49,7 +48,7 @@ pub(super) struct Writing {
 
 impl Writing {
     #[allow(clippy::too_many_arguments, reason = "the parts of one connection, borrowed apart")]
-    pub fn poll(
+    pub(super) fn poll(
         &mut self,
         io: &mut Buffered,
         waiting: &mut Waiting,

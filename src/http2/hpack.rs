@@ -41,7 +41,6 @@ const CODES: [(u32, u32); 21] = [
     (30, 4),
 ];
 
-/// What a field is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Ordinary,
@@ -59,10 +58,8 @@ struct Entry {
     pins: usize,
 }
 
-/// What a block holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Block {
-    /// Some pseudo-header field.
+pub(crate) struct Block {
     pub pseudo: bool,
     /// The head of an interim response.
     pub interim: bool,
@@ -70,10 +67,8 @@ pub struct Block {
 
 /// A block as far as it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// What it holds.
+pub(crate) struct Progress {
     pub found: Block,
-    /// Its fields.
     pub fields: usize,
     /// Bytes of their names and values, decoded.
     pub size: usize,
@@ -83,18 +78,18 @@ pub struct Progress {
 
 impl Progress {
     /// Whether the table got an entry that stays for a while.
-    pub fn has_entry(&self) -> bool {
+    pub(crate) fn has_entry(&self) -> bool {
         self.inserted
     }
 }
 
 /// A block that is no HPACK. The library says so to the peer, and ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 /// The state of one direction of a connection.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     entries: VecDeque<Entry>,
     size: usize,
     max: usize,
@@ -110,7 +105,7 @@ impl Default for Table {
 impl Table {
     /// Reads the fields of a block that are whole, and says how many octets they take. The rest is to come first of the
     /// next call.
-    pub fn read(&mut self, block: &[u8], progress: &mut Progress) -> Result<usize, Malformed> {
+    pub(crate) fn read(&mut self, block: &[u8], progress: &mut Progress) -> Result<usize, Malformed> {
         let mut input = Input(block);
         loop {
             let rest = input.0.len();
@@ -152,7 +147,7 @@ impl Table {
 
     /// A block was read, which takes so many bytes where it was received: a field of it that stands in the table keeps
     /// all of that alive.
-    pub fn pin(&mut self, progress: &Progress, bytes: usize) {
+    pub(crate) fn pin(&mut self, progress: &Progress, bytes: usize) {
         if let Some(newest) = self.entries.front_mut().filter(|_| progress.inserted) {
             // Entries leave in the order they came, so it is the last of its block.
             newest.pins += bytes;
@@ -161,7 +156,7 @@ impl Table {
     }
 
     /// What entries of the table keep alive; bytes.
-    pub fn pinned(&self) -> usize {
+    pub(crate) fn pinned(&self) -> usize {
         self.pinned
     }
 

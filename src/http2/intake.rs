@@ -17,11 +17,11 @@ use crate::clock::Deadline;
 use crate::inbound::{FIELD_OVERHEAD, ORDINARY};
 
 /// A connection with more open requests than this has the small things counted too, as many of them are no small thing.
-pub const FEW: usize = 4;
+pub(crate) const FEW: usize = 4;
 
 /// What each further stream takes while it is open, with an ordinary head of its request and response; bytes. Its request
 /// is counted with this, as it is known there whose it is.
-pub const STREAM: usize = 3 * 1024;
+pub(crate) const STREAM: usize = 3 * 1024;
 /// What the library keeps of the most streams that were ever open at once, until the connection ends; bytes.
 const STREAM_PLACE: usize = 1024;
 /// The same for each piece of content that waits in the library; bytes.
@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Intake {
+pub(crate) struct Intake {
     /// Its part of the buffer memory; `None` where that is not counted.
     reserved: Option<RefCell<Reservation>>,
     /// What one stream may send before it is taken; bytes.
@@ -80,7 +80,11 @@ pub struct Intake {
 impl Intake {
     /// Of a connection that begins. Its streams may send `stream_window` bytes each before they are taken; where the
     /// client takes nothing, `write_buffer` bytes wait below the library.
-    pub fn new(reserved: Option<Reservation>, stream_window: usize, write_buffer: usize) -> Rc<Intake> {
+    pub(crate) fn new(
+        reserved: Option<Reservation>,
+        stream_window: usize,
+        write_buffer: usize,
+    ) -> Rc<Intake> {
         let intake = Intake {
             reserved: reserved.map(RefCell::new),
             stream_window,
@@ -108,29 +112,29 @@ impl Intake {
     }
 
     /// The library is about to be polled.
-    pub fn begin_turn(&self) {
+    pub(crate) fn begin_turn(&self) {
         self.turn.set(0);
     }
 
     /// The library was polled: each request that it takes has begun, so no body is to come.
-    pub fn end_turn(&self) {
+    pub(crate) fn end_turn(&self) {
         if self.expected.take() > 0 {
             self.settle();
         }
     }
 
     /// Whether further heads have to wait for the next turn.
-    pub fn is_turn_over(&self) -> bool {
+    pub(crate) fn is_turn_over(&self) -> bool {
         self.turn.get() >= TURN
     }
 
     /// Whether a head came for which there is no room: the connection has to end.
-    pub fn is_overdrawn(&self) -> bool {
+    pub(crate) fn is_overdrawn(&self) -> bool {
         self.overdrawn.get()
     }
 
     /// A request has begun or ended; `streams` are open now.
-    pub fn set_streams(&self, streams: usize) {
+    pub(crate) fn set_streams(&self, streams: usize) {
         let before = self.streams.replace(streams);
         if streams < before && self.blocked.get() {
             // Its response waits in the library.
@@ -144,7 +148,7 @@ impl Intake {
     }
 
     /// Whether the client takes nothing just now of what is written to it.
-    pub fn set_blocked(&self, blocked: bool) {
+    pub(crate) fn set_blocked(&self, blocked: bool) {
         if self.blocked.replace(blocked) == blocked {
             return;
         }
@@ -155,12 +159,12 @@ impl Intake {
     }
 
     /// A request with content is on its way to the one who takes it.
-    pub fn expect_body(&self) {
+    pub(crate) fn expect_body(&self) {
         self.expected.set(self.expected.get() + 1);
     }
 
     /// A DATA frame begins: its octets take from the windows, and from the memory.
-    pub fn receive_data(&self, octets: usize) {
+    pub(crate) fn receive_data(&self, octets: usize) {
         self.unread.set(self.unread.get() + octets);
         if octets > 0 {
             self.frames.set(self.frames.get() + 1);
@@ -169,7 +173,7 @@ impl Intake {
     }
 
     /// Octets of the block that has not ended, and its fields; zero for both when it has.
-    pub fn set_block(&self, octets: usize, fields: usize) {
+    pub(crate) fn set_block(&self, octets: usize, fields: usize) {
         let bytes = octets + fields * FIELD_OVERHEAD;
         let before = self.block.replace(bytes);
         if bytes == before {
@@ -183,12 +187,12 @@ impl Intake {
     }
 
     /// A block has ended that is a head of so many fields; `size` counts their names and values.
-    pub fn receive_head(&self, size: usize, fields: usize) {
+    pub(crate) fn receive_head(&self, size: usize, fields: usize) {
         self.turn.set(self.turn.get() + size + fields * FIELD_OVERHEAD);
     }
 
     /// What the HPACK table keeps alive now; bytes.
-    pub fn set_pinned(&self, bytes: usize) {
+    pub(crate) fn set_pinned(&self, bytes: usize) {
         let before = self.pinned.replace(bytes);
         if bytes == before {
             return;
@@ -202,7 +206,7 @@ impl Intake {
 
     /// How many octets may be read just now. `left` of a frame are on their way: they never wait, as half a frame is of
     /// use to nobody.
-    pub fn poll_room(&self, left: usize, cx: &mut Context<'_>) -> Poll<usize> {
+    pub(crate) fn poll_room(&self, left: usize, cx: &mut Context<'_>) -> Poll<usize> {
         loop {
             let room = match self.has_room() {
                 true => usize::MAX,
@@ -234,7 +238,7 @@ impl Intake {
     }
 
     /// Whether the connection may hold more.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.reserved.as_ref().is_none_or(|reserved| reserved.borrow().has_room())
     }
 
@@ -283,21 +287,21 @@ impl Intake {
 
 /// One body that takes its content out of the library.
 #[derive(Debug)]
-pub struct IntakeBody {
+pub(crate) struct IntakeBody {
     intake: Rc<Intake>,
     dry: bool,
 }
 
 impl IntakeBody {
     /// Of a request that begins.
-    pub fn new(intake: Rc<Intake>) -> IntakeBody {
+    pub(crate) fn new(intake: Rc<Intake>) -> IntakeBody {
         intake.bodies.set(intake.bodies.get() + 1);
         intake.expected.set(intake.expected.get().saturating_sub(1));
         IntakeBody { intake, dry: false }
     }
 
     /// It took so many bytes of content, in one piece.
-    pub fn took(&mut self, bytes: usize) {
+    pub(crate) fn took(&mut self, bytes: usize) {
         self.set_dry(false);
         let intake = &self.intake;
         intake.unread.set(intake.unread.get().saturating_sub(bytes));
@@ -307,7 +311,7 @@ impl IntakeBody {
     }
 
     /// It waits for content: there is none for it.
-    pub fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         self.set_dry(true);
     }
 

@@ -1,24 +1,24 @@
 //! Shared by both sides of HTTP/2.
 
-pub mod hpack;
-pub mod intake;
-pub mod refusals;
-pub mod settings;
-pub mod trailers;
+pub(crate) mod hpack;
+pub(crate) mod intake;
+pub(crate) mod refusals;
+pub(crate) mod settings;
+pub(crate) mod trailers;
 
 use std::future::Future;
 
 use http::HeaderMap;
 
 /// Maximum data of one stream that the library holds on its way out; bytes.
-pub const SEND_BUFFER: usize = 128 * 1024;
+pub(crate) const SEND_BUFFER: usize = 128 * 1024;
 
 /// What each field adds to the size of its section beside its name and value (RFC 9113 6.5.2).
-pub const FIELD_OVERHEAD: usize = 32;
+pub(crate) const FIELD_OVERHEAD: usize = 32;
 
 /// The size of a field section without pseudo-header fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113
 /// 6.5.2); bytes.
-pub fn section_size(headers: &HeaderMap) -> usize {
+pub(crate) fn section_size(headers: &HeaderMap) -> usize {
     let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         name.as_str().len() + value.len() + FIELD_OVERHEAD
     };
@@ -27,7 +27,7 @@ pub fn section_size(headers: &HeaderMap) -> usize {
 
 /// Runs hyper's tasks on the worker they belong to.
 #[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
+pub(crate) struct LocalExecutor;
 
 impl<F> hyper::rt::Executor<F> for LocalExecutor
 where

@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Why a head was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It was larger than the library was told to take.
     TooLarge,
     /// It is no head of HTTP/2.
@@ -46,13 +46,13 @@ thread_local! {
 
 /// What was refused on this thread since the last call. Who asks before and after each poll of a connection
 /// knows whose they were.
-pub fn take() -> Vec<Refusal> {
+pub(crate) fn take() -> Vec<Refusal> {
     REFUSED.take()
 }
 
 /// The layer that listens. Every other event is none of its business, which the log's macros remember
 /// place by place, so it costs nothing where nothing is refused.
-pub fn listener<S>() -> impl Layer<S>
+pub(crate) fn listener<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {

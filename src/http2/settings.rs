@@ -25,12 +25,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// What was read so far.
-    pub fn settings(&self) -> PeerSettings {
+    pub(super) fn settings(&self) -> PeerSettings {
         self.settings
     }
 
     /// Part of the payload of a SETTINGS frame.
-    pub fn take(&mut self, octets: &[u8]) {
+    pub(super) fn take(&mut self, octets: &[u8]) {
         for octet in octets {
             self.part[self.filled] = *octet;
             self.filled += 1;
@@ -45,8 +45,7 @@ impl Reader {
         }
     }
 
-    /// The frame ended.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.settings.known = true;
         self.filled = 0;
     }

@@ -19,7 +19,6 @@ use crate::stream::PeerLeft;
 
 /// The client connection preface (RFC 9113 3.4) in octets.
 const PREFACE: usize = 24;
-/// A frame's header.
 const FRAME: usize = 9;
 /// The largest frame that is allowed while nobody asked for larger ones (RFC 9113 6.5.2).
 const MAX_FRAME: usize = 16 * 1024;
@@ -41,7 +40,6 @@ const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
-/// Of SETTINGS.
 const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
@@ -53,9 +51,7 @@ const REFUSED_FIELD: &[u8] = b"\x00\x0aconnection\x01x";
 /// Which side the peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// It sends requests.
     Client,
-    /// It sends responses.
     Server,
 }
 
@@ -106,7 +102,6 @@ struct Watch {
     octets: usize,
     /// Octets of frames since the HPACK table last got an entry.
     since_entry: usize,
-    /// Who counts what comes.
     intake: Option<Rc<Intake>>,
     /// The last stream that a client opened.
     last: u32,
@@ -381,7 +376,7 @@ impl<T> Watched<T> {
     }
 
     /// `inner` is where a client sends; what comes is counted by `intake`, which says when more may come.
-    pub fn counted(inner: T, intake: Rc<Intake>) -> Watched<T> {
+    pub(crate) fn counted(inner: T, intake: Rc<Intake>) -> Watched<T> {
         let watch = Watch::new(Sender::Client, Some(intake));
         Watched { inner, watch, held: BytesMut::new(), ready: BytesMut::new(), waits: false }
     }

@@ -10,13 +10,10 @@ use siphasher::sip128::SipHasher24;
 use super::jwt::Verifier;
 use crate::fields::cookie;
 
-/// A keyed hash.
-pub type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
-/// Where a credential stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A field.
+pub(crate) enum Source {
     Header(HeaderName),
     /// A cookie; as a source of principals its name may hold `*`, and is compared without regard to case.
     Cookie(String),
@@ -30,7 +27,7 @@ pub enum Source {
 
 impl Source {
     /// As it is written in the configuration; no two sources are written alike.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Source::Header(name) => format!("header:{name}"),
             Source::Cookie(name) => format!("cookie:{name}"),
@@ -76,7 +73,7 @@ const SCHEMES: [&str; 14] = [
 
 /// Whether a value names nobody: it is empty, two quotes, a scheme of Authorization alone, or an empty user with an
 /// empty password (RFC 7617 2).
-pub fn is_empty(field: Option<&HeaderName>, value: &[u8]) -> bool {
+pub(crate) fn is_empty(field: Option<&HeaderName>, value: &[u8]) -> bool {
     let blank = |value: &[u8]| matches!(value.trim_ascii(), b"" | b"\"\"" | b"''");
     if blank(value) {
         return true;
@@ -99,17 +96,15 @@ fn basic(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
 }
 
-/// Makes keyed hashes.
 #[derive(Clone, Debug)]
-pub struct Hasher {
+pub(crate) struct Hasher {
     key: hmac::Key,
     /// For what is hashed at every request: listed API keys, and others.
     quick: [[u8; 16]; 2],
 }
 
 impl Hasher {
-    /// With a secret.
-    pub fn new(secret: &[u8]) -> Hasher {
+    pub(crate) fn new(secret: &[u8]) -> Hasher {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let mut quick = [[0; 16]; 2];
         let made = hmac::sign(&key, b"quick");
@@ -126,12 +121,12 @@ impl Hasher {
     }
 
     /// Of one credential: where it stands, and what it says.
-    pub fn credential<'a>(&self, source: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Hash {
+    pub(crate) fn credential<'a>(&self, source: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Hash {
         self.credential_of(source, b"", values)
     }
 
     /// The same, for a source that is written in two parts: `cookie:` and its name.
-    pub fn credential_of<'a>(
+    pub(crate) fn credential_of<'a>(
         &self,
         kind: &str,
         name: &[u8],
@@ -149,23 +144,22 @@ impl Hasher {
     }
 
     /// The partition key of a listed API key, of its SHA-256: a file of keys has no more than that.
-    pub fn listed_key(&self, digest: &Hash) -> u128 {
+    pub(crate) fn listed_key(&self, digest: &Hash) -> u128 {
         SipHasher24::new_with_key(&self.quick[0]).hash(digest).as_u128()
     }
 
     /// The partition key of any other API key, by a secret of its own: no key that is made up is the digest of a listed
     /// one. By SipHash, a keyed hash that takes a tenth of the time of HMAC.
-    pub fn unlisted_key(&self, key: &[u8]) -> u128 {
+    pub(crate) fn unlisted_key(&self, key: &[u8]) -> u128 {
         SipHasher24::new_with_key(&self.quick[1]).hash(key).as_u128()
     }
 
     /// The partition key of an address, or of the network of one.
-    pub fn network(&self, network: &[u8; 16]) -> u128 {
+    pub(crate) fn network(&self, network: &[u8; 16]) -> u128 {
         short(self.credential("ip", [&network[..]]))
     }
 
-    /// Of several credentials together.
-    pub fn all(&self, credentials: &[Hash]) -> Hash {
+    pub(crate) fn all(&self, credentials: &[Hash]) -> Hash {
         let mut hash = hmac::Context::with_key(&self.key);
         credentials.iter().for_each(|credential| hash.update(credential));
         digest(&hash.sign())
@@ -173,7 +167,7 @@ impl Hasher {
 }
 
 /// The SHA-256 of a key, which is what a file of keys has of it.
-pub fn sha256(key: &[u8]) -> Hash {
+pub(crate) fn sha256(key: &[u8]) -> Hash {
     let mut digest = [0; 32];
     digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
     digest
@@ -194,7 +188,7 @@ fn digest(tag: &hmac::Tag) -> Hash {
 
 /// Where tokens stand, and what verifies them.
 #[derive(Clone, Debug)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     /// A field or a cookie.
     pub place: Source,
     /// Replaced as a whole when keys are fetched anew.
@@ -224,7 +218,7 @@ impl Tokens {
 
 /// A token was there that does not verify: who is asking is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unproven;
+pub(crate) struct Unproven;
 
 #[cfg(test)]
 mod tests {

@@ -21,12 +21,9 @@ const ED25519: &[u8] = &[0x06, 3, 0x2b, 0x65, 0x70];
 
 /// A public key by its kind, its numbers not yet judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublicKey<'a> {
-    /// Modulus and exponent, big-endian.
+pub(crate) enum PublicKey<'a> {
     Rsa {
-        /// The modulus.
         n: &'a [u8],
-        /// The exponent.
         e: &'a [u8],
     },
     /// A point of P-256 (SEC 1, 2.3.3).
@@ -38,7 +35,7 @@ pub enum PublicKey<'a> {
 }
 
 /// A SubjectPublicKeyInfo, and nothing else.
-pub fn public_key_info(der: &[u8]) -> Option<PublicKey<'_>> {
+pub(crate) fn public_key_info(der: &[u8]) -> Option<PublicKey<'_>> {
     let mut info = whole(der, SEQUENCE)?;
     let algorithm = info.take(SEQUENCE)?;
     let key = info.take(BIT_STRING)?;
@@ -57,7 +54,7 @@ pub fn public_key_info(der: &[u8]) -> Option<PublicKey<'_>> {
 }
 
 /// An RSAPublicKey, and nothing else.
-pub fn rsa_public_key(der: &[u8]) -> Option<PublicKey<'_>> {
+pub(crate) fn rsa_public_key(der: &[u8]) -> Option<PublicKey<'_>> {
     let mut key = whole(der, SEQUENCE)?;
     let n = key.positive()?;
     let e = key.positive()?;
@@ -66,7 +63,7 @@ pub fn rsa_public_key(der: &[u8]) -> Option<PublicKey<'_>> {
 }
 
 /// The key a certificate is for.
-pub fn certified_key(der: &[u8]) -> Option<PublicKey<'_>> {
+pub(crate) fn certified_key(der: &[u8]) -> Option<PublicKey<'_>> {
     let mut certificate = whole(der, SEQUENCE)?;
     let mut content = Reader(certificate.take(SEQUENCE)?);
     certificate.take(SEQUENCE)?;

@@ -3,7 +3,7 @@
 //! published examples of RFC 7515 and RFC 8037.
 
 /// The RSA key, 2048 bits, PKCS#8; what signs in the tests.
-pub const RSA_PRIVATE: &str = "\
+pub(super) const RSA_PRIVATE: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIIEvgIBADANBgkqhkiG9w0BAQEFAASCBKgwggSkAgEAAoIBAQDUOQovTU/nBvdB
 T0YJ80jxuqQP+vvXE3YjNRu8bIsHEf0bdzmQyYQ0bYiUG1ok3igzqNaFs0fdUqTK
@@ -34,8 +34,7 @@ gzw4uS+FVXwBvHLMgDSY1bXK
 -----END PRIVATE KEY-----
 ";
 
-/// Its public half, SPKI.
-pub const RSA_PUBLIC: &str = "\
+pub(super) const RSA_PUBLIC: &str = "\
 -----BEGIN PUBLIC KEY-----
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA1DkKL01P5wb3QU9GCfNI
 8bqkD/r71xN2IzUbvGyLBxH9G3c5kMmENG2IlBtaJN4oM6jWhbNH3VKkyin5IZRP
@@ -48,7 +47,7 @@ DQIDAQAB
 ";
 
 /// The same, PKCS#1.
-pub const RSA_PKCS1: &str = "\
+pub(super) const RSA_PKCS1: &str = "\
 -----BEGIN RSA PUBLIC KEY-----
 MIIBCgKCAQEA1DkKL01P5wb3QU9GCfNI8bqkD/r71xN2IzUbvGyLBxH9G3c5kMmE
 NG2IlBtaJN4oM6jWhbNH3VKkyin5IZRPpPUfqZDTReRb6A2K+mSwHMDpbfIJ0QGO
@@ -60,7 +59,7 @@ h/jjw4tGIiPO7Okv4jgY1B+rm6dkfUn1DQIDAQAB
 ";
 
 /// The same, in a certificate.
-pub const RSA_CERTIFICATE: &str = "\
+pub(super) const RSA_CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIC+TCCAeGgAwIBAgIUOni9QZYqdY/ZldD/5JSfHVV5XEowDQYJKoZIhvcNAQEL
 BQAwDDEKMAgGA1UEAwwBdDAeFw0yNjExMjQxODI5NDlaFw0zNjExMjExODI5NDla
@@ -81,8 +80,7 @@ tTvQ5TSKo5I8uQUSRroAGW/+M4uoHaPgNJlRMtLAPn8cBBnK33SdMwCkjQKh
 -----END CERTIFICATE-----
 ";
 
-/// Too short a key.
-pub const RSA_1024_PUBLIC: &str = "\
+pub(super) const RSA_1024_PUBLIC: &str = "\
 -----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDUoNKTiwgbjuyD8WiLpHgvzeek
 KP3Td2Paei10xlvsi7can8umzevQcV/4RzVj0uTNMeqmOi1v3Wl4w6smrXr288yE
@@ -92,7 +90,7 @@ vO/kPAizDC86mP+dkQIDAQAB
 ";
 
 /// A P-256 key, PKCS#8.
-pub const P256_PRIVATE: &str = "\
+pub(super) const P256_PRIVATE: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgmHGDyzc9veVb1eXa
 0kyDX2WisvdB6zowZ4QK8+NHIK+hRANCAARc6RowharAO5m38Gq8hm3Tyx9U4non
@@ -101,7 +99,7 @@ ft6IAYTfE92oneLmwU+kQxsOBtQrJxkDmi6GQzJVKXdgT0ktEvla3+HF
 ";
 
 /// The same, SEC 1.
-pub const P256_SEC1_PRIVATE: &str = "\
+pub(super) const P256_SEC1_PRIVATE: &str = "\
 -----BEGIN EC PRIVATE KEY-----
 MHcCAQEEIJhxg8s3Pb3lW9Xl2tJMg19lorL3Qes6MGeECvPjRyCvoAoGCCqGSM49
 AwEHoUQDQgAEXOkaMIWqwDuZt/BqvIZt08sfVOJ6J37eiAGE3xPdqJ3i5sFPpEMb
@@ -109,8 +107,7 @@ DgbUKycZA5ouhkMyVSl3YE9JLRL5Wt/hxQ==
 -----END EC PRIVATE KEY-----
 ";
 
-/// Its public half.
-pub const P256_PUBLIC: &str = "\
+pub(super) const P256_PUBLIC: &str = "\
 -----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEXOkaMIWqwDuZt/BqvIZt08sfVOJ6
 J37eiAGE3xPdqJ3i5sFPpEMbDgbUKycZA5ouhkMyVSl3YE9JLRL5Wt/hxQ==
@@ -118,7 +115,7 @@ J37eiAGE3xPdqJ3i5sFPpEMbDgbUKycZA5ouhkMyVSl3YE9JLRL5Wt/hxQ==
 ";
 
 /// The same, its point compressed.
-pub const P256_COMPRESSED: &str = "\
+pub(super) const P256_COMPRESSED: &str = "\
 -----BEGIN PUBLIC KEY-----
 MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgADXOkaMIWqwDuZt/BqvIZt08sfVOJ6
 J37eiAGE3xPdqJ0=
@@ -126,7 +123,7 @@ J37eiAGE3xPdqJ0=
 ";
 
 /// A key of a curve not verified here.
-pub const P384_PUBLIC: &str = "\
+pub(super) const P384_PUBLIC: &str = "\
 -----BEGIN PUBLIC KEY-----
 MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEv48FO1d8iv36NeMVd5IK8PE1pHXYoLTc
 PKXoB5xYdo0QYoP3dstzkSYwSuZ3zuhwDmUF73RY79aniXkYMdYc4n3E0L40XR+3
@@ -135,21 +132,20 @@ IapFwvn0a0nuhIVcQsNUn6yQcj32iIZe
 ";
 
 /// An Ed25519 key, PKCS#8.
-pub const ED25519_PRIVATE: &str = "\
+pub(super) const ED25519_PRIVATE: &str = "\
 -----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIEI0MW+WiL3D7yLXtSP4jvNWYnQNKlO2ZaMasdoMeZPA
 -----END PRIVATE KEY-----
 ";
 
-/// Its public half.
-pub const ED25519_PUBLIC: &str = "\
+pub(super) const ED25519_PUBLIC: &str = "\
 -----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEAjUxmCK6Q4SfqXoFZSEliG0aIiQprGbjPqqsUoffJHYs=
 -----END PUBLIC KEY-----
 ";
 
 /// The same, in a certificate.
-pub const ED25519_CERTIFICATE: &str = "\
+pub(super) const ED25519_CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBLDCB36ADAgECAhRGVP8iv6C6IiMVIJcLwHQJtU1TMTAFBgMrZXAwDDEKMAgG
 A1UEAwwBdDAeFw0yNjExMjQxODI5NDlaFw0zNjExMjExODI5NDlaMAwxCjAIBgNV
@@ -162,40 +158,40 @@ sQujqpHqMKispmD6MQDpBQ==
 ";
 
 /// The secret of RFC 7515 A.1.1.
-pub const RFC_7515_A1_SECRET: &str = "\
+pub(super) const RFC_7515_A1_SECRET: &str = "\
     AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 
 /// The signature of RFC 7515 A.1.1.
-pub const RFC_7515_A1: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(super) const RFC_7515_A1: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
 /// The public key of RFC 7515 A.2.1.
-pub const RFC_7515_A2_KEY: &str = "{\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\"\
+pub(super) const RFC_7515_A2_KEY: &str = "{\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\"\
     ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4Ql\
     L-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUs\
     LA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoud\
     F8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ\"}";
 
 /// The signature of RFC 7515 A.2.1.
-pub const RFC_7515_A2: &str = "\
+pub(super) const RFC_7515_A2: &str = "\
     cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujG\
     bds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K\
     0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6\
     LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
 
 /// The public key of RFC 7515 A.3.1.
-pub const RFC_7515_A3_KEY: &str = "{\"kty\":\"EC\",\"crv\":\"P-256\",\
+pub(super) const RFC_7515_A3_KEY: &str = "{\"kty\":\"EC\",\"crv\":\"P-256\",\
     \"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\",\
     \"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}";
 
 /// The signature of RFC 7515 A.3.1.
-pub const RFC_7515_A3: &str = "\
+pub(super) const RFC_7515_A3: &str = "\
     DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
 
 /// The public key of RFC 8037 A.2.
-pub const RFC_8037_A4_KEY: &str = "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\
+pub(super) const RFC_8037_A4_KEY: &str = "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\
     \"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}";
 
 /// The whole of RFC 8037 A.4, signed over no claims.
-pub const RFC_8037_A4: &str = "\
+pub(super) const RFC_8037_A4: &str = "\
     eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AI\
     bQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";

@@ -19,7 +19,7 @@ type Reader = fn(&Jwk) -> Result<VerifyingKey, KeyFault>;
 const COORDINATE: usize = 32;
 
 /// The usable ones of these keys, of which there may be none.
-pub fn keys(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
+pub(crate) fn keys(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
     let file = json::object(content).map_err(|fault| match fault {
         json::Fault::NoObject => KeyFault::Json,
         json::Fault::Duplicate => KeyFault::JsonDuplicate,

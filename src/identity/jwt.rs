@@ -17,13 +17,13 @@ use super::json;
 use super::keys::VerifyingKey;
 
 /// The longest token that is looked at.
-pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// How far the clocks of issuer and proxy may be apart (RFC 7519 4.1.4: "some small leeway").
-pub const LEEWAY_SECONDS: u64 = 30;
+pub(crate) const LEEWAY_SECONDS: u64 = 30;
 
 /// What a token has to be.
 #[derive(Clone, Debug)]
-pub struct Verifier {
+pub(crate) struct Verifier {
     keys: Vec<VerifyingKey>,
     issuer: Option<String>,
     audience: Option<String>,
@@ -33,7 +33,7 @@ pub struct Verifier {
 
 /// Why a token is refused. Nothing of the token is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JwtError {
+pub(crate) enum JwtError {
     /// Longer than [`MAX_TOKEN_BYTES`].
     TooLong,
     /// Not three parts of base64url, JSON in two of them, with the members RFC 7515 and RFC 7519 want.
@@ -92,26 +92,26 @@ impl From<json::Fault> for JwtError {
 
 impl Verifier {
     /// The issuer and the audience that tokens have to name, and whether they have to expire.
-    pub fn expected(&self) -> (Option<String>, Option<String>, bool) {
+    pub(crate) fn expected(&self) -> (Option<String>, Option<String>, bool) {
         (self.issuer.clone(), self.audience.clone(), self.requires_expiry)
     }
 
     /// Tokens signed by one of these keys, from this issuer and for this audience where they are given. Where
     /// no audience is given any is good, although RFC 7519 4.1.3 would refuse a token that names one: behind
     /// a proxy it is the app that is meant, and the proxy need not know its name.
-    pub fn new(keys: Vec<VerifyingKey>, issuer: Option<String>, audience: Option<String>) -> Verifier {
+    pub(crate) fn new(keys: Vec<VerifyingKey>, issuer: Option<String>, audience: Option<String>) -> Verifier {
         Verifier { keys, issuer, audience, requires_expiry: true }
     }
 
     /// Whether a token without `exp` is refused. RFC 7519 4.1.4 leaves it to whoever uses tokens; one that holds
     /// forever cannot be taken back.
-    pub fn requiring_expiry(mut self, required: bool) -> Verifier {
+    pub(crate) fn requiring_expiry(mut self, required: bool) -> Verifier {
         self.requires_expiry = required;
         self
     }
 
     /// The claims of a token that is good at this second.
-    pub fn verify(&self, token: &[u8], now_unix_seconds: u64) -> Result<Claims, JwtError> {
+    pub(crate) fn verify(&self, token: &[u8], now_unix_seconds: u64) -> Result<Claims, JwtError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(JwtError::TooLong);
         }
@@ -204,13 +204,13 @@ impl<'a> Token<'a> {
 
 /// What a good token says.
 #[derive(Clone)]
-pub struct Claims(Map<String, Value>);
+pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
     /// A claim as text: a string as it is, whatever characters it holds, an integer or a boolean as JSON
     /// writes it; `None` for anything else. Where no member is called `a.b`, it is the member `b` of the
     /// object `a`; the whole name comes first because names with dots are common (`https://id.example/role`).
-    pub fn text(&self, claim: &str) -> Option<String> {
+    pub(crate) fn text(&self, claim: &str) -> Option<String> {
         match find(&self.0, claim)? {
             Value::String(text) => Some(text.clone()),
             Value::Bool(value) => Some(value.to_string()),
@@ -220,7 +220,7 @@ impl Claims {
     }
 
     /// The same with its type: `1` and `"1"` are two.
-    pub fn typed(&self, claim: &str) -> Option<String> {
+    pub(crate) fn typed(&self, claim: &str) -> Option<String> {
         let kind = if matches!(find(&self.0, claim)?, Value::String(_)) { "s" } else { "v" };
         Some(format!("{kind}{}", self.text(claim)?))
     }

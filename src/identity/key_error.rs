@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A key file that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyError {
+pub(crate) struct KeyError {
     /// Which key of the file, counted from 1; `None` where it is the file.
     pub key: Option<usize>,
     /// What is wrong with it.
@@ -35,14 +35,12 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyFault {
+pub(crate) enum KeyFault {
     /// Neither of the two formats.
     Format,
     /// A byte order mark, which hides the line it stands in front of.
     ByteOrderMark,
-    /// PEM, cut off.
     PemUnfinished,
     /// PEM, its base64 damaged.
     PemDamaged,
@@ -58,7 +56,6 @@ pub enum KeyFault {
     JsonShape,
     /// A member of a JWK is missing or not what RFC 7518 6 wants.
     JwkMember(&'static str),
-    /// A private key.
     Private,
     /// A symmetric key among public ones.
     Symmetric,

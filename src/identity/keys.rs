@@ -14,21 +14,21 @@ use ring::signature::{
     VerificationAlgorithm,
 };
 
-pub use super::key_error::{KeyError, KeyFault};
+pub(crate) use super::key_error::{KeyError, KeyFault};
 use super::{der, json, jwk, pem};
 
 /// Keys of one file at most: each may have to be tried for a token without a `kid`.
-pub const MAX_KEYS: usize = 64;
+pub(crate) const MAX_KEYS: usize = 64;
 /// RFC 7518 3.3.
-pub const RSA_MIN_BITS: usize = 2048;
+pub(crate) const RSA_MIN_BITS: usize = 2048;
 /// What ring verifies; a longer key is slow for everybody.
-pub const RSA_MAX_BITS: usize = 8192;
+pub(crate) const RSA_MAX_BITS: usize = 8192;
 /// As long as the hash (RFC 7518 3.2).
-pub const SECRET_MIN_BYTES: usize = 32;
+pub(crate) const SECRET_MIN_BYTES: usize = 32;
 
 /// What signs a token (RFC 7518 3.1, RFC 8037 3.1). `none` is not among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
     /// ECDSA on P-256 with SHA-256.
@@ -41,7 +41,7 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// As `alg` says it, case and all.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Algorithm::Rs256 => "RS256",
             Algorithm::Es256 => "ES256",
@@ -59,7 +59,7 @@ impl fmt::Display for Algorithm {
 
 /// A key, of one algorithm for life.
 #[derive(Clone, Debug)]
-pub struct VerifyingKey {
+pub(crate) struct VerifyingKey {
     kid: Option<String>,
     material: Material,
 }
@@ -76,7 +76,7 @@ enum Material {
 
 impl VerifyingKey {
     /// The only one it verifies.
-    pub fn algorithm(&self) -> Algorithm {
+    pub(crate) fn algorithm(&self) -> Algorithm {
         match self.material {
             Material::Rsa(_) => Algorithm::Rs256,
             Material::P256(_) => Algorithm::Es256,
@@ -86,12 +86,12 @@ impl VerifyingKey {
     }
 
     /// The name its issuer gave it (RFC 7517 4.5).
-    pub fn kid(&self) -> Option<&str> {
+    pub(crate) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
     /// Whether this key, by its own algorithm, made this signature of this message.
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         fn by(
             algorithm: &'static dyn VerificationAlgorithm,
             key: &[u8],
@@ -110,7 +110,6 @@ impl VerifyingKey {
         }
     }
 
-    /// With a name.
     pub(super) fn named(self, kid: Option<String>) -> VerifyingKey {
         VerifyingKey { kid, ..self }
     }
@@ -168,7 +167,7 @@ fn without_zeros(number: &[u8]) -> &[u8] {
 }
 
 /// The public keys of a file: one or more, in PEM or as a JWKS or JWK.
-pub fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
+pub(crate) fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
     if has_byte_order_mark(content) {
         return Err(KeyFault::ByteOrderMark.into());
     }
@@ -218,7 +217,7 @@ fn pem_key(section: &pem::Section<'_>) -> Result<VerifyingKey, KeyFault> {
 }
 
 /// The secret of HS256: the bytes of a file as they are, one line end after them left out.
-pub fn shared_secret(content: &[u8]) -> Result<VerifyingKey, KeyError> {
+pub(crate) fn shared_secret(content: &[u8]) -> Result<VerifyingKey, KeyError> {
     if has_byte_order_mark(content) {
         // It would be part of the secret, which no issuer has.
         return Err(KeyFault::ByteOrderMark.into());

@@ -7,16 +7,16 @@
 //! Not here: what a principal may have, how a refusal is answered, reading files, fetching keys, encrypted tokens
 //! (JWE). No clock is read; the time is passed in.
 
-pub mod credential;
-pub mod der;
-pub mod json;
-pub mod jwk;
-pub mod jwt;
-pub mod key_error;
-pub mod keys;
-pub mod pem;
-pub mod principal;
-pub mod unlisted;
+pub(crate) mod credential;
+pub(crate) mod der;
+pub(crate) mod json;
+pub(crate) mod jwk;
+pub(crate) mod jwt;
+pub(crate) mod key_error;
+pub(crate) mod keys;
+pub(crate) mod pem;
+pub(crate) mod principal;
+pub(crate) mod unlisted;
 
 #[cfg(test)]
 mod fixtures;

@@ -8,13 +8,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// What opens a section, before its label.
-pub const BEGIN: &str = "-----BEGIN ";
+pub(crate) const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// One section.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section<'a> {
+pub(crate) struct Section<'a> {
     /// What stands between BEGIN and the dashes.
     pub label: &'a str,
     /// What its base64 stands for; `None` where that is damaged.
@@ -22,7 +21,7 @@ pub struct Section<'a> {
 }
 
 /// All sections; `None` where one does not end.
-pub fn sections(text: &str) -> Option<Vec<Section<'_>>> {
+pub(crate) fn sections(text: &str) -> Option<Vec<Section<'_>>> {
     let mut found = Vec::new();
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {

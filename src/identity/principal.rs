@@ -13,9 +13,8 @@ use super::jwt::Claims;
 use super::unlisted::{self, Unlisted};
 use crate::fields::cookie::{self, Ignored};
 
-/// A principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
+pub(crate) struct Principal {
     /// The hash of all that tells it apart.
     pub partition: Hash,
     /// The hash of each credential that names it.
@@ -36,9 +35,8 @@ fn covers(pattern: &str, name: &[u8]) -> bool {
     cookie::is_named(pattern, name) && (!pattern.contains('*') || !unlisted::is_anti_forgery(name))
 }
 
-/// Where principals are found.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The sources, in order, each with its name.
     sources: Vec<(Source, String)>,
     /// The fields among the sources, but for Authorization.
@@ -50,8 +48,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of these sources.
-    pub fn new(sources: Vec<Source>, hasher: Hasher, tokens: Option<Tokens>) -> Identity {
+    pub(crate) fn new(sources: Vec<Source>, hasher: Hasher, tokens: Option<Tokens>) -> Identity {
         let place = tokens.as_ref().map(|tokens| &tokens.place);
         let fields = sources.iter().chain(place).filter_map(|source| match source {
             Source::Header(name) if *name != header::AUTHORIZATION => Some(name.clone()),
@@ -63,7 +60,7 @@ impl Identity {
     }
 
     /// A request with this field says who is asking, whatever else it is used for.
-    pub fn also_told_by(mut self, field: HeaderName) -> Identity {
+    pub(crate) fn also_told_by(mut self, field: HeaderName) -> Identity {
         if field != header::AUTHORIZATION && !self.fields.contains(&field) {
             self.fields.push(field);
         }
@@ -71,18 +68,18 @@ impl Identity {
     }
 
     /// Cookies that one of these patterns covers tell nobody apart.
-    pub fn ignoring(mut self, ignored: Ignored) -> Identity {
+    pub(crate) fn ignoring(mut self, ignored: Ignored) -> Identity {
         self.ignored = ignored;
         self
     }
 
     /// Makes hashes as for requests.
-    pub fn hasher(&self) -> &Hasher {
+    pub(crate) fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 
     /// Whether a source is listed, by its name; a cookie by its own name or by a pattern that covers it.
-    pub fn lists(&self, name: &str) -> bool {
+    pub(crate) fn lists(&self, name: &str) -> bool {
         match name.strip_prefix("cookie:") {
             Some(cookie) => self.lists_cookie(cookie.as_bytes()),
             None => self.sources.iter().any(|(_, known)| known == name),
@@ -90,7 +87,7 @@ impl Identity {
     }
 
     /// Whether a cookie is a listed credential.
-    pub fn lists_cookie(&self, name: &[u8]) -> bool {
+    pub(crate) fn lists_cookie(&self, name: &[u8]) -> bool {
         let listed = self
             .sources
             .iter()
@@ -99,54 +96,54 @@ impl Identity {
     }
 
     /// Whether a field of this name may say who is asking.
-    pub fn tells_by(&self, name: &str) -> bool {
+    pub(crate) fn tells_by(&self, name: &str) -> bool {
         self.fields.iter().any(|known| known == name)
     }
 
     /// Whether a cookie is a credential: a listed one, or the one with the token.
-    pub fn is_credential_cookie(&self, name: &[u8]) -> bool {
+    pub(crate) fn is_credential_cookie(&self, name: &[u8]) -> bool {
         let place = self.tokens.as_ref().map(|tokens| &tokens.place);
         let is_token = matches!(place, Some(Source::Cookie(token)) if token.as_bytes() == name);
         is_token || self.lists_cookie(name)
     }
 
     /// Whether a request has one of the fields by which it may say who is asking.
-    pub fn names_field_of(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn names_field_of(&self, headers: &HeaderMap) -> bool {
         self.fields.iter().any(|name| headers.contains_key(name))
     }
 
     /// Whether a field may say who asks: Authorization, Cookie, one that is listed, or one named like a credential.
-    pub fn may_tell(&self, name: &HeaderName) -> bool {
+    pub(crate) fn may_tell(&self, name: &HeaderName) -> bool {
         matches!(*name, header::AUTHORIZATION | header::COOKIE)
             || self.fields.contains(name)
             || unlisted::field(name.as_str()).is_some()
     }
 
     /// The sources, as they are written.
-    pub fn source_names(&self) -> impl std::fmt::Debug + '_ {
+    pub(crate) fn source_names(&self) -> impl std::fmt::Debug + '_ {
         let names: Vec<&str> = self.sources.iter().map(|(_, name)| name.as_str()).collect();
         (names, self.tokens.as_ref().map(|tokens| tokens.place.clone()))
     }
 
     /// All that is configured of it, to be compared and not to be shown; keys that verify tokens come from elsewhere.
-    pub fn settings(&self) -> impl std::fmt::Debug + '_ {
+    pub(crate) fn settings(&self) -> impl std::fmt::Debug + '_ {
         let expected = self.tokens.as_ref().map(|tokens| tokens.verifier.load().expected());
         (self.source_names(), self.hasher.quick(), expected)
     }
 
     /// Whether a source is a claim.
-    pub fn has_claims(&self) -> bool {
+    pub(crate) fn has_claims(&self) -> bool {
         self.sources.iter().any(|(source, _)| matches!(source, Source::Claim(_)))
     }
 
     /// Whether tokens are looked at.
-    pub fn proves(&self) -> bool {
+    pub(crate) fn proves(&self) -> bool {
         self.tokens.is_some()
     }
 
     /// What the token of a request says, where it has one. Every token that is there has to verify, whatever else
     /// is.
-    pub fn proven(&self, headers: &HeaderMap, now: u64) -> Result<Option<Claims>, Unproven> {
+    pub(crate) fn proven(&self, headers: &HeaderMap, now: u64) -> Result<Option<Claims>, Unproven> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
         let Some(token) = tokens.find(headers)? else { return Ok(None) };
         tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unproven)
@@ -154,7 +151,7 @@ impl Identity {
 
     /// The partition key of the first verified claim among the sources that is there; what anybody can make up does
     /// not count.
-    pub fn proven_principal(&self, claims: &Claims) -> Option<u128> {
+    pub(crate) fn proven_principal(&self, claims: &Claims) -> Option<u128> {
         self.sources.iter().find_map(|(source, name)| match source {
             Source::Claim(claim) => {
                 Some(short(self.hasher.credential(name, [claimed(claims, claim)?.as_bytes()])))
@@ -164,7 +161,7 @@ impl Identity {
     }
 
     /// The names of the credentials by which a request names somebody.
-    pub fn present(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Vec<String> {
+    pub(crate) fn present(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Vec<String> {
         let mut found = Vec::new();
         self.naming(headers, claims, |credential| {
             found.push(format!("{}{}", credential.kind, String::from_utf8_lossy(credential.name)));
@@ -173,7 +170,7 @@ impl Identity {
     }
 
     /// The principal of a request with these verified claims; `None`: it carries nothing that names somebody.
-    pub fn principal(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Option<Principal> {
+    pub(crate) fn principal(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Option<Principal> {
         let mut credentials = Vec::new();
         self.naming(headers, claims, |credential| {
             let values = credential.values.iter().map(|value| &**value);
@@ -196,7 +193,7 @@ impl Identity {
 
     /// Cookies that count and are not listed; what guards against forged requests changes with each page and tells
     /// nobody apart.
-    pub fn further_cookies<'a>(
+    pub(crate) fn further_cookies<'a>(
         &'a self,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {

@@ -5,7 +5,7 @@
 
 /// How a field or a cookie that nobody listed bears on who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unlisted {
+pub(crate) enum Unlisted {
     /// It says who asks, or proves it.
     Credential,
     /// It guards against forged requests: it makes a request personal, names nobody, and changes with each page.
@@ -29,11 +29,10 @@ const BEGINNINGS: [&str; 13] = [
     "cf-access-client-",
 ];
 
-/// Keys that open nothing.
 const OTHER_KEYS: [&str; 6] = ["cache", "idempotency", "partition", "routing", "shard", "surrogate"];
 
 /// The kind of a field, by its name in lower case.
-pub fn field(name: &str) -> Option<Unlisted> {
+pub(crate) fn field(name: &str) -> Option<Unlisted> {
     // sec-* is the browser's own.
     if name.len() < 3 || name.starts_with("sec-") {
         return None;
@@ -75,7 +74,7 @@ pub fn field(name: &str) -> Option<Unlisted> {
 }
 
 /// Whether a cookie guards against forged requests.
-pub fn is_anti_forgery(name: &[u8]) -> bool {
+pub(crate) fn is_anti_forgery(name: &[u8]) -> bool {
     const GUARDS: [&[u8]; 4] = [b"csrf", b"xsrf", b"antiforgery", b"requestverificationtoken"];
     GUARDS.iter().any(|guard| contains(name, guard)) || {
         let mut words = name.split(|byte| matches!(byte, b'-' | b'_' | b'.'));

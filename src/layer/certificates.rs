@@ -10,7 +10,7 @@ use super::live::Live;
 use crate::clock;
 
 /// For the registry; it reads the policy in force, which comes after the registry.
-pub struct Collected(pub std::sync::Arc<std::sync::OnceLock<Live>>);
+pub(crate) struct Collected(pub std::sync::Arc<std::sync::OnceLock<Live>>);
 
 impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,21 +10,17 @@ use crate::body::Body;
 use crate::error::BoxError;
 
 /// See the head of the file.
-pub enum Either<F> {
-    /// There at once.
+pub(super) enum Either<F> {
     Ready(Option<Box<Result<Response<Body>, BoxError>>>),
-    /// From below.
     Below(F),
 }
 
 impl<F> Either<F> {
-    /// An error at once.
-    pub fn error(error: impl Into<BoxError>) -> Either<F> {
+    pub(super) fn error(error: impl Into<BoxError>) -> Either<F> {
         Either::Ready(Some(Box::new(Err(error.into()))))
     }
 
-    /// An answer at once.
-    pub fn answer(response: Response<Body>) -> Either<F> {
+    pub(super) fn answer(response: Response<Body>) -> Either<F> {
         Either::Ready(Some(Box::new(Ok(response))))
     }
 }

@@ -27,13 +27,12 @@ use crate::upstream::{Call, ForwardError, Pool, Streaming};
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct Forward {
+pub(super) struct Forward {
     pool: Rc<Pool>,
 }
 
 impl Forward {
-    /// With one worker's connections.
-    pub fn new(pool: Rc<Pool>) -> Forward {
+    pub(super) fn new(pool: Rc<Pool>) -> Forward {
         Forward { pool }
     }
 }

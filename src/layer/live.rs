@@ -18,22 +18,18 @@ use crate::trace::Spans;
 use crate::upstream::Upstream;
 
 /// The label of messages refused before they were requests.
-pub static REFUSED: Quoted = Quoted::plain("refused");
+pub(crate) static REFUSED: Quoted = Quoted::plain("refused");
 
 /// What outlives every swap, shared by all threads.
 #[derive(Clone, Debug)]
-pub struct Lasting {
-    /// What is counted.
+pub(crate) struct Lasting {
     pub metrics: Arc<Metrics>,
     /// What is counted of representations.
     pub represented: Arc<Counters>,
     /// The memory of what waits for a slow client.
     pub buffers: Arc<BufferMemory>,
-    /// What is stored.
     pub cache: Arc<Cache>,
-    /// What callers have used.
     pub limiter: Arc<Limiter>,
-    /// How the routes do.
     pub performance: Arc<Performance>,
     /// A sign of life of every worker.
     pub heartbeats: Arc<Heartbeats>,
@@ -43,12 +39,10 @@ pub struct Lasting {
 
 /// One generation of everything that a reload replaces.
 #[derive(Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Counts up from 1.
     pub generation: u64,
-    /// The configuration.
     pub policy: Policy,
-    /// The apps, by index.
     pub upstreams: Vec<Arc<Upstream>>,
     series: Vec<Arc<RouteSeries>>,
     cached: Vec<Arc<RouteCounters>>,
@@ -60,7 +54,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Of a policy and the apps built for it.
-    pub fn new(
+    pub(crate) fn new(
         generation: u64,
         policy: Policy,
         upstreams: Vec<Arc<Upstream>>,
@@ -86,29 +80,29 @@ impl Snapshot {
 
     /// Everything that decides who shares answers under the route at `order`, as a number: what was stored under
     /// other rules is not found any more.
-    pub fn rules(&self, order: Option<u32>) -> u64 {
+    pub(crate) fn rules(&self, order: Option<u32>) -> u64 {
         let found = order.and_then(|order| self.rules.get(order as usize)).or(self.rules.last());
         found.copied().unwrap_or_default()
     }
 
     /// What is counted for the limit whose series is at `series`.
-    pub fn limited(&self, series: usize) -> &LimitCounters {
+    pub(crate) fn limited(&self, series: usize) -> &LimitCounters {
         self.limited.get(series).expect("every limit has its series: the compiler numbers both")
     }
 
     /// What the cache counts for the route at `order`.
-    pub fn cached(&self, order: Option<u32>) -> &Arc<RouteCounters> {
+    pub(crate) fn cached(&self, order: Option<u32>) -> &Arc<RouteCounters> {
         let found = order.and_then(|order| self.cached.get(order as usize)).or(self.cached.last());
         found.expect("there is a route for requests that match none")
     }
 
     /// How the route at `order` does.
-    pub fn times(&self, order: Option<u32>) -> Option<&Arc<performance::Route>> {
+    pub(crate) fn times(&self, order: Option<u32>) -> Option<&Arc<performance::Route>> {
         order.and_then(|order| self.times.get(order as usize)).or(self.times.last())
     }
 
     /// The counters of the route at `order`.
-    pub fn series(&self, order: Option<u32>) -> &Arc<RouteSeries> {
+    pub(crate) fn series(&self, order: Option<u32>) -> &Arc<RouteSeries> {
         order
             .and_then(|order| self.series.get(order as usize))
             .or(self.series.last())
@@ -116,12 +110,12 @@ impl Snapshot {
     }
 
     /// The counters of refused messages.
-    pub fn refused(&self) -> &Arc<RouteSeries> {
+    pub(crate) fn refused(&self) -> &Arc<RouteSeries> {
         &self.refused
     }
 
     /// The route at `order`.
-    pub fn route(&self, order: Option<u32>) -> &Arc<RoutePolicy> {
+    pub(crate) fn route(&self, order: Option<u32>) -> &Arc<RoutePolicy> {
         order
             .and_then(|order| self.policy.routes.routes.get(order as usize))
             .unwrap_or_else(|| self.policy.routes.unmatched())
@@ -153,7 +147,7 @@ fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
 }
 
 /// The snapshot in force. Only `reload` stores into it.
-pub type Live = Arc<ArcSwap<Snapshot>>;
+pub(crate) type Live = Arc<ArcSwap<Snapshot>>;
 
 /// One worker's view of it: a pointer comparison while nothing changes.
-pub type View = arc_swap::Cache<Live, Arc<Snapshot>>;
+pub(crate) type View = arc_swap::Cache<Live, Arc<Snapshot>>;

@@ -4,19 +4,19 @@
 //! A layer decides little by itself: it asks an engine or the policy and turns the answer into HTTP.
 
 mod cache;
-pub mod certificates;
+pub(crate) mod certificates;
 mod either;
-pub mod explain;
+pub(crate) mod explain;
 mod forward;
 mod limit;
-pub mod live;
+pub(crate) mod live;
 mod observe;
-pub mod record;
+pub(crate) mod record;
 mod represent;
 mod request_body;
 mod rescue;
 mod route;
-pub mod stack;
+pub(crate) mod stack;
 mod underscores;
 
 use std::rc::Rc;
@@ -35,7 +35,7 @@ use record::Record;
 
 /// A request under observation: what `rescue` and `route` see.
 #[derive(Debug)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// The request as it came.
     pub inbound: Inbound,
     /// What is noted about it, and the policy it is served by.
@@ -44,10 +44,9 @@ pub struct Observed {
 
 /// A request with its route: what the layers below see.
 #[derive(Debug)]
-pub struct Routed {
+pub(crate) struct Routed {
     /// The request; its URI is what goes to the app, its Host is filled.
     pub request: Box<Request<Body>>,
-    /// Who sent it.
     pub peer: Rc<Peer>,
     /// The protocols it asks to upgrade to.
     pub upgrade: Option<http::HeaderValue>,
@@ -59,7 +58,6 @@ pub struct Routed {
     pub https: bool,
     /// Whether a signature of it names fields: it goes to the app as it is, and the cache has no part in it.
     pub signed: bool,
-    /// The route it matched.
     pub route: Arc<RoutePolicy>,
     /// The form in which it is asked for, where the head of its answer may have been prepared.
     pub form: Option<Form>,
@@ -77,7 +75,7 @@ pub struct Routed {
 
 impl Routed {
     /// The same request once more, for nobody: its answer is not observed. `None` where its content is gone.
-    pub fn again(&self, now: crate::clock::Instant) -> Option<Box<Routed>> {
+    pub(crate) fn again(&self, now: crate::clock::Instant) -> Option<Box<Routed>> {
         let mut request = Request::new(self.request.body().replica()?);
         *request.method_mut() = self.request.method().clone();
         *request.uri_mut() = self.request.uri().clone();

@@ -26,7 +26,7 @@ const LONGEST_ID: usize = 128;
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct Observe<S> {
+pub(super) struct Observe<S> {
     inner: S,
     view: View,
     sink: Rc<Sink>,
@@ -34,7 +34,7 @@ pub struct Observe<S> {
 
 impl<S> Observe<S> {
     /// Around `inner`.
-    pub fn new(inner: S, view: View, sink: Rc<Sink>) -> Observe<S> {
+    pub(super) fn new(inner: S, view: View, sink: Rc<Sink>) -> Observe<S> {
         Observe { inner, view, sink }
     }
 }
@@ -114,7 +114,7 @@ fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// The answer of an observed request.
-pub struct ObserveFuture<F> {
+pub(super) struct ObserveFuture<F> {
     inner: F,
     record: Rc<Record>,
 }

@@ -40,34 +40,32 @@ use crate::trace::Trace;
 use crate::upstream::Outcome;
 use crate::words::words;
 
-pub use ending::{Ending, Receiving, tell_as_they_end, tell_of_ended};
+pub(crate) use ending::{Ending, Receiving, tell_as_they_end, tell_of_ended};
 
 /// The status noted for a client that left before its answer (nginx's word for it).
-pub const CLIENT_GONE: u16 = 499;
+pub(crate) const CLIENT_GONE: u16 = 499;
 
 /// A protocol whose heads are no lines, as logs write it.
-pub const HTTP_2: &str = "HTTP/2";
+pub(crate) const HTTP_2: &str = "HTTP/2";
 
 /// A new id, 128 random bits in hexadecimal; of a trace that begins with this request, so that one finds the other.
-pub fn request_id(trace: Option<u128>) -> HeaderValue {
+pub(crate) fn request_id(trace: Option<u128>) -> HeaderValue {
     let id = trace.unwrap_or_else(|| fastrand::u128(..));
     let id = fresh::value(32, |out| out.put_slice(&fresh::hex(id)));
     id.unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
 /// See the head of the file.
-pub struct Record {
+pub(crate) struct Record {
     /// When the head of the request was whole.
     pub started: Instant,
     /// `X-Request-Id`.
     pub id: HeaderValue,
     /// Whether it is not what a trusted proxy said.
     id_is_ours: bool,
-    /// The method.
     pub method: Method,
     /// The target as it came; for the log.
     pub target: Option<PathAndQuery>,
-    /// The client's address.
     pub client: std::net::IpAddr,
     /// Whether its connection is TLS.
     pub tls: bool,
@@ -93,11 +91,9 @@ pub struct Record {
     upstream_time: Cell<Option<Duration>>,
     /// When it was given to its app.
     forwarded: Cell<Option<Instant>>,
-    /// What the app said.
     pub upstream_status: Cell<Option<StatusCode>>,
     /// The coding of the answer, and how much of it there was before.
     coded: RefCell<Option<Coded>>,
-    /// What its token says.
     proven: OnceCell<Result<Option<Claims>, Unproven>>,
     /// Where its caller stands, which its answer says.
     announcement: RefCell<Option<Announcement>>,
@@ -105,7 +101,6 @@ pub struct Record {
     rank: Cell<usize>,
     /// Held while it is in flight: also when its client has left and it goes on without.
     permit: RefCell<Option<Permit>>,
-    /// What the cache did.
     by_cache: Cell<Option<ByCache>>,
     /// What its answer is to say of that, where it is not among its fields.
     cache_status: Cell<Option<Member<'static>>>,
@@ -134,7 +129,7 @@ pub struct Record {
 words! {
     /// What the cache did with a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum ByCache {
+    pub(crate) enum ByCache {
         /// It answered with a fresh stored response.
         Hit => "hit",
         /// It answered with a stale stored response.
@@ -149,23 +144,18 @@ words! {
         Miss => "miss",
         /// It had a response that was no longer usable.
         Expired => "expired",
-        /// It was passed by.
         Bypass => "bypass",
-        /// It watched a write.
         Write => "write",
-        /// It answered a PURGE.
         Purge => "purge",
     }
 }
 
 /// What the limits said of a request.
 #[derive(Debug)]
-pub struct Limited {
+pub(crate) struct Limited {
     /// Whose it is: the partition key.
     pub key: Key,
-    /// The tier.
     pub tier: Arc<Tier>,
-    /// The limits it exceeds.
     pub violated: SmallVec<[Which; 2]>,
 }
 
@@ -181,8 +171,7 @@ impl Limited {
 }
 
 /// Where requests are counted and logged; one a worker.
-pub struct Sink {
-    /// Where they are counted.
+pub(crate) struct Sink {
     pub lasting: Lasting,
     /// The worker's end of the access log.
     pub log: AccessLog,
@@ -201,7 +190,7 @@ enum Place {
 }
 
 /// What a record is made of.
-pub struct Beginning {
+pub(crate) struct Beginning {
     /// See [`Record`].
     pub started: Instant,
     /// See [`Record`].
@@ -228,7 +217,7 @@ pub struct Beginning {
 
 impl Record {
     /// Begins to observe; the request is in flight from here on.
-    pub fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
+    pub(crate) fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
         sink.lasting.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
         let Beginning { started, id, id_is_ours, method, target, client, .. } = beginning;
         let Beginning { tls, protocol, grpc, trace, trace_state, .. } = beginning;
@@ -276,23 +265,22 @@ impl Record {
     }
 
     /// Whether its id is that of a trace that begins with it.
-    pub fn has_id_of_trace(&self) -> bool {
+    pub(crate) fn has_id_of_trace(&self) -> bool {
         self.id_is_ours && self.trace.is_some_and(|trace| trace.begun_here().is_some())
     }
 
-    /// Notes the route.
-    pub fn routed(&self, order: Option<u32>) {
+    pub(crate) fn routed(&self, order: Option<u32>) {
         self.matched.set(self.matched.get().or(order));
         self.route.set(Place::Route(order));
     }
 
     /// Notes the route that rewrote its path.
-    pub fn rewritten(&self, order: u32) {
+    pub(crate) fn rewritten(&self, order: u32) {
         self.rewritten_by.set(Some(order));
     }
 
     /// Edits a response that Pillion made itself as its routes edit those of the app.
-    pub fn edit_own(&self, headers: &mut http::HeaderMap) {
+    pub(crate) fn edit_own(&self, headers: &mut http::HeaderMap) {
         let rewritten_by = self.rewritten_by.get().map(|order| &**self.snapshot.route(Some(order)));
         for route in [Some(self.route()), rewritten_by].into_iter().flatten() {
             route.response.apply_to_own(headers);
@@ -300,34 +288,34 @@ impl Record {
     }
 
     /// Notes the status of the answer; the first one told is what is counted.
-    pub fn answered(&self, status: StatusCode) {
+    pub(crate) fn answered(&self, status: StatusCode) {
         self.status.set(self.status.get().or(Some(status)));
     }
 
     /// The head of the answer goes out; `endless`: its content has no expected end.
-    pub fn begun(&self, endless: bool) {
+    pub(crate) fn begun(&self, endless: bool) {
         self.until_head.set(Some(clock::now().saturating_duration_since(self.started)));
         self.endless.set(endless);
     }
 
     /// Whether the head of the response has gone out.
-    pub fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.until_head.get().is_some()
     }
 
     /// Whose share of the places and of the buffer memory it takes.
-    pub fn client_slot(&self) -> ClientSlot {
+    pub(crate) fn client_slot(&self) -> ClientSlot {
         ClientSlot::new(self.client, self.snapshot.policy.limits.ipv6_prefix)
     }
 
     /// A share of the memory of what is buffered for its client.
-    pub fn reserve_buffer(&self) -> Reservation {
+    pub(crate) fn reserve_buffer(&self) -> Reservation {
         Reservation::new(self.sink.lasting.buffers.clone(), self.client_slot())
     }
 
     /// Memory of a request of which `bytes` are here; `reserved` where its connection has reserved them. `kept` of them,
     /// and what the record keeps of it, its target, are held until the request has ended. `None`: there is no room for it.
-    pub fn reserve_request(
+    pub(crate) fn reserve_request(
         &self,
         bytes: usize,
         kept: usize,
@@ -345,7 +333,7 @@ impl Record {
     }
 
     /// Holds memory of its content until it has ended.
-    pub fn hold_buffer(&self, memory: Reservation) {
+    pub(crate) fn hold_buffer(&self, memory: Reservation) {
         let mut buffered = self.buffered.borrow_mut();
         match &mut *buffered {
             Some(held) => held.join(memory),
@@ -354,27 +342,27 @@ impl Record {
     }
 
     /// The room that its client has in the buffer memory; `client` is its slot.
-    pub fn room(&self, client: ClientSlot) -> Room<'_> {
+    pub(crate) fn room(&self, client: ClientSlot) -> Room<'_> {
         Room::new(&self.sink.lasting.buffers, client)
     }
 
     /// Notes the coding of the answer; `before` counts what goes into it.
-    pub fn coded(&self, coding: &'static str, before: Rc<Cell<u64>>) {
+    pub(crate) fn coded(&self, coding: &'static str, before: Rc<Cell<u64>>) {
         *self.coded.borrow_mut() = Some((coding, before));
     }
 
     /// Notes what went wrong, for the log; the first cause is kept.
-    pub fn failed(&self, fault: Fault, error: String) {
+    pub(crate) fn failed(&self, fault: Fault, error: String) {
         self.error.borrow_mut().get_or_insert((fault, error));
     }
 
     /// Notes what the cache did; the last word is kept.
-    pub fn told_by_cache(&self, did: ByCache) {
+    pub(crate) fn told_by_cache(&self, did: ByCache) {
         self.by_cache.set(Some(did));
     }
 
     /// What the token of a request with these fields says; looked at once.
-    pub fn proven(&self, headers: &http::HeaderMap) -> &Result<Option<Claims>, Unproven> {
+    pub(crate) fn proven(&self, headers: &http::HeaderMap) -> &Result<Option<Claims>, Unproven> {
         self.proven.get_or_init(|| {
             let identity = &self.snapshot.policy.identity;
             if !identity.proves() {
@@ -385,20 +373,20 @@ impl Record {
     }
 
     /// Notes whose answers it may be given.
-    pub fn asked_by(&self, principal: Option<&Principal>) {
+    pub(crate) fn asked_by(&self, principal: Option<&Principal>) {
         let hash = principal.and_then(|principal| principal.partition.first_chunk());
         self.principal.set(hash.map(|hash| u128::from_be_bytes(*hash)));
     }
 
     /// Notes that an app is asked from now on; what came before is Pillion's own.
-    pub fn app_is_asked(&self, now: Instant) {
+    pub(crate) fn app_is_asked(&self, now: Instant) {
         self.asked.forget();
         self.upstream_time.set(None);
         self.forwarded.set(Some(now));
     }
 
     /// Notes that the app has answered, or that there is no answer to be had.
-    pub fn app_is_done(&self) {
+    pub(crate) fn app_is_done(&self) {
         let ended = self.asked.answered.get().unwrap_or_else(clock::now);
         self.app_took_until(ended);
     }
@@ -409,17 +397,17 @@ impl Record {
     }
 
     /// Notes why its answer was not stored.
-    pub fn not_stored(&self, why: &'static str) {
+    pub(crate) fn not_stored(&self, why: &'static str) {
         self.not_stored.set(Some(why));
     }
 
     /// The fields of its answer are edited by its route.
-    pub fn set_edited(&self) {
+    pub(crate) fn set_edited(&self) {
         self.edited.set(true);
     }
 
     /// Notes what its answer is to say of the cache; false where that has to be among its fields.
-    pub fn says_of_cache(&self, member: Member<'static>) -> bool {
+    pub(crate) fn says_of_cache(&self, member: Member<'static>) -> bool {
         let apart = self.takes_lines() && !self.edited.get();
         if apart {
             self.cache_status.set(Some(member));
@@ -428,33 +416,33 @@ impl Record {
     }
 
     /// Whether its answer goes out as lines.
-    pub fn takes_lines(&self) -> bool {
+    pub(crate) fn takes_lines(&self) -> bool {
         self.protocol != HTTP_2
     }
 
     /// Notes what the limits said, for the log.
-    pub fn note_limits(&self, limited: Limited) {
+    pub(crate) fn note_limits(&self, limited: Limited) {
         *self.limited.borrow_mut() = Some(limited);
     }
 
     /// Notes where its caller stands with their limits, and what is held for as long as it is in flight.
-    pub fn limited(&self, announcement: Option<Announcement>, permit: Option<Permit>) {
+    pub(crate) fn limited(&self, announcement: Option<Announcement>, permit: Option<Permit>) {
         *self.announcement.borrow_mut() = announcement;
         *self.permit.borrow_mut() = permit;
     }
 
     /// Notes the rank of its caller's tier.
-    pub fn set_rank(&self, rank: usize) {
+    pub(crate) fn set_rank(&self, rank: usize) {
         self.rank.set(rank);
     }
 
     /// The rank of its caller's tier; the highest there is where nobody asked.
-    pub fn rank(&self) -> usize {
+    pub(crate) fn rank(&self) -> usize {
         self.rank.get()
     }
 
     /// Tells the client its request's id and where it stands, by fields that replace or mend those of the app.
-    pub fn tell(&self, headers: &mut http::HeaderMap) {
+    pub(crate) fn tell(&self, headers: &mut http::HeaderMap) {
         headers.insert(X_REQUEST_ID, self.id.clone());
         if let Some(member) = self.cache_status.get() {
             member.append(headers);
@@ -468,15 +456,14 @@ impl Record {
     }
 
     /// Where the cache counts for the route.
-    pub fn cached(&self) -> &Arc<RouteCounters> {
+    pub(crate) fn cached(&self) -> &Arc<RouteCounters> {
         match self.route.get() {
             Place::Refused => self.snapshot.cached(None),
             Place::Route(order) => self.snapshot.cached(order),
         }
     }
 
-    /// The route's policy.
-    pub fn route(&self) -> &RoutePolicy {
+    pub(crate) fn route(&self) -> &RoutePolicy {
         match self.route.get() {
             Place::Refused => self.snapshot.route(None),
             Place::Route(order) => self.snapshot.route(order),
@@ -484,7 +471,7 @@ impl Record {
     }
 
     /// Everything that decides who shares answers under the route, as a number.
-    pub fn rules(&self) -> u64 {
+    pub(crate) fn rules(&self) -> u64 {
         match self.route.get() {
             Place::Refused => self.snapshot.rules(None),
             Place::Route(order) => self.snapshot.rules(order),
@@ -492,7 +479,7 @@ impl Record {
     }
 
     /// The record of a request made in the wake of this one, which is neither counted nor logged.
-    pub fn behind(&self, now: clock::Instant) -> Record {
+    pub(crate) fn behind(&self, now: clock::Instant) -> Record {
         Record {
             started: now,
             id: self.id.clone(),
@@ -537,28 +524,25 @@ impl Record {
         }
     }
 
-    /// What is stored.
-    pub fn cache(&self) -> &Arc<Cache> {
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
         &self.sink.lasting.cache
     }
 
-    /// Where representations are counted.
-    pub fn represented(&self) -> &Arc<Counters> {
+    pub(crate) fn represented(&self) -> &Arc<Counters> {
         &self.sink.lasting.represented
     }
 
     /// Whether its failure may be told as an event, and of how many others that was not done.
-    pub fn may_tell_failure(&self) -> Option<u64> {
+    pub(crate) fn may_tell_failure(&self) -> Option<u64> {
         self.sink.failures.may(clock::now())
     }
 
     /// Counts a field of the request that was dropped.
-    pub fn dropped_field(&self, reason: &'static str) {
+    pub(crate) fn dropped_field(&self, reason: &'static str) {
         self.sink.lasting.metrics.dropped_field(reason);
     }
 
-    /// Counts a panic.
-    pub fn panicked(&self) {
+    pub(crate) fn panicked(&self) {
         self.sink.lasting.metrics.panics.inc();
     }
 }

@@ -85,7 +85,6 @@ impl BodyRate {
         since + earned.max(GRACE).saturating_sub(self.waited)
     }
 
-    /// Some came.
     fn came(&mut self, bytes: u64, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.since.take() {
             self.waited += now().saturating_duration_since(since);

@@ -1,7 +1,7 @@
 //! The one table from errors to answers. Everything Pillion itself says is problem+json (RFC 9457)
 //! with a stable `type`, the request's id, and nothing about what is behind it.
 
-pub mod problem_types;
+pub(crate) mod problem_types;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -38,7 +38,6 @@ struct Answer {
     fault: Fault,
     /// Further members of the document (RFC 9457 3.2).
     members: Vec<(&'static str, serde_json::Value)>,
-    /// Further fields.
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -120,11 +119,10 @@ impl Answer {
 }
 
 /// The status that an error is answered with.
-pub fn status(error: &BoxError) -> StatusCode {
+pub(super) fn status(error: &BoxError) -> StatusCode {
     answer(error).status
 }
 
-/// The table.
 fn answer(error: &BoxError) -> Answer {
     use StatusCode as S;
     if let Some(refused) = error.downcast_ref::<Refused>() {
@@ -320,7 +318,7 @@ fn body(error: &BodyError) -> Answer {
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct Rescue<S>(pub S);
+pub(super) struct Rescue<S>(pub S);
 
 impl<S> Service<Observed> for Rescue<S>
 where
@@ -344,7 +342,7 @@ where
 }
 
 /// The answer, whatever happens below.
-pub struct RescueFuture<F> {
+pub(super) struct RescueFuture<F> {
     /// `None` once it panicked.
     inner: Option<F>,
     record: Rc<Record>,

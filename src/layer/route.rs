@@ -27,14 +27,12 @@ const MOST_HOPS: usize = 10;
 
 /// Why a request was not sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteError {
-    /// CONNECT.
+pub(super) enum RouteError {
     Connect,
     /// It went through this process before.
     CameBack,
     /// It went through Pillions too often already.
     Loop,
-    /// The route says so.
     Denied(StatusCode),
     /// There is no buffer memory left for it.
     NoMemory,
@@ -60,7 +58,7 @@ impl std::error::Error for RouteError {}
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct Route<S>(pub S);
+pub(super) struct Route<S>(pub S);
 
 impl<S> Service<Observed> for Route<S>
 where
@@ -99,7 +97,6 @@ pub(super) enum Decision {
     Answer(Box<Response<Body>>),
 }
 
-/// Finds out.
 pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     let Observed { inbound, record } = observed;
     let snapshot = &record.snapshot;
@@ -405,7 +402,7 @@ fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
 }
 
 /// The answer, with the edits of the routes it went through.
-pub struct RouteFuture<F> {
+pub(super) struct RouteFuture<F> {
     inner: Either<F>,
     edits: [Option<Arc<RoutePolicy>>; 2],
 }

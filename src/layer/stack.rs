@@ -21,19 +21,17 @@ use crate::upstream::Pool;
 
 /// What one worker's stack is built with.
 #[derive(Clone)]
-pub struct Parts {
-    /// The policy in force.
+pub(crate) struct Parts {
     pub view: View,
     /// Where requests are counted and logged.
     pub sink: Rc<Sink>,
     /// The worker's connections to apps.
     pub pool: Rc<Pool>,
-    /// What outlives reloads.
     pub lasting: Lasting,
 }
 
 /// The stack of one connection, innermost first.
-pub fn build(
+pub(crate) fn build(
     parts: &Parts,
 ) -> impl Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + use<> {
     // Picks the address, writes the forwarding fields, sends, retries.

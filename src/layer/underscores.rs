@@ -19,14 +19,14 @@ use crate::policy::{Policy, RoutePolicy};
 const MOST_TOLD: usize = 32;
 
 /// Whether a name is one that some apps take for another.
-pub fn is_odd(name: &HeaderName) -> bool {
+pub(super) fn is_odd(name: &HeaderName) -> bool {
     let name = name.as_str();
     // Octet by octet: names are shorter than what a search for one in many is made for.
     name.bytes().any(|octet| octet == b'_') || name == "proxy"
 }
 
 /// Drops what is to be dropped; true: the request is one that no cache key tells from others.
-pub fn filter(headers: &mut HeaderMap, record: &Record, routes: [Option<&RoutePolicy>; 2]) -> bool {
+pub(super) fn filter(headers: &mut HeaderMap, record: &Record, routes: [Option<&RoutePolicy>; 2]) -> bool {
     let proxy = HeaderName::from_static("proxy");
     if headers.contains_key(&proxy) {
         drop_field(headers, &proxy, record, "proxy");

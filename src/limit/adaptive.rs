@@ -39,12 +39,11 @@ const PROBE: Duration = Duration::from_millis(300);
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Gradient {
+pub(crate) struct Gradient {
     limit: f64,
     most: f64,
     window: Option<Window>,
     classes: Box<[Class]>,
-    /// All requests as one.
     all: Class,
     span: Span,
     probe_until: Option<Instant>,
@@ -60,7 +59,6 @@ struct Window {
     inside: usize,
 }
 
-/// Requests of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Class {
     /// The least means of the span before and of this one, seconds.
@@ -69,7 +67,6 @@ struct Class {
     /// Answers towards the next mean, and when the first of them came.
     gathered: (u32, f64),
     gathering: Option<Instant>,
-    /// Answers of this window.
     window: (u32, f64),
 }
 
@@ -107,7 +104,7 @@ struct Span {
 
 impl Gradient {
     /// At most `most`.
-    pub fn new(most: usize, now: Instant) -> Gradient {
+    pub(crate) fn new(most: usize, now: Instant) -> Gradient {
         let most = (most as f64).max(LEAST);
         Gradient {
             limit: INITIAL.min(most),
@@ -122,19 +119,19 @@ impl Gradient {
     }
 
     /// How many requests there may be at once.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         let share = if self.probe_until.is_some() { 0.5 } else { 1.0 };
         (self.limit * share).max(LEAST) as usize
     }
 
     /// Whether an answer of a class that takes so long says that the app has too much to do.
-    pub fn is_slow(&self, class: u64, took: Duration) -> bool {
+    pub(crate) fn is_slow(&self, class: u64, took: Duration) -> bool {
         let class = self.classes.get(at(class)).and_then(Class::baseline).or(self.all.baseline());
         class.is_some_and(|least| took.as_secs_f64() > TOLERANCE * least)
     }
 
     /// An answer's head came, or it did not come in time, when `inside` requests were there.
-    pub fn sample(&mut self, class: u64, sent: Instant, now: Instant, inside: usize) {
+    pub(crate) fn sample(&mut self, class: u64, sent: Instant, now: Instant, inside: usize) {
         if self.probe_until.is_some_and(|until| now >= until) {
             self.probe_until = None;
         }
@@ -221,7 +218,7 @@ fn at(class: u64) -> usize {
 
 /// How many may wait, for one who ranks `rank` of `ranks`: the lowest find the line full first. As many as are
 /// served, so that nobody waits much longer than an answer takes; and some where few are, for what comes at once.
-pub fn most_waiting(limit: usize, rank: usize, ranks: usize) -> usize {
+pub(crate) fn most_waiting(limit: usize, rank: usize, ranks: usize) -> usize {
     const SOME: usize = 32;
     let ranks = ranks.max(1);
     (limit.max(SOME) * (rank.min(ranks - 1) + 1) / ranks).max(1)

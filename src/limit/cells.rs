@@ -32,12 +32,10 @@ const LOOK_AGAIN: Nanoseconds = 1_000_000_000;
 words! {
     /// What a key is made of.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Kind {
+    pub(crate) enum Kind {
         /// An API key that is listed: their file bounds their number, so each has a cell whatever others do.
         Listed => "api_key",
-        /// Any other API key.
         ApiKey => "api_key",
-        /// A verified claim.
         Principal => "principal",
         /// An address, or the network of one.
         Ip => "ip",
@@ -48,19 +46,15 @@ words! {
 
 /// Who is limited: a keyed hash, never what it was made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// The hash.
+pub(crate) struct Key {
     pub hash: u128,
-    /// Of what.
     pub kind: Kind,
 }
 
 /// What one rule knows of a key: a TAT, or how many requests are in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Which rule.
+pub(crate) struct Entry {
     pub rule: u64,
-    /// What.
     pub value: u64,
 }
 
@@ -72,13 +66,12 @@ impl Entry {
 
 /// What is kept of one key.
 #[derive(Clone, Debug)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// In two halves: whole it would have the cell begin at every sixteenth byte.
     key: [u64; 2],
     entries: SmallVec<[Entry; USUAL_ENTRIES]>,
     /// Requests that conformed; what was counted stays at its most.
     pub allowed: u32,
-    /// Requests that did not.
     pub limited: u32,
     kind: Kind,
 }
@@ -88,8 +81,7 @@ impl Cell {
         Cell { key: halves(key.hash), entries: SmallVec::new(), allowed: 0, limited: 0, kind: key.kind }
     }
 
-    /// Whose.
-    pub fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         Key { hash: self.hash(), kind: self.kind }
     }
 
@@ -99,12 +91,11 @@ impl Cell {
     }
 
     /// What a rule knows; 0 is nothing.
-    pub fn value(&self, rule: u64) -> u64 {
+    pub(crate) fn value(&self, rule: u64) -> u64 {
         self.entries.iter().find(|entry| entry.rule == rule).map_or(0, |entry| entry.value)
     }
 
-    /// Remembers.
-    pub fn set(&mut self, rule: u64, value: u64, now: Nanoseconds) {
+    pub(crate) fn set(&mut self, rule: u64, value: u64, now: Nanoseconds) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.rule == rule) {
             entry.value = value;
             return;
@@ -246,14 +237,12 @@ impl Shard {
     }
 }
 
-/// All cells.
-pub struct Cells {
+pub(crate) struct Cells {
     shards: Vec<Mutex<Shard>>,
     held: AtomicUsize,
     most: AtomicUsize,
     /// Where the search for a cell that may be forgotten goes on.
     hand: AtomicUsize,
-    /// Cells forgotten.
     pub forgotten: crate::metrics::Cell,
     /// Requests that found no cell of their own.
     pub overflowed: crate::metrics::Cell,
@@ -261,7 +250,7 @@ pub struct Cells {
 
 impl Cells {
     /// At most `most`, beside one a tier for those who find none.
-    pub fn new(most: usize) -> Cells {
+    pub(crate) fn new(most: usize) -> Cells {
         Cells {
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             held: AtomicUsize::new(0),
@@ -273,12 +262,11 @@ impl Cells {
     }
 
     /// From now on. What is held beyond it stays until it may be forgotten.
-    pub fn set_most(&self, most: usize) {
+    pub(crate) fn set_most(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
 
-    /// Keys held.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
@@ -307,7 +295,7 @@ impl Cells {
     }
 
     /// Calls `with` on the cell of `key`, or on that of `overflow` where there is no place for another.
-    pub fn with<R>(
+    pub(crate) fn with<R>(
         &self,
         key: Key,
         overflow: u128,
@@ -355,12 +343,12 @@ impl Cells {
     }
 
     /// Calls `with` on the cell of a key that is held.
-    pub fn find<R>(&self, hash: u128, with: impl FnOnce(&mut Cell) -> R) -> Option<R> {
+    pub(crate) fn find<R>(&self, hash: u128, with: impl FnOnce(&mut Cell) -> R) -> Option<R> {
         self.shard(hash).find(hash).map(with)
     }
 
     /// Calls `with` on every cell, a shard at a time.
-    pub fn each(&self, mut with: impl FnMut(&Cell)) {
+    pub(crate) fn each(&self, mut with: impl FnMut(&Cell)) {
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for slot in &shard.index {
@@ -380,7 +368,6 @@ impl std::fmt::Debug for Cells {
 mod tests {
     use super::*;
 
-    /// A second.
     const S: Nanoseconds = 1_000_000_000;
 
     fn key(number: u128) -> Key {

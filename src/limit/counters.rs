@@ -23,8 +23,7 @@ const OTHER: &str = "other";
 words! {
     /// What the limits say of a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Verdict {
-        /// It conforms.
+    pub(crate) enum Verdict {
         Allowed => "allowed",
         /// It does not, and is refused.
         Limited => "limited",
@@ -35,10 +34,8 @@ words! {
 
 /// Of one limit of one tier.
 #[derive(Debug, Default)]
-pub struct LimitCounters {
-    /// Requests that conformed.
+pub(crate) struct LimitCounters {
     pub allowed: Cell,
-    /// Requests refused.
     pub limited: Cell,
     /// Requests that would have been, in shadow mode.
     pub would_limit: Cell,
@@ -48,15 +45,14 @@ type Series = BTreeMap<(String, String), Arc<LimitCounters>>;
 
 /// Of all limits, for the life of the process.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     series: Mutex<Series>,
     /// Requests with an API key that is not listed, where such keys are refused.
     pub rejected: Cell,
 }
 
 impl Counters {
-    /// Those of a limit.
-    pub fn of(&self, tier: &str, limit: &str) -> Arc<LimitCounters> {
+    pub(crate) fn of(&self, tier: &str, limit: &str) -> Arc<LimitCounters> {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let known = (tier.to_owned(), limit.to_owned());
         if series.len() >= MOST_SERIES && !series.contains_key(&known) {
@@ -68,7 +64,7 @@ impl Counters {
 
 impl Counters {
     /// Allowed, limited and would-limit of each tier.
-    pub fn by_tier(&self) -> BTreeMap<String, [u64; 3]> {
+    pub(crate) fn by_tier(&self) -> BTreeMap<String, [u64; 3]> {
         let mut tiers: BTreeMap<String, [u64; 3]> = BTreeMap::new();
         for ((tier, _), counted) in self.series.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let sums = tiers.entry(tier.clone()).or_default();
@@ -79,8 +75,7 @@ impl Counters {
     }
 }
 
-/// What a scrape sees.
-pub struct Collected(pub Arc<Limiter>);
+pub(crate) struct Collected(pub Arc<Limiter>);
 
 impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,11 +4,11 @@
 //!
 //! Not here: who the caller is and which tier is theirs (`layer::limit`), and how answers say it (`fields`).
 
-pub mod adaptive;
-pub mod cells;
-pub mod counters;
-pub mod quota;
-pub mod tier;
+pub(crate) mod adaptive;
+pub(crate) mod cells;
+pub(crate) mod counters;
+pub(crate) mod quota;
+pub(crate) mod tier;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,12 +22,9 @@ use counters::Counters;
 use quota::Nanoseconds;
 use tier::{Concurrency, NameId, Tier};
 
-/// What one request asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// Who.
+pub(crate) struct Ask<'a> {
     pub key: Key,
-    /// What they may do.
     pub tier: &'a Tier,
     /// The limits its route names; `None`: no quota holds there.
     pub named: Option<&'a [NameId]>,
@@ -37,10 +34,8 @@ pub struct Ask<'a> {
     pub concurrency: Option<Concurrency>,
 }
 
-/// Which limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// The tier's, by index.
+pub(crate) enum Which {
     Quota(usize),
     /// The route's cap on requests in flight.
     Concurrency,
@@ -48,8 +43,7 @@ pub enum Which {
 
 /// Where a key stands with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Which.
+pub(crate) struct Standing {
     pub which: Which,
     /// How many may come now.
     pub remaining: u32,
@@ -58,9 +52,8 @@ pub struct Standing {
     pub wait: Option<Duration>,
 }
 
-/// What came of it.
 #[derive(Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// The limits that were exceeded; none: it conforms.
     pub violated: SmallVec<[Which; 2]>,
     /// The limit that is closest to exhaustion, or that is exceeded for longest. None where no limit holds.
@@ -70,18 +63,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether it may pass.
-    pub fn conforms(&self) -> bool {
+    pub(crate) fn conforms(&self) -> bool {
         self.violated.is_empty()
     }
 }
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Limiter {
-    /// What is kept.
+pub(crate) struct Limiter {
     pub cells: Cells,
-    /// What is counted.
     pub counters: Counters,
     /// All TATs count from here, for the life of the process.
     origin: Instant,
@@ -89,18 +79,18 @@ pub struct Limiter {
 
 impl Limiter {
     /// With at most `most_keys` cells. Time begins at `origin`.
-    pub fn new(most_keys: usize, origin: Instant) -> Limiter {
+    pub(crate) fn new(most_keys: usize, origin: Instant) -> Limiter {
         Limiter { cells: Cells::new(most_keys), counters: Counters::default(), origin }
     }
 
     /// On the limiter's clock. It begins at 1: 0 is the TAT of a key never seen.
-    pub fn since_origin(&self, now: Instant) -> Nanoseconds {
+    pub(crate) fn since_origin(&self, now: Instant) -> Nanoseconds {
         let since = now.saturating_duration_since(self.origin).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// Decides, and takes what a conforming request uses.
-    pub fn ask(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Verdict {
+    pub(crate) fn ask(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Verdict {
         let now = self.since_origin(now);
         self.cells.with(ask.key, ask.tier.overflow, now, |cell| {
             let mut verdict = decide(cell, ask, now);
@@ -115,7 +105,7 @@ impl Limiter {
     }
 
     /// Where a key stands with every limit of a tier; `None`: nothing is kept of it.
-    pub fn standing(&self, hash: u128, tier: &Tier, now: Instant) -> Option<Vec<(usize, Standing)>> {
+    pub(crate) fn standing(&self, hash: u128, tier: &Tier, now: Instant) -> Option<Vec<(usize, Standing)>> {
         let now = self.since_origin(now);
         let of = |cell: &mut Cell| {
             let limits = tier.limits.iter().enumerate();
@@ -191,7 +181,7 @@ fn decide(cell: &mut Cell, ask: &Ask<'_>, now: Nanoseconds) -> Verdict {
 
 /// A request in flight; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     limiter: Arc<Limiter>,
     hash: u128,
     rule: u64,

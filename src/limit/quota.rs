@@ -18,20 +18,18 @@ use governor::state::direct::NotKeyed;
 use crate::clock::nanoseconds;
 
 /// Nanoseconds since the limiter's origin.
-pub type Nanoseconds = u64;
+pub(crate) type Nanoseconds = u64;
 
 /// More requests a second are no limit.
-pub const MOST_A_SECOND: u64 = 1_000_000;
+pub(crate) const MOST_A_SECOND: u64 = 1_000_000;
 
 /// No burst takes longer than this to be there again; within it the arithmetic cannot overflow.
-pub const LONGEST_REFILL: Duration = Duration::from_secs(366 * 86_400);
+pub(crate) const LONGEST_REFILL: Duration = Duration::from_secs(366 * 86_400);
 
 /// So many requests in such a time, and so many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// How many.
+pub(crate) struct Quota {
     pub count: u32,
-    /// In which time.
     pub period: Duration,
     /// How many may come at once.
     pub burst: NonZeroU32,
@@ -40,7 +38,7 @@ pub struct Quota {
 
 /// Why a rate and a burst make no quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QuotaError {
+pub(crate) enum QuotaError {
     /// More than [`MOST_A_SECOND`].
     TooFast,
     /// The burst would take longer than [`LONGEST_REFILL`] to be there again.
@@ -49,7 +47,7 @@ pub enum QuotaError {
 
 impl Quota {
     /// Of a rate and a burst.
-    pub fn new(count: u32, period: Duration, burst: NonZeroU32) -> Result<Quota, QuotaError> {
+    pub(crate) fn new(count: u32, period: Duration, burst: NonZeroU32) -> Result<Quota, QuotaError> {
         let nanoseconds = period.as_nanos();
         if u128::from(count) * 1_000_000_000 > u128::from(MOST_A_SECOND) * nanoseconds {
             return Err(QuotaError::TooFast);
@@ -65,13 +63,13 @@ impl Quota {
     }
 
     /// Between two requests at an even pace.
-    pub fn interval(&self) -> Nanoseconds {
+    pub(crate) fn interval(&self) -> Nanoseconds {
         nanoseconds(self.governed.replenish_interval())
     }
 
     /// Whether `cost` requests at once conform; the TAT after them, or how long until they do. A cost above the
     /// burst never conforms; `compile` refuses it, and it is taken as the burst here.
-    pub fn test(
+    pub(crate) fn test(
         &self,
         tat: Nanoseconds,
         cost: NonZeroU32,
@@ -91,7 +89,7 @@ impl Quota {
     }
 
     /// How many may come at `now`.
-    pub fn remaining(&self, tat: Nanoseconds, now: Nanoseconds) -> u32 {
+    pub(crate) fn remaining(&self, tat: Nanoseconds, now: Nanoseconds) -> u32 {
         let owed = tat.saturating_sub(now);
         let burst = nanoseconds(self.governed.burst_size_replenished_in());
         u32::try_from(burst.saturating_sub(owed) / self.interval()).unwrap_or(u32::MAX)

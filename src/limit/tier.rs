@@ -7,29 +7,27 @@ use super::quota::Quota;
 use crate::quoted::Quoted;
 
 /// Set in the rules that count requests in flight; never in those of quotas.
-pub const IN_FLIGHT: u64 = 1 << 63;
+pub(crate) const IN_FLIGHT: u64 = 1 << 63;
 
 /// The name of every cap on requests in flight.
-pub const CONCURRENCY: &str = "concurrency";
+pub(crate) const CONCURRENCY: &str = "concurrency";
 
 /// A limit's name, as a number: the same in all tiers of one policy.
-pub type NameId = u16;
+pub(crate) type NameId = u16;
 
 /// One limit of a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// Its name in the file, and in what clients are told.
     pub name: String,
     /// Its name as routes refer to it.
     pub id: NameId,
-    /// How much.
     pub quota: Quota,
     /// Whether it holds only on routes that name it.
     pub named: bool,
     /// Everything that makes it this one: a cell remembers by this, so that an edited limit starts anew and an
     /// untouched one goes on.
     pub rule: u64,
-    /// Where it is counted.
     pub series: usize,
     /// How it is told in `RateLimit-Policy`.
     pub policy: String,
@@ -37,7 +35,7 @@ pub struct Limit {
 
 impl Limit {
     /// The rule of a limit.
-    pub fn rule_of(tier: &str, name: &str, quota: &Quota) -> u64 {
+    pub(crate) fn rule_of(tier: &str, name: &str, quota: &Quota) -> u64 {
         let Quota { count, period, burst, .. } = quota;
         xxh3_64(format!("{tier:?} {name:?} {count} {period:?} {burst}").as_bytes()) & !IN_FLIGHT
     }
@@ -45,24 +43,21 @@ impl Limit {
 
 /// A cap on requests in flight, of each key, on one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Concurrency {
-    /// How many.
+pub(crate) struct Concurrency {
     pub most: u32,
     /// The route, as cells remember it.
     pub rule: u64,
 }
 
 impl Concurrency {
-    /// Of a route.
-    pub fn of(route: &str, most: u32) -> Concurrency {
+    pub(crate) fn of(route: &str, most: u32) -> Concurrency {
         Concurrency { most, rule: xxh3_64(route.as_bytes()) | IN_FLIGHT }
     }
 }
 
 /// See the head of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tier {
-    /// Its name.
+pub(crate) struct Tier {
     pub name: Quoted,
     /// The higher, the longer it is served when not all can be; tiers rank as they are written.
     pub rank: usize,
@@ -70,7 +65,6 @@ pub struct Tier {
     pub shadow: bool,
     /// Where a better one can be had.
     pub upgrade: Option<String>,
-    /// All must conform.
     pub limits: Vec<Limit>,
     /// Where refusals for requests in flight are counted.
     pub concurrency_series: usize,
@@ -81,8 +75,7 @@ pub struct Tier {
 }
 
 impl Tier {
-    /// Of its parts.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         rank: usize,
         shadow: bool,
@@ -97,14 +90,13 @@ impl Tier {
     }
 
     /// The limits that hold on a route which names `named`, each with its index.
-    pub fn limits_on<'a>(&'a self, named: &'a [NameId]) -> impl Iterator<Item = (usize, &'a Limit)> {
+    pub(crate) fn limits_on<'a>(&'a self, named: &'a [NameId]) -> impl Iterator<Item = (usize, &'a Limit)> {
         let limits = self.limits.iter().enumerate();
         limits.filter(|(_, limit)| !limit.named || named.contains(&limit.id))
     }
 }
 
-/// Policies as one field.
-pub fn joined<'a>(policies: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
+pub(crate) fn joined<'a>(policies: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     let policies: Vec<&str> = policies.collect();
     HeaderValue::from_str(&policies.join(", ")).ok()
 }

@@ -32,7 +32,7 @@ macro_rules! quoted {
 static PLAIN: [bool; 256] = plain(b"\"\\");
 
 /// Appends `line` and the end of it.
-pub fn write(out: &mut Vec<u8>, recurring: &mut Recurring<Members>, line: &Line<'_>) {
+pub(super) fn write(out: &mut Vec<u8>, recurring: &mut Recurring<Members>, line: &Line<'_>) {
     Scratch::with(out, |scratch| members(&mut Object(scratch), recurring, line));
 }
 
@@ -158,7 +158,6 @@ impl Object<'_, '_> {
         }
     }
 
-    /// To the microsecond.
     #[inline(never)]
     fn milliseconds(&mut self, name: &Name, duration: Duration) {
         self.name(name);

@@ -11,7 +11,7 @@ use crate::policy::secrets::{Found, SecretSegments};
 const MASKED: &str = "***";
 
 /// The names of `log.mask` where it is not written.
-pub const MASK: [&str; 25] = [
+pub(crate) const MASK: [&str; 25] = [
     "authorization",
     "cookie",
     "set-cookie",
@@ -44,7 +44,7 @@ static PLAIN: [bool; 256] = plain(b"=:%\"'\\<>[]{}");
 
 /// What of a target is written: names of secrets, as [`bare`] has them, and which segments of the path are some.
 #[derive(Clone, Copy, Debug)]
-pub struct Secrets<'a> {
+pub(crate) struct Secrets<'a> {
     /// Of parameters, and what stands before a value within one.
     pub names: &'a [String],
     /// Segments of the path that templates give such a name.
@@ -56,7 +56,7 @@ pub struct Secrets<'a> {
 /// one that holds a listed one (`accessToken2` holds `token`) is as secret. A value that itself says a secret
 /// (`{"token":"..."}`, `/login?token=...`, `Bearer ...`) is taken out whole. What is borrowed stands in JSON as it is.
 #[inline(always)]
-pub fn masked<'t>(target: &'t str, secrets: Secrets<'_>) -> Cow<'t, str> {
+pub(crate) fn masked<'t>(target: &'t str, secrets: Secrets<'_>) -> Cow<'t, str> {
     if secrets.segments.are_none() && is_plain(target.as_bytes(), &PLAIN) {
         return Cow::Borrowed(target);
     }
@@ -152,7 +152,7 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 /// A name as it is compared: its letters and digits, in lower case.
-pub fn bare(name: &str) -> String {
+pub(crate) fn bare(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
@@ -163,9 +163,9 @@ const WORDS: [&[u8]; 4] = [b"session", b"signature", b"credential", b"credential
 
 /// Names that say a secret where both are in one query: the answer of an authorization server (RFC 6749 4.1.2). Each
 /// alone is a word of many apps.
-pub const TOGETHER: [&str; 2] = ["code", "state"];
+pub(crate) const TOGETHER: [&str; 2] = ["code", "state"];
 /// What a list holds in place of both; no name is it.
-pub const BOTH: &str = "code+state";
+pub(crate) const BOTH: &str = "code+state";
 
 /// Whether a parameter has this name, in brackets or not: PHP and Rails read `state[]` as `state` too.
 fn is_named(name: &[u8], wanted: &str) -> bool {
@@ -183,7 +183,7 @@ fn are_together<'n>(mut names: impl Iterator<Item = &'n [u8]> + Clone, listed: &
 }
 
 /// Whether a name is a listed one or holds one: `access_token`, `passwordConfirm`, `user[api-key][]`.
-pub fn is_secret(name: &[u8], names: &[String]) -> bool {
+pub(crate) fn is_secret(name: &[u8], names: &[String]) -> bool {
     let letters: Vec<u8> =
         name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
     names.iter().map(String::as_bytes).filter(|secret| !secret.is_empty()).any(|secret| {

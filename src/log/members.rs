@@ -12,7 +12,7 @@ use crate::recurring::{Recurring, same, stands};
 /// These members, and their text. What they are compared with by where it stands is held: nothing else can have come to
 /// stand there.
 #[derive(Debug)]
-pub struct Members {
+pub(super) struct Members {
     method: Method,
     protocol: &'static str,
     route: Quoted,
@@ -28,7 +28,7 @@ pub struct Members {
 impl Members {
     /// The text of those of `line`, each with a comma before it.
     #[inline(always)]
-    pub fn text<'r>(known: &'r mut Recurring<Members>, line: &Line<'_>) -> &'r str {
+    pub(super) fn text<'r>(known: &'r mut Recurring<Members>, line: &Line<'_>) -> &'r str {
         let upstream = line.upstream.map_or(0, |upstream| stands(upstream));
         let status = line.status.as_u16().into();
         let parts = [stands(line.route), upstream, status, line.cache.map_or(0, stands)];

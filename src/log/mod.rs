@@ -22,56 +22,43 @@ use crate::recurring::Recurring;
 
 use members::Members;
 
-pub use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
-pub use time::of_unix as rfc3339;
-pub use writer::{Lines, Target, Writer};
+pub(crate) use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
+pub(crate) use time::of_unix as rfc3339;
+pub(crate) use writer::{Lines, Target, Writer};
 
-/// What a line says.
 #[derive(Clone, Copy)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// When its last byte had gone.
     pub at: Instant,
-    /// The request's id.
     pub id: &'a HeaderValue,
     /// The trace it is to be found in.
     pub trace: Option<u128>,
-    /// The client.
     pub client: IpAddr,
-    /// The method.
     pub method: &'a Method,
     /// Path and query as they came.
     pub target: &'a str,
     /// What of that is not written.
     pub secrets: Secrets<'a>,
-    /// The protocol.
     pub protocol: &'static str,
-    /// The route's template.
     pub route: &'a Quoted,
-    /// The status.
     pub status: StatusCode,
     /// Bytes of content sent.
     pub bytes: u64,
     /// The coding Pillion put on it, and bytes of content before that.
     pub coded: Option<(&'static str, u64)>,
-    /// Until the last byte.
     pub duration: Duration,
     /// Until the head of the app's answer.
     pub upstream_time: Option<Duration>,
-    /// The app's address.
     pub upstream: Option<&'a Quoted>,
-    /// Tries after the first.
     pub retries: u32,
     /// Until the head of the answer went out.
     pub first_byte: Option<Duration>,
-    /// What the cache did.
     pub cache: Option<&'static str>,
     /// Why the answer was not stored.
     pub not_stored: Option<&'static str>,
     /// Whose answers it may be given, where they are kept apart: a keyed hash.
     pub principal: Option<u128>,
-    /// What the limits said.
     pub limited: Option<Decision<'a>>,
-    /// Whose fault, and what.
     pub error: Option<(&'static str, &'a str)>,
 }
 
@@ -108,31 +95,35 @@ impl<'a> Line<'a> {
 
 /// What the limits said of a request.
 #[derive(Clone, Copy)]
-pub struct Decision<'a> {
+pub(crate) struct Decision<'a> {
     /// What its caller is known by, and the keyed hash of that.
     pub caller: (&'static str, u128),
-    /// Their tier.
     pub tier: &'a Quoted,
-    /// In a word.
     pub word: &'static str,
     /// The limits that were exceeded.
     pub limits: &'a [&'a str],
 }
 
 /// One worker's end of the access log.
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     lines: Lines,
     recurring: RefCell<Recurring<Members>>,
 }
 
 impl AccessLog {
     /// Into `lines`.
-    pub fn new(lines: Lines) -> AccessLog {
+    pub(crate) fn new(lines: Lines) -> AccessLog {
         AccessLog { lines, recurring: RefCell::new(Recurring::NONE) }
     }
 
     /// Whether a request is logged.
-    pub fn wants(&self, policy: &LogPolicy, status: StatusCode, failed: bool, duration: Duration) -> bool {
+    pub(crate) fn wants(
+        &self,
+        policy: &LogPolicy,
+        status: StatusCode,
+        failed: bool,
+        duration: Duration,
+    ) -> bool {
         let error = failed || status.is_server_error();
         let slow = duration >= policy.slow;
         match policy.access {
@@ -144,7 +135,7 @@ impl AccessLog {
     }
 
     /// Appends a line, or drops and counts it.
-    pub fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
+    pub(crate) fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
         self.lines.append(|out| match policy.format {
             LogFormat::Json => json::write(out, &mut self.recurring.borrow_mut(), line),
             // A copy: what another function looks at has to be in memory, and here it need not be.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 /// Which bytes are printable ASCII and none of `others`.
-pub const fn plain(others: &[u8]) -> [bool; 256] {
+pub(super) const fn plain(others: &[u8]) -> [bool; 256] {
     let mut plain = [false; 256];
     let mut byte = b' ';
     while byte <= b'~' {
@@ -22,13 +22,13 @@ pub const fn plain(others: &[u8]) -> [bool; 256] {
 /// Whether a text is of these bytes. Looking at eight together took as many instructions for texts as short as most,
 /// and a dozen lines of the instruction cache.
 #[inline(always)]
-pub fn is_plain(text: &[u8], plain: &[bool; 256]) -> bool {
+pub(super) fn is_plain(text: &[u8], plain: &[bool; 256]) -> bool {
     text.iter().all(|byte| plain[usize::from(*byte)])
 }
 
 /// Whether a character shows nothing, or changes how others are shown: controls (C0, C1), formats and separators
 /// (Unicode Cc, Cf, Zl, Zp), what is ignored by default, blanks that are letters, private use, and no characters.
-pub fn is_unprintable(c: char) -> bool {
+pub(super) fn is_unprintable(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
@@ -44,7 +44,7 @@ pub fn is_unprintable(c: char) -> bool {
 
 /// The same lines with everything unprintable but their ends written as JSON escapes it (RFC 8259 7), which is what
 /// it is in a line of JSON, and as good as any in a line for people. Terminal colors are ours, and stay.
-pub fn printable_lines(lines: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn printable_lines(lines: &[u8]) -> Cow<'_, [u8]> {
     if lines.iter().all(|byte| *byte < 0x7f) {
         return Cow::Borrowed(lines);
     }

@@ -8,7 +8,7 @@ use super::{Decision, Line, masked, time};
 
 /// Appends `line` and the end of it. Writing to a vector cannot fail.
 #[inline(never)]
-pub fn write(out: &mut Vec<u8>, line: Line<'_>) {
+pub(super) fn write(out: &mut Vec<u8>, line: Line<'_>) {
     out.extend_from_slice(&time::rfc3339(line.at));
     let _ = write!(
         out,
@@ -56,7 +56,6 @@ pub fn write(out: &mut Vec<u8>, line: Line<'_>) {
     out.push(b'\n');
 }
 
-/// To the microsecond.
 fn milliseconds(duration: Duration) -> String {
     format!("{}.{:03}", duration.as_millis(), duration.subsec_micros() % 1000)
 }

@@ -7,7 +7,6 @@ use crate::clock::{self, Instant};
 
 /// Bytes of all of it; a year of five digits is none (RFC 3339 1).
 const LENGTH: usize = "2026-11-21T23:27:24.000Z".len();
-/// Where the milliseconds stand.
 const MILLISECONDS: usize = "2026-11-21T23:27:24.".len();
 
 /// A millisecond of the wall clock, and its text.
@@ -26,7 +25,7 @@ thread_local! {
 
 /// `2026-11-21T23:27:24.000Z`, of a moment of the last seconds.
 #[inline(always)]
-pub fn rfc3339(moment: Instant) -> [u8; LENGTH] {
+pub(super) fn rfc3339(moment: Instant) -> [u8; LENGTH] {
     match LAST.get() {
         Some(last) if (last.begins..last.ends).contains(&moment) => last.text,
         _ => anew(moment),
@@ -49,7 +48,7 @@ fn anew(moment: Instant) -> [u8; LENGTH] {
 }
 
 /// The same of any time since 1970, to the second.
-pub fn of_unix(since: Duration) -> String {
+pub(crate) fn of_unix(since: Duration) -> String {
     let text = String::from_utf8_lossy(&to_the_second(since)).into_owned();
     text.replace(".000Z", "Z")
 }

@@ -25,12 +25,9 @@ const ENOUGH: usize = 128 * 1024;
 /// How long the end of the process waits for the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Where lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Standard output.
+pub(crate) enum Target {
     Output,
-    /// Standard error.
     Error,
 }
 
@@ -103,7 +100,6 @@ struct Shared {
 
 #[derive(Default)]
 struct Signal {
-    /// Somebody has lines.
     waiting: bool,
     /// Somebody has enough of them.
     enough: bool,
@@ -117,14 +113,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The thread; dropping this writes what is left, as far as the reader takes it in time.
-pub struct Writer {
+pub(crate) struct Writer {
     shared: Arc<Shared>,
     dropped: Counter,
 }
 
 impl Writer {
     /// Starts it. Lines that find no room, or that the other end does not take, are counted in `dropped`.
-    pub fn start(target: Target, dropped: Counter) -> io::Result<Writer> {
+    pub(crate) fn start(target: Target, dropped: Counter) -> io::Result<Writer> {
         let shared = Arc::new(Shared::default());
         let (theirs, lost) = (shared.clone(), dropped.clone());
         let outlet = Outlet { to: target.open()?, cut: false };
@@ -137,7 +133,7 @@ impl Writer {
     }
 
     /// A buffer of one's own.
-    pub fn lines(&self) -> Lines {
+    pub(crate) fn lines(&self) -> Lines {
         let buffer = Arc::new(Mutex::new(Vec::new()));
         lock(&self.shared.buffers).push(buffer.clone());
         Lines { buffer, shared: self.shared.clone(), dropped: self.dropped.clone() }
@@ -191,7 +187,7 @@ fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
 
 /// Takes whole lines and never waits.
 #[derive(Clone)]
-pub struct Lines {
+pub(crate) struct Lines {
     buffer: Arc<Mutex<Vec<u8>>>,
     shared: Arc<Shared>,
     dropped: Counter,
@@ -199,7 +195,7 @@ pub struct Lines {
 
 impl Lines {
     /// Lets `write` append lines; what finds no room is dropped and counted.
-    pub fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let (before, after) = {
             let mut buffer = lock(&self.buffer);
             let before = buffer.len();

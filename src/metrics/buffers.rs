@@ -11,9 +11,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::buffers::BufferMemory;
 
-/// For the registry.
 #[derive(Debug)]
-pub struct Collected(pub Arc<BufferMemory>);
+pub(crate) struct Collected(pub Arc<BufferMemory>);
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

@@ -22,7 +22,7 @@ const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
 
 /// The upper bounds of the classic buckets.
 #[derive(Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     nanoseconds: Box<[u64]>,
     seconds: Box<[f64]>,
     /// For each native bucket, and for what would follow the last: how many of these bounds lie in those below it.
@@ -32,7 +32,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// In seconds, rising. Counting begins now.
-    pub fn new(seconds: &[f64], now: SystemTime) -> Arc<Bounds> {
+    pub(super) fn new(seconds: &[f64], now: SystemTime) -> Arc<Bounds> {
         let bound = |seconds: &f64| Duration::from_secs_f64(*seconds);
         let nanoseconds = seconds.iter().map(|seconds| clock::nanoseconds(bound(seconds))).collect();
         let natives: Vec<usize> = seconds.iter().map(|seconds| native_index(bound(seconds))).collect();
@@ -58,7 +58,7 @@ impl Bounds {
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Durations {
+pub(super) struct Durations {
     nanoseconds: AtomicU64,
     /// One for each pair of a native and a classic bucket, at the sum of their places: of two different pairs neither is
     /// lower in one and higher in the other, so no two have the same sum. A request is counted in both by one addition.
@@ -69,8 +69,7 @@ pub struct Durations {
 
 /// A request whose trace is recorded somewhere.
 #[derive(Clone, Copy, Debug)]
-pub struct Traced {
-    /// Its trace.
+pub(crate) struct Traced {
     pub trace: u128,
     /// When it ended; since the Unix epoch.
     pub at: Duration,
@@ -78,16 +77,14 @@ pub struct Traced {
 
 /// One that stands for the others in its bucket.
 #[derive(Clone, Copy, Debug)]
-pub struct Exemplar {
-    /// Who.
+pub(super) struct Exemplar {
     pub traced: Traced,
     /// How long it took; seconds.
     pub seconds: f64,
 }
 
-/// Durations at one moment.
 #[derive(Clone, Debug)]
-pub struct Counted {
+pub(super) struct Counted {
     seconds: f64,
     count: u64,
     classic: Vec<u64>,
@@ -95,8 +92,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// How many.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count
     }
 }
@@ -126,8 +122,7 @@ fn native_index(duration: Duration) -> usize {
 }
 
 impl Durations {
-    /// None yet.
-    pub fn new(bounds: &Bounds) -> Durations {
+    pub(super) fn new(bounds: &Bounds) -> Durations {
         Durations {
             nanoseconds: AtomicU64::new(0),
             cells: (0..NATIVE + bounds.nanoseconds.len()).map(|_| AtomicU64::new(0)).collect(),
@@ -135,8 +130,7 @@ impl Durations {
         }
     }
 
-    /// Counts one.
-    pub fn add(&self, bounds: &Bounds, duration: Duration, traced: Option<Traced>) {
+    pub(super) fn add(&self, bounds: &Bounds, duration: Duration, traced: Option<Traced>) {
         let nanoseconds = clock::nanoseconds(duration);
         let (native, classic) = bounds.buckets(duration, nanoseconds);
         self.cells[native + classic].fetch_add(1, Ordering::Relaxed);
@@ -152,19 +146,17 @@ impl Durations {
     }
 
     /// Those that stand for others, each with the index of its classic bucket.
-    pub fn exemplars(&self) -> Vec<(usize, Exemplar)> {
+    pub(super) fn exemplars(&self) -> Vec<(usize, Exemplar)> {
         let cells = self.exemplars.get().into_iter().flat_map(|cells| cells.iter().enumerate());
         let read = |cell: &Mutex<Option<Exemplar>>| *cell.lock().unwrap_or_else(PoisonError::into_inner);
         cells.filter_map(|(bucket, cell)| Some((bucket, read(cell)?))).collect()
     }
 
-    /// How many.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.cells.iter().map(|cell| cell.load(Ordering::Relaxed)).sum()
     }
 
-    /// What there is now.
-    pub fn counted(&self, bounds: &Bounds) -> Counted {
+    pub(super) fn counted(&self, bounds: &Bounds) -> Counted {
         let mut counted = Counted {
             seconds: self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9,
             count: 0,
@@ -182,8 +174,11 @@ impl Durations {
 }
 
 impl Counted {
-    /// Writes it.
-    pub fn encode(&self, bounds: &Bounds, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+    pub(super) fn encode(
+        &self,
+        bounds: &Bounds,
+        mut encoder: MetricEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
         let upper = bounds.seconds.iter().copied().chain([f64::INFINITY]);
         let classic: Vec<(f64, u64)> = upper.zip(self.classic.iter().copied()).collect();
         let (spans, deltas) = spans(&self.native);

@@ -14,12 +14,10 @@ const TRACE_ID: &str = "trace_id";
 
 /// The exemplars of one series of a histogram, each with the index of its bucket.
 #[derive(Debug)]
-pub struct Marked {
+pub(super) struct Marked {
     /// The histogram, without the prefix of its registry.
     pub name: &'static str,
-    /// The series.
     pub labels: Labels,
-    /// What stands for others.
     pub exemplars: Vec<(usize, Exemplar)>,
 }
 
@@ -48,7 +46,7 @@ fn series(prefix: &str, marked: &Marked) -> (String, String) {
 }
 
 /// Behind the buckets of an OpenMetrics text.
-pub fn into_text(text: &str, prefix: &str, marked: &[Marked]) -> String {
+pub(super) fn into_text(text: &str, prefix: &str, marked: &[Marked]) -> String {
     let all: Vec<(String, String)> = marked.iter().map(|marked| series(prefix, marked)).collect();
     let known = all.iter().map(|(name, labels)| (name.as_str(), labels.as_str()));
     let known: HashMap<(&str, &str), &Marked> = known.zip(marked).collect();
@@ -74,7 +72,7 @@ pub fn into_text(text: &str, prefix: &str, marked: &[Marked]) -> String {
 }
 
 /// Into the buckets of messages.
-pub fn into_messages(families: &mut [message::MetricFamily], prefix: &str, marked: &[Marked]) {
+pub(super) fn into_messages(families: &mut [message::MetricFamily], prefix: &str, marked: &[Marked]) {
     for family in families {
         let name = family.name.as_str();
         let of_family = marked.iter().filter(|marked| {

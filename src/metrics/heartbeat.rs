@@ -7,20 +7,18 @@ use crate::clock::Instant;
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Heartbeats {
+pub(crate) struct Heartbeats {
     origin: Instant,
-    /// Milliseconds since the origin.
     beats: Box<[AtomicU64]>,
 }
 
 impl Heartbeats {
     /// Of so many workers, all of which are well at `origin`.
-    pub fn new(workers: usize, origin: Instant) -> Heartbeats {
+    pub(crate) fn new(workers: usize, origin: Instant) -> Heartbeats {
         Heartbeats { origin, beats: (0..workers).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// A worker lives.
-    pub fn beat(&self, worker: usize, now: Instant) {
+    pub(crate) fn beat(&self, worker: usize, now: Instant) {
         let since = now.saturating_duration_since(self.origin).as_millis();
         if let Some(beat) = self.beats.get(worker) {
             beat.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -28,7 +26,7 @@ impl Heartbeats {
     }
 
     /// How long ago each gave its last sign.
-    pub fn ages(&self, now: Instant) -> Vec<Duration> {
+    pub(crate) fn ages(&self, now: Instant) -> Vec<Duration> {
         let since = now.saturating_duration_since(self.origin);
         let age =
             |beat: &AtomicU64| since.saturating_sub(Duration::from_millis(beat.load(Ordering::Relaxed)));

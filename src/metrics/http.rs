@@ -30,7 +30,7 @@ fn method_index(method: &Method) -> usize {
 
 /// Where a request's time went.
 #[derive(Clone, Copy, Debug)]
-pub struct Spent {
+pub(crate) struct Spent {
     /// From its head to the last byte of its answer.
     pub whole: Duration,
     /// Until the head of the response.
@@ -60,9 +60,8 @@ struct Series {
 /// Most statuses are never seen: what is not takes a pointer.
 type ByStatus = Box<[OnceLock<Box<Series>>]>;
 
-/// One route's counters.
 #[derive(Debug)]
-pub struct RouteSeries {
+pub(crate) struct RouteSeries {
     label: String,
     bounds: Arc<All>,
     methods: [OnceLock<ByStatus>; METHODS.len()],
@@ -70,12 +69,11 @@ pub struct RouteSeries {
 
 impl RouteSeries {
     /// The label of its route, or the one it shares with others.
-    pub fn label(&self) -> &str {
+    pub(crate) fn label(&self) -> &str {
         &self.label
     }
 
-    /// Counts one request.
-    pub fn record(&self, method: &Method, status: StatusCode, spent: &Spent) {
+    pub(crate) fn record(&self, method: &Method, status: StatusCode, spent: &Spent) {
         let by_status = self.methods[method_index(method)]
             .get_or_init(|| (0..STATUSES).map(|_| OnceLock::new()).collect());
         let Some(cell) = by_status.get(usize::from(status.as_u16()) - 100) else { return };
@@ -123,9 +121,8 @@ const FIRST_BYTE: &str = "http_first_byte_duration_seconds";
 const UPSTREAM: &str = "http_upstream_duration_seconds";
 const OWN_PART: &str = "http_own_duration_seconds";
 
-/// All routes' counters.
 #[derive(Debug)]
-pub struct Routes {
+pub(crate) struct Routes {
     bounds: Arc<All>,
     max_routes: usize,
     series: Mutex<HashMap<String, Arc<RouteSeries>>>,
@@ -144,8 +141,7 @@ impl Routes {
         }
     }
 
-    /// Requests ever counted.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let methods = series.values().flat_map(|route| route.methods.iter().filter_map(OnceLock::get));
         let all = methods.flat_map(|by_status| by_status.iter().filter_map(OnceLock::get));
@@ -195,7 +191,7 @@ impl Routes {
     }
 
     /// The counters of a route, made at its first sight; held by whoever counts.
-    pub fn series(&self, label: &str) -> Arc<RouteSeries> {
+    pub(crate) fn series(&self, label: &str) -> Arc<RouteSeries> {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         // One place is for those that find none.
         let held = series.len() + usize::from(!series.contains_key(OTHER));
@@ -219,7 +215,6 @@ pub(super) struct Collected(pub(super) Arc<Routes>);
 /// The labels of a series.
 pub(super) type Labels = [(&'static str, String); 3];
 
-/// One series of everything.
 struct Row {
     labels: Labels,
     whole: Counted,

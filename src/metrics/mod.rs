@@ -1,7 +1,7 @@
 //! What is counted, and its text. Counting is a few relaxed additions on cells that the caller holds
 //! already; names, labels and encoding are paid for by the scrape.
 
-pub mod buffers;
+pub(crate) mod buffers;
 mod durations;
 mod exemplars;
 mod heartbeat;
@@ -21,24 +21,23 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use durations::Traced;
-pub use heartbeat::Heartbeats;
-pub use http::{RouteSeries, Routes, Spent};
-pub use process::{ProcessReading, WORKER, WorkerReading, read_process, read_workers};
+pub(crate) use durations::Traced;
+pub(crate) use heartbeat::Heartbeats;
+pub(crate) use http::{RouteSeries, Routes, Spent};
+pub(crate) use process::{WORKER, read_process, read_workers};
 
 /// What our names begin with.
 const PREFIX: &str = "pillion";
 
 /// The label of an outcome.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ResultLabels {
-    /// In a word.
+pub(crate) struct ResultLabels {
     pub result: &'static str,
 }
 
 /// The label of a refused connection.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RefusedLabels {
+pub(crate) struct RefusedLabels {
     /// `proxy`, `tls`, `timeout` (before HTTP), or `http2` for a broken protocol.
     pub reason: &'static str,
 }
@@ -52,8 +51,7 @@ struct DroppedLabels {
 
 /// How metrics are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exposition {
-    /// What every scraper takes.
+pub(crate) enum Exposition {
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
@@ -63,7 +61,7 @@ pub enum Exposition {
 
 impl Exposition {
     /// What an Accept field asks for: of those it likes most the one that says most.
-    pub fn asked_for(accept: &str) -> Exposition {
+    pub(crate) fn asked_for(accept: &str) -> Exposition {
         let known = [
             ("application/vnd.google.protobuf", Exposition::Protobuf),
             ("application/openmetrics-text", Exposition::OpenMetrics),
@@ -83,8 +81,7 @@ impl Exposition {
         best.1
     }
 
-    /// Its media type.
-    pub fn media_type(self) -> &'static str {
+    pub(crate) fn media_type(self) -> &'static str {
         match self {
             Exposition::Text => "text/plain; version=0.0.4; charset=utf-8",
             Exposition::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -105,19 +102,16 @@ fn results<const N: usize>(all: [&'static str; N]) -> Family<ResultLabels, Count
 }
 
 /// Everything that is counted, for the life of the process.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// What has the names that all processes give it, without our prefix.
     process: Registry,
-    /// Requests by route.
     pub routes: Arc<Routes>,
-    /// Reloads by result.
     reloads: Family<ResultLabels, Counter>,
     /// Changes of health by what became of telling `health.webhook`.
     webhook: Family<ResultLabels, Counter>,
     /// The generation of the policy in force.
     pub generation: Gauge,
-    /// Client connections open.
     pub connections: Gauge,
     /// Connections refused as a whole, by reason.
     pub refused: Family<RefusedLabels, Counter>,
@@ -133,7 +127,7 @@ pub struct Metrics {
 impl Metrics {
     /// Counts from zero. `buckets` are the bounds of the latency histograms, in seconds.
     /// `log_dropped` counts lines that found no room on their way out or were not taken.
-    pub fn new(buckets: &[f64], max_routes: usize, version: &str, log_dropped: Counter) -> Metrics {
+    pub(crate) fn new(buckets: &[f64], max_routes: usize, version: &str, log_dropped: Counter) -> Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         let routes = Arc::new(Routes::new(buckets, max_routes));
         registry.register_collector(Box::new(http::Collected(routes.clone())));
@@ -191,33 +185,30 @@ impl Metrics {
         }
     }
 
-    /// Counts a dropped field.
-    pub fn dropped_field(&self, reason: &'static str) {
+    pub(crate) fn dropped_field(&self, reason: &'static str) {
         self.dropped_fields.get_or_create(&DroppedLabels { reason }).inc();
     }
 
     /// Adds what another room counts by itself.
-    pub fn collect(&mut self, collector: Box<dyn Collector>) {
+    pub(crate) fn collect(&mut self, collector: Box<dyn Collector>) {
         self.registry.register_collector(collector);
     }
 
-    /// The running build.
-    pub fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
-    /// Counts a reload.
-    pub fn reloaded(&self, result: &'static str) {
+    pub(crate) fn reloaded(&self, result: &'static str) {
         self.reloads.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// Counts a change of which `health.webhook` was `told`, or `failed` to take it, or that was `dropped`.
-    pub fn webhook(&self, result: &'static str) {
+    pub(crate) fn webhook(&self, result: &'static str) {
         self.webhook.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// All of it, written down.
-    pub fn render(&self, exposition: Exposition) -> Vec<u8> {
+    pub(crate) fn render(&self, exposition: Exposition) -> Vec<u8> {
         let registries = [&self.registry, &self.process];
         if exposition == Exposition::Protobuf {
             return registries.map(|registry| self.messages(registry)).concat();
@@ -255,7 +246,6 @@ impl std::fmt::Debug for Metrics {
 /// As many threads add without meeting on a cache line; more share.
 const STRIPES: usize = 4;
 
-/// One cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Stripe(AtomicU64);
@@ -263,7 +253,7 @@ struct Stripe(AtomicU64);
 /// A counter that several workers add to, each on a cache line of its own: on a shared one two workers cost
 /// each other more than they count.
 #[derive(Debug, Default)]
-pub struct Cell([Stripe; STRIPES]);
+pub(crate) struct Cell([Stripe; STRIPES]);
 
 thread_local! {
     static STRIPE: usize = {
@@ -273,14 +263,12 @@ thread_local! {
 }
 
 impl Cell {
-    /// Adds.
-    pub fn add(&self, amount: u64) {
+    pub(crate) fn add(&self, amount: u64) {
         let stripe = STRIPE.with(|stripe| *stripe);
         self.0[stripe].0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// The sum.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
     }
 }

@@ -11,18 +11,12 @@ use crate::clock;
 
 /// One reading of /proc/self; zero where a file cannot be read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessReading {
-    /// User and system time.
+pub(crate) struct ProcessReading {
     pub cpu_seconds: f64,
-    /// Resident memory.
     pub resident_bytes: u64,
-    /// Address space.
     pub virtual_bytes: u64,
-    /// Open file descriptors.
     pub open_fds: u64,
-    /// Their limit.
     pub max_fds: u64,
-    /// Threads.
     pub threads: u64,
     /// Seconds since the epoch.
     pub start_seconds: f64,
@@ -31,7 +25,7 @@ pub struct ProcessReading {
 static STARTED: OnceLock<f64> = OnceLock::new();
 
 /// Reads it. The first call marks the start of the process.
-pub fn read_process() -> ProcessReading {
+pub(crate) fn read_process() -> ProcessReading {
     let start_seconds = *STARTED.get_or_init(|| clock::unix_seconds(clock::wall()));
     let mut reading = ProcessReading { start_seconds, ..ProcessReading::default() };
     let ticks = rustix::param::clock_ticks_per_second() as f64;
@@ -54,18 +48,16 @@ pub fn read_process() -> ProcessReading {
 
 /// What one worker's thread has used.
 #[derive(Clone, Copy, Debug)]
-pub struct WorkerReading {
-    /// Which.
+pub(crate) struct WorkerReading {
     pub index: usize,
-    /// User and system time.
     pub cpu_seconds: f64,
 }
 
 /// What the names of workers' threads begin with.
-pub const WORKER: &str = "pillion-";
+pub(crate) const WORKER: &str = "pillion-";
 
 /// Reads /proc/self/task, by the names that workers give their threads.
-pub fn read_workers() -> Vec<WorkerReading> {
+pub(crate) fn read_workers() -> Vec<WorkerReading> {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().filter_map(Result::ok);
     let reading = |task: std::fs::DirEntry| {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 /// Finishes texts of the library's OpenMetrics output, one for each registry.
-pub fn render(texts: &[String], open_metrics: bool) -> String {
+pub(super) fn render(texts: &[String], open_metrics: bool) -> String {
     let without_end = texts.iter().map(|text| text.strip_suffix("# EOF\n").unwrap_or(text));
     let text: String = without_end.collect();
     if open_metrics { text + "# EOF\n" } else { to_prometheus(&text) }

@@ -10,9 +10,8 @@ use prometheus_client::metrics::MetricType;
 use super::Performance;
 use super::judge::Verdict;
 
-/// For the registry.
 #[derive(Debug)]
-pub struct Collected(pub Arc<Performance>);
+pub(crate) struct Collected(pub Arc<Performance>);
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

@@ -13,8 +13,7 @@ const PARTS_LOG2: u32 = 6;
 const LEAST_LOG2: u32 = 10;
 /// 2^42 ns, 73 minutes: what is longer counts as this.
 const MOST_LOG2: u32 = 42;
-/// All buckets.
-pub const BUCKETS: usize = ((MOST_LOG2 - LEAST_LOG2) as u64 * PARTS) as usize;
+pub(crate) const BUCKETS: usize = ((MOST_LOG2 - LEAST_LOG2) as u64 * PARTS) as usize;
 
 fn index(duration: Duration) -> usize {
     let nanoseconds = clock::nanoseconds(duration);
@@ -33,7 +32,7 @@ fn middle(index: usize) -> Duration {
 }
 
 /// Counts that several workers add to.
-pub struct Live(Box<[AtomicU32]>);
+pub(crate) struct Live(Box<[AtomicU32]>);
 
 impl Default for Live {
     fn default() -> Live {
@@ -42,13 +41,12 @@ impl Default for Live {
 }
 
 impl Live {
-    /// Counts one.
-    pub fn add(&self, duration: Duration) {
+    pub(crate) fn add(&self, duration: Duration) {
         self.0[index(duration)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes out what was counted.
-    pub fn take(&self) -> Sparse {
+    pub(crate) fn take(&self) -> Sparse {
         let taken = (0u16..).zip(&self.0).filter_map(|(at, cell)| {
             // Most are empty, and reading is cheaper than writing.
             let count = if cell.load(Ordering::Relaxed) == 0 { 0 } else { cell.swap(0, Ordering::Relaxed) };
@@ -60,11 +58,11 @@ impl Live {
 
 /// Counts that stay as they are: the buckets that hold any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sparse(Box<[(u16, u32)]>);
+pub(crate) struct Sparse(Box<[(u16, u32)]>);
 
 /// Counts of many put together.
 #[derive(Clone, Debug)]
-pub struct Merged(Vec<u64>);
+pub(crate) struct Merged(Vec<u64>);
 
 impl Default for Merged {
     fn default() -> Merged {
@@ -73,26 +71,23 @@ impl Default for Merged {
 }
 
 impl Merged {
-    /// Adds them.
-    pub fn add(&mut self, counts: &Sparse) {
+    pub(crate) fn add(&mut self, counts: &Sparse) {
         for (at, count) in &counts.0 {
             self.0[usize::from(*at)] += u64::from(*count);
         }
     }
 
-    /// Adds others.
-    pub fn join(&mut self, others: &Merged) {
+    pub(crate) fn join(&mut self, others: &Merged) {
         self.0.iter_mut().zip(&others.0).for_each(|(sum, count)| *sum += count);
     }
 
-    /// As something that stays.
-    pub fn sparse(&self) -> Sparse {
+    pub(crate) fn sparse(&self) -> Sparse {
         let some = (0u16..).zip(&self.0).filter(|(_, count)| **count > 0);
         Sparse(some.map(|(at, count)| (at, u32::try_from(*count).unwrap_or(u32::MAX))).collect())
     }
 
     /// What `share` of all stay below (nearest rank); zero where there are none.
-    pub fn quantile(&self, share: f64) -> Duration {
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
         let count: u64 = self.0.iter().sum();
         let rank = ((share * count as f64).ceil() as u64).clamp(1, count.max(1));
         let mut seen = 0;

@@ -15,38 +15,35 @@ const UNHEALTHY: f64 = 0.10;
 words! {
     /// How slow a route is.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-    pub enum Slowness {
+    pub(crate) enum Slowness {
         /// Less than 5 % of its requests are slow.
         #[default]
         Healthy => "healthy",
         /// 5 to 10 %.
         Degraded => "degraded",
-        /// More.
         Unhealthy => "unhealthy",
     }
 }
 
 /// See the head of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Whether too many of its requests fail.
     pub failing: bool,
-    /// How slow it is.
     pub slowness: Slowness,
 }
 
 /// Remembers what it thought before, so that a change is told once.
 #[derive(Debug, Default)]
-pub struct Judge(Verdict);
+pub(crate) struct Judge(Verdict);
 
 impl Judge {
-    /// What it thinks.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         self.0
     }
 
     /// Judges anew; what changed, each with whether it got better.
-    pub fn judge(&mut self, minute: &Figures) -> Vec<(bool, String)> {
+    pub(crate) fn judge(&mut self, minute: &Figures) -> Vec<(bool, String)> {
         // A route that nobody asks for any more is well again.
         let enough = minute.count >= LEAST || (minute.count == 0 && self.0 != Verdict::default());
         if !enough {

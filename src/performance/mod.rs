@@ -4,10 +4,10 @@
 //! Counting is a few relaxed additions. Everything is bounded: routes by `max_routes`, spans of time by number,
 //! single requests by number and by how many are noted in a step.
 
-pub mod collected;
-pub mod histogram;
-pub mod judge;
-pub mod window;
+pub(crate) mod collected;
+pub(crate) mod histogram;
+pub(crate) mod judge;
+pub(crate) mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +21,6 @@ use window::{RouteTimes, Sample, Window};
 const KEPT: usize = 256;
 /// Single requests noted in one step; while everything fails, the rest is only counted.
 const NOTED_A_STEP: u32 = 100;
-/// Warnings kept.
 const WARNINGS: usize = 50;
 
 /// A route's label in place of those beyond `max_routes`.
@@ -29,52 +28,39 @@ const OTHER: &str = "other";
 
 /// A request that was slow or failed.
 #[derive(Clone, Debug)]
-pub struct Noted {
-    /// When it ended.
+pub(crate) struct Noted {
     pub at: SystemTime,
-    /// Its id.
     pub id: String,
-    /// Its method.
     pub method: String,
     /// Its target, with secrets masked.
     pub target: String,
-    /// Its route's template.
     pub route: String,
-    /// Its status.
     pub status: u16,
-    /// Until the last byte.
     pub duration: Duration,
     /// Until the head of the app's answer.
     pub upstream_time: Option<Duration>,
-    /// The app's address.
     pub upstream: Option<String>,
-    /// What the cache did.
     pub cache: Option<&'static str>,
-    /// Whose fault, and what.
     pub error: Option<(&'static str, String)>,
 }
 
 /// Something an operator should know of.
 #[derive(Clone, Debug)]
-pub struct Warning {
-    /// When.
+pub(crate) struct Warning {
     pub at: SystemTime,
-    /// What.
     pub text: String,
-    /// Whether it is over.
     pub recovered: bool,
 }
 
 /// One route: what is counted, and what is thought of it.
 #[derive(Default)]
-pub struct Route {
-    /// What is counted.
+pub(crate) struct Route {
     pub times: RouteTimes,
     judge: Mutex<Judge>,
 }
 
 /// See the head of the file.
-pub struct Performance {
+pub(crate) struct Performance {
     max_routes: usize,
     routes: Mutex<HashMap<String, Arc<Route>>>,
     slow: Mutex<VecDeque<Noted>>,
@@ -97,7 +83,7 @@ fn push<T>(into: &Mutex<VecDeque<T>>, value: T, most: usize) {
 
 impl Performance {
     /// Of at most so many routes.
-    pub fn new(max_routes: usize) -> Performance {
+    pub(crate) fn new(max_routes: usize) -> Performance {
         Performance {
             max_routes,
             routes: Mutex::default(),
@@ -109,20 +95,19 @@ impl Performance {
     }
 
     /// That of a route, made at its first sight; held by whoever counts.
-    pub fn route(&self, label: &str) -> Arc<Route> {
+    pub(crate) fn route(&self, label: &str) -> Arc<Route> {
         let mut routes = lock(&self.routes);
         let label = if routes.len() < self.max_routes || routes.contains_key(label) { label } else { OTHER };
         routes.entry(label.to_owned()).or_default().clone()
     }
 
     /// Whether another single request may be noted in this step.
-    pub fn may_note(&self) -> bool {
+    pub(crate) fn may_note(&self) -> bool {
         self.noted.load(Ordering::Relaxed) < NOTED_A_STEP
             && self.noted.fetch_add(1, Ordering::Relaxed) < NOTED_A_STEP
     }
 
-    /// Notes a request.
-    pub fn note(&self, noted: Noted, sample: &Sample) {
+    pub(crate) fn note(&self, noted: Noted, sample: &Sample) {
         if sample.failed {
             push(&self.failed, noted.clone(), KEPT);
         }
@@ -132,7 +117,7 @@ impl Performance {
     }
 
     /// A step is over: spans move on, and every route is judged. What changed is told.
-    pub fn step(&self, now: SystemTime) -> Vec<Warning> {
+    pub(crate) fn step(&self, now: SystemTime) -> Vec<Warning> {
         self.noted.store(0, Ordering::Relaxed);
         let routes: Vec<(String, Arc<Route>)> = self.routes();
         let mut told = Vec::new();
@@ -148,34 +133,33 @@ impl Performance {
     }
 
     /// Keeps a warning for those who look for what happened last.
-    pub fn warn(&self, warning: Warning) {
+    pub(crate) fn warn(&self, warning: Warning) {
         push(&self.warnings, warning, WARNINGS);
     }
 
-    /// All routes.
-    pub fn routes(&self) -> Vec<(String, Arc<Route>)> {
+    pub(crate) fn routes(&self) -> Vec<(String, Arc<Route>)> {
         lock(&self.routes).iter().map(|(label, route)| (label.clone(), route.clone())).collect()
     }
 
     /// The last requests that were slow, the newest last.
-    pub fn slow(&self) -> Vec<Noted> {
+    pub(crate) fn slow(&self) -> Vec<Noted> {
         lock(&self.slow).iter().cloned().collect()
     }
 
     /// The last requests that failed, the newest last.
-    pub fn failed(&self) -> Vec<Noted> {
+    pub(crate) fn failed(&self) -> Vec<Noted> {
         lock(&self.failed).iter().cloned().collect()
     }
 
     /// The last warnings, the newest last.
-    pub fn warnings(&self) -> Vec<Warning> {
+    pub(crate) fn warnings(&self) -> Vec<Warning> {
         lock(&self.warnings).iter().cloned().collect()
     }
 }
 
 impl Route {
     /// What is thought of it.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         lock(&self.judge).verdict()
     }
 }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::words::words;
 
 /// The span that is counted into; the shorter windows are made of these.
-pub const STEP: Duration = Duration::from_secs(5);
+pub(crate) const STEP: Duration = Duration::from_secs(5);
 /// So many of them are kept: five minutes.
 const STEPS: usize = 60;
 /// So many of them make one of the longer spans.
@@ -22,20 +22,15 @@ const MINUTES: usize = 60;
 words! {
     /// How far back is looked.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Window {
-        /// One minute.
+    pub(crate) enum Window {
         Minute => "1m",
-        /// Five minutes.
         FiveMinutes => "5m",
-        /// One hour.
         Hour => "1h",
     }
 }
 
-/// What one request adds.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    /// Until the last byte.
+pub(crate) struct Sample {
     pub duration: Duration,
     /// Bytes of content sent.
     pub bytes: u64,
@@ -67,26 +62,20 @@ struct Span {
 
 /// Sums of a span or of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Requests.
+pub(crate) struct Figures {
     pub count: u64,
     /// Bytes of content sent.
     pub bytes: u64,
-    /// Those that failed.
     pub failed: u64,
-    /// Those that were slow.
     pub slow: u64,
     /// Those for which the cache was asked.
     pub asked: u64,
-    /// Those it had.
     pub hits: u64,
-    /// The longest.
     pub longest: Duration,
 }
 
 impl Figures {
-    /// Adds others.
-    pub fn add(&mut self, other: &Figures) {
+    pub(crate) fn add(&mut self, other: &Figures) {
         self.count += other.count;
         self.bytes += other.bytes;
         self.failed += other.failed;
@@ -99,7 +88,7 @@ impl Figures {
 
 /// See the head of the file.
 #[derive(Default)]
-pub struct RouteTimes {
+pub(crate) struct RouteTimes {
     live: Live,
     counts: Counts,
     past: Mutex<Past>,
@@ -107,7 +96,6 @@ pub struct RouteTimes {
 
 #[derive(Default)]
 struct Past {
-    /// The newest last.
     steps: VecDeque<Span>,
     minutes: VecDeque<Span>,
     /// Steps since the last of `minutes`.
@@ -115,8 +103,7 @@ struct Past {
 }
 
 impl RouteTimes {
-    /// Counts one request.
-    pub fn add(&self, sample: &Sample) {
+    pub(crate) fn add(&self, sample: &Sample) {
         let Counts { bytes, failed, slow, asked, hits, longest, count } = &self.counts;
         self.live.add(sample.duration);
         count.fetch_add(1, Ordering::Relaxed);
@@ -137,8 +124,7 @@ impl RouteTimes {
         }
     }
 
-    /// A step is over.
-    pub fn step(&self) {
+    pub(crate) fn step(&self) {
         let Counts { bytes, failed, slow, asked, hits, longest, count } = &self.counts;
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         let figures = Figures {
@@ -168,7 +154,7 @@ impl RouteTimes {
     }
 
     /// What was counted in a window, and over which time: no more than there was.
-    pub fn over(&self, window: Window) -> (Figures, Merged, Duration) {
+    pub(crate) fn over(&self, window: Window) -> (Figures, Merged, Duration) {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = |most: usize| {
             let taken = past.steps.len().min(most);

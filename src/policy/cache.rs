@@ -10,17 +10,16 @@ use crate::cache::invalidation::Mode;
 use crate::cache::terms::Terms;
 
 /// Methods that change nothing: those of RFC 9110 9.2.1 and RFC 10008, and those the IANA registry calls safe.
-pub fn is_safe(method: &Method) -> bool {
+pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
         || matches!(method.as_str(), "QUERY" | "PROPFIND" | "REPORT" | "SEARCH" | "PRI")
 }
 
 /// How one route's answers are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RouteCache {
+pub(crate) struct RouteCache {
     /// Whether the route says anything of it.
     pub written: bool,
-    /// The terms.
     pub terms: Terms,
     /// The tags of what is stored.
     pub tags: Vec<Filled>,
@@ -30,8 +29,7 @@ pub struct RouteCache {
 
 /// A piece of text, or the segment of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// This.
+pub(crate) enum Piece {
     Text(String),
     /// The segment at this place, and the name by which it was asked for.
     Segment(usize, String),
@@ -39,11 +37,11 @@ pub enum Piece {
 
 /// Text with segments of the matched path in it: `patient:{id}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filled(Vec<Piece>);
+pub(crate) struct Filled(Vec<Piece>);
 
 impl Filled {
     /// Parses it; the segments are those of `pattern`. The error says what is wrong.
-    pub fn parse(text: &str, pattern: &Pattern) -> Result<Filled, String> {
+    pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<Filled, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find(['{', '}']) {
@@ -67,7 +65,7 @@ impl Filled {
     }
 
     /// The text for a path in normal form that the pattern takes.
-    pub fn fill(&self, path: &str) -> String {
+    pub(crate) fn fill(&self, path: &str) -> String {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {
@@ -83,12 +81,12 @@ impl Filled {
     }
 
     /// The same text whatever the path.
-    pub fn is_fixed(&self) -> bool {
+    pub(crate) fn is_fixed(&self) -> bool {
         self.0.iter().all(|piece| matches!(piece, Piece::Text(_)))
     }
 
     /// Whether both can come to the same text.
-    pub fn may_equal(&self, other: &Filled) -> bool {
+    pub(crate) fn may_equal(&self, other: &Filled) -> bool {
         // What is between names decides; a name can be anything.
         let shape = |filled: &Filled| -> Vec<Option<String>> {
             filled
@@ -111,7 +109,7 @@ impl Filled {
 
 /// A path to invalidate, or all below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidPath {
+pub(crate) struct InvalidPath {
     /// The path, without the `/**`.
     pub path: Filled,
     /// Whether it is a prefix.
@@ -120,20 +118,15 @@ pub struct InvalidPath {
 
 /// One of `[[invalidate]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidateRule {
+pub(crate) struct InvalidateRule {
     /// As it is written; the label in metrics.
     pub label: String,
-    /// Which requests.
     pub on: Pattern,
     /// Whether it takes away the writer's own copies alone; all of them where it names no tags and paths.
     pub principal: bool,
-    /// Which tags.
     pub tags: Vec<Filled>,
-    /// Which paths.
     pub paths: Vec<InvalidPath>,
-    /// What it leaves.
     pub mode: Mode,
-    /// Once more after this.
     pub settle: Duration,
     /// Requests that it is not for, although `on` takes them.
     pub except: Vec<Pattern>,
@@ -143,12 +136,12 @@ pub struct InvalidateRule {
 
 impl InvalidateRule {
     /// Whether it is for requests that are no writes too: for those it names.
-    pub fn names_reads(&self) -> bool {
+    pub(crate) fn names_reads(&self) -> bool {
         matches!(&self.on.methods, Methods::Only(methods) if methods.iter().any(is_safe))
     }
 
     /// Whether it is for a request; `path` is in normal form.
-    pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
+    pub(crate) fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
         let takes = |pattern: &Pattern| pattern.takes(method, host, path);
         takes(&self.on) && !self.except.iter().any(takes)
     }

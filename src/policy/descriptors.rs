@@ -19,13 +19,13 @@ const EACH_ADMIN: usize = 256;
 /// At least this many admin connections.
 const MIN_ADMIN: usize = 16;
 /// At most this many admin connections.
-pub const MAX_ADMIN: usize = 256;
+pub(crate) const MAX_ADMIN: usize = 256;
 /// Fewer client connections than this are not left over by upstreams; the rest is halved instead.
 const MIN_CLIENTS: usize = 64;
 
 /// Lowers `max_connections` of clients and upstreams, `max_streams` and what is kept idle to what `limit` descriptors
 /// allow. Gives a line for the log where anything was lowered.
-pub fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
+pub(crate) fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
     let server = &mut policy.server;
     server.admin_connections = (limit / EACH_ADMIN).clamp(MIN_ADMIN, MAX_ADMIN);
     let listeners = server.listen.len() + server.tls.as_ref().map_or(0, |tls| tls.listen.len());
@@ -88,7 +88,6 @@ struct Wanted {
     pinned: usize,
     streams: usize,
     addresses: usize,
-    /// Addresses of all workers.
     pools: usize,
     /// Addresses at which each stream has a connection of its own.
     streaming: usize,
@@ -103,7 +102,6 @@ impl Wanted {
     }
 }
 
-/// Numbers that fit.
 #[derive(Debug, PartialEq, Eq)]
 struct Fit {
     clients: usize,

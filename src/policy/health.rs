@@ -8,14 +8,10 @@ use crate::words::words;
 words! {
     /// What makes a replica of Pillion not ready.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-    pub enum Check {
-        /// The apps.
+    pub(crate) enum Check {
         Upstream => "upstream",
-        /// Resident memory.
         Memory => "memory",
-        /// Certificates about to expire.
         Certificate => "certificate",
-        /// Open file descriptors.
         FileDescriptors => "file_descriptors",
         /// Room on the disks that logs go to.
         Disk => "disk",
@@ -26,7 +22,7 @@ words! {
 
 /// One of `health.ready_requires`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requirement {
+pub(crate) enum Requirement {
     /// A check, other than [`Check::Upstream`], is not unhealthy.
     Check(Check),
     /// One address of the upstream at this index has answered, and can be reached.
@@ -37,7 +33,7 @@ pub enum Requirement {
 
 impl Requirement {
     /// The check that tells of it.
-    pub fn check(self) -> Check {
+    pub(crate) fn check(self) -> Check {
         match self {
             Requirement::Check(check) => check,
             Requirement::Upstream(_) | Requirement::Primary => Check::Upstream,
@@ -47,8 +43,7 @@ impl Requirement {
 
 /// The addresses of an upstream whose first answer readiness waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Awaited {
-    /// None.
+pub(crate) enum Awaited {
     Nothing,
     /// One of all its addresses.
     AnyAddress,
@@ -58,7 +53,7 @@ pub enum Awaited {
 
 /// `[health]`.
 #[derive(Clone, Debug)]
-pub struct HealthPolicy {
+pub(crate) struct HealthPolicy {
     /// Conditions of /ready; without one of them it is 503.
     pub ready_requires: Vec<Requirement>,
     /// Bytes; `None` where there is no limit to be seen.
@@ -71,12 +66,12 @@ pub struct HealthPolicy {
 
 impl HealthPolicy {
     /// Whether readiness depends on a check.
-    pub fn requires(&self, check: Check) -> bool {
+    pub(crate) fn requires(&self, check: Check) -> bool {
         self.ready_requires.iter().any(|requirement| requirement.check() == check)
     }
 
     /// What readiness waits for of the upstream at `index`.
-    pub fn awaits(&self, index: usize) -> Awaited {
+    pub(crate) fn awaits(&self, index: usize) -> Awaited {
         let requires = |requirement| self.ready_requires.contains(&requirement);
         // The primary is one of all: where it has answered, one has.
         if index == 0 && requires(Requirement::Primary) {
@@ -91,11 +86,8 @@ impl HealthPolicy {
 
 /// `health.webhook`.
 #[derive(Clone, Debug)]
-pub struct Webhook {
-    /// Who is asked.
+pub(crate) struct Webhook {
     pub upstream: UpstreamPolicy,
-    /// For what.
     pub target: PathAndQuery,
-    /// What signs.
     pub secret: Option<String>,
 }

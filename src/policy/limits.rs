@@ -12,18 +12,17 @@ use crate::limit::tier::{Concurrency, NameId, Tier};
 
 /// What a partition key can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
+pub(crate) enum KeyKind {
     /// A listed API key, or any where they may be their own.
     ApiKey,
     /// Verified claims of a token.
     Principal,
-    /// The client's address.
     Ip,
 }
 
 /// What becomes of an API key that is not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unlisted {
+pub(crate) enum Unlisted {
     /// It is as if there were none.
     Ip,
     /// It is a key of its own.
@@ -34,7 +33,7 @@ pub enum Unlisted {
 
 /// Where an API key stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApiKeyPlace {
+pub(crate) enum ApiKeyPlace {
     /// A field. In Authorization it follows the scheme.
     Header(HeaderName),
     /// A parameter of the query.
@@ -45,8 +44,7 @@ pub enum ApiKeyPlace {
 
 /// Where the name of a tier stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TierSource {
-    /// The file of keys.
+pub(crate) enum TierSource {
     Keys,
     /// A claim of a verified token.
     Claim(String),
@@ -56,18 +54,16 @@ pub enum TierSource {
 
 /// A key of the file of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedKey {
-    /// For people.
+pub(crate) struct ListedKey {
     pub name: Option<String>,
     /// Its tier, with limits of its own where it has them.
     pub tier: Arc<Tier>,
-    /// Its partition key.
     pub partition: u128,
 }
 
 /// Which fields tell clients about limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tell {
+pub(crate) struct Tell {
     /// `RateLimit` and `RateLimit-Policy`.
     pub ratelimit: bool,
     /// `X-RateLimit-*`.
@@ -76,8 +72,7 @@ pub struct Tell {
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct LimitPolicy {
-    /// Whether quotas hold.
+pub(crate) struct LimitPolicy {
     pub enabled: bool,
     /// The first of these that is present and proven.
     pub key: Vec<KeyKind>,
@@ -93,9 +88,7 @@ pub struct LimitPolicy {
     pub default: Arc<Tier>,
     /// By the SHA-256 of the key.
     pub listed: HashMap<[u8; 32], Arc<ListedKey>>,
-    /// What clients are told.
     pub tell: Tell,
-    /// Cells kept.
     pub max_keys: usize,
     /// Bits of an IPv6 address that count.
     pub ipv6_prefix: u8,
@@ -105,24 +98,24 @@ pub struct LimitPolicy {
 
 impl LimitPolicy {
     /// A tier by its name.
-    pub fn tier(&self, name: &str) -> Option<&Arc<Tier>> {
+    pub(crate) fn tier(&self, name: &str) -> Option<&Arc<Tier>> {
         self.tiers.iter().find(|tier| tier.name.as_str() == name)
     }
 
     /// What the file of keys says of an API key.
-    pub fn listed(&self, key: &[u8]) -> Option<&Arc<ListedKey>> {
+    pub(crate) fn listed(&self, key: &[u8]) -> Option<&Arc<ListedKey>> {
         if self.listed.is_empty() { None } else { self.listed.get(&credential::sha256(key)) }
     }
 
     /// Whether an API key says anything: who somebody is, what they may do, or whether they may come at all.
-    pub fn asks_key(&self) -> bool {
+    pub(crate) fn asks_key(&self) -> bool {
         self.unlisted == Unlisted::Reject
             || self.key.contains(&KeyKind::ApiKey)
             || self.tier_from.contains(&TierSource::Keys)
     }
 
     /// All but the keys: what a reload compares.
-    pub fn without_keys(&self) -> impl std::fmt::Debug + '_ {
+    pub(crate) fn without_keys(&self) -> impl std::fmt::Debug + '_ {
         (
             (self.enabled, &self.key, &self.api_key, self.unlisted, &self.tier_from),
             (&self.tiers, &self.default, self.tell, self.max_keys, self.ipv6_prefix),
@@ -130,7 +123,7 @@ impl LimitPolicy {
     }
 
     /// What counts of an address: all of IPv4, the prefix of IPv6.
-    pub fn network(&self, client: IpAddr) -> [u8; 16] {
+    pub(crate) fn network(&self, client: IpAddr) -> [u8; 16] {
         match client.to_canonical() {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
             IpAddr::V6(address) => {
@@ -144,7 +137,7 @@ impl LimitPolicy {
 
 /// The limits of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteLimits {
+pub(crate) struct RouteLimits {
     /// Whether no quota holds here.
     pub exempt: bool,
     /// Limits that hold only where they are named.

@@ -21,7 +21,7 @@ const ROUNDS: usize = 2;
 ///
 /// assert_eq!(reading("/API;v=1/%2561dmin%5Cusers/"), "/api/admin/users");
 /// ```
-pub fn reading(normal: &str) -> String {
+pub(crate) fn reading(normal: &str) -> String {
     let mut segments: Vec<String> = Vec::new();
     for raw in normal.split('/') {
         // Parameters are cut first, as servlet containers do (RFC 3986 3.3).
@@ -96,7 +96,7 @@ fn loosened(template: &Template) -> Template {
 
 /// The index over all routes for loose readings.
 #[derive(Debug)]
-pub struct LooseRoutes {
+pub(crate) struct LooseRoutes {
     /// For paths that are odd.
     all: RouteTable,
     /// For all others, of which only templates that are odd themselves can make something else.
@@ -107,7 +107,7 @@ pub struct LooseRoutes {
 
 impl LooseRoutes {
     /// Of patterns in the order of the file.
-    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> LooseRoutes {
+    pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> LooseRoutes {
         let mut loose = Vec::new();
         let mut odd = Vec::new();
         for (order, pattern) in (0..).zip(patterns) {
@@ -128,12 +128,12 @@ impl LooseRoutes {
     }
 
     /// The first route at or after `from` for a request whose loose reading is `path`.
-    pub fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
+    pub(crate) fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
         self.all.find(method, host, path, from)
     }
 
     /// The same for a path that is its own loose reading, where `found` is the route of its normal reading.
-    pub fn find_plain(
+    pub(crate) fn find_plain(
         &self,
         method: &Method,
         host: &str,
@@ -148,7 +148,7 @@ impl LooseRoutes {
     }
 
     /// The template by which a route takes loose readings.
-    pub fn template(&self, order: Order) -> Option<&Template> {
+    pub(crate) fn template(&self, order: Order) -> Option<&Template> {
         self.templates.get(order as usize)
     }
 }

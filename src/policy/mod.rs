@@ -3,21 +3,20 @@
 //! A [`Policy`] is made by `config::compile` alone and swapped whole by `reload`. Nothing here has an
 //! opinion about files, and nothing here changes while requests run.
 
-pub mod cache;
-pub mod descriptors;
+pub(crate) mod cache;
+pub(crate) mod descriptors;
 mod health;
-pub mod limits;
-pub mod loose;
-pub mod path;
-pub mod redirect;
-pub mod secrets;
-pub mod source_file;
-pub mod table;
-pub mod template;
+pub(crate) mod limits;
+pub(crate) mod loose;
+pub(crate) mod path;
+pub(crate) mod redirect;
+pub(crate) mod secrets;
+pub(crate) mod source_file;
+pub(crate) mod table;
+pub(crate) mod template;
 mod tokens;
-pub mod underscores;
+pub(crate) mod underscores;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,17 +37,16 @@ use cache::{InvalidateRule, RouteCache};
 use limits::{LimitPolicy, RouteLimits};
 use loose::LooseRoutes;
 use secrets::SecretSegments;
-pub use source_file::{FileIdentity, SourceFile};
+pub(crate) use source_file::SourceFile;
 use table::RouteTable;
 use template::{Pattern, Template};
-pub use tokens::{Checks, KeySource};
+pub(crate) use tokens::{Checks, KeySource};
 use underscores::Underscores;
 
-pub use health::{Awaited, Check, HealthPolicy, Requirement, Webhook};
+pub(crate) use health::{Awaited, Check, HealthPolicy, Requirement, Webhook};
 
-/// Everything the configuration says.
 #[derive(Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// `[server]`.
     pub server: ServerPolicy,
     /// `[upstream]` first, then `[upstreams.*]` in their order.
@@ -91,27 +89,23 @@ pub struct Policy {
 
 impl Policy {
     /// Whether requests are told of one by one: to a receiver of traces, or by lines of the log.
-    pub fn tells_of_requests(&self) -> bool {
+    pub(crate) fn tells_of_requests(&self) -> bool {
         self.tracing.receiver.is_some() || self.log.access != AccessLog::Off
     }
 }
 
 /// `[server]`.
 #[derive(Debug)]
-pub struct ServerPolicy {
-    /// Cleartext listeners.
+pub(crate) struct ServerPolicy {
     pub listen: Vec<SocketAddr>,
     /// The TLS listeners and what they present.
     pub tls: Option<TlsPolicy>,
-    /// The admin listener.
     pub admin: Option<SocketAddr>,
     /// The read-only listener for probes.
     pub probes: Option<SocketAddr>,
-    /// The admin bearer token.
     pub admin_token: Option<String>,
     /// Names under which the admin listener is asked, in lower case.
     pub admin_hosts: Vec<String>,
-    /// Threads.
     pub workers: usize,
     /// Client connections served at once.
     pub max_connections: usize,
@@ -119,7 +113,6 @@ pub struct ServerPolicy {
     pub admin_connections: usize,
     /// Time and size limits of client connections.
     pub settings: Settings,
-    /// The longest request body.
     pub max_body_size: u64,
     /// Request bodies up to this are whole before they hold a place of the upstream; bytes.
     pub buffer_request: usize,
@@ -147,22 +140,20 @@ pub struct ServerPolicy {
 
 impl ServerPolicy {
     /// Whether `address` is one of the trusted proxies.
-    pub fn trusts(&self, address: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         !self.trusted_proxies.is_empty() && self.trusted_proxies.iter().any(|net| net.contains(&address))
     }
 
     /// Bounds on heads of requests and answers.
-    pub fn head_limits(&self) -> HeadLimits {
+    pub(crate) fn head_limits(&self) -> HeadLimits {
         self.settings.limits
     }
 }
 
 /// `[server.tls]`.
 #[derive(Clone, Debug)]
-pub struct TlsPolicy {
-    /// Listeners.
+pub(crate) struct TlsPolicy {
     pub listen: Vec<SocketAddr>,
-    /// Certificates, protocols, client certificates.
     pub config: Arc<rustls::ServerConfig>,
     /// Each certificate's file and when it expires.
     pub expiries: Vec<(PathBuf, SystemTime)>,
@@ -170,12 +161,11 @@ pub struct TlsPolicy {
 
 /// How an app is spoken to.
 #[derive(Clone, Debug)]
-pub enum Scheme {
+pub(crate) enum Scheme {
     /// HTTP/1.1.
     Http,
     /// HTTP/1.1 or HTTP/2 by ALPN, over TLS.
     Https {
-        /// With ALPN for both.
         tls: Arc<rustls::ClientConfig>,
         /// With HTTP/1.1 alone, for upgrades.
         tls_http1: Arc<rustls::ClientConfig>,
@@ -186,23 +176,18 @@ pub enum Scheme {
     H2c,
 }
 
-/// Where an app is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub(crate) enum Place {
     /// A host to resolve, and a port.
     Host(String, u16),
-    /// A Unix socket.
     Unix(PathBuf),
 }
 
 /// One `url` or one of `replicas`.
 #[derive(Clone, Debug)]
-pub struct EndpointPolicy {
-    /// As written, for people.
+pub(crate) struct EndpointPolicy {
     pub url: String,
-    /// Where.
     pub place: Place,
-    /// How.
     pub scheme: Scheme,
     /// The Host where the client's is not kept.
     pub authority: Authority,
@@ -210,7 +195,7 @@ pub struct EndpointPolicy {
 
 /// `[upstream]` or one of `[upstreams.*]`.
 #[derive(Clone, Debug)]
-pub struct UpstreamPolicy {
+pub(crate) struct UpstreamPolicy {
     /// `upstream`, or the name in the file.
     pub name: String,
     /// The `url` first, then the replicas.
@@ -244,18 +229,15 @@ pub struct UpstreamPolicy {
     pub preserve_host: bool,
     /// Whether requests in flight follow the app's latency.
     pub adaptive_concurrency: bool,
-    /// Probing.
     pub health: ProbePolicy,
 }
 
 /// `[upstream.health]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbePolicy {
+pub(crate) struct ProbePolicy {
     /// The path to ask for; `None`: passive only.
     pub path: Option<String>,
-    /// Between probes.
     pub interval: Duration,
-    /// For one probe.
     pub timeout: Duration,
     /// Failures in a row that eject.
     pub unhealthy_after: u32,
@@ -263,10 +245,8 @@ pub struct ProbePolicy {
     pub healthy_after: u32,
 }
 
-/// All routes.
 #[derive(Debug)]
-pub struct Routes {
-    /// The index.
+pub(crate) struct Routes {
     pub table: RouteTable,
     /// The index for loose readings of paths.
     pub loose: LooseRoutes,
@@ -276,12 +256,12 @@ pub struct Routes {
 
 impl Routes {
     /// Whether there is a copy for each user under some route.
-    pub fn keep_users(&self) -> bool {
+    pub(crate) fn keep_users(&self) -> bool {
         self.routes.iter().any(|route| route.cache.terms.scope == Scope::User)
     }
 
     /// What holds for requests that match no route.
-    pub fn unmatched(&self) -> &Arc<RoutePolicy> {
+    pub(crate) fn unmatched(&self) -> &Arc<RoutePolicy> {
         // The compiler puts it there whatever the file holds.
         self.routes.last().expect("the last route is the one for requests that match none")
     }
@@ -289,7 +269,7 @@ impl Routes {
 
 /// One of `[[routes]]`.
 #[derive(Debug)]
-pub struct RoutePolicy {
+pub(crate) struct RoutePolicy {
     /// The label in metrics and logs: the path template.
     pub label: Quoted,
     /// What of its paths is not written.
@@ -312,7 +292,6 @@ pub struct RoutePolicy {
     pub etag: bool,
     /// How long the client is told to keep answers.
     pub browser_ttl: Option<Duration>,
-    /// How answers are stored.
     pub cache: RouteCache,
     /// What its callers may do.
     pub limits: RouteLimits,
@@ -322,16 +301,12 @@ pub struct RoutePolicy {
     pub response: FieldEdits,
 }
 
-/// What a route does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Sends the request on.
+pub(crate) enum Action {
     Forward,
     /// Rewrites the path; matching goes on with the routes below.
     Rewrite(Template),
-    /// Refuses.
     Deny(StatusCode),
-    /// Sends the client elsewhere.
     Redirect {
         /// What stands before the path: scheme and authority, or nothing.
         base: String,
@@ -344,8 +319,7 @@ pub enum Action {
 
 /// Changes to the fields of a message: removals first, then what is set or added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldEdits {
-    /// Removed.
+pub(crate) struct FieldEdits {
     pub remove: Vec<HeaderName>,
     /// Set, replacing what is there.
     pub set: Vec<(HeaderName, HeaderValue)>,
@@ -354,18 +328,16 @@ pub struct FieldEdits {
 }
 
 impl FieldEdits {
-    /// Whether nothing is changed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.append.is_empty()
     }
 
-    /// Applies them.
-    pub fn apply(&self, headers: &mut http::HeaderMap) {
+    pub(crate) fn apply(&self, headers: &mut http::HeaderMap) {
         self.apply_where(headers, |_| true);
     }
 
     /// Applies them to a response of Pillion's own, but for the fields that say what that is and how long it holds.
-    pub fn apply_to_own(&self, headers: &mut http::HeaderMap) {
+    pub(crate) fn apply_to_own(&self, headers: &mut http::HeaderMap) {
         self.apply_where(headers, |name| !belongs_to_own(name.as_str()));
     }
 
@@ -393,14 +365,12 @@ fn belongs_to_own(name: &str) -> bool {
 
 /// `[compression]`. Whether a request's answer may be coded is its route's to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompressionPolicy {
+pub(crate) struct CompressionPolicy {
     /// The codings made, the most liked first.
     pub codings: Vec<Coding>,
     /// Less content than this is not worth it; bytes.
     pub min_size: u64,
-    /// Which content.
     pub types: Vec<MediaPattern>,
-    /// How hard.
     pub effort: Effort,
     /// Whether the app is asked for its content as it is, and not for what the client takes.
     pub ask_identity: bool,
@@ -410,14 +380,14 @@ pub struct CompressionPolicy {
 
 /// `[etag]`. Whether a request's answer gets a tag is its route's to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtagPolicy {
+pub(crate) struct EtagPolicy {
     /// The longest content that gets one; bytes.
     pub max_size: u64,
 }
 
 /// `[tracing]`.
 #[derive(Clone, Debug)]
-pub struct TracingPolicy {
+pub(crate) struct TracingPolicy {
     /// Who is told of spans.
     pub receiver: Option<OtlpReceiver>,
     /// A trace that begins here is recorded by its id: from this number on, of its last 56 bits.
@@ -426,10 +396,8 @@ pub struct TracingPolicy {
 
 /// `tracing.otlp_endpoint`.
 #[derive(Clone, Debug)]
-pub struct OtlpReceiver {
-    /// Who is told.
+pub(crate) struct OtlpReceiver {
     pub upstream: UpstreamPolicy,
-    /// Where.
     pub target: PathAndQuery,
     /// What Pillion is called there: `$OTEL_SERVICE_NAME`, or its own name.
     pub service: String,
@@ -437,36 +405,26 @@ pub struct OtlpReceiver {
     pub headers: HeaderMap,
 }
 
-/// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// JSON lines.
+pub(crate) enum LogFormat {
     Json,
-    /// For people.
     Pretty,
 }
 
-/// Which requests are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// All, as sampled.
+pub(crate) enum AccessLog {
     All,
-    /// Those that failed.
     Errors,
     /// Those that failed or took longer than `slow`.
     Slow,
-    /// None.
     Off,
 }
 
 /// `[log]`.
 #[derive(Clone, Debug)]
-pub struct LogPolicy {
-    /// Of every line.
+pub(crate) struct LogPolicy {
     pub format: LogFormat,
-    /// Of operational events.
     pub level: tracing::Level,
-    /// Which requests.
     pub access: AccessLog,
     /// The share of ordinary ones.
     pub sample: f64,
@@ -478,12 +436,9 @@ pub struct LogPolicy {
 
 /// `[metrics]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct MetricsPolicy {
+pub(crate) struct MetricsPolicy {
     /// Upper bounds of the latency histograms, seconds.
     pub buckets: Vec<f64>,
     /// Route labels before the rest folds into one.
     pub max_routes: usize,
 }
-
-/// Names in `[upstreams.*]` to their index, for the compiler.
-pub type UpstreamIndex = HashMap<String, usize>;

@@ -133,12 +133,12 @@ pub(super) fn without_parameters(segment: &str) -> &str {
 }
 
 /// Whether a lenient app may read another path than this one in normal form.
-pub fn is_odd(normal: &str) -> bool {
+pub(crate) fn is_odd(normal: &str) -> bool {
     Looks::of(normal.as_bytes()).is_odd
 }
 
 /// Whether a path as an app got it is this one in normal form.
-pub fn is_same(given: &[u8], normal: &str) -> bool {
+pub(crate) fn is_same(given: &[u8], normal: &str) -> bool {
     let given = std::str::from_utf8(given).ok();
     given.and_then(|given| normalise(given).ok()).is_some_and(|path| path.normal == normal)
 }

@@ -7,13 +7,11 @@ use crate::fields::{host, query};
 
 /// What `[[invalidate]] on_redirect` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnRedirect {
+pub(crate) enum OnRedirect {
     /// A redirect invalidates unless it is a refusal; 307 and 308 never do.
     #[default]
     Auto,
-    /// Every redirect invalidates.
     Always,
-    /// No redirect invalidates.
     Never,
 }
 
@@ -24,7 +22,7 @@ const MOST_DECODED: usize = 3;
 
 /// What a write asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AskedFor {
+pub(crate) struct AskedFor {
     /// Authorities: the one that was asked, the one that a trusted proxy tells of, those of the upstream.
     pub hosts: Vec<String>,
     /// Paths in normal form: as the client wrote it, and as it went to the app.
@@ -34,7 +32,7 @@ pub struct AskedFor {
 impl AskedFor {
     /// Whether a Location (RFC 9110 10.2.2) says that the request was refused: it is on another host, it names the
     /// path that was asked for in its query, to come back to it, or it is a login page.
-    pub fn is_refused_by(&self, location: &str) -> bool {
+    pub(crate) fn is_refused_by(&self, location: &str) -> bool {
         let location = location.trim();
         let location = location.split('#').next().unwrap_or("");
         let (place, query) = location.split_once('?').unwrap_or((location, ""));
@@ -49,7 +47,7 @@ impl AskedFor {
     }
 
     /// Whether an authority has the name of one of its hosts, by whatever port.
-    pub fn is_known_host(&self, authority: &str) -> bool {
+    pub(crate) fn is_known_host(&self, authority: &str) -> bool {
         let authority = authority.rsplit('@').next().unwrap_or(authority);
         let name = host::name(authority);
         self.hosts.iter().any(|known| host::name(known).eq_ignore_ascii_case(name))
@@ -78,7 +76,7 @@ impl AskedFor {
 }
 
 /// The path in normal form of a reference (RFC 3986 5) to the origin that was asked; `None`: it is another one.
-pub fn same_origin(reference: &str, target: &str, asked: &str) -> Option<String> {
+pub(crate) fn same_origin(reference: &str, target: &str, asked: &str) -> Option<String> {
     let path = if let Some(rest) = reference.strip_prefix("http://").or(reference.strip_prefix("https://")) {
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let https = reference.starts_with("https:");
@@ -106,7 +104,7 @@ pub fn same_origin(reference: &str, target: &str, asked: &str) -> Option<String>
 }
 
 /// The authority of a reference (RFC 3986 4.2), where it has one, and its path.
-pub fn split_authority(place: &str) -> (Option<&str>, &str) {
+pub(crate) fn split_authority(place: &str) -> (Option<&str>, &str) {
     let rest = match place.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) => match rest.strip_prefix("//") {
             Some(rest) => rest,

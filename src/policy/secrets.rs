@@ -14,7 +14,7 @@ use super::template::{Host, Methods, Pattern, Segment, Template};
 
 /// The segments of paths that a route's requests have and that are secrets.
 #[derive(Clone, Debug, Default)]
-pub struct SecretSegments {
+pub(crate) struct SecretSegments {
     /// Those that its own template names, counted from 0.
     named: Vec<usize>,
     /// From which segment on its template names none (after `**`; without a template the first), and what others name
@@ -26,7 +26,7 @@ pub struct SecretSegments {
 
 /// What a target's path holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// These of its segments, counted from 0.
     These(Vec<usize>),
     /// Some, but which cannot be told, as routes are matched against it in another form than it came in.
@@ -34,11 +34,12 @@ pub enum Found {
 }
 
 /// Of no route, where nothing is to be found.
-pub static NO_SEGMENTS: SecretSegments = SecretSegments { named: Vec::new(), unnamed: None, rewritten: None };
+pub(crate) static NO_SEGMENTS: SecretSegments =
+    SecretSegments { named: Vec::new(), unnamed: None, rewritten: None };
 
 impl SecretSegments {
     /// Of a route with this template (without one it is the route of requests that match none); `paths` is of all routes.
-    pub fn new(
+    pub(crate) fn new(
         template: Option<&Template>,
         is_secret: impl Fn(&str) -> bool,
         paths: &Arc<SecretPaths>,
@@ -52,7 +53,7 @@ impl SecretSegments {
     }
 
     /// Of a route that rewrites the paths of `template` to `to`.
-    pub fn rewriting(
+    pub(crate) fn rewriting(
         mut self,
         template: &Template,
         to: &Template,
@@ -68,12 +69,12 @@ impl SecretSegments {
 
     /// Whether no path of the route's holds one.
     #[inline(always)]
-    pub fn are_none(&self) -> bool {
+    pub(crate) fn are_none(&self) -> bool {
         self.named.is_empty() && self.unnamed.is_none()
     }
 
     /// Those of a path as it came in.
-    pub fn of(&self, path: &str) -> Found {
+    pub(crate) fn of(&self, path: &str) -> Found {
         let mut all = self.named.clone();
         if let Some((from, paths)) = &self.unnamed {
             let Some(found) = paths.of(path) else { return Found::Somewhere };
@@ -101,7 +102,7 @@ fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> 
 }
 
 /// Where the templates of all routes name secrets, whatever the method and the host.
-pub struct SecretPaths {
+pub(crate) struct SecretPaths {
     /// For every secret the paths that may be meant for its template.
     table: RouteTable,
     /// By order in the table, the secret's segment.
@@ -110,7 +111,7 @@ pub struct SecretPaths {
 
 impl SecretPaths {
     /// Of the templates of all routes.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         templates: impl IntoIterator<Item = &'a Template>,
         is_secret: impl Fn(&str) -> bool,
     ) -> SecretPaths {

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 /// A file a policy was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Where.
     pub path: PathBuf,
     /// A hash of what it held when it was read as part of a policy; not compared by `watch`, which does not
     /// read.
@@ -18,7 +17,7 @@ pub struct SourceFile {
 /// What tells a file from another put in its place: the device and the inode, behind every symbolic
 /// link, and when it was made, as the number of an inode that is free again goes to the next file. A save in place keeps
 /// them.
-pub type FileIdentity = (u64, u64, Option<SystemTime>);
+pub(crate) type FileIdentity = (u64, u64, Option<SystemTime>);
 
 impl SourceFile {
     /// As it is now.

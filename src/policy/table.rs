@@ -11,7 +11,7 @@ use super::template::{Host, Methods, Pattern, Segment};
 use crate::fields::host;
 
 /// The place of a route in the file; earlier wins.
-pub type Order = u32;
+pub(crate) type Order = u32;
 
 #[derive(Debug)]
 struct Node {
@@ -102,7 +102,7 @@ impl Search<'_> {
 
 /// The index over all routes.
 #[derive(Debug)]
-pub struct RouteTable {
+pub(crate) struct RouteTable {
     any: Node,
     exact: HashMap<Box<str>, Node>,
     below: HashMap<Box<str>, Node>,
@@ -110,12 +110,12 @@ pub struct RouteTable {
 
 impl RouteTable {
     /// Of patterns in the order of the file.
-    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> RouteTable {
+    pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> RouteTable {
         RouteTable::at((0..).zip(patterns))
     }
 
     /// Of some of the patterns of a file, with the place of each; in their order.
-    pub fn at<'a>(patterns: impl IntoIterator<Item = (Order, &'a Pattern)>) -> RouteTable {
+    pub(crate) fn at<'a>(patterns: impl IntoIterator<Item = (Order, &'a Pattern)>) -> RouteTable {
         let mut table = RouteTable { any: Node::default(), exact: HashMap::new(), below: HashMap::new() };
         for (order, pattern) in patterns {
             let root = match &pattern.host {
@@ -129,7 +129,7 @@ impl RouteTable {
     }
 
     /// The first route at or after `from` for a request; `path` is in normal form.
-    pub fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
+    pub(crate) fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
         let mut search = Search { method, from, best: Order::MAX };
         self.any.find(path, &mut search);
         if !self.exact.is_empty() || !self.below.is_empty() {

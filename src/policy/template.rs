@@ -7,16 +7,15 @@ use crate::fields::host;
 
 /// Which methods a route is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Methods {
+pub(crate) enum Methods {
     /// `*`.
     Any,
-    /// These.
     Only(Vec<Method>),
 }
 
 impl Methods {
     /// Whether `method` is one of them.
-    pub fn contains(&self, method: &Method) -> bool {
+    pub(crate) fn contains(&self, method: &Method) -> bool {
         match self {
             Methods::Any => true,
             // RFC 9110 9.3.2: HEAD asks for what GET would say.
@@ -29,8 +28,7 @@ impl Methods {
 
 /// Which hosts a route is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// Every host.
+pub(crate) enum Host {
     Any,
     /// This one, in lower case and without a port.
     Exact(String),
@@ -40,7 +38,7 @@ pub enum Host {
 
 impl Host {
     /// Whether it takes a Host as it comes.
-    pub fn takes(&self, given: &str) -> bool {
+    pub(crate) fn takes(&self, given: &str) -> bool {
         match self {
             Host::Any => true,
             Host::Exact(known) => host::name(given).eq_ignore_ascii_case(known),
@@ -54,18 +52,14 @@ impl Host {
 
 /// One segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Segment {
-    /// Exactly this.
+pub(crate) enum Segment {
     Literal(String),
-    /// One segment, by name.
     Name(String),
-    /// The rest, also none.
     Rest,
 }
 
-/// A path template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub(crate) struct Template {
     /// Its segments; `Rest` only as the last.
     pub segments: Vec<Segment>,
     /// Whether it ends in a slash.
@@ -81,12 +75,9 @@ pub struct Template {
 /// assert_eq!(pattern.template.segments[1], Segment::Name("id".to_owned()));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    /// Methods.
+pub(crate) struct Pattern {
     pub methods: Methods,
-    /// Hosts.
     pub host: Host,
-    /// Path.
     pub template: Template,
 }
 
@@ -130,7 +121,7 @@ impl Host {
 
 impl Template {
     /// Parses the template of a path that is matched or goes to the app, without a query.
-    pub fn parse_path(text: &str) -> Result<Template, String> {
+    pub(crate) fn parse_path(text: &str) -> Result<Template, String> {
         if let Some(odd) = text.find(['?', '#']) {
             let odd = text.get(odd..=odd).unwrap_or_default();
             return Err(format!("{odd:?} ends a path; queries and fragments are not matched"));
@@ -156,7 +147,7 @@ impl Template {
     }
 
     /// Parses `/a/{name}/**`; the error says what is wrong.
-    pub fn parse(text: &str) -> Result<Template, String> {
+    pub(crate) fn parse(text: &str) -> Result<Template, String> {
         let Some(inner) = text.strip_prefix('/') else {
             return Err("a path template begins with \"/\"".to_owned());
         };
@@ -192,17 +183,17 @@ impl Template {
     }
 
     /// Whether it ends in `**`.
-    pub fn has_rest(&self) -> bool {
+    pub(crate) fn has_rest(&self) -> bool {
         self.segments.last() == Some(&Segment::Rest)
     }
 
     /// Whether it has `{name}`.
-    pub fn has_name(&self, name: &str) -> bool {
+    pub(crate) fn has_name(&self, name: &str) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::Name(known) if known == name))
     }
 
     /// Whether it takes a path in normal form.
-    pub fn takes(&self, path: &str) -> bool {
+    pub(crate) fn takes(&self, path: &str) -> bool {
         let directory = path.ends_with('/');
         let mut given = path.split('/').filter(|segment| !segment.is_empty());
         for segment in &self.segments {
@@ -217,7 +208,7 @@ impl Template {
     }
 
     /// Whether a path can be taken by both.
-    pub fn may_meet(&self, other: &Template) -> bool {
+    pub(crate) fn may_meet(&self, other: &Template) -> bool {
         let (mut one, mut two) = (self.segments.iter(), other.segments.iter());
         loop {
             match (one.next(), two.next()) {
@@ -231,13 +222,13 @@ impl Template {
     }
 
     /// Where in a path the segment of a name stands.
-    pub fn position(&self, name: &str) -> Option<usize> {
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.segments.iter().position(|segment| matches!(segment, Segment::Name(known) if known == name))
     }
 
     /// Writes this template with what `matched` found in `path`, a path that it matches segment by
     /// segment. `path` may be the normal or the client's spelling.
-    pub fn fill(&self, matched: &Template, path: &str) -> String {
+    pub(crate) fn fill(&self, matched: &Template, path: &str) -> String {
         let given: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let mut filled = String::with_capacity(path.len() + 16);
         let mut directory = self.directory;
@@ -299,19 +290,19 @@ fn parse_segment(part: &str) -> Result<Segment, String> {
 
 impl Pattern {
     /// Whether it takes a request; `path` is in normal form.
-    pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
+    pub(crate) fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
         self.methods.contains(method) && self.host.takes(host) && self.template.takes(path)
     }
 
     /// Whether it takes all requests that the other takes.
-    pub fn covers(&self, other: &Pattern) -> bool {
+    pub(crate) fn covers(&self, other: &Pattern) -> bool {
         self.template.covers(&other.template)
             && self.methods.covers(&other.methods)
             && self.host.covers(&other.host)
     }
 
     /// Parses `METHOD[,METHOD] [host]path-template`; the error says what is wrong.
-    pub fn parse(text: &str) -> Result<Pattern, String> {
+    pub(crate) fn parse(text: &str) -> Result<Pattern, String> {
         let (methods, rest) = text
             .split_once(' ')
             .ok_or("expected \"METHOD[,METHOD] [host]path\", for instance \"GET /api/**\"")?;

@@ -11,25 +11,20 @@ use crate::identity::keys::VerifyingKey;
 
 /// Where keys that verify tokens are fetched from.
 #[derive(Clone, Debug)]
-pub struct KeySource {
-    /// As written.
+pub(crate) struct KeySource {
     pub url: String,
-    /// Who is asked.
     pub upstream: UpstreamPolicy,
-    /// For what.
     pub target: PathAndQuery,
     /// What is made of keys.
     pub checks: Checks,
     /// What verifies tokens; replaced whenever keys come.
     pub verifier: Arc<ArcSwap<Verifier>>,
-    /// What came last.
     pub fetched: Arc<ArcSwap<Vec<VerifyingKey>>>,
 }
 
 /// What tokens are checked by beside the keys that are fetched.
 #[derive(Clone, Debug)]
-pub struct Checks {
-    /// Keys of files.
+pub(crate) struct Checks {
     pub keys: Vec<VerifyingKey>,
     /// `issuer`.
     pub issuer: Option<String>,
@@ -40,16 +35,14 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// With further keys.
-    pub fn verifier(&self, further: &[VerifyingKey]) -> Verifier {
+    pub(crate) fn verifier(&self, further: &[VerifyingKey]) -> Verifier {
         let keys = self.keys.iter().chain(further).cloned().collect();
         Verifier::new(keys, self.issuer.clone(), self.audience.clone()).requiring_expiry(self.require_exp)
     }
 }
 
 impl KeySource {
-    /// Keys have come.
-    pub fn put(&self, keys: Vec<VerifyingKey>) {
+    pub(crate) fn put(&self, keys: Vec<VerifyingKey>) {
         self.verifier.store(Arc::new(self.checks.verifier(&keys)));
         self.fetched.store(Arc::new(keys));
     }

@@ -2,11 +2,9 @@
 
 /// `server.underscores`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Underscores {
+pub(crate) enum Underscores {
     /// What some apps take for a field that means something is dropped.
     Twins,
-    /// All are dropped.
     Drop,
-    /// None is dropped.
     Pass,
 }

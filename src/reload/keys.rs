@@ -12,15 +12,13 @@ use crate::layer::live::Snapshot;
 use crate::policy::KeySource;
 use crate::upstream::{Pool, Question, Upstream};
 
-/// Between two fetches.
 const INTERVAL: Duration = Duration::from_secs(300);
-/// After one that failed.
 const AGAIN: Duration = Duration::from_secs(10);
 /// The longest document; bytes.
 const MOST: usize = 256 * 1024;
 
 /// Watches the keys of a snapshot for as long as it is in force.
-pub async fn watch(snapshot: Weak<Snapshot>, upstream: Arc<Upstream>) {
+pub(super) async fn watch(snapshot: Weak<Snapshot>, upstream: Arc<Upstream>) {
     let pool = Rc::new(Pool::default());
     loop {
         let pause = {

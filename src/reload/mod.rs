@@ -23,17 +23,15 @@ use crate::upstream::{self, Registry};
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Sets the level of operational events.
-pub type SetLevel = Box<dyn Fn(tracing::Level)>;
+pub(crate) type SetLevel = Box<dyn Fn(tracing::Level)>;
 
 /// See the head of the file.
-pub struct Reloader {
+pub(crate) struct Reloader {
     /// Where the configuration comes from.
     pub source: Source,
     /// Asks the machine and the process again.
     pub environment: fn() -> Environment,
-    /// What is swapped.
     pub live: Live,
-    /// What outlives every swap.
     pub registry: Arc<Registry>,
     /// What is counted, stored and used.
     pub lasting: Lasting,
@@ -47,7 +45,7 @@ pub struct Reloader {
 
 impl Reloader {
     /// Reads, compiles, swaps. Says what changed, or why nothing did.
-    pub fn reload(&self) -> Result<String, String> {
+    pub(crate) fn reload(&self) -> Result<String, String> {
         let result = self.attempt();
         match &result {
             Ok(changed) => {
@@ -65,7 +63,7 @@ impl Reloader {
     }
 
     /// Of the policy in force.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.live.load().generation
     }
 
@@ -140,7 +138,7 @@ impl Reloader {
 }
 
 /// The limit of open files, where there is one.
-pub fn file_limit() -> Option<usize> {
+pub(crate) fn file_limit() -> Option<usize> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current.and_then(|limit| usize::try_from(limit).ok())
 }
@@ -155,7 +153,7 @@ fn carry_over(old: &Snapshot, new: &[Arc<upstream::Upstream>]) {
 }
 
 /// Starts the health watch of every app of a snapshot, and that of its keys; each ends with its snapshot.
-pub fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
+pub(crate) fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
     for (index, upstream) in snapshot.upstreams.iter().enumerate() {
         let awaited = snapshot.policy.health.awaits(index);
         tokio::task::spawn_local(upstream::watch(Arc::downgrade(upstream), awaited));
@@ -244,7 +242,7 @@ fn difference(old: &Policy, new: &Policy) -> String {
 ///
 /// What is on disk is compared with what was there just before the policy in force was read, so nothing
 /// that happens between a load and a look is lost. What was tried and refused is not tried again.
-pub async fn watch(live: Live, stopping: Arc<AtomicBool>, reload: impl Fn()) {
+pub(crate) async fn watch(live: Live, stopping: Arc<AtomicBool>, reload: impl Fn()) {
     let mut before: Vec<SourceFile> = Vec::new();
     let mut tried: Vec<SourceFile> = Vec::new();
     while !stopping.load(Ordering::Relaxed) {

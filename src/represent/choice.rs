@@ -7,8 +7,7 @@ use crate::words::words;
 
 /// What becomes of an answer's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// It is coded.
+pub(crate) enum Choice {
     Code(Coding),
     /// It goes as it is.
     Leave(Reason),
@@ -17,14 +16,13 @@ pub enum Choice {
 words! {
     /// Why content goes as it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Reason {
+    pub(crate) enum Reason {
         /// The client did not ask for a coding we make.
         NotAsked => "not-asked",
         /// No content, or a part of it (204, 206, 304).
         Status => "status",
         /// A stream of events, or messages of gRPC.
         Stream => "stream",
-        /// The app coded it.
         Coded => "coded",
         /// `Cache-Control: no-transform` (RFC 9111 5.2.2.6).
         NoTransform => "no-transform",
@@ -44,7 +42,7 @@ words! {
 /// Whether content with this head could be coded for a client that asks, as far as its type and size and the
 /// app's consent do not matter. What could is what varies on Accept-Encoding (RFC 9110 12.5.5). `live`: events or
 /// messages of gRPC.
-pub fn codable(status: StatusCode, coded: bool, live: bool) -> Result<(), Reason> {
+pub(crate) fn codable(status: StatusCode, coded: bool, live: bool) -> Result<(), Reason> {
     if live {
         Err(Reason::Stream)
     } else if status.is_informational() || has_no_content(status) || status == StatusCode::PARTIAL_CONTENT {
@@ -57,7 +55,7 @@ pub fn codable(status: StatusCode, coded: bool, live: bool) -> Result<(), Reason
 }
 
 /// RFC 9110 6.4.1.
-pub fn has_no_content(status: StatusCode) -> bool {
+pub(crate) fn has_no_content(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 

@@ -6,7 +6,7 @@ use crate::words::words;
 words! {
     /// A content coding (RFC 9110 8.4.1), by its registered name. The order is the default order of preference.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub enum Coding {
+    pub(crate) enum Coding {
         /// RFC 8878.
         Zstd => "zstd",
         /// RFC 7932.
@@ -18,7 +18,7 @@ words! {
 
 /// How hard the encoders try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Effort {
+pub(crate) enum Effort {
     /// The least CPU that is worth it.
     Fast,
     /// Small at less CPU than nginx spends.
@@ -30,7 +30,7 @@ pub enum Effort {
 
 /// What a client is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Negotiated {
+pub(crate) enum Negotiated {
     /// This coding, where the content can have it. Whether it takes the content as it is, too.
     Coded(Coding, Plain),
     /// The content as it is.
@@ -41,8 +41,7 @@ pub enum Negotiated {
 
 /// Whether the content may come as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plain {
-    /// It may.
+pub(crate) enum Plain {
     Taken,
     /// The client refuses it (`identity;q=0`).
     Refused,
@@ -51,7 +50,7 @@ pub enum Plain {
 /// The coding a client likes best of those `offered`, which stand in our order of preference. Without the
 /// field any coding would be acceptable; such clients get the content as it is all the same, since those
 /// that can decode say so.
-pub fn negotiate(accepts: &AcceptEncoding, offered: &[Coding]) -> Negotiated {
+pub(crate) fn negotiate(accepts: &AcceptEncoding, offered: &[Coding]) -> Negotiated {
     if !accepts.is_present() {
         return Negotiated::Identity;
     }

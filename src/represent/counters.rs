@@ -17,9 +17,8 @@ use crate::clock;
 use crate::held::Held;
 use crate::metrics::Cell;
 
-/// Of one coding.
 #[derive(Debug, Default)]
-pub struct CodingCounters {
+pub(crate) struct CodingCounters {
     answers: Cell,
     before: Cell,
     after: Cell,
@@ -28,7 +27,7 @@ pub struct CodingCounters {
 
 impl CodingCounters {
     /// An encoder took `before` bytes, gave `after` and ran for so long.
-    pub fn ran(&self, before: usize, after: usize, duration: Duration) {
+    pub(crate) fn ran(&self, before: usize, after: usize, duration: Duration) {
         self.before.add(before as u64);
         self.after.add(after as u64);
         self.nanoseconds.add(clock::nanoseconds(duration));
@@ -37,18 +36,16 @@ impl CodingCounters {
 
 /// For the life of the process.
 #[derive(Debug)]
-pub struct Counters {
+pub(crate) struct Counters {
     codings: [Arc<CodingCounters>; Coding::ALL.len()],
     left: [Cell; Reason::ALL.len()],
     /// 304s that the app said itself.
     pub not_modified_by_app: Cell,
     /// 304s that Pillion made of an app's 200.
     pub not_modified_by_pillion: Cell,
-    /// Entity tags made.
     pub tags: Cell,
     /// 206s that Pillion made of an app's 200.
     pub partial: Cell,
-    /// Content gathered whole.
     pub held: Arc<Held>,
     /// Encoders of answers on their way; they are bounded by the buffer memory, of which each holds a part.
     pub encoders: Arc<Held>,
@@ -77,12 +74,12 @@ impl Default for Counters {
 
 impl Counters {
     /// Counts an answer with content.
-    pub fn chose(&self, choice: Choice) {
+    pub(crate) fn chose(&self, choice: Choice) {
         self.chose_at(Counters::place(choice));
     }
 
     /// Where answers are counted of which this becomes.
-    pub fn place(choice: Choice) -> usize {
+    pub(crate) fn place(choice: Choice) -> usize {
         let coding = |coding: Coding| Coding::ALL.iter().position(|other| *other == coding);
         let reason = |reason: Reason| Reason::ALL.iter().position(|other| *other == reason);
         match choice {
@@ -92,7 +89,7 @@ impl Counters {
     }
 
     /// Counts an answer with content that is counted there.
-    pub fn chose_at(&self, place: usize) {
+    pub(crate) fn chose_at(&self, place: usize) {
         match (self.codings.get(place), place.checked_sub(self.codings.len())) {
             (Some(coding), _) => coding.answers.add(1),
             (None, left) => {
@@ -104,7 +101,7 @@ impl Counters {
     }
 
     /// The counters of one coding.
-    pub fn coding(&self, coding: Coding) -> &Arc<CodingCounters> {
+    pub(crate) fn coding(&self, coding: Coding) -> &Arc<CodingCounters> {
         // In the order of `Coding::ALL`.
         match coding {
             Coding::Zstd => &self.codings[0],
@@ -120,9 +117,8 @@ impl Holder for Counters {
     }
 }
 
-/// For the registry.
 #[derive(Debug)]
-pub struct Collected(pub Arc<Counters>);
+pub(crate) struct Collected(pub Arc<Counters>);
 
 type Label = [(&'static str, &'static str); 1];
 type Rows = Vec<(Label, f64)>;

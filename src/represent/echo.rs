@@ -11,25 +11,24 @@ use memchr::memmem;
 use crate::fields::query;
 
 /// Shorter values are found everywhere, and tell nothing.
-pub const LEAST: usize = 3;
+pub(crate) const LEAST: usize = 3;
 /// The most values of one request that are looked for; with more, an echo is assumed.
 const MOST_VALUES: usize = 32;
 /// The longest request content that is looked through; with more, an echo is assumed.
-pub const MOST_INPUT: usize = 16 * 1024;
+pub(crate) const MOST_INPUT: usize = 16 * 1024;
 /// The longest answer that is searched; with more, an echo is assumed.
-pub const MOST_CONTENT: usize = 256 * 1024;
+pub(crate) const MOST_CONTENT: usize = 256 * 1024;
 
 /// What a request said that an answer could repeat.
 #[derive(Debug)]
-pub enum Values {
-    /// These.
+pub(crate) enum Values {
     Some(Vec<Vec<u8>>),
     /// More than is looked for, or what is not at hand.
     Unknown,
 }
 
 /// Of a query and the request's content; `input` is `None` where that is not at hand.
-pub fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
+pub(crate) fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
     let Some(input) = input.filter(|input| input.len() <= MOST_INPUT) else { return Values::Unknown };
     let mut values = Vec::new();
     if let Some(query) = query {
@@ -43,7 +42,7 @@ pub fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
 
 impl Values {
     /// Whether `content` repeats one of them; `None` where it is not here whole. When in doubt, it does.
-    pub fn echo_in(&self, content: Option<&[u8]>) -> bool {
+    pub(crate) fn echo_in(&self, content: Option<&[u8]>) -> bool {
         match (self, content) {
             (Values::Some(values), _) if values.is_empty() => false,
             (Values::Some(values), Some(content)) if content.len() <= MOST_CONTENT => {

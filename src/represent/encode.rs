@@ -76,7 +76,7 @@ fn setting(coding: Coding, effort: Effort) -> Setting {
 }
 
 /// What one encoder takes in memory, as measured.
-pub fn memory(coding: Coding, effort: Effort) -> usize {
+pub(crate) fn memory(coding: Coding, effort: Effort) -> usize {
     KIB * match (coding, effort) {
         (Coding::Gzip, _) => 416,
         (Coding::Zstd, Effort::Fast | Effort::Balanced) => 512,
@@ -88,20 +88,20 @@ pub fn memory(coding: Coding, effort: Effort) -> usize {
 }
 
 /// How much content is encoded in one go.
-pub fn one_go(coding: Coding, effort: Effort) -> usize {
+pub(crate) fn one_go(coding: Coding, effort: Effort) -> usize {
     setting(coding, effort).one_go
 }
 
 /// Whether content needs memory for as long as it is on its way: not where it is encoded in one go, here or
 /// away.
-pub fn holds_memory(coding: Coding, effort: Effort, whole: Option<usize>) -> bool {
+pub(crate) fn holds_memory(coding: Coding, effort: Effort, whole: Option<usize>) -> bool {
     let Setting { one_go, slice, pace, .. } = setting(coding, effort);
     let most = if pace == Pace::Away { slice } else { one_go };
     whole.is_none_or(|length| length > most)
 }
 
 /// One encoder, for one answer.
-pub struct Encoder {
+pub(crate) struct Encoder {
     /// Made when there is something to encode: what waits for its turn takes no memory.
     codec: Option<Codec>,
     of: (Coding, i32, Option<u64>),
@@ -113,7 +113,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// For content of this length, as far as it is known.
-    pub fn new(coding: Coding, effort: Effort, length: Option<u64>) -> Encoder {
+    pub(crate) fn new(coding: Coding, effort: Effort, length: Option<u64>) -> Encoder {
         let Setting { level, slice, pace, .. } = setting(coding, effort);
         Encoder { codec: None, of: (coding, level, length), slice, pace, held: 0 }
     }
@@ -124,17 +124,17 @@ impl Encoder {
     }
 
     /// How much content it takes at once.
-    pub fn slice(&self) -> usize {
+    pub(crate) fn slice(&self) -> usize {
         self.slice
     }
 
     /// Whether its work is too much for a worker.
-    pub fn works_away(&self) -> bool {
+    pub(crate) fn works_away(&self) -> bool {
         self.pace == Pace::Away
     }
 
     /// Encodes `content`, at most a slice of it; says whether all of it was written out.
-    pub fn encode(&mut self, content: &[u8], out: &mut BytesMut) -> io::Result<bool> {
+    pub(crate) fn encode(&mut self, content: &[u8], out: &mut BytesMut) -> io::Result<bool> {
         let mut input = PartialBuffer::new(content);
         if content.is_empty() {
             return Ok(false);
@@ -153,21 +153,20 @@ impl Encoder {
     }
 
     /// Writes out what it holds, so that a client can decode all it was given.
-    pub fn flush(&mut self, out: &mut BytesMut) -> io::Result<()> {
+    pub(crate) fn flush(&mut self, out: &mut BytesMut) -> io::Result<()> {
         self.held = 0;
         let codec = self.codec();
         drive(out, |output| codec.flush(output))
     }
 
-    /// Ends the content.
-    pub fn finish(&mut self, out: &mut BytesMut) -> io::Result<()> {
+    pub(crate) fn finish(&mut self, out: &mut BytesMut) -> io::Result<()> {
         let codec = self.codec();
         drive(out, |output| codec.finish(output))
     }
 }
 
 /// Encodes what is here whole; no more than goes in one go.
-pub fn encode(coding: Coding, effort: Effort, content: &[u8]) -> io::Result<Bytes> {
+pub(crate) fn encode(coding: Coding, effort: Effort, content: &[u8]) -> io::Result<Bytes> {
     let mut encoder = Encoder::new(coding, effort, Some(content.len() as u64));
     let mut out = BytesMut::with_capacity(content.len() / 4 + 64);
     encoder.pace = Pace::Even;

@@ -24,14 +24,13 @@ use crate::held::Place;
 
 /// What the app said is written out at the latest this long after it came. The promise is 20 ms, timers
 /// and a busy worker included.
-pub const FLUSH_AFTER: Duration = Duration::from_millis(8);
+pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(8);
 
 /// A pause in which the worker turns to its other tasks and its connections.
 #[derive(Default)]
 struct Breather(Option<Pin<Box<dyn Future<Output = ()>>>>);
 
 impl Breather {
-    /// From now on.
     fn begin(&mut self) {
         self.0 = Some(Box::pin(tokio::task::yield_now()));
     }
@@ -50,7 +49,6 @@ impl Breather {
 const ENOUGH: Duration = Duration::from_micros(300);
 /// A slice that takes longer than this is followed by a smaller one.
 const TOO_LONG: Duration = Duration::from_micros(500);
-/// The smallest slice.
 const LEAST_SLICE: usize = 2 * 1024;
 
 /// The next slice: content differs by ten times and more in what it costs.
@@ -79,7 +77,6 @@ enum Job {
     Finish(Option<HeaderMap>),
 }
 
-/// What it did.
 struct Done {
     encoder: Encoder,
     out: BytesMut,
@@ -122,7 +119,6 @@ async fn work_away(encoder: Encoder, job: Job) -> Option<Done> {
     done.await.ok()
 }
 
-/// Where an encoder is.
 enum Whereabouts {
     Here(Encoder),
     Away(Pin<Box<dyn Future<Output = Option<Done>>>>),
@@ -131,7 +127,7 @@ enum Whereabouts {
 
 /// The memory of one encoder while its response is on its way.
 #[derive(Debug)]
-pub struct EncoderMemory {
+pub(crate) struct EncoderMemory {
     /// Its part of the buffer memory.
     pub reserved: Reservation,
     /// Its place among all encoders.
@@ -146,7 +142,7 @@ impl EncoderMemory {
 }
 
 /// See the head of the file.
-pub struct Encoding {
+pub(crate) struct Encoding {
     content: Body,
     encoder: Whereabouts,
     /// How much is encoded at once, by how long it took the last time.
@@ -170,7 +166,7 @@ pub struct Encoding {
 
 impl Encoding {
     /// Of `content`; `before` counts its bytes as they are encoded.
-    pub fn new(
+    pub(crate) fn new(
         content: Body,
         encoder: Encoder,
         counters: Arc<CodingCounters>,
@@ -195,7 +191,7 @@ impl Encoding {
     }
 
     /// The same of a stream: nothing that came is held back.
-    pub fn of_stream(self) -> Encoding {
+    pub(crate) fn of_stream(self) -> Encoding {
         Encoding { flushes: true, ..self }
     }
 

@@ -18,7 +18,7 @@ use crate::fields::fresh;
 const MADE: &[u8] = b"pillion-";
 /// The tag of content in these pieces: 128 bits of XXH3, which is fast and no secret. Whoever writes both of
 /// two contents can make their tags equal; nobody else meets that in the age of the universe.
-pub fn made<'a>(mut pieces: impl Iterator<Item = &'a Bytes>) -> HeaderValue {
+pub(crate) fn made<'a>(mut pieces: impl Iterator<Item = &'a Bytes>) -> HeaderValue {
     let first = pieces.next().map_or(&[][..], |piece| piece);
     let Some(second) = pieces.next() else { return value(xxh3_128(first)) };
     let mut hash = Box::new(Xxh3::new());
@@ -34,13 +34,12 @@ fn value(hash: u128) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("W/\"\""))
 }
 
-/// Whether we made it.
-pub fn is_made(tag: &EntityTag<'_>) -> bool {
+pub(crate) fn is_made(tag: &EntityTag<'_>) -> bool {
     tag.weak && tag.opaque.starts_with(MADE)
 }
 
 /// The app's tag on content that Pillion coded: the same text, weak.
-pub fn on_coded(tag: &EntityTag<'_>) -> HeaderValue {
+pub(crate) fn on_coded(tag: &EntityTag<'_>) -> HeaderValue {
     EntityTag { weak: true, ..*tag }.to_value()
 }
 

@@ -18,9 +18,8 @@ use crate::pieces::Pieces;
 /// Pieces that are shorter than this on average are joined; bytes.
 const SMALL_PIECE: usize = 512;
 
-/// How much is gathered.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// So much is waited for.
     pub least: usize,
     /// No more is taken, even where it is there.
@@ -31,7 +30,7 @@ pub struct Wanted {
 
 /// The beginning of a body, or all of it.
 #[derive(Debug)]
-pub struct Gathered {
+pub(crate) struct Gathered {
     /// Before `more`, of which most content has nothing, and which takes no memory then.
     first: Option<Bytes>,
     more: VecDeque<Bytes>,
@@ -53,7 +52,7 @@ enum Rest {
 
 impl Gathered {
     /// Of content that is here already.
-    pub fn whole(content: &Pieces) -> Gathered {
+    pub(crate) fn whole(content: &Pieces) -> Gathered {
         let mut pieces = content.iter().cloned();
         let (first, more) = (pieces.next(), pieces.collect());
         let (rest, place, memory) = (Rest::Ended(None), None, None);
@@ -61,14 +60,14 @@ impl Gathered {
     }
 
     /// Nothing of `body` yet.
-    pub fn nothing(body: Body) -> Gathered {
+    pub(crate) fn nothing(body: Body) -> Gathered {
         let (first, more) = (None, VecDeque::new());
         Gathered { first, more, length: 0, rest: Rest::More(body), place: None, memory: None }
     }
 
     /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `patience`, or finds no room in
     /// `memory`, which holds what is gathered meanwhile, and longer where that is not all.
-    pub async fn of(
+    pub(crate) async fn of(
         body: Body,
         wanted: Wanted,
         patience: Duration,
@@ -136,7 +135,7 @@ impl Gathered {
     }
 
     /// What `wanted` says of `body`, however long that is in coming: who sends it has its own timeouts.
-    pub async fn waited_for(body: Body, wanted: Wanted) -> Gathered {
+    pub(crate) async fn waited_for(body: Body, wanted: Wanted) -> Gathered {
         Gathered::until(body, wanted, None, None, None).await
     }
 
@@ -153,32 +152,29 @@ impl Gathered {
     }
 
     /// Whether it is all there is.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         matches!(self.rest, Rest::Ended(None))
     }
 
     /// Whether more may come, and may be long in coming.
-    pub fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         matches!(self.rest, Rest::More(_))
     }
 
-    /// Bytes gathered.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether nothing was gathered.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Its pieces in order.
-    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> + Clone {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &Bytes> + Clone {
         self.first.iter().chain(&self.more)
     }
 
     /// All of it in one piece. `None` while more is to come.
-    pub fn content(&mut self) -> Option<Bytes> {
+    pub(crate) fn content(&mut self) -> Option<Bytes> {
         if !self.is_whole() {
             return None;
         }
@@ -191,13 +187,13 @@ impl Gathered {
     }
 
     /// All of it as it is here. `None` while more is to come.
-    pub fn whole_pieces(&self) -> Option<Pieces> {
+    pub(crate) fn whole_pieces(&self) -> Option<Pieces> {
         self.is_whole().then(|| self.pieces().cloned().collect())
     }
 
     /// Counts what was gathered until it is handed on: it waits for something that may be long in coming. `None`: it is
     /// counted elsewhere.
-    pub fn count(&mut self, memory: Option<Reservation>) {
+    pub(crate) fn count(&mut self, memory: Option<Reservation>) {
         self.memory = memory.map(|mut memory| {
             memory.resize(self.length);
             memory
@@ -206,7 +202,7 @@ impl Gathered {
     }
 
     /// The body again, from its beginning. All of one is counted by whoever writes it, unless it is counted here.
-    pub fn into_body(mut self) -> Body {
+    pub(crate) fn into_body(mut self) -> Body {
         match self.rest {
             Rest::More(body) if self.first.is_none() && self.more.is_empty() => body,
             Rest::Ended(None) if self.memory.is_none() => {
@@ -221,7 +217,7 @@ impl Gathered {
     }
 
     /// What is still to come, for whoever does not want what came.
-    pub fn into_rest(self) -> Option<Body> {
+    pub(crate) fn into_rest(self) -> Option<Body> {
         match self.rest {
             Rest::More(body) => Some(body),
             Rest::Ended(_) | Rest::Failed(_) => None,

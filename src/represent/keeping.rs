@@ -12,7 +12,7 @@ use crate::body::{BodyError, Kept};
 use crate::pieces::Cutter;
 
 /// See the head of the file.
-pub struct Keeping {
+pub(crate) struct Keeping {
     encoding: Encoding,
     keeper: Option<Arc<dyn Kept>>,
     name: &'static str,
@@ -21,7 +21,7 @@ pub struct Keeping {
 
 impl Keeping {
     /// Keeps what `encoding` makes under `name`, unless somebody else is at that already.
-    pub fn new(encoding: Encoding, keeper: Arc<dyn Kept>, name: &'static str) -> Keeping {
+    pub(crate) fn new(encoding: Encoding, keeper: Arc<dyn Kept>, name: &'static str) -> Keeping {
         let keeper = keeper.begin(name).then_some(keeper);
         Keeping { encoding, keeper, name, made: Cutter::default() }
     }

@@ -2,7 +2,7 @@
 
 /// One pattern; `*` in the subtype stands for anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaPattern {
+pub(crate) struct MediaPattern {
     kind: String,
     before: String,
     /// What follows the `*`; `None` without one.
@@ -11,7 +11,7 @@ pub struct MediaPattern {
 
 impl MediaPattern {
     /// Reads one; `None` where it is none.
-    pub fn parse(text: &str) -> Option<MediaPattern> {
+    pub(crate) fn parse(text: &str) -> Option<MediaPattern> {
         let (kind, subtype) = text.split_once('/')?;
         let token =
             |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b';');
@@ -45,7 +45,7 @@ impl MediaPattern {
 }
 
 /// Whether a Content-Type is one of these; its parameters do not matter.
-pub fn matches(patterns: &[MediaPattern], content_type: &[u8]) -> bool {
+pub(crate) fn matches(patterns: &[MediaPattern], content_type: &[u8]) -> bool {
     let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     let essence = content_type[..end].trim_ascii();
     let Some(slash) = memchr::memchr(b'/', essence) else { return false };

@@ -4,19 +4,19 @@
 //! An engine: it decides and encodes, and knows neither apps nor configuration files. `layer::represent`
 //! asks it and turns its answers into HTTP.
 
-pub mod choice;
-pub mod coding;
-pub mod counters;
-pub mod echo;
-pub mod encode;
-pub mod encoding;
-pub mod entity_tag;
-pub mod gather;
-pub mod keeping;
-pub mod media;
-pub mod precondition;
-pub mod range;
-pub mod recode;
+pub(crate) mod choice;
+pub(crate) mod coding;
+pub(crate) mod counters;
+pub(crate) mod echo;
+pub(crate) mod encode;
+pub(crate) mod encoding;
+pub(crate) mod entity_tag;
+pub(crate) mod gather;
+pub(crate) mod keeping;
+pub(crate) mod media;
+pub(crate) mod precondition;
+pub(crate) mod range;
+pub(crate) mod recode;
 
 #[cfg(test)]
 mod linear;

@@ -11,7 +11,7 @@ use crate::fields::list;
 
 /// The conditions of one request, as its client wrote them.
 #[derive(Clone, Debug, Default)]
-pub struct Conditions {
+pub(crate) struct Conditions {
     /// Where there is one tag in If-None-Match and nothing else, as nearly always, it is here.
     single: Option<HeaderValue>,
     fields: HeaderMap,
@@ -22,8 +22,7 @@ pub struct Conditions {
 
 /// What becomes of a request whose answer would have these validators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is answered.
+pub(crate) enum Verdict {
     Proceed,
     /// 304: the client has it already.
     NotModified,
@@ -41,7 +40,7 @@ static FIELDS: [header::HeaderName; 5] = [
 
 impl Conditions {
     /// Of a request. Nothing is copied where there are none.
-    pub fn of(headers: &HeaderMap) -> Conditions {
+    pub(crate) fn of(headers: &HeaderMap) -> Conditions {
         let lines = || headers.iter().filter(|(name, _)| FIELDS.contains(name));
         // The date beside tags is ignored (13.1.3).
         let mut counting = lines().filter(|(name, _)| *name != header::IF_MODIFIED_SINCE);
@@ -65,13 +64,13 @@ impl Conditions {
     }
 
     /// Whether they are one strong tag and nothing else: tags of ours are weak, so the app hears it as it is.
-    pub fn is_one_strong_tag(&self) -> bool {
+    pub(crate) fn is_one_strong_tag(&self) -> bool {
         let tag = self.single.as_ref().and_then(|line| EntityTag::parse(line.as_bytes()));
         tag.is_some_and(|tag| !tag.weak)
     }
 
     /// Whether only tags matter, and only those of If-None-Match: the date beside it is ignored (13.1.3).
-    pub fn is_none_match(&self) -> bool {
+    pub(crate) fn is_none_match(&self) -> bool {
         let others = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
         self.single.is_some()
             || (self.fields.contains_key(header::IF_NONE_MATCH)
@@ -81,7 +80,7 @@ impl Conditions {
 
     /// In the order of RFC 9110 13.2.2. `validators` are the fields of an answer that would be 200, with
     /// the app's tag as the app wrote it. Ranges are another question: [`Conditions::range_holds`].
-    pub fn evaluate(&self, validators: &HeaderMap) -> Verdict {
+    pub(crate) fn evaluate(&self, validators: &HeaderMap) -> Verdict {
         let tag = EntityTag::of(validators);
         if self.fields.contains_key(header::IF_MATCH) {
             // 13.1.1: compared strongly; `*` holds, as there is something to be had.
@@ -123,7 +122,7 @@ impl Conditions {
 
     /// The tag under which the client has what has the tag `app`: as it wrote it, so that its cache finds it
     /// again (RFC 9111 4.3.4). `*` has it under the tag that the answer would have had, so under `app`.
-    pub fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+    pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
         if let Some(line) = &self.single
             && let Some(theirs) = EntityTag::parse(line.as_bytes())
         {
@@ -139,7 +138,7 @@ impl Conditions {
     }
 
     /// Whether a Range of this request counts for an answer with these validators (RFC 9110 13.1.5).
-    pub fn range_holds(&self, validators: &HeaderMap) -> bool {
+    pub(crate) fn range_holds(&self, validators: &HeaderMap) -> bool {
         let Some(field) = self.fields.get(header::IF_RANGE) else { return true };
         if let Some(theirs) = EntityTag::parse(field.as_bytes()) {
             return EntityTag::of(validators).is_some_and(|tag| tag.strong_eq(&theirs));
@@ -154,13 +153,13 @@ impl Conditions {
     }
 
     /// Whether If-Range holds a weak tag. Compared strongly it never holds, so the app is not asked.
-    pub fn range_is_void(&self) -> bool {
+    pub(crate) fn range_is_void(&self) -> bool {
         let field = self.fields.get(header::IF_RANGE);
         field.and_then(|field| EntityTag::parse(field.as_bytes())).is_some_and(|tag| tag.weak)
     }
 
     /// Whether If-Range holds a date, which does not tell codings apart.
-    pub fn range_has_date(&self) -> bool {
+    pub(crate) fn range_has_date(&self) -> bool {
         self.fields.get(header::IF_RANGE).is_some_and(|field| EntityTag::parse(field.as_bytes()).is_none())
     }
 
@@ -171,16 +170,14 @@ impl Conditions {
 
 /// Under which tag a client has something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// Whatever it is.
+pub(crate) enum Held {
     Any,
-    /// This one.
     As(HeaderValue),
 }
 
 /// What the app is to hear of the tags in If-Match or If-None-Match.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ForApp {
+pub(crate) enum ForApp {
     /// The field as it is.
     AsIs,
     /// The field so: each weak tag stands beside its strong form, and those we made are left out.
@@ -195,7 +192,7 @@ const MOST_WEAK: usize = 64;
 /// See [`ForApp`]. Element by element: what is no tag is the app's to judge. `W/"x"` may be what became of the app's
 /// `"x"` on content that Pillion coded, so the app hears both. If-Match compares strongly (RFC 9110 13.1.1), so the
 /// weak form beside the strong one never holds there.
-pub fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp {
+pub(crate) fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp {
     // Only weak tags are rewritten; where there are none, nothing has to be read.
     let weak = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), b"W/").is_some();
     if !headers.get_all(name).iter().any(weak) {

@@ -10,13 +10,12 @@ use crate::pieces::Pieces;
 
 /// The most ranges of one request; with more it gets the whole, as RFC 9110 14.2 advises against requests
 /// that only make work.
-pub const MOST_RANGES: usize = 16;
+pub(crate) const MOST_RANGES: usize = 16;
 /// Random letters of a boundary.
 const BOUNDARY: usize = 24;
 
-/// What a Range selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selected {
+pub(crate) enum Selected {
     /// The field does not count: the whole.
     Whole,
     /// 206, with these parts.
@@ -26,7 +25,7 @@ pub enum Selected {
 }
 
 /// What `field` selects of content that is `length` bytes long.
-pub fn select(field: &[u8], length: usize) -> Selected {
+pub(crate) fn select(field: &[u8], length: usize) -> Selected {
     let Some(specs) = range::parse(field, MOST_RANGES) else { return Selected::Whole };
     let within =
         |range: Range<u64>| Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?);
@@ -44,7 +43,7 @@ pub fn select(field: &[u8], length: usize) -> Selected {
 
 /// The content of a 206 with these parts, and the fields that say so (RFC 9110 15.3.7). The parts are slices of
 /// `content`: a copy for each of many slow clients would take far more memory than what is stored.
-pub fn partial(content: &Pieces, parts: &[Range<usize>], headers: &mut HeaderMap) -> Pieces {
+pub(crate) fn partial(content: &Pieces, parts: &[Range<usize>], headers: &mut HeaderMap) -> Pieces {
     if let [part] = parts {
         set(headers, header::CONTENT_RANGE, content_range(part, content.len()));
         return content.slice(part.clone());
@@ -71,7 +70,7 @@ pub fn partial(content: &Pieces, parts: &[Range<usize>], headers: &mut HeaderMap
 }
 
 /// What a 416 says of content that is `length` bytes long.
-pub fn unsatisfied(length: usize) -> HeaderValue {
+pub(crate) fn unsatisfied(length: usize) -> HeaderValue {
     HeaderValue::from_str(&format!("bytes */{length}"))
         .unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
 }

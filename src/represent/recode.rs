@@ -25,13 +25,11 @@ const BURST: Duration = Duration::from_millis(200);
 
 /// What it may take, and what it took.
 #[derive(Debug)]
-pub struct Recoding {
+pub(crate) struct Recoding {
     since: Instant,
     cores: u32,
     nanoseconds: Cell,
-    /// One at a time.
     busy: AtomicBool,
-    /// Codings made again.
     pub done: Cell,
 }
 
@@ -49,8 +47,7 @@ impl Default for Recoding {
 }
 
 /// Who holds a [`Recoding`].
-pub trait Holder: Send + Sync + 'static {
-    /// It.
+pub(crate) trait Holder: Send + Sync + 'static {
     fn recoding(&self) -> &Recoding;
 }
 
@@ -63,7 +60,7 @@ impl Recoding {
 
     /// Makes it again in the background, if it is given out often, worth it, and there is time. `length` is what it
     /// takes so far.
-    pub fn perhaps<H: Holder>(
+    pub(crate) fn perhaps<H: Holder>(
         &self,
         holder: &Arc<H>,
         kept: &Arc<dyn Kept>,

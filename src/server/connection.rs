@@ -26,7 +26,13 @@ use crate::stream::Stream;
 const UNSENT: u32 = 64 * 1024;
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: SocketAddr, tls: bool, mut seat: Seat) {
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    tls: bool,
+    mut seat: Seat,
+) {
     // A connection that cannot take the option works without it.
     let _ = tcp.set_nodelay(true);
     // Writable then means that the client takes, not that the kernel would still hold megabytes: only so

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 const BACKLOG: i32 = 4096;
 
 /// Binds `address`. `[::]` serves IPv4 too, and is `0.0.0.0` where there is no IPv6.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match attempt(address) {
         Err(error) if is_without_ipv6(&error) && address.is_ipv6() && address.ip().is_unspecified() => {
             attempt(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))

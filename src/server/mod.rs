@@ -3,8 +3,6 @@
 
 mod connection;
 mod http2;
-pub mod listener;
-pub mod proxy_protocol;
-pub mod worker;
-
-pub use worker::{Shared, Workers};
+pub(crate) mod listener;
+pub(crate) mod proxy_protocol;
+pub(crate) mod worker;

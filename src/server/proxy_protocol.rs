@@ -18,7 +18,7 @@ fn malformed(what: &'static str) -> io::Error {
 }
 
 /// The client the header names; `None` where it names none (LOCAL, UNKNOWN, other families).
-pub async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let mut start = [0u8; 12];
     tcp.read_exact(&mut start).await?;
     if &start == SIGNATURE {

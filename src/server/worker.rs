@@ -45,12 +45,9 @@ const MAX_NEWCOMERS: usize = 2;
 /// Events about requests that failed, of one worker in a second; the rest are counted, and each is in the access log.
 const FAILURES: u32 = 10;
 
-/// What all workers share.
 #[derive(Clone)]
-pub struct Shared {
-    /// The policy in force.
+pub(crate) struct Shared {
     pub live: Live,
-    /// What outlives reloads.
     pub lasting: Lasting,
     /// One permit for each client connection.
     pub connections: Arc<Semaphore>,
@@ -80,22 +77,25 @@ struct Colleague {
 }
 
 /// A listener, and whether it speaks TLS.
-pub struct Bound {
-    /// The socket.
+pub(crate) struct Bound {
     pub listener: TcpListener,
-    /// Whether it speaks TLS.
     pub tls: bool,
 }
 
 /// All workers of the process.
-pub struct Workers {
+pub(crate) struct Workers {
     colleagues: Vec<Colleague>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
     /// Starts `count` of them, all accepting from all of `bound`.
-    pub fn start(count: usize, bound: Vec<Bound>, shared: &Shared, log: &Writer) -> io::Result<Workers> {
+    pub(crate) fn start(
+        count: usize,
+        bound: Vec<Bound>,
+        shared: &Shared,
+        log: &Writer,
+    ) -> io::Result<Workers> {
         let (colleagues, receivers): (Vec<Colleague>, Vec<UnboundedReceiver<Order>>) = (0..count)
             .map(|_| {
                 let (orders, receiver) = unbounded_channel();
@@ -131,20 +131,19 @@ impl Workers {
     }
 
     /// Tells every worker how far stopping has come.
-    pub fn advance(&self, phase: Phase) {
+    pub(crate) fn advance(&self, phase: Phase) {
         for colleague in &self.colleagues {
             // A worker that is gone has nothing to drain.
             let _ = colleague.orders.send(Order::Advance(phase));
         }
     }
 
-    /// Connections being served.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.colleagues.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends every worker, whatever it does.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         for colleague in &self.colleagues {
             let _ = colleague.orders.send(Order::Stop);
         }
@@ -155,7 +154,7 @@ impl Workers {
 }
 
 /// One worker, as its connections see it.
-pub struct Worker {
+pub(crate) struct Worker {
     view: RefCell<View>,
     parts: stack::Parts,
     /// How often refused connections are told of.
@@ -165,23 +164,21 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The policy in force.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.view.borrow_mut().load().clone()
     }
 
-    /// What is counted.
-    pub fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.parts.sink.lasting.metrics
     }
 
     /// The memory of what waits for slow clients.
-    pub fn buffers(&self) -> &Arc<BufferMemory> {
+    pub(crate) fn buffers(&self) -> &Arc<BufferMemory> {
         &self.parts.lasting.buffers
     }
 
     /// How client connections are served now; no count is touched for it.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         self.view.borrow_mut().load().policy.server.settings
     }
 
@@ -194,7 +191,7 @@ impl Worker {
     }
 
     /// Counts a connection that is closed as its client has its share of all.
-    pub fn refuse_beyond_share(&self, seats: &Seats, address: IpAddr) {
+    pub(crate) fn refuse_beyond_share(&self, seats: &Seats, address: IpAddr) {
         self.metrics().refused.get_or_create(&RefusedLabels { reason: "share" }).inc();
         if let Some(connections) = seats.count_refused(clock::now()) {
             tracing::warn!(client = %address, connections, "connections closed: their client has its share of max_connections");
@@ -202,7 +199,7 @@ impl Worker {
     }
 
     /// The stack for one connection.
-    pub fn service(
+    pub(crate) fn service(
         &self,
     ) -> impl tower::Service<
         crate::inbound::Inbound,

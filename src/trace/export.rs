@@ -39,7 +39,7 @@ thread_local! {
 
 /// Where workers leave what is to be told.
 #[derive(Clone, Debug)]
-pub struct Spans(Arc<Shared>);
+pub(crate) struct Spans(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -50,7 +50,6 @@ struct Shared {
     first: Notify,
     /// There is enough for a message.
     enough: Notify,
-    /// No more are coming.
     ended: AtomicBool,
     /// Counts what is lost, by requests.
     dropped: Counter,
@@ -74,8 +73,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Spans {
-    /// Without any yet.
-    pub fn new(dropped: Counter) -> Spans {
+    pub(crate) fn new(dropped: Counter) -> Spans {
         let (first, enough) = (Notify::new(), Notify::new());
         Spans(Arc::new(Shared {
             waiting: Mutex::default(),
@@ -88,7 +86,7 @@ impl Spans {
     }
 
     /// Leaves those of one request, or drops and counts them.
-    pub fn put(&self, told: &Told<'_>) {
+    pub(crate) fn put(&self, told: &Told<'_>) {
         SPANS.with_borrow_mut(|text| {
             text.clear();
             spans::write(told, text);
@@ -121,7 +119,7 @@ impl Spans {
     }
 
     /// No more are coming: what there is need not be gathered for longer.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.0.ended.store(true, Ordering::Release);
         self.0.first.notify_one();
         self.0.enough.notify_one();
@@ -141,7 +139,7 @@ impl Spans {
 }
 
 /// Tells the receiver until they [`end`](Spans::end); which one it is can change.
-pub async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>, spans: Spans) {
+pub(crate) async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>, spans: Spans) {
     let pool = Rc::new(Pool::default());
     let mut well = true;
     loop {

@@ -18,12 +18,11 @@ use crate::policy::TracingPolicy;
 use crate::quoted::Quoted;
 use crate::upstream::Address;
 
-pub use export::{Spans, run};
+pub(crate) use export::{Spans, run};
 
 /// Where a request stands in a trace.
 #[derive(Clone, Copy, Debug)]
-pub struct Trace {
-    /// Its trace.
+pub(crate) struct Trace {
     pub id: u128,
     /// The span that asked, where the client named one.
     parent: Option<u64>,
@@ -35,7 +34,7 @@ pub struct Trace {
 impl Trace {
     /// Of a request with these fields. Who asks within a trace decides whether it is recorded; one that begins
     /// here is by its id, so that everybody who asks that question by the same share answers alike.
-    pub fn of(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
+    pub(crate) fn of(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
         let parent = parent(headers);
         let span = policy.receiver.as_ref().map(|_| span_id());
         match parent {
@@ -51,18 +50,18 @@ impl Trace {
     }
 
     /// Its trace, if that begins with this request.
-    pub fn begun_here(&self) -> Option<u128> {
+    pub(crate) fn begun_here(&self) -> Option<u128> {
         self.parent.is_none().then_some(self.id)
     }
 
     /// Its trace, where somebody may look for it by that: it is recorded, or others began it. What begins here and is not
     /// recorded has the request's id, if that one is ours: then that is enough.
-    pub fn to_find(&self, id_is_ours: bool) -> Option<u128> {
+    pub(crate) fn to_find(self, id_is_ours: bool) -> Option<u128> {
         (!id_is_ours || self.parent.is_some() || self.is_sampled()).then_some(self.id)
     }
 
     /// What tells an app where it stands, beside `headers` or in place of what they say.
-    pub fn passed_on(&self, headers: &mut HeaderMap) -> Option<TraceParent> {
+    pub(crate) fn passed_on(&self, headers: &mut HeaderMap) -> Option<TraceParent> {
         let span = self.span?;
         if self.parent.is_none() && headers.keys().any(|name| *name == TRACESTATE) {
             // Of a trace that was not understood.
@@ -72,7 +71,7 @@ impl Trace {
     }
 
     /// `tracestate` of a request that the receiver is told of, all lines of it (W3C Trace Context 3.3.1.1).
-    pub fn state(&self, headers: &HeaderMap) -> Option<Box<str>> {
+    pub(crate) fn state(&self, headers: &HeaderMap) -> Option<Box<str>> {
         if !self.is_recorded() || self.parent.is_none() {
             return None;
         }
@@ -82,12 +81,12 @@ impl Trace {
     }
 
     /// Whether it is recorded, by us or by others.
-    pub fn is_sampled(&self) -> bool {
+    pub(crate) fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
     /// Whether the receiver is told.
-    pub fn is_recorded(&self) -> bool {
+    pub(crate) fn is_recorded(&self) -> bool {
         self.span.is_some() && self.is_sampled()
     }
 }
@@ -108,7 +107,6 @@ fn trace_id() -> u128 {
     fastrand::u128(..).max(1)
 }
 
-/// The same.
 fn span_id() -> u64 {
     fastrand::u64(..).max(1)
 }
@@ -118,7 +116,7 @@ const RANDOM_BITS: u32 = 56;
 
 /// From which number on this share of traces is recorded, of 0 to 1; the consistent sampling of OpenTelemetry. The
 /// greatest are, so that a smaller share samples some of what a greater one does.
-pub fn threshold(share: f64) -> u64 {
+pub(crate) fn threshold(share: f64) -> u64 {
     ((1.0 - share) * (1u64 << RANDOM_BITS) as f64) as u64
 }
 
@@ -128,8 +126,7 @@ fn is_sampled(id: u128, threshold: u64) -> bool {
 
 /// What is told of a request when its last byte has gone.
 #[derive(Debug)]
-pub struct Told<'a> {
-    /// Its place.
+pub(crate) struct Told<'a> {
     pub trace: Trace,
     /// `tracestate`, where it came within a trace.
     pub state: Option<&'a str>,
@@ -139,7 +136,6 @@ pub struct Told<'a> {
     pub started: Duration,
     /// Until the last byte of its answer.
     pub duration: Duration,
-    /// The method.
     pub method: &'a Method,
     /// Path and query, without secrets.
     pub target: &'a str,
@@ -147,36 +143,29 @@ pub struct Told<'a> {
     pub route: Option<&'a Quoted>,
     /// `1.0`, `1.1` or `2`.
     pub protocol: &'static str,
-    /// The client.
     pub client: IpAddr,
     /// `http` or `https`, as it came to us.
     pub scheme: &'static str,
-    /// The status.
     pub status: u16,
     /// Content sent; bytes.
     pub bytes: u64,
-    /// What the cache did.
     pub cache: Option<&'static str>,
-    /// What the limits said.
     pub limit: Option<&'static str>,
     /// The app that was asked.
     pub asked: Option<Asked<'a>>,
-    /// Whose fault, and what.
     pub error: Option<(&'static str, &'a str)>,
 }
 
 /// What is told of a request to an app.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The address that was asked.
     pub address: &'a Address,
     /// From the head of the request until it was given to the app.
     pub after: Duration,
     /// From there until the head of its answer, or until there was none to be had.
     pub duration: Option<Duration>,
-    /// The status of that.
     pub status: Option<u16>,
-    /// Tries after the first.
     pub retries: u32,
 }
 

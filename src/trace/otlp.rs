@@ -62,22 +62,17 @@ const LONGEST_VARINT: usize = 10;
 
 /// `Span.SpanKind`.
 #[derive(Clone, Copy)]
-pub enum Kind {
-    /// Of who is asked.
+pub(super) enum Kind {
     Server = 2,
-    /// Of who asks.
     Client = 3,
 }
 
 /// Which span it is, and when it was.
-pub struct Span<'a> {
-    /// Its trace.
+pub(super) struct Span<'a> {
     pub trace: u128,
-    /// Its own id.
     pub id: u64,
     /// What vendors keep along its trace (W3C Trace Context 3.3).
     pub state: Option<&'a str>,
-    /// The span that asked.
     pub parent: Option<u64>,
     /// When it began; nanoseconds since the Unix epoch.
     pub began: u64,
@@ -114,7 +109,7 @@ impl Span<'_> {
 }
 
 /// What a span is called, its kind, and some of its attributes.
-pub fn beginning(name: &str, kind: Kind, attributes: impl FnOnce(&mut Attributes<'_, '_>)) -> Vec<u8> {
+pub(super) fn beginning(name: &str, kind: Kind, attributes: impl FnOnce(&mut Attributes<'_, '_>)) -> Vec<u8> {
     written(|out| {
         put(out, SPAN_NAME, name.as_bytes());
         number(out, KIND, kind as u64);
@@ -173,10 +168,10 @@ fn number(out: &mut Scratch<'_>, field: u32, number: u64) {
 }
 
 /// An attribute's name as it is written: `KeyValue.key`, and where `KeyValue.value` begins.
-pub type Key = Fixed<36>;
+pub(super) type Key = Fixed<36>;
 
 /// Of a name of less than 32 bytes.
-pub const fn attribute(name: &str) -> Key {
+pub(super) const fn attribute(name: &str) -> Key {
     Key::new([&[tag_of_bytes(KEY), name.len() as u8], name.as_bytes(), &[tag_of_bytes(VALUE)]])
 }
 
@@ -189,7 +184,7 @@ macro_rules! key {
 pub(super) use key;
 
 /// Attributes of whatever has them under this number.
-pub struct Attributes<'s, 'o> {
+pub(super) struct Attributes<'s, 'o> {
     field: u32,
     out: &'s mut Scratch<'o>,
 }
@@ -205,13 +200,13 @@ impl Attributes<'_, '_> {
 
     /// Writes one that is a text.
     #[inline(never)]
-    pub fn text(&mut self, key: &Key, value: &[u8]) {
+    pub(super) fn text(&mut self, key: &Key, value: &[u8]) {
         self.begin(key, size(value.len()));
         put(self.out, TEXT, value);
     }
 
     /// The same, of two parts.
-    pub fn joined(&mut self, key: &Key, parts: [&str; 2]) {
+    pub(super) fn joined(&mut self, key: &Key, parts: [&str; 2]) {
         let length = parts.iter().map(|part| part.len()).sum();
         self.begin(key, size(length));
         begin(self.out, TEXT, length);
@@ -220,7 +215,7 @@ impl Attributes<'_, '_> {
 
     /// Writes one that is a number.
     #[inline(never)]
-    pub fn number(&mut self, key: &Key, value: u64) {
+    pub(super) fn number(&mut self, key: &Key, value: u64) {
         // Negative ones would be no such number.
         let value = value & u64::MAX >> 1;
         self.begin(key, 1 + encoded_len_varint(value));
@@ -234,32 +229,31 @@ const BEFORE_SPANS: usize = 2 * (1 + LENGTH_ROOM);
 /// Varints").
 const LENGTH_ROOM: usize = 4;
 /// So many bytes such a length can tell of.
-pub const LONGEST_MESSAGE: usize = 1 << (7 * LENGTH_ROOM);
+pub(super) const LONGEST_MESSAGE: usize = 1 << (7 * LENGTH_ROOM);
 
 /// A message whose spans are put down where they are sent from.
 #[derive(Debug)]
-pub struct Message(BytesMut);
+pub(super) struct Message(BytesMut);
 
 impl Message {
     /// Without spans, in `room`, whose content is lost.
-    pub fn new(mut room: BytesMut) -> Message {
+    pub(super) fn new(mut room: BytesMut) -> Message {
         room.clear();
         room.put_bytes(0, BEFORE_SPANS);
         Message(room)
     }
 
-    /// How long it is.
-    pub fn length(&self) -> usize {
+    pub(super) fn length(&self) -> usize {
         self.0.len()
     }
 
     /// Appends some that were [`push`]ed.
-    pub fn append(&mut self, spans: &[u8]) {
+    pub(super) fn append(&mut self, spans: &[u8]) {
         self.0.extend_from_slice(spans);
     }
 
     /// All of it, by a `service` of that name. Who it is by comes last: fields may come in any order.
-    pub fn whole(self, service: &str) -> BytesMut {
+    pub(super) fn whole(self, service: &str) -> BytesMut {
         let Message(mut text) = self;
         let version = env!("CARGO_PKG_VERSION");
         let scope = written(|out| {
@@ -304,7 +298,7 @@ thread_local! {
 
 /// Appends a span for a [`Message`], of a [`beginning`] and the rest of its attributes.
 #[inline(always)]
-pub fn push(
+pub(super) fn push(
     out: &mut Vec<u8>,
     span: &Span<'_>,
     beginning: &[u8],

@@ -20,7 +20,7 @@ thread_local! {
 }
 
 /// Appends the spans of one request.
-pub fn write(told: &Told<'_>, out: &mut Vec<u8>) {
+pub(super) fn write(told: &Told<'_>, out: &mut Vec<u8>) {
     let Some(client) = told.trace.span else { return };
     // Nobody else knows of it.
     let server = span_id();

@@ -18,7 +18,7 @@ use crate::metrics::Cell;
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     gradient: Mutex<Gradient>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -26,13 +26,12 @@ pub struct Gate {
     limit: AtomicUsize,
     /// Permits that are out although the limit has shrunk meanwhile: they do not come back.
     debt: AtomicUsize,
-    /// Requests turned away.
     pub shed: Cell,
 }
 
 impl Gate {
     /// For an app of which nothing is known yet, and which may have `most` requests at once.
-    pub fn new(most: usize, now: Instant) -> Gate {
+    pub(crate) fn new(most: usize, now: Instant) -> Gate {
         let gradient = Gradient::new(most, now);
         let limit = gradient.limit();
         Gate {
@@ -50,13 +49,13 @@ impl Gate {
     }
 
     /// As many requests as may be.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
     /// A place for a request of a class, of one who ranks `rank` of `ranks`, perhaps after a wait; `None`: there is
     /// none.
-    pub async fn enter(
+    pub(crate) async fn enter(
         self: &Arc<Self>,
         class: u64,
         (rank, ranks): (usize, usize),
@@ -117,7 +116,7 @@ impl Gate {
 
 /// One request in flight; its place is given back when this is dropped.
 #[derive(Debug)]
-pub struct Entered {
+pub(crate) struct Entered {
     gate: Arc<Gate>,
     permit: Option<OwnedSemaphorePermit>,
     class: u64,
@@ -127,7 +126,7 @@ pub struct Entered {
 impl Entered {
     /// The head of its answer came. What the app says when it does nothing (an error, a redirect, 304) is said
     /// quickly, and teaches nothing.
-    pub fn answered(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
+    pub(crate) fn answered(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
         if let (Some(sent), true) = (sent, status.is_success()) {
             self.gate.sample(self.class, sent, now);
         }

@@ -9,12 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::permits::Permits;
 use crate::quoted::Quoted;
 
-/// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// TCP.
+pub(crate) enum Target {
     Tcp(SocketAddr),
-    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -29,8 +26,7 @@ impl std::fmt::Display for Target {
 
 /// How much one address may be given at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limits {
-    /// Requests with a connection.
+pub(crate) struct Limits {
     pub connections: usize,
     /// Streams without an expected end.
     pub streams: usize,
@@ -42,21 +38,19 @@ pub struct Limits {
 
 /// What a success or a failure was of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// A connection that could not be made for a request. No request can cause it.
     Connection,
     /// What came of a request over a connection that was there. A failure may be the doing of that request.
     Exchange,
-    /// A probe.
     Probe,
 }
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Address {
+pub(crate) struct Address {
     /// Its number in this process: the key of every worker's pool.
     pub id: u64,
-    /// Where it is.
     pub target: Target,
     /// The same as people read it.
     pub name: Quoted,
@@ -100,20 +94,19 @@ pub struct Address {
 }
 
 impl Address {
-    /// Whether it takes part.
-    pub fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         !self.ejected.load(Ordering::Relaxed)
     }
 
     /// Whether it takes part and does not fail: the last address is never taken out, and its failures in a row tell
     /// all the same.
-    pub fn is_well(&self, unhealthy_after: u32) -> bool {
+    pub(crate) fn is_well(&self, unhealthy_after: u32) -> bool {
         self.is_healthy() && self.failures() < unhealthy_after
     }
 
     /// Whether connections and probes reach it, as far as is known. What becomes of requests does not count: one client
     /// can make them fail, and must not turn everybody away with that.
-    pub fn is_reachable(&self, unhealthy_after: u32) -> bool {
+    pub(crate) fn is_reachable(&self, unhealthy_after: u32) -> bool {
         !self.unreachable.load(Ordering::Relaxed) && self.reaching_failures() < unhealthy_after
     }
 
@@ -124,18 +117,18 @@ impl Address {
     }
 
     /// Whether an address of its URL has ever answered.
-    pub fn has_answered(&self) -> bool {
+    pub(crate) fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
     }
 
     /// Notes that it answered; true for the first answer of its URL.
-    pub fn note_answer(&self) -> bool {
+    pub(crate) fn note_answer(&self) -> bool {
         !self.has_answered() && !self.answered.swap(true, Ordering::Relaxed)
     }
 
     /// Notes a success; true when it brought the address back. Where a health path is asked
     /// (`probed`), only the probe brings back: a lucky request must not.
-    pub fn succeeded(&self, evidence: Evidence, probed: bool, healthy_after: u32) -> bool {
+    pub(crate) fn succeeded(&self, evidence: Evidence, probed: bool, healthy_after: u32) -> bool {
         self.clear(evidence, probed);
         if self.is_well(1) || (probed && evidence != Evidence::Probe) {
             return false;
@@ -169,7 +162,7 @@ impl Address {
     }
 
     /// Notes a failure; true when it was one too many. The caller decides whether it may go.
-    pub fn failed(&self, evidence: Evidence, unhealthy_after: u32) -> bool {
+    pub(crate) fn failed(&self, evidence: Evidence, unhealthy_after: u32) -> bool {
         self.successes.store(0, Ordering::Relaxed);
         let count = |counter: &AtomicU32| counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let failures = match evidence {
@@ -185,7 +178,7 @@ impl Address {
     }
 
     /// Takes it out; true for the one that did.
-    pub fn eject(&self, unhealthy_after: u32) -> bool {
+    pub(crate) fn eject(&self, unhealthy_after: u32) -> bool {
         self.successes.store(0, Ordering::Relaxed);
         self.note_unreachable(unhealthy_after);
         !self.ejected.swap(true, Ordering::Relaxed)
@@ -199,7 +192,7 @@ impl Address {
     }
 
     /// Failures in a row, of the kind that has more.
-    pub fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures.load(Ordering::Relaxed).max(self.probe_failures.load(Ordering::Relaxed))
     }
 }
@@ -215,14 +208,14 @@ struct Identity {
 
 /// Every address anybody still holds, so that a reload or a new answer from DNS finds it again.
 #[derive(Debug, Default)]
-pub struct Addresses {
+pub(super) struct Addresses {
     known: Mutex<HashMap<Identity, Weak<Address>>>,
     next: AtomicU64,
 }
 
 impl Addresses {
     /// The address with this identity, made at its first sight.
-    pub fn get(
+    pub(super) fn get(
         &self,
         upstream: &str,
         url: &str,

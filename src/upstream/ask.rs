@@ -19,15 +19,11 @@ use crate::http1::head::HeadLimits;
 const PATIENCE: Duration = Duration::from_secs(10);
 const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 
-/// What to ask.
-pub struct Question<'a> {
-    /// The method.
+pub(crate) struct Question<'a> {
     pub method: Method,
-    /// Path and query.
     pub target: &'a PathAndQuery,
     /// Fields beside Host and User-Agent.
     pub headers: HeaderMap,
-    /// What is sent.
     pub body: Bytes,
     /// The longest answer; bytes.
     pub most: usize,
@@ -35,7 +31,7 @@ pub struct Question<'a> {
 
 /// Why there is no answer to be had.
 #[derive(Debug)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// It could not be asked.
     Forward(ForwardError),
     /// Its answer ended before its end.
@@ -67,7 +63,7 @@ impl Upstream {
     /// # Errors
     ///
     /// See [`AskError`].
-    pub async fn ask(&self, pool: &Rc<Pool>, question: Question<'_>) -> Result<Vec<u8>, AskError> {
+    pub(crate) async fn ask(&self, pool: &Rc<Pool>, question: Question<'_>) -> Result<Vec<u8>, AskError> {
         let answered = tokio::time::timeout(PATIENCE, self.ask_patiently(pool, question)).await;
         answered.unwrap_or(Err(AskError::TimedOut))
     }

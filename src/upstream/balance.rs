@@ -21,18 +21,18 @@ const LEAST_PER_SECOND: f64 = 3.0;
 const HORIZON: Duration = Duration::from_secs(10);
 
 /// Methods whose requests are reads, spread over replicas (RFC 9110 9.2.1, RFC 10008).
-pub fn is_spread(method: &Method) -> bool {
+pub(super) fn is_spread(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || method.as_str() == "QUERY"
 }
 
 /// Methods that may be sent twice (RFC 9110 9.2.2, RFC 10008).
-pub fn is_idempotent(method: &Method) -> bool {
+pub(super) fn is_idempotent(method: &Method) -> bool {
     is_spread(method) || matches!(*method, Method::PUT | Method::DELETE | Method::TRACE)
 }
 
 /// Keeps tries after failure to a share of the traffic, so that a struggling app is not buried.
 #[derive(Debug, Default)]
-pub struct RetryBudget {
+pub(super) struct RetryBudget {
     /// Requests ever sent: all that the ordinary request pays for.
     requests: AtomicU64,
     state: Mutex<Option<BudgetState>>,
@@ -46,13 +46,12 @@ struct BudgetState {
 }
 
 impl RetryBudget {
-    /// Counts a request.
-    pub fn deposit(&self) {
+    pub(super) fn deposit(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes one try if there is one.
-    pub fn withdraw(&self, now: Instant) -> bool {
+    pub(super) fn withdraw(&self, now: Instant) -> bool {
         let requests = self.requests.load(Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = state.get_or_insert(BudgetState { tokens: LEAST_PER_SECOND, requests: 0, at: now });

@@ -26,8 +26,7 @@ use crate::inbound::Peer;
 
 /// One request's share of an address.
 #[derive(Debug)]
-pub struct Lease {
-    /// Whose.
+pub(super) struct Lease {
     pub address: Arc<Address>,
     /// Held while the connection is in use, or while the stream lives.
     share: Share,
@@ -35,7 +34,7 @@ pub struct Lease {
 
 /// What a request takes of an address.
 #[derive(Debug)]
-pub struct Share {
+pub(super) struct Share {
     /// One of `max_streams`, else of `max_connections`.
     stream: bool,
     permit: Permit,
@@ -43,30 +42,30 @@ pub struct Share {
 
 impl Share {
     /// One of `max_connections`.
-    pub fn connection(permit: Permit) -> Share {
+    pub(super) fn connection(permit: Permit) -> Share {
         Share { stream: false, permit }
     }
 
     /// One of `max_streams`.
-    pub fn stream(permit: Permit) -> Share {
+    pub(super) fn stream(permit: Permit) -> Share {
         Share { stream: true, permit }
     }
 }
 
 impl Lease {
     /// Counts a request at `address`.
-    pub fn new(address: Arc<Address>, share: Share) -> Lease {
+    pub(super) fn new(address: Arc<Address>, share: Share) -> Lease {
         address.in_flight.fetch_add(1, Ordering::Relaxed);
         Lease { address, share }
     }
 
     /// Exchanges a stream's permit for a connection's.
-    pub fn become_request(&mut self, permit: Permit) {
+    pub(super) fn become_request(&mut self, permit: Permit) {
         self.share = Share::connection(permit);
     }
 
     /// Exchanges the connection's permit for a stream's, where it has none yet; false when there are too many streams.
-    pub fn become_stream(&mut self) -> bool {
+    pub(super) fn become_stream(&mut self) -> bool {
         if self.share.stream {
             return true;
         }
@@ -88,8 +87,7 @@ impl Drop for Lease {
 
 /// Where a connection goes when it is free again.
 #[derive(Clone)]
-pub struct Home {
-    /// The worker's pool.
+pub(super) struct Home {
     pub pool: Rc<Pool>,
     /// How long it is kept.
     pub keep_alive: Duration,
@@ -100,8 +98,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// Takes a connection back.
-    pub fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>, now: Instant) {
+    pub(super) fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>, now: Instant) {
         match &self.pinned {
             Some(peer) => pinned::keep(peer, self.client, address.clone(), Pinned::Http1(connection)),
             None => self.pool.put(address, connection, self.keep_alive, now),
@@ -110,8 +107,7 @@ impl Home {
 }
 
 /// Over HTTP/1.
-pub struct LeasedHttp1 {
-    /// The answer's body.
+pub(super) struct LeasedHttp1 {
     pub body: ClientBody,
     /// Dropped when the body has ended.
     pub lease: Option<Lease>,
@@ -169,10 +165,8 @@ fn held_back(
 }
 
 /// Over HTTP/2, or an upgraded connection: only the lease is given back.
-pub struct Leased {
-    /// The answer's body.
+pub(super) struct Leased {
     pub body: Body,
-    /// Dropped with it.
     pub lease: Option<Lease>,
 }
 
@@ -201,10 +195,8 @@ impl http_body::Body for Leased {
 }
 
 /// An upgraded connection that holds its lease.
-pub struct LeasedIo {
-    /// The connection.
+pub(super) struct LeasedIo {
     pub io: Box<dyn Duplex>,
-    /// Given back with it.
     pub _lease: Lease,
 }
 

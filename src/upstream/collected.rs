@@ -14,7 +14,7 @@ use super::error::KINDS;
 use super::{Counters, Upstream};
 
 /// Reads the upstreams of the policy in force.
-pub struct Collected(pub Box<dyn Fn() -> Vec<Arc<Upstream>> + Send + Sync>);
+pub(crate) struct Collected(pub Box<dyn Fn() -> Vec<Arc<Upstream>> + Send + Sync>);
 
 impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,8 +11,7 @@ use super::address::{Address, Target};
 use crate::policy::{EndpointPolicy, Place, Scheme};
 use crate::stream::Stream;
 
-/// What came of it.
-pub enum Connected {
+pub(super) enum Connected {
     /// Speaks HTTP/1.
     Http1(Stream),
     /// Speaks HTTP/2.
@@ -20,7 +19,7 @@ pub enum Connected {
 }
 
 /// Connects within `timeout`, TLS included. `http1_only` keeps HTTP/2 out of the negotiation.
-pub async fn connect(
+pub(super) async fn connect(
     endpoint: &EndpointPolicy,
     address: &Address,
     timeout: Duration,
@@ -33,7 +32,7 @@ pub async fn connect(
 }
 
 /// Whether it takes connections: TCP or the Unix socket alone, and nothing is sent.
-pub async fn accepts(address: &Address, timeout: Duration) -> bool {
+pub(super) async fn accepts(address: &Address, timeout: Duration) -> bool {
     let connected = async {
         match &address.target {
             Target::Unix(path) => UnixStream::connect(path).await.is_ok(),

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use super::address::Target;
 use crate::body::BodyError;
-use crate::error::Fault;
 use crate::http1::head::HeadError;
 
 /// Why a request got no answer from an app.
 #[derive(Debug)]
-pub enum ForwardError {
+pub(crate) enum ForwardError {
     /// The name of the app does not resolve.
     Resolve(std::io::Error),
     /// No connection could be made.
@@ -28,11 +27,9 @@ pub enum ForwardError {
     TimedOut,
     /// The app closed the connection instead of answering.
     Closed,
-    /// The connection broke.
     Broken(std::io::Error),
     /// What the app sent is no HTTP/1 answer.
     Malformed(HeadError),
-    /// The client's body failed.
     Body(BodyError),
     /// An HTTP/2 failure of one stream; the text is the library's.
     Http2(String),
@@ -50,16 +47,11 @@ pub enum ForwardError {
     CannotUpgrade,
 }
 
-/// The words of [`ForwardError::kind`].
-pub const KINDS: [&str; 9] =
+/// The kinds of failures in metrics, by [`ForwardError::kind_index`].
+pub(crate) const KINDS: [&str; 9] =
     ["resolve", "connect", "queue", "timeout", "closed", "malformed", "client", "http2", "shed"];
 
 impl ForwardError {
-    /// The word for metrics.
-    pub fn kind(&self) -> &'static str {
-        KINDS[self.kind_index()]
-    }
-
     pub(super) fn kind_index(&self) -> usize {
         match self {
             ForwardError::Resolve(_) => 0,
@@ -74,18 +66,6 @@ impl ForwardError {
             | ForwardError::Objected(_)
             | ForwardError::CannotUpgrade => 7,
             ForwardError::Shed => 8,
-        }
-    }
-
-    /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            ForwardError::Body(_) | ForwardError::HeadTooLarge(_) => Fault::Client,
-            ForwardError::Shed
-            | ForwardError::QueueFull
-            | ForwardError::QueueTimeout(_)
-            | ForwardError::TooManyStreams => Fault::Pillion,
-            _ => Fault::Upstream,
         }
     }
 
@@ -122,7 +102,7 @@ impl ForwardError {
     }
 
     /// Says it of `who` was asked: an app, or a server that is none.
-    pub fn tell(&self, who: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn tell(&self, who: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ForwardError::Resolve(error) => write!(f, "{who}'s name does not resolve: {error}"),
             ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),

@@ -30,14 +30,14 @@ use crate::clock::{self, Instant};
 use crate::metrics::Cell;
 use crate::policy::{Awaited, EndpointPolicy, Scheme, UpstreamPolicy};
 
-pub use address::{Address, Target};
-pub use ask::{AskError, Question};
-pub use collected::Collected;
-pub use error::{ForwardError, KINDS as FAILURE_KINDS};
-pub use permits::Queued;
-pub use pool::Pool;
-pub use probe::watch;
-pub use send::{Call, Outcome, Streaming};
+pub(crate) use address::{Address, Target};
+pub(crate) use ask::{AskError, Question};
+pub(crate) use collected::Collected;
+pub(crate) use error::{ForwardError, KINDS as FAILURE_KINDS};
+pub(crate) use permits::Queued;
+pub(crate) use pool::Pool;
+pub(crate) use probe::watch;
+pub(crate) use send::{Call, Outcome, Streaming};
 
 use adaptive::Gate;
 use address::Addresses;
@@ -45,7 +45,7 @@ use resolve::Resolved;
 
 /// One app, with all its endpoints.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// What the configuration says of it.
     pub policy: UpstreamPolicy,
     endpoints: Vec<Arc<Endpoint>>,
@@ -77,34 +77,30 @@ struct Endpoint {
 
 /// What is counted for one upstream, for the life of the process.
 #[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections made.
+pub(crate) struct Counters {
     pub connects: Cell,
     /// Connections that could not be made.
     pub connect_failures: Cell,
-    /// Further tries.
     pub retries: Cell,
     /// Tries that the budget refused.
     pub retries_refused: Cell,
     /// Requests that waited for a connection.
     pub waits: Cell,
-    /// Nanoseconds they waited.
     pub wait_nanoseconds: Cell,
     /// Requests refused because the waiting line was full or too slow.
     pub queue_refused: Cell,
-    /// Requests that failed, by kind; see [`ForwardError::kind`].
+    /// Requests that failed, by kind; see [`error::KINDS`].
     pub failures: [Cell; error::KINDS.len()],
 }
 
 /// Name, URLs and `max_connections`: a gate remembers an app under these.
 type GateIdentity = (String, String, usize);
 
-/// Name and URL.
 type UrlIdentity = (String, String);
 
 /// All apps; what outlives a reload is kept here and handed to the next generation.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     addresses: Arc<Addresses>,
     counters: std::sync::Mutex<HashMap<String, Arc<Counters>>>,
     gates: std::sync::Mutex<HashMap<GateIdentity, std::sync::Weak<Gate>>>,
@@ -115,7 +111,7 @@ pub struct Registry {
 impl Registry {
     /// Builds the apps of a policy. Addresses that were known under the same name, URL and limits
     /// keep their health, their counts and, on every worker, their connections.
-    pub fn build(&self, policies: &[UpstreamPolicy]) -> Vec<Arc<Upstream>> {
+    pub(crate) fn build(&self, policies: &[UpstreamPolicy]) -> Vec<Arc<Upstream>> {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         policies.iter().map(|policy| Arc::new(self.upstream(policy, generation))).collect()
     }
@@ -196,7 +192,7 @@ impl Endpoint {
 
 impl Upstream {
     /// Whether all its addresses are spoken to in HTTP/2, as far as is known.
-    pub fn speaks_http2(&self) -> bool {
+    pub(crate) fn speaks_http2(&self) -> bool {
         self.endpoints.iter().all(|endpoint| {
             let resolved = endpoint.resolved.load();
             let mut addresses = resolved.addresses.iter();
@@ -205,7 +201,7 @@ impl Upstream {
     }
 
     /// Its addresses as known now, each with its endpoint's URL.
-    pub fn addresses(&self) -> Vec<(String, Arc<Address>)> {
+    pub(crate) fn addresses(&self) -> Vec<(String, Arc<Address>)> {
         let of = |endpoint: &Endpoint| {
             let resolved = endpoint.resolved.load();
             let url = endpoint.policy.url.clone();
@@ -224,18 +220,18 @@ impl Upstream {
     }
 
     /// Whether readiness still waits for a first answer.
-    pub fn is_awaited(&self, awaited: Awaited) -> bool {
+    pub(crate) fn is_awaited(&self, awaited: Awaited) -> bool {
         awaited != Awaited::Nothing
             && !self.awaited(awaited).iter().any(|endpoint| endpoint.answered.load(Ordering::Relaxed))
     }
 
     /// Whether it was built so lately that a missing first answer is no failure yet.
-    pub fn is_starting(&self, now: Instant) -> bool {
+    pub(crate) fn is_starting(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.built) < probe::START
     }
 
     /// Takes over what an older generation knew of the same names, so that a reload asks nobody.
-    pub fn carry_over(&self, older: &Upstream) {
+    pub(crate) fn carry_over(&self, older: &Upstream) {
         for endpoint in &self.endpoints {
             if let Some(older) = older.endpoints.iter().find(|older| older.policy.url == endpoint.policy.url)
             {
@@ -245,12 +241,11 @@ impl Upstream {
     }
 
     /// The gate in front of it, where it has one.
-    pub fn gate(&self) -> Option<&Arc<Gate>> {
+    pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
         self.gate.as_ref()
     }
 
-    /// Its counters.
-    pub fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
 }

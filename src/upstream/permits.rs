@@ -13,7 +13,7 @@ use crate::buffers::{ClientSlot, SLOTS, share_of};
 
 /// See the head of the file.
 #[derive(Debug)]
-pub struct Permits {
+pub(crate) struct Permits {
     free: AtomicUsize,
     /// The most that one client may hold.
     share: u32,
@@ -26,7 +26,6 @@ pub struct Permits {
 #[derive(Debug, Default)]
 struct Line {
     next_id: u64,
-    /// Oldest first.
     waiters: VecDeque<Waiter>,
 }
 
@@ -39,7 +38,7 @@ struct Waiter {
 
 impl Permits {
     /// Places of which one client gets its share.
-    pub fn shared(total: usize) -> Permits {
+    pub(crate) fn shared(total: usize) -> Permits {
         Permits::new(total, share_of(total))
     }
 
@@ -53,13 +52,12 @@ impl Permits {
         }
     }
 
-    /// Places that nobody holds.
-    pub fn free(&self) -> usize {
+    pub(crate) fn free(&self) -> usize {
         self.free.load(Ordering::Relaxed)
     }
 
     /// A place, if there is one for this client just now.
-    pub fn try_acquire(self: &Arc<Self>, client: ClientSlot) -> Option<Permit> {
+    pub(crate) fn try_acquire(self: &Arc<Self>, client: ClientSlot) -> Option<Permit> {
         // What is free while some wait is none of theirs: they hold their share.
         let _line = if self.waiting.load(Ordering::SeqCst) > 0 {
             self.hand_over();
@@ -71,7 +69,7 @@ impl Permits {
     }
 
     /// A place, after a wait in line. `None`: the client has its share of `max_waiting` waiters already.
-    pub async fn acquire(self: &Arc<Self>, client: ClientSlot, max_waiting: usize) -> Option<Permit> {
+    pub(crate) async fn acquire(self: &Arc<Self>, client: ClientSlot, max_waiting: usize) -> Option<Permit> {
         let (receiver, _in_line) = self.stand_in_line(client, max_waiting)?;
         // A place may have become free before this one stood in line.
         self.hand_over();
@@ -161,19 +159,19 @@ impl Drop for InLine {
 
 /// A request in the line for a place.
 #[derive(Clone, Debug)]
-pub struct Queued {
+pub(crate) struct Queued {
     permits: Arc<Permits>,
     client: ClientSlot,
 }
 
 impl Queued {
     /// Of a request of `client` that waits for one of these.
-    pub fn new(permits: Arc<Permits>, client: ClientSlot) -> Queued {
+    pub(crate) fn new(permits: Arc<Permits>, client: ClientSlot) -> Queued {
         Queued { permits, client }
     }
 
     /// Whether a request of `other` that came now would be served before it: that one's client holds fewer places.
-    pub fn serves_first(&self, other: ClientSlot) -> bool {
+    pub(crate) fn serves_first(&self, other: ClientSlot) -> bool {
         let held = |client| self.permits.held(client).load(Ordering::Relaxed);
         held(other) < held(self.client)
     }
@@ -181,14 +179,13 @@ impl Queued {
 
 /// A place, given back when dropped.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     permits: Arc<Permits>,
     client: ClientSlot,
 }
 
 impl Permit {
-    /// Whose it is.
-    pub fn client(&self) -> ClientSlot {
+    pub(crate) fn client(&self) -> ClientSlot {
         self.client
     }
 }

@@ -18,7 +18,6 @@ use crate::inbound::Peer;
 /// Maximum connections kept for one client connection; over HTTP/1 a client uses one at a time for each upstream.
 const MAX_PINNED: usize = 16;
 
-/// A connection.
 pub(super) enum Pinned {
     /// In use by one request at a time.
     Http1(Box<ClientConnection>),

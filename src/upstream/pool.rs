@@ -21,7 +21,7 @@ struct Idle {
 
 /// See the head of the file.
 #[derive(Default)]
-pub struct Pool {
+pub(crate) struct Pool {
     /// By address, oldest first; at most [`super::address::Limits::idle`] of each.
     idle: RefCell<HashMap<u64, VecDeque<Idle>>>,
     http2: RefCell<HashMap<u64, Vec<Rc<Http2Connection>>>>,
@@ -81,7 +81,7 @@ impl Pool {
     }
 
     /// Closes what has expired or was closed by the app.
-    pub fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         let mut cx = Context::from_waker(Waker::noop());
         self.idle.borrow_mut().retain(|_, waiting| {
             waiting.retain_mut(|idle| {
@@ -99,11 +99,6 @@ impl Pool {
             connections.retain(|connection| connection.is_kept(now));
             !connections.is_empty()
         });
-    }
-
-    /// Whether there is nothing to sweep.
-    pub fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty() && self.http2.borrow().is_empty()
     }
 
     /// An HTTP/2 connection to `address` with room for another stream.

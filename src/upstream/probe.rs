@@ -50,7 +50,7 @@ struct Round {
 }
 
 /// Watches one upstream for as long as it is in force.
-pub async fn watch(upstream: std::sync::Weak<Upstream>, awaited: Awaited) {
+pub(crate) async fn watch(upstream: std::sync::Weak<Upstream>, awaited: Awaited) {
     let busy: Rc<Busy> = Rc::default();
     let mut due = clock::now();
     loop {

@@ -22,9 +22,8 @@ const MISSING: Duration = Duration::from_secs(30);
 /// The most addresses taken from one answer.
 const MOST_ADDRESSES: usize = 64;
 
-/// An answer.
 #[derive(Debug, Default)]
-pub struct Resolved {
+pub(super) struct Resolved {
     /// The addresses, none while nothing was ever resolved.
     pub addresses: Vec<Arc<Address>>,
     /// Addresses of earlier answers that are missing from this one, with when that was first so; as many at most.

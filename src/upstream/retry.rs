@@ -12,7 +12,6 @@ use super::send::{Call, Outcome};
 use crate::clock;
 use crate::http2::section_size;
 
-/// A try that failed.
 pub(super) struct Attempt {
     pub error: ForwardError,
     /// The request can be sent again whatever its method: the app saw nothing of it.
@@ -25,7 +24,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub fn before_sending(error: ForwardError) -> Attempt {
+    pub(super) fn before_sending(error: ForwardError) -> Attempt {
         Attempt { error, nothing_sent: true, reused: false, suspect: false }
     }
 
@@ -38,7 +37,6 @@ impl Attempt {
 /// What the earlier tries of a request tell the next one.
 #[derive(Default)]
 pub(super) struct Tries {
-    /// Addresses where it failed.
     pub failed: Vec<u64>,
     /// Addresses whose idle connections were found closed: they get a new one.
     pub stale: Vec<u64>,
@@ -52,7 +50,7 @@ pub(super) struct Tries {
 impl Tries {
     /// Whether there may be another one. A request that may be why the app ends connections is tried once more, on one
     /// of its own; and not at all where it is likely to be.
-    pub fn allow(&self, failed: &Attempt, large: bool) -> bool {
+    pub(super) fn allow(&self, failed: &Attempt, large: bool) -> bool {
         !failed.suspect || !(large || self.apart)
     }
 }

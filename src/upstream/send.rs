@@ -34,12 +34,10 @@ use crate::inbound::{Interim, Peer};
 use crate::policy::Scheme;
 
 /// A request on its way to an app.
-pub struct Call<'a> {
-    /// The method.
+pub(crate) struct Call<'a> {
     pub method: &'a Method,
     /// Path and query as they go on; `*` for OPTIONS *.
     pub target: &'a PathAndQuery,
-    /// The end-to-end fields.
     pub headers: &'a mut HeaderMap,
     /// The forwarding fields, where they are not among the others.
     pub forwarding: Option<&'a ForwardedFields>,
@@ -47,7 +45,6 @@ pub struct Call<'a> {
     pub identified: Option<Identified<'a>>,
     /// Whose share of the places it takes.
     pub client: ClientSlot,
-    /// The body.
     pub body: Body,
     /// The protocols to upgrade to.
     pub upgrade: Option<&'a HeaderValue>,
@@ -76,21 +73,18 @@ pub struct Call<'a> {
 /// Whether a request is a stream from its start: one that counts in `max_streams`, whose response is waited for as long
 /// as the connection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Streaming {
+pub(crate) enum Streaming {
     /// No: only the head of its response makes it one.
     No,
     /// A gRPC call: where the upstream is spoken to in HTTP/2. Any other upstream takes it for an ordinary request.
     OverHttp2,
-    /// The route says so.
     Always,
 }
 
 /// What is known about how a request goes, as soon as it is: also when it fails, or nobody waits for it any more.
 #[derive(Debug, Default)]
-pub struct Outcome {
-    /// The last address tried.
+pub(crate) struct Outcome {
     pub address: RefCell<Option<Arc<Address>>>,
-    /// Tries after the first.
     pub retries: Cell<u32>,
     /// When the last try was sent.
     pub sent: Cell<Option<Instant>>,
@@ -106,7 +100,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Nothing is known yet, whatever was asked before.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let Outcome { address, retries, sent, answered, line, left, left_over_http2 } = self;
         address.replace(None);
         line.replace(None);
@@ -118,7 +112,7 @@ impl Outcome {
     }
 
     /// How much of the request its app can have received, over all tries.
-    pub fn how_much_left(&self) -> Sent {
+    pub(crate) fn how_much_left(&self) -> Sent {
         self.left.get().max(self.left_over_http2.get())
     }
 
@@ -136,7 +130,7 @@ impl Upstream {
     /// Sends a request and returns the head of its answer with its body on the way.
     ///
     /// It and what it waits for are held for every request in flight, so they are to be small.
-    pub fn send<'a>(
+    pub(crate) fn send<'a>(
         &'a self,
         pool: &'a Rc<Pool>,
         mut call: Call<'a>,

@@ -13,13 +13,13 @@ use crate::harness::{Folder, PATIENCE, Pillion, Script, ok, run};
 
 /// What curl printed, its own words on standard error included.
 #[track_caller]
-pub fn curl(args: &[&str]) -> String {
+pub(crate) fn curl(args: &[&str]) -> String {
     let all: Vec<&str> = ["-sS", "--max-time", "20", "--stderr", "-"].iter().chain(args).copied().collect();
     run("curl", &all)
 }
 
 /// Whether curl gave up.
-pub fn curl_fails(args: &[&str]) -> bool {
+pub(crate) fn curl_fails(args: &[&str]) -> bool {
     let status =
         Command::new("curl").args(["-s", "--max-time", "20"]).args(args).stdout(Stdio::null()).status();
     !status.unwrap().success()
@@ -27,23 +27,23 @@ pub fn curl_fails(args: &[&str]) -> bool {
 
 /// What curl got, as the echo app's JSON.
 #[track_caller]
-pub fn curl_json(args: &[&str]) -> serde_json::Value {
+pub(crate) fn curl_json(args: &[&str]) -> serde_json::Value {
     let text = curl(args);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-pub fn local(tail: &str) -> String {
+pub(crate) fn local(tail: &str) -> String {
     format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{tail}")
 }
 
 /// A certificate authority of this test alone.
-pub struct Authority {
+pub(crate) struct Authority {
     pub issuer: Issuer<'static, KeyPair>,
     pub pem: String,
 }
 
 impl Authority {
-    pub fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "a test's own CA");
@@ -53,7 +53,7 @@ impl Authority {
     }
 
     /// Writes FILE.crt and FILE.key for these hosts; the first is the subject's common name too.
-    pub fn issue(&self, folder: &Folder, file: &str, hosts: &[&str]) {
+    pub(crate) fn issue(&self, folder: &Folder, file: &str, hosts: &[&str]) {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts.clone()).unwrap();
         params.distinguished_name.push(DnType::CommonName, hosts.first().unwrap());
@@ -64,7 +64,7 @@ impl Authority {
     }
 
     /// A folder with `ca.pem` and a certificate `tls` for 127.0.0.1 and pillion.test.
-    pub fn folder(&self) -> Arc<Folder> {
+    pub(crate) fn folder(&self) -> Arc<Folder> {
         let folder = Arc::new(Folder::new());
         folder.write("ca.pem", &self.pem);
         self.issue(&folder, "tls", &["pillion.test", "127.0.0.1"]);
@@ -72,18 +72,18 @@ impl Authority {
     }
 }
 
-pub const TLS: &str = "[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
+pub(crate) const TLS: &str = "[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
                    certificates = [{ cert = \"tls.crt\", key = \"tls.key\" }]\n";
 
 /// Pillion with TLS in front of `app`, and its folder with `ca.pem`.
-pub fn with_tls(app: SocketAddr) -> (Pillion, String) {
+pub(crate) fn with_tls(app: SocketAddr) -> (Pillion, String) {
     let folder = Authority::new().folder();
     let ca = folder.path("ca.pem").display().to_string();
     let pillion = Pillion::in_folder(folder, &local(&format!("{TLS}[upstream]\nurl = \"http://{app}\"\n")));
     (pillion, ca)
 }
 
-pub async fn h2_client(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
+pub(crate) async fn h2_client(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let tcp = TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::handshake(tcp).await.unwrap();
     tokio::spawn(async move {
@@ -92,7 +92,7 @@ pub async fn h2_client(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
     client.ready().await.unwrap()
 }
 
-pub async fn h2_text(body: &mut h2::RecvStream) -> String {
+pub(crate) async fn h2_text(body: &mut h2::RecvStream) -> String {
     let mut content = Vec::new();
     while let Some(data) = body.data().await {
         let data = data.unwrap();
@@ -102,7 +102,7 @@ pub async fn h2_text(body: &mut h2::RecvStream) -> String {
     String::from_utf8(content).unwrap()
 }
 
-pub fn tls_connector(authority: &Authority, protocol: &[u8]) -> tokio_rustls::TlsConnector {
+pub(crate) fn tls_connector(authority: &Authority, protocol: &[u8]) -> tokio_rustls::TlsConnector {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
@@ -116,7 +116,7 @@ pub fn tls_connector(authority: &Authority, protocol: &[u8]) -> tokio_rustls::Tl
     Arc::new(config).into()
 }
 
-pub async fn h2_bytes(body: &mut h2::RecvStream, count: usize) -> Vec<u8> {
+pub(crate) async fn h2_bytes(body: &mut h2::RecvStream, count: usize) -> Vec<u8> {
     let mut seen = Vec::new();
     while seen.len() < count {
         let data = tokio::time::timeout(PATIENCE, body.data()).await.unwrap().unwrap().unwrap();
@@ -127,7 +127,7 @@ pub async fn h2_bytes(body: &mut h2::RecvStream, count: usize) -> Vec<u8> {
 }
 
 /// An app over h2c that tells how each request ended: whole, or with an error.
-pub async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<&'static str>) {
+pub(crate) async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<&'static str>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, ends) = tokio::sync::mpsc::unbounded_channel();
@@ -162,7 +162,7 @@ pub async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver
 }
 
 /// An app that reads chunks and the trailer `x-sum: 42`, if it comes, and tells all of it.
-pub fn until_trailers(told: impl Fn(String) + Send + Sync + 'static) -> Script {
+pub(crate) fn until_trailers(told: impl Fn(String) + Send + Sync + 'static) -> Script {
     Script::new(move |mut tcp| {
         let mut seen = Vec::new();
         let mut some = [0u8; 1024];

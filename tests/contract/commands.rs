@@ -6,7 +6,7 @@ use crate::Facts;
 use crate::harness::{Folder, Pillion, Script, absent_app, binary};
 
 /// One line of `--help` that begins an entry, with the lines it is continued on.
-pub struct Entry {
+pub(crate) struct Entry {
     /// The heading it stands under: `Commands`, `Arguments`, `Options`.
     pub group: String,
     /// `-c, --config <FILE>`.
@@ -15,7 +15,7 @@ pub struct Entry {
 }
 
 /// A command with its help.
-pub struct Help {
+pub(crate) struct Help {
     /// `pillion keys add`.
     pub name: String,
     /// The paragraphs that are no entries.
@@ -24,7 +24,7 @@ pub struct Help {
 }
 
 /// The help of every command there is.
-pub fn helps() -> Vec<Help> {
+pub(crate) fn helps() -> Vec<Help> {
     let mut helps = Vec::new();
     let mut waiting: Vec<Vec<String>> = vec![Vec::new()];
     while let Some(path) = waiting.pop() {
@@ -71,7 +71,7 @@ fn help(path: &[String]) -> Help {
     Help { name, about, entries }
 }
 
-pub fn gather(facts: &mut Facts) {
+pub(crate) fn gather(facts: &mut Facts) {
     for help in helps() {
         facts.add("commands", &help.name);
         for entry in help.entries.iter().filter(|entry| entry.group != "Commands") {

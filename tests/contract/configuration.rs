@@ -1,7 +1,7 @@
 //! Every key of the configuration, with the values it takes and its default.
 
-use pillion::config::ReadKey;
-use pillion::contract;
+use pillion::internals::ReadKey;
+use pillion::internals::contract;
 
 use crate::Facts;
 
@@ -23,7 +23,7 @@ fn fact(key: &ReadKey) -> String {
     fact
 }
 
-pub fn gather(facts: &mut Facts) {
+pub(crate) fn gather(facts: &mut Facts) {
     for key in contract::configuration_keys(TABLES) {
         facts.add("configuration", fact(&key));
     }

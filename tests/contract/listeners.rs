@@ -14,7 +14,7 @@ use crate::requests::Scene;
 const OPEN: [&str; 10] =
     ["route", "upstream", "address", "tier", "limit", "worker", "version", "certificate", "status", "rule"];
 
-pub fn gather(facts: &mut Facts) {
+pub(crate) fn gather(facts: &mut Facts) {
     let scene = Scene::new();
     scene.play();
     metrics(&scene.pillion.admin_get("/metrics").text(), facts);
@@ -120,7 +120,7 @@ fn shape(schema: &Value, told: &str, section: &'static str, facts: &mut Facts) {
 }
 
 /// The members of a document that no description has, with the types of their values.
-pub fn members(value: &Value, told: &str, section: &'static str, facts: &mut Facts) {
+pub(crate) fn members(value: &Value, told: &str, section: &'static str, facts: &mut Facts) {
     match value {
         Value::Object(members) => members
             .iter()

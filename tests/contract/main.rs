@@ -20,11 +20,11 @@ use std::path::Path;
 
 /// Facts by section, in order and each once.
 #[derive(Default)]
-pub struct Facts(BTreeMap<&'static str, BTreeSet<String>>);
+pub(crate) struct Facts(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Facts {
     /// Adds a fact to a section; one that is there already is there once.
-    pub fn add(&mut self, section: &'static str, fact: impl Into<String>) {
+    pub(crate) fn add(&mut self, section: &'static str, fact: impl Into<String>) {
         self.0.entry(section).or_default().insert(fact.into());
     }
 
@@ -45,12 +45,12 @@ const HEAD: &str = "\
 ";
 
 /// A path within the repository.
-pub fn root(path: &str) -> std::path::PathBuf {
+pub(crate) fn root(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// Whether the frozen files are to be written anew.
-pub fn updates() -> bool {
+pub(crate) fn updates() -> bool {
     std::env::var_os("UPDATE").is_some()
 }
 
@@ -73,7 +73,7 @@ fn lacking<'t>(of: &'t str, other: &'t str) -> Vec<String> {
 }
 
 /// Compares a file with what it should be, readably; writes it where that is asked for.
-pub fn hold(path: &str, now: &str) {
+pub(crate) fn hold(path: &str, now: &str) {
     if updates() {
         std::fs::write(root(path), now).unwrap();
         return;

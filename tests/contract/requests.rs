@@ -11,14 +11,14 @@ use crate::harness::*;
 use crate::listeners::members;
 
 /// An app, and a Pillion in front of it that has everything turned on.
-pub struct Scene {
+pub(crate) struct Scene {
     pub origin: Origin,
     pub pillion: Pillion,
     _folder: Arc<Folder>,
 }
 
 impl Scene {
-    pub fn new() -> Scene {
+    pub(crate) fn new() -> Scene {
         let origin = Origin::new();
         let folder = Arc::new(Folder::new());
         run(
@@ -75,7 +75,7 @@ upstream = "absent"
     }
 
     /// Sends requests of every kind.
-    pub fn play(&self) {
+    pub(crate) fn play(&self) {
         let (origin, pillion) = (&self.origin, &self.pillion);
         origin.says("/api/private", &["cache-control: no-store"]);
         origin.says("/text", &["content-type: text/plain", "x-long: 1"]);
@@ -97,16 +97,16 @@ upstream = "absent"
     }
 }
 
-pub fn gather(facts: &mut Facts) {
+pub(crate) fn gather(facts: &mut Facts) {
     let scene = Scene::new();
     scene.play();
     access_log(&scene.pillion, facts);
     problems(&scene.pillion, facts);
     fields(&scene, facts);
-    for (place, words) in pillion::contract::words() {
+    for (place, words) in pillion::internals::contract::words() {
         words.iter().for_each(|word| facts.add("words", format!("{place}: {word}")));
     }
-    for (uri, _) in pillion::contract::problems() {
+    for (uri, _) in pillion::internals::contract::problems() {
         facts.add("problem types", uri);
     }
     // The admin listener has one for each status that it refuses with.

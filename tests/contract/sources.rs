@@ -9,7 +9,7 @@ use crate::{Facts, root};
 
 /// A piece of a source, without comments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     /// A name, a keyword, a number.
     Word(String),
     /// The value of a string literal.
@@ -19,7 +19,7 @@ pub enum Token {
 }
 
 /// The pieces of a source.
-pub fn tokens(source: &str) -> Vec<Token> {
+pub(crate) fn tokens(source: &str) -> Vec<Token> {
     let (mut tokens, mut rest) = (Vec::new(), source.chars().peekable());
     while let Some(c) = rest.next() {
         match c {
@@ -123,7 +123,7 @@ fn raw(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
 }
 
 /// Every source that is part of the binary, without its tests.
-pub fn sources() -> Vec<Vec<Token>> {
+pub(crate) fn sources() -> Vec<Vec<Token>> {
     let mut files = Vec::new();
     walk(&root("src"), &mut files);
     // It names what is frozen here, to nobody else.
@@ -173,7 +173,7 @@ fn test_modules(file: &Path) -> Vec<PathBuf> {
 }
 
 /// The texts of sources that people read: those of several words, but for what attributes say.
-pub fn sentences() -> BTreeSet<String> {
+pub(crate) fn sentences() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for tokens in sources() {
         let (mut before, mut attribute) = (None, 0usize);
@@ -236,7 +236,7 @@ fn event_members(tokens: &[Token]) -> Vec<String> {
     members
 }
 
-pub fn gather(facts: &mut Facts) {
+pub(crate) fn gather(facts: &mut Facts) {
     for tokens in sources() {
         for member in event_members(&tokens) {
             facts.add("log members", format!("event .{member}"));

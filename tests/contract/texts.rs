@@ -25,7 +25,8 @@ const HEAD: &str = "\
 type Sections = Vec<(&'static str, BTreeSet<String>)>;
 
 fn current() -> Sections {
-    let titles = pillion::contract::problems().into_iter().map(|(_, title)| title.to_owned()).collect();
+    let titles =
+        pillion::internals::contract::problems().into_iter().map(|(_, title)| title.to_owned()).collect();
     let mut help = BTreeSet::new();
     for command in commands::helps() {
         help.extend(command.about);

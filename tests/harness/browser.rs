@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::{Folder, Process, eventually, run};
 
 /// A real browser, spoken to by its own protocol (CDP).
-pub struct Browser {
+pub(crate) struct Browser {
     socket: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
     number: u64,
     /// What went wrong in the page, by its console.
@@ -14,7 +14,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub async fn open(profile: &Folder, url: &str) -> Browser {
+    pub(crate) async fn open(profile: &Folder, url: &str) -> Browser {
         let child = Command::new("chromium")
             .args([
                 "--headless=new",
@@ -52,7 +52,7 @@ impl Browser {
         browser
     }
 
-    pub async fn go(&mut self, url: &str) {
+    pub(crate) async fn go(&mut self, url: &str) {
         self.call("Page.navigate", serde_json::json!({ "url": url })).await;
     }
 
@@ -81,12 +81,12 @@ impl Browser {
         }
     }
 
-    pub async fn evaluate(&mut self, script: &str) -> String {
+    pub(crate) async fn evaluate(&mut self, script: &str) -> String {
         let result = self.call("Runtime.evaluate", serde_json::json!({ "expression": script })).await;
         result["result"]["value"].as_str().unwrap_or("{}").to_owned()
     }
 
-    pub async fn screenshot(&mut self) -> Vec<u8> {
+    pub(crate) async fn screenshot(&mut self) -> Vec<u8> {
         use base64::Engine as _;
         let result = self.call("Page.captureScreenshot", serde_json::json!({ "format": "png" })).await;
         base64::engine::general_purpose::STANDARD.decode(result["data"].as_str().unwrap()).unwrap()

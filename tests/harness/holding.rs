@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::{PATIENCE, Script, ok};
 
 /// Raises a flag also when the test fails, so that the threads that wait for it end.
-pub struct Raise<'a>(pub &'a AtomicBool);
+pub(crate) struct Raise<'a>(pub &'a AtomicBool);
 
 impl Drop for Raise<'_> {
     fn drop(&mut self) {
@@ -16,7 +16,7 @@ impl Drop for Raise<'_> {
 }
 
 /// An app that reports the path of each request and answers it only when told to.
-pub fn holding() -> (Script, Receiver<String>, Sender<()>) {
+pub(crate) fn holding() -> (Script, Receiver<String>, Sender<()>) {
     let (seen, requests) = channel();
     let (release, released) = channel();
     let released = Mutex::new(released);

@@ -6,14 +6,14 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-pub mod browser;
-pub mod holding;
-pub mod origin;
+pub(crate) mod browser;
+pub(crate) mod holding;
+pub(crate) mod origin;
 mod pillion;
-pub mod script;
+pub(crate) mod script;
 mod servers;
-pub mod texts;
-pub mod wire;
+pub(crate) mod texts;
+pub(crate) mod wire;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -22,18 +22,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub use pillion::{Pillion, complete};
-pub use script::{Request, Script, head, ok};
-pub use servers::{Nginx, accept, httpbin};
-pub use texts::printed;
-pub use wire::{Answer, connect, exchange, raw, read_answer};
+pub(crate) use pillion::{Pillion, complete};
+pub(crate) use script::{Request, Script, head, ok};
+pub(crate) use servers::{Nginx, accept, httpbin};
+pub(crate) use texts::printed;
+pub(crate) use wire::{Answer, connect, exchange, raw, read_answer};
 
 /// How long anything that should happen may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls until `condition` gives a value.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = now() + PATIENCE;
     loop {
         if let Some(value) = condition() {
@@ -45,15 +45,15 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 }
 
 #[allow(clippy::disallowed_methods, reason = "tests measure real time")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// A folder that goes away with the test.
-pub struct Folder(pub PathBuf);
+pub(crate) struct Folder(pub PathBuf);
 
 impl Folder {
-    pub fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("pillion-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -61,13 +61,13 @@ impl Folder {
         Folder(path)
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -79,14 +79,14 @@ impl Drop for Folder {
 }
 
 /// A process that is killed when it goes out of scope.
-pub struct Process(pub Child);
+pub(crate) struct Process(pub Child);
 
 impl Process {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status =
             Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(status.success(), "kill -{name}");
@@ -94,12 +94,12 @@ impl Process {
 
     /// Waits for it to end by itself.
     #[track_caller]
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.0.try_wait().unwrap())
     }
 
     /// Resident memory in bytes.
-    pub fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
@@ -115,26 +115,26 @@ impl Drop for Process {
 
 /// The binary under test: the one built beside the tests, or the one that `PILLION_BIN` names, so that these tests can be
 /// tried on another build.
-pub fn binary() -> &'static str {
+pub(crate) fn binary() -> &'static str {
     static NAMED: OnceLock<Option<String>> = OnceLock::new();
     let named = NAMED.get_or_init(|| std::env::var("PILLION_BIN").ok());
     named.as_deref().unwrap_or(env!("CARGO_BIN_EXE_pillion"))
 }
 
 /// An address nothing listens on just now.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The address of an app that is not there (yet), on a loopback address of its own: no Pillion under test
 /// is given its port in the meantime.
-pub fn absent_app() -> SocketAddr {
+pub(crate) fn absent_app() -> SocketAddr {
     TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap()
 }
 
 /// Runs a command to its end and gives what it printed; fails the test if it fails.
 #[track_caller]
-pub fn run(command: &str, args: &[&str]) -> String {
+pub(crate) fn run(command: &str, args: &[&str]) -> String {
     let output =
         Command::new(command).args(args).output().unwrap_or_else(|error| panic!("{command}: {error}"));
     let (text, errors) = (printed(&output.stdout), printed(&output.stderr));

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use super::{Answer, Pillion, Request, Script, exchange};
 
 /// An app that says what it is told to, numbers its answers, and records what reached it.
-pub struct Origin {
+pub(crate) struct Origin {
     pub script: Script,
     pub seen: Arc<Mutex<Vec<Request>>>,
     says: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl Origin {
-    pub fn new() -> Origin {
+    pub(crate) fn new() -> Origin {
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let says: Arc<Mutex<HashMap<String, String>>> = Arc::default();
         let count = AtomicUsize::new(0);
@@ -31,20 +31,20 @@ impl Origin {
     }
 
     /// From now on answers under this path have these fields; `status: 404` among them is the status.
-    pub fn says(&self, path: &str, fields: &[&str]) {
+    pub(crate) fn says(&self, path: &str, fields: &[&str]) {
         self.says.lock().unwrap().insert(path.to_owned(), fields.join("\r\n"));
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
-    pub fn last(&self) -> Request {
+    pub(crate) fn last(&self) -> Request {
         self.seen.lock().unwrap().last().unwrap().clone()
     }
 }
 
-pub fn answer(request: &Request, said: &str, content: &str) -> Vec<u8> {
+pub(crate) fn answer(request: &Request, said: &str, content: &str) -> Vec<u8> {
     let mut status = "200";
     let mut fields = String::new();
     for line in said.lines() {
@@ -65,11 +65,11 @@ pub fn answer(request: &Request, said: &str, content: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-pub fn pillion(origin: &Origin, config: &str) -> Pillion {
+pub(crate) fn pillion(origin: &Origin, config: &str) -> Pillion {
     Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n{config}", origin.script.address))
 }
 
-pub fn ask(pillion: &Pillion, line: &str, fields: &[&str]) -> Answer {
+pub(crate) fn ask(pillion: &Pillion, line: &str, fields: &[&str]) -> Answer {
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     exchange(
         pillion.http,
@@ -77,10 +77,10 @@ pub fn ask(pillion: &Pillion, line: &str, fields: &[&str]) -> Answer {
     )
 }
 
-pub fn get(pillion: &Pillion, path: &str) -> Answer {
+pub(crate) fn get(pillion: &Pillion, path: &str) -> Answer {
     ask(pillion, &format!("GET {path}"), &[])
 }
 
-pub fn status_of(answer: &Answer) -> String {
+pub(crate) fn status_of(answer: &Answer) -> String {
     answer.field("cache-status").unwrap_or_default()
 }

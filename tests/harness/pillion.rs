@@ -12,7 +12,7 @@ use super::texts::known;
 use super::{Answer, Folder, Process, binary, eventually, exchange};
 
 /// A running Pillion.
-pub struct Pillion {
+pub(crate) struct Pillion {
     pub process: Process,
     pub folder: Arc<Folder>,
     /// Its cleartext listener.
@@ -40,29 +40,29 @@ fn gather(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 
 impl Pillion {
     /// In front of `upstream` with nothing else said.
-    pub fn in_front_of(upstream: impl std::fmt::Display) -> Pillion {
+    pub(crate) fn in_front_of(upstream: impl std::fmt::Display) -> Pillion {
         Pillion::with(&format!("[upstream]\nurl = \"http://{upstream}\"\n"))
     }
 
     /// With a configuration. Where it has no `[server]`, one with free ports is put before it; where it
     /// has, `listen` and `admin` are the test's to give (use port 0).
-    pub fn with(config: &str) -> Pillion {
+    pub(crate) fn with(config: &str) -> Pillion {
         Pillion::in_folder(Arc::new(Folder::new()), config)
     }
 
-    pub fn in_folder(folder: Arc<Folder>, config: &str) -> Pillion {
+    pub(crate) fn in_folder(folder: Arc<Folder>, config: &str) -> Pillion {
         let path = folder.write("pillion.toml", complete(config));
         Pillion::from_file(folder, &path)
     }
 
     /// With a file that is there already.
-    pub fn from_file(folder: Arc<Folder>, path: &Path) -> Pillion {
+    pub(crate) fn from_file(folder: Arc<Folder>, path: &Path) -> Pillion {
         let mut command = Command::new(binary());
         command.args(["run", "--config"]).arg(path).current_dir(&folder.0);
         Pillion::start(folder, command)
     }
 
-    pub fn start(folder: Arc<Folder>, mut command: Command) -> Pillion {
+    pub(crate) fn start(folder: Arc<Folder>, mut command: Command) -> Pillion {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (gather(child.stdout.take().unwrap()), gather(child.stderr.take().unwrap()));
@@ -104,23 +104,23 @@ impl Pillion {
 
     /// Waits until it is ready: its app has answered once.
     #[track_caller]
-    pub fn wait_until_ready(&self) {
+    pub(crate) fn wait_until_ready(&self) {
         eventually("it is ready", || (self.admin_get("/ready").status == 200).then_some(()));
     }
 
     /// What it said on standard error.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
     /// What it said on standard output: the access log.
-    pub fn access_log(&self) -> String {
+    pub(crate) fn access_log(&self) -> String {
         self.stdout.lock().unwrap().clone()
     }
 
     /// The first access log line for which `fits` holds.
     #[track_caller]
-    pub fn access(&self, what: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    pub(crate) fn access(&self, what: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         eventually(&format!("access log: {what}"), || {
             self.access_log()
                 .lines()
@@ -129,23 +129,23 @@ impl Pillion {
         })
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
     }
 
     /// GET over the cleartext listener.
     #[track_caller]
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         exchange(self.http, &format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"))
     }
 
     #[track_caller]
-    pub fn admin_get(&self, path: &str) -> Answer {
+    pub(crate) fn admin_get(&self, path: &str) -> Answer {
         exchange(self.admin, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
     }
 
     #[track_caller]
-    pub fn admin_post(&self, path: &str) -> Answer {
+    pub(crate) fn admin_post(&self, path: &str) -> Answer {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
@@ -155,7 +155,7 @@ impl Pillion {
     /// The value of one sample in /metrics, labels included in `name`; 0 where a known family has no such
     /// sample yet.
     #[track_caller]
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.admin_get("/metrics").text();
         let line =
             text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
@@ -166,7 +166,7 @@ impl Pillion {
 
     /// Replaces the configuration in place and sends SIGHUP; returns once it was applied or refused.
     #[track_caller]
-    pub fn reload(&self, config: &str) {
+    pub(crate) fn reload(&self, config: &str) {
         let count = || {
             self.metric("pillion_config_reloads_total{result=\"applied\"}")
                 + self.metric("pillion_config_reloads_total{result=\"refused\"}")
@@ -179,14 +179,14 @@ impl Pillion {
 
     /// SIGTERM, and its exit status.
     #[track_caller]
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         self.process.signal("TERM");
         self.process.wait()
     }
 }
 
 /// Puts a `[server]` with free ports and a JSON log where the test did not give them.
-pub fn complete(config: &str) -> String {
+pub(crate) fn complete(config: &str) -> String {
     let mut text = config.to_owned();
     if !config.contains("[log]") {
         text = format!("[log]\nformat = \"json\"\n{text}");

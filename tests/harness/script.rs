@@ -10,18 +10,18 @@ use super::wire::dechunk;
 
 /// An origin that plays a script: each connection is given to `play` on a thread of its own. For
 /// behaviour no real server shows on request (dying half-way, malformed answers, exact timing).
-pub struct Script {
+pub(crate) struct Script {
     pub address: SocketAddr,
     /// Connections that said anything so far.
     pub connections: Arc<AtomicUsize>,
 }
 
 impl Script {
-    pub fn new(play: impl Fn(TcpStream) + Send + Sync + 'static) -> Script {
+    pub(crate) fn new(play: impl Fn(TcpStream) + Send + Sync + 'static) -> Script {
         Script::on(TcpListener::bind("127.0.0.1:0").unwrap(), play)
     }
 
-    pub fn on(listener: TcpListener, play: impl Fn(TcpStream) + Send + Sync + 'static) -> Script {
+    pub(crate) fn on(listener: TcpListener, play: impl Fn(TcpStream) + Send + Sync + 'static) -> Script {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let (play, count) = (Arc::new(play), connections.clone());
@@ -46,7 +46,7 @@ impl Script {
 
     /// Answers every request of every connection with what `answer` makes of its head and body; for
     /// requests with a Content-Length or chunks.
-    pub fn answering(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Script {
+    pub(crate) fn answering(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Script {
         Script::new(move |mut tcp| {
             while let Some(request) = Request::read(&mut tcp) {
                 if tcp.write_all(&answer(&request)).is_err() {
@@ -57,7 +57,7 @@ impl Script {
     }
 
     /// Says that it is too much before it has read it, and leaves.
-    pub fn refusing_early() -> Script {
+    pub(crate) fn refusing_early() -> Script {
         Script::new(|mut tcp| {
             let mut head = [0u8; 100];
             let _ = tcp.read(&mut head);
@@ -68,18 +68,18 @@ impl Script {
     }
 
     /// Says in JSON what reached it: method, target, fields (lower case, joined by "; "), body.
-    pub fn echo() -> Script {
+    pub(crate) fn echo() -> Script {
         Script::answering(|request| ok(&request.to_json().to_string()))
     }
 }
 
 /// A configuration with this app and nothing else.
-pub fn upstream(app: &Script) -> String {
+pub(crate) fn upstream(app: &Script) -> String {
     format!("[upstream]\nurl = \"http://{}\"\n", app.address)
 }
 
 /// A 200 with this content.
-pub fn ok(content: &str) -> Vec<u8> {
+pub(crate) fn ok(content: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{content}",
         content.len()
@@ -88,7 +88,7 @@ pub fn ok(content: &str) -> Vec<u8> {
 }
 
 /// Reads a head and nothing behind it; `None` when the connection ends first.
-pub fn head(tcp: &mut impl Read) -> Option<String> {
+pub(crate) fn head(tcp: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0u8; 1];
     while !head.ends_with(b"\r\n\r\n") {
@@ -102,7 +102,7 @@ pub fn head(tcp: &mut impl Read) -> Option<String> {
 
 /// A request as an origin saw it.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     pub line: String,
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -110,7 +110,7 @@ pub struct Request {
 
 impl Request {
     /// Reads one; `None` when the connection ends first.
-    pub fn read(tcp: &mut impl Read) -> Option<Request> {
+    pub(crate) fn read(tcp: &mut impl Read) -> Option<Request> {
         let head = head(tcp)?;
         let mut lines = head.lines();
         let line = lines.next()?.to_owned();
@@ -135,11 +135,11 @@ impl Request {
         Some(request)
     }
 
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         let mut fields = serde_json::Map::new();
         for (name, value) in &self.fields {
             let joined = match fields.get(name).and_then(|before| before.as_str()) {

@@ -7,14 +7,14 @@ use super::{Folder, Process, eventually, free_address};
 
 /// A real nginx with this `server` block, on a free port of its own choosing: `LISTEN` in the block is
 /// replaced by its address.
-pub struct Nginx {
+pub(crate) struct Nginx {
     pub process: Process,
     pub address: SocketAddr,
     pub folder: Folder,
 }
 
 impl Nginx {
-    pub fn serving(server: &str) -> Nginx {
+    pub(crate) fn serving(server: &str) -> Nginx {
         // A port that was free a moment ago can be taken; another is tried.
         for _ in 0..10 {
             let address = free_address();
@@ -54,7 +54,7 @@ impl Nginx {
     }
 
     /// Starts it again where it was, after it was killed.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.process = Process(
             Command::new("nginx")
                 .arg("-c")
@@ -70,7 +70,7 @@ impl Nginx {
 }
 
 /// httpbin, a real app of others', behind gunicorn; `tests/run` installs it.
-pub fn httpbin() -> (Process, SocketAddr) {
+pub(crate) fn httpbin() -> (Process, SocketAddr) {
     let gunicorn = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/httpbin/bin/gunicorn");
     let address = free_address();
     let mut command = Command::new(gunicorn);
@@ -82,7 +82,7 @@ pub fn httpbin() -> (Process, SocketAddr) {
 }
 
 /// The next connection that says anything: Pillion connects without a byte to see whether the app is there.
-pub async fn accept(
+pub(crate) async fn accept(
     listener: &tokio::net::TcpListener,
 ) -> std::io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {
     loop {

@@ -5,20 +5,20 @@ use std::sync::OnceLock;
 
 /// A text when the contract was frozen, and now; one of them is missing where it is new or gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub frozen: Option<String>,
     pub now: Option<String>,
 }
 
 impl Entry {
     /// What it is sorted by.
-    pub fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         self.frozen.as_deref().or(self.now.as_deref()).unwrap_or_default()
     }
 }
 
 /// On one line.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }
 
@@ -39,7 +39,7 @@ fn unescaped(line: &str) -> String {
 }
 
 /// The entries of each section of a list.
-pub fn parse(list: &str) -> Vec<(String, Vec<Entry>)> {
+pub(crate) fn parse(list: &str) -> Vec<(String, Vec<Entry>)> {
     let mut sections: Vec<(String, Vec<Entry>)> = Vec::new();
     for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
@@ -120,7 +120,7 @@ impl Pattern {
 }
 
 /// `text` with every `new` in it said as `old`.
-pub fn replaced(text: &str, old: &str, new: &str) -> String {
+pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
     let (old, new) = (Pattern::new(old), Pattern::new(new));
     let (mut said, mut from) = (String::new(), 0);
     while let Some((start, end, values)) = new.find(text, from) {
@@ -158,12 +158,12 @@ fn pairs() -> &'static [(String, String)] {
 }
 
 /// What a build says, in the words this suite knows.
-pub fn known(text: String) -> String {
+pub(crate) fn known(text: String) -> String {
     pairs().iter().fold(text, |text, (old, now)| replaced(&text, old, now))
 }
 
 /// The same of bytes; what is no text is as it was.
-pub fn known_bytes(bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn known_bytes(bytes: Vec<u8>) -> Vec<u8> {
     if pairs().is_empty() {
         return bytes;
     }
@@ -171,6 +171,6 @@ pub fn known_bytes(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// What a command printed.
-pub fn printed(output: &[u8]) -> String {
+pub(crate) fn printed(output: &[u8]) -> String {
     known(String::from_utf8_lossy(output).into_owned())
 }

@@ -8,7 +8,7 @@ use super::texts::{known, known_bytes};
 
 /// An HTTP/1 answer, read to its end.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
@@ -16,7 +16,7 @@ pub struct Answer {
 
 impl Answer {
     #[track_caller]
-    pub fn parse(raw: &[u8]) -> Answer {
+    pub(crate) fn parse(raw: &[u8]) -> Answer {
         let end = raw.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(raw)));
         let head = String::from_utf8_lossy(&raw[..end]).into_owned();
@@ -30,11 +30,11 @@ impl Answer {
         answer
     }
 
-    pub fn field(&self, name: &str) -> Option<String> {
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
         self.fields(name).into_iter().next()
     }
 
-    pub fn fields(&self, name: &str) -> Vec<String> {
+    pub(crate) fn fields(&self, name: &str) -> Vec<String> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
         lines
             .filter(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -42,12 +42,12 @@ impl Answer {
             .collect()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn dechunk(mut wire: &[u8]) -> Vec<u8> {
 
 /// A connection whose reads give up in the end.
 #[track_caller]
-pub fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let tcp = TcpStream::connect(address).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     tcp.set_nodelay(true).unwrap();
@@ -76,7 +76,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// Sends `bytes` and reads until the other side closes.
 #[track_caller]
-pub fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let mut tcp = connect(address);
     // Who refuses early may close before everything is written; what it said is what counts.
     let _ = tcp.write_all(bytes.as_ref());
@@ -91,13 +91,13 @@ pub fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// One request, one answer, on a connection of its own that the other side closes.
 #[track_caller]
-pub fn exchange(address: SocketAddr, request: &str) -> Answer {
+pub(crate) fn exchange(address: SocketAddr, request: &str) -> Answer {
     Answer::parse(&raw(address, request))
 }
 
 /// Reads one answer off a connection that stays open.
 #[track_caller]
-pub fn read_answer(tcp: &mut impl Read) -> Answer {
+pub(crate) fn read_answer(tcp: &mut impl Read) -> Answer {
     let mut raw = Vec::new();
     let mut byte = [0u8; 1];
     while !raw.ends_with(b"\r\n\r\n") {
@@ -121,7 +121,7 @@ pub fn read_answer(tcp: &mut impl Read) -> Answer {
 
 /// A request to a listener, with more fields.
 #[track_caller]
-pub fn ask(address: SocketAddr, line: &str, more: &str) -> Answer {
+pub(crate) fn ask(address: SocketAddr, line: &str, more: &str) -> Answer {
     exchange(
         address,
         &format!("{line} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n{more}\r\n"),

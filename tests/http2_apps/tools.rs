@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Answer, Folder, Pillion, accept, exchange};
 
-pub type Connection = h2::server::Connection<TcpStream, Bytes>;
+pub(crate) type Connection = h2::server::Connection<TcpStream, Bytes>;
 
 /// An app over HTTP/2 with prior knowledge: `serve` is given each connection with its number.
-pub async fn app<F>(serve: impl Fn(Connection, usize) -> F + Send + 'static) -> SocketAddr
+pub(crate) async fn app<F>(serve: impl Fn(Connection, usize) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -31,7 +31,10 @@ where
 }
 
 /// Answers with what it was sent.
-pub async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+pub(crate) async fn echo(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
     let mut body = request.into_body();
     let mut content = Vec::new();
     while let Some(data) = body.data().await {
@@ -45,7 +48,7 @@ pub async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::serve
     }
 }
 
-pub async fn serve_all<T>(mut connection: h2::server::Connection<T, Bytes>)
+pub(crate) async fn serve_all<T>(mut connection: h2::server::Connection<T, Bytes>)
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -54,11 +57,11 @@ where
     }
 }
 
-pub fn over_h2c(app: SocketAddr, more: &str) -> Pillion {
+pub(crate) fn over_h2c(app: SocketAddr, more: &str) -> Pillion {
     Pillion::with(&format!("[upstream]\nurl = \"h2c://{app}\"\n{more}"))
 }
 
-pub fn post(pillion: &Pillion, content: &str) -> Answer {
+pub(crate) fn post(pillion: &Pillion, content: &str) -> Answer {
     let length = content.len();
     let head =
         format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
@@ -66,10 +69,11 @@ pub fn post(pillion: &Pillion, content: &str) -> Answer {
 }
 
 /// One worker, so that there is one connection.
-pub const ONE_WORKER: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n";
+pub(crate) const ONE_WORKER: &str =
+    "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n";
 
 /// The same app behind TLS, with HTTP/2 by ALPN; `tls.crt` and `tls.key` are in `folder`.
-pub async fn tls_app<F>(
+pub(crate) async fn tls_app<F>(
     folder: &Folder,
     serve: impl Fn(h2::server::Connection<tokio_rustls::server::TlsStream<TcpStream>, Bytes>) -> F
     + Send

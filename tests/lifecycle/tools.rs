@@ -4,47 +4,47 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
-pub use crate::harness::script::upstream;
+pub(crate) use crate::harness::script::upstream;
 use crate::harness::{Answer, Folder, Pillion, binary, complete, printed, read_answer};
 
 /// A `[server]` on free ports with more in it.
-pub fn server(more: &str) -> String {
+pub(crate) fn server(more: &str) -> String {
     format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{more}\n")
 }
 
-pub const DENY: &str = "[[routes]]\nmatch = \"* /denied\"\ndeny = 404\n";
+pub(crate) const DENY: &str = "[[routes]]\nmatch = \"* /denied\"\ndeny = 404\n";
 
-pub fn applied(pillion: &Pillion) -> f64 {
+pub(crate) fn applied(pillion: &Pillion) -> f64 {
     pillion.metric("pillion_config_reloads_total{result=\"applied\"}")
 }
 
-pub fn refused(pillion: &Pillion) -> f64 {
+pub(crate) fn refused(pillion: &Pillion) -> f64 {
     pillion.metric("pillion_config_reloads_total{result=\"refused\"}")
 }
 
 /// Replaces the file as careful editors do: written beside it, renamed over it.
-pub fn rename_over(folder: &Folder, config: &str) {
+pub(crate) fn rename_over(folder: &Folder, config: &str) {
     let fresh = folder.write("fresh", complete(config));
     std::fs::rename(fresh, folder.path("pillion.toml")).unwrap();
 }
 
 /// One request on a kept connection.
 #[track_caller]
-pub fn ask(tcp: &mut TcpStream, path: &str) -> Answer {
+pub(crate) fn ask(tcp: &mut TcpStream, path: &str) -> Answer {
     tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).unwrap();
     read_answer(tcp)
 }
 
 /// Reads until the other side closes; true if it said nothing more.
-pub fn closes_silently(tcp: &mut TcpStream) -> bool {
+pub(crate) fn closes_silently(tcp: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     tcp.read_to_end(&mut rest).is_ok() && rest.is_empty()
 }
 
-pub fn pillion(arguments: &[&str]) -> Output {
+pub(crate) fn pillion(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     printed(&output.stderr)
 }

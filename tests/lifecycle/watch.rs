@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pillion::policy::SourceFile;
+use pillion::internals::SourceFile;
 
 use crate::harness::{Folder, Pillion, Script, complete, eventually, now};
 use crate::tools::{DENY, applied, refused, rename_over, server, upstream};

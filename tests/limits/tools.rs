@@ -4,7 +4,7 @@ use crate::harness::origin::*;
 use crate::harness::*;
 
 /// The digests are of `key-pro` and `key-own`.
-pub fn keys() -> String {
+pub(crate) fn keys() -> String {
     let digest = |key: &str| {
         let output = run("sh", &["-c", &format!("printf %s {key} | sha256sum")]);
         output.split(' ').next().unwrap().to_owned()
@@ -17,7 +17,7 @@ pub fn keys() -> String {
     )
 }
 
-pub const TIERS: &str = "
+pub(crate) const TIERS: &str = "
 [rate_limit.tiers.free]
 upgrade = \"https://example.com/pricing\"
 [rate_limit.tiers.free.limits]
@@ -32,11 +32,11 @@ mode = \"shadow\"
 requests = { rate = \"3/h\" }
 ";
 
-pub fn limited(config: &str) -> (Origin, Pillion) {
+pub(crate) fn limited(config: &str) -> (Origin, Pillion) {
     limited_with(&keys(), config)
 }
 
-pub fn limited_with(keys: &str, config: &str) -> (Origin, Pillion) {
+pub(crate) fn limited_with(keys: &str, config: &str) -> (Origin, Pillion) {
     let origin = Origin::new();
     let folder = std::sync::Arc::new(Folder::new());
     let file = folder.write("keys.toml", keys);
@@ -48,6 +48,6 @@ pub fn limited_with(keys: &str, config: &str) -> (Origin, Pillion) {
     (origin, Pillion::in_folder(folder, &text))
 }
 
-pub fn statuses(pillion: &Pillion, count: usize, fields: &[&str]) -> Vec<u16> {
+pub(crate) fn statuses(pillion: &Pillion, count: usize, fields: &[&str]) -> Vec<u16> {
     (0..count).map(|_| ask(pillion, "GET /", fields).status).collect()
 }

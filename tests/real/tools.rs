@@ -10,7 +10,7 @@ const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools");
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real");
 
 /// Runs `tests/real/SCRIPT`: `.cjs` with the packages of `package.json`, `.py` with those of `VENV.txt`.
-pub fn script(venv: &str, script: &str, args: &[&str]) -> Command {
+pub(crate) fn script(venv: &str, script: &str, args: &[&str]) -> Command {
     let mut command = if script.ends_with(".cjs") {
         Command::new("node")
     } else {
@@ -22,7 +22,7 @@ pub fn script(venv: &str, script: &str, args: &[&str]) -> Command {
 }
 
 /// An app that prints one line once it listens, beginning with its address, and that line.
-pub fn app(venv: &str, name: &str, args: &[&str]) -> (Process, String) {
+pub(crate) fn app(venv: &str, name: &str, args: &[&str]) -> (Process, String) {
     let mut command = script(venv, name, args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut process = Process(command.spawn().expect("tests/run installs it"));
@@ -34,7 +34,7 @@ pub fn app(venv: &str, name: &str, args: &[&str]) -> (Process, String) {
 
 /// What a client printed; fails the test if it fails.
 #[track_caller]
-pub fn printed(mut command: Command) -> String {
+pub(crate) fn printed(mut command: Command) -> String {
     let output = command.output().expect("tests/run installs it");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -43,7 +43,7 @@ pub fn printed(mut command: Command) -> String {
 }
 
 /// Pillion with TLS too, by a certificate of its own: `tls.crt` in its folder.
-pub fn with_tls(config: &str) -> Pillion {
+pub(crate) fn with_tls(config: &str) -> Pillion {
     let folder = Arc::new(Folder::new());
     let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     folder.write("tls.crt", key.cert.pem());
@@ -54,6 +54,6 @@ pub fn with_tls(config: &str) -> Pillion {
 }
 
 /// The length of a scenario: as in life with `PILLION_ACCEPTANCE=1`.
-pub fn acceptance() -> bool {
+pub(crate) fn acceptance() -> bool {
     std::env::var_os("PILLION_ACCEPTANCE").is_some()
 }

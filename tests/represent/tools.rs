@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::{Answer, Pillion, Script, exchange};
 
 /// JSON as apps write it: `items` of some 80 bytes each.
-pub fn items(items: usize) -> String {
+pub(crate) fn items(items: usize) -> String {
     let mut text = String::from("[");
     for id in 0..items {
         let comma = if id > 0 { "," } else { "" };
@@ -20,11 +20,11 @@ pub fn items(items: usize) -> String {
     text + "]"
 }
 
-pub fn get(pillion: &Pillion, path: &str, fields: &str) -> Answer {
+pub(crate) fn get(pillion: &Pillion, path: &str, fields: &str) -> Answer {
     exchange(pillion.http, &format!("GET {path} HTTP/1.1\r\nhost: test\r\n{fields}connection: close\r\n\r\n"))
 }
 
-pub fn head_of(pillion: &Pillion, path: &str, fields: &str) -> Answer {
+pub(crate) fn head_of(pillion: &Pillion, path: &str, fields: &str) -> Answer {
     exchange(
         pillion.http,
         &format!("HEAD {path} HTTP/1.1\r\nhost: test\r\n{fields}connection: close\r\n\r\n"),
@@ -32,7 +32,7 @@ pub fn head_of(pillion: &Pillion, path: &str, fields: &str) -> Answer {
 }
 
 /// An app that answers everything with this content and these field lines.
-pub fn saying(content: &str, fields: &'static str) -> Script {
+pub(crate) fn saying(content: &str, fields: &'static str) -> Script {
     let content = content.to_owned();
     Script::answering(move |request| {
         let length = content.len();
@@ -41,10 +41,10 @@ pub fn saying(content: &str, fields: &'static str) -> Script {
     })
 }
 
-pub const JSON: &str = "content-type: application/json\r\n";
+pub(crate) const JSON: &str = "content-type: application/json\r\n";
 
 /// What curl makes of an answer: its status, its content decoded, and its fields.
-pub fn curl(url: &str, args: &[&str]) -> (String, Vec<u8>, String) {
+pub(crate) fn curl(url: &str, args: &[&str]) -> (String, Vec<u8>, String) {
     let output = Command::new("curl")
         .args(["-sS", "--max-time", "20", "-D", "-", "-w", "%{stderr}%{http_code}", url])
         .args(args)
@@ -56,6 +56,6 @@ pub fn curl(url: &str, args: &[&str]) -> (String, Vec<u8>, String) {
     (status, output.stdout[end..].to_vec(), head)
 }
 
-pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }

@@ -83,7 +83,7 @@ fn n3_6_a_connection_that_asks_for_nothing_is_closed_without_an_answer() {
     assert_eq!(read_answer(&mut tcp).status, 408);
 }
 
-pub fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+pub(crate) fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&format!("{source}:0").parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.connect(&address.into()).unwrap();

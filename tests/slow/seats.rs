@@ -98,11 +98,11 @@ struct Way {
 }
 
 /// Indexes of `:method: GET` and `POST` (RFC 7541 A), as a field.
-pub const GET_METHOD: u8 = 0x82;
+pub(crate) const GET_METHOD: u8 = 0x82;
 const POST_METHOD: u8 = 0x83;
 /// Flags of HEADERS: the head is whole, and so may be the request.
 const CONTINUES: u8 = 4;
-pub const ENDS: u8 = 5;
+pub(crate) const ENDS: u8 = 5;
 
 /// One frame of HTTP/2 (RFC 9113 4.1).
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -110,13 +110,13 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A preface whose streams have this initial window.
-pub fn preface(window: u32) -> Vec<u8> {
+pub(crate) fn preface(window: u32) -> Vec<u8> {
     let settings = frame(4, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
     [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat()
 }
 
 /// The head of a request: scheme by its index, authority and path as literals.
-pub fn request(stream: u8, method: u8, flags: u8, path: &str) -> Vec<u8> {
+pub(crate) fn request(stream: u8, method: u8, flags: u8, path: &str) -> Vec<u8> {
     request_with(stream, method, flags, path, b"")
 }
 

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use crate::harness::{Pillion, Request, Script, connect, eventually, ok};
 
 /// One place, and nobody waits long for it.
-pub const ONE_PLACE: &str = "max_connections = 1\nqueue_timeout = \"300ms\"\n";
+pub(crate) const ONE_PLACE: &str = "max_connections = 1\nqueue_timeout = \"300ms\"\n";
 
 /// An app that says how many bytes came, and counts the requests that reached it.
-pub fn counting() -> (Script, Arc<AtomicUsize>) {
+pub(crate) fn counting() -> (Script, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
     let count = seen.clone();
     let app = Script::new(move |mut tcp| {
@@ -34,7 +34,7 @@ pub fn counting() -> (Script, Arc<AtomicUsize>) {
 }
 
 /// In front of `app`; `upstream` is added to its section, `server` to `[server]`.
-pub fn pillion(app: SocketAddr, server: &str, upstream: &str) -> Pillion {
+pub(crate) fn pillion(app: SocketAddr, server: &str, upstream: &str) -> Pillion {
     Pillion::with(&format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{server}\
          [upstream]\nurl = \"http://{app}\"\n{upstream}[cache]\nenabled = false\n"
@@ -42,7 +42,7 @@ pub fn pillion(app: SocketAddr, server: &str, upstream: &str) -> Pillion {
 }
 
 /// A client that has sent this much.
-pub fn sent(address: SocketAddr, bytes: &str) -> TcpStream {
+pub(crate) fn sent(address: SocketAddr, bytes: &str) -> TcpStream {
     let mut tcp = connect(address);
     tcp.write_all(bytes.as_bytes()).unwrap();
     tcp
@@ -50,21 +50,21 @@ pub fn sent(address: SocketAddr, bytes: &str) -> TcpStream {
 
 /// The places of the upstream that are held.
 #[track_caller]
-pub fn held(pillion: &Pillion) -> f64 {
+pub(crate) fn held(pillion: &Pillion) -> f64 {
     let text = pillion.admin_get("/metrics").text();
     let lines = text.lines().filter(|line| line.starts_with("pillion_upstream_connections_in_use{"));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
 #[track_caller]
-pub fn eventually_held(pillion: &Pillion, count: f64) {
+pub(crate) fn eventually_held(pillion: &Pillion, count: f64) {
     eventually(&format!("{count} places are held"), || (held(pillion) == count).then_some(()));
 }
 
-pub type H2Client = h2::client::SendRequest<Bytes>;
+pub(crate) type H2Client = h2::client::SendRequest<Bytes>;
 
 /// A client of HTTP/2 that lets each stream have this much on its way.
-pub async fn h2_client(address: SocketAddr, window: u32) -> H2Client {
+pub(crate) async fn h2_client(address: SocketAddr, window: u32) -> H2Client {
     let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(window)
@@ -79,7 +79,7 @@ pub async fn h2_client(address: SocketAddr, window: u32) -> H2Client {
 }
 
 /// All of a body.
-pub async fn h2_body(body: &mut h2::RecvStream) -> Vec<u8> {
+pub(crate) async fn h2_body(body: &mut h2::RecvStream) -> Vec<u8> {
     let mut content = Vec::new();
     while let Some(data) = body.data().await {
         let data = data.unwrap_or_else(|error| panic!("{error} after {} bytes", content.len()));

@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use crate::harness::{self, Pillion, Script, now, ok};
 
-pub const MIB: u64 = 1024 * 1024;
+pub(crate) const MIB: u64 = 1024 * 1024;
 
-pub const GIB: u64 = 1024 * MIB;
+pub(crate) const GIB: u64 = 1024 * MIB;
 
 /// What passing a body of any size may add to the resident memory.
-pub const ROOM: u64 = 16 * MIB;
+pub(crate) const ROOM: u64 = 16 * MIB;
 
 /// A head in lower case.
-pub fn head(tcp: &mut impl Read) -> Option<String> {
+pub(crate) fn head(tcp: &mut impl Read) -> Option<String> {
     harness::head(tcp).map(|head| head.to_ascii_lowercase())
 }
 
 /// Writes `size` bytes, adding to `written` as they leave; whether all did.
-pub fn generate(tcp: &mut TcpStream, size: u64, written: &AtomicU64) -> bool {
+pub(crate) fn generate(tcp: &mut TcpStream, size: u64, written: &AtomicU64) -> bool {
     let block = vec![b'x'; 64 * 1024];
     let mut left = size;
     while left > 0 {
@@ -36,18 +36,18 @@ pub fn generate(tcp: &mut TcpStream, size: u64, written: &AtomicU64) -> bool {
 }
 
 /// Reads up to `size` bytes and gives how many came.
-pub fn discard(from: &mut impl Read, size: u64) -> u64 {
+pub(crate) fn discard(from: &mut impl Read, size: u64) -> u64 {
     std::io::copy(&mut from.take(size), &mut std::io::sink()).unwrap_or(0)
 }
 
 /// An origin: GET answers `size` bytes, anything else says how many bytes came.
-pub struct Bulk {
+pub(crate) struct Bulk {
     pub app: Script,
     pub written: Arc<AtomicU64>,
 }
 
 impl Bulk {
-    pub fn new(size: u64) -> Bulk {
+    pub(crate) fn new(size: u64) -> Bulk {
         let written = Arc::new(AtomicU64::new(0));
         let count = written.clone();
         let app = Script::new(move |mut tcp| {
@@ -73,7 +73,7 @@ impl Bulk {
     }
 }
 
-pub fn discard_chunks(tcp: &mut TcpStream) -> u64 {
+pub(crate) fn discard_chunks(tcp: &mut TcpStream) -> u64 {
     let mut reader = BufReader::with_capacity(64 * 1024, tcp);
     let mut came = 0;
     loop {
@@ -90,7 +90,7 @@ pub fn discard_chunks(tcp: &mut TcpStream) -> u64 {
 }
 
 /// Runs `work` and gives what it gave and by how much the memory of `pillion` grew at its peak.
-pub fn growth<T>(pillion: &Pillion, work: impl FnOnce() -> T) -> (T, u64) {
+pub(crate) fn growth<T>(pillion: &Pillion, work: impl FnOnce() -> T) -> (T, u64) {
     let before = pillion.process.resident();
     let peak = AtomicU64::new(before);
     let done = AtomicBool::new(false);
@@ -110,12 +110,12 @@ pub fn growth<T>(pillion: &Pillion, work: impl FnOnce() -> T) -> (T, u64) {
 }
 
 #[track_caller]
-pub fn assert_flat(grown: u64, what: &str) {
+pub(crate) fn assert_flat(grown: u64, what: &str) {
     assert!(grown <= ROOM, "{what} took {} MiB", grown / MIB);
 }
 
 /// What must hold still: polled until it has not changed for a while.
-pub fn standing(what: &str, value: impl Fn() -> u64) -> u64 {
+pub(crate) fn standing(what: &str, value: impl Fn() -> u64) -> u64 {
     let mut last = (value(), now());
     harness::eventually(what, || {
         let seen = value();

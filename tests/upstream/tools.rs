@@ -6,32 +6,33 @@ use std::net::SocketAddr;
 use crate::harness::{Answer, Pillion, Script, connect, ok, read_answer};
 
 /// One worker, so that there is one pool.
-pub const ONE_WORKER: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n";
+pub(crate) const ONE_WORKER: &str =
+    "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n";
 
 /// An app that says its name.
-pub fn named(name: &'static str) -> Script {
+pub(crate) fn named(name: &'static str) -> Script {
     Script::answering(move |_| ok(name))
 }
 
-pub fn request(method: &str, path: &str) -> String {
+pub(crate) fn request(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n")
 }
 
 /// One request on a connection of its own.
 #[track_caller]
-pub fn send(pillion: &Pillion, method: &str, path: &str) -> Answer {
+pub(crate) fn send(pillion: &Pillion, method: &str, path: &str) -> Answer {
     let mut tcp = connect(pillion.http);
     tcp.write_all(request(method, path).as_bytes()).unwrap();
     read_answer(&mut tcp)
 }
 
 /// The one sample of `name` whose labels hold `label`.
-pub fn sample(pillion: &Pillion, name: &str, label: &str) -> Option<f64> {
+pub(crate) fn sample(pillion: &Pillion, name: &str, label: &str) -> Option<f64> {
     let text = pillion.admin_get("/metrics").text();
     let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(label))?;
     line.rsplit(' ').next()?.parse().ok()
 }
 
-pub fn healthy(pillion: &Pillion, address: SocketAddr) -> bool {
+pub(crate) fn healthy(pillion: &Pillion, address: SocketAddr) -> bool {
     sample(pillion, "pillion_upstream_healthy", &format!("\"{address}\"")) == Some(1.0)
 }

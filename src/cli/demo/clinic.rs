@@ -19,7 +19,7 @@ const CITIES: [&str; 5] = ["Oslo", "Bergen", "Lisbon", "Kyoto", "Quito"];
 const REASONS: [&str; 4] = ["check-up", "vaccination", "blood test", "consultation"];
 
 /// An answer.
-pub struct Reply {
+pub(super) struct Reply {
     /// Its status.
     pub status: StatusCode,
     /// Its document; null for none.
@@ -37,7 +37,7 @@ impl Reply {
 }
 
 /// What the clinic knows: by kind, by number.
-pub struct Clinic {
+pub(super) struct Clinic {
     tables: BTreeMap<&'static str, BTreeMap<u64, Value>>,
 }
 
@@ -47,7 +47,7 @@ fn pick(from: &[&str], at: u64) -> String {
 
 impl Clinic {
     /// With its first patients.
-    pub fn new() -> Clinic {
+    pub(super) fn new() -> Clinic {
         let mut clinic = Clinic { tables: BTreeMap::new() };
         for id in 1..=PATIENTS {
             let name = format!("{} {}", pick(&NAMES, id * 7), pick(&FAMILIES, id * 3));
@@ -78,7 +78,7 @@ impl Clinic {
     }
 
     /// Answers a request.
-    pub fn answer(
+    pub(super) fn answer(
         &mut self,
         method: &Method,
         path: &str,

@@ -16,7 +16,7 @@ const CLINIC: (&str, &str) = ("examples/clinic.toml", include_str!("../../../exa
 
 /// Options of the demo.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Where Pillion listens
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -32,7 +32,7 @@ pub struct Options {
 }
 
 /// Runs the app and Pillion until stopped.
-pub fn run(options: Options) -> u8 {
+pub(super) fn run(options: Options) -> u8 {
     if let Some(address) = options.app_only {
         return match server::start(address).map(|app| app.join()) {
             Ok(_) => OK,

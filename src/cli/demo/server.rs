@@ -43,7 +43,7 @@ const SETTINGS: Settings = Settings {
 };
 
 /// The running app.
-pub struct App {
+pub(super) struct App {
     /// Where it is.
     pub address: SocketAddr,
     thread: JoinHandle<()>,
@@ -51,13 +51,13 @@ pub struct App {
 
 impl App {
     /// Waits for it for ever.
-    pub fn join(self) {
+    pub(super) fn join(self) {
         let _ = self.thread.join();
     }
 }
 
 /// Starts it.
-pub fn start(address: SocketAddr) -> io::Result<App> {
+pub(super) fn start(address: SocketAddr) -> io::Result<App> {
     let listener = listener::bind(address)?;
     let address = listener.local_addr()?;
     let runtime = move || -> io::Result<()> {

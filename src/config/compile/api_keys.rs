@@ -17,6 +17,9 @@ use crate::identity::credential::Hasher;
 use crate::limit::tier::{Limit, Tier};
 use crate::policy::limits::ListedKey;
 
+/// The keys of a file, by their hashes.
+type Listed = HashMap<[u8; 32], Arc<ListedKey>>;
+
 /// Keys of which there is a tree of values at once.
 const AT_ONCE: usize = 1000;
 /// Sets of limits that keys share.
@@ -29,7 +32,7 @@ impl Compiler<'_> {
         tiers: &[Arc<Tier>],
         hasher: &Hasher,
         known: &mut Known,
-    ) -> HashMap<[u8; 32], Arc<ListedKey>> {
+    ) -> Listed {
         let mut listed = HashMap::new();
         if at.value.is_empty() {
             return listed;
@@ -104,7 +107,7 @@ impl Compiler<'_> {
         content: &str,
         (tiers, hasher): (&[Arc<Tier>], &Hasher),
         known: &mut Known,
-        (listed, names): (&mut HashMap<[u8; 32], Arc<ListedKey>>, &mut Vec<Box<str>>),
+        (listed, names): (&mut Listed, &mut Vec<Box<str>>),
     ) -> bool {
         let mut shared: Vec<Arc<Tier>> = Vec::new();
         for part in simple_keys::parts(content, AT_ONCE) {
@@ -187,7 +190,6 @@ impl Compiler<'_> {
     }
 }
 
-/// Of hexadecimal digits.
 fn digest(text: &str) -> Option<[u8; 32]> {
     let mut digest = [0u8; 32];
     if text.len() != 64 {

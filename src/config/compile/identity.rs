@@ -44,7 +44,7 @@ fn is_of_default(pattern: &str) -> bool {
 
 /// The cookies that do not count. What a pattern with a star ignores is no cookie that `principal` lists, or would by
 /// default, unless the file says so in as many words, of which [`Compiler::ignored_credentials`] warns.
-pub fn ignored_cookies(file: &File) -> Ignored {
+pub(super) fn ignored_cookies(file: &File) -> Ignored {
     let patterns = file.cache.ignore_cookies.iter().map(|at| at.value.clone()).collect();
     let listed = file.identity.principal.iter().map(|at| at.value.as_str()).chain(PRINCIPAL);
     let sessions = listed.filter_map(|source| source.strip_prefix("cookie:")).map(str::to_owned).collect();

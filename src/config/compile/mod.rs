@@ -44,7 +44,7 @@ struct Compiler<'a> {
 }
 
 /// Compiles `text`; the only way to a policy.
-pub fn policy(
+pub(super) fn policy(
     name: &Path,
     text: &str,
     read: Option<SourceFile>,

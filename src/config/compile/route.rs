@@ -21,7 +21,7 @@ use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
 use crate::quoted::Quoted;
 
 /// The label of requests that match no route.
-pub const UNMATCHED: &str = "unmatched";
+pub(super) const UNMATCHED: &str = "unmatched";
 
 /// Fields that edits may not touch: they are the framing, or Pillion's own word.
 static UNTOUCHABLE: [HeaderName; 5] =

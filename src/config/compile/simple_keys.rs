@@ -7,20 +7,18 @@
 /// The header of a key's table.
 const HEADER: &str = "[[keys]]";
 
-/// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SimpleKey<'a> {
+pub(super) struct SimpleKey<'a> {
     /// 64 hexadecimal digits, unless they are wrong.
     pub sha256: &'a str,
     /// The name of a tier, whether there is one or not.
     pub tier: &'a str,
-    /// For people.
     pub name: Option<&'a str>,
 }
 
 /// Takes the keys that `take` wants out of a file; gives the rest, blanks in place of what was taken. `None`: all was
 /// taken.
-pub fn take<'a>(text: &'a str, mut take: impl FnMut(SimpleKey<'a>) -> bool) -> Option<String> {
+pub(super) fn take<'a>(text: &'a str, mut take: impl FnMut(SimpleKey<'a>) -> bool) -> Option<String> {
     let mut rest: Option<String> = None;
     let mut blocks = Blocks { text, at: 0 };
     // What stands before the first table is about the file; only comments are nothing.
@@ -40,7 +38,7 @@ pub fn take<'a>(text: &'a str, mut take: impl FnMut(SimpleKey<'a>) -> bool) -> O
 
 /// The file in parts of at most `count` tables. One that ends within a string is not TOML, so whoever reads the parts
 /// sees it.
-pub fn parts(text: &str, count: usize) -> impl Iterator<Item = &str> {
+pub(super) fn parts(text: &str, count: usize) -> impl Iterator<Item = &str> {
     let mut blocks = Blocks { text, at: 0 };
     std::iter::from_fn(move || {
         let (start, _) = blocks.next()?;

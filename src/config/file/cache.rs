@@ -12,7 +12,7 @@ use crate::policy::redirect::OnRedirect;
 
 /// The default of `identity.principal`: Authorization, and the session cookies of frameworks. Names of cookies are
 /// compared without regard to case, and without the prefixes `__Secure-` and `__Host-`.
-pub const PRINCIPAL: [&str; 31] = [
+pub(crate) const PRINCIPAL: [&str; 31] = [
     "header:authorization",
     "cookie:session",
     "cookie:sessionid",
@@ -47,7 +47,7 @@ pub const PRINCIPAL: [&str; 31] = [
 ];
 
 /// The default of `cache.ignore_cookies`: those that analytics, consent tools and balancers set.
-pub const IGNORED_COOKIES: [&str; 27] = [
+pub(crate) const IGNORED_COOKIES: [&str; 27] = [
     "_ga*",
     "_gid",
     "_gat*",
@@ -78,7 +78,7 @@ pub const IGNORED_COOKIES: [&str; 27] = [
 ];
 
 /// `[identity]`.
-pub struct Identity {
+pub(crate) struct Identity {
     pub principal: Vec<At<String>>,
     pub api_key: At<String>,
     pub hash_key: At<String>,
@@ -86,7 +86,7 @@ pub struct Identity {
 }
 
 /// `[identity.jwt]`.
-pub struct Jwt {
+pub(crate) struct Jwt {
     pub span: Span,
     pub keys: Vec<At<String>>,
     pub hs256: At<String>,
@@ -98,7 +98,7 @@ pub struct Jwt {
 }
 
 /// `[cache]`.
-pub struct Cache {
+pub(crate) struct Cache {
     pub enabled: At<bool>,
     pub max_size: At<Or<Size>>,
     pub max_object_size: At<Size>,
@@ -118,7 +118,7 @@ pub struct Cache {
 }
 
 /// `cache = {...}` of a route.
-pub struct RouteCache {
+pub(crate) struct RouteCache {
     pub span: Span,
     pub tier: Option<At<String>>,
     pub ttl: Option<At<Duration>>,
@@ -137,7 +137,7 @@ pub struct RouteCache {
 }
 
 /// One of `[[invalidate]]`.
-pub struct Invalidate {
+pub(crate) struct Invalidate {
     pub span: Span,
     pub on: Option<At<String>>,
     pub tags: Vec<At<String>>,
@@ -177,7 +177,7 @@ fn map<T: FromNode>(
     found
 }
 
-pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
+pub(super) fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
     let mut s = Section::new("identity", table.unwrap_or(EMPTY));
     let jwt = s.table("jwt", p).map(|(table, span)| {
         let mut s = Section::new("identity.jwt", table);
@@ -204,7 +204,7 @@ pub fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
     identity
 }
 
-pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
+pub(super) fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
     let mut s = Section::new("cache", table.unwrap_or(EMPTY));
     let tiers = vec![("short", seconds(30)), ("medium", seconds(60)), ("long", seconds(300))];
     let tiers = map(&mut s, "tiers", tiers, p);
@@ -230,7 +230,7 @@ pub fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
     cache
 }
 
-pub fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> RouteCache {
+pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> RouteCache {
     let mut s = Section::new("routes.cache", table);
     let scopes =
         [("auto", Scope::Auto), ("shared", Scope::Shared), ("user", Scope::User), ("off", Scope::Off)];
@@ -256,7 +256,7 @@ pub fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> RouteCac
     cache
 }
 
-pub fn read_invalidate(node: Option<&Node>, p: &mut Problems) -> Vec<Invalidate> {
+pub(super) fn read_invalidate(node: Option<&Node>, p: &mut Problems) -> Vec<Invalidate> {
     let Some(node) = node else { return Vec::new() };
     let Value::Array(items) = &node.value else {
         p.at(&node.span, format!("invalidate is {}", node.value.shown()))

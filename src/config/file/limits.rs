@@ -8,10 +8,9 @@ use crate::config::units;
 use crate::policy::limits::{KeyKind, Unlisted};
 
 /// `[rate_limit]`.
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     pub enabled: Option<At<bool>>,
     pub key: Vec<KeyKind>,
-    /// Where it is written.
     pub key_span: Option<Span>,
     pub unlisted_keys: Unlisted,
     pub tier: Vec<At<String>>,
@@ -25,7 +24,7 @@ pub struct RateLimit {
 }
 
 /// One of `[rate_limit.tiers.*]`.
-pub struct Tier {
+pub(crate) struct Tier {
     pub name: At<String>,
     pub upgrade: Option<At<String>>,
     /// `None` where the section's mode holds.
@@ -34,7 +33,7 @@ pub struct Tier {
 }
 
 /// One of `[rate_limit.tiers.*.limits]`.
-pub struct Limit {
+pub(crate) struct Limit {
     pub name: At<String>,
     pub span: Span,
     pub rate: Option<At<Rate>>,
@@ -43,7 +42,7 @@ pub struct Limit {
 }
 
 /// A count and its period.
-pub struct Rate(pub u64, pub std::time::Duration);
+pub(crate) struct Rate(pub u64, pub std::time::Duration);
 
 impl FromNode for Rate {
     const EXPECTED: &'static str = "a rate like \"20/s\", \"100/min\", \"1000/h\" or \"5000/d\"";
@@ -59,15 +58,14 @@ impl FromNode for Rate {
 }
 
 /// `limits` of a route.
-pub enum RouteLimits {
+pub(crate) enum RouteLimits {
     /// `"none"`.
     None(Span),
-    /// Names of limits.
     Named(Vec<At<String>>),
 }
 
 /// One of `[[keys]]` in the file of keys.
-pub struct ApiKey {
+pub(crate) struct ApiKey {
     pub span: Span,
     pub sha256: Option<At<String>>,
     pub tier: Option<At<String>>,
@@ -77,7 +75,7 @@ pub struct ApiKey {
 
 const MODES: [(&str, bool); 2] = [("enforce", false), ("shadow", true)];
 
-pub fn read_rate_limit(table: Option<&Table>, p: &mut Problems) -> RateLimit {
+pub(super) fn read_rate_limit(table: Option<&Table>, p: &mut Problems) -> RateLimit {
     let mut s = Section::new("rate_limit", table.unwrap_or(EMPTY));
     let kinds = [("api_key", KeyKind::ApiKey), ("principal", KeyKind::Principal), ("ip", KeyKind::Ip)];
     let unlisted = [("ip", Unlisted::Ip), ("own", Unlisted::Own), ("reject", Unlisted::Reject)];
@@ -145,7 +143,7 @@ fn read_limits(s: &mut Section<'_>, p: &mut Problems) -> Vec<Limit> {
     limits
 }
 
-pub fn read_route_limits(s: &mut Section<'_>, p: &mut Problems) -> Option<RouteLimits> {
+pub(super) fn read_route_limits(s: &mut Section<'_>, p: &mut Problems) -> Option<RouteLimits> {
     let node = s.node("limits")?;
     match &node.value {
         Value::String(word) if word == "none" => Some(RouteLimits::None(node.span.clone())),
@@ -158,7 +156,7 @@ pub fn read_route_limits(s: &mut Section<'_>, p: &mut Problems) -> Option<RouteL
 }
 
 /// Reads the file of keys.
-pub fn read_keys(table: &Table, p: &mut Problems) -> Vec<ApiKey> {
+pub(crate) fn read_keys(table: &Table, p: &mut Problems) -> Vec<ApiKey> {
     let mut root = Section::new("", table);
     let mut keys = Vec::new();
     let node: Option<&Node> = root.node("keys");

@@ -15,11 +15,10 @@ use crate::policy::AccessLog;
 use crate::policy::underscores::Underscores;
 use crate::represent::coding::{Coding, Effort};
 
-pub use cache::{Cache, IGNORED_COOKIES, Identity, Invalidate, Jwt, PRINCIPAL, RouteCache};
-pub use limits::{ApiKey, Limit, Rate, RateLimit, RouteLimits, read_keys};
+pub(super) use cache::{Cache, IGNORED_COOKIES, Identity, Invalidate, Jwt, PRINCIPAL, RouteCache};
+pub(super) use limits::{ApiKey, Limit, Rate, RateLimit, RouteLimits, read_keys};
 
-/// The whole file.
-pub struct File {
+pub(super) struct File {
     pub server: Server,
     pub tls: Option<Tls>,
     /// `None` also where it is written and wrong, which is said already.
@@ -40,7 +39,7 @@ pub struct File {
 }
 
 /// `[server]`.
-pub struct Server {
+pub(super) struct Server {
     pub listen: Vec<At<String>>,
     /// Where `listen` is written.
     pub listen_span: Option<Span>,
@@ -73,7 +72,7 @@ pub struct Server {
 }
 
 /// `[server.tls]`.
-pub struct Tls {
+pub(super) struct Tls {
     pub span: Span,
     pub listen: Vec<At<String>>,
     pub certificates: Vec<(At<String>, At<String>)>,
@@ -81,7 +80,7 @@ pub struct Tls {
 }
 
 /// `[upstream]` or one of `[upstreams.*]`.
-pub struct Upstream {
+pub(super) struct Upstream {
     pub name: String,
     pub span: Option<Span>,
     /// `None` also where it is written and wrong, which is said already.
@@ -112,7 +111,7 @@ pub struct Upstream {
 }
 
 /// One of `[[routes]]`.
-pub struct Route {
+pub(super) struct Route {
     pub span: Span,
     pub pattern: Option<At<String>>,
     pub upstream: Option<At<String>>,
@@ -137,14 +136,14 @@ pub struct Route {
 }
 
 /// `redirect = { to, status }`.
-pub struct Redirect {
+pub(super) struct Redirect {
     pub span: Span,
     pub to: Option<At<String>>,
     pub status: At<u64>,
 }
 
 /// `deprecated = { since, sunset, link }`.
-pub struct Deprecated {
+pub(super) struct Deprecated {
     pub span: Span,
     pub since: Option<At<String>>,
     pub sunset: Option<At<String>>,
@@ -152,7 +151,7 @@ pub struct Deprecated {
 }
 
 /// `[compression]`.
-pub struct Compression {
+pub(super) struct Compression {
     pub enabled: At<bool>,
     pub codings: Vec<At<String>>,
     pub min_size: At<Size>,
@@ -163,13 +162,13 @@ pub struct Compression {
 }
 
 /// `[etag]`.
-pub struct Etag {
+pub(super) struct Etag {
     pub generate: At<bool>,
     pub max_size: At<Size>,
 }
 
 /// `[health]`.
-pub struct Health {
+pub(super) struct Health {
     pub ready_requires: Vec<At<String>>,
     pub memory_limit: At<Or<Size>>,
     pub degraded_at: At<f64>,
@@ -178,7 +177,7 @@ pub struct Health {
 }
 
 /// `[log]`.
-pub struct Log {
+pub(super) struct Log {
     pub format: Option<crate::policy::LogFormat>,
     pub level: tracing::Level,
     pub access: AccessLog,
@@ -188,13 +187,13 @@ pub struct Log {
 }
 
 /// `[metrics]`.
-pub struct Metrics {
+pub(super) struct Metrics {
     pub buckets: Vec<At<f64>>,
     pub max_routes: At<u64>,
 }
 
 /// `[tracing]`.
-pub struct Tracing {
+pub(super) struct Tracing {
     pub otlp_endpoint: At<String>,
     pub sample: At<f64>,
 }
@@ -210,7 +209,7 @@ fn text(text: &str) -> String {
 const EMPTY: &Table = &Table { entries: Vec::new() };
 
 /// Reads the file; everything wrong with its form goes to `problems`.
-pub fn read(table: &Table, problems: &mut Problems) -> File {
+pub(super) fn read(table: &Table, problems: &mut Problems) -> File {
     let mut root = Section::new("", table);
     let (server, tls) = read_server(root.table("server", problems).map(|(table, _)| table), problems);
     let has_upstream = root.has("upstream");
@@ -389,7 +388,7 @@ fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Pro
 }
 
 /// An upstream of which nothing is known but its URL, for `--upstream`.
-pub fn upstream_at(url: At<String>, problems: &mut Problems) -> Upstream {
+pub(super) fn upstream_at(url: At<String>, problems: &mut Problems) -> Upstream {
     let mut upstream = read_upstream("upstream", Section::new("upstream", EMPTY), None, problems);
     upstream.url = Some(url);
     upstream.has_url = true;

@@ -22,14 +22,14 @@ use crate::prepared::{Form, Lines};
 use crate::represent::choice::has_no_content;
 
 /// Fields by which apps speak to us alone; nobody else is told.
-pub static OWN: [HeaderName; 3] = [
+pub(super) static OWN: [HeaderName; 3] = [
     HeaderName::from_static("pillion-cache-control"),
     HeaderName::from_static("surrogate-key"),
     HeaderName::from_static("cache-tag"),
 ];
 
 /// Takes the fields off that are for us alone.
-pub fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut HeaderMap) {
     // Names are compared far more quickly than they are looked up, and they are seldom there.
     if headers.keys().any(|name| OWN.contains(name)) {
         OWN.iter().for_each(|name| drop(headers.remove(name)));
@@ -37,7 +37,7 @@ pub fn strip(headers: &mut HeaderMap) {
 }
 
 /// Says what the cache did; details and the key only where the configuration asks for them.
-pub fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
+pub(super) fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
     let debug = settings(record).debug_header;
     let key = match (&record.target, debug) {
         (Some(target), true) => Some(target.as_str()),
@@ -70,7 +70,13 @@ fn say_in_place(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>
 }
 
 /// An answer of what is stored.
-pub fn of(record: &Rc<Record>, stored: &Stored, age: Age, head: bool, member: Member<'_>) -> Response<Body> {
+pub(super) fn of(
+    record: &Rc<Record>,
+    stored: &Stored,
+    age: Age,
+    head: bool,
+    member: Member<'_>,
+) -> Response<Body> {
     stored.content.hits.fetch_add(1, Ordering::Relaxed);
     let body = match stored.content.trailers() {
         _ if head => {
@@ -92,7 +98,7 @@ pub fn of(record: &Rc<Record>, stored: &Stored, age: Age, head: bool, member: Me
 }
 
 /// The same in a form in which it may be asked for again. The head that was prepared for that is not made anew.
-pub fn hit(
+pub(super) fn hit(
     record: &Rc<Record>,
     stored: &Stored,
     age: Age,
@@ -134,7 +140,7 @@ pub fn hit(
 }
 
 /// An answer of which the content is still coming.
-pub fn coming(
+pub(super) fn coming(
     record: &Rc<Record>,
     head: &Head,
     age: Age,
@@ -172,7 +178,7 @@ fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Mem
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads an answer that nobody wants to its end: what waits for that gets it.
-pub async fn to_its_end(mut body: Body) {
+pub(super) async fn to_its_end(mut body: Body) {
     if body.is_endless() || body.is_tunnel() {
         return;
     }

@@ -57,7 +57,6 @@ words! {
         TooLarge => "too-large",
         /// Its request has a field by which apps give fragments, and its Vary does not name that.
         Fragment => "fragment",
-        /// It has no end.
         Endless => "endless",
     }
 }

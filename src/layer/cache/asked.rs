@@ -48,7 +48,7 @@ thread_local! {
 words! {
     /// Why the app is asked, in the words of RFC 9211 2.2.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Forwarded {
+    pub(crate) enum Forwarded {
         /// The cache is not used for such requests.
         Bypass => "bypass",
         /// The method is for the app to answer.
@@ -59,7 +59,6 @@ words! {
         VaryMiss => "vary-miss",
         /// Something is that may not be used for this request.
         Miss => "miss",
-        /// The request wants it.
         Request => "request",
         /// What is stored is stale.
         Stale => "stale",
@@ -71,8 +70,7 @@ words! {
 words! {
     /// Why the cache has nothing to do with a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Passed {
-        /// Its method.
+    pub(crate) enum Passed {
         Method => "method",
         /// `scope = "off"`.
         Scope => "scope-off",
@@ -100,8 +98,7 @@ words! {
 }
 
 impl Passed {
-    /// In a sentence.
-    pub fn sentence(self) -> &'static str {
+    pub(crate) fn sentence(self) -> &'static str {
         match self {
             Passed::Method => "the method is for the app to answer",
             Passed::Scope => "the route has scope \"off\"",
@@ -125,7 +122,7 @@ impl Passed {
     }
 
     /// As `Cache-Status` has it (RFC 9211 2.2).
-    pub fn forwarded(self) -> Forwarded {
+    pub(crate) fn forwarded(self) -> Forwarded {
         match self {
             Passed::Method => Forwarded::Method,
             _ => Forwarded::Bypass,
@@ -134,20 +131,18 @@ impl Passed {
 }
 
 /// See the head of the file.
-pub enum Asked {
+pub(crate) enum Asked {
     /// Something is to be changed.
     Write,
     /// The cache has nothing to do with it.
     Pass(Passed),
     /// Its content has to be here first: it is part of the key.
     Content,
-    /// What may be stored.
     Read(Box<Read>),
 }
 
 /// A request for what may be stored.
-pub struct Read {
-    /// The cache key.
+pub(crate) struct Read {
     pub key: Vec<u8>,
     /// The same with what it says in the fields that stored responses of that key vary with, where some do: under this
     /// is remembered what is not stored.
@@ -170,7 +165,7 @@ pub struct Read {
 
 impl Read {
     /// Whose answers they are, for the memory of what is not stored.
-    pub fn passes(&self, scope: Scope) -> passes::Asker {
+    pub(crate) fn passes(&self, scope: Scope) -> passes::Asker {
         match self.asker.personal {
             Personal::Authorization if scope == Scope::Auto => passes::Asker::Authorized,
             Personal::Otherwise if scope == Scope::Auto => passes::Asker::Personal,
@@ -179,23 +174,23 @@ impl Read {
     }
 
     /// The key under which is remembered that what it brings is not stored.
-    pub fn memory_key(&self) -> &[u8] {
+    pub(crate) fn memory_key(&self) -> &[u8] {
         self.variant_key.as_deref().unwrap_or(&self.key)
     }
 
     /// The same key, for a request that goes on without the rest.
-    pub fn into_memory_key(self) -> Vec<u8> {
+    pub(crate) fn into_memory_key(self) -> Vec<u8> {
         self.variant_key.map_or(self.key, <[u8]>::into_vec)
     }
 
     /// Whether something stored may be used; in scope "auto" by those it is for (RFC 9111 3.5).
-    pub fn may_use(&self, audience: Audience, scope: Scope) -> bool {
+    pub(crate) fn may_use(&self, audience: Audience, scope: Scope) -> bool {
         scope != Scope::Auto || audience.includes(self.asker.personal)
     }
 }
 
 /// Gives the memory of a key back.
-pub fn recycle(mut key: Vec<u8>) {
+pub(crate) fn recycle(mut key: Vec<u8>) {
     key.clear();
     KEY.with_borrow_mut(|kept| {
         if kept.capacity() < key.capacity() {
@@ -206,7 +201,7 @@ pub fn recycle(mut key: Vec<u8>) {
 
 impl Asked {
     /// Reads it. Content that has to be here and is not is asked for.
-    pub fn of(routed: &Routed, cache: &Cache) -> Asked {
+    pub(crate) fn of(routed: &Routed, cache: &Cache) -> Asked {
         let method = routed.request.method();
         let terms = &routed.route.cache.terms;
         let reads = match *method {
@@ -411,7 +406,7 @@ impl Seen {
 }
 
 /// Watches the path of a request that is about to fetch, of which no other marks are needed yet.
-pub fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
+pub(crate) fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
     let marker = cache.invalidation.marker;
     let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
     let written = marker.path(&path);
@@ -422,12 +417,16 @@ pub fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
 }
 
 /// What an answer to a request can be invalidated by, and its tags, as far as the request decides.
-pub fn marks(routed: &Routed, cache: &Cache, principal: Option<&Principal>) -> (Vec<Mark>, Vec<Box<str>>) {
+pub(crate) fn marks(
+    routed: &Routed,
+    cache: &Cache,
+    principal: Option<&Principal>,
+) -> (Vec<Mark>, Vec<Box<str>>) {
     marks_of(routed.request.uri().path(), &routed.route, cache, principal)
 }
 
 /// See [`marks`].
-pub fn marks_of(
+pub(crate) fn marks_of(
     path: &str,
     route: &RoutePolicy,
     cache: &Cache,
@@ -454,7 +453,7 @@ pub fn marks_of(
 
 /// Adds what rules name that take tags and paths away from one user's copies alone: the marks from `first` on, for
 /// each credential.
-pub fn mark_for_user(
+pub(crate) fn mark_for_user(
     marks: &mut Vec<Mark>,
     first: usize,
     route: &RoutePolicy,

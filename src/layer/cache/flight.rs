@@ -30,17 +30,15 @@ use crate::layer::record::Record;
 use crate::upstream::{ForwardError, Queued};
 
 /// What a response can be invalidated by, and its tags.
-pub type Known = (Vec<Mark>, Vec<Box<str>>);
+pub(super) type Known = (Vec<Mark>, Vec<Box<str>>);
 
 /// A fetch of what may be stored.
-pub struct Fetching {
-    /// What is asked for.
+pub(crate) struct Fetching {
     pub read: Box<Read>,
     /// What is stored for it.
     pub candidate: Option<Candidate>,
     /// Whether the app is asked about that.
     pub asks: bool,
-    /// For those who wait.
     pub leader: Option<Leader>,
     /// What the answer can be invalidated by, and its tags, where that was asked already.
     pub known: Option<Known>,
@@ -57,20 +55,17 @@ pub struct Fetching {
 }
 
 /// Why a request is on its way.
-pub enum Errand {
+pub(crate) enum Errand {
     /// Nothing of it is stored.
     Pass(Forwarded),
     /// Nothing that came under this key was, lately; if this may be, the next one is.
     Known(Forwarded, Vec<u8>, passes::Asker),
-    /// It may be.
     Fetch(Forwarded, Box<Fetching>),
-    /// It changes something.
     Write(Box<Guard>),
 }
 
 /// What becomes of a request whose client has left.
-pub enum WithoutClient {
-    /// It is given up.
+pub(crate) enum WithoutClient {
     Ends,
     /// It goes on unless as many reads do so already as may; see [`unattended`].
     Reads,
@@ -79,10 +74,9 @@ pub enum WithoutClient {
 }
 
 /// See the head of the file.
-pub struct Flight {
+pub(crate) struct Flight {
     pub(super) cache: Arc<Cache>,
     pub(super) record: Rc<Record>,
-    /// What was asked for.
     pub(super) target: Option<PathAndQuery>,
     /// The authority that was asked; only for writes.
     pub(super) host: String,
@@ -95,7 +89,7 @@ pub struct Flight {
 
 impl Flight {
     /// Of a request about to be sent.
-    pub fn new(cache: Arc<Cache>, routed: &Routed, errand: Errand) -> Flight {
+    pub(crate) fn new(cache: Arc<Cache>, routed: &Routed, errand: Errand) -> Flight {
         let host = match &errand {
             Errand::Write(_) => host::text(routed.request.headers()),
             Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => "",
@@ -116,7 +110,7 @@ impl Flight {
     }
 
     /// What becomes of it when its client has left.
-    pub fn without_its_client(&self) -> WithoutClient {
+    pub(crate) fn without_its_client(&self) -> WithoutClient {
         match &self.errand {
             // Where others wait, or there is reason to believe that what comes is going to be stored; else clients
             // that leave would keep the app busy with what nobody wants.
@@ -135,7 +129,7 @@ impl Flight {
     }
 
     /// Tells those who wait for it whether it waits in line itself.
-    pub fn tell_of_line(&mut self) {
+    pub(crate) fn tell_of_line(&mut self) {
         let line = self.record.asked.line.borrow();
         if line.is_some() == self.in_line {
             return;
@@ -150,12 +144,12 @@ impl Flight {
     }
 
     /// The client's request ends here, for the log and the counters.
-    pub fn client_is_gone(&self) {
+    pub(crate) fn client_is_gone(&self) {
         self.record.client_left();
     }
 
     /// See the head of the file.
-    pub fn land(mut self: Box<Self>, result: Answer) -> Answer {
+    pub(crate) fn land(mut self: Box<Self>, result: Answer) -> Answer {
         // Where there is no response, dropping the guard stamps.
         if let (Some(mut rules), Ok(response)) = (self.rules.take(), &result) {
             rules.heed(&self, response);
@@ -273,12 +267,12 @@ impl Line for Queued {
 }
 
 /// A place for a read that goes on without its client; `None`: there is none.
-pub fn unattended(cache: &Cache, record: &Record) -> Option<Reservation> {
+pub(super) fn unattended(cache: &Cache, record: &Record) -> Option<Reservation> {
     cache.unattended.read(record.client_slot(), most_unattended(record))
 }
 
 /// Maximum number of reads of an app that go on without their clients: an eighth of its connections.
-pub fn most_unattended(record: &Record) -> usize {
+pub(super) fn most_unattended(record: &Record) -> usize {
     let upstream = record.route().upstream.unwrap_or(0);
     let upstream = record.snapshot.policy.upstreams.get(upstream);
     upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))

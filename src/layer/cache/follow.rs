@@ -33,7 +33,7 @@ const MOST_LINES: usize = 8;
 /// nothing meanwhile: if the content is too long to be stored, it has to go to the app by itself.
 const MAX_WAIT_FOR_END: Duration = Duration::from_secs(5);
 /// The longest content that is part of a key; bytes.
-pub const MOST_CONTENT: usize = 64 * 1024;
+pub(super) const MOST_CONTENT: usize = 64 * 1024;
 
 enum Usable {
     Whole(Stored),

@@ -25,7 +25,7 @@ use crate::fields::{cookie, date};
 use crate::layer::record::ByCache;
 
 /// Whether a 304 speaks of something else than what is stored (RFC 9111 4.3.4).
-pub fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
+pub(super) fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
     let tag = match (EntityTag::of(stored), EntityTag::of(brought)) {
         (_, None) => false,
         (None, Some(_)) => true,
@@ -36,7 +36,7 @@ pub fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
 }
 
 /// RFC 9111 3.2: fields of a 304 take the place of those stored, but for what is about the content.
-pub fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
+pub(super) fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
     static CONTENT: [http::HeaderName; 4] =
         [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
     let is_kept = |name: &http::HeaderName| {

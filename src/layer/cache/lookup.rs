@@ -30,7 +30,7 @@ use crate::layer::Routed;
 use crate::layer::record::{ByCache, Record};
 
 /// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
-pub static CONDITIONS: [http::HeaderName; 5] = [
+pub(super) static CONDITIONS: [http::HeaderName; 5] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,
@@ -40,18 +40,15 @@ pub static CONDITIONS: [http::HeaderName; 5] = [
 
 /// What is stored for a request and cannot be used without asking.
 #[derive(Clone)]
-pub struct Candidate {
-    /// It.
+pub(crate) struct Candidate {
     pub stored: Stored,
     /// An invalidation has left nothing of it: it may only be asked about, by a strong tag.
     pub gone: bool,
 }
 
 /// A request that goes to the app.
-pub struct Going {
-    /// What it is.
+pub(super) struct Going {
     pub read: Box<Read>,
-    /// Why it goes.
     pub why: Forwarded,
     /// What is stored for it.
     pub candidate: Option<Candidate>,
@@ -430,11 +427,10 @@ where
 }
 
 /// How a request was sent on its way.
-pub enum Start<F>
+pub(super) enum Start<F>
 where
     F: Future<Output = Answer> + Unpin + 'static,
 {
-    /// It went.
     Sent(CacheFuture<F>),
     /// It waits for another one.
     Follow(Box<(Box<Routed>, Going, Arc<Fetch>)>),
@@ -468,7 +464,7 @@ fn has_validator(stored: &Stored, gone: bool) -> bool {
 }
 
 /// Something stale in place of an error, where that is allowed.
-pub fn in_place_of_error(
+pub(super) fn in_place_of_error(
     cache: &Cache,
     record: &Rc<Record>,
     read: &Read,

@@ -46,7 +46,7 @@ use flight::{Errand, Flight, WithoutClient};
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
-pub enum CacheError {
+pub(super) enum CacheError {
     /// 504: the request takes nothing but what is stored (RFC 9111 5.2.1.7).
     OnlyIfCached,
     /// The fetch failed for which several requests waited.
@@ -69,14 +69,14 @@ type Working = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct CacheLayer<S> {
+pub(super) struct CacheLayer<S> {
     inner: S,
     cache: Arc<Cache>,
 }
 
 impl<S> CacheLayer<S> {
     /// Around `inner`.
-    pub fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
+    pub(super) fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
         CacheLayer { inner, cache }
     }
 }
@@ -135,11 +135,10 @@ where
 }
 
 /// The answer, from wherever it comes.
-pub enum CacheFuture<F>
+pub(super) enum CacheFuture<F>
 where
     F: Future<Output = Answer> + Unpin + 'static,
 {
-    /// There at once.
     Ready(Option<Box<Answer>>),
     /// From below; what goes with it decides about it.
     Below(Option<F>, Option<Box<Flight>>),

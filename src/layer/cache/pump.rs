@@ -47,7 +47,7 @@ impl Drop for Pump {
 impl Pump {
     /// Of content that is stored under `key` unless it is longer than `most` bytes; at most `unattended` reads go on
     /// without their clients.
-    pub fn new(
+    pub(super) fn new(
         cache: Arc<Cache>,
         counters: Arc<RouteCounters>,
         (key, memory_key, fill): (Vec<u8>, Option<Vec<u8>>, Arc<Fill>),
@@ -107,7 +107,7 @@ impl Pump {
     }
 
     /// Until the content has ended, or nobody wants it.
-    pub async fn run(mut self, mut body: Body) {
+    pub(super) async fn run(mut self, mut body: Body) {
         let ended = loop {
             // Nobody reads it and it is not going to be stored: the app need not go on.
             if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {

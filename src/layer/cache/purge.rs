@@ -16,7 +16,7 @@ use crate::policy::{loose, path};
 pub(super) const LABEL: &str = "purge";
 
 /// The method; no registry has it.
-pub fn is_purge(method: &Method) -> bool {
+pub(crate) fn is_purge(method: &Method) -> bool {
     method.as_str() == "PURGE"
 }
 
@@ -42,7 +42,7 @@ const PASSED_ON: [&str; 16] = [
 
 /// Whether it is a `PURGE` for Pillion: it comes from one of `purge_from`. What a proxy passed on comes from anybody,
 /// unless that proxy is trusted and says from whom in a way that is believed.
-pub fn is_for_us(request: &Request<Body>, record: &Record, peer: &Peer) -> bool {
+pub(crate) fn is_for_us(request: &Request<Body>, record: &Record, peer: &Peer) -> bool {
     if !is_purge(request.method()) {
         return false;
     }

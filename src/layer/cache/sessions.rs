@@ -13,13 +13,13 @@ use crate::policy::cache::is_safe;
 pub(super) const LABEL: &str = "session";
 
 /// Whether a response sets a cookie at all; names are compared far more quickly than they are looked up.
-pub fn sets_cookie(response: &HeaderMap) -> bool {
+pub(crate) fn sets_cookie(response: &HeaderMap) -> bool {
     response.keys().any(|name| *name == header::SET_COOKIE)
 }
 
 /// Invalidates the copies of the request's own credentials where its response takes a listed cookie away, or where a
 /// write gives one to a client that had none. A mere renewal changes nothing.
-pub fn heed(record: &Record, method: &Method, request: &HeaderMap, response: &HeaderMap) {
+pub(crate) fn heed(record: &Record, method: &Method, request: &HeaderMap, response: &HeaderMap) {
     let identity = &record.snapshot.policy.identity;
     let now = clock::unix_seconds(clock::wall()) as i64;
     let lines = response.get_all(header::SET_COOKIE).iter();

@@ -29,7 +29,7 @@ use crate::layer::record::ByCache;
 pub(super) const UNCOUNTED: &str = "uncounted-parameters";
 
 /// Takes the parameters out that are no part of the key; false: what is left is no target.
-pub fn take_out(routed: &mut Routed) -> bool {
+pub(super) fn take_out(routed: &mut Routed) -> bool {
     let target = routed.request.uri();
     let Some(query) = target.query() else { return true };
     let only = routed.route.cache.terms.key_query.as_deref();

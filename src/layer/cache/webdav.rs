@@ -15,16 +15,16 @@ use crate::policy::redirect::split_authority;
 use crate::policy::{Action, loose, path};
 
 /// The label of these invalidations in metrics.
-pub const LABEL: &str = "tree";
+pub(super) const LABEL: &str = "tree";
 /// By which an app says that it speaks WebDAV (RFC 4918 10.1).
-pub const DAV: HeaderName = HeaderName::from_static("dav");
+pub(super) const DAV: HeaderName = HeaderName::from_static("dav");
 /// Of requests to collections (RFC 4918 10.2).
 const DEPTH: HeaderName = HeaderName::from_static("depth");
 /// Where to something is moved or copied (RFC 4918 10.3).
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 
 /// What a write changes beside its target if it is one of WebDAV.
-pub struct Tree {
+pub(super) struct Tree {
     /// Prefixes: of the path, and of its Destination.
     pub marks: Vec<Mark>,
     method: TreeMethod,
@@ -54,7 +54,7 @@ impl TreeMethod {
 
 impl Tree {
     /// Of a request with such a method for a path in normal form.
-    pub fn of(routed: &Routed, cache: &Cache, path: &str) -> Option<Tree> {
+    pub(super) fn of(routed: &Routed, cache: &Cache, path: &str) -> Option<Tree> {
         let headers = routed.request.headers();
         let method = match routed.request.method() {
             &Method::DELETE => TreeMethod::Delete { depth: headers.contains_key(DEPTH) },
@@ -85,7 +85,7 @@ impl Tree {
     }
 
     /// Whether a response says that it was changed. `speaks`: whether its app is known to speak WebDAV.
-    pub fn is_done(&self, status: StatusCode, speaks: bool) -> bool {
+    pub(super) fn is_done(&self, status: StatusCode, speaks: bool) -> bool {
         self.method.is_done(status, speaks)
     }
 }
@@ -111,13 +111,13 @@ fn upstream(record: &Record) -> Option<&str> {
 }
 
 /// Whether the app has said that it speaks WebDAV.
-pub fn is_spoken_by_upstream(cache: &Cache, record: &Record) -> bool {
+pub(super) fn is_spoken_by_upstream(cache: &Cache, record: &Record) -> bool {
     upstream(record).is_some_and(|name| cache.webdav.contains(name))
 }
 
 /// Remembers that an app speaks WebDAV where its response says so: by `DAV`, as to OPTIONS, or by 207, as to PROPFIND.
 #[inline(never)]
-pub fn heed<B>(cache: &Cache, record: &Record, response: &Response<B>) {
+pub(super) fn heed<B>(cache: &Cache, record: &Record, response: &Response<B>) {
     let says = |headers: &HeaderMap| headers.keys().any(|name| *name == DAV);
     if (response.status() == StatusCode::MULTI_STATUS || says(response.headers()))
         && let Some(name) = upstream(record)

@@ -54,7 +54,7 @@ struct Stamp {
 }
 
 /// See the head of the file.
-pub struct Guard {
+pub(crate) struct Guard {
     cache: Arc<Cache>,
     record: Rc<Record>,
     /// The target's first, then those of the rules that take the request.
@@ -67,19 +67,18 @@ pub struct Guard {
     client: Client,
     /// How long the response is waited for when the client has left.
     patience: Duration,
-    /// Whether dropping it stamps.
     armed: bool,
 }
 
 /// How far the invalidation of a write goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
-    /// The app changed nothing.
     Nothing,
-    /// The target alone.
     Target,
     /// The target, and rules as they say of a redirect; whether it says that the write was done.
-    Redirect { done: bool },
+    Redirect {
+        done: bool,
+    },
     /// The target and all rules.
     All,
 }
@@ -163,7 +162,7 @@ impl Guard {
     }
 
     /// The rules that take a request that is no write, because they name its method; `None` where there are none.
-    pub fn of_read(routed: &Routed, cache: &Arc<Cache>) -> Option<Box<Guard>> {
+    pub(crate) fn of_read(routed: &Routed, cache: &Arc<Cache>) -> Option<Box<Guard>> {
         let policy = &routed.record.snapshot.policy;
         if !policy.invalidate.iter().any(|rule| rule.names_reads()) {
             return None;
@@ -205,7 +204,7 @@ impl Guard {
 
     /// How long its response is waited for when its client has left; `None`: it is given up. Where a rule takes it,
     /// only the app can say whether there is something to invalidate.
-    pub fn waits(&self) -> Option<Duration> {
+    pub(crate) fn waits(&self) -> Option<Duration> {
         let waits = self.has_rules() && self.record.asked.how_much_left() == Sent::Whole;
         waits.then_some(self.patience)
     }
@@ -265,7 +264,7 @@ impl Guard {
     }
 
     /// The response, or why there is none.
-    pub fn land(mut self: Box<Self>, flight: &Flight, result: Answer) -> Answer {
+    pub(crate) fn land(mut self: Box<Self>, flight: &Flight, result: Answer) -> Answer {
         // Where there is none, dropping the guard stamps.
         let response = result?;
         if !self.judge(flight, &response) {
@@ -285,7 +284,7 @@ impl Guard {
     }
 
     /// Stamps what the response to a read says.
-    pub fn heed(&mut self, flight: &Flight, response: &Response<Body>) {
+    pub(crate) fn heed(&mut self, flight: &Flight, response: &Response<Body>) {
         self.judge(flight, response);
     }
 

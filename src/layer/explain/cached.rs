@@ -20,7 +20,7 @@ use crate::policy::path;
 use crate::policy::redirect::OnRedirect;
 
 /// What the cache makes of it.
-pub fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Cache>) {
+pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Cache>) {
     let settings = &routed.record.snapshot.policy.cache;
     if !settings.enabled {
         told.say("cache", "off: cache.enabled is false");
@@ -172,7 +172,7 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
 }
 
 /// What goes with a write there.
-pub fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
+pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
     let policy = &routed.record.snapshot.policy;
     let Ok(normal) = path::normalise(routed.request.uri().path()) else { return };
     let host = host::text(routed.request.headers());

@@ -12,10 +12,10 @@ use crate::http1::head::{self, HeadLimits};
 use crate::inbound::{Inbound, Peer, Refused};
 
 /// Of whom a path without a host is asked.
-pub const NOBODY_S: &str = "localhost";
+pub(super) const NOBODY_S: &str = "localhost";
 
 /// The request, or why it is none.
-pub fn request(
+pub(super) fn request(
     (method, uri): (&Method, &Uri),
     fields: &[(HeaderName, HeaderValue)],
     limits: HeadLimits,

@@ -34,7 +34,7 @@ const MOST_ROUTES: usize = 100;
 
 /// What is asked of a running Pillion beside, under the same names.
 #[derive(Clone, Debug, Default)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// Each with a name, and one line or several.
     pub parts: Vec<(&'static str, Vec<String>)>,
     /// Who its caller is to the limits, if they have any.
@@ -53,16 +53,13 @@ pub struct Explanation {
 
 /// The key of an answer, as lookups show it.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// Whether the client comes by https.
     pub https: bool,
-    /// The authority.
     pub host: String,
     /// The one that trusted proxies tell of beside it.
     pub told_host: Option<String>,
-    /// Path and query.
     pub target: String,
-    /// The app.
     pub upstream: String,
     /// Whose answers it may be given.
     pub whose: Whose,
@@ -70,7 +67,7 @@ pub struct Stored {
 
 /// Whose answers a request may be given from the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub(crate) enum Whose {
     /// Those that are for all.
     All,
     /// Those of a principal, by the hash that lookups and the access log have.
@@ -91,7 +88,7 @@ impl Whose {
 
 /// As what a running Pillion can be asked about a caller.
 #[derive(Clone, Debug)]
-pub enum AskedAs {
+pub(crate) enum AskedAs {
     /// A name of the file of keys, an address, or the partition key where all processes make the same.
     Key(String),
     /// Not at all: its partition key is another in each process.
@@ -119,7 +116,7 @@ impl std::fmt::Display for Explanation {
 }
 
 /// Explains a request that comes from `client`.
-pub fn explain(
+pub(crate) fn explain(
     (method, uri): (&Method, &Uri),
     fields: &[(HeaderName, HeaderValue)],
     client: SocketAddr,

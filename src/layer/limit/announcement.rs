@@ -12,7 +12,7 @@ use crate::limit::{Standing, Verdict, Which};
 use crate::policy::limits::{RouteLimits, Tell};
 
 /// Where a caller stood when the request came.
-pub struct Announcement {
+pub(crate) struct Announcement {
     tier: Arc<Tier>,
     standing: Standing,
     refused: bool,
@@ -30,7 +30,7 @@ struct Here {
 impl Announcement {
     /// Of a verdict; `None` where nothing is told, where no limit holds, or none that is enforced: what is not refused is
     /// not told.
-    pub fn of(
+    pub(crate) fn of(
         verdict: &Verdict,
         tier: &Arc<Tier>,
         (limits, exempt): (&RouteLimits, bool),
@@ -42,8 +42,7 @@ impl Announcement {
         Some(Announcement { tier: tier.clone(), standing, refused: !verdict.conforms(), here })
     }
 
-    /// Tells it.
-    pub fn tell(&self, headers: &mut HeaderMap, tell: Tell) {
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, tell: Tell) {
         let Some(told) = self.told() else { return };
         if tell.ratelimit
             && let Some(policies) = self.policies()
@@ -56,7 +55,7 @@ impl Announcement {
     }
 
     /// The same as lines, where there are no such fields yet.
-    pub fn write(&self, out: &mut BytesMut, tell: Tell) {
+    pub(crate) fn write(&self, out: &mut BytesMut, tell: Tell) {
         let Some(told) = self.told() else { return };
         if tell.ratelimit
             && let Some(policies) = self.policies()

@@ -17,10 +17,8 @@ use crate::limit::tier::Tier;
 use crate::policy::limits::{ApiKeyPlace, KeyKind, LimitPolicy, ListedKey, TierSource, Unlisted};
 
 /// See the head of the file.
-pub struct Caller<'a> {
-    /// The partition key.
+pub(crate) struct Caller<'a> {
     pub key: Key,
-    /// What they may do.
     pub tier: &'a Arc<Tier>,
     /// Whether they came with an API key that is not listed, where such keys are refused.
     pub rejected: bool,
@@ -30,8 +28,7 @@ pub struct Caller<'a> {
 const MOST_KEYS: usize = 4;
 
 impl<'a> Caller<'a> {
-    /// Of a request.
-    pub fn of(routed: &'a Routed, policy: &'a LimitPolicy) -> Caller<'a> {
+    pub(crate) fn of(routed: &'a Routed, policy: &'a LimitPolicy) -> Caller<'a> {
         let headers = routed.request.headers();
         // Verified where it is asked for, and only then. A token that does not verify proves nothing.
         let claims = || routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);

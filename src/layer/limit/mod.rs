@@ -1,7 +1,7 @@
 //! What may not pass is stopped here, before any work is done for it: callers beyond their limits, API keys that
 //! nobody listed, bodies that are too long.
 
-pub mod announcement;
+pub(super) mod announcement;
 pub(in crate::layer) mod caller;
 
 use std::fmt;
@@ -28,14 +28,12 @@ use caller::Caller;
 
 /// A request that was stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LimitError {
+pub(super) enum LimitError {
     /// A body that says it is longer than this many bytes.
     TooLarge(u64),
     /// Its caller is beyond a limit.
     Exceeded {
-        /// The limits.
         violated: SmallVec<[Which; 2]>,
-        /// Whose they are.
         tier: Arc<Tier>,
         /// After so many seconds it conforms; `None`: when one of the caller's requests in flight has ended.
         retry_after: Option<u64>,
@@ -60,14 +58,14 @@ impl std::error::Error for LimitError {}
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct Limit<S> {
+pub(super) struct Limit<S> {
     inner: S,
     limiter: Arc<Limiter>,
 }
 
 impl<S> Limit<S> {
     /// Around `inner`.
-    pub fn new(inner: S, limiter: Arc<Limiter>) -> Limit<S> {
+    pub(super) fn new(inner: S, limiter: Arc<Limiter>) -> Limit<S> {
         Limit { inner, limiter }
     }
 }
@@ -151,7 +149,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
 }
 
 /// The names of limits, as clients are told them.
-pub fn names<'a>(violated: &[Which], tier: &'a Tier) -> Vec<&'a str> {
+pub(super) fn names<'a>(violated: &[Which], tier: &'a Tier) -> Vec<&'a str> {
     let name = |which: &Which| match which {
         Which::Quota(at) => tier.limits.get(*at).map_or("", |limit| limit.name.as_str()),
         Which::Concurrency => CONCURRENCY,
@@ -159,7 +157,6 @@ pub fn names<'a>(violated: &[Which], tier: &'a Tier) -> Vec<&'a str> {
     violated.iter().map(name).collect()
 }
 
-/// By tier and limit.
 fn count(routed: &Routed, ask: &Ask<'_>, verdict: &Verdict) {
     let snapshot = &routed.record.snapshot;
     let series = |which: &Which| match which {

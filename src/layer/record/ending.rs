@@ -27,11 +27,9 @@ const TOGETHER: usize = 64;
 thread_local! {
     /// Those of this worker that have ended and are not told of yet.
     static ENDED: RefCell<Vec<(Rc<Record>, End)>> = const { RefCell::new(Vec::new()) };
-    /// There are some.
     static SOME: Rc<Notify> = Rc::default();
 }
 
-/// How a request ended.
 #[derive(Clone, Copy)]
 struct End {
     at: Instant,
@@ -45,7 +43,7 @@ struct End {
 /// Tells logs and receivers of traces of the requests that end on this thread, for as long as it is polled: a task of its
 /// own, so that it comes after all that can go on now. What puts one line together then has all of its instructions at
 /// hand for the next one; in the middle of a request it would take the place of those that serve the other half.
-pub async fn tell_as_they_end() {
+pub(crate) async fn tell_as_they_end() {
     let some = SOME.with(Rc::clone);
     loop {
         some.notified().await;
@@ -54,7 +52,7 @@ pub async fn tell_as_they_end() {
 }
 
 /// Tells of those that have ended until now.
-pub fn tell_of_ended() {
+pub(crate) fn tell_of_ended() {
     let mut ended = ENDED.take();
     for (record, end) in ended.drain(..) {
         record.tell_of(&end);
@@ -69,7 +67,7 @@ pub fn tell_of_ended() {
 
 impl Record {
     /// The answer has ended, or nobody waits for it any more. It is counted at once and told of later.
-    pub fn finish(self: &Rc<Self>) {
+    pub(crate) fn finish(self: &Rc<Self>) {
         let Some(end) = self.end() else { return };
         // What is held while it is in flight would be held until then.
         if self.permit.borrow().is_some() {
@@ -87,7 +85,7 @@ impl Record {
     }
 
     /// The client left before its answer.
-    pub fn client_left(&self) {
+    pub(crate) fn client_left(&self) {
         if self.done.get() {
             return;
         }
@@ -292,7 +290,7 @@ fn had_it(did: ByCache) -> Option<bool> {
 }
 
 /// Counts the content of a request as it passes. A request that nobody waits for any more is not kept for it.
-pub struct Receiving(pub Weak<Record>);
+pub(crate) struct Receiving(pub Weak<Record>);
 
 impl Observer for Receiving {
     fn data(&mut self, bytes: usize) {
@@ -305,7 +303,7 @@ impl Observer for Receiving {
 }
 
 /// Follows an answer's body to its end.
-pub struct Ending(pub Rc<Record>);
+pub(crate) struct Ending(pub Rc<Record>);
 
 impl Observer for Ending {
     fn data(&mut self, bytes: usize) {

@@ -46,8 +46,7 @@ const MOST_CUT: u64 = 1024 * 1024;
 const MOST_UNDECLARED: usize = 256 * 1024;
 
 /// One answer on its way.
-pub struct Answering {
-    /// What its request asked.
+pub(crate) struct Answering {
     pub(super) asked: Asked,
     /// The form in which it asks.
     pub(super) form: Option<Form>,
@@ -58,7 +57,6 @@ pub struct Answering {
 /// How far an answer was decided about at once.
 #[allow(clippy::large_enum_variant, reason = "a box for every answer would cost more than it saves")]
 pub(super) enum Begun {
-    /// To the end.
     Decided(Result<Response<Body>, RepresentError>),
     /// This has to come first.
     Needs(Box<Gathering>),

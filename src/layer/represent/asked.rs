@@ -19,7 +19,7 @@ use crate::represent::echo;
 use crate::represent::precondition::{Conditions, ForApp, Held, for_app};
 
 /// See the head of the file.
-pub struct Asked {
+pub(crate) struct Asked {
     pub method: Method,
     /// What the client's Accept-Encoding comes to; `None` where answers are not coded here.
     pub coding: Option<(AcceptEncoding, Negotiated)>,
@@ -36,7 +36,7 @@ pub struct Asked {
 }
 
 /// What a client said in its request.
-pub struct Said {
+pub(crate) struct Said {
     pub target: Option<PathAndQuery>,
     /// `None` where it was not at hand.
     pub content: Option<Bytes>,
@@ -44,7 +44,7 @@ pub struct Said {
 
 impl Asked {
     /// Reads it, and edits the fields that go to the app. An error ends the request.
-    pub fn read(routed: &mut Routed) -> Result<Asked, RepresentError> {
+    pub(crate) fn read(routed: &mut Routed) -> Result<Asked, RepresentError> {
         let routes = || routed.rewritten_by.iter().chain([&routed.route]);
         let (compress, etag) = (routes().all(|route| route.compress), routes().all(|route| route.etag));
         let ttl = routes().filter_map(|route| route.browser_ttl).next_back();
@@ -101,7 +101,7 @@ impl Asked {
     }
 
     /// The form in which it asks, where others that ask in the same get the same head but for what each gets anew.
-    pub fn form(&self, routed: &Routed) -> Option<Form> {
+    pub(crate) fn form(&self, routed: &Routed) -> Option<Form> {
         let coding = match self.coding {
             None => 0,
             Some((_, Negotiated::Identity)) => 1,
@@ -120,28 +120,28 @@ impl Asked {
     }
 
     /// Whether it is one of the methods that conditions and tags are about here.
-    pub fn reads(&self) -> bool {
+    pub(crate) fn reads(&self) -> bool {
         // QUERY is conditional as GET is (RFC 10008 2.6).
         matches!(self.method, Method::GET | Method::HEAD) || self.method.as_str() == "QUERY"
     }
 
     /// Whether the tag of an answer is that of its content. Where a resource is written, it is the resource's.
-    pub fn tags_content(&self) -> bool {
+    pub(crate) fn tags_content(&self) -> bool {
         !matches!(self.method, Method::PUT | Method::PATCH | Method::DELETE)
     }
 
     /// The tag under which the client has what has the tag `app`; see [`Conditions::held`].
-    pub fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+    pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
         self.conditions.as_ref()?.held(app)
     }
 
     /// Whether the client takes neither a coding of ours nor the content as it is.
-    pub fn takes_nothing(&self) -> bool {
+    pub(crate) fn takes_nothing(&self) -> bool {
         matches!(self.coding, Some((_, Negotiated::Nothing)))
     }
 
     /// Whether anything is to be done with an answer.
-    pub fn concerns(&self, response: &Response<Body>) -> bool {
+    pub(crate) fn concerns(&self, response: &Response<Body>) -> bool {
         let nothing = self.coding.is_none()
             && !self.etag
             && self.browser.is_none()

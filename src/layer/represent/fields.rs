@@ -37,12 +37,11 @@ pub(super) struct Seen {
     pub content_encoding: bool,
     pub etag: bool,
     pub last_modified: bool,
-    /// By Content-Type.
     pub kind: MediaKind,
 }
 
 impl Seen {
-    pub fn of(headers: &HeaderMap) -> Seen {
+    pub(super) fn of(headers: &HeaderMap) -> Seen {
         let mut seen = Seen {
             cache_control: false,
             content_encoding: false,

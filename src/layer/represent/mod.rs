@@ -28,7 +28,7 @@ use asked::Asked;
 
 /// Why there is no answer in the form asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RepresentError {
+pub(super) enum RepresentError {
     /// 412: a condition of the request does not hold.
     PreconditionFailed,
     /// 406: the client takes no coding in which this can be had.
@@ -53,7 +53,7 @@ impl std::error::Error for RepresentError {}
 
 /// See the head of the file.
 #[derive(Clone)]
-pub struct Represent<S>(pub S);
+pub(super) struct Represent<S>(pub S);
 
 impl<S> Service<Box<Routed>> for Represent<S>
 where
@@ -87,7 +87,7 @@ where
 
 /// The answer in the form asked for. Most are decided about at once; those of which more has to come first
 /// go on in a future of their own.
-pub enum RepresentFuture<F> {
+pub(super) enum RepresentFuture<F> {
     /// From below; nothing is done with an answer where nobody asked.
     Below(F, Option<Box<Answering>>),
     /// More of its content has to come.

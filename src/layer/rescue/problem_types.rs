@@ -10,7 +10,7 @@ const REGISTERED: &str = "https://iana.org/assignments/http-problem-types#";
 
 /// A problem type and its title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProblemType {
+pub(crate) struct ProblemType {
     base: &'static str,
     name: &'static str,
     /// The title of every problem of this type.
@@ -19,7 +19,7 @@ pub struct ProblemType {
 
 impl ProblemType {
     /// The `type` member.
-    pub fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("{}{}", self.base, self.name)
     }
 }
@@ -29,8 +29,7 @@ macro_rules! problem_types {
     ($($constant:ident = $base:ident, $name:literal, $title:literal;)+) => {
         $(pub(super) const $constant: ProblemType = ProblemType { base: $base, name: $name, title: $title };)+
 
-        /// Every problem type.
-        pub const ALL: [ProblemType; [$($name),+].len()] = [$($constant),+];
+        pub(crate) const ALL: [ProblemType; [$($name),+].len()] = [$($constant),+];
     };
 }
 

@@ -76,7 +76,6 @@ struct Streams {
     open: Cell<usize>,
     /// When a request last began or ended.
     moved: Cell<Instant>,
-    /// Whether any request came.
     used: Cell<bool>,
     /// When the answers are looked through again.
     look: Cell<Instant>,
@@ -142,7 +141,7 @@ impl Streams {
 /// Serves one connection until it ends; `read` was read of it already. An error says what of the
 /// protocol its client broke, which the library has answered.
 #[allow(clippy::too_many_arguments, reason = "each of them is another side of one connection")]
-pub async fn serve<S>(
+pub(super) async fn serve<S>(
     stream: Stream,
     read: Bytes,
     service: S,
@@ -429,7 +428,6 @@ async fn relay(
     drop(open);
 }
 
-/// Counts one request.
 struct Open(Rc<Streams>);
 
 impl Open {

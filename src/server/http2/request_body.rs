@@ -23,7 +23,6 @@ pub(super) struct RequestBody {
     silent_since: Option<Instant>,
     deadline: Deadline,
     wait: Rc<UploadWait>,
-    /// Until its end.
     taken: Option<IntakeBody>,
 }
 

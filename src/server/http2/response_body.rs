@@ -41,7 +41,6 @@ pub(super) struct Ahead {
 pub(super) struct ReadAhead {
     /// Where the content comes from; `None` once it has ended, or was cut.
     body: RefCell<Option<Body>>,
-    /// What was read ahead.
     queue: RefCell<Queue>,
     /// Bytes to read ahead; zero where nothing is.
     most: usize,
@@ -60,7 +59,6 @@ pub(super) struct ReadAhead {
 /// A frame that was handed out, after which none was asked for.
 #[derive(Clone, Copy)]
 pub(super) struct Unread {
-    /// Since when.
     pub since: Instant,
     /// What was written to the connection by then; bytes.
     pub written: u64,
@@ -166,17 +164,16 @@ fn wake(waker: &mut Option<Waker>) {
 
 impl ReadAhead {
     /// When its body was taken away.
-    pub fn cut_at(&self) -> Option<Instant> {
+    pub(super) fn cut_at(&self) -> Option<Instant> {
         self.cut.get()
     }
 
     /// Since when a frame was handed out and none asked for, and what was written by then.
-    pub fn unread_since(&self) -> Option<Unread> {
+    pub(super) fn unread_since(&self) -> Option<Unread> {
         self.unread.get()
     }
 
-    /// Takes its body away.
-    pub fn cut(&self, now: Instant) {
+    pub(super) fn cut(&self, now: Instant) {
         self.close();
         self.cut.set(Some(now));
     }
@@ -285,7 +282,7 @@ pub(super) struct StreamBody {
 
 impl StreamBody {
     /// Of a stream that became a tunnel.
-    pub fn tunnel() -> StreamBody {
+    pub(super) fn tunnel() -> StreamBody {
         let answer = Rc::new(ReadAhead {
             body: RefCell::new(Some(Body::empty())),
             queue: RefCell::default(),
@@ -299,8 +296,7 @@ impl StreamBody {
         StreamBody { answer, open: None, sleeper: None }
     }
 
-    /// Of a response.
-    pub fn new(mut body: Body, open: Open, sleeper: Option<Sleeper>, ahead: Ahead) -> StreamBody {
+    pub(super) fn new(mut body: Body, open: Open, sleeper: Option<Sleeper>, ahead: Ahead) -> StreamBody {
         let arrives = body.is_streaming() && !body.is_endless() && ahead.bytes > 0;
         let observer = if arrives { body.take_observer() } else { None };
         let client = body.client();

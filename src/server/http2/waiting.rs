@@ -36,7 +36,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Of a connection without requests.
-    pub fn new(seat: Seat, written: Rc<Cell<u64>>, now: Instant) -> Waiting {
+    pub(super) fn new(seat: Seat, written: Rc<Cell<u64>>, now: Instant) -> Waiting {
         Waiting {
             seat: RefCell::new(Some(seat)),
             requests: Cell::new(0),
@@ -53,7 +53,7 @@ impl Waiting {
     }
 
     /// The number of requests has changed to `open`.
-    pub fn changed(&self, open: usize, now: Instant) {
+    pub(super) fn changed(&self, open: usize, now: Instant) {
         self.leave();
         self.look(open, now);
         self.wake();
@@ -75,7 +75,7 @@ impl Waiting {
     }
 
     /// A response is handed out piece by piece as its client asks for it: it waits from now on.
-    pub fn begin_response(&self, open: usize, now: Instant) {
+    pub(super) fn begin_response(&self, open: usize, now: Instant) {
         // Its client has a moment to take it; not for each of many that are too short to show whether it takes any.
         if !self.begun.replace(true) {
             self.progress.set(now);
@@ -86,7 +86,7 @@ impl Waiting {
     }
 
     /// The client asks for more of a response, or it is over.
-    pub fn end_response(&self) {
+    pub(super) fn end_response(&self) {
         self.end();
     }
 
@@ -124,8 +124,7 @@ impl Waiting {
         self.seat.borrow().as_ref().is_none_or(ask)
     }
 
-    /// The connection has ended.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         drop(self.seat.take());
     }
 
@@ -139,7 +138,7 @@ impl Waiting {
     }
 
     /// Whether the connection is to make room, and when it has to look again by itself.
-    pub fn poll(&self, open: usize, now: Instant, cx: &mut Context<'_>) -> (bool, Option<Instant>) {
+    pub(super) fn poll(&self, open: usize, now: Instant, cx: &mut Context<'_>) -> (bool, Option<Instant>) {
         if self.since.get().is_some() && !self.told.get() && self.look_at_written(now) {
             self.since.set(Some(now));
         }
@@ -180,7 +179,7 @@ pub(super) struct UploadWait {
 
 impl UploadWait {
     /// Of a request whose content was not asked for yet.
-    pub fn new(streams: Rc<Streams>) -> Rc<UploadWait> {
+    pub(super) fn new(streams: Rc<Streams>) -> Rc<UploadWait> {
         Rc::new(UploadWait {
             streams,
             waits: Cell::new(false),
@@ -191,7 +190,7 @@ impl UploadWait {
     }
 
     /// Its reader waits for the client.
-    pub fn begin(&self, now: Instant) {
+    pub(super) fn begin(&self, now: Instant) {
         if self.answered.get() || self.waits.replace(true) {
             return;
         }
@@ -202,7 +201,7 @@ impl UploadWait {
     }
 
     /// So much came, or, with `None`, it ended.
-    pub fn end(&self, received: Option<usize>) {
+    pub(super) fn end(&self, received: Option<usize>) {
         if self.waits.take() {
             self.streams.waiting.end();
         }
@@ -218,8 +217,7 @@ impl UploadWait {
         }
     }
 
-    /// Its response has begun.
-    pub fn set_answered(&self) {
+    pub(super) fn set_answered(&self) {
         self.answered.set(true);
         self.end(None);
     }

@@ -35,7 +35,7 @@ static NOT_SENT: [HeaderName; 6] = [
 
 /// Told while a request is on its way.
 #[derive(Clone, Copy)]
-pub struct Passing<'a> {
+pub(crate) struct Passing<'a> {
     /// How much of the request left.
     pub sent: &'a Cell<Sent>,
     /// Where interim responses go, and under which number.
@@ -59,7 +59,7 @@ impl Passing<'_> {
 
 impl Http2Connection {
     /// Sends a request, whose URI is absolute, and waits for the head of its response.
-    pub async fn send(
+    pub(crate) async fn send(
         self: Rc<Self>,
         request: Request<Body>,
         passing: Passing<'_>,

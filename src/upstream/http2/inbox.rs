@@ -57,7 +57,6 @@ struct State {
     trailers: usize,
     memory: Option<Arrival>,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
-    /// Who waits for content.
     reader: Option<Waker>,
     /// When some of it was last taken, or the response began.
     taken: Instant,
@@ -173,7 +172,7 @@ impl State {
 }
 
 impl Inbox {
-    pub fn new(
+    pub(super) fn new(
         stream: RecvStream,
         open: Open,
         rest: Option<RestOfUpload>,
@@ -199,7 +198,7 @@ impl Inbox {
     }
 
     /// Takes what comes until the stream has ended.
-    pub fn poll_collect(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_collect(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let (ended, reader, beyond) = {
                 let mut state = self.0.borrow_mut();
@@ -228,7 +227,7 @@ impl Inbox {
     }
 
     /// The next frame for the client.
-    pub fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.0.borrow_mut();
         state.taken = clock::now();
         if let Some(piece) = state.pop() {
@@ -250,13 +249,13 @@ impl Inbox {
     }
 
     /// Whether the client has got all of it.
-    pub fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         let state = self.0.borrow();
         state.is_empty() && matches!(state.ended, Some(Ok(None)))
     }
 
     /// Nobody takes any more. `whole`: all that was announced was taken, so it is not broken off.
-    pub fn close(&self, whole: bool) {
+    pub(super) fn close(&self, whole: bool) {
         let mut state = self.0.borrow_mut();
         if let Some(open) = state.open.as_mut().filter(|_| whole) {
             open.set_lasting(false);

@@ -32,27 +32,25 @@ pub(super) struct Liveness {
 pub(super) enum Step {
     /// Nothing before this moment; `None`: nothing while no request waits.
     Wait(Option<Instant>),
-    /// A PING is due.
     Ping,
-    /// The connection is dead.
     Dead,
 }
 
 impl Liveness {
     /// Of a connection made at `now`.
-    pub fn new(now: Instant) -> Liveness {
+    pub(super) fn new(now: Instant) -> Liveness {
         Liveness { heard: now, pinged: None, unanswered: false }
     }
 
     /// Something was read: any frame is a sign of life, not the answer to a PING alone.
-    pub fn heard(&mut self, now: Instant) {
+    pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.unanswered = false;
     }
 
     /// What is to be done at `now`, where a request has been waiting since `waiting`. After [`Step::Ping`] a PING
     /// counts as sent.
-    pub fn step(&mut self, waiting: Option<Instant>, now: Instant) -> Step {
+    pub(super) fn step(&mut self, waiting: Option<Instant>, now: Instant) -> Step {
         if let (true, Some(pinged)) = (self.unanswered, self.pinged) {
             let due = pinged + ANSWER;
             return if now >= due { Step::Dead } else { Step::Wait(Some(due)) };

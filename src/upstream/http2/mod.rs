@@ -34,7 +34,7 @@ use crate::stream::Stream;
 use exchange::classify;
 use liveness::{Liveness, Step};
 
-pub use exchange::Passing;
+pub(super) use exchange::Passing;
 
 /// Streams put on one connection before another is made; what servers commonly allow.
 const STREAMS: usize = 100;
@@ -50,7 +50,7 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 
 /// A field section that is longer than this may be the reason why an upstream that announces no limit ends its
 /// connection; bytes as RFC 9113 6.5.2 counts them. It is what gRPC servers and others take at least.
-pub const LARGE_HEAD: usize = 8 * 1024;
+pub(super) const LARGE_HEAD: usize = 8 * 1024;
 /// How long a large field section waits for the SETTINGS of an upstream, which are the first that it sends (RFC 9113
 /// 3.4).
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,8 +64,7 @@ const MOST_RESET: usize = MAX_GIVEN_UP as usize + STREAMS;
 /// How long it remembers them.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// One connection.
-pub struct Http2Connection {
+pub(super) struct Http2Connection {
     sender: RefCell<SendRequest<Bytes>>,
     shared: Rc<Shared>,
     keep_alive: Duration,
@@ -88,7 +87,6 @@ struct Shared {
     retired: Cell<bool>,
     /// It was found dead, and Pillion ended it.
     dead: Cell<bool>,
-    /// What the upstream announces.
     settings: Cell<PeerSettings>,
     /// Told when that is known, and when the connection ends.
     greeted: Notify,
@@ -111,7 +109,7 @@ impl Shared {
 
 impl Http2Connection {
     /// Shakes hands on a fresh stream to `peer`. What waits for clients is counted in `memory`.
-    pub async fn new(
+    pub(super) async fn new(
         stream: Stream,
         peer: &str,
         limits: HeadLimits,
@@ -154,14 +152,13 @@ impl Http2Connection {
     }
 
     /// Whether new streams can be put on it: it is neither gone nor told to go.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         !self.shared.retired.get()
             && matches!(self.sender.borrow_mut().poll_ready(&mut cx), Poll::Ready(Ok(())))
     }
 
-    /// Whether another stream fits.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         // What the upstream does not take at once waits in line here, behind streams that may last (RFC 9113 5.1.2).
         let most = STREAMS.min(self.sender.borrow().current_max_send_streams());
         self.shared.streams.get() < most && self.is_open()
@@ -169,12 +166,12 @@ impl Http2Connection {
 
     /// Whether a request with a field section of so many bytes may share it with others: the upstream announces what it
     /// takes, and more is not sent, or it is known to take as much.
-    pub fn may_share(&self, longest_known: usize, size: impl FnOnce() -> usize) -> bool {
+    pub(super) fn may_share(&self, longest_known: usize, size: impl FnOnce() -> usize) -> bool {
         self.shared.settings.get().max_header_list_size.is_some() || size() <= LARGE_HEAD.max(longest_known)
     }
 
     /// Whether Pillion ended it, as the upstream was silent.
-    pub fn is_dead(&self) -> bool {
+    pub(super) fn is_dead(&self) -> bool {
         self.shared.dead.get()
     }
 
@@ -195,7 +192,7 @@ impl Http2Connection {
     }
 
     /// Whether the pool keeps it at `now`.
-    pub fn is_kept(&self, now: Instant) -> bool {
+    pub(super) fn is_kept(&self, now: Instant) -> bool {
         self.is_open()
             && (self.shared.streams.get() > 0
                 || now.saturating_duration_since(self.shared.idle_since.get()) < self.keep_alive)
@@ -321,7 +318,6 @@ impl AsyncWrite for Heard {
     }
 }
 
-/// Counts one stream.
 struct Open {
     shared: Rc<Shared>,
     /// Whether leaving it resets it: it was sent, and has not ended.

@@ -32,7 +32,7 @@ pub(super) struct ResponseBody {
 impl ResponseBody {
     /// Of a response with these fields, whose upstream may be silent for `silence`. What waits for its client is counted
     /// in `memory`.
-    pub fn new(
+    pub(super) fn new(
         stream: RecvStream,
         headers: &HeaderMap,
         silence: Duration,
@@ -117,7 +117,7 @@ impl RestOfUpload {
     }
 
     /// How the client failed, if it did.
-    pub fn take_failure(&self) -> Option<BodyError> {
+    pub(super) fn take_failure(&self) -> Option<BodyError> {
         self.failed.take()
     }
 }

@@ -99,7 +99,6 @@ pub(super) enum Stage {
 /// Why it ended before its end.
 #[derive(Debug)]
 pub(super) enum Stopped {
-    /// The client's content failed.
     Client(BodyError),
     /// The upstream takes no more; its response, or the lack of one, says why.
     Upstream,
@@ -107,7 +106,7 @@ pub(super) enum Stopped {
 
 impl Upload {
     /// Of a body that is counted in `room` while it waits for the upstream; what is here whole is counted already.
-    pub fn new(
+    pub(super) fn new(
         body: Body,
         stream: SendStream<Bytes>,
         shared: Rc<Shared>,
@@ -119,17 +118,17 @@ impl Upload {
         Upload { body, stream, rest: Bytes::new(), stage: Stage::Given(now()), shared, given, now }
     }
 
-    pub fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         self.stage
     }
 
     /// Tells the upstream that the rest never comes (RFC 9113 8.1: without END_STREAM it must not look complete).
-    pub fn cancel(&mut self) {
+    pub(super) fn cancel(&mut self) {
         self.stream.send_reset(h2::Reason::CANCEL);
     }
 
     /// Hands on what there is; ready once all of it was.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {
             if !self.rest.is_empty() {
                 let room = ready!(self.poll_room(cx))?;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=PILLION_VERSION");
-    println!("cargo:rerun-if-changed=src/build.rs");
+    println!("cargo:rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     // Everybody's test binaries would be built anew after each commit.
     if !is("PROFILE", "release") || std::env::var_os("PILLION_VERSION").is_some() {

@@ -1,0 +1,74 @@
+//! What the benchmark of hit ratios measures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::cache::freshness::{Freshness, Source};
+use crate::cache::invalidation::Begun;
+use crate::cache::storability::Audience;
+use crate::cache::store::Store;
+use crate::cache::stored::{Content, Head, NewHead, Stored};
+use crate::cache::variant::Variant;
+use crate::clock;
+use crate::pieces::Pieces;
+
+/// The store of the cache, with objects of one size.
+pub struct Objects {
+    store: Store,
+    content: Pieces,
+}
+
+impl Objects {
+    /// At most `max` bytes of objects of `length` bytes each.
+    pub fn new(max: usize, length: usize) -> Objects {
+        Objects { store: Store::new(1, max), content: Pieces::from(Bytes::from(vec![0; length])) }
+    }
+
+    /// Bytes that an object of `length` bytes takes.
+    pub fn weight(length: usize) -> usize {
+        head().size() + length
+    }
+
+    /// Whether the object is stored at this second; stores it where it is not.
+    pub fn ask(&self, object: usize, second: u32) -> bool {
+        let key = object.to_be_bytes();
+        if self.store.get(&key, second).is_some() {
+            return true;
+        }
+        let head = head();
+        let place = self.store.held.take_over(head.size() + self.content.len());
+        let content = Arc::new(Content::new(self.content.clone(), None, place));
+        self.store.insert(&key, Stored { head: Arc::new(head), content });
+        false
+    }
+}
+
+fn head() -> Head {
+    Head::new(NewHead {
+        status: StatusCode::OK,
+        fields: HeaderMap::new(),
+        own: HeaderMap::new(),
+        variant: Variant::default(),
+        freshness: Freshness {
+            lifetime: Duration::from_secs(1 << 20),
+            source: Source::App,
+            no_cache: false,
+            must_revalidate: false,
+            while_revalidate: Duration::default(),
+            if_unreachable: Duration::default(),
+            if_error: Duration::default(),
+            error_500: false,
+        },
+        audience: Audience::Everyone,
+        fetched_in: Duration::ZERO,
+        initial_age: Duration::default(),
+        received: clock::now(),
+        begun: Begun { number: 1, at: 1, order: 1 },
+        marks: Box::default(),
+        watched: Default::default(),
+        tags: Box::default(),
+    })
+}
