@@ -179,14 +179,6 @@ pub(crate) fn keys(path: &Path, text: &str, environment: &Environment) -> Result
 }
 
 /// Reads and compiles. `check`, start-up and every reload come through here.
-///
-/// ```
-/// use pillion::config::{Environment, Source, load};
-///
-/// let source = Source { upstream: Some("http://127.0.0.1:3000".to_owned()), ..Source::default() };
-/// let policy = load(&source, &Environment::default()).expect("a URL is enough");
-/// assert_eq!(policy.upstreams[0].endpoints[0].url, "http://127.0.0.1:3000");
-/// ```
 pub(crate) fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadError> {
     let read = source.file.as_deref().map(SourceFile::now);
     let text = match &source.file {
@@ -198,4 +190,16 @@ pub(crate) fn load(source: &Source, environment: &Environment) -> Result<Policy,
     let otherwise = source.embedded.map_or("(command line)", |(name, _)| name);
     let name = source.file.as_deref().unwrap_or(Path::new(otherwise));
     compile::policy(name, &text, read, source, environment).map_err(LoadError::Problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_an_upstream_is_a_whole_configuration() {
+        let source = Source { upstream: Some("http://127.0.0.1:3000".to_owned()), ..Source::default() };
+        let policy = load(&source, &Environment::default()).expect("a URL is enough");
+        assert_eq!(policy.upstreams[0].endpoints[0].url, "http://127.0.0.1:3000");
+    }
 }

@@ -66,14 +66,7 @@ pub(crate) struct Template {
     pub directory: bool,
 }
 
-/// What a route is matched by.
-///
-/// ```
-/// use pillion::policy::template::{Pattern, Segment};
-///
-/// let pattern = Pattern::parse("GET,HEAD *.example.com/api/{id}/**").expect("well-formed");
-/// assert_eq!(pattern.template.segments[1], Segment::Name("id".to_owned()));
-/// ```
+/// What a route is matched by: `GET,HEAD *.example.com/api/{id}/**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
     pub methods: Methods,
@@ -350,6 +343,14 @@ fn parse_host(host: &str) -> Result<Host, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_has_methods_a_host_and_a_template() {
+        let pattern = Pattern::parse("GET,HEAD *.example.com/api/{id}/**").expect("well-formed");
+        assert_eq!(pattern.methods, Methods::Only(vec![Method::GET, Method::HEAD]));
+        assert_eq!(pattern.host, Host::Below("example.com".to_owned()));
+        assert_eq!(pattern.template.segments[1], Segment::Name("id".to_owned()));
+    }
 
     #[test]
     fn templates_are_filled_from_what_another_matched() {
