@@ -174,16 +174,7 @@ impl Intake {
 
     /// Octets of the block that has not ended, and its fields; zero for both when it has.
     pub(crate) fn set_block(&self, octets: usize, fields: usize) {
-        let bytes = octets + fields * FIELD_OVERHEAD;
-        let before = self.block.replace(bytes);
-        if bytes == before {
-            return;
-        }
-        let grows = bytes > before;
-        self.settle();
-        if grows && bytes > ORDINARY && !self.has_room() {
-            self.overdrawn.set(true);
-        }
+        self.set(&self.block, octets + fields * FIELD_OVERHEAD);
     }
 
     /// A block has ended that is a head of so many fields; `size` counts their names and values.
@@ -193,13 +184,17 @@ impl Intake {
 
     /// What the HPACK table keeps alive now; bytes.
     pub(crate) fn set_pinned(&self, bytes: usize) {
-        let before = self.pinned.replace(bytes);
+        self.set(&self.pinned, bytes);
+    }
+
+    /// Sets what `part` takes. The connection ends where that grows beyond what is ordinary and there is no room.
+    fn set(&self, part: &Cell<usize>, bytes: usize) {
+        let before = part.replace(bytes);
         if bytes == before {
             return;
         }
-        let grows = bytes > before;
         self.settle();
-        if grows && bytes > ORDINARY && !self.has_room() {
+        if bytes > before.max(ORDINARY) && !self.has_room() {
             self.overdrawn.set(true);
         }
     }
