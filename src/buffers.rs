@@ -29,11 +29,11 @@ const REQUESTS_BEYOND: usize = 16;
 /// ... and by no less than this; bytes.
 const MIN_BEYOND: usize = 1024 * 1024;
 
-/// What a connection that waits takes beside its buffers: its task, its request, its place in a line; bytes, measured with
+/// Memory of a waiting connection beside its buffers (its task, its request, its place in a line); bytes, measured with
 /// `benches/attacks`.
 pub(crate) const OF_A_WAIT: usize = 16 * 1024;
 
-/// What buffers of so many bytes take: the allocator rounds up.
+/// Memory that the allocator takes for buffers of `bytes` bytes: it rounds up.
 pub(crate) const fn weight(bytes: usize) -> usize {
     bytes + bytes / 8
 }
@@ -135,9 +135,8 @@ impl BufferMemory {
         }
     }
 
-    /// Whether a client may buffer more. What comes next may then exceed the limit by one piece for each worker: its
-    /// length is not known before.
-    /// Room for what may come unasked is left free.
+    /// Whether a client may buffer more. The next piece may then exceed the limit, by one for each worker: its length is
+    /// not known before. Room for content that may come unasked is left free.
     pub(crate) fn has_room(&self, client: ClientSlot) -> bool {
         let (max, kept) = (self.max(), self.kept_for_arrivals());
         self.bytes() + kept < max && self.held_by(client) + kept < self.share.load(Ordering::Relaxed)

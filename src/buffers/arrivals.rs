@@ -1,9 +1,9 @@
 //! Content that comes unasked: an upstream of HTTP/2 sends as much of each response as it was told that it may (RFC 9113
 //! 5.2), whether the client takes it or not. It is counted as it comes, in the share of the client that it is for.
 //!
-//! Where there is little memory left the upstreams are told to send less, and room for that is left free by all who may
-//! wait. What is beyond the limit all the same is given
-//! up, of the client that holds most: no client can fill the memory so that there is none for others.
+//! Where there is little memory left the upstreams are told to send less, and buffers that can wait leave room for it.
+//! Content beyond the limit is given up, of the client that holds most: no client can fill the memory so that there is none
+//! for others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,10 +18,10 @@ const SCARCE: usize = 2;
 const AMPLE: usize = 4;
 /// Once something arrived that part is left free for it.
 const KEPT: usize = 4;
-/// What is given up at once is that part of the limit more than it has to be: then what comes next finds room.
+/// Responses are given up until this part of the limit is free beyond the need, so that the next content finds room.
 const MARGIN: usize = 64;
 
-/// What arrived, as far as all workers have to know.
+/// Unasked content of all workers.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     by_client: Box<[AtomicUsize]>,
