@@ -10,10 +10,9 @@
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` `internals` > `app` > `reload` > `server` `admin` `config` > `layer` > `trace` > `upstream` > `log` > `policy` > `cache` `identity`
-//! `limit` `performance` `represent` >
-//! `metrics` > `http1` `http2` > `inbound` `tunnel` > `fields` > `body` `stream` `lifecycle` `pace` `seats` >
-//! `buffers` `clock` `error` `held` `pieces` `prepared` `quoted` `recurring` `scratch` `supervisor` > `words`
+//! `cli` `internals` > `app` > `reload` > `server` `admin` `config` > `layer` > `state` > `trace` > `upstream` > `log` >
+//! `policy` > `cache` `identity` `limit` `performance` `represent` > `metrics` > `http1` `http2` > `connection` >
+//! `message` > `fields` > `memory` `rendering` `runtime`
 //!
 //! The crate is closed: what others may use is the binary. [`internals`] shows parts to the benchmarks and the fuzz targets.
 //!
@@ -27,43 +26,31 @@
 
 mod admin;
 mod app;
-mod body;
-mod buffers;
 mod cache;
 mod cli;
-mod clock;
 mod config;
-mod error;
+mod connection;
 mod fields;
-mod held;
 mod http1;
 mod http2;
 mod identity;
-mod inbound;
 #[doc(hidden)]
 pub mod internals;
 mod layer;
-mod lifecycle;
 mod limit;
 mod log;
+mod memory;
+mod message;
 mod metrics;
-mod pace;
 mod performance;
-mod pieces;
 mod policy;
-mod prepared;
-mod quoted;
-mod recurring;
 mod reload;
+mod rendering;
 mod represent;
-mod scratch;
-mod seats;
+mod runtime;
 mod server;
-mod stream;
-mod supervisor;
+mod state;
 mod trace;
-mod tunnel;
 mod upstream;
-mod words;
 
 pub use cli::main;

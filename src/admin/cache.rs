@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use super::Control;
 use crate::cache::counters::HitRatio;
 use crate::cache::invalidation::Mode;
+use crate::cache::invalidation::key::Mark;
 use crate::cache::key;
-use crate::cache::marks::Mark;
 use crate::cache::store::Entry;
-use crate::cache::stored::Stored;
-use crate::clock;
+use crate::cache::store::stored::Stored;
 use crate::log::{Secrets, masked};
 use crate::policy::path;
 use crate::policy::secrets::NO_SEGMENTS;
+use crate::runtime::clock;
 
 /// More entries are not listed for one URL.
 const MOST_SHOWN: usize = 100;

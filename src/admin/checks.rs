@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::monitor::Monitor;
-use crate::layer::live::Live;
+use crate::state::live_policy::Live;
 
 /// For the registry; it reads the policy in force, which comes after the registry.
 pub(crate) struct Collected {

@@ -5,7 +5,8 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::performance::{SORTS, WINDOWS};
-use super::shapes::{self, Shape};
+use crate::admin::schemas;
+use crate::admin::schemas::Shape;
 use crate::policy::Check;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,7 +349,7 @@ pub(super) fn describe(version: &str) -> Value {
         "components": {
             "securitySchemes": { "admin_token": { "type": "http", "scheme": "bearer", "description": "server.admin_token, where there is one" } },
             "schemas": {
-                "Problem": shapes::PROBLEM.schema(),
+                "Problem": schemas::PROBLEM.schema(),
             },
         },
     })
@@ -366,18 +367,18 @@ fn schema(takes: Takes) -> Value {
 
 fn shape(endpoint: &Endpoint) -> &'static Shape {
     match (endpoint.action, endpoint.path) {
-        (Action::Health, _) => &shapes::HEALTH,
-        (Action::Check, _) => &shapes::CHECK,
-        (Action::Describe, _) => &shapes::OPENAPI,
-        (Action::CacheStats, _) => &shapes::CACHE_STATS,
-        (Action::CacheLookup, _) => &shapes::CACHE_LOOKUP,
-        (Action::CachePurge, _) => &shapes::PURGED,
-        (Action::LimitsStatus, _) => &shapes::LIMITS_STATUS,
-        (Action::LimitsTop, _) => &shapes::LIMITS_TOP,
-        (Action::Performance, "/performance/routes") => &shapes::ROUTES,
-        (Action::Performance, "/performance/system") => &shapes::SYSTEM,
-        (Action::Performance, _) => &shapes::SINGLE,
-        _ => &shapes::STATUS,
+        (Action::Health, _) => &schemas::HEALTH,
+        (Action::Check, _) => &schemas::CHECK,
+        (Action::Describe, _) => &schemas::OPENAPI,
+        (Action::CacheStats, _) => &schemas::CACHE_STATS,
+        (Action::CacheLookup, _) => &schemas::CACHE_LOOKUP,
+        (Action::CachePurge, _) => &schemas::PURGED,
+        (Action::LimitsStatus, _) => &schemas::LIMITS_STATUS,
+        (Action::LimitsTop, _) => &schemas::LIMITS_TOP,
+        (Action::Performance, "/performance/routes") => &schemas::ROUTES,
+        (Action::Performance, "/performance/system") => &schemas::SYSTEM,
+        (Action::Performance, _) => &schemas::SINGLE,
+        _ => &schemas::STATUS,
     }
 }
 

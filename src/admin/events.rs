@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use tokio::time::Sleep;
 
 use super::{Control, health, performance};
-use crate::body::{Body, BodyError};
-use crate::clock;
+use crate::message::body::{Body, BodyError};
 use crate::metrics::read_process;
 use crate::performance::histogram::Merged;
 use crate::performance::window::{Figures, Window};
+use crate::runtime::clock;
 
 const PACE: Duration = Duration::from_secs(2);
 /// More who watch at once are sent away.

@@ -17,16 +17,16 @@ use super::cache::Told;
 use super::endpoints::{self, Action, Endpoint, Guard};
 use super::health::{self, Finding, State};
 use super::{Control, Order, cache, elsewhere, events, limits, page, performance};
-use crate::body::Body;
-use crate::clock;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::fields::{host, query};
-use crate::inbound::Inbound;
-use crate::layer::live::Snapshot;
 use crate::layer::record::request_id;
+use crate::message::body::Body;
+use crate::message::inbound::Inbound;
 use crate::metrics::Exposition;
 use crate::policy::Check;
-use crate::represent::gather::{Gathered, Wanted};
+use crate::represent::buffered_prefix::{Gathered, Wanted};
+use crate::runtime::clock;
+use crate::state::live_policy::Snapshot;
 
 /// Fetch Metadata: what a browser says of the page that made it ask.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

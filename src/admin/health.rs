@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::disk::{self, Disk};
 use super::monitor::Monitor;
-use crate::clock;
-use crate::layer::live::{Lasting, Snapshot};
 use crate::metrics::read_process;
 use crate::policy::{Awaited, Check, Requirement};
+use crate::rendering::words::words;
+use crate::runtime::clock;
+use crate::state::live_policy::{Lasting, Snapshot};
 use crate::upstream::Upstream;
-use crate::words::words;
 
 /// A certificate this close to its end degrades, ...
 const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);

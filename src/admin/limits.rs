@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::cache::Told;
-use crate::clock;
 use crate::limit::cells::{Cell, Key};
 use crate::limit::tier::Tier;
 use crate::policy::limits::{LimitPolicy, ListedKey};
+use crate::runtime::clock;
 
 /// Keys shown where nobody says how many.
 const USUALLY_SHOWN: usize = 20;

@@ -13,7 +13,7 @@ mod limits;
 pub(crate) mod monitor;
 mod page;
 mod performance;
-mod shapes;
+mod schemas;
 pub(crate) mod webhook;
 
 use std::collections::VecDeque;
@@ -27,12 +27,12 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::buffers::ClientSlot;
+use crate::connection::stream::Stream;
 use crate::http1::server::{self, Settings};
-use crate::inbound::Peer;
-use crate::layer::live::{Lasting, Live};
-use crate::lifecycle::{Lifecycle, Sleeper};
-use crate::stream::Stream;
+use crate::memory::buffers::ClientSlot;
+use crate::message::inbound::Peer;
+use crate::runtime::lifecycle::{Lifecycle, Sleeper};
+use crate::state::live_policy::{Lasting, Live};
 
 pub(crate) use handler::Access;
 use monitor::Monitor;

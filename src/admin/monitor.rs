@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::health::{self, Finding, State};
-use crate::layer::live::{Lasting, Snapshot};
 use crate::policy::Check;
+use crate::state::live_policy::{Lasting, Snapshot};
 
 /// A state is believed when it was seen so often in a row: what flickers at a threshold is no change.
 const SEEN: u32 = 2;

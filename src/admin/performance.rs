@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::Control;
 use super::cache::Told;
-use crate::clock;
 use crate::log;
 use crate::metrics::{read_process, read_workers};
 use crate::performance::histogram::Merged;
 use crate::performance::window::{Figures, Window};
 use crate::performance::{Noted, Performance};
+use crate::runtime::clock;
 
 /// Rows shown where nobody says how many.
 const USUALLY_SHOWN: usize = 50;

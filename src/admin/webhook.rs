@@ -11,10 +11,10 @@ use serde_json::json;
 use tokio::sync::mpsc::Receiver;
 
 use super::monitor::Change;
-use crate::clock;
-use crate::layer::live::Live;
 use crate::metrics::Metrics;
 use crate::policy::Webhook;
+use crate::runtime::clock;
+use crate::state::live_policy::Live;
 use crate::upstream::{Pool, Question, Registry};
 
 /// Changes that wait to be told; more are dropped, and that is logged and counted.

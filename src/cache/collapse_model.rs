@@ -11,14 +11,16 @@ use http::{HeaderMap, StatusCode, header};
 use proptest::prelude::*;
 
 use super::Cache;
-use super::fetch::{self, Arrived, Joined, Line, Offer, Share};
-use super::freshness::{self, Times};
-use super::reuse::{Age, Reuse, reuse};
-use super::storability::{Asker, Personal, Storable, judge};
-use super::terms::{Scope, Terms};
-use crate::buffers::ClientSlot;
-use crate::clock;
+use crate::cache::collapse;
+use crate::cache::collapse::{Arrived, Joined, Line, Offer, Share};
+use crate::cache::rules::freshness;
+use crate::cache::rules::freshness::Times;
+use crate::cache::rules::reuse::{Age, Reuse, reuse};
+use crate::cache::rules::storability::{Asker, Personal, Storable, judge};
+use crate::cache::settings::{Scope, Terms};
 use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
+use crate::memory::buffers::ClientSlot;
+use crate::runtime::clock;
 
 /// Words of an app about one response.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +122,7 @@ proptest! {
                 waited,
             };
             let asks = RequestDirectives::default();
-            let taken = fetch::share(offer, &asks) == Share::Take;
+            let taken = collapse::share(offer, &asks) == Share::Take;
             let since = arrives.saturating_sub(fetch);
             let allowed = says.may_be_given(other, since, fetch);
             prop_assert!(!taken || allowed, "{says:?} given to {other:?}, fetched in {fetch}, {since} later");
@@ -179,10 +181,10 @@ fn n1_1_decisions_about_a_fetch_that_was_joined() {
             waited,
         };
         let asks = RequestDirectives::of(&fields(asks));
-        assert_eq!(fetch::share(offer, &asks), wanted, "{says} {age:?} {fetched_in:?} {waited}");
-        assert_eq!(fetch::share(Offer { is_valid: false, ..offer }, &asks), JoinNext);
-        assert_eq!(fetch::share(Offer { fits: false, ..offer }, &asks), JoinNext);
-        assert_eq!(fetch::share(Offer { may_use: false, ..offer }, &asks), GoAlone);
+        assert_eq!(collapse::share(offer, &asks), wanted, "{says} {age:?} {fetched_in:?} {waited}");
+        assert_eq!(collapse::share(Offer { is_valid: false, ..offer }, &asks), JoinNext);
+        assert_eq!(collapse::share(Offer { fits: false, ..offer }, &asks), JoinNext);
+        assert_eq!(collapse::share(Offer { may_use: false, ..offer }, &asks), GoAlone);
     }
 }
 

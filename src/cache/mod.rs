@@ -8,33 +8,23 @@
 
 pub(crate) mod apart;
 pub(crate) mod canonical;
+pub(crate) mod collapse;
 #[cfg(test)]
 mod collapse_model;
 mod comparable;
 pub(crate) mod counters;
-pub(crate) mod fetch;
-pub(crate) mod fill;
+pub(crate) mod hit_for_miss;
+pub(crate) mod in_flight_body;
 #[cfg(test)]
-mod fill_model;
-pub(crate) mod freshness;
+mod in_flight_body_model;
 pub(crate) mod invalidation;
 pub(crate) mod key;
-pub(crate) mod live_paths;
-pub(crate) mod marks;
-#[cfg(test)]
-mod model;
-pub(crate) mod passes;
-pub(crate) mod reuse;
-pub(crate) mod settle;
-mod stamps;
-pub(crate) mod storability;
+pub(crate) mod rules;
+pub(crate) mod settings;
 pub(crate) mod store;
-pub(crate) mod stored;
-pub(crate) mod terms;
 pub(crate) mod tripwire;
 pub(crate) mod unattended;
 pub(crate) mod variant;
-pub(crate) mod webdav;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,17 +32,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::clock::Instant;
+use crate::cache::collapse::Fetches;
+use crate::cache::hit_for_miss::Passes;
+use crate::cache::invalidation::delayed::{Client, Repeat, Settling};
+use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::webdav::WebDavUpstreams;
+use crate::cache::store::stored::Stored;
+use crate::runtime::clock::Instant;
 use counters::Counters;
-use fetch::Fetches;
 use invalidation::{Invalidation, Mode};
-use marks::Mark;
-use passes::Passes;
-use settle::{Client, Repeat, Settling};
 use store::Store;
-use stored::Stored;
 use unattended::Unattended;
-use webdav::WebDavUpstreams;
 
 /// For so long a route is not cached whose users were given each other's answers.
 const STOPPED: Duration = Duration::from_secs(3600);

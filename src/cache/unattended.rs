@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::buffers::{BufferMemory, ClientSlot, Reservation};
+use crate::memory::buffers::{BufferMemory, ClientSlot, Reservation};
 
 /// Maximum number of reads that go on at once without the client that began them; bounds the work that a client which
 /// opens and leaves can cause.

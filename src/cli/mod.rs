@@ -4,9 +4,9 @@ mod check;
 mod control;
 mod demo;
 mod explain;
+mod generate;
 mod health;
 mod keys;
-mod papers;
 mod run;
 
 use std::io::Write as _;
@@ -120,8 +120,8 @@ pub fn main() -> ExitCode {
         Command::Purge(options) => control::purge(options),
         Command::Quit(admin) => control::run("/quit", admin),
         Command::Health(options) => health::run(options),
-        Command::Completions { shell } => papers::completions(shell),
-        Command::Man => papers::man(),
+        Command::Completions { shell } => crate::cli::generate::completions(shell),
+        Command::Man => crate::cli::generate::man(),
     };
     ExitCode::from(code)
 }

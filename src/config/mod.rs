@@ -5,15 +5,15 @@
 //! file are shown at once. Nothing outside this room sees anything but the policy.
 
 mod compile;
+pub(crate) mod diagnostic;
 mod file;
-mod hidden;
-mod later;
-mod node;
 mod pem_file;
-pub(crate) mod problem;
-mod section;
+mod redact;
+mod reserved;
+mod table_reader;
 pub(crate) mod tls;
 pub(crate) mod units;
+mod value;
 mod verifier;
 
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, SourceFile};
 
-pub(crate) use problem::{Problems, ReadKey};
+pub(crate) use crate::config::diagnostic::{Problems, ReadKey};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(crate) fn admin_place(path: &Path, environment: &Environment) -> Result<Admi
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
     let mut problems = Problems::new(path, &text);
-    let Some(table) = node::parse(&text, &environment.variables, &mut problems) else {
+    let Some(table) = crate::config::value::parse(&text, &environment.variables, &mut problems) else {
         return Err(LoadError::Problems(problems.sorted()));
     };
     // What else is wrong with the file is for `check` to say.
@@ -105,7 +105,7 @@ fn rate_limit(path: &Path, environment: &Environment) -> Result<file::RateLimit,
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
     let mut problems = Problems::new(path, &text);
-    let Some(table) = node::parse(&text, &environment.variables, &mut problems) else {
+    let Some(table) = crate::config::value::parse(&text, &environment.variables, &mut problems) else {
         return Err(LoadError::Problems(problems.sorted()));
     };
     Ok(file::read(&table, &mut problems).rate_limit)
@@ -122,7 +122,7 @@ pub(crate) fn keys_place(path: &Path, environment: &Environment) -> Result<Optio
 /// its default: in tables that are there only where they are written, as far as `text` writes them.
 pub(crate) fn read_keys(text: &str) -> Vec<ReadKey> {
     let mut problems = Problems::listing_keys("(keys)", text);
-    if let Some(table) = node::parse(text, &std::collections::HashMap::new(), &mut problems) {
+    if let Some(table) = crate::config::value::parse(text, &std::collections::HashMap::new(), &mut problems) {
         file::read(&table, &mut problems);
     }
     sorted(problems)
@@ -131,7 +131,7 @@ pub(crate) fn read_keys(text: &str) -> Vec<ReadKey> {
 /// The same of a file of API keys.
 pub(crate) fn read_keys_of_keys(text: &str) -> Vec<ReadKey> {
     let mut problems = Problems::listing_keys("(keys)", text);
-    if let Some(table) = node::parse(text, &std::collections::HashMap::new(), &mut problems) {
+    if let Some(table) = crate::config::value::parse(text, &std::collections::HashMap::new(), &mut problems) {
         file::read_keys(&table, &mut problems);
     }
     sorted(problems)
@@ -161,14 +161,15 @@ pub(crate) struct WrittenKey {
 /// The entries of a file of keys.
 pub(crate) fn keys(path: &Path, text: &str, environment: &Environment) -> Result<Vec<WrittenKey>, Problems> {
     let mut problems = Problems::new(path, text);
-    let Some(table) = node::parse(text, &environment.variables, &mut problems) else {
+    let Some(table) = crate::config::value::parse(text, &environment.variables, &mut problems) else {
         return Err(problems.sorted());
     };
     let keys = file::read_keys(&table, &mut problems);
     if !problems.is_empty() {
         return Err(problems.sorted());
     }
-    let written = |at: Option<section::At<String>>| at.map(|at| at.value).unwrap_or_default();
+    let written =
+        |at: Option<crate::config::table_reader::At<String>>| at.map(|at| at.value).unwrap_or_default();
     let keys = keys.into_iter().map(|key| WrittenKey {
         sha256: written(key.sha256),
         tier: written(key.tier),

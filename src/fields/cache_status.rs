@@ -4,7 +4,7 @@ use bytes::BufMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::fresh;
-use crate::words::words;
+use crate::rendering::words::words;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 

@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use crate::buffers::{self, Reading, Reservation};
-use crate::stream::Stream;
+use crate::connection::stream::Stream;
+use crate::memory::buffers;
+use crate::memory::buffers::{Reading, Reservation};
 
 /// The first read of a message.
 const SMALLEST_READ: usize = 4 * 1024;

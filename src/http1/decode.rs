@@ -6,7 +6,7 @@ use super::chunked::{self, Decoded};
 use super::framing::Framing;
 
 #[derive(Debug)]
-pub(super) enum BodyDecoder {
+pub(crate) enum BodyDecoder {
     /// This many bytes are left.
     Length(u64),
     Chunked(chunked::Decoder),

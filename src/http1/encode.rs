@@ -3,11 +3,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use crate::body::OwnFields;
-use crate::clock;
 use crate::fields::reason::ReasonPhrase;
 use crate::fields::request_id::Identified;
-use crate::prepared::Lines;
+use crate::message::body::OwnFields;
+use crate::rendering::rendered_head::Lines;
+use crate::runtime::clock;
 
 /// How the body that follows will be framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,16 +10,11 @@
 pub(crate) mod buffered;
 pub(crate) mod chunked;
 pub(crate) mod client;
-pub(crate) mod client_body;
 mod decode;
 pub(crate) mod encode;
-mod feed;
 pub(crate) mod framing;
 pub(crate) mod head;
 pub(crate) mod server;
-mod upload;
-mod waiting;
-mod writing;
 
 #[cfg(test)]
 mod tests;

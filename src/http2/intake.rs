@@ -12,9 +12,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::buffers::Reservation;
-use crate::clock::Deadline;
-use crate::inbound::{FIELD_OVERHEAD, ORDINARY};
+use crate::memory::buffers::Reservation;
+use crate::message::inbound::{FIELD_OVERHEAD, ORDINARY};
+use crate::runtime::clock::Deadline;
 
 /// A connection with more open requests than this has the small things counted too, as many of them are no small thing.
 pub(crate) const FEW: usize = 4;
@@ -336,7 +336,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::buffers::{BufferMemory, ClientSlot};
+    use crate::memory::buffers::{BufferMemory, ClientSlot};
 
     const WINDOW: usize = 64 * 1024;
 

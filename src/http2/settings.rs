@@ -59,8 +59,8 @@ mod tests {
     use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
     use super::*;
+    use crate::connection::stream::{PeerLeft, Rewound};
     use crate::http2::trailers::{Sender, Watched};
-    use crate::stream::{PeerLeft, Rewound};
 
     /// A peer that sends nothing more.
     struct Nothing;

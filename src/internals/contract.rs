@@ -5,12 +5,12 @@
 
 use crate::admin::health::State;
 use crate::config::{self, ReadKey};
-use crate::error::Fault;
 use crate::fields::cache_status::XCache;
 use crate::layer::{self, problem_types};
+use crate::message::error::Fault;
 use crate::performance::judge::Slowness;
-use crate::represent::choice::Reason;
 use crate::represent::coding::Coding;
+use crate::represent::compression_decision::Reason;
 use crate::upstream::FAILURE_KINDS;
 
 /// Words by where users meet them.

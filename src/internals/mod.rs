@@ -10,18 +10,16 @@ pub mod paths;
 pub mod routes;
 pub mod store;
 
-pub use crate::{
-    cache::canonical::json as canonical_json,
-    config::problem::ReadKey,
-    fields::reason::ReasonPhrase,
-    http1::chunked::{Decoded, Decoder},
-    http1::encode::{Beside, Connection, Outgoing, request_head, response_head},
-    http1::framing::Framing,
-    http1::head::{HeadLimits, parse_request, parse_response},
-    http2::trailers::{Sender, Watched},
-    identity::json::object as json_object,
-    policy::path::normalise,
-    policy::source_file::SourceFile,
-    server::proxy_protocol::{addresses, text},
-    stream::PeerLeft,
-};
+pub use crate::cache::canonical::json as canonical_json;
+pub use crate::config::diagnostic::ReadKey;
+pub use crate::connection::stream::PeerLeft;
+pub use crate::fields::reason::ReasonPhrase;
+pub use crate::http1::chunked::{Decoded, Decoder};
+pub use crate::http1::encode::{Beside, Connection, Outgoing, request_head, response_head};
+pub use crate::http1::framing::Framing;
+pub use crate::http1::head::{HeadLimits, parse_request, parse_response};
+pub use crate::http2::trailers::{Sender, Watched};
+pub use crate::identity::json::object as json_object;
+pub use crate::policy::path::normalise;
+pub use crate::policy::source_file::SourceFile;
+pub use crate::server::proxy_protocol::{addresses, text};

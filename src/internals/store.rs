@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::cache::freshness::{Freshness, Source};
 use crate::cache::invalidation::Begun;
-use crate::cache::storability::Audience;
+use crate::cache::rules::freshness::{Freshness, Source};
+use crate::cache::rules::storability::Audience;
 use crate::cache::store::Store;
-use crate::cache::stored::{Content, Head, NewHead, Stored};
+use crate::cache::store::stored::{Content, Head, NewHead, Stored};
 use crate::cache::variant::Variant;
-use crate::clock;
-use crate::pieces::Pieces;
+use crate::memory::chunked_bytes::Pieces;
+use crate::runtime::clock;
 
 /// The store of the cache, with objects of one size.
 pub struct Objects {

@@ -6,8 +6,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::live::Live;
-use crate::clock;
+use crate::runtime::clock;
+use crate::state::live_policy::Live;
 
 /// For the registry; it reads the policy in force, which comes after the registry.
 pub(crate) struct Collected(pub std::sync::Arc<std::sync::OnceLock<Live>>);

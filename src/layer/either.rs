@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use http::Response;
 
-use crate::body::Body;
-use crate::error::BoxError;
+use crate::message::body::Body;
+use crate::message::error::BoxError;
 
 /// See the head of the file.
 pub(super) enum Either<F> {

@@ -13,16 +13,16 @@ use tower::Service;
 use super::Routed;
 use super::cache::sessions;
 use super::request_body;
-use crate::body::Body;
-use crate::clock;
-use crate::error::BoxError;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::fields::request_id::{Identified, X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::traceparent::{TRACEPARENT, TRACESTATE};
 use crate::fields::{host, signature};
-use crate::inbound::Peer;
 use crate::layer::record::Record;
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+use crate::message::inbound::Peer;
 use crate::policy::{FieldEdits, ServerPolicy};
+use crate::runtime::clock;
 use crate::upstream::{Call, ForwardError, Pool, Streaming};
 
 /// See the head of the file.

@@ -9,7 +9,6 @@ mod either;
 pub(crate) mod explain;
 mod forward;
 mod limit;
-pub(crate) mod live;
 mod observe;
 pub(crate) mod record;
 mod represent;
@@ -24,13 +23,13 @@ use std::sync::Arc;
 
 use http::Request;
 
-use crate::body::Body;
-use crate::buffers::Reservation;
-use crate::inbound::{Inbound, Peer};
 use crate::limit::cells::Kind;
 use crate::limit::counters::Verdict;
+use crate::memory::buffers::Reservation;
+use crate::message::body::Body;
+use crate::message::inbound::{Inbound, Peer};
 use crate::policy::RoutePolicy;
-use crate::prepared::Form;
+use crate::rendering::rendered_head::Form;
 use record::Record;
 
 /// A request under observation: what `rescue` and `route` see.
@@ -52,7 +51,7 @@ pub(crate) struct Routed {
     pub upgrade: Option<http::HeaderValue>,
     /// Whether the client takes trailers.
     pub takes_trailers: bool,
-    /// The number under which interim responses go to the client; see [`crate::inbound::Interim`].
+    /// The number under which interim responses go to the client; see [`crate::message::inbound::Interim`].
     pub interim: Option<u32>,
     /// Whether the client speaks https, to us or to a trusted proxy.
     pub https: bool,
@@ -75,7 +74,7 @@ pub(crate) struct Routed {
 
 impl Routed {
     /// The same request once more, for nobody: its answer is not observed. `None` where its content is gone.
-    pub(crate) fn again(&self, now: crate::clock::Instant) -> Option<Box<Routed>> {
+    pub(crate) fn again(&self, now: crate::runtime::clock::Instant) -> Option<Box<Routed>> {
         let mut request = Request::new(self.request.body().replica()?);
         *request.method_mut() = self.request.method().clone();
         *request.uri_mut() = self.request.uri().clone();

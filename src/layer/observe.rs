@@ -13,12 +13,12 @@ use http::{HeaderMap, HeaderValue, Response, Version};
 use tower::Service;
 
 use super::Observed;
-use super::live::{Snapshot, View};
 use super::record::{Beginning, Ending, HTTP_2, Receiving, Record, Sink, request_id};
-use crate::body::Body;
 use crate::fields::request_id::{X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::{forwarded, grpc, rate_limit};
-use crate::inbound::Inbound;
+use crate::message::body::Body;
+use crate::message::inbound::Inbound;
+use crate::state::live_policy::{Snapshot, View};
 use crate::trace::Trace;
 
 /// The longest id taken from a trusted peer.

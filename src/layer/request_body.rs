@@ -13,10 +13,12 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::Routed;
 use super::record::Record;
-use crate::body::{Body, BodyError};
-use crate::buffers::{self, OF_A_WAIT, Reservation};
-use crate::clock::{self, Deadline, Instant};
-use crate::pieces::{Cutter, Pieces};
+use crate::memory::buffers;
+use crate::memory::buffers::{OF_A_WAIT, Reservation};
+use crate::memory::chunked_bytes::{Cutter, Pieces};
+use crate::message::body::{Body, BodyError};
+use crate::runtime::clock;
+use crate::runtime::clock::{Deadline, Instant};
 
 /// A body of unknown length that pauses for this long is sent on as it comes: its client may wait for a response to
 /// what it has sent so far.

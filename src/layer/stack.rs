@@ -9,14 +9,14 @@ use tower::Service;
 use super::cache::CacheLayer;
 use super::forward::Forward;
 use super::limit::Limit;
-use super::live::{Lasting, View};
 use super::observe::Observe;
 use super::record::Sink;
 use super::represent::Represent;
 use super::rescue::Rescue;
 use super::route::Route;
-use crate::body::Body;
-use crate::inbound::Inbound;
+use crate::message::body::Body;
+use crate::message::inbound::Inbound;
+use crate::state::live_policy::{Lasting, View};
 use crate::upstream::Pool;
 
 /// What one worker's stack is built with.

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::quota::Nanoseconds;
 use super::tier::IN_FLIGHT;
-use crate::words::words;
+use crate::rendering::words::words;
 
 /// Workers seldom meet at one of so many.
 const SHARDS: usize = 64;

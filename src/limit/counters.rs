@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Limiter;
 use crate::metrics::Cell;
-use crate::words::words;
+use crate::rendering::words::words;
 
 /// Reloads may bring ever new names; beyond so many they are counted together.
 const MOST_SERIES: usize = 1000;

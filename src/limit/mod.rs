@@ -4,9 +4,9 @@
 //!
 //! Not here: who the caller is and which tier is theirs (`layer::limit`), and how answers say it (`fields`).
 
-pub(crate) mod adaptive;
 pub(crate) mod cells;
 pub(crate) mod counters;
+pub(crate) mod gradient;
 pub(crate) mod quota;
 pub(crate) mod tier;
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::clock::Instant;
+use crate::runtime::clock::Instant;
 use cells::{Cell, Cells, Key};
 use counters::Counters;
 use quota::Nanoseconds;

@@ -15,7 +15,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::direct::NotKeyed;
 
-use crate::clock::nanoseconds;
+use crate::runtime::clock::nanoseconds;
 
 /// Nanoseconds since the limiter's origin.
 pub(crate) type Nanoseconds = u64;

@@ -10,7 +10,7 @@ use super::cells::{Key, Kind};
 use super::quota::Quota;
 use super::tier::{Concurrency, Limit, Tier};
 use super::{Ask, Limiter, Which};
-use crate::clock;
+use crate::runtime::clock;
 
 fn limit(name: &str, count: u32, seconds: u64, burst: u32, named: bool) -> Limit {
     let quota = Quota::new(count, Duration::from_secs(seconds), NonZeroU32::new(burst).unwrap()).unwrap();

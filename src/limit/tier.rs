@@ -4,7 +4,7 @@ use http::HeaderValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::quota::Quota;
-use crate::quoted::Quoted;
+use crate::rendering::json_text::Quoted;
 
 /// Set in the rules that count requests in flight; never in those of quotas.
 pub(crate) const IN_FLIGHT: u64 = 1 << 63;

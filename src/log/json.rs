@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::plain::{is_plain, plain};
 use super::{Decision, Line, Members, mask, time};
 use crate::fields::fresh;
-use crate::recurring::Recurring;
-use crate::scratch::{Fixed, Scratch};
+use crate::rendering::append_buffer::{Fixed, Scratch};
+use crate::rendering::render_cache::Recurring;
 
 /// A member's name with what stands around it.
 type Name = Fixed<20>;

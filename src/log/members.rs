@@ -6,8 +6,8 @@ use std::ptr;
 use http::{Method, StatusCode};
 
 use super::Line;
-use crate::quoted::Quoted;
-use crate::recurring::{Recurring, same, stands};
+use crate::rendering::json_text::Quoted;
+use crate::rendering::render_cache::{Recurring, same, stands};
 
 /// These members, and their text. What they are compared with by where it stands is held: nothing else can have come to
 /// stand there.

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::clock::Instant;
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
-use crate::quoted::Quoted;
-use crate::recurring::Recurring;
+use crate::rendering::json_text::Quoted;
+use crate::rendering::render_cache::Recurring;
+use crate::runtime::clock::Instant;
 
 use members::Members;
 
@@ -67,7 +67,7 @@ impl<'a> Line<'a> {
     /// That says nothing it need not.
     fn bare(id: &'a HeaderValue, method: &'a Method, route: &'a Quoted) -> Line<'a> {
         Line {
-            at: crate::clock::now(),
+            at: crate::runtime::clock::now(),
             id,
             trace: None,
             client: [127, 0, 0, 1].into(),

@@ -70,8 +70,8 @@ mod tests {
     use super::*;
     use crate::log::{Members, Secrets, json};
     use crate::policy::secrets::NO_SEGMENTS;
-    use crate::quoted::Quoted;
-    use crate::recurring::Recurring;
+    use crate::rendering::json_text::Quoted;
+    use crate::rendering::render_cache::Recurring;
 
     #[test]
     fn it_says_what_json_says() {

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-use crate::clock::{self, Instant};
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 
 /// Bytes of all of it; a year of five digits is none (RFC 3339 1).
 const LENGTH: usize = "2026-11-21T23:27:24.000Z".len();

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::buffers::BufferMemory;
+use crate::memory::buffers::BufferMemory;
 
 #[derive(Debug)]
 pub(crate) struct Collected(pub Arc<BufferMemory>);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{MetricEncoder, NativeHistogram, NativeHistogramBuckets};
 
-use crate::clock;
+use crate::runtime::clock;
 
 /// 2^3 native buckets to each power of two: no more than 9 % between one's bounds.
 const SCHEMA: i32 = 3;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::runtime::clock::Instant;
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Heartbeats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::runtime::clock;
 
     #[test]
     fn ages() {

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::durations::{Bounds, Counted, Durations, Traced};
 use super::exemplars::Marked;
-use crate::clock;
+use crate::runtime::clock;
 
 /// Routes that find no place among `max_routes` labels share this one, which is one of them.
 const OTHER: &str = "other";

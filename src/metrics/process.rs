@@ -7,7 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use crate::clock;
+use crate::runtime::clock;
 
 /// One reading of /proc/self; zero where a file cannot be read.
 #[derive(Clone, Copy, Debug, Default)]

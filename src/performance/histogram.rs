@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::clock;
+use crate::runtime::clock;
 
 /// Each power of two in so many parts.
 const PARTS: u64 = 64;

@@ -1,7 +1,7 @@
 //! What is thought of a route by its last minute: how many of its requests fail, how many are slow.
 
 use super::window::Figures;
-use crate::words::words;
+use crate::rendering::words::words;
 
 /// Fewer requests in a minute say nothing.
 const LEAST: u64 = 20;

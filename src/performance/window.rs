@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::histogram::{Live, Merged, Sparse};
-use crate::clock;
-use crate::words::words;
+use crate::rendering::words::words;
+use crate::runtime::clock;
 
 /// The span that is counted into; the shorter windows are made of these.
 pub(crate) const STEP: Duration = Duration::from_secs(5);

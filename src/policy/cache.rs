@@ -7,7 +7,7 @@ use http::Method;
 use super::redirect::OnRedirect;
 use super::template::{Methods, Pattern};
 use crate::cache::invalidation::Mode;
-use crate::cache::terms::Terms;
+use crate::cache::settings::Terms;
 
 /// Methods that change nothing: those of RFC 9110 9.2.1 and RFC 10008, and those the IANA registry calls safe.
 pub(crate) fn is_safe(method: &Method) -> bool {

@@ -3,7 +3,7 @@
 use http::uri::PathAndQuery;
 
 use super::UpstreamPolicy;
-use crate::words::words;
+use crate::rendering::words::words;
 
 words! {
     /// What makes a replica of Pillion not ready.

@@ -26,11 +26,11 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::cache::terms::{Scope, Settings as CacheSettings};
+use crate::cache::settings::{Scope, Settings as CacheSettings};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
 use crate::identity::principal::Identity;
-use crate::quoted::Quoted;
+use crate::rendering::json_text::Quoted;
 use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 use cache::{InvalidateRule, RouteCache};

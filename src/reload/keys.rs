@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::identity::keys::{self, VerifyingKey};
-use crate::layer::live::Snapshot;
 use crate::policy::KeySource;
+use crate::state::live_policy::Snapshot;
 use crate::upstream::{Pool, Question, Upstream};
 
 const INTERVAL: Duration = Duration::from_secs(300);

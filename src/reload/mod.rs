@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::clock;
 use crate::config::{self, Environment, Source};
-use crate::layer::live::{Lasting, Live, Snapshot};
+use crate::connection::seats::Seats;
 use crate::performance::Warning;
 use crate::policy::{Policy, RoutePolicy, SourceFile, descriptors};
-use crate::seats::Seats;
+use crate::runtime::clock;
+use crate::state::live_policy::{Lasting, Live, Snapshot};
 use crate::upstream::{self, Registry};
 
 /// How often watched files are looked at.

@@ -1,7 +1,7 @@
 //! The codings Pillion makes, and which of them a client gets (RFC 9110 12.5.3).
 
 use crate::fields::accept_encoding::{AcceptEncoding, Weight};
-use crate::words::words;
+use crate::rendering::words::words;
 
 words! {
     /// A content coding (RFC 9110 8.4.1), by its registered name. The order is the default order of preference.

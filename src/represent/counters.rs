@@ -9,13 +9,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::choice::{Choice, Reason};
 use super::coding::Coding;
-use super::recode::{Holder, Recoding};
+use crate::represent::compression_decision::{Choice, Reason};
+use crate::represent::reencode::{Holder, Recoding};
 
-use crate::clock;
-use crate::held::Held;
+use crate::memory::memory_budget::Held;
 use crate::metrics::Cell;
+use crate::runtime::clock;
 
 #[derive(Debug, Default)]
 pub(crate) struct CodingCounters {

@@ -4,19 +4,19 @@
 //! An engine: it decides and encodes, and knows neither apps nor configuration files. `layer::represent`
 //! asks it and turns its answers into HTTP.
 
-pub(crate) mod choice;
+pub(crate) mod breach_guard;
+pub(crate) mod buffered_prefix;
 pub(crate) mod coding;
+pub(crate) mod compression_decision;
 pub(crate) mod counters;
-pub(crate) mod echo;
-pub(crate) mod encode;
-pub(crate) mod encoding;
+pub(crate) mod encoded_body;
+pub(crate) mod encoder;
 pub(crate) mod entity_tag;
-pub(crate) mod gather;
-pub(crate) mod keeping;
 pub(crate) mod media;
 pub(crate) mod precondition;
 pub(crate) mod range;
-pub(crate) mod recode;
+pub(crate) mod reencode;
+pub(crate) mod tee_encoded;
 
 #[cfg(test)]
 mod linear;

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::fields::range;
-use crate::pieces::Pieces;
+use crate::memory::chunked_bytes::Pieces;
 
 /// The most ranges of one request; with more it gets the whole, as RFC 9110 14.2 advises against requests
 /// that only make work.

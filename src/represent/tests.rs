@@ -18,13 +18,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::coding::{Coding, Effort};
 use super::counters::Counters;
-use super::encode::{self, Encoder};
-use super::encoding::Encoding;
-use super::gather::{Gathered, Wanted};
-use crate::body::{Body, BodyError};
-use crate::buffers::{BufferMemory, ClientSlot, Reservation};
-use crate::clock;
-use crate::held::Held;
+use crate::memory::buffers::{BufferMemory, ClientSlot, Reservation};
+use crate::memory::memory_budget::Held;
+use crate::message::body::{Body, BodyError};
+use crate::represent::buffered_prefix::{Gathered, Wanted};
+use crate::represent::encoded_body::Encoding;
+use crate::represent::encoder;
+use crate::represent::encoder::Encoder;
+use crate::runtime::clock;
 
 const EFFORTS: [Effort; 3] = [Effort::Fast, Effort::Balanced, Effort::Best];
 
@@ -140,7 +141,7 @@ proptest! {
         content in content(), size in 1usize..100_000, at in 0usize..9,
     ) {
         let (coding, effort) = (Coding::ALL[at / 3], EFFORTS[at % 3]);
-        let whole = encode::encode(coding, effort, &content).unwrap();
+        let whole = encoder::encode(coding, effort, &content).unwrap();
         let (streamed, _) = run(read(encoding(pieces(&content, size), coding, effort))).unwrap();
         for encoded in [&whole[..], &streamed] {
             prop_assert_eq!(&decoded(coding, encoded), &content, "{:?} {:?}", coding, effort);

@@ -12,15 +12,15 @@ use tokio_rustls::TlsAcceptor;
 use super::http2;
 use super::proxy_protocol;
 use super::worker::Worker;
-use crate::buffers::ClientSlot;
-use crate::clock;
+use crate::connection::seats::Seat;
+use crate::connection::stream::Stream;
 use crate::http1::server::{self, Ended, Settings};
-use crate::inbound::Peer;
-use crate::layer::live::Snapshot;
-use crate::lifecycle::{Phase, Sleeper};
+use crate::memory::buffers::ClientSlot;
+use crate::message::inbound::Peer;
 use crate::metrics::RefusedLabels;
-use crate::seats::Seat;
-use crate::stream::Stream;
+use crate::runtime::clock;
+use crate::runtime::lifecycle::{Phase, Sleeper};
+use crate::state::live_policy::Snapshot;
 
 /// What the kernel may hold unsent before a connection counts as not writable.
 const UNSENT: u32 = 64 * 1024;

@@ -15,17 +15,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection;
-use crate::buffers::{BufferMemory, ClientSlot};
-use crate::clock;
+use crate::connection::seats::{Claim, Evicted, Seat, Seats};
 use crate::http1::server::Settings;
-use crate::layer::live::{Lasting, Live, Snapshot, View};
 use crate::layer::record::{self, Sink};
 use crate::layer::stack;
-use crate::lifecycle::{Lifecycle, Phase, Sleeper};
 use crate::log::{AccessLog, Writer};
+use crate::memory::buffers::{BufferMemory, ClientSlot};
 use crate::metrics::{Metrics, RefusedLabels, WORKER};
-use crate::pace::Pace;
-use crate::seats::{Claim, Evicted, Seat, Seats};
+use crate::runtime::clock;
+use crate::runtime::lifecycle::{Lifecycle, Phase, Sleeper};
+use crate::runtime::log_throttle::Pace;
+use crate::state::live_policy::{Lasting, Live, Snapshot, View};
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
@@ -202,8 +202,8 @@ impl Worker {
     pub(crate) fn service(
         &self,
     ) -> impl tower::Service<
-        crate::inbound::Inbound,
-        Response = http::Response<crate::body::Body>,
+        crate::message::inbound::Inbound,
+        Response = http::Response<crate::message::body::Body>,
         Error = std::convert::Infallible,
         Future: 'static,
     > + Clone

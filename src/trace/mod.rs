@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
 use crate::policy::TracingPolicy;
-use crate::quoted::Quoted;
+use crate::rendering::json_text::Quoted;
 use crate::upstream::Address;
 
 pub(crate) use export::{Spans, run};

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
-use crate::scratch::{Fixed, Scratch};
+use crate::rendering::append_buffer::{Fixed, Scratch};
 
 /// `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = 1;

@@ -7,11 +7,11 @@ use http::Method;
 
 use super::otlp::{Attributes, Kind, Span, beginning, key, push};
 use super::{Asked, Told, span_id};
-use crate::clock::nanoseconds;
-use crate::error::Fault;
 use crate::fields::fresh;
-use crate::quoted::Quoted;
-use crate::recurring::{Recurring, same, stands};
+use crate::message::error::Fault;
+use crate::rendering::json_text::Quoted;
+use crate::rendering::render_cache::{Recurring, same, stands};
+use crate::runtime::clock::nanoseconds;
 use crate::upstream::Target;
 
 thread_local! {

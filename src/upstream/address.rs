@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::permits::Permits;
-use crate::quoted::Quoted;
+use crate::rendering::json_text::Quoted;
+use crate::upstream::queue::Permits;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {

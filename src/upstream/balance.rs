@@ -11,7 +11,7 @@ use http::Method;
 use super::address::{Address, Evidence};
 use super::pool::Pool;
 use super::{Endpoint, Upstream};
-use crate::clock::Instant;
+use crate::runtime::clock::Instant;
 
 /// Tries allowed for each request sent.
 const SHARE: f64 = 0.2;
@@ -175,7 +175,7 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::runtime::clock;
 
     #[test]
     fn the_budget_grants_a_fifth_and_a_trickle() {

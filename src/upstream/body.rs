@@ -14,15 +14,17 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::address::Address;
-use super::permits::Permit;
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
-use crate::body::{Body, BodyError, Duplex};
-use crate::buffers::{self, ClientSlot};
-use crate::clock::{self, Instant};
 use crate::http1::client::ClientConnection;
-use crate::http1::client_body::ClientBody;
-use crate::inbound::Peer;
+use crate::http1::client::body::ClientBody;
+use crate::memory::buffers;
+use crate::memory::buffers::ClientSlot;
+use crate::message::body::{Body, BodyError, Duplex};
+use crate::message::inbound::Peer;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+use crate::upstream::queue::Permit;
 
 /// One request's share of an address.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::adaptive::Gate;
 use super::address::Address;
 use super::error::KINDS;
 use super::{Counters, Upstream};
+use crate::upstream::admission::Gate;
 
 /// Reads the upstreams of the policy in force.
 pub(crate) struct Collected(pub Box<dyn Fn() -> Vec<Arc<Upstream>> + Send + Sync>);

@@ -8,8 +8,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::address::{Address, Target};
+use crate::connection::stream::Stream;
 use crate::policy::{EndpointPolicy, Place, Scheme};
-use crate::stream::Stream;
 
 pub(super) enum Connected {
     /// Speaks HTTP/1.

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::address::Target;
-use crate::body::BodyError;
 use crate::http1::head::HeadError;
+use crate::message::body::BodyError;
 
 /// Why a request got no answer from an app.
 #[derive(Debug)]

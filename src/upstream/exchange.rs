@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body::Body as _;
 
-use super::adaptive::Entered;
 use super::address::{Address, Evidence};
 use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
 use super::error::ForwardError;
@@ -19,13 +18,15 @@ use super::pool::Pool;
 use super::retry::Attempt;
 use super::send::{Call, Outcome, Streaming};
 use super::{Endpoint, Upstream};
-use crate::body::{Body, Tunnel};
-use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Sent, Timeouts};
 use crate::http1::encode::Beside;
 use crate::http1::head::HeadError;
+use crate::message::body::{Body, Tunnel};
 use crate::policy::Scheme;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+use crate::upstream::admission::Entered;
 
 /// The response is a stream: its client may be in conversation with the app, and silent as long as the app may be.
 fn allow_silence(limit: Option<&Cell<Duration>>, silence: Duration) {

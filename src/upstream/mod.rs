@@ -4,9 +4,8 @@
 //! What all workers share is in [`Upstream`] and its [`Address`]es: counts and health, atomics. What
 //! a worker has for itself is its [`Pool`] of connections. Not here: fields and routes (`layer`).
 
-mod adaptive;
 mod address;
-mod ask;
+mod admission;
 mod balance;
 mod body;
 mod collected;
@@ -14,10 +13,11 @@ mod connect;
 mod error;
 mod exchange;
 mod http2;
-mod permits;
+mod internal_request;
 mod pinned;
 mod pool;
 mod probe;
+mod queue;
 mod resolve;
 mod retry;
 mod send;
@@ -26,20 +26,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crate::clock::{self, Instant};
 use crate::metrics::Cell;
 use crate::policy::{Awaited, EndpointPolicy, Scheme, UpstreamPolicy};
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 
+pub(crate) use crate::upstream::internal_request::{AskError, Question};
+pub(crate) use crate::upstream::queue::Queued;
 pub(crate) use address::{Address, Target};
-pub(crate) use ask::{AskError, Question};
 pub(crate) use collected::Collected;
 pub(crate) use error::{ForwardError, KINDS as FAILURE_KINDS};
-pub(crate) use permits::Queued;
 pub(crate) use pool::Pool;
 pub(crate) use probe::watch;
 pub(crate) use send::{Call, Outcome, Streaming};
 
-use adaptive::Gate;
+use crate::upstream::admission::Gate;
 use address::Addresses;
 use resolve::Resolved;
 

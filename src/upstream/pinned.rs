@@ -9,11 +9,11 @@ use std::task::{Context, Waker};
 use super::Endpoint;
 use super::address::Address;
 use super::http2::Http2Connection;
-use super::permits::Permit;
-use crate::buffers::ClientSlot;
-use crate::clock::Instant;
 use crate::http1::client::ClientConnection;
-use crate::inbound::Peer;
+use crate::memory::buffers::ClientSlot;
+use crate::message::inbound::Peer;
+use crate::runtime::clock::Instant;
+use crate::upstream::queue::Permit;
 
 /// Maximum connections kept for one client connection; over HTTP/1 a client uses one at a time for each upstream.
 const MAX_PINNED: usize = 16;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::http2::Http2Connection;
-use crate::clock::Instant;
 use crate::http1::client::ClientConnection;
+use crate::runtime::clock::Instant;
 
 struct Idle {
     connection: Box<ClientConnection>,

@@ -17,12 +17,12 @@ use super::address::{Address, Evidence};
 use super::connect::{self, Connected};
 use super::http2::{Http2Connection, Passing};
 use super::{Endpoint, Upstream};
-use crate::body::Body;
-use crate::clock;
 use crate::http1::client::{ClientConnection, Outbound, Timeouts};
 use crate::http1::encode::Beside;
 use crate::http1::head::HeadLimits;
+use crate::message::body::Body;
 use crate::policy::Awaited;
+use crate::runtime::clock;
 
 /// Bounds on what a probed app may answer.
 const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };

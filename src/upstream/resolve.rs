@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::Endpoint;
 use super::address::{Address, Target};
-use crate::clock::{self, Instant};
 use crate::policy::Place;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 
 /// How long an answer is used before the resolver is asked again.
 const KEPT: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use super::balance;
 use super::error::ForwardError;
 use super::http2::LARGE_HEAD;
 use super::send::{Call, Outcome};
-use crate::clock;
 use crate::http2::section_size;
+use crate::runtime::clock;
 
 pub(super) struct Attempt {
     pub error: ForwardError,

@@ -11,27 +11,28 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
-use super::adaptive::{Entered, Gate};
 use super::address::Address;
 use super::balance;
 use super::body::{Lease, Share};
 use super::connect::{self, Connected};
 use super::error::ForwardError;
 use super::http2::Http2Connection;
-use super::permits::{Permit, Queued};
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
 use super::retry::{Attempt, Tries, head_size, is_large};
 use super::{Endpoint, Upstream};
-use crate::body::Body;
-use crate::buffers::{ClientSlot, OF_A_WAIT, Room};
-use crate::clock::{self, Instant};
 use crate::fields::forwarded::ForwardedFields;
 use crate::fields::request_id::Identified;
 use crate::http1::client::{ClientConnection, Sent, reach};
 use crate::http1::head::HeadLimits;
-use crate::inbound::{Interim, Peer};
+use crate::memory::buffers::{ClientSlot, OF_A_WAIT, Room};
+use crate::message::body::Body;
+use crate::message::inbound::{Interim, Peer};
 use crate::policy::Scheme;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+use crate::upstream::admission::{Entered, Gate};
+use crate::upstream::queue::{Permit, Queued};
 
 /// A request on its way to an app.
 pub(crate) struct Call<'a> {

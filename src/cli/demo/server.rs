@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use tower::Service;
 
 use super::clinic::{Clinic, Reply};
-use crate::body::Body;
+use crate::connection::stream::Stream;
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Settings};
-use crate::inbound::{Inbound, Peer};
-use crate::lifecycle::{Lifecycle, Sleeper};
+use crate::message::body::Body;
+use crate::message::inbound::{Inbound, Peer};
+use crate::runtime::lifecycle::{Lifecycle, Sleeper};
 use crate::server::listener;
-use crate::stream::Stream;
 
 /// How long a report takes.
 const REPORT: Duration = Duration::from_millis(300);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::Compiler;
 use super::limits::{Known, LONGEST_TEXT, MOST_LIMITS};
 use super::simple_keys;
+use crate::config::diagnostic::Problems;
 use crate::config::file::{self, ApiKey};
-use crate::config::node;
-use crate::config::problem::Problems;
-use crate::config::section::{At, nearest};
+use crate::config::table_reader::{At, nearest};
+use crate::config::value;
 use crate::fields::query;
 use crate::identity::credential::Hasher;
 use crate::limit::tier::{Limit, Tier};
@@ -74,7 +74,7 @@ impl Compiler<'_> {
         names.clear();
         // Its problems are shown with its own lines.
         let own = std::mem::replace(&mut self.problems, Problems::new(&path, &content));
-        let raw = node::parse(&content, &self.environment.variables, &mut self.problems)
+        let raw = value::parse(&content, &self.environment.variables, &mut self.problems)
             .map(|table| file::read_keys(&table, &mut self.problems))
             .unwrap_or_default();
         for key in &raw {
@@ -112,7 +112,7 @@ impl Compiler<'_> {
         let mut shared: Vec<Arc<Tier>> = Vec::new();
         for part in simple_keys::parts(content, AT_ONCE) {
             let own = std::mem::replace(&mut self.problems, Problems::new(path, part));
-            let raw = node::parse(part, &self.environment.variables, &mut self.problems)
+            let raw = value::parse(part, &self.environment.variables, &mut self.problems)
                 .map(|table| file::read_keys(&table, &mut self.problems))
                 .unwrap_or_default();
             for key in &raw {

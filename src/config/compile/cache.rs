@@ -7,10 +7,10 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::Compiler;
 use super::identity::ignored_cookies;
-use crate::cache::marks::MOST_TAGS;
-use crate::cache::terms::{Override, Scope, Settings, Terms};
+use crate::cache::invalidation::key::MOST_TAGS;
+use crate::cache::settings::{Override, Scope, Settings, Terms};
 use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
-use crate::config::section::{At, nearest};
+use crate::config::table_reader::{At, nearest};
 use crate::policy::cache::{Filled, InvalidPath, InvalidateRule, RouteCache, is_safe};
 use crate::policy::template::{Methods, Pattern, Template};
 use crate::policy::{RoutePolicy, Routes};

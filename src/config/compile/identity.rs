@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 
 use super::Compiler;
 use crate::config::file::{File, IGNORED_COOKIES, Jwt, PRINCIPAL};
-use crate::config::section::{At, nearest};
+use crate::config::table_reader::{At, nearest};
 use crate::fields::cookie::Ignored;
 use crate::fields::glob;
 use crate::identity::credential::{Hasher, Source, Tokens};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::config::file::{File, Limit as RawLimit, Rate};
-use crate::config::section::{At, nearest};
+use crate::config::table_reader::{At, nearest};
 use crate::fields::rate_limit;
 use crate::identity::principal::Identity;
 use crate::limit::quota::{MOST_A_SECOND, Quota, QuotaError};

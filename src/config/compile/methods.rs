@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::Compiler;
-use crate::config::section::{At, nearest};
+use crate::config::table_reader::{At, nearest};
 
 /// IANA's registry of methods (RFC 9110 16.1.1), with QUERY (RFC 10008).
 const REGISTERED: [&str; 40] = [

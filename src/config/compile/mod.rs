@@ -21,10 +21,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::file::{self, File};
-use super::node;
-use super::problem::{Problems, Span};
-use super::section::{At, nearest};
 use super::{Environment, Source};
+use crate::config::diagnostic::{Problems, Span};
+use crate::config::table_reader::{At, nearest};
+use crate::config::value;
 use crate::fields::query;
 use crate::log;
 use crate::policy::{
@@ -52,7 +52,7 @@ pub(super) fn policy(
     environment: &Environment,
 ) -> Result<Policy, Problems> {
     let mut problems = Problems::new(name, text);
-    let Some(table) = node::parse(text, &environment.variables, &mut problems) else {
+    let Some(table) = value::parse(text, &environment.variables, &mut problems) else {
         return Err(problems.sorted());
     };
     let mut file = file::read(&table, &mut problems);

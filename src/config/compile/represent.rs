@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use crate::config::file::File;
-use crate::config::section::nearest;
+use crate::config::table_reader::nearest;
 use crate::policy::{CompressionPolicy, EtagPolicy};
 use crate::represent::coding::Coding;
 use crate::represent::media::MediaPattern;

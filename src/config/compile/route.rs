@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Compiler, masked_names};
-use crate::cache::terms::Scope;
+use crate::cache::settings::Scope;
+use crate::config::diagnostic::Span;
 use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
-use crate::config::problem::Span;
-use crate::config::section::{At, nearest};
+use crate::config::table_reader::{At, nearest};
 use crate::config::units;
 use crate::log;
 use crate::policy::cache::RouteCache;
@@ -18,7 +18,7 @@ use crate::policy::secrets::{SecretPaths, SecretSegments};
 use crate::policy::table::RouteTable;
 use crate::policy::template::{Methods, Pattern, Segment, Template};
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
-use crate::quoted::Quoted;
+use crate::rendering::json_text::Quoted;
 
 /// The label of requests that match no route.
 pub(super) const UNMATCHED: &str = "unmatched";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::config::file::{File, Route, RouteLimits as Raw};
-use crate::config::section::{At, nearest};
+use crate::config::table_reader::{At, nearest};
 use crate::limit::tier::{Concurrency, NameId, Tier};
 use crate::policy::Routes;
 use crate::policy::limits::{LimitPolicy, RouteLimits};

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::Compiler;
 use crate::config::file::{File, Tls};
-use crate::config::section::At;
+use crate::config::table_reader::At;
 use crate::config::tls;
 use crate::fields::host;
 use crate::http1::head::{HeadLimits, MAX_FIELDS};
@@ -231,7 +231,7 @@ impl Compiler<'_> {
         networks
     }
 
-    fn workers(&mut self, at: &At<crate::config::section::Or<u64>>) -> usize {
+    fn workers(&mut self, at: &At<crate::config::table_reader::Or<u64>>) -> usize {
         match at.value.0 {
             None => self.environment.cores.clamp(1, MOST_AUTO_WORKERS),
             Some(count) => {
@@ -282,7 +282,7 @@ impl Compiler<'_> {
     }
 }
 
-fn size(at: &At<crate::config::section::Size>) -> At<u64> {
+fn size(at: &At<crate::config::table_reader::Size>) -> At<u64> {
     At { value: at.value.0, span: at.span.clone() }
 }
 

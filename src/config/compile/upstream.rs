@@ -8,7 +8,7 @@ use http::uri::Authority;
 
 use super::Compiler;
 use crate::config::file::{File, Upstream};
-use crate::config::section::At;
+use crate::config::table_reader::At;
 use crate::config::tls;
 use crate::policy::{EndpointPolicy, Place, ProbePolicy, Scheme, UpstreamPolicy};
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{EMPTY, seconds, text};
 use crate::cache::invalidation::Mode;
-use crate::cache::terms::{Override, Scope};
-use crate::config::node::{Node, Table, Value};
-use crate::config::problem::{Problems, Span};
-use crate::config::section::{At, FromNode, Or, Section, Size};
+use crate::cache::settings::{Override, Scope};
+use crate::config::diagnostic::{Problems, Span};
+use crate::config::table_reader::{At, FromNode, Or, Section, Size};
+use crate::config::value::{Node, Table, Value};
 use crate::policy::redirect::OnRedirect;
 
 /// The default of `identity.principal`: Authorization, and the session cookies of frameworks. Names of cookies are

@@ -1,10 +1,10 @@
 //! `[rate_limit]`, and the limits of a route, as they are written; and the file of API keys.
 
 use super::{EMPTY, text};
-use crate::config::node::{Node, Table, Value};
-use crate::config::problem::{Problems, Span};
-use crate::config::section::{At, FromNode, Section};
+use crate::config::diagnostic::{Problems, Span};
+use crate::config::table_reader::{At, FromNode, Section};
 use crate::config::units;
+use crate::config::value::{Node, Table, Value};
 use crate::policy::limits::{KeyKind, Unlisted};
 
 /// `[rate_limit]`.

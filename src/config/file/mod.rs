@@ -6,10 +6,10 @@ mod limits;
 
 use std::time::Duration;
 
-use crate::config::later;
-use crate::config::node::{Node, Table, Value};
-use crate::config::problem::{Problems, Span};
-use crate::config::section::{At, FromNode as _, Or, Section, Size};
+use crate::config::diagnostic::{Problems, Span};
+use crate::config::reserved;
+use crate::config::table_reader::{At, FromNode as _, Or, Section, Size};
+use crate::config::value::{Node, Table, Value};
 use crate::log::MASK;
 use crate::policy::AccessLog;
 use crate::policy::underscores::Underscores;
@@ -234,7 +234,7 @@ pub(super) fn read(table: &Table, problems: &mut Problems) -> File {
     let log = read_log(root.table("log", problems).map(|(table, _)| table), problems);
     let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
     let tracing = read_tracing(root.table("tracing", problems).map(|(table, _)| table), problems);
-    later::sections(&mut root, problems);
+    reserved::sections(&mut root, problems);
     root.finish(problems);
     File {
         server,

@@ -7,11 +7,11 @@ use http::Response;
 use tower::Service;
 
 use super::{Connection, Next, PARK, PREFACE, Settings};
-use crate::body::Body;
+use crate::connection::seats::Seat;
 use crate::http1::head::{self, HeadError};
-use crate::inbound::{Inbound, ORDINARY};
-use crate::lifecycle::Phase;
-use crate::seats::Seat;
+use crate::message::body::Body;
+use crate::message::inbound::{Inbound, ORDINARY};
+use crate::runtime::lifecycle::Phase;
 
 impl<S> Connection<'_, S>
 where

@@ -11,14 +11,14 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::lookup::CONDITIONS;
 use super::{CacheLayer, outlive};
-use crate::body::Body;
 use crate::cache::invalidation::Mode;
-use crate::cache::terms::Scope;
+use crate::cache::settings::Scope;
 use crate::cache::tripwire::{self, Digest, Pair, Sample};
-use crate::clock;
-use crate::error::BoxError;
-use crate::inbound::Peer;
 use crate::layer::Routed;
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+use crate::message::inbound::Peer;
+use crate::runtime::clock;
 
 /// More of an answer is not compared; bytes.
 const MOST: u64 = 8 * 1024 * 1024;

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use super::answer::{self, OWN};
-use super::arrive::{Unfit, Unkept};
-use super::asked::Forwarded;
-use super::flight::{Fetching, Flight};
 use super::lookup::Candidate;
 use super::settings;
-use crate::body::Body;
+use crate::cache::collapse::Arrived;
 use crate::cache::counters::Event;
-use crate::cache::fetch::Arrived;
-use crate::cache::storability::{Refusal, judge};
-use crate::cache::stored::{Stored, compact};
-use crate::clock;
+use crate::cache::rules::storability::{Refusal, judge};
+use crate::cache::store::stored::{Stored, compact};
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::{Member, Used};
+use crate::layer::cache::classify::Forwarded;
+use crate::layer::cache::exchange::{Fetching, Flight};
+use crate::layer::cache::on_response::{Unfit, Unkept};
+use crate::layer::cache::stored_response;
+use crate::layer::cache::stored_response::OWN;
+use crate::message::body::Body;
+use crate::runtime::clock;
 
 use crate::fields::cache_status::X_CACHE;
 use crate::fields::entity_tag::EntityTag;
@@ -123,7 +124,8 @@ impl Flight {
         if let Some(leader) = fetching.leader.take() {
             leader.tell(Arrived::Stored(stored.clone()));
         }
-        let age = crate::cache::reuse::Age { current: stored.head.age(clock::now()), invalidated: None };
+        let age =
+            crate::cache::rules::reuse::Age { current: stored.head.age(clock::now()), invalidated: None };
         let member = Member {
             forwarded: Some(why.as_str()),
             forwarded_status: Some(304),
@@ -131,7 +133,7 @@ impl Flight {
             used: Used::Revalidated,
             ..Member::default()
         };
-        let mut answer = answer::of(&self.record, &stored, age, fetching.read.head, member);
+        let mut answer = stored_response::of(&self.record, &stored, age, fetching.read.head, member);
         // What was set was set for this client alone.
         answer.headers_mut().extend(cookies);
         answer

@@ -7,27 +7,31 @@ use std::sync::Arc;
 use http::{HeaderMap, Response, header};
 use tower::Service;
 
-use super::asked::{self, Forwarded, Read};
-use super::flight::{Errand, Fetching, Known, unattended};
-use super::{Answer, CacheError, CacheFuture, CacheLayer, answer, selecting, settings, uncounted};
-use crate::body::Body;
+use super::{Answer, CacheError, CacheFuture, CacheLayer, selecting, settings, uncounted};
 use crate::cache::Cache;
+use crate::cache::collapse::{Fetch, Joined, Leader};
 use crate::cache::counters::Event;
-use crate::cache::fetch::{Fetch, Joined, Leader};
+use crate::cache::hit_for_miss;
 use crate::cache::invalidation::Begun;
-use crate::cache::live_paths::WatchedPaths;
-use crate::cache::passes;
-use crate::cache::reuse::{self, Age, Asked as Ask, Failed, Reuse};
-use crate::cache::storability::{Audience, Personal};
-use crate::cache::stored::Stored;
-use crate::cache::terms::Scope;
+use crate::cache::invalidation::live_paths::WatchedPaths;
+use crate::cache::rules::reuse;
+use crate::cache::rules::reuse::{Age, Asked as Ask, Failed, Reuse};
+use crate::cache::rules::storability::{Audience, Personal};
+use crate::cache::settings::Scope;
+use crate::cache::store::stored::Stored;
 use crate::cache::tripwire::{Pair, Sample, Seen};
-use crate::clock::{self, Instant};
-use crate::error::BoxError;
 use crate::fields::cache_status::{Member, Used};
 use crate::fields::entity_tag::EntityTag;
 use crate::layer::Routed;
+use crate::layer::cache::classify;
+use crate::layer::cache::classify::{Forwarded, Read};
+use crate::layer::cache::exchange::{Errand, Fetching, Known, unattended};
+use crate::layer::cache::stored_response;
 use crate::layer::record::{ByCache, Record};
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 
 /// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
 pub(super) static CONDITIONS: [http::HeaderName; 5] = [
@@ -107,7 +111,7 @@ where
         let used = if event.is_some() { Used::Stale } else { Used::AsSaid };
         let member = Member { hit: true, detail, used, ..Member::default() };
         let form = routed.form.filter(|_| !read.head && !settings.debug_header);
-        let response = answer::hit(&record, stored, age, read.head, member, form);
+        let response = stored_response::hit(&record, stored, age, read.head, member, form);
         if verdict == Reuse::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
         }
@@ -116,7 +120,7 @@ where
         {
             self.compare(routed, pair);
         }
-        asked::recycle(read.key);
+        classify::recycle(read.key);
         Ok(CacheFuture::answer(Ok(response)))
     }
 
@@ -227,10 +231,10 @@ where
             return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
         }
         // What came under this key was not for those who waited for it.
-        if self.cache.passes.knows(read.memory_key(), passes::Asker::Waiting, self.cache.second(now)) {
+        if self.cache.passes.knows(read.memory_key(), hit_for_miss::Asker::Waiting, self.cache.second(now)) {
             return Start::Sent(self.send_beside(routed, Going { read, why, candidate }, now));
         }
-        let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
+        let (marks, tags) = classify::marks(&routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&marks);
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = match &read.variant_key {
@@ -268,7 +272,7 @@ where
         if going.read.uncounted {
             return self.send_as_it_came(routed, going, now);
         }
-        let watched = asked::watch(&routed, &self.cache);
+        let watched = classify::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         self.fetch(routed, going, (None, None, (watched, begun)), now)
     }
@@ -338,7 +342,7 @@ where
         routed.record.told_by_cache(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
-        let watched = asked::watch(&routed, &self.cache);
+        let watched = classify::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         // An answer to HEAD is never stored, but may say that what is stored holds on.
         let headers = (!read.head || candidate.is_some()).then(|| routed.request.headers().clone());
@@ -368,7 +372,7 @@ where
     /// Asks the app about something that is used meanwhile; one at a time (RFC 5861 3).
     fn refresh(&mut self, routed: &Routed, read: &Read, stored: Stored) {
         let now = clock::now();
-        let (marks, tags) = asked::marks(routed, &self.cache, read.principal.as_ref());
+        let (marks, tags) = classify::marks(routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&marks);
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = self.collapse_key(routed, read, now);
@@ -488,5 +492,5 @@ pub(super) fn in_place_of_error(
         used: Used::Stale,
         ..Member::default()
     };
-    Some(answer::of(record, &candidate.stored, age, read.head, member))
+    Some(stored_response::of(record, &candidate.stored, age, read.head, member))
 }

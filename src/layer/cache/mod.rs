@@ -6,20 +6,20 @@
 //! `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `answer` makes
 //! answers of what is stored; `purge` takes out a URL; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
 
-mod answer;
-mod arrive;
-pub(in crate::layer) mod asked;
+pub(in crate::layer) mod classify;
+mod collapsed;
 mod compare;
-mod flight;
-mod follow;
+mod exchange;
 mod freshen;
+mod invalidate;
 mod lookup;
+mod on_response;
 mod pump;
 pub(in crate::layer) mod purge;
 pub(in crate::layer) mod sessions;
+mod stored_response;
 mod uncounted;
 mod webdav;
-mod write;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -32,17 +32,17 @@ use http::Response;
 use tower::Service;
 
 use super::Routed;
-use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::counters::TARGET;
-use crate::cache::storability::Refusal;
+use crate::cache::rules::storability::Refusal;
 use crate::cache::variant::SelectingFields;
-use crate::error::BoxError;
+use crate::layer::cache::classify::Asked;
+use crate::layer::cache::exchange::{Errand, Flight, WithoutClient};
 use crate::layer::record::ByCache;
+use crate::message::body::Body;
+use crate::message::error::BoxError;
 use crate::policy::cache::is_safe;
 use crate::upstream::ForwardError;
-use asked::Asked;
-use flight::{Errand, Flight, WithoutClient};
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -190,10 +190,12 @@ where
         let (place, patience) = match flight.without_its_client() {
             WithoutClient::Ends => return,
             // Beyond the bound it ends here: those who wait for it ask again.
-            WithoutClient::Reads => match flight::unattended(&flight.cache, &flight.record) {
-                Some(place) => (place, None),
-                None => return,
-            },
+            WithoutClient::Reads => {
+                match crate::layer::cache::exchange::unattended(&flight.cache, &flight.record) {
+                    Some(place) => (place, None),
+                    None => return,
+                }
+            }
             WithoutClient::Writes(patience) => (flight.cache.unattended.write(), Some(patience)),
         };
         flight.client_is_gone();
@@ -207,7 +209,7 @@ where
                     .unwrap_or_else(|_| Err(ForwardError::TimedOut.into())),
             };
             if let Ok(response) = flight.land(result) {
-                answer::to_its_end(response.into_body()).await;
+                crate::layer::cache::stored_response::to_its_end(response.into_body()).await;
             }
         });
     }
@@ -233,27 +235,36 @@ fn outlive(future: impl Future<Output = ()> + 'static) {
 }
 
 /// What decides which stored response fits a request.
-fn selecting<'a>(routed: &'a Routed, read: &'a asked::Read) -> SelectingFields<'a> {
+fn selecting<'a>(routed: &'a Routed, read: &'a crate::layer::cache::classify::Read) -> SelectingFields<'a> {
     let fields = SelectingFields::of(routed.request.headers(), &settings(&routed.record).ignore_cookies);
     SelectingFields { fragments: &read.fragments, ..fields }
 }
 
 /// What all parts of this layer read of a request's policy.
-fn settings(record: &Rc<super::record::Record>) -> &crate::cache::terms::Settings {
+fn settings(record: &Rc<super::record::Record>) -> &crate::cache::settings::Settings {
     &record.snapshot.policy.cache
 }
 
 /// The words that the cache tells users, by where they stand.
 pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let refusals = Refusal::ALL.map(Refusal::as_str).into_iter();
-    let unkept = arrive::Unkept::ALL.map(arrive::Unkept::as_str).into_iter();
-    let passed = asked::Passed::ALL.map(asked::Passed::as_str).into_iter();
+    let unkept = crate::layer::cache::on_response::Unkept::ALL
+        .map(crate::layer::cache::on_response::Unkept::as_str)
+        .into_iter();
+    let passed = crate::layer::cache::classify::Passed::ALL
+        .map(crate::layer::cache::classify::Passed::as_str)
+        .into_iter();
     let not_stored: Vec<_> = refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect();
-    let others = [arrive::KNOWN, ByCache::StaleIfError.as_str()];
+    let others = [crate::layer::cache::on_response::KNOWN, ByCache::StaleIfError.as_str()];
     let detail = not_stored.iter().copied().chain(others).collect();
     let causes = vec![TARGET, webdav::LABEL, sessions::LABEL, purge::LABEL];
     vec![
-        ("Cache-Status fwd", asked::Forwarded::ALL.map(asked::Forwarded::as_str).to_vec()),
+        (
+            "Cache-Status fwd",
+            crate::layer::cache::classify::Forwarded::ALL
+                .map(crate::layer::cache::classify::Forwarded::as_str)
+                .to_vec(),
+        ),
         ("Cache-Status detail", detail),
         ("log not_stored", not_stored),
         ("log cache", ByCache::ALL.map(ByCache::as_str).to_vec()),
@@ -267,7 +278,7 @@ mod tests {
 
     #[test]
     fn boxes_of_every_request_are_allocated_quickly() {
-        let sizes = [size_of::<Flight>(), size_of::<flight::Fetching>(), size_of::<asked::Read>()];
+        let sizes = [size_of::<Flight>(), size_of::<exchange::Fetching>(), size_of::<classify::Read>()];
         assert!(sizes.into_iter().all(super::super::is_quick), "{sizes:?}");
     }
 }

@@ -8,15 +8,16 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 
-use crate::body::{Body, BodyError};
-use crate::buffers::{self, Reservation};
 use crate::cache::Cache;
+use crate::cache::collapse::Leader;
 use crate::cache::counters::{Event, RouteCounters};
-use crate::cache::fetch::Leader;
-use crate::cache::fill::{Fill, Pushed};
-use crate::cache::passes;
-use crate::cache::stored::{Content, Stored};
-use crate::clock;
+use crate::cache::hit_for_miss;
+use crate::cache::in_flight_body::{Fill, Pushed};
+use crate::cache::store::stored::{Content, Stored};
+use crate::memory::buffers;
+use crate::memory::buffers::Reservation;
+use crate::message::body::{Body, BodyError};
+use crate::runtime::clock;
 
 /// See the head of the file.
 pub(super) struct Pump {
@@ -80,7 +81,7 @@ impl Pump {
         self.counters.count(Event::TooLarge);
         let second = self.cache.second(clock::now());
         let key = self.memory_key.as_deref().unwrap_or(&self.key);
-        self.cache.passes.remember_too_long(key, passes::Asker::Any, second);
+        self.cache.passes.remember_too_long(key, hit_for_miss::Asker::Any, second);
         self.leader = None;
     }
 

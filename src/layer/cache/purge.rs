@@ -4,12 +4,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{Answer, CacheLayer};
-use crate::body::Body;
 use crate::cache::key;
 use crate::fields::{forwarded, host};
-use crate::inbound::Peer;
 use crate::layer::Routed;
 use crate::layer::record::{ByCache, Record};
+use crate::message::body::Body;
+use crate::message::inbound::Peer;
 use crate::policy::{loose, path};
 
 /// The label of these invalidations in metrics.

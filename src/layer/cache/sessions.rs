@@ -3,11 +3,11 @@
 use http::{HeaderMap, Method, header};
 
 use crate::cache::invalidation::Mode;
-use crate::clock;
 use crate::fields::cookie;
 use crate::fields::set_cookie::SetCookie;
 use crate::layer::record::Record;
 use crate::policy::cache::is_safe;
+use crate::runtime::clock;
 
 /// The label of these invalidations in metrics.
 pub(super) const LABEL: &str = "session";

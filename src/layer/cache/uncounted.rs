@@ -10,20 +10,23 @@ use http::uri::PathAndQuery;
 use http::{Method, Response, Uri, header};
 use tower::Service;
 
-use super::asked::{self, Forwarded, Read};
-use super::flight::{Errand, Fetching, Flight, unattended};
 use super::lookup::{CONDITIONS, Candidate, Going, Start};
 use super::{CacheFuture, CacheLayer, outlive, selecting};
-use crate::body::Body;
+use crate::cache::collapse;
+use crate::cache::collapse::Fetch;
 use crate::cache::counters::Event;
-use crate::cache::fetch::{self, Fetch};
 use crate::cache::key;
-use crate::cache::reuse::{Reuse, reuse};
-use crate::cache::storability::{Asker, Audience};
-use crate::clock::{self, Instant};
-use crate::error::BoxError;
+use crate::cache::rules::reuse::{Reuse, reuse};
+use crate::cache::rules::storability::{Asker, Audience};
 use crate::layer::Routed;
+use crate::layer::cache::classify;
+use crate::layer::cache::classify::{Forwarded, Read};
+use crate::layer::cache::exchange::{Errand, Fetching, Flight, unattended};
 use crate::layer::record::ByCache;
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 
 /// The reason why such a response is not stored.
 pub(super) const UNCOUNTED: &str = "uncounted-parameters";
@@ -95,14 +98,14 @@ where
         let asker = read.passes(routed.route.cache.terms.scope);
         let is_known = self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now));
         if candidate.is_none() && (is_known || read.head || read.asker.no_store) {
-            asked::recycle(read.key);
+            classify::recycle(read.key);
             routed.record.not_stored(UNCOUNTED);
             return self.send(routed, Errand::Pass(why));
         }
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.asker.conditional = routed.request.headers().keys().any(own);
         let fill = self.fill_without(&routed, &read, candidate.as_ref());
-        let watched = asked::watch(&routed, &self.cache);
+        let watched = classify::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         let headers = Some(routed.request.headers().clone());
         let fetching = Fetching {
@@ -151,7 +154,7 @@ where
 
     fn fill(&mut self, mut routed: Box<Routed>, read: Box<Read>, candidate: Option<Candidate>) {
         let now = clock::now();
-        let (marks, tags) = asked::marks(&routed, &self.cache, read.principal.as_ref());
+        let (marks, tags) = classify::marks(&routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&marks);
         let begun = self.cache.invalidation.begin(&watched, now);
         // One for each key at a time, and no more at once than may go on without their clients.
@@ -205,7 +208,7 @@ impl Flight {
         // What would be stale at once would be fetched each time.
         let mut fits = || {
             let head = self.fit(&mut fetching, response.status(), response.headers(), response.body());
-            head.is_ok_and(|head| fetch::is_shareable(&head.freshness, Duration::ZERO, Duration::ZERO))
+            head.is_ok_and(|head| collapse::is_shareable(&head.freshness, Duration::ZERO, Duration::ZERO))
         };
         if let Some(fill) = fill
             && fits()

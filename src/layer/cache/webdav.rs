@@ -6,10 +6,10 @@
 
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
-use super::write::asked_for;
 use crate::cache::Cache;
-use crate::cache::marks::Mark;
+use crate::cache::invalidation::key::Mark;
 use crate::layer::Routed;
+use crate::layer::cache::invalidate::asked_for;
 use crate::layer::record::Record;
 use crate::policy::redirect::split_authority;
 use crate::policy::{Action, loose, path};

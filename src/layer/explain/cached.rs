@@ -8,12 +8,13 @@ use http::Method;
 use super::{Explanation, Stored, Whose};
 use crate::cache::Cache;
 use crate::cache::key;
-use crate::cache::storability::Personal;
-use crate::cache::terms::{Override, Scope};
+use crate::cache::rules::storability::Personal;
+use crate::cache::settings::{Override, Scope};
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::host;
 use crate::layer::Routed;
-use crate::layer::cache::asked::{self, Asked};
+use crate::layer::cache::classify;
+use crate::layer::cache::classify::Asked;
 use crate::layer::cache::purge;
 use crate::policy::cache::is_safe;
 use crate::policy::path;
@@ -120,7 +121,7 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                 });
             }
             let principal = read.principal.as_ref();
-            let (_, tags) = asked::marks(routed, cache, principal);
+            let (_, tags) = classify::marks(routed, cache, principal);
             let names: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
             match names.is_empty() {
                 true => told.say("tags", "none but those the app sends"),

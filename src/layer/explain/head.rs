@@ -5,11 +5,11 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
-use crate::body::Body;
-use crate::clock::Instant;
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, HeadLimits};
-use crate::inbound::{Inbound, Peer, Refused};
+use crate::message::body::Body;
+use crate::message::inbound::{Inbound, Peer, Refused};
+use crate::runtime::clock::Instant;
 
 /// Of whom a path without a host is asked.
 pub(super) const NOBODY_S: &str = "localhost";

@@ -12,22 +12,22 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 
 use super::limit::caller::Caller;
-use super::live::Snapshot;
 use super::record::{Beginning, Record, Sink, request_id};
-use super::represent::asked as represented;
 use super::rescue;
 use super::route::{self, Decision};
 use super::{Observed, Routed};
 use crate::cache::key::{self, Partition};
-use crate::clock;
 use crate::fields::{forwarded, grpc, host};
-use crate::inbound::Peer;
+use crate::layer::represent::classify as represented;
 use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
+use crate::message::inbound::Peer;
 use crate::policy::loose;
 use crate::policy::template::Pattern;
 use crate::policy::{Policy, RoutePolicy, path};
 use crate::represent::coding::Negotiated;
+use crate::runtime::clock;
+use crate::state::live_policy::Snapshot;
 
 /// Routes that were not taken are listed as far as this.
 const MOST_ROUTES: usize = 100;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 
-use crate::clock;
 use crate::fields::rate_limit::{self, Told};
 use crate::limit::tier::{CONCURRENCY, Tier, joined};
 use crate::limit::{Standing, Verdict, Which};
 use crate::policy::limits::{RouteLimits, Tell};
+use crate::runtime::clock;
 
 /// Where a caller stood when the request came.
 pub(crate) struct Announcement {

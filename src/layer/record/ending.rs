@@ -10,15 +10,16 @@ use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 
 use super::{ByCache, CLIENT_GONE, Limited, Place, Record};
-use crate::body::{BodyError, Observer};
-use crate::clock::{self, Instant};
-use crate::error::Fault;
 use crate::layer::limit;
-use crate::layer::live::REFUSED;
 use crate::log::{Decision, Line, Secrets, masked};
+use crate::message::body::{BodyError, Observer};
+use crate::message::error::Fault;
 use crate::metrics::{Spent, Traced};
 use crate::performance::Noted;
 use crate::performance::window::Sample;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+use crate::state::live_policy::REFUSED;
 use crate::trace::{Asked, Told, Trace};
 
 /// So many requests that have ended are told of together at the latest.

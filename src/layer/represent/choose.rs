@@ -3,22 +3,24 @@
 use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 
-use super::answer::{Answering, Content};
 use super::fields::Seen;
 use crate::fields::cache_control;
-use crate::represent::choice::{self, Choice, Reason};
+use crate::layer::represent::on_response::{Answering, Content};
 use crate::represent::coding::{Negotiated, Plain};
+use crate::represent::compression_decision;
+use crate::represent::compression_decision::{Choice, Reason};
 use crate::represent::range::{self, Selected};
-use crate::represent::{echo, encode, media};
+use crate::represent::{breach_guard, encoder, media};
 
 impl Answering {
     /// Whether content like this could be coded for somebody, and for this client must be.
     pub(super) fn codable(&self, parts: &Parts, seen: Seen, live: bool) -> Result<(), Reason> {
         let Some((_, negotiated)) = &self.asked.coding else { return Err(Reason::NotAsked) };
-        let codable = choice::codable(parts.status, seen.content_encoding, live).and_then(|()| {
-            let refused = seen.cache_control && cache_control::has(&parts.headers, "no-transform");
-            if refused { Err(Reason::NoTransform) } else { Ok(()) }
-        });
+        let codable =
+            compression_decision::codable(parts.status, seen.content_encoding, live).and_then(|()| {
+                let refused = seen.cache_control && cache_control::has(&parts.headers, "no-transform");
+                if refused { Err(Reason::NoTransform) } else { Ok(()) }
+            });
         codable.and_then(|()| match negotiated {
             // It cannot be had otherwise.
             Negotiated::Coded(_, Plain::Refused) => Ok(()),
@@ -66,9 +68,9 @@ impl Answering {
             && parts.headers.contains_key(header::SET_COOKIE)
         {
             let query = said.target.as_ref().and_then(|target| target.query());
-            let values = echo::values(query, said.content.as_deref());
+            let values = breach_guard::values(query, said.content.as_deref());
             // Longer content is not searched, so it is not joined for that.
-            let short = content.gathered.len() <= echo::MOST_CONTENT;
+            let short = content.gathered.len() <= breach_guard::MOST_CONTENT;
             let content = if short { content.gathered.content() } else { None };
             if values.echo_in(content.as_deref()) {
                 return Choice::Leave(Reason::Echo);
@@ -77,8 +79,8 @@ impl Answering {
         let effort = self.policy().compression.effort;
         let whole = content.gathered.is_whole().then(|| content.gathered.len());
         let made = content.kept.as_ref().is_some_and(|kept| kept.made(coding.as_str()).is_some());
-        if self.asked.method != Method::HEAD && !made && encode::holds_memory(coding, effort, whole) {
-            content.memory = self.reserve_encoder(encode::memory(coding, effort));
+        if self.asked.method != Method::HEAD && !made && encoder::holds_memory(coding, effort, whole) {
+            content.memory = self.reserve_encoder(encoder::memory(coding, effort));
             // Then it is as if nothing had been negotiated (RFC 9110 12.5): it goes as it is, also to a client that
             // refuses that. What arrives stays at its upstream until the client takes it.
             if content.memory.is_none() {

@@ -8,18 +8,19 @@ use http::response::Parts;
 use http::{Method, Response, StatusCode, header};
 
 use super::RepresentError;
-use super::answer::{Answering, Content};
 use super::fields;
-use crate::body::{Body, Kept};
-use crate::clock;
 use crate::fields::accept_encoding;
 use crate::fields::cache_control;
-use crate::pieces::Pieces;
-use crate::represent::choice;
+use crate::layer::represent::on_response::{Answering, Content};
+use crate::memory::chunked_bytes::Pieces;
+use crate::message::body::{Body, Kept};
 use crate::represent::coding::{Coding, Negotiated};
-use crate::represent::encode::{self, Encoder};
-use crate::represent::encoding::Encoding;
-use crate::represent::keeping::Keeping;
+use crate::represent::compression_decision;
+use crate::represent::encoded_body::Encoding;
+use crate::represent::encoder;
+use crate::represent::encoder::Encoder;
+use crate::represent::tee_encoded::Keeping;
+use crate::runtime::clock;
 
 impl Answering {
     /// Whether the client can take the content as the app coded it, or as Pillion may code it. What the app coded
@@ -27,7 +28,7 @@ impl Answering {
     /// `identity;q=0` a response in another coding is better than none (RFC 9110 12.5.3).
     pub(super) fn check_acceptable(&self, parts: &mut Parts, stream: bool) -> Result<(), RepresentError> {
         let Some((accepts, negotiated)) = &self.asked.coding else { return Ok(()) };
-        if choice::has_no_content(parts.status) {
+        if compression_decision::has_no_content(parts.status) {
             return Ok(());
         }
         let codings = accept_encoding::content_encoding(&parts.headers);
@@ -75,11 +76,11 @@ impl Answering {
         // Where the content is kept anyway, what is made of it is one thing more to hold.
         let room = content.kept.is_none() || self.has_room();
         if room
-            && content.gathered.len() <= encode::one_go(coding, effort)
+            && content.gathered.len() <= encoder::one_go(coding, effort)
             && let Some(whole) = content.gathered.content()
         {
             let since = clock::now();
-            match encode::encode(coding, effort, &whole) {
+            match encoder::encode(coding, effort, &whole) {
                 Ok(encoded) => {
                     before.set(whole.len() as u64);
                     let duration = clock::now().saturating_duration_since(since);

@@ -5,12 +5,12 @@
 //! `asked` reads the request and changes what the app is to hear of it; `answer` decides about the answer, with
 //! `choose`, or finds that it was decided about before (`prepared`); `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
 
-mod answer;
-pub(in crate::layer) mod asked;
 mod choose;
+pub(in crate::layer) mod classify;
 mod coded;
 mod fields;
-mod prepared;
+mod on_response;
+mod rendered;
 
 use std::fmt;
 use std::future::Future;
@@ -21,10 +21,10 @@ use http::Response;
 use tower::Service;
 
 use super::Routed;
-use crate::body::Body;
-use crate::error::BoxError;
-use answer::{Answering, Begun};
-use asked::Asked;
+use crate::layer::represent::classify::Asked;
+use crate::layer::represent::on_response::{Answering, Begun};
+use crate::message::body::Body;
+use crate::message::error::BoxError;
 
 /// Why there is no answer in the form asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

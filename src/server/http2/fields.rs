@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use crate::fields::target::{self, Looks};
 use crate::http1::head::{self, HeadError, HeadLimits};
-use crate::inbound::Refused;
+use crate::message::inbound::Refused;
 
 /// Encodes what no URI has raw, as the HTTP/1 head reader does. What the library under this refuses itself never comes here:
 /// `<`, `>` in a target, `"` in a query, a backtick in a path.

@@ -27,9 +27,9 @@ use counted::{Counted, CountedTunnel};
 use response_body::{Ahead, ReadAhead, StreamBody};
 use waiting::Waiting;
 
-use crate::body::{Body, Tunnel};
-use crate::buffers::{ClientSlot, Reservation};
-use crate::clock::{self, Deadline, Instant};
+use crate::connection::seats::Seat;
+use crate::connection::stream::{Rewound, Stream};
+use crate::connection::tunnel;
 use crate::fields::media_type::MediaKind;
 use crate::http1::head::HeadError;
 use crate::http1::server::Settings;
@@ -37,11 +37,12 @@ use crate::http2::intake::{Intake, IntakeBody};
 use crate::http2::refusals::{self, Refusal};
 use crate::http2::trailers::Watched;
 use crate::http2::{LocalExecutor, SEND_BUFFER};
-use crate::inbound::{Inbound, Peer, Refused};
-use crate::lifecycle::{Phase, Sleeper};
-use crate::seats::Seat;
-use crate::stream::{Rewound, Stream};
-use crate::tunnel;
+use crate::memory::buffers::{ClientSlot, Reservation};
+use crate::message::body::{Body, Tunnel};
+use crate::message::inbound::{Inbound, Peer, Refused};
+use crate::runtime::clock;
+use crate::runtime::clock::{Deadline, Instant};
+use crate::runtime::lifecycle::{Phase, Sleeper};
 
 /// What a client may send of one request before the upstream has taken it.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -415,7 +416,7 @@ async fn relay(
     tunnel: Tunnel,
     idle: Duration,
     sleeper: Sleeper,
-    observer: Option<Box<dyn crate::body::Observer>>,
+    observer: Option<Box<dyn crate::message::body::Observer>>,
 ) {
     let Upgrading { upgrade, taken, open } = client;
     match upgrade.await {

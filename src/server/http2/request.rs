@@ -7,12 +7,12 @@ use hyper::body::Incoming;
 
 use super::waiting::UploadWait;
 use super::{Streams, fields, request_body};
-use crate::body::Body;
-use crate::clock;
 use crate::http1::head::{self, HeadError};
 use crate::http1::server::Settings;
 use crate::http2::intake::{FEW, IntakeBody, STREAM};
-use crate::inbound::{Inbound, Peer, Refused};
+use crate::message::body::Body;
+use crate::message::inbound::{Inbound, Peer, Refused};
+use crate::runtime::clock;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 
@@ -36,7 +36,7 @@ pub(super) fn inbound(
     let crowded = streams.open.get() > FEW;
     // The library's state of the stream, and ours, until it ends.
     let kept = if crowded { STREAM } else { 0 };
-    let counted = crate::inbound::counted_bytes(size, count, crowded) + kept;
+    let counted = crate::message::inbound::counted_bytes(size, count, crowded) + kept;
     let mut refused = fields::too_large(size, count, settings.limits).err();
     let mut reserved = None;
     // Here, as all that came in one turn begins before the stack sees any of it.

@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 
 use super::waiting::UploadWait;
 
-use crate::body::{Body, BodyError};
-use crate::clock::{self, Deadline, Instant};
 use crate::http2::intake::IntakeBody;
+use crate::message::body::{Body, BodyError};
+use crate::runtime::clock;
+use crate::runtime::clock::{Deadline, Instant};
 
 /// See the head of the file.
 pub(super) struct RequestBody {

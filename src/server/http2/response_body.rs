@@ -16,12 +16,14 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Open, PIECE, Streams};
-use crate::body::{Body, BodyError, Observer};
-use crate::buffers::{self, BufferMemory, Reservation};
-use crate::clock::{self, Instant};
 use crate::http2::intake::FEW;
-use crate::inbound::FIELD_OVERHEAD;
-use crate::lifecycle::{Phase, Sleeper};
+use crate::memory::buffers;
+use crate::memory::buffers::{BufferMemory, Reservation};
+use crate::message::body::{Body, BodyError, Observer};
+use crate::message::inbound::FIELD_OVERHEAD;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+use crate::runtime::lifecycle::{Phase, Sleeper};
 
 /// Whole content from this length on is counted, and any of a connection that has many open; bytes.
 const COUNTED: u64 = 4 * 1024;

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use super::Streams;
-use crate::clock::{self, Instant};
-use crate::seats::{PROGRESS, STALL, Seat};
+use crate::connection::seats::{PROGRESS, STALL, Seat};
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 
 /// See the head of the file.
 pub(super) struct Waiting {

@@ -13,13 +13,13 @@ use http_body::Body as _;
 use super::response::ResponseBody;
 use super::upload::{Stage, Stopped, Upload};
 use super::{Http2Connection, Open};
-use crate::body::Body;
-use crate::buffers::Room;
-use crate::clock::{Deadline, Instant};
 use crate::http1::client::{Sent, Timeouts, is_endless, reach};
 use crate::http1::encode;
 use crate::http2::{FIELD_OVERHEAD, section_size};
-use crate::inbound::Interim;
+use crate::memory::buffers::Room;
+use crate::message::body::Body;
+use crate::message::inbound::Interim;
+use crate::runtime::clock::{Deadline, Instant};
 use crate::upstream::error::ForwardError;
 
 /// Fields of an HTTP/1 connection, which make a message malformed here (RFC 9113 8.2.2), and Host, which :authority

@@ -18,11 +18,12 @@ use http_body::Frame;
 
 use super::Open;
 use super::response::RestOfUpload;
-use crate::body::BodyError;
-use crate::buffers::{Arrival, BufferMemory, ClientSlot};
-use crate::clock::{self, Instant};
-use crate::inbound::FIELD_OVERHEAD;
-use crate::pace::Pace;
+use crate::memory::buffers::{Arrival, BufferMemory, ClientSlot};
+use crate::message::body::BodyError;
+use crate::message::inbound::FIELD_OVERHEAD;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+use crate::runtime::log_throttle::Pace;
 
 /// A piece of less than this is copied, so that it does not hold the buffer that it was read into; bytes.
 const COPIED: usize = 8 * 1024;

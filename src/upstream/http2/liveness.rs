@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::runtime::clock::Instant;
 
 /// A request waits this long for a frame before the upstream is asked for a sign of life.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ impl Liveness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::runtime::clock;
 
     #[test]
     fn n4_2_one_ping_for_a_spell_of_silence() {

@@ -24,13 +24,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::error::ForwardError;
-use crate::buffers::BufferMemory;
-use crate::clock::{self, Deadline, Instant};
+use crate::connection::stream::Stream;
 use crate::http1::head::HeadLimits;
 use crate::http2::SEND_BUFFER;
 use crate::http2::settings::PeerSettings;
 use crate::http2::trailers::{Sender, Watched};
-use crate::stream::Stream;
+use crate::memory::buffers::BufferMemory;
+use crate::runtime::clock;
+use crate::runtime::clock::{Deadline, Instant};
 use exchange::classify;
 use liveness::{Liveness, Step};
 

@@ -14,9 +14,9 @@ use http_body::{Frame, SizeHint};
 use super::Open;
 use super::inbox::Inbox;
 use super::upload::{Stopped, Upload};
-use crate::body::BodyError;
-use crate::buffers::Arrival;
-use crate::clock::Deadline;
+use crate::memory::buffers::Arrival;
+use crate::message::body::BodyError;
+use crate::runtime::clock::Deadline;
 
 /// See the head of the file.
 pub(super) struct ResponseBody {

@@ -11,10 +11,11 @@ use h2::SendStream;
 use http_body::Body as _;
 
 use super::{LARGE_HEAD, Shared};
-use crate::body::{Body, BodyError};
-use crate::buffers::{self, Reservation, Room};
-use crate::clock::Instant;
 use crate::http2::{SEND_BUFFER, section_size};
+use crate::memory::buffers;
+use crate::memory::buffers::{Reservation, Room};
+use crate::message::body::{Body, BodyError};
+use crate::runtime::clock::Instant;
 
 /// What is given of an upload whose client has no room, once what was given before was written: it goes on, be it slowly;
 /// bytes.

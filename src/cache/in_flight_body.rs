@@ -1,0 +1,504 @@
+//! Content on its way from the app, read by everybody who waits for it as it comes.
+//!
+//! One pump writes, any number of readers on any worker follow. While the content is to be stored all of it is kept, in
+//! memory that is the cache's, and no reader slows the pump. So readers share content only as far as it is certain to be
+//! kept. Memory for content of known length is reserved before anybody reads it: all read it as it comes. Content of
+//! unknown length has one reader, the client whose request began the fetch; others get no byte until its end is here
+//! ([`Fill::whole`]). If it turns out too long, or there is no memory for it, they have sent nothing to their clients
+//! and go to the app by themselves. What remains is one client's response, at the pace of that client: nobody has to be
+//! cut off for the sake of others, and nothing is held for the sake of one that does not read.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+
+use crate::cache::store::stored::{Content, Head, weight};
+use crate::memory::chunked_bytes::{PIECE, Pieces};
+use crate::memory::memory_budget::Place;
+use crate::message::body::{BodyError, Kept};
+
+/// What a piece takes beside its bytes: an app may send each byte as a piece of its own.
+const SLOT: usize = 2 * size_of::<Bytes>();
+
+/// Content of known length is expected to come in pieces of this size or larger; bytes. The slots of smaller pieces
+/// have no memory reserved for them.
+const MIN_PIECE: usize = 1024;
+
+/// Whether a piece of content was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It is kept, within the memory that was reserved.
+    Kept,
+    /// It is kept in memory beyond what was reserved, for which room has to be made, or the content be given up.
+    Grew,
+    /// The content is not going to be stored.
+    NotKept,
+}
+
+#[derive(Debug)]
+struct Follower {
+    id: u64,
+    /// The piece it wants next, counted from the first there was.
+    next: u64,
+    waker: Option<Waker>,
+    /// It reads nothing until all of it is stored.
+    waits: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    /// Pieces that are gone already.
+    dropped: u64,
+    /// Bytes of the pieces that are here.
+    here: usize,
+    /// Bytes there were in all.
+    length: usize,
+    /// What is to be stored of it, as far as it is cut already.
+    cut: Vec<Bytes>,
+    /// How many pieces at the end are not, and their bytes.
+    uncut: (usize, usize),
+    /// Whether all pieces are kept.
+    keeps: bool,
+    /// Bytes of `place` that were reserved for what is still to come.
+    reserved: usize,
+    /// Whether nothing comes any more, and nothing more is stored.
+    closed: bool,
+    ended: Option<Result<Option<HeaderMap>, BodyError>>,
+    followers: Vec<Follower>,
+    next_id: u64,
+    pump: Option<Waker>,
+    place: Place,
+    /// What was made of it before all of it was stored.
+    made: Vec<(&'static str, Pieces)>,
+    content: Option<Arc<Content>>,
+    /// What is being made of it.
+    making: Vec<&'static str>,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    /// The head that was stored, or is to be.
+    pub head: Arc<Head>,
+    /// The length of the content, where the app told it.
+    pub expected: Option<u64>,
+    state: Mutex<State>,
+}
+
+impl Fill {
+    /// The memory to reserve for content of this length; bytes.
+    pub(crate) const fn reservation(length: usize) -> usize {
+        weight(length) + (length / MIN_PIECE + 1) * SLOT
+    }
+
+    /// Of a response to be stored. `place` is for its head, and for `reserved` bytes of its content.
+    pub(crate) fn new(head: Arc<Head>, expected: Option<u64>, place: Place, reserved: usize) -> Fill {
+        let state = State {
+            pieces: VecDeque::new(),
+            dropped: 0,
+            here: 0,
+            length: 0,
+            cut: Vec::new(),
+            uncut: (0, 0),
+            keeps: true,
+            reserved,
+            closed: false,
+            ended: None,
+            followers: Vec::new(),
+            next_id: 0,
+            pump: None,
+            place,
+            made: Vec::new(),
+            content: None,
+            making: Vec::new(),
+        };
+        Fill { head, expected, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reader from the beginning; `None` where not all is kept.
+    pub(crate) fn reader(self: &Arc<Fill>) -> Option<Reader> {
+        self.follow(false)
+    }
+
+    /// Waits until all of it is stored; `None` where it is not going to be.
+    pub(crate) fn whole(self: &Arc<Fill>) -> Option<Whole> {
+        self.follow(true).map(|place| Whole { place })
+    }
+
+    fn follow(self: &Arc<Fill>, waits: bool) -> Option<Reader> {
+        let mut state = self.state();
+        if !state.keeps || (waits && state.closed && state.content.is_none()) {
+            return None;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.followers.push(Follower { id, next: 0, waker: None, waits });
+        Some(Reader { fill: self.clone(), id })
+    }
+
+    /// Adds what came; content longer than `max` bytes is not stored.
+    pub(crate) fn push(&self, piece: Bytes, max: usize) -> Pushed {
+        let mut state = self.state();
+        state.length += piece.len();
+        state.here += piece.len();
+        let (bytes, before) = (piece.len(), state.pieces.len());
+        if state.keeps && state.length > max {
+            state.give_up();
+        }
+        if state.keeps {
+            state.keep(piece);
+        } else {
+            state.pieces.push_back(piece);
+        }
+        let slots = state.pieces.len() - before;
+        let takes = weight(bytes) + slots * SLOT;
+        let grows = takes.saturating_sub(state.reserved);
+        state.reserved -= takes - grows;
+        state.place.grow_over(grows);
+        state.give_up_read();
+        state.wake_readers();
+        match (state.keeps, grows) {
+            (false, _) => Pushed::NotKept,
+            (true, 0) => Pushed::Kept,
+            (true, _) => Pushed::Grew,
+        }
+    }
+
+    /// There is no place for all of it: it is not going to be stored.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.state();
+        state.give_up();
+        state.give_up_read();
+    }
+
+    /// Whether somebody reads it, or waits for all of it. The pump is woken when the last reader has gone.
+    pub(crate) fn is_read(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.state();
+        state.pump = Some(cx.waker().clone());
+        !state.followers.is_empty()
+    }
+
+    /// Nobody reads it, and it is not going to be stored; false: somebody came meanwhile.
+    pub(crate) fn abandon(&self) -> bool {
+        let mut state = self.state();
+        let unread = state.followers.is_empty();
+        if unread {
+            state.give_up();
+            state.give_up_read();
+        }
+        unread
+    }
+
+    /// Whether the pump may go on: always while all is kept. `None`: nobody wants it.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        let mut state = self.state();
+        if state.keeps {
+            return Poll::Ready(Some(()));
+        }
+        if state.followers.is_empty() {
+            return Poll::Ready(None);
+        }
+        if state.has_room() {
+            return Poll::Ready(Some(()));
+        }
+        state.pump = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
+    pub(crate) fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Pieces, Place)> {
+        let mut state = self.state();
+        let whole = state.keeps && ended.is_ok();
+        let content = whole.then(|| {
+            state.cut();
+            // The pieces that readers follow stay here, for as long as there are readers.
+            let slots = state.pieces.len() * SLOT;
+            let mut place = state.place.split();
+            place.shrink(place.bytes().saturating_sub(slots + std::mem::take(&mut state.reserved)));
+            state.place.grow_over(slots);
+            (std::mem::take(&mut state.cut).into_iter().collect(), place)
+        });
+        state.ended = Some(ended);
+        state.wake_readers();
+        content
+    }
+
+    /// It is stored: what was made of it belongs to that.
+    pub(crate) fn stored(&self, content: &Arc<Content>) {
+        let made = {
+            let mut state = self.state();
+            state.content = Some(content.clone());
+            state.wake_waiting();
+            std::mem::take(&mut state.made)
+        };
+        made.into_iter().for_each(|(name, pieces)| content.keep(name, pieces));
+    }
+
+    /// Nothing comes any more: those who still wait for all of it go without.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        if state.content.is_none() {
+            state.send_away();
+        }
+    }
+}
+
+impl Kept for Fill {
+    fn content(&self) -> Option<Pieces> {
+        self.state().content.as_ref().map(|content| content.pieces().clone())
+    }
+
+    fn made(&self, name: &'static str) -> Option<Pieces> {
+        let content = self.state().content.clone();
+        content.and_then(|content| Kept::made(&*content, name))
+    }
+
+    fn keep(&self, name: &'static str, pieces: Pieces) {
+        let content = {
+            let mut state = self.state();
+            if state.content.is_none() && state.keeps {
+                state.place.grow_over(weight(pieces.len()));
+                state.made.push((name, pieces));
+                return;
+            }
+            state.content.clone()
+        };
+        if let Some(content) = content {
+            content.keep(name, pieces);
+        }
+    }
+
+    fn begin(&self, name: &'static str) -> bool {
+        let mut state = self.state();
+        let new = !state.making.contains(&name);
+        if new {
+            state.making.push(name);
+        }
+        new
+    }
+
+    fn end(&self, name: &'static str) {
+        self.state().making.retain(|known| *known != name);
+    }
+
+    fn given(&self) -> u32 {
+        0
+    }
+
+    fn claim(&self, _: &'static str) -> bool {
+        false
+    }
+}
+
+impl State {
+    fn give_up(&mut self) {
+        self.keeps = false;
+        self.reserved = 0;
+        self.made.clear();
+        self.cut.clear();
+        self.send_away();
+    }
+
+    /// Nobody waits any more for all of it.
+    fn send_away(&mut self) {
+        self.wake_waiting();
+        self.followers.retain(|follower| !follower.waits);
+    }
+
+    /// Adds what came to what is to be stored.
+    fn keep(&mut self, mut piece: Bytes) {
+        while !piece.is_empty() {
+            let (count, bytes) = self.uncut;
+            let now = piece.split_to(piece.len().min(PIECE - bytes));
+            self.uncut = (count + 1, bytes + now.len());
+            self.pieces.push_back(now);
+            if self.uncut.1 == PIECE {
+                self.cut();
+            }
+        }
+    }
+
+    /// Makes a piece of what is stored of those that are not yet. Who reads them reads of that: what came off the wire
+    /// is free at once.
+    fn cut(&mut self) {
+        let (count, bytes) = std::mem::take(&mut self.uncut);
+        if bytes == 0 {
+            return;
+        }
+        let first = self.pieces.len().saturating_sub(count);
+        let mut cut = BytesMut::with_capacity(bytes);
+        self.pieces.range(first..).for_each(|piece| cut.extend_from_slice(piece));
+        let cut = cut.freeze();
+        let mut start = 0;
+        for piece in self.pieces.range_mut(first..) {
+            let end = start + piece.len();
+            *piece = cut.slice(start..end);
+            start = end;
+        }
+        self.cut.push(cut);
+    }
+
+    fn wake_readers(&mut self) {
+        self.wake(false);
+    }
+
+    fn wake_waiting(&mut self) {
+        self.wake(true);
+    }
+
+    fn wake(&mut self, waits: bool) {
+        let followers = self.followers.iter_mut().filter(|follower| follower.waits == waits);
+        followers.filter_map(|follower| follower.waker.take()).for_each(Waker::wake);
+    }
+
+    /// Whether the pump may go on where not all is kept: what is read ahead for a slow client is read beyond this, and
+    /// counted in the buffer memory.
+    fn has_room(&self) -> bool {
+        self.here == 0
+    }
+
+    /// Drops what every reader has had, where not all is kept.
+    fn give_up_read(&mut self) {
+        if self.keeps {
+            return;
+        }
+        let slowest = self.followers.iter().map(|follower| follower.next).min().unwrap_or(u64::MAX);
+        while self.dropped < slowest
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            self.here -= piece.len();
+            self.dropped += 1;
+        }
+        // What slow readers have not had yet is held as much as what is stored.
+        self.place.shrink(weight(self.here) + self.pieces.len() * SLOT);
+        if self.has_room()
+            && let Some(pump) = self.pump.take()
+        {
+            pump.wake();
+        }
+    }
+}
+
+/// See [`Fill::whole`].
+#[derive(Debug)]
+pub(crate) struct Whole {
+    place: Reader,
+}
+
+impl Future for Whole {
+    type Output = Option<Arc<Content>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Arc<Content>>> {
+        let mut state = self.place.fill.state();
+        if let Some(content) = &state.content {
+            return Poll::Ready(Some(content.clone()));
+        }
+        match state.followers.iter_mut().find(|follower| follower.id == self.place.id) {
+            Some(follower) => {
+                follower.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// One reader's place in a [`Fill`].
+#[derive(Debug)]
+pub(crate) struct Reader {
+    fill: Arc<Fill>,
+    id: u64,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.fill.state();
+        state.followers.retain(|follower| follower.id != self.id);
+        state.give_up_read();
+        if state.followers.is_empty()
+            && let Some(pump) = state.pump.take()
+        {
+            pump.wake();
+        }
+    }
+}
+
+impl http_body::Body for Reader {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut guard = self.fill.state();
+        let state = &mut *guard;
+        let Some(follower) = state.followers.iter_mut().find(|follower| follower.id == self.id) else {
+            return Poll::Ready(None);
+        };
+        let at = usize::try_from(follower.next.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
+        if let Some(piece) = state.pieces.get(at).cloned() {
+            follower.next += 1;
+            state.give_up_read();
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match &state.ended {
+            None => {
+                follower.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Err(error)) => {
+                let error = error.clone();
+                follower.next = u64::MAX;
+                let id = self.id;
+                state.followers.retain(|follower| follower.id != id);
+                Poll::Ready(Some(Err(error)))
+            }
+            Some(Ok(trailers)) => {
+                let trailers = trailers.clone();
+                let id = self.id;
+                state.followers.retain(|follower| follower.id != id);
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.fill.state();
+        match state.followers.iter().find(|follower| follower.id == self.id) {
+            None => true,
+            Some(follower) => {
+                let ended = matches!(state.ended, Some(Ok(None)));
+                ended && follower.next >= state.dropped + state.pieces.len() as u64
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let state = self.fill.state();
+        let total = match (&state.ended, self.fill.expected) {
+            (Some(Ok(_)), _) => Some(state.length as u64),
+            (_, expected) => expected,
+        };
+        let Some(total) = total else { return SizeHint::default() };
+        let Some(follower) = state.followers.iter().find(|follower| follower.id == self.id) else {
+            return SizeHint::with_exact(0);
+        };
+        let at = usize::try_from(follower.next.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
+        let left: usize = state.pieces.iter().skip(at).map(Bytes::len).sum();
+        // What is still to come, and what is here and not read.
+        let to_come = total.saturating_sub(state.length as u64);
+        SizeHint::with_exact(to_come + left as u64)
+    }
+}

@@ -1,0 +1,282 @@
+//! The invalidation clock. There is no index from tags to answers: a fetch takes a number when it begins, the
+//! answer keeps it, and an invalidation stamps its marks with the number of the moment. What is stored holds only
+//! while none of its marks has a stamp as new as its fetch. So invalidating costs the same however much is
+//! stored, misses nothing, and drops what a write overtook on its way from the app.
+
+pub(crate) mod delayed;
+pub(crate) mod key;
+pub(crate) mod live_paths;
+#[cfg(test)]
+mod model;
+pub(crate) mod table;
+pub(crate) mod webdav;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::cache::invalidation::key::{Mark, Marker};
+use crate::cache::invalidation::live_paths::{LivePaths, WatchedPaths};
+use crate::cache::invalidation::table::{MOST, Stamps};
+use crate::rendering::words::words;
+use crate::runtime::clock::Instant;
+
+words! {
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub(crate) enum Mode {
+        /// Nothing: it is as if it were not stored.
+        #[default]
+        Hard => "hard",
+        /// It is stale from now on.
+        Soft => "soft",
+    }
+}
+
+/// When a fetch began, in both countings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub number: u64,
+    pub at: u64,
+    pub order: u64,
+}
+
+impl Begun {
+    /// Whether it began after another one.
+    pub(crate) fn is_after(&self, other: &Begun) -> bool {
+        (self.number, self.order) > (other.number, other.order)
+    }
+}
+
+/// What invalidations leave of something stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    Valid,
+    /// It has been stale since then.
+    Stale(Duration),
+    Gone,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Invalidation {
+    pub marker: Marker,
+    next: AtomicU64,
+    /// Hard invalidations of which not all marks are stamped yet.
+    stamping: AtomicU64,
+    fetches: AtomicU64,
+    hard: Stamps,
+    soft: Stamps,
+    /// What was overtaken on its way alone.
+    overtaken: Stamps,
+    /// Paths of which something is stored or on its way.
+    live: Arc<LivePaths>,
+    /// The newest soft stamp; what began after it need not be looked up.
+    last_soft: AtomicU64,
+    /// Milliseconds are counted from here.
+    origin: Instant,
+}
+
+impl Invalidation {
+    /// Counts from now on, for a cache of `max_size` bytes.
+    pub(crate) fn new(secret: u64, max_size: usize, origin: Instant) -> Invalidation {
+        Invalidation {
+            marker: Marker::new(secret),
+            next: AtomicU64::new(1),
+            stamping: AtomicU64::new(0),
+            fetches: AtomicU64::new(0),
+            hard: Stamps::default(),
+            soft: Stamps::default(),
+            overtaken: Stamps::default(),
+            live: LivePaths::new(max_size),
+            last_soft: AtomicU64::new(0),
+            origin,
+        }
+    }
+
+    fn milliseconds(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin).as_millis();
+        // From one on: zero is never.
+        u64::try_from(since).unwrap_or(MOST).saturating_add(1).min(MOST)
+    }
+
+    /// Counts the paths among the marks of a fetch that is about to begin, or of a response that is about to be stored. They
+    /// can be invalidated for as long as that is kept.
+    pub(crate) fn watch(&self, marks: &[Mark]) -> WatchedPaths {
+        WatchedPaths::new(&self.live, marks)
+    }
+
+    /// A fetch begins whose paths are watched: an invalidation of a path that is not is forgotten.
+    pub(crate) fn begin(&self, _: &WatchedPaths, now: Instant) -> Begun {
+        Begun {
+            number: self.next.load(Ordering::SeqCst),
+            at: self.milliseconds(now),
+            order: self.fetches.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Invalidates everything that has one of `marks` and was fetched, or is being fetched, until now.
+    pub(crate) fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
+        // A path that is not live can only be fetched after this moment: there is nothing to remember.
+        let mut marks = marks.iter().filter(|mark| !mark.is_path() || self.live.has(**mark)).peekable();
+        if marks.peek().is_none() {
+            return;
+        }
+        match mode {
+            Mode::Hard => {
+                self.stamping.fetch_add(1, Ordering::SeqCst);
+                // Whoever begins from here on has a greater number.
+                let number = self.next.fetch_add(1, Ordering::SeqCst);
+                marks.for_each(|mark| self.hard.stamp(*mark, number));
+                self.stamping.fetch_sub(1, Ordering::SeqCst);
+            }
+            Mode::Soft => {
+                let at = self.milliseconds(now);
+                self.last_soft.fetch_max(at, Ordering::SeqCst);
+                marks.for_each(|mark| self.soft.stamp(*mark, at));
+            }
+        }
+    }
+
+    /// Whatever has one of `marks` and is being fetched until now is not stored, nor joined. What is stored stays.
+    pub(crate) fn overtake(&self, marks: &[Mark]) {
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        marks.iter().for_each(|mark| self.overtaken.stamp(*mark, number));
+    }
+
+    /// Whether one of `marks` was invalidated, in either way, or overtaken, since a fetch began.
+    pub(crate) fn is_stamped_since(&self, marks: &[Mark], begun: Begun) -> bool {
+        let is_newer =
+            |mark: &Mark| self.hard.get(*mark) >= begun.number || self.overtaken.get(*mark) >= begun.number;
+        let hard = self.next.load(Ordering::SeqCst) != begun.number && marks.iter().any(is_newer);
+        hard || (self.last_soft.load(Ordering::SeqCst) >= begun.at
+            && marks.iter().any(|mark| self.soft.get(*mark) >= begun.at))
+    }
+
+    /// What is left of something that has `marks` and whose fetch began so.
+    pub(crate) fn validity(&self, marks: &[Mark], begun: Begun, now: Instant) -> Validity {
+        let unchanged = self.next.load(Ordering::SeqCst) == begun.number;
+        if !unchanged && marks.iter().any(|mark| self.hard.get(*mark) >= begun.number) {
+            return Validity::Gone;
+        }
+        if self.last_soft.load(Ordering::SeqCst) < begun.at {
+            return Validity::Valid;
+        }
+        let newest = marks.iter().map(|mark| self.soft.get(*mark)).max().unwrap_or(0);
+        if newest >= begun.at {
+            let since = self.milliseconds(now).saturating_sub(newest);
+            return Validity::Stale(Duration::from_millis(since));
+        }
+        Validity::Valid
+    }
+
+    /// Whether there was a soft invalidation of anything since a fetch began.
+    pub(crate) fn has_soft_since(&self, begun: Begun) -> bool {
+        self.last_soft.load(Ordering::SeqCst) >= begun.at
+    }
+
+    /// The number that hard invalidations have come to: while it stays, what was valid is.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
+    }
+
+    /// Whether all marks are stamped of the invalidations that [`Invalidation::number`] counted before this was
+    /// asked: only then what is found unstamped may be remembered as valid under that number.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.stamping.load(Ordering::SeqCst) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock;
+
+    /// What is found valid while an invalidation is still stamping is not remembered as valid.
+    #[test]
+    fn a_memory_of_validity_never_overtakes_a_stamp() {
+        use crate::cache::store::stored::tests::head_with;
+        let origin = clock::now();
+        let clock = Arc::new(Invalidation::new(1, 1 << 20, origin));
+        let marks: Vec<Mark> = (0..200).map(|n| clock.marker.tag(&n.to_string())).collect();
+        let last = [marks[199]];
+        for _ in 0..300 {
+            let head = Arc::new(head_with(&last, clock.begin(&clock.watch(&last), origin), origin));
+            let reader = {
+                let (head, clock) = (head.clone(), clock.clone());
+                std::thread::spawn(move || while head.age_if_valid(&clock, origin).is_some() {})
+            };
+            clock.stamp(&marks, Mode::Hard, origin);
+            assert!(head.age_if_valid(&clock, origin).is_none());
+            reader.join().unwrap();
+        }
+    }
+
+    /// A stranger who writes to very many paths takes nothing from others.
+    #[test]
+    fn n3_8_a_flood_of_writes_to_other_paths_leaves_what_is_stored() {
+        let origin = clock::now();
+        let clock = Invalidation::new(1, 64 << 20, origin);
+        let stored: Vec<_> = (0..1000)
+            .map(|n| {
+                let path = format!("/stored/{n}");
+                let marker = clock.marker;
+                let mut marks = vec![marker.everything(), marker.path(&path), marker.route("GET /**")];
+                marks.extend(marker.prefixes(&path));
+                let watched = clock.watch(&marks);
+                let begun = clock.begin(&watched, origin);
+                (marks, watched, begun)
+            })
+            .collect();
+        (0..1_000_000).for_each(|n| clock.stamp(&[clock.marker.path(&format!("/{n}"))], Mode::Hard, origin));
+        let is_left = |marks: &[Mark], begun| clock.validity(marks, begun, origin) == Validity::Valid;
+        let left = stored.iter().filter(|(marks, _, begun)| is_left(marks, *begun)).count();
+        assert_eq!(left, stored.len(), "a million writes to paths of which nothing is stored");
+        // A write to the path itself still counts, and one that came before the fetch does not.
+        let (marks, _, begun) = &stored[7];
+        clock.stamp(&[clock.marker.path("/stored/7")], Mode::Hard, origin);
+        assert!(!is_left(marks, *begun));
+        let marks = [clock.marker.path("/later")];
+        clock.stamp(&marks, Mode::Hard, origin);
+        let watched = clock.watch(&marks);
+        let begun = clock.begin(&watched, origin);
+        assert!(is_left(&marks, begun));
+        clock.stamp(&marks, Mode::Hard, origin);
+        assert!(!is_left(&marks, begun), "a fetch in progress is overtaken");
+    }
+
+    #[test]
+    fn n5_7_what_is_overtaken_on_its_way_is_not_stored() {
+        let origin = clock::now();
+        let clock = Invalidation::new(1, 1 << 20, origin);
+        let (marks, other) = ([clock.marker.path("/a")], [clock.marker.path("/b")]);
+        let watched = clock.watch(&marks);
+        let before = clock.begin(&watched, origin);
+        clock.overtake(&marks);
+        assert!(clock.is_stamped_since(&marks, before) && !clock.is_stamped_since(&other, before));
+        assert_eq!(clock.validity(&marks, before, origin), Validity::Valid, "what is stored stays");
+        assert!(!clock.is_stamped_since(&marks, clock.begin(&watched, origin)));
+    }
+
+    #[test]
+    fn what_a_write_overtakes_is_gone() {
+        let origin = clock::now();
+        let later = |milliseconds| origin + Duration::from_millis(milliseconds);
+        let clock = Invalidation::new(1, 1 << 20, origin);
+        let marks = [clock.marker.tag("a"), clock.marker.path("/a")];
+        let other = [clock.marker.tag("b")];
+        let watched = clock.watch(&marks);
+        let before = clock.begin(&watched, origin);
+        assert_eq!(clock.validity(&marks, before, origin), Validity::Valid);
+        clock.stamp(&marks[..1], Mode::Hard, origin);
+        let after = clock.begin(&watched, origin);
+        assert_eq!(clock.validity(&marks, before, origin), Validity::Gone);
+        assert!(clock.is_stamped_since(&marks, before) && !clock.is_stamped_since(&marks, after));
+        assert_eq!(clock.validity(&marks, after, origin), Validity::Valid);
+        assert_eq!(clock.validity(&other, before, origin), Validity::Valid);
+        clock.stamp(&marks[1..], Mode::Soft, later(100));
+        assert_eq!(clock.validity(&marks, after, later(150)), Validity::Stale(Duration::from_millis(50)));
+        assert_eq!(clock.validity(&marks, clock.begin(&watched, later(101)), later(150)), Validity::Valid);
+        let same_moment = clock.begin(&watched, later(100));
+        assert_ne!(clock.validity(&marks, same_moment, later(150)), Validity::Valid, "errs towards a fetch");
+    }
+}

@@ -1,0 +1,220 @@
+//! The law of the invalidation clock, tried on random interleavings: whoever begins to read after a write was
+//! released reads what it wrote, or something newer. The store, the fetches and the clock are the real ones;
+//! requests and the app are steps that a schedule puts in order.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use proptest::prelude::*;
+
+use super::live_paths::WatchedPaths;
+use crate::cache::Cache;
+use crate::cache::collapse::{Arrived, Fetch, Joined, Leader};
+use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::{Begun, Mode};
+use crate::cache::store::stored::tests::head_with;
+use crate::cache::store::stored::{Content, Stored};
+use crate::cache::variant::SelectingFields;
+use crate::memory::buffers::ClientSlot;
+use crate::memory::chunked_bytes::Pieces;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+
+const KEY: &[u8] = b"key";
+/// What only the app's answer tells.
+const LATE: &str = "tag of the app";
+
+/// A reader, between two of its steps.
+enum Reader {
+    Begins,
+    Asks {
+        least: u64,
+        leader: Option<Leader>,
+        watched: WatchedPaths,
+        begun: Begun,
+    },
+    /// The app has read; its answer is on its way.
+    Returns {
+        least: u64,
+        leader: Option<Leader>,
+        watched: WatchedPaths,
+        begun: Begun,
+        read: u64,
+    },
+    /// It waits for another one's fetch.
+    Follows {
+        least: u64,
+        fetch: Arc<Fetch>,
+    },
+}
+
+enum Writer {
+    Begins,
+    Written(u64),
+    /// Its head is released, its content not yet at its end.
+    Released,
+}
+
+struct World {
+    cache: Cache,
+    now: Instant,
+    value: u64,
+    /// What every write that was released has written at least.
+    released: u64,
+    /// Whether writes name what only the app's answers tell.
+    late: bool,
+    /// Whether writes name the path alone, as those of their target do.
+    target: bool,
+}
+
+impl World {
+    fn marks(&self) -> Vec<Mark> {
+        let marker = self.cache.invalidation.marker;
+        vec![marker.everything(), marker.path("/a"), marker.tag("tag")]
+    }
+
+    fn with_late(&self) -> Vec<Mark> {
+        let mut marks = self.marks();
+        marks.push(self.cache.invalidation.marker.tag(LATE));
+        marks
+    }
+
+    fn stamped(&self) -> Vec<Mark> {
+        let marker = self.cache.invalidation.marker;
+        vec![match (self.target, self.late) {
+            (true, _) => marker.path("/a"),
+            (false, true) => marker.tag(LATE),
+            (false, false) => marker.tag("tag"),
+        }]
+    }
+
+    fn lookup(&self) -> Option<u64> {
+        let entry = self.cache.store.get(KEY, 1)?;
+        let stored = entry.select(SelectingFields::of(&HeaderMap::new(), &Default::default()))?;
+        stored.head.age_if_valid(&self.cache.invalidation, self.now)?;
+        Some(value_of(stored))
+    }
+
+    fn step_reader(&mut self, reader: Reader) -> Reader {
+        match reader {
+            Reader::Begins => {
+                let least = self.released;
+                if let Some(found) = self.lookup() {
+                    assert!(found >= least, "stored {found}, and {least} was released before");
+                    return Reader::Begins;
+                }
+                let watched = self.cache.invalidation.watch(&self.marks());
+                let begun = self.cache.invalidation.begin(&watched, self.now);
+                let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
+                let joined = fetches.join(KEY, &self.marks(), begun, invalidation, ClientSlot::default);
+                match joined {
+                    Joined::Leads(leader) => Reader::Asks { least, leader: Some(leader), watched, begun },
+                    Joined::Follows(fetch) => Reader::Follows { least, fetch },
+                }
+            }
+            Reader::Asks { least, leader, watched, begun } => {
+                Reader::Returns { least, leader, watched, begun, read: self.value }
+            }
+            Reader::Returns { least, leader, watched, begun, read } => {
+                assert!(read >= least);
+                let marks = self.with_late();
+                if self.cache.invalidation.is_stamped_since(&marks, begun) {
+                    if let Some(leader) = leader {
+                        leader.tell(Arrived::NotShared);
+                    }
+                    return Reader::Begins;
+                }
+                let stored = stored(&self.cache, marks, (watched, begun), read, self.now);
+                self.cache.store.insert(KEY, stored.clone());
+                if let Some(leader) = leader {
+                    leader.tell(Arrived::Stored(stored));
+                }
+                Reader::Begins
+            }
+            Reader::Follows { least, fetch } => {
+                let mut arrival = Box::pin(fetch.arrival(None));
+                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                match std::future::Future::poll(arrival.as_mut(), &mut cx) {
+                    std::task::Poll::Pending => Reader::Follows { least, fetch },
+                    std::task::Poll::Ready(Arrived::Stored(stored))
+                        if !self
+                            .cache
+                            .invalidation
+                            .is_stamped_since(&stored.head.marks, stored.head.begun) =>
+                    {
+                        let found = value_of(&stored);
+                        assert!(found >= least, "shared {found}, and {least} was released before");
+                        Reader::Begins
+                    }
+                    std::task::Poll::Ready(_) => {
+                        let watched = self.cache.invalidation.watch(&self.marks());
+                        let begun = self.cache.invalidation.begin(&watched, self.now);
+                        Reader::Asks { least, leader: None, watched, begun }
+                    }
+                }
+            }
+        }
+    }
+
+    fn step_writer(&mut self, writer: Writer) -> Writer {
+        match writer {
+            Writer::Begins => {
+                self.value += 1;
+                Writer::Written(self.value)
+            }
+            Writer::Written(value) => {
+                self.cache.invalidation.stamp(&self.stamped(), Mode::Hard, self.now);
+                self.released = self.released.max(value);
+                Writer::Released
+            }
+            Writer::Released => {
+                self.cache.invalidation.stamp(&self.stamped(), Mode::Hard, self.now);
+                Writer::Begins
+            }
+        }
+    }
+}
+
+fn value_of(stored: &Stored) -> u64 {
+    let bytes: [u8; 8] = stored.content.pieces().joined()[..].try_into().unwrap();
+    u64::from_be_bytes(bytes)
+}
+
+fn stored(
+    cache: &Cache,
+    marks: Vec<Mark>,
+    (watched, begun): (WatchedPaths, Begun),
+    read: u64,
+    now: Instant,
+) -> Stored {
+    let mut head = head_with(&marks, begun, now);
+    head.watched = watched;
+    let place = cache.store.held.take_over(8);
+    let content = Content::new(Pieces::copy(&read.to_be_bytes()), None, place);
+    Stored { head: Arc::new(head), content: Arc::new(content) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_reads_after_a_write_reads_what_it_wrote(
+        late: bool,
+        target: bool,
+        schedule in proptest::collection::vec(0usize..7, 0..120),
+    ) {
+        let now = clock::now();
+        let mut world = World { cache: Cache::new(1, 1 << 20, now), now, value: 0, released: 0, late, target };
+        let mut readers: Vec<Option<Reader>> = (0..5).map(|_| Some(Reader::Begins)).collect();
+        let mut writers: Vec<Option<Writer>> = (0..2).map(|_| Some(Writer::Begins)).collect();
+        for who in schedule {
+            if let Some(place) = readers.get_mut(who) {
+                *place = place.take().map(|reader| world.step_reader(reader));
+            } else if let Some(place) = writers.get_mut(who - 5) {
+                *place = place.take().map(|writer| world.step_writer(writer));
+            }
+        }
+        readers.clear();
+        prop_assert_eq!(world.cache.fetches.len(), 0, "every fetch leaves the table");
+    }
+}

@@ -1,0 +1,204 @@
+//! One table of stamps: at which number a mark was last invalidated. It has a fixed size, forgets towards a
+//! fetch, and is read and written by all workers without a lock.
+//!
+//! A mark falls into a bucket of one cache line: a floor and seven cells, each a fingerprint of 24 bits and a
+//! number of 40. When no cell is free the oldest gives way, and its number becomes the floor: everything of
+//! that bucket counts as stamped then.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cache::invalidation::key::Mark;
+
+/// log2 of the number of buckets: 8 MiB when all are in use. The upper half is for paths: writes to very many of them
+/// are the one thing that can crowd buckets, and take the memory of nothing else.
+const BUCKETS: u32 = 17;
+/// Buckets that are made together, when the first of them is written.
+const PAGE: usize = 64;
+const NUMBER_BITS: u32 = 40;
+pub(crate) const MOST: u64 = (1 << NUMBER_BITS) - 1;
+
+/// The floor, and the cells.
+#[repr(align(64))]
+#[derive(Debug, Default)]
+struct Bucket {
+    floor: AtomicU64,
+    cells: [AtomicU64; 7],
+}
+
+type Page = Box<[Bucket]>;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Stamps {
+    pages: Box<[OnceLock<Page>]>,
+}
+
+impl Default for Stamps {
+    fn default() -> Stamps {
+        let pages = (1usize << BUCKETS) / PAGE;
+        Stamps { pages: (0..pages).map(|_| OnceLock::new()).collect() }
+    }
+}
+
+fn number(cell: u64) -> u64 {
+    cell & MOST
+}
+
+/// Which bucket, and the fingerprint in the bits of a cell where it stands; never zero, which is a free cell.
+fn place(mark: Mark) -> (usize, u64) {
+    let bits = mark.get();
+    let bucket = usize::try_from(bits & ((1 << BUCKETS) - 1)).unwrap_or(0);
+    (bucket, ((bits >> NUMBER_BITS) | 1) << NUMBER_BITS)
+}
+
+impl Stamps {
+    /// Stamps a mark: its number is at least `at` from here on.
+    pub(crate) fn stamp(&self, mark: Mark, at: u64) {
+        let at = at.min(MOST);
+        let (index, fingerprint) = place(mark);
+        let Some(page) = self.pages.get(index / PAGE) else { return };
+        let page = page.get_or_init(|| (0..PAGE).map(|_| Bucket::default()).collect());
+        let Some(bucket) = page.get(index % PAGE) else { return };
+        while !bucket.try_stamp(fingerprint, at) {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// The number a mark was last stamped with, or a larger one; zero: never.
+    pub(crate) fn get(&self, mark: Mark) -> u64 {
+        let (index, fingerprint) = place(mark);
+        let page = self.pages.get(index / PAGE).and_then(OnceLock::get);
+        let Some(bucket) = page.and_then(|page| page.get(index % PAGE)) else { return 0 };
+        bucket.get(fingerprint)
+    }
+}
+
+impl Bucket {
+    /// False: another thread was quicker, and the bucket has to be looked at again.
+    fn try_stamp(&self, fingerprint: u64, at: u64) -> bool {
+        let wanted = fingerprint | at;
+        let mut oldest: Option<(&AtomicU64, u64)> = None;
+        for cell in &self.cells {
+            let now = cell.load(Ordering::SeqCst);
+            let is_it = now != 0 && now & !MOST == fingerprint;
+            if is_it && now >= wanted {
+                return true;
+            }
+            if is_it || now == 0 {
+                return cell.compare_exchange(now, wanted, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+            }
+            if oldest.is_none_or(|(_, oldest)| number(now) < number(oldest)) {
+                oldest = Some((cell, now));
+            }
+        }
+        let Some((cell, now)) = oldest else { return true };
+        if number(now) >= at {
+            // It is older than all that are there: the floor takes it.
+            self.floor.fetch_max(at, Ordering::SeqCst);
+            return true;
+        }
+        // The floor first: whoever finds the cell gone finds the floor raised.
+        self.floor.fetch_max(number(now), Ordering::SeqCst);
+        cell.compare_exchange(now, wanted, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    fn get(&self, fingerprint: u64) -> u64 {
+        let mut found = 0;
+        for cell in &self.cells {
+            let now = cell.load(Ordering::SeqCst);
+            if now & !MOST == fingerprint {
+                found = found.max(number(now));
+            }
+        }
+        // The floor last: see where it is raised.
+        found.max(self.floor.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::invalidation::key::Marker;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn a_crowded_bucket_forgets_towards_a_fetch() {
+        let bucket = Bucket::default();
+        let print = |of: u64| ((of << 1) | 1) << NUMBER_BITS;
+        for at in 1..=20u64 {
+            while !bucket.try_stamp(print(at), at) {}
+        }
+        for of in 1..=20 {
+            assert!(bucket.get(print(of)) >= of, "{of}");
+        }
+        assert_eq!(bucket.get(print(20)), 20);
+        assert_eq!(bucket.get(print(99)), 13, "what was never stamped is as old as what was forgotten");
+    }
+
+    proptest! {
+        /// Nothing that was stamped is ever older than it was, however many marks share a bucket.
+        #[test]
+        fn no_stamp_is_lost(stamps in proptest::collection::vec((0u64..40, 1u64..1000), 0..200)) {
+            let bucket = Bucket::default();
+            let mut last: HashMap<u64, u64> = HashMap::new();
+            for (of, at) in stamps {
+                let print = ((of << 1) | 1) << NUMBER_BITS;
+                while !bucket.try_stamp(print, at) {}
+                let known = last.entry(print).or_default();
+                *known = (*known).max(at);
+            }
+            for (print, at) in last {
+                prop_assert!(bucket.get(print) >= at);
+            }
+        }
+    }
+
+    /// Readers beside writers: a number that was stamped before a reading began is in that reading.
+    #[test]
+    fn readers_beside_writers() {
+        let marker = Marker::new(3);
+        let stamps = Arc::new(Stamps::default());
+        // All in one bucket, more than it has cells.
+        let first = place(marker.tag("0")).0;
+        assert!(first < 1 << (BUCKETS - 1) && place(marker.path("0")).0 >= 1 << (BUCKETS - 1));
+        let marks: Vec<Mark> = (0..2_000_000u32)
+            .map(|n| marker.tag(&n.to_string()))
+            .filter(|mark| place(*mark).0 == first)
+            .take(12)
+            .collect();
+        assert!(marks.len() > 7, "{}", marks.len());
+        let done = Arc::new(AtomicBool::new(false));
+        let told: Arc<Vec<AtomicU64>> = Arc::new(marks.iter().map(|_| AtomicU64::new(0)).collect());
+        let next = Arc::new(AtomicU64::new(1));
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let (stamps, told, next, marks) = (stamps.clone(), told.clone(), next.clone(), marks.clone());
+                std::thread::spawn(move || {
+                    for _ in 0..20_000 {
+                        let at = next.fetch_add(1, Ordering::SeqCst);
+                        let which = fastrand::usize(..marks.len());
+                        stamps.stamp(marks[which], at);
+                        told[which].fetch_max(at, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let reader = {
+            let (done, stamps, told, marks) = (done.clone(), stamps.clone(), told.clone(), marks.clone());
+            std::thread::spawn(move || {
+                while !done.load(Ordering::SeqCst) {
+                    let which = fastrand::usize(..marks.len());
+                    let least = told[which].load(Ordering::SeqCst);
+                    assert!(stamps.get(marks[which]) >= least);
+                }
+            })
+        };
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::SeqCst);
+        reader.join().unwrap();
+    }
+}

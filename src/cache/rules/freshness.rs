@@ -1,0 +1,339 @@
+//! How long an answer is fresh, and how old it is (RFC 9111 4.2).
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::cache::settings::{Override, Settings, Terms};
+use crate::fields::cache_control::ResponseDirectives;
+use crate::fields::date;
+use crate::runtime::clock::Instant;
+
+/// When a fetch was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// When the request went out.
+    pub requested: Instant,
+    /// When the head of the answer came.
+    pub received: Instant,
+    /// The same, by the wall clock.
+    pub wall: SystemTime,
+}
+
+/// Where a lifetime comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    App,
+    Route,
+    /// Nobody's: it is guessed (RFC 9111 4.2.2).
+    Heuristic,
+    /// Nobody's, and it is not guessed.
+    Nobody,
+}
+
+/// How long an answer may be used, and how long beyond that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Freshness {
+    /// RFC 9111 4.2.1.
+    pub lifetime: Duration,
+    pub source: Source,
+    /// It is asked about before each use (RFC 9111 5.2.2.4).
+    pub no_cache: bool,
+    /// It is never used stale (RFC 9111 4.2.4).
+    pub must_revalidate: bool,
+    /// For so long it is used stale while it is asked about (RFC 5861 3).
+    pub while_revalidate: Duration,
+    /// How long after its end of freshness it is used where no response could be had: no name, no connection, a
+    /// connection that broke, a deadline (RFC 9111 4.2.4 allows that unless something forbids it).
+    pub if_unreachable: Duration,
+    /// How long it is used in place of an error status, by the word of the app or the route (RFC 5861 4).
+    pub if_error: Duration,
+    /// Whether a 500 is such a failure.
+    pub error_500: bool,
+}
+
+/// Statuses whose freshness may be guessed (RFC 9110 15.1), but for 206, which is not stored as it is.
+fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+impl Freshness {
+    pub(crate) fn of(
+        status: StatusCode,
+        headers: &HeaderMap,
+        says: &ResponseDirectives,
+        terms: &Terms,
+        settings: &Settings,
+        wall: SystemTime,
+    ) -> Freshness {
+        let route = terms.ttl_of(status);
+        // What an app says for years, and nobody could take back, holds for max_ttl.
+        let capped = |said: Duration| said.min(settings.max_ttl);
+        let app = explicit(headers, says, wall).map(capped);
+        let wins = route.is_some() && terms.overrides >= Override::Lifetime;
+        let (lifetime, source) = match (app, route) {
+            (_, Some(route)) if wins => (route, Source::Route),
+            (Some(app), _) => (app, Source::App),
+            (None, _) if says.no_cache.is_all() => (Duration::ZERO, Source::App),
+            (None, Some(route)) => (route, Source::Route),
+            (None, None) => match heuristic(status, headers, says, wall) {
+                Some(guess) if !settings.heuristic_max.is_zero() => {
+                    (guess.min(settings.heuristic_max), Source::Heuristic)
+                }
+                _ => (Duration::ZERO, Source::Nobody),
+            },
+        };
+        // s-maxage says proxy-revalidate too (5.2.2.10); where it does not count, neither does that.
+        let s_maxage = says.s_maxage.is_some() && source == Source::App;
+        let if_error = says.stale_if_error.map(capped).or(terms.stale_if_error);
+        Freshness {
+            lifetime,
+            source,
+            no_cache: says.no_cache.is_all() && !wins,
+            must_revalidate: says.must_revalidate || says.proxy_revalidate || s_maxage,
+            while_revalidate: says.stale_while_revalidate.map_or(terms.stale_while_revalidate, capped),
+            if_unreachable: if_error.unwrap_or(settings.stale_if_error),
+            if_error: if_error.unwrap_or_default(),
+            error_500: terms.error_500 || says.stale_if_error.is_some(),
+        }
+    }
+
+    /// The longest stale window that the app or the route gives; a response that is stale at once is not stored for
+    /// the default alone.
+    pub(crate) fn longest_stale(&self) -> Duration {
+        if self.must_revalidate || self.no_cache {
+            Duration::ZERO
+        } else {
+            self.while_revalidate.max(self.if_error)
+        }
+    }
+}
+
+/// RFC 9111 4.2.1: s-maxage, then max-age, then Expires.
+fn explicit(headers: &HeaderMap, says: &ResponseDirectives, wall: SystemTime) -> Option<Duration> {
+    if let Some(lifetime) = says.s_maxage.or(says.max_age) {
+        return Some(lifetime);
+    }
+    if says.targeted || !headers.contains_key(header::EXPIRES) {
+        return None;
+    }
+    // What is no date, or told twice, has expired (5.3, 4.2.1).
+    let mut lines = headers.get_all(header::EXPIRES).iter();
+    let first = lines.next();
+    if lines.any(|line| first.is_none_or(|first| !date::is_same(line, first))) {
+        return Some(Duration::ZERO);
+    }
+    let expires = date::of(headers, &header::EXPIRES);
+    let sent = date::of(headers, &header::DATE).unwrap_or(wall);
+    Some(expires.and_then(|expires| expires.duration_since(sent).ok()).unwrap_or(Duration::ZERO))
+}
+
+/// RFC 9111 4.2.2: a tenth of the time since it was changed.
+fn heuristic(
+    status: StatusCode,
+    headers: &HeaderMap,
+    says: &ResponseDirectives,
+    wall: SystemTime,
+) -> Option<Duration> {
+    if !is_heuristically_cacheable(status) && !says.public {
+        return None;
+    }
+    let modified = date::of(headers, &header::LAST_MODIFIED)?;
+    let sent = date::of(headers, &header::DATE).unwrap_or(wall);
+    sent.duration_since(modified).ok().map(|age| age / 10)
+}
+
+/// RFC 9111 4.2.3: the age an answer has when it arrives.
+pub(crate) fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
+    let sent = date::of(headers, &header::DATE);
+    let apparent = sent.and_then(|sent| times.wall.duration_since(sent).ok()).unwrap_or(Duration::ZERO);
+    let told = headers.get(header::AGE).and_then(|age| age.to_str().ok());
+    // Of a list the first is used, and what is no number is not (5.1). More than a number holds is a great age.
+    let told = told.map(|age| age.split(',').next().unwrap_or_default().trim());
+    let told = told.filter(|age| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit()));
+    let told = told.map_or(0, |age| age.parse().unwrap_or(u64::MAX)).min(1 << 31);
+    let delay = times.received.saturating_duration_since(times.requested);
+    apparent.max(Duration::from_secs(told) + delay)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::runtime::clock;
+    use std::time::UNIX_EPOCH;
+
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            enabled: true,
+            max_size: 1 << 20,
+            max_object_size: 1 << 16,
+            heuristic_max: Duration::ZERO,
+            max_ttl: Duration::from_secs(86_400),
+            stale_if_error: Duration::from_secs(300),
+            version: String::new(),
+            ignore_query: Vec::new(),
+            ignore_cookies: Default::default(),
+            targeted: Vec::new(),
+            groups: true,
+            x_cache: true,
+            debug_header: false,
+        }
+    }
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    const DATE: (&str, &str) = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+
+    fn wall() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(784_111_777)
+    }
+
+    #[test]
+    fn lifetimes() {
+        use Source::{App, Nobody, Route};
+        let none = Terms::default();
+        let minute = Terms { ttl: Some(Duration::from_secs(60)), ..Terms::default() };
+        let year = Terms { ttl: Some(Duration::from_secs(31_536_000)), ..Terms::default() };
+        let wins = Terms { overrides: Override::Lifetime, ..minute.clone() };
+        let negative =
+            Terms { ttl_by_status: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))], ..minute.clone() };
+        for (status, terms, lines, lifetime, source) in [
+            (200, &none, &[("cache-control", "s-maxage=5, max-age=9")][..], 5, App),
+            (200, &none, &[("cache-control", "max-age=9"), ("expires", "0")], 9, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), DATE], 60, App),
+            (200, &none, &[("expires", "Sunday, 06-Nov-94 08:50:37 GMT"), DATE], 60, App),
+            (200, &none, &[("expires", "Sun Nov  6 08:50:37 1994"), DATE], 60, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT")], 60, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 0, App),
+            (200, &none, &[("expires", "0"), DATE], 0, App),
+            (200, &none, &[("expires", "-1"), DATE], 0, App),
+            (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), ("expires", "0"), DATE], 0, App),
+            (200, &none, &[("cache-control", "max-age=31536000")], 86_400, App),
+            (200, &none, &[("cache-control", "s-maxage=31536000")], 86_400, App),
+            (200, &none, &[("expires", "Mon, 06 Nov 1995 08:50:37 GMT"), DATE], 86_400, App),
+            (200, &none, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE], 0, Nobody),
+            (200, &none, &[("cache-control", "public"), ("last-modified", DATE.1)], 0, Nobody),
+            (200, &year, &[], 31_536_000, Route),
+            (200, &year, &[("cache-control", "max-age=31536000")], 86_400, App),
+            (200, &none, &[("cache-control", "no-cache"), ("last-modified", DATE.1)], 0, App),
+            (200, &none, &[], 0, Nobody),
+            (200, &minute, &[], 60, Route),
+            (200, &minute, &[("cache-control", "public")], 60, Route),
+            (200, &minute, &[("cache-control", "max-age=5")], 5, App),
+            (200, &minute, &[("cache-control", "no-cache")], 0, App),
+            (200, &minute, &[("expires", "0")], 0, App),
+            (302, &minute, &[], 0, Nobody),
+            (404, &minute, &[], 0, Nobody),
+            (404, &negative, &[], 10, Route),
+            (404, &negative, &[("cache-control", "max-age=5")], 5, App),
+            (200, &wins, &[("cache-control", "max-age=5")], 60, Route),
+            (200, &wins, &[("cache-control", "no-cache")], 60, Route),
+            (200, &wins, &[("expires", "0")], 60, Route),
+            (404, &wins, &[("cache-control", "max-age=5")], 5, App),
+        ] {
+            let headers = fields(lines);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = Freshness::of(status, &headers, &says, terms, &settings(), wall());
+            assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn n5_6_a_lifetime_is_derived_only_where_heuristic_max_allows_it() {
+        use Source::{App, Heuristic, Nobody};
+        let minute = Settings { heuristic_max: Duration::from_secs(60), ..settings() };
+        for (status, lines, lifetime, source) in [
+            // A tenth of an hour and of a minute, the first of which is cut.
+            (200, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE][..], 60, Heuristic),
+            (200, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
+            (404, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
+            (302, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 0, Nobody),
+            (200, &[("last-modified", "Sun, 06 Nov 1994 08:50:37 GMT"), DATE], 0, Nobody),
+            (200, &[("cache-control", "no-cache"), ("last-modified", DATE.1)], 0, App),
+        ] {
+            let headers = fields(lines);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let status = StatusCode::from_u16(status).unwrap();
+            let of = |settings| Freshness::of(status, &headers, &says, &Terms::default(), settings, wall());
+            let found = of(&minute);
+            assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
+            let unset = of(&settings());
+            assert_eq!(unset.lifetime, Duration::ZERO, "{status} {lines:?}");
+            assert_ne!(unset.source, Heuristic, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn n5_6_max_ttl_caps_the_stale_windows_of_the_app_not_those_of_the_route() {
+        let hour = Duration::from_secs(3600);
+        let settings = Settings { max_ttl: hour, ..settings() };
+        let terms = Terms { stale_if_error: Some(3 * hour), ..Terms::default() };
+        let headers = fields(&[("cache-control", "max-age=9, stale-while-revalidate=31535991")]);
+        let says = ResponseDirectives::of(&headers, &[]);
+        let found = Freshness::of(StatusCode::OK, &headers, &says, &terms, &settings, wall());
+        assert_eq!((found.while_revalidate, found.if_error), (hour, 3 * hour));
+    }
+
+    #[test]
+    fn n5_5_stale_windows_by_who_gives_them() {
+        let none = Terms::default();
+        let route = Terms { stale_if_error: Some(Duration::from_secs(60)), ..Terms::default() };
+        for (terms, value, unreachable, error) in [
+            (&none, "max-age=5", 300, 0),
+            (&none, "max-age=5, stale-if-error=9", 9, 9),
+            (&none, "max-age=5, stale-if-error=0", 0, 0),
+            (&route, "max-age=5", 60, 60),
+            (&route, "max-age=5, stale-if-error=9", 9, 9),
+            (&route, "max-age=5, stale-if-error=0", 0, 0),
+        ] {
+            let headers = fields(&[("cache-control", value)]);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let found = Freshness::of(StatusCode::OK, &headers, &says, terms, &settings(), wall());
+            let windows = (found.if_unreachable.as_secs(), found.if_error.as_secs());
+            assert_eq!(windows, (unreachable, error), "{terms:?} {value}");
+        }
+    }
+
+    #[test]
+    fn what_forbids_staleness() {
+        for (value, forbidden) in [
+            ("max-age=5", false),
+            ("max-age=5, must-revalidate", true),
+            ("max-age=5, proxy-revalidate", true),
+            ("s-maxage=5", true),
+        ] {
+            let headers = fields(&[("cache-control", value)]);
+            let says = ResponseDirectives::of(&headers, &[]);
+            let terms = Terms::default();
+            let found = Freshness::of(StatusCode::OK, &headers, &says, &terms, &settings(), wall());
+            assert_eq!(found.must_revalidate, forbidden, "{value}");
+        }
+    }
+
+    #[test]
+    fn ages_on_arrival() {
+        let requested = clock::now();
+        let times = Times { requested, received: requested + Duration::from_secs(2), wall: wall() };
+        for (lines, wanted) in [
+            (&[][..], 2),
+            (&[DATE], 2),
+            (&[("date", "Sun, 06 Nov 1994 08:49:27 GMT")], 10),
+            (&[("date", "Sun, 06 Nov 1994 08:59:37 GMT")], 2),
+            (&[("age", "7"), DATE], 9),
+            (&[("age", "7, 100"), DATE], 9),
+            (&[("age", "-7"), DATE], 2),
+            (&[("age", "x")], 2),
+            (&[("age", "+7")], 2),
+            (&[("age", "99999999999999999999")], (1 << 31) + 2),
+        ] {
+            assert_eq!(initial_age(&fields(lines), times).as_secs(), wanted, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Whether an answer may be stored, and which of its fields (RFC 9111 3, 3.1, 3.5, 5.2).
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use super::freshness::{Freshness, Source};
+use crate::cache::settings::{Override, Scope, Settings, Terms};
+use crate::fields::cache_control::{Listed, ResponseDirectives};
+use crate::fields::media_type::MediaKind;
+use crate::fields::{cookie, list};
+use crate::rendering::words::words;
+
+/// How a request says who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Personal {
+    #[default]
+    No,
+    /// By Authorization alone (RFC 9111 3.5).
+    Authorization,
+    /// By a cookie that counts, or a field that says who asks: for those the rule is stricter.
+    Otherwise,
+}
+
+/// To which requests a response may be given where one copy serves all (scope "auto").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Audience {
+    /// To those that do not say who asks.
+    #[default]
+    Anonymous,
+    /// Also to those with Authorization: must-revalidate says so, and of Authorization alone (RFC 9111 3.5).
+    Authorized,
+    /// To all: public or s-maxage says so (RFC 9111 3.5, read for cookies too).
+    Everyone,
+}
+
+impl Audience {
+    /// By the word of the app.
+    pub(crate) fn of(says: &ResponseDirectives) -> Audience {
+        if says.public || says.s_maxage.is_some() {
+            Audience::Everyone
+        } else if says.must_revalidate {
+            Audience::Authorized
+        } else {
+            Audience::Anonymous
+        }
+    }
+
+    /// Whether it takes in a request.
+    pub(crate) fn includes(self, personal: Personal) -> bool {
+        match personal {
+            Personal::No => true,
+            Personal::Authorization => self >= Audience::Authorized,
+            Personal::Otherwise => self == Audience::Everyone,
+        }
+    }
+}
+
+/// What is known of a request when its answer is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// It says no-store (5.2.1.5).
+    pub no_store: bool,
+    /// How it says who asks.
+    pub personal: Personal,
+    /// It was sent on with a condition or a Range of its own: but for the whole, its answer fits it alone.
+    pub conditional: bool,
+}
+
+words! {
+    /// Why an answer is not stored.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Refusal {
+        RequestNoStore => "request-no-store",
+        NoStore => "no-store",
+        /// It is for one user.
+        Private => "private",
+        /// It answers somebody in particular, and nothing says that it is for all.
+        Credentials => "credentials",
+        /// It sets a cookie that nothing excludes.
+        SetCookie => "set-cookie",
+        Varies => "vary",
+        /// Events or messages of gRPC, which are of one moment.
+        Stream => "endless",
+        /// Its status is not one of those that can be kept as they are.
+        Status => "status",
+        /// Nobody says how long it holds, or it does not hold at all.
+        NoLifetime => "no-lifetime",
+    }
+}
+
+/// How an answer is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Storable {
+    pub freshness: Freshness,
+    /// Who gets it, where one copy serves all (3.5).
+    pub audience: Audience,
+    /// The fields that are not stored with it.
+    pub excluded: Vec<HeaderName>,
+}
+
+/// Fields that are about one exchange, or about the connection; some of them the way here has taken off already.
+static NEVER: [HeaderName; 23] = [
+    HeaderName::from_static("age"),
+    HeaderName::from_static("connection"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("te"),
+    HeaderName::from_static("trailer"),
+    HeaderName::from_static("transfer-encoding"),
+    HeaderName::from_static("upgrade"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    // What came before the draft, and what some send in its place.
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+    HeaderName::from_static("x-rate-limit-limit"),
+    HeaderName::from_static("x-rate-limit-remaining"),
+    HeaderName::from_static("x-rate-limit-reset"),
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+    HeaderName::from_static("x-request-id"),
+];
+
+/// See the head of the file.
+pub(crate) fn judge(
+    asker: Asker,
+    (status, headers): (StatusCode, &HeaderMap),
+    says: &ResponseDirectives,
+    (terms, settings): (&Terms, &Settings),
+    wall: SystemTime,
+) -> Result<Storable, Refusal> {
+    if asker.no_store {
+        return Err(Refusal::RequestNoStore);
+    }
+    // 206 and 304 are about something else that is stored; 412, 416 and 417 about fields of the request that are
+    // not in the key: stored, they would answer everybody. The rest is final (3).
+    let of_request_alone = matches!(status.as_u16(), 206 | 304 | 412 | 416 | 417)
+        || (asker.conditional && status != StatusCode::OK);
+    if status.is_informational() || of_request_alone {
+        return Err(Refusal::Status);
+    }
+    if MediaKind::of(headers).is_live() {
+        return Err(Refusal::Stream);
+    }
+    let understood = status.canonical_reason().is_some();
+    if says.must_understand && !understood {
+        return Err(Refusal::Status);
+    }
+    // 5.2.2.3: no-store is there for those that do not know must-understand.
+    let no_store = says.no_store && !says.must_understand;
+    let wins = terms.overrides == Override::NoStore && terms.ttl_of(status).is_some();
+    if no_store && !wins {
+        return Err(Refusal::NoStore);
+    }
+    if says.private.is_all() && terms.scope != Scope::User {
+        return Err(Refusal::Private);
+    }
+    let audience = Audience::of(says);
+    if terms.scope == Scope::Auto && !audience.includes(asker.personal) {
+        return Err(Refusal::Credentials);
+    }
+    let mut excluded: Vec<HeaderName> = says.no_cache.fields().to_vec();
+    if terms.scope != Scope::User {
+        excluded.extend_from_slice(says.private.fields());
+    }
+    let excludes = |listed: &Listed, name| listed.fields().contains(name);
+    let sets_cookie = cookie::SETTING.iter().any(|name| {
+        headers.contains_key(name) && !excludes(&says.no_cache, name) && !excludes(&says.private, name)
+    });
+    if sets_cookie {
+        return Err(Refusal::SetCookie);
+    }
+    if list::of(headers, &header::VARY).any(|name| name == b"*") {
+        return Err(Refusal::Varies);
+    }
+    let freshness = Freshness::of(status, headers, says, terms, settings, wall);
+    if !is_worth_it(&freshness, headers) {
+        return Err(Refusal::NoLifetime);
+    }
+    excluded.extend(NEVER.iter().cloned());
+    excluded.extend(cookie::SETTING.iter().cloned());
+    Ok(Storable { freshness, audience, excluded })
+}
+
+/// Whether a status may be about the request that got it and say nothing of the resource: redirects, to a login above all;
+/// all of the client's errors but that it is not there (any more); and those of the server (RFC 9110 15.4 to 15.6).
+pub(crate) fn is_of_request_alone(status: StatusCode) -> bool {
+    let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    status == StatusCode::PARTIAL_CONTENT
+        || status.is_redirection()
+        || status.is_server_error()
+        || (status.is_client_error() && !gone)
+}
+
+/// What is stale at once is worth a place only where somebody meant it to be asked about: it saves the content of
+/// an answer that has not changed, or stands in for an app that fails.
+fn is_worth_it(freshness: &Freshness, headers: &HeaderMap) -> bool {
+    if !freshness.lifetime.is_zero() && !freshness.no_cache {
+        return true;
+    }
+    let validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
+    let meant = matches!(freshness.source, Source::App | Source::Route);
+    meant && (validator || !freshness.longest_stale().is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::rules::freshness::tests::settings;
+    use crate::runtime::clock;
+    use std::time::Duration;
+
+    fn found(
+        asker: Asker,
+        terms: &Terms,
+        status: u16,
+        lines: &[(&'static str, &str)],
+    ) -> Result<Storable, Refusal> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let says = ResponseDirectives::of(&headers, &[]);
+        let status = StatusCode::from_u16(status).unwrap();
+        judge(asker, (status, &headers), &says, (terms, &settings()), clock::wall())
+    }
+
+    #[test]
+    fn what_is_stored() {
+        use Audience::{Anonymous, Authorized, Everyone};
+        use Refusal::{Credentials, NoLifetime, NoStore, Private, RequestNoStore, SetCookie, Status, Varies};
+        let anybody = Asker::default();
+        let user = Asker { personal: Personal::Authorization, ..anybody };
+        let cookie = Asker { personal: Personal::Otherwise, ..anybody };
+        let silent = Asker { no_store: true, ..anybody };
+        let conditional = Asker { conditional: true, ..anybody };
+        let auto = Terms::default();
+        let ttl = Some(Duration::from_secs(60));
+        let shared = Terms { scope: Scope::Shared, ttl, ..Terms::default() };
+        let own = Terms { scope: Scope::User, ttl, ..Terms::default() };
+        let over = |overrides| Terms { overrides, ..shared.clone() };
+        let (lifetime, no_store) = (over(Override::Lifetime), over(Override::NoStore));
+        for (asker, terms, status, lines, wanted) in [
+            (anybody, &auto, 200, &[("cache-control", "max-age=5")][..], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(Everyone)),
+            (anybody, &auto, 200, &[], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("etag", "\"x\"")], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("cache-control", "no-cache"), ("etag", "\"x\"")], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "no-cache")], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0"), ("etag", "\"x\"")], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0, stale-if-error=9")], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=0")], Err(NoLifetime)),
+            (anybody, &auto, 200, &[("cache-control", "no-store, max-age=5")], Err(NoStore)),
+            (
+                anybody,
+                &auto,
+                200,
+                &[("cache-control", "no-store, must-understand, max-age=5")],
+                Ok(Anonymous),
+            ),
+            (anybody, &auto, 299, &[("cache-control", "no-store, must-understand, max-age=5")], Err(Status)),
+            (anybody, &auto, 299, &[("cache-control", "max-age=5")], Ok(Anonymous)),
+            (anybody, &auto, 302, &[("cache-control", "max-age=5")], Ok(Anonymous)),
+            (anybody, &auto, 500, &[("cache-control", "max-age=5")], Ok(Anonymous)),
+            (anybody, &auto, 206, &[("cache-control", "max-age=5")], Err(Status)),
+            (anybody, &auto, 304, &[("cache-control", "max-age=5")], Err(Status)),
+            (anybody, &auto, 412, &[("cache-control", "max-age=5")], Err(Status)),
+            (anybody, &auto, 416, &[("cache-control", "max-age=5")], Err(Status)),
+            (conditional, &auto, 404, &[("cache-control", "max-age=5")], Err(Status)),
+            (conditional, &auto, 200, &[("cache-control", "max-age=5")], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "private, max-age=5")], Err(Private)),
+            (anybody, &auto, 200, &[("cache-control", "private=\"x-a\", max-age=5")], Ok(Anonymous)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("vary", "*")], Err(Varies)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("vary", " , Accept, *")], Err(Varies)),
+            (anybody, &auto, 200, &[("cache-control", "max-age=5"), ("set-cookie", "a=b")], Err(SetCookie)),
+            (
+                anybody,
+                &auto,
+                200,
+                &[("cache-control", "max-age=5, no-cache=\"set-cookie\""), ("set-cookie", "a=b")],
+                Ok(Anonymous),
+            ),
+            (
+                anybody,
+                &auto,
+                200,
+                &[("cache-control", "max-age=5, private=\"Set-Cookie\""), ("set-cookie", "a=b")],
+                Ok(Anonymous),
+            ),
+            (silent, &auto, 200, &[("cache-control", "max-age=5")], Err(RequestNoStore)),
+            (user, &auto, 200, &[("cache-control", "max-age=5")], Err(Credentials)),
+            (user, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(Everyone)),
+            (user, &auto, 200, &[("cache-control", "s-maxage=5")], Ok(Everyone)),
+            (user, &auto, 200, &[("cache-control", "must-revalidate, max-age=5")], Ok(Authorized)),
+            (cookie, &auto, 200, &[("cache-control", "must-revalidate, max-age=5")], Err(Credentials)),
+            (cookie, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(Everyone)),
+            (cookie, &auto, 200, &[("cache-control", "s-maxage=5")], Ok(Everyone)),
+            (user, &shared, 200, &[], Ok(Anonymous)),
+            (user, &shared, 200, &[("cache-control", "private")], Err(Private)),
+            (user, &no_store, 200, &[("cache-control", "private, no-store")], Err(Private)),
+            (user, &own, 200, &[("cache-control", "private")], Ok(Anonymous)),
+            (user, &own, 200, &[("cache-control", "no-store")], Err(NoStore)),
+            (user, &own, 200, &[("set-cookie", "a=b")], Err(SetCookie)),
+            (anybody, &lifetime, 200, &[("cache-control", "no-store")], Err(NoStore)),
+            (anybody, &no_store, 200, &[("cache-control", "no-store")], Ok(Anonymous)),
+            (anybody, &no_store, 404, &[("cache-control", "no-store")], Err(NoStore)),
+            (anybody, &shared, 404, &[], Err(NoLifetime)),
+        ] {
+            let found = found(asker, terms, status, lines).map(|storable| storable.audience);
+            assert_eq!(found, wanted, "{status} {lines:?} {:?} {asker:?}", terms.scope);
+        }
+    }
+
+    #[test]
+    fn fields_that_stay_out() {
+        let lines = [("cache-control", "max-age=5, private=\"x-a\", no-cache=\"x-b, set-cookie\"")];
+        let shared = found(Asker::default(), &Terms::default(), 200, &lines).unwrap();
+        let own = Terms { scope: Scope::User, ..Terms::default() };
+        let own = found(Asker::default(), &own, 200, &lines).unwrap();
+        for name in ["x-b", "set-cookie", "ratelimit", "age"] {
+            assert!(shared.excluded.iter().any(|known| known == name), "{name}");
+            assert!(own.excluded.iter().any(|known| known == name), "{name}");
+        }
+        assert!(shared.excluded.iter().any(|known| known == "x-a"));
+        assert!(!own.excluded.iter().any(|known| known == "x-a"), "it is for this user");
+    }
+}

@@ -1,0 +1,422 @@
+//! A stored response: its head, its content, and what was made of that.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::live_paths::WatchedPaths;
+use crate::cache::invalidation::{Begun, Invalidation, Validity};
+use crate::cache::rules::freshness::Freshness;
+use crate::cache::rules::reuse::Age;
+use crate::cache::rules::storability::Audience;
+use crate::cache::variant::Variant;
+use crate::fields::cache_status::{CACHE_STATUS, X_CACHE};
+use crate::fields::reason::ReasonPhrase;
+use crate::fields::request_id::X_REQUEST_ID;
+use crate::memory::chunked_bytes::Pieces;
+use crate::memory::memory_budget::Place;
+use crate::message::body::Kept;
+use crate::rendering::rendered_head::{Forms, Prepared};
+use crate::runtime::clock::Instant;
+
+const AGE: HeaderName = http::header::AGE;
+
+/// What one stored response takes beside its fields and its content, as measured (benches/README.md).
+const BOOKKEEPING: usize = 1024;
+/// A field takes so much beside its text.
+const FIELD: usize = 128;
+/// What was made of content takes so much beside its bytes.
+const MADE: usize = 128;
+
+/// What so many bytes take: allocators round up, and what is given back in one size is not at once of use for
+/// another. Measured by `benches/churn`.
+pub(crate) const fn weight(bytes: usize) -> usize {
+    bytes + bytes / 7
+}
+
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub status: StatusCode,
+    /// The reason phrase, where the app wrote one of its own.
+    pub phrase: Option<ReasonPhrase>,
+    /// The fields that are stored, with places for those that each answer gets anew.
+    pub fields: HeaderMap,
+    /// Whether Cache-Status is such a place, and not what a cache before us said.
+    pub keeps_place: bool,
+    /// The fields it was judged by and that are for us alone.
+    pub own: HeaderMap,
+    pub variant: Variant,
+    pub freshness: Freshness,
+    /// Who gets it, where one copy serves all.
+    pub audience: Audience,
+    /// Its age when it came (RFC 9111 4.2.3).
+    pub initial_age: Duration,
+    /// How long its fetch, or its last validation, took until the head was here; part of that age.
+    pub fetched_in: Duration,
+    pub received: Instant,
+    /// When its fetch, or its last validation, began.
+    pub begun: Begun,
+    /// What it can be invalidated by.
+    pub marks: Box<[Mark]>,
+    /// Its paths among those, which can be invalidated for as long as it exists.
+    pub watched: WatchedPaths,
+    pub tags: Box<[Box<str>]>,
+    /// What was prepared of it.
+    pub prepared: Forms,
+    /// The number up to which it is known to be valid.
+    checked: AtomicU64,
+}
+
+/// What a [`Head`] is made of.
+#[derive(Debug)]
+pub(crate) struct NewHead {
+    /// See [`Head`].
+    pub status: StatusCode,
+    /// See [`Head`].
+    pub fields: HeaderMap,
+    /// See [`Head`].
+    pub own: HeaderMap,
+    /// See [`Head`].
+    pub variant: Variant,
+    /// See [`Head`].
+    pub freshness: Freshness,
+    /// See [`Head`].
+    pub audience: Audience,
+    /// See [`Head`].
+    pub initial_age: Duration,
+    /// See [`Head`].
+    pub fetched_in: Duration,
+    /// See [`Head`].
+    pub received: Instant,
+    /// See [`Head`].
+    pub begun: Begun,
+    /// See [`Head`].
+    pub marks: Box<[Mark]>,
+    /// See [`Head`].
+    pub watched: WatchedPaths,
+    /// See [`Head`].
+    pub tags: Box<[Box<str>]>,
+}
+
+impl Head {
+    /// Of a fetch that has just come.
+    pub(crate) fn new(new: NewHead) -> Head {
+        let NewHead {
+            status,
+            fields,
+            own,
+            variant,
+            freshness,
+            audience,
+            initial_age,
+            fetched_in,
+            received,
+            begun,
+            marks,
+            watched,
+            tags,
+        } = new;
+        let checked = AtomicU64::new(begun.number);
+        let keeps_place = !fields.contains_key(CACHE_STATUS);
+        let mut fields = fields;
+        // A map that need not grow is copied with one allocation less for each answer.
+        for name in [AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID] {
+            fields.entry(name).or_insert(HeaderValue::from_static(""));
+        }
+        Head {
+            status,
+            phrase: None,
+            fields,
+            keeps_place,
+            own,
+            variant,
+            freshness,
+            audience,
+            initial_age,
+            fetched_in,
+            received,
+            begun,
+            marks,
+            watched,
+            tags,
+            prepared: Forms::default(),
+            checked,
+        }
+    }
+
+    /// The fields as they were stored.
+    pub(crate) fn stored_fields(&self) -> HeaderMap {
+        let mut fields = self.fields.clone();
+        fields.remove(AGE);
+        fields.remove(X_REQUEST_ID);
+        fields.remove(X_CACHE);
+        if self.keeps_place {
+            fields.remove(CACHE_STATUS);
+        }
+        fields
+    }
+
+    /// The same with other fields, for an answer that is not stored.
+    pub(crate) fn with_fields(&self, fields: HeaderMap) -> Head {
+        Head::new(NewHead {
+            status: self.status,
+            fields,
+            own: HeaderMap::new(),
+            variant: self.variant.clone(),
+            freshness: self.freshness,
+            audience: self.audience,
+            initial_age: self.initial_age,
+            fetched_in: self.fetched_in,
+            received: self.received,
+            begun: self.begun,
+            marks: self.marks.clone(),
+            watched: self.watched.clone(),
+            tags: self.tags.clone(),
+        })
+        .with_phrase(self.phrase.as_ref())
+    }
+
+    /// The same with the app's own reason phrase.
+    pub(crate) fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> Head {
+        Head { phrase: phrase.cloned(), ..self }
+    }
+
+    /// RFC 9111 4.2.3.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        self.initial_age + now.saturating_duration_since(self.received)
+    }
+
+    /// What invalidations have left of it.
+    pub(crate) fn validity(&self, invalidation: &Invalidation, now: Instant) -> Validity {
+        invalidation.validity(&self.marks, self.begun, now)
+    }
+
+    /// Its age for decisions; `None` where an invalidation has left nothing of it.
+    pub(crate) fn age_if_valid(&self, invalidation: &Invalidation, now: Instant) -> Option<Age> {
+        let number = invalidation.number();
+        let settled = invalidation.is_settled();
+        let current = self.age(now);
+        // Marks are looked up only when something was invalidated since the last time.
+        if self.checked.load(Ordering::Relaxed) == number && !invalidation.has_soft_since(self.begun) {
+            return Some(Age { current, invalidated: None });
+        }
+        match self.validity(invalidation, now) {
+            Validity::Gone => None,
+            Validity::Valid => {
+                if settled {
+                    self.checked.store(number, Ordering::Relaxed);
+                }
+                Some(Age { current, invalidated: None })
+            }
+            Validity::Stale(since) => Some(Age { current, invalidated: Some(since) }),
+        }
+    }
+
+    /// In bytes, as far as it can be known.
+    pub(crate) fn size(&self) -> usize {
+        let fields = size_of_fields(&self.fields) + size_of_fields(&self.own);
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
+        let prepared = self.prepared.size() + self.phrase.as_ref().map_or(0, ReasonPhrase::size);
+        weight(fields + tags + prepared + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING)
+    }
+}
+
+/// What fields take; bytes.
+fn size_of_fields(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum()
+}
+
+/// Content as it is, and what was made of it: codings, a tag. It is shared by all who are given it.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pieces: Pieces,
+    trailers: Option<HeaderMap>,
+    made: RwLock<Vec<(&'static str, Pieces)>>,
+    place: Mutex<Place>,
+    /// How often it was given out.
+    pub hits: AtomicU32,
+    claimed: Mutex<Vec<&'static str>>,
+    /// What is being made of it.
+    making: Mutex<Vec<&'static str>>,
+}
+
+impl Content {
+    /// `place` is for its pieces, and for its head. Trailers are copied, as they came in the buffer of a connection, and
+    /// weighed.
+    pub(crate) fn new(pieces: Pieces, trailers: Option<HeaderMap>, mut place: Place) -> Content {
+        let trailers = trailers.map(|trailers| compact(&trailers, &[]));
+        place.grow_over(weight(trailers.as_ref().map_or(0, size_of_fields)));
+        let (made, place) = (RwLock::default(), Mutex::new(place));
+        Content {
+            pieces,
+            trailers,
+            made,
+            place,
+            hits: AtomicU32::new(0),
+            claimed: Mutex::default(),
+            making: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+
+    /// What comes after it (RFC 9110 6.5); kept apart from the fields of the head.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    /// What was made of it, by name, and how long it is.
+    pub(crate) fn made(&self) -> Vec<(&'static str, usize)> {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.iter().map(|(name, pieces)| (*name, pieces.len())).collect()
+    }
+
+    /// Its head has another size now.
+    pub(crate) fn reweigh(&self, before: usize, after: usize) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.grow_over(after.saturating_sub(before));
+        let smaller = place.bytes().saturating_sub(before.saturating_sub(after));
+        place.shrink(smaller);
+    }
+
+    /// With everything made of it; bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+}
+
+impl Kept for Content {
+    fn content(&self) -> Option<Pieces> {
+        Some(self.pieces.clone())
+    }
+
+    fn made(&self, name: &'static str) -> Option<Pieces> {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.iter().find(|(known, _)| *known == name).map(|(_, pieces)| pieces.clone())
+    }
+
+    fn keep(&self, name: &'static str, pieces: Pieces) {
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = made.iter().position(|(known, _)| *known == name);
+        let before_size = before.and_then(|at| made.get(at)).map_or(0, |(_, pieces)| pieces.len());
+        let entry = if before.is_none() { MADE } else { 0 };
+        let more = weight(entry + pieces.len().saturating_sub(before_size));
+        // Room for it is made with the next thing that is stored, or soon.
+        place.grow_over(more);
+        match before.and_then(|at| made.get_mut(at)) {
+            Some(slot) => slot.1 = pieces,
+            None => {
+                // It is one for most content, and never more than a few.
+                made.reserve_exact(1);
+                made.push((name, pieces));
+            }
+        }
+    }
+
+    fn begin(&self, name: &'static str) -> bool {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = !making.contains(&name);
+        if new {
+            making.push(name);
+        }
+        new
+    }
+
+    fn end(&self, name: &'static str) {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.retain(|known| *known != name);
+        if making.is_empty() {
+            *making = Vec::new();
+        }
+    }
+
+    fn given(&self) -> u32 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    fn claim(&self, name: &'static str) -> bool {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = !claimed.contains(&name);
+        if new {
+            claimed.push(name);
+        }
+        new
+    }
+}
+
+/// See the head of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// Its head; a validation gives it a new one.
+    pub head: Arc<Head>,
+    pub content: Arc<Content>,
+}
+
+impl Stored {
+    /// Keeps a head that was prepared.
+    pub(crate) fn prepare(&self, prepared: Prepared) {
+        let before = self.head.size();
+        self.head.prepared.keep(prepared);
+        self.content.reweigh(before, self.head.size());
+    }
+}
+
+/// The fields without those that stay out, their values in one buffer: a value of the wire is a slice of all that
+/// came with it.
+pub(crate) fn compact(fields: &HeaderMap, excluded: &[HeaderName]) -> HeaderMap {
+    let kept = || fields.iter().filter(|(name, _)| !excluded.contains(name));
+    let mut text = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
+    kept().for_each(|(_, value)| text.extend_from_slice(value.as_bytes()));
+    let mut text = text.freeze();
+    let mut compact = HeaderMap::with_capacity(kept().count());
+    for (name, value) in kept() {
+        let slice = text.split_to(value.len());
+        if let Ok(mut copied) = HeaderValue::from_maybe_shared(slice) {
+            copied.set_sensitive(value.is_sensitive());
+            // Names that are not known ones are cut out of the head too.
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
+            compact.append(name, copied);
+        }
+    }
+    compact
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::cache::rules::freshness::Source;
+
+    pub(crate) fn head_with(marks: &[Mark], begun: Begun, received: Instant) -> Head {
+        Head::new(NewHead {
+            status: StatusCode::OK,
+            fields: HeaderMap::new(),
+            own: HeaderMap::new(),
+            variant: Variant::default(),
+            freshness: Freshness {
+                lifetime: Duration::from_secs(3600),
+                source: Source::App,
+                no_cache: false,
+                must_revalidate: false,
+                while_revalidate: Duration::ZERO,
+                if_unreachable: Duration::ZERO,
+                if_error: Duration::ZERO,
+                error_500: false,
+            },
+            audience: Audience::Everyone,
+            initial_age: Duration::ZERO,
+            fetched_in: Duration::ZERO,
+            received,
+            begun,
+            marks: marks.into(),
+            watched: WatchedPaths::default(),
+            tags: Box::default(),
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! The body of an app's answer, read off its connection in the task of whoever wants it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use crate::http1::chunked::Decoded;
+use crate::http1::client::ClientConnection;
+use crate::http1::client::request_body::Upload;
+use crate::http1::decode::BodyDecoder;
+use crate::memory::buffers::Reservation;
+use crate::message::body::{Body, BodyError};
+
+/// The body of an answer, reading from its connection.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    /// Taken back when the body has ended.
+    pub(crate) connection: Option<Box<ClientConnection>>,
+    pub(crate) decoder: BodyDecoder,
+    pub(crate) ended: bool,
+    /// Whether the connection can be used again.
+    pub(crate) reusable: bool,
+    /// The rest of the request, where the answer began before its end.
+    pub(crate) upload: Option<(Upload, Body)>,
+    /// Longest silence of the app.
+    pub(crate) silence: Duration,
+    /// Why the client's part of the exchange ended before its end; in a box, as all that is seldom.
+    pub(crate) client_failed: Option<Box<BodyError>>,
+    /// See [`ACKNOWLEDGMENTS`].
+    pub(crate) acknowledgments: u8,
+    /// The memory of the connection's buffers, where that is more than is ordinary.
+    pub(crate) counted: Option<Reservation>,
+}
+
+/// The first waits for more content acknowledge at once what came; longer content is acknowledged as it flows.
+pub(crate) const ACKNOWLEDGMENTS: u8 = 4;
+
+impl ClientBody {
+    /// The connection, once the body has ended and if it can be used again.
+    pub(crate) fn take_connection(&mut self) -> Option<Box<ClientConnection>> {
+        if self.ended && self.reusable && self.upload.is_none() {
+            self.counted = None;
+            self.connection.take().filter(|connection| connection.io.read.is_empty())
+        } else {
+            None
+        }
+    }
+
+    /// Goes on sending a request whose answer began early. While the client's next bytes are awaited, it
+    /// is not the app that is silent.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        let (Some((upload, body)), Some(connection)) = (&mut self.upload, &mut self.connection) else {
+            return;
+        };
+        loop {
+            let counted = &self.counted;
+            let room = || counted.as_ref().is_none_or(Reservation::has_room);
+            if let Err(error) = upload.take(&mut connection.io, body, room, cx) {
+                // The client's body broke: this request must never look complete to the app.
+                self.client_failed = Some(Box::new(error));
+                self.reusable = false;
+                self.upload = None;
+                return;
+            }
+            let queued = connection.io.queued();
+            match connection.io.poll_flush(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => {
+                    self.reusable = false;
+                    self.upload = None;
+                    return;
+                }
+                Poll::Ready(Ok(())) if upload.ended => {
+                    self.upload = None;
+                    return;
+                }
+                Poll::Ready(Ok(())) if queued == 0 => {
+                    connection.deadline.clear();
+                    return;
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    /// Counts what is read and not taken, and what is queued: the client's next bytes, or its reading, may be long in coming.
+    fn count(&mut self) {
+        if let (Some(_), Some(connection)) = (&self.counted, &mut self.connection) {
+            connection.io.count(&mut self.counted, || None);
+        }
+    }
+
+    /// Why no more comes: an app that was not given the rest of a request owes nobody the rest of its response.
+    fn broke_off(&mut self, error: BodyError) -> BodyError {
+        self.client_failed.take().map_or(error, |failed| *failed)
+    }
+
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Decoded::End(None))) };
+        loop {
+            match self.decoder.decode(&mut connection.io.read) {
+                Ok(Decoded::NeedMore) => {}
+                Ok(decoded) => {
+                    connection.deadline.clear();
+                    return Poll::Ready(Ok(decoded));
+                }
+                Err(what) => return Poll::Ready(Err(BodyError::UpstreamMalformed(what))),
+            }
+            let left = self.decoder.left().unwrap_or(u64::MAX);
+            match connection.io.poll_fill_of(left, cx) {
+                Poll::Ready(Ok(0)) if self.decoder.ends_at_close() => {
+                    return Poll::Ready(Ok(Decoded::End(None)));
+                }
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    return Poll::Ready(Err(self.broke_off(BodyError::UpstreamGone)));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    let awaited = self.upload.is_some() && connection.io.is_flushed();
+                    if awaited {
+                        return Poll::Pending;
+                    }
+                    if !connection.deadline.is_set() {
+                        connection.deadline.set_after(self.silence);
+                        if self.acknowledgments > 0 {
+                            self.acknowledgments -= 1;
+                            connection.io.stream.acknowledge();
+                        }
+                    }
+                    std::task::ready!(connection.deadline.poll_expired(cx));
+                    return Poll::Ready(Err(self.broke_off(BodyError::UpstreamSilent)));
+                }
+            }
+        }
+    }
+}
+
+impl http_body::Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.upload.is_some() {
+            self.poll_upload(cx);
+        }
+        let decoded = self.poll_decode(cx);
+        self.count();
+        Poll::Ready(match std::task::ready!(decoded) {
+            Ok(Decoded::Data(data)) => {
+                self.ended = self.decoder.left() == Some(0);
+                Some(Ok(Frame::data(data)))
+            }
+            Ok(Decoded::End(trailers)) => {
+                self.ended = true;
+                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+            }
+            Ok(Decoded::NeedMore) => return Poll::Pending,
+            Err(error) => {
+                self.ended = true;
+                self.reusable = false;
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.decoder.left() {
+            Some(left) if !self.ended => SizeHint::with_exact(left),
+            _ if self.ended => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! One connection to an app speaking HTTP/1: sends a request and reads its answer in the task of
+//! whoever asked, without a task of its own. A connection is used by one request at a time; when the
+//! answer's body has ended it can be taken back and used again.
+
+pub(crate) mod body;
+pub(crate) mod request_body;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
+
+use super::buffered::Buffered;
+use super::decode::BodyDecoder;
+use super::encode::{self, Beside, Connection, Outgoing};
+use super::framing::Framing;
+use super::head::{self, HeadError, HeadLimits, ResponseHead};
+use crate::connection::stream::Stream;
+use crate::fields::media_type::MediaKind;
+use crate::http1::client::body::{ACKNOWLEDGMENTS, ClientBody};
+use crate::http1::client::request_body::Upload;
+use crate::memory::buffers;
+use crate::memory::buffers::{Reservation, Room};
+use crate::message::body::{Body, BodyError, Tunnel};
+use crate::message::inbound::Interim;
+use crate::runtime::clock;
+use crate::runtime::clock::{Deadline, Instant};
+
+/// How long the app may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// From the last byte of the request to the head of the answer; `None` waits as long as the
+    /// connection lives.
+    pub response: Option<Duration>,
+    /// Longest silence in the answer's body, and longest time in which the app takes nothing.
+    pub body: Duration,
+    /// Instead of `body`, for answers without an expected end.
+    pub stream: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The connection broke; the text says how far the exchange had come.
+    Broken(io::Error),
+    /// The app closed without an answer.
+    Closed,
+    /// Not an HTTP/1 answer.
+    Malformed(HeadError),
+    /// No head within `response_timeout`.
+    TimedOut,
+    /// The client's body failed; the app saw it cut short.
+    Body(BodyError),
+}
+
+/// How much of a request its app can have received, over all tries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sent {
+    #[default]
+    Nothing,
+    /// Its head, or a part of that; not its end.
+    Part,
+    Whole,
+}
+
+/// Notes that a request got at least this far.
+pub(crate) fn reach(sent: &Cell<Sent>, how_far: Sent) {
+    sent.set(sent.get().max(how_far));
+}
+
+/// A failed exchange: why, and whether the app can have seen any of the request.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub error: SendError,
+    /// Nothing of the request was handed to the system.
+    pub nothing_sent: bool,
+}
+
+/// A request head as it goes to the app.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outbound<'a> {
+    pub method: &'a Method,
+    /// The target: origin-form, or `*`.
+    pub target: &'a [u8],
+    pub headers: &'a HeaderMap,
+    pub beside: Beside<'a>,
+    /// The protocols to upgrade to.
+    pub upgrade: Option<&'a HeaderValue>,
+    /// Whether trailers are taken (`TE: trailers`).
+    pub takes_trailers: bool,
+    /// Where interim responses go, and under which number.
+    pub interim: Option<(&'a Interim, u32)>,
+    /// Bounds on the answer's head.
+    pub limits: HeadLimits,
+    /// The room of the client whose response this becomes; `None` where nothing of it is buffered for anybody.
+    pub room: Option<Room<'a>>,
+    /// Where it is noted how much of the request left.
+    pub sent: &'a Cell<Sent>,
+}
+
+/// A connection to an app.
+#[derive(Debug)]
+pub(crate) struct ClientConnection {
+    pub(super) io: Buffered,
+    pub(super) deadline: Deadline,
+    /// Seconds after which the app said it closes an idle connection.
+    pub keep_alive_timeout: Option<u64>,
+}
+
+impl ClientConnection {
+    pub(crate) fn new(stream: Stream) -> ClientConnection {
+        ClientConnection {
+            io: Buffered::new(stream, BytesMut::new()),
+            deadline: Deadline::default(),
+            keep_alive_timeout: None,
+        }
+    }
+
+    /// Whether an idle connection is still good: a readable one was closed by the app, or speaks
+    /// out of turn. Asks no more of the system than what the reactor knows already.
+    pub(crate) fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        self.io.read.is_empty()
+            && match &self.io.stream {
+                Stream::Tcp(_) => self.io.stream.poll_read_ready(cx).is_pending(),
+                _ => self.io.poll_fill(cx).is_pending(),
+            }
+    }
+
+    /// Gives the buffers of an idle connection back.
+    pub(crate) fn release(&mut self) {
+        self.io.release();
+    }
+
+    /// Gives back what has grown for the response that has ended.
+    pub(crate) fn release_grown(&mut self) {
+        self.io.release_grown();
+    }
+
+    /// Sends `request` with `body` and reads the head of the answer. `body` is left untouched as long
+    /// as nothing of it was taken, so the caller can send it elsewhere.
+    // An `async fn` would hold its arguments twice, for each request in flight.
+    pub(crate) fn send<'a>(
+        mut self: Box<Self>,
+        request: Outbound<'a>,
+        body: &'a mut Body,
+        timeouts: Timeouts,
+        now: Instant,
+    ) -> impl Future<Output = Result<Answer, Failed>> + 'a {
+        let framing = outgoing(&request, body);
+        let connection = match request.upgrade {
+            Some(protocol) => Connection::Upgrade(protocol.clone()),
+            // RFC 9110 10.1.4: TE is a field of this connection and named so.
+            None if request.takes_trailers => Connection::Trailers,
+            None => Connection::Implied,
+        };
+        let before = self.io.tail().len();
+        encode::request_head(
+            self.io.tail(),
+            request.method,
+            request.target,
+            request.headers,
+            request.beside,
+            framing,
+            &connection,
+        );
+        self.io.wrote(before);
+        let mut sending = Sending {
+            upload: Upload { framing, ended: framing == Outgoing::None },
+            head: self.io.queued(),
+            at: Some(now),
+            started: false,
+            pressed: false,
+            broken: None,
+            counted: None,
+        };
+        async move {
+            let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
+            match head {
+                Ok(head) => Ok(self.answer(head, sending, body, timeouts, request.room)),
+                Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
+            }
+        }
+    }
+
+    fn answer(
+        mut self: Box<Self>,
+        head: ResponseHead,
+        sending: Sending,
+        body: &mut Body,
+        timeouts: Timeouts,
+        room: Option<Room<'_>>,
+    ) -> Answer {
+        self.deadline.clear();
+        self.keep_alive_timeout = head.keep_alive_timeout;
+        let mut parts = head.parts;
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(protocol) = head.upgrade {
+                parts.headers.insert(header::UPGRADE, protocol);
+            }
+            let read_ahead = self.io.read.split().freeze();
+            let tunnel = Tunnel { io: Box::new(self.io.stream), read_ahead };
+            return Answer { parts, content: Content::Tunnel(tunnel) };
+        }
+        let sent = sending.upload.ended && self.io.is_flushed();
+        let reusable = head.keep_alive && sending.broken.is_none();
+        if let Framing::Length(length) = head.framing
+            && length <= self.io.read.len() as u64
+            && sent
+            && !sending.pressed
+        {
+            // The common small answer came with its head: no streaming machinery for it, and the
+            // connection is free before the client has read a byte. Without room it stays here, and the
+            // connection with it, until its client takes it.
+            let content = self.io.take(usize::try_from(length).unwrap_or_default());
+            let connection = (reusable && self.io.read.is_empty()).then_some(self);
+            return Answer { parts, content: Content::Whole(content, connection) };
+        }
+        // An app that answers before it read everything (a 413, say) is relayed; the rest of the
+        // request goes on beside its answer for as long as the app takes it.
+        let upload = match (sent, &sending.broken) {
+            (false, None) => Some((sending.upload, std::mem::replace(body, Body::empty()))),
+            _ => None,
+        };
+        let endless = is_endless(&parts.headers);
+        let body = ClientBody {
+            connection: Some(self),
+            decoder: BodyDecoder::new(head.framing),
+            ended: false,
+            reusable,
+            upload,
+            silence: if endless { timeouts.stream } else { timeouts.body },
+            client_failed: None,
+            acknowledgments: ACKNOWLEDGMENTS,
+            counted: sending.counted.or_else(|| room.map(|room| room.reservation())),
+        };
+        Answer { parts, content: Content::Streaming { body, endless } }
+    }
+}
+
+/// The head of an answer and what follows it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub parts: http::response::Parts,
+    pub content: Content,
+}
+
+/// What follows the head of an answer.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box for every response that arrives would cost more than it saves"
+)]
+pub(crate) enum Content {
+    /// All of it is here; the connection, if it can be used again.
+    Whole(Bytes, Option<Box<ClientConnection>>),
+    /// It arrives. `endless`: it has no expected end and may be silent for long.
+    Streaming { body: ClientBody, endless: bool },
+    /// The connection itself, after a 101.
+    Tunnel(Tunnel),
+}
+
+/// Whether a message is a stream that may be silent for long.
+pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
+    MediaKind::of(headers).is_stream()
+}
+
+/// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).
+fn outgoing(request: &Outbound<'_>, body: &Body) -> Outgoing {
+    match body.size_hint().exact() {
+        // A method that usually has content says that it has none (RFC 9110 8.6).
+        Some(0) if *request.method == Method::POST || *request.method == Method::PUT => Outgoing::Length(0),
+        Some(0) => Outgoing::None,
+        Some(length) => Outgoing::Length(length),
+        None => Outgoing::Chunked,
+    }
+}
+
+/// A request whose answer has not begun.
+struct Sending {
+    upload: Upload,
+    /// When this began, while that is still now.
+    at: Option<Instant>,
+    head: usize,
+    started: bool,
+    /// Whether there was no room for the response when it was last read.
+    pressed: bool,
+    broken: Option<io::Error>,
+    /// The memory of the connection's buffers, where that is more than is ordinary.
+    counted: Option<Reservation>,
+}
+
+impl Sending {
+    fn poll(
+        &mut self,
+        connection: &mut ClientConnection,
+        request: &Outbound<'_>,
+        body: &mut Body,
+        timeouts: Timeouts,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, SendError>> {
+        loop {
+            let progressed = self.poll_upload(connection, body, timeouts, request, cx)?;
+            self.at = None;
+            self.pressed = request.room.is_some_and(|room| !room.is_left());
+            let read = match buffers::while_pressed(self.pressed, || connection.io.poll_fill(cx)) {
+                Poll::Pending => {
+                    let io = &connection.io;
+                    let waiting = self.upload.ended && io.is_flushed();
+                    if progressed && waiting {
+                        continue;
+                    }
+                    connection.io.count(&mut self.counted, || request.room.map(|room| room.reservation()));
+                    // While the client's body is awaited, its own deadline runs, not the app's.
+                    if connection.deadline.poll_expired(cx).is_ready() {
+                        return Poll::Ready(Err(SendError::TimedOut));
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => Err(SendError::Closed),
+                Poll::Ready(Ok(_)) => Ok(()),
+                Poll::Ready(Err(error)) => Err(SendError::Broken(error)),
+            };
+            if let Err(error) = read {
+                // A failed write explains more than the closed read that follows it.
+                return Poll::Ready(Err(self.broken.take().map_or(error, SendError::Broken)));
+            }
+            if let Some(head) = self.parse(connection, request)? {
+                return Poll::Ready(Ok(head));
+            }
+        }
+    }
+
+    fn poll_upload(
+        &mut self,
+        connection: &mut ClientConnection,
+        body: &mut Body,
+        timeouts: Timeouts,
+        request: &Outbound<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, SendError> {
+        let sent = request.sent;
+        let io = &mut connection.io;
+        if self.broken.is_some() || (self.upload.ended && io.is_flushed()) {
+            return Ok(false);
+        }
+        loop {
+            let room = || request.room.is_none_or(|room| room.is_left());
+            self.upload.take(io, body, room, cx).map_err(SendError::Body)?;
+            let queued = io.queued();
+            match io.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.started = true;
+                    reach(sent, if self.upload.ended { Sent::Whole } else { Sent::Part });
+                    if self.upload.ended {
+                        match timeouts.response {
+                            Some(response) => {
+                                let ended = self.at.unwrap_or_else(clock::now);
+                                connection.deadline.set(ended + response);
+                            }
+                            None => connection.deadline.clear(),
+                        }
+                        return Ok(true);
+                    }
+                    connection.deadline.clear();
+                    if queued == 0 {
+                        return Ok(false);
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    self.started |= io.queued() < self.head.max(queued);
+                    self.note_start(sent);
+                    self.broken = Some(error);
+                    // The app may have answered before it closed: what it said is read first.
+                    connection.deadline.set_after(timeouts.body);
+                    return Ok(true);
+                }
+                Poll::Pending => {
+                    self.started |= io.queued() < queued;
+                    self.note_start(sent);
+                    if io.queued() < queued || !connection.deadline.is_set() {
+                        connection.deadline.set_after(timeouts.body);
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn note_start(&self, sent: &Cell<Sent>) {
+        if self.started {
+            reach(sent, Sent::Part);
+        }
+    }
+
+    fn parse(
+        &mut self,
+        connection: &mut ClientConnection,
+        request: &Outbound<'_>,
+    ) -> Result<Option<ResponseHead>, SendError> {
+        loop {
+            let parsed = head::parse_response(&mut connection.io.read, request.method, request.limits)
+                .map_err(SendError::Malformed)?;
+            match parsed {
+                Some(head) if head.parts.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    if request.upgrade.is_none() {
+                        // RFC 9110 15.2.2: only in answer to an Upgrade.
+                        return Err(SendError::Malformed(HeadError::Malformed("a 101 nobody asked for")));
+                    }
+                    return Ok(Some(head));
+                }
+                // RFC 9110 15.2: a proxy passes interim responses on, but for the 100 that it asked for itself.
+                // Any number may come within `response_timeout`; one that always has another never waits, so
+                // the time is looked at here.
+                Some(head) if head.parts.status.is_informational() => {
+                    if connection.deadline.has_passed(clock::now()) {
+                        return Err(SendError::TimedOut);
+                    }
+                    if head.parts.status != StatusCode::CONTINUE
+                        && let Some((interim, exchange)) = request.interim
+                    {
+                        interim.add(exchange, |out| encode::interim_head(out, &head.parts));
+                    }
+                }
+                head => return Ok(head),
+            }
+        }
+    }
+}

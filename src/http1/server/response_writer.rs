@@ -1,0 +1,234 @@
+//! An answer on its way to its client: frames in, framed bytes out, at the client's pace. Beside it the
+//! rest of the request is read, for as long as somebody wants it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body as _;
+
+use super::waiting::Waiting;
+use crate::connection::seats::{Seat, Stall};
+use crate::http1::buffered::Buffered;
+use crate::http1::encode;
+use crate::http1::encode::Outgoing;
+use crate::http1::server::request_body::Feed;
+use crate::memory::buffers;
+use crate::memory::buffers::{BufferMemory, ClientSlot, OF_A_WAIT, Reading, Reservation};
+use crate::message::body::{Body, BodyError};
+use crate::runtime::clock::Deadline;
+use crate::runtime::lifecycle::{Phase, Sleeper};
+
+/// A piece of content of which more is to come is not copied behind the head from this size on.
+const SHARE_FROM: usize = 4 * 1024;
+
+pub(crate) struct Writing {
+    pub framing: Outgoing,
+    /// What is left of a declared length.
+    pub left: u64,
+    /// Whether the client takes trailers.
+    pub trailers: bool,
+    /// The body has no more.
+    pub ended: bool,
+    /// The body failed; what came of it before is still written.
+    pub failed: Option<BodyError>,
+    /// A stream without an expected end: closed when draining starts.
+    pub endless: bool,
+    /// Longest time in which the client takes nothing.
+    pub send_timeout: Duration,
+    /// How much is read ahead of the client.
+    pub read_ahead: usize,
+    /// Whether what waits for the client is counted.
+    pub counted: bool,
+    /// What waits for a client that is slow.
+    pub waiting: Option<Reservation>,
+    /// Bytes that the client took.
+    pub written: u64,
+}
+
+impl Writing {
+    #[allow(clippy::too_many_arguments, reason = "the parts of one connection, borrowed apart")]
+    pub(crate) fn poll(
+        &mut self,
+        io: &mut Buffered,
+        waiting: &mut Waiting,
+        body: &mut Body,
+        mut feed: Option<&mut Feed>,
+        buffers: Option<&Arc<BufferMemory>>,
+        reading: &mut Deadline,
+        sending: &mut Deadline,
+        (stall, seat): (&mut Stall, Option<&Seat>),
+        sleeper: &Sleeper,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BodyError>> {
+        if self.endless && !self.ended && sleeper.watch(cx) >= Phase::Draining {
+            return Poll::Ready(self.end_at_drain(io, cx));
+        }
+        loop {
+            let starved = self.take(io, body, buffers, cx).unwrap_or_else(|error| {
+                self.failed = Some(error);
+                self.ended = true;
+                false
+            });
+            let queued = io.queued();
+            let flushed = match io.poll_flush(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::ClientGone)),
+                Poll::Pending => false,
+            };
+            if flushed && self.ended {
+                return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
+            }
+            self.count(if flushed { 0 } else { io.held_by_queue() }, buffers, body.client());
+            let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, waiting, reading, cx));
+            waiting.count_read(io);
+            if flushed {
+                sending.clear();
+                if !stall.end(seat) {
+                    return Poll::Ready(Err(BodyError::ClientGone));
+                }
+                if !starved || fed {
+                    continue;
+                }
+                self.watch_client(io, feed.as_deref(), cx)?;
+                return Poll::Pending;
+            }
+            if io.queued() < queued || !sending.is_set() {
+                sending.set_after(self.send_timeout);
+            }
+            self.written += queued.saturating_sub(io.queued()) as u64;
+            if sending.poll_expired(cx).is_ready() || stall.poll(seat, self.written, cx).is_ready() {
+                return Poll::Ready(Err(BodyError::ClientGone));
+            }
+            if !fed {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Counts what waits for the client, and with it the connection; nothing is counted for one that takes all at once.
+    fn count(&mut self, queued: usize, buffers: Option<&Arc<BufferMemory>>, client: ClientSlot) {
+        let queued = if queued > 0 { buffers::weight(queued) + OF_A_WAIT } else { 0 };
+        match (&mut self.waiting, buffers) {
+            (Some(waiting), _) => waiting.resize(queued),
+            (None, Some(buffers)) if queued > 0 => {
+                self.waiting.insert(Reservation::new(buffers.clone(), client)).resize(queued);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Takes frames while there is room. True when the body has nothing more just now.
+    fn take(
+        &mut self,
+        io: &mut Buffered,
+        body: &mut Body,
+        buffers: Option<&Arc<BufferMemory>>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, BodyError> {
+        // What is here already takes no more memory when it is queued, and leaves in fewer writes.
+        while !self.ended {
+            let arrives = body.is_streaming();
+            let room = !arrives || buffers.is_none_or(|buffers| buffers.has_room(body.client()));
+            // A client that has taken everything gets more in any case, be it little.
+            if arrives && !io.is_flushed() && !(room && io.queued() < self.read_ahead) {
+                break;
+            }
+            let reading = match (room, io.is_flushed()) {
+                (true, true) => Reading::Freely,
+                (true, false) => Reading::Ahead,
+                (false, _) => Reading::Pressed,
+            };
+            match buffers::while_reading(reading, || Pin::new(&mut *body).poll_frame(cx)) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.put(io, data, room)?,
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers()
+                            && self.framing == Outgoing::Chunked
+                        {
+                            encode_last(io, Some(&trailers).filter(|_| self.trailers));
+                            self.ended = true;
+                        }
+                    }
+                },
+                Poll::Ready(Some(Err(error))) => return Err(error),
+                Poll::Ready(None) => {
+                    if self.framing == Outgoing::Chunked {
+                        encode_last(io, None);
+                    } else if matches!(self.framing, Outgoing::Length(_)) && self.left > 0 {
+                        return Err(BodyError::UpstreamGone);
+                    }
+                    self.ended = true;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn put(&mut self, io: &mut Buffered, data: Bytes, room: bool) -> Result<(), BodyError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        // What is short of room may hold a place of the upstream until it was written: it is not copied.
+        let share = !room || self.left > data.len() as u64 && data.len() >= SHARE_FROM;
+        match self.framing {
+            Outgoing::Chunked => {
+                let before = io.tail().len();
+                encode::chunk_size(io.tail(), data.len());
+                io.wrote(before);
+                if room {
+                    io.push(data)
+                } else {
+                    io.push_shared(data)
+                }
+                io.push_small(b"\r\n");
+            }
+            Outgoing::Length(_) => {
+                let length = data.len() as u64;
+                if length > self.left {
+                    return Err(BodyError::UpstreamMalformed("more content than its Content-Length"));
+                }
+                self.left -= length;
+                // What more comes behind leaves in a vectored write anyway.
+                if share { io.push_shared(data) } else { io.push(data) }
+            }
+            Outgoing::Close if room => io.push(data),
+            Outgoing::Close => io.push_shared(data),
+            Outgoing::None => {}
+        }
+        Ok(())
+    }
+
+    /// A stream that waits for the app notices by reading that its client closed.
+    fn watch_client(
+        &self,
+        io: &mut Buffered,
+        feed: Option<&Feed>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), BodyError> {
+        let whole = feed.is_none_or(Feed::is_finished);
+        if whole
+            && io.read.is_empty()
+            && io.stream.poll_read_ready(cx).is_ready()
+            && let Poll::Ready(Ok(0) | Err(_)) = io.poll_fill_of(0, cx)
+        {
+            return Err(BodyError::ClientGone);
+        }
+        Ok(())
+    }
+
+    fn end_at_drain(&mut self, io: &mut Buffered, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        // What is queued may be lost: a client of an endless stream connects again and resumes.
+        let _ = io.poll_flush(cx);
+        Err(BodyError::Draining)
+    }
+}
+
+fn encode_last(io: &mut Buffered, trailers: Option<&http::HeaderMap>) {
+    let before = io.tail().len();
+    encode::last_chunk(io.tail(), trailers);
+    io.wrote(before);
+}

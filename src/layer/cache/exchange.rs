@@ -1,0 +1,293 @@
+//! A request on its way to the app, and what is decided about its answer when that comes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Response, StatusCode};
+
+use super::lookup::{Candidate, in_place_of_error};
+use super::{Answer, CacheError, webdav};
+use crate::cache::Cache;
+use crate::cache::collapse::{Arrived, Leader, Line};
+use crate::cache::counters::Event;
+use crate::cache::hit_for_miss;
+use crate::cache::invalidation::Begun;
+use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::live_paths::WatchedPaths;
+use crate::fields::cache_status::Member;
+use crate::fields::host;
+use crate::layer::Routed;
+use crate::layer::cache::classify;
+use crate::layer::cache::classify::{Forwarded, Read};
+use crate::layer::cache::invalidate::Guard;
+use crate::layer::cache::stored_response;
+use crate::layer::record::Record;
+use crate::memory::buffers::{ClientSlot, Reservation};
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+use crate::runtime::clock::Instant;
+use crate::upstream::{ForwardError, Queued};
+
+/// What a response can be invalidated by, and its tags.
+pub(super) type Known = (Vec<Mark>, Vec<Box<str>>);
+
+/// A fetch of what may be stored.
+pub(crate) struct Fetching {
+    pub read: Box<Read>,
+    /// What is stored for it.
+    pub candidate: Option<Candidate>,
+    /// Whether the app is asked about that.
+    pub asks: bool,
+    pub leader: Option<Leader>,
+    /// What the answer can be invalidated by, and its tags, where that was asked already.
+    pub known: Option<Known>,
+    /// The paths that it can be invalidated by.
+    pub _watched: WatchedPaths,
+    /// When it began, by the invalidation clock.
+    pub begun: Begun,
+    /// And by the clock on the wall.
+    pub requested: Instant,
+    /// What the app was asked; `None` where the answer was not expected to be stored.
+    pub headers: Option<HeaderMap>,
+    /// For a request with parameters that do not count: fetches the same without them.
+    pub fill: Option<Box<dyn FnOnce()>>,
+}
+
+/// Why a request is on its way.
+pub(crate) enum Errand {
+    /// Nothing of it is stored.
+    Pass(Forwarded),
+    /// Nothing that came under this key was, lately; if this may be, the next one is.
+    Known(Forwarded, Vec<u8>, hit_for_miss::Asker),
+    Fetch(Forwarded, Box<Fetching>),
+    Write(Box<Guard>),
+}
+
+/// What becomes of a request whose client has left.
+pub(crate) enum WithoutClient {
+    Ends,
+    /// It goes on unless as many reads do so already as may; see [`unattended`].
+    Reads,
+    /// It goes on, for as long as this, and keeps its place.
+    Writes(Duration),
+}
+
+/// See the head of the file.
+pub(crate) struct Flight {
+    pub(super) cache: Arc<Cache>,
+    pub(super) record: Rc<Record>,
+    pub(super) target: Option<PathAndQuery>,
+    /// The authority that was asked; only for writes.
+    pub(super) host: String,
+    errand: Option<Errand>,
+    /// Whether those who wait were told that it waits in line itself.
+    in_line: bool,
+    /// Rules that take a read.
+    rules: Option<Box<Guard>>,
+}
+
+impl Flight {
+    /// Of a request about to be sent.
+    pub(crate) fn new(cache: Arc<Cache>, routed: &Routed, errand: Errand) -> Flight {
+        let host = match &errand {
+            Errand::Write(_) => host::text(routed.request.headers()),
+            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => "",
+        };
+        let rules = match &errand {
+            Errand::Write(_) => None,
+            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => Guard::of_read(routed, &cache),
+        };
+        Flight {
+            cache,
+            host: host.to_owned(),
+            record: routed.record.clone(),
+            target: routed.request.uri().path_and_query().cloned(),
+            rules,
+            in_line: false,
+            errand: Some(errand),
+        }
+    }
+
+    /// What becomes of it when its client has left.
+    pub(crate) fn without_its_client(&self) -> WithoutClient {
+        match &self.errand {
+            // Where others wait, or there is reason to believe that what comes is going to be stored; else clients
+            // that leave would keep the app busy with what nobody wants.
+            Some(Errand::Fetch(_, fetching)) => {
+                let goes_on = fetching.leader.as_ref().is_some_and(|leader| {
+                    let terms = &self.record.route().cache.terms;
+                    let stored = terms.ttl.is_some() || fetching.candidate.is_some();
+                    stored || leader.fetch.is_waited_for()
+                });
+                if goes_on { WithoutClient::Reads } else { WithoutClient::Ends }
+            }
+            // What it changes is changed when the app says so, not when its client left.
+            Some(Errand::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
+            Some(Errand::Pass(_) | Errand::Known(..)) | None => WithoutClient::Ends,
+        }
+    }
+
+    /// Tells those who wait for it whether it waits in line itself.
+    pub(crate) fn tell_of_line(&mut self) {
+        let line = self.record.asked.line.borrow();
+        if line.is_some() == self.in_line {
+            return;
+        }
+        self.in_line = line.is_some();
+        if let Some(Errand::Fetch(_, fetching)) = &self.errand
+            && let Some(leader) = &fetching.leader
+        {
+            let line = line.as_ref().map(|line| Box::new(line.clone()) as Box<dyn Line>);
+            leader.fetch.set_line(line);
+        }
+    }
+
+    /// The client's request ends here, for the log and the counters.
+    pub(crate) fn client_is_gone(&self) {
+        self.record.client_left();
+    }
+
+    /// See the head of the file.
+    pub(crate) fn land(mut self: Box<Self>, result: Answer) -> Answer {
+        // Where there is no response, dropping the guard stamps.
+        if let (Some(mut rules), Ok(response)) = (self.rules.take(), &result) {
+            rules.heed(&self, response);
+        }
+        match self.errand.take() {
+            None => result,
+            Some(Errand::Pass(why)) => result.map(|response| self.passed(response, why, None)),
+            Some(Errand::Known(why, key, asker)) => {
+                result.map(|response| self.known(why, key, asker, response))
+            }
+            Some(Errand::Write(guard)) => guard.land(&self, result),
+            Some(Errand::Fetch(why, fetching)) => self.fetched(why, *fetching, result),
+        }
+    }
+
+    /// An answer that is not stored.
+    // Most are: as a call of its own it would move the response twice more.
+    #[inline]
+    pub(super) fn passed(
+        &self,
+        mut response: Response<Body>,
+        why: Forwarded,
+        detail: Option<&'static str>,
+    ) -> Response<Body> {
+        let status = response.status().as_u16();
+        if why == Forwarded::Method {
+            webdav::heed(&self.cache, &self.record, &response);
+        }
+        let headers = response.headers_mut();
+        stored_response::strip(headers);
+        let member = Member {
+            forwarded: Some(why.as_str()),
+            forwarded_status: Some(status),
+            detail,
+            ..Member::default()
+        };
+        stored_response::say(&self.record, headers, member);
+        response
+    }
+
+    fn fetched(&self, why: Forwarded, mut fetching: Fetching, result: Answer) -> Answer {
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                let error = Arc::new(error);
+                if fetching.candidate.is_some() {
+                    self.record.cached().count(Event::Failed);
+                }
+                let instead = self.instead(&fetching, None);
+                if let Some(leader) = fetching.leader.take() {
+                    // What a request's own bytes, or its client's share of the places, brought about is no one else's.
+                    leader.tell(match is_everybodys(&error) {
+                        true => Arrived::Failed(error.clone()),
+                        false => Arrived::NotShared,
+                    });
+                }
+                return match instead {
+                    Some(response) => {
+                        tracing::debug!(%error, "a stale answer in place of an error");
+                        Ok(response)
+                    }
+                    None => Err(CacheError::Shared(error).into()),
+                };
+            }
+        };
+        let status = response.status();
+        if fetching.candidate.is_some() && status.is_server_error() {
+            self.record.cached().count(Event::Failed);
+            if let Some(instead) = self.instead(&fetching, Some(status)) {
+                if let Some(leader) = fetching.leader.take() {
+                    leader.tell(Arrived::Unwell(status));
+                }
+                return Ok(instead);
+            }
+        }
+        if status == StatusCode::NOT_MODIFIED
+            && fetching.asks
+            && let Some(candidate) = fetching.candidate.take()
+        {
+            return Ok(self.unchanged(why, fetching, &candidate, response));
+        }
+        if fetching.read.uncounted {
+            return Ok(self.as_it_came(why, fetching, response));
+        }
+        if fetching.read.head {
+            return Ok(self.headed(why, fetching, response));
+        }
+        if fetching.candidate.is_some() && fetching.asks {
+            self.record.cached().count(Event::Changed);
+        }
+        Ok(self.arrived(why, fetching, response))
+    }
+
+    /// The path that was asked for.
+    pub(super) fn path(&self) -> &str {
+        self.target.as_ref().map_or("/", PathAndQuery::path)
+    }
+
+    fn instead(&self, fetching: &Fetching, status: Option<StatusCode>) -> Option<Response<Body>> {
+        in_place_of_error(&self.cache, &self.record, &fetching.read, fetching.candidate.as_ref(), status)
+    }
+
+    /// What the answer can be invalidated by.
+    pub(super) fn marks(&self, fetching: &mut Fetching) -> (Vec<Mark>, Vec<Box<str>>) {
+        fetching.known.take().unwrap_or_else(|| {
+            classify::marks_of(
+                self.path(),
+                self.record.route(),
+                &self.cache,
+                fetching.read.principal.as_ref(),
+            )
+        })
+    }
+}
+
+impl Line for Queued {
+    fn serves_first(&self, client: ClientSlot) -> bool {
+        Queued::serves_first(self, client)
+    }
+}
+
+/// A place for a read that goes on without its client; `None`: there is none.
+pub(super) fn unattended(cache: &Cache, record: &Record) -> Option<Reservation> {
+    cache.unattended.read(record.client_slot(), most_unattended(record))
+}
+
+/// Maximum number of reads of an app that go on without their clients: an eighth of its connections.
+pub(super) fn most_unattended(record: &Record) -> usize {
+    let upstream = record.route().upstream.unwrap_or(0);
+    let upstream = record.snapshot.policy.upstreams.get(upstream);
+    upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
+}
+
+/// Whether any other request would have failed too: the upstream cannot be reached, or says nothing at all.
+fn is_everybodys(error: &BoxError) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ForwardError::Resolve(_) | ForwardError::Connect(..) | ForwardError::TimedOut)
+    )
+}

@@ -1,0 +1,466 @@
+//! What becomes of an app's answer: it is stored, or not.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::Body as _;
+
+use super::lookup::Candidate;
+use super::pump::Pump;
+use super::{outlive, settings};
+use crate::cache::collapse;
+use crate::cache::collapse::Arrived;
+use crate::cache::counters::Event;
+use crate::cache::hit_for_miss;
+use crate::cache::in_flight_body::Fill;
+use crate::cache::invalidation::key::{MOST_TAGS, Mark};
+use crate::cache::rules::freshness;
+use crate::cache::rules::freshness::Times;
+use crate::cache::rules::reuse::{Reuse, reuse};
+use crate::cache::rules::storability::{Asker, Refusal, Storable, is_of_request_alone, judge};
+use crate::cache::store::stored::{Content, Head, NewHead, Stored, compact, weight};
+use crate::cache::variant::{SelectingFields, Variant};
+use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
+use crate::fields::cache_status::{Member, X_CACHE};
+use crate::fields::{host, list, structured};
+use crate::layer::cache::classify;
+use crate::layer::cache::classify::Forwarded;
+use crate::layer::cache::exchange::{Fetching, Flight, most_unattended};
+use crate::layer::cache::stored_response;
+use crate::layer::cache::stored_response::OWN;
+use crate::memory::chunked_bytes::Pieces;
+use crate::memory::memory_budget::Place;
+use crate::message::body::Body;
+use crate::rendering::words::words;
+use crate::runtime::clock;
+
+/// Groups an answer belongs to (RFC 9875 2).
+const CACHE_GROUPS: http::HeaderName = http::HeaderName::from_static("cache-groups");
+
+/// The detail of a response that was not expected to be storable: others like it were not.
+pub(super) const KNOWN: &str = "known";
+
+/// Why a response is not stored.
+pub(super) enum Unfit {
+    Refused(Refusal),
+    Unkept(Unkept),
+}
+
+words! {
+    /// Why a response is not stored that the rules of RFC 9111 would let be stored.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Unkept {
+        /// Something it depends on was changed while it was on its way.
+        Overtaken => "overtaken",
+        /// It has more tags than are kept.
+        TooManyTags => "tags",
+        /// It was not expected to be, so what it varies with was not kept; the next one will be.
+        Unexpected => "unexpected",
+        /// It is larger than `cache.max_object_size`, or there is no room for it.
+        TooLarge => "too-large",
+        /// Its request has a field by which apps give fragments, and its Vary does not name that.
+        Fragment => "fragment",
+        Endless => "endless",
+    }
+}
+
+impl Unfit {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Unfit::Refused(refusal) => refusal.as_str(),
+            Unfit::Unkept(unkept) => unkept.as_str(),
+        }
+    }
+}
+
+impl Flight {
+    /// A whole answer, not a 304 to our own question.
+    pub(super) fn arrived(
+        &self,
+        why: Forwarded,
+        mut fetching: Fetching,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let (parts, body) = response.into_parts();
+        let head = self.fit(&mut fetching, parts.status, &parts.headers, &body);
+        let head = match head {
+            Ok(head) => head.with_phrase(parts.extensions.get()),
+            Err(unfit) => {
+                self.unfit(&mut fetching, &unfit, parts.status, body.size_hint().exact());
+                return self.passed(Response::from_parts(parts, body), why, Some(unfit.as_str()));
+            }
+        };
+        let size = head.size() + weight(fetching.read.key.len());
+        let most = settings(&self.record).max_object_size;
+        let (expected, whole) = (body.size_hint().exact(), body.content());
+        // Content of known length is read by all as it comes: there has to be room for all of it.
+        let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
+        let reserved = length.map_or(0, Fill::reservation);
+        let Some(place) = self.reserve(size, reserved) else {
+            self.unfit(&mut fetching, &Unfit::Unkept(Unkept::TooLarge), parts.status, expected);
+            return self.passed(Response::from_parts(parts, body), why, Some(Unkept::TooLarge.as_str()));
+        };
+        let key = std::mem::take(&mut fetching.read.key);
+        let asked_by = fetching.read.variant_key.take();
+        let forwarded_status = Some(parts.status.as_u16());
+        let mut parts = parts;
+        stored_response::strip(&mut parts.headers);
+        if let Some(whole) = whole {
+            let content = self.whole(&whole, place);
+            let stored = Stored { head: Arc::new(head), content: content.clone() };
+            let is_stored = self.cache.keep(&key, &stored);
+            self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
+            if is_stored {
+                self.stored_after_all(&key, asked_by.as_deref(), &stored.head, true);
+            }
+            if let Some(leader) = fetching.leader.take() {
+                leader.tell(Arrived::Stored(stored));
+            }
+            let member = Member {
+                forwarded: Some(why.as_str()),
+                forwarded_status,
+                stored: is_stored,
+                ..Member::default()
+            };
+            stored_response::say(&self.record, &mut parts.headers, member);
+            let body = match fetching.read.head {
+                true => Body::empty(),
+                false => Body::kept(content.pieces().clone(), content),
+            };
+            return Response::from_parts(parts, body);
+        }
+        // A stream ends with its last reader: it may have no other end.
+        let unattended = if body.is_endless() { 0 } else { most_unattended(&self.record) };
+        let fill = Arc::new(Fill::new(Arc::new(head), expected, place, reserved));
+        let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
+        let keeper = fill.clone();
+        let memory_key =
+            match self.stored_after_all(&key, asked_by.as_deref(), &fill.head, expected.is_some()) {
+                Cow::Owned(memory_key) => Some(memory_key),
+                Cow::Borrowed(_) => None,
+            };
+        if let Some(leader) = &fetching.leader {
+            leader.tell(Arrived::Coming(fill.clone()));
+        }
+        let (cache, counters) = (self.cache.clone(), self.record.cached().clone());
+        let (leader, buffers) = (fetching.leader.take(), self.record.reserve_buffer());
+        let pump = Pump::new(cache, counters, (key, memory_key, fill), most, unattended, leader, buffers);
+        outlive(pump.run(body));
+        let member =
+            Member { forwarded: Some(why.as_str()), forwarded_status, stored: true, ..Member::default() };
+        stored_response::say(&self.record, &mut parts.headers, member);
+        let mut body = Body::streaming(reader);
+        body.set_keeper(keeper);
+        Response::from_parts(parts, body)
+    }
+
+    /// Nobody need pass it by any more; nobody need wait for it where it is not for those who waited. Without a length
+    /// (`has_length`) it may still take too long to come. `asked_by` is the key by which that was looked up for its request.
+    /// Returns the one by which it is looked up from now on.
+    pub(super) fn stored_after_all<'a>(
+        &self,
+        key: &'a [u8],
+        asked_by: Option<&[u8]>,
+        head: &Head,
+        has_length: bool,
+    ) -> Cow<'a, [u8]> {
+        let now = clock::now();
+        let memory_key = self.memory_key(key, head);
+        let further = matches!(memory_key, Cow::Owned(_)).then_some(key);
+        let further = further.into_iter().chain(asked_by.filter(|asked_by| *asked_by != &*memory_key));
+        let is_over = |asker: &&hit_for_miss::Asker| **asker != hit_for_miss::Asker::Waiting || has_length;
+        for key in further.chain([&*memory_key]) {
+            let askers = hit_for_miss::Asker::ALL.iter().filter(is_over);
+            askers.for_each(|asker| self.cache.passes.forget(key, *asker));
+        }
+        if !collapse::is_shareable(&head.freshness, head.age(now), head.fetched_in) {
+            self.cache.passes.remember(&memory_key, hit_for_miss::Asker::Waiting, self.cache.second(now));
+        }
+        memory_key
+    }
+
+    /// The key under which is remembered what comes for requests that select this response.
+    fn memory_key<'a>(&self, key: &'a [u8], head: &Head) -> Cow<'a, [u8]> {
+        let variant = &head.variant;
+        if variant.fields().next().is_none() {
+            return Cow::Borrowed(key);
+        }
+        let entry = self.cache.store.get(key, self.cache.second(head.received));
+        let mut names: Vec<HeaderName> = variant.names().cloned().collect();
+        let others = entry.as_ref().map_or(&[][..], |entry| entry.names());
+        names.extend(others.iter().filter(|name| !variant.names().any(|own| own == *name)).cloned());
+        let mut key = key.to_vec();
+        variant.append(&names, &mut key);
+        Cow::Owned(key)
+    }
+
+    /// An answer under a key of which nothing was stored lately.
+    pub(super) fn known(
+        &self,
+        why: Forwarded,
+        key: Vec<u8>,
+        asker: hit_for_miss::Asker,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        self.record.cached().count(Event::Refused);
+        let (status, fields) = (response.status(), response.headers());
+        let refused = if self.says_lifetime(status, fields) {
+            let settings = settings(&self.record);
+            let says = ResponseDirectives::of(fields, &settings.targeted);
+            let terms = &self.record.route().cache.terms;
+            let of = Asker { personal: asker.personal(), ..Asker::default() };
+            judge(of, (status, fields), &says, (terms, settings), clock::wall()).err()
+        } else {
+            Some(Refusal::NoLifetime)
+        };
+        let most = settings(&self.record).max_object_size as u64;
+        let second = self.cache.second(self.record.started);
+        let not_stored = match (refused, response.body().size_hint().exact()) {
+            // It may be stored; whoever comes next finds out.
+            (None, length) if length.is_none_or(|length| length <= most) => {
+                self.cache.passes.remember_mixed(&key, asker, second, length.is_some());
+                Unkept::Unexpected.as_str()
+            }
+            (refused, _) => {
+                self.cache.passes.remember(&key, asker, second);
+                refused.map_or(Unkept::TooLarge.as_str(), Refusal::as_str)
+            }
+        };
+        self.record.not_stored(not_stored);
+        classify::recycle(key);
+        self.passed(response, why, Some(KNOWN))
+    }
+
+    /// Whether anybody says how long such an answer holds. Of most answers of most apps nobody does.
+    fn says_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
+        let settings = settings(&self.record);
+        let derived = !settings.heuristic_max.is_zero();
+        let lifetime = |name: &http::HeaderName| {
+            matches!(*name, header::CACHE_CONTROL | header::EXPIRES)
+                || (derived && *name == header::LAST_MODIFIED)
+                || settings.targeted.contains(name)
+        };
+        self.record.route().cache.terms.ttl_of(status).is_some() || fields.keys().any(lifetime)
+    }
+
+    /// A place in the cache's memory, for which others make room.
+    fn place(&self, bytes: usize) -> Place {
+        let place = self.cache.store.held.take_over(bytes);
+        self.cache.make_room();
+        place
+    }
+
+    /// A place for a response, for which others make room, and for `ahead` bytes of content that are still to come;
+    /// `None` where there is no room for those.
+    fn reserve(&self, bytes: usize, ahead: usize) -> Option<Place> {
+        let held = &self.cache.store.held;
+        // What can never fit takes nothing from what is stored.
+        if ahead > held.most() {
+            return None;
+        }
+        let place = held.take_over(bytes + ahead);
+        (self.cache.make_room() || ahead == 0).then_some(place)
+    }
+
+    fn whole(&self, whole: &Pieces, mut place: Place) -> Arc<Content> {
+        place.join(self.place(weight(whole.len())));
+        // What came off the wire is a slice of a larger buffer.
+        Arc::new(Content::new(whole.cut(), None, place))
+    }
+
+    /// The head under which an answer is stored; it is in nobody's hands yet.
+    pub(super) fn fit(
+        &self,
+        fetching: &mut Fetching,
+        status: StatusCode,
+        fields: &HeaderMap,
+        body: &Body,
+    ) -> Result<Head, Unfit> {
+        if body.is_tunnel() {
+            return Err(Unfit::Unkept(Unkept::Endless));
+        }
+        let settings = settings(&self.record);
+        if !self.says_lifetime(status, fields) {
+            return Err(Unfit::Refused(Refusal::NoLifetime));
+        }
+        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        if length.is_some_and(|length| length > settings.max_object_size) {
+            return Err(Unfit::Unkept(Unkept::TooLarge));
+        }
+        self.head(fetching, status, fields, length)
+    }
+
+    pub(super) fn head(
+        &self,
+        fetching: &mut Fetching,
+        status: StatusCode,
+        fields: &HeaderMap,
+        length: Option<usize>,
+    ) -> Result<Head, Unfit> {
+        let settings = settings(&self.record);
+        let says = ResponseDirectives::of(fields, &settings.targeted);
+        let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
+        let terms = &self.record.route().cache.terms;
+        let storable = judge(fetching.read.asker, (status, fields), &says, (terms, settings), times.wall);
+        let Storable { freshness, audience, excluded } = storable.map_err(Unfit::Refused)?;
+        // An app may leave Vary out of one of its responses: all fields count that another one of this key varies with.
+        let entry = self.cache.store.get(&fetching.read.key, self.cache.second(fetching.requested));
+        let names = entry.as_ref().map_or(&[][..], |entry| entry.names());
+        // Where nothing varies, what the request said does not matter.
+        let varies = fields.contains_key(header::VARY) || !names.is_empty();
+        let request = match fetching.headers.take() {
+            Some(request) => request,
+            None if varies || fields.contains_key(&CACHE_GROUPS) => {
+                return Err(Unfit::Unkept(Unkept::Unexpected));
+            }
+            None => HeaderMap::new(),
+        };
+        let selecting = SelectingFields::of(&request, &settings.ignore_cookies);
+        let variant = Variant::of(fields, selecting, names);
+        let variant = variant.ok_or(Unfit::Refused(Refusal::Varies))?;
+        if !variant.names_all(&fetching.read.fragments) {
+            return Err(Unfit::Unkept(Unkept::Fragment));
+        }
+        let (mut marks, mut tags) = self.marks(fetching);
+        let known = marks.len();
+        self.tags_of_app(fields, &request, &mut marks, &mut tags)?;
+        let principal = fetching.read.principal.as_ref();
+        classify::mark_for_user(&mut marks, known, self.record.route(), &self.cache, principal);
+        if self.cache.invalidation.is_stamped_since(&marks, fetching.begun) {
+            return Err(Unfit::Unkept(Unkept::Overtaken));
+        }
+        // The age it came with is in its fields, which are stored without it.
+        let initial_age = freshness::initial_age(fields, times);
+        let mut excluded = excluded;
+        excluded.extend(OWN.iter().cloned());
+        // What another cache did for this request it did not do for the next one.
+        excluded.push(X_CACHE);
+        let own: Vec<_> = settings.targeted.iter().filter(|name| OWN.contains(name)).collect();
+        let judged_by = fields.iter().filter(|(name, _)| own.contains(name));
+        let own_fields: HeaderMap = judged_by.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut fields = compact(fields, &excluded);
+        if !fields.contains_key(header::DATE)
+            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(times.wall))
+        {
+            // RFC 9110 6.6.1: who receives it without one records when.
+            fields.insert(header::DATE, date);
+        }
+        match length {
+            Some(length) if !crate::represent::compression_decision::has_no_content(status) => {
+                fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            _ => drop(fields.remove(header::CONTENT_LENGTH)),
+        }
+        Ok(Head::new(NewHead {
+            status,
+            initial_age,
+            own: compact(&own_fields, &[]),
+            fields,
+            variant,
+            freshness,
+            audience,
+            fetched_in: times.received.saturating_duration_since(times.requested),
+            received: times.received,
+            begun: fetching.begun,
+            watched: self.cache.invalidation.watch(&marks),
+            marks: marks.into_boxed_slice(),
+            tags: tags.into_boxed_slice(),
+        }))
+    }
+
+    /// Tags an app sends of its own, and the groups it says its answer belongs to.
+    fn tags_of_app(
+        &self,
+        fields: &HeaderMap,
+        request: &HeaderMap,
+        marks: &mut Vec<Mark>,
+        tags: &mut Vec<Box<str>>,
+    ) -> Result<(), Unfit> {
+        let marker = self.cache.invalidation.marker;
+        let mut add = |tag: &[u8]| {
+            let tag = String::from_utf8_lossy(tag);
+            marks.push(marker.tag(&tag));
+            tags.push(tag.into());
+        };
+        for line in fields.get_all("surrogate-key") {
+            let words = line.as_bytes().split(|byte| matches!(byte, b' ' | b'\t'));
+            words.filter(|word| !word.is_empty()).for_each(&mut add);
+        }
+        list::of(fields, &OWN[2]).for_each(&mut add);
+        if settings(&self.record).groups
+            && let Some(groups) = structured::strings(fields, &CACHE_GROUPS)
+        {
+            let origin = host::of(request).map_or(&b""[..], |host| host.as_bytes());
+            for group in groups {
+                marks.push(marker.group(origin, &group));
+                tags.push(format!("group:{group}").into());
+            }
+        }
+        if tags.len() > MOST_TAGS { Err(Unfit::Unkept(Unkept::TooManyTags)) } else { Ok(()) }
+    }
+
+    /// Whether a stored response can be used without asking: the client wanted the app to be asked all the same.
+    pub(super) fn is_fresh(&self, candidate: &Candidate) -> bool {
+        let head = &candidate.stored.head;
+        let age = head.age_if_valid(&self.cache.invalidation, clock::now());
+        age.is_some_and(|age| reuse(&head.freshness, age, &RequestDirectives::default()) == Reuse::Fresh)
+    }
+
+    /// Others need not wait for it.
+    pub(super) fn unfit(
+        &self,
+        fetching: &mut Fetching,
+        unfit: &Unfit,
+        status: StatusCode,
+        length: Option<u64>,
+    ) {
+        let event = match unfit {
+            Unfit::Unkept(Unkept::TooLarge) => Event::TooLarge,
+            _ => Event::Refused,
+        };
+        self.record.cached().count(event);
+        self.record.not_stored(unfit.as_str());
+        let key = fetching.read.memory_key();
+        let asker = fetching.read.asker;
+        // What says something of this request alone says nothing of the next one.
+        let whose = fetching.read.passes(self.record.route().cache.terms.scope);
+        let of_request_alone = asker.conditional || is_of_request_alone(status);
+        // The client wanted the app to be asked about what others get: what it is told then says nothing of what they are
+        // told (RFC 9111 4.4, 5.2.1.4), and only a response that can take its place does.
+        let is_kept = fetching.candidate.as_ref().is_some_and(|candidate| self.is_fresh(candidate));
+        let second = self.cache.second(fetching.requested);
+        match unfit {
+            // The next one may be stored, unless it may be too long again.
+            Unfit::Unkept(Unkept::Unexpected) if length.is_some() => self.cache.passes.forget(key, whose),
+            Unfit::Unkept(Unkept::Unexpected | Unkept::Overtaken | Unkept::Fragment) => {}
+            Unfit::Refused(Refusal::RequestNoStore) => {}
+            _ if of_request_alone || is_kept => {}
+            _ => self.cache.passes.remember(key, whose, second),
+        }
+        // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
+        // cannot be stored.
+        let replaced = !matches!(unfit, Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials))
+            && !matches!(unfit, Unfit::Unkept(Unkept::Fragment))
+            && !of_request_alone
+            && !is_kept
+            && whose == hit_for_miss::Asker::Any;
+        if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
+            self.cache.store.forget(&fetching.read.key, &candidate.stored);
+        }
+        // What one client is refused says nothing of those who wait, until one of them is refused too.
+        let is_refused = of_request_alone && status.is_client_error() && !fetching.read.follows_refused;
+        let says_nothing = is_refused || matches!(unfit, Unfit::Unkept(Unkept::Overtaken | Unkept::Fragment));
+        if fetching.leader.is_some() && !is_kept && !says_nothing {
+            self.cache.passes.remember(key, hit_for_miss::Asker::Waiting, second);
+        }
+        classify::recycle(std::mem::take(&mut fetching.read.key));
+        if let Some(leader) = fetching.leader.take() {
+            if matches!(unfit, Unfit::Unkept(Unkept::Overtaken)) {
+                leader.tell(Arrived::Overtaken);
+                return;
+            }
+            leader.tell(if is_refused { Arrived::Refused } else { Arrived::NotShared });
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Answers made of what is stored.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http_body::{Frame, SizeHint};
+
+use super::settings;
+use crate::cache::in_flight_body::Reader;
+use crate::cache::rules::reuse::Age;
+use crate::cache::store::stored::{Content, Head, Stored};
+use crate::fields::cache_status::{CACHE_STATUS, Member, X_CACHE};
+use crate::layer::record::Record;
+use crate::message::body::{Body, BodyError, Kept};
+use crate::rendering::rendered_head::{Form, Lines};
+use crate::represent::compression_decision::has_no_content;
+
+/// Fields by which apps speak to us alone; nobody else is told.
+pub(super) static OWN: [HeaderName; 3] = [
+    HeaderName::from_static("pillion-cache-control"),
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("cache-tag"),
+];
+
+/// Takes the fields off that are for us alone.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    // Names are compared far more quickly than they are looked up, and they are seldom there.
+    if headers.keys().any(|name| OWN.contains(name)) {
+        OWN.iter().for_each(|name| drop(headers.remove(name)));
+    }
+}
+
+/// Says what the cache did; details and the key only where the configuration asks for them.
+pub(super) fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
+    let debug = settings(record).debug_header;
+    let key = match (&record.target, debug) {
+        (Some(target), true) => Some(target.as_str()),
+        _ => None,
+    };
+    let detail = member.detail.filter(|_| debug);
+    let member = Member { key, detail, ..member };
+    if member.without_key().is_none_or(|member| !record.says_of_cache(member)) {
+        member.append(headers);
+        if settings(record).x_cache {
+            member.append_word(headers);
+        }
+    }
+}
+
+/// The same on fields that have a place for it kept free.
+fn say_in_place(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
+    if settings(record).debug_header {
+        headers.remove(CACHE_STATUS);
+        headers.remove(X_CACHE);
+        say(record, headers, member);
+        return;
+    }
+    Member { detail: None, ..member }.put(headers);
+    if settings(record).x_cache {
+        headers.insert(X_CACHE, HeaderValue::from_static(member.word()));
+    } else {
+        headers.remove(X_CACHE);
+    }
+}
+
+/// An answer of what is stored.
+pub(super) fn of(
+    record: &Rc<Record>,
+    stored: &Stored,
+    age: Age,
+    head: bool,
+    member: Member<'_>,
+) -> Response<Body> {
+    stored.content.hits.fetch_add(1, Ordering::Relaxed);
+    let body = match stored.content.trailers() {
+        _ if head => {
+            let mut body = Body::empty();
+            // The tag that is made of it is that of GET.
+            body.set_keeper(stored.content.clone());
+            body
+        }
+        None => Body::kept(stored.content.pieces().clone(), stored.content.clone()),
+        Some(_) => Body::streaming(Replay { content: Some(stored.content.clone()), next: 0 }),
+    };
+    let mut response = with_head(record, &stored.head, age, body, member);
+    if head && stored.content.trailers().is_none() && !has_no_content(stored.head.status) {
+        // The app may have told no length (chunked); that of the content is known now, and a GET is told it.
+        let length = HeaderValue::from(stored.content.pieces().len());
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length);
+    }
+    response
+}
+
+/// The same in a form in which it may be asked for again. The head that was prepared for that is not made anew.
+pub(super) fn hit(
+    record: &Rc<Record>,
+    stored: &Stored,
+    age: Age,
+    head: bool,
+    member: Member<'_>,
+    form: Option<Form>,
+) -> Response<Body> {
+    let Some(form) = form.filter(|_| stored.head.keeps_place && stored.content.trailers().is_none()) else {
+        return of(record, stored, age, head, member);
+    };
+    let prepared = stored.head.prepared.get(form);
+    let content = prepared.as_ref().and_then(|prepared| match prepared.made {
+        Some(name) => Kept::made(&*stored.content, name),
+        None => Some(stored.content.pieces().clone()),
+    });
+    let (Some(prepared), Some(content)) = (prepared, content) else {
+        let mut response = of(record, stored, age, head, member);
+        // What is asked for once only is not worth it.
+        if stored.content.given() > 1 {
+            let stored = stored.clone();
+            response.body_mut().set_keep_head(Box::new(move |prepared| stored.prepare(prepared)));
+        }
+        return response;
+    };
+    stored.content.hits.fetch_add(1, Ordering::Relaxed);
+    let mut lines = Lines::new(prepared);
+    lines.add(header::AGE.as_str(), |out| {
+        out.extend_from_slice(itoa::Buffer::new().format(age.current.as_secs()).as_bytes());
+    });
+    let member = Member { ttl: Some(age.ttl(&stored.head.freshness)), detail: None, ..member };
+    lines.add(CACHE_STATUS.as_str(), |out| member.write(out));
+    if settings(record).x_cache {
+        lines.add(X_CACHE.as_str(), |out| out.extend_from_slice(member.word().as_bytes()));
+    }
+    let mut response = Response::new(Body::kept(content, stored.content.clone()).with_lines(lines));
+    *response.status_mut() = stored.head.status;
+    say_phrase(&stored.head, &mut response);
+    response
+}
+
+/// An answer of which the content is still coming.
+pub(super) fn coming(
+    record: &Rc<Record>,
+    head: &Head,
+    age: Age,
+    reader: Reader,
+    member: Member<'_>,
+) -> Response<Body> {
+    with_head(record, head, age, Body::streaming(reader), member)
+}
+
+fn say_phrase(head: &Head, response: &mut Response<Body>) {
+    if let Some(phrase) = &head.phrase {
+        response.extensions_mut().insert(phrase.clone());
+    }
+}
+
+fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Member<'_>) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    say_phrase(head, &mut response);
+    let headers = response.headers_mut();
+    *headers = head.fields.clone();
+    // RFC 9111 5.1.
+    headers.insert(header::AGE, HeaderValue::from(age.current.as_secs()));
+    let member = Member { ttl: member.ttl.or_else(|| Some(age.ttl(&head.freshness))), ..member };
+    if head.keeps_place {
+        say_in_place(record, headers, member);
+    } else {
+        headers.remove(X_CACHE);
+        say(record, headers, member);
+    }
+    response
+}
+
+/// For so long the end of an answer is waited for that nobody wants any more.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads an answer that nobody wants to its end: what waits for that gets it.
+pub(super) async fn to_its_end(mut body: Body) {
+    if body.is_endless() || body.is_tunnel() {
+        return;
+    }
+    let end = async {
+        while let Some(Ok(_)) =
+            std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
+        {}
+    };
+    let _ = tokio::time::timeout(LAST_PATIENCE, end).await;
+}
+
+/// Content with its trailers, once more.
+struct Replay {
+    content: Option<Arc<Content>>,
+    /// The piece that comes next.
+    next: usize,
+}
+
+impl http_body::Body for Replay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let next = self.next;
+        self.next += 1;
+        let Some(content) = &self.content else { return Poll::Ready(None) };
+        if let Some(piece) = content.pieces().iter().nth(next) {
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        let trailers = content.trailers().cloned();
+        self.content = None;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

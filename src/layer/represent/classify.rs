@@ -1,0 +1,214 @@
+//! What a request asks of its representation, and what the app is to hear of that.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+
+use super::RepresentError;
+use crate::fields::accept_encoding::AcceptEncoding;
+use crate::fields::cache_control;
+use crate::fields::entity_tag::EntityTag;
+use crate::layer::Routed;
+use crate::memory::chunked_bytes::Pieces;
+use crate::message::body::Body;
+use crate::rendering::rendered_head::Form;
+use crate::represent::breach_guard;
+use crate::represent::coding::{Negotiated, Plain, negotiate};
+use crate::represent::precondition::{Conditions, ForApp, Held, for_app};
+
+/// See the head of the file.
+pub(crate) struct Asked {
+    pub method: Method,
+    /// What the client's Accept-Encoding comes to; `None` where answers are not coded here.
+    pub coding: Option<(AcceptEncoding, Negotiated)>,
+    /// Whether an answer without a tag gets one.
+    pub etag: bool,
+    /// How long the client is told to keep it, and whether it is personal.
+    pub browser: Option<(Duration, bool)>,
+    /// The conditions as the client wrote them, if there are any.
+    pub conditions: Option<Box<Conditions>>,
+    /// The Range that went to the app.
+    pub range: Option<HeaderValue>,
+    /// What the answer may echo.
+    pub said: Option<Said>,
+}
+
+/// What a client said in its request.
+pub(crate) struct Said {
+    pub target: Option<PathAndQuery>,
+    /// `None` where it was not at hand.
+    pub content: Option<Bytes>,
+}
+
+impl Asked {
+    /// Reads it, and edits the fields that go to the app. An error ends the request.
+    pub(crate) fn read(routed: &mut Routed) -> Result<Asked, RepresentError> {
+        let routes = || routed.rewritten_by.iter().chain([&routed.route]);
+        let (compress, etag) = (routes().all(|route| route.compress), routes().all(|route| route.etag));
+        let ttl = routes().filter_map(|route| route.browser_ttl).next_back();
+        let policy = &routed.record.snapshot.policy.compression;
+        let request = &mut routed.request;
+        let method = request.method().clone();
+        let headers = request.headers_mut();
+        let seen = Seen::of(headers);
+        let conditions = seen.conditions.then(|| Box::new(Conditions::of(headers)));
+        if let Some(conditions) = &conditions
+            && !conditions.is_one_strong_tag()
+        {
+            conditions_for_app(conditions, headers)?;
+        }
+        // RFC 9111 5.2.1.6: such a request wants nobody between it and the app to change the content.
+        let compress = compress && !(seen.cache_control && cache_control::has(headers, "no-transform"));
+        let coding = compress.then(|| {
+            let accepts =
+                if seen.accept_encoding { AcceptEncoding::of(headers) } else { AcceptEncoding::default() };
+            let negotiated = negotiate(&accepts, &policy.codings);
+            (accepts, negotiated)
+        });
+        if let Some((_, negotiated)) = coding {
+            if policy.ask_identity && negotiated != Negotiated::Nothing {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
+            if seen.range && matches!(negotiated, Negotiated::Nothing | Negotiated::Coded(_, Plain::Refused))
+            {
+                // A part of the content as it is would be of no use to this client.
+                headers.remove(header::RANGE);
+            }
+        }
+        let coded = matches!(coding, Some((_, Negotiated::Coded(..))));
+        if coded && conditions.as_ref().is_some_and(|conditions| conditions.range_has_date()) {
+            // What the client has of that date may be coded, and no part of the content as it is fits to that.
+            headers.remove(header::IF_RANGE);
+            headers.remove(header::RANGE);
+        }
+        let range = if seen.range { headers.get(header::RANGE).cloned() } else { None };
+        let is_short = |content: &Pieces| content.len() <= breach_guard::MOST_INPUT;
+        Ok(Asked {
+            method,
+            coding,
+            etag,
+            browser: ttl.map(|ttl| (ttl, seen.personal)),
+            conditions,
+            range,
+            said: (coded && policy.breach_guard).then(|| Said {
+                target: request.uri().path_and_query().cloned(),
+                // Longer content is not looked through, so it is not joined for that.
+                content: request.body().content().filter(is_short).map(|content| content.joined()),
+            }),
+        })
+    }
+
+    /// The form in which it asks, where others that ask in the same get the same head but for what each gets anew.
+    pub(crate) fn form(&self, routed: &Routed) -> Option<Form> {
+        let coding = match self.coding {
+            None => 0,
+            Some((_, Negotiated::Identity)) => 1,
+            Some((_, Negotiated::Coded(coding, Plain::Taken))) => 2 + coding as u64,
+            Some((_, Negotiated::Coded(_, Plain::Refused) | Negotiated::Nothing)) => return None,
+        };
+        let routes = || routed.rewritten_by.iter().chain([&routed.route]);
+        let usual = self.method == Method::GET
+            && routed.request.version() != Version::HTTP_2
+            && self.browser.is_none()
+            && self.range.is_none()
+            && self.conditions.as_ref().is_none_or(|conditions| conditions.is_none_match())
+            && routes().all(|route| route.response.is_empty());
+        let form = (routed.record.snapshot.generation << 8) | (u64::from(self.etag) << 7) | coding;
+        Form::new(form).filter(|_| usual)
+    }
+
+    /// Whether it is one of the methods that conditions and tags are about here.
+    pub(crate) fn reads(&self) -> bool {
+        // QUERY is conditional as GET is (RFC 10008 2.6).
+        matches!(self.method, Method::GET | Method::HEAD) || self.method.as_str() == "QUERY"
+    }
+
+    /// Whether the tag of an answer is that of its content. Where a resource is written, it is the resource's.
+    pub(crate) fn tags_content(&self) -> bool {
+        !matches!(self.method, Method::PUT | Method::PATCH | Method::DELETE)
+    }
+
+    /// The tag under which the client has what has the tag `app`; see [`Conditions::held`].
+    pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+        self.conditions.as_ref()?.held(app)
+    }
+
+    /// Whether the client takes neither a coding of ours nor the content as it is.
+    pub(crate) fn takes_nothing(&self) -> bool {
+        matches!(self.coding, Some((_, Negotiated::Nothing)))
+    }
+
+    /// Whether anything is to be done with an answer.
+    pub(crate) fn concerns(&self, response: &Response<Body>) -> bool {
+        let nothing = self.coding.is_none()
+            && !self.etag
+            && self.browser.is_none()
+            && self.conditions.is_none()
+            && self.range.is_none();
+        !nothing
+            && !response.status().is_informational()
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+/// Which of the fields that are asked for are there: the map is gone through once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    accept_encoding: bool,
+    cache_control: bool,
+    conditions: bool,
+    range: bool,
+    personal: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Seen {
+        let mut seen = Seen::default();
+        for name in headers.keys() {
+            match *name {
+                header::ACCEPT_ENCODING => seen.accept_encoding = true,
+                header::CACHE_CONTROL => seen.cache_control = true,
+                header::RANGE => seen.range = true,
+                header::AUTHORIZATION | header::COOKIE => seen.personal = true,
+                header::IF_MATCH
+                | header::IF_NONE_MATCH
+                | header::IF_MODIFIED_SINCE
+                | header::IF_UNMODIFIED_SINCE
+                | header::IF_RANGE => seen.conditions = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+/// Tags of ours never reach the app, and those it knows reach it as it wrote them.
+fn conditions_for_app(conditions: &Conditions, headers: &mut HeaderMap) -> Result<(), RepresentError> {
+    match for_app(headers, &header::IF_MATCH) {
+        ForApp::AsIs => {}
+        ForApp::Rewritten(value) => {
+            headers.insert(header::IF_MATCH, value);
+        }
+        // Compared strongly (RFC 9110 13.1.1), our weak tags hold for nothing; without the condition the
+        // request would be another one.
+        ForApp::Nothing => return Err(RepresentError::PreconditionFailed),
+    }
+    match for_app(headers, &header::IF_NONE_MATCH) {
+        ForApp::AsIs => {}
+        ForApp::Rewritten(value) => {
+            headers.insert(header::IF_NONE_MATCH, value);
+        }
+        ForApp::Nothing => {
+            // The date beside it counts now: it is of the same response as the tag, and the app's own validator.
+            headers.remove(header::IF_NONE_MATCH);
+        }
+    }
+    if conditions.range_is_void() {
+        // RFC 9110 13.1.5: a weak tag never holds, and then the Range is ignored.
+        headers.remove(header::IF_RANGE);
+        headers.remove(header::RANGE);
+    }
+    Ok(())
+}

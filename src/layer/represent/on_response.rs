@@ -1,0 +1,407 @@
+//! What becomes of an app's answer: the order of the decisions.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body as _;
+
+use super::RepresentError;
+use super::fields::{self, Seen};
+use crate::fields::cache_control;
+use crate::fields::entity_tag::EntityTag;
+use crate::fields::vary;
+use crate::layer::record::Record;
+use crate::layer::represent::classify::Asked;
+use crate::memory::buffers::Room;
+use crate::memory::chunked_bytes::Pieces;
+use crate::memory::memory_budget::Place;
+use crate::message::body::{Body, Kept};
+use crate::policy::Policy;
+use crate::rendering::rendered_head::{Form, Keep};
+use crate::represent::buffered_prefix::{Gathered, Wanted};
+use crate::represent::coding::Negotiated;
+use crate::represent::compression_decision;
+use crate::represent::compression_decision::{Choice, Reason};
+use crate::represent::counters::Counters;
+use crate::represent::encoded_body::EncoderMemory;
+use crate::represent::encoder;
+use crate::represent::entity_tag;
+use crate::represent::precondition::{Held, Verdict};
+use crate::represent::range::{self, Selected};
+
+/// So much is gathered without asking whether there is a place for it.
+const LITTLE: usize = 32 * 1024;
+/// How long a head waits for the content that decides about it. Chunked pages of PHP and WordPress come whole within
+/// this time, and are then as responses with a length.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a response with a length that allows a made tag is held for the last of it: whether it gets one must not
+/// depend on timing.
+const TAG_PATIENCE: Duration = Duration::from_millis(250);
+/// Maximum bytes of a response of which a part is cut, where the app did not heed the Range.
+const MOST_CUT: u64 = 1024 * 1024;
+/// Maximum bytes of a response without a length that are held while its end may be near.
+const MOST_UNDECLARED: usize = 256 * 1024;
+
+/// One answer on its way.
+pub(crate) struct Answering {
+    pub(super) asked: Asked,
+    /// The form in which it asks.
+    pub(super) form: Option<Form>,
+    /// What is noted of it.
+    pub(super) record: Rc<Record>,
+}
+
+/// How far an answer was decided about at once.
+#[allow(clippy::large_enum_variant, reason = "a box for every answer would cost more than it saves")]
+pub(super) enum Begun {
+    Decided(Result<Response<Body>, RepresentError>),
+    /// This has to come first.
+    Needs(Box<Gathering>),
+}
+
+/// An answer of which more has to come before its head can be decided about.
+pub(super) struct Gathering {
+    parts: Parts,
+    body: Body,
+    wanted: Wanted,
+    patience: Duration,
+    place: Option<Place>,
+    known: Known,
+    kept: Option<Arc<dyn Kept>>,
+}
+
+/// What is known of an answer's content from its head.
+#[derive(Clone, Copy)]
+struct Known {
+    /// Its length; `None` where nobody told.
+    length: Option<u64>,
+    /// Whether it may be coded, and why not.
+    codable: Result<(), Reason>,
+    /// Whether it is never held back.
+    stream: bool,
+    /// Whether it is to get a tag.
+    wants_tag: bool,
+}
+
+/// An answer's content when its head is decided about.
+pub(super) struct Content {
+    /// What came of it so far.
+    pub gathered: Gathered,
+    /// Its length, where it is known.
+    pub length: Option<u64>,
+    /// See [`Known`].
+    pub stream: bool,
+    /// What its encoder holds while it is on its way.
+    pub memory: Option<EncoderMemory>,
+    /// Who keeps it, and what is made of it.
+    pub kept: Option<Arc<dyn Kept>>,
+}
+
+impl Answering {
+    pub(super) fn policy(&self) -> &Policy {
+        &self.record.snapshot.policy
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        self.record.represented()
+    }
+
+    /// See the head of the file.
+    pub(super) fn begin(&self, response: Response<Body>) -> Begun {
+        let (mut parts, mut body) = response.into_parts();
+        if let Some(lines) = body.take_lines() {
+            return Begun::Decided(Ok(self.prepared(parts, body, lines)));
+        }
+        let keep_head = body.take_keep_head();
+        if let Some((ttl, personal)) = self.asked.browser
+            && self.asked.reads()
+        {
+            fields::browser_ttl(&mut parts, ttl, personal);
+        }
+        if parts.status == StatusCode::NOT_MODIFIED {
+            if self.asked.reads() {
+                self.counters().not_modified_by_app.add(1);
+                self.relayed_not_modified(&mut parts.headers);
+            }
+            return Begun::Decided(Ok(Response::from_parts(parts, body)));
+        }
+        let seen = Seen::of(&parts.headers);
+        let stream = seen.kind.is_stream() || body.is_endless();
+        if (seen.content_encoding || self.asked.takes_nothing())
+            && let Err(error) = self.check_acceptable(&mut parts, stream)
+        {
+            return Begun::Decided(Err(error));
+        }
+        let coded = seen.content_encoding && parts.headers.contains_key(header::CONTENT_ENCODING);
+        let seen = Seen { content_encoding: coded, ..seen };
+        let codable = self.codable(&parts, seen, seen.kind.is_live());
+        if self.varies(&parts, codable) {
+            vary::add(&mut parts.headers, &header::ACCEPT_ENCODING);
+        }
+        let length = match self.asked.method {
+            Method::HEAD => fields::content_length(&parts.headers),
+            _ => body.size_hint().exact(),
+        };
+        let most = self.policy().etag.max_size;
+        // The tag is of the content as it is, which is not at hand where the app coded it. A response with a validator
+        // of the app keeps that: a made tag beside it would take its place in every later condition (RFC 9110 13.1.3).
+        let wants_tag = self.asked.etag
+            && matches!(self.asked.method, Method::GET | Method::HEAD)
+            && parts.status == StatusCode::OK
+            && !seen.etag
+            && !seen.last_modified
+            && !coded
+            && !stream
+            && length.is_none_or(|length| length <= most)
+            && !(seen.cache_control && cache_control::has(&parts.headers, "no-store"));
+        let known = Known { length, codable, stream, wants_tag };
+        let kept = body.keeper().cloned();
+        if let Some(whole) = body.content() {
+            let gathered = Gathered::whole(&whole);
+            return Begun::Decided(self.decide(parts, gathered, known, kept, keep_head));
+        }
+        match self.needed(known) {
+            Some((wanted, patience, place)) => {
+                Begun::Needs(Box::new(Gathering { parts, body, wanted, patience, place, known, kept }))
+            }
+            None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known, kept, None)),
+        }
+    }
+
+    /// Goes on when as much of the content as was needed has come.
+    pub(super) async fn go_on(
+        self: Box<Self>,
+        gathering: Box<Gathering>,
+    ) -> Result<Response<Body>, RepresentError> {
+        let Gathering { parts, body, wanted, patience, place, known, kept } = *gathering;
+        let gathered = Gathered::of(body, wanted, patience, place, Some(self.record.reserve_buffer())).await;
+        self.decide(parts, gathered, known, kept, None)
+    }
+
+    /// How much of the content the decisions need, and how long they wait for it: the whole for a tag and for what is
+    /// encoded in one go or cut, and the whole of content without a length, if its end is near.
+    fn needed(&self, known: Known) -> Option<(Wanted, Duration, Option<Place>)> {
+        if known.stream || self.asked.method == Method::HEAD {
+            return None;
+        }
+        let coding = match self.asked.coding {
+            Some((_, Negotiated::Coded(coding, _))) if known.codable.is_ok() => Some(coding),
+            _ => None,
+        };
+        let whole = |bytes: usize| Wanted { least: bytes, most: bytes, end: true };
+        let Some(length) = known.length else {
+            return Some(match self.place(MOST_UNDECLARED) {
+                Some(place) => (whole(MOST_UNDECLARED), PATIENCE, place),
+                None => (whole(LITTLE), PATIENCE, None),
+            });
+        };
+        let effort = self.policy().compression.effort;
+        let one_go = coding.map_or(0, |coding| encoder::one_go(coding, effort) as u64);
+        let cut = if self.asked.range.is_some() { MOST_CUT } else { 0 };
+        if !known.wants_tag && length > one_go.max(cut) {
+            return None;
+        }
+        let patience = if known.wants_tag { TAG_PATIENCE } else { PATIENCE };
+        let wanted = whole(usize::try_from(length).ok()?);
+        Some((wanted, patience, self.place(wanted.most)?))
+    }
+
+    /// A place for what is gathered; a little needs none. `None`: there is none.
+    fn place(&self, bytes: usize) -> Option<Option<Place>> {
+        if bytes <= LITTLE { Some(None) } else { self.counters().held.take(bytes).map(Some) }
+    }
+
+    fn decide(
+        &self,
+        mut parts: Parts,
+        gathered: Gathered,
+        known: Known,
+        kept: Option<Arc<dyn Kept>>,
+        keep_head: Option<Keep>,
+    ) -> Result<Response<Body>, RepresentError> {
+        let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
+        let length = if whole { Some(gathered.len() as u64) } else { known.length };
+        let mut content = Content { gathered, length, stream: known.stream, memory: None, kept };
+        if known.wants_tag
+            && let Some(tag) = self.made_tag(&content, whole)
+        {
+            parts.headers.insert(header::ETAG, tag);
+        }
+        let choice = self.choose(&parts, &mut content, known.codable);
+        if let Some(keep) = keep_head
+            && let Some(prepared) = self.prepare(&parts, &content, choice)
+        {
+            keep(prepared);
+        }
+        let has_content =
+            self.asked.method != Method::HEAD && !compression_decision::has_no_content(parts.status);
+        if self.asked.coding.is_some() && has_content {
+            self.counters().chose(choice);
+        }
+        if let Some(conditions) = &self.asked.conditions
+            && self.asked.reads()
+            && parts.status == StatusCode::OK
+        {
+            match conditions.evaluate(&parts.headers) {
+                Verdict::Proceed => {}
+                Verdict::NotModified => return Ok(self.not_modified(parts, content, choice)),
+                Verdict::Failed => {
+                    content.discard();
+                    return Err(RepresentError::PreconditionFailed);
+                }
+            }
+        }
+        match choice {
+            Choice::Code(coding) => Ok(self.code(parts, content, coding)),
+            Choice::Leave(Reason::Range) => self.partial(parts, content),
+            Choice::Leave(_) => {
+                if !whole {
+                    self.count(&mut content);
+                }
+                let body = content.gathered.into_body();
+                Ok(Response::from_parts(parts, of_kept(body, content.kept)))
+            }
+        }
+    }
+
+    fn room(&self) -> Room<'_> {
+        self.record.room(self.record.client_slot())
+    }
+
+    /// Whether more may be buffered for the client.
+    pub(super) fn has_room(&self) -> bool {
+        self.room().is_left()
+    }
+
+    /// Memory for an encoder of a response on its way; `None`: there is no room for it.
+    pub(super) fn reserve_encoder(&self, bytes: usize) -> Option<EncoderMemory> {
+        let reserved = self.room().try_reserve(bytes)?;
+        Some(EncoderMemory { reserved, place: self.counters().encoders.take_over(bytes) })
+    }
+
+    /// Counts what was gathered and is held for this response alone.
+    pub(super) fn count(&self, content: &mut Content) {
+        let kept = content.kept.as_ref().is_some_and(|kept| kept.content().is_some());
+        let counts = !kept && !content.gathered.is_empty();
+        content.gathered.count(counts.then(|| self.record.reserve_buffer()));
+    }
+
+    /// The tag of content that has none, made once where the content is kept. HEAD gets it of what is kept. `None` where
+    /// not all of it is here, or it is too long.
+    fn made_tag(&self, content: &Content, whole: bool) -> Option<HeaderValue> {
+        const NAME: &str = "etag";
+        let kept = content.kept.as_ref();
+        let stored = match whole {
+            true => None,
+            false => Some(kept.filter(|_| self.asked.method == Method::HEAD)?.content()?),
+        };
+        let length = stored.as_ref().map_or(content.gathered.len(), Pieces::len);
+        if length as u64 > self.policy().etag.max_size {
+            return None;
+        }
+        if let Some(tag) = kept.and_then(|kept| kept.made(NAME))
+            && let Ok(tag) = HeaderValue::from_maybe_shared(tag.joined())
+        {
+            return Some(tag);
+        }
+        self.counters().tags.add(1);
+        let tag = match &stored {
+            Some(stored) => entity_tag::made(stored.iter()),
+            None => entity_tag::made(content.gathered.pieces()),
+        };
+        if let Some(kept) = kept {
+            kept.keep(NAME, Pieces::copy(tag.as_bytes()));
+        }
+        Some(tag)
+    }
+
+    fn partial(&self, mut parts: Parts, mut content: Content) -> Result<Response<Body>, RepresentError> {
+        let selected = self.selected(&parts, &mut content);
+        let whole = content.gathered.whole_pieces().unwrap_or_default();
+        match selected {
+            Selected::Parts(ranges) => {
+                self.counters().partial.add(1);
+                parts.status = StatusCode::PARTIAL_CONTENT;
+                fields::of_a_part(&mut parts.headers);
+                let body = range::partial(&whole, &ranges, &mut parts.headers);
+                let kept = content.kept.filter(|kept| kept.content().is_some());
+                let body = match kept {
+                    Some(kept) => Body::kept(body, kept),
+                    // Slices would hold all of it.
+                    None => Body::pieces(body.cut()),
+                };
+                Ok(Response::from_parts(parts, body))
+            }
+            Selected::Nothing => Err(RepresentError::RangeNotSatisfiable(whole.len())),
+            Selected::Whole => Ok(Response::from_parts(parts, of_kept(Body::pieces(whole), content.kept))),
+        }
+    }
+
+    /// A 304 in place of an app's 200 (RFC 9110 15.4.5).
+    fn not_modified(&self, mut parts: Parts, content: Content, choice: Choice) -> Response<Body> {
+        self.counters().not_modified_by_pillion.add(1);
+        let tag = EntityTag::of(&parts.headers);
+        let shown = match (self.asked.held(tag.as_ref()), &tag) {
+            (Some(Held::As(tag)), _) => Some(tag),
+            (_, Some(tag)) => Some(outgoing(tag, choice)),
+            (_, None) => None,
+        };
+        fields::not_modified(&mut parts, shown);
+        content.discard();
+        Response::from_parts(parts, Body::empty())
+    }
+
+    /// The app's own 304: its tag goes out in the form in which the client has it.
+    fn relayed_not_modified(&self, headers: &mut HeaderMap) {
+        // What kind of content it is, a 304 seldom says: it may be of those that are coded.
+        let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
+        let coded = may && matches!(self.asked.coding, Some((_, Negotiated::Coded(..))));
+        let shown = EntityTag::of(headers).and_then(|tag| match (self.asked.held(Some(&tag)), coded) {
+            (Some(Held::As(shown)), _) => Some(shown),
+            (_, true) => Some(entity_tag::on_coded(&tag)),
+            (_, false) => None,
+        });
+        if let Some(shown) = shown {
+            headers.insert(header::ETAG, shown);
+        }
+        if self.asked.coding.is_some() && may {
+            vary::add(headers, &header::ACCEPT_ENCODING);
+        }
+    }
+}
+
+impl Content {
+    /// Nobody wants it: a little is read to its end, so that the connection can be used again.
+    fn discard(self) {
+        const MOST: u64 = 256 * 1024;
+        let Some(mut body) = self.gathered.into_rest() else { return };
+        if body.size_hint().exact().is_some_and(|left| left <= MOST) {
+            tokio::task::spawn_local(async move {
+                while let Some(Ok(_)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+            });
+        }
+    }
+}
+
+/// Says who keeps content that is here, where somebody does: it is not counted once more.
+fn of_kept(mut body: Body, kept: Option<Arc<dyn Kept>>) -> Body {
+    if let Some(kept) = kept
+        && body.is_here()
+        && kept.content().is_some()
+    {
+        body.set_keeper(kept);
+    }
+    body
+}
+
+/// The tag that goes out on what the app gave this one.
+fn outgoing(tag: &EntityTag<'_>, choice: Choice) -> HeaderValue {
+    match choice {
+        Choice::Code(_) => entity_tag::on_coded(tag),
+        Choice::Leave(_) => tag.to_value(),
+    }
+}

@@ -1,0 +1,390 @@
+//! The one table from errors to answers. Everything Pillion itself says is problem+json (RFC 9457)
+//! with a stable `type`, the request's id, and nothing about what is behind it.
+
+pub(crate) mod problem_types;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use problem_types::ProblemType;
+use tower::Service;
+
+use super::Observed;
+use super::cache::CacheError;
+use super::limit::{self, LimitError};
+use super::record::{CLIENT_GONE, Record};
+use super::represent::RepresentError;
+use super::route::RouteError;
+use crate::message::body::{Body, BodyError};
+use crate::message::error::{BoxError, Fault};
+use crate::message::inbound::Refused;
+use crate::policy::path::PathError;
+use crate::represent::range;
+use crate::upstream::ForwardError;
+
+/// Seconds after which a request that found no place may find one.
+const RETRY_AFTER: &str = "1";
+
+/// What is said to the client.
+struct Answer {
+    status: StatusCode,
+    problem_type: ProblemType,
+    detail: String,
+    fault: Fault,
+    /// Further members of the document (RFC 9457 3.2).
+    members: Vec<(&'static str, serde_json::Value)>,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, problem_type: ProblemType, fault: Fault) -> Answer {
+        let (detail, members, fields) = (String::new(), Vec::new(), Vec::new());
+        Answer { status, problem_type, detail, fault, members, fields }
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> Answer {
+        self.detail = detail.into();
+        self
+    }
+
+    fn member(mut self, name: &'static str, value: serde_json::Value) -> Answer {
+        self.members.push((name, value));
+        self
+    }
+
+    fn maybe(self, name: &'static str, value: Option<String>) -> Answer {
+        match value {
+            Some(value) => self.member(name, value.into()),
+            None => self,
+        }
+    }
+
+    fn field(mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        self.fields.push((name, value));
+        self
+    }
+
+    fn retry(self) -> Answer {
+        self.field(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+    }
+
+    /// A gRPC client does not read documents: a refusal is an answer of trailers only (gRPC over HTTP/2,
+    /// Responses), with the code that its library acts on.
+    fn into_grpc(self) -> Response<Body> {
+        let code = match self.status {
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => "13",
+            StatusCode::UNAUTHORIZED => "16",
+            StatusCode::FORBIDDEN => "7",
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "12",
+            StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            | StatusCode::TOO_MANY_REQUESTS => "8",
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => "14",
+            StatusCode::GATEWAY_TIMEOUT => "4",
+            _ => "2",
+        };
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(code));
+        headers.insert("grpc-message", HeaderValue::from_static(self.problem_type.title));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    fn into_response(self, id: &HeaderValue) -> Response<Body> {
+        let mut document = serde_json::json!({
+            "type": self.problem_type.uri(),
+            "title": self.problem_type.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "request_id": id.to_str().unwrap_or("-"),
+        });
+        for (name, value) in self.members {
+            document[name] = value;
+        }
+        let mut response = Response::new(Body::full(format!("{document}\n")));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(self.fields);
+        response
+    }
+}
+
+/// The status that an error is answered with.
+pub(super) fn status(error: &BoxError) -> StatusCode {
+    answer(error).status
+}
+
+fn answer(error: &BoxError) -> Answer {
+    use StatusCode as S;
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        let problem_type = match refused.status {
+            S::REQUEST_TIMEOUT => problem_types::REQUEST_TIMEOUT,
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE => problem_types::HEAD_TOO_LARGE,
+            S::NOT_IMPLEMENTED => problem_types::NO_UPGRADE,
+            S::URI_TOO_LONG => problem_types::TARGET_TOO_LONG,
+            S::HTTP_VERSION_NOT_SUPPORTED => problem_types::VERSION,
+            _ => problem_types::MALFORMED_REQUEST,
+        };
+        return Answer::new(refused.status, problem_type, Fault::Client).detail(refused.detail);
+    }
+    if let Some(error) = error.downcast_ref::<PathError>() {
+        return Answer::new(S::BAD_REQUEST, problem_types::AMBIGUOUS_PATH, Fault::Client)
+            .detail(error.to_string());
+    }
+    if let Some(error) = error.downcast_ref::<RouteError>() {
+        return match error {
+            // RFC 9110 15.5.6 asks for Allow.
+            RouteError::Connect => {
+                let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+                Answer::new(S::METHOD_NOT_ALLOWED, problem_types::CONNECT, Fault::Client)
+                    .field(header::ALLOW, allowed)
+            }
+            RouteError::CameBack | RouteError::Loop => {
+                Answer::new(S::LOOP_DETECTED, problem_types::LOOP, Fault::Pillion)
+            }
+            RouteError::Denied(status) => Answer::new(*status, problem_types::DENIED, Fault::Client),
+            RouteError::NoMemory => {
+                Answer::new(S::SERVICE_UNAVAILABLE, problem_types::OUT_OF_BUFFERS, Fault::Pillion).retry()
+            }
+        }
+        .detail(error.to_string());
+    }
+    if let Some(error) = error.downcast_ref::<LimitError>() {
+        return limited(error);
+    }
+    if let Some(error) = error.downcast_ref::<RepresentError>() {
+        return represent(*error);
+    }
+    if let Some(error) = error.downcast_ref::<CacheError>() {
+        return match error {
+            CacheError::Shared(error) => answer(error),
+            // RFC 9111 5.2.1.7.
+            CacheError::OnlyIfCached => {
+                Answer::new(S::GATEWAY_TIMEOUT, problem_types::ONLY_IF_CACHED, Fault::Client)
+                    .detail("it takes nothing but what is stored (only-if-cached)")
+            }
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ForwardError>() {
+        return forward(error);
+    }
+    Answer::new(S::INTERNAL_SERVER_ERROR, problem_types::INTERNAL, Fault::Pillion)
+        .detail("this is a defect of Pillion; its log has the cause under this request id")
+}
+
+fn represent(error: RepresentError) -> Answer {
+    use StatusCode as S;
+    match error {
+        RepresentError::PreconditionFailed => {
+            Answer::new(S::PRECONDITION_FAILED, problem_types::PRECONDITION_FAILED, Fault::Client)
+                .detail("what it is about has changed, or has no strong entity tag to compare with")
+        }
+        RepresentError::NotAcceptable => {
+            Answer::new(S::NOT_ACCEPTABLE, problem_types::NOT_ACCEPTABLE, Fault::Client)
+                .detail("Accept-Encoding refuses every coding there is, and the content as it is")
+                .field(header::VARY, HeaderValue::from_static("accept-encoding"))
+        }
+        RepresentError::RangeNotSatisfiable(length) => {
+            Answer::new(S::RANGE_NOT_SATISFIABLE, problem_types::RANGE_NOT_SATISFIABLE, Fault::Client)
+                .detail(format!("the content has {length} bytes"))
+                .field(header::CONTENT_RANGE, range::unsatisfied(length))
+        }
+    }
+}
+
+fn limited(error: &LimitError) -> Answer {
+    match error {
+        LimitError::TooLarge(most) => too_large(*most),
+        LimitError::Rejected => {
+            // RFC 9110 15.5.2 asks for a challenge; no scheme is registered for keys.
+            let challenge = HeaderValue::from_static("ApiKey");
+            Answer::new(StatusCode::UNAUTHORIZED, problem_types::UNKNOWN_API_KEY, Fault::Client)
+                .detail("it is not among the keys that are taken here")
+                .field(header::WWW_AUTHENTICATE, challenge)
+        }
+        LimitError::Exceeded { violated, tier, retry_after } => {
+            let names = limit::names(violated, tier);
+            let when = match retry_after {
+                Some(seconds) => format!("the next request conforms in {seconds} s"),
+                None => "one of the requests in flight has to end first".to_owned(),
+            };
+            let answer =
+                Answer::new(StatusCode::TOO_MANY_REQUESTS, problem_types::QUOTA_EXCEEDED, Fault::Client)
+                    .detail(format!("beyond {}; {when}", names.join(", ")))
+                    .member("violated-policies", names.into())
+                    .member("tier", tier.name.as_str().into())
+                    .maybe("upgrade", tier.upgrade.clone());
+            match retry_after {
+                Some(seconds) => answer.field(header::RETRY_AFTER, HeaderValue::from(*seconds)),
+                None => answer.retry(),
+            }
+        }
+    }
+}
+
+fn too_large(limit: u64) -> Answer {
+    Answer::new(StatusCode::PAYLOAD_TOO_LARGE, problem_types::BODY_TOO_LARGE, Fault::Client)
+        .detail(format!("at most {limit} bytes are taken here"))
+}
+
+fn forward(error: &ForwardError) -> Answer {
+    use StatusCode as S;
+    let busy = |detail: &str| {
+        Answer::new(S::SERVICE_UNAVAILABLE, problem_types::BUSY, Fault::Pillion).detail(detail).retry()
+    };
+    match error {
+        ForwardError::Shed => {
+            Answer::new(S::SERVICE_UNAVAILABLE, problem_types::TEMPORARY_REDUCED_CAPACITY, Fault::Pillion)
+                .detail("others were before this request, or come first by their tier")
+                .retry()
+        }
+        ForwardError::QueueFull => busy("too many requests wait for it already"),
+        ForwardError::QueueTimeout(_) => busy("none became free in time"),
+        ForwardError::TooManyStreams => busy("too many streams are open"),
+        ForwardError::TimedOut => {
+            Answer::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
+                .detail("no answer came within the time allowed")
+        }
+        ForwardError::Connect(_, error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Answer::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
+                .detail("no connection could be made within the time allowed")
+        }
+        ForwardError::Connect(..) | ForwardError::Resolve(_) => {
+            Answer::new(S::BAD_GATEWAY, problem_types::UPSTREAM_UNREACHABLE, Fault::Upstream)
+                .detail("no connection to it could be made")
+        }
+        ForwardError::HeadTooLarge(limit) => {
+            Answer::new(S::REQUEST_HEADER_FIELDS_TOO_LARGE, problem_types::HEAD_TOO_LARGE, Fault::Client)
+                .detail(format!("the app takes at most {limit} bytes of fields"))
+        }
+        ForwardError::Closed
+        | ForwardError::Broken(_)
+        | ForwardError::Http2(_)
+        | ForwardError::Http2Ended(_)
+        | ForwardError::Objected(_) => {
+            Answer::new(S::BAD_GATEWAY, problem_types::UPSTREAM_BROKEN, Fault::Upstream)
+                .detail("the connection to it ended before an answer came")
+        }
+        ForwardError::Malformed(_) | ForwardError::NotUpgraded => {
+            let advice = match error {
+                ForwardError::Malformed(head) => head.advice(),
+                _ => None,
+            };
+            Answer::new(S::BAD_GATEWAY, problem_types::UPSTREAM_MALFORMED, Fault::Upstream)
+                .detail(advice.unwrap_or("what it sent cannot be passed on"))
+        }
+        ForwardError::CannotUpgrade => {
+            Answer::new(S::BAD_GATEWAY, problem_types::APP_NO_UPGRADE, Fault::Pillion)
+                .detail("this upstream is spoken to in HTTP/2 only")
+        }
+        ForwardError::Body(error) => body(error),
+    }
+}
+
+fn body(error: &BodyError) -> Answer {
+    use StatusCode as S;
+    match error {
+        BodyError::TooLarge(limit) => too_large(*limit),
+        BodyError::TrailersTooLarge(_) => {
+            Answer::new(S::REQUEST_HEADER_FIELDS_TOO_LARGE, problem_types::TRAILERS_TOO_LARGE, Fault::Client)
+                .detail(error.to_string())
+        }
+        BodyError::ClientSilent => {
+            Answer::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
+                .detail("nothing of the body came for too long")
+        }
+        BodyError::ClientSlow => {
+            Answer::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
+                .detail("the body came too slowly")
+        }
+        // Nobody will read it; the log has the word.
+        BodyError::ClientGone => {
+            let gone = S::from_u16(CLIENT_GONE).unwrap_or(S::BAD_REQUEST);
+            Answer::new(gone, problem_types::CLIENT_GONE, Fault::Client)
+        }
+        error => Answer::new(S::BAD_REQUEST, problem_types::MALFORMED_BODY, Fault::Client)
+            .detail(error.to_string()),
+    }
+}
+
+/// See the head of the file.
+#[derive(Clone)]
+pub(super) struct Rescue<S>(pub S);
+
+impl<S> Service<Observed> for Rescue<S>
+where
+    S: Service<Observed, Response = Response<Body>, Error = BoxError>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RescueFuture<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // What is below takes everything; it refuses in its answer.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, observed: Observed) -> Self::Future {
+        let record = observed.record.clone();
+        let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.call(observed)));
+        RescueFuture { inner: called.ok(), record }
+    }
+}
+
+/// The answer, whatever happens below.
+pub(super) struct RescueFuture<F> {
+    /// `None` once it panicked.
+    inner: Option<F>,
+    record: Rc<Record>,
+}
+
+impl<F> Future for RescueFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, BoxError>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let polled = match &mut this.inner {
+            Some(inner) => std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(cx))).ok(),
+            None => None,
+        };
+        let error: BoxError = match polled {
+            Some(Poll::Pending) => return Poll::Pending,
+            Some(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
+            Some(Poll::Ready(Err(error))) => error,
+            None => {
+                // One request's panic ends that request; what it held is dropped with it.
+                this.inner = None;
+                this.record.panicked();
+                "panic".into()
+            }
+        };
+        let answer = answer(&error);
+        if answer.fault != Fault::Client
+            && let Some(others) = this.record.may_tell_failure()
+        {
+            let request_id = this.record.id.to_str().unwrap_or("-");
+            let not_told = (others > 0).then_some(others);
+            tracing::warn!(request_id, status = answer.status.as_u16(), %error, not_told, "{}", answer.problem_type.title);
+        }
+        this.record.failed(answer.fault, error.to_string());
+        this.record.answered(answer.status);
+        let mut response =
+            if this.record.grpc { answer.into_grpc() } else { answer.into_response(&this.record.id) };
+        // So that a browser's script can read a 429 too.
+        this.record.edit_own(response.headers_mut());
+        Poll::Ready(Ok(response))
+    }
+}

@@ -1,0 +1,424 @@
+//! How many requests an app should have at once: a limit that follows its latency.
+//!
+//! The gradient of Netflix's concurrency-limits and of Envoy's adaptive concurrency filter: the latency of an app that
+//! does not queue (`baseline`) over what it shows now. While the two are near each other the limit grows by its
+//! square root; when the app slows down it shrinks in proportion. The baseline is the least of the last while; so
+//! that an app that is never left alone does not teach us its queue as its latency, the limit is halved for a moment
+//! now and then (BBR's ProbeRTT).
+//!
+//! A cheap page among dear reports says nothing about reports: requests fall into classes (by what they ask for), each
+//! with its own baseline, and what is compared is the time that all answers took with the time that the same answers
+//! would take. So neither a change of what is asked for nor a flood of cheap requests looks like overload. Where most
+//! answers are of classes that are seldom asked for, all of them are compared as one. Pure: time and samples are given.
+
+use std::time::Duration;
+
+use crate::runtime::clock::Instant;
+
+/// Where an app begins, and what it never falls below.
+const INITIAL: f64 = 8.0;
+const LEAST: f64 = 2.0;
+/// How much slower than its baseline an app may be before it has too much to do.
+const TOLERANCE: f64 = 2.0;
+/// The limit shrinks to no less than this share at once.
+const STEEPEST: f64 = 0.5;
+/// Classes of requests that are told apart; more share.
+const CLASSES: usize = 256;
+/// A class's baseline is the least mean of so many of its answers.
+const MEAN_OF: u32 = 10;
+/// Samples are judged together: so many, over so long; or what came in the longest time.
+const SAMPLES: u32 = 10;
+const WINDOW: Duration = Duration::from_millis(100);
+const LONGEST_WINDOW: Duration = Duration::from_secs(2);
+/// The baseline is the least of two spans. The first is short and each twice the one before, up to the longest: what
+/// an app showed at first was perhaps its queue already.
+const FIRST_SPAN: Duration = Duration::from_secs(1);
+const LONGEST_SPAN: Duration = Duration::from_secs(15);
+/// The limit is halved for this long when a span ends.
+const PROBE: Duration = Duration::from_millis(300);
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Gradient {
+    limit: f64,
+    most: f64,
+    window: Option<Window>,
+    classes: Box<[Class]>,
+    all: Class,
+    span: Span,
+    probe_until: Option<Instant>,
+    /// Requests sent before the limit last shrank say nothing of the new one. `None`: it never did.
+    shrank: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    count: u32,
+    /// The most requests that were there at once.
+    inside: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Class {
+    /// The least means of the span before and of this one, seconds.
+    before: Option<f64>,
+    now: Option<f64>,
+    /// Answers towards the next mean, and when the first of them came.
+    gathered: (u32, f64),
+    gathering: Option<Instant>,
+    window: (u32, f64),
+}
+
+impl Class {
+    fn baseline(&self) -> Option<f64> {
+        match (self.before, self.now) {
+            (Some(before), Some(now)) => Some(before.min(now)),
+            (before, now) => before.or(now),
+        }
+    }
+
+    /// `within`: a mean that took longer to gather says nothing: so seldom a class would not see a moment in which
+    /// the app does not queue.
+    fn add(&mut self, seconds: f64, now: Instant, within: Duration) {
+        let count = |(count, sum): (u32, f64)| (count + 1, sum + seconds);
+        (self.window, self.gathered) = (count(self.window), count(self.gathered));
+        let began = *self.gathering.get_or_insert(now);
+        if self.gathered.0 < MEAN_OF {
+            return;
+        }
+        if now.saturating_duration_since(began) <= within {
+            let mean = self.gathered.1 / f64::from(MEAN_OF);
+            self.now = Some(self.now.map_or(mean, |known| known.min(mean)));
+        }
+        (self.gathered, self.gathering) = ((0, 0.0), None);
+    }
+}
+
+/// The time over which a baseline is the least.
+#[derive(Debug)]
+struct Span {
+    began: Instant,
+    length: Duration,
+}
+
+impl Gradient {
+    /// At most `most`.
+    pub(crate) fn new(most: usize, now: Instant) -> Gradient {
+        let most = (most as f64).max(LEAST);
+        Gradient {
+            limit: INITIAL.min(most),
+            most,
+            window: None,
+            classes: vec![Class::default(); CLASSES].into(),
+            all: Class::default(),
+            span: Span { began: now, length: FIRST_SPAN },
+            probe_until: None,
+            shrank: None,
+        }
+    }
+
+    /// How many requests there may be at once.
+    pub(crate) fn limit(&self) -> usize {
+        let share = if self.probe_until.is_some() { 0.5 } else { 1.0 };
+        (self.limit * share).max(LEAST) as usize
+    }
+
+    /// Whether an answer of a class that takes so long says that the app has too much to do.
+    pub(crate) fn is_slow(&self, class: u64, took: Duration) -> bool {
+        let class = self.classes.get(at(class)).and_then(Class::baseline).or(self.all.baseline());
+        class.is_some_and(|least| took.as_secs_f64() > TOLERANCE * least)
+    }
+
+    /// An answer's head came, or it did not come in time, when `inside` requests were there.
+    pub(crate) fn sample(&mut self, class: u64, sent: Instant, now: Instant, inside: usize) {
+        if self.probe_until.is_some_and(|until| now >= until) {
+            self.probe_until = None;
+        }
+        if self.shrank.is_some_and(|shrank| sent < shrank) {
+            return;
+        }
+        let seconds = now.saturating_duration_since(sent).as_secs_f64();
+        self.classes[at(class)].add(seconds, now, PROBE);
+        self.all.add(seconds, now, Duration::MAX);
+        let window = self.window.get_or_insert(Window { began: now, count: 0, inside: 0 });
+        window.count += 1;
+        window.inside = window.inside.max(inside);
+        let age = now.saturating_duration_since(window.began);
+        if (window.count < SAMPLES || age < WINDOW) && age < LONGEST_WINDOW {
+            return;
+        }
+        let inside = window.inside;
+        self.window = None;
+        self.judge(inside, now);
+    }
+
+    /// The time the window's answers took over the time they would take in an app that does not queue.
+    fn slowdown(&mut self) -> Option<f64> {
+        let (mut known, mut took, mut would) = (0, 0.0, 0.0);
+        for class in &mut self.classes {
+            let (count, seconds) = std::mem::take(&mut class.window);
+            if let Some(baseline) = class.baseline() {
+                known += count;
+                took += seconds;
+                would += baseline * f64::from(count);
+            }
+        }
+        let (count, seconds) = std::mem::take(&mut self.all.window);
+        if 2 * known < count {
+            took = seconds;
+            would = self.all.baseline()? * f64::from(count);
+        }
+        (would > 0.0).then(|| took / would)
+    }
+
+    /// A span is over; true where it was just now.
+    fn turn(&mut self, now: Instant) -> bool {
+        let ended = now.saturating_duration_since(self.span.began) >= self.span.length;
+        if ended {
+            let length = (2 * self.span.length).min(LONGEST_SPAN);
+            self.span = Span { began: now, length };
+            for class in self.classes.iter_mut().chain([&mut self.all]) {
+                (class.before, class.now) = (class.now, None);
+            }
+        }
+        ended
+    }
+
+    fn judge(&mut self, inside: usize, now: Instant) {
+        let pressed = inside >= self.limit();
+        let slowdown = self.slowdown();
+        if self.turn(now) && pressed && self.probe_until.is_none() {
+            self.probe_until = Some(now + PROBE);
+            self.shrank = Some(now);
+        }
+        // An app that is given far less than it might be is not slow because of what it is given.
+        if self.probe_until.is_some() || (inside as f64) < self.limit / 2.0 {
+            return;
+        }
+        let gradient = slowdown.map_or(1.0, |slowdown| (TOLERANCE / slowdown).clamp(STEEPEST, 1.0));
+        let growth = match (pressed && gradient >= 1.0, self.shrank) {
+            (false, _) => 0.0,
+            // Until it was too much once, the way up is short (TCP's slow start).
+            (true, None) => self.limit,
+            (true, Some(_)) => self.limit.sqrt(),
+        };
+        let limit = (self.limit * gradient + growth).clamp(LEAST, self.most);
+        if limit < self.limit {
+            self.shrank = Some(now);
+        }
+        self.limit = limit;
+    }
+}
+
+/// The place of a class.
+fn at(class: u64) -> usize {
+    (class % CLASSES as u64) as usize
+}
+
+/// How many may wait, for one who ranks `rank` of `ranks`: the lowest find the line full first. As many as are
+/// served, so that nobody waits much longer than an answer takes; and some where few are, for what comes at once.
+pub(crate) fn most_waiting(limit: usize, rank: usize, ranks: usize) -> usize {
+    const SOME: usize = 32;
+    let ranks = ranks.max(1);
+    (limit.max(SOME) * (rank.min(ranks - 1) + 1) / ranks).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::runtime::clock;
+
+    /// An app by the universal scalability law: `n` requests at once are done at n / (1 + a(n-1) + bn(n-1)) of the
+    /// pace of one.
+    #[derive(Clone, Copy)]
+    struct App {
+        alone: f64,
+        a: f64,
+        b: f64,
+    }
+
+    impl App {
+        fn throughput(self, n: usize) -> f64 {
+            let n = n as f64;
+            n / (self.alone * (1.0 + self.a * (n - 1.0) + self.b * n * (n - 1.0)))
+        }
+
+        fn best(self) -> f64 {
+            (1..1000).map(|n| self.throughput(n)).fold(0.0, f64::max)
+        }
+    }
+
+    struct Run {
+        /// Answers a second that came within a second.
+        good: f64,
+        served: [usize; 2],
+        asked: [usize; 2],
+    }
+
+    /// Requests come at an even `rate`, every other one of the lower of two ranks; `capped`: at most so many go to
+    /// the app at once, else as many as the gradient says.
+    fn run(app: App, rate: f64, high_share: f64, seconds: f64, capped: Option<usize>) -> Run {
+        run_in_classes(app, rate, high_share, seconds, capped, 1)
+    }
+
+    /// The same, with requests in so many classes by turns.
+    fn run_in_classes(
+        app: App,
+        rate: f64,
+        high_share: f64,
+        seconds: f64,
+        capped: Option<usize>,
+        classes: u64,
+    ) -> Run {
+        const STEP: f64 = 0.0005;
+        let origin = clock::now();
+        let at = |time: f64| origin + Duration::from_secs_f64(time);
+        let mut gradient = Gradient::new(4096, origin);
+        // When each came, when it was sent, how much of it is done, its rank.
+        let mut inside: Vec<(f64, f64, f64, usize)> = Vec::new();
+        let mut waiting: VecDeque<(f64, usize)> = VecDeque::new();
+        let (mut time, mut due, mut high, mut class) = (0.0, 0.0, 0.0, 0u64);
+        let mut run = Run { good: 0.0, served: [0; 2], asked: [0; 2] };
+        while time < seconds {
+            time += STEP;
+            let limit = capped.unwrap_or_else(|| gradient.limit());
+            due += rate * STEP;
+            while due >= 1.0 {
+                due -= 1.0;
+                high += high_share;
+                let rank = usize::from(high >= 1.0);
+                high -= rank as f64;
+                run.asked[rank] += 1;
+                let most = if capped.is_some() { 1024 } else { most_waiting(limit, rank, 2) };
+                if inside.len() < limit {
+                    inside.push((time, time, 0.0, rank));
+                } else if waiting.len() < most {
+                    waiting.push_back((time, rank));
+                }
+            }
+            let pace = app.throughput(inside.len().max(1)) / inside.len().max(1) as f64 * STEP;
+            let there = inside.len();
+            inside.iter_mut().for_each(|request| request.2 += pace);
+            let done: Vec<_> = inside.extract_if(.., |request| request.2 >= 1.0).collect();
+            for (came, sent, _, rank) in done {
+                class += 1;
+                gradient.sample(class % classes, at(sent), at(time), there);
+                // The first second is for finding the way.
+                if time - came <= 1.0 && time > 1.0 {
+                    run.good += 1.0 / (seconds - 1.0);
+                }
+                run.served[rank] += 1;
+            }
+            while inside.len() < limit
+                && let Some((came, rank)) = waiting.pop_front()
+            {
+                // Whoever waited for a second is told so.
+                if time - came < 1.0 {
+                    inside.push((came, time, 0.0, rank));
+                }
+            }
+        }
+        run
+    }
+
+    /// Best at 32 at once; ten times as slow as alone at about a hundred.
+    const CONTENDED: App = App { alone: 0.01, a: 0.02, b: 0.98 / 1024.0 };
+
+    #[test]
+    fn goodput_stays_where_it_would_collapse() {
+        for app in [CONTENDED, App { alone: 0.002, ..CONTENDED }, App { alone: 0.05, a: 0.0, b: 1.0 / 256.0 }]
+        {
+            let best = app.best();
+            let without = run(app, 4.0 * best, 0.0, 30.0, Some(256)).good / best;
+            let with = run(app, 4.0 * best, 0.0, 30.0, None).good / best;
+            assert!(with >= 0.8, "{with} of the best, {without} without");
+            assert!(without < 0.5, "{without}: it would not collapse");
+            for classes in [3, 50, 100_000] {
+                let with = run_in_classes(app, 4.0 * best, 0.0, 30.0, None, classes).good / best;
+                assert!(with >= 0.8, "{with} of the best in {classes} classes");
+            }
+        }
+    }
+
+    #[test]
+    fn an_app_that_is_not_overloaded_is_left_alone() {
+        let best = CONTENDED.best();
+        let run = run(CONTENDED, 0.6 * best, 0.0, 20.0, None);
+        assert!(run.served[0] + 100 >= run.asked[0], "{} of {}", run.served[0], run.asked[0]);
+        // An app that does as much as it is given is given ever more.
+        let flat = App { alone: 0.01, a: 0.0, b: 0.0 };
+        let run = super::tests::run(flat, 50_000.0, 0.0, 10.0, None);
+        assert!(run.good > 40_000.0, "{}", run.good);
+    }
+
+    #[test]
+    fn the_lowest_are_shed_first() {
+        let best = CONTENDED.best();
+        // Twice what the app can do, half of what it can do from the higher tier.
+        let run = run(CONTENDED, 2.0 * best, 0.25, 30.0, None);
+        let share = |rank: usize| run.served[rank] as f64 / run.asked[rank] as f64;
+        assert!(share(1) > 0.97, "{}", share(1));
+        assert!(share(0) < 0.45 && share(0) > 0.2, "{}", share(0));
+    }
+
+    #[test]
+    fn an_app_that_became_slow_for_good_is_believed_after_a_while() {
+        let origin = clock::now();
+        let mut gradient = Gradient::new(1000, origin);
+        let mut time = Duration::ZERO;
+        let mut go = |gradient: &mut Gradient, latency: u64, seconds: u64| {
+            let end = time + Duration::from_secs(seconds);
+            while time < end {
+                time += Duration::from_millis(10);
+                let sent = origin + time.saturating_sub(Duration::from_millis(latency));
+                gradient.sample(0, sent, origin + time, usize::MAX);
+            }
+        };
+        go(&mut gradient, 5, 20);
+        let before = gradient.limit();
+        go(&mut gradient, 50, 5);
+        assert!(gradient.limit() < before / 4, "{} of {before}", gradient.limit());
+        go(&mut gradient, 50, 60);
+        assert!(gradient.limit() > 50, "{}", gradient.limit());
+    }
+
+    #[test]
+    fn a_few_slow_answers_are_no_overload() {
+        let origin = clock::now();
+        let mut gradient = Gradient::new(1000, origin);
+        let before = gradient.limit();
+        // One request a second, now a page of 5 ms and now a report of two seconds.
+        for second in 1..300u64 {
+            let now = origin + Duration::from_secs(second);
+            let took = Duration::from_millis(if second % 3 == 0 { 2000 } else { 5 });
+            gradient.sample(0, now - took, now, 1);
+        }
+        assert_eq!(gradient.limit(), before);
+    }
+
+    #[test]
+    fn a_flood_of_cheap_requests_does_not_make_dear_ones_look_slow() {
+        let origin = clock::now();
+        let mut gradient = Gradient::new(1000, origin);
+        let dear = Duration::from_millis(200);
+        for tick in 1..6000u64 {
+            // A hundred dear answers a second, twenty at once; and for a third of a second in five a flood of cheap ones.
+            let now = origin + Duration::from_millis(10 * tick);
+            gradient.sample(1, now - dear.min(now - origin), now, 20);
+            if tick % 500 < 30 {
+                (0..10).for_each(|_| gradient.sample(2, now - Duration::from_micros(100), now, 20));
+            }
+        }
+        assert!(gradient.limit() >= 20, "{}", gradient.limit());
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!([0, 1, 2].map(|rank| most_waiting(90, rank, 3)), [30, 60, 90]);
+        assert_eq!(most_waiting(90, usize::MAX, 3), 90);
+        assert_eq!(most_waiting(2, 0, 0), 32);
+    }
+}

@@ -1,0 +1,198 @@
+//! Content that comes unasked: an upstream of HTTP/2 sends as much of each response as it was told that it may (RFC 9113
+//! 5.2), whether the client takes it or not. It is counted as it comes, in the share of the client that it is for.
+//!
+//! Where there is little memory left the upstreams are told to send less, and buffers that can wait leave room for it.
+//! Content beyond the limit is given up, of the client that holds most: no client can fill the memory so that there is none
+//! for others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use super::{BufferMemory, ClientSlot, Reservation, SLOTS, share_of};
+
+/// Where that part is used, upstreams are told to send less.
+const SCARCE: usize = 2;
+/// Where no more than that part is used, they may send all again.
+const AMPLE: usize = 4;
+/// Once something arrived that part is left free for it.
+const KEPT: usize = 4;
+/// Responses are given up until this part of the limit is free beyond the need, so that the next content finds room.
+const MARGIN: usize = 64;
+
+/// Unasked content of all workers.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    by_client: Box<[AtomicUsize]>,
+    any: AtomicBool,
+    beyond: Notify,
+    /// Responses of which something was given up.
+    given_up: AtomicU64,
+}
+
+impl Default for Arrivals {
+    fn default() -> Arrivals {
+        Arrivals {
+            by_client: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
+            any: AtomicBool::new(false),
+            beyond: Notify::new(),
+            given_up: AtomicU64::new(0),
+        }
+    }
+}
+
+impl BufferMemory {
+    /// Whether upstreams are to send less at once, where `before` says whether they were told so.
+    pub(crate) fn is_scarce(&self, before: bool) -> bool {
+        self.bytes() > self.max() / if before { AMPLE } else { SCARCE }
+    }
+
+    /// What is left free for what may come: a client that reads slowly has it from responses that begin later; bytes.
+    pub(crate) fn kept_for_arrivals(&self) -> usize {
+        if self.arrivals.any.load(Ordering::Relaxed) { self.max() / KEPT } else { 0 }
+    }
+
+    /// The limit with what arrives: it takes half of what requests may take, so that these find room beside it.
+    fn limit_of_arrivals(&self) -> usize {
+        self.max().saturating_add(self.beyond() / 2)
+    }
+
+    /// Whether something of `client`, or of any other one, has to be given up.
+    pub(crate) fn is_beyond(&self, client: ClientSlot) -> bool {
+        let limit = self.limit_of_arrivals();
+        self.bytes() > limit || self.held_by(client) > share_of(limit)
+    }
+
+    /// The client of which something has to be given up, and how many bytes: of those for whom something arrived, the
+    /// one that holds most.
+    pub(crate) fn excess(&self) -> Option<(ClientSlot, usize)> {
+        let (limit, margin) = (self.limit_of_arrivals(), self.max() / MARGIN);
+        let (_, client) = (0u16..)
+            .zip(&self.arrivals.by_client)
+            .filter(|(_, arrived)| arrived.load(Ordering::Relaxed) > 0)
+            .map(|(at, _)| (self.held_by(ClientSlot(at)), ClientSlot(at)))
+            .max_by_key(|(held, _)| *held)?;
+        self.is_beyond(client).then(|| {
+            let all = (self.bytes() + margin).saturating_sub(limit);
+            (client, all.max((self.held_by(client) + margin).saturating_sub(share_of(limit))))
+        })
+    }
+
+    /// So many responses were given up.
+    pub(crate) fn count_given_up(&self, responses: u64) {
+        self.arrivals.given_up.fetch_add(responses, Ordering::Relaxed);
+    }
+
+    /// Responses given up so far.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.arrivals.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Tells all workers that something has to be given up.
+    pub(crate) fn tell_beyond(&self) {
+        self.arrivals.beyond.notify_waiters();
+    }
+
+    pub(crate) async fn told_beyond(&self) {
+        self.arrivals.beyond.notified().await;
+    }
+}
+
+/// The part of the memory that unasked content of one response holds.
+#[derive(Debug)]
+pub(crate) struct Arrival(Reservation);
+
+impl Arrival {
+    pub(crate) fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Arrival {
+        if !memory.arrivals.any.load(Ordering::Relaxed) {
+            memory.arrivals.any.store(true, Ordering::Relaxed);
+        }
+        Arrival(Reservation::new(memory, client))
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<BufferMemory> {
+        &self.0.memory
+    }
+
+    pub(crate) fn client(&self) -> ClientSlot {
+        self.0.client
+    }
+
+    /// Whether the client may buffer more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.has_room()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// So many bytes are here now.
+    pub(crate) fn resize(&mut self, bytes: usize) {
+        let before = self.0.bytes();
+        if let Some(arrived) = self.0.memory.arrivals.by_client.get(self.0.client.index()) {
+            if bytes > before {
+                arrived.fetch_add(bytes - before, Ordering::Relaxed);
+            } else if bytes < before {
+                arrived.fetch_sub(before - bytes, Ordering::Relaxed);
+            }
+        }
+        self.0.resize(bytes);
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.resize(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    #[test]
+    fn n3_4_what_arrives_beyond_the_limit_is_given_up_by_who_holds_most() {
+        let memory = Arc::new(BufferMemory::new(64 * MIB));
+        let (greedy, modest) = (ClientSlot(7), ClientSlot(8));
+        let mut arrived = [greedy, modest].map(|client| Arrival::new(memory.clone(), client));
+        let [many, few] = &mut arrived;
+        few.resize(4 * MIB);
+        many.resize(28 * MIB);
+        assert!(!memory.is_scarce(false), "half of it is used");
+        many.resize(29 * MIB);
+        assert!(memory.is_scarce(false));
+        many.resize(12 * MIB + 1);
+        assert!(memory.is_scarce(true), "it was scarce, and more than a quarter is used");
+        many.resize(12 * MIB);
+        assert!(!memory.is_scarce(true));
+        // Its share of 66 MiB.
+        many.resize(57 * MIB + MIB / 2);
+        assert!(!memory.is_beyond(greedy) && memory.excess().is_none());
+        many.resize(58 * MIB);
+        assert!(memory.is_beyond(greedy) && !memory.is_beyond(modest));
+        assert_eq!(memory.excess(), Some((greedy, MIB / 4 + MIB)), "no more than its own");
+        // Beyond all there is, it is not the one whose content came last.
+        many.resize(57 * MIB);
+        few.resize(10 * MIB);
+        assert!(memory.is_beyond(modest));
+        assert_eq!(memory.excess(), Some((greedy, MIB + MIB)));
+        // What it holds otherwise cannot be given up; then it is the next one's turn.
+        let mut asked = Reservation::new(memory.clone(), greedy);
+        asked.resize(57 * MIB);
+        many.resize(0);
+        assert_eq!(memory.excess(), Some((modest, MIB + MIB)));
+        drop((arrived, asked));
+        let mut waits = Reservation::new(memory.clone(), modest);
+        waits.resize(40 * MIB - 1);
+        assert!(memory.has_room(modest), "of 56 MiB 16 are left free for what may come");
+        waits.resize(40 * MIB);
+        assert!(!memory.has_room(modest));
+        drop(waits);
+        assert_eq!((memory.bytes(), memory.excess()), (0, None));
+        assert!(memory.arrivals.by_client.iter().all(|arrived| arrived.load(Ordering::Relaxed) == 0));
+    }
+}

@@ -1,0 +1,280 @@
+//! Content gathered for a moment: as much of it as a decision needs, and no longer than nobody minds.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::memory::buffers::Reservation;
+use crate::memory::chunked_bytes::Pieces;
+use crate::memory::memory_budget::Place;
+use crate::message::body::{Body, BodyError};
+use crate::runtime::clock;
+use crate::runtime::clock::{Deadline, Instant};
+
+/// Pieces that are shorter than this on average are joined; bytes.
+const SMALL_PIECE: usize = 512;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// So much is waited for.
+    pub least: usize,
+    /// No more is taken, even where it is there.
+    pub most: usize,
+    /// Whether the end is waited for, which may come after the last byte; not where more than `most` came before it.
+    pub end: bool,
+}
+
+/// The beginning of a body, or all of it.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// Before `more`, of which most content has nothing, and which takes no memory then.
+    first: Option<Bytes>,
+    more: VecDeque<Bytes>,
+    length: usize,
+    rest: Rest,
+    /// Of all of it, while it is gathered.
+    place: Option<Place>,
+    /// Of what waits for a client that may be slow.
+    memory: Option<Reservation>,
+}
+
+#[derive(Debug)]
+enum Rest {
+    /// There is no more; perhaps these.
+    Ended(Option<HeaderMap>),
+    More(Body),
+    Failed(BodyError),
+}
+
+impl Gathered {
+    /// Of content that is here already.
+    pub(crate) fn whole(content: &Pieces) -> Gathered {
+        let mut pieces = content.iter().cloned();
+        let (first, more) = (pieces.next(), pieces.collect());
+        let (rest, place, memory) = (Rest::Ended(None), None, None);
+        Gathered { first, more, length: content.len(), rest, place, memory }
+    }
+
+    /// Nothing of `body` yet.
+    pub(crate) fn nothing(body: Body) -> Gathered {
+        let (first, more) = (None, VecDeque::new());
+        Gathered { first, more, length: 0, rest: Rest::More(body), place: None, memory: None }
+    }
+
+    /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `patience`, or finds no room in
+    /// `memory`, which holds what is gathered meanwhile, and longer where that is not all.
+    pub(crate) async fn of(
+        body: Body,
+        wanted: Wanted,
+        patience: Duration,
+        place: Option<Place>,
+        memory: Option<Reservation>,
+    ) -> Gathered {
+        Gathered::until(body, wanted, place, memory, Some(clock::now() + patience)).await
+    }
+
+    async fn until(
+        body: Body,
+        wanted: Wanted,
+        place: Option<Place>,
+        memory: Option<Reservation>,
+        due: Option<Instant>,
+    ) -> Gathered {
+        let mut gathered = Gathered { place, memory, ..Gathered::nothing(body) };
+        let mut patience = Deadline::default();
+        std::future::poll_fn(|cx| {
+            loop {
+                let Rest::More(body) = &mut gathered.rest else { return Poll::Ready(()) };
+                if gathered.length > wanted.most || (gathered.length == wanted.most && !wanted.end) {
+                    return Poll::Ready(());
+                }
+                // What came whole holds no place at the upstream any more: it must not wait here beyond the limit. Many
+                // that gather at once see one another.
+                if gathered.memory.as_ref().is_some_and(|memory| !memory.has_room()) {
+                    return Poll::Ready(());
+                }
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Pending if gathered.length >= wanted.least && !wanted.end => return Poll::Ready(()),
+                    Poll::Pending => {
+                        let Some(due) = due else { return Poll::Pending };
+                        patience.set(due);
+                        return patience.poll_expired(cx);
+                    }
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(data) => {
+                            let ended = http_body::Body::is_end_stream(body);
+                            gathered.length += data.len();
+                            gathered.push(data);
+                            if let Some(memory) = &mut gathered.memory {
+                                memory.resize(gathered.length);
+                            }
+                            if ended {
+                                gathered.rest = Rest::Ended(None);
+                            }
+                        }
+                        Err(frame) => gathered.rest = Rest::Ended(frame.into_trailers().ok()),
+                    },
+                    Poll::Ready(Some(Err(error))) => gathered.rest = Rest::Failed(error),
+                    Poll::Ready(None) => gathered.rest = Rest::Ended(None),
+                }
+            }
+        })
+        .await;
+        if let Some(place) = &mut gathered.place {
+            place.shrink(gathered.length);
+        }
+        if gathered.is_whole() {
+            // From here on it is counted by whoever writes it.
+            gathered.memory = None;
+        }
+        gathered
+    }
+
+    /// What `wanted` says of `body`, however long that is in coming: who sends it has its own timeouts.
+    pub(crate) async fn waited_for(body: Body, wanted: Wanted) -> Gathered {
+        Gathered::until(body, wanted, None, None, None).await
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.first.is_none() && self.more.is_empty() {
+            self.first = Some(piece);
+        } else {
+            self.more.push_back(piece);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        self.first.take().or_else(|| self.more.pop_front())
+    }
+
+    /// Whether it is all there is.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.rest, Rest::Ended(None))
+    }
+
+    /// Whether more may come, and may be long in coming.
+    pub(crate) fn has_more(&self) -> bool {
+        matches!(self.rest, Rest::More(_))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &Bytes> + Clone {
+        self.first.iter().chain(&self.more)
+    }
+
+    /// All of it in one piece. `None` while more is to come.
+    pub(crate) fn content(&mut self) -> Option<Bytes> {
+        if !self.is_whole() {
+            return None;
+        }
+        if !self.more.is_empty() {
+            let mut joined = BytesMut::with_capacity(self.length);
+            self.pieces().for_each(|piece| joined.extend_from_slice(piece));
+            (self.first, self.more) = (Some(joined.freeze()), VecDeque::new());
+        }
+        Some(self.first.clone().unwrap_or_default())
+    }
+
+    /// All of it as it is here. `None` while more is to come.
+    pub(crate) fn whole_pieces(&self) -> Option<Pieces> {
+        self.is_whole().then(|| self.pieces().cloned().collect())
+    }
+
+    /// Counts what was gathered until it is handed on: it waits for something that may be long in coming. `None`: it is
+    /// counted elsewhere.
+    pub(crate) fn count(&mut self, memory: Option<Reservation>) {
+        self.memory = memory.map(|mut memory| {
+            memory.resize(self.length);
+            memory
+        });
+        self.place = None;
+    }
+
+    /// The body again, from its beginning. All of one is counted by whoever writes it, unless it is counted here.
+    pub(crate) fn into_body(mut self) -> Body {
+        match self.rest {
+            Rest::More(body) if self.first.is_none() && self.more.is_empty() => body,
+            Rest::Ended(None) if self.memory.is_none() => {
+                // Small pieces take more than their bytes.
+                if (1 + self.more.len()) * SMALL_PIECE > self.length {
+                    self.content();
+                }
+                Body::pieces(self.first.into_iter().chain(self.more).collect())
+            }
+            _ => Body::streaming(self),
+        }
+    }
+
+    /// What is still to come, for whoever does not want what came.
+    pub(crate) fn into_rest(self) -> Option<Body> {
+        match self.rest {
+            Rest::More(body) => Some(body),
+            Rest::Ended(_) | Rest::Failed(_) => None,
+        }
+    }
+}
+
+impl http_body::Body for Gathered {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.pop() {
+            self.length -= piece.len();
+            let left = self.length;
+            if let Some(place) = &mut self.place {
+                place.shrink(left);
+            }
+            if let Some(memory) = &mut self.memory {
+                memory.resize(left);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match std::mem::replace(&mut self.rest, Rest::Ended(None)) {
+            Rest::Ended(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Rest::Failed(error) => Poll::Ready(Some(Err(error))),
+            Rest::More(mut body) => {
+                let polled = Pin::new(&mut body).poll_frame(cx);
+                self.rest = Rest::More(body);
+                Poll::Ready(ready!(polled))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none()
+            && self.more.is_empty()
+            && match &self.rest {
+                Rest::Ended(trailers) => trailers.is_none(),
+                Rest::More(body) => http_body::Body::is_end_stream(body),
+                Rest::Failed(_) => false,
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let length = self.length as u64;
+        match &self.rest {
+            Rest::Ended(None) => SizeHint::with_exact(length),
+            Rest::More(body) => match http_body::Body::size_hint(body).exact() {
+                Some(rest) => SizeHint::with_exact(length + rest),
+                None => SizeHint::default(),
+            },
+            Rest::Ended(Some(_)) | Rest::Failed(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The policy in force and what was built from it, swapped as one.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::cache::Cache;
+use crate::cache::counters::RouteCounters;
+use crate::limit::Limiter;
+use crate::limit::counters::LimitCounters;
+use crate::memory::buffers::BufferMemory;
+use crate::metrics::{Heartbeats, Metrics, RouteSeries};
+use crate::performance::{self, Performance};
+use crate::policy::{Policy, RoutePolicy};
+use crate::rendering::json_text::Quoted;
+use crate::represent::counters::Counters;
+use crate::trace::Spans;
+use crate::upstream::Upstream;
+
+/// The label of messages refused before they were requests.
+pub(crate) static REFUSED: Quoted = Quoted::plain("refused");
+
+/// What outlives every swap, shared by all threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Lasting {
+    pub metrics: Arc<Metrics>,
+    /// What is counted of representations.
+    pub represented: Arc<Counters>,
+    /// The memory of what waits for a slow client.
+    pub buffers: Arc<BufferMemory>,
+    pub cache: Arc<Cache>,
+    pub limiter: Arc<Limiter>,
+    pub performance: Arc<Performance>,
+    /// A sign of life of every worker.
+    pub heartbeats: Arc<Heartbeats>,
+    /// What is on its way to the receiver of traces.
+    pub spans: Spans,
+}
+
+/// One generation of everything that a reload replaces.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Counts up from 1.
+    pub generation: u64,
+    pub policy: Policy,
+    pub upstreams: Vec<Arc<Upstream>>,
+    series: Vec<Arc<RouteSeries>>,
+    cached: Vec<Arc<RouteCounters>>,
+    times: Vec<Arc<performance::Route>>,
+    rules: Vec<u64>,
+    limited: Vec<Arc<LimitCounters>>,
+    refused: Arc<RouteSeries>,
+}
+
+impl Snapshot {
+    /// Of a policy and the apps built for it.
+    pub(crate) fn new(
+        generation: u64,
+        policy: Policy,
+        upstreams: Vec<Arc<Upstream>>,
+        lasting: &Lasting,
+    ) -> Snapshot {
+        let Lasting { metrics, cache, limiter, performance, .. } = lasting;
+        let refused = metrics.routes.series(&REFUSED);
+        // The last, for unmatched requests, must not be folded away by many routes before it.
+        let unmatched = metrics.routes.series(&policy.routes.unmatched().label);
+        let mut series: Vec<_> =
+            policy.routes.routes.iter().map(|route| metrics.routes.series(&route.label)).collect();
+        if let Some(last) = series.last_mut() {
+            *last = unmatched;
+        }
+        // By the label that the requests are counted under, so that all three fold the same ones.
+        let cached = series.iter().map(|series| cache.counters.route(series.label())).collect();
+        let times = series.iter().map(|series| performance.route(series.label())).collect();
+        let rules = policy.routes.routes.iter().map(|route| rules(&policy, route)).collect();
+        let of_limit = |(tier, limit): &(String, String)| limiter.counters.of(tier, limit);
+        let limited = policy.limits.series.iter().map(of_limit).collect();
+        Snapshot { generation, policy, upstreams, series, cached, times, rules, limited, refused }
+    }
+
+    /// Everything that decides who shares answers under the route at `order`, as a number: what was stored under
+    /// other rules is not found any more.
+    pub(crate) fn rules(&self, order: Option<u32>) -> u64 {
+        let found = order.and_then(|order| self.rules.get(order as usize)).or(self.rules.last());
+        found.copied().unwrap_or_default()
+    }
+
+    /// What is counted for the limit whose series is at `series`.
+    pub(crate) fn limited(&self, series: usize) -> &LimitCounters {
+        self.limited.get(series).expect("every limit has its series: the compiler numbers both")
+    }
+
+    /// What the cache counts for the route at `order`.
+    pub(crate) fn cached(&self, order: Option<u32>) -> &Arc<RouteCounters> {
+        let found = order.and_then(|order| self.cached.get(order as usize)).or(self.cached.last());
+        found.expect("there is a route for requests that match none")
+    }
+
+    /// How the route at `order` does.
+    pub(crate) fn times(&self, order: Option<u32>) -> Option<&Arc<performance::Route>> {
+        order.and_then(|order| self.times.get(order as usize)).or(self.times.last())
+    }
+
+    /// The counters of the route at `order`.
+    pub(crate) fn series(&self, order: Option<u32>) -> &Arc<RouteSeries> {
+        order
+            .and_then(|order| self.series.get(order as usize))
+            .or(self.series.last())
+            .unwrap_or(&self.refused)
+    }
+
+    /// The counters of refused messages.
+    pub(crate) fn refused(&self) -> &Arc<RouteSeries> {
+        &self.refused
+    }
+
+    /// The route at `order`.
+    pub(crate) fn route(&self, order: Option<u32>) -> &Arc<RoutePolicy> {
+        order
+            .and_then(|order| self.policy.routes.routes.get(order as usize))
+            .unwrap_or_else(|| self.policy.routes.unmatched())
+    }
+}
+
+fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
+    let urls = policy
+        .upstreams
+        .get(route.upstream.unwrap_or(0))
+        .map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>());
+    let settings = &policy.cache;
+    let deciding = format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        route.cache,
+        route.request,
+        urls,
+        settings.ignore_query,
+        settings.ignore_cookies,
+        settings.targeted,
+        settings.heuristic_max,
+        settings.max_ttl,
+        settings.stale_if_error,
+        settings.version,
+        policy.identity.source_names(),
+        policy.server.trusted_proxies,
+    );
+    xxhash_rust::xxh3::xxh3_64(deciding.as_bytes())
+}
+
+/// The snapshot in force. Only `reload` stores into it.
+pub(crate) type Live = Arc<ArcSwap<Snapshot>>;
+
+/// One worker's view of it: a pointer comparison while nothing changes.
+pub(crate) type View = arc_swap::Cache<Live, Arc<Snapshot>>;

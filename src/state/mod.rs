@@ -1,0 +1,3 @@
+//! The state that all workers share, and the policy in force.
+
+pub(crate) mod live_policy;

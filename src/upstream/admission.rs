@@ -1,0 +1,208 @@
+//! Requests to one app at once, as many as its latency says it can bear: the gate in front of it. Shared by all
+//! workers; it outlives reloads.
+//!
+//! A place is held until the head of the answer: how long a client takes to read, or to write, is not the app's doing
+//! and must not keep others out.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::send::Place;
+use crate::limit::gradient::{Gradient, most_waiting};
+use crate::metrics::Cell;
+use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    gradient: Mutex<Gradient>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// As many requests as may be.
+    limit: AtomicUsize,
+    /// Permits that are out although the limit has shrunk meanwhile: they do not come back.
+    debt: AtomicUsize,
+    pub shed: Cell,
+}
+
+impl Gate {
+    /// For an app of which nothing is known yet, and which may have `most` requests at once.
+    pub(crate) fn new(most: usize, now: Instant) -> Gate {
+        let gradient = Gradient::new(most, now);
+        let limit = gradient.limit();
+        Gate {
+            permits: Arc::new(Semaphore::new(limit)),
+            gradient: Mutex::new(gradient),
+            waiting: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            debt: AtomicUsize::new(0),
+            shed: Cell::default(),
+        }
+    }
+
+    fn gradient(&self) -> MutexGuard<'_, Gradient> {
+        self.gradient.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As many requests as may be.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// A place for a request of a class, of one who ranks `rank` of `ranks`, perhaps after a wait; `None`: there is
+    /// none.
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        class: u64,
+        (rank, ranks): (usize, usize),
+        patience: Duration,
+    ) -> Option<Entered> {
+        let entered =
+            |permit| Some(Entered { gate: self.clone(), permit: Some(permit), class, since: clock::now() });
+        // Whoever waits comes first.
+        if self.waiting.load(Ordering::Relaxed) == 0
+            && let Ok(permit) = self.permits.clone().try_acquire_owned()
+        {
+            return entered(permit);
+        }
+        let permit = match Place::take(&self.waiting, most_waiting(self.limit(), rank, ranks)) {
+            None => None,
+            Some(_place) => {
+                let waited = tokio::time::timeout(patience, self.permits.clone().acquire_owned()).await;
+                waited.ok().and_then(Result::ok)
+            }
+        };
+        if permit.is_none() {
+            self.shed.add(1);
+        }
+        permit.and_then(entered)
+    }
+
+    /// What came of a request; the limit follows.
+    fn sample(&self, class: u64, sent: Instant, now: Instant) {
+        let free = self.permits.available_permits();
+        // All changes of the limit happen under this lock.
+        let mut gradient = self.gradient();
+        let before = self.limit();
+        gradient.sample(class, sent, now, before.saturating_sub(free));
+        let limit = gradient.limit();
+        self.limit.store(limit, Ordering::Relaxed);
+        if limit > before {
+            let paid = self.pay(limit - before);
+            self.permits.add_permits(limit - before - paid);
+        } else if limit < before {
+            let forgotten = self.permits.forget_permits(before - limit);
+            self.debt.fetch_add(before - limit - forgotten, Ordering::Relaxed);
+        }
+    }
+
+    /// Less debt by at most `most`; by how much.
+    fn pay(&self, most: usize) -> usize {
+        let pay = |debt: usize| Some(debt - debt.min(most));
+        let before = self.debt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        before.unwrap_or_default().min(most)
+    }
+
+    fn give_back(&self, permit: OwnedSemaphorePermit) {
+        if self.debt.load(Ordering::Relaxed) > 0 && self.pay(1) == 1 {
+            permit.forget();
+        }
+    }
+}
+
+/// One request in flight; its place is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    gate: Arc<Gate>,
+    permit: Option<OwnedSemaphorePermit>,
+    class: u64,
+    since: Instant,
+}
+
+impl Entered {
+    /// The head of its answer came. What the app says when it does nothing (an error, a redirect, 304) is said
+    /// quickly, and teaches nothing.
+    pub(crate) fn answered(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
+        if let (Some(sent), true) = (sent, status.is_success()) {
+            self.gate.sample(self.class, sent, now);
+        }
+        self.leave();
+    }
+
+    fn leave(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.gate.give_back(permit);
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.permit.is_some() {
+            // It got no answer, or nobody waited for one: the app took at least as long, which counts if it is long.
+            let now = clock::now();
+            let gate = self.gate.clone();
+            if gate.gradient().is_slow(self.class, now.saturating_duration_since(self.since)) {
+                gate.sample(self.class, self.since, now);
+            }
+        }
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_taken_waited_for_and_given_back() {
+        let gate = Arc::new(Gate::new(1000, clock::now()));
+        let limit = gate.limit();
+        let mut inside = Vec::new();
+        for _ in 0..limit {
+            inside.push(gate.enter(0, (0, 1), Duration::ZERO).await.unwrap());
+        }
+        assert!(gate.enter(0, (0, 1), Duration::from_millis(10)).await.is_none());
+        assert_eq!(gate.shed.get(), 1);
+        let waits = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.enter(0, (0, 1), Duration::from_secs(1)).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        inside.pop();
+        assert!(waits.await.unwrap());
+        // It is given back by then.
+        assert_eq!(gate.permits.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_shrunken_limit_takes_places_as_they_come_back() {
+        let begin = clock::now();
+        let gate = Arc::new(Gate::new(1000, begin));
+        let mut inside = Vec::new();
+        for _ in 0..gate.limit() {
+            inside.push(gate.enter(0, (0, 1), Duration::ZERO).await.unwrap());
+        }
+        // Quick at first, then a hundred times as slow.
+        let mut time = begin;
+        for (latency, count) in [(10, 60), (1000, 400)] {
+            for _ in 0..count {
+                time += Duration::from_millis(20);
+                gate.sample(0, time - Duration::from_millis(latency), time);
+            }
+        }
+        let held = |inside: &Vec<Entered>| inside.len() + gate.permits.available_permits();
+        assert!(gate.limit() < inside.len(), "{}", gate.limit());
+        while inside.len() > gate.limit() {
+            inside.pop();
+        }
+        assert_eq!(held(&inside), gate.limit());
+        drop(inside);
+        assert_eq!(gate.permits.available_permits(), gate.limit());
+    }
+}
