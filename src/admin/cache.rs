@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 use super::Control;
 use crate::cache::counters::HitRatio;
 use crate::cache::invalidation::Mode;
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::key;
 use crate::cache::store::Entry;
-use crate::cache::store::stored::Stored;
+use crate::cache::store::stored::StoredResponse;
 use crate::log::{Secrets, masked};
 use crate::policy::path;
-use crate::policy::secrets::NO_SEGMENTS;
+use crate::policy::secrets::NO_SECRET_SEGMENTS;
 use crate::runtime::clock;
 
 /// More entries are not listed for one URL.
-const MOST_SHOWN: usize = 100;
+const MAX_SHOWN: usize = 100;
 
 /// What an operator is told, and why something was refused.
-pub(super) type Told = Result<Value, (StatusCode, String)>;
+pub(super) type Report = Result<Value, (StatusCode, String)>;
 
 fn refused(detail: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, detail.into())
@@ -47,25 +47,27 @@ fn url(text: &str) -> Result<Place, (StatusCode, String)> {
 }
 
 /// `POST /cache/purge`.
-pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Told {
-    let cache = &control.lasting.cache;
-    let marker = cache.invalidation.marker;
+pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Report {
+    let cache = &control.shared_state.cache;
+    let key_hasher = cache.invalidation.key_hasher;
     let snapshot = control.live.load();
-    let mut marks: Vec<Mark> = Vec::new();
+    let mut invalidation_keys: Vec<InvalidationKey> = Vec::new();
     let mut mode = Mode::Hard;
     for (name, value) in parameters {
         match (name.as_str(), value.as_str()) {
             ("mode", "hard") => mode = Mode::Hard,
             ("mode", "soft") => mode = Mode::Soft,
             ("mode", other) => return Err(refused(format!("mode is {other:?}; expected hard or soft"))),
-            ("everything", "" | "true") => marks.push(marker.everything()),
+            ("everything", "" | "true") => invalidation_keys.push(key_hasher.everything()),
             ("everything", other) => {
                 return Err(refused(format!("everything is {other:?}; expected true, or nothing")));
             }
-            ("url", value) => marks.push(marker.path(&url(value)?.1)),
-            ("prefix", value) => marks.push(marker.prefix(&url(value.trim_end_matches("**"))?.1)),
+            ("url", value) => invalidation_keys.push(key_hasher.path(&url(value)?.1)),
+            ("prefix", value) => {
+                invalidation_keys.push(key_hasher.prefix(&url(value.trim_end_matches("**"))?.1))
+            }
             ("tag", "") => return Err(refused("an empty tag")),
-            ("tag", value) => marks.push(marker.tag(value)),
+            ("tag", value) => invalidation_keys.push(key_hasher.tag(value)),
             ("principal", value) => {
                 let identity = &snapshot.policy.identity;
                 let (source, value) = value
@@ -74,7 +76,8 @@ pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Told 
                 if !identity.lists(source) {
                     return Err(refused(format!("{source:?} is not listed in identity.principal")));
                 }
-                marks.push(marker.credential(&identity.hasher().credential(source, [value.as_bytes()])));
+                invalidation_keys
+                    .push(key_hasher.credential(&identity.hasher().credential(source, [value.as_bytes()])));
             }
             (other, _) => {
                 return Err(refused(format!(
@@ -83,24 +86,24 @@ pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Told 
             }
         }
     }
-    if marks.is_empty() {
+    if invalidation_keys.is_empty() {
         return Err(refused("nothing is named; give url, prefix, tag, principal or everything"));
     }
     let now = clock::now();
-    cache.invalidation.stamp(&marks, mode, now);
+    cache.invalidation.stamp(&invalidation_keys, mode, now);
     cache.counters.count_invalidation("purge");
     if mode == Mode::Hard {
         // What is gone need not wait to be pushed out.
         cache.store.retain(|stored| stored.head.age_if_valid(&cache.invalidation, now).is_some());
     }
     let word = if mode == Mode::Hard { "hard" } else { "soft" };
-    Ok(json!({ "status": "purged", "mode": word, "names": marks.len() }))
+    Ok(json!({ "status": "purged", "mode": word, "names": invalidation_keys.len() }))
 }
 
 /// `GET /cache/stats`.
 pub(super) fn stats(control: &Control) -> Value {
-    let cache = &control.lasting.cache;
-    let held = &cache.store.held;
+    let cache = &control.shared_state.cache;
+    let held = &cache.store.budget;
     let events: serde_json::Map<String, Value> =
         cache.counters.totals().into_iter().map(|(name, count)| (name, count.into())).collect();
     let shown = |ratio: &HitRatio| {
@@ -113,7 +116,7 @@ pub(super) fn stats(control: &Control) -> Value {
         by_route.iter().map(|(label, route)| (label.clone(), shown(route))).collect();
     json!({
         "bytes": held.get(),
-        "max_bytes": held.most(),
+        "max_bytes": held.max(),
         "keys": cache.store.len(),
         "evictions": cache.store.evictions.get(),
         "fetches_in_progress": cache.fetches.len(),
@@ -127,11 +130,11 @@ pub(super) fn stats(control: &Control) -> Value {
 }
 
 /// `GET /cache/lookup`.
-pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Told {
+pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Report {
     let given = parameters.iter().find(|(name, _)| name == "url");
     let (_, given) = given.ok_or_else(|| refused("lookup takes url=; a path, or a URL with its host"))?;
     let (host, path, query) = url(given)?;
-    let cache = &control.lasting.cache;
+    let cache = &control.shared_state.cache;
     let fits = |key: &[u8]| {
         key::read(key).is_some_and(|shown| {
             path::is_same(shown.path, &path)
@@ -142,7 +145,7 @@ pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Told
                 && query.as_ref().is_none_or(|query| shown.is_query(query))
         })
     };
-    let found = cache.store.find(MOST_SHOWN, fits);
+    let found = cache.store.find(MAX_SHOWN, fits);
     let shown: Vec<Value> = found.iter().map(|(key, entry)| entry_shown(control, key, entry)).collect();
     Ok(json!({ "url": given, "found": shown }))
 }
@@ -164,14 +167,14 @@ fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {
 
 fn query(control: &Control, query: &str) -> String {
     let snapshot = control.live.load();
-    let secrets = Secrets { names: &snapshot.policy.log.mask, segments: &NO_SEGMENTS };
+    let secrets = Secrets { names: &snapshot.policy.log.mask, segments: &NO_SECRET_SEGMENTS };
     masked(&format!("?{query}"), secrets).trim_start_matches('?').to_owned()
 }
 
-fn stored_shown(control: &Control, stored: &Stored) -> Value {
+fn stored_shown(control: &Control, stored: &StoredResponse) -> Value {
     let now = clock::now();
     let head = &stored.head;
-    let age = head.age_if_valid(&control.lasting.cache.invalidation, now);
+    let age = head.age_if_valid(&control.shared_state.cache.invalidation, now);
     let state = match age {
         None => "invalidated",
         Some(age) if age.staleness(&head.freshness).is_some() => "stale",

@@ -8,13 +8,13 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::monitor::Monitor;
-use crate::state::live_policy::Live;
+use crate::state::live_policy::LivePolicy;
 
 /// For the registry; it reads the policy in force, which comes after the registry.
 pub(crate) struct Collected {
     /// What is known of the checks.
     pub monitor: Arc<Monitor>,
-    pub live: Arc<OnceLock<Live>>,
+    pub live: Arc<OnceLock<LivePolicy>>,
 }
 
 impl fmt::Debug for Collected {

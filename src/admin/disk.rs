@@ -18,8 +18,8 @@ pub(super) struct Disk {
 /// Those that logs go to, each once; what goes into a pipe or to a terminal is on no disk of ours.
 pub(super) fn read() -> Vec<Disk> {
     let (output, error) = (io::stdout(), io::stderr());
-    let output = of("standard output", output.as_fd());
-    let error = of("standard error", error.as_fd());
+    let output = read_one("standard output", output.as_fd());
+    let error = read_one("standard error", error.as_fd());
     match (output, error) {
         (Some((one, _)), Some((other, _))) if one == other => {
             output.into_iter().map(|(_, disk)| disk).collect()
@@ -29,7 +29,7 @@ pub(super) fn read() -> Vec<Disk> {
 }
 
 /// The device, and the file system on it; `None` where this is no file.
-fn of(name: &'static str, fd: BorrowedFd<'_>) -> Option<(u64, Disk)> {
+fn read_one(name: &'static str, fd: BorrowedFd<'_>) -> Option<(u64, Disk)> {
     let about = fstat(fd).ok()?;
     if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
         return None;

@@ -115,7 +115,7 @@ pub(super) fn ours(path: &str) -> Option<String> {
     if let Some(found) = below.filter(|rest| rest.starts_with('/')).find_map(plain) {
         return Some(found);
     }
-    let longest = PATHS
+    let max_length = PATHS
         .iter()
         .filter(|(known, _)| {
             known.strip_suffix("/*").is_some_and(|folder| {
@@ -123,7 +123,7 @@ pub(super) fn ours(path: &str) -> Option<String> {
             })
         })
         .max_by_key(|(known, _)| known.len());
-    longest.and_then(|(_, ours)| shown(ours))
+    max_length.and_then(|(_, ours)| shown(ours))
 }
 
 #[cfg(test)]

@@ -21,15 +21,15 @@ use crate::runtime::clock;
 
 const PACE: Duration = Duration::from_secs(2);
 /// More who watch at once are sent away.
-pub(super) const MOST_WATCHERS: usize = 16;
-const MOST_ROUTES: usize = 100;
-const MOST_WARNINGS: usize = 10;
+pub(super) const MAX_WATCHERS: usize = 16;
+const MAX_ROUTES: usize = 100;
+const MAX_WARNINGS: usize = 10;
 
 /// A stream of events, if there is a place for another.
 pub(super) fn stream(control: &Control) -> Option<Body> {
     let watchers = control.watchers.clone();
     let place = Place(watchers);
-    if place.0.fetch_add(1, Ordering::Relaxed) >= MOST_WATCHERS {
+    if place.0.fetch_add(1, Ordering::Relaxed) >= MAX_WATCHERS {
         return None;
     }
     let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
@@ -69,13 +69,13 @@ impl http_body::Body for Events {
 
 /// Everything that the page shows, at one moment.
 fn reading(control: &Control) -> Value {
-    let lasting = &control.lasting;
+    let shared_state = &control.shared_state;
     let snapshot = control.live.load();
     let process = read_process();
     let now = clock::unix_seconds(clock::wall());
     let (mut all, mut times) = (Figures::default(), Merged::default());
     let mut routes = Vec::new();
-    for (label, route) in lasting.performance.routes() {
+    for (label, route) in shared_state.performance.routes() {
         let (figures, merged, over) = route.times.over(Window::Minute);
         if figures.count == 0 {
             continue;
@@ -89,11 +89,10 @@ fn reading(control: &Control) -> Value {
         routes.push(row);
     }
     routes.sort_by_key(|row| std::cmp::Reverse(row["count"].as_u64()));
-    routes.truncate(MOST_ROUTES);
-    let quantile = |share: f64| {
-        (all.count > 0).then(|| performance::milliseconds(times.quantile(share).min(all.longest)))
-    };
-    let tiers: Vec<Value> = lasting
+    routes.truncate(MAX_ROUTES);
+    let quantile =
+        |share: f64| (all.count > 0).then(|| performance::milliseconds(times.quantile(share).min(all.max)));
+    let tiers: Vec<Value> = shared_state
         .limiter
         .counters
         .by_tier()
@@ -104,21 +103,21 @@ fn reading(control: &Control) -> Value {
         .collect();
     let limited: u64 = tiers.iter().filter_map(|tier| tier["limited"].as_u64()).sum();
     let warnings: Vec<Value> =
-        performance::warnings(&lasting.performance).into_iter().take(MOST_WARNINGS).collect();
+        performance::warnings(&shared_state.performance).into_iter().take(MAX_WARNINGS).collect();
     json!({
         "time": now,
-        "version": lasting.metrics.version(),
+        "version": shared_state.metrics.version(),
         "generation": snapshot.generation,
         "uptime_seconds": (now - process.start_seconds).max(0.0),
-        "requests": lasting.metrics.routes.total(),
+        "requests": shared_state.metrics.routes.total(),
         "limited": limited,
         "p50_ms": quantile(0.50),
         "p95_ms": quantile(0.95),
         "p99_ms": quantile(0.99),
         "error_rate": performance::share(all.failed, all.count),
         "hit_ratio": performance::share(all.hits, all.asked),
-        "in_flight": lasting.metrics.routes.in_flight.load(Ordering::Relaxed),
-        "connections": lasting.metrics.connections.get(),
+        "in_flight": shared_state.metrics.routes.in_flight.load(Ordering::Relaxed),
+        "connections": shared_state.metrics.connections.get(),
         "resident_bytes": process.resident_bytes,
         "cpu_seconds": process.cpu_seconds,
         "routes": routes,

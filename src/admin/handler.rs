@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::Service;
 
-use super::cache::Told;
+use super::cache::Report;
 use super::endpoints::{self, Action, Endpoint, Guard};
 use super::health::{self, Finding, State};
-use super::{Control, Order, cache, elsewhere, events, limits, page, performance};
+use super::{Command, Control, cache, elsewhere, events, limits, page, performance};
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::fields::{host, query};
 use crate::layer::record::request_id;
@@ -24,7 +24,7 @@ use crate::message::body::Body;
 use crate::message::inbound::Inbound;
 use crate::metrics::Exposition;
 use crate::policy::Check;
-use crate::represent::buffered_prefix::{Gathered, Wanted};
+use crate::represent::buffered_prefix::{BufferGoal, BufferedPrefix};
 use crate::runtime::clock;
 use crate::state::live_policy::Snapshot;
 
@@ -35,7 +35,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const OUR_SITES: [&[u8]; 3] = [b"none", b"same-origin", b"same-site"];
 
 /// The longest form that is read; bytes.
-const MOST_FORM: usize = 64 * 1024;
+const MAX_FORM: usize = 64 * 1024;
 
 /// What a listener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +62,12 @@ impl Service<Inbound> for Handler {
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
         let handler = self.clone();
-        Box::pin(async move { Ok(handler.answer(inbound).await) })
+        Box::pin(async move { Ok(handler.respond_to(inbound).await) })
     }
 }
 
 impl Handler {
-    async fn answer(&self, inbound: Inbound) -> Response<Body> {
+    async fn respond_to(&self, inbound: Inbound) -> Response<Body> {
         if let Some(refused) = inbound.refused {
             return problem(refused.status, refused.detail);
         }
@@ -151,16 +151,16 @@ impl Handler {
                 page::file(parts.uri.path()).unwrap_or_else(|| problem(StatusCode::NOT_FOUND, "nothing here"))
             }
             Action::Describe => {
-                document(StatusCode::OK, &endpoints::describe(control.lasting.metrics.version()))
+                document(StatusCode::OK, &endpoints::describe(control.shared_state.metrics.version()))
             }
             Action::Events => self.events(),
             Action::CacheStats => document(StatusCode::OK, &cache::stats(control)),
             Action::CacheLookup => told(cache::lookup(control, &parameters)),
             Action::CachePurge => {
-                let wanted = Wanted { least: MOST_FORM + 1, most: MOST_FORM + 1, end: false };
-                let form = Gathered::waited_for(body, wanted).await.content();
-                let Some(form) = form.filter(|form| form.len() <= MOST_FORM) else {
-                    return problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {MOST_FORM} bytes"));
+                let wanted = BufferGoal { min: MAX_FORM + 1, max: MAX_FORM + 1, end: false };
+                let form = BufferedPrefix::waited_for(body, wanted).await.content();
+                let Some(form) = form.filter(|form| form.len() <= MAX_FORM) else {
+                    return problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {MAX_FORM} bytes"));
                 };
                 parameters.extend(query::parameters(&String::from_utf8_lossy(&form)));
                 if let Err(detail) = endpoint.check(&parameters) {
@@ -199,7 +199,7 @@ impl Handler {
 
     fn events(&self) -> Response<Body> {
         let Some(body) = events::stream(&self.control) else {
-            let detail = format!("{} watch already", events::MOST_WATCHERS);
+            let detail = format!("{} watch already", events::MAX_WATCHERS);
             return problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
         };
         let mut response = respond(StatusCode::OK, "text/event-stream", "");
@@ -223,7 +223,7 @@ impl Handler {
         if self.control.is_leaving() {
             return document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
         }
-        match health::ready(&self.control.live.load(), &self.control.lasting) {
+        match health::ready(&self.control.live.load(), &self.control.shared_state) {
             Ok(()) => document(StatusCode::OK, &json!({ "status": "ready" })),
             Err(detail) => {
                 document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not ready", "detail": detail }))
@@ -235,7 +235,7 @@ impl Handler {
         let snapshot = self.control.live.load();
         let findings: Vec<_> =
             Check::ALL.iter().map(|check| (*check, self.found(*check, &snapshot))).collect();
-        let critical = health::ready(&snapshot, &self.control.lasting).is_err();
+        let critical = health::ready(&snapshot, &self.control.shared_state).is_err();
         let worst = findings.iter().map(|(_, (finding, _))| finding.status).max().unwrap_or(State::Healthy);
         // A check that is not required can degrade the whole, not take it down.
         let status = if critical { State::Unhealthy } else { worst.min(State::Degraded) };
@@ -249,14 +249,14 @@ impl Handler {
     /// What a check finds, and how it is shown: with how long it took, and since when it is so.
     fn found(&self, check: Check, snapshot: &Snapshot) -> (Finding, Value) {
         let began = clock::now();
-        let finding = health::run(check, snapshot, &self.control.lasting);
+        let finding = health::run(check, snapshot, &self.control.shared_state);
         let took = clock::now().saturating_duration_since(began);
         let mut shown = json!(finding);
         shown["required"] = snapshot.policy.health.requires(check).into();
         shown["took_ms"] = performance::milliseconds(took).into();
         match check {
             Check::Upstream => shown["addresses"] = health::addresses(snapshot, &self.control.monitor).into(),
-            Check::Workers => shown["workers"] = health::signs_of_life(&self.control.lasting).into(),
+            Check::Workers => shown["workers"] = health::signs_of_life(&self.control.shared_state).into(),
             _ => {}
         }
         let since = self.control.monitor.since(check, finding.status);
@@ -286,7 +286,7 @@ impl Handler {
     fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
         let exposition = Exposition::asked_for(accept);
-        let content = self.control.lasting.metrics.render(exposition);
+        let content = self.control.shared_state.metrics.render(exposition);
         respond(StatusCode::OK, exposition.media_type(), content)
     }
 
@@ -311,14 +311,14 @@ impl Handler {
     async fn order(&self, action: Action) -> Response<Body> {
         let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
         let order = match action {
-            Action::Drain => Order::Drain,
-            Action::Quit => Order::Quit,
+            Action::Drain => Command::Drain,
+            Action::Quit => Command::Quit,
             _ => {
-                let (reply, answer) = oneshot::channel();
-                if self.control.orders.send(Order::Reload(reply)).is_err() {
+                let (sender, reply) = oneshot::channel();
+                if self.control.commands.send(Command::Reload(sender)).is_err() {
                     return gone();
                 }
-                return match answer.await {
+                return match reply.await {
                     Ok(Ok(text)) => {
                         document(StatusCode::OK, &json!({ "status": "reloaded", "detail": text }))
                     }
@@ -327,7 +327,7 @@ impl Handler {
                 };
             }
         };
-        if self.control.orders.send(order).is_err() {
+        if self.control.commands.send(order).is_err() {
             return gone();
         }
         document(StatusCode::ACCEPTED, &json!({ "status": "draining" }))
@@ -370,7 +370,7 @@ fn wants_page(headers: &HeaderMap) -> bool {
     accept.contains("text/html")
 }
 
-fn told(report: Told) -> Response<Body> {
+fn told(report: Report) -> Response<Body> {
     match report {
         Ok(value) => document(StatusCode::OK, &value),
         Err((status, detail)) => problem(status, &detail),

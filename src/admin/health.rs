@@ -13,7 +13,7 @@ use crate::metrics::read_process;
 use crate::policy::{Awaited, Check, Requirement};
 use crate::rendering::words::words;
 use crate::runtime::clock;
-use crate::state::live_policy::{Lasting, Snapshot};
+use crate::state::live_policy::{SharedState, Snapshot};
 use crate::upstream::Upstream;
 
 /// A certificate this close to its end degrades, ...
@@ -41,23 +41,23 @@ pub(crate) struct Finding {
     pub detail: String,
 }
 
-pub(crate) fn run(check: Check, snapshot: &Snapshot, lasting: &Lasting) -> Finding {
+pub(crate) fn run(check: Check, snapshot: &Snapshot, shared_state: &SharedState) -> Finding {
     match check {
         Check::Upstream => upstream(snapshot),
         Check::Memory => memory(snapshot),
         Check::Certificate => certificate(snapshot),
         Check::FileDescriptors => file_descriptors(snapshot),
         Check::Disk => disk(snapshot),
-        Check::Workers => workers(lasting),
+        Check::Workers => workers(shared_state),
     }
 }
 
 /// Whether the process is ready, by the checks the configuration requires.
-pub(crate) fn ready(snapshot: &Snapshot, lasting: &Lasting) -> Result<(), String> {
+pub(crate) fn ready(snapshot: &Snapshot, shared_state: &SharedState) -> Result<(), String> {
     for requirement in &snapshot.policy.health.ready_requires {
         let lacking = match *requirement {
             Requirement::Check(check) => {
-                let finding = run(check, snapshot, lasting);
+                let finding = run(check, snapshot, shared_state);
                 (finding.status == State::Unhealthy).then_some(finding.detail)
             }
             Requirement::Upstream(index) => lacking(snapshot, index, Awaited::AnyAddress),
@@ -95,7 +95,7 @@ fn lacking(snapshot: &Snapshot, index: usize, awaited: Awaited) -> Option<String
     let primary = upstream.policy.endpoints.first().map(|endpoint| &endpoint.url);
     let addresses = upstream.addresses();
     let mut counted = addresses.iter().filter(|(url, _)| awaited != Awaited::Primary || Some(url) == primary);
-    let serves = counted.any(|(_, address)| address.has_answered() && address.is_reachable(threshold));
+    let serves = counted.any(|(_, address)| address.has_responded() && address.is_reachable(threshold));
     (!serves).then(|| format!("no address of {whose} answers"))
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn addresses(snapshot: &Snapshot, monitor: &Monitor) -> Vec<Value> {
                 "name": name,
                 "address": address.name.as_str(),
                 "healthy": well,
-                "answered": address.has_answered(),
+                "answered": address.has_responded(),
                 "since": monitor.address_since(address.id, well).map(clock::unix_seconds),
                 "failures": address.failures(),
                 "in_flight": address.in_flight.load(Ordering::Relaxed),
@@ -210,8 +210,8 @@ fn disk(snapshot: &Snapshot) -> Finding {
     Finding { status, detail }
 }
 
-fn workers(lasting: &Lasting) -> Finding {
-    let ages = lasting.heartbeats.ages(clock::now());
+fn workers(shared_state: &SharedState) -> Finding {
+    let ages = shared_state.heartbeats.ages(clock::now());
     let stuck = ages.iter().enumerate().max_by_key(|(_, age)| **age);
     let Some((worker, age)) = stuck.filter(|(_, age)| **age >= WORKER_DEGRADED) else {
         return Finding { status: State::Healthy, detail: format!("{} workers move", ages.len()) };
@@ -221,8 +221,8 @@ fn workers(lasting: &Lasting) -> Finding {
 }
 
 /// How long ago each worker gave a sign of life.
-pub(crate) fn signs_of_life(lasting: &Lasting) -> Vec<Value> {
-    let ages = lasting.heartbeats.ages(clock::now()).into_iter().enumerate();
+pub(crate) fn signs_of_life(shared_state: &SharedState) -> Vec<Value> {
+    let ages = shared_state.heartbeats.ages(clock::now()).into_iter().enumerate();
     ages.map(|(worker, age)| json!({ "worker": worker, "quiet_ms": age.as_millis() as u64 })).collect()
 }
 

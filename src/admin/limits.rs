@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Control;
-use super::cache::Told;
+use super::cache::Report;
 use crate::limit::cells::{Cell, Key};
 use crate::limit::tier::Tier;
 use crate::policy::limits::{LimitPolicy, ListedKey};
@@ -16,7 +16,7 @@ use crate::runtime::clock;
 
 /// Keys shown where nobody says how many.
 const USUALLY_SHOWN: usize = 20;
-const MOST_SHOWN: usize = 1000;
+const MAX_SHOWN: usize = 1000;
 
 fn refused(detail: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, detail.into())
@@ -32,7 +32,7 @@ fn hex(hash: u128) -> String {
 }
 
 /// `GET /limits/status?key=`: a name of the file of keys, a hash as `/limits/top` shows it, or an address.
-pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Told {
+pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Report {
     let snapshot = control.live.load();
     let policy = &snapshot.policy.limits;
     let Some((_, given)) = parameters.iter().find(|(name, _)| name == "key") else {
@@ -52,7 +52,7 @@ pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Told
             format!("{given:?} is no name of the file of keys, no hash and no address"),
         ));
     };
-    let limiter = &control.lasting.limiter;
+    let limiter = &control.shared_state.limiter;
     let now = clock::now();
     let own = listed(policy, hash);
     let of = |cell: &mut Cell| (cell.key(), cell.allowed, cell.limited);
@@ -106,17 +106,17 @@ fn shown(policy: &LimitPolicy, key: Key, allowed: u32, limited: u32) -> Value {
 }
 
 /// `GET /limits/top?n=`: the keys that are limited most, then those that ask most.
-pub(super) fn top(control: &Control, parameters: &[(String, String)]) -> Told {
+pub(super) fn top(control: &Control, parameters: &[(String, String)]) -> Report {
     let wanted = match parameters.iter().find(|(name, _)| name == "n") {
         None => USUALLY_SHOWN,
         Some((_, given)) => {
-            let number = given.parse::<usize>().ok().filter(|number| (1..=MOST_SHOWN).contains(number));
-            number.ok_or_else(|| refused(format!("n is {given:?}; expected 1 to {MOST_SHOWN}")))?
+            let number = given.parse::<usize>().ok().filter(|number| (1..=MAX_SHOWN).contains(number));
+            number.ok_or_else(|| refused(format!("n is {given:?}; expected 1 to {MAX_SHOWN}")))?
         }
     };
     let snapshot = control.live.load();
     let policy = &snapshot.policy.limits;
-    let cells = &control.lasting.limiter.cells;
+    let cells = &control.shared_state.limiter.cells;
     // Twice as many as are wanted are kept while all are gone through.
     let mut found: Vec<(u32, u32, Key)> = Vec::with_capacity(2 * wanted);
     let shrink = |found: &mut Vec<(u32, u32, Key)>| {

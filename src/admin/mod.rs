@@ -31,8 +31,8 @@ use crate::connection::stream::Stream;
 use crate::http1::server::{self, Settings};
 use crate::memory::buffers::ClientSlot;
 use crate::message::inbound::Peer;
-use crate::runtime::lifecycle::{Lifecycle, Sleeper};
-use crate::state::live_policy::{Lasting, Live};
+use crate::runtime::lifecycle::{Lifecycle, PhaseWatcher};
+use crate::state::live_policy::{LivePolicy, SharedState};
 
 pub(crate) use handler::Access;
 use monitor::Monitor;
@@ -41,7 +41,7 @@ use monitor::Monitor;
 const IDLE: Duration = Duration::from_secs(20);
 
 /// What an operator may order.
-pub(crate) enum Order {
+pub(crate) enum Command {
     /// Read the configuration again; the answer says what came of it.
     Reload(oneshot::Sender<Result<String, String>>),
     /// Begin to leave: not ready, and every answer says that its connection ends.
@@ -52,8 +52,8 @@ pub(crate) enum Order {
 /// What the admin side knows of the process.
 #[derive(Clone)]
 pub(crate) struct Control {
-    pub live: Live,
-    pub lasting: Lasting,
+    pub live: LivePolicy,
+    pub shared_state: SharedState,
     /// Since when each check is as it is.
     pub monitor: Arc<Monitor>,
     /// How many watch the page.
@@ -61,7 +61,7 @@ pub(crate) struct Control {
     /// Set once the process began to leave.
     pub leaving: Arc<AtomicBool>,
     /// To whoever runs the process.
-    pub orders: mpsc::UnboundedSender<Order>,
+    pub commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Control {
@@ -128,6 +128,7 @@ async fn connection(
     let settings =
         move || Settings { idle_timeout: IDLE, header_timeout: IDLE, ..live.load().policy.server.settings };
     let service = handler::Handler { control, access };
-    let sleeper = Sleeper::new(lifecycle);
-    server::serve(Stream::Tcp(tcp), BytesMut::new(), service, peer, &settings, sleeper, false, None).await;
+    let phase_watcher = PhaseWatcher::new(lifecycle);
+    server::serve(Stream::Tcp(tcp), BytesMut::new(), service, peer, &settings, phase_watcher, false, None)
+        .await;
 }

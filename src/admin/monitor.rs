@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::health::{self, Finding, State};
 use crate::policy::Check;
-use crate::state::live_policy::{Lasting, Snapshot};
+use crate::state::live_policy::{SharedState, Snapshot};
 
 /// A state is believed when it was seen so often in a row: what flickers at a threshold is no change.
 const SEEN: u32 = 2;
@@ -47,9 +47,14 @@ impl Monitor {
         lock(&self.checks)
     }
 
-    pub(crate) fn look(&self, snapshot: &Snapshot, lasting: &Lasting, now: SystemTime) -> Vec<Change> {
+    pub(crate) fn look(
+        &self,
+        snapshot: &Snapshot,
+        shared_state: &SharedState,
+        now: SystemTime,
+    ) -> Vec<Change> {
         self.note_addresses(health::states(snapshot), now);
-        let findings = Check::ALL.map(|check| (check, health::run(check, snapshot, lasting)));
+        let findings = Check::ALL.map(|check| (check, health::run(check, snapshot, shared_state)));
         // An app that is about to start is no change of its health.
         let starting = health::is_starting(snapshot);
         let told = findings.into_iter().filter(|(check, _)| !(starting && *check == Check::Upstream));

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::Control;
-use super::cache::Told;
+use super::cache::Report;
 use crate::log;
 use crate::metrics::{read_process, read_workers};
 use crate::performance::histogram::Merged;
@@ -17,7 +17,7 @@ use crate::runtime::clock;
 
 /// Rows shown where nobody says how many.
 const USUALLY_SHOWN: usize = 50;
-const MOST_SHOWN: usize = 1000;
+const MAX_SHOWN: usize = 1000;
 
 type Parameters<'a> = &'a [(String, String)];
 
@@ -31,8 +31,8 @@ fn parameter<'a>(parameters: Parameters<'a>, name: &str) -> Option<&'a str> {
 
 fn limit(parameters: Parameters<'_>) -> Result<usize, (StatusCode, String)> {
     let Some(given) = parameter(parameters, "limit") else { return Ok(USUALLY_SHOWN) };
-    let number = given.parse().ok().filter(|number| (1..=MOST_SHOWN).contains(number));
-    number.ok_or_else(|| refused(format!("limit is {given:?}; expected 1 to {MOST_SHOWN}")))
+    let number = given.parse().ok().filter(|number| (1..=MAX_SHOWN).contains(number));
+    number.ok_or_else(|| refused(format!("limit is {given:?}; expected 1 to {MAX_SHOWN}")))
 }
 
 fn chosen<'a>(
@@ -48,12 +48,12 @@ fn chosen<'a>(
 }
 
 /// The report at a path.
-pub(super) fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Told {
+pub(super) fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Report {
     chosen(parameters, "format", &["json", "text"])?;
     match path {
         "/performance/routes" => routes(control, parameters),
-        "/performance/slow" => single(control.lasting.performance.slow(), parameters),
-        "/performance/errors" => single(control.lasting.performance.failed(), parameters),
+        "/performance/slow" => single(control.shared_state.performance.slow(), parameters),
+        "/performance/errors" => single(control.shared_state.performance.failed(), parameters),
         "/performance/system" => Ok(system(control)),
         _ => Err((StatusCode::NOT_FOUND, format!("there is no report {path}"))),
     }
@@ -77,10 +77,10 @@ pub(super) const WINDOWS: [&str; 3] = ["5m", "1m", "1h"];
 
 /// What was counted in so much time.
 pub(super) fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
-    let Figures { count, bytes, failed, slow, asked, hits, longest } = *figures;
+    let Figures { count, bytes, failed, slow, asked, hits, max } = *figures;
     let rate = if over.is_zero() { 0.0 } else { (count as f64 / over.as_secs_f64() * 100.0).round() / 100.0 };
     // The middle of the longest one's bucket may lie beyond it.
-    let quantile = |share: f64| (count > 0).then(|| milliseconds(merged.quantile(share).min(longest)));
+    let quantile = |share: f64| (count > 0).then(|| milliseconds(merged.quantile(share).min(max)));
     json!({
         "seconds": over.as_secs(),
         "count": count,
@@ -89,7 +89,7 @@ pub(super) fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Val
         "p90_ms": quantile(0.90),
         "p95_ms": quantile(0.95),
         "p99_ms": quantile(0.99),
-        "max_ms": (count > 0).then(|| milliseconds(longest)),
+        "max_ms": (count > 0).then(|| milliseconds(max)),
         "error_rate": share(failed, count),
         "slow_rate": share(slow, count),
         "hit_ratio": share(hits, asked),
@@ -97,12 +97,12 @@ pub(super) fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Val
     })
 }
 
-fn routes(control: &Control, parameters: Parameters<'_>) -> Told {
+fn routes(control: &Control, parameters: Parameters<'_>) -> Report {
     let sort = chosen(parameters, "sort", &SORTS)?;
     let window = chosen(parameters, "window", &WINDOWS)?;
     let limit = limit(parameters)?;
     let mut rows: Vec<(f64, Value)> = Vec::new();
-    for (label, route) in control.lasting.performance.routes() {
+    for (label, route) in control.shared_state.performance.routes() {
         let of = |window: &Window| {
             let (counted, merged, over) = route.times.over(*window);
             (window.as_str().to_owned(), figures(&counted, &merged, over))
@@ -126,7 +126,7 @@ fn routes(control: &Control, parameters: Parameters<'_>) -> Told {
     Ok(json!({ "sort": sort, "window": window, "routes": rows }))
 }
 
-fn single(mut found: Vec<Noted>, parameters: Parameters<'_>) -> Told {
+fn single(mut found: Vec<Noted>, parameters: Parameters<'_>) -> Report {
     let sort = chosen(parameters, "sort", &["time", "duration"])?;
     let limit = limit(parameters)?;
     match sort {
@@ -169,14 +169,14 @@ pub(super) fn warnings(performance: &Performance) -> Vec<Value> {
 fn system(control: &Control) -> Value {
     let snapshot = control.live.load();
     let process = read_process();
-    let lasting = &control.lasting;
+    let shared_state = &control.shared_state;
     let now = clock::unix_seconds(clock::wall());
     let uptime = (now - process.start_seconds).max(0.0);
     let workers: Vec<Value> = read_workers()
         .into_iter()
         .map(|worker| json!({ "worker": worker.index, "cpu_seconds": worker.cpu_seconds }))
         .collect();
-    let warnings = warnings(&lasting.performance);
+    let warnings = warnings(&shared_state.performance);
     json!({
         "uptime_seconds": uptime.round(),
         "generation": snapshot.generation,
@@ -188,11 +188,11 @@ fn system(control: &Control) -> Value {
         "max_fds": process.max_fds,
         "threads": process.threads,
         "workers": workers,
-        "connections": lasting.metrics.connections.get(),
-        "requests_in_flight": lasting.metrics.routes.in_flight.load(std::sync::atomic::Ordering::Relaxed),
-        "cache_bytes": lasting.cache.store.held.get(),
-        "cache_max_bytes": lasting.cache.store.held.most(),
-        "limit_keys": lasting.limiter.cells.held(),
+        "connections": shared_state.metrics.connections.get(),
+        "requests_in_flight": shared_state.metrics.routes.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+        "cache_bytes": shared_state.cache.store.budget.get(),
+        "cache_max_bytes": shared_state.cache.store.budget.max(),
+        "limit_keys": shared_state.limiter.cells.held(),
         "warnings": warnings,
     })
 }
@@ -213,7 +213,7 @@ pub(super) fn as_text(report: &Value) -> String {
         });
     let Some(rows) = rows else {
         let lines = report.as_object().into_iter().flatten();
-        return lines.map(|(name, value)| lines_of(name, value)).collect();
+        return lines.map(|(name, value)| table_lines(name, value)).collect();
     };
     let Some(first) = rows.first() else { return "nothing yet\n".to_owned() };
     let names: Vec<&String> = first.keys().collect();
@@ -231,7 +231,7 @@ pub(super) fn as_text(report: &Value) -> String {
 }
 
 /// A value on its line, a list with a line for each of its members.
-fn lines_of(name: &str, value: &Value) -> String {
+fn table_lines(name: &str, value: &Value) -> String {
     let line = |text: &str| format!("{name:<20} {text}\n");
     let Value::Array(members) = value else { return line(&shown(name, value)) };
     if members.is_empty() {

@@ -14,13 +14,13 @@ use super::monitor::Change;
 use crate::metrics::Metrics;
 use crate::policy::Webhook;
 use crate::runtime::clock;
-use crate::state::live_policy::Live;
-use crate::upstream::{Pool, Question, Registry};
+use crate::state::live_policy::LivePolicy;
+use crate::upstream::{InternalRequest, Pool, Registry};
 
 /// Changes that wait to be told; more are dropped, and that is logged and counted.
-pub(crate) const MOST_WAITING: usize = 32;
+pub(crate) const MAX_WAITING: usize = 32;
 /// What it answers is not used; bytes.
-const LONGEST_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE: usize = 64 * 1024;
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pillion-signature");
@@ -28,7 +28,7 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("x-pillion-timestamp");
 
 /// Tells changes as they come, one after the other, for the life of the process.
 pub(crate) async fn run(
-    live: Live,
+    live: LivePolicy,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     mut changes: Receiver<Change>,
@@ -86,7 +86,7 @@ async fn post(webhook: &Webhook, registry: &Registry, pool: &Rc<Pool>, document:
     }
     let body = Bytes::copy_from_slice(document.as_bytes());
     let question =
-        Question { method: Method::POST, target: &webhook.target, headers, body, most: LONGEST_ANSWER };
+        InternalRequest { method: Method::POST, target: &webhook.target, headers, body, max: MAX_RESPONSE };
     upstream.ask(pool, question).await.map(drop).map_err(|error| error.to_string())
 }
 

@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::admin::health::{self, State};
 use crate::admin::monitor::{Change, Monitor};
-use crate::admin::{self, Access, Control, Order, checks, webhook};
+use crate::admin::{self, Access, Command, Control, checks, webhook};
 use crate::cache::unattended::Unattended;
 use crate::cache::{Cache, counters as cached};
 use crate::config::{self, Environment, Source};
@@ -28,7 +28,7 @@ use crate::http2::refusals;
 use crate::layer::certificates;
 use crate::layer::record::Sink;
 use crate::limit::{Limiter, counters as limits};
-use crate::log::{self, Lines, Target, Writer};
+use crate::log::{self, LogQueue, Target, Writer};
 use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
 use crate::performance::{Performance, Warning, collected as judged, window};
@@ -37,11 +37,11 @@ use crate::reload::{self, Reloader, SetLevel};
 use crate::represent::counters::{self, Counters};
 use crate::runtime::clock;
 use crate::runtime::lifecycle::Phase;
-use crate::runtime::log_throttle::Pace;
+use crate::runtime::log_throttle::LogThrottle;
 use crate::runtime::systemd;
 use crate::server::listener;
 use crate::server::worker::{Bound, Shared, Workers};
-use crate::state::live_policy::{Lasting, Live, Snapshot};
+use crate::state::live_policy::{LivePolicy, SharedState, Snapshot};
 use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 
@@ -154,7 +154,7 @@ pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), 
 }
 
 /// Operational events go to standard error; the access log has standard output for itself.
-fn start_log(policy: &Policy, events: Lines) -> SetLevel {
+fn start_log(policy: &Policy, events: LogQueue) -> SetLevel {
     use std::io::IsTerminal as _;
     let (filter, handle) = tracing_subscriber::reload::Layer::new(LevelFilter::from_level(policy.log.level));
     let layer = fmt::layer().with_target(false).with_writer(events);
@@ -244,7 +244,7 @@ async fn main(
     let workers = policy.server.workers;
     let connections = Arc::new(Semaphore::new(policy.server.max_connections));
     // The collector reads the snapshot, which needs the metrics: it is filled in below.
-    let live_cell: Arc<std::sync::OnceLock<Live>> = Arc::default();
+    let live_cell: Arc<std::sync::OnceLock<LivePolicy>> = Arc::default();
     let collected = live_cell.clone();
     metrics.collect(Box::new(Collected(Box::new(move || {
         collected.get().map_or_else(Vec::new, |live| live.load().upstreams.clone())
@@ -252,9 +252,9 @@ async fn main(
     metrics.collect(Box::new(certificates::Collected(live_cell.clone())));
     let monitor: Arc<Monitor> = Arc::default();
     metrics.collect(Box::new(checks::Collected { monitor: monitor.clone(), live: live_cell.clone() }));
-    let lasting = lasting(&policy, metrics);
-    let snapshot = Snapshot::new(1, policy, upstreams, &lasting);
-    let live: Live = Arc::new(ArcSwap::from_pointee(snapshot));
+    let shared_state = shared_state(&policy, metrics);
+    let snapshot = Snapshot::new(1, policy, upstreams, &shared_state);
+    let live: LivePolicy = Arc::new(ArcSwap::from_pointee(snapshot));
     let _ = live_cell.set(live.clone());
     reload::watch_snapshot(&live.load_full(), &registry);
 
@@ -265,34 +265,39 @@ async fn main(
     let addresses = listeners.announce();
     let shared = Shared {
         live: live.clone(),
-        lasting: lasting.clone(),
+        shared_state: shared_state.clone(),
         connections: connections.clone(),
         seats: Seats::new(live.load().policy.server.max_connections),
     };
     let seats = shared.seats.clone();
-    tokio::task::spawn_local(tick(lasting.cache.clone()));
-    tokio::task::spawn_local(step(lasting.performance.clone()));
+    tokio::task::spawn_local(tick(shared_state.cache.clone()));
+    tokio::task::spawn_local(step(shared_state.performance.clone()));
     let receiver = {
         let live = live.clone();
         move || live.load().policy.tracing.receiver.clone()
     };
-    let spans = lasting.spans.clone();
+    let spans = shared_state.spans.clone();
     let exporter = tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans.clone()));
-    let unattended = lasting.cache.unattended.clone();
+    let unattended = shared_state.cache.unattended.clone();
     let workers =
         Workers::start(workers, listeners.data, &shared, access).map_err(system("cannot start a worker"))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
-    let (changes, told) = tokio::sync::mpsc::channel(webhook::MOST_WAITING);
-    tokio::task::spawn_local(webhook::run(live.clone(), registry.clone(), lasting.metrics.clone(), told));
-    tokio::task::spawn_local(look(live.clone(), lasting.clone(), monitor.clone(), changes));
+    let (changes, told) = tokio::sync::mpsc::channel(webhook::MAX_WAITING);
+    tokio::task::spawn_local(webhook::run(
+        live.clone(),
+        registry.clone(),
+        shared_state.metrics.clone(),
+        told,
+    ));
+    tokio::task::spawn_local(look(live.clone(), shared_state.clone(), monitor.clone(), changes));
     let control = Control {
         live: live.clone(),
-        lasting: lasting.clone(),
+        shared_state: shared_state.clone(),
         monitor: monitor.clone(),
         watchers: Arc::default(),
         leaving: leaving.clone(),
-        orders,
+        commands: orders,
     };
     for (listener, access) in [(listeners.admin, Access::Admin), (listeners.probes, Access::Probes)] {
         if let Some(listener) = listener {
@@ -304,7 +309,7 @@ async fn main(
         environment,
         live: live.clone(),
         registry,
-        lasting,
+        shared_state,
         connections,
         seats,
         set_level,
@@ -325,11 +330,11 @@ async fn main(
                 let _ = supervised(&reloader);
             }
             order = received.recv() => match order {
-                Some(Order::Reload(reply)) => {
+                Some(Command::Reload(reply)) => {
                     let _ = reply.send(supervised(&reloader));
                 }
-                Some(Order::Drain) => drain.announce(),
-                Some(Order::Quit) | None => break,
+                Some(Command::Drain) => drain.announce(),
+                Some(Command::Quit) | None => break,
             },
         }
     }
@@ -361,7 +366,7 @@ fn supervised(reloader: &Reloader) -> Result<String, String> {
 }
 
 /// Everything that outlives reloads, each with its share in the metrics.
-fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
+fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let represented: Arc<Counters> = Arc::default();
     metrics.collect(Box::new(counters::Collected(represented.clone())));
     let [a, b, c, d, e, f, g, h, ..] = secret();
@@ -378,7 +383,7 @@ fn lasting(policy: &Policy, mut metrics: Metrics) -> Lasting {
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
     let spans = Spans::new(metrics.spans_dropped.clone());
     let metrics = Arc::new(metrics);
-    Lasting { metrics, represented, buffers, cache, limiter, performance, heartbeats, spans }
+    SharedState { metrics, represented, buffers, cache, limiter, performance, heartbeats, spans }
 }
 
 /// All that decides about requests, without a listener, a worker or an app: for questions.
@@ -388,36 +393,39 @@ pub(crate) fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink
     let metrics =
         Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());
     let upstreams = Registry::default().build(&policy.upstreams);
-    let lasting = lasting(&policy, metrics);
-    let snapshot = Arc::new(Snapshot::new(1, policy, upstreams, &lasting));
+    let shared_state = shared_state(&policy, metrics);
+    let snapshot = Arc::new(Snapshot::new(1, policy, upstreams, &shared_state));
     let lines = Writer::start(Target::Error, Counter::default())?.lines();
-    Ok((snapshot, Rc::new(Sink { lasting, log: log::AccessLog::new(lines), failures: Pace::new(1) })))
+    Ok((
+        snapshot,
+        Rc::new(Sink { shared_state, log: log::AccessLog::new(lines), failures: LogThrottle::new(1) }),
+    ))
 }
 
 async fn look(
-    live: Live,
-    lasting: Lasting,
+    live: LivePolicy,
+    shared_state: SharedState,
     monitor: Arc<Monitor>,
     changes: tokio::sync::mpsc::Sender<Change>,
 ) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if health::run(Check::Workers, &live.load(), &lasting).status != State::Unhealthy {
+        if health::run(Check::Workers, &live.load(), &shared_state).status != State::Unhealthy {
             systemd::alive();
         }
-        for change in monitor.look(&live.load(), &lasting, clock::wall()) {
+        for change in monitor.look(&live.load(), &shared_state, clock::wall()) {
             let check = change.check.as_str();
             let (from, to, detail) = (change.from.as_str(), change.to.status.as_str(), &change.to.detail);
             let text = format!("{check} is {to}: {detail}");
             let recovered = change.to.status == State::Healthy;
-            lasting.performance.warn(Warning { at: change.at, text, recovered });
+            shared_state.performance.warn(Warning { at: change.at, text, recovered });
             if change.to.status > change.from {
                 tracing::warn!(check, from, to, detail, "a check changed its state");
             } else {
                 tracing::info!(check, from, to, detail, "a check changed its state");
             }
             if live.load().policy.health.webhook.is_some() && changes.try_send(change).is_err() {
-                lasting.metrics.webhook("dropped");
+                shared_state.metrics.webhook("dropped");
                 tracing::warn!(check, "health.webhook is not told of it: too many changes wait already");
             }
         }
@@ -448,7 +456,7 @@ async fn tick(cache: Arc<Cache>) {
 struct Drain {
     workers: Workers,
     unattended: Arc<Unattended>,
-    live: Live,
+    live: LivePolicy,
     leaving: Arc<AtomicBool>,
     announced: Option<clock::Instant>,
 }
@@ -468,7 +476,7 @@ impl Drain {
     async fn finish(
         mut self,
         second: impl Future<Output = ()>,
-        orders: &mut UnboundedReceiver<Order>,
+        orders: &mut UnboundedReceiver<Command>,
     ) -> bool {
         self.announce();
         let policy = self.live.load_full();

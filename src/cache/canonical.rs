@@ -3,7 +3,7 @@
 //! an escape and its character, as the same.
 
 /// Deeper than any request means.
-const MOST_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// Whether a media type is JSON's (RFC 6839 3.1).
 pub(crate) fn is_json(kind: &[u8]) -> bool {
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
-        if depth > MOST_DEPTH {
+        if depth > MAX_DEPTH {
             return None;
         }
         match self.peek()? {

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::invalidation::{Begun, Invalidation};
-use crate::cache::in_flight_body::Fill;
-use crate::cache::invalidation::key::Mark;
+use super::invalidation::{FetchEpoch, Invalidation};
+use crate::cache::in_flight_body::InFlightBody;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::rules::freshness::Freshness;
 use crate::cache::rules::reuse::{Age, Reuse, reuse};
-use crate::cache::store::stored::Stored;
+use crate::cache::store::stored::StoredResponse;
 use crate::fields::cache_control::RequestDirectives;
 use crate::memory::buffers::ClientSlot;
 use crate::message::error::BoxError;
@@ -22,9 +22,9 @@ const SHARDS: usize = 16;
 
 /// What came of a fetch, for those who wait for it.
 #[derive(Clone, Debug)]
-pub(crate) enum Arrived {
-    Stored(Stored),
-    Coming(Arc<Fill>),
+pub(crate) enum FetchOutcome {
+    Stored(StoredResponse),
+    Coming(Arc<InFlightBody>),
     /// It is for nobody but the one who began it.
     NotShared,
     /// The app refused what that request said in its own fields, or its client: another one may be told something else.
@@ -48,7 +48,7 @@ pub(crate) trait Line: std::fmt::Debug + Send + Sync {
 
 #[derive(Debug, Default)]
 struct State {
-    arrived: Option<Arrived>,
+    arrived: Option<FetchOutcome>,
     /// Where it waits, as long as it does.
     line: Option<Box<dyn Line>>,
     waiting: BTreeMap<u64, Waker>,
@@ -62,14 +62,14 @@ impl State {
 }
 
 #[derive(Debug)]
-pub(crate) struct Fetch {
-    pub begun: Begun,
+pub(crate) struct CollapsedFetch {
+    pub epoch: FetchEpoch,
     /// What it can be invalidated by, as far as is known before its answer.
-    marks: Box<[Mark]>,
+    invalidation_keys: Box<[InvalidationKey]>,
     state: Mutex<State>,
 }
 
-impl Fetch {
+impl CollapsedFetch {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,7 +85,7 @@ impl Fetch {
     }
 
     /// Waits for the head. A `client` does not wait while the fetch does in a line in which it would be served first.
-    pub(crate) fn arrival(self: &Arc<Fetch>, client: Option<ClientSlot>) -> Arrival {
+    pub(crate) fn arrival(self: &Arc<CollapsedFetch>, client: Option<ClientSlot>) -> Arrival {
         Arrival { fetch: self.clone(), client, place: None }
     }
 
@@ -108,7 +108,7 @@ impl Fetch {
 /// See [`Fetch::arrival`].
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    fetch: Arc<Fetch>,
+    fetch: Arc<CollapsedFetch>,
     client: Option<ClientSlot>,
     /// Where it waits, once it does.
     place: Option<u64>,
@@ -124,16 +124,16 @@ impl Drop for Arrival {
 }
 
 impl std::future::Future for Arrival {
-    type Output = Arrived;
+    type Output = FetchOutcome;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arrived> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<FetchOutcome> {
         let this = &mut *self;
         let mut state = this.fetch.state();
         if let Some(arrived) = &state.arrived {
             return Poll::Ready(arrived.clone());
         }
         if this.client.is_some_and(|client| state.serves_first(|| client)) {
-            return Poll::Ready(Arrived::Queued);
+            return Poll::Ready(FetchOutcome::Queued);
         }
         let place = *this.place.get_or_insert(state.next_waiting);
         state.next_waiting = state.next_waiting.max(place + 1);
@@ -146,15 +146,15 @@ impl std::future::Future for Arrival {
 /// be had of it.
 #[derive(Debug)]
 pub(crate) struct Leader {
-    table: Arc<Fetches>,
+    table: Arc<InFlightFetches>,
     key: Box<[u8]>,
-    pub fetch: Arc<Fetch>,
+    pub fetch: Arc<CollapsedFetch>,
 }
 
 impl Leader {
     /// Tells those who wait. While the content comes the fetch stays in the table, for others to join.
-    pub(crate) fn tell(&self, arrived: Arrived) {
-        let leaves = !matches!(arrived, Arrived::Coming(_));
+    pub(crate) fn tell(&self, arrived: FetchOutcome) {
+        let leaves = !matches!(arrived, FetchOutcome::Coming(_));
         let waiting = {
             let mut state = self.fetch.state();
             state.arrived = Some(arrived);
@@ -173,7 +173,7 @@ impl Drop for Leader {
         if told {
             self.table.remove(&self.key, &self.fetch);
         } else {
-            self.tell(Arrived::Overtaken);
+            self.tell(FetchOutcome::Overtaken);
         }
     }
 }
@@ -246,20 +246,20 @@ pub(crate) fn is_shareable(freshness: &Freshness, age: Duration, fetched_in: Dur
 
 /// What a request for a key is to do.
 #[derive(Debug)]
-pub(crate) enum Joined {
+pub(crate) enum Join {
     Leads(Leader),
-    Follows(Arc<Fetch>),
+    Follows(Arc<CollapsedFetch>),
 }
 
-type Shard = HashMap<Box<[u8]>, Arc<Fetch>>;
+type Shard = HashMap<Box<[u8]>, Arc<CollapsedFetch>>;
 
 /// See the head of the file. There are never more of them than requests in progress.
 #[derive(Debug, Default)]
-pub(crate) struct Fetches {
+pub(crate) struct InFlightFetches {
     shards: [Mutex<Shard>; SHARDS],
 }
 
-impl Fetches {
+impl InFlightFetches {
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
         let at = usize::try_from(xxhash_rust::xxh3::xxh3_64(key) >> 32).unwrap_or(0) % SHARDS;
         let shard = self.shards.get(at).unwrap_or(&self.shards[0]);
@@ -269,41 +269,49 @@ impl Fetches {
     /// Joins the fetch of a key, unless something it depends on was invalidated since it began, or it waits in a line in
     /// which `client` would be served first: then a newer one takes its place.
     pub(crate) fn join(
-        self: &Arc<Fetches>,
+        self: &Arc<InFlightFetches>,
         key: &[u8],
-        marks: &[Mark],
-        begun: Begun,
+        invalidation_keys: &[InvalidationKey],
+        begun: FetchEpoch,
         invalidation: &Invalidation,
         client: impl FnOnce() -> ClientSlot,
-    ) -> Joined {
-        let made = |marks: &[Mark]| Arc::new(Fetch { begun, marks: marks.into(), state: Mutex::default() });
+    ) -> Join {
+        let made = |invalidation_keys: &[InvalidationKey]| {
+            Arc::new(CollapsedFetch {
+                epoch: begun,
+                invalidation_keys: invalidation_keys.into(),
+                state: Mutex::default(),
+            })
+        };
         let fetch = match self.shard(key).entry(key.into()) {
             Entry::Occupied(mut entry) => {
                 let known = entry.get();
-                if !invalidation.is_stamped_since(&known.marks, known.begun) && !known.serves_first(client) {
-                    return Joined::Follows(known.clone());
+                if !invalidation.is_stamped_since(&known.invalidation_keys, known.epoch)
+                    && !known.serves_first(client)
+                {
+                    return Join::Follows(known.clone());
                 }
-                let fetch = made(marks);
+                let fetch = made(invalidation_keys);
                 entry.insert(fetch.clone());
                 fetch
             }
-            Entry::Vacant(entry) => entry.insert(made(marks)).clone(),
+            Entry::Vacant(entry) => entry.insert(made(invalidation_keys)).clone(),
         };
-        Joined::Leads(Leader { table: self.clone(), key: key.into(), fetch })
+        Join::Leads(Leader { table: self.clone(), key: key.into(), fetch })
     }
 
     /// Begins a fetch unless one is in progress, for what nobody waits for; `client` as in [`Fetches::join`].
     pub(crate) fn lead(
-        self: &Arc<Fetches>,
+        self: &Arc<InFlightFetches>,
         key: &[u8],
-        marks: &[Mark],
-        begun: Begun,
+        invalidation_keys: &[InvalidationKey],
+        begun: FetchEpoch,
         invalidation: &Invalidation,
         client: impl FnOnce() -> ClientSlot,
     ) -> Option<Leader> {
-        match self.join(key, marks, begun, invalidation, client) {
-            Joined::Leads(leader) => Some(leader),
-            Joined::Follows(_) => None,
+        match self.join(key, invalidation_keys, begun, invalidation, client) {
+            Join::Leads(leader) => Some(leader),
+            Join::Follows(_) => None,
         }
     }
 
@@ -313,14 +321,14 @@ impl Fetches {
         key: &[u8],
         invalidation: &Invalidation,
         client: impl FnOnce() -> ClientSlot,
-    ) -> Option<Arc<Fetch>> {
+    ) -> Option<Arc<CollapsedFetch>> {
         let fetch = self.shard(key).get(key).cloned()?;
-        let is_joined =
-            !invalidation.is_stamped_since(&fetch.marks, fetch.begun) && !fetch.serves_first(client);
+        let is_joined = !invalidation.is_stamped_since(&fetch.invalidation_keys, fetch.epoch)
+            && !fetch.serves_first(client);
         is_joined.then_some(fetch)
     }
 
-    fn remove(&self, key: &[u8], fetch: &Arc<Fetch>) {
+    fn remove(&self, key: &[u8], fetch: &Arc<CollapsedFetch>) {
         let mut shard = self.shard(key);
         // A newer one may have taken its place.
         if shard.get(key).is_some_and(|known| Arc::ptr_eq(known, fetch)) {

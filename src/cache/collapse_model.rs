@@ -12,12 +12,12 @@ use proptest::prelude::*;
 
 use super::Cache;
 use crate::cache::collapse;
-use crate::cache::collapse::{Arrived, Joined, Line, Offer, Share};
+use crate::cache::collapse::{FetchOutcome, Join, Line, Offer, Share};
 use crate::cache::rules::freshness;
 use crate::cache::rules::freshness::Times;
 use crate::cache::rules::reuse::{Age, Reuse, reuse};
-use crate::cache::rules::storability::{Asker, Personal, Storable, judge};
-use crate::cache::settings::{Scope, Terms};
+use crate::cache::rules::storability::{Personal, RequestTraits, Storable, evaluate};
+use crate::cache::settings::{RouteCacheSettings, Scope};
 use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::memory::buffers::ClientSlot;
 use crate::runtime::clock;
@@ -101,12 +101,12 @@ proptest! {
         let start = clock::now();
         let seconds = Duration::from_secs;
         let settings = freshness::tests::settings();
-        let terms = Terms { scope: Scope::Auto, ..Terms::default() };
+        let route_settings = RouteCacheSettings { scope: Scope::Auto, ..RouteCacheSettings::default() };
         let fields = says.fields();
-        let directives = ResponseDirectives::of(&fields, &[]);
+        let directives = ResponseDirectives::from_headers(&fields, &[]);
         let times = Times { requested: start, received: start + seconds(fetch), wall: clock::wall() };
-        let asker = Asker { personal: leader, ..Asker::default() };
-        let judged = judge(asker, (StatusCode::OK, &fields), &directives, (&terms, &settings), times.wall);
+        let traits = RequestTraits { personal: leader, ..RequestTraits::default() };
+        let judged = evaluate(traits, (StatusCode::OK, &fields), &directives, (&route_settings, &settings), times.wall);
         let Ok(Storable { freshness, audience, .. }) = judged else { return Ok(()) };
         let initial_age = freshness::initial_age(&fields, times);
         for (other, arrives) in others {
@@ -165,11 +165,17 @@ fn n1_1_decisions_about_a_fetch_that_was_joined() {
         ("max-age=1", "max-stale", 3, 0, true, GoAlone),
     ] {
         let headers = fields(says);
-        let directives = ResponseDirectives::of(&headers, &[]);
+        let directives = ResponseDirectives::from_headers(&headers, &[]);
         let settings = freshness::tests::settings();
-        let terms = Terms::default();
-        let freshness =
-            freshness::Freshness::of(StatusCode::OK, &headers, &directives, &terms, &settings, clock::wall());
+        let route_settings = RouteCacheSettings::default();
+        let freshness = freshness::Freshness::evaluate(
+            StatusCode::OK,
+            &headers,
+            &directives,
+            &route_settings,
+            &settings,
+            clock::wall(),
+        );
         let (age, fetched_in) = (Duration::from_secs(age), Duration::from_secs(fetched_in));
         let offer = Offer {
             is_valid: true,
@@ -180,7 +186,7 @@ fn n1_1_decisions_about_a_fetch_that_was_joined() {
             fetched_in,
             waited,
         };
-        let asks = RequestDirectives::of(&fields(asks));
+        let asks = RequestDirectives::from_headers(&fields(asks));
         assert_eq!(collapse::share(offer, &asks), wanted, "{says} {age:?} {fetched_in:?} {waited}");
         assert_eq!(collapse::share(Offer { is_valid: false, ..offer }, &asks), JoinNext);
         assert_eq!(collapse::share(Offer { fits: false, ..offer }, &asks), JoinNext);
@@ -211,23 +217,23 @@ fn n3_4_a_fetch_that_waits_for_its_clients_share_keeps_only_that_client() {
         let begun = invalidation.begin(&watched, clock::now());
         fetches.join(b"key", &[], begun, invalidation, || client)
     };
-    let Joined::Leads(first) = join(own) else { panic!("nobody was there") };
-    let Joined::Follows(followed) = join(other) else { panic!("it is in progress") };
+    let Join::Leads(first) = join(own) else { panic!("nobody was there") };
+    let Join::Follows(followed) = join(other) else { panic!("it is in progress") };
     let mut cx = Context::from_waker(Waker::noop());
     let mut of_own = pin!(first.fetch.arrival(Some(own)));
     let mut of_other = pin!(followed.arrival(Some(other)));
     assert!(of_own.as_mut().poll(&mut cx).is_pending() && of_other.as_mut().poll(&mut cx).is_pending());
     first.fetch.set_line(Some(Box::new(Last(own))));
     assert!(of_own.as_mut().poll(&mut cx).is_pending());
-    assert!(matches!(of_other.as_mut().poll(&mut cx), Poll::Ready(Arrived::Queued)));
-    assert!(matches!(join(own), Joined::Follows(fetch) if Arc::ptr_eq(&fetch, &first.fetch)));
+    assert!(matches!(of_other.as_mut().poll(&mut cx), Poll::Ready(FetchOutcome::Queued)));
+    assert!(matches!(join(own), Join::Follows(fetch) if Arc::ptr_eq(&fetch, &first.fetch)));
     assert!(fetches.find(b"key", invalidation, || other).is_none());
-    let Joined::Leads(second) = join(other) else { panic!("it need not wait for that one") };
+    let Join::Leads(second) = join(other) else { panic!("it need not wait for that one") };
     // The first one's end leaves the newer one where it is.
     first.fetch.set_line(None);
     drop(first);
-    assert!(matches!(of_own.as_mut().poll(&mut cx), Poll::Ready(Arrived::Overtaken)));
-    assert!(matches!(join(own), Joined::Follows(fetch) if Arc::ptr_eq(&fetch, &second.fetch)));
+    assert!(matches!(of_own.as_mut().poll(&mut cx), Poll::Ready(FetchOutcome::Overtaken)));
+    assert!(matches!(join(own), Join::Follows(fetch) if Arc::ptr_eq(&fetch, &second.fetch)));
     drop(second);
     assert_eq!(fetches.len(), 0);
 }

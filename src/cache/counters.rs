@@ -124,7 +124,7 @@ pub(crate) struct HitRatio {
 }
 
 impl HitRatio {
-    fn of(route: &RouteCounters) -> HitRatio {
+    fn new(route: &RouteCounters) -> HitRatio {
         let hits = route.get(Event::Hit) + route.get(Event::HitStale);
         let others = [Event::Miss, Event::Expired, Event::Requested].map(|event| route.get(event));
         HitRatio { hits, lookups: hits + others.iter().sum::<u64>(), bypassed: route.get(Event::Bypass) }
@@ -162,7 +162,7 @@ const AGES: [Duration; 8] = {
 };
 
 /// Labels beyond this many share one.
-const MOST_LABELS: usize = 1000;
+const MAX_LABELS: usize = 1000;
 const OTHER: &str = "other";
 
 /// The label of a write's target, which it invalidates whatever the rules say (RFC 9111 4.4).
@@ -208,7 +208,7 @@ impl Counters {
     pub(crate) fn hits_by_route(&self) -> Vec<(String, HitRatio)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<_> =
-            routes.iter().map(|(label, route)| (label.clone(), HitRatio::of(route))).collect();
+            routes.iter().map(|(label, route)| (label.clone(), HitRatio::new(route))).collect();
         found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         found
     }
@@ -229,7 +229,7 @@ fn named<T: Default>(map: &Mutex<HashMap<String, Arc<T>>>, label: &str) -> Arc<T
     if let Some(known) = map.get(label) {
         return known.clone();
     }
-    let label = if map.len() < MOST_LABELS { label } else { OTHER };
+    let label = if map.len() < MAX_LABELS { label } else { OTHER };
     map.entry(label.to_owned()).or_default().clone()
 }
 
@@ -304,8 +304,8 @@ impl Collector for Collected {
             family.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None)?;
         }
         let gauges = [
-            ("cache_bytes", "What the cache holds, with what is coming and going", cache.store.held.get()),
-            ("cache_max_bytes", "What it may hold", cache.store.held.most()),
+            ("cache_bytes", "What the cache holds, with what is coming and going", cache.store.budget.get()),
+            ("cache_max_bytes", "What it may hold", cache.store.budget.max()),
             ("cache_keys", "Keys stored", cache.store.len()),
             ("cache_fetches_in_progress", "Fetches that others can wait for", cache.fetches.len()),
         ];

@@ -29,7 +29,7 @@ fn until(second: u32) -> u64 {
 
 /// Whose answers. What somebody in particular is told is not stored for reasons that say nothing of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
+pub(crate) enum RequesterClass {
     Any = 0,
     /// Those with Authorization alone, where one copy would serve all.
     Authorized = 1,
@@ -39,33 +39,34 @@ pub(crate) enum Asker {
     Waiting = 3,
 }
 
-impl Asker {
-    pub(crate) const ALL: [Asker; 4] = [Asker::Any, Asker::Authorized, Asker::Personal, Asker::Waiting];
+impl RequesterClass {
+    pub(crate) const ALL: [RequesterClass; 4] =
+        [RequesterClass::Any, RequesterClass::Authorized, RequesterClass::Personal, RequesterClass::Waiting];
 
     /// How the requests it stands for say who asks.
     pub(crate) fn personal(self) -> Personal {
         match self {
-            Asker::Any | Asker::Waiting => Personal::No,
-            Asker::Authorized => Personal::Authorization,
-            Asker::Personal => Personal::Otherwise,
+            RequesterClass::Any | RequesterClass::Waiting => Personal::No,
+            RequesterClass::Authorized => Personal::Authorization,
+            RequesterClass::Personal => Personal::Otherwise,
         }
     }
 }
 
 /// See the head of the file.
 #[derive(Debug)]
-pub(crate) struct Passes {
+pub(crate) struct HitForMiss {
     places: Box<[AtomicU64]>,
     seed: u64,
 }
 
-impl Passes {
-    pub(crate) fn new(seed: u64) -> Passes {
-        Passes { places: (0..1usize << PLACES).map(|_| AtomicU64::new(0)).collect(), seed }
+impl HitForMiss {
+    pub(crate) fn new(seed: u64) -> HitForMiss {
+        HitForMiss { places: (0..1usize << PLACES).map(|_| AtomicU64::new(0)).collect(), seed }
     }
 
-    fn place(&self, key: &[u8], asker: Asker) -> (usize, u64) {
-        let hash = xxh3_64_with_seed(key, self.seed ^ asker as u64);
+    fn place(&self, key: &[u8], traits: RequesterClass) -> (usize, u64) {
+        let hash = xxh3_64_with_seed(key, self.seed ^ traits as u64);
         (usize::try_from(hash & ((1 << PLACES) - 1)).unwrap_or(0), hash & !u64::from(u32::MAX))
     }
 
@@ -82,8 +83,8 @@ impl Passes {
     }
 
     /// An answer under this key was not stored. `second` counts from any moment on.
-    pub(crate) fn remember(&self, key: &[u8], asker: Asker, second: u32) {
-        let place = self.place(key, asker);
+    pub(crate) fn remember(&self, key: &[u8], traits: RequesterClass, second: u32) {
+        let place = self.place(key, traits);
         let is_mixed = self.at(place, second).is_some_and(|known| known & MIXED != 0);
         if !is_mixed {
             self.put(place, until(second));
@@ -91,14 +92,14 @@ impl Passes {
     }
 
     /// An answer under this key, whose length was not known, was too long to be stored.
-    pub(crate) fn remember_too_long(&self, key: &[u8], asker: Asker, second: u32) {
-        self.put(self.place(key, asker), TOO_LONG | until(second));
+    pub(crate) fn remember_too_long(&self, key: &[u8], traits: RequesterClass, second: u32) {
+        self.put(self.place(key, traits), TOO_LONG | until(second));
     }
 
     /// An answer under this key could have been stored, unless it is too long, which is not known where it `has_length`
     /// not.
-    pub(crate) fn remember_mixed(&self, key: &[u8], asker: Asker, second: u32, has_length: bool) {
-        let place = self.place(key, asker);
+    pub(crate) fn remember_mixed(&self, key: &[u8], traits: RequesterClass, second: u32, has_length: bool) {
+        let place = self.place(key, traits);
         let is_too_long = self.at(place, second).is_some_and(|known| known & TOO_LONG != 0);
         if has_length || !is_too_long {
             self.put(place, MIXED | until(second));
@@ -106,16 +107,16 @@ impl Passes {
     }
 
     /// An answer under this key was stored. That others were not is remembered until it ends.
-    pub(crate) fn forget(&self, key: &[u8], asker: Asker) {
-        let place = self.place(key, asker);
+    pub(crate) fn forget(&self, key: &[u8], traits: RequesterClass) {
+        let place = self.place(key, traits);
         if self.at(place, 0).is_some_and(|known| known & MIXED == 0) {
             self.put(place, 0);
         }
     }
 
     /// Whether answers under this key are not stored, as far as is known.
-    pub(crate) fn knows(&self, key: &[u8], asker: Asker, second: u32) -> bool {
-        self.at(self.place(key, asker), second).is_some_and(|known| known & MIXED == 0)
+    pub(crate) fn knows(&self, key: &[u8], traits: RequesterClass, second: u32) -> bool {
+        self.at(self.place(key, traits), second).is_some_and(|known| known & MIXED == 0)
     }
 }
 
@@ -125,21 +126,21 @@ mod tests {
 
     #[test]
     fn keys_are_remembered_for_a_while() {
-        let passes = Passes::new(1);
-        let any = Asker::Any;
+        let passes = HitForMiss::new(1);
+        let any = RequesterClass::Any;
         assert!(!passes.knows(b"a", any, 5));
         passes.remember(b"a", any, 5);
         assert!(passes.knows(b"a", any, 5) && passes.knows(b"a", any, 4 + REMEMBERED));
         assert!(!passes.knows(b"a", any, 5 + REMEMBERED) && !passes.knows(b"b", any, 5));
-        assert!(!passes.knows(b"a", Asker::Personal, 5));
+        assert!(!passes.knows(b"a", RequesterClass::Personal, 5));
         passes.forget(b"a", any);
         assert!(!passes.knows(b"a", any, 5));
     }
     /// One client's requests bring what is not stored, those of others what is: theirs are looked at.
     #[test]
     fn n3_8_what_one_client_gets_keeps_nobody_elses_response_out() {
-        let passes = Passes::new(1);
-        let any = Asker::Any;
+        let passes = HitForMiss::new(1);
+        let any = RequesterClass::Any;
         passes.remember(b"a", any, 5);
         passes.remember_mixed(b"a", any, 6, false);
         assert!(!passes.knows(b"a", any, 6));
@@ -154,8 +155,8 @@ mod tests {
 
     #[test]
     fn n3_8_what_is_too_long_is_not_begun_again_for_want_of_a_length() {
-        let passes = Passes::new(1);
-        let any = Asker::Any;
+        let passes = HitForMiss::new(1);
+        let any = RequesterClass::Any;
         passes.remember_too_long(b"a", any, 5);
         passes.remember_mixed(b"a", any, 6, false);
         assert!(passes.knows(b"a", any, 6));

@@ -17,9 +17,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::cache::store::stored::{Content, Head, weight};
-use crate::memory::chunked_bytes::{PIECE, Pieces};
-use crate::memory::memory_budget::Place;
+use crate::cache::store::stored::{Content, StoredHead, weight};
+use crate::memory::chunked_bytes::{ChunkedBytes, PIECE};
+use crate::memory::memory_budget::Reservation;
 use crate::message::body::{BodyError, Kept};
 
 /// What a piece takes beside its bytes: an app may send each byte as a piece of its own.
@@ -73,9 +73,9 @@ struct State {
     followers: Vec<Follower>,
     next_id: u64,
     pump: Option<Waker>,
-    place: Place,
+    place: Reservation,
     /// What was made of it before all of it was stored.
-    made: Vec<(&'static str, Pieces)>,
+    made: Vec<(&'static str, ChunkedBytes)>,
     content: Option<Arc<Content>>,
     /// What is being made of it.
     making: Vec<&'static str>,
@@ -83,22 +83,27 @@ struct State {
 
 /// See the head of the file.
 #[derive(Debug)]
-pub(crate) struct Fill {
+pub(crate) struct InFlightBody {
     /// The head that was stored, or is to be.
-    pub head: Arc<Head>,
+    pub head: Arc<StoredHead>,
     /// The length of the content, where the app told it.
     pub expected: Option<u64>,
     state: Mutex<State>,
 }
 
-impl Fill {
+impl InFlightBody {
     /// The memory to reserve for content of this length; bytes.
     pub(crate) const fn reservation(length: usize) -> usize {
         weight(length) + (length / MIN_PIECE + 1) * SLOT
     }
 
     /// Of a response to be stored. `place` is for its head, and for `reserved` bytes of its content.
-    pub(crate) fn new(head: Arc<Head>, expected: Option<u64>, place: Place, reserved: usize) -> Fill {
+    pub(crate) fn new(
+        head: Arc<StoredHead>,
+        expected: Option<u64>,
+        place: Reservation,
+        reserved: usize,
+    ) -> InFlightBody {
         let state = State {
             pieces: VecDeque::new(),
             dropped: 0,
@@ -118,7 +123,7 @@ impl Fill {
             content: None,
             making: Vec::new(),
         };
-        Fill { head, expected, state: Mutex::new(state) }
+        InFlightBody { head, expected, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,16 +131,16 @@ impl Fill {
     }
 
     /// A reader from the beginning; `None` where not all is kept.
-    pub(crate) fn reader(self: &Arc<Fill>) -> Option<Reader> {
+    pub(crate) fn reader(self: &Arc<InFlightBody>) -> Option<InFlightReader> {
         self.follow(false)
     }
 
     /// Waits until all of it is stored; `None` where it is not going to be.
-    pub(crate) fn whole(self: &Arc<Fill>) -> Option<Whole> {
+    pub(crate) fn whole(self: &Arc<InFlightBody>) -> Option<Whole> {
         self.follow(true).map(|place| Whole { place })
     }
 
-    fn follow(self: &Arc<Fill>, waits: bool) -> Option<Reader> {
+    fn follow(self: &Arc<InFlightBody>, waits: bool) -> Option<InFlightReader> {
         let mut state = self.state();
         if !state.keeps || (waits && state.closed && state.content.is_none()) {
             return None;
@@ -143,7 +148,7 @@ impl Fill {
         let id = state.next_id;
         state.next_id += 1;
         state.followers.push(Follower { id, next: 0, waker: None, waits });
-        Some(Reader { fill: self.clone(), id })
+        Some(InFlightReader { fill: self.clone(), id })
     }
 
     /// Adds what came; content longer than `max` bytes is not stored.
@@ -216,7 +221,10 @@ impl Fill {
     }
 
     /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
-    pub(crate) fn finish(&self, ended: Result<Option<HeaderMap>, BodyError>) -> Option<(Pieces, Place)> {
+    pub(crate) fn finish(
+        &self,
+        ended: Result<Option<HeaderMap>, BodyError>,
+    ) -> Option<(ChunkedBytes, Reservation)> {
         let mut state = self.state();
         let whole = state.keeps && ended.is_ok();
         let content = whole.then(|| {
@@ -254,17 +262,17 @@ impl Fill {
     }
 }
 
-impl Kept for Fill {
-    fn content(&self) -> Option<Pieces> {
+impl Kept for InFlightBody {
+    fn content(&self) -> Option<ChunkedBytes> {
         self.state().content.as_ref().map(|content| content.pieces().clone())
     }
 
-    fn made(&self, name: &'static str) -> Option<Pieces> {
+    fn made(&self, name: &'static str) -> Option<ChunkedBytes> {
         let content = self.state().content.clone();
         content.and_then(|content| Kept::made(&*content, name))
     }
 
-    fn keep(&self, name: &'static str, pieces: Pieces) {
+    fn keep(&self, name: &'static str, pieces: ChunkedBytes) {
         let content = {
             let mut state = self.state();
             if state.content.is_none() && state.keeps {
@@ -393,7 +401,7 @@ impl State {
 /// See [`Fill::whole`].
 #[derive(Debug)]
 pub(crate) struct Whole {
-    place: Reader,
+    place: InFlightReader,
 }
 
 impl Future for Whole {
@@ -416,12 +424,12 @@ impl Future for Whole {
 
 /// One reader's place in a [`Fill`].
 #[derive(Debug)]
-pub(crate) struct Reader {
-    fill: Arc<Fill>,
+pub(crate) struct InFlightReader {
+    fill: Arc<InFlightBody>,
     id: u64,
 }
 
-impl Drop for Reader {
+impl Drop for InFlightReader {
     fn drop(&mut self) {
         let mut state = self.fill.state();
         state.followers.retain(|follower| follower.id != self.id);
@@ -434,7 +442,7 @@ impl Drop for Reader {
     }
 }
 
-impl http_body::Body for Reader {
+impl http_body::Body for InFlightReader {
     type Data = Bytes;
     type Error = BodyError;
 

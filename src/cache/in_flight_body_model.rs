@@ -11,10 +11,10 @@ use http_body::Body as _;
 use proptest::prelude::*;
 
 use super::invalidation::Invalidation;
-use crate::cache::in_flight_body::{Fill, Pushed};
+use crate::cache::in_flight_body::{InFlightBody, Pushed};
 use crate::cache::store::stored::tests::head_with;
 use crate::cache::store::stored::{Content, weight};
-use crate::memory::memory_budget::Held;
+use crate::memory::memory_budget::MemoryBudget;
 use crate::message::body::BodyError;
 use crate::runtime::clock;
 
@@ -38,11 +38,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn fill(held: &Arc<Held>, expected: Option<u64>, reserved: usize) -> Arc<Fill> {
+fn fill(held: &Arc<MemoryBudget>, expected: Option<u64>, reserved: usize) -> Arc<InFlightBody> {
     let now = clock::now();
     let invalidation = Invalidation::new(1, 1 << 20, now);
     let head = head_with(&[], invalidation.begin(&invalidation.watch(&[]), now), now);
-    Arc::new(Fill::new(Arc::new(head), expected, held.take_over(reserved), reserved))
+    Arc::new(InFlightBody::new(Arc::new(head), expected, held.take_over(reserved), reserved))
 }
 
 proptest! {
@@ -52,7 +52,7 @@ proptest! {
         fails in any::<bool>(),
     ) {
         let cx = &mut Context::from_waker(Waker::noop());
-        let held = Arc::new(Held::at_most(usize::MAX));
+        let held = Arc::new(MemoryBudget::at_most(usize::MAX));
         let fill = fill(&held, None, 0);
         let mut reader = fill.reader().expect("the first reader");
         let (mut waiting, mut length, mut read, mut keeps) = (Vec::new(), 0, 0, true);
@@ -118,12 +118,12 @@ proptest! {
         pieces in proptest::collection::vec(1024usize..20_000, 1..20),
     ) {
         let length: usize = pieces.iter().sum();
-        let held = Arc::new(Held::at_most(usize::MAX));
-        let fill = fill(&held, Some(length as u64), Fill::reservation(length));
+        let held = Arc::new(MemoryBudget::at_most(usize::MAX));
+        let fill = fill(&held, Some(length as u64), InFlightBody::reservation(length));
         let readers = [fill.reader(), fill.reader()];
         for size in pieces {
             prop_assert_eq!(fill.push(Bytes::from(vec![b'x'; size]), length), Pushed::Kept);
-            prop_assert_eq!(held.get(), Fill::reservation(length));
+            prop_assert_eq!(held.get(), InFlightBody::reservation(length));
         }
         let (content, place) = fill.finish(Ok(None)).expect("all of it");
         prop_assert_eq!(content.len(), length);

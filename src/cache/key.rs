@@ -93,13 +93,13 @@ pub(crate) fn write(parts: &Parts<'_>, key: &mut Vec<u8>) -> Uncounted {
     uncounted
 }
 
-fn name_of(parameter: &[u8]) -> &[u8] {
+fn name(parameter: &[u8]) -> &[u8] {
     parameter.iter().position(|byte| *byte == b'=').map_or(parameter, |end| &parameter[..end])
 }
 
 /// Whether a parameter is part of the key.
 fn counts(parameter: &[u8], only: Option<&[String]>, ignored: &[String]) -> bool {
-    let name = name_of(parameter);
+    let name = name(parameter);
     // A name that can be read in two ways may be one that counts, and some apps separate at semicolons too.
     if is_spelt(name) || parameter.contains(&b';') {
         return true;
@@ -137,7 +137,7 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
             uncounted = true;
             continue;
         }
-        let name = name_of(parameter);
+        let name = name(parameter);
         sorted &= !comes_after(before, name);
         // Two spellings of one name may be two values of one parameter to the app: their order means something.
         plain &= name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
@@ -148,7 +148,7 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
         parameters().for_each(|parameter| add(parameter, key));
     } else {
         let mut parameters: Vec<&[u8]> = parameters().collect();
-        parameters.sort_by_key(|parameter| name_of(parameter).to_ascii_lowercase());
+        parameters.sort_by_key(|parameter| name(parameter).to_ascii_lowercase());
         parameters.into_iter().for_each(|parameter| add(parameter, key));
     }
     let length = u32::try_from(key.len() - start - 4).unwrap_or(u32::MAX).to_be_bytes();
@@ -170,16 +170,16 @@ fn is_spelt(name: &[u8]) -> bool {
 /// that parameter for every app.
 fn is_confusable(query: &str, only: Option<&[String]>, ignored: &[String]) -> bool {
     let all = || query.as_bytes().split(|byte| *byte == b'&').filter(|parameter| !parameter.is_empty());
-    let is_plain = |parameter: &[u8]| counts(parameter, only, ignored) && !is_spelt(name_of(parameter));
+    let is_plain = |parameter: &[u8]| counts(parameter, only, ignored) && !is_spelt(name(parameter));
     // Names of the configuration are patterns, those of the query are not: an asterisk there is one. By their hashes, as a
     // query may have very many of both kinds.
     let named = only.unwrap_or_default().iter().flat_map(|name| query::folds(name.as_bytes()));
     let named: Vec<Vec<u8>> = named.collect();
-    let there = all().filter(|parameter| is_plain(parameter)).map(name_of);
+    let there = all().filter(|parameter| is_plain(parameter)).map(name);
     let there: HashSet<Vec<u8>> = there.flat_map(query::folds).collect();
     let is_odd = |parameter: &&[u8]| match counts(parameter, only, ignored) {
         true => {
-            let name = name_of(parameter);
+            let name = name(parameter);
             is_spelt(name) && only.is_some_and(|only| !any(only, &query::decoded(name)))
         }
         false => true,
@@ -187,7 +187,7 @@ fn is_confusable(query: &str, only: Option<&[String]>, ignored: &[String]) -> bo
     all().filter(is_odd).any(|parameter| {
         let is_counted =
             |fold: &Vec<u8>| there.contains(fold) || named.iter().any(|name| glob::matches(name, fold));
-        query::folds(name_of(parameter)).iter().any(is_counted)
+        query::folds(name(parameter)).iter().any(is_counted)
     })
 }
 

@@ -1,8 +1,8 @@
 //! The cache engine: pure answers to what may be stored, for how long and for whom; the store, the fetches in
 //! progress and the invalidation clock that all workers share. It knows no tower and no configuration file.
 //!
-//! - `terms`: what the configuration says. `storability`, `freshness`, `reuse`, `variant`, `key`: the questions.
-//! - `invalidation` over `stamps`, `live_paths` and `marks`: what no longer holds.
+//! - `route_settings`: what the configuration says. `storability`, `freshness`, `reuse`, `variant`, `key`: the questions.
+//! - `invalidation` over `stamps`, `live_paths` and `invalidation_keys`: what no longer holds.
 //! - `tripwire` over `comparable`: whether what is shared may be. `apart`: which cookie keeps copies apart.
 //! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
 
@@ -32,12 +32,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::cache::collapse::Fetches;
-use crate::cache::hit_for_miss::Passes;
+use crate::cache::collapse::InFlightFetches;
+use crate::cache::hit_for_miss::HitForMiss;
 use crate::cache::invalidation::delayed::{Client, Repeat, Settling};
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::webdav::WebDavUpstreams;
-use crate::cache::store::stored::Stored;
+use crate::cache::store::stored::StoredResponse;
 use crate::runtime::clock::Instant;
 use counters::Counters;
 use invalidation::{Invalidation, Mode};
@@ -50,9 +50,9 @@ const STOPPED: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) struct Cache {
     pub store: Store,
-    pub fetches: Arc<Fetches>,
+    pub fetches: Arc<InFlightFetches>,
     /// What is not worth waiting for.
-    pub passes: Passes,
+    pub hit_for_miss: HitForMiss,
     pub invalidation: Invalidation,
     pub counters: Arc<Counters>,
     settling: Settling,
@@ -70,7 +70,7 @@ impl Cache {
         Cache {
             store: Store::new(secret, max_size),
             fetches: Arc::default(),
-            passes: Passes::new(secret),
+            hit_for_miss: HitForMiss::new(secret),
             invalidation: Invalidation::new(secret, max_size, origin),
             counters: Arc::default(),
             settling: Settling::default(),
@@ -82,11 +82,11 @@ impl Cache {
     }
 
     /// Stores a response, unless it was overtaken; false: it is not stored.
-    pub(crate) fn keep(&self, key: &[u8], stored: &Stored) -> bool {
+    pub(crate) fn keep(&self, key: &[u8], stored: &StoredResponse) -> bool {
         self.store.insert(key, stored.clone()) && {
             // An invalidation that takes keys out looks through them after it has stamped: what was stored since is seen here.
             let head = &stored.head;
-            let overtaken = self.invalidation.is_stamped_since(&head.marks, head.begun);
+            let overtaken = self.invalidation.is_stamped_since(&head.invalidation_keys, head.fetch_epoch);
             if overtaken {
                 self.store.forget(key, stored);
             }
@@ -122,16 +122,23 @@ impl Cache {
     }
 
     /// Invalidates once more after a while, unless too much waits for that already.
-    pub(crate) fn repeat(&self, marks: &[Mark], mode: Mode, repeat: Repeat, client: Client, now: Instant) {
-        self.settling.add(marks, mode, repeat, client, now);
+    pub(crate) fn repeat(
+        &self,
+        invalidation_keys: &[InvalidationKey],
+        mode: Mode,
+        repeat: Repeat,
+        client: Client,
+        now: Instant,
+    ) {
+        self.settling.add(invalidation_keys, mode, repeat, client, now);
     }
 
     /// Gives up what is stored until no more is held than may be; false: all of it was not enough.
     pub(crate) fn make_room(&self) -> bool {
-        if self.store.held.excess() > 0 {
+        if self.store.budget.excess() > 0 {
             self.store.make_room(None);
         }
-        self.store.held.excess() == 0
+        self.store.budget.excess() == 0
     }
 
     /// What is to be done now and then; a few times a second is often enough.

@@ -31,7 +31,7 @@ pub(crate) enum Override {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct RouteCacheSettings {
     /// See [`Scope`].
     pub scope: Scope,
     /// The lifetime of what is 200, 203, 204, 300, 301 or 308.
@@ -56,9 +56,9 @@ pub(crate) struct Terms {
     pub key_body: bool,
 }
 
-impl Terms {
+impl RouteCacheSettings {
     /// The route's lifetime for a status.
-    pub(crate) fn ttl_of(&self, status: StatusCode) -> Option<Duration> {
+    pub(crate) fn ttl(&self, status: StatusCode) -> Option<Duration> {
         let by_status = self.ttl_by_status.iter().find(|(known, _)| *known == status);
         match by_status {
             Some((_, ttl)) => Some(*ttl),
@@ -70,7 +70,7 @@ impl Terms {
 
 /// What holds for all routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub(crate) struct CacheSettings {
     /// Whether there is a cache.
     pub enabled: bool,
     /// Bytes, with everything that is kept for an answer.

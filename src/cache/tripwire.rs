@@ -22,13 +22,13 @@ const INTERVAL: u32 = 60;
 /// Seconds until the comparison that confirms one.
 const AGAIN: u32 = 1;
 /// Seconds for which a first user's request waits for a second user's.
-const PATIENCE: u32 = 10;
+const TIMEOUT: u32 = 10;
 /// Comparisons in a row that have to differ.
 const CONFIRMED: u32 = 2;
 /// Seconds between two warnings about one route.
 const WARNED: u32 = 3600;
 /// Requests with longer heads are not kept; bytes.
-const MOST_HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 
 /// A request for an answer of a shared route, as one user sent it.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Sample {
 
 /// A request that was answered from the cache, to be compared now and then.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct Observed<'a> {
     pub key: &'a [u8],
     pub target: &'a Uri,
     pub headers: &'a HeaderMap,
@@ -96,7 +96,7 @@ impl Tripwire {
     /// that say who asks.
     pub(crate) fn hit(
         &self,
-        seen: Seen<'_>,
+        seen: Observed<'_>,
         second: u32,
         is_credential: impl Fn(&HeaderName) -> bool,
         sample: impl FnOnce() -> Sample,
@@ -111,12 +111,12 @@ impl Tripwire {
         }
         // Whoever does not get it at once leaves it to the next hit.
         let mut waiting = self.waiting.try_lock().ok()?;
-        let kept = waiting.as_ref().filter(|kept| kept.since + PATIENCE > second);
+        let kept = waiting.as_ref().filter(|kept| kept.since + TIMEOUT > second);
         let Some(kept) = kept else {
             let says = seen.says_who || (seen.auto && self.has_unknown(seen.headers, second, &is_credential));
             let size: usize =
                 seen.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-            let keeps = says && size <= MOST_HEAD;
+            let keeps = says && size <= MAX_HEAD;
             *waiting = keeps.then(|| Waiting { key: seen.key.to_vec(), sample: sample(), since: second });
             self.waits.store(keeps, Ordering::Relaxed);
             return None;
@@ -202,7 +202,7 @@ mod tests {
         headers
     }
 
-    fn ask(wire: &Tripwire, seen: Seen<'_>, second: u32) -> Option<Pair> {
+    fn ask(wire: &Tripwire, seen: Observed<'_>, second: u32) -> Option<Pair> {
         let sample = || Sample {
             target: seen.target.clone(),
             headers: seen.headers.clone(),
@@ -219,7 +219,8 @@ mod tests {
         let hit = |key: &[u8], target: &str, name: &str, second| {
             let (target, headers): (Uri, _) = (target.parse().unwrap(), user(name));
             let says_who = !name.is_empty();
-            let seen = Seen { key, target: &target, headers: &headers, client: None, says_who, auto: false };
+            let seen =
+                Observed { key, target: &target, headers: &headers, client: None, says_who, auto: false };
             ask(&wire, seen, second)
         };
         assert!(hit(b"k", "/a", "", 1).is_none());
@@ -234,7 +235,7 @@ mod tests {
         assert!(hit(b"k", "/a", "", 64).is_some(), "nobody is somebody else");
         assert!(hit(b"k", "/a", "a", 200).is_none());
         assert!(hit(b"k", "/a", "b", 211).is_none(), "the first waited too long");
-        let long = "x".repeat(MOST_HEAD);
+        let long = "x".repeat(MAX_HEAD);
         assert!(hit(b"k", "/a", &long, 300).is_none());
         assert!(hit(b"k", "/a", "a", 301).is_none(), "it was not kept");
     }
@@ -250,7 +251,7 @@ mod tests {
             let (says_who, auto) = (false, true);
             ask(
                 &wire,
-                Seen { key: b"k", target: &target, headers: &headers, client: None, says_who, auto },
+                Observed { key: b"k", target: &target, headers: &headers, client: None, says_who, auto },
                 second,
             )
         };

@@ -3,12 +3,12 @@
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
-use crate::fields::accept_encoding::{MOST, Weight, thousandths};
+use crate::fields::accept_encoding::{MAX, Weight, thousandths};
 use crate::fields::cookie::{self, Ignored};
 use crate::fields::list;
 
 /// More fields than any answer means to vary with.
-const MOST_FIELDS: usize = 32;
+const MAX_FIELDS: usize = 32;
 
 /// Fields that Pillion writes, or that say what the key says already.
 const IN_THE_KEY: [&str; 3] = ["host", "x-forwarded-proto", "x-forwarded-host"];
@@ -29,7 +29,7 @@ pub(crate) struct SelectingFields<'a> {
 
 impl<'a> SelectingFields<'a> {
     /// Of a request without fields by which apps give fragments.
-    pub(crate) fn of(request: &'a HeaderMap, ignored_cookies: &'a Ignored) -> SelectingFields<'a> {
+    pub(crate) fn new(request: &'a HeaderMap, ignored_cookies: &'a Ignored) -> SelectingFields<'a> {
         SelectingFields { request, ignored_cookies, fragments: &[] }
     }
 
@@ -52,29 +52,29 @@ fn append_said(said: &[u8], key: &mut Vec<u8>) {
 }
 
 /// What a request said in one field.
-type Said = (HeaderName, Vec<u8>);
+type SelectingField = (HeaderName, Vec<u8>);
 
 /// The fields a response varies with, and what the request that got it said in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variant {
     /// Those its Vary names, by name.
-    own: Vec<Said>,
+    own: Vec<SelectingField>,
     /// Those that other stored responses of its key varied with when it came.
-    others: Vec<Said>,
+    others: Vec<SelectingField>,
 }
 
 impl Variant {
     /// Of a response to a request; `names` are those that other stored responses of its key vary with. `None`: it fits no
     /// other request.
-    pub(crate) fn of(
+    pub(crate) fn from_response(
         response: &HeaderMap,
         request: SelectingFields<'_>,
         names: &[HeaderName],
     ) -> Option<Variant> {
         let mut own: Vec<HeaderName> = Vec::new();
-        for element in list::of(response, &header::VARY) {
+        for element in list::elements_in_field(response, &header::VARY) {
             let name = HeaderName::from_bytes(element).ok().filter(|name| name != "*")?;
-            if EACH_ITS_OWN.contains(&name.as_str()) || own.len() >= MOST_FIELDS {
+            if EACH_ITS_OWN.contains(&name.as_str()) || own.len() >= MAX_FIELDS {
                 return None;
             }
             if !IN_THE_KEY.contains(&name.as_str()) && !own.contains(&name) {
@@ -141,7 +141,7 @@ impl Variant {
 }
 
 /// All fields that any of these varies with.
-pub(crate) fn names_of<'a>(variants: impl Iterator<Item = &'a Variant>) -> Vec<HeaderName> {
+pub(crate) fn merged_names<'a>(variants: impl Iterator<Item = &'a Variant>) -> Vec<HeaderName> {
     let mut names: Vec<HeaderName> = Vec::new();
     for name in variants.flat_map(Variant::names) {
         if !names.contains(name) {
@@ -254,7 +254,7 @@ fn preferences(request: &HeaderMap, name: &HeaderName, ordered: bool) -> Vec<u8>
     }
     let mut text = Vec::new();
     let mut elements: Vec<(Weight, std::ops::Range<usize>)> = Vec::new();
-    for element in list::of(request, name) {
+    for element in list::elements_in_field(request, name) {
         let start = text.len();
         let mut weight = None;
         let mut parts = list::split(element, b';');
@@ -275,7 +275,7 @@ fn preferences(request: &HeaderMap, name: &HeaderName, ordered: bool) -> Vec<u8>
                 text.extend_from_slice(value);
             }
         }
-        elements.push((weight.unwrap_or(MOST), start..text.len()));
+        elements.push((weight.unwrap_or(MAX), start..text.len()));
     }
     let of = |range: &std::ops::Range<usize>| text.get(range.clone()).unwrap_or_default();
     elements.sort_by(|(a, one), (b, other)| {
@@ -285,7 +285,7 @@ fn preferences(request: &HeaderMap, name: &HeaderName, ordered: bool) -> Vec<u8>
     let mut normal = Vec::with_capacity(text.len() + elements.len() * 8 + 1);
     for (weight, range) in &elements {
         normal.extend_from_slice(of(range));
-        if *weight != MOST {
+        if *weight != MAX {
             normal.extend_from_slice(b";q=");
             normal.extend_from_slice(itoa::Buffer::new().format(*weight).as_bytes());
         }
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn which_requests_an_answer_fits() {
+    fn requests_a_response_fits() {
         let ignored = Ignored::new(vec!["_ga*".to_owned()], |_| false, Vec::new());
         for (vary, one, other, wanted) in [
             (&[][..], &[("accept", "a")][..], &[("accept", "b")][..], true),
@@ -352,24 +352,24 @@ mod tests {
             (&["Cookie"], &[("cookie", "_ga=\"1")], &[("cookie", "_ga=2, session=evil")], false),
             (&["X-Forwarded-Proto, Host"], &[("host", "a")], &[("host", "a")], true),
         ] {
-            let mut answer = HeaderMap::new();
+            let mut response_fields = HeaderMap::new();
             for line in vary {
-                answer.append(header::VARY, line.parse().unwrap());
+                response_fields.append(header::VARY, line.parse().unwrap());
             }
             let (one, other) = (fields(one), fields(other));
-            let of = |request| SelectingFields::of(request, &ignored);
-            let variant = Variant::of(&answer, of(&one), &[]).unwrap();
+            let of = |request| SelectingFields::new(request, &ignored);
+            let variant = Variant::from_response(&response_fields, of(&one), &[]).unwrap();
             assert!(variant.fits(of(&one)), "{vary:?} {one:?}");
             assert_eq!(variant.fits(of(&other)), wanted, "{vary:?} {one:?} {other:?}");
         }
         let empty = HeaderMap::new();
         let ignored = Ignored::default();
-        let none = SelectingFields::of(&empty, &ignored);
+        let none = SelectingFields::new(&empty, &ignored);
         for vary in ["*", "Accept, *", " , *", "X-Forwarded-For", "a b"] {
-            assert_eq!(Variant::of(&fields(&[("vary", vary)]), none, &[]), None, "{vary}");
+            assert_eq!(Variant::from_response(&fields(&[("vary", vary)]), none, &[]), None, "{vary}");
         }
         let two = fields(&[("vary", "Accept"), ("vary", "*")]);
-        assert_eq!(Variant::of(&two, none, &[]), None);
+        assert_eq!(Variant::from_response(&two, none, &[]), None);
     }
 
     /// Responses in the order they came: Vary, the request's `x-a`, `hx-request` and whether that is there; which of them a
@@ -407,21 +407,25 @@ mod tests {
         ] {
             let mut stored: Vec<Variant> = Vec::new();
             for (vary, a, hx) in came {
-                let names = names_of(stored.iter());
+                let names = merged_names(stored.iter());
                 let request = request(a, hx);
                 let response = fields(&[("vary", vary)]);
                 stored.push(
-                    Variant::of(&response, SelectingFields::of(&request, &Ignored::default()), &names)
-                        .unwrap(),
+                    Variant::from_response(
+                        &response,
+                        SelectingFields::new(&request, &Ignored::default()),
+                        &names,
+                    )
+                    .unwrap(),
                 );
             }
-            let names = names_of(stored.iter());
+            let names = merged_names(stored.iter());
             let headers = request(asked.0, asked.1);
             let fragments: Vec<HeaderName> =
                 headers.keys().filter(|name| is_fragment(name)).cloned().collect();
             let ignored = Ignored::default();
             let request =
-                SelectingFields { fragments: &fragments, ..SelectingFields::of(&headers, &ignored) };
+                SelectingFields { fragments: &fragments, ..SelectingFields::new(&headers, &ignored) };
             let newest_first = stored.iter().enumerate().rev().map(|(at, variant)| (variant, at));
             assert_eq!(select(newest_first, &names, request), wanted, "{came:?} {asked:?}");
         }
@@ -494,7 +498,8 @@ mod tests {
         let variant = |language: &str| {
             let request = fields(&[("accept-language", language)]);
             let response = fields(&[("vary", "accept-language")]);
-            Variant::of(&response, SelectingFields::of(&request, &Ignored::default()), &[]).unwrap()
+            Variant::from_response(&response, SelectingFields::new(&request, &Ignored::default()), &[])
+                .unwrap()
         };
         let long = fields(&[("accept-language", &"a;q=0.5,".repeat(4096))]);
         let time = |count: usize| {
@@ -502,7 +507,7 @@ mod tests {
             let once = || {
                 let start = cpu_nanoseconds();
                 let all = variants.iter().map(|variant| (variant, ()));
-                assert_eq!(select(all, &names, SelectingFields::of(&long, &Ignored::default())), None);
+                assert_eq!(select(all, &names, SelectingFields::new(&long, &Ignored::default())), None);
                 cpu_nanoseconds() - start
             };
             (0..5).map(|_| once()).min().unwrap()
@@ -525,11 +530,11 @@ mod tests {
                 }
                 headers
             };
-            let answer = fields(&[("vary", "X-A")]);
+            let response_fields = fields(&[("vary", "X-A")]);
             let (first, second) = (request(&one), request(&other));
-            let variant = Variant::of(&answer, SelectingFields::of(&first, &Ignored::default()), &[]).unwrap();
+            let variant = Variant::from_response(&response_fields, SelectingFields::new(&first, &Ignored::default()), &[]).unwrap();
             let joined = |lines: &[String]| (lines.is_empty(), lines.join(", "));
-            prop_assert_eq!(variant.fits(SelectingFields::of(&second, &Ignored::default())), joined(&one) == joined(&other));
+            prop_assert_eq!(variant.fits(SelectingFields::new(&second, &Ignored::default())), joined(&one) == joined(&other));
         }
     }
 }

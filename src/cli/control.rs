@@ -13,9 +13,9 @@ use crate::app;
 use crate::config;
 
 /// A reload may read many files; nothing takes longer than this.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The most of an answer that is shown.
-const LONGEST_ANSWER: u64 = 64 * 1024;
+const MAX_RESPONSE: u64 = 64 * 1024;
 
 /// How to reach the running process.
 #[derive(Clone, Debug, Args)]
@@ -57,13 +57,13 @@ impl Admin {
 impl Admin {
     /// The answer to a question, as it is.
     pub(super) fn ask(&self, path: &str) -> Result<String, String> {
-        Ok(self.get(path, PATIENCE)?.1)
+        Ok(self.get(path, TIMEOUT)?.1)
     }
 
     /// The same, and whether it is a good one (2xx).
-    pub(super) fn get(&self, path: &str, patience: Duration) -> Result<(bool, String), String> {
+    pub(super) fn get(&self, path: &str, timeout: Duration) -> Result<(bool, String), String> {
         let (address, token) = self.resolve(true)?;
-        let (fine, _, body) = exchange(address, "GET", path, "", token.as_deref(), patience)?;
+        let (fine, _, body) = exchange(address, "GET", path, "", token.as_deref(), timeout)?;
         Ok((fine, body.trim_end().to_owned()))
     }
 }
@@ -105,7 +105,7 @@ impl Purge {
             let mut value = value.clone();
             if value == "-" {
                 value.clear();
-                std::io::stdin().take(LONGEST_ANSWER).read_to_string(&mut value)?;
+                std::io::stdin().take(MAX_RESPONSE).read_to_string(&mut value)?;
             }
             form.push(format!("principal={}", encoded(value.trim_end_matches(['\r', '\n']))));
         }
@@ -161,7 +161,7 @@ fn show(path: &str, form: &str, admin: Admin) -> u8 {
 }
 
 fn post(address: SocketAddr, path: &str, form: &str, token: Option<&str>) -> Result<(bool, String), String> {
-    let (fine, status, body) = exchange(address, "POST", path, form, token, PATIENCE)?;
+    let (fine, status, body) = exchange(address, "POST", path, form, token, TIMEOUT)?;
     // A refused file's problems are many lines; they are shown as they are.
     let detail = serde_json::from_str::<serde_json::Value>(&body)
         .ok()
@@ -181,11 +181,11 @@ fn exchange(
     path: &str,
     form: &str,
     token: Option<&str>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(bool, String, String), String> {
     let exchange = || -> std::io::Result<String> {
-        let mut tcp = TcpStream::connect_timeout(&address, patience)?;
-        tcp.set_read_timeout(Some(patience))?;
+        let mut tcp = TcpStream::connect_timeout(&address, timeout)?;
+        tcp.set_read_timeout(Some(timeout))?;
         let authorization =
             token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
         write!(
@@ -193,13 +193,13 @@ fn exchange(
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n{authorization}\r\n{form}",
             form.len()
         )?;
-        let mut answer = String::new();
-        tcp.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut response = String::new();
+        tcp.take(MAX_RESPONSE).read_to_string(&mut response)?;
+        Ok(response)
     };
-    let answer =
+    let response =
         exchange().map_err(|error| format!("cannot reach the admin listener at {address}: {error}"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the admin listener did not answer in HTTP")?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or("the admin listener did not answer in HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or("").to_owned();
     Ok((status.starts_with('2'), status, body.to_owned()))
 }

@@ -12,7 +12,7 @@ use super::control::Admin;
 use super::{FAILED, OK, PROBLEMS, complain, default_file, fail};
 use crate::app;
 use crate::config::{self, Source};
-use crate::layer::explain::{self, AskedAs, Explanation, Stored, Whose};
+use crate::layer::explain::{self, AskedAs, Explanation, StoredView, Whose};
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
@@ -70,9 +70,9 @@ pub(super) fn run(options: Options) -> u8 {
 /// What a running Pillion holds.
 fn live(options: &Options, explanation: &Explanation, text: &mut String) -> u8 {
     let ask = |path: &str, value: &str| -> Result<Value, u8> {
-        let answer = options.admin.ask(&format!("{path}{}", super::control::encoded(value)));
-        let answer = answer.map_err(|why| fail(FAILED, &why))?;
-        Ok(serde_json::from_str(&answer).unwrap_or_default())
+        let response = options.admin.ask(&format!("{path}{}", super::control::encoded(value)));
+        let response = response.map_err(|why| fail(FAILED, &why))?;
+        Ok(serde_json::from_str(&response).unwrap_or_default())
     };
     if let Some(key) = &explanation.stored {
         match ask("/cache/lookup?url=", &format!("http://{}{}", key.host, key.target)) {
@@ -100,7 +100,7 @@ fn say(text: &mut String, name: &str, said: &str) {
 }
 
 /// What is stored under the key of this request, but for Vary; the rest of its URL is counted.
-fn stored(found: &Value, key: &Stored, text: &mut String) {
+fn stored(found: &Value, key: &StoredView, text: &mut String) {
     let all = found["found"].as_array().map_or(&[][..], Vec::as_slice);
     let is_key = |entry: &&Value| {
         entry["scheme"] == if key.https { "https" } else { "http" }

@@ -10,7 +10,7 @@ use super::control::Admin;
 use super::{FAILED, OK, fail, say};
 
 /// Whoever probes waits for less, most often.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Clone, Debug, Args)]
@@ -36,22 +36,22 @@ pub(super) fn run(options: Options) -> u8 {
         (None, _, true) => "/ready".to_owned(),
         (None, false, false) => "/health".to_owned(),
     };
-    match options.admin.get(&path, PATIENCE) {
-        Ok((true, answer)) => {
-            say(&shown(&answer));
+    match options.admin.get(&path, TIMEOUT) {
+        Ok((true, response)) => {
+            say(&shown(&response));
             OK
         }
-        Ok((false, answer)) => fail(FAILED, &shown(&answer)),
+        Ok((false, response)) => fail(FAILED, &shown(&response)),
         Err(why) => fail(FAILED, &why),
     }
 }
 
 /// The state, and what is not as it should be.
-fn shown(answer: &str) -> String {
-    let Ok(document) = serde_json::from_str::<Value>(answer) else { return answer.to_owned() };
+fn shown(response: &str) -> String {
+    let Ok(document) = serde_json::from_str::<Value>(response) else { return response.to_owned() };
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let Some(status) = text(&document, "status") else {
-        return text(&document, "detail").unwrap_or_else(|| answer.to_owned());
+        return text(&document, "detail").unwrap_or_else(|| response.to_owned());
     };
     let of = |name: &str, check: &Value| {
         let found = text(check, "status").filter(|status| status != "healthy")?;
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn what_is_shown() {
-        for (answer, expected) in [
+        for (response, expected) in [
             ("live", "live"),
             (r#"{"status":"healthy","checks":{"memory":{"status":"healthy","detail":"x"}}}"#, "healthy"),
             (
@@ -79,7 +79,7 @@ mod tests {
             (r#"{"check":"memory","status":"healthy","detail":"3 MiB"}"#, "healthy: 3 MiB"),
             (r#"{"type":"about:blank","title":"x","detail":"no such check"}"#, "no such check"),
         ] {
-            assert_eq!(shown(answer), expected);
+            assert_eq!(shown(response), expected);
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::config;
 /// Bits of chance in a key: as many as nobody guesses.
 const KEY_BYTES: usize = 32;
 /// Links are followed so far.
-const MOST_LINKS: usize = 16;
+const MAX_LINKS: usize = 16;
 /// The longest key that is hashed; bytes.
-const LONGEST_KEY: u64 = 64 * 1024;
+const MAX_KEY_LENGTH: u64 = 64 * 1024;
 
 /// The file of keys.
 #[derive(Clone, Debug, Args)]
@@ -161,7 +161,7 @@ impl Replacement {
     fn begin(file: &Path) -> std::io::Result<Replacement> {
         // A link stays one: what it leads to is replaced.
         let mut file = file.to_path_buf();
-        for _ in 0..MOST_LINKS {
+        for _ in 0..MAX_LINKS {
             let Ok(target) = std::fs::read_link(&file) else { break };
             file = file.parent().unwrap_or(Path::new("")).join(target);
         }
@@ -209,9 +209,9 @@ fn list(file: &Path) -> u8 {
 
 fn hash() -> Result<(), String> {
     let mut key = String::new();
-    let read = std::io::stdin().take(LONGEST_KEY + 1).read_to_string(&mut key);
-    if read.map_err(|error| format!("standard input: {error}"))? as u64 > LONGEST_KEY {
-        return Err(format!("a key of more than {LONGEST_KEY} bytes"));
+    let read = std::io::stdin().take(MAX_KEY_LENGTH + 1).read_to_string(&mut key);
+    if read.map_err(|error| format!("standard input: {error}"))? as u64 > MAX_KEY_LENGTH {
+        return Err(format!("a key of more than {MAX_KEY_LENGTH} bytes"));
     }
     // A field's value has no space at its ends (RFC 9110 5.5).
     let key = key.trim();

@@ -14,7 +14,7 @@ pub(crate) type Span = Range<usize>;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct Diagnostic {
     /// Where; `None` for something that is missing.
     pub span: Option<Span>,
     pub message: String,
@@ -26,12 +26,12 @@ pub(crate) struct Problem {
 
 /// All that is wrong with one file.
 #[derive(Clone, Debug)]
-pub(crate) struct Problems {
+pub(crate) struct Diagnostics {
     name: PathBuf,
     text: String,
-    list: Vec<Problem>,
+    list: Vec<Diagnostic>,
     /// Of files that this one names.
-    others: Vec<Problems>,
+    others: Vec<Diagnostics>,
     /// The keys that were read, where somebody asked for them.
     keys: Option<Vec<ReadKey>>,
 }
@@ -47,10 +47,10 @@ pub struct ReadKey {
     pub default: Option<String>,
 }
 
-impl Problems {
+impl Diagnostics {
     /// None yet, for the file `name` with this content.
-    pub(crate) fn new(name: impl Into<PathBuf>, text: &str) -> Problems {
-        Problems {
+    pub(crate) fn new(name: impl Into<PathBuf>, text: &str) -> Diagnostics {
+        Diagnostics {
             name: name.into(),
             text: text.to_owned(),
             list: Vec::new(),
@@ -60,8 +60,8 @@ impl Problems {
     }
 
     /// The same, and the keys that are read are listed.
-    pub(crate) fn listing_keys(name: impl Into<PathBuf>, text: &str) -> Problems {
-        Problems { keys: Some(Vec::new()), ..Problems::new(name, text) }
+    pub(crate) fn listing_keys(name: impl Into<PathBuf>, text: &str) -> Diagnostics {
+        Diagnostics { keys: Some(Vec::new()), ..Diagnostics::new(name, text) }
     }
 
     /// Whether the keys that are read are listed.
@@ -80,23 +80,23 @@ impl Problems {
     }
 
     /// Adds one with a place.
-    pub(crate) fn at(&mut self, span: &Span, message: impl Into<String>) -> &mut Problem {
+    pub(crate) fn at(&mut self, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Some(span.clone()), message.into())
     }
 
     /// Adds one without a place.
-    pub(crate) fn nowhere(&mut self, message: impl Into<String>) -> &mut Problem {
+    pub(crate) fn nowhere(&mut self, message: impl Into<String>) -> &mut Diagnostic {
         self.push(None, message.into())
     }
 
-    fn push(&mut self, span: Option<Span>, message: String) -> &mut Problem {
-        self.list.push(Problem { span, message, help: None, of_value: true });
+    fn push(&mut self, span: Option<Span>, message: String) -> &mut Diagnostic {
+        self.list.push(Diagnostic { span, message, help: None, of_value: true });
         let last = self.list.len() - 1;
         &mut self.list[last]
     }
 
     /// Adds those of a file that this one names.
-    pub(crate) fn include(&mut self, other: Problems) {
+    pub(crate) fn include(&mut self, other: Diagnostics) {
         if !other.is_empty() {
             self.others.push(other.sorted());
         }
@@ -107,11 +107,11 @@ impl Problems {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.list.len() + self.others.iter().map(Problems::len).sum::<usize>()
+        self.list.len() + self.others.iter().map(Diagnostics::len).sum::<usize>()
     }
 
     /// In the order of the file.
-    pub(crate) fn sorted(mut self) -> Problems {
+    pub(crate) fn sorted(mut self) -> Diagnostics {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
         // What was made of a missing variable is wrong only because of that.
         self.list.dedup_by(|later, first| {
@@ -133,20 +133,20 @@ impl Problems {
     }
 }
 
-impl Problem {
+impl Diagnostic {
     /// Says what to do about it.
     pub(crate) fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }
 
     /// The value has nothing to do with it.
-    pub(crate) fn whatever_the_value(&mut self) -> &mut Problem {
+    pub(crate) fn whatever_the_value(&mut self) -> &mut Diagnostic {
         self.of_value = false;
         self
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for other in &self.others {
             writeln!(f, "{other}")?;

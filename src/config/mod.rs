@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, SourceFile};
 
-pub(crate) use crate::config::diagnostic::{Problems, ReadKey};
+pub(crate) use crate::config::diagnostic::{Diagnostics, ReadKey};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) enum LoadError {
     /// The file cannot be read.
     Unreadable(PathBuf, std::io::Error),
     /// It can, and these are its problems.
-    Problems(Problems),
+    Problems(Diagnostics),
 }
 
 impl std::fmt::Display for LoadError {
@@ -88,7 +88,7 @@ pub(crate) struct AdminPlace {
 pub(crate) fn admin_place(path: &Path, environment: &Environment) -> Result<AdminPlace, LoadError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
-    let mut problems = Problems::new(path, &text);
+    let mut problems = Diagnostics::new(path, &text);
     let Some(table) = crate::config::value::parse(&text, &environment.variables, &mut problems) else {
         return Err(LoadError::Problems(problems.sorted()));
     };
@@ -104,7 +104,7 @@ pub(crate) fn admin_place(path: &Path, environment: &Environment) -> Result<Admi
 fn rate_limit(path: &Path, environment: &Environment) -> Result<file::RateLimit, LoadError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
-    let mut problems = Problems::new(path, &text);
+    let mut problems = Diagnostics::new(path, &text);
     let Some(table) = crate::config::value::parse(&text, &environment.variables, &mut problems) else {
         return Err(LoadError::Problems(problems.sorted()));
     };
@@ -121,7 +121,7 @@ pub(crate) fn keys_place(path: &Path, environment: &Environment) -> Result<Optio
 /// The keys that the code reads in the tables of `text`, in the order of their names, each with the values it takes and
 /// its default: in tables that are there only where they are written, as far as `text` writes them.
 pub(crate) fn read_keys(text: &str) -> Vec<ReadKey> {
-    let mut problems = Problems::listing_keys("(keys)", text);
+    let mut problems = Diagnostics::listing_keys("(keys)", text);
     if let Some(table) = crate::config::value::parse(text, &std::collections::HashMap::new(), &mut problems) {
         file::read(&table, &mut problems);
     }
@@ -130,14 +130,14 @@ pub(crate) fn read_keys(text: &str) -> Vec<ReadKey> {
 
 /// The same of a file of API keys.
 pub(crate) fn read_keys_of_keys(text: &str) -> Vec<ReadKey> {
-    let mut problems = Problems::listing_keys("(keys)", text);
+    let mut problems = Diagnostics::listing_keys("(keys)", text);
     if let Some(table) = crate::config::value::parse(text, &std::collections::HashMap::new(), &mut problems) {
         file::read_keys(&table, &mut problems);
     }
     sorted(problems)
 }
 
-fn sorted(problems: Problems) -> Vec<ReadKey> {
+fn sorted(problems: Diagnostics) -> Vec<ReadKey> {
     let mut keys = problems.into_keys();
     keys.sort_by(|one, other| one.path.cmp(&other.path));
     keys
@@ -159,8 +159,12 @@ pub(crate) struct WrittenKey {
 }
 
 /// The entries of a file of keys.
-pub(crate) fn keys(path: &Path, text: &str, environment: &Environment) -> Result<Vec<WrittenKey>, Problems> {
-    let mut problems = Problems::new(path, text);
+pub(crate) fn keys(
+    path: &Path,
+    text: &str,
+    environment: &Environment,
+) -> Result<Vec<WrittenKey>, Diagnostics> {
+    let mut problems = Diagnostics::new(path, text);
     let Some(table) = crate::config::value::parse(text, &environment.variables, &mut problems) else {
         return Err(problems.sorted());
     };
@@ -169,7 +173,7 @@ pub(crate) fn keys(path: &Path, text: &str, environment: &Environment) -> Result
         return Err(problems.sorted());
     }
     let written =
-        |at: Option<crate::config::table_reader::At<String>>| at.map(|at| at.value).unwrap_or_default();
+        |at: Option<crate::config::table_reader::Spanned<String>>| at.map(|at| at.value).unwrap_or_default();
     let keys = keys.into_iter().map(|key| WrittenKey {
         sha256: written(key.sha256),
         tier: written(key.tier),

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::config::diagnostic::Problems;
+use crate::config::diagnostic::Diagnostics;
 use crate::config::table_reader::{FromNode, Section, nearest};
 use crate::config::value::{Node, Table, Value};
 
@@ -34,7 +34,7 @@ const SECTIONS: &[(&str, Shape)] = &[(
 )];
 
 /// Reads the later sections of the whole file.
-pub(super) fn sections(root: &mut Section<'_>, problems: &mut Problems) {
+pub(super) fn sections(root: &mut Section<'_>, problems: &mut Diagnostics) {
     for (name, shape) in SECTIONS {
         if let Some(node) = root.node(name) {
             check(name, node, *shape, problems);
@@ -44,24 +44,24 @@ pub(super) fn sections(root: &mut Section<'_>, problems: &mut Problems) {
 }
 
 /// Says that a key is understood and its feature missing.
-pub(super) fn refuse(what: &str, node: &Node, problems: &mut Problems) {
+pub(super) fn refuse(what: &str, node: &Node, problems: &mut Diagnostics) {
     problems
         .at(&node.span, format!("{what} is not there yet in this version of Pillion"))
         .help("remove it for now; it is refused so that nothing relies on it");
 }
 
-fn expected(path: &str, node: &Node, what: &str, problems: &mut Problems) {
+fn expected(path: &str, node: &Node, what: &str, problems: &mut Diagnostics) {
     problems.at(&node.span, format!("{path} is {}", node.value.shown())).help(format!("expected {what}"));
 }
 
 fn fits(value: &Value, shape: Shape) -> Result<(), String> {
-    fn of<T: FromNode>(value: &Value) -> Result<(), String> {
+    fn check_value<T: FromNode>(value: &Value) -> Result<(), String> {
         T::from_value(value).map(|_| ()).ok_or_else(|| T::EXPECTED.to_owned())
     }
     match shape {
-        Bool => of::<bool>(value),
-        Text => of::<String>(value),
-        Span => of::<Duration>(value),
+        Bool => check_value::<bool>(value),
+        Text => check_value::<String>(value),
+        Span => check_value::<Duration>(value),
         Word(words) => match value {
             Value::String(text) if words.contains(&text.as_str()) => Ok(()),
             Value::String(text) => Err(match nearest(text, words) {
@@ -74,7 +74,7 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
     }
 }
 
-fn check(path: &str, node: &Node, shape: Shape, problems: &mut Problems) {
+fn check(path: &str, node: &Node, shape: Shape, problems: &mut Diagnostics) {
     match (shape, &node.value) {
         (Keys(keys), Value::Table(table)) => check_keys(path, table, keys, problems),
         (Keys(_), _) => expected(path, node, "a table", problems),
@@ -86,7 +86,7 @@ fn check(path: &str, node: &Node, shape: Shape, problems: &mut Problems) {
     }
 }
 
-fn check_keys(path: &str, table: &Table, keys: &'static [(&'static str, Shape)], problems: &mut Problems) {
+fn check_keys(path: &str, table: &Table, keys: &'static [(&'static str, Shape)], problems: &mut Diagnostics) {
     let mut section = Section::new(path, table);
     for (key, shape) in keys {
         if let Some(node) = section.node(key) {

@@ -4,18 +4,18 @@
 use std::time::Duration;
 
 use super::units;
-use crate::config::diagnostic::{Problems, ReadKey, Span};
+use crate::config::diagnostic::{Diagnostics, ReadKey, Span};
 use crate::config::redact;
 use crate::config::value::{Node, Table, Value};
 
 /// A value and where it was written; `None`: it is the default.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
+pub(super) struct Spanned<T> {
     pub value: T,
     pub span: Option<Span>,
 }
 
-impl<T> At<T> {
+impl<T> Spanned<T> {
     /// Whether it was written down.
     pub(super) fn is_written(&self) -> bool {
         self.span.is_some()
@@ -128,14 +128,14 @@ impl FromNode for Size {
 
 /// `T`, or the one word that stands for its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Or<T>(pub Option<T>);
+pub(super) struct AutoOr<T>(pub Option<T>);
 
-impl<T: FromNode> FromNode for Or<T> {
+impl<T: FromNode> FromNode for AutoOr<T> {
     const EXPECTED: &'static str = T::EXPECTED;
     fn from_value(value: &Value) -> Option<Self> {
         match value {
-            Value::String(text) if text == "auto" || text == "unlimited" => Some(Or(None)),
-            value => T::from_value(value).map(|value| Or(Some(value))),
+            Value::String(text) if text == "auto" || text == "unlimited" => Some(AutoOr(None)),
+            value => T::from_value(value).map(|value| AutoOr(Some(value))),
         }
     }
 
@@ -167,11 +167,15 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, if it is there and right.
-    pub(super) fn get<T: FromNode>(&mut self, key: &'static str, problems: &mut Problems) -> Option<At<T>> {
+    pub(super) fn get<T: FromNode>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Diagnostics,
+    ) -> Option<Spanned<T>> {
         self.list_key(key, problems, || (T::EXPECTED.to_owned(), None));
         let node = self.node(key)?;
         match T::from_node(node) {
-            Some(value) => Some(At { value, span: Some(node.span.clone()) }),
+            Some(value) => Some(Spanned { value, span: Some(node.span.clone()) }),
             None => {
                 self.mismatch(key, node, T::EXPECTED, problems);
                 None
@@ -184,18 +188,18 @@ impl<'a> Section<'a> {
         &mut self,
         key: &'static str,
         default: T,
-        problems: &mut Problems,
-    ) -> At<T> {
+        problems: &mut Diagnostics,
+    ) -> Spanned<T> {
         let written = self.get(key, problems);
         self.list_key(key, problems, || (T::EXPECTED.to_owned(), Some(default.written())));
-        written.unwrap_or(At { value: default, span: None })
+        written.unwrap_or(Spanned { value: default, span: None })
     }
 
     /// Lists a key: the values it takes and its default. The last word on a key is the one that counts.
     pub(super) fn list_key(
         &mut self,
         key: &str,
-        problems: &Problems,
+        problems: &Diagnostics,
         described: impl FnOnce() -> (String, Option<String>),
     ) {
         if problems.lists_keys() {
@@ -215,23 +219,23 @@ impl<'a> Section<'a> {
         &mut self,
         key: &'static str,
         default: Vec<T>,
-        problems: &mut Problems,
-    ) -> Vec<At<T>> {
+        problems: &mut Diagnostics,
+    ) -> Vec<Spanned<T>> {
         self.list_key(key, problems, || {
             let items: Vec<String> = default.iter().map(T::written).collect();
             (format!("an array of {}", plural(T::EXPECTED)), Some(format!("[{}]", items.join(", "))))
         });
         let Some(node) = self.node(key) else {
-            return default.into_iter().map(|value| At { value, span: None }).collect();
+            return default.into_iter().map(|value| Spanned { value, span: None }).collect();
         };
         let Value::Array(items) = &node.value else {
             self.mismatch(key, node, &format!("an array of {}", plural(T::EXPECTED)), problems);
-            return default.into_iter().map(|value| At { value, span: None }).collect();
+            return default.into_iter().map(|value| Spanned { value, span: None }).collect();
         };
         let mut list = Vec::with_capacity(items.len());
         for item in items {
             match T::from_node(item) {
-                Some(value) => list.push(At { value, span: Some(item.span.clone()) }),
+                Some(value) => list.push(Spanned { value, span: Some(item.span.clone()) }),
                 None => self.mismatch(key, item, T::EXPECTED, problems),
             }
         }
@@ -244,7 +248,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         choices: &[(&str, T)],
         default: T,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> T {
         let written = self.get::<String>(key, problems);
         self.list_key(key, problems, || {
@@ -269,7 +273,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         choices: &[(&str, T)],
         default: &[T],
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> Vec<T> {
         let written = self.list::<String>(key, Vec::new(), problems);
         self.list_key(key, problems, || {
@@ -297,7 +301,11 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one.
-    pub(super) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<(&'a Table, Span)> {
+    pub(super) fn table(
+        &mut self,
+        key: &'static str,
+        problems: &mut Diagnostics,
+    ) -> Option<(&'a Table, Span)> {
         self.list_key(key, problems, || ("a table".to_owned(), None));
         let node = self.node(key)?;
         match &node.value {
@@ -315,7 +323,7 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that a value is not what was expected.
-    pub(super) fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Problems) {
+    pub(super) fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Diagnostics) {
         let found = if redact::is_secret(key) { node.value.kind().to_owned() } else { node.value.shown() };
         problems
             .at(&node.span, format!("{} is {found}", self.path(key)))
@@ -328,7 +336,7 @@ impl<'a> Section<'a> {
     }
 
     /// Notes every key that nobody asked for.
-    pub(super) fn finish(self, problems: &mut Problems) {
+    pub(super) fn finish(self, problems: &mut Diagnostics) {
         if problems.lists_keys() {
             let is_listed = |key: &str| self.listed.iter().any(|listed| listed.path == self.path(key));
             let others = self.known.iter().filter(|key| !is_listed(key));

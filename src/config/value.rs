@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::diagnostic::{MISSING_VARIABLE, Problems, Span};
+use crate::config::diagnostic::{Diagnostics, MISSING_VARIABLE, Span};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Table {
 pub(super) fn parse(
     text: &str,
     variables: &HashMap<String, String>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Table> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -96,7 +96,11 @@ pub(super) fn parse(
     whole.then_some(table)
 }
 
-fn convert_table(table: &DeTable<'_>, variables: &HashMap<String, String>, problems: &mut Problems) -> Table {
+fn convert_table(
+    table: &DeTable<'_>,
+    variables: &HashMap<String, String>,
+    problems: &mut Diagnostics,
+) -> Table {
     let mut entries: Vec<(Key, Node)> = table
         .iter()
         .map(|(key, value)| {
@@ -111,7 +115,7 @@ fn convert_table(table: &DeTable<'_>, variables: &HashMap<String, String>, probl
 fn convert(
     value: &Spanned<DeValue<'_>>,
     variables: &HashMap<String, String>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Node {
     let span = value.span();
     let mut filled = None;
@@ -148,7 +152,7 @@ fn fill(
     text: &str,
     span: &Span,
     variables: &HashMap<String, String>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> (Value, Option<String>) {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;

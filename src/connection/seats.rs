@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use crate::memory::buffers::{ClientSlot, SLOTS, share_of};
+use crate::memory::buffers::{ClientSlot, SLOTS, client_share};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
 
@@ -89,7 +89,7 @@ impl Seats {
 
     /// At most `max` connections from now on.
     pub(crate) fn set_max(&self, max: usize) {
-        let share = share_of(max);
+        let share = client_share(max);
         // Where all of few are one client's, further ones wait as they do for others.
         let share = if share < max { u32::try_from(share).unwrap_or(u32::MAX) } else { u32::MAX };
         self.share.store(share, Ordering::Relaxed);

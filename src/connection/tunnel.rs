@@ -13,7 +13,7 @@ use crate::connection::stream::Rewound;
 use crate::message::body::{BodyError, Duplex, Observer, Tunnel};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
-use crate::runtime::lifecycle::{Phase, Sleeper};
+use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 const BUFFER: usize = 16 * 1024;
 
@@ -22,7 +22,7 @@ pub(crate) async fn between(
     mut client: impl Duplex,
     app: Tunnel,
     idle: Duration,
-    sleeper: &Sleeper,
+    phase_watcher: &PhaseWatcher,
     observer: Option<Box<dyn Observer>>,
 ) {
     let last = Rc::new(Cell::new(clock::now()));
@@ -37,7 +37,7 @@ pub(crate) async fn between(
         if let Poll::Ready(result) = copy.as_mut().poll(cx) {
             return Poll::Ready(result.map(|_| ()).map_err(|_| BodyError::UpstreamGone));
         }
-        if sleeper.watch(cx) >= Phase::Draining {
+        if phase_watcher.watch(cx) >= Phase::Draining {
             return Poll::Ready(Err(BodyError::Draining));
         }
         while silence.poll_expired(cx).is_ready() {

@@ -7,12 +7,12 @@ use super::list;
 /// A weight (RFC 9110 12.4.2) in thousandths; zero is a refusal.
 pub(crate) type Weight = u16;
 
-pub(crate) const MOST: Weight = 1000;
+pub(crate) const MAX: Weight = 1000;
 
 /// Codings that are somebody's: they are always read.
 const KNOWN: [&str; 5] = ["gzip", "br", "zstd", "deflate", "identity"];
 /// The most others that are remembered; the rest counts as not listed.
-const MOST_OTHERS: usize = 32;
+const MAX_OTHERS: usize = 32;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AcceptEncoding {
@@ -25,15 +25,15 @@ pub(crate) struct AcceptEncoding {
 impl AcceptEncoding {
     /// Of a request. A coding listed twice counts with its lower weight, one with a malformed weight is
     /// refused: a mistake never makes us send what the client may not read.
-    pub(crate) fn of(headers: &HeaderMap) -> AcceptEncoding {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> AcceptEncoding {
         let mut accepts = AcceptEncoding {
             present: headers.contains_key(header::ACCEPT_ENCODING),
             ..AcceptEncoding::default()
         };
-        for element in list::of(headers, &header::ACCEPT_ENCODING) {
+        for element in list::elements_in_field(headers, &header::ACCEPT_ENCODING) {
             let mut parts = list::split(element, b';');
             let Some(name) = parts.next().and_then(|name| std::str::from_utf8(name).ok()) else { continue };
-            let weight = parts.find_map(weight).unwrap_or(Some(MOST));
+            let weight = parts.find_map(weight).unwrap_or(Some(MAX));
             let name = canonical(name);
             if name == "*" {
                 accepts.others = accepts.others.min(Some(weight.unwrap_or(0))).or(weight);
@@ -45,7 +45,7 @@ impl AcceptEncoding {
                 None if name == "identity" => continue,
                 None => 0,
             };
-            let room = KNOWN.contains(&&*name) || accepts.listed.len() < MOST_OTHERS;
+            let room = KNOWN.contains(&&*name) || accepts.listed.len() < MAX_OTHERS;
             match accepts.listed.iter_mut().find(|(known, _)| **known == name) {
                 Some((_, known)) => *known = weight.min(*known),
                 None if room => accepts.listed.push((name.into(), weight)),
@@ -63,7 +63,7 @@ impl AcceptEncoding {
     /// The weight of a coding other than identity; zero where it is not acceptable.
     pub(crate) fn weight(&self, coding: &str) -> Weight {
         if !self.present {
-            return MOST;
+            return MAX;
         }
         self.listed(coding).or(self.others).unwrap_or(0)
     }
@@ -109,13 +109,13 @@ pub(crate) fn thousandths(text: &[u8]) -> Option<Weight> {
         return None;
     }
     let digit = |at: usize| fraction.get(at).map_or(0, |digit| Weight::from(digit - b'0'));
-    let weight = Weight::from(whole - b'0') * MOST + digit(0) * 100 + digit(1) * 10 + digit(2);
-    (weight <= MOST).then_some(weight)
+    let weight = Weight::from(whole - b'0') * MAX + digit(0) * 100 + digit(1) * 10 + digit(2);
+    (weight <= MAX).then_some(weight)
 }
 
 /// The codings of a message in the order they were applied, `identity` left out (RFC 9110 8.4).
 pub(crate) fn content_encoding(headers: &HeaderMap) -> Vec<String> {
-    let codings = list::of(headers, &header::CONTENT_ENCODING).map(String::from_utf8_lossy);
+    let codings = list::elements_in_field(headers, &header::CONTENT_ENCODING).map(String::from_utf8_lossy);
     codings.map(|coding| canonical(&coding)).filter(|coding| coding != "identity").collect()
 }
 
@@ -129,29 +129,29 @@ mod tests {
         for line in lines {
             headers.append(header::ACCEPT_ENCODING, line.parse().unwrap());
         }
-        AcceptEncoding::of(&headers)
+        AcceptEncoding::from_headers(&headers)
     }
 
     #[test]
     fn weights() {
         for (lines, gzip, br, identity) in [
-            (&[][..], MOST, MOST, None),
+            (&[][..], MAX, MAX, None),
             (&[""], 0, 0, None),
-            (&["gzip"], MOST, 0, None),
-            (&["GZip"], MOST, 0, None),
-            (&["x-gzip"], MOST, 0, None),
+            (&["gzip"], MAX, 0, None),
+            (&["GZip"], MAX, 0, None),
+            (&["x-gzip"], MAX, 0, None),
             (&["gzip;q=0.5, br; Q=0.123"], 500, 123, None),
             (&["gzip;q=0"], 0, 0, None),
-            (&["gzip;q=0, *"], 0, MOST, None),
+            (&["gzip;q=0, *"], 0, MAX, None),
             (&["*;q=0"], 0, 0, Some(0)),
             (&["*;q=0, identity;q=0.2"], 0, 0, Some(200)),
             (&["*;q=0.7"], 700, 700, None),
-            (&["identity;q=0, gzip"], MOST, 0, Some(0)),
+            (&["identity;q=0, gzip"], MAX, 0, Some(0)),
             (&["gzip;q=1, gzip;q=0"], 0, 0, None),
-            (&["gzip", "br;q=0.1"], MOST, 100, None),
+            (&["gzip", "br;q=0.1"], MAX, 100, None),
             (&["gzip;q=nonsense, identity;q=nonsense"], 0, 0, None),
             (&["gzip;q=1.5, br;q=0.1234"], 0, 0, None),
-            (&["gzip;q=1., br;q=0."], MOST, 0, None),
+            (&["gzip;q=1., br;q=0."], MAX, 0, None),
             (&["gzip;level=9;q=0.3"], 300, 0, None),
             (&["*;q=x"], 0, 0, None),
             (&["*", &"x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, ".repeat(9), "gzip;q=0, br;q=0"], 0, 0, None),
@@ -168,8 +168,8 @@ mod tests {
             if let Ok(value) = http::HeaderValue::from_bytes(&value) {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::ACCEPT_ENCODING, value);
-                let accepts = AcceptEncoding::of(&headers);
-                prop_assert!(accepts.weight("gzip") <= MOST);
+                let accepts = AcceptEncoding::from_headers(&headers);
+                prop_assert!(accepts.weight("gzip") <= MAX);
             }
         }
 

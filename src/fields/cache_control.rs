@@ -9,7 +9,7 @@ use super::list;
 use super::structured::{self, Value};
 
 /// Longer than anybody means (RFC 9111 1.2.2 asks for 2^31 at least to be understood).
-const MOST_SECONDS: u64 = 1 << 31;
+const MAX_SECONDS: u64 = 1 << 31;
 
 /// One directive: its name as written, and what follows the `=`, quotes included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +39,14 @@ impl Directive<'_> {
             return None;
         }
         // More digits than a number holds are a very large number, not a wrong one.
-        let value = std::str::from_utf8(digits).ok()?.parse().unwrap_or(MOST_SECONDS);
-        Some(value.min(MOST_SECONDS))
+        let value = std::str::from_utf8(digits).ok()?.parse().unwrap_or(MAX_SECONDS);
+        Some(value.min(MAX_SECONDS))
     }
 }
 
 /// The directives of a message, in order.
 pub(crate) fn directives(headers: &HeaderMap) -> impl Iterator<Item = Directive<'_>> {
-    list::of(headers, &header::CACHE_CONTROL).map(|element| {
+    list::elements_in_field(headers, &header::CACHE_CONTROL).map(|element| {
         let mut parts = element.splitn(2, |byte| *byte == b'=');
         let name = parts.next().unwrap_or_default().trim_ascii();
         Directive { name, argument: parts.next().map(<[u8]>::trim_ascii) }
@@ -107,9 +107,9 @@ impl Listed {
 
 /// A number of seconds that more than one directive may have told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Told(Option<u64>);
+struct Delta(Option<u64>);
 
-impl Told {
+impl Delta {
     /// RFC 9111 4.2.1: what cannot be read, or is told twice and differently, counts as stale.
     fn add(&mut self, seconds: Option<u64>) {
         let seconds = seconds.unwrap_or(0);
@@ -155,11 +155,11 @@ pub(crate) struct ResponseDirectives {
 
 impl ResponseDirectives {
     /// Of an answer: by the first of the `targeted` fields that is there and readable, else Cache-Control.
-    pub(crate) fn of(headers: &HeaderMap, targeted: &[HeaderName]) -> ResponseDirectives {
+    pub(crate) fn from_headers(headers: &HeaderMap, targeted: &[HeaderName]) -> ResponseDirectives {
         let by_target = targeted.iter().find_map(|name| ResponseDirectives::targeted(headers, name));
         by_target.unwrap_or_else(|| {
             let mut found = ResponseDirectives::default();
-            let mut told: [Told; 4] = Default::default();
+            let mut told: [Delta; 4] = Default::default();
             for directive in directives(headers) {
                 found.take(&directive, &mut told);
             }
@@ -167,14 +167,14 @@ impl ResponseDirectives {
         })
     }
 
-    fn with(mut self, told: [Told; 4]) -> ResponseDirectives {
-        let [max_age, s_maxage, while_revalidate, if_error] = told.map(Told::get);
+    fn with(mut self, told: [Delta; 4]) -> ResponseDirectives {
+        let [max_age, s_maxage, while_revalidate, if_error] = told.map(Delta::get);
         (self.max_age, self.s_maxage) = (max_age, s_maxage);
         (self.stale_while_revalidate, self.stale_if_error) = (while_revalidate, if_error);
         self
     }
 
-    fn take(&mut self, directive: &Directive<'_>, told: &mut [Told; 4]) {
+    fn take(&mut self, directive: &Directive<'_>, told: &mut [Delta; 4]) {
         let [max_age, s_maxage, while_revalidate, if_error] = told;
         if directive.name.contains(&b'"') {
             // What it was meant to be nobody knows; the strictest reading is safe.
@@ -213,7 +213,7 @@ impl ResponseDirectives {
                 Value::Integer(seconds) => u64::try_from(*seconds).ok().or(Some(0)),
                 _ => None,
             };
-            let seconds = seconds.map(|seconds| Duration::from_secs(seconds.min(MOST_SECONDS)));
+            let seconds = seconds.map(|seconds| Duration::from_secs(seconds.min(MAX_SECONDS)));
             let flag = value == Value::Boolean(true);
             let mut listed = Listed::Absent;
             match &value {
@@ -265,19 +265,19 @@ pub(crate) struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    pub(crate) fn of(headers: &HeaderMap) -> RequestDirectives {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> RequestDirectives {
         let mut found = RequestDirectives::default();
         if !headers.contains_key(header::CACHE_CONTROL) {
             let says = |element: &[u8]| element.eq_ignore_ascii_case(b"no-cache");
-            found.no_cache = list::of(headers, &header::PRAGMA).any(says);
+            found.no_cache = list::elements_in_field(headers, &header::PRAGMA).any(says);
             return found;
         }
-        let (mut max_age, mut min_fresh) = (Told::default(), Told::default());
+        let (mut max_age, mut min_fresh) = (Delta::default(), Delta::default());
         for directive in directives(headers) {
             if directive.is("max-age") {
                 max_age.add(directive.seconds());
             } else if directive.is("min-fresh") {
-                min_fresh.add(directive.seconds().or(Some(MOST_SECONDS)));
+                min_fresh.add(directive.seconds().or(Some(MAX_SECONDS)));
             } else if directive.is("max-stale") {
                 found.max_stale = Some(match directive.argument {
                     None => MaxStale::Any,
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_of_answers() {
+    fn lifetimes_of_responses() {
         for (value, wanted) in [
             ("max-age=60", Some(60)),
             ("MAX-AGE=60", Some(60)),
@@ -338,12 +338,12 @@ mod tests {
             ("max-age=", Some(0)),
             ("max-age=-1", Some(0)),
             ("max-age=1.5", Some(0)),
-            ("max-age=99999999999999999999999", Some(MOST_SECONDS)),
+            ("max-age=99999999999999999999999", Some(MAX_SECONDS)),
             ("x-max-age=60", None),
             ("private=\"max-age=60\"", None),
             ("", None),
         ] {
-            let found = ResponseDirectives::of(&lines(&[("cache-control", value)]), &[]);
+            let found = ResponseDirectives::from_headers(&lines(&[("cache-control", value)]), &[]);
             assert_eq!(found.max_age, wanted.map(Duration::from_secs), "{value}");
         }
     }
@@ -367,10 +367,10 @@ mod tests {
             ("x=\"never closed, no-cache", Listed::All),
             ("public", Listed::Absent),
         ] {
-            let found = ResponseDirectives::of(&lines(&[("cache-control", value)]), &[]);
+            let found = ResponseDirectives::from_headers(&lines(&[("cache-control", value)]), &[]);
             assert_eq!(found.no_cache, wanted, "{value}");
             let private = value.replace("no-cache", "private");
-            let found = ResponseDirectives::of(&lines(&[("cache-control", &private)]), &[]);
+            let found = ResponseDirectives::from_headers(&lines(&[("cache-control", &private)]), &[]);
             assert_eq!(found.private, wanted, "{private}");
         }
     }
@@ -394,17 +394,17 @@ mod tests {
             (&[("pillion-cache-control", "max-age=3, max-age=4")], Some(4), true),
             (&[("pillion-cache-control", "max-age=-3")], Some(0), true),
         ] {
-            let found = ResponseDirectives::of(&lines(fields), &targets);
+            let found = ResponseDirectives::from_headers(&lines(fields), &targets);
             assert_eq!(found.max_age, max_age.map(Duration::from_secs), "{fields:?}");
             assert_eq!(found.targeted, targeted, "{fields:?}");
         }
-        let found = ResponseDirectives::of(&lines(&[("cdn-cache-control", "max-age=2")]), &[]);
+        let found = ResponseDirectives::from_headers(&lines(&[("cdn-cache-control", "max-age=2")]), &[]);
         assert_eq!(found, ResponseDirectives::default(), "not obeyed unless asked for");
     }
 
     #[test]
     fn what_requests_say() {
-        let of = |fields: &[(&'static str, &str)]| RequestDirectives::of(&lines(fields));
+        let of = |fields: &[(&'static str, &str)]| RequestDirectives::from_headers(&lines(fields));
         assert!(of(&[("pragma", "no-cache")]).no_cache);
         assert!(!of(&[("pragma", "no-cache"), ("cache-control", "max-age=5")]).no_cache, "5.4");
         assert!(of(&[("cache-control", "No-Cache")]).no_cache);
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(of(&[("cache-control", "max-age=x")]).max_age, Some(Duration::ZERO));
         assert!(of(&[("cache-control", "only-if-cached, no-store")]).only_if_cached);
         let min_fresh = of(&[("cache-control", "min-fresh=x")]).min_fresh;
-        assert_eq!(min_fresh, Some(Duration::from_secs(MOST_SECONDS)), "more than anything has");
+        assert_eq!(min_fresh, Some(Duration::from_secs(MAX_SECONDS)), "more than anything has");
     }
 
     proptest! {
@@ -425,8 +425,8 @@ mod tests {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::CACHE_CONTROL, value.clone());
                 headers.insert("cdn-cache-control", value);
-                let _ = ResponseDirectives::of(&headers, &[HeaderName::from_static("cdn-cache-control")]);
-                let _ = RequestDirectives::of(&headers);
+                let _ = ResponseDirectives::from_headers(&headers, &[HeaderName::from_static("cdn-cache-control")]);
+                let _ = RequestDirectives::from_headers(&headers);
             }
         }
     }

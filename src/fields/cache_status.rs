@@ -38,7 +38,7 @@ words! {
 }
 
 /// A member without a key is no longer.
-const LONGEST: usize = 128;
+const MAX_LENGTH: usize = 128;
 
 /// Our member; what is `None` or false is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Member<'_> {
 
     fn to_value(self) -> HeaderValue {
         // All of it is printable.
-        fresh::value(LONGEST, |out| self.write(out)).unwrap_or_else(|| HeaderValue::from_static("pillion"))
+        fresh::value(MAX_LENGTH, |out| self.write(out)).unwrap_or_else(|| HeaderValue::from_static("pillion"))
     }
 
     pub(crate) fn write(&self, text: &mut impl BufMut) {

@@ -13,7 +13,7 @@ const DAYS: [&[u8]; 7] =
     [b"monday", b"tuesday", b"wednesday", b"thursday", b"friday", b"saturday", b"sunday"];
 
 /// The date of a field; `None` where it is missing or malformed.
-pub(crate) fn of(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
+pub(crate) fn from_headers(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     of_value(headers.get(name)?)
 }
 

@@ -26,7 +26,7 @@ impl<'a> EntityTag<'a> {
     }
 
     /// The tag of a message.
-    pub(crate) fn of(headers: &'a HeaderMap) -> Option<EntityTag<'a>> {
+    pub(crate) fn from_headers(headers: &'a HeaderMap) -> Option<EntityTag<'a>> {
         headers.get(http::header::ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes()))
     }
 
@@ -65,7 +65,7 @@ pub(crate) enum TagList<'a> {
 
 impl<'a> TagList<'a> {
     /// Of a request; `None` where the field is missing or no list of tags.
-    pub(crate) fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<TagList<'a>> {
+    pub(crate) fn from_headers(headers: &'a HeaderMap, name: &HeaderName) -> Option<TagList<'a>> {
         if !headers.contains_key(name) {
             return None;
         }
@@ -122,7 +122,7 @@ mod tests {
             (&[""], None),
             (&[], None),
         ] {
-            assert_eq!(TagList::of(&list(lines), &IF_NONE_MATCH), wanted, "{lines:?}");
+            assert_eq!(TagList::from_headers(&list(lines), &IF_NONE_MATCH), wanted, "{lines:?}");
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
             let value = tag.to_value();
             prop_assert_eq!(EntityTag::parse(value.as_bytes()), Some(tag));
             let headers = list(&[&format!("{0}, W/\"x\", {0}", value.to_str().unwrap())]);
-            prop_assert_eq!(TagList::of(&headers, &IF_NONE_MATCH), Some(TagList::Tags(vec![tag, weak("x"), tag])));
+            prop_assert_eq!(TagList::from_headers(&headers, &IF_NONE_MATCH), Some(TagList::Tags(vec![tag, weak("x"), tag])));
         }
 
         #[test]
@@ -155,7 +155,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 let mut headers = HeaderMap::new();
                 headers.insert(IF_NONE_MATCH, value);
-                let _ = TagList::of(&headers, &IF_NONE_MATCH);
+                let _ = TagList::from_headers(&headers, &IF_NONE_MATCH);
             }
         }
     }

@@ -26,7 +26,7 @@ pub(crate) fn pseudonym() -> &'static str {
 }
 
 /// The most hops looked through in a chain.
-const MOST_HOPS: usize = 64;
+const MAX_HOPS: usize = 64;
 
 /// The address nearest to us in the chain that is not a trusted proxy. The left end of the chain is
 /// whatever the client wrote and is never believed.
@@ -46,7 +46,7 @@ fn believed(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) 
         hops(headers, &http::header::FORWARDED, parse_element)
     };
     let mut client = (peer, 0);
-    for (at, hop) in chain.into_iter().rev().take(MOST_HOPS).enumerate() {
+    for (at, hop) in chain.into_iter().rev().take(MAX_HOPS).enumerate() {
         // An unreadable or hidden hop ends what can be known.
         let Some(hop) = hop else { break };
         client = (hop, at);
@@ -231,7 +231,7 @@ pub(crate) fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue
 /// are in lower case, elements that say nothing else are none.
 pub(crate) fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
     let mut text = Vec::new();
-    for element in list::of(headers, &http::header::FORWARDED) {
+    for element in list::elements_in_field(headers, &http::header::FORWARDED) {
         let start = text.len();
         for pair in list::split(element, b';') {
             let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());

@@ -13,11 +13,11 @@ thread_local! {
     static REST: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
-/// What `write` writes, at most `longest` bytes; `None` where that is no value of a field.
-pub(crate) fn value(longest: usize, write: impl FnOnce(&mut BytesMut)) -> Option<HeaderValue> {
+/// What `write` writes, at most `max` bytes; `None` where that is no value of a field.
+pub(crate) fn value(max: usize, write: impl FnOnce(&mut BytesMut)) -> Option<HeaderValue> {
     let text = REST.with_borrow_mut(|rest| {
-        if rest.capacity() < longest {
-            *rest = BytesMut::with_capacity(PIECE.max(longest));
+        if rest.capacity() < max {
+            *rest = BytesMut::with_capacity(PIECE.max(max));
         }
         write(rest);
         rest.split().freeze()

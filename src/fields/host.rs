@@ -4,13 +4,13 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// The value of `Host`, of which there is one at most (RFC 9112 3.2); found by comparing, as it is the first field of
 /// nearly every head.
-pub(crate) fn of(headers: &HeaderMap) -> Option<&HeaderValue> {
+pub(crate) fn from_headers(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, value)| value)
 }
 
 /// The same as text; empty where there is none.
 pub(crate) fn text(headers: &HeaderMap) -> &str {
-    of(headers).and_then(|host| host.to_str().ok()).unwrap_or("")
+    from_headers(headers).and_then(|host| host.to_str().ok()).unwrap_or("")
 }
 
 /// Whether `text` is `uri-host [":" port]` without userinfo. Empty is a valid Host.

@@ -33,7 +33,7 @@ const STREAMS: [&[u8]; 7] = [
 const BEGINNINGS: [&[u8]; 2] = [b"application/connect+", b"application/vnd.docker."];
 
 impl MediaKind {
-    pub(crate) fn of(headers: &HeaderMap) -> MediaKind {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> MediaKind {
         // Names are compared far more quickly than they are looked up.
         let found = headers.iter().find(|(name, _)| **name == header::CONTENT_TYPE);
         found.map_or(MediaKind::Ordinary, |(_, value)| MediaKind::parse(value.as_bytes()))

@@ -14,7 +14,7 @@ pub(crate) enum RangeSpec {
 
 impl RangeSpec {
     /// What it selects of content that is `length` bytes long; `None`: nothing.
-    pub(crate) fn of(self, length: u64) -> Option<Range<u64>> {
+    pub(crate) fn resolve(self, length: u64) -> Option<Range<u64>> {
         match self {
             RangeSpec::From(first, last) if first < length => {
                 Some(first..last.map_or(length, |last| last.saturating_add(1).min(length)))
@@ -25,16 +25,16 @@ impl RangeSpec {
     }
 }
 
-/// The ranges of a Range field; `None` where it is malformed, in another unit, or holds more than `most`:
+/// The ranges of a Range field; `None` where it is malformed, in another unit, or holds more than `max`:
 /// such a field is as if it were not there (RFC 9110 14.2).
-pub(crate) fn parse(value: &[u8], most: usize) -> Option<Vec<RangeSpec>> {
+pub(crate) fn parse(value: &[u8], max: usize) -> Option<Vec<RangeSpec>> {
     let (unit, set) = value.split_at(value.iter().position(|byte| *byte == b'=')?);
     if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
         return None;
     }
     let mut ranges = Vec::new();
     for element in list::elements(set.get(1..)?) {
-        if ranges.len() == most {
+        if ranges.len() == max {
             return None;
         }
         ranges.push(spec(element)?);
@@ -109,7 +109,7 @@ mod tests {
             (Suffix(1), 0, None),
             (From(0, None), 0, None),
         ] {
-            assert_eq!(spec.of(length), wanted, "{spec:?} of {length}");
+            assert_eq!(spec.resolve(length), wanted, "{spec:?} of {length}");
         }
     }
 
@@ -117,7 +117,7 @@ mod tests {
         #[test]
         fn a_selection_lies_within_the_content(first: u64, last: Option<u64>, count: u64, length in 0u64..1 << 40) {
             for spec in [RangeSpec::From(first, last), RangeSpec::Suffix(count)] {
-                if let Some(range) = spec.of(length)
+                if let Some(range) = spec.resolve(length)
                     && last.is_none_or(|last| first <= last)
                 {
                     prop_assert!(range.start < range.end && range.end <= length);

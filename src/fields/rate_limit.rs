@@ -24,7 +24,7 @@ const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const JITTERED: u64 = 10;
 
 /// What an item has beside its name, with the longest numbers.
-const LONGEST_NUMBERS: usize = 64;
+const MAX_NUMBERS_LENGTH: usize = 64;
 
 /// The policy of a quota: as it is written; or, where more may come at once than the rate's count, so many and the time
 /// until all of them are there again, because nothing remains that is more than the quota. The draft has no word for a
@@ -48,8 +48,8 @@ fn of_tier(tier: &str) -> String {
 }
 
 /// The policy of a cap on requests in flight (section 3.1.2).
-pub(crate) fn concurrency_policy(name: &str, most: u32, tier: &str) -> String {
-    format!("\"{name}\";q={most};qu=\"concurrent-requests\"{}", of_tier(tier))
+pub(crate) fn concurrency_policy(name: &str, max: u32, tier: &str) -> String {
+    format!("\"{name}\";q={max};qu=\"concurrent-requests\"{}", of_tier(tier))
 }
 
 /// Seconds, rounded up: whoever waits so long has waited long enough.
@@ -59,7 +59,7 @@ pub(crate) fn seconds(wait: Duration) -> u64 {
 
 /// What a client is told of the limit that is closest to exhaustion (appendix B.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Told<'a> {
+pub(crate) struct UpstreamRateLimit<'a> {
     pub name: &'a str,
     pub quota: u32,
     /// What is left of it.
@@ -70,9 +70,9 @@ pub(crate) struct Told<'a> {
     pub refused: bool,
 }
 
-impl Told<'_> {
+impl UpstreamRateLimit<'_> {
     fn item(&self) -> Option<HeaderValue> {
-        fresh::value(self.name.len() + LONGEST_NUMBERS, |out| self.write(out))
+        fresh::value(self.name.len() + MAX_NUMBERS_LENGTH, |out| self.write(out))
     }
 
     fn write(&self, out: &mut BytesMut) {
@@ -99,7 +99,7 @@ pub(crate) fn is_told(name: &HeaderName) -> bool {
 }
 
 /// Both fields as lines, for an answer whose app says nothing of the kind.
-pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, told: &Told<'_>) {
+pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, told: &UpstreamRateLimit<'_>) {
     out.put_slice(b"ratelimit-policy: ");
     out.put_slice(policies.as_bytes());
     out.put_slice(b"\r\nratelimit: ");
@@ -109,7 +109,7 @@ pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, told: &Told<'_>)
 
 /// Adds both fields to an answer. What the app says itself is only made stricter (section 7.2): under a name of
 /// ours the stricter one stays, what it says under others is kept.
-pub(crate) fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Told<'_>) {
+pub(crate) fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &UpstreamRateLimit<'_>) {
     let Some(item) = told.item() else { return };
     if !put(headers, RATELIMIT_POLICY, policies) {
         let policies = policies.to_str().unwrap_or_default();
@@ -131,7 +131,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) -> bool {
 }
 
 /// The older fields as lines, for an answer whose app says nothing of the kind.
-pub(crate) fn write_legacy(out: &mut BytesMut, told: &Told<'_>, unix_now: u64) {
+pub(crate) fn write_legacy(out: &mut BytesMut, told: &UpstreamRateLimit<'_>, unix_now: u64) {
     let reset = told.reset.map(|reset| ("x-ratelimit-reset: ", unix_now + seconds(reset)));
     let numbers = [
         ("x-ratelimit-limit: ", u64::from(told.quota)),
@@ -145,7 +145,7 @@ pub(crate) fn write_legacy(out: &mut BytesMut, told: &Told<'_>, unix_now: u64) {
 }
 
 /// The older fields; the time is that of the Unix epoch, in seconds, as those have it who send them.
-pub(crate) fn tell_legacy(headers: &mut HeaderMap, told: &Told<'_>, unix_now: u64) {
+pub(crate) fn tell_legacy(headers: &mut HeaderMap, told: &UpstreamRateLimit<'_>, unix_now: u64) {
     let lines = headers.get_all(LEGACY_REMAINING).iter().filter_map(|value| value.to_str().ok());
     let app = lines.flat_map(|line| line.split(',')).filter_map(|part| part.trim().parse::<u64>().ok()).min();
     if app.is_some_and(|app| app <= u64::from(told.remaining)) {
@@ -163,7 +163,7 @@ pub(crate) fn tell_legacy(headers: &mut HeaderMap, told: &Told<'_>, unix_now: u6
 struct Member<'a>(&'a sfv::Item);
 
 impl Member<'_> {
-    fn of(entry: &ListEntry) -> Option<Member<'_>> {
+    fn parse(entry: &ListEntry) -> Option<Member<'_>> {
         match entry {
             ListEntry::Item(item) => Some(Member(item)),
             ListEntry::InnerList(_) => None,
@@ -205,11 +205,11 @@ fn merge(
     let mut list: List = Parser::new(&lines.join(&b", "[..])).parse().unwrap_or_default();
     let our_list: List = Parser::new(ours).parse().unwrap_or_default();
     for entry in our_list {
-        let Some(member) = Member::of(&entry) else { continue };
+        let Some(member) = Member::parse(&entry) else { continue };
         let known = list.iter().position(|other| {
-            Member::of(other).is_some_and(|other| other.name().is_some() && other.name() == member.name())
+            Member::parse(other).is_some_and(|other| other.name().is_some() && other.name() == member.name())
         });
-        let stricter = known.and_then(|at| list.get(at)).and_then(Member::of);
+        let stricter = known.and_then(|at| list.get(at)).and_then(Member::parse);
         match (known, stricter.map(|theirs| is_stricter(&member, &theirs))) {
             (Some(at), Some(true)) => list[at] = entry,
             (Some(_), _) => {}
@@ -225,8 +225,14 @@ fn merge(
 mod tests {
     use super::*;
 
-    fn told(remaining: u32, reset: u64) -> Told<'static> {
-        Told { name: "a", quota: 10, remaining, reset: Some(Duration::from_millis(reset)), refused: true }
+    fn told(remaining: u32, reset: u64) -> UpstreamRateLimit<'static> {
+        UpstreamRateLimit {
+            name: "a",
+            quota: 10,
+            remaining,
+            reset: Some(Duration::from_millis(reset)),
+            refused: true,
+        }
     }
 
     fn shown(headers: &HeaderMap, name: &str) -> String {
@@ -260,7 +266,7 @@ mod tests {
     #[test]
     fn lines_say_what_fields_say() {
         let policies = HeaderValue::from_static("\"a\";q=10;w=60");
-        let in_flight = Told { reset: None, ..told(3, 0) };
+        let in_flight = UpstreamRateLimit { reset: None, ..told(3, 0) };
         for told in [told(3, 5001), in_flight] {
             let (mut headers, mut lines) = (HeaderMap::new(), BytesMut::new());
             tell(&mut headers, &policies, &told);
@@ -282,7 +288,7 @@ mod tests {
 
     #[test]
     fn times_are_told_with_jitter_but_for_refusals() {
-        let long = Told { refused: false, ..told(3, 100_000) };
+        let long = UpstreamRateLimit { refused: false, ..told(3, 100_000) };
         for _ in 0..100 {
             assert!((100..=110).contains(&long.jittered(100)));
         }
@@ -291,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_the_app_says_is_only_made_stricter() {
-        for (app, app_policy, field, policy) in [
+        for (app, upstream_policy, field, policy) in [
             (
                 "\"b\";r=1;t=9",
                 "\"b\";q=5;w=9",
@@ -304,7 +310,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("ratelimit", app.parse().unwrap());
-            headers.insert("ratelimit-policy", app_policy.parse().unwrap());
+            headers.insert("ratelimit-policy", upstream_policy.parse().unwrap());
             tell(&mut headers, &HeaderValue::from_static("\"a\";q=10;w=60"), &told(3, 5001));
             assert_eq!(
                 (shown(&headers, "ratelimit"), shown(&headers, "ratelimit-policy")),

@@ -15,7 +15,7 @@ pub struct ReasonPhrase {
 impl ReasonPhrase {
     /// The phrase of a status line, where it is not the usual one of its status. What follows `HTTP/1.1 200 ` up to
     /// the end of the line is the phrase; the parser of heads has checked its octets.
-    pub fn of_status_line(line: &[u8], status: StatusCode) -> Option<ReasonPhrase> {
+    pub fn from_status_line(line: &[u8], status: StatusCode) -> Option<ReasonPhrase> {
         const BEFORE: usize = "HTTP/1.1 200 ".len();
         let phrase = line.get(BEFORE..)?.trim_ascii();
         if phrase.is_empty() || status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase) {
@@ -26,7 +26,7 @@ impl ReasonPhrase {
     }
 
     /// The phrase for a response with this status; a response that became another one (304, 206) has lost it.
-    pub fn of(&self, status: StatusCode) -> Option<&[u8]> {
+    pub fn for_status(&self, status: StatusCode) -> Option<&[u8]> {
         (self.status == status).then_some(&self.phrase[..])
     }
 
@@ -53,9 +53,9 @@ mod tests {
             (b"HTTP/1.1 200", 200, None),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            let found = ReasonPhrase::of_status_line(line, status);
-            assert_eq!(found.as_ref().and_then(|found| found.of(status)), phrase, "{line:?}");
-            assert_eq!(found.as_ref().and_then(|found| found.of(StatusCode::NOT_MODIFIED)), None);
+            let found = ReasonPhrase::from_status_line(line, status);
+            assert_eq!(found.as_ref().and_then(|found| found.for_status(status)), phrase, "{line:?}");
+            assert_eq!(found.as_ref().and_then(|found| found.for_status(StatusCode::NOT_MODIFIED)), None);
         }
     }
 }

@@ -51,7 +51,7 @@ fn date(text: &[u8]) -> Option<i64> {
         |byte: &u8| matches!(byte, b'\t' | b' '..=b'/' | b';'..=b'@' | b'['..=b'`' | b'{'..=b'~');
     for token in text.split(is_delimiter).filter(|token| !token.is_empty()) {
         if time.is_none()
-            && let Some(found) = time_of(token)
+            && let Some(found) = parse_time(token)
         {
             time = Some(found);
         } else if day.is_none()
@@ -59,7 +59,7 @@ fn date(text: &[u8]) -> Option<i64> {
         {
             day = Some(found);
         } else if month.is_none()
-            && let Some(found) = month_of(token)
+            && let Some(found) = parse_month(token)
         {
             month = Some(found);
         } else if year.is_none()
@@ -79,15 +79,15 @@ fn date(text: &[u8]) -> Option<i64> {
 }
 
 /// A number of so many digits, whatever follows that is no digit.
-fn number(token: &[u8], least: usize, most: usize) -> Option<i64> {
+fn number(token: &[u8], min: usize, max: usize) -> Option<i64> {
     let digits = token.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits < least || digits > most {
+    if digits < min || digits > max {
         return None;
     }
     Some(token[..digits].iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
 }
 
-fn time_of(token: &[u8]) -> Option<i64> {
+fn parse_time(token: &[u8]) -> Option<i64> {
     let mut parts = token.splitn(3, |byte| *byte == b':');
     let whole = |part: &[u8]| number(part, 1, 2).filter(|_| part.len() <= 2);
     let (hours, minutes) = (whole(parts.next()?)?, whole(parts.next()?)?);
@@ -95,7 +95,7 @@ fn time_of(token: &[u8]) -> Option<i64> {
     (hours < 24 && minutes < 60 && seconds < 60).then_some(hours * 3600 + minutes * 60 + seconds)
 }
 
-fn month_of(token: &[u8]) -> Option<i64> {
+fn parse_month(token: &[u8]) -> Option<i64> {
     const MONTHS: [&[u8]; 12] =
         [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
     let start = token.get(..3)?;

@@ -29,7 +29,7 @@ pub(crate) enum Looks {
 }
 
 impl Looks {
-    pub(crate) fn of(target: &[u8]) -> Looks {
+    pub(crate) fn inspect(target: &[u8]) -> Looks {
         let seen = target.iter().fold(0, |seen, byte| seen | OCTETS[usize::from(*byte)]);
         match seen {
             0 => Looks::Plain,
@@ -70,7 +70,7 @@ mod tests {
             ("/a#b", Looks::Fragment, "/a#b"),
             ("/{#", Looks::Fragment, "/%7B#"),
         ] {
-            assert_eq!(Looks::of(target.as_bytes()), looks, "{target}");
+            assert_eq!(Looks::inspect(target.as_bytes()), looks, "{target}");
             assert_eq!(String::from_utf8(encoded(target.as_bytes())).unwrap(), wanted, "{target}");
         }
     }

@@ -11,10 +11,11 @@ pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName) {
         return;
     }
     let is_it = |element: &[u8]| element == b"*" || element.eq_ignore_ascii_case(name.as_str().as_bytes());
-    if list::of(headers, &header::VARY).any(is_it) {
+    if list::elements_in_field(headers, &header::VARY).any(is_it) {
         return;
     }
-    let mut merged: Vec<u8> = list::of(headers, &header::VARY).collect::<Vec<_>>().join(&b", "[..]);
+    let mut merged: Vec<u8> =
+        list::elements_in_field(headers, &header::VARY).collect::<Vec<_>>().join(&b", "[..]);
     if !merged.is_empty() {
         merged.extend_from_slice(b", ");
     }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::connection::stream::Stream;
 use crate::memory::buffers;
-use crate::memory::buffers::{Reading, Reservation};
+use crate::memory::buffers::{BufferReservation, Reading};
 
 /// The first read of a message.
 const SMALLEST_READ: usize = 4 * 1024;
@@ -49,8 +49,8 @@ pub(crate) fn take(read: &mut BytesMut, length: usize) -> Bytes {
 /// See [`Buffered::count`].
 pub(crate) fn count(
     bytes: usize,
-    counted: &mut Option<Reservation>,
-    reserve: impl FnOnce() -> Option<Reservation>,
+    counted: &mut Option<BufferReservation>,
+    reserve: impl FnOnce() -> Option<BufferReservation>,
 ) {
     let bytes = if bytes > ORDINARY_BUFFERS { buffers::weight(bytes) } else { 0 };
     if counted.is_none() && bytes > 0 {
@@ -91,13 +91,13 @@ impl Buffered {
 
     /// Reads once; `Ok(0)` is the end of the stream.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.poll_fill_of(u64::MAX, cx)
+        self.poll_fill_at_most(u64::MAX, cx)
     }
 
     /// The same of a message of which `left` bytes are still to come: the buffer is made no larger than for those.
-    pub(crate) fn poll_fill_of(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill_at_most(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let reading = buffers::reading();
-        let most = if reading == Reading::Ahead { AHEAD_READ } else { LARGEST_READ };
+        let max = if reading == Reading::Ahead { AHEAD_READ } else { LARGEST_READ };
         if reading == Reading::Pressed {
             self.next_read = SMALLEST_READ;
             if self.read.is_empty() && self.read.capacity() > SMALLEST_READ {
@@ -107,7 +107,7 @@ impl Buffered {
         }
         if self.read.capacity() - self.read.len() < SMALLEST_READ / 2 {
             let left = usize::try_from(left).unwrap_or(usize::MAX).max(SMALLEST_READ);
-            let wanted = self.next_read.min(most).min(left);
+            let wanted = self.next_read.min(max).min(left);
             if reading == Reading::Freely {
                 // Reclaims the buffer where nothing refers to it any more, else makes a new one, which may be as large as
                 // any before.
@@ -254,8 +254,8 @@ impl Buffered {
     /// reservation.
     pub(crate) fn count(
         &mut self,
-        counted: &mut Option<Reservation>,
-        reserve: impl FnOnce() -> Option<Reservation>,
+        counted: &mut Option<BufferReservation>,
+        reserve: impl FnOnce() -> Option<BufferReservation>,
     ) {
         self.release_written();
         count(self.held_by_read() + self.held_by_queue(), counted, reserve);

@@ -89,10 +89,10 @@ impl Decoder {
 
 fn take_line(
     input: &mut BytesMut,
-    most: usize,
+    max: usize,
     too_long: &'static str,
 ) -> Result<Option<BytesMut>, &'static str> {
-    let window = &input[..input.len().min(most)];
+    let window = &input[..input.len().min(max)];
     match window.iter().position(|byte| *byte == b'\n') {
         Some(end) if end > 0 && window[end - 1] == b'\r' => {
             let mut line = input.split_to(end + 1);
@@ -100,7 +100,7 @@ fn take_line(
             Ok(Some(line))
         }
         Some(_) => Err("a line ends without CR"),
-        None if window.len() == most => Err(too_long),
+        None if window.len() == max => Err(too_long),
         None => Ok(None),
     }
 }

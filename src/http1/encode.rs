@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::fields::reason::ReasonPhrase;
 use crate::fields::request_id::Identified;
 use crate::message::body::OwnFields;
-use crate::rendering::rendered_head::Lines;
+use crate::rendering::rendered_head::HeadLines;
 use crate::runtime::clock;
 
 /// How the body that follows will be framed.
@@ -136,7 +136,7 @@ pub fn response_head(
     status: StatusCode,
     phrase: Option<&ReasonPhrase>,
     headers: &HeaderMap,
-    lines: Option<&Lines>,
+    lines: Option<&HeadLines>,
     own: Option<&dyn OwnFields>,
     framing: Outgoing,
     connection: &Connection,
@@ -146,14 +146,14 @@ pub fn response_head(
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
     out.put_u8(b' ');
-    let phrase = phrase.and_then(|phrase| phrase.of(status));
+    let phrase = phrase.and_then(|phrase| phrase.for_status(status));
     out.put_slice(phrase.unwrap_or(status.canonical_reason().unwrap_or("").as_bytes()));
     out.put_slice(b"\r\n");
     let seen = fields(out, headers, framing == Outgoing::None);
     let mut dated = status.is_informational() || seen.date;
     if let Some(lines) = lines {
         lines.parts().iter().for_each(|part| out.put_slice(part));
-        dated |= lines.prepared.dated;
+        dated |= lines.head.dated;
     }
     if let Some(own) = own {
         own.write(out);
@@ -175,7 +175,7 @@ pub(crate) fn interim_head(out: &mut BytesMut, parts: &http::response::Parts) {
     out.put_slice(parts.status.as_str().as_bytes());
     out.put_u8(b' ');
     let usual = parts.status.canonical_reason().unwrap_or("").as_bytes();
-    out.put_slice(phrase.and_then(|phrase| phrase.of(parts.status)).unwrap_or(usual));
+    out.put_slice(phrase.and_then(|phrase| phrase.for_status(parts.status)).unwrap_or(usual));
     out.put_slice(b"\r\n");
     fields(out, &parts.headers, false);
     out.put_slice(b"\r\n");

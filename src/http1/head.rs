@@ -325,7 +325,7 @@ pub fn parse_request(
     let headers = read_fields(&block, lines, &mut fields, &mut lengths)?;
 
     let target = block.slice(target.0..target.1);
-    let target = match Looks::of(&target) {
+    let target = match Looks::inspect(&target) {
         Looks::Plain => target,
         Looks::Raw => Bytes::from(target::encoded(&target)),
         Looks::Fragment => {
@@ -401,7 +401,7 @@ pub fn parse_response(
     parts.status = status;
     parts.version = version;
     parts.headers = headers;
-    if let Some(phrase) = ReasonPhrase::of_status_line(status_line(&block), status) {
+    if let Some(phrase) = ReasonPhrase::from_status_line(status_line(&block), status) {
         parts.extensions.insert(phrase);
     }
     if framing != Framing::Length(0) && lengths.declared().is_some() && !reusable {

@@ -136,7 +136,7 @@ fn a_head_in_pieces_is_not_whole_until_its_end() {
 }
 
 #[test]
-fn answers() {
+fn responses_are_read() {
     let get = Method::GET;
     let cases: &[(&str, &Method, Framing, bool)] = &[
         ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", &get, Framing::Length(3), true),

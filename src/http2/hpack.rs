@@ -252,7 +252,7 @@ struct Input<'a>(&'a [u8]);
 impl<'a> Input<'a> {
     /// RFC 7541 5.1.
     fn integer(&mut self, prefix: u32) -> Result<usize, Flaw> {
-        const MOST: u32 = 28;
+        const MAX: u32 = 28;
         let (first, mut rest) = self.0.split_first().ok_or(Flaw::Short)?;
         let mask = (1usize << prefix) - 1;
         let mut value = usize::from(*first) & mask;
@@ -266,7 +266,7 @@ impl<'a> Input<'a> {
                 if octet & 0x80 == 0 {
                     break;
                 }
-                if shift > MOST {
+                if shift > MAX {
                     return Err(Flaw::Malformed);
                 }
             }

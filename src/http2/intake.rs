@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::memory::buffers::Reservation;
+use crate::memory::buffers::BufferReservation;
 use crate::message::inbound::{FIELD_OVERHEAD, ORDINARY};
 use crate::runtime::clock::Deadline;
 
@@ -44,7 +44,7 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Intake {
     /// Its part of the buffer memory; `None` where that is not counted.
-    reserved: Option<RefCell<Reservation>>,
+    reserved: Option<RefCell<BufferReservation>>,
     /// What one stream may send before it is taken; bytes.
     stream_window: usize,
     /// What waits below the library where the client takes nothing; bytes.
@@ -81,7 +81,7 @@ impl Intake {
     /// Of a connection that begins. Its streams may send `stream_window` bytes each before they are taken; where the
     /// client takes nothing, `write_buffer` bytes wait below the library.
     pub(crate) fn new(
-        reserved: Option<Reservation>,
+        reserved: Option<BufferReservation>,
         stream_window: usize,
         write_buffer: usize,
     ) -> Rc<Intake> {
@@ -240,8 +240,8 @@ impl Intake {
     /// Content that nobody has taken; bytes. What was thrown away with its stream is known only by there being fewer
     /// bodies than it takes to hold so much.
     fn unread(&self) -> usize {
-        let most = (self.bodies.get() + self.expected.get()) * self.stream_window;
-        let unread = self.unread.get().min(most);
+        let max = (self.bodies.get() + self.expected.get()) * self.stream_window;
+        let unread = self.unread.get().min(max);
         self.unread.set(unread);
         // Each is of an octet at least.
         let frames = self.frames.get().min(unread);
@@ -342,7 +342,7 @@ mod tests {
 
     fn intake(max: usize) -> (Arc<BufferMemory>, Rc<Intake>) {
         let memory = Arc::new(BufferMemory::new(max));
-        let reserved = Reservation::new(memory.clone(), ClientSlot::default());
+        let reserved = BufferReservation::new(memory.clone(), ClientSlot::default());
         (memory, Intake::new(Some(reserved), WINDOW, 0))
     }
 
@@ -384,7 +384,7 @@ mod tests {
     #[tokio::test]
     async fn n3_4_a_connection_without_room_is_read_as_its_content_is_taken() {
         let (memory, intake) = intake(1 << 20);
-        let mut others = Reservation::new(memory.clone(), ClientSlot::default());
+        let mut others = BufferReservation::new(memory.clone(), ClientSlot::default());
         others.resize(1 << 20);
         let cx = &mut Context::from_waker(Waker::noop());
         assert_eq!(intake.poll_room(0, cx), Poll::Ready(FLOOR), "one frame always");
@@ -413,7 +413,7 @@ mod tests {
         assert!(memory.bytes() >= 60_000);
         intake.set_block(0, 0);
         assert_eq!(memory.bytes(), 0);
-        let mut others = Reservation::new(memory.clone(), ClientSlot::default());
+        let mut others = BufferReservation::new(memory.clone(), ClientSlot::default());
         others.resize(1 << 20);
         intake.set_block(ORDINARY, 0);
         assert!(!intake.is_overdrawn(), "an ordinary one");

@@ -38,7 +38,7 @@ const WORDS: [(&str, &str, Refusal); 9] = [
 const COMPARED: usize = 80;
 
 /// The most remembered between two questions: one poll of a connection reads no more heads.
-const MOST: usize = 1024;
+const MAX: usize = 1024;
 
 thread_local! {
     static REFUSED: RefCell<Vec<Refusal>> = const { RefCell::new(Vec::new()) };
@@ -72,7 +72,7 @@ impl<S: Subscriber> Layer<S> for Listener {
         let word = WORDS.iter().find(|(module, begin, _)| *module == target && message.0.starts_with(begin));
         if let Some((.., refusal)) = word {
             REFUSED.with_borrow_mut(|refused| {
-                if refused.len() < MOST {
+                if refused.len() < MAX {
                     refused.push(*refusal);
                 }
             });

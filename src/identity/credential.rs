@@ -122,11 +122,11 @@ impl Hasher {
 
     /// Of one credential: where it stands, and what it says.
     pub(crate) fn credential<'a>(&self, source: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Hash {
-        self.credential_of(source, b"", values)
+        self.named_credential(source, b"", values)
     }
 
     /// The same, for a source that is written in two parts: `cookie:` and its name.
-    pub(crate) fn credential_of<'a>(
+    pub(crate) fn named_credential<'a>(
         &self,
         kind: &str,
         name: &[u8],
@@ -198,12 +198,12 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// The token of a request. In Authorization it follows the scheme Bearer (RFC 6750 2.1). Of two, nobody knows
     /// which one the app takes.
-    pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Unproven> {
+    pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Unverified> {
         let values = self.place.values(headers);
         let value = match values[..] {
             [] => return Ok(None),
             [value] => value,
-            _ => return Err(Unproven),
+            _ => return Err(Unverified),
         };
         // An empty one is none.
         if self.place != Source::Header(header::AUTHORIZATION) {
@@ -218,7 +218,7 @@ impl Tokens {
 
 /// A token was there that does not verify: who is asking is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unproven;
+pub(crate) struct Unverified;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
-use super::credential::{Hash, Hasher, Source, Tokens, Unproven, is_empty, short};
+use super::credential::{Hash, Hasher, Source, Tokens, Unverified, is_empty, short};
 use super::jwt::Claims;
 use super::unlisted::{self, Unlisted};
 use crate::fields::cookie::{self, Ignored};
@@ -108,7 +108,7 @@ impl Identity {
     }
 
     /// Whether a request has one of the fields by which it may say who is asking.
-    pub(crate) fn names_field_of(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn names_field(&self, headers: &HeaderMap) -> bool {
         self.fields.iter().any(|name| headers.contains_key(name))
     }
 
@@ -143,15 +143,19 @@ impl Identity {
 
     /// What the token of a request says, where it has one. Every token that is there has to verify, whatever else
     /// is.
-    pub(crate) fn proven(&self, headers: &HeaderMap, now: u64) -> Result<Option<Claims>, Unproven> {
+    pub(crate) fn verified_claims(
+        &self,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> Result<Option<Claims>, Unverified> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
         let Some(token) = tokens.find(headers)? else { return Ok(None) };
-        tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unproven)
+        tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unverified)
     }
 
     /// The partition key of the first verified claim among the sources that is there; what anybody can make up does
     /// not count.
-    pub(crate) fn proven_principal(&self, claims: &Claims) -> Option<u128> {
+    pub(crate) fn verified_principal(&self, claims: &Claims) -> Option<u128> {
         self.sources.iter().find_map(|(source, name)| match source {
             Source::Claim(claim) => {
                 Some(short(self.hasher.credential(name, [claimed(claims, claim)?.as_bytes()])))
@@ -174,7 +178,7 @@ impl Identity {
         let mut credentials = Vec::new();
         self.naming(headers, claims, |credential| {
             let values = credential.values.iter().map(|value| &**value);
-            credentials.push(self.hasher.credential_of(credential.kind, credential.name, values));
+            credentials.push(self.hasher.named_credential(credential.kind, credential.name, values));
         });
         if credentials.is_empty() {
             return None;
@@ -340,15 +344,15 @@ mod tests {
             let sources = vec![Source::Claim("sub".to_owned()), cookie("session")];
             let identity = Identity::new(sources, Hasher::new(b"secret"), tokens);
             identity
-                .proven(&fields(lines), 0)
+                .verified_claims(&fields(lines), 0)
                 .map(|claims| identity.principal(&fields(lines), claims.as_ref()))
         };
         let bearer = || Source::Header(header::AUTHORIZATION);
-        assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=a; jwt=b")]), Err(Unproven));
-        assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=a")]), Err(Unproven), "no key verifies it");
-        assert_eq!(of(bearer(), &[("authorization", "Bearer\ta")]), Err(Unproven));
+        assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=a; jwt=b")]), Err(Unverified));
+        assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=a")]), Err(Unverified), "no key verifies it");
+        assert_eq!(of(bearer(), &[("authorization", "Bearer\ta")]), Err(Unverified));
         let two = [("authorization", "Basic a"), ("authorization", "Bearer a")];
-        assert_eq!(of(bearer(), &two), Err(Unproven));
+        assert_eq!(of(bearer(), &two), Err(Unverified));
         assert!(of(bearer(), &[("authorization", "Basic a"), ("cookie", "session=s")]).unwrap().is_some());
         assert_eq!(of(bearer(), &[("authorization", "Bearer")]), Ok(None), "an empty one is none");
         assert_eq!(of(cookie("jwt"), &[("cookie", "jwt=")]), Ok(None));

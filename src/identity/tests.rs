@@ -42,11 +42,11 @@ fn sign(algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
             let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der(fixtures::ED25519_PRIVATE)).unwrap();
             pair.sign(message).as_ref().to_vec()
         }
-        Algorithm::Hs256 => hmac_of(SECRET, message),
+        Algorithm::Hs256 => hmac(SECRET, message),
     }
 }
 
-fn hmac_of(secret: &[u8], message: &[u8]) -> Vec<u8> {
+fn hmac(secret: &[u8], message: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec()
 }
 
@@ -135,7 +135,7 @@ fn a_public_key_is_no_secret() {
         &pkcs1,
         b"",
     ] {
-        let forged = token_by(r#"{"alg":"HS256"}"#, "{}", |message| hmac_of(public, message));
+        let forged = token_by(r#"{"alg":"HS256"}"#, "{}", |message| hmac(public, message));
         assert_eq!(outcome(&[key(Algorithm::Rs256)], &forged), Err(JwtError::Algorithm));
         let both = [key(Algorithm::Rs256), key(Algorithm::Hs256)];
         assert_eq!(outcome(&both, &forged), Err(JwtError::Signature));
@@ -171,7 +171,7 @@ fn headers() {
         (r#"["alg"]"#, Err(JwtError::Malformed)),
         ("", Err(JwtError::Malformed)),
     ] {
-        let made = token_by(header, "{}", |message| hmac_of(SECRET, message));
+        let made = token_by(header, "{}", |message| hmac(SECRET, message));
         assert_eq!(outcome(&[key(Algorithm::Hs256)], &made), wanted, "{header}");
     }
     let unsigned = token_by(r#"{"alg":"none"}"#, "{}", |_| Vec::new());
@@ -195,7 +195,7 @@ fn key_ids() {
         ("a", vec![named(key(Algorithm::Rs256), "a"), named(own(), "b")], Err(JwtError::UnknownKey)),
     ] {
         let header = format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#);
-        let made = token_by(&header, "{}", |message| hmac_of(SECRET, message));
+        let made = token_by(&header, "{}", |message| hmac(SECRET, message));
         assert_eq!(outcome(&keys, &made), wanted, "{kid} {keys:?}");
     }
     let many = [named(other(), "a"), other(), named(own(), "b")];
@@ -240,10 +240,10 @@ fn lengths() {
     let padded = |length: usize| token(Algorithm::Hs256, &format!(r#"{{"a":"{}"}}"#, "x".repeat(length)));
     let frame = padded(0).len();
     // Three bytes become four characters.
-    let longest = padded((MAX_TOKEN_BYTES - frame) / 4 * 3);
+    let max_length = padded((MAX_TOKEN_BYTES - frame) / 4 * 3);
     let longer = padded((MAX_TOKEN_BYTES - frame) / 4 * 3 + 3);
-    assert!(longest.len() <= MAX_TOKEN_BYTES && longer.len() > MAX_TOKEN_BYTES);
-    assert_eq!(outcome(&[key(Algorithm::Hs256)], &longest), Ok(()));
+    assert!(max_length.len() <= MAX_TOKEN_BYTES && longer.len() > MAX_TOKEN_BYTES);
+    assert_eq!(outcome(&[key(Algorithm::Hs256)], &max_length), Ok(()));
     assert_eq!(outcome(&[key(Algorithm::Hs256)], &longer), Err(JwtError::TooLong));
 }
 

@@ -46,7 +46,7 @@ pub fn read(data: &[u8]) {
         headers.append(NAMES[usize::from(*name) % NAMES.len()].clone(), value);
     }
 
-    let accepts = AcceptEncoding::of(&headers);
+    let accepts = AcceptEncoding::from_headers(&headers);
     let _ = (
         accepts.identity(),
         accepts.weight("gzip"),
@@ -55,7 +55,7 @@ pub fn read(data: &[u8]) {
     for directive in cache_control::directives(&headers) {
         assert!(directive.name.len() <= data.len());
     }
-    let _ = (RequestDirectives::of(&headers), ResponseDirectives::of(&headers, &[]));
+    let _ = (RequestDirectives::from_headers(&headers), ResponseDirectives::from_headers(&headers, &[]));
     for (name, value) in cookie::pairs(&headers) {
         let _ = cookie::is_odd(value);
         assert!(name.len() + value.len() <= data.len());
@@ -65,16 +65,16 @@ pub fn read(data: &[u8]) {
     let _ = cookie::counts(&headers, &ignored);
     for name in NAMES {
         let all: usize = headers.get_all(&name).iter().map(HeaderValue::len).sum();
-        let elements: usize = list::of(&headers, &name).map(<[u8]>::len).sum();
+        let elements: usize = list::elements_in_field(&headers, &name).map(<[u8]>::len).sum();
         assert!(elements <= all, "{name}");
         let _ = (
             structured::dictionary(&headers, &name),
             structured::strings(&headers, &name),
-            date::of(&headers, &name),
+            date::from_headers(&headers, &name),
         );
-        let _ = TagList::of(&headers, &name);
+        let _ = TagList::from_headers(&headers, &name);
     }
-    if let Some(tag) = EntityTag::of(&headers) {
+    if let Some(tag) = EntityTag::from_headers(&headers) {
         let value = tag.to_value();
         assert_eq!(
             EntityTag::parse(value.as_bytes()).map(|tag| tag.to_value()),
@@ -94,13 +94,13 @@ pub fn read(data: &[u8]) {
     let _ = forwarded::in_older_words(&headers);
 
     let _ = forwarded::without_addresses(&headers);
-    let _ = (MediaKind::of(&headers), connection_auth::is_tried(&headers));
+    let _ = (MediaKind::from_headers(&headers), connection_auth::is_tried(&headers));
     if let Some(set) = SetCookie::parse(data, 1_700_000_000) {
         assert!(!set.name.contains(&b';'));
     }
     let encoded = target::encoded(data);
     assert_eq!(target::encoded(&encoded), encoded, "what is encoded is not encoded again");
-    if Looks::of(data) == Looks::Plain {
+    if Looks::inspect(data) == Looks::Plain {
         assert_eq!(encoded, data);
     }
 
@@ -110,7 +110,7 @@ pub fn read(data: &[u8]) {
         assert!(signed || !signature::covers(&headers, Some(&text), &name));
     }
     for spec in range::parse(data, 16).unwrap_or_default() {
-        if let Some(part) = spec.of(1000) {
+        if let Some(part) = spec.resolve(1000) {
             assert!(part.start < part.end && part.end <= 1000, "{part:?}");
         }
     }

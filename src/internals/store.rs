@@ -6,25 +6,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::cache::invalidation::Begun;
+use crate::cache::invalidation::FetchEpoch;
 use crate::cache::rules::freshness::{Freshness, Source};
 use crate::cache::rules::storability::Audience;
 use crate::cache::store::Store;
-use crate::cache::store::stored::{Content, Head, NewHead, Stored};
+use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse};
 use crate::cache::variant::Variant;
-use crate::memory::chunked_bytes::Pieces;
+use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::runtime::clock;
 
 /// The store of the cache, with objects of one size.
 pub struct Objects {
     store: Store,
-    content: Pieces,
+    content: ChunkedBytes,
 }
 
 impl Objects {
     /// At most `max` bytes of objects of `length` bytes each.
     pub fn new(max: usize, length: usize) -> Objects {
-        Objects { store: Store::new(1, max), content: Pieces::from(Bytes::from(vec![0; length])) }
+        Objects { store: Store::new(1, max), content: ChunkedBytes::from(Bytes::from(vec![0; length])) }
     }
 
     /// Bytes that an object of `length` bytes takes.
@@ -39,15 +39,15 @@ impl Objects {
             return true;
         }
         let head = head();
-        let place = self.store.held.take_over(head.size() + self.content.len());
+        let place = self.store.budget.take_over(head.size() + self.content.len());
         let content = Arc::new(Content::new(self.content.clone(), None, place));
-        self.store.insert(&key, Stored { head: Arc::new(head), content });
+        self.store.insert(&key, StoredResponse { head: Arc::new(head), content });
         false
     }
 }
 
-fn head() -> Head {
-    Head::new(NewHead {
+fn head() -> StoredHead {
+    StoredHead::new(StoredHeadParts {
         status: StatusCode::OK,
         fields: HeaderMap::new(),
         own: HeaderMap::new(),
@@ -66,8 +66,8 @@ fn head() -> Head {
         fetched_in: Duration::ZERO,
         initial_age: Duration::default(),
         received: clock::now(),
-        begun: Begun { number: 1, at: 1, order: 1 },
-        marks: Box::default(),
+        fetch_epoch: FetchEpoch { number: 1, at: 1, order: 1 },
+        invalidation_keys: Box::default(),
         watched: Default::default(),
         tags: Box::default(),
     })

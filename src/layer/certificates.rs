@@ -7,10 +7,10 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use crate::runtime::clock;
-use crate::state::live_policy::Live;
+use crate::state::live_policy::LivePolicy;
 
 /// For the registry; it reads the policy in force, which comes after the registry.
-pub(crate) struct Collected(pub std::sync::Arc<std::sync::OnceLock<Live>>);
+pub(crate) struct Collected(pub std::sync::Arc<std::sync::OnceLock<LivePolicy>>);
 
 impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

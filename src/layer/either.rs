@@ -20,7 +20,7 @@ impl<F> Either<F> {
         Either::Ready(Some(Box::new(Err(error.into()))))
     }
 
-    pub(super) fn answer(response: Response<Body>) -> Either<F> {
+    pub(super) fn ready(response: Response<Body>) -> Either<F> {
         Either::Ready(Some(Box::new(Ok(response))))
     }
 }
@@ -33,7 +33,9 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Either::Ready(answer) => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(*answer)),
+            Either::Ready(response) => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(*response))
+            }
             Either::Below(future) => Pin::new(future).poll(cx),
         }
     }

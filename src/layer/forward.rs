@@ -17,7 +17,7 @@ use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARD
 use crate::fields::request_id::{Identified, X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::traceparent::{TRACEPARENT, TRACESTATE};
 use crate::fields::{host, signature};
-use crate::layer::record::Record;
+use crate::layer::record::RequestRecord;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::message::inbound::Peer;
@@ -73,7 +73,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let identified = identified(&record, routed.request.headers_mut(), beside, trusted);
     covered.into_iter().for_each(|(name, value)| drop(routed.request.headers_mut().insert(name, value)));
     // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
-    let hostless = host::of(routed.request.headers()).is_none();
+    let hostless = host::from_headers(routed.request.headers()).is_none();
     let rewritten = !upstream.policy.preserve_host && !routed.signed;
     if (hostless || rewritten)
         && let Some(endpoint) = upstream.policy.endpoints.first()
@@ -120,10 +120,10 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
     };
     let since = clock::now();
-    record.app_is_asked(since);
-    let result = upstream.send(&pool, call, since, &record.asked).await;
+    record.upstream_started(since);
+    let result = upstream.send(&pool, call, since, &record.upstream).await;
     drop(memory);
-    record.app_is_done();
+    record.upstream_ended();
     let response = result?;
     record.upstream_status.set(Some(response.status()));
     if keeps_users && sessions::sets_cookie(response.headers()) {
@@ -152,7 +152,7 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
     let version = routed.request.version();
     let edited = is_edited(routed);
     let headers = routed.request.headers_mut();
-    let said = Said::of(headers);
+    let said = SeenFields::scan(headers);
     // The wait for 100 (Continue) is between us and the client (RFC 9110 10.1.1).
     if said.expect {
         headers.remove(header::EXPECT);
@@ -178,7 +178,7 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
 /// The fields of this request alone. They stand in place of what the client says, and are put into the map where that
 /// says so or is edited, else beside it. X-Correlation-Id is another name for the same, which only a trusted proxy gives.
 fn identified<'r>(
-    record: &'r Record,
+    record: &'r RequestRecord,
     headers: &mut HeaderMap,
     beside: bool,
     trusted: bool,
@@ -217,7 +217,7 @@ fn covered(request: &http::Request<Body>) -> Vec<(HeaderName, HeaderValue)> {
 
 /// The fields for one host, made at its first request.
 fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<ForwardedFields> {
-    let host = host::of(headers).map_or(&b""[..], HeaderValue::as_bytes);
+    let host = host::from_headers(headers).map_or(&b""[..], HeaderValue::as_bytes);
     let mut memo = peer.memo.borrow_mut();
     match &*memo {
         Some(fields) if fields.is_for(host, https, version) => fields.clone(),
@@ -230,15 +230,15 @@ fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<
 
 /// What is among the fields of a request: looked at once, as comparing is quicker than looking up.
 #[derive(Default)]
-struct Said {
+struct SeenFields {
     expect: bool,
     via: bool,
     claims: bool,
 }
 
-impl Said {
-    fn of(headers: &HeaderMap) -> Said {
-        headers.keys().fold(Said::default(), |said, name| Said {
+impl SeenFields {
+    fn scan(headers: &HeaderMap) -> SeenFields {
+        headers.keys().fold(SeenFields::default(), |said, name| SeenFields {
             expect: said.expect | (*name == header::EXPECT),
             via: said.via | (*name == header::VIA),
             claims: said.claims || is_claim(name),
@@ -268,7 +268,7 @@ fn drop_claims(headers: &mut HeaderMap) {
 /// Extended: what a trusted proxy says stays, and where we got it from is added on the right.
 fn extend(headers: &mut HeaderMap, peer: &Peer, https: bool) {
     let ip = peer.address.ip();
-    let host = host::of(headers).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+    let host = host::from_headers(headers).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
     if headers.contains_key(header::FORWARDED) && !headers.contains_key(X_FORWARDED_FOR) {
         // The two must not contradict each other.
         let (chain, told_host) = forwarded::in_older_words(headers);

@@ -25,12 +25,12 @@ use http::Request;
 
 use crate::limit::cells::Kind;
 use crate::limit::counters::Verdict;
-use crate::memory::buffers::Reservation;
+use crate::memory::buffers::BufferReservation;
 use crate::message::body::Body;
 use crate::message::inbound::{Inbound, Peer};
 use crate::policy::RoutePolicy;
-use crate::rendering::rendered_head::Form;
-use record::Record;
+use crate::rendering::rendered_head::HeadVariant;
+use record::RequestRecord;
 
 /// A request under observation: what `rescue` and `route` see.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Observed {
     /// The request as it came.
     pub inbound: Inbound,
     /// What is noted about it, and the policy it is served by.
-    pub record: Rc<Record>,
+    pub record: Rc<RequestRecord>,
 }
 
 /// A request with its route: what the layers below see.
@@ -59,7 +59,7 @@ pub(crate) struct Routed {
     pub signed: bool,
     pub route: Arc<RoutePolicy>,
     /// The form in which it is asked for, where the head of its answer may have been prepared.
-    pub form: Option<Form>,
+    pub form: Option<HeadVariant>,
     /// Whether an app that reads paths loosely may take it for a request of another route.
     pub readings_differ: bool,
     /// Whether a field of it has an underscore in its name, which some apps take for a hyphen.
@@ -67,9 +67,9 @@ pub(crate) struct Routed {
     /// The route that rewrote it before.
     pub rewritten_by: Option<Arc<RoutePolicy>>,
     /// What is noted about it, and the policy it is served by.
-    pub record: Rc<Record>,
+    pub record: Rc<RequestRecord>,
     /// The buffer memory that it holds, where it is counted.
-    pub memory: Option<Reservation>,
+    pub memory: Option<BufferReservation>,
 }
 
 impl Routed {
@@ -93,7 +93,7 @@ impl Routed {
             readings_differ: self.readings_differ,
             underscored: self.underscored,
             rewritten_by: self.rewritten_by.clone(),
-            record: Rc::new(self.record.behind(now)),
+            record: Rc::new(self.record.for_background(now)),
             memory: None,
         }))
     }
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn boxes_of_every_request_are_allocated_quickly() {
         assert!(is_quick(104) && !is_quick(112) && is_quick(128) && !is_quick(384));
-        let sizes = [size_of::<Routed>(), size_of::<Request<Body>>(), size_of::<Record>()];
+        let sizes = [size_of::<Routed>(), size_of::<Request<Body>>(), size_of::<RequestRecord>()];
         assert!(sizes.into_iter().all(is_quick), "{sizes:?}");
     }
 }

@@ -13,28 +13,28 @@ use http::{HeaderMap, HeaderValue, Response, Version};
 use tower::Service;
 
 use super::Observed;
-use super::record::{Beginning, Ending, HTTP_2, Receiving, Record, Sink, request_id};
+use super::record::{Ending, HTTP_2, Receiving, RequestInfo, RequestRecord, Sink, request_id};
 use crate::fields::request_id::{X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::{forwarded, grpc, rate_limit};
 use crate::message::body::Body;
 use crate::message::inbound::Inbound;
-use crate::state::live_policy::{Snapshot, View};
+use crate::state::live_policy::{PolicyView, Snapshot};
 use crate::trace::Trace;
 
 /// The longest id taken from a trusted peer.
-const LONGEST_ID: usize = 128;
+const MAX_ID_LENGTH: usize = 128;
 
 /// See the head of the file.
 #[derive(Clone)]
 pub(super) struct Observe<S> {
     inner: S,
-    view: View,
+    view: PolicyView,
     sink: Rc<Sink>,
 }
 
 impl<S> Observe<S> {
     /// Around `inner`.
-    pub(super) fn new(inner: S, view: View, sink: Rc<Sink>) -> Observe<S> {
+    pub(super) fn new(inner: S, view: PolicyView, sink: Rc<Sink>) -> Observe<S> {
         Observe { inner, view, sink }
     }
 }
@@ -60,7 +60,7 @@ where
         let trusted = server.trusts(peer);
         let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
         let told = if trusted { told_id(headers) } else { None };
-        let trace = Trace::of(&snapshot.policy.tracing, headers);
+        let trace = Trace::from_headers(&snapshot.policy.tracing, headers);
         let id_is_ours = told.is_none();
         let id = told.unwrap_or_else(|| request_id(trace.and_then(|trace| trace.begun_here())));
         let target = match inbound.refused {
@@ -72,7 +72,7 @@ where
             0 => (id, target),
             _ => (HeaderValue::from_bytes(id.as_bytes()).unwrap_or(id), target.map(apart)),
         };
-        let beginning = Beginning {
+        let beginning = RequestInfo {
             started: inbound.received,
             id,
             id_is_ours,
@@ -89,7 +89,7 @@ where
             trace,
             trace_state: trace.and_then(|trace| trace.state(headers)),
         };
-        let record = Record::begin(beginning, snapshot, self.sink.clone());
+        let record = RequestRecord::begin(beginning, snapshot, self.sink.clone());
         let record = Rc::new(record);
         let content = inbound.request.body_mut();
         if !http_body::Body::is_end_stream(content) {
@@ -109,14 +109,14 @@ fn apart(target: PathAndQuery) -> PathAndQuery {
 fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     let fits =
-        |id: &&HeaderValue| !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(is_plain);
+        |id: &&HeaderValue| !id.is_empty() && id.len() <= MAX_ID_LENGTH && id.as_bytes().iter().all(is_plain);
     [X_REQUEST_ID, X_CORRELATION_ID].iter().find_map(|name| headers.get(name).filter(fits)).cloned()
 }
 
 /// The answer of an observed request.
 pub(super) struct ObserveFuture<F> {
     inner: F,
-    record: Rc<Record>,
+    record: Rc<RequestRecord>,
 }
 
 impl<F> Future for ObserveFuture<F>
@@ -128,7 +128,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(mut response) = ready!(Pin::new(&mut self.inner).poll(cx));
         let record = &self.record;
-        record.answered(response.status());
+        record.response_started(response.status());
         // Here because refusals and failures tell it too. What nobody has to look at goes into no map.
         let as_lines = record.takes_lines()
             && !response.body().is_tunnel()

@@ -12,10 +12,10 @@ use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::Routed;
-use super::record::Record;
+use super::record::RequestRecord;
 use crate::memory::buffers;
-use crate::memory::buffers::{OF_A_WAIT, Reservation};
-use crate::memory::chunked_bytes::{Cutter, Pieces};
+use crate::memory::buffers::{BufferReservation, OF_A_WAIT};
+use crate::memory::chunked_bytes::{Builder, ChunkedBytes};
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
@@ -40,7 +40,7 @@ fn claims_grpc(routed: &Routed) -> bool {
     routed.record.grpc && routed.request.version() == Version::HTTP_2
 }
 
-fn speaks_http2(record: &Record, upstream: Option<usize>) -> bool {
+fn speaks_http2(record: &RequestRecord, upstream: Option<usize>) -> bool {
     let upstream = record.snapshot.upstreams.get(upstream.unwrap_or(0));
     upstream.is_some_and(|upstream| upstream.speaks_http2())
 }
@@ -99,7 +99,7 @@ impl BodyRate {
 struct TimedBody {
     body: Body,
     /// Whether the response has begun: a client that reads it may send the rest when it likes.
-    record: Weak<Record>,
+    record: Weak<RequestRecord>,
     /// The upstream of a gRPC call, which may turn out to speak HTTP/2 once it is connected.
     grpc: Option<Option<usize>>,
     rate: BodyRate,
@@ -121,7 +121,7 @@ impl http_body::Body for TimedBody {
             this.deadline.clear();
             return Poll::Ready(frame);
         }
-        let unbound = |record: Rc<Record>| {
+        let unbound = |record: Rc<RequestRecord>| {
             record.has_begun() || this.grpc.is_some_and(|upstream| speaks_http2(&record, upstream))
         };
         if this.record.upgrade().is_none_or(unbound) {
@@ -148,12 +148,16 @@ impl http_body::Body for TimedBody {
 pub(super) struct Buffered {
     pub body: Body,
     /// The memory of a whole body, which may be sent more than once.
-    pub memory: Option<Reservation>,
+    pub memory: Option<BufferReservation>,
 }
 
 /// Waits for a body. One with a length of at most `limit` bytes is waited for whole; one of unknown length until its
 /// end, `limit` bytes or a pause. A longer one is not waited for, nor is any while there is no memory for it.
-pub(super) async fn buffer(body: Body, limit: usize, memory: Reservation) -> Result<Buffered, BodyError> {
+pub(super) async fn buffer(
+    body: Body,
+    limit: usize,
+    memory: BufferReservation,
+) -> Result<Buffered, BodyError> {
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > limit as u64) {
         return Ok(Buffered { body, memory: None });
@@ -170,7 +174,7 @@ enum Received {
     Nothing,
     One(Bytes),
     /// Copied: a body may come in very small pieces, each of which would hold more than its bytes.
-    Copied(Cutter),
+    Copied(Builder),
 }
 
 struct Prefix {
@@ -178,7 +182,7 @@ struct Prefix {
     length: usize,
     rest: Option<Body>,
     trailers: Option<HeaderMap>,
-    memory: Reservation,
+    memory: BufferReservation,
 }
 
 impl Prefix {
@@ -235,9 +239,9 @@ impl Prefix {
                 self.content = Received::One(data);
                 return;
             }
-            Received::Nothing => Cutter::default(),
+            Received::Nothing => Builder::default(),
             Received::One(first) => {
-                let mut copied = Cutter::default();
+                let mut copied = Builder::default();
                 copied.push(&first);
                 copied
             }
@@ -250,7 +254,7 @@ impl Prefix {
 
     fn into_buffered(mut self) -> Buffered {
         let content = match self.content {
-            Received::Nothing => Pieces::default(),
+            Received::Nothing => ChunkedBytes::default(),
             Received::One(piece) => piece.into(),
             Received::Copied(copied) => copied.finish(),
         };
@@ -277,7 +281,7 @@ struct Resumed {
     pieces: VecDeque<Bytes>,
     rest: Option<Body>,
     trailers: Option<HeaderMap>,
-    memory: Reservation,
+    memory: BufferReservation,
 }
 
 impl http_body::Body for Resumed {

@@ -23,7 +23,7 @@ use crate::policy::path::{self, NormalPath};
 use crate::policy::{Action, RoutePolicy, Routes, ServerPolicy};
 
 /// More hops through Pillions than any path has that leads somewhere.
-const MOST_HOPS: usize = 10;
+const MAX_HOPS: usize = 10;
 
 /// Why a request was not sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl fmt::Display for RouteError {
             RouteError::CameBack => {
                 f.write_str("it passed through this Pillion before: its upstream leads back here")
             }
-            RouteError::Loop => write!(f, "it passed through more than {MOST_HOPS} Pillions"),
+            RouteError::Loop => write!(f, "it passed through more than {MAX_HOPS} Pillions"),
             RouteError::Denied(_) => f.write_str("this path is not served"),
             RouteError::NoMemory => {
                 f.write_str("server.buffer_memory is used up, or this client's share of it")
@@ -75,8 +75,8 @@ where
 
     fn call(&mut self, observed: Observed) -> Self::Future {
         match decide(observed) {
-            Ok(Decision::Answer(response)) => {
-                RouteFuture { inner: Either::answer(*response), edits: [None, None] }
+            Ok(Decision::Respond(response)) => {
+                RouteFuture { inner: Either::ready(*response), edits: [None, None] }
             }
             Ok(Decision::Below(routed)) => {
                 let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
@@ -94,7 +94,7 @@ where
 /// What becomes of a request.
 pub(super) enum Decision {
     Below(Box<Routed>),
-    Answer(Box<Response<Body>>),
+    Respond(Box<Response<Body>>),
 }
 
 pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
@@ -117,7 +117,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     fill_host(&mut request);
     let (found, target) = match_route(&snapshot.policy.routes, &request, &record)?;
     let route = snapshot.route(found.order).clone();
-    let seen = Seen::of(&request);
+    let seen = Seen::scan(&request);
     if seen.via
         && let Some(error) = went_in_a_circle(&request)
     {
@@ -128,14 +128,14 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     }
     let signed = seen.signature && signature::names_fields(request.headers(), request.uri().query());
     let to_be_https = server.redirect_https && !https && !purge::is_for_us(&request, &record, &inbound.peer);
-    if to_be_https && host_of(&request).is_empty() {
+    if to_be_https && host(&request).is_empty() {
         let detail = "a Host is needed to be sent to https";
         return Err(Refused { status: StatusCode::BAD_REQUEST, detail }.into());
     }
     if to_be_https {
         let mut response = to_https(server, &request);
         record.edit_own(response.headers_mut());
-        return Ok(Decision::Answer(Box::new(response)));
+        return Ok(Decision::Respond(Box::new(response)));
     }
     if let Some((order, status)) = found.denied {
         record.routed(Some(order));
@@ -151,7 +151,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
             let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
             let mut response = redirect(*status, &format!("{base}{path}{query}"));
             record.edit_own(response.headers_mut());
-            return Ok(Decision::Answer(Box::new(response)));
+            return Ok(Decision::Respond(Box::new(response)));
         }
         Action::Forward | Action::Rewrite(_) => {}
     }
@@ -260,11 +260,11 @@ fn denial(routes: &Routes, order: u32) -> Option<(u32, StatusCode)> {
 fn match_route(
     routes: &Routes,
     request: &Request<Body>,
-    record: &super::record::Record,
+    record: &super::record::RequestRecord,
 ) -> Result<(Found, PathAndQuery), BoxError> {
     // Until a route is found, what goes wrong is counted as matching none.
     record.routed(None);
-    let host = host_of(request);
+    let host = host(request);
     let given = request.uri();
     if given.path() == "*" {
         return Ok((Found::default(), PathAndQuery::from_static("*")));
@@ -320,7 +320,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(request: &Request<Body>) -> Seen {
+    fn scan(request: &Request<Body>) -> Seen {
         let mut seen = Seen { signature: request.uri().query().is_some(), ..Seen::default() };
         for name in request.headers().keys() {
             match *name {
@@ -362,7 +362,7 @@ fn went_in_a_circle(request: &Request<Body>) -> Option<RouteError> {
         return Some(RouteError::CameBack);
     }
     let pillions = words().filter(|word| word.starts_with(forwarded::PSEUDONYM.as_bytes())).count();
-    (pillions > MOST_HOPS).then_some(RouteError::Loop)
+    (pillions > MAX_HOPS).then_some(RouteError::Loop)
 }
 
 fn redirect(status: StatusCode, to: &str) -> Response<Body> {
@@ -384,12 +384,12 @@ fn redirect(status: StatusCode, to: &str) -> Response<Body> {
 }
 
 /// Host as text; empty where there is none.
-fn host_of(request: &Request<Body>) -> &str {
+fn host(request: &Request<Body>) -> &str {
     host::text(request.headers())
 }
 
 fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
-    let name = host::name(host_of(request));
+    let name = host::name(host(request));
     let port = match server.tls.as_ref().and_then(|tls| tls.listen.first()).map(std::net::SocketAddr::port) {
         // Port 0 is chosen at the start; whoever writes it does not redirect to it.
         None | Some(443 | 0) => String::new(),

@@ -16,18 +16,18 @@ use super::rescue::Rescue;
 use super::route::Route;
 use crate::message::body::Body;
 use crate::message::inbound::Inbound;
-use crate::state::live_policy::{Lasting, View};
+use crate::state::live_policy::{PolicyView, SharedState};
 use crate::upstream::Pool;
 
 /// What one worker's stack is built with.
 #[derive(Clone)]
 pub(crate) struct Parts {
-    pub view: View,
+    pub view: PolicyView,
     /// Where requests are counted and logged.
     pub sink: Rc<Sink>,
     /// The worker's connections to apps.
     pub pool: Rc<Pool>,
-    pub lasting: Lasting,
+    pub shared_state: SharedState,
 }
 
 /// The stack of one connection, innermost first.
@@ -37,11 +37,11 @@ pub(crate) fn build(
     // Picks the address, writes the forwarding fields, sends, retries.
     let stack = Forward::new(parts.pool.clone());
     // Answers from what is stored, stores what may be, and invalidates.
-    let stack = CacheLayer::new(stack, parts.lasting.cache.clone());
+    let stack = CacheLayer::new(stack, parts.shared_state.cache.clone());
     // Outside of what stores answers, so that stored and fresh ones get the same treatment.
     let stack = Represent(stack);
     // Before any work is done for a request that may not pass.
-    let stack = Limit::new(stack, parts.lasting.limiter.clone());
+    let stack = Limit::new(stack, parts.shared_state.limiter.clone());
     // Everything below reads only the route found here.
     let stack = Route(stack);
     // Inside observe, so that errors are counted like answers.

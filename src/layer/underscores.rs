@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName};
 
-use super::record::Record;
+use super::record::RequestRecord;
 use crate::fields::misleading::is_misleading;
 use crate::identity::unlisted;
 use crate::policy::limits::{ApiKeyPlace, TierSource};
@@ -16,7 +16,7 @@ use crate::policy::underscores::Underscores;
 use crate::policy::{Policy, RoutePolicy};
 
 /// So many names are told of in the log; who sends more invents them.
-const MOST_TOLD: usize = 32;
+const MAX_TOLD: usize = 32;
 
 /// Whether a name is one that some apps take for another.
 pub(super) fn is_odd(name: &HeaderName) -> bool {
@@ -26,7 +26,11 @@ pub(super) fn is_odd(name: &HeaderName) -> bool {
 }
 
 /// Drops what is to be dropped; true: the request is one that no cache key tells from others.
-pub(super) fn filter(headers: &mut HeaderMap, record: &Record, routes: [Option<&RoutePolicy>; 2]) -> bool {
+pub(super) fn filter(
+    headers: &mut HeaderMap,
+    record: &RequestRecord,
+    routes: [Option<&RoutePolicy>; 2],
+) -> bool {
     let proxy = HeaderName::from_static("proxy");
     if headers.contains_key(&proxy) {
         drop_field(headers, &proxy, record, "proxy");
@@ -66,7 +70,7 @@ fn means_something(name: &str, policy: &Policy, routes: [Option<&RoutePolicy>; 2
         || routes.into_iter().flatten().any(|route| {
             let edits = &route.request;
             let written = edits.set.iter().chain(&edits.append).map(|(known, _)| known);
-            let mut named = written.chain(&edits.remove).chain(&route.cache.terms.key_headers);
+            let mut named = written.chain(&edits.remove).chain(&route.cache.route_settings.key_headers);
             named.any(|known| known == name)
         })
 }
@@ -111,12 +115,12 @@ fn is_believed(name: &str) -> bool {
     NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-fn drop_field(headers: &mut HeaderMap, name: &HeaderName, record: &Record, reason: &'static str) {
+fn drop_field(headers: &mut HeaderMap, name: &HeaderName, record: &RequestRecord, reason: &'static str) {
     headers.remove(name);
     record.dropped_field(reason);
     static TOLD: Mutex<Vec<HeaderName>> = Mutex::new(Vec::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.len() < MOST_TOLD && !told.contains(name) {
+    if told.len() < MAX_TOLD && !told.contains(name) {
         told.push(name.clone());
         tracing::warn!(
             field = name.as_str(),

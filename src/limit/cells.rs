@@ -21,10 +21,10 @@ const USUAL_ENTRIES: usize = 4;
 
 /// What a cell remembers at most. A key that goes from tier to tier keeps what it owes in each, and what it has in
 /// flight on each route; only the configuration makes rules, so there are never this many that matter.
-const MOST_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
 
 /// So many cells of a shard are looked at for one that may be forgotten.
-const MOST_LOOKS: usize = 256;
+const MAX_LOOKS: usize = 256;
 
 /// After this a cell that was busy is looked at again; nanoseconds.
 const LOOK_AGAIN: Nanoseconds = 1_000_000_000;
@@ -103,10 +103,10 @@ impl Cell {
         if self.entries.len() >= USUAL_ENTRIES {
             self.entries.retain(|entry| !entry.says_nothing(now));
         }
-        if self.entries.len() >= MOST_ENTRIES {
+        if self.entries.len() >= MAX_ENTRIES {
             let quotas = self.entries.iter().enumerate().filter(|(_, entry)| entry.rule & IN_FLIGHT == 0);
-            if let Some((least, _)) = quotas.min_by_key(|(_, entry)| entry.value) {
-                self.entries.swap_remove(least);
+            if let Some((min, _)) = quotas.min_by_key(|(_, entry)| entry.value) {
+                self.entries.swap_remove(min);
             }
         }
         self.entries.push(Entry { rule, value });
@@ -211,7 +211,7 @@ impl Shard {
 
     /// Forgets a cell that is full; false where none was found.
     fn forget_full(&mut self, now: Nanoseconds) -> bool {
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..MAX_LOOKS {
             let Some(Reverse((at, slot))) = self.by_fullness.peek().copied() else { return false };
             if at > coarse(now) {
                 return false;
@@ -240,7 +240,7 @@ impl Shard {
 pub(crate) struct Cells {
     shards: Vec<Mutex<Shard>>,
     held: AtomicUsize,
-    most: AtomicUsize,
+    max: AtomicUsize,
     /// Where the search for a cell that may be forgotten goes on.
     hand: AtomicUsize,
     pub forgotten: crate::metrics::Cell,
@@ -249,12 +249,12 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// At most `most`, beside one a tier for those who find none.
-    pub(crate) fn new(most: usize) -> Cells {
+    /// At most `max`, beside one a tier for those who find none.
+    pub(crate) fn new(max: usize) -> Cells {
         Cells {
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             held: AtomicUsize::new(0),
-            most: AtomicUsize::new(most),
+            max: AtomicUsize::new(max),
             hand: AtomicUsize::new(0),
             forgotten: Default::default(),
             overflowed: Default::default(),
@@ -262,8 +262,8 @@ impl Cells {
     }
 
     /// From now on. What is held beyond it stays until it may be forgotten.
-    pub(crate) fn set_most(&self, most: usize) {
-        self.most.store(most, Ordering::Relaxed);
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -277,8 +277,8 @@ impl Cells {
     }
 
     fn take_place(&self, kind: Kind) -> bool {
-        let most = self.most.load(Ordering::Relaxed);
-        let taken = self.held.fetch_add(1, Ordering::Relaxed) < most || kind == Kind::Listed;
+        let max = self.max.load(Ordering::Relaxed);
+        let taken = self.held.fetch_add(1, Ordering::Relaxed) < max || kind == Kind::Listed;
         if !taken {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
@@ -320,7 +320,7 @@ impl Cells {
             let hand = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let mut other = self.shards[hand].lock().unwrap_or_else(PoisonError::into_inner);
             let forgotten = self.forget_in(&mut other, now);
-            if forgotten && self.held() < self.most.load(Ordering::Relaxed) {
+            if forgotten && self.held() < self.max.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -443,7 +443,7 @@ mod tests {
     fn a_lowered_bound_is_reached() {
         let cells = Cells::new(500);
         (0..500).for_each(|number| cells.with(key(number), 7, 0, |_| {}));
-        cells.set_most(10);
+        cells.set_max(10);
         (1000..3000).for_each(|number| cells.with(key(number), 7, 1, |_| {}));
         assert!(cells.held() <= 100, "{}", cells.held());
     }
@@ -451,11 +451,11 @@ mod tests {
     #[test]
     fn what_a_key_owes_elsewhere_is_remembered_within_bounds() {
         let mut cell = Cell::new(key(1));
-        let rules = MOST_ENTRIES as u64 + 100;
+        let rules = MAX_ENTRIES as u64 + 100;
         for rule in 0..rules {
             cell.set(rule, 10_000 + rule, 0);
         }
-        assert_eq!(cell.entries.len(), MOST_ENTRIES);
+        assert_eq!(cell.entries.len(), MAX_ENTRIES);
         assert_eq!(cell.value(rules - 1), 10_000 + rules - 1);
         cell.set(rules, 50_000, 20_000);
         assert_eq!(cell.entries.len(), 1, "the rest says nothing any more");

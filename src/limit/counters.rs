@@ -15,7 +15,7 @@ use crate::metrics::Cell;
 use crate::rendering::words::words;
 
 /// Reloads may bring ever new names; beyond so many they are counted together.
-const MOST_SERIES: usize = 1000;
+const MAX_SERIES: usize = 1000;
 
 /// The tier and limit of what is counted together.
 const OTHER: &str = "other";
@@ -52,10 +52,10 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn of(&self, tier: &str, limit: &str) -> Arc<LimitCounters> {
+    pub(crate) fn get(&self, tier: &str, limit: &str) -> Arc<LimitCounters> {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let known = (tier.to_owned(), limit.to_owned());
-        if series.len() >= MOST_SERIES && !series.contains_key(&known) {
+        if series.len() >= MAX_SERIES && !series.contains_key(&known) {
             return series.entry((OTHER.to_owned(), OTHER.to_owned())).or_default().clone();
         }
         series.entry(known).or_default().clone()

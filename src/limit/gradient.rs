@@ -17,7 +17,7 @@ use crate::runtime::clock::Instant;
 
 /// Where an app begins, and what it never falls below.
 const INITIAL: f64 = 8.0;
-const LEAST: f64 = 2.0;
+const MIN: f64 = 2.0;
 /// How much slower than its baseline an app may be before it has too much to do.
 const TOLERANCE: f64 = 2.0;
 /// The limit shrinks to no less than this share at once.
@@ -29,11 +29,11 @@ const MEAN_OF: u32 = 10;
 /// Samples are judged together: so many, over so long; or what came in the longest time.
 const SAMPLES: u32 = 10;
 const WINDOW: Duration = Duration::from_millis(100);
-const LONGEST_WINDOW: Duration = Duration::from_secs(2);
+const MAX_WINDOW: Duration = Duration::from_secs(2);
 /// The baseline is the least of two spans. The first is short and each twice the one before, up to the longest: what
 /// an app showed at first was perhaps its queue already.
 const FIRST_SPAN: Duration = Duration::from_secs(1);
-const LONGEST_SPAN: Duration = Duration::from_secs(15);
+const MAX_SPAN: Duration = Duration::from_secs(15);
 /// The limit is halved for this long when a span ends.
 const PROBE: Duration = Duration::from_millis(300);
 
@@ -41,7 +41,7 @@ const PROBE: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(crate) struct Gradient {
     limit: f64,
-    most: f64,
+    max: f64,
     window: Option<Window>,
     classes: Box<[Class]>,
     all: Class,
@@ -103,12 +103,12 @@ struct Span {
 }
 
 impl Gradient {
-    /// At most `most`.
-    pub(crate) fn new(most: usize, now: Instant) -> Gradient {
-        let most = (most as f64).max(LEAST);
+    /// At most `max`.
+    pub(crate) fn new(max: usize, now: Instant) -> Gradient {
+        let max = (max as f64).max(MIN);
         Gradient {
-            limit: INITIAL.min(most),
-            most,
+            limit: INITIAL.min(max),
+            max,
             window: None,
             classes: vec![Class::default(); CLASSES].into(),
             all: Class::default(),
@@ -121,13 +121,13 @@ impl Gradient {
     /// How many requests there may be at once.
     pub(crate) fn limit(&self) -> usize {
         let share = if self.probe_until.is_some() { 0.5 } else { 1.0 };
-        (self.limit * share).max(LEAST) as usize
+        (self.limit * share).max(MIN) as usize
     }
 
     /// Whether an answer of a class that takes so long says that the app has too much to do.
     pub(crate) fn is_slow(&self, class: u64, took: Duration) -> bool {
         let class = self.classes.get(at(class)).and_then(Class::baseline).or(self.all.baseline());
-        class.is_some_and(|least| took.as_secs_f64() > TOLERANCE * least)
+        class.is_some_and(|min| took.as_secs_f64() > TOLERANCE * min)
     }
 
     /// An answer's head came, or it did not come in time, when `inside` requests were there.
@@ -145,7 +145,7 @@ impl Gradient {
         window.count += 1;
         window.inside = window.inside.max(inside);
         let age = now.saturating_duration_since(window.began);
-        if (window.count < SAMPLES || age < WINDOW) && age < LONGEST_WINDOW {
+        if (window.count < SAMPLES || age < WINDOW) && age < MAX_WINDOW {
             return;
         }
         let inside = window.inside;
@@ -176,7 +176,7 @@ impl Gradient {
     fn turn(&mut self, now: Instant) -> bool {
         let ended = now.saturating_duration_since(self.span.began) >= self.span.length;
         if ended {
-            let length = (2 * self.span.length).min(LONGEST_SPAN);
+            let length = (2 * self.span.length).min(MAX_SPAN);
             self.span = Span { began: now, length };
             for class in self.classes.iter_mut().chain([&mut self.all]) {
                 (class.before, class.now) = (class.now, None);
@@ -203,7 +203,7 @@ impl Gradient {
             (true, None) => self.limit,
             (true, Some(_)) => self.limit.sqrt(),
         };
-        let limit = (self.limit * gradient + growth).clamp(LEAST, self.most);
+        let limit = (self.limit * gradient + growth).clamp(MIN, self.max);
         if limit < self.limit {
             self.shrank = Some(now);
         }
@@ -218,7 +218,7 @@ fn at(class: u64) -> usize {
 
 /// How many may wait, for one who ranks `rank` of `ranks`: the lowest find the line full first. As many as are
 /// served, so that nobody waits much longer than an answer takes; and some where few are, for what comes at once.
-pub(crate) fn most_waiting(limit: usize, rank: usize, ranks: usize) -> usize {
+pub(crate) fn max_waiting(limit: usize, rank: usize, ranks: usize) -> usize {
     const SOME: usize = 32;
     let ranks = ranks.max(1);
     (limit.max(SOME) * (rank.min(ranks - 1) + 1) / ranks).max(1)
@@ -292,10 +292,10 @@ mod tests {
                 let rank = usize::from(high >= 1.0);
                 high -= rank as f64;
                 run.asked[rank] += 1;
-                let most = if capped.is_some() { 1024 } else { most_waiting(limit, rank, 2) };
+                let max = if capped.is_some() { 1024 } else { max_waiting(limit, rank, 2) };
                 if inside.len() < limit {
                     inside.push((time, time, 0.0, rank));
-                } else if waiting.len() < most {
+                } else if waiting.len() < max {
                     waiting.push_back((time, rank));
                 }
             }
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_slow_answers_are_no_overload() {
+    fn a_few_slow_responses_are_no_overload() {
         let origin = clock::now();
         let mut gradient = Gradient::new(1000, origin);
         let before = gradient.limit();
@@ -417,8 +417,8 @@ mod tests {
 
     #[test]
     fn lines() {
-        assert_eq!([0, 1, 2].map(|rank| most_waiting(90, rank, 3)), [30, 60, 90]);
-        assert_eq!(most_waiting(90, usize::MAX, 3), 90);
-        assert_eq!(most_waiting(2, 0, 0), 32);
+        assert_eq!([0, 1, 2].map(|rank| max_waiting(90, rank, 3)), [30, 60, 90]);
+        assert_eq!(max_waiting(90, usize::MAX, 3), 90);
+        assert_eq!(max_waiting(2, 0, 0), 32);
     }
 }

@@ -78,9 +78,9 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// With at most `most_keys` cells. Time begins at `origin`.
-    pub(crate) fn new(most_keys: usize, origin: Instant) -> Limiter {
-        Limiter { cells: Cells::new(most_keys), counters: Counters::default(), origin }
+    /// With at most `max_keys` cells. Time begins at `origin`.
+    pub(crate) fn new(max_keys: usize, origin: Instant) -> Limiter {
+        Limiter { cells: Cells::new(max_keys), counters: Counters::default(), origin }
     }
 
     /// On the limiter's clock. It begins at 1: 0 is the TAT of a key never seen.
@@ -161,14 +161,14 @@ fn decide(cell: &mut Cell, ask: &Ask<'_>, now: Nanoseconds) -> Verdict {
     }
     if let Some(concurrency) = ask.concurrency {
         let which = Which::Concurrency;
-        let most = u64::from(concurrency.most);
+        let max = u64::from(concurrency.max);
         let in_flight = cell.value(concurrency.rule);
-        if in_flight >= most {
+        if in_flight >= max {
             violated.push(which);
             stand(Standing { which, remaining: 0, wait: None }, true);
         } else {
             taken.push((concurrency.rule, in_flight + 1));
-            let remaining = u32::try_from(most - in_flight - 1).unwrap_or(u32::MAX);
+            let remaining = u32::try_from(max - in_flight - 1).unwrap_or(u32::MAX);
             stand(Standing { which, remaining, wait: None }, false);
         }
     }

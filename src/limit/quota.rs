@@ -21,10 +21,10 @@ use crate::runtime::clock::nanoseconds;
 pub(crate) type Nanoseconds = u64;
 
 /// More requests a second are no limit.
-pub(crate) const MOST_A_SECOND: u64 = 1_000_000;
+pub(crate) const MAX_A_SECOND: u64 = 1_000_000;
 
 /// No burst takes longer than this to be there again; within it the arithmetic cannot overflow.
-pub(crate) const LONGEST_REFILL: Duration = Duration::from_secs(366 * 86_400);
+pub(crate) const MAX_REFILL: Duration = Duration::from_secs(366 * 86_400);
 
 /// So many requests in such a time, and so many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +39,9 @@ pub(crate) struct Quota {
 /// Why a rate and a burst make no quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QuotaError {
-    /// More than [`MOST_A_SECOND`].
+    /// More than [`MAX_A_SECOND`].
     TooFast,
-    /// The burst would take longer than [`LONGEST_REFILL`] to be there again.
+    /// The burst would take longer than [`MAX_REFILL`] to be there again.
     TooSlow,
 }
 
@@ -49,12 +49,12 @@ impl Quota {
     /// Of a rate and a burst.
     pub(crate) fn new(count: u32, period: Duration, burst: NonZeroU32) -> Result<Quota, QuotaError> {
         let nanoseconds = period.as_nanos();
-        if u128::from(count) * 1_000_000_000 > u128::from(MOST_A_SECOND) * nanoseconds {
+        if u128::from(count) * 1_000_000_000 > u128::from(MAX_A_SECOND) * nanoseconds {
             return Err(QuotaError::TooFast);
         }
         // Rounded up, so that never more pass than the rate says.
         let interval = nanoseconds.div_ceil(u128::from(count.max(1)));
-        if interval * u128::from(burst.get()) > LONGEST_REFILL.as_nanos() {
+        if interval * u128::from(burst.get()) > MAX_REFILL.as_nanos() {
             return Err(QuotaError::TooSlow);
         }
         let interval = Duration::from_nanos(u64::try_from(interval).map_err(|_| QuotaError::TooSlow)?);
@@ -84,7 +84,7 @@ impl Quota {
         match limiter.check_n(cost.min(self.burst)) {
             Ok(Ok(())) => Ok(limiter.into_state_store().0.get()),
             Ok(Err(not_until)) => Err(not_until.wait_time_from(now)),
-            Err(_) => Err(LONGEST_REFILL),
+            Err(_) => Err(MAX_REFILL),
         }
     }
 
@@ -131,7 +131,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn of(count: u32, period: u64, burst: u32) -> Quota {
+    fn quota(count: u32, period: u64, burst: u32) -> Quota {
         Quota::new(count, Duration::from_secs(period), NonZeroU32::new(burst).unwrap()).unwrap()
     }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_an_even_pace() {
-        let quota = of(10, 60, 2);
+        let quota = quota(10, 60, 2);
         let tat = quota.test(0, one(), 0).unwrap();
         assert_eq!(quota.remaining(tat, 0), 1);
         let tat = quota.test(tat, one(), 0).unwrap();
@@ -173,7 +173,7 @@ mod tests {
             burst in 1u32..60,
             gaps in proptest::collection::vec((0u64..4000, 1u32..6), 1..200),
         ) {
-            let quota = of(count, period, burst);
+            let quota = quota(count, period, burst);
             let interval = u128::from(period) * u128::from(SECOND) / u128::from(count);
             let (mut now, mut tat) = (0u64, 0u64);
             let mut passed: Vec<(u64, u32)> = Vec::new();
@@ -201,7 +201,7 @@ mod tests {
         fn the_wait_is_true(
             count in 1u32..1_000_000, burst in 1u32..50, cost in 1u32..50, used in 0u32..80, now in 0u64..u64::from(u32::MAX),
         ) {
-            let quota = of(count, 1, burst);
+            let quota = quota(count, 1, burst);
             let mut tat = 0;
             for _ in 0..used {
                 tat = quota.test(tat, one(), now).unwrap_or(tat);

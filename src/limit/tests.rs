@@ -14,7 +14,7 @@ use crate::runtime::clock;
 
 fn limit(name: &str, count: u32, seconds: u64, burst: u32, named: bool) -> Limit {
     let quota = Quota::new(count, Duration::from_secs(seconds), NonZeroU32::new(burst).unwrap()).unwrap();
-    let rule = Limit::rule_of("tier", name, &quota);
+    let rule = Limit::rule_id("tier", name, &quota);
     let id = name.len() as u16;
     Limit { name: name.to_owned(), id, quota, named, rule, series: 0, policy: String::new() }
 }
@@ -66,7 +66,7 @@ fn requests_in_flight_are_capped_for_each_key_and_route() {
     let origin = clock::now();
     let limiter = Arc::new(Limiter::new(10, origin));
     let tier = tier(Vec::new());
-    let of = |route: &str| Ask { concurrency: Some(Concurrency::of(route, 2)), ..ask(&tier, 1) };
+    let of = |route: &str| Ask { concurrency: Some(Concurrency::new(route, 2)), ..ask(&tier, 1) };
     let (one, _two) = (limiter.ask(&of("/a"), origin), limiter.ask(&of("/a"), origin));
     let third = limiter.ask(&of("/a"), origin);
     assert_eq!(third.violated[..], [Which::Concurrency]);

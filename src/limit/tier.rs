@@ -4,7 +4,7 @@ use http::HeaderValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::quota::Quota;
-use crate::rendering::json_text::Quoted;
+use crate::rendering::json_text::EscapedText;
 
 /// Set in the rules that count requests in flight; never in those of quotas.
 pub(crate) const IN_FLIGHT: u64 = 1 << 63;
@@ -35,7 +35,7 @@ pub(crate) struct Limit {
 
 impl Limit {
     /// The rule of a limit.
-    pub(crate) fn rule_of(tier: &str, name: &str, quota: &Quota) -> u64 {
+    pub(crate) fn rule_id(tier: &str, name: &str, quota: &Quota) -> u64 {
         let Quota { count, period, burst, .. } = quota;
         xxh3_64(format!("{tier:?} {name:?} {count} {period:?} {burst}").as_bytes()) & !IN_FLIGHT
     }
@@ -44,21 +44,21 @@ impl Limit {
 /// A cap on requests in flight, of each key, on one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Concurrency {
-    pub most: u32,
+    pub max: u32,
     /// The route, as cells remember it.
     pub rule: u64,
 }
 
 impl Concurrency {
-    pub(crate) fn of(route: &str, most: u32) -> Concurrency {
-        Concurrency { most, rule: xxh3_64(route.as_bytes()) | IN_FLIGHT }
+    pub(crate) fn new(route: &str, max: u32) -> Concurrency {
+        Concurrency { max, rule: xxh3_64(route.as_bytes()) | IN_FLIGHT }
     }
 }
 
 /// See the head of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tier {
-    pub name: Quoted,
+    pub name: EscapedText,
     /// The higher, the longer it is served when not all can be; tiers rank as they are written.
     pub rank: usize,
     /// Whether refusals are only counted.
@@ -85,7 +85,7 @@ impl Tier {
     ) -> Tier {
         let overflow = xxh3_128(format!("overflow {name:?}").as_bytes());
         let policies = joined(limits.iter().filter(|limit| !limit.named).map(|limit| limit.policy.as_str()));
-        let name = Quoted::new(name);
+        let name = EscapedText::new(name);
         Tier { name, rank, shadow, upgrade, limits, concurrency_series, policies, overflow }
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::plain::{is_plain, plain};
 use super::{Decision, Line, Members, mask, time};
 use crate::fields::fresh;
-use crate::rendering::append_buffer::{Fixed, Scratch};
-use crate::rendering::render_cache::Recurring;
+use crate::rendering::append_buffer::{AppendBuffer, Fixed};
+use crate::rendering::render_cache::DirectMappedCache;
 
 /// A member's name with what stands around it.
 type Name = Fixed<20>;
@@ -32,11 +32,11 @@ macro_rules! quoted {
 static PLAIN: [bool; 256] = plain(b"\"\\");
 
 /// Appends `line` and the end of it.
-pub(super) fn write(out: &mut Vec<u8>, recurring: &mut Recurring<Members>, line: &Line<'_>) {
-    Scratch::with(out, |scratch| members(&mut Object(scratch), recurring, line));
+pub(super) fn write(out: &mut Vec<u8>, recurring: &mut DirectMappedCache<Members>, line: &Line<'_>) {
+    AppendBuffer::with(out, |scratch| members(&mut Object(scratch), recurring, line));
 }
 
-fn members(object: &mut Object<'_, '_>, recurring: &mut Recurring<Members>, line: &Line<'_>) {
+fn members(object: &mut Object<'_, '_>, recurring: &mut DirectMappedCache<Members>, line: &Line<'_>) {
     object.bytes(b"{\"time\":\"");
     object.bytes(&time::rfc3339(line.at));
     object.bytes(b"\"");
@@ -86,7 +86,7 @@ fn members(object: &mut Object<'_, '_>, recurring: &mut Recurring<Members>, line
 ///
 /// Whoever writes a member is one function for all of them, and not a copy for each: this is gone through by a processor
 /// that has had the instructions of a request in its cache, and has to fetch these.
-struct Object<'s, 'o>(&'s mut Scratch<'o>);
+struct Object<'s, 'o>(&'s mut AppendBuffer<'o>);
 
 impl Object<'_, '_> {
     #[inline(always)]
@@ -192,7 +192,7 @@ mod tests {
 
     fn written(write: impl FnOnce(&mut Object<'_, '_>)) -> Vec<u8> {
         let mut out = Vec::new();
-        Scratch::with(&mut out, |scratch| write(&mut Object(scratch)));
+        AppendBuffer::with(&mut out, |scratch| write(&mut Object(scratch)));
         out
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::plain::{is_plain, is_unprintable, plain};
 use crate::fields::query;
-use crate::policy::secrets::{Found, SecretSegments};
+use crate::policy::secrets::{FoundSegments, SecretSegments};
 
 /// What stands in place of a masked value.
 const MASKED: &str = "***";
@@ -69,12 +69,12 @@ fn without(target: &str, names: &[String], segments: &SecretSegments) -> String 
     let target = printable(target);
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
     let mut text = String::with_capacity(target.len());
-    match segments.of(path) {
-        Found::Somewhere => {
+    match segments.find(path) {
+        FoundSegments::Somewhere => {
             text.push('/');
             text.push_str(MASKED);
         }
-        Found::These(secrets) => {
+        FoundSegments::These(secrets) => {
             for (at, segment) in path.split('/').enumerate() {
                 if at > 0 {
                     text.push('/');
@@ -253,7 +253,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::policy::secrets::{NO_SEGMENTS, SecretPaths};
+    use crate::policy::secrets::{NO_SECRET_SEGMENTS, SecretPaths};
     use crate::policy::template::Template;
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
             ("/a?q=forgot+my+token", "/a?q=forgot+my+token"),
             ("/a?t=12:30&u=%zz%", "/a?t=12:30&u=%zz%"),
         ] {
-            assert_eq!(masked(target, Secrets { names: &names, segments: &NO_SEGMENTS }), shown);
+            assert_eq!(masked(target, Secrets { names: &names, segments: &NO_SECRET_SEGMENTS }), shown);
         }
     }
 
@@ -362,7 +362,7 @@ mod tests {
             ("/in?next=/cb%3Fcode%3D1%26state%3D2", "/in?next=***"),
             ("/in?next=/cb%3Fcode%3D1", "/in?next=/cb%3Fcode%3D1"),
         ] {
-            assert_eq!(masked(target, Secrets { names: &names, segments: &NO_SEGMENTS }), shown);
+            assert_eq!(masked(target, Secrets { names: &names, segments: &NO_SECRET_SEGMENTS }), shown);
         }
     }
 
@@ -400,7 +400,7 @@ mod tests {
             };
             let target = format!("{before}{said}{after}");
             let names = ["token".to_owned()];
-            let shown = masked(&target, Secrets { names: &names, segments: &NO_SEGMENTS });
+            let shown = masked(&target, Secrets { names: &names, segments: &NO_SECRET_SEGMENTS });
             prop_assert!(!shown.contains("S3CRET"), "{target} -> {shown}");
         }
     }

@@ -6,8 +6,8 @@ use std::ptr;
 use http::{Method, StatusCode};
 
 use super::Line;
-use crate::rendering::json_text::Quoted;
-use crate::rendering::render_cache::{Recurring, same, stands};
+use crate::rendering::json_text::EscapedText;
+use crate::rendering::render_cache::{DirectMappedCache, same, stands};
 
 /// These members, and their text. What they are compared with by where it stands is held: nothing else can have come to
 /// stand there.
@@ -15,28 +15,28 @@ use crate::rendering::render_cache::{Recurring, same, stands};
 pub(super) struct Members {
     method: Method,
     protocol: &'static str,
-    route: Quoted,
+    route: EscapedText,
     status: StatusCode,
     coding: Option<&'static str>,
     cache: Option<&'static str>,
     not_stored: Option<&'static str>,
-    limit: Option<(Quoted, &'static str)>,
-    upstream: Option<Quoted>,
+    limit: Option<(EscapedText, &'static str)>,
+    upstream: Option<EscapedText>,
     text: String,
 }
 
 impl Members {
     /// The text of those of `line`, each with a comma before it.
     #[inline(always)]
-    pub(super) fn text<'r>(known: &'r mut Recurring<Members>, line: &Line<'_>) -> &'r str {
+    pub(super) fn text<'r>(known: &'r mut DirectMappedCache<Members>, line: &Line<'_>) -> &'r str {
         let upstream = line.upstream.map_or(0, |upstream| stands(upstream));
         let status = line.status.as_u16().into();
         let parts = [stands(line.route), upstream, status, line.cache.map_or(0, stands)];
-        &known.get(parts, |known| known.are_of(line), || Members::of(line)).text
+        &known.get(parts, |known| known.fit(line), || Members::for_line(line)).text
     }
 
     #[inline(always)]
-    fn are_of(&self, line: &Line<'_>) -> bool {
+    fn fit(&self, line: &Line<'_>) -> bool {
         let upstream = match (&self.upstream, line.upstream) {
             (Some(known), Some(upstream)) => known.is(upstream),
             (None, None) => true,
@@ -60,7 +60,7 @@ impl Members {
 
     /// In place: what another function looked at would have to be in memory, and of nearly every line it need not be.
     #[inline(always)]
-    fn of(line: &Line<'_>) -> Box<Members> {
+    fn for_line(line: &Line<'_>) -> Box<Members> {
         let members = Members {
             method: line.method.clone(),
             protocol: line.protocol,
@@ -110,8 +110,10 @@ mod tests {
 
     #[test]
     fn no_line_has_what_is_another_s() {
-        let (id, routes) = (HeaderValue::from_static("a"), [Quoted::new("/a"), Quoted::new("/\"b")]);
-        let (upstream, tiers) = (Quoted::new("[::1]:80"), [Quoted::new("free"), Quoted::new("paid")]);
+        let (id, routes) =
+            (HeaderValue::from_static("a"), [EscapedText::new("/a"), EscapedText::new("/\"b")]);
+        let (upstream, tiers) =
+            (EscapedText::new("[::1]:80"), [EscapedText::new("free"), EscapedText::new("paid")]);
         let methods = [Method::GET, Method::HEAD, Method::from_bytes(b"PURGE-ALL-OF-THE-CACHE").unwrap()];
         let plain = Line::bare(&id, &methods[0], &routes[0]);
         let limited = |tier, word| Some(Decision { caller: ("ip", 1), tier, word, limits: &["a", "b"] });
@@ -131,15 +133,15 @@ mod tests {
             Line { limited: limited(&tiers[0], "limited"), ..plain },
             Line { limited: limited(&tiers[1], "limited"), ..plain },
         ];
-        let alone = lines.map(|line| Members::of(&line).text);
-        let mut all = Recurring::NONE;
+        let alone = lines.map(|line| Members::for_line(&line).text);
+        let mut all = DirectMappedCache::NONE;
         for (one, line) in lines.iter().enumerate() {
             for (two, other) in lines.iter().enumerate() {
                 assert_eq!(Members::text(&mut all, line), alone[one]);
                 assert_eq!(Members::text(&mut all, other), alone[two]);
                 assert_eq!(alone[one] == alone[two], one == two, "{} {}", alone[one], alone[two]);
                 // Also where both have one place.
-                assert_eq!(Members::of(line).are_of(other), one == two, "{} {}", alone[one], alone[two]);
+                assert_eq!(Members::for_line(line).fit(other), one == two, "{} {}", alone[one], alone[two]);
             }
         }
     }

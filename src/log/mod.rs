@@ -16,15 +16,15 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
-use crate::rendering::json_text::Quoted;
-use crate::rendering::render_cache::Recurring;
+use crate::rendering::json_text::EscapedText;
+use crate::rendering::render_cache::DirectMappedCache;
 use crate::runtime::clock::Instant;
 
 use members::Members;
 
 pub(crate) use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
 pub(crate) use time::of_unix as rfc3339;
-pub(crate) use writer::{Lines, Target, Writer};
+pub(crate) use writer::{LogQueue, Target, Writer};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'a> {
@@ -40,7 +40,7 @@ pub(crate) struct Line<'a> {
     /// What of that is not written.
     pub secrets: Secrets<'a>,
     pub protocol: &'static str,
-    pub route: &'a Quoted,
+    pub route: &'a EscapedText,
     pub status: StatusCode,
     /// Bytes of content sent.
     pub bytes: u64,
@@ -49,7 +49,7 @@ pub(crate) struct Line<'a> {
     pub duration: Duration,
     /// Until the head of the app's answer.
     pub upstream_time: Option<Duration>,
-    pub upstream: Option<&'a Quoted>,
+    pub upstream: Option<&'a EscapedText>,
     pub retries: u32,
     /// Until the head of the answer went out.
     pub first_byte: Option<Duration>,
@@ -65,7 +65,7 @@ pub(crate) struct Line<'a> {
 #[cfg(test)]
 impl<'a> Line<'a> {
     /// That says nothing it need not.
-    fn bare(id: &'a HeaderValue, method: &'a Method, route: &'a Quoted) -> Line<'a> {
+    fn bare(id: &'a HeaderValue, method: &'a Method, route: &'a EscapedText) -> Line<'a> {
         Line {
             at: crate::runtime::clock::now(),
             id,
@@ -73,7 +73,7 @@ impl<'a> Line<'a> {
             client: [127, 0, 0, 1].into(),
             method,
             target: "/",
-            secrets: Secrets { names: &[], segments: &crate::policy::secrets::NO_SEGMENTS },
+            secrets: Secrets { names: &[], segments: &crate::policy::secrets::NO_SECRET_SEGMENTS },
             protocol: "HTTP/1.1",
             route,
             status: StatusCode::OK,
@@ -98,7 +98,7 @@ impl<'a> Line<'a> {
 pub(crate) struct Decision<'a> {
     /// What its caller is known by, and the keyed hash of that.
     pub caller: (&'static str, u128),
-    pub tier: &'a Quoted,
+    pub tier: &'a EscapedText,
     pub word: &'static str,
     /// The limits that were exceeded.
     pub limits: &'a [&'a str],
@@ -106,14 +106,14 @@ pub(crate) struct Decision<'a> {
 
 /// One worker's end of the access log.
 pub(crate) struct AccessLog {
-    lines: Lines,
-    recurring: RefCell<Recurring<Members>>,
+    lines: LogQueue,
+    recurring: RefCell<DirectMappedCache<Members>>,
 }
 
 impl AccessLog {
     /// Into `lines`.
-    pub(crate) fn new(lines: Lines) -> AccessLog {
-        AccessLog { lines, recurring: RefCell::new(Recurring::NONE) }
+    pub(crate) fn new(lines: LogQueue) -> AccessLog {
+        AccessLog { lines, recurring: RefCell::new(DirectMappedCache::NONE) }
     }
 
     /// Whether a request is logged.

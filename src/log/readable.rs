@@ -69,23 +69,23 @@ mod tests {
 
     use super::*;
     use crate::log::{Members, Secrets, json};
-    use crate::policy::secrets::NO_SEGMENTS;
-    use crate::rendering::json_text::Quoted;
-    use crate::rendering::render_cache::Recurring;
+    use crate::policy::secrets::NO_SECRET_SEGMENTS;
+    use crate::rendering::json_text::EscapedText;
+    use crate::rendering::render_cache::DirectMappedCache;
 
     #[test]
     fn it_says_what_json_says() {
         let (id, route, upstream, tier) = (
             HeaderValue::from_static("an-id"),
-            Quoted::new("/{a}"),
-            Quoted::new("[::1]:80"),
-            Quoted::new("free"),
+            EscapedText::new("/{a}"),
+            EscapedText::new("[::1]:80"),
+            EscapedText::new("free"),
         );
         let names = ["token".to_owned()];
         let full = Line {
             trace: Some(0xabc),
             target: "/7?token=S3CRET",
-            secrets: Secrets { names: &names, segments: &NO_SEGMENTS },
+            secrets: Secrets { names: &names, segments: &NO_SECRET_SEGMENTS },
             status: StatusCode::BAD_GATEWAY,
             bytes: 12,
             coded: Some(("br", 34)),
@@ -117,7 +117,7 @@ mod tests {
         );
         assert_eq!(said(full), shown);
         for line in [full, bare] {
-            let (mut out, mut recurring) = (Vec::new(), Recurring::<Members>::NONE);
+            let (mut out, mut recurring) = (Vec::new(), DirectMappedCache::<Members>::NONE);
             json::write(&mut out, &mut recurring, &line);
             let members: BTreeMap<String, Value> = serde_json::from_slice(&out).unwrap();
             let text = said(line);

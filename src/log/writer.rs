@@ -21,7 +21,7 @@ const BUFFER: usize = 1 << 20;
 /// Lines are gathered for this long, so that a busy worker costs one write in as long,
 const GATHER: Duration = Duration::from_millis(20);
 /// or until there are this many bytes of them, while they are still in the processor's own memory.
-const ENOUGH: usize = 128 * 1024;
+const FLUSH_SIZE: usize = 128 * 1024;
 /// How long the end of the process waits for the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -102,7 +102,7 @@ struct Shared {
 struct Signal {
     waiting: bool,
     /// Somebody has enough of them.
-    enough: bool,
+    full: bool,
     /// The thread sleeps until somebody has lines; else it comes by itself.
     idle: bool,
     stopping: bool,
@@ -133,10 +133,10 @@ impl Writer {
     }
 
     /// A buffer of one's own.
-    pub(crate) fn lines(&self) -> Lines {
+    pub(crate) fn lines(&self) -> LogQueue {
         let buffer = Arc::new(Mutex::new(Vec::new()));
         lock(&self.shared.buffers).push(buffer.clone());
-        Lines { buffer, shared: self.shared.clone(), dropped: self.dropped.clone() }
+        LogQueue { buffer, shared: self.shared.clone(), dropped: self.dropped.clone() }
     }
 }
 
@@ -163,10 +163,10 @@ fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
                 guard = guarded.unwrap_or_else(PoisonError::into_inner);
                 guard.idle = false;
             }
-            let gathering = |signal: &mut Signal| !signal.enough && !signal.stopping;
+            let gathering = |signal: &mut Signal| !signal.full && !signal.stopping;
             let gathered = condition.wait_timeout_while(guard, GATHER, gathering);
             let (mut guard, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-            (guard.waiting, guard.enough) = (false, false);
+            (guard.waiting, guard.full) = (false, false);
             guard.stopping
         };
         let buffers = lock(&shared.buffers).clone();
@@ -187,13 +187,13 @@ fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
 
 /// Takes whole lines and never waits.
 #[derive(Clone)]
-pub(crate) struct Lines {
+pub(crate) struct LogQueue {
     buffer: Arc<Mutex<Vec<u8>>>,
     shared: Arc<Shared>,
     dropped: Counter,
 }
 
-impl Lines {
+impl LogQueue {
     /// Lets `write` append lines; what finds no room is dropped and counted.
     pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let (before, after) = {
@@ -206,12 +206,12 @@ impl Lines {
             }
             (before, buffer.len())
         };
-        let (first, enough) = (before == 0 && after > 0, before < ENOUGH && after >= ENOUGH);
-        if first || enough {
+        let (first, full) = (before == 0 && after > 0, before < FLUSH_SIZE && after >= FLUSH_SIZE);
+        if first || full {
             let mut signal = lock(&self.shared.signal.0);
             signal.waiting = true;
-            signal.enough |= enough;
-            let awake = !enough && !signal.idle;
+            signal.full |= full;
+            let awake = !full && !signal.idle;
             drop(signal);
             if !awake {
                 self.shared.signal.1.notify_one();
@@ -220,7 +220,7 @@ impl Lines {
     }
 }
 
-impl Write for Lines {
+impl Write for LogQueue {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.append(|buffer| buffer.extend_from_slice(bytes));
         Ok(bytes.len())
@@ -231,10 +231,10 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
+impl<'a> MakeWriter<'a> for LogQueue {
+    type Writer = LogQueue;
 
-    fn make_writer(&'a self) -> Lines {
+    fn make_writer(&'a self) -> LogQueue {
         self.clone()
     }
 }

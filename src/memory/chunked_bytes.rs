@@ -17,7 +17,7 @@ const LITTLE: usize = 4 * 1024;
 
 /// See the head of the file. A clone is the same content again, not a copy of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Pieces {
+pub(crate) struct ChunkedBytes {
     pieces: Kind,
     length: usize,
 }
@@ -29,18 +29,18 @@ enum Kind {
     Many(Arc<[Bytes]>),
 }
 
-impl Pieces {
+impl ChunkedBytes {
     /// A copy cut so that it can be kept.
-    pub(crate) fn copy(content: &[u8]) -> Pieces {
+    pub(crate) fn copy(content: &[u8]) -> ChunkedBytes {
         content.chunks(PIECE).map(Bytes::copy_from_slice).collect()
     }
 
     /// The same: pieces that came from elsewhere may be slices of something larger, all of which they hold.
-    pub(crate) fn cut(&self) -> Pieces {
+    pub(crate) fn cut(&self) -> ChunkedBytes {
         if let Kind::One(piece) = &self.pieces {
-            return Pieces::copy(piece);
+            return ChunkedBytes::copy(piece);
         }
-        let mut cutter = Cutter::default();
+        let mut cutter = Builder::default();
         self.iter().for_each(|piece| cutter.push(piece));
         cutter.finish()
     }
@@ -79,7 +79,7 @@ impl Pieces {
     }
 
     /// A part of it; nothing is copied.
-    pub(crate) fn slice(&self, range: Range<usize>) -> Pieces {
+    pub(crate) fn slice(&self, range: Range<usize>) -> ChunkedBytes {
         let mut start = 0;
         let cut = |piece: &Bytes| {
             let (from, to) = (range.start.saturating_sub(start), range.end.saturating_sub(start));
@@ -91,41 +91,41 @@ impl Pieces {
     }
 }
 
-impl Default for Pieces {
-    fn default() -> Pieces {
+impl Default for ChunkedBytes {
+    fn default() -> ChunkedBytes {
         Bytes::new().into()
     }
 }
 
-impl From<Bytes> for Pieces {
-    fn from(piece: Bytes) -> Pieces {
-        Pieces { length: piece.len(), pieces: Kind::One(piece) }
+impl From<Bytes> for ChunkedBytes {
+    fn from(piece: Bytes) -> ChunkedBytes {
+        ChunkedBytes { length: piece.len(), pieces: Kind::One(piece) }
     }
 }
 
-impl From<Arc<[Bytes]>> for Pieces {
-    fn from(pieces: Arc<[Bytes]>) -> Pieces {
-        Pieces { length: pieces.iter().map(Bytes::len).sum(), pieces: Kind::Many(pieces) }
+impl From<Arc<[Bytes]>> for ChunkedBytes {
+    fn from(pieces: Arc<[Bytes]>) -> ChunkedBytes {
+        ChunkedBytes { length: pieces.iter().map(Bytes::len).sum(), pieces: Kind::Many(pieces) }
     }
 }
 
-impl FromIterator<Bytes> for Pieces {
-    fn from_iter<T: IntoIterator<Item = Bytes>>(pieces: T) -> Pieces {
+impl FromIterator<Bytes> for ChunkedBytes {
+    fn from_iter<T: IntoIterator<Item = Bytes>>(pieces: T) -> ChunkedBytes {
         let mut pieces = pieces.into_iter();
         let first = pieces.next().unwrap_or_default();
-        let Some(second) = pieces.next() else { return Pieces::from(first) };
+        let Some(second) = pieces.next() else { return ChunkedBytes::from(first) };
         [first, second].into_iter().chain(pieces).collect::<Arc<[Bytes]>>().into()
     }
 }
 
 /// Cuts what comes bit by bit.
 #[derive(Debug, Default)]
-pub(crate) struct Cutter {
+pub(crate) struct Builder {
     whole: Vec<Bytes>,
     last: BytesMut,
 }
 
-impl Cutter {
+impl Builder {
     /// Adds a copy of what came.
     pub(crate) fn push(&mut self, mut content: &[u8]) {
         while !content.is_empty() {
@@ -148,7 +148,7 @@ impl Cutter {
         self.whole.len() * PIECE + self.last.capacity()
     }
 
-    pub(crate) fn finish(mut self) -> Pieces {
+    pub(crate) fn finish(mut self) -> ChunkedBytes {
         if !self.last.is_empty() {
             // Copied, because what is made smaller in place may go on taking twice its length.
             self.whole.push(Bytes::copy_from_slice(&self.last));
@@ -170,7 +170,7 @@ mod tests {
             b: usize,
         ) {
             let whole: Vec<u8> = (0..parts.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
-            let (mut cutter, mut left) = (Cutter::default(), &whole[..]);
+            let (mut cutter, mut left) = (Builder::default(), &whole[..]);
             for part in parts {
                 let (now, later) = left.split_at(part);
                 cutter.push(now);
@@ -179,7 +179,7 @@ mod tests {
             let cut = cutter.finish();
             let (a, b) = (a % (whole.len() + 1), b % (whole.len() + 1));
             let (start, end) = (a.min(b), a.max(b));
-            for pieces in [cut.cut(), cut, Pieces::copy(&whole)] {
+            for pieces in [cut.cut(), cut, ChunkedBytes::copy(&whole)] {
                 prop_assert_eq!(pieces.len(), whole.len());
                 prop_assert_eq!(pieces.iter().len(), whole.len().div_ceil(PIECE).max(1));
                 prop_assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == PIECE));

@@ -5,27 +5,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Memory that all workers together may hold for one purpose, and how much of it is held just now.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct MemoryBudget {
     bytes: AtomicUsize,
-    most: AtomicUsize,
+    max: AtomicUsize,
 }
 
-impl Held {
-    /// At most `most` bytes.
-    pub(crate) fn at_most(most: usize) -> Held {
-        Held { bytes: AtomicUsize::new(0), most: AtomicUsize::new(most) }
+impl MemoryBudget {
+    /// At most `max` bytes.
+    pub(crate) fn at_most(max: usize) -> MemoryBudget {
+        MemoryBudget { bytes: AtomicUsize::new(0), max: AtomicUsize::new(max) }
     }
 
     /// A place for `bytes`; `None` when there is none just now.
-    pub(crate) fn take(self: &Arc<Held>, bytes: usize) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<MemoryBudget>, bytes: usize) -> Option<Reservation> {
         let place = self.take_over(bytes);
-        (self.get() <= self.most()).then_some(place)
+        (self.get() <= self.max()).then_some(place)
     }
 
     /// A place for `bytes`, also beyond what may be held: whoever takes it makes room afterwards.
-    pub(crate) fn take_over(self: &Arc<Held>, bytes: usize) -> Place {
+    pub(crate) fn take_over(self: &Arc<MemoryBudget>, bytes: usize) -> Reservation {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Place { held: self.clone(), bytes }
+        Reservation { budget: self.clone(), bytes }
     }
 
     /// In bytes.
@@ -34,48 +34,48 @@ impl Held {
     }
 
     /// How much may be held; bytes.
-    pub(crate) fn most(&self) -> usize {
-        self.most.load(Ordering::Relaxed)
+    pub(crate) fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_most(&self, most: usize) {
-        self.most.store(most, Ordering::Relaxed);
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// By how much more is held than may be.
     pub(crate) fn excess(&self) -> usize {
-        self.get().saturating_sub(self.most())
+        self.get().saturating_sub(self.max())
     }
 }
 
 /// A place for so many bytes, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    held: Arc<Held>,
+pub(crate) struct Reservation {
+    budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
-impl Place {
+impl Reservation {
     /// Gives back what is more than `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        self.held.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
         self.bytes = self.bytes.min(bytes);
     }
 
     /// Takes so much more, also beyond what may be held: whoever does makes room afterwards.
     pub(crate) fn grow_over(&mut self, bytes: usize) {
-        self.held.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
     }
 
     /// Becomes one with another place of the same budget.
-    pub(crate) fn join(&mut self, mut other: Place) {
+    pub(crate) fn join(&mut self, mut other: Reservation) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Hands all of it to another owner; nothing is left here.
-    pub(crate) fn split(&mut self) -> Place {
-        Place { held: self.held.clone(), bytes: std::mem::take(&mut self.bytes) }
+    pub(crate) fn split(&mut self) -> Reservation {
+        Reservation { budget: self.budget.clone(), bytes: std::mem::take(&mut self.bytes) }
     }
 
     /// In bytes.
@@ -84,9 +84,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn places_are_given_back() {
-        let held = Arc::new(Held::at_most(100));
+        let held = Arc::new(MemoryBudget::at_most(100));
         let mut place = held.take(60).unwrap();
         assert!(held.take(60).is_none());
         assert_eq!(held.get(), 60, "what was refused is not held");

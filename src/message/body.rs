@@ -14,8 +14,8 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::memory::buffers::ClientSlot;
-use crate::memory::chunked_bytes::Pieces;
-use crate::rendering::rendered_head::{Keep, Lines};
+use crate::memory::chunked_bytes::ChunkedBytes;
+use crate::rendering::rendered_head::{HeadLines, StoreHead};
 
 /// What a body can fail with. It says who is at fault, so a head that has not been sent yet can
 /// still become the right status.
@@ -107,11 +107,11 @@ pub trait OwnFields {
 /// Content that is kept beyond this answer, with what was made of it.
 pub(crate) trait Kept: Send + Sync {
     /// It, where all of it is here.
-    fn content(&self) -> Option<Pieces>;
+    fn content(&self) -> Option<ChunkedBytes>;
     /// What was made of it under this name.
-    fn made(&self, name: &'static str) -> Option<Pieces>;
+    fn made(&self, name: &'static str) -> Option<ChunkedBytes>;
     /// Keeps something made of it, if there is a place for it. It is kept as it is given, so it was cut for that.
-    fn keep(&self, name: &'static str, made: Pieces);
+    fn keep(&self, name: &'static str, made: ChunkedBytes);
     /// Somebody begins to make something of it that takes a while; false: somebody else is at it.
     fn begin(&self, name: &'static str) -> bool;
     /// It was made, or given up.
@@ -170,9 +170,9 @@ impl http_body::Body for Limited {
 /// What is prepared of the head that goes before a body.
 enum Head {
     Ordinary,
-    Written(Lines),
+    Written(HeadLines),
     /// Whoever decides about it is to prepare it for others.
-    Wanted(Keep),
+    Wanted(StoreHead),
 }
 
 /// A body on its way through the stack.
@@ -190,7 +190,7 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    fn of(kind: Kind) -> Body {
+    fn new(kind: Kind) -> Body {
         Body {
             kind,
             begun: false,
@@ -205,24 +205,24 @@ impl Body {
     }
 
     pub(crate) fn empty() -> Body {
-        Body::of(Kind::Empty)
+        Body::new(Kind::Empty)
     }
 
     /// Content that is here already.
     pub(crate) fn full(content: impl Into<Bytes>) -> Body {
         let content = content.into();
-        if content.is_empty() { Body::empty() } else { Body::of(Kind::Full(content)) }
+        if content.is_empty() { Body::empty() } else { Body::new(Kind::Full(content)) }
     }
 
-    pub(crate) fn pieces(content: Pieces) -> Body {
+    pub(crate) fn pieces(content: ChunkedBytes) -> Body {
         match content.into_single() {
             Ok(single) => Body::full(single),
-            Err(several) => Body::of(Kind::Pieces(several, 0)),
+            Err(several) => Body::new(Kind::Pieces(several, 0)),
         }
     }
 
     /// Content that is here already, and kept.
-    pub(crate) fn kept(content: Pieces, kept: Arc<dyn Kept>) -> Body {
+    pub(crate) fn kept(content: ChunkedBytes, kept: Arc<dyn Kept>) -> Body {
         Body { kept: Some(kept), ..Body::pieces(content) }
     }
 
@@ -236,12 +236,12 @@ impl Body {
     }
 
     /// Gives it the lines of its head. The fields of such an answer are these, and those beside them.
-    pub(crate) fn with_lines(self, lines: Lines) -> Body {
+    pub(crate) fn with_lines(self, lines: HeadLines) -> Body {
         Body { head: Head::Written(lines), ..self }
     }
 
     /// The lines of its head, where those are written already.
-    pub(crate) fn take_lines(&mut self) -> Option<Lines> {
+    pub(crate) fn take_lines(&mut self) -> Option<HeadLines> {
         match std::mem::replace(&mut self.head, Head::Ordinary) {
             Head::Written(lines) => Some(lines),
             other => {
@@ -262,12 +262,12 @@ impl Body {
     }
 
     /// Asks whoever decides about the head to prepare it for others.
-    pub(crate) fn set_keep_head(&mut self, keep: Keep) {
+    pub(crate) fn set_keep_head(&mut self, keep: StoreHead) {
         self.head = Head::Wanted(keep);
     }
 
     /// Who keeps the head once it is prepared.
-    pub(crate) fn take_keep_head(&mut self) -> Option<Keep> {
+    pub(crate) fn take_keep_head(&mut self) -> Option<StoreHead> {
         match std::mem::replace(&mut self.head, Head::Ordinary) {
             Head::Wanted(keep) => Some(keep),
             other => {
@@ -278,12 +278,12 @@ impl Body {
     }
 
     pub(crate) fn streaming(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Body {
-        Body::of(Kind::Streaming(Box::pin(body)))
+        Body::new(Kind::Streaming(Box::pin(body)))
     }
 
     /// The app's side of an upgrade.
     pub(crate) fn tunnel(tunnel: Tunnel) -> Body {
-        Body::of(Kind::Tunnel(Box::new(tunnel)))
+        Body::new(Kind::Tunnel(Box::new(tunnel)))
     }
 
     /// The same body again, if all of it is here.
@@ -292,7 +292,7 @@ impl Body {
     }
 
     /// The content, if all of it is here.
-    pub(crate) fn content(&self) -> Option<Pieces> {
+    pub(crate) fn content(&self) -> Option<ChunkedBytes> {
         match &self.kind {
             Kind::Empty => Some(Bytes::new().into()),
             Kind::Full(content) => Some(content.clone().into()),
@@ -387,7 +387,7 @@ impl Body {
     }
 
     /// Begins again with the same content. Who counts goes on where nothing was counted yet.
-    pub(crate) fn begin_again(&mut self, content: Pieces) {
+    pub(crate) fn begin_again(&mut self, content: ChunkedBytes) {
         let observer = self.observer.take().filter(|_| !self.begun);
         *self = Body::pieces(content);
         self.observer = observer;

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use http::{HeaderValue, Request, StatusCode};
 
 use crate::fields::forwarded::ForwardedFields;
-use crate::memory::buffers::{BufferMemory, Reservation};
+use crate::memory::buffers::{BufferMemory, BufferReservation};
 use crate::message::body::Body;
 use crate::runtime::clock::Instant;
 
@@ -157,5 +157,5 @@ pub(crate) struct Inbound {
     /// Bytes of [`Inbound::counted`] that it holds until its response has ended.
     pub kept: usize,
     /// The same bytes as [`Inbound::counted`], where its connection has reserved them for as long as it is not known whose request this is.
-    pub reserved: Option<Reservation>,
+    pub reserved: Option<BufferReservation>,
 }

@@ -33,7 +33,7 @@ fn escaped(value: &str) -> String {
 }
 
 /// Which series' bucket a line of a text is; the bound stands before the other labels.
-fn series_of(line: &str) -> Option<(&str, &str)> {
+fn split_series(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.split_once("_bucket{le=\"")?;
     let (_, labels) = rest.split_once("\",")?;
     Some((name, labels.rsplit_once('}')?.0))
@@ -54,7 +54,7 @@ pub(super) fn into_text(text: &str, prefix: &str, marked: &[Marked]) -> String {
     let (mut before, mut bucket) = (None, 0);
     for line in text.lines() {
         out.push_str(line);
-        let series = series_of(line);
+        let series = split_series(line);
         bucket = if series == before { bucket + 1 } else { 0 };
         before = series;
         let found = series.and_then(|series| known.get(&series)).and_then(|marked| {
@@ -89,7 +89,7 @@ pub(super) fn into_messages(families: &mut [message::MetricFamily], prefix: &str
             let histogram = family.metric.iter_mut().find(is_it).and_then(|metric| metric.histogram.as_mut());
             let Some(histogram) = histogram else { continue };
             for (bucket, exemplar) in &marked.exemplars {
-                let said = message_of(exemplar);
+                let said = message(exemplar);
                 if let Some(bucket) = histogram.bucket.get_mut(*bucket) {
                     bucket.exemplar = Some(said.clone());
                 }
@@ -99,7 +99,7 @@ pub(super) fn into_messages(families: &mut [message::MetricFamily], prefix: &str
     }
 }
 
-fn message_of(exemplar: &Exemplar) -> message::Exemplar {
+fn message(exemplar: &Exemplar) -> message::Exemplar {
     let label = message::LabelPair { name: TRACE_ID.to_owned(), value: exemplar.id() };
     message::Exemplar {
         label: vec![label],
@@ -137,8 +137,8 @@ mod tests {
             "p_h_count 1\n".into(),
         ];
         let out = into_text(&text.concat(), "p", &[marked("/a", 1), marked("/a\"}", 0), marked("/else", 0)]);
-        let mark = format!(" # {{trace_id=\"{:032x}\"}} 0.25 1.500", 0xab);
-        let found: Vec<bool> = out.lines().map(|line| line.ends_with(&mark)).collect();
+        let invalidation_key = format!(" # {{trace_id=\"{:032x}\"}} 0.25 1.500", 0xab);
+        let found: Vec<bool> = out.lines().map(|line| line.ends_with(&invalidation_key)).collect();
         assert_eq!(found, [false, true, true, false, false], "{out}");
     }
 }

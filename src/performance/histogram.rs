@@ -10,24 +10,24 @@ use crate::runtime::clock;
 const PARTS: u64 = 64;
 const PARTS_LOG2: u32 = 6;
 /// 1,024 ns: what is shorter counts as this.
-const LEAST_LOG2: u32 = 10;
+const MIN_LOG2: u32 = 10;
 /// 2^42 ns, 73 minutes: what is longer counts as this.
-const MOST_LOG2: u32 = 42;
-pub(crate) const BUCKETS: usize = ((MOST_LOG2 - LEAST_LOG2) as u64 * PARTS) as usize;
+const MAX_LOG2: u32 = 42;
+pub(crate) const BUCKETS: usize = ((MAX_LOG2 - MIN_LOG2) as u64 * PARTS) as usize;
 
 fn index(duration: Duration) -> usize {
     let nanoseconds = clock::nanoseconds(duration);
-    let nanoseconds = nanoseconds.clamp(1 << LEAST_LOG2, (1 << MOST_LOG2) - 1);
+    let nanoseconds = nanoseconds.clamp(1 << MIN_LOG2, (1 << MAX_LOG2) - 1);
     let exponent = nanoseconds.ilog2();
     // The bits after the first one.
     let part = (nanoseconds >> (exponent - PARTS_LOG2)) & (PARTS - 1);
-    (u64::from(exponent - LEAST_LOG2) * PARTS + part) as usize
+    (u64::from(exponent - MIN_LOG2) * PARTS + part) as usize
 }
 
 /// The middle of a bucket.
 fn middle(index: usize) -> Duration {
     let (octave, part) = (index as u64 / PARTS, index as u64 % PARTS);
-    let width = 1u64 << (octave + u64::from(LEAST_LOG2 - PARTS_LOG2));
+    let width = 1u64 << (octave + u64::from(MIN_LOG2 - PARTS_LOG2));
     Duration::from_nanos((PARTS + part) * width + width / 2)
 }
 

@@ -4,9 +4,9 @@ use super::window::Figures;
 use crate::rendering::words::words;
 
 /// Fewer requests in a minute say nothing.
-const LEAST: u64 = 20;
+const MIN: u64 = 20;
 /// A higher share of failures is too high.
-const MOST_FAILED: f64 = 0.10;
+const MAX_FAILED: f64 = 0.10;
 /// A higher share of slow requests degrades, ...
 const DEGRADED: f64 = 0.05;
 /// ... and a still higher one is unhealthy.
@@ -45,8 +45,8 @@ impl Judge {
     /// Judges anew; what changed, each with whether it got better.
     pub(crate) fn judge(&mut self, minute: &Figures) -> Vec<(bool, String)> {
         // A route that nobody asks for any more is well again.
-        let enough = minute.count >= LEAST || (minute.count == 0 && self.0 != Verdict::default());
-        if !enough {
+        let has_data = minute.count >= MIN || (minute.count == 0 && self.0 != Verdict::default());
+        if !has_data {
             return Vec::new();
         }
         let share = |part: u64| part as f64 / minute.count.max(1) as f64;
@@ -56,7 +56,7 @@ impl Judge {
             slow if slow >= DEGRADED => Slowness::Degraded,
             _ => Slowness::Healthy,
         };
-        let now = Verdict { failing: failed > MOST_FAILED, slowness };
+        let now = Verdict { failing: failed > MAX_FAILED, slowness };
         let before = std::mem::replace(&mut self.0, now);
         let mut told = Vec::new();
         if now.failing != before.failing {

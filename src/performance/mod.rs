@@ -73,9 +73,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn push<T>(into: &Mutex<VecDeque<T>>, value: T, most: usize) {
+fn push<T>(into: &Mutex<VecDeque<T>>, value: T, max: usize) {
     let mut into = lock(into);
-    if into.len() == most {
+    if into.len() == max {
         into.pop_front();
     }
     into.push_back(value);

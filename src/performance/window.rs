@@ -49,7 +49,7 @@ struct Counts {
     slow: AtomicU64,
     asked: AtomicU64,
     hits: AtomicU64,
-    longest: AtomicU64,
+    max: AtomicU64,
     count: AtomicU64,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Figures {
     /// Those for which the cache was asked.
     pub asked: u64,
     pub hits: u64,
-    pub longest: Duration,
+    pub max: Duration,
 }
 
 impl Figures {
@@ -82,7 +82,7 @@ impl Figures {
         self.slow += other.slow;
         self.asked += other.asked;
         self.hits += other.hits;
-        self.longest = self.longest.max(other.longest);
+        self.max = self.max.max(other.max);
     }
 }
 
@@ -104,13 +104,13 @@ struct Past {
 
 impl RouteTimes {
     pub(crate) fn add(&self, sample: &Sample) {
-        let Counts { bytes, failed, slow, asked, hits, longest, count } = &self.counts;
+        let Counts { bytes, failed, slow, asked, hits, max, count } = &self.counts;
         self.live.add(sample.duration);
         count.fetch_add(1, Ordering::Relaxed);
         bytes.fetch_add(sample.bytes, Ordering::Relaxed);
         let nanoseconds = clock::nanoseconds(sample.duration);
-        if nanoseconds > longest.load(Ordering::Relaxed) {
-            longest.fetch_max(nanoseconds, Ordering::Relaxed);
+        if nanoseconds > max.load(Ordering::Relaxed) {
+            max.fetch_max(nanoseconds, Ordering::Relaxed);
         }
         for (counter, counts) in [
             (failed, sample.failed),
@@ -125,7 +125,7 @@ impl RouteTimes {
     }
 
     pub(crate) fn step(&self) {
-        let Counts { bytes, failed, slow, asked, hits, longest, count } = &self.counts;
+        let Counts { bytes, failed, slow, asked, hits, max, count } = &self.counts;
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         let figures = Figures {
             count: take(count),
@@ -134,7 +134,7 @@ impl RouteTimes {
             slow: take(slow),
             asked: take(asked),
             hits: take(hits),
-            longest: Duration::from_nanos(take(longest)),
+            max: Duration::from_nanos(take(max)),
         };
         let counts = if figures.count > 0 { self.live.take() } else { Sparse::default() };
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,9 +156,9 @@ impl RouteTimes {
     /// What was counted in a window, and over which time: no more than there was.
     pub(crate) fn over(&self, window: Window) -> (Figures, Merged, Duration) {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        let steps = |most: usize| {
-            let taken = past.steps.len().min(most);
-            let (figures, merged) = together(past.steps.iter().rev().take(most));
+        let steps = |max: usize| {
+            let taken = past.steps.len().min(max);
+            let (figures, merged) = together(past.steps.iter().rev().take(max));
             (figures, merged, STEP * u32::try_from(taken).unwrap_or(0))
         };
         match window {
@@ -206,12 +206,12 @@ mod tests {
             times.add(&sample(step));
             times.step();
         }
-        for (window, count, longest) in
+        for (window, count, max) in
             [(Window::Minute, 12, 1440), (Window::FiveMinutes, 60, 1440), (Window::Hour, 720, 1440)]
         {
             let (figures, merged, over) = times.over(window);
             assert_eq!((figures.count, figures.bytes), (count, count * 10), "{window:?}");
-            assert_eq!(figures.longest, Duration::from_millis(longest));
+            assert_eq!(figures.max, Duration::from_millis(max));
             assert_eq!(over, STEP * count as u32);
             let truth = Duration::from_millis(1440 - count / 2);
             let told = merged.quantile(0.5);

@@ -7,7 +7,7 @@ use http::Method;
 use super::redirect::OnRedirect;
 use super::template::{Methods, Pattern};
 use crate::cache::invalidation::Mode;
-use crate::cache::settings::Terms;
+use crate::cache::settings::RouteCacheSettings;
 
 /// Methods that change nothing: those of RFC 9110 9.2.1 and RFC 10008, and those the IANA registry calls safe.
 pub(crate) fn is_safe(method: &Method) -> bool {
@@ -20,11 +20,11 @@ pub(crate) fn is_safe(method: &Method) -> bool {
 pub(crate) struct RouteCache {
     /// Whether the route says anything of it.
     pub written: bool,
-    pub terms: Terms,
+    pub route_settings: RouteCacheSettings,
     /// The tags of what is stored.
-    pub tags: Vec<Filled>,
+    pub tags: Vec<TagTemplate>,
     /// Whether rules take tags and paths away from one user's copies alone.
-    pub marks_by_user: bool,
+    pub keys_by_user: bool,
 }
 
 /// A piece of text, or the segment of a path.
@@ -37,11 +37,11 @@ pub(crate) enum Piece {
 
 /// Text with segments of the matched path in it: `patient:{id}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Filled(Vec<Piece>);
+pub(crate) struct TagTemplate(Vec<Piece>);
 
-impl Filled {
+impl TagTemplate {
     /// Parses it; the segments are those of `pattern`. The error says what is wrong.
-    pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<Filled, String> {
+    pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<TagTemplate, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find(['{', '}']) {
@@ -61,7 +61,7 @@ impl Filled {
         if !rest.is_empty() {
             pieces.push(Piece::Text(rest.to_owned()));
         }
-        Ok(Filled(pieces))
+        Ok(TagTemplate(pieces))
     }
 
     /// The text for a path in normal form that the pattern takes.
@@ -86,9 +86,9 @@ impl Filled {
     }
 
     /// Whether both can come to the same text.
-    pub(crate) fn may_equal(&self, other: &Filled) -> bool {
+    pub(crate) fn may_equal(&self, other: &TagTemplate) -> bool {
         // What is between names decides; a name can be anything.
-        let shape = |filled: &Filled| -> Vec<Option<String>> {
+        let shape = |filled: &TagTemplate| -> Vec<Option<String>> {
             filled
                 .0
                 .iter()
@@ -109,9 +109,9 @@ impl Filled {
 
 /// A path to invalidate, or all below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct InvalidPath {
+pub(crate) struct InvalidatePath {
     /// The path, without the `/**`.
-    pub path: Filled,
+    pub path: TagTemplate,
     /// Whether it is a prefix.
     pub prefix: bool,
 }
@@ -124,8 +124,8 @@ pub(crate) struct InvalidateRule {
     pub on: Pattern,
     /// Whether it takes away the writer's own copies alone; all of them where it names no tags and paths.
     pub principal: bool,
-    pub tags: Vec<Filled>,
-    pub paths: Vec<InvalidPath>,
+    pub tags: Vec<TagTemplate>,
+    pub paths: Vec<InvalidatePath>,
     pub mode: Mode,
     pub settle: Duration,
     /// Requests that it is not for, although `on` takes them.
@@ -154,15 +154,15 @@ mod tests {
     #[test]
     fn tags_are_filled_from_paths() {
         let pattern = Pattern::parse("GET /api/{kind}/{id}/**").unwrap();
-        let filled = Filled::parse("{kind}:{id}!", &pattern).unwrap();
+        let filled = TagTemplate::parse("{kind}:{id}!", &pattern).unwrap();
         assert_eq!(filled.fill("/api/patients/7/notes"), "patients:7!");
         assert_eq!(filled.fill("/api/patients/7"), "patients:7!");
-        assert!(Filled::parse("{x}", &pattern).is_err());
-        assert!(Filled::parse("a}b", &pattern).is_err() && Filled::parse("a{b", &pattern).is_err());
-        let fixed = Filled::parse("patients", &pattern).unwrap();
-        assert!(!fixed.may_equal(&Filled::parse("visits", &pattern).unwrap()));
-        let by_id = Filled::parse("patient:{id}", &pattern).unwrap();
-        assert!(by_id.may_equal(&Filled::parse("patient:7", &pattern).unwrap()));
-        assert!(!by_id.may_equal(&Filled::parse("visit:{id}", &pattern).unwrap()));
+        assert!(TagTemplate::parse("{x}", &pattern).is_err());
+        assert!(TagTemplate::parse("a}b", &pattern).is_err() && TagTemplate::parse("a{b", &pattern).is_err());
+        let fixed = TagTemplate::parse("patients", &pattern).unwrap();
+        assert!(!fixed.may_equal(&TagTemplate::parse("visits", &pattern).unwrap()));
+        let by_id = TagTemplate::parse("patient:{id}", &pattern).unwrap();
+        assert!(by_id.may_equal(&TagTemplate::parse("patient:7", &pattern).unwrap()));
+        assert!(!by_id.may_equal(&TagTemplate::parse("visit:{id}", &pattern).unwrap()));
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
 }
 
 /// Fewer descriptors than this are next to none.
-const LEAST: usize = 100;
+const MIN: usize = 100;
 
 /// What each address of an upstream has, or is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Fit {
     /// Takes from the places of the largest what is too much because nothing is less than one. Where there are next to
     /// none, the few that are too many come out of the process's own.
     fn trim(&mut self, rest: usize) {
-        while rest >= LEAST && self.all() > rest {
+        while rest >= MIN && self.all() > rest {
             let largest = self.upstreams.iter_mut().max_by_key(|each| each.connections);
             let Some(largest) = largest.filter(|each| each.connections > 1) else { return };
             largest.connections -= 1;
@@ -259,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn n3_7_whatever_is_configured_fits(
-            rest in LEAST..100_000,
+            rest in MIN..100_000,
             clients in 1usize..20_000,
             upstreams in proptest::collection::vec((1usize..2000, 1usize..20_000, 1usize..4), 1..4),
         ) {

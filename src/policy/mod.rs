@@ -26,11 +26,11 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::cache::settings::{Scope, Settings as CacheSettings};
+use crate::cache::settings::{CacheSettings, Scope};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
 use crate::identity::principal::Identity;
-use crate::rendering::json_text::Quoted;
+use crate::rendering::json_text::EscapedText;
 use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 use cache::{InvalidateRule, RouteCache};
@@ -257,7 +257,7 @@ pub(crate) struct Routes {
 impl Routes {
     /// Whether there is a copy for each user under some route.
     pub(crate) fn keep_users(&self) -> bool {
-        self.routes.iter().any(|route| route.cache.terms.scope == Scope::User)
+        self.routes.iter().any(|route| route.cache.route_settings.scope == Scope::User)
     }
 
     /// What holds for requests that match no route.
@@ -271,7 +271,7 @@ impl Routes {
 #[derive(Debug)]
 pub(crate) struct RoutePolicy {
     /// The label in metrics and logs: the path template.
-    pub label: Quoted,
+    pub label: EscapedText,
     /// What of its paths is not written.
     pub secrets: SecretSegments,
     /// What it matches; `None` for the route of unmatched requests.

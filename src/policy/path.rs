@@ -58,7 +58,7 @@ pub struct NormalPath<'a> {
 /// Brings `path` into normal form: `/a//%62/../c` is `/a/c`. One that can be read in two ways, as `/a/%2e%2e/c` can, is an
 /// error.
 pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
-    let looks = Looks::of(path.as_bytes());
+    let looks = Looks::inspect(path.as_bytes());
     if looks.is_normal {
         return Ok(NormalPath {
             normal: Cow::Borrowed(path),
@@ -127,7 +127,7 @@ pub(super) fn without_parameters(segment: &str) -> &str {
 
 /// Whether a lenient app may read another path than this one in normal form.
 pub(crate) fn is_odd(normal: &str) -> bool {
-    Looks::of(normal.as_bytes()).is_odd
+    Looks::inspect(normal.as_bytes()).is_odd
 }
 
 /// Whether a path as an app got it is this one in normal form.
@@ -185,7 +185,7 @@ const fn is_encoded(byte: u8) -> bool {
 }
 
 impl Looks {
-    fn of(path: &[u8]) -> Looks {
+    fn inspect(path: &[u8]) -> Looks {
         let (mut before, mut seen) = (0u8, 0u8);
         for byte in path {
             seen |= OCTETS[usize::from(*byte)];

@@ -18,7 +18,7 @@ pub(crate) enum OnRedirect {
 /// Last segments of paths at which apps ask for a login.
 const LOGINS: [&str; 6] = ["login", "log-in", "signin", "sign_in", "sso", "wp-login.php"];
 /// A value in a query is decoded as often as this: apps encode URLs within URLs.
-const MOST_DECODED: usize = 3;
+const MAX_DECODED: usize = 3;
 
 /// What a write asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl AskedFor {
     /// Whether a value of a query, decoded already, is the path that was asked for, or a URL of it.
     fn is_asked_path(&self, value: &[u8]) -> bool {
         let mut value = Cow::Borrowed(value);
-        for _ in 0..MOST_DECODED {
+        for _ in 0..MAX_DECODED {
             let Ok(text) = std::str::from_utf8(&value) else { return false };
             let place = text.split(['?', '#']).next().unwrap_or("");
             let (_, path) = split_authority(place);

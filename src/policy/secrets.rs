@@ -26,7 +26,7 @@ pub(crate) struct SecretSegments {
 
 /// What a target's path holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum FoundSegments {
     /// These of its segments, counted from 0.
     These(Vec<usize>),
     /// Some, but which cannot be told, as routes are matched against it in another form than it came in.
@@ -34,7 +34,7 @@ pub(crate) enum Found {
 }
 
 /// Of no route, where nothing is to be found.
-pub(crate) static NO_SEGMENTS: SecretSegments =
+pub(crate) static NO_SECRET_SEGMENTS: SecretSegments =
     SecretSegments { named: Vec::new(), unnamed: None, rewritten: None };
 
 impl SecretSegments {
@@ -74,17 +74,17 @@ impl SecretSegments {
     }
 
     /// Those of a path as it came in.
-    pub(crate) fn of(&self, path: &str) -> Found {
+    pub(crate) fn find(&self, path: &str) -> FoundSegments {
         let mut all = self.named.clone();
         if let Some((from, paths)) = &self.unnamed {
-            let Some(found) = paths.of(path) else { return Found::Somewhere };
+            let Some(found) = paths.find(path) else { return FoundSegments::Somewhere };
             all.extend(found.into_iter().filter(|at| at >= from));
             if let Some(rewritten) = &self.rewritten {
-                let Some(moved) = moved(path, rewritten, paths) else { return Found::Somewhere };
+                let Some(moved) = moved(path, rewritten, paths) else { return FoundSegments::Somewhere };
                 all.extend(moved);
             }
         }
-        if !all.is_empty() && is_odd(path) { Found::Somewhere } else { Found::These(all) }
+        if !all.is_empty() && is_odd(path) { FoundSegments::Somewhere } else { FoundSegments::These(all) }
     }
 }
 
@@ -92,7 +92,7 @@ impl SecretSegments {
 fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> Option<Vec<usize>> {
     let normal = path::normalise(path).ok()?.normal;
     let rewritten = to.fill(from, &normal);
-    let found = paths.of(&rewritten)?;
+    let found = paths.find(&rewritten)?;
     if !found.is_empty() && is_odd(&rewritten) {
         return None;
     }
@@ -133,7 +133,7 @@ impl SecretPaths {
     }
 
     /// The segments of a path that any template calls a secret; `None` where it cannot be read.
-    fn of(&self, path: &str) -> Option<Vec<usize>> {
+    fn find(&self, path: &str) -> Option<Vec<usize>> {
         let normal = path::normalise(path).ok()?.normal.to_ascii_lowercase();
         // Apps may take what follows a semicolon for no part of a segment (RFC 3986 3.3), and an encoded slash for one (2.2).
         let plain: Vec<&str> =
@@ -225,7 +225,7 @@ mod tests {
         .map(template);
         let paths = Arc::new(SecretPaths::new(&all, is_secret));
         assert_eq!(paths.ends, [1, 1, 3, 2], "the same path twice is one");
-        let these = |at: &[usize]| Found::These(at.to_vec());
+        let these = |at: &[usize]| FoundSegments::These(at.to_vec());
         for (own, path, found) in [
             (Some("/reset/{token}"), "/reset/S3CRET", these(&[1])),
             (Some("/users/me"), "/users/me", these(&[])),
@@ -237,25 +237,25 @@ mod tests {
             (Some("/**"), "/files/reset/S3CRET", these(&[])),
             (None, "/Reset/S3CRET", these(&[1])),
             (None, "/reset;a=1/S3CRET", these(&[1])),
-            (None, "/reset%252FS3CRET", Found::Somewhere),
+            (None, "/reset%252FS3CRET", FoundSegments::Somewhere),
             (None, "/users/S3CRET", these(&[1])),
             (None, "/users/S3CRET/and", these(&[1])),
             (None, "/users/S3CRET/and/S3CRET", these(&[1, 3])),
             (None, "/users/x/S3CRET", these(&[1, 2])),
             (None, "/", these(&[])),
-            (None, "//reset/S3CRET", Found::Somewhere),
-            (None, "/a/../reset/S3CRET", Found::Somewhere),
-            (None, "/reset%2fS3CRET", Found::Somewhere),
-            (None, "/reset%5CS3CRET", Found::Somewhere),
-            (None, "/reset/%2fS3CRET", Found::Somewhere),
-            (None, "/reset/S3%ZZ", Found::Somewhere),
-            (None, "/..%2freset/S3CRET", Found::Somewhere),
+            (None, "//reset/S3CRET", FoundSegments::Somewhere),
+            (None, "/a/../reset/S3CRET", FoundSegments::Somewhere),
+            (None, "/reset%2fS3CRET", FoundSegments::Somewhere),
+            (None, "/reset%5CS3CRET", FoundSegments::Somewhere),
+            (None, "/reset/%2fS3CRET", FoundSegments::Somewhere),
+            (None, "/reset/S3%ZZ", FoundSegments::Somewhere),
+            (None, "/..%2freset/S3CRET", FoundSegments::Somewhere),
             (None, "/a%2fb", these(&[])),
             (None, "*", these(&[])),
         ] {
             let own = own.map(template);
             let segments = SecretSegments::new(own.as_ref(), is_secret, &paths);
-            assert_eq!(segments.of(path), found, "{own:?} {path}");
+            assert_eq!(segments.find(path), found, "{own:?} {path}");
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
         for (path, found) in
             [("/S3CRET", vec![0]), ("/S3CRET/", vec![0]), ("/api/users/7", vec![]), ("/", vec![])]
         {
-            assert_eq!(segments.of(path), Found::These(found), "{path}");
+            assert_eq!(segments.find(path), FoundSegments::These(found), "{path}");
         }
     }
 
@@ -283,14 +283,14 @@ mod tests {
         ] {
             let (own, to) = (template(own), template(to));
             let segments = SecretSegments::new(Some(&own), is_secret, &paths).rewriting(&own, &to, &paths);
-            assert_eq!(segments.of(path), Found::These(found), "{path}");
+            assert_eq!(segments.find(path), FoundSegments::These(found), "{path}");
         }
         let (own, to) = (template("/v1/**"), template("/**"));
         let segments = SecretSegments::new(Some(&own), is_secret, &paths).rewriting(&own, &to, &paths);
         for path in
             ["/v1/reset%2FS3CRET", "/v1/x%2f..%2freset/S3CRET", "/v1/reset%252FS3CRET", "/v1/;a/reset/S3CRET"]
         {
-            assert_eq!(segments.of(path), Found::Somewhere, "{path}");
+            assert_eq!(segments.find(path), FoundSegments::Somewhere, "{path}");
         }
     }
 
@@ -299,6 +299,6 @@ mod tests {
         let paths = Arc::new(SecretPaths::new(&[template("/a/{id}")], is_secret));
         assert!(SecretSegments::new(None, is_secret, &paths).are_none());
         assert!(SecretSegments::new(Some(&template("/**")), is_secret, &paths).are_none());
-        assert!(NO_SEGMENTS.are_none());
+        assert!(NO_SECRET_SEGMENTS.are_none());
     }
 }

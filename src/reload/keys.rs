@@ -10,12 +10,12 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use crate::identity::keys::{self, VerifyingKey};
 use crate::policy::KeySource;
 use crate::state::live_policy::Snapshot;
-use crate::upstream::{Pool, Question, Upstream};
+use crate::upstream::{InternalRequest, Pool, Upstream};
 
 const INTERVAL: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_secs(10);
 /// The longest document; bytes.
-const MOST: usize = 256 * 1024;
+const MAX: usize = 256 * 1024;
 
 /// Watches the keys of a snapshot for as long as it is in force.
 pub(super) async fn watch(snapshot: Weak<Snapshot>, upstream: Arc<Upstream>) {
@@ -46,12 +46,12 @@ async fn fetch(
     source: &KeySource,
 ) -> Result<Vec<VerifyingKey>, String> {
     let accepted = HeaderValue::from_static("application/jwk-set+json, application/json");
-    let question = Question {
+    let question = InternalRequest {
         method: Method::GET,
         target: &source.target,
         headers: HeaderMap::from_iter([(header::ACCEPT, accepted)]),
         body: bytes::Bytes::new(),
-        most: MOST,
+        max: MAX,
     };
     let content = upstream.ask(pool, question).await.map_err(|error| error.to_string())?;
     keys::parse(&public_only(&content)).map_err(|error| error.to_string())

@@ -16,7 +16,7 @@ use crate::connection::seats::Seats;
 use crate::performance::Warning;
 use crate::policy::{Policy, RoutePolicy, SourceFile, descriptors};
 use crate::runtime::clock;
-use crate::state::live_policy::{Lasting, Live, Snapshot};
+use crate::state::live_policy::{LivePolicy, SharedState, Snapshot};
 use crate::upstream::{self, Registry};
 
 /// How often watched files are looked at.
@@ -31,10 +31,10 @@ pub(crate) struct Reloader {
     pub source: Source,
     /// Asks the machine and the process again.
     pub environment: fn() -> Environment,
-    pub live: Live,
+    pub live: LivePolicy,
     pub registry: Arc<Registry>,
     /// What is counted, stored and used.
-    pub lasting: Lasting,
+    pub shared_state: SharedState,
     /// The cap on client connections.
     pub connections: Arc<Semaphore>,
     /// Each client's share of them.
@@ -49,13 +49,13 @@ impl Reloader {
         let result = self.attempt();
         match &result {
             Ok(changed) => {
-                self.lasting.metrics.reloaded("applied");
+                self.shared_state.metrics.reloaded("applied");
                 tracing::info!(generation = self.live.load().generation, changed, "configuration reloaded");
             }
             Err(problem) => {
-                self.lasting.metrics.reloaded("refused");
+                self.shared_state.metrics.reloaded("refused");
                 let text = "a configuration was refused; the one in force stays".to_owned();
-                self.lasting.performance.warn(Warning { at: clock::wall(), text, recovered: false });
+                self.shared_state.performance.warn(Warning { at: clock::wall(), text, recovered: false });
                 tracing::error!("configuration refused, the one in force stays:\n{problem}");
             }
         }
@@ -85,10 +85,10 @@ impl Reloader {
         }
         self.resize(old.policy.server.max_connections, policy.server.max_connections);
         (self.set_level)(policy.log.level);
-        self.lasting.cache.store.held.set_most(policy.cache.max_size);
-        self.lasting.cache.make_room();
-        self.lasting.buffers.set_max(policy.server.buffer_memory);
-        self.lasting.limiter.cells.set_most(policy.limits.max_keys);
+        self.shared_state.cache.store.budget.set_max(policy.cache.max_size);
+        self.shared_state.cache.make_room();
+        self.shared_state.buffers.set_max(policy.server.buffer_memory);
+        self.shared_state.limiter.cells.set_max(policy.limits.max_keys);
         let upstreams = self.registry.build(&policy.upstreams);
         carry_over(&old, &upstreams);
         if let (Some(new), Some(old)) = (&policy.keys, &old.policy.keys)
@@ -98,8 +98,8 @@ impl Reloader {
             new.put(old.fetched.load().to_vec());
         }
         let generation = old.generation + 1;
-        self.lasting.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.lasting));
+        self.shared_state.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.shared_state));
         self.live.store(snapshot.clone());
         watch_snapshot(&snapshot, &self.registry);
         Ok(changed)
@@ -116,7 +116,7 @@ impl Reloader {
         };
         let edited: Vec<&Arc<RoutePolicy>> = old.routes.routes.iter().filter(|route| !stays(route)).collect();
         if !edited.is_empty() {
-            self.lasting.cache.resume(edited.iter().map(|route| route.label.as_str()));
+            self.shared_state.cache.resume(edited.iter().map(|route| route.label.as_str()));
         }
     }
 
@@ -242,7 +242,7 @@ fn difference(old: &Policy, new: &Policy) -> String {
 ///
 /// What is on disk is compared with what was there just before the policy in force was read, so nothing
 /// that happens between a load and a look is lost. What was tried and refused is not tried again.
-pub(crate) async fn watch(live: Live, stopping: Arc<AtomicBool>, reload: impl Fn()) {
+pub(crate) async fn watch(live: LivePolicy, stopping: Arc<AtomicBool>, reload: impl Fn()) {
     let mut before: Vec<SourceFile> = Vec::new();
     let mut tried: Vec<SourceFile> = Vec::new();
     while !stopping.load(Ordering::Relaxed) {

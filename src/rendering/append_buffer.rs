@@ -34,20 +34,20 @@ impl<const SIZE: usize> Fixed<SIZE> {
 
 /// See the head of the file.
 #[derive(Debug)]
-pub(crate) struct Scratch<'o> {
+pub(crate) struct AppendBuffer<'o> {
     out: &'o mut Vec<u8>,
     room: &'o mut [u8; ROOM],
     filled: usize,
 }
 
-impl Scratch<'_> {
+impl AppendBuffer<'_> {
     /// Lets `write` put together what is appended to `out`. What it writes may not come here in turn.
-    pub(crate) fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut Scratch<'_>)) {
+    pub(crate) fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut AppendBuffer<'_>)) {
         thread_local! {
             static PLACE: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
         }
         PLACE.with_borrow_mut(|room| {
-            let mut scratch = Scratch { out, room, filled: 0 };
+            let mut scratch = AppendBuffer { out, room, filled: 0 };
             write(&mut scratch);
             scratch.vector();
         });
@@ -104,7 +104,7 @@ mod tests {
         let fixed = Fixed::<8>::new([b"ab", b"", b"c"]);
         for length in [0, 1, 7, ROOM / 2, ROOM - 9, ROOM - 8, ROOM, 3 * ROOM] {
             let (long, mut out) = (vec![b'x'; length], b"before".to_vec());
-            Scratch::with(&mut out, |scratch| {
+            AppendBuffer::with(&mut out, |scratch| {
                 scratch.bytes(&long);
                 scratch.fixed(&fixed);
                 scratch.first(b"defg", 2);

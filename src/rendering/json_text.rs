@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// A text and how JSON writes it, found out once: where the text is made and not wherever it is written. Copies are one
 /// and the same.
 #[derive(Clone)]
-pub(crate) struct Quoted {
+pub(crate) struct EscapedText {
     text: Text,
     /// Where that is something else.
     escaped: Option<Arc<str>>,
@@ -20,16 +20,16 @@ enum Text {
     Made(Arc<str>),
 }
 
-impl Quoted {
-    pub(crate) fn new(text: &str) -> Quoted {
+impl EscapedText {
+    pub(crate) fn new(text: &str) -> EscapedText {
         let json = serde_json::Value::from(text).to_string();
         let escaped = json.get(1..json.len() - 1).filter(|escaped| *escaped != text);
-        Quoted { escaped: escaped.map(Arc::from), text: Text::Made(text.into()) }
+        EscapedText { escaped: escaped.map(Arc::from), text: Text::Made(text.into()) }
     }
 
     /// Of a text that is ASCII without control characters, quotes and backslashes.
-    pub(crate) const fn plain(text: &'static str) -> Quoted {
-        Quoted { text: Text::Ours(text), escaped: None }
+    pub(crate) const fn plain(text: &'static str) -> EscapedText {
+        EscapedText { text: Text::Ours(text), escaped: None }
     }
 
     #[inline(always)]
@@ -47,20 +47,20 @@ impl Quoted {
 
     /// Whether the other one is a copy, which can be said without reading either. Of texts that are equal it may be not.
     #[inline(always)]
-    pub(crate) fn is(&self, other: &Quoted) -> bool {
+    pub(crate) fn is(&self, other: &EscapedText) -> bool {
         ptr::eq(self.as_str(), other.as_str())
     }
 }
 
-impl PartialEq for Quoted {
-    fn eq(&self, other: &Quoted) -> bool {
+impl PartialEq for EscapedText {
+    fn eq(&self, other: &EscapedText) -> bool {
         self.as_str() == other.as_str()
     }
 }
 
-impl Eq for Quoted {}
+impl Eq for EscapedText {}
 
-impl Deref for Quoted {
+impl Deref for EscapedText {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -68,13 +68,13 @@ impl Deref for Quoted {
     }
 }
 
-impl fmt::Debug for Quoted {
+impl fmt::Debug for EscapedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
-impl fmt::Display for Quoted {
+impl fmt::Display for EscapedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self)
     }
@@ -87,19 +87,19 @@ mod tests {
     #[test]
     fn json_reads_what_was_written() {
         for text in ["", "/a/**", "Zoë", "a\"b", "a\\b\n", "\u{0}"] {
-            let quoted = Quoted::new(text);
+            let quoted = EscapedText::new(text);
             assert_eq!(quoted.as_str(), text);
             assert_eq!(serde_json::from_str::<String>(&format!("\"{}\"", quoted.escaped())).unwrap(), text);
         }
-        assert_eq!(Quoted::new("refused"), Quoted::plain("refused"));
-        assert_eq!(format!("{0} {0:?} {0:>3}", Quoted::new("a")), "a \"a\"   a");
+        assert_eq!(EscapedText::new("refused"), EscapedText::plain("refused"));
+        assert_eq!(format!("{0} {0:?} {0:>3}", EscapedText::new("a")), "a \"a\"   a");
     }
 
     #[test]
     fn only_copies_are_one_and_the_same() {
-        static REFUSED: Quoted = Quoted::plain("refused");
-        let made = Quoted::new("refused");
+        static REFUSED: EscapedText = EscapedText::plain("refused");
+        let made = EscapedText::new("refused");
         assert!(made.is(&made.clone()) && REFUSED.is(&REFUSED.clone()));
-        assert!(!made.is(&Quoted::new("refused")) && !made.is(&REFUSED));
+        assert!(!made.is(&EscapedText::new("refused")) && !made.is(&REFUSED));
     }
 }

@@ -9,10 +9,10 @@ const BITS: u32 = PLACES.ilog2();
 
 /// Texts, each with what it was put together from.
 #[derive(Debug)]
-pub(crate) struct Recurring<T>([Option<Box<T>>; PLACES]);
+pub(crate) struct DirectMappedCache<T>([Option<Box<T>>; PLACES]);
 
-impl<T> Recurring<T> {
-    pub(crate) const NONE: Recurring<T> = Recurring([const { None }; PLACES]);
+impl<T> DirectMappedCache<T> {
+    pub(crate) const NONE: DirectMappedCache<T> = DirectMappedCache([const { None }; PLACES]);
 
     /// The one that `is` what is looked for, or what `new` puts together, in place of another. `parts` are some of what
     /// it is put together from: those in which the ones of a service differ most.
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_found_is_what_was_looked_for() {
-        let mut all = Recurring::NONE;
+        let mut all = DirectMappedCache::NONE;
         let (mut made, count) = (0, 3 * PLACES as u64);
         for _ in 0..2 {
             for number in 0..count {

@@ -8,17 +8,17 @@ use bytes::{BufMut, Bytes};
 use http::HeaderValue;
 
 /// More ways to ask for one thing are not kept apart; the oldest makes way.
-const MOST_FORMS: usize = 4;
+const MAX_FORMS: usize = 4;
 /// Room for the fields that each answer gets anew.
 const OWN: usize = 256;
 
 /// How something is asked for, as a number: the same number gets the same head.
-pub(crate) type Form = NonZeroU64;
+pub(crate) type HeadVariant = NonZeroU64;
 
 /// What a stored answer looks like to those who ask for it in one form.
 #[derive(Debug)]
-pub struct Prepared {
-    pub form: Form,
+pub struct RenderedHead {
+    pub form: HeadVariant,
     /// The lines of its fields.
     pub lines: Bytes,
     /// Those of a 304 in its place, without a tag.
@@ -35,29 +35,33 @@ pub struct Prepared {
     pub counted: usize,
 }
 
-impl Prepared {
+impl RenderedHead {
     /// In bytes.
     fn size(&self) -> usize {
         let tag = |tag: &Option<HeaderValue>| tag.as_ref().map_or(0, HeaderValue::len);
-        size_of::<Prepared>() + self.lines.len() + self.unchanged.len() + tag(&self.tag) + tag(&self.shown)
+        size_of::<RenderedHead>()
+            + self.lines.len()
+            + self.unchanged.len()
+            + tag(&self.tag)
+            + tag(&self.shown)
     }
 }
 
 /// The heads that were prepared for one stored answer.
 #[derive(Debug, Default)]
-pub(crate) struct Forms(RwLock<Vec<Arc<Prepared>>>);
+pub(crate) struct RenderedHeads(RwLock<Vec<Arc<RenderedHead>>>);
 
-impl Forms {
+impl RenderedHeads {
     /// The one of this form.
-    pub(crate) fn get(&self, form: Form) -> Option<Arc<Prepared>> {
+    pub(crate) fn get(&self, form: HeadVariant) -> Option<Arc<RenderedHead>> {
         let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
         forms.iter().find(|prepared| prepared.form == form).cloned()
     }
 
-    pub(crate) fn keep(&self, prepared: Prepared) {
+    pub(crate) fn keep(&self, prepared: RenderedHead) {
         let mut forms = self.0.write().unwrap_or_else(PoisonError::into_inner);
         forms.retain(|known| known.form != prepared.form);
-        if forms.len() >= MOST_FORMS {
+        if forms.len() >= MAX_FORMS {
             forms.remove(0);
         }
         forms.reserve_exact(1);
@@ -72,21 +76,21 @@ impl Forms {
 }
 
 /// Takes a head that was prepared.
-pub(crate) type Keep = Box<dyn FnOnce(Prepared)>;
+pub(crate) type StoreHead = Box<dyn FnOnce(RenderedHead)>;
 
 /// The head of one answer: what was prepared, and its own.
 #[derive(Debug)]
-pub struct Lines {
-    pub prepared: Arc<Prepared>,
+pub struct HeadLines {
+    pub head: Arc<RenderedHead>,
     /// Whether it is the head of a 304.
     pub unchanged: bool,
     own: Vec<u8>,
 }
 
-impl Lines {
+impl HeadLines {
     /// Without a field of its own yet.
-    pub fn new(prepared: Arc<Prepared>) -> Lines {
-        Lines { prepared, unchanged: false, own: Vec::with_capacity(OWN) }
+    pub fn new(prepared: Arc<RenderedHead>) -> HeadLines {
+        HeadLines { head: prepared, unchanged: false, own: Vec::with_capacity(OWN) }
     }
 
     /// Adds a field of its own; `value` writes what is one already.
@@ -99,7 +103,7 @@ impl Lines {
 
     /// All of it, in two parts.
     pub fn parts(&self) -> [&[u8]; 2] {
-        [if self.unchanged { &self.prepared.unchanged } else { &self.prepared.lines }, &self.own]
+        [if self.unchanged { &self.head.unchanged } else { &self.head.lines }, &self.own]
     }
 }
 
@@ -107,12 +111,12 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn form(number: u64) -> Form {
-        Form::new(number).expect("they count from 1")
+    fn form(number: u64) -> HeadVariant {
+        HeadVariant::new(number).expect("they count from 1")
     }
 
-    fn prepared(number: u64) -> Prepared {
-        Prepared {
+    fn prepared(number: u64) -> RenderedHead {
+        RenderedHead {
             form: form(number),
             lines: Bytes::from_static(b"a: b\r\n"),
             unchanged: Bytes::from_static(b"c: d\r\n"),
@@ -126,16 +130,16 @@ mod tests {
 
     #[test]
     fn a_few_forms_are_kept() {
-        let forms = Forms::default();
+        let forms = RenderedHeads::default();
         (1..7).for_each(|number| forms.keep(prepared(number)));
         forms.keep(prepared(6));
         assert!(forms.get(form(2)).is_none() && (3..7).all(|number| forms.get(form(number)).is_some()));
-        assert_eq!(forms.size(), MOST_FORMS * prepared(1).size());
+        assert_eq!(forms.size(), MAX_FORMS * prepared(1).size());
     }
 
     #[test]
     fn own_lines_come_behind() {
-        let mut lines = Lines::new(Arc::new(prepared(1)));
+        let mut lines = HeadLines::new(Arc::new(prepared(1)));
         lines.add("age", |out| out.put_slice(b"1"));
         assert_eq!(lines.parts(), [&b"a: b\r\n"[..], b"age: 1\r\n"]);
         lines.unchanged = true;

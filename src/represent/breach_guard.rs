@@ -2,7 +2,7 @@
 //! learns a secret that stands in the same compressed answer as the guess. An answer that sets a cookie (so
 //! holds something personal) and repeats what the request said is therefore not coded.
 //!
-//! What it does not see: secrets in answers that set no cookie, guesses of fewer than [`LEAST`] bytes or
+//! What it does not see: secrets in answers that set no cookie, guesses of fewer than [`MIN`] bytes or
 //! altered by the app, answers split over several requests. An app with such secrets must not let them be
 //! compressed (`compress = false` on the route, or `no-transform`).
 
@@ -11,13 +11,13 @@ use memchr::memmem;
 use crate::fields::query;
 
 /// Shorter values are found everywhere, and tell nothing.
-pub(crate) const LEAST: usize = 3;
+pub(crate) const MIN: usize = 3;
 /// The most values of one request that are looked for; with more, an echo is assumed.
-const MOST_VALUES: usize = 32;
+const MAX_VALUES: usize = 32;
 /// The longest request content that is looked through; with more, an echo is assumed.
-pub(crate) const MOST_INPUT: usize = 16 * 1024;
+pub(crate) const MAX_INPUT: usize = 16 * 1024;
 /// The longest answer that is searched; with more, an echo is assumed.
-pub(crate) const MOST_CONTENT: usize = 256 * 1024;
+pub(crate) const MAX_CONTENT: usize = 256 * 1024;
 
 /// What a request said that an answer could repeat.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) enum Values {
 
 /// Of a query and the request's content; `input` is `None` where that is not at hand.
 pub(crate) fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
-    let Some(input) = input.filter(|input| input.len() <= MOST_INPUT) else { return Values::Unknown };
+    let Some(input) = input.filter(|input| input.len() <= MAX_INPUT) else { return Values::Unknown };
     let mut values = Vec::new();
     if let Some(query) = query {
         form_values(query.as_bytes(), &mut values);
@@ -37,7 +37,7 @@ pub(crate) fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
     if !input.is_empty() && !json_values(input, &mut values) {
         form_values(input, &mut values);
     }
-    if values.len() > MOST_VALUES { Values::Unknown } else { Values::Some(values) }
+    if values.len() > MAX_VALUES { Values::Unknown } else { Values::Some(values) }
 }
 
 impl Values {
@@ -45,7 +45,7 @@ impl Values {
     pub(crate) fn echo_in(&self, content: Option<&[u8]>) -> bool {
         match (self, content) {
             (Values::Some(values), _) if values.is_empty() => false,
-            (Values::Some(values), Some(content)) if content.len() <= MOST_CONTENT => {
+            (Values::Some(values), Some(content)) if content.len() <= MAX_CONTENT => {
                 values.iter().any(|value| memmem::find(content, value).is_some())
             }
             _ => true,
@@ -69,7 +69,7 @@ fn json_values(input: &[u8], values: &mut Vec<Vec<u8>>) -> bool {
     let Ok(document) = serde_json::from_slice::<serde_json::Value>(input) else { return false };
     let mut open = vec![&document];
     while let Some(value) = open.pop() {
-        if values.len() > MOST_VALUES {
+        if values.len() > MAX_VALUES {
             break;
         }
         match value {
@@ -89,7 +89,7 @@ fn json_values(input: &[u8], values: &mut Vec<Vec<u8>>) -> bool {
 }
 
 fn add(value: Vec<u8>, values: &mut Vec<Vec<u8>>) {
-    if value.len() >= LEAST && values.len() <= MOST_VALUES && !values.contains(&value) {
+    if value.len() >= MIN && values.len() <= MAX_VALUES && !values.contains(&value) {
         values.push(value);
     }
 }
@@ -122,12 +122,12 @@ mod tests {
         }
         let many: String = (0..40).map(|at| format!("name{at}=value{at}&")).collect();
         assert!(values(Some(&many), Some(b"")).echo_in(Some(b"nothing of it")), "too many to look for");
-        let long = vec![b'x'; MOST_CONTENT + 1];
+        let long = vec![b'x'; MAX_CONTENT + 1];
         assert!(values(Some("q=Ada"), Some(b"")).echo_in(Some(&long)), "too long to search");
         assert!(!values(None, Some(b"")).echo_in(Some(&long)), "nothing to look for");
         assert!(!values(Some("p=1"), Some(b"")).echo_in(None), "nothing to look for");
         assert!(values(Some("q=Ada"), Some(b"")).echo_in(None), "not all of it is here");
-        let long = vec![b'x'; MOST_INPUT + 1];
+        let long = vec![b'x'; MAX_INPUT + 1];
         assert!(values(None, Some(&long)).echo_in(Some(b"nothing of it")), "too long to look through");
     }
 }

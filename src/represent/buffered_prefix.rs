@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::memory::buffers::Reservation;
-use crate::memory::chunked_bytes::Pieces;
-use crate::memory::memory_budget::Place;
+use crate::memory::buffers::BufferReservation;
+use crate::memory::chunked_bytes::ChunkedBytes;
+use crate::memory::memory_budget::Reservation;
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
@@ -20,27 +20,27 @@ use crate::runtime::clock::{Deadline, Instant};
 const SMALL_PIECE: usize = 512;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct BufferGoal {
     /// So much is waited for.
-    pub least: usize,
+    pub min: usize,
     /// No more is taken, even where it is there.
-    pub most: usize,
-    /// Whether the end is waited for, which may come after the last byte; not where more than `most` came before it.
+    pub max: usize,
+    /// Whether the end is waited for, which may come after the last byte; not where more than `max` came before it.
     pub end: bool,
 }
 
 /// The beginning of a body, or all of it.
 #[derive(Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct BufferedPrefix {
     /// Before `more`, of which most content has nothing, and which takes no memory then.
     first: Option<Bytes>,
     more: VecDeque<Bytes>,
     length: usize,
     rest: Rest,
     /// Of all of it, while it is gathered.
-    place: Option<Place>,
+    place: Option<Reservation>,
     /// Of what waits for a client that may be slow.
-    memory: Option<Reservation>,
+    memory: Option<BufferReservation>,
 }
 
 #[derive(Debug)]
@@ -51,46 +51,46 @@ enum Rest {
     Failed(BodyError),
 }
 
-impl Gathered {
+impl BufferedPrefix {
     /// Of content that is here already.
-    pub(crate) fn whole(content: &Pieces) -> Gathered {
+    pub(crate) fn whole(content: &ChunkedBytes) -> BufferedPrefix {
         let mut pieces = content.iter().cloned();
         let (first, more) = (pieces.next(), pieces.collect());
         let (rest, place, memory) = (Rest::Ended(None), None, None);
-        Gathered { first, more, length: content.len(), rest, place, memory }
+        BufferedPrefix { first, more, length: content.len(), rest, place, memory }
     }
 
     /// Nothing of `body` yet.
-    pub(crate) fn nothing(body: Body) -> Gathered {
+    pub(crate) fn nothing(body: Body) -> BufferedPrefix {
         let (first, more) = (None, VecDeque::new());
-        Gathered { first, more, length: 0, rest: Rest::More(body), place: None, memory: None }
+        BufferedPrefix { first, more, length: 0, rest: Rest::More(body), place: None, memory: None }
     }
 
-    /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `patience`, or finds no room in
+    /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `timeout`, or finds no room in
     /// `memory`, which holds what is gathered meanwhile, and longer where that is not all.
-    pub(crate) async fn of(
+    pub(crate) async fn read(
         body: Body,
-        wanted: Wanted,
-        patience: Duration,
-        place: Option<Place>,
-        memory: Option<Reservation>,
-    ) -> Gathered {
-        Gathered::until(body, wanted, place, memory, Some(clock::now() + patience)).await
+        wanted: BufferGoal,
+        timeout: Duration,
+        place: Option<Reservation>,
+        memory: Option<BufferReservation>,
+    ) -> BufferedPrefix {
+        BufferedPrefix::until(body, wanted, place, memory, Some(clock::now() + timeout)).await
     }
 
     async fn until(
         body: Body,
-        wanted: Wanted,
-        place: Option<Place>,
-        memory: Option<Reservation>,
+        wanted: BufferGoal,
+        place: Option<Reservation>,
+        memory: Option<BufferReservation>,
         due: Option<Instant>,
-    ) -> Gathered {
-        let mut gathered = Gathered { place, memory, ..Gathered::nothing(body) };
-        let mut patience = Deadline::default();
+    ) -> BufferedPrefix {
+        let mut gathered = BufferedPrefix { place, memory, ..BufferedPrefix::nothing(body) };
+        let mut timeout = Deadline::default();
         std::future::poll_fn(|cx| {
             loop {
                 let Rest::More(body) = &mut gathered.rest else { return Poll::Ready(()) };
-                if gathered.length > wanted.most || (gathered.length == wanted.most && !wanted.end) {
+                if gathered.length > wanted.max || (gathered.length == wanted.max && !wanted.end) {
                     return Poll::Ready(());
                 }
                 // What came whole holds no place at the upstream any more: it must not wait here beyond the limit. Many
@@ -99,11 +99,11 @@ impl Gathered {
                     return Poll::Ready(());
                 }
                 match Pin::new(&mut *body).poll_frame(cx) {
-                    Poll::Pending if gathered.length >= wanted.least && !wanted.end => return Poll::Ready(()),
+                    Poll::Pending if gathered.length >= wanted.min && !wanted.end => return Poll::Ready(()),
                     Poll::Pending => {
                         let Some(due) = due else { return Poll::Pending };
-                        patience.set(due);
-                        return patience.poll_expired(cx);
+                        timeout.set(due);
+                        return timeout.poll_expired(cx);
                     }
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => {
@@ -136,8 +136,8 @@ impl Gathered {
     }
 
     /// What `wanted` says of `body`, however long that is in coming: who sends it has its own timeouts.
-    pub(crate) async fn waited_for(body: Body, wanted: Wanted) -> Gathered {
-        Gathered::until(body, wanted, None, None, None).await
+    pub(crate) async fn waited_for(body: Body, wanted: BufferGoal) -> BufferedPrefix {
+        BufferedPrefix::until(body, wanted, None, None, None).await
     }
 
     fn push(&mut self, piece: Bytes) {
@@ -188,13 +188,13 @@ impl Gathered {
     }
 
     /// All of it as it is here. `None` while more is to come.
-    pub(crate) fn whole_pieces(&self) -> Option<Pieces> {
+    pub(crate) fn whole_pieces(&self) -> Option<ChunkedBytes> {
         self.is_whole().then(|| self.pieces().cloned().collect())
     }
 
     /// Counts what was gathered until it is handed on: it waits for something that may be long in coming. `None`: it is
     /// counted elsewhere.
-    pub(crate) fn count(&mut self, memory: Option<Reservation>) {
+    pub(crate) fn count(&mut self, memory: Option<BufferReservation>) {
         self.memory = memory.map(|mut memory| {
             memory.resize(self.length);
             memory
@@ -226,7 +226,7 @@ impl Gathered {
     }
 }
 
-impl http_body::Body for Gathered {
+impl http_body::Body for BufferedPrefix {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -81,7 +81,7 @@ mod tests {
         if let Some(field) = field {
             headers.insert(header::ACCEPT_ENCODING, field.parse().unwrap());
         }
-        negotiate(&AcceptEncoding::of(&headers), offered)
+        negotiate(&AcceptEncoding::from_headers(&headers), offered)
     }
 
     #[test]

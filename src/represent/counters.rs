@@ -13,13 +13,13 @@ use super::coding::Coding;
 use crate::represent::compression_decision::{Choice, Reason};
 use crate::represent::reencode::{Holder, Recoding};
 
-use crate::memory::memory_budget::Held;
+use crate::memory::memory_budget::MemoryBudget;
 use crate::metrics::Cell;
 use crate::runtime::clock;
 
 #[derive(Debug, Default)]
 pub(crate) struct CodingCounters {
-    answers: Cell,
+    responses: Cell,
     before: Cell,
     after: Cell,
     nanoseconds: Cell,
@@ -46,15 +46,15 @@ pub(crate) struct Counters {
     pub tags: Cell,
     /// 206s that Pillion made of an app's 200.
     pub partial: Cell,
-    pub held: Arc<Held>,
+    pub budget: Arc<MemoryBudget>,
     /// Encoders of answers on their way; they are bounded by the buffer memory, of which each holds a part.
-    pub encoders: Arc<Held>,
+    pub encoders: Arc<MemoryBudget>,
     /// Stored codings made again, and the time that may take.
     pub recoding: Recoding,
 }
 
 /// What all workers together may hold of content gathered whole.
-const MOST_GATHERED: usize = 64 * 1024 * 1024;
+const MAX_GATHERED: usize = 64 * 1024 * 1024;
 
 impl Default for Counters {
     fn default() -> Counters {
@@ -65,8 +65,8 @@ impl Default for Counters {
             not_modified_by_pillion: Cell::default(),
             tags: Cell::default(),
             partial: Cell::default(),
-            held: Arc::new(Held::at_most(MOST_GATHERED)),
-            encoders: Arc::new(Held::at_most(usize::MAX)),
+            budget: Arc::new(MemoryBudget::at_most(MAX_GATHERED)),
+            encoders: Arc::new(MemoryBudget::at_most(usize::MAX)),
             recoding: Recoding::default(),
         }
     }
@@ -91,7 +91,7 @@ impl Counters {
     /// Counts an answer with content that is counted there.
     pub(crate) fn chose_at(&self, place: usize) {
         match (self.codings.get(place), place.checked_sub(self.codings.len())) {
-            (Some(coding), _) => coding.answers.add(1),
+            (Some(coding), _) => coding.responses.add(1),
             (None, left) => {
                 if let Some(cell) = left.and_then(|left| self.left.get(left)) {
                     cell.add(1);
@@ -130,7 +130,7 @@ impl Collected {
             let codings = Coding::ALL.iter();
             codings.map(|coding| ([("coding", coding.as_str())], value(counters.coding(*coding)))).collect()
         };
-        let mut results: Rows = by_coding(|coding| coding.answers.get() as f64);
+        let mut results: Rows = by_coding(|coding| coding.responses.get() as f64);
         results.iter_mut().for_each(|(label, _)| label[0].0 = "result");
         let left = Reason::ALL.iter().zip(&counters.left);
         results.extend(left.map(|(reason, cell)| ([("result", reason.as_str())], cell.get() as f64)));
@@ -165,7 +165,7 @@ impl Collector for Collected {
             }
         }
         let gauges = [
-            ("content_gathered_bytes", "Content gathered for its tag just now", &self.0.held),
+            ("content_gathered_bytes", "Content gathered for its tag just now", &self.0.budget),
             ("coding_memory_bytes", "Memory of the encoders of answers on their way", &self.0.encoders),
         ];
         for (name, help, held) in gauges {

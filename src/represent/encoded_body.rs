@@ -16,8 +16,8 @@ use http_body::{Body as _, Frame};
 use tokio::sync::Semaphore;
 
 use super::counters::CodingCounters;
-use crate::memory::buffers::Reservation;
-use crate::memory::memory_budget::Place;
+use crate::memory::buffers::BufferReservation;
+use crate::memory::memory_budget::Reservation;
 use crate::message::body::{Body, BodyError};
 use crate::represent::encoder::Encoder;
 use crate::runtime::clock;
@@ -47,17 +47,17 @@ impl Breather {
 }
 
 /// An encoder that worked for so long on the worker takes a pause.
-const ENOUGH: Duration = Duration::from_micros(300);
+const SLICE_TIME: Duration = Duration::from_micros(300);
 /// A slice that takes longer than this is followed by a smaller one.
 const TOO_LONG: Duration = Duration::from_micros(500);
-const LEAST_SLICE: usize = 2 * 1024;
+const MIN_SLICE: usize = 2 * 1024;
 
 /// The next slice: content differs by ten times and more in what it costs.
-fn paced(slice: usize, most: usize, taken: usize, duration: Duration) -> usize {
-    if duration > TOO_LONG && taken > LEAST_SLICE {
-        (slice / 2).max(LEAST_SLICE)
+fn paced(slice: usize, max: usize, taken: usize, duration: Duration) -> usize {
+    if duration > TOO_LONG && taken > MIN_SLICE {
+        (slice / 2).max(MIN_SLICE)
     } else if duration < TOO_LONG / 4 && taken >= slice {
-        (slice * 2).min(most)
+        (slice * 2).min(max)
     } else {
         slice
     }
@@ -130,9 +130,9 @@ enum Whereabouts {
 #[derive(Debug)]
 pub(crate) struct EncoderMemory {
     /// Its part of the buffer memory.
-    pub reserved: Reservation,
+    pub reserved: BufferReservation,
     /// Its place among all encoders.
-    pub place: Place,
+    pub place: Reservation,
 }
 
 impl EncoderMemory {
@@ -256,7 +256,7 @@ impl Encoding {
         if !encoder.works_away() {
             self.encoded += duration;
             self.slice = paced(self.slice, encoder.slice(), taken, duration);
-            if self.encoded >= ENOUGH {
+            if self.encoded >= SLICE_TIME {
                 self.encoded = Duration::ZERO;
                 self.breather.begin();
             }

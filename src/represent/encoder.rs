@@ -23,9 +23,9 @@ const KIB: usize = 1024;
 const SCRATCH: usize = 16 * KIB;
 /// log2 of the largest window of zstd: what a stream of unknown length remembers. 19 would make ordinary text
 /// 3 % smaller, at 1.4 MiB for each answer on its way in place of 0.5.
-const MOST_WINDOW: u32 = 17;
+const MAX_WINDOW: u32 = 17;
 /// log2 of the smallest.
-const LEAST_WINDOW: u32 = 12;
+const MIN_WINDOW: u32 = 12;
 /// log2 of the tables of zstd's heaviest level here, which would be 4 MiB.
 const HEAVY_TABLES: u32 = 17;
 /// log2 of brotli's window, whatever the length. Up to 16 it takes another hasher, which needs 5 ms to set
@@ -96,8 +96,8 @@ pub(crate) fn one_go(coding: Coding, effort: Effort) -> usize {
 /// away.
 pub(crate) fn holds_memory(coding: Coding, effort: Effort, whole: Option<usize>) -> bool {
     let Setting { one_go, slice, pace, .. } = setting(coding, effort);
-    let most = if pace == Pace::Away { slice } else { one_go };
-    whole.is_none_or(|length| length > most)
+    let max = if pace == Pace::Away { slice } else { one_go };
+    whole.is_none_or(|length| length > max)
 }
 
 /// One encoder, for one answer.
@@ -180,7 +180,7 @@ fn codec(coding: Coding, level: i32, length: Option<u64>, pace: Pace) -> Codec {
         Coding::Gzip => Box::new(GzipEncoder::new(FlateEncoderParams::from(Level::Precise(level)))),
         Coding::Zstd => {
             // Tables no larger than the content can fill: they are zeroed for each answer.
-            let window = length.map_or(MOST_WINDOW, window);
+            let window = length.map_or(MAX_WINDOW, window);
             let tables = if pace == Pace::Away { HEAVY_TABLES } else { window - 2 };
             let parameters =
                 [CParameter::window_log(window), CParameter::hash_log(tables), CParameter::chain_log(tables)];
@@ -212,5 +212,5 @@ fn drive(
 
 /// log2 of a window that content of this length fits into.
 fn window(length: u64) -> u32 {
-    length.max(1).next_power_of_two().trailing_zeros().clamp(LEAST_WINDOW, MOST_WINDOW)
+    length.max(1).next_power_of_two().trailing_zeros().clamp(MIN_WINDOW, MAX_WINDOW)
 }

@@ -20,7 +20,7 @@ use crate::fields::{
 use crate::represent::breach_guard;
 
 /// The most that 64 KiB may cost of what 8 KiB cost.
-const MOST_TIMES: f64 = 12.0;
+const MAX_TIMES: f64 = 12.0;
 const SMALL: usize = 8 * 1024;
 const LARGE: usize = 64 * 1024;
 /// Less time than this says nothing about a value of any length.
@@ -94,7 +94,7 @@ const NAMES: [&str; 19] = [
 
 const USES: &[Use] = &[
     ("list", |headers, _| {
-        black_box(list::of(headers, &header::CACHE_CONTROL).count());
+        black_box(list::elements_in_field(headers, &header::CACHE_CONTROL).count());
     }),
     ("list of tags", |headers, _| {
         black_box(list::of_unescaped(headers, &header::IF_NONE_MATCH).count());
@@ -103,34 +103,34 @@ const USES: &[Use] = &[
         black_box(list::split(&value(headers, name), b';').count());
     }),
     ("Cache-Control of responses", |headers, _| {
-        black_box(ResponseDirectives::of(headers, &[]));
+        black_box(ResponseDirectives::from_headers(headers, &[]));
     }),
     ("a targeted field", |headers, _| {
-        black_box(ResponseDirectives::of(headers, &[HeaderName::from_static("cdn-cache-control")]));
+        black_box(ResponseDirectives::from_headers(headers, &[HeaderName::from_static("cdn-cache-control")]));
     }),
     ("Cache-Control of requests", |headers, _| {
-        black_box(RequestDirectives::of(headers));
+        black_box(RequestDirectives::from_headers(headers));
     }),
     ("Pragma", |headers, name| {
         let mut only = HeaderMap::new();
         only.insert(header::PRAGMA, headers[name].clone());
-        black_box(RequestDirectives::of(&only));
+        black_box(RequestDirectives::from_headers(&only));
     }),
     ("a directive", |headers, _| {
         black_box(cache_control::has(headers, "no-transform"));
     }),
     ("Accept-Encoding", |headers, _| {
-        black_box(negotiate(&AcceptEncoding::of(headers), &Coding::ALL));
+        black_box(negotiate(&AcceptEncoding::from_headers(headers), &Coding::ALL));
     }),
     ("Content-Encoding", |headers, _| {
-        black_box(AcceptEncoding::of(headers).takes(&accept_encoding::content_encoding(headers)));
+        black_box(AcceptEncoding::from_headers(headers).takes(&accept_encoding::content_encoding(headers)));
     }),
     ("tags", |headers, _| {
-        black_box(TagList::of(headers, &header::IF_MATCH));
-        black_box(EntityTag::of(headers));
+        black_box(TagList::from_headers(headers, &header::IF_MATCH));
+        black_box(EntityTag::from_headers(headers));
     }),
     ("conditions", |headers, _| {
-        let conditions = Conditions::of(headers);
+        let conditions = Conditions::from_headers(headers);
         black_box((
             conditions.evaluate(headers),
             conditions.range_holds(headers),
@@ -140,7 +140,7 @@ const USES: &[Use] = &[
     ("one condition", |headers, _| {
         let mut only = HeaderMap::new();
         only.insert(header::IF_NONE_MATCH, headers[header::IF_NONE_MATCH].clone());
-        black_box(Conditions::of(&only).evaluate(headers));
+        black_box(Conditions::from_headers(&only).evaluate(headers));
     }),
     ("conditions for the app", |headers, _| {
         black_box(for_app(headers, &header::IF_NONE_MATCH));
@@ -149,7 +149,7 @@ const USES: &[Use] = &[
         black_box(range::select(&value(headers, name), 1 << 20));
     }),
     ("dates", |headers, _| {
-        black_box(date::of(headers, &header::LAST_MODIFIED));
+        black_box(date::from_headers(headers, &header::LAST_MODIFIED));
     }),
     ("cookies", |headers, _| {
         black_box(cookie::counts(
@@ -172,7 +172,7 @@ const USES: &[Use] = &[
         black_box(media::matches(&patterns, &value(headers, name)));
     }),
     ("a stream or not", |headers, _| {
-        black_box(MediaKind::of(headers));
+        black_box(MediaKind::from_headers(headers));
     }),
     ("authentication of connections", |headers, name| {
         let mut only = HeaderMap::new();
@@ -213,7 +213,8 @@ const USES: &[Use] = &[
         black_box(structured::strings(headers, name));
     }),
     ("RateLimit", |headers, _| {
-        let told = rate_limit::Told { name: "a", quota: 1, remaining: 1, reset: None, refused: false };
+        let told =
+            rate_limit::UpstreamRateLimit { name: "a", quota: 1, remaining: 1, reset: None, refused: false };
         rate_limit::tell(&mut headers.clone(), &HeaderValue::from_static("\"a\";q=1;w=1"), &told);
         rate_limit::tell_legacy(&mut headers.clone(), &told, 0);
     }),
@@ -242,7 +243,7 @@ fn best(small: &str, large: &str, parse: fn(&HeaderMap, &HeaderName), runs: usiz
     let (mut little, mut much) = (Duration::MAX, Duration::MAX);
     for _ in 0..runs {
         (little, much) = (little.min(cost(&small, parse)), much.min(cost(&large, parse)));
-        if much < NOTHING || much.as_secs_f64() <= little.as_secs_f64() * MOST_TIMES {
+        if much < NOTHING || much.as_secs_f64() <= little.as_secs_f64() * MAX_TIMES {
             return Ok(());
         }
     }

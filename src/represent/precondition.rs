@@ -40,7 +40,7 @@ static FIELDS: [header::HeaderName; 5] = [
 
 impl Conditions {
     /// Of a request. Nothing is copied where there are none.
-    pub(crate) fn of(headers: &HeaderMap) -> Conditions {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Conditions {
         let lines = || headers.iter().filter(|(name, _)| FIELDS.contains(name));
         // The date beside tags is ignored (13.1.3).
         let mut counting = lines().filter(|(name, _)| *name != header::IF_MODIFIED_SINCE);
@@ -57,7 +57,7 @@ impl Conditions {
         }
         let only_made = fields.contains_key(header::IF_MODIFIED_SINCE)
             && matches!(
-                TagList::of(&fields, &header::IF_NONE_MATCH),
+                TagList::from_headers(&fields, &header::IF_NONE_MATCH),
                 Some(TagList::Tags(tags)) if tags.iter().all(entity_tag::is_made)
             );
         Conditions { single: None, fields, only_made }
@@ -81,10 +81,10 @@ impl Conditions {
     /// In the order of RFC 9110 13.2.2. `validators` are the fields of an answer that would be 200, with
     /// the app's tag as the app wrote it. Ranges are another question: [`Conditions::range_holds`].
     pub(crate) fn evaluate(&self, validators: &HeaderMap) -> Verdict {
-        let tag = EntityTag::of(validators);
+        let tag = EntityTag::from_headers(validators);
         if self.fields.contains_key(header::IF_MATCH) {
             // 13.1.1: compared strongly; `*` holds, as there is something to be had.
-            let holds = match TagList::of(&self.fields, &header::IF_MATCH) {
+            let holds = match TagList::from_headers(&self.fields, &header::IF_MATCH) {
                 Some(TagList::Any) | None => true,
                 // A weak form of the app's strong tag stands on content that Pillion coded. It says what the strong
                 // one says, and the app hears both.
@@ -96,7 +96,7 @@ impl Conditions {
                 return Verdict::Failed;
             }
         } else if let Some(since) = self.date(&header::IF_UNMODIFIED_SINCE)
-            && let Some(modified) = date::of(validators, &header::LAST_MODIFIED)
+            && let Some(modified) = date::from_headers(validators, &header::LAST_MODIFIED)
             && modified > since
         {
             // 13.1.4
@@ -111,7 +111,7 @@ impl Conditions {
             };
         }
         if let Some(since) = self.date(&header::IF_MODIFIED_SINCE)
-            && let Some(modified) = date::of(validators, &header::LAST_MODIFIED)
+            && let Some(modified) = date::from_headers(validators, &header::LAST_MODIFIED)
             && modified <= since
         {
             // 13.1.3
@@ -122,17 +122,17 @@ impl Conditions {
 
     /// The tag under which the client has what has the tag `app`: as it wrote it, so that its cache finds it
     /// again (RFC 9111 4.3.4). `*` has it under the tag that the answer would have had, so under `app`.
-    pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+    pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Current> {
         if let Some(line) = &self.single
             && let Some(theirs) = EntityTag::parse(line.as_bytes())
         {
-            return app.filter(|app| theirs.weak_eq(app)).map(|_| Held::As(line.clone()));
+            return app.filter(|app| theirs.weak_eq(app)).map(|_| Current::As(line.clone()));
         }
-        match TagList::of(&self.fields, &header::IF_NONE_MATCH)? {
-            TagList::Any => Some(Held::Any),
+        match TagList::from_headers(&self.fields, &header::IF_NONE_MATCH)? {
+            TagList::Any => Some(Current::Any),
             TagList::Tags(tags) => {
                 let app = app?;
-                tags.iter().find(|theirs| theirs.weak_eq(app)).map(|theirs| Held::As(theirs.to_value()))
+                tags.iter().find(|theirs| theirs.weak_eq(app)).map(|theirs| Current::As(theirs.to_value()))
             }
         }
     }
@@ -141,15 +141,17 @@ impl Conditions {
     pub(crate) fn range_holds(&self, validators: &HeaderMap) -> bool {
         let Some(field) = self.fields.get(header::IF_RANGE) else { return true };
         if let Some(theirs) = EntityTag::parse(field.as_bytes()) {
-            return EntityTag::of(validators).is_some_and(|tag| tag.strong_eq(&theirs));
+            return EntityTag::from_headers(validators).is_some_and(|tag| tag.strong_eq(&theirs));
         }
         // A date is a strong validator only if the content was sent a second or more after it (8.8.2.2).
-        let strong = match (date::of(validators, &header::LAST_MODIFIED), date::of(validators, &header::DATE))
-        {
+        let strong = match (
+            date::from_headers(validators, &header::LAST_MODIFIED),
+            date::from_headers(validators, &header::DATE),
+        ) {
             (Some(modified), Some(sent)) => sent > modified,
             _ => false,
         };
-        strong && self.date(&header::IF_RANGE) == date::of(validators, &header::LAST_MODIFIED)
+        strong && self.date(&header::IF_RANGE) == date::from_headers(validators, &header::LAST_MODIFIED)
     }
 
     /// Whether If-Range holds a weak tag. Compared strongly it never holds, so the app is not asked.
@@ -164,13 +166,13 @@ impl Conditions {
     }
 
     fn date(&self, name: &header::HeaderName) -> Option<SystemTime> {
-        date::of(&self.fields, name)
+        date::from_headers(&self.fields, name)
     }
 }
 
 /// Under which tag a client has something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum Current {
     Any,
     As(HeaderValue),
 }
@@ -187,7 +189,7 @@ pub(crate) enum ForApp {
 }
 
 /// More weak tags than any client holds of one resource; a longer list is passed on without strong forms.
-const MOST_WEAK: usize = 64;
+const MAX_WEAK: usize = 64;
 
 /// See [`ForApp`]. Element by element: what is no tag is the app's to judge. `W/"x"` may be what became of the app's
 /// `"x"` on content that Pillion coded, so the app hears both. If-Match compares strongly (RFC 9110 13.1.1), so the
@@ -201,7 +203,7 @@ pub(crate) fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp 
     let elements = || list::of_unescaped(headers, name).map(|element| (element, EntityTag::parse(element)));
     let weak = || elements().filter_map(|(_, tag)| tag.filter(|tag| tag.weak));
     let (made, others) = (weak().any(|tag| entity_tag::is_made(&tag)), weak().count());
-    if others == 0 || (others > MOST_WEAK && !made) {
+    if others == 0 || (others > MAX_WEAK && !made) {
         return ForApp::AsIs;
     }
     let mut text = Vec::new();
@@ -216,7 +218,7 @@ pub(crate) fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp 
         if tag.as_ref().is_some_and(entity_tag::is_made) {
             continue;
         }
-        if let Some(weak) = tag.filter(|tag| tag.weak && others <= MOST_WEAK) {
+        if let Some(weak) = tag.filter(|tag| tag.weak && others <= MAX_WEAK) {
             let strong = EntityTag { weak: false, ..weak };
             if before != Some(strong) {
                 add(&|text| strong.write(text));
@@ -300,7 +302,7 @@ mod tests {
             (&[("if-unmodified-since", OLD)], &[("last-modified", NEW)], Failed),
             (&[("if-match", "\"x\""), ("if-unmodified-since", OLD)], strong, Proceed),
         ] {
-            let verdict = Conditions::of(&fields(conditions)).evaluate(&fields(validators));
+            let verdict = Conditions::from_headers(&fields(conditions)).evaluate(&fields(validators));
             assert_eq!(verdict, wanted, "{conditions:?} of {validators:?}");
         }
     }
@@ -321,7 +323,7 @@ mod tests {
             (Some("nonsense"), &sent, false),
         ] {
             let lines: Vec<_> = field.map(|field| ("if-range", field)).into_iter().collect();
-            let conditions = Conditions::of(&fields(&lines));
+            let conditions = Conditions::from_headers(&fields(&lines));
             assert_eq!(conditions.range_holds(&fields(validators)), holds, "{field:?} of {validators:?}");
         }
     }
@@ -347,7 +349,7 @@ mod tests {
             let lines: Vec<_> = lines.iter().map(|line| ("if-match", *line)).collect();
             assert_eq!(for_app(&fields(&lines), &header::IF_MATCH), wanted, "{lines:?}");
         }
-        let many = vec!["W/\"x\""; MOST_WEAK + 1].join(", ");
+        let many = vec!["W/\"x\""; MAX_WEAK + 1].join(", ");
         assert_eq!(for_app(&fields(&[("if-match", &many)]), &header::IF_MATCH), ForApp::AsIs);
         let made = format!("{many}, W/\"pillion-1\"");
         assert_eq!(for_app(&fields(&[("if-match", &made)]), &header::IF_MATCH), rewritten(&many));
@@ -362,7 +364,7 @@ mod tests {
             let asked = fields(&[("if-none-match", tag.to_str().unwrap())]);
             let mut validators = HeaderMap::new();
             validators.insert(header::ETAG, made(&other));
-            let verdict = Conditions::of(&asked).evaluate(&validators);
+            let verdict = Conditions::from_headers(&asked).evaluate(&validators);
             prop_assert_eq!(verdict == Verdict::NotModified, one == other);
         }
     }

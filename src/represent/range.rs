@@ -6,11 +6,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::fields::range;
-use crate::memory::chunked_bytes::Pieces;
+use crate::memory::chunked_bytes::ChunkedBytes;
 
 /// The most ranges of one request; with more it gets the whole, as RFC 9110 14.2 advises against requests
 /// that only make work.
-pub(crate) const MOST_RANGES: usize = 16;
+pub(crate) const MAX_RANGES: usize = 16;
 /// Random letters of a boundary.
 const BOUNDARY: usize = 24;
 
@@ -26,11 +26,11 @@ pub(crate) enum Selected {
 
 /// What `field` selects of content that is `length` bytes long.
 pub(crate) fn select(field: &[u8], length: usize) -> Selected {
-    let Some(specs) = range::parse(field, MOST_RANGES) else { return Selected::Whole };
+    let Some(specs) = range::parse(field, MAX_RANGES) else { return Selected::Whole };
     let within =
         |range: Range<u64>| Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?);
     let parts: Vec<Range<usize>> =
-        specs.iter().filter_map(|spec| spec.of(length as u64)).filter_map(within).collect();
+        specs.iter().filter_map(|spec| spec.resolve(length as u64)).filter_map(within).collect();
     if parts.is_empty() {
         return Selected::Nothing;
     }
@@ -43,7 +43,11 @@ pub(crate) fn select(field: &[u8], length: usize) -> Selected {
 
 /// The content of a 206 with these parts, and the fields that say so (RFC 9110 15.3.7). The parts are slices of
 /// `content`: a copy for each of many slow clients would take far more memory than what is stored.
-pub(crate) fn partial(content: &Pieces, parts: &[Range<usize>], headers: &mut HeaderMap) -> Pieces {
+pub(crate) fn partial(
+    content: &ChunkedBytes,
+    parts: &[Range<usize>],
+    headers: &mut HeaderMap,
+) -> ChunkedBytes {
     if let [part] = parts {
         set(headers, header::CONTENT_RANGE, content_range(part, content.len()));
         return content.slice(part.clone());
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn n3_2_parts_are_slices_of_what_is_stored() {
-        let content = Pieces::copy(&vec![7; 100_000]);
+        let content = ChunkedBytes::copy(&vec![7; 100_000]);
         let stored: Vec<_> = content.iter().map(|piece| piece.as_ptr_range()).collect();
         let mut headers = HeaderMap::new();
         let body = partial(&content, &[0..40_000, 50_000..90_000], &mut headers);
@@ -152,7 +156,7 @@ mod tests {
         #[test]
         fn one_part_is_that_part(content in proptest::collection::vec(any::<u8>(), 1..500), a: usize, b: usize) {
             let whole = Bytes::from(content);
-            let content = Pieces::from(whole.clone());
+            let content = ChunkedBytes::from(whole.clone());
             let (a, b) = (a % content.len(), b % content.len());
             let (first, last) = (a.min(b), a.max(b));
             let Selected::Parts(parts) = select(format!("bytes={first}-{last}").as_bytes(), content.len()) else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::coding::{Coding, Effort};
-use crate::memory::chunked_bytes::Pieces;
+use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::message::body::Kept;
 use crate::metrics::Cell;
 use crate::represent::encoder::Encoder;
@@ -18,7 +18,7 @@ use crate::runtime::clock::Instant;
 /// Content that was given out so often is worth it; it is looked at once in as many times.
 const OFTEN: u32 = 64;
 /// Longer content is not made again; bytes.
-const MOST: usize = 256 * 1024;
+const MAX: usize = 256 * 1024;
 /// One part in so many of the CPU granted may go into it.
 const SHARE: u32 = 50;
 /// What may be spent at once after a pause.
@@ -73,7 +73,7 @@ impl Recoding {
         if !often || effort == Effort::Best || !self.may(clock::now()) {
             return;
         }
-        let Some(content) = kept.content().filter(|content| content.len() <= MOST) else { return };
+        let Some(content) = kept.content().filter(|content| content.len() <= MAX) else { return };
         if self.busy.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -91,7 +91,7 @@ impl Recoding {
             if let Ok(made) = made
                 && made.len() < length
             {
-                kept.keep(coding.as_str(), Pieces::copy(&made));
+                kept.keep(coding.as_str(), ChunkedBytes::copy(&made));
                 recoding.done.add(1);
             }
             recoding.busy.store(false, Ordering::Relaxed);
@@ -99,7 +99,7 @@ impl Recoding {
     }
 }
 
-fn whole(coding: Coding, content: &Pieces) -> std::io::Result<BytesMut> {
+fn whole(coding: Coding, content: &ChunkedBytes) -> std::io::Result<BytesMut> {
     let mut encoder = Encoder::new(coding, Effort::Best, Some(content.len() as u64));
     let mut out = BytesMut::with_capacity(content.len() / 4);
     let slice = encoder.slice().max(1);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::memory::chunked_bytes::Cutter;
+use crate::memory::chunked_bytes::Builder;
 use crate::message::body::{BodyError, Kept};
 use crate::represent::encoded_body::Encoding;
 
@@ -16,14 +16,14 @@ pub(crate) struct Keeping {
     encoding: Encoding,
     keeper: Option<Arc<dyn Kept>>,
     name: &'static str,
-    made: Cutter,
+    made: Builder,
 }
 
 impl Keeping {
     /// Keeps what `encoding` makes under `name`, unless somebody else is at that already.
     pub(crate) fn new(encoding: Encoding, keeper: Arc<dyn Kept>, name: &'static str) -> Keeping {
         let keeper = keeper.begin(name).then_some(keeper);
-        Keeping { encoding, keeper, name, made: Cutter::default() }
+        Keeping { encoding, keeper, name, made: Builder::default() }
     }
 
     fn ended(&mut self) {

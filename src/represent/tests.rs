@@ -18,10 +18,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::coding::{Coding, Effort};
 use super::counters::Counters;
-use crate::memory::buffers::{BufferMemory, ClientSlot, Reservation};
-use crate::memory::memory_budget::Held;
+use crate::memory::buffers::{BufferMemory, BufferReservation, ClientSlot};
+use crate::memory::memory_budget::MemoryBudget;
 use crate::message::body::{Body, BodyError};
-use crate::represent::buffered_prefix::{Gathered, Wanted};
+use crate::represent::buffered_prefix::{BufferGoal, BufferedPrefix};
 use crate::represent::encoded_body::Encoding;
 use crate::represent::encoder;
 use crate::represent::encoder::Encoder;
@@ -71,7 +71,7 @@ struct Client {
 }
 
 impl Client {
-    fn of(coding: Coding) -> Client {
+    fn with_coding(coding: Coding) -> Client {
         let codec: Box<dyn DecodeV2> = match coding {
             Coding::Gzip => Box::new(GzipDecoder::new()),
             Coding::Brotli => Box::new(BrotliDecoder::new()),
@@ -96,7 +96,7 @@ impl Client {
 }
 
 fn decoded(coding: Coding, encoded: &[u8]) -> Vec<u8> {
-    let mut client = Client::of(coding);
+    let mut client = Client::with_coding(coding);
     let content = client.takes(encoded);
     assert!(client.ended || encoded.is_empty(), "it has an end");
     content
@@ -156,7 +156,7 @@ fn what_the_app_says_is_not_held_back() {
             for effort in EFFORTS {
                 let (sender, body) = handed();
                 let mut encoded = encoding(body, coding, effort);
-                let mut client = Client::of(coding);
+                let mut client = Client::with_coding(coding);
                 for word in ["first", "second", "third"] {
                     let since = clock::now();
                     sender.send(data(word)).unwrap();
@@ -218,16 +218,16 @@ fn an_encoder_takes_breath() {
             while next(&mut body).await.is_some() {}
             other.abort();
             // Far fewer than there are slices that take their time, far more than without a pause.
-            let least = since.elapsed().as_millis() / 10;
-            assert!(turns.get() > least.max(3), "{coding:?}: {} turns in {:?}", turns.get(), since.elapsed());
+            let min = since.elapsed().as_millis() / 10;
+            assert!(turns.get() > min.max(3), "{coding:?}: {} turns in {:?}", turns.get(), since.elapsed());
         }
     });
 }
 
 const SOON: Duration = Duration::from_millis(20);
 
-fn all(length: usize) -> Wanted {
-    Wanted { least: length, most: length, end: true }
+fn all(length: usize) -> BufferGoal {
+    BufferGoal { min: length, max: length, end: true }
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         sender.send(data("abc")).unwrap();
         sender.send(data("def")).unwrap();
         drop(sender);
-        let mut whole = Gathered::of(body, all(100), SOON, None, None).await;
+        let mut whole = BufferedPrefix::read(body, all(100), SOON, None, None).await;
         assert!(whole.is_whole() && whole.len() == 6);
         assert_eq!(whole.content().as_deref(), Some(&b"abcdef"[..]));
         assert_eq!(read(whole.into_body()).await.unwrap().0, b"abcdef");
@@ -245,28 +245,29 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         let (sender, body) = handed();
         sender.send(data("abc")).unwrap();
         sender.send(data("def")).unwrap();
-        let enough = Gathered::of(body, Wanted { least: 2, most: 2, end: false }, SOON, None, None).await;
-        assert!(enough.has_more() && enough.len() == 3);
+        let prefix =
+            BufferedPrefix::read(body, BufferGoal { min: 2, max: 2, end: false }, SOON, None, None).await;
+        assert!(prefix.has_more() && prefix.len() == 3);
         drop(sender);
-        assert_eq!(read(enough.into_body()).await.unwrap().0, b"abcdef");
+        assert_eq!(read(prefix.into_body()).await.unwrap().0, b"abcdef");
 
         // More came before the end than is taken.
         let (sender, body) = handed();
         sender.send(data("abcdef")).unwrap();
-        let enough = Gathered::of(body, all(5), SOON, None, None).await;
-        assert!(enough.has_more() && enough.len() == 6);
+        let prefix = BufferedPrefix::read(body, all(5), SOON, None, None).await;
+        assert!(prefix.has_more() && prefix.len() == 6);
         drop(sender);
 
         // Many that gather at once see one another's.
         let memory = Arc::new(BufferMemory::new(800));
-        let reserve = || Some(Reservation::new(memory.clone(), ClientSlot::default()));
+        let reserve = || Some(BufferReservation::new(memory.clone(), ClientSlot::default()));
         let mut senders = Vec::new();
         let mut gathering: Vec<_> = (0..100)
             .map(|_| {
                 let (sender, body) = handed();
                 sender.send(data(vec![0; 100])).unwrap();
                 senders.push(sender);
-                Box::pin(Gathered::of(body, all(1000), Duration::from_secs(60), None, reserve()))
+                Box::pin(BufferedPrefix::read(body, all(1000), Duration::from_secs(60), None, reserve()))
             })
             .collect();
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -274,7 +275,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
             Poll::Ready(gathered) => Some(gathered),
             Poll::Pending => None,
         });
-        let gathered: Vec<Gathered> = gathered.collect();
+        let gathered: Vec<BufferedPrefix> = gathered.collect();
         let nothing = gathered.iter().filter(|gathered| gathered.is_empty()).count();
         assert_eq!(nothing, 93, "seven of 100 bytes fit in 7/8 of 800");
         drop((gathered, gathering, senders));
@@ -284,7 +285,8 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         let (sender, body) = handed();
         sender.send(data("abc")).unwrap();
         sender.send(data("def")).unwrap();
-        let there = Gathered::of(body, Wanted { least: 0, most: 100, end: false }, SOON, None, None).await;
+        let there =
+            BufferedPrefix::read(body, BufferGoal { min: 0, max: 100, end: false }, SOON, None, None).await;
         assert!(there.has_more() && there.len() == 6);
 
         // The end may come after the last byte.
@@ -294,11 +296,11 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
             tokio::task::yield_now().await;
             drop(sender);
         });
-        assert!(Gathered::of(body, all(6), SOON, None, None).await.is_whole());
+        assert!(BufferedPrefix::read(body, all(6), SOON, None, None).await.is_whole());
 
         let (sender, body) = handed();
         sender.send(data("abc")).unwrap();
-        let mut paused = Gathered::of(body, all(100), SOON, None, None).await;
+        let mut paused = BufferedPrefix::read(body, all(100), SOON, None, None).await;
         assert!(paused.has_more() && paused.len() == 3 && paused.content().is_none());
         sender.send(Err(BodyError::UpstreamGone)).unwrap();
         assert_eq!(read(paused.into_body()).await, Err(BodyError::UpstreamGone));
@@ -307,7 +309,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
 
 #[test]
 fn no_more_is_held_than_may_be() {
-    let held = Arc::new(Held::at_most(64 << 20));
+    let held = Arc::new(MemoryBudget::at_most(64 << 20));
     let place = held.take(60 << 20).unwrap();
     assert!(held.take(10 << 20).is_none());
     assert_eq!(held.get(), 60 << 20);

@@ -16,7 +16,7 @@ pub(crate) enum Phase {
 }
 
 #[derive(Default)]
-struct Sleepers {
+struct PhaseWatchers {
     wakers: Vec<Option<Waker>>,
     free: Vec<usize>,
 }
@@ -24,12 +24,12 @@ struct Sleepers {
 /// The phase of one worker and the connections to wake when it changes.
 pub(crate) struct Lifecycle {
     phase: Cell<Phase>,
-    sleepers: RefCell<Sleepers>,
+    phase_watchers: RefCell<PhaseWatchers>,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Lifecycle { phase: Cell::new(Phase::Running), sleepers: RefCell::default() }
+        Lifecycle { phase: Cell::new(Phase::Running), phase_watchers: RefCell::default() }
     }
 }
 
@@ -44,27 +44,27 @@ impl Lifecycle {
             return;
         }
         self.phase.set(phase);
-        let wakers: Vec<Waker> = self.sleepers.borrow().wakers.iter().flatten().cloned().collect();
+        let wakers: Vec<Waker> = self.phase_watchers.borrow().wakers.iter().flatten().cloned().collect();
         wakers.iter().for_each(Waker::wake_by_ref);
     }
 }
 
 /// One task's place among those woken by a change of phase.
-pub(crate) struct Sleeper {
+pub(crate) struct PhaseWatcher {
     lifecycle: Rc<Lifecycle>,
     place: usize,
 }
 
-impl Sleeper {
-    pub(crate) fn new(lifecycle: Rc<Lifecycle>) -> Sleeper {
+impl PhaseWatcher {
+    pub(crate) fn new(lifecycle: Rc<Lifecycle>) -> PhaseWatcher {
         let place = {
-            let mut sleepers = lifecycle.sleepers.borrow_mut();
-            sleepers.free.pop().unwrap_or_else(|| {
-                sleepers.wakers.push(None);
-                sleepers.wakers.len() - 1
+            let mut phase_watchers = lifecycle.phase_watchers.borrow_mut();
+            phase_watchers.free.pop().unwrap_or_else(|| {
+                phase_watchers.wakers.push(None);
+                phase_watchers.wakers.len() - 1
             })
         };
-        Sleeper { lifecycle, place }
+        PhaseWatcher { lifecycle, place }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -73,8 +73,8 @@ impl Sleeper {
 
     /// The phase now; the task of `cx` is woken when it changes.
     pub(crate) fn watch(&self, cx: &mut Context<'_>) -> Phase {
-        let mut sleepers = self.lifecycle.sleepers.borrow_mut();
-        if let Some(slot) = sleepers.wakers.get_mut(self.place) {
+        let mut phase_watchers = self.lifecycle.phase_watchers.borrow_mut();
+        if let Some(slot) = phase_watchers.wakers.get_mut(self.place) {
             match slot {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 slot => *slot = Some(cx.waker().clone()),
@@ -84,8 +84,8 @@ impl Sleeper {
     }
 
     /// Another place at the same worker.
-    pub(crate) fn another(&self) -> Sleeper {
-        Sleeper::new(self.lifecycle.clone())
+    pub(crate) fn another(&self) -> PhaseWatcher {
+        PhaseWatcher::new(self.lifecycle.clone())
     }
 
     /// Waits until the phase is at least `phase`.
@@ -97,12 +97,12 @@ impl Sleeper {
     }
 }
 
-impl Drop for Sleeper {
+impl Drop for PhaseWatcher {
     fn drop(&mut self) {
-        let mut sleepers = self.lifecycle.sleepers.borrow_mut();
-        if let Some(slot) = sleepers.wakers.get_mut(self.place) {
+        let mut phase_watchers = self.lifecycle.phase_watchers.borrow_mut();
+        if let Some(slot) = phase_watchers.wakers.get_mut(self.place) {
             *slot = None;
         }
-        sleepers.free.push(self.place);
+        phase_watchers.free.push(self.place);
     }
 }

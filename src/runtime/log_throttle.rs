@@ -9,17 +9,17 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// So many in a second.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    most: u32,
+pub(crate) struct LogThrottle {
+    max: u32,
     since: Cell<Option<Instant>>,
     said: Cell<u32>,
     unsaid: Cell<u64>,
 }
 
-impl Pace {
-    /// At most `most` in a second.
-    pub(crate) const fn new(most: u32) -> Pace {
-        Pace { most, since: Cell::new(None), said: Cell::new(0), unsaid: Cell::new(0) }
+impl LogThrottle {
+    /// At most `max` in a second.
+    pub(crate) const fn new(max: u32) -> LogThrottle {
+        LogThrottle { max, since: Cell::new(None), said: Cell::new(0), unsaid: Cell::new(0) }
     }
 
     /// Whether something may be said now; then with how much could not be said before.
@@ -28,7 +28,7 @@ impl Pace {
             self.since.set(Some(now));
             self.said.set(0);
         }
-        if self.said.get() >= self.most {
+        if self.said.get() >= self.max {
             self.unsaid.set(self.unsaid.get() + 1);
             return None;
         }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_said_is_counted() {
-        let (pace, begun) = (Pace::new(2), clock::now());
+        let (pace, begun) = (LogThrottle::new(2), clock::now());
         let after = |milliseconds| pace.may(begun + Duration::from_millis(milliseconds));
         assert_eq!([after(0), after(1), after(2), after(999)], [Some(0), Some(0), None, None]);
         assert_eq!([after(1_000), after(1_001), after(1_002)], [Some(2), Some(0), None]);

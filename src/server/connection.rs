@@ -19,7 +19,7 @@ use crate::memory::buffers::ClientSlot;
 use crate::message::inbound::Peer;
 use crate::metrics::RefusedLabels;
 use crate::runtime::clock;
-use crate::runtime::lifecycle::{Phase, Sleeper};
+use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 use crate::state::live_policy::Snapshot;
 
 /// What the kernel may hold unsent before a connection counts as not writable.
@@ -44,7 +44,7 @@ pub(super) async fn serve(
     let (stream, address, negotiated) = if plain {
         (Stream::Tcp(tcp), address, false)
     } else {
-        let sleeper = Sleeper::new(worker.lifecycle.clone());
+        let phase_watcher = PhaseWatcher::new(worker.lifecycle.clone());
         let settings = snapshot.policy.server.settings;
         let silence = if trusted { settings.idle_timeout } else { settings.header_timeout };
         let prepared = Box::pin(async {
@@ -56,7 +56,7 @@ pub(super) async fn serve(
             tokio::select! {
                 prepared = prepared => prepared,
                 // Nobody who has not asked for anything yet holds up the end.
-                () = sleeper.reached(Phase::Draining) => None,
+                () = phase_watcher.reached(Phase::Draining) => None,
                 () = std::future::poll_fn(|cx| seat.poll_idle(cx)) => None,
             }
         });
@@ -82,7 +82,7 @@ pub(super) async fn serve(
     let buffers = Some(worker.buffers().clone());
     let peer = Rc::new(Peer { buffers, trusted, ..Peer::new(address, tls) });
     let settings = || -> Settings { worker.settings() };
-    let sleeper = Sleeper::new(worker.lifecycle.clone());
+    let phase_watcher = PhaseWatcher::new(worker.lifecycle.clone());
     let (stream, read) = if negotiated {
         (stream, Bytes::new())
     } else {
@@ -93,7 +93,7 @@ pub(super) async fn serve(
             service,
             peer.clone(),
             &settings,
-            sleeper,
+            phase_watcher,
             !tls,
             Some(&seat),
         )
@@ -103,8 +103,9 @@ pub(super) async fn serve(
             Ended::Http2(stream, read) => (stream, read),
         }
     };
-    let sleeper = Sleeper::new(worker.lifecycle.clone());
-    let served = http2::serve(stream, read, worker.service(), peer, &settings, max_streams, sleeper, seat);
+    let phase_watcher = PhaseWatcher::new(worker.lifecycle.clone());
+    let served =
+        http2::serve(stream, read, worker.service(), peer, &settings, max_streams, phase_watcher, seat);
     if let Err(error) = Box::pin(served).await
         && !is_disconnect(&error)
     {

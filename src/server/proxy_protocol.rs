@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest version 1 line.
-const LONGEST_LINE: usize = 107;
+const MAX_LINE_LENGTH: usize = 107;
 /// The longest version 2 header taken; addresses and the usual extensions need far less.
-const LONGEST_BINARY: usize = 4096;
+const MAX_BINARY_LENGTH: usize = 4096;
 
 fn malformed(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
@@ -28,9 +28,9 @@ pub(crate) async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> 
         return Err(malformed("a trusted peer did not send the PROXY header"));
     }
     let mut line = start.to_vec();
-    let mut window = [0u8; LONGEST_LINE];
+    let mut window = [0u8; MAX_LINE_LENGTH];
     while !line.ends_with(b"\n") {
-        let room = LONGEST_LINE - line.len();
+        let room = MAX_LINE_LENGTH - line.len();
         if room == 0 {
             return Err(malformed("the PROXY line is too long"));
         }
@@ -69,7 +69,7 @@ async fn binary(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     tcp.read_exact(&mut head).await?;
     let [version_command, family, high, low] = head;
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if version_command >> 4 != 2 || length > LONGEST_BINARY {
+    if version_command >> 4 != 2 || length > MAX_BINARY_LENGTH {
         return Err(malformed("the PROXY header is malformed"));
     }
     let mut rest = vec![0u8; length];

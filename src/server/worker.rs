@@ -23,9 +23,9 @@ use crate::log::{AccessLog, Writer};
 use crate::memory::buffers::{BufferMemory, ClientSlot};
 use crate::metrics::{Metrics, RefusedLabels, WORKER};
 use crate::runtime::clock;
-use crate::runtime::lifecycle::{Lifecycle, Phase, Sleeper};
-use crate::runtime::log_throttle::Pace;
-use crate::state::live_policy::{Lasting, Live, Snapshot, View};
+use crate::runtime::lifecycle::{Lifecycle, Phase, PhaseWatcher};
+use crate::runtime::log_throttle::LogThrottle;
+use crate::state::live_policy::{LivePolicy, PolicyView, SharedState, Snapshot};
 use crate::upstream::Pool;
 
 /// How often idle connections to apps are looked through.
@@ -47,8 +47,8 @@ const FAILURES: u32 = 10;
 
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub live: Live,
-    pub lasting: Lasting,
+    pub live: LivePolicy,
+    pub shared_state: SharedState,
     /// One permit for each client connection.
     pub connections: Arc<Semaphore>,
     /// Whose they are, and which are idle.
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
 }
 
 /// A connection on its way to its worker. The line of these is bounded by their permits.
-struct Handed {
+struct HandedOff {
     tcp: std::net::TcpStream,
     address: SocketAddr,
     tls: bool,
@@ -65,13 +65,13 @@ struct Handed {
 }
 
 enum Order {
-    Serve(Handed),
+    Serve(HandedOff),
     Advance(Phase),
     Stop,
 }
 
 #[derive(Clone)]
-struct Colleague {
+struct WorkerHandle {
     orders: UnboundedSender<Order>,
     connections: Arc<AtomicUsize>,
 }
@@ -84,7 +84,7 @@ pub(crate) struct Bound {
 
 /// All workers of the process.
 pub(crate) struct Workers {
-    colleagues: Vec<Colleague>,
+    handles: Vec<WorkerHandle>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -96,10 +96,10 @@ impl Workers {
         shared: &Shared,
         log: &Writer,
     ) -> io::Result<Workers> {
-        let (colleagues, receivers): (Vec<Colleague>, Vec<UnboundedReceiver<Order>>) = (0..count)
+        let (colleagues, receivers): (Vec<WorkerHandle>, Vec<UnboundedReceiver<Order>>) = (0..count)
             .map(|_| {
                 let (orders, receiver) = unbounded_channel();
-                (Colleague { orders, connections: Arc::default() }, receiver)
+                (WorkerHandle { orders, connections: Arc::default() }, receiver)
             })
             .unzip();
         let mut threads = Vec::with_capacity(count);
@@ -127,24 +127,24 @@ impl Workers {
                 )?;
             threads.push(thread);
         }
-        Ok(Workers { colleagues, threads })
+        Ok(Workers { handles: colleagues, threads })
     }
 
     /// Tells every worker how far stopping has come.
     pub(crate) fn advance(&self, phase: Phase) {
-        for colleague in &self.colleagues {
+        for colleague in &self.handles {
             // A worker that is gone has nothing to drain.
             let _ = colleague.orders.send(Order::Advance(phase));
         }
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.colleagues.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed)).sum()
+        self.handles.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends every worker, whatever it does.
     pub(crate) fn stop(self) {
-        for colleague in &self.colleagues {
+        for colleague in &self.handles {
             let _ = colleague.orders.send(Order::Stop);
         }
         for thread in self.threads {
@@ -155,10 +155,10 @@ impl Workers {
 
 /// One worker, as its connections see it.
 pub(crate) struct Worker {
-    view: RefCell<View>,
+    view: RefCell<PolicyView>,
     parts: stack::Parts,
     /// How often refused connections are told of.
-    pub refusals: Pace,
+    pub refusals: LogThrottle,
     /// Its share in the end of the process.
     pub lifecycle: Rc<Lifecycle>,
 }
@@ -169,12 +169,12 @@ impl Worker {
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
-        &self.parts.sink.lasting.metrics
+        &self.parts.sink.shared_state.metrics
     }
 
     /// The memory of what waits for slow clients.
     pub(crate) fn buffers(&self) -> &Arc<BufferMemory> {
-        &self.parts.lasting.buffers
+        &self.parts.shared_state.buffers
     }
 
     /// How client connections are served now; no count is touched for it.
@@ -217,19 +217,20 @@ async fn run(
     bound: Vec<Bound>,
     shared: Shared,
     log: AccessLog,
-    colleagues: Vec<Colleague>,
+    colleagues: Vec<WorkerHandle>,
     mut orders: UnboundedReceiver<Order>,
 ) {
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
-    let lasting = shared.lasting.clone();
-    let sink = Rc::new(Sink { lasting: lasting.clone(), log, failures: Pace::new(FAILURES) });
-    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), lasting };
+    let shared_state = shared.shared_state.clone();
+    let sink =
+        Rc::new(Sink { shared_state: shared_state.clone(), log, failures: LogThrottle::new(FAILURES) });
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), shared_state };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {
         view: RefCell::new(view),
         parts,
-        refusals: Pace::new(1),
+        refusals: LogThrottle::new(1),
         lifecycle: lifecycle.clone(),
     });
     let own = colleagues[index].connections.clone();
@@ -239,13 +240,13 @@ async fn run(
             index,
             shared: shared.clone(),
             colleagues: colleagues.clone(),
-            sleeper: Sleeper::new(lifecycle.clone()),
+            phase_watcher: PhaseWatcher::new(lifecycle.clone()),
             newcomers: Cell::new(0),
         };
         tokio::task::spawn_local(Rc::new(acceptor).run(bound));
     }
     tokio::task::spawn_local(record::tell_as_they_end());
-    let (sweeping, heartbeats) = (pool.clone(), shared.lasting.heartbeats.clone());
+    let (sweeping, heartbeats) = (pool.clone(), shared.shared_state.heartbeats.clone());
     tokio::task::spawn_local(async move {
         loop {
             tokio::time::sleep(SWEEP).await;
@@ -263,7 +264,7 @@ async fn run(
                     handed.tls,
                     (handed.permit, handed.seat),
                     &own,
-                    &shared.lasting.metrics,
+                    &shared.shared_state.metrics,
                 ),
                 Err(error) => {
                     own.fetch_sub(1, Ordering::Relaxed);
@@ -313,8 +314,8 @@ struct Acceptor {
     worker: Rc<Worker>,
     index: usize,
     shared: Shared,
-    colleagues: Vec<Colleague>,
-    sleeper: Sleeper,
+    colleagues: Vec<WorkerHandle>,
+    phase_watcher: PhaseWatcher,
     /// See [`MAX_NEWCOMERS`].
     newcomers: Cell<usize>,
 }
@@ -328,7 +329,7 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.sleeper.reached(Phase::Draining) => return self.empty(&listener, bound.tls).await,
+                () = self.phase_watcher.reached(Phase::Draining) => return self.empty(&listener, bound.tls).await,
             };
             match accepted {
                 Ok((tcp, address)) => self.dispatch(tcp, address, bound.tls).await,
@@ -365,8 +366,8 @@ impl Acceptor {
                     "max_connections is reached: a connection that waited for its client was closed"
                 );
             }
-            let patience = if evicted.is_some() { EVICTION } else { ROOM_LOOK };
-            if let Ok(permit) = tokio::time::timeout(patience, acquire.as_mut()).await {
+            let timeout = if evicted.is_some() { EVICTION } else { ROOM_LOOK };
+            if let Ok(permit) = tokio::time::timeout(timeout, acquire.as_mut()).await {
                 return permit.ok();
             }
         }
@@ -437,10 +438,10 @@ impl Acceptor {
         claim: Claim,
     ) {
         let seat = self.shared.seats.take(claim);
-        let load = |colleague: &Colleague| colleague.connections.load(Ordering::Relaxed);
+        let load = |colleague: &WorkerHandle| colleague.connections.load(Ordering::Relaxed);
         let own = load(&self.colleagues[self.index]);
-        let least = self.colleagues.iter().enumerate().min_by_key(|(_, colleague)| load(colleague));
-        let (index, colleague) = match least {
+        let min = self.colleagues.iter().enumerate().min_by_key(|(_, colleague)| load(colleague));
+        let (index, colleague) = match min {
             Some((index, colleague)) if load(colleague) < own => (index, colleague),
             _ => (self.index, &self.colleagues[self.index]),
         };
@@ -453,10 +454,10 @@ impl Acceptor {
                 tls,
                 (permit, seat),
                 &colleague.connections,
-                &self.shared.lasting.metrics,
+                &self.shared.shared_state.metrics,
             );
         }
-        let handed = tcp.into_std().map(|tcp| Handed { tcp, address, tls, permit, seat });
+        let handed = tcp.into_std().map(|tcp| HandedOff { tcp, address, tls, permit, seat });
         let sent = handed.map(|handed| colleague.orders.send(Order::Serve(handed)).is_ok());
         if !matches!(sent, Ok(true)) {
             colleague.connections.fetch_sub(1, Ordering::Relaxed);

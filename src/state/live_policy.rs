@@ -12,17 +12,17 @@ use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, RouteSeries};
 use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
-use crate::rendering::json_text::Quoted;
+use crate::rendering::json_text::EscapedText;
 use crate::represent::counters::Counters;
 use crate::trace::Spans;
 use crate::upstream::Upstream;
 
 /// The label of messages refused before they were requests.
-pub(crate) static REFUSED: Quoted = Quoted::plain("refused");
+pub(crate) static REFUSED: EscapedText = EscapedText::plain("refused");
 
 /// What outlives every swap, shared by all threads.
 #[derive(Clone, Debug)]
-pub(crate) struct Lasting {
+pub(crate) struct SharedState {
     pub metrics: Arc<Metrics>,
     /// What is counted of representations.
     pub represented: Arc<Counters>,
@@ -58,9 +58,9 @@ impl Snapshot {
         generation: u64,
         policy: Policy,
         upstreams: Vec<Arc<Upstream>>,
-        lasting: &Lasting,
+        shared_state: &SharedState,
     ) -> Snapshot {
-        let Lasting { metrics, cache, limiter, performance, .. } = lasting;
+        let SharedState { metrics, cache, limiter, performance, .. } = shared_state;
         let refused = metrics.routes.series(&REFUSED);
         // The last, for unmatched requests, must not be folded away by many routes before it.
         let unmatched = metrics.routes.series(&policy.routes.unmatched().label);
@@ -73,7 +73,7 @@ impl Snapshot {
         let cached = series.iter().map(|series| cache.counters.route(series.label())).collect();
         let times = series.iter().map(|series| performance.route(series.label())).collect();
         let rules = policy.routes.routes.iter().map(|route| rules(&policy, route)).collect();
-        let of_limit = |(tier, limit): &(String, String)| limiter.counters.of(tier, limit);
+        let of_limit = |(tier, limit): &(String, String)| limiter.counters.get(tier, limit);
         let limited = policy.limits.series.iter().map(of_limit).collect();
         Snapshot { generation, policy, upstreams, series, cached, times, rules, limited, refused }
     }
@@ -147,7 +147,7 @@ fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
 }
 
 /// The snapshot in force. Only `reload` stores into it.
-pub(crate) type Live = Arc<ArcSwap<Snapshot>>;
+pub(crate) type LivePolicy = Arc<ArcSwap<Snapshot>>;
 
 /// One worker's view of it: a pointer comparison while nothing changes.
-pub(crate) type View = arc_swap::Cache<Live, Arc<Snapshot>>;
+pub(crate) type PolicyView = arc_swap::Cache<LivePolicy, Arc<Snapshot>>;

@@ -13,24 +13,24 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use super::otlp::{self, Message};
-use super::{Told, spans};
+use super::{ServerSpanInfo, spans};
 use crate::policy::OtlpReceiver;
-use crate::upstream::{AskError, Pool, Question, Registry, Upstream};
+use crate::upstream::{InternalRequest, InternalRequestError, Pool, Registry, Upstream};
 
 /// Requests in one message: as few as the processor's own memory holds, as many as make up for what a message costs.
 const BATCH: usize = 512;
 /// Messages that wait; the last one is being gathered.
-const MOST_WAITING: usize = 16;
+const MAX_WAITING: usize = 16;
 /// What one message may grow to before it is closed; bytes.
-const LONGEST_MESSAGE: usize = 1024 * 1024;
+const MAX_MESSAGE_LENGTH: usize = 1024 * 1024;
 // Also with the one that closes it, which says no more than twice what a head may have.
-const _: () = assert!(2 * LONGEST_MESSAGE < otlp::LONGEST_MESSAGE);
+const _: () = assert!(2 * MAX_MESSAGE_LENGTH < otlp::MAX_MESSAGE_LENGTH);
 /// A batch is gathered for as long: whoever is told of each request at once is woken for each.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between tries for one batch; what the receiver then has not taken is dropped.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// What it answers is not used; bytes.
-const LONGEST_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE: usize = 64 * 1024;
 
 thread_local! {
     /// Where a request's spans are written before anybody waits for it.
@@ -49,7 +49,7 @@ struct Shared {
     /// The first of a batch has come.
     first: Notify,
     /// There is enough for a message.
-    enough: Notify,
+    full: Notify,
     ended: AtomicBool,
     /// Counts what is lost, by requests.
     dropped: Counter,
@@ -64,7 +64,7 @@ struct Batch {
 
 impl Batch {
     fn is_whole(&self) -> bool {
-        self.requests >= BATCH || self.message.length() >= LONGEST_MESSAGE
+        self.requests >= BATCH || self.message.length() >= MAX_MESSAGE_LENGTH
     }
 }
 
@@ -74,19 +74,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Spans {
     pub(crate) fn new(dropped: Counter) -> Spans {
-        let (first, enough) = (Notify::new(), Notify::new());
+        let (first, full) = (Notify::new(), Notify::new());
         Spans(Arc::new(Shared {
             waiting: Mutex::default(),
             spare: Mutex::default(),
             first,
-            enough,
+            full,
             ended: AtomicBool::new(false),
             dropped,
         }))
     }
 
     /// Leaves those of one request, or drops and counts them.
-    pub(crate) fn put(&self, told: &Told<'_>) {
+    pub(crate) fn put(&self, told: &ServerSpanInfo<'_>) {
         SPANS.with_borrow_mut(|text| {
             text.clear();
             spans::write(told, text);
@@ -98,7 +98,7 @@ impl Spans {
         let mut waiting = lock(&self.0.waiting);
         let first = waiting.is_empty();
         if waiting.back().is_none_or(Batch::is_whole) {
-            if waiting.len() >= MOST_WAITING {
+            if waiting.len() >= MAX_WAITING {
                 self.0.dropped.inc();
                 return;
             }
@@ -108,13 +108,13 @@ impl Spans {
         let Some(batch) = waiting.back_mut() else { return };
         batch.message.append(spans);
         batch.requests += 1;
-        let enough = batch.is_whole();
+        let full = batch.is_whole();
         drop(waiting);
         if first {
             self.0.first.notify_one();
         }
-        if enough {
-            self.0.enough.notify_one();
+        if full {
+            self.0.full.notify_one();
         }
     }
 
@@ -122,7 +122,7 @@ impl Spans {
     pub(crate) fn end(&self) {
         self.0.ended.store(true, Ordering::Release);
         self.0.first.notify_one();
-        self.0.enough.notify_one();
+        self.0.full.notify_one();
     }
 
     fn has_ended(&self) -> bool {
@@ -145,7 +145,7 @@ pub(crate) async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Reg
     loop {
         spans.0.first.notified().await;
         if !spans.has_ended() {
-            let _ = tokio::time::timeout(GATHER, spans.0.enough.notified()).await;
+            let _ = tokio::time::timeout(GATHER, spans.0.full.notified()).await;
         }
         while let Some(batch) = spans.take() {
             let more = batch.is_whole();
@@ -200,12 +200,12 @@ async fn send(
     loop {
         let mut headers = receiver.headers.clone();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        let question = Question {
+        let question = InternalRequest {
             method: Method::POST,
             target: &receiver.target,
             headers,
             body: message.clone(),
-            most: LONGEST_ANSWER,
+            max: MAX_RESPONSE,
         };
         let Err(why) = upstream.ask(pool, question).await else { return Ok(()) };
         // At once: before the last try ends, much may have been dropped already.
@@ -219,11 +219,13 @@ async fn send(
 
 /// Whether the same message may be taken the next time. By status these do (OTLP 1.x, "OTLP/HTTP Response", "Retryable
 /// Response Codes"), and no other.
-fn may_pass(error: &AskError) -> bool {
+fn may_pass(error: &InternalRequestError) -> bool {
     match error {
-        AskError::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
-        AskError::Forward(_) | AskError::Body(_) | AskError::TimedOut => true,
-        AskError::TooLong(_) => false,
+        InternalRequestError::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+        InternalRequestError::Forward(_) | InternalRequestError::Body(_) | InternalRequestError::TimedOut => {
+            true
+        }
+        InternalRequestError::TooLong(_) => false,
     }
 }
 
@@ -246,8 +248,8 @@ mod tests {
             (504, true),
         ] {
             let status = StatusCode::from_u16(status).unwrap_or_default();
-            assert_eq!(may_pass(&AskError::Status(status)), again, "{status}");
+            assert_eq!(may_pass(&InternalRequestError::Status(status)), again, "{status}");
         }
-        assert!(may_pass(&AskError::TimedOut) && !may_pass(&AskError::TooLong(1)));
+        assert!(may_pass(&InternalRequestError::TimedOut) && !may_pass(&InternalRequestError::TooLong(1)));
     }
 }

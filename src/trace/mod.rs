@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::fields::traceparent::{RANDOM, SAMPLED, TRACEPARENT, TRACESTATE, TraceParent};
 use crate::policy::TracingPolicy;
-use crate::rendering::json_text::Quoted;
+use crate::rendering::json_text::EscapedText;
 use crate::upstream::Address;
 
 pub(crate) use export::{Spans, run};
@@ -34,7 +34,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// Of a request with these fields. Who asks within a trace decides whether it is recorded; one that begins
     /// here is by its id, so that everybody who asks that question by the same share answers alike.
-    pub(crate) fn of(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
+    pub(crate) fn from_headers(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
         let parent = parent(headers);
         let span = policy.receiver.as_ref().map(|_| span_id());
         match parent {
@@ -126,7 +126,7 @@ fn is_sampled(id: u128, threshold: u64) -> bool {
 
 /// What is told of a request when its last byte has gone.
 #[derive(Debug)]
-pub(crate) struct Told<'a> {
+pub(crate) struct ServerSpanInfo<'a> {
     pub trace: Trace,
     /// `tracestate`, where it came within a trace.
     pub state: Option<&'a str>,
@@ -140,7 +140,7 @@ pub(crate) struct Told<'a> {
     /// Path and query, without secrets.
     pub target: &'a str,
     /// The route's template; `None`: it matches none.
-    pub route: Option<&'a Quoted>,
+    pub route: Option<&'a EscapedText>,
     /// `1.0`, `1.1` or `2`.
     pub protocol: &'static str,
     pub client: IpAddr,
@@ -152,13 +152,13 @@ pub(crate) struct Told<'a> {
     pub cache: Option<&'static str>,
     pub limit: Option<&'static str>,
     /// The app that was asked.
-    pub asked: Option<Asked<'a>>,
+    pub asked: Option<ClientSpanInfo<'a>>,
     pub error: Option<(&'static str, &'a str)>,
 }
 
 /// What is told of a request to an app.
 #[derive(Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct ClientSpanInfo<'a> {
     /// The address that was asked.
     pub address: &'a Address,
     /// From the head of the request until it was given to the app.
@@ -177,11 +177,11 @@ mod tests {
     fn the_share_is_kept_and_a_smaller_one_is_part_of_a_greater() {
         fastrand::seed(7);
         let ids: Vec<u128> = (0..20_000).map(|_| trace_id()).collect();
-        for (share, least, most) in
+        for (share, min, max) in
             [(0.0, 0, 0), (0.1, 1_850, 2_150), (0.5, 9_700, 10_300), (1.0, 20_000, 20_000)]
         {
             let sampled = ids.iter().filter(|id| is_sampled(**id, threshold(share))).count();
-            assert!((least..=most).contains(&sampled), "{share}: {sampled}");
+            assert!((min..=max).contains(&sampled), "{share}: {sampled}");
         }
         assert!(
             ids.iter()

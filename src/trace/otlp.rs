@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
-use crate::rendering::append_buffer::{Fixed, Scratch};
+use crate::rendering::append_buffer::{AppendBuffer, Fixed};
 
 /// `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = 1;
@@ -58,7 +58,7 @@ const ERROR: u64 = 2;
 /// What begins `Span.flags`: two bytes, as its number is above 15.
 const FLAGS_TAG: [u8; 2] = [tag(FLAGS & 0xf, WireType::ThirtyTwoBit) | 0x80, (FLAGS >> 4) as u8];
 /// Of 64 bits, seven to a byte.
-const LONGEST_VARINT: usize = 10;
+const MAX_VARINT_LENGTH: usize = 10;
 
 /// `Span.SpanKind`.
 #[derive(Clone, Copy)]
@@ -85,7 +85,7 @@ pub(super) struct Span<'a> {
 }
 
 impl Span<'_> {
-    fn write(&self, out: &mut Scratch<'_>) {
+    fn write(&self, out: &mut AppendBuffer<'_>) {
         put(out, TRACE_ID, &self.trace.to_be_bytes());
         put(out, SPAN_ID, &self.id.to_be_bytes());
         if let Some(state) = self.state {
@@ -134,7 +134,7 @@ const fn tag_of_bytes(field: u32) -> u8 {
 
 /// Nearly all of them are a byte.
 #[inline(always)]
-fn varint(out: &mut Scratch<'_>, number: u64) {
+fn varint(out: &mut AppendBuffer<'_>, number: u64) {
     match u8::try_from(number) {
         Ok(byte @ ..0x80) => out.bytes(&[byte]),
         _ => longer_varint(out, number),
@@ -142,27 +142,27 @@ fn varint(out: &mut Scratch<'_>, number: u64) {
 }
 
 #[inline(never)]
-fn longer_varint(out: &mut Scratch<'_>, number: u64) {
-    let mut text = [0; LONGEST_VARINT];
+fn longer_varint(out: &mut AppendBuffer<'_>, number: u64) {
+    let mut text = [0; MAX_VARINT_LENGTH];
     let mut rest = &mut text[..];
     encode_varint(number, &mut rest);
-    let length = LONGEST_VARINT - rest.len();
+    let length = MAX_VARINT_LENGTH - rest.len();
     out.first(&text, length);
 }
 
 /// Writes all of a field with a length but its bytes.
 #[inline(always)]
-fn begin(out: &mut Scratch<'_>, field: u32, length: usize) {
+fn begin(out: &mut AppendBuffer<'_>, field: u32, length: usize) {
     out.bytes(&[tag_of_bytes(field)]);
     varint(out, length as u64);
 }
 
-fn put(out: &mut Scratch<'_>, field: u32, bytes: &[u8]) {
+fn put(out: &mut AppendBuffer<'_>, field: u32, bytes: &[u8]) {
     begin(out, field, bytes.len());
     out.bytes(bytes);
 }
 
-fn number(out: &mut Scratch<'_>, field: u32, number: u64) {
+fn number(out: &mut AppendBuffer<'_>, field: u32, number: u64) {
     out.bytes(&[tag(field, WireType::Varint)]);
     varint(out, number);
 }
@@ -186,7 +186,7 @@ pub(super) use key;
 /// Attributes of whatever has them under this number.
 pub(super) struct Attributes<'s, 'o> {
     field: u32,
-    out: &'s mut Scratch<'o>,
+    out: &'s mut AppendBuffer<'o>,
 }
 
 impl Attributes<'_, '_> {
@@ -229,7 +229,7 @@ const BEFORE_SPANS: usize = 2 * (1 + LENGTH_ROOM);
 /// Varints").
 const LENGTH_ROOM: usize = 4;
 /// So many bytes such a length can tell of.
-pub(super) const LONGEST_MESSAGE: usize = 1 << (7 * LENGTH_ROOM);
+pub(super) const MAX_MESSAGE_LENGTH: usize = 1 << (7 * LENGTH_ROOM);
 
 /// A message whose spans are put down where they are sent from.
 #[derive(Debug)]
@@ -285,9 +285,9 @@ fn later(field: u32, length: usize) -> [u8; BEFORE_SPANS / 2] {
     text
 }
 
-fn written(write: impl FnOnce(&mut Scratch<'_>)) -> Vec<u8> {
+fn written(write: impl FnOnce(&mut AppendBuffer<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
-    Scratch::with(&mut out, write);
+    AppendBuffer::with(&mut out, write);
     out
 }
 
@@ -306,13 +306,13 @@ pub(super) fn push(
 ) {
     SPAN.with_borrow_mut(|room| {
         room.clear();
-        Scratch::with(room, |out| {
+        AppendBuffer::with(room, |out| {
             span.write(out);
             // Fields may come in any order.
             out.bytes(beginning);
             attributes(&mut Attributes { field: OF_SPAN, out });
         });
-        Scratch::with(out, |out| {
+        AppendBuffer::with(out, |out| {
             begin(out, SPANS, room.len());
             out.vector().extend_from_slice(room);
         });

@@ -6,21 +6,21 @@ use std::cell::RefCell;
 use http::Method;
 
 use super::otlp::{Attributes, Kind, Span, beginning, key, push};
-use super::{Asked, Told, span_id};
+use super::{ClientSpanInfo, ServerSpanInfo, span_id};
 use crate::fields::fresh;
 use crate::message::error::Fault;
-use crate::rendering::json_text::Quoted;
-use crate::rendering::render_cache::{Recurring, same, stands};
+use crate::rendering::json_text::EscapedText;
+use crate::rendering::render_cache::{DirectMappedCache, same, stands};
 use crate::runtime::clock::nanoseconds;
 use crate::upstream::Target;
 
 thread_local! {
-    static OF_SERVERS: RefCell<Recurring<OfServer>> = const { RefCell::new(Recurring::NONE) };
-    static OF_CLIENTS: RefCell<Recurring<OfClient>> = const { RefCell::new(Recurring::NONE) };
+    static OF_SERVERS: RefCell<DirectMappedCache<ServerAttributes>> = const { RefCell::new(DirectMappedCache::NONE) };
+    static OF_CLIENTS: RefCell<DirectMappedCache<ClientAttributes>> = const { RefCell::new(DirectMappedCache::NONE) };
 }
 
 /// Appends the spans of one request.
-pub(super) fn write(told: &Told<'_>, out: &mut Vec<u8>) {
+pub(super) fn write(told: &ServerSpanInfo<'_>, out: &mut Vec<u8>) {
     let Some(client) = told.trace.span else { return };
     // Nobody else knows of it.
     let server = span_id();
@@ -29,13 +29,13 @@ pub(super) fn write(told: &Told<'_>, out: &mut Vec<u8>) {
     let began = nanoseconds(told.started);
     let ended = began.saturating_add(nanoseconds(told.duration));
     if let Some(asked) = &told.asked {
-        let error = error_of(told, asked);
+        let error = error_type(told, asked);
         let began = began.saturating_add(nanoseconds(asked.after));
         let ended = asked.duration.map_or(ended, |duration| began.saturating_add(nanoseconds(duration)));
         let (parent, failure) = (Some(server), error.is_some().then_some(message));
         let span = Span { trace, id: client, state, parent, began, ended, flags, failure };
         OF_CLIENTS.with_borrow_mut(|known| {
-            push(out, &span, OfClient::text(known, told, asked), |attributes| {
+            push(out, &span, ClientAttributes::text(known, told, asked), |attributes| {
                 rest_of_client(told, asked, error.as_deref(), attributes);
             });
         });
@@ -43,7 +43,7 @@ pub(super) fn write(told: &Told<'_>, out: &mut Vec<u8>) {
     let (parent, failure) = (told.trace.parent, has_failed(told).then_some(message));
     let span = Span { trace, id: server, state, parent, began, ended, flags, failure };
     OF_SERVERS.with_borrow_mut(|known| {
-        push(out, &span, OfServer::text(known, told), |attributes| rest_of_server(told, attributes));
+        push(out, &span, ServerAttributes::text(known, told), |attributes| rest_of_server(told, attributes));
     });
 }
 
@@ -78,26 +78,32 @@ fn of_method(method: &Method, attributes: &mut Attributes<'_, '_>) {
 }
 
 /// What the spans of an app's answers have in common with others, and how it is written.
-struct OfClient {
+struct ClientAttributes {
     method: Method,
     address: u64,
     status: Option<u16>,
     text: Vec<u8>,
 }
 
-impl OfClient {
-    fn text<'k>(known: &'k mut Recurring<OfClient>, told: &Told<'_>, asked: &Asked<'_>) -> &'k [u8] {
+impl ClientAttributes {
+    fn text<'k>(
+        known: &'k mut DirectMappedCache<ClientAttributes>,
+        told: &ServerSpanInfo<'_>,
+        asked: &ClientSpanInfo<'_>,
+    ) -> &'k [u8] {
         let (address, status) = (asked.address.id, asked.status);
-        let is = |known: &OfClient| known.is_of(told.method, address, status);
-        &known.get([address, status.unwrap_or(0).into()], is, || OfClient::of(told.method, asked)).text
+        let is = |known: &ClientAttributes| known.matches(told.method, address, status);
+        &known
+            .get([address, status.unwrap_or(0).into()], is, || ClientAttributes::new(told.method, asked))
+            .text
     }
 
-    fn is_of(&self, method: &Method, address: u64, status: Option<u16>) -> bool {
+    fn matches(&self, method: &Method, address: u64, status: Option<u16>) -> bool {
         self.address == address && self.status == status && self.method == *method
     }
 
     #[cold]
-    fn of(method: &Method, asked: &Asked<'_>) -> Box<OfClient> {
+    fn new(method: &Method, asked: &ClientSpanInfo<'_>) -> Box<ClientAttributes> {
         let text = beginning(name(method), Kind::Client, |attributes| {
             of_method(method, attributes);
             let address = asked.address;
@@ -113,13 +119,18 @@ impl OfClient {
                 attributes.number(key!("http.response.status_code"), status.into());
             }
         });
-        Box::new(OfClient { method: method.clone(), address: asked.address.id, status: asked.status, text })
+        Box::new(ClientAttributes {
+            method: method.clone(),
+            address: asked.address.id,
+            status: asked.status,
+            text,
+        })
     }
 }
 
 fn rest_of_client(
-    told: &Told<'_>,
-    asked: &Asked<'_>,
+    told: &ServerSpanInfo<'_>,
+    asked: &ClientSpanInfo<'_>,
     error: Option<&str>,
     attributes: &mut Attributes<'_, '_>,
 ) {
@@ -135,7 +146,7 @@ fn rest_of_client(
 }
 
 /// What went wrong with an app: it gave no answer, or not all of it, or said so (4xx and 5xx, by the conventions).
-fn error_of(told: &Told<'_>, asked: &Asked<'_>) -> Option<Cow<'static, str>> {
+fn error_type(told: &ServerSpanInfo<'_>, asked: &ClientSpanInfo<'_>) -> Option<Cow<'static, str>> {
     let upstream = Fault::Upstream.as_str();
     match (told.error, asked.status) {
         (Some((fault, _)), _) if fault == upstream => Some(upstream.into()),
@@ -145,16 +156,16 @@ fn error_of(told: &Told<'_>, asked: &Asked<'_>) -> Option<Cow<'static, str>> {
 }
 
 /// The conventions: an error of a server's span is a 5xx, whatever the client did.
-fn has_failed(told: &Told<'_>) -> bool {
+fn has_failed(told: &ServerSpanInfo<'_>) -> bool {
     told.status >= 500
 }
 
 /// What the spans of our answers have in common with others, and how it is written. The route is held: nothing else can
 /// have come to stand where it stands.
-struct OfServer {
+struct ServerAttributes {
     method: Method,
     scheme: &'static str,
-    route: Option<Quoted>,
+    route: Option<EscapedText>,
     status: u16,
     protocol: &'static str,
     cache: Option<&'static str>,
@@ -162,14 +173,14 @@ struct OfServer {
     text: Vec<u8>,
 }
 
-impl OfServer {
-    fn text<'k>(known: &'k mut Recurring<OfServer>, told: &Told<'_>) -> &'k [u8] {
+impl ServerAttributes {
+    fn text<'k>(known: &'k mut DirectMappedCache<ServerAttributes>, told: &ServerSpanInfo<'_>) -> &'k [u8] {
         let route = told.route.map_or(0, |route| stands(route));
         let parts = [route, told.status.into(), told.cache.map_or(0, stands)];
-        &known.get(parts, |known| known.is_of(told), || OfServer::of(told)).text
+        &known.get(parts, |known| known.matches(told), || ServerAttributes::new(told)).text
     }
 
-    fn is_of(&self, told: &Told<'_>) -> bool {
+    fn matches(&self, told: &ServerSpanInfo<'_>) -> bool {
         let route = match (&self.route, told.route) {
             (Some(known), Some(route)) => known.is(route),
             (None, None) => true,
@@ -185,7 +196,7 @@ impl OfServer {
     }
 
     #[cold]
-    fn of(told: &Told<'_>) -> Box<OfServer> {
+    fn new(told: &ServerSpanInfo<'_>) -> Box<ServerAttributes> {
         let method = told.method;
         let route = told.route.map(|route| format!("{} {route}", name(method)));
         let text = beginning(route.as_deref().unwrap_or(name(method)), Kind::Server, |attributes| {
@@ -204,7 +215,7 @@ impl OfServer {
                 attributes.text(key!("pillion.limit"), word.as_bytes());
             }
         });
-        Box::new(OfServer {
+        Box::new(ServerAttributes {
             method: method.clone(),
             scheme: told.scheme,
             route: told.route.cloned(),
@@ -217,7 +228,7 @@ impl OfServer {
     }
 }
 
-fn rest_of_server(told: &Told<'_>, attributes: &mut Attributes<'_, '_>) {
+fn rest_of_server(told: &ServerSpanInfo<'_>, attributes: &mut Attributes<'_, '_>) {
     let (path, query) = path_and_query(told);
     attributes.text(key!("url.path"), path.as_bytes());
     if let Some(query) = query {
@@ -234,7 +245,7 @@ fn rest_of_server(told: &Told<'_>, attributes: &mut Attributes<'_, '_>) {
     }
 }
 
-fn path_and_query<'t>(told: &'t Told<'_>) -> (&'t str, Option<&'t str>) {
+fn path_and_query<'t>(told: &'t ServerSpanInfo<'_>) -> (&'t str, Option<&'t str>) {
     told.target.split_once('?').map_or((told.target, None), |(path, query)| (path, Some(query)))
 }
 
@@ -248,10 +259,10 @@ mod tests {
     use crate::trace::Trace;
 
     /// Calls `of` with the requests of clients that differ in one thing each.
-    fn with_all(of: impl Fn(&[Told<'_>])) {
-        let (id, routes) = (HeaderValue::from_static("a"), [Quoted::new("/a"), Quoted::new("/b")]);
+    fn with_all(of: impl Fn(&[ServerSpanInfo<'_>])) {
+        let (id, routes) = (HeaderValue::from_static("a"), [EscapedText::new("/a"), EscapedText::new("/b")]);
         let methods = [Method::GET, Method::PUT, Method::from_bytes(b"BAN").unwrap()];
-        let plain = || Told {
+        let plain = || ServerSpanInfo {
             trace: Trace { id: 1, parent: None, span: Some(2), flags: 1 },
             state: None,
             id: &id,
@@ -272,16 +283,16 @@ mod tests {
         };
         of(&[
             plain(),
-            Told { method: &methods[1], ..plain() },
-            Told { method: &methods[2], ..plain() },
-            Told { route: Some(&routes[1]), ..plain() },
-            Told { route: None, ..plain() },
-            Told { protocol: "2", ..plain() },
-            Told { scheme: "https", ..plain() },
-            Told { status: 404, ..plain() },
-            Told { cache: Some("hit"), ..plain() },
-            Told { cache: Some("miss"), ..plain() },
-            Told { limit: Some("limited"), ..plain() },
+            ServerSpanInfo { method: &methods[1], ..plain() },
+            ServerSpanInfo { method: &methods[2], ..plain() },
+            ServerSpanInfo { route: Some(&routes[1]), ..plain() },
+            ServerSpanInfo { route: None, ..plain() },
+            ServerSpanInfo { protocol: "2", ..plain() },
+            ServerSpanInfo { scheme: "https", ..plain() },
+            ServerSpanInfo { status: 404, ..plain() },
+            ServerSpanInfo { cache: Some("hit"), ..plain() },
+            ServerSpanInfo { cache: Some("miss"), ..plain() },
+            ServerSpanInfo { limit: Some("limited"), ..plain() },
         ]);
     }
 
@@ -289,14 +300,18 @@ mod tests {
     fn no_span_has_what_is_another_s() {
         with_all(|all| {
             for (one, told) in all.iter().enumerate() {
-                let known = OfServer::of(told);
+                let known = ServerAttributes::new(told);
                 for (two, other) in all.iter().enumerate() {
-                    assert_eq!(known.is_of(other), one == two, "{told:?} {other:?}");
-                    assert_eq!(known.text == OfServer::of(other).text, one == two, "{told:?} {other:?}");
+                    assert_eq!(known.matches(other), one == two, "{told:?} {other:?}");
+                    assert_eq!(
+                        known.text == ServerAttributes::new(other).text,
+                        one == two,
+                        "{told:?} {other:?}"
+                    );
                 }
             }
         });
-        let client = |method, address, status| OfClient { method, address, status, text: Vec::new() };
+        let client = |method, address, status| ClientAttributes { method, address, status, text: Vec::new() };
         let known = client(Method::GET, 1, Some(200));
         for (method, address, status, is) in [
             (Method::GET, 1, Some(200), true),
@@ -305,7 +320,7 @@ mod tests {
             (Method::GET, 1, Some(404), false),
             (Method::GET, 1, None, false),
         ] {
-            assert_eq!(known.is_of(&method, address, status), is, "{method} {address} {status:?}");
+            assert_eq!(known.matches(&method, address, status), is, "{method} {address} {status:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::rendering::json_text::Quoted;
+use crate::rendering::json_text::EscapedText;
 use crate::upstream::queue::Permits;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ pub(crate) struct Address {
     pub id: u64,
     pub target: Target,
     /// The same as people read it.
-    pub name: Quoted,
+    pub name: EscapedText,
     /// What led there, as the configuration has it.
     pub url: String,
     /// The host in it, or all of it where that is a Unix socket.
@@ -88,9 +88,9 @@ pub(crate) struct Address {
     unreachable: AtomicBool,
     /// The longest field section of a request, as RFC 9113 6.5.2 counts it, that it has responded to over HTTP/2 although
     /// it announces no limit; bytes.
-    pub longest_head: AtomicUsize,
+    pub max_head: AtomicUsize,
     /// Whether an address of its URL has ever answered; shared by all of them.
-    answered: Arc<AtomicBool>,
+    responded: Arc<AtomicBool>,
 }
 
 impl Address {
@@ -117,13 +117,13 @@ impl Address {
     }
 
     /// Whether an address of its URL has ever answered.
-    pub(crate) fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+    pub(crate) fn has_responded(&self) -> bool {
+        self.responded.load(Ordering::Relaxed)
     }
 
     /// Notes that it answered; true for the first answer of its URL.
-    pub(crate) fn note_answer(&self) -> bool {
-        !self.has_answered() && !self.answered.swap(true, Ordering::Relaxed)
+    pub(crate) fn note_response(&self) -> bool {
+        !self.has_responded() && !self.responded.swap(true, Ordering::Relaxed)
     }
 
     /// Notes a success; true when it brought the address back. Where a health path is asked
@@ -222,7 +222,7 @@ impl Addresses {
         target: Target,
         limits: Limits,
         generation: u64,
-        answered: &Arc<AtomicBool>,
+        responded: &Arc<AtomicBool>,
     ) -> Arc<Address> {
         let identity = Identity {
             upstream: upstream.to_owned(),
@@ -240,7 +240,7 @@ impl Addresses {
         let (host, port) = host_and_port(url);
         let address = Arc::new(Address {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            name: Quoted::new(&target.to_string()),
+            name: EscapedText::new(&target.to_string()),
             url: url.to_owned(),
             host: host.to_owned(),
             port,
@@ -259,8 +259,8 @@ impl Addresses {
             successes: AtomicU32::new(0),
             ejected: AtomicBool::new(false),
             unreachable: AtomicBool::new(false),
-            longest_head: AtomicUsize::new(0),
-            answered: answered.clone(),
+            max_head: AtomicUsize::new(0),
+            responded: responded.clone(),
         });
         known.insert(identity, Arc::downgrade(&address));
         address

@@ -12,7 +12,7 @@ use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::send::Place;
-use crate::limit::gradient::{Gradient, most_waiting};
+use crate::limit::gradient::{Gradient, max_waiting};
 use crate::metrics::Cell;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
@@ -31,9 +31,9 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// For an app of which nothing is known yet, and which may have `most` requests at once.
-    pub(crate) fn new(most: usize, now: Instant) -> Gate {
-        let gradient = Gradient::new(most, now);
+    /// For an app of which nothing is known yet, and which may have `max` requests at once.
+    pub(crate) fn new(max: usize, now: Instant) -> Gate {
+        let gradient = Gradient::new(max, now);
         let limit = gradient.limit();
         Gate {
             permits: Arc::new(Semaphore::new(limit)),
@@ -60,7 +60,7 @@ impl Gate {
         self: &Arc<Self>,
         class: u64,
         (rank, ranks): (usize, usize),
-        patience: Duration,
+        timeout: Duration,
     ) -> Option<Entered> {
         let entered =
             |permit| Some(Entered { gate: self.clone(), permit: Some(permit), class, since: clock::now() });
@@ -70,10 +70,10 @@ impl Gate {
         {
             return entered(permit);
         }
-        let permit = match Place::take(&self.waiting, most_waiting(self.limit(), rank, ranks)) {
+        let permit = match Place::take(&self.waiting, max_waiting(self.limit(), rank, ranks)) {
             None => None,
             Some(_place) => {
-                let waited = tokio::time::timeout(patience, self.permits.clone().acquire_owned()).await;
+                let waited = tokio::time::timeout(timeout, self.permits.clone().acquire_owned()).await;
                 waited.ok().and_then(Result::ok)
             }
         };
@@ -101,11 +101,11 @@ impl Gate {
         }
     }
 
-    /// Less debt by at most `most`; by how much.
-    fn pay(&self, most: usize) -> usize {
-        let pay = |debt: usize| Some(debt - debt.min(most));
+    /// Less debt by at most `max`; by how much.
+    fn pay(&self, max: usize) -> usize {
+        let pay = |debt: usize| Some(debt - debt.min(max));
         let before = self.debt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
-        before.unwrap_or_default().min(most)
+        before.unwrap_or_default().min(max)
     }
 
     fn give_back(&self, permit: OwnedSemaphorePermit) {
@@ -127,7 +127,7 @@ pub(crate) struct Entered {
 impl Entered {
     /// The head of its answer came. What the app says when it does nothing (an error, a redirect, 304) is said
     /// quickly, and teaches nothing.
-    pub(crate) fn answered(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
+    pub(crate) fn response_began(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
         if let (Some(sent), true) = (sent, status.is_success()) {
             self.gate.sample(self.class, sent, now);
         }

@@ -16,7 +16,7 @@ use crate::runtime::clock::Instant;
 /// Tries allowed for each request sent.
 const SHARE: f64 = 0.2;
 /// Tries allowed in each second whatever the traffic.
-const LEAST_PER_SECOND: f64 = 3.0;
+const MIN_PER_SECOND: f64 = 3.0;
 /// How far unused tries add up.
 const HORIZON: Duration = Duration::from_secs(10);
 
@@ -54,14 +54,14 @@ impl RetryBudget {
     pub(super) fn withdraw(&self, now: Instant) -> bool {
         let requests = self.requests.load(Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = state.get_or_insert(BudgetState { tokens: LEAST_PER_SECOND, requests: 0, at: now });
+        let state = state.get_or_insert(BudgetState { tokens: MIN_PER_SECOND, requests: 0, at: now });
         let elapsed = now.saturating_duration_since(state.at);
-        let earned = elapsed.as_secs_f64() * LEAST_PER_SECOND
-            + (requests - state.requests.min(requests)) as f64 * SHARE;
+        let earned =
+            elapsed.as_secs_f64() * MIN_PER_SECOND + (requests - state.requests.min(requests)) as f64 * SHARE;
         // What was not used adds up for a while only: neither an idle night nor a busy hour before the
         // trouble began may turn into a storm.
         state.tokens = (state.tokens + earned)
-            .min((earned / elapsed.as_secs_f64().max(1.0)).max(LEAST_PER_SECOND) * HORIZON.as_secs_f64());
+            .min((earned / elapsed.as_secs_f64().max(1.0)).max(MIN_PER_SECOND) * HORIZON.as_secs_f64());
         state.requests = requests;
         state.at = now;
         let granted = state.tokens >= 1.0;
@@ -108,7 +108,7 @@ impl Upstream {
                     (place + count - first) % count.max(1),
                 );
                 place += 1;
-                if best.as_ref().is_none_or(|(least, _, _)| rank < *least) {
+                if best.as_ref().is_none_or(|(min, _, _)| rank < *min) {
                     best = Some((rank, endpoint, address.clone()));
                 }
             }
@@ -138,8 +138,8 @@ impl Upstream {
     }
 
     /// Notes that `address` answered, well or not.
-    pub(super) fn note_answer(&self, address: &Address) {
-        if address.note_answer() {
+    pub(super) fn note_response(&self, address: &Address) {
+        if address.note_response() {
             tracing::info!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
@@ -153,7 +153,7 @@ impl Upstream {
         let health = &self.policy.health;
         // Where a health path is asked, only that says that the app is there.
         if evidence == Evidence::Probe || health.path.is_none() {
-            self.note_answer(address);
+            self.note_response(address);
         }
         let down = address.is_healthy() && address.failures() >= health.unhealthy_after;
         if address.succeeded(evidence, health.path.is_some(), health.healthy_after) {

@@ -89,7 +89,7 @@ impl Drop for Lease {
 
 /// Where a connection goes when it is free again.
 #[derive(Clone)]
-pub(super) struct Home {
+pub(super) struct PoolReturn {
     pub pool: Rc<Pool>,
     /// How long it is kept.
     pub keep_alive: Duration,
@@ -99,7 +99,7 @@ pub(super) struct Home {
     pub client: ClientSlot,
 }
 
-impl Home {
+impl PoolReturn {
     pub(super) fn receive(&self, address: &Arc<Address>, connection: Box<ClientConnection>, now: Instant) {
         match &self.pinned {
             Some(peer) => pinned::keep(peer, self.client, address.clone(), Pinned::Http1(connection)),
@@ -114,7 +114,7 @@ pub(super) struct LeasedHttp1 {
     /// Dropped when the body has ended.
     pub lease: Option<Lease>,
     /// Where the connection goes then.
-    pub home: Home,
+    pub home: PoolReturn,
 }
 
 impl LeasedHttp1 {

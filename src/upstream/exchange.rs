@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, Response, Uri};
 use http_body::Body as _;
 
 use super::address::{Address, Evidence};
-use super::body::{Home, Lease, Leased, LeasedHttp1, LeasedIo};
+use super::body::{Lease, Leased, LeasedHttp1, LeasedIo, PoolReturn};
 use super::error::ForwardError;
 use super::http2::{Http2Connection, Passing};
 use super::pool::Pool;
@@ -19,7 +19,9 @@ use super::retry::Attempt;
 use super::send::{Call, Outcome, Streaming};
 use super::{Endpoint, Upstream};
 use crate::fields::forwarded::ForwardedFields;
-use crate::http1::client::{Answer, ClientConnection, Content, Outbound, SendError, Sent, Timeouts};
+use crate::http1::client::{
+    ClientConnection, Content, Outbound, SendError, Sent, Timeouts, UpstreamResponse,
+};
 use crate::http1::encode::Beside;
 use crate::http1::head::HeadError;
 use crate::message::body::{Body, Tunnel};
@@ -87,7 +89,7 @@ impl Upstream {
             let silence = call.body.silence();
             outcome.sent.set(Some(now));
             let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
-            let Answer { parts, content } = sent.map_err(|failed| {
+            let UpstreamResponse { parts, content } = sent.map_err(|failed| {
                 let error = match failed.error {
                     SendError::Broken(error) => ForwardError::Broken(error),
                     SendError::Closed => ForwardError::Closed,
@@ -99,10 +101,10 @@ impl Upstream {
                 let nothing_sent = failed.nothing_sent && !(has_body && call.body.content().is_none());
                 Attempt { error, nothing_sent, reused, suspect: false }
             })?;
-            let answered = clock::now();
-            outcome.answered.set(Some(answered));
+            let responded_at = clock::now();
+            outcome.responded.set(Some(responded_at));
             self.judge(&lease.address, parts.status);
-            let home = Home {
+            let home = PoolReturn {
                 pool: pool.clone(),
                 keep_alive: self.policy.keep_alive,
                 pinned: call.pinned.cloned(),
@@ -111,7 +113,7 @@ impl Upstream {
             let body = match content {
                 Content::Whole(content, connection) => {
                     if let Some(connection) = connection {
-                        home.receive(&lease.address, connection, answered);
+                        home.receive(&lease.address, connection, responded_at);
                     }
                     Body::full(content)
                 }
@@ -212,7 +214,7 @@ impl Upstream {
             );
             Attempt { error, nothing_sent, reused, suspect: ended && !connection.is_dead() }
         })?;
-        outcome.answered.set(Some(clock::now()));
+        outcome.responded.set(Some(clock::now()));
         let (parts, body) = response.into_parts();
         if parts.headers.len() > call.limits.fields {
             let error = ForwardError::Malformed(HeadError::TooManyFields);
@@ -241,7 +243,7 @@ impl Upstream {
     fn judge(&self, address: &Arc<Address>, status: http::StatusCode) {
         if matches!(status.as_u16(), 502..=504) {
             if self.policy.health.path.is_none() {
-                self.note_answer(address);
+                self.note_response(address);
             }
             self.note_failure(address, Evidence::Exchange);
         } else {

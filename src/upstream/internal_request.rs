@@ -16,22 +16,22 @@ use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 
 /// For one request, from its start to the last byte of its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 
-pub(crate) struct Question<'a> {
+pub(crate) struct InternalRequest<'a> {
     pub method: Method,
     pub target: &'a PathAndQuery,
     /// Fields beside Host and User-Agent.
     pub headers: HeaderMap,
     pub body: Bytes,
     /// The longest answer; bytes.
-    pub most: usize,
+    pub max: usize,
 }
 
 /// Why there is no answer to be had.
 #[derive(Debug)]
-pub(crate) enum AskError {
+pub(crate) enum InternalRequestError {
     /// It could not be asked.
     Forward(ForwardError),
     /// Its answer ended before its end.
@@ -44,15 +44,15 @@ pub(crate) enum AskError {
     Status(StatusCode),
 }
 
-impl std::fmt::Display for AskError {
+impl std::fmt::Display for InternalRequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             // Who is asked here is no app: keys, receivers of spans and webhooks are.
-            AskError::Forward(error) => error.tell("the server", f),
-            AskError::Body(error) => error.fmt(f),
-            AskError::TimedOut => f.write_str("no answer in time"),
-            AskError::TooLong(most) => write!(f, "the answer is longer than {most} bytes"),
-            AskError::Status(status) => write!(f, "answered {status}"),
+            InternalRequestError::Forward(error) => error.tell("the server", f),
+            InternalRequestError::Body(error) => error.fmt(f),
+            InternalRequestError::TimedOut => f.write_str("no answer in time"),
+            InternalRequestError::TooLong(max) => write!(f, "the answer is longer than {max} bytes"),
+            InternalRequestError::Status(status) => write!(f, "answered {status}"),
         }
     }
 }
@@ -63,12 +63,20 @@ impl Upstream {
     /// # Errors
     ///
     /// See [`AskError`].
-    pub(crate) async fn ask(&self, pool: &Rc<Pool>, question: Question<'_>) -> Result<Vec<u8>, AskError> {
-        let answered = tokio::time::timeout(PATIENCE, self.ask_patiently(pool, question)).await;
-        answered.unwrap_or(Err(AskError::TimedOut))
+    pub(crate) async fn ask(
+        &self,
+        pool: &Rc<Pool>,
+        question: InternalRequest<'_>,
+    ) -> Result<Vec<u8>, InternalRequestError> {
+        let responded = tokio::time::timeout(TIMEOUT, self.send_internal_within(pool, question)).await;
+        responded.unwrap_or(Err(InternalRequestError::TimedOut))
     }
 
-    async fn ask_patiently(&self, pool: &Rc<Pool>, mut question: Question<'_>) -> Result<Vec<u8>, AskError> {
+    async fn send_internal_within(
+        &self,
+        pool: &Rc<Pool>,
+        mut question: InternalRequest<'_>,
+    ) -> Result<Vec<u8>, InternalRequestError> {
         if let Some(endpoint) = self.policy.endpoints.first()
             && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
         {
@@ -87,26 +95,27 @@ impl Upstream {
             takes_trailers: false,
             interim: None,
             pinned: None,
-            timeout: Some(PATIENCE),
+            timeout: Some(TIMEOUT),
             streaming: Streaming::No,
-            stream_idle_timeout: PATIENCE,
+            stream_idle_timeout: TIMEOUT,
             limits: LIMITS,
             room: None,
             counted: false,
             rank: (0, 1),
         };
         let outcome = Outcome::default();
-        let response = self.send(pool, call, clock::now(), &outcome).await.map_err(AskError::Forward)?;
+        let response =
+            self.send(pool, call, clock::now(), &outcome).await.map_err(InternalRequestError::Forward)?;
         let status = response.status();
         let mut body = response.into_body();
         let mut content = Vec::new();
         while let Some(frame) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await {
-            let Ok(data) = frame.map_err(AskError::Body)?.into_data() else { continue };
-            if content.len() + data.len() > question.most {
-                return Err(AskError::TooLong(question.most));
+            let Ok(data) = frame.map_err(InternalRequestError::Body)?.into_data() else { continue };
+            if content.len() + data.len() > question.max {
+                return Err(InternalRequestError::TooLong(question.max));
             }
             content.extend_from_slice(&data);
         }
-        if status.is_success() { Ok(content) } else { Err(AskError::Status(status)) }
+        if status.is_success() { Ok(content) } else { Err(InternalRequestError::Status(status)) }
     }
 }

@@ -31,7 +31,7 @@ use crate::policy::{Awaited, EndpointPolicy, Scheme, UpstreamPolicy};
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-pub(crate) use crate::upstream::internal_request::{AskError, Question};
+pub(crate) use crate::upstream::internal_request::{InternalRequest, InternalRequestError};
 pub(crate) use crate::upstream::queue::Queued;
 pub(crate) use address::{Address, Target};
 pub(crate) use collected::Collected;
@@ -73,7 +73,7 @@ struct Endpoint {
     limits: address::Limits,
     generation: u64,
     /// Whether one of its addresses has ever answered, under this name and URL.
-    answered: Arc<AtomicBool>,
+    responded: Arc<AtomicBool>,
 }
 
 /// What is counted for one upstream, for the life of the process.
@@ -105,7 +105,7 @@ pub(crate) struct Registry {
     addresses: Arc<Addresses>,
     counters: std::sync::Mutex<HashMap<String, Arc<Counters>>>,
     gates: std::sync::Mutex<HashMap<GateIdentity, std::sync::Weak<Gate>>>,
-    answered: std::sync::Mutex<HashMap<UrlIdentity, std::sync::Weak<AtomicBool>>>,
+    responded: std::sync::Mutex<HashMap<UrlIdentity, std::sync::Weak<AtomicBool>>>,
     generation: AtomicU64,
 }
 
@@ -118,14 +118,14 @@ impl Registry {
     }
 
     /// Whether a URL has ever answered, for as long as a generation knows it.
-    fn answered(&self, upstream: &str, url: &str) -> Arc<AtomicBool> {
-        let mut known = self.answered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.retain(|_, answered| answered.strong_count() > 0);
+    fn responded(&self, upstream: &str, url: &str) -> Arc<AtomicBool> {
+        let mut known = self.responded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.retain(|_, responded| responded.strong_count() > 0);
         let known = known.entry((upstream.to_owned(), url.to_owned())).or_default();
         known.upgrade().unwrap_or_else(|| {
-            let answered = Arc::default();
-            *known = Arc::downgrade(&answered);
-            answered
+            let responded = Arc::default();
+            *known = Arc::downgrade(&responded);
+            responded
         })
     }
 
@@ -143,8 +143,8 @@ impl Registry {
             if let Some(gate) = known.get(&identity).and_then(std::sync::Weak::upgrade) {
                 return gate;
             }
-            let most = policy.max_connections.saturating_mul(policy.endpoints.len());
-            let gate = Arc::new(Gate::new(most, clock::now()));
+            let max = policy.max_connections.saturating_mul(policy.endpoints.len());
+            let gate = Arc::new(Gate::new(max, clock::now()));
             known.insert(identity, Arc::downgrade(&gate));
             gate
         });
@@ -166,7 +166,7 @@ impl Registry {
                 },
                 // A connection whose peer was verified by older rules is not used under newer ones.
                 generation: if matches!(endpoint.scheme, Scheme::Https { .. }) { generation } else { 0 },
-                answered: self.answered(&policy.name, &endpoint.url),
+                responded: self.responded(&policy.name, &endpoint.url),
             })
             .map(Arc::new)
             .collect();
@@ -223,7 +223,7 @@ impl Upstream {
     /// Whether readiness still waits for a first answer.
     pub(crate) fn is_awaited(&self, awaited: Awaited) -> bool {
         awaited != Awaited::Nothing
-            && !self.awaited(awaited).iter().any(|endpoint| endpoint.answered.load(Ordering::Relaxed))
+            && !self.awaited(awaited).iter().any(|endpoint| endpoint.responded.load(Ordering::Relaxed))
     }
 
     /// Whether it was built so lately that a missing first answer is no failure yet.

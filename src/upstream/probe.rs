@@ -80,7 +80,7 @@ async fn probe_endpoint(upstream: Arc<Upstream>, place: usize, round: Round, bus
     if let Some(endpoint) = upstream.endpoints.get(place) {
         let path = upstream.policy.health.path.is_some();
         // Every endpoint that never answered is tried, not only until one has: the one may fail later.
-        let awaited = round.awaited != Awaited::Nothing && !endpoint.answered.load(Ordering::Relaxed);
+        let awaited = round.awaited != Awaited::Nothing && !endpoint.responded.load(Ordering::Relaxed);
         let now = clock::now();
         if ((path && round.regular) || awaited) && endpoint.is_stale(now, upstream.is_starting(now)) {
             // A name that does not resolve yet is found in a later round.
@@ -109,8 +109,8 @@ async fn probe_endpoint(upstream: Arc<Upstream>, place: usize, round: Round, bus
 impl Upstream {
     async fn probe(&self, endpoint: &Endpoint, address: &Arc<Address>, round: Round) {
         let well = match &self.policy.health.path {
-            Some(path) => self.is_answered(endpoint, address, path).await,
-            None if !address.has_answered() => connect::accepts(address, self.policy.health.timeout).await,
+            Some(path) => self.responds(endpoint, address, path).await,
+            None if !address.has_responded() => connect::accepts(address, self.policy.health.timeout).await,
             None => self.knock(endpoint, address).await,
         };
         if well {
@@ -124,7 +124,7 @@ impl Upstream {
         connect::connect(&endpoint.policy, address, self.policy.health.timeout, false).await.is_ok()
     }
 
-    async fn is_answered(&self, endpoint: &Endpoint, address: &Address, path: &str) -> bool {
+    async fn responds(&self, endpoint: &Endpoint, address: &Address, path: &str) -> bool {
         let timeout = self.policy.health.timeout;
         tokio::time::timeout(timeout, self.get(endpoint, address, path, timeout)).await.unwrap_or(false)
     }
@@ -159,7 +159,7 @@ impl Upstream {
                     .send(outbound, &mut Body::empty(), timeouts, clock::now())
                     .await
                     .ok()
-                    .map(|answer| answer.parts.status)
+                    .map(|response| response.parts.status)
             }
             Connected::Http2(stream) => {
                 let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes()));

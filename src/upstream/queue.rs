@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::memory::buffers::{ClientSlot, SLOTS, share_of};
+use crate::memory::buffers::{ClientSlot, SLOTS, client_share};
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Waiter {
 impl Permits {
     /// Places of which one client gets its share.
     pub(crate) fn shared(total: usize) -> Permits {
-        Permits::new(total, share_of(total))
+        Permits::new(total, client_share(total))
     }
 
     fn new(total: usize, share: usize) -> Permits {
@@ -83,7 +83,7 @@ impl Permits {
     ) -> Option<(oneshot::Receiver<Permit>, InLine)> {
         let mut line = self.line();
         let own = line.waiters.iter().filter(|waiter| waiter.client == client).count();
-        if own >= share_of(max_waiting) {
+        if own >= client_share(max_waiting) {
             return None;
         }
         let id = line.next_id;
@@ -331,8 +331,8 @@ mod tests {
                 waiting = still;
                 let of = |client| held.iter().filter(|permit| permit.client() == client).count();
                 prop_assert_eq!(held.len() + permits.free(), total);
-                prop_assert!(slots.iter().all(|slot| of(*slot) <= share_of(total)));
-                let eligible = waiting.iter().any(|(client, _)| of(*client) < share_of(total));
+                prop_assert!(slots.iter().all(|slot| of(*slot) <= client_share(total)));
+                let eligible = waiting.iter().any(|(client, _)| of(*client) < client_share(total));
                 prop_assert!(permits.free() == 0 || !eligible);
             }
             drop((held, waiting));

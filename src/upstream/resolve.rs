@@ -21,7 +21,7 @@ const KEPT_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How long an address that is missing from the newest answer is used where it has a connection.
 const MISSING: Duration = Duration::from_secs(30);
 /// The most addresses taken from one answer.
-const MOST_ADDRESSES: usize = 64;
+const MAX_ADDRESSES: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
@@ -42,7 +42,7 @@ impl Resolved {
         let longer = self.missing.iter().filter(|(_, since)| is_missed(*since, now)).cloned();
         let from_now = self.addresses.iter().map(|address| (address.clone(), now));
         let missing = longer.chain(from_now).filter(|(address, _)| !is_new(address));
-        let missing = missing.take(MOST_ADDRESSES).collect();
+        let missing = missing.take(MAX_ADDRESSES).collect();
         Resolved { missing, addresses, at: Some(now), literal: false }
     }
 
@@ -78,8 +78,8 @@ fn is_missed(since: Instant, now: Instant) -> bool {
 
 impl Endpoint {
     fn address(&self, target: Target) -> Arc<Address> {
-        let Endpoint { upstream, policy, limits, generation, answered, .. } = self;
-        self.addresses.get(upstream, &policy.url, target, *limits, *generation, answered)
+        let Endpoint { upstream, policy, limits, generation, responded, .. } = self;
+        self.addresses.get(upstream, &policy.url, target, *limits, *generation, responded)
     }
 
     /// Fills in what needs no resolver.
@@ -146,7 +146,7 @@ impl Endpoint {
         };
         let addresses: Vec<Arc<Address>> = match found {
             Ok(found) => {
-                let mut found: Vec<SocketAddr> = found.take(MOST_ADDRESSES).collect();
+                let mut found: Vec<SocketAddr> = found.take(MAX_ADDRESSES).collect();
                 found.sort_unstable();
                 found.dedup();
                 found.into_iter().map(|address| self.address(Target::Tcp(address))).collect()

@@ -87,7 +87,7 @@ impl Upstream {
     /// and nowhere gets a response is the doing of the request: one client must not take all of them out.
     pub(super) fn blame(&self, tries: &Tries, outcome: &Outcome) {
         let last = outcome.address.borrow().as_ref().map(|address| address.id);
-        let responded = outcome.answered.get().is_some();
+        let responded = outcome.responded.get().is_some();
         if !responded && tries.blamed.len() > 1 {
             return;
         }
@@ -145,5 +145,5 @@ pub(super) fn head_size(call: &Call<'_>) -> usize {
 
 /// Whether the head is so large that the app may end a connection because of it, as far as is known.
 pub(super) fn is_large(call: &Call<'_>, address: &Address) -> bool {
-    head_size(call) > LARGE_HEAD.max(address.longest_head.load(Ordering::Relaxed))
+    head_size(call) > LARGE_HEAD.max(address.max_head.load(Ordering::Relaxed))
 }

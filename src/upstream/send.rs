@@ -90,7 +90,7 @@ pub(crate) struct Outcome {
     /// When the last try was sent.
     pub sent: Cell<Option<Instant>>,
     /// When the head of the answer came.
-    pub answered: Cell<Option<Instant>>,
+    pub responded: Cell<Option<Instant>>,
     /// Where it waits for a place, as long as it does.
     pub line: RefCell<Option<Queued>>,
     /// How much of it left in all tries but one over HTTP/2.
@@ -102,12 +102,12 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Nothing is known yet, whatever was asked before.
     pub(crate) fn forget(&self) {
-        let Outcome { address, retries, sent, answered, line, left, left_over_http2 } = self;
+        let Outcome { address, retries, sent, responded, line, left, left_over_http2 } = self;
         address.replace(None);
         line.replace(None);
         retries.set(0);
         sent.set(None);
-        answered.set(None);
+        responded.set(None);
         left.set(Sent::Nothing);
         left_over_http2.set(Sent::Nothing);
     }
@@ -156,14 +156,14 @@ impl Upstream {
                 let content = call.body.content();
                 let failed =
                     match self.attempt(pool, &mut call, endpoints, &tries, now, (outcome, &entered)).await {
-                        Ok(answer) => {
+                        Ok(response) => {
                             if let Some(entered) = entered.take() {
-                                entered.answered(answer.status(), outcome.sent.get(), clock::now());
+                                entered.response_began(response.status(), outcome.sent.get(), clock::now());
                             }
                             if !tries.blamed.is_empty() {
                                 self.blame(&tries, outcome);
                             }
-                            return Ok(answer);
+                            return Ok(response);
                         }
                         Err(failed) => failed,
                     };
@@ -285,7 +285,7 @@ impl Upstream {
                 && !fresh
                 && call.pinned.is_none()
                 && let Some(shared) = pool.shared(&address)
-                && shared.may_share(address.longest_head.load(Ordering::Relaxed), || head_size(call))
+                && shared.may_share(address.max_head.load(Ordering::Relaxed), || head_size(call))
             {
                 let lease = Lease::new(address, share);
                 return Box::pin(self.over_http2(call, endpoint, shared, lease, true, (outcome, entered)))
@@ -352,7 +352,7 @@ impl Upstream {
                         self.over_http2(call, endpoint, connection.clone(), lease, false, (outcome, entered));
                     let response = Box::pin(sent).await?;
                     if large {
-                        address.longest_head.fetch_max(head_size(call), Ordering::Relaxed);
+                        address.max_head.fetch_max(head_size(call), Ordering::Relaxed);
                     }
                     if apart && call.pinned.is_none() {
                         pool.share(&address, connection);
@@ -489,10 +489,10 @@ fn class(call: &Call<'_>) -> u64 {
 pub(super) struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
 
 impl<'a> Place<'a> {
-    pub(super) fn take(waiting: &'a std::sync::atomic::AtomicUsize, most: usize) -> Option<Place<'a>> {
+    pub(super) fn take(waiting: &'a std::sync::atomic::AtomicUsize, max: usize) -> Option<Place<'a>> {
         let before = waiting.fetch_add(1, Ordering::Relaxed);
         let place = Place(waiting);
-        (before < most).then_some(place)
+        (before < max).then_some(place)
     }
 }
 

@@ -9,14 +9,14 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::{Invalidation, Mode};
 use crate::runtime::clock::Instant;
 
 /// Maximum number that wait at once. A further one is not repeated.
-const MOST: usize = 10_000;
+const MAX: usize = 10_000;
 /// Maximum number that wait at once for one client. A further one is not repeated.
-const MOST_OF_CLIENT: u16 = 64;
+const MAX_OF_CLIENT: u16 = 64;
 
 /// The outcome of a write is unknown, so the app may still be working on it: its invalidation is repeated then.
 const UNKNOWN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
@@ -50,7 +50,7 @@ impl Repeat {
 /// What is invalidated, and how.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Names {
-    marks: Box<[Mark]>,
+    invalidation_keys: Box<[InvalidationKey]>,
     mode: Mode,
 }
 
@@ -75,7 +75,7 @@ impl Settling {
     /// Makes it again later; false: there are too many already, and it is not made again.
     pub(crate) fn add(
         &self,
-        marks: &[Mark],
+        invalidation_keys: &[InvalidationKey],
         mode: Mode,
         repeat: Repeat,
         client: Client,
@@ -83,9 +83,9 @@ impl Settling {
     ) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { pending, of_client } = &mut *state;
-        let full = pending.len() >= MOST;
+        let full = pending.len() >= MAX;
         let times = repeat.times(now);
-        match pending.entry(Names { marks: marks.into(), mode }) {
+        match pending.entry(Names { invalidation_keys: invalidation_keys.into(), mode }) {
             Entry::Occupied(mut known) => {
                 let due = &mut known.get_mut().due;
                 due.iter_mut().zip(times).for_each(|(due, time)| *due = (*due).max(time));
@@ -93,7 +93,7 @@ impl Settling {
             Entry::Vacant(_) if full => return false,
             Entry::Vacant(place) => {
                 let count = of_client.entry(client).or_default();
-                if *count >= MOST_OF_CLIENT {
+                if *count >= MAX_OF_CLIENT {
                     return false;
                 }
                 *count += 1;
@@ -113,7 +113,7 @@ impl Settling {
                 fires |= due.take_if(|due| *due <= now).is_some();
             }
             if fires {
-                invalidation.stamp(&names.marks, names.mode, now);
+                invalidation.stamp(&names.invalidation_keys, names.mode, now);
             }
             let stays = waiting.due.iter().any(Option::is_some);
             if !stays && let Entry::Occupied(mut count) = of_client.entry(waiting.client) {
@@ -144,13 +144,13 @@ mod tests {
         let now = clock::now();
         let invalidation = Invalidation::new(1, 1 << 20, now);
         let settling = Settling::default();
-        let marks = [invalidation.marker.tag("a")];
+        let invalidation_keys = [invalidation.key_hasher.tag("a")];
         let begun = invalidation.begin(&Default::default(), now);
-        assert!(settling.add(&marks, Mode::Hard, Repeat::Settle(seconds(2)), ONE, now));
+        assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::Settle(seconds(2)), ONE, now));
         settling.run(&invalidation, now + seconds(1));
-        assert_eq!(invalidation.validity(&marks, begun, now), Validity::Valid);
+        assert_eq!(invalidation.validity(&invalidation_keys, begun, now), Validity::Valid);
         settling.run(&invalidation, now + seconds(2));
-        assert_eq!(invalidation.validity(&marks, begun, now), Validity::Gone);
+        assert_eq!(invalidation.validity(&invalidation_keys, begun, now), Validity::Gone);
     }
 
     #[test]
@@ -158,17 +158,17 @@ mod tests {
         let now = clock::now();
         let invalidation = Invalidation::new(1, 1 << 20, now);
         let settling = Settling::default();
-        let marks = [invalidation.marker.tag("a")];
+        let invalidation_keys = [invalidation.key_hasher.tag("a")];
         for later in 0..1000 {
-            assert!(settling.add(&marks, Mode::Hard, Repeat::UnknownOutcome, ONE, now));
+            assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::UnknownOutcome, ONE, now));
             let later = now + Duration::from_millis(later);
-            assert!(settling.add(&marks, Mode::Hard, Repeat::Settle(seconds(2)), ONE, later));
+            assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::Settle(seconds(2)), ONE, later));
         }
         assert_eq!(settling.0.lock().unwrap().pending.len(), 1);
         let fires = |at: Duration| {
             let begun = invalidation.begin(&Default::default(), now + at);
             settling.run(&invalidation, now + at);
-            invalidation.validity(&marks, begun, now) == Validity::Gone
+            invalidation.validity(&invalidation_keys, begun, now) == Validity::Gone
         };
         for (milliseconds, wanted) in [
             (999, false),
@@ -194,17 +194,17 @@ mod tests {
         let invalidation = Invalidation::new(1, 1 << 20, now);
         let settling = Settling::default();
         let add = |tag: u32, client: u32| {
-            let marks = [invalidation.marker.tag(&tag.to_string())];
+            let invalidation_keys = [invalidation.key_hasher.tag(&tag.to_string())];
             let mut network = Client::default();
             network[..4].copy_from_slice(&client.to_be_bytes());
-            settling.add(&marks, Mode::Hard, Repeat::UnknownOutcome, network, now)
+            settling.add(&invalidation_keys, Mode::Hard, Repeat::UnknownOutcome, network, now)
         };
         let mine = (0..100).filter(|tag| add(*tag, 1)).count();
         assert_eq!(mine, 64);
         assert!(add(63, 1), "a repeat of the same is merged, and takes no place");
         let all = mine + (100..20_000).filter(|tag| add(*tag, *tag)).count();
         assert_eq!(all, 10_000);
-        let everything = [invalidation.marker.everything()];
+        let everything = [invalidation.key_hasher.everything()];
         let begun = invalidation.begin(&Default::default(), now);
         settling.run(&invalidation, now + seconds(30));
         assert_eq!(

@@ -4,16 +4,16 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// More tags than this no answer may have.
-pub(crate) const MOST_TAGS: usize = 64;
+pub(crate) const MAX_TAGS: usize = 64;
 /// So many segments of a path can be invalidated from; what is deeper goes with the segment above it.
-pub(crate) const MOST_PREFIXES: usize = 16;
+pub(crate) const MAX_PREFIXES: usize = 16;
 
 /// Set in the marks of paths, which strangers can choose, and in no other.
 const PATH: u64 = 1 << 16;
 
 /// A thing that invalidations name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Mark(u64);
+pub(crate) struct InvalidationKey(u64);
 
 /// What kinds there are; two of different kinds are never the same.
 #[derive(Clone, Copy)]
@@ -30,74 +30,76 @@ enum Kind {
 
 /// How many numbers are made of one secret, so that nobody outside can choose tags that meet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Marker(u64);
+pub(crate) struct KeyHasher(u64);
 
-impl Marker {
+impl KeyHasher {
     /// With a secret of this process.
-    pub(crate) fn new(secret: u64) -> Marker {
-        Marker(secret)
+    pub(crate) fn new(secret: u64) -> KeyHasher {
+        KeyHasher(secret)
     }
 
-    fn mark(self, kind: Kind, text: &[u8]) -> Mark {
+    fn invalidation_key(self, kind: Kind, text: &[u8]) -> InvalidationKey {
         let hash = xxh3_64_with_seed(text, self.0 ^ (kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Mark(if matches!(kind, Kind::Path) { hash | PATH } else { hash & !PATH })
+        InvalidationKey(if matches!(kind, Kind::Path) { hash | PATH } else { hash & !PATH })
     }
 
-    pub(crate) fn everything(self) -> Mark {
-        self.mark(Kind::Everything, b"")
+    pub(crate) fn everything(self) -> InvalidationKey {
+        self.invalidation_key(Kind::Everything, b"")
     }
 
     /// A tag of a route or of the app.
-    pub(crate) fn tag(self, tag: &str) -> Mark {
-        self.mark(Kind::Tag, tag.as_bytes())
+    pub(crate) fn tag(self, tag: &str) -> InvalidationKey {
+        self.invalidation_key(Kind::Tag, tag.as_bytes())
     }
 
     /// A group of one origin (RFC 9875); names of hosts have no case.
-    pub(crate) fn group(self, origin: &[u8], group: &str) -> Mark {
+    pub(crate) fn group(self, origin: &[u8], group: &str) -> InvalidationKey {
         let mut text = Vec::with_capacity(origin.len() + group.len() + 1);
         text.extend_from_slice(&origin.to_ascii_lowercase());
         text.push(0);
         text.extend_from_slice(group.as_bytes());
-        self.mark(Kind::Group, &text)
+        self.invalidation_key(Kind::Group, &text)
     }
 
     /// A path without its query, in normal form: every variant and every principal.
-    pub(crate) fn path(self, path: &str) -> Mark {
-        self.mark(Kind::Path, trimmed(path).as_bytes())
+    pub(crate) fn path(self, path: &str) -> InvalidationKey {
+        self.invalidation_key(Kind::Path, trimmed(path).as_bytes())
     }
 
     /// A path and all below it.
-    pub(crate) fn prefix(self, path: &str) -> Mark {
+    pub(crate) fn prefix(self, path: &str) -> InvalidationKey {
         let path = trimmed(path);
-        self.mark(Kind::Prefix, cut(path).as_bytes())
+        self.invalidation_key(Kind::Prefix, cut(path).as_bytes())
     }
 
     /// The path and the paths above it, at each segment.
-    pub(crate) fn prefixes(self, path: &str) -> impl Iterator<Item = Mark> {
+    pub(crate) fn prefixes(self, path: &str) -> impl Iterator<Item = InvalidationKey> {
         let path = trimmed(path);
         let ends = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
         let whole = (!path.is_empty()).then_some(path.len());
-        let ends = ends.chain(whole).take(MOST_PREFIXES);
-        [0].into_iter().chain(ends).map(move |end| self.mark(Kind::Prefix, &path.as_bytes()[..end]))
+        let ends = ends.chain(whole).take(MAX_PREFIXES);
+        [0].into_iter()
+            .chain(ends)
+            .map(move |end| self.invalidation_key(Kind::Prefix, &path.as_bytes()[..end]))
     }
 
     /// One credential, by its keyed hash.
-    pub(crate) fn credential(self, hash: &[u8]) -> Mark {
-        self.mark(Kind::Credential, hash)
+    pub(crate) fn credential(self, hash: &[u8]) -> InvalidationKey {
+        self.invalidation_key(Kind::Credential, hash)
     }
 
     /// What has another mark among what was made for a credential.
-    pub(crate) fn of_credential(self, hash: &[u8], mark: Mark) -> Mark {
-        self.mark(Kind::OfCredential, &[hash, &mark.0.to_be_bytes()].concat())
+    pub(crate) fn of_credential(self, hash: &[u8], invalidation_key: InvalidationKey) -> InvalidationKey {
+        self.invalidation_key(Kind::OfCredential, &[hash, &invalidation_key.0.to_be_bytes()].concat())
     }
 
     /// A route, by its label.
-    pub(crate) fn route(self, label: &str) -> Mark {
-        self.mark(Kind::Route, label.as_bytes())
+    pub(crate) fn route(self, label: &str) -> InvalidationKey {
+        self.invalidation_key(Kind::Route, label.as_bytes())
     }
 }
 
-impl Mark {
+impl InvalidationKey {
     /// Whether it is a path without its query.
     pub(crate) fn is_path(self) -> bool {
         self.0 & PATH != 0
@@ -116,7 +118,7 @@ fn trimmed(path: &str) -> &str {
 /// No deeper than marks are made.
 fn cut(path: &str) -> &str {
     let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
-    match slashes.skip(1).nth(MOST_PREFIXES - 1) {
+    match slashes.skip(1).nth(MAX_PREFIXES - 1) {
         Some(end) => &path[..end],
         None => path,
     }
@@ -129,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_prefixes_take() {
-        let marker = Marker::new(7);
+        let key_hasher = KeyHasher::new(7);
         for (prefix, path, wanted) in [
             ("/", "/", true),
             ("/", "/a/b", true),
@@ -141,24 +143,33 @@ mod tests {
             ("/a/b", "/a/bc", false),
             ("/a/b", "/a", false),
         ] {
-            let found = marker.prefixes(path).any(|mark| mark == marker.prefix(prefix));
+            let found = key_hasher
+                .prefixes(path)
+                .any(|invalidation_key| invalidation_key == key_hasher.prefix(prefix));
             assert_eq!(found, wanted, "{prefix} {path}");
         }
-        assert_ne!(marker.path("/a"), marker.prefix("/a"));
-        assert!(marker.path("/a").is_path() && !marker.prefix("/a").is_path() && !marker.tag("/a").is_path());
-        assert_ne!(marker.tag("a"), Marker::new(8).tag("a"));
+        assert_ne!(key_hasher.path("/a"), key_hasher.prefix("/a"));
+        assert!(
+            key_hasher.path("/a").is_path()
+                && !key_hasher.prefix("/a").is_path()
+                && !key_hasher.tag("/a").is_path()
+        );
+        assert_ne!(key_hasher.tag("a"), KeyHasher::new(8).tag("a"));
         let deep = "/a".repeat(20);
-        assert_eq!(marker.prefixes(&deep).count(), MOST_PREFIXES + 1);
-        assert!(marker.prefixes(&deep).any(|mark| mark == marker.prefix(&deep)), "errs towards a fetch");
+        assert_eq!(key_hasher.prefixes(&deep).count(), MAX_PREFIXES + 1);
+        assert!(
+            key_hasher.prefixes(&deep).any(|invalidation_key| invalidation_key == key_hasher.prefix(&deep)),
+            "errs towards a fetch"
+        );
     }
 
     proptest! {
         #[test]
         fn whatever_is_below_is_taken(path in "(/[a-c]{1,2}){0,20}", below in "(/[a-c]){0,20}") {
-            let marker = Marker::new(1);
-            let mark = marker.prefix(&path);
+            let key_hasher = KeyHasher::new(1);
+            let invalidation_key = key_hasher.prefix(&path);
             let whole = format!("{path}{below}");
-            prop_assert!(marker.prefixes(&whole).any(|other| other == mark));
+            prop_assert!(key_hasher.prefixes(&whole).any(|other| other == invalidation_key));
         }
     }
 }

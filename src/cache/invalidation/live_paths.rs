@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 
 /// Counters that are made together, when the first of them is needed: 4 KiB.
 const PAGE: usize = 2048;
@@ -33,8 +33,8 @@ pub(crate) struct LivePaths {
 
 /// The indexes of the counters of a mark among `count` of them. The bits of a mark choose its bucket in the table of
 /// stamps too, so they are mixed first.
-fn indexes(mark: u64, count: usize) -> impl Iterator<Item = usize> {
-    let mixed = mark ^ (mark >> 33);
+fn indexes(invalidation_key: u64, count: usize) -> impl Iterator<Item = usize> {
+    let mixed = invalidation_key ^ (invalidation_key >> 33);
     let mixed = mixed.wrapping_mul(0xff51_afd7_ed55_8ccd);
     let mixed = mixed ^ (mixed >> 33);
     let (start, step) = (mixed as u32, (mixed >> 32) as u32 | 1);
@@ -56,8 +56,8 @@ impl LivePaths {
     }
 
     /// Changes each counter of a mark. One that has come to its maximum stays there: its path is then taken for live.
-    fn change(&self, mark: u64, change: impl Fn(u16) -> u16) {
-        for index in indexes(mark, self.len()) {
+    fn change(&self, invalidation_key: u64, change: impl Fn(u16) -> u16) {
+        for index in indexes(invalidation_key, self.len()) {
             let Some(page) = self.pages.get(index / PAGE) else { continue };
             let page = page.get_or_init(|| (0..PAGE).map(|_| AtomicU16::new(0)).collect());
             let Some(counter) = page.get(index % PAGE) else { continue };
@@ -68,8 +68,8 @@ impl LivePaths {
     }
 
     /// Whether a stored response or a fetch in progress may have this mark.
-    pub(crate) fn has(&self, mark: Mark) -> bool {
-        indexes(mark.get(), self.len()).all(|index| {
+    pub(crate) fn has(&self, invalidation_key: InvalidationKey) -> bool {
+        indexes(invalidation_key.get(), self.len()).all(|index| {
             let page = self.pages.get(index / PAGE).and_then(OnceLock::get);
             page.and_then(|page| page.get(index % PAGE)).is_some_and(|count| count.load(Ordering::SeqCst) > 0)
         })
@@ -88,11 +88,14 @@ struct Watched {
 }
 
 impl WatchedPaths {
-    /// Counts those of `marks` that are paths.
-    pub(crate) fn new(table: &Arc<LivePaths>, marks: &[Mark]) -> WatchedPaths {
+    /// Counts those of `invalidation_keys` that are paths.
+    pub(crate) fn new(table: &Arc<LivePaths>, invalidation_keys: &[InvalidationKey]) -> WatchedPaths {
         let mut watched = [None; MAX_PATHS];
-        let paths = marks.iter().filter(|mark| mark.is_path());
-        watched.iter_mut().zip(paths).for_each(|(path, mark)| *path = NonZeroU64::new(mark.get()));
+        let paths = invalidation_keys.iter().filter(|invalidation_key| invalidation_key.is_path());
+        watched
+            .iter_mut()
+            .zip(paths)
+            .for_each(|(path, invalidation_key)| *path = NonZeroU64::new(invalidation_key.get()));
         WatchedPaths(Some(Watched::new(table.clone(), watched)))
     }
 }
@@ -121,19 +124,24 @@ impl Drop for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::invalidation::key::Marker;
+    use crate::cache::invalidation::key::KeyHasher;
 
     #[test]
     fn n3_8_a_path_is_live_while_something_of_it_is_stored_or_fetched() {
-        let (marker, table) = (Marker::new(1), LivePaths::new(64 << 20));
-        let (path, loose) = (marker.path("/a"), marker.path("/b"));
-        let marks = [marker.everything(), path, marker.route("GET /**"), loose, marker.tag("t")];
+        let (key_hasher, table) = (KeyHasher::new(1), LivePaths::new(64 << 20));
+        let (path, loose) = (key_hasher.path("/a"), key_hasher.path("/b"));
+        let invalidation_keys =
+            [key_hasher.everything(), path, key_hasher.route("GET /**"), loose, key_hasher.tag("t")];
         assert!(!table.has(path) && !table.has(loose));
-        let one = WatchedPaths::new(&table, &marks);
+        let one = WatchedPaths::new(&table, &invalidation_keys);
         let other = one.clone();
         drop(one);
         assert!(table.has(path) && table.has(loose), "both readings of it");
-        assert!(!table.has(marker.path("/c")) && !table.has(marks[0]) && !table.has(marks[4]));
+        assert!(
+            !table.has(key_hasher.path("/c"))
+                && !table.has(invalidation_keys[0])
+                && !table.has(invalidation_keys[4])
+        );
         drop(other);
         assert!(!table.has(path) && !table.has(loose));
     }
@@ -141,22 +149,28 @@ mod tests {
     /// Before, 30 % were.
     #[test]
     fn n3_8_a_full_cache_takes_one_foreign_path_in_a_hundred_for_live_at_most() {
-        let marker = Marker::new(1);
+        let key_hasher = KeyHasher::new(1);
         for (max_size, bound) in [(1 << 20, 0.01), (64 << 20, 0.01)] {
             let table = LivePaths::new(max_size);
             let head = crate::cache::store::stored::tests::head_with(
-                &[marker.everything(), marker.path("/"), marker.route("GET /**"), marker.prefix("/")],
-                crate::cache::invalidation::Begun { number: 1, at: 1, order: 1 },
+                &[
+                    key_hasher.everything(),
+                    key_hasher.path("/"),
+                    key_hasher.route("GET /**"),
+                    key_hasher.prefix("/"),
+                ],
+                crate::cache::invalidation::FetchEpoch { number: 1, at: 1, order: 1 },
                 crate::runtime::clock::now(),
             );
             // The least that a response with a lifetime can have.
             let fits = max_size / head.size();
             let stored: Vec<_> = (0..fits)
-                .map(|number| WatchedPaths::new(&table, &[marker.path(&format!("/stored/{number}"))]))
+                .map(|number| WatchedPaths::new(&table, &[key_hasher.path(&format!("/stored/{number}"))]))
                 .collect();
             let foreign = 200_000;
-            let taken =
-                (0..foreign).filter(|number| table.has(marker.path(&format!("/foreign/{number}")))).count();
+            let taken = (0..foreign)
+                .filter(|number| table.has(key_hasher.path(&format!("/foreign/{number}"))))
+                .count();
             let share = taken as f64 / f64::from(foreign);
             assert!(share <= bound, "{share} of all foreign paths beside {fits} stored in {max_size}");
             drop(stored);
@@ -167,8 +181,8 @@ mod tests {
 
     #[test]
     fn n3_8_a_counter_at_its_maximum_stays_there() {
-        let (marker, table) = (Marker::new(1), LivePaths::new(0));
-        let path = marker.path("/a");
+        let (key_hasher, table) = (KeyHasher::new(1), LivePaths::new(0));
+        let path = key_hasher.path("/a");
         let all: Vec<_> = (0..=u32::from(u16::MAX)).map(|_| WatchedPaths::new(&table, &[path])).collect();
         drop(all);
         assert!(table.has(path), "nobody knows how many there are");

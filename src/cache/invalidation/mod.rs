@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::cache::invalidation::key::{Mark, Marker};
+use crate::cache::invalidation::key::{InvalidationKey, KeyHasher};
 use crate::cache::invalidation::live_paths::{LivePaths, WatchedPaths};
-use crate::cache::invalidation::table::{MOST, Stamps};
+use crate::cache::invalidation::table::{MAX, Stamps};
 use crate::rendering::words::words;
 use crate::runtime::clock::Instant;
 
@@ -34,15 +34,15 @@ words! {
 
 /// When a fetch began, in both countings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Begun {
+pub(crate) struct FetchEpoch {
     pub number: u64,
     pub at: u64,
     pub order: u64,
 }
 
-impl Begun {
+impl FetchEpoch {
     /// Whether it began after another one.
-    pub(crate) fn is_after(&self, other: &Begun) -> bool {
+    pub(crate) fn is_after(&self, other: &FetchEpoch) -> bool {
         (self.number, self.order) > (other.number, other.order)
     }
 }
@@ -59,7 +59,7 @@ pub(crate) enum Validity {
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct Invalidation {
-    pub marker: Marker,
+    pub key_hasher: KeyHasher,
     next: AtomicU64,
     /// Hard invalidations of which not all marks are stamped yet.
     stamping: AtomicU64,
@@ -80,7 +80,7 @@ impl Invalidation {
     /// Counts from now on, for a cache of `max_size` bytes.
     pub(crate) fn new(secret: u64, max_size: usize, origin: Instant) -> Invalidation {
         Invalidation {
-            marker: Marker::new(secret),
+            key_hasher: KeyHasher::new(secret),
             next: AtomicU64::new(1),
             stamping: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
@@ -96,29 +96,32 @@ impl Invalidation {
     fn milliseconds(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin).as_millis();
         // From one on: zero is never.
-        u64::try_from(since).unwrap_or(MOST).saturating_add(1).min(MOST)
+        u64::try_from(since).unwrap_or(MAX).saturating_add(1).min(MAX)
     }
 
     /// Counts the paths among the marks of a fetch that is about to begin, or of a response that is about to be stored. They
     /// can be invalidated for as long as that is kept.
-    pub(crate) fn watch(&self, marks: &[Mark]) -> WatchedPaths {
-        WatchedPaths::new(&self.live, marks)
+    pub(crate) fn watch(&self, invalidation_keys: &[InvalidationKey]) -> WatchedPaths {
+        WatchedPaths::new(&self.live, invalidation_keys)
     }
 
     /// A fetch begins whose paths are watched: an invalidation of a path that is not is forgotten.
-    pub(crate) fn begin(&self, _: &WatchedPaths, now: Instant) -> Begun {
-        Begun {
+    pub(crate) fn begin(&self, _: &WatchedPaths, now: Instant) -> FetchEpoch {
+        FetchEpoch {
             number: self.next.load(Ordering::SeqCst),
             at: self.milliseconds(now),
             order: self.fetches.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    /// Invalidates everything that has one of `marks` and was fetched, or is being fetched, until now.
-    pub(crate) fn stamp(&self, marks: &[Mark], mode: Mode, now: Instant) {
+    /// Invalidates everything that has one of `invalidation_keys` and was fetched, or is being fetched, until now.
+    pub(crate) fn stamp(&self, invalidation_keys: &[InvalidationKey], mode: Mode, now: Instant) {
         // A path that is not live can only be fetched after this moment: there is nothing to remember.
-        let mut marks = marks.iter().filter(|mark| !mark.is_path() || self.live.has(**mark)).peekable();
-        if marks.peek().is_none() {
+        let mut invalidation_keys = invalidation_keys
+            .iter()
+            .filter(|invalidation_key| !invalidation_key.is_path() || self.live.has(**invalidation_key))
+            .peekable();
+        if invalidation_keys.peek().is_none() {
             return;
         }
         match mode {
@@ -126,42 +129,57 @@ impl Invalidation {
                 self.stamping.fetch_add(1, Ordering::SeqCst);
                 // Whoever begins from here on has a greater number.
                 let number = self.next.fetch_add(1, Ordering::SeqCst);
-                marks.for_each(|mark| self.hard.stamp(*mark, number));
+                invalidation_keys.for_each(|invalidation_key| self.hard.stamp(*invalidation_key, number));
                 self.stamping.fetch_sub(1, Ordering::SeqCst);
             }
             Mode::Soft => {
                 let at = self.milliseconds(now);
                 self.last_soft.fetch_max(at, Ordering::SeqCst);
-                marks.for_each(|mark| self.soft.stamp(*mark, at));
+                invalidation_keys.for_each(|invalidation_key| self.soft.stamp(*invalidation_key, at));
             }
         }
     }
 
-    /// Whatever has one of `marks` and is being fetched until now is not stored, nor joined. What is stored stays.
-    pub(crate) fn overtake(&self, marks: &[Mark]) {
+    /// Whatever has one of `invalidation_keys` and is being fetched until now is not stored, nor joined. What is stored stays.
+    pub(crate) fn overtake(&self, invalidation_keys: &[InvalidationKey]) {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
-        marks.iter().for_each(|mark| self.overtaken.stamp(*mark, number));
+        invalidation_keys.iter().for_each(|invalidation_key| self.overtaken.stamp(*invalidation_key, number));
     }
 
-    /// Whether one of `marks` was invalidated, in either way, or overtaken, since a fetch began.
-    pub(crate) fn is_stamped_since(&self, marks: &[Mark], begun: Begun) -> bool {
-        let is_newer =
-            |mark: &Mark| self.hard.get(*mark) >= begun.number || self.overtaken.get(*mark) >= begun.number;
-        let hard = self.next.load(Ordering::SeqCst) != begun.number && marks.iter().any(is_newer);
+    /// Whether one of `invalidation_keys` was invalidated, in either way, or overtaken, since a fetch began.
+    pub(crate) fn is_stamped_since(&self, invalidation_keys: &[InvalidationKey], begun: FetchEpoch) -> bool {
+        let is_newer = |invalidation_key: &InvalidationKey| {
+            self.hard.get(*invalidation_key) >= begun.number
+                || self.overtaken.get(*invalidation_key) >= begun.number
+        };
+        let hard = self.next.load(Ordering::SeqCst) != begun.number && invalidation_keys.iter().any(is_newer);
         hard || (self.last_soft.load(Ordering::SeqCst) >= begun.at
-            && marks.iter().any(|mark| self.soft.get(*mark) >= begun.at))
+            && invalidation_keys.iter().any(|invalidation_key| self.soft.get(*invalidation_key) >= begun.at))
     }
 
-    /// What is left of something that has `marks` and whose fetch began so.
-    pub(crate) fn validity(&self, marks: &[Mark], begun: Begun, now: Instant) -> Validity {
+    /// What is left of something that has `invalidation_keys` and whose fetch began so.
+    pub(crate) fn validity(
+        &self,
+        invalidation_keys: &[InvalidationKey],
+        begun: FetchEpoch,
+        now: Instant,
+    ) -> Validity {
         let unchanged = self.next.load(Ordering::SeqCst) == begun.number;
-        if !unchanged && marks.iter().any(|mark| self.hard.get(*mark) >= begun.number) {
+        if !unchanged
+            && invalidation_keys
+                .iter()
+                .any(|invalidation_key| self.hard.get(*invalidation_key) >= begun.number)
+        {
             return Validity::Gone;
         }
         if self.last_soft.load(Ordering::SeqCst) < begun.at {
             return Validity::Valid;
         }
-        let newest = marks.iter().map(|mark| self.soft.get(*mark)).max().unwrap_or(0);
+        let newest = invalidation_keys
+            .iter()
+            .map(|invalidation_key| self.soft.get(*invalidation_key))
+            .max()
+            .unwrap_or(0);
         if newest >= begun.at {
             let since = self.milliseconds(now).saturating_sub(newest);
             return Validity::Stale(Duration::from_millis(since));
@@ -170,7 +188,7 @@ impl Invalidation {
     }
 
     /// Whether there was a soft invalidation of anything since a fetch began.
-    pub(crate) fn has_soft_since(&self, begun: Begun) -> bool {
+    pub(crate) fn has_soft_since(&self, begun: FetchEpoch) -> bool {
         self.last_soft.load(Ordering::SeqCst) >= begun.at
     }
 
@@ -197,15 +215,16 @@ mod tests {
         use crate::cache::store::stored::tests::head_with;
         let origin = clock::now();
         let clock = Arc::new(Invalidation::new(1, 1 << 20, origin));
-        let marks: Vec<Mark> = (0..200).map(|n| clock.marker.tag(&n.to_string())).collect();
-        let last = [marks[199]];
+        let invalidation_keys: Vec<InvalidationKey> =
+            (0..200).map(|n| clock.key_hasher.tag(&n.to_string())).collect();
+        let last = [invalidation_keys[199]];
         for _ in 0..300 {
             let head = Arc::new(head_with(&last, clock.begin(&clock.watch(&last), origin), origin));
             let reader = {
                 let (head, clock) = (head.clone(), clock.clone());
                 std::thread::spawn(move || while head.age_if_valid(&clock, origin).is_some() {})
             };
-            clock.stamp(&marks, Mode::Hard, origin);
+            clock.stamp(&invalidation_keys, Mode::Hard, origin);
             assert!(head.age_if_valid(&clock, origin).is_none());
             reader.join().unwrap();
         }
@@ -219,42 +238,53 @@ mod tests {
         let stored: Vec<_> = (0..1000)
             .map(|n| {
                 let path = format!("/stored/{n}");
-                let marker = clock.marker;
-                let mut marks = vec![marker.everything(), marker.path(&path), marker.route("GET /**")];
-                marks.extend(marker.prefixes(&path));
-                let watched = clock.watch(&marks);
+                let key_hasher = clock.key_hasher;
+                let mut invalidation_keys =
+                    vec![key_hasher.everything(), key_hasher.path(&path), key_hasher.route("GET /**")];
+                invalidation_keys.extend(key_hasher.prefixes(&path));
+                let watched = clock.watch(&invalidation_keys);
                 let begun = clock.begin(&watched, origin);
-                (marks, watched, begun)
+                (invalidation_keys, watched, begun)
             })
             .collect();
-        (0..1_000_000).for_each(|n| clock.stamp(&[clock.marker.path(&format!("/{n}"))], Mode::Hard, origin));
-        let is_left = |marks: &[Mark], begun| clock.validity(marks, begun, origin) == Validity::Valid;
-        let left = stored.iter().filter(|(marks, _, begun)| is_left(marks, *begun)).count();
+        (0..1_000_000)
+            .for_each(|n| clock.stamp(&[clock.key_hasher.path(&format!("/{n}"))], Mode::Hard, origin));
+        let is_left = |invalidation_keys: &[InvalidationKey], begun| {
+            clock.validity(invalidation_keys, begun, origin) == Validity::Valid
+        };
+        let left =
+            stored.iter().filter(|(invalidation_keys, _, begun)| is_left(invalidation_keys, *begun)).count();
         assert_eq!(left, stored.len(), "a million writes to paths of which nothing is stored");
         // A write to the path itself still counts, and one that came before the fetch does not.
-        let (marks, _, begun) = &stored[7];
-        clock.stamp(&[clock.marker.path("/stored/7")], Mode::Hard, origin);
-        assert!(!is_left(marks, *begun));
-        let marks = [clock.marker.path("/later")];
-        clock.stamp(&marks, Mode::Hard, origin);
-        let watched = clock.watch(&marks);
+        let (invalidation_keys, _, begun) = &stored[7];
+        clock.stamp(&[clock.key_hasher.path("/stored/7")], Mode::Hard, origin);
+        assert!(!is_left(invalidation_keys, *begun));
+        let invalidation_keys = [clock.key_hasher.path("/later")];
+        clock.stamp(&invalidation_keys, Mode::Hard, origin);
+        let watched = clock.watch(&invalidation_keys);
         let begun = clock.begin(&watched, origin);
-        assert!(is_left(&marks, begun));
-        clock.stamp(&marks, Mode::Hard, origin);
-        assert!(!is_left(&marks, begun), "a fetch in progress is overtaken");
+        assert!(is_left(&invalidation_keys, begun));
+        clock.stamp(&invalidation_keys, Mode::Hard, origin);
+        assert!(!is_left(&invalidation_keys, begun), "a fetch in progress is overtaken");
     }
 
     #[test]
     fn n5_7_what_is_overtaken_on_its_way_is_not_stored() {
         let origin = clock::now();
         let clock = Invalidation::new(1, 1 << 20, origin);
-        let (marks, other) = ([clock.marker.path("/a")], [clock.marker.path("/b")]);
-        let watched = clock.watch(&marks);
+        let (invalidation_keys, other) = ([clock.key_hasher.path("/a")], [clock.key_hasher.path("/b")]);
+        let watched = clock.watch(&invalidation_keys);
         let before = clock.begin(&watched, origin);
-        clock.overtake(&marks);
-        assert!(clock.is_stamped_since(&marks, before) && !clock.is_stamped_since(&other, before));
-        assert_eq!(clock.validity(&marks, before, origin), Validity::Valid, "what is stored stays");
-        assert!(!clock.is_stamped_since(&marks, clock.begin(&watched, origin)));
+        clock.overtake(&invalidation_keys);
+        assert!(
+            clock.is_stamped_since(&invalidation_keys, before) && !clock.is_stamped_since(&other, before)
+        );
+        assert_eq!(
+            clock.validity(&invalidation_keys, before, origin),
+            Validity::Valid,
+            "what is stored stays"
+        );
+        assert!(!clock.is_stamped_since(&invalidation_keys, clock.begin(&watched, origin)));
     }
 
     #[test]
@@ -262,21 +292,34 @@ mod tests {
         let origin = clock::now();
         let later = |milliseconds| origin + Duration::from_millis(milliseconds);
         let clock = Invalidation::new(1, 1 << 20, origin);
-        let marks = [clock.marker.tag("a"), clock.marker.path("/a")];
-        let other = [clock.marker.tag("b")];
-        let watched = clock.watch(&marks);
+        let invalidation_keys = [clock.key_hasher.tag("a"), clock.key_hasher.path("/a")];
+        let other = [clock.key_hasher.tag("b")];
+        let watched = clock.watch(&invalidation_keys);
         let before = clock.begin(&watched, origin);
-        assert_eq!(clock.validity(&marks, before, origin), Validity::Valid);
-        clock.stamp(&marks[..1], Mode::Hard, origin);
+        assert_eq!(clock.validity(&invalidation_keys, before, origin), Validity::Valid);
+        clock.stamp(&invalidation_keys[..1], Mode::Hard, origin);
         let after = clock.begin(&watched, origin);
-        assert_eq!(clock.validity(&marks, before, origin), Validity::Gone);
-        assert!(clock.is_stamped_since(&marks, before) && !clock.is_stamped_since(&marks, after));
-        assert_eq!(clock.validity(&marks, after, origin), Validity::Valid);
+        assert_eq!(clock.validity(&invalidation_keys, before, origin), Validity::Gone);
+        assert!(
+            clock.is_stamped_since(&invalidation_keys, before)
+                && !clock.is_stamped_since(&invalidation_keys, after)
+        );
+        assert_eq!(clock.validity(&invalidation_keys, after, origin), Validity::Valid);
         assert_eq!(clock.validity(&other, before, origin), Validity::Valid);
-        clock.stamp(&marks[1..], Mode::Soft, later(100));
-        assert_eq!(clock.validity(&marks, after, later(150)), Validity::Stale(Duration::from_millis(50)));
-        assert_eq!(clock.validity(&marks, clock.begin(&watched, later(101)), later(150)), Validity::Valid);
+        clock.stamp(&invalidation_keys[1..], Mode::Soft, later(100));
+        assert_eq!(
+            clock.validity(&invalidation_keys, after, later(150)),
+            Validity::Stale(Duration::from_millis(50))
+        );
+        assert_eq!(
+            clock.validity(&invalidation_keys, clock.begin(&watched, later(101)), later(150)),
+            Validity::Valid
+        );
         let same_moment = clock.begin(&watched, later(100));
-        assert_ne!(clock.validity(&marks, same_moment, later(150)), Validity::Valid, "errs towards a fetch");
+        assert_ne!(
+            clock.validity(&invalidation_keys, same_moment, later(150)),
+            Validity::Valid,
+            "errs towards a fetch"
+        );
     }
 }

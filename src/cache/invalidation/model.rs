@@ -9,14 +9,14 @@ use proptest::prelude::*;
 
 use super::live_paths::WatchedPaths;
 use crate::cache::Cache;
-use crate::cache::collapse::{Arrived, Fetch, Joined, Leader};
-use crate::cache::invalidation::key::Mark;
-use crate::cache::invalidation::{Begun, Mode};
+use crate::cache::collapse::{CollapsedFetch, FetchOutcome, Join, Leader};
+use crate::cache::invalidation::key::InvalidationKey;
+use crate::cache::invalidation::{FetchEpoch, Mode};
 use crate::cache::store::stored::tests::head_with;
-use crate::cache::store::stored::{Content, Stored};
+use crate::cache::store::stored::{Content, StoredResponse};
 use crate::cache::variant::SelectingFields;
 use crate::memory::buffers::ClientSlot;
-use crate::memory::chunked_bytes::Pieces;
+use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
@@ -28,23 +28,23 @@ const LATE: &str = "tag of the app";
 enum Reader {
     Begins,
     Asks {
-        least: u64,
+        min: u64,
         leader: Option<Leader>,
         watched: WatchedPaths,
-        begun: Begun,
+        begun: FetchEpoch,
     },
     /// The app has read; its answer is on its way.
     Returns {
-        least: u64,
+        min: u64,
         leader: Option<Leader>,
         watched: WatchedPaths,
-        begun: Begun,
+        begun: FetchEpoch,
         read: u64,
     },
     /// It waits for another one's fetch.
     Follows {
-        least: u64,
-        fetch: Arc<Fetch>,
+        min: u64,
+        fetch: Arc<CollapsedFetch>,
     },
 }
 
@@ -68,88 +68,89 @@ struct World {
 }
 
 impl World {
-    fn marks(&self) -> Vec<Mark> {
-        let marker = self.cache.invalidation.marker;
-        vec![marker.everything(), marker.path("/a"), marker.tag("tag")]
+    fn invalidation_keys(&self) -> Vec<InvalidationKey> {
+        let key_hasher = self.cache.invalidation.key_hasher;
+        vec![key_hasher.everything(), key_hasher.path("/a"), key_hasher.tag("tag")]
     }
 
-    fn with_late(&self) -> Vec<Mark> {
-        let mut marks = self.marks();
-        marks.push(self.cache.invalidation.marker.tag(LATE));
-        marks
+    fn with_late(&self) -> Vec<InvalidationKey> {
+        let mut invalidation_keys = self.invalidation_keys();
+        invalidation_keys.push(self.cache.invalidation.key_hasher.tag(LATE));
+        invalidation_keys
     }
 
-    fn stamped(&self) -> Vec<Mark> {
-        let marker = self.cache.invalidation.marker;
+    fn stamped(&self) -> Vec<InvalidationKey> {
+        let key_hasher = self.cache.invalidation.key_hasher;
         vec![match (self.target, self.late) {
-            (true, _) => marker.path("/a"),
-            (false, true) => marker.tag(LATE),
-            (false, false) => marker.tag("tag"),
+            (true, _) => key_hasher.path("/a"),
+            (false, true) => key_hasher.tag(LATE),
+            (false, false) => key_hasher.tag("tag"),
         }]
     }
 
     fn lookup(&self) -> Option<u64> {
         let entry = self.cache.store.get(KEY, 1)?;
-        let stored = entry.select(SelectingFields::of(&HeaderMap::new(), &Default::default()))?;
+        let stored = entry.select(SelectingFields::new(&HeaderMap::new(), &Default::default()))?;
         stored.head.age_if_valid(&self.cache.invalidation, self.now)?;
-        Some(value_of(stored))
+        Some(value(stored))
     }
 
     fn step_reader(&mut self, reader: Reader) -> Reader {
         match reader {
             Reader::Begins => {
-                let least = self.released;
+                let min = self.released;
                 if let Some(found) = self.lookup() {
-                    assert!(found >= least, "stored {found}, and {least} was released before");
+                    assert!(found >= min, "stored {found}, and {min} was released before");
                     return Reader::Begins;
                 }
-                let watched = self.cache.invalidation.watch(&self.marks());
+                let watched = self.cache.invalidation.watch(&self.invalidation_keys());
                 let begun = self.cache.invalidation.begin(&watched, self.now);
                 let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
-                let joined = fetches.join(KEY, &self.marks(), begun, invalidation, ClientSlot::default);
+                let joined =
+                    fetches.join(KEY, &self.invalidation_keys(), begun, invalidation, ClientSlot::default);
                 match joined {
-                    Joined::Leads(leader) => Reader::Asks { least, leader: Some(leader), watched, begun },
-                    Joined::Follows(fetch) => Reader::Follows { least, fetch },
+                    Join::Leads(leader) => Reader::Asks { min, leader: Some(leader), watched, begun },
+                    Join::Follows(fetch) => Reader::Follows { min, fetch },
                 }
             }
-            Reader::Asks { least, leader, watched, begun } => {
-                Reader::Returns { least, leader, watched, begun, read: self.value }
+            Reader::Asks { min, leader, watched, begun } => {
+                Reader::Returns { min, leader, watched, begun, read: self.value }
             }
-            Reader::Returns { least, leader, watched, begun, read } => {
-                assert!(read >= least);
-                let marks = self.with_late();
-                if self.cache.invalidation.is_stamped_since(&marks, begun) {
+            Reader::Returns { min, leader, watched, begun, read } => {
+                assert!(read >= min);
+                let invalidation_keys = self.with_late();
+                if self.cache.invalidation.is_stamped_since(&invalidation_keys, begun) {
                     if let Some(leader) = leader {
-                        leader.tell(Arrived::NotShared);
+                        leader.tell(FetchOutcome::NotShared);
                     }
                     return Reader::Begins;
                 }
-                let stored = stored(&self.cache, marks, (watched, begun), read, self.now);
+                let stored = stored(&self.cache, invalidation_keys, (watched, begun), read, self.now);
                 self.cache.store.insert(KEY, stored.clone());
                 if let Some(leader) = leader {
-                    leader.tell(Arrived::Stored(stored));
+                    leader.tell(FetchOutcome::Stored(stored));
                 }
                 Reader::Begins
             }
-            Reader::Follows { least, fetch } => {
+            Reader::Follows { min, fetch } => {
                 let mut arrival = Box::pin(fetch.arrival(None));
                 let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
                 match std::future::Future::poll(arrival.as_mut(), &mut cx) {
-                    std::task::Poll::Pending => Reader::Follows { least, fetch },
-                    std::task::Poll::Ready(Arrived::Stored(stored))
+                    std::task::Poll::Pending => Reader::Follows { min, fetch },
+                    std::task::Poll::Ready(FetchOutcome::Stored(stored))
                         if !self
                             .cache
                             .invalidation
-                            .is_stamped_since(&stored.head.marks, stored.head.begun) =>
+                            .is_stamped_since(&stored.head.invalidation_keys, stored.head.fetch_epoch) =>
                     {
-                        let found = value_of(&stored);
-                        assert!(found >= least, "shared {found}, and {least} was released before");
+                        let found = value(&stored);
+                        assert!(found >= min, "shared {found}, and {min} was released before");
                         Reader::Begins
                     }
                     std::task::Poll::Ready(_) => {
-                        let watched = self.cache.invalidation.watch(&self.marks());
+                        let watched = self.cache.invalidation.watch(&self.invalidation_keys());
                         let begun = self.cache.invalidation.begin(&watched, self.now);
-                        Reader::Asks { least, leader: None, watched, begun }
+                        Reader::Asks { min, leader: None, watched, begun }
                     }
                 }
             }
@@ -175,23 +176,23 @@ impl World {
     }
 }
 
-fn value_of(stored: &Stored) -> u64 {
+fn value(stored: &StoredResponse) -> u64 {
     let bytes: [u8; 8] = stored.content.pieces().joined()[..].try_into().unwrap();
     u64::from_be_bytes(bytes)
 }
 
 fn stored(
     cache: &Cache,
-    marks: Vec<Mark>,
-    (watched, begun): (WatchedPaths, Begun),
+    invalidation_keys: Vec<InvalidationKey>,
+    (watched, begun): (WatchedPaths, FetchEpoch),
     read: u64,
     now: Instant,
-) -> Stored {
-    let mut head = head_with(&marks, begun, now);
+) -> StoredResponse {
+    let mut head = head_with(&invalidation_keys, begun, now);
     head.watched = watched;
-    let place = cache.store.held.take_over(8);
-    let content = Content::new(Pieces::copy(&read.to_be_bytes()), None, place);
-    Stored { head: Arc::new(head), content: Arc::new(content) }
+    let place = cache.store.budget.take_over(8);
+    let content = Content::new(ChunkedBytes::copy(&read.to_be_bytes()), None, place);
+    StoredResponse { head: Arc::new(head), content: Arc::new(content) }
 }
 
 proptest! {

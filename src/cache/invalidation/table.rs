@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 
 /// log2 of the number of buckets: 8 MiB when all are in use. The upper half is for paths: writes to very many of them
 /// are the one thing that can crowd buckets, and take the memory of nothing else.
@@ -16,7 +16,7 @@ const BUCKETS: u32 = 17;
 /// Buckets that are made together, when the first of them is written.
 const PAGE: usize = 64;
 const NUMBER_BITS: u32 = 40;
-pub(crate) const MOST: u64 = (1 << NUMBER_BITS) - 1;
+pub(crate) const MAX: u64 = (1 << NUMBER_BITS) - 1;
 
 /// The floor, and the cells.
 #[repr(align(64))]
@@ -42,21 +42,21 @@ impl Default for Stamps {
 }
 
 fn number(cell: u64) -> u64 {
-    cell & MOST
+    cell & MAX
 }
 
 /// Which bucket, and the fingerprint in the bits of a cell where it stands; never zero, which is a free cell.
-fn place(mark: Mark) -> (usize, u64) {
-    let bits = mark.get();
+fn place(invalidation_key: InvalidationKey) -> (usize, u64) {
+    let bits = invalidation_key.get();
     let bucket = usize::try_from(bits & ((1 << BUCKETS) - 1)).unwrap_or(0);
     (bucket, ((bits >> NUMBER_BITS) | 1) << NUMBER_BITS)
 }
 
 impl Stamps {
     /// Stamps a mark: its number is at least `at` from here on.
-    pub(crate) fn stamp(&self, mark: Mark, at: u64) {
-        let at = at.min(MOST);
-        let (index, fingerprint) = place(mark);
+    pub(crate) fn stamp(&self, invalidation_key: InvalidationKey, at: u64) {
+        let at = at.min(MAX);
+        let (index, fingerprint) = place(invalidation_key);
         let Some(page) = self.pages.get(index / PAGE) else { return };
         let page = page.get_or_init(|| (0..PAGE).map(|_| Bucket::default()).collect());
         let Some(bucket) = page.get(index % PAGE) else { return };
@@ -66,8 +66,8 @@ impl Stamps {
     }
 
     /// The number a mark was last stamped with, or a larger one; zero: never.
-    pub(crate) fn get(&self, mark: Mark) -> u64 {
-        let (index, fingerprint) = place(mark);
+    pub(crate) fn get(&self, invalidation_key: InvalidationKey) -> u64 {
+        let (index, fingerprint) = place(invalidation_key);
         let page = self.pages.get(index / PAGE).and_then(OnceLock::get);
         let Some(bucket) = page.and_then(|page| page.get(index % PAGE)) else { return 0 };
         bucket.get(fingerprint)
@@ -81,7 +81,7 @@ impl Bucket {
         let mut oldest: Option<(&AtomicU64, u64)> = None;
         for cell in &self.cells {
             let now = cell.load(Ordering::SeqCst);
-            let is_it = now != 0 && now & !MOST == fingerprint;
+            let is_it = now != 0 && now & !MAX == fingerprint;
             if is_it && now >= wanted {
                 return true;
             }
@@ -107,7 +107,7 @@ impl Bucket {
         let mut found = 0;
         for cell in &self.cells {
             let now = cell.load(Ordering::SeqCst);
-            if now & !MOST == fingerprint {
+            if now & !MAX == fingerprint {
                 found = found.max(number(now));
             }
         }
@@ -119,7 +119,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::invalidation::key::Marker;
+    use crate::cache::invalidation::key::KeyHasher;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::sync::Arc;
@@ -160,40 +160,43 @@ mod tests {
     /// Readers beside writers: a number that was stamped before a reading began is in that reading.
     #[test]
     fn readers_beside_writers() {
-        let marker = Marker::new(3);
+        let key_hasher = KeyHasher::new(3);
         let stamps = Arc::new(Stamps::default());
         // All in one bucket, more than it has cells.
-        let first = place(marker.tag("0")).0;
-        assert!(first < 1 << (BUCKETS - 1) && place(marker.path("0")).0 >= 1 << (BUCKETS - 1));
-        let marks: Vec<Mark> = (0..2_000_000u32)
-            .map(|n| marker.tag(&n.to_string()))
-            .filter(|mark| place(*mark).0 == first)
+        let first = place(key_hasher.tag("0")).0;
+        assert!(first < 1 << (BUCKETS - 1) && place(key_hasher.path("0")).0 >= 1 << (BUCKETS - 1));
+        let invalidation_keys: Vec<InvalidationKey> = (0..2_000_000u32)
+            .map(|n| key_hasher.tag(&n.to_string()))
+            .filter(|invalidation_key| place(*invalidation_key).0 == first)
             .take(12)
             .collect();
-        assert!(marks.len() > 7, "{}", marks.len());
+        assert!(invalidation_keys.len() > 7, "{}", invalidation_keys.len());
         let done = Arc::new(AtomicBool::new(false));
-        let told: Arc<Vec<AtomicU64>> = Arc::new(marks.iter().map(|_| AtomicU64::new(0)).collect());
+        let told: Arc<Vec<AtomicU64>> =
+            Arc::new(invalidation_keys.iter().map(|_| AtomicU64::new(0)).collect());
         let next = Arc::new(AtomicU64::new(1));
         let writers: Vec<_> = (0..2)
             .map(|_| {
-                let (stamps, told, next, marks) = (stamps.clone(), told.clone(), next.clone(), marks.clone());
+                let (stamps, told, next, invalidation_keys) =
+                    (stamps.clone(), told.clone(), next.clone(), invalidation_keys.clone());
                 std::thread::spawn(move || {
                     for _ in 0..20_000 {
                         let at = next.fetch_add(1, Ordering::SeqCst);
-                        let which = fastrand::usize(..marks.len());
-                        stamps.stamp(marks[which], at);
+                        let which = fastrand::usize(..invalidation_keys.len());
+                        stamps.stamp(invalidation_keys[which], at);
                         told[which].fetch_max(at, Ordering::SeqCst);
                     }
                 })
             })
             .collect();
         let reader = {
-            let (done, stamps, told, marks) = (done.clone(), stamps.clone(), told.clone(), marks.clone());
+            let (done, stamps, told, invalidation_keys) =
+                (done.clone(), stamps.clone(), told.clone(), invalidation_keys.clone());
             std::thread::spawn(move || {
                 while !done.load(Ordering::SeqCst) {
-                    let which = fastrand::usize(..marks.len());
-                    let least = told[which].load(Ordering::SeqCst);
-                    assert!(stamps.get(marks[which]) >= least);
+                    let which = fastrand::usize(..invalidation_keys.len());
+                    let min = told[which].load(Ordering::SeqCst);
+                    assert!(stamps.get(invalidation_keys[which]) >= min);
                 }
             })
         };

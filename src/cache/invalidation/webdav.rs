@@ -3,7 +3,7 @@
 use std::sync::{PoisonError, RwLock};
 
 /// Maximum number of upstreams remembered; a further one is not.
-const MOST: usize = 256;
+const MAX: usize = 256;
 
 /// See the head of the file. It is read and written for methods of WebDAV and for DELETE alone.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl WebDavUpstreams {
             return;
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < MOST && !known.iter().any(|name| **name == *upstream) {
+        if known.len() < MAX && !known.iter().any(|name| **name == *upstream) {
             known.push(upstream.into());
         }
     }
@@ -39,7 +39,7 @@ mod tests {
         (0..2).for_each(|_| known.insert("a"));
         assert!(known.contains("a") && !known.contains("b"));
         assert_eq!(known.0.read().unwrap().len(), 1);
-        (0..2 * MOST).for_each(|number| known.insert(&number.to_string()));
-        assert_eq!(known.0.read().unwrap().len(), MOST);
+        (0..2 * MAX).for_each(|number| known.insert(&number.to_string()));
+        assert_eq!(known.0.read().unwrap().len(), MAX);
     }
 }

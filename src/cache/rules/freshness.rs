@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 
-use crate::cache::settings::{Override, Settings, Terms};
+use crate::cache::settings::{CacheSettings, Override, RouteCacheSettings};
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::date;
 use crate::runtime::clock::Instant;
@@ -58,19 +58,19 @@ fn is_heuristically_cacheable(status: StatusCode) -> bool {
 }
 
 impl Freshness {
-    pub(crate) fn of(
+    pub(crate) fn evaluate(
         status: StatusCode,
         headers: &HeaderMap,
         says: &ResponseDirectives,
-        terms: &Terms,
-        settings: &Settings,
+        route_settings: &RouteCacheSettings,
+        settings: &CacheSettings,
         wall: SystemTime,
     ) -> Freshness {
-        let route = terms.ttl_of(status);
+        let route = route_settings.ttl(status);
         // What an app says for years, and nobody could take back, holds for max_ttl.
         let capped = |said: Duration| said.min(settings.max_ttl);
         let app = explicit(headers, says, wall).map(capped);
-        let wins = route.is_some() && terms.overrides >= Override::Lifetime;
+        let wins = route.is_some() && route_settings.overrides >= Override::Lifetime;
         let (lifetime, source) = match (app, route) {
             (_, Some(route)) if wins => (route, Source::Route),
             (Some(app), _) => (app, Source::App),
@@ -85,22 +85,24 @@ impl Freshness {
         };
         // s-maxage says proxy-revalidate too (5.2.2.10); where it does not count, neither does that.
         let s_maxage = says.s_maxage.is_some() && source == Source::App;
-        let if_error = says.stale_if_error.map(capped).or(terms.stale_if_error);
+        let if_error = says.stale_if_error.map(capped).or(route_settings.stale_if_error);
         Freshness {
             lifetime,
             source,
             no_cache: says.no_cache.is_all() && !wins,
             must_revalidate: says.must_revalidate || says.proxy_revalidate || s_maxage,
-            while_revalidate: says.stale_while_revalidate.map_or(terms.stale_while_revalidate, capped),
+            while_revalidate: says
+                .stale_while_revalidate
+                .map_or(route_settings.stale_while_revalidate, capped),
             if_unreachable: if_error.unwrap_or(settings.stale_if_error),
             if_error: if_error.unwrap_or_default(),
-            error_500: terms.error_500 || says.stale_if_error.is_some(),
+            error_500: route_settings.error_500 || says.stale_if_error.is_some(),
         }
     }
 
     /// The longest stale window that the app or the route gives; a response that is stale at once is not stored for
     /// the default alone.
-    pub(crate) fn longest_stale(&self) -> Duration {
+    pub(crate) fn max_stale(&self) -> Duration {
         if self.must_revalidate || self.no_cache {
             Duration::ZERO
         } else {
@@ -123,8 +125,8 @@ fn explicit(headers: &HeaderMap, says: &ResponseDirectives, wall: SystemTime) ->
     if lines.any(|line| first.is_none_or(|first| !date::is_same(line, first))) {
         return Some(Duration::ZERO);
     }
-    let expires = date::of(headers, &header::EXPIRES);
-    let sent = date::of(headers, &header::DATE).unwrap_or(wall);
+    let expires = date::from_headers(headers, &header::EXPIRES);
+    let sent = date::from_headers(headers, &header::DATE).unwrap_or(wall);
     Some(expires.and_then(|expires| expires.duration_since(sent).ok()).unwrap_or(Duration::ZERO))
 }
 
@@ -138,14 +140,14 @@ fn heuristic(
     if !is_heuristically_cacheable(status) && !says.public {
         return None;
     }
-    let modified = date::of(headers, &header::LAST_MODIFIED)?;
-    let sent = date::of(headers, &header::DATE).unwrap_or(wall);
+    let modified = date::from_headers(headers, &header::LAST_MODIFIED)?;
+    let sent = date::from_headers(headers, &header::DATE).unwrap_or(wall);
     sent.duration_since(modified).ok().map(|age| age / 10)
 }
 
 /// RFC 9111 4.2.3: the age an answer has when it arrives.
 pub(crate) fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
-    let sent = date::of(headers, &header::DATE);
+    let sent = date::from_headers(headers, &header::DATE);
     let apparent = sent.and_then(|sent| times.wall.duration_since(sent).ok()).unwrap_or(Duration::ZERO);
     let told = headers.get(header::AGE).and_then(|age| age.to_str().ok());
     // Of a list the first is used, and what is no number is not (5.1). More than a number holds is a great age.
@@ -162,8 +164,8 @@ pub(crate) mod tests {
     use crate::runtime::clock;
     use std::time::UNIX_EPOCH;
 
-    pub(crate) fn settings() -> Settings {
-        Settings {
+    pub(crate) fn settings() -> CacheSettings {
+        CacheSettings {
             enabled: true,
             max_size: 1 << 20,
             max_object_size: 1 << 16,
@@ -197,13 +199,19 @@ pub(crate) mod tests {
     #[test]
     fn lifetimes() {
         use Source::{App, Nobody, Route};
-        let none = Terms::default();
-        let minute = Terms { ttl: Some(Duration::from_secs(60)), ..Terms::default() };
-        let year = Terms { ttl: Some(Duration::from_secs(31_536_000)), ..Terms::default() };
-        let wins = Terms { overrides: Override::Lifetime, ..minute.clone() };
-        let negative =
-            Terms { ttl_by_status: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))], ..minute.clone() };
-        for (status, terms, lines, lifetime, source) in [
+        let none = RouteCacheSettings::default();
+        let minute =
+            RouteCacheSettings { ttl: Some(Duration::from_secs(60)), ..RouteCacheSettings::default() };
+        let year = RouteCacheSettings {
+            ttl: Some(Duration::from_secs(31_536_000)),
+            ..RouteCacheSettings::default()
+        };
+        let wins = RouteCacheSettings { overrides: Override::Lifetime, ..minute.clone() };
+        let negative = RouteCacheSettings {
+            ttl_by_status: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))],
+            ..minute.clone()
+        };
+        for (status, route_settings, lines, lifetime, source) in [
             (200, &none, &[("cache-control", "s-maxage=5, max-age=9")][..], 5, App),
             (200, &none, &[("cache-control", "max-age=9"), ("expires", "0")], 9, App),
             (200, &none, &[("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), DATE], 60, App),
@@ -238,9 +246,9 @@ pub(crate) mod tests {
             (404, &wins, &[("cache-control", "max-age=5")], 5, App),
         ] {
             let headers = fields(lines);
-            let says = ResponseDirectives::of(&headers, &[]);
+            let says = ResponseDirectives::from_headers(&headers, &[]);
             let status = StatusCode::from_u16(status).unwrap();
-            let found = Freshness::of(status, &headers, &says, terms, &settings(), wall());
+            let found = Freshness::evaluate(status, &headers, &says, route_settings, &settings(), wall());
             assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
         }
     }
@@ -248,7 +256,7 @@ pub(crate) mod tests {
     #[test]
     fn n5_6_a_lifetime_is_derived_only_where_heuristic_max_allows_it() {
         use Source::{App, Heuristic, Nobody};
-        let minute = Settings { heuristic_max: Duration::from_secs(60), ..settings() };
+        let minute = CacheSettings { heuristic_max: Duration::from_secs(60), ..settings() };
         for (status, lines, lifetime, source) in [
             // A tenth of an hour and of a minute, the first of which is cut.
             (200, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE][..], 60, Heuristic),
@@ -259,9 +267,11 @@ pub(crate) mod tests {
             (200, &[("cache-control", "no-cache"), ("last-modified", DATE.1)], 0, App),
         ] {
             let headers = fields(lines);
-            let says = ResponseDirectives::of(&headers, &[]);
+            let says = ResponseDirectives::from_headers(&headers, &[]);
             let status = StatusCode::from_u16(status).unwrap();
-            let of = |settings| Freshness::of(status, &headers, &says, &Terms::default(), settings, wall());
+            let of = |settings| {
+                Freshness::evaluate(status, &headers, &says, &RouteCacheSettings::default(), settings, wall())
+            };
             let found = of(&minute);
             assert_eq!((found.lifetime.as_secs(), found.source), (lifetime, source), "{status} {lines:?}");
             let unset = of(&settings());
@@ -273,19 +283,23 @@ pub(crate) mod tests {
     #[test]
     fn n5_6_max_ttl_caps_the_stale_windows_of_the_app_not_those_of_the_route() {
         let hour = Duration::from_secs(3600);
-        let settings = Settings { max_ttl: hour, ..settings() };
-        let terms = Terms { stale_if_error: Some(3 * hour), ..Terms::default() };
+        let settings = CacheSettings { max_ttl: hour, ..settings() };
+        let route_settings =
+            RouteCacheSettings { stale_if_error: Some(3 * hour), ..RouteCacheSettings::default() };
         let headers = fields(&[("cache-control", "max-age=9, stale-while-revalidate=31535991")]);
-        let says = ResponseDirectives::of(&headers, &[]);
-        let found = Freshness::of(StatusCode::OK, &headers, &says, &terms, &settings, wall());
+        let says = ResponseDirectives::from_headers(&headers, &[]);
+        let found = Freshness::evaluate(StatusCode::OK, &headers, &says, &route_settings, &settings, wall());
         assert_eq!((found.while_revalidate, found.if_error), (hour, 3 * hour));
     }
 
     #[test]
     fn n5_5_stale_windows_by_who_gives_them() {
-        let none = Terms::default();
-        let route = Terms { stale_if_error: Some(Duration::from_secs(60)), ..Terms::default() };
-        for (terms, value, unreachable, error) in [
+        let none = RouteCacheSettings::default();
+        let route = RouteCacheSettings {
+            stale_if_error: Some(Duration::from_secs(60)),
+            ..RouteCacheSettings::default()
+        };
+        for (route_settings, value, unreachable, error) in [
             (&none, "max-age=5", 300, 0),
             (&none, "max-age=5, stale-if-error=9", 9, 9),
             (&none, "max-age=5, stale-if-error=0", 0, 0),
@@ -294,10 +308,11 @@ pub(crate) mod tests {
             (&route, "max-age=5, stale-if-error=0", 0, 0),
         ] {
             let headers = fields(&[("cache-control", value)]);
-            let says = ResponseDirectives::of(&headers, &[]);
-            let found = Freshness::of(StatusCode::OK, &headers, &says, terms, &settings(), wall());
+            let says = ResponseDirectives::from_headers(&headers, &[]);
+            let found =
+                Freshness::evaluate(StatusCode::OK, &headers, &says, route_settings, &settings(), wall());
             let windows = (found.if_unreachable.as_secs(), found.if_error.as_secs());
-            assert_eq!(windows, (unreachable, error), "{terms:?} {value}");
+            assert_eq!(windows, (unreachable, error), "{route_settings:?} {value}");
         }
     }
 
@@ -310,9 +325,10 @@ pub(crate) mod tests {
             ("s-maxage=5", true),
         ] {
             let headers = fields(&[("cache-control", value)]);
-            let says = ResponseDirectives::of(&headers, &[]);
-            let terms = Terms::default();
-            let found = Freshness::of(StatusCode::OK, &headers, &says, &terms, &settings(), wall());
+            let says = ResponseDirectives::from_headers(&headers, &[]);
+            let route_settings = RouteCacheSettings::default();
+            let found =
+                Freshness::evaluate(StatusCode::OK, &headers, &says, &route_settings, &settings(), wall());
             assert_eq!(found.must_revalidate, forbidden, "{value}");
         }
     }

@@ -9,7 +9,7 @@ use crate::fields::cache_control::{MaxStale, RequestDirectives};
 
 /// Why the app is asked although something is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum RevalidateReason {
     /// It is stale, or must be asked about each time.
     Stale,
     /// The request wants it (no-cache, max-age, min-fresh).
@@ -25,7 +25,7 @@ pub(crate) enum Reuse {
     /// It is used, stale as it is, while the app is asked (RFC 5861 3).
     WhileRevalidate,
     /// The app is asked first.
-    Ask(Asked),
+    Revalidate(RevalidateReason),
 }
 
 /// How old something is, and since when it has been stale for another reason than its age.
@@ -59,25 +59,29 @@ impl Age {
 /// See the head of the file.
 pub(crate) fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> Reuse {
     if asks.no_cache {
-        return Reuse::Ask(Asked::Request);
+        return Reuse::Revalidate(RevalidateReason::Request);
     }
     if freshness.no_cache {
-        return Reuse::Ask(Asked::Stale);
+        return Reuse::Revalidate(RevalidateReason::Stale);
     }
     let stale = age.staleness(freshness);
-    let too_old = asks.max_age.is_some_and(|most| age.current > most) && asks.max_stale.is_none();
+    let too_old = asks.max_age.is_some_and(|max| age.current > max) && asks.max_stale.is_none();
     let left = freshness.lifetime.saturating_sub(age.current);
-    let too_soon = asks.min_fresh.is_some_and(|least| stale.is_some() || left < least);
+    let too_soon = asks.min_fresh.is_some_and(|min| stale.is_some() || left < min);
     if too_old || too_soon {
-        return Reuse::Ask(if stale.is_some() { Asked::Stale } else { Asked::Request });
+        return Reuse::Revalidate(if stale.is_some() {
+            RevalidateReason::Stale
+        } else {
+            RevalidateReason::Request
+        });
     }
     let Some(stale) = stale else { return Reuse::Fresh };
     if freshness.must_revalidate {
-        return Reuse::Ask(Asked::Stale);
+        return Reuse::Revalidate(RevalidateReason::Stale);
     }
     let taken = match asks.max_stale {
         Some(MaxStale::Any) => age.invalidated.is_none(),
-        Some(MaxStale::For(most)) => age.invalidated.is_none() && stale <= most,
+        Some(MaxStale::For(max)) => age.invalidated.is_none() && stale <= max,
         None => false,
     };
     if taken {
@@ -85,7 +89,7 @@ pub(crate) fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -
     } else if stale <= freshness.while_revalidate && !freshness.while_revalidate.is_zero() {
         Reuse::WhileRevalidate
     } else {
-        Reuse::Ask(Asked::Stale)
+        Reuse::Revalidate(RevalidateReason::Stale)
     }
 }
 
@@ -149,16 +153,16 @@ mod tests {
     fn asks(value: &str) -> RequestDirectives {
         let mut headers = HeaderMap::new();
         headers.insert("cache-control", value.parse().unwrap());
-        RequestDirectives::of(&headers)
+        RequestDirectives::from_headers(&headers)
     }
 
     #[test]
     fn verdicts() {
-        use Reuse::{Ask, Fresh, WhileRevalidate};
+        use Reuse::{Fresh, Revalidate, WhileRevalidate};
         let swr = Freshness { while_revalidate: secs(30), ..MINUTE };
         let strict = Freshness { must_revalidate: true, ..swr };
         let no_cache = Freshness { no_cache: true, ..swr };
-        let (stale, request) = (Ask(Asked::Stale), Ask(Asked::Request));
+        let (stale, request) = (Revalidate(RevalidateReason::Stale), Revalidate(RevalidateReason::Request));
         for (freshness, age, says, wanted) in [
             (MINUTE, 0, "", Fresh),
             (MINUTE, 59, "", Fresh),
@@ -242,7 +246,7 @@ mod tests {
             };
             let age = Age { current: secs(current), invalidated: invalidated.map(secs) };
             let request = RequestDirectives {
-                max_stale: stale.map(|most| MaxStale::For(secs(most))), ..RequestDirectives::default()
+                max_stale: stale.map(|max| MaxStale::For(secs(max))), ..RequestDirectives::default()
             };
             let found = reuse(&freshness, age, &request);
             let fresh = current < lifetime && invalidated.is_none();
@@ -250,7 +254,7 @@ mod tests {
                 Reuse::Fresh => prop_assert!(fresh && !no_cache),
                 Reuse::MaxStale => prop_assert!(!fresh && !must && !no_cache && stale.is_some()),
                 Reuse::WhileRevalidate => prop_assert!(!fresh && !must && !no_cache && swr > 0),
-                Reuse::Ask(_) => prop_assert!(!fresh || no_cache),
+                Reuse::Revalidate(_) => prop_assert!(!fresh || no_cache),
             }
         }
     }

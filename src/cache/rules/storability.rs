@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::freshness::{Freshness, Source};
-use crate::cache::settings::{Override, Scope, Settings, Terms};
+use crate::cache::settings::{CacheSettings, Override, RouteCacheSettings, Scope};
 use crate::fields::cache_control::{Listed, ResponseDirectives};
 use crate::fields::media_type::MediaKind;
 use crate::fields::{cookie, list};
@@ -36,7 +36,7 @@ pub(crate) enum Audience {
 
 impl Audience {
     /// By the word of the app.
-    pub(crate) fn of(says: &ResponseDirectives) -> Audience {
+    pub(crate) fn from_directives(says: &ResponseDirectives) -> Audience {
         if says.public || says.s_maxage.is_some() {
             Audience::Everyone
         } else if says.must_revalidate {
@@ -58,7 +58,7 @@ impl Audience {
 
 /// What is known of a request when its answer is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Asker {
+pub(crate) struct RequestTraits {
     /// It says no-store (5.2.1.5).
     pub no_store: bool,
     /// How it says who asks.
@@ -70,7 +70,7 @@ pub(crate) struct Asker {
 words! {
     /// Why an answer is not stored.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum Refusal {
+    pub(crate) enum NotStorable {
         RequestNoStore => "request-no-store",
         NoStore => "no-store",
         /// It is for one user.
@@ -128,45 +128,45 @@ static NEVER: [HeaderName; 23] = [
 ];
 
 /// See the head of the file.
-pub(crate) fn judge(
-    asker: Asker,
+pub(crate) fn evaluate(
+    traits: RequestTraits,
     (status, headers): (StatusCode, &HeaderMap),
     says: &ResponseDirectives,
-    (terms, settings): (&Terms, &Settings),
+    (route_settings, settings): (&RouteCacheSettings, &CacheSettings),
     wall: SystemTime,
-) -> Result<Storable, Refusal> {
-    if asker.no_store {
-        return Err(Refusal::RequestNoStore);
+) -> Result<Storable, NotStorable> {
+    if traits.no_store {
+        return Err(NotStorable::RequestNoStore);
     }
     // 206 and 304 are about something else that is stored; 412, 416 and 417 about fields of the request that are
     // not in the key: stored, they would answer everybody. The rest is final (3).
     let of_request_alone = matches!(status.as_u16(), 206 | 304 | 412 | 416 | 417)
-        || (asker.conditional && status != StatusCode::OK);
+        || (traits.conditional && status != StatusCode::OK);
     if status.is_informational() || of_request_alone {
-        return Err(Refusal::Status);
+        return Err(NotStorable::Status);
     }
-    if MediaKind::of(headers).is_live() {
-        return Err(Refusal::Stream);
+    if MediaKind::from_headers(headers).is_live() {
+        return Err(NotStorable::Stream);
     }
     let understood = status.canonical_reason().is_some();
     if says.must_understand && !understood {
-        return Err(Refusal::Status);
+        return Err(NotStorable::Status);
     }
     // 5.2.2.3: no-store is there for those that do not know must-understand.
     let no_store = says.no_store && !says.must_understand;
-    let wins = terms.overrides == Override::NoStore && terms.ttl_of(status).is_some();
+    let wins = route_settings.overrides == Override::NoStore && route_settings.ttl(status).is_some();
     if no_store && !wins {
-        return Err(Refusal::NoStore);
+        return Err(NotStorable::NoStore);
     }
-    if says.private.is_all() && terms.scope != Scope::User {
-        return Err(Refusal::Private);
+    if says.private.is_all() && route_settings.scope != Scope::User {
+        return Err(NotStorable::Private);
     }
-    let audience = Audience::of(says);
-    if terms.scope == Scope::Auto && !audience.includes(asker.personal) {
-        return Err(Refusal::Credentials);
+    let audience = Audience::from_directives(says);
+    if route_settings.scope == Scope::Auto && !audience.includes(traits.personal) {
+        return Err(NotStorable::Credentials);
     }
     let mut excluded: Vec<HeaderName> = says.no_cache.fields().to_vec();
-    if terms.scope != Scope::User {
+    if route_settings.scope != Scope::User {
         excluded.extend_from_slice(says.private.fields());
     }
     let excludes = |listed: &Listed, name| listed.fields().contains(name);
@@ -174,14 +174,14 @@ pub(crate) fn judge(
         headers.contains_key(name) && !excludes(&says.no_cache, name) && !excludes(&says.private, name)
     });
     if sets_cookie {
-        return Err(Refusal::SetCookie);
+        return Err(NotStorable::SetCookie);
     }
-    if list::of(headers, &header::VARY).any(|name| name == b"*") {
-        return Err(Refusal::Varies);
+    if list::elements_in_field(headers, &header::VARY).any(|name| name == b"*") {
+        return Err(NotStorable::Varies);
     }
-    let freshness = Freshness::of(status, headers, says, terms, settings, wall);
+    let freshness = Freshness::evaluate(status, headers, says, route_settings, settings, wall);
     if !is_worth_it(&freshness, headers) {
-        return Err(Refusal::NoLifetime);
+        return Err(NotStorable::NoLifetime);
     }
     excluded.extend(NEVER.iter().cloned());
     excluded.extend(cookie::SETTING.iter().cloned());
@@ -206,7 +206,7 @@ fn is_worth_it(freshness: &Freshness, headers: &HeaderMap) -> bool {
     }
     let validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
     let meant = matches!(freshness.source, Source::App | Source::Route);
-    meant && (validator || !freshness.longest_stale().is_zero())
+    meant && (validator || !freshness.max_stale().is_zero())
 }
 
 #[cfg(test)]
@@ -217,36 +217,38 @@ mod tests {
     use std::time::Duration;
 
     fn found(
-        asker: Asker,
-        terms: &Terms,
+        traits: RequestTraits,
+        route_settings: &RouteCacheSettings,
         status: u16,
         lines: &[(&'static str, &str)],
-    ) -> Result<Storable, Refusal> {
+    ) -> Result<Storable, NotStorable> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        let says = ResponseDirectives::of(&headers, &[]);
+        let says = ResponseDirectives::from_headers(&headers, &[]);
         let status = StatusCode::from_u16(status).unwrap();
-        judge(asker, (status, &headers), &says, (terms, &settings()), clock::wall())
+        evaluate(traits, (status, &headers), &says, (route_settings, &settings()), clock::wall())
     }
 
     #[test]
     fn what_is_stored() {
         use Audience::{Anonymous, Authorized, Everyone};
-        use Refusal::{Credentials, NoLifetime, NoStore, Private, RequestNoStore, SetCookie, Status, Varies};
-        let anybody = Asker::default();
-        let user = Asker { personal: Personal::Authorization, ..anybody };
-        let cookie = Asker { personal: Personal::Otherwise, ..anybody };
-        let silent = Asker { no_store: true, ..anybody };
-        let conditional = Asker { conditional: true, ..anybody };
-        let auto = Terms::default();
+        use NotStorable::{
+            Credentials, NoLifetime, NoStore, Private, RequestNoStore, SetCookie, Status, Varies,
+        };
+        let anybody = RequestTraits::default();
+        let user = RequestTraits { personal: Personal::Authorization, ..anybody };
+        let cookie = RequestTraits { personal: Personal::Otherwise, ..anybody };
+        let silent = RequestTraits { no_store: true, ..anybody };
+        let conditional = RequestTraits { conditional: true, ..anybody };
+        let auto = RouteCacheSettings::default();
         let ttl = Some(Duration::from_secs(60));
-        let shared = Terms { scope: Scope::Shared, ttl, ..Terms::default() };
-        let own = Terms { scope: Scope::User, ttl, ..Terms::default() };
-        let over = |overrides| Terms { overrides, ..shared.clone() };
+        let shared = RouteCacheSettings { scope: Scope::Shared, ttl, ..RouteCacheSettings::default() };
+        let own = RouteCacheSettings { scope: Scope::User, ttl, ..RouteCacheSettings::default() };
+        let over = |overrides| RouteCacheSettings { overrides, ..shared.clone() };
         let (lifetime, no_store) = (over(Override::Lifetime), over(Override::NoStore));
-        for (asker, terms, status, lines, wanted) in [
+        for (traits, route_settings, status, lines, wanted) in [
             (anybody, &auto, 200, &[("cache-control", "max-age=5")][..], Ok(Anonymous)),
             (anybody, &auto, 200, &[("cache-control", "public, max-age=5")], Ok(Everyone)),
             (anybody, &auto, 200, &[], Err(NoLifetime)),
@@ -312,17 +314,17 @@ mod tests {
             (anybody, &no_store, 404, &[("cache-control", "no-store")], Err(NoStore)),
             (anybody, &shared, 404, &[], Err(NoLifetime)),
         ] {
-            let found = found(asker, terms, status, lines).map(|storable| storable.audience);
-            assert_eq!(found, wanted, "{status} {lines:?} {:?} {asker:?}", terms.scope);
+            let found = found(traits, route_settings, status, lines).map(|storable| storable.audience);
+            assert_eq!(found, wanted, "{status} {lines:?} {:?} {traits:?}", route_settings.scope);
         }
     }
 
     #[test]
     fn fields_that_stay_out() {
         let lines = [("cache-control", "max-age=5, private=\"x-a\", no-cache=\"x-b, set-cookie\"")];
-        let shared = found(Asker::default(), &Terms::default(), 200, &lines).unwrap();
-        let own = Terms { scope: Scope::User, ..Terms::default() };
-        let own = found(Asker::default(), &own, 200, &lines).unwrap();
+        let shared = found(RequestTraits::default(), &RouteCacheSettings::default(), 200, &lines).unwrap();
+        let own = RouteCacheSettings { scope: Scope::User, ..RouteCacheSettings::default() };
+        let own = found(RequestTraits::default(), &own, 200, &lines).unwrap();
         for name in ["x-b", "set-cookie", "ratelimit", "age"] {
             assert!(shared.excluded.iter().any(|known| known == name), "{name}");
             assert!(own.excluded.iter().any(|known| known == name), "{name}");

@@ -14,32 +14,32 @@ use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::variant::{self, SelectingFields};
-use crate::cache::store::stored::Stored;
-use crate::memory::memory_budget::Held;
+use crate::cache::store::stored::StoredResponse;
+use crate::memory::memory_budget::MemoryBudget;
 use crate::metrics::Cell;
 
 /// Parts of the store that are locked by themselves.
 const SHARDS: usize = 64;
 /// Variants of one key; the oldest makes way for another one.
-const MOST_VARIANTS: usize = 32;
+const MAX_VARIANTS: usize = 32;
 
 /// All that is stored under one key, the newest variant first.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    variants: Vec<Stored>,
+    variants: Vec<StoredResponse>,
     /// All fields that any of them varies with.
     names: Vec<HeaderName>,
     promoted: AtomicU32,
 }
 
 impl Entry {
-    fn new(variants: Vec<Stored>) -> Entry {
-        let names = variant::names_of(variants.iter().map(|stored| &stored.head.variant));
+    fn new(variants: Vec<StoredResponse>) -> Entry {
+        let names = variant::merged_names(variants.iter().map(|stored| &stored.head.variant));
         Entry { variants, names, promoted: AtomicU32::new(0) }
     }
 
     /// The newest variant that fits a request; whether any is there at all can be asked too.
-    pub(crate) fn select(&self, request: SelectingFields<'_>) -> Option<&Stored> {
+    pub(crate) fn select(&self, request: SelectingFields<'_>) -> Option<&StoredResponse> {
         let variants = self.variants.iter().map(|stored| (&stored.head.variant, stored));
         variant::select(variants, &self.names, request)
     }
@@ -49,7 +49,7 @@ impl Entry {
         &self.names
     }
 
-    pub(crate) fn variants(&self) -> &[Stored] {
+    pub(crate) fn variants(&self) -> &[StoredResponse] {
         &self.variants
     }
 }
@@ -91,20 +91,20 @@ pub(crate) struct Store {
     /// Whose turn it is to give something up.
     turn: AtomicUsize,
     /// What all of it takes, with what is on its way in and what is on its way out.
-    pub held: Arc<Held>,
+    pub budget: Arc<MemoryBudget>,
     /// Keys given up for want of space.
     pub evictions: Cell,
 }
 
 impl Store {
-    /// At most `most` bytes.
-    pub(crate) fn new(seed: u64, most: usize) -> Store {
+    /// At most `max` bytes.
+    pub(crate) fn new(seed: u64, max: usize) -> Store {
         let shard = || RwLock::new(LruCache::unbounded_with_hasher(Seeded(!seed)));
         Store {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             seed,
             turn: AtomicUsize::new(0),
-            held: Arc::new(Held::at_most(most)),
+            budget: Arc::new(MemoryBudget::at_most(max)),
             evictions: Cell::default(),
         }
     }
@@ -132,25 +132,29 @@ impl Store {
 
     /// Stores a response in place of the one of the same variant, unless that one's fetch began later. False: it
     /// was not stored.
-    pub(crate) fn insert(&self, key: &[u8], stored: Stored) -> bool {
+    pub(crate) fn insert(&self, key: &[u8], stored: StoredResponse) -> bool {
         let index = self.shard(key);
         let Some(shard) = self.shards.get(index) else { return false };
         {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let before = shard.peek(key).map_or(&[][..], |entry| entry.variants());
             let all = before.iter().chain([&stored]).map(|stored| &stored.head.variant);
-            let names = variant::names_of(all);
-            let same = |other: &&Stored| other.head.variant.is_as(&stored.head.variant, &names);
-            if before.iter().find(same).is_some_and(|other| other.head.begun.is_after(&stored.head.begun)) {
+            let names = variant::merged_names(all);
+            let same = |other: &&StoredResponse| other.head.variant.is_as(&stored.head.variant, &names);
+            if before
+                .iter()
+                .find(same)
+                .is_some_and(|other| other.head.fetch_epoch.is_after(&stored.head.fetch_epoch))
+            {
                 return false;
             }
-            let others = before.iter().filter(|other| !same(other)).take(MOST_VARIANTS - 1).cloned();
-            let variants: Vec<Stored> = [stored.clone()].into_iter().chain(others).collect();
+            let others = before.iter().filter(|other| !same(other)).take(MAX_VARIANTS - 1).cloned();
+            let variants: Vec<StoredResponse> = [stored.clone()].into_iter().chain(others).collect();
             shard.put(key.into(), Arc::new(Entry::new(variants)));
         }
-        self.held.excess() == 0 || {
+        self.budget.excess() == 0 || {
             self.make_room(Some(key));
-            self.held.excess() == 0 || {
+            self.budget.excess() == 0 || {
                 // Nothing else was left to give up.
                 self.remove(key);
                 false
@@ -162,10 +166,10 @@ impl Store {
     /// its way to clients is given up too, but its memory comes back only when they have it: no more is given up for
     /// its sake than it takes.
     pub(crate) fn make_room(&self, but: Option<&[u8]>) {
-        let mut wanted = self.held.excess();
+        let mut wanted = self.budget.excess();
         // One of each shard in turn: together they are about what was used least recently.
         let mut empty = 0;
-        while wanted > 0 && self.held.excess() > 0 && empty < SHARDS {
+        while wanted > 0 && self.budget.excess() > 0 && empty < SHARDS {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let Some(shard) = self.shards.get(turn) else { return };
             let popped = {
@@ -187,11 +191,11 @@ impl Store {
     }
 
     /// Takes one variant out, if it is still there.
-    pub(crate) fn forget(&self, key: &[u8], stored: &Stored) {
+    pub(crate) fn forget(&self, key: &[u8], stored: &StoredResponse) {
         let Some(shard) = self.shards.get(self.shard(key)) else { return };
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = shard.peek(key) else { return };
-        let others: Vec<Stored> =
+        let others: Vec<StoredResponse> =
             entry.variants.iter().filter(|other| !Arc::ptr_eq(&other.head, &stored.head)).cloned().collect();
         if others.is_empty() {
             shard.pop(key);
@@ -226,7 +230,7 @@ impl Store {
     }
 
     /// Takes out all variants of which `keep` says no.
-    pub(crate) fn retain(&self, keep: impl Fn(&Stored) -> bool) {
+    pub(crate) fn retain(&self, keep: impl Fn(&StoredResponse) -> bool) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let gone: Vec<Key> = shard
@@ -243,13 +247,13 @@ impl Store {
         self.shards.iter().map(of).sum()
     }
 
-    /// Every entry whose key `wanted` takes, at most `most` of them.
-    pub(crate) fn find(&self, most: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<(Key, Arc<Entry>)> {
+    /// Every entry whose key `wanted` takes, at most `max` of them.
+    pub(crate) fn find(&self, max: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<(Key, Arc<Entry>)> {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             for (key, entry) in shard.iter() {
-                if found.len() >= most {
+                if found.len() >= max {
                     return found;
                 }
                 if wanted(key) {
@@ -263,6 +267,6 @@ impl Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("keys", &self.len()).field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("Store").field("keys", &self.len()).field("held", &self.budget).finish_non_exhaustive()
     }
 }

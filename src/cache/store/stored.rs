@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
-use crate::cache::invalidation::{Begun, Invalidation, Validity};
+use crate::cache::invalidation::{FetchEpoch, Invalidation, Validity};
 use crate::cache::rules::freshness::Freshness;
 use crate::cache::rules::reuse::Age;
 use crate::cache::rules::storability::Audience;
@@ -17,10 +17,10 @@ use crate::cache::variant::Variant;
 use crate::fields::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::fields::reason::ReasonPhrase;
 use crate::fields::request_id::X_REQUEST_ID;
-use crate::memory::chunked_bytes::Pieces;
-use crate::memory::memory_budget::Place;
+use crate::memory::chunked_bytes::ChunkedBytes;
+use crate::memory::memory_budget::Reservation;
 use crate::message::body::Kept;
-use crate::rendering::rendered_head::{Forms, Prepared};
+use crate::rendering::rendered_head::{RenderedHead, RenderedHeads};
 use crate::runtime::clock::Instant;
 
 const AGE: HeaderName = http::header::AGE;
@@ -39,7 +39,7 @@ pub(crate) const fn weight(bytes: usize) -> usize {
 }
 
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct StoredHead {
     pub status: StatusCode,
     /// The reason phrase, where the app wrote one of its own.
     pub phrase: Option<ReasonPhrase>,
@@ -59,21 +59,21 @@ pub(crate) struct Head {
     pub fetched_in: Duration,
     pub received: Instant,
     /// When its fetch, or its last validation, began.
-    pub begun: Begun,
+    pub fetch_epoch: FetchEpoch,
     /// What it can be invalidated by.
-    pub marks: Box<[Mark]>,
+    pub invalidation_keys: Box<[InvalidationKey]>,
     /// Its paths among those, which can be invalidated for as long as it exists.
     pub watched: WatchedPaths,
     pub tags: Box<[Box<str>]>,
     /// What was prepared of it.
-    pub prepared: Forms,
+    pub rendered_heads: RenderedHeads,
     /// The number up to which it is known to be valid.
     checked: AtomicU64,
 }
 
 /// What a [`Head`] is made of.
 #[derive(Debug)]
-pub(crate) struct NewHead {
+pub(crate) struct StoredHeadParts {
     /// See [`Head`].
     pub status: StatusCode,
     /// See [`Head`].
@@ -93,19 +93,19 @@ pub(crate) struct NewHead {
     /// See [`Head`].
     pub received: Instant,
     /// See [`Head`].
-    pub begun: Begun,
+    pub fetch_epoch: FetchEpoch,
     /// See [`Head`].
-    pub marks: Box<[Mark]>,
+    pub invalidation_keys: Box<[InvalidationKey]>,
     /// See [`Head`].
     pub watched: WatchedPaths,
     /// See [`Head`].
     pub tags: Box<[Box<str>]>,
 }
 
-impl Head {
+impl StoredHead {
     /// Of a fetch that has just come.
-    pub(crate) fn new(new: NewHead) -> Head {
-        let NewHead {
+    pub(crate) fn new(new: StoredHeadParts) -> StoredHead {
+        let StoredHeadParts {
             status,
             fields,
             own,
@@ -115,8 +115,8 @@ impl Head {
             initial_age,
             fetched_in,
             received,
-            begun,
-            marks,
+            fetch_epoch: begun,
+            invalidation_keys,
             watched,
             tags,
         } = new;
@@ -127,7 +127,7 @@ impl Head {
         for name in [AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID] {
             fields.entry(name).or_insert(HeaderValue::from_static(""));
         }
-        Head {
+        StoredHead {
             status,
             phrase: None,
             fields,
@@ -139,11 +139,11 @@ impl Head {
             initial_age,
             fetched_in,
             received,
-            begun,
-            marks,
+            fetch_epoch: begun,
+            invalidation_keys,
             watched,
             tags,
-            prepared: Forms::default(),
+            rendered_heads: RenderedHeads::default(),
             checked,
         }
     }
@@ -161,8 +161,8 @@ impl Head {
     }
 
     /// The same with other fields, for an answer that is not stored.
-    pub(crate) fn with_fields(&self, fields: HeaderMap) -> Head {
-        Head::new(NewHead {
+    pub(crate) fn with_fields(&self, fields: HeaderMap) -> StoredHead {
+        StoredHead::new(StoredHeadParts {
             status: self.status,
             fields,
             own: HeaderMap::new(),
@@ -172,8 +172,8 @@ impl Head {
             initial_age: self.initial_age,
             fetched_in: self.fetched_in,
             received: self.received,
-            begun: self.begun,
-            marks: self.marks.clone(),
+            fetch_epoch: self.fetch_epoch,
+            invalidation_keys: self.invalidation_keys.clone(),
             watched: self.watched.clone(),
             tags: self.tags.clone(),
         })
@@ -181,8 +181,8 @@ impl Head {
     }
 
     /// The same with the app's own reason phrase.
-    pub(crate) fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> Head {
-        Head { phrase: phrase.cloned(), ..self }
+    pub(crate) fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> StoredHead {
+        StoredHead { phrase: phrase.cloned(), ..self }
     }
 
     /// RFC 9111 4.2.3.
@@ -192,7 +192,7 @@ impl Head {
 
     /// What invalidations have left of it.
     pub(crate) fn validity(&self, invalidation: &Invalidation, now: Instant) -> Validity {
-        invalidation.validity(&self.marks, self.begun, now)
+        invalidation.validity(&self.invalidation_keys, self.fetch_epoch, now)
     }
 
     /// Its age for decisions; `None` where an invalidation has left nothing of it.
@@ -201,7 +201,7 @@ impl Head {
         let settled = invalidation.is_settled();
         let current = self.age(now);
         // Marks are looked up only when something was invalidated since the last time.
-        if self.checked.load(Ordering::Relaxed) == number && !invalidation.has_soft_since(self.begun) {
+        if self.checked.load(Ordering::Relaxed) == number && !invalidation.has_soft_since(self.fetch_epoch) {
             return Some(Age { current, invalidated: None });
         }
         match self.validity(invalidation, now) {
@@ -220,8 +220,10 @@ impl Head {
     pub(crate) fn size(&self) -> usize {
         let fields = size_of_fields(&self.fields) + size_of_fields(&self.own);
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
-        let prepared = self.prepared.size() + self.phrase.as_ref().map_or(0, ReasonPhrase::size);
-        weight(fields + tags + prepared + self.marks.len() * 8 + self.variant.size() + BOOKKEEPING)
+        let prepared = self.rendered_heads.size() + self.phrase.as_ref().map_or(0, ReasonPhrase::size);
+        weight(
+            fields + tags + prepared + self.invalidation_keys.len() * 8 + self.variant.size() + BOOKKEEPING,
+        )
     }
 }
 
@@ -233,10 +235,10 @@ fn size_of_fields(fields: &HeaderMap) -> usize {
 /// Content as it is, and what was made of it: codings, a tag. It is shared by all who are given it.
 #[derive(Debug)]
 pub(crate) struct Content {
-    pieces: Pieces,
+    pieces: ChunkedBytes,
     trailers: Option<HeaderMap>,
-    made: RwLock<Vec<(&'static str, Pieces)>>,
-    place: Mutex<Place>,
+    made: RwLock<Vec<(&'static str, ChunkedBytes)>>,
+    place: Mutex<Reservation>,
     /// How often it was given out.
     pub hits: AtomicU32,
     claimed: Mutex<Vec<&'static str>>,
@@ -247,7 +249,7 @@ pub(crate) struct Content {
 impl Content {
     /// `place` is for its pieces, and for its head. Trailers are copied, as they came in the buffer of a connection, and
     /// weighed.
-    pub(crate) fn new(pieces: Pieces, trailers: Option<HeaderMap>, mut place: Place) -> Content {
+    pub(crate) fn new(pieces: ChunkedBytes, trailers: Option<HeaderMap>, mut place: Reservation) -> Content {
         let trailers = trailers.map(|trailers| compact(&trailers, &[]));
         place.grow_over(weight(trailers.as_ref().map_or(0, size_of_fields)));
         let (made, place) = (RwLock::default(), Mutex::new(place));
@@ -262,7 +264,7 @@ impl Content {
         }
     }
 
-    pub(crate) fn pieces(&self) -> &Pieces {
+    pub(crate) fn pieces(&self) -> &ChunkedBytes {
         &self.pieces
     }
 
@@ -292,16 +294,16 @@ impl Content {
 }
 
 impl Kept for Content {
-    fn content(&self) -> Option<Pieces> {
+    fn content(&self) -> Option<ChunkedBytes> {
         Some(self.pieces.clone())
     }
 
-    fn made(&self, name: &'static str) -> Option<Pieces> {
+    fn made(&self, name: &'static str) -> Option<ChunkedBytes> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         made.iter().find(|(known, _)| *known == name).map(|(_, pieces)| pieces.clone())
     }
 
-    fn keep(&self, name: &'static str, pieces: Pieces) {
+    fn keep(&self, name: &'static str, pieces: ChunkedBytes) {
         let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let before = made.iter().position(|(known, _)| *known == name);
@@ -353,17 +355,17 @@ impl Kept for Content {
 
 /// See the head of the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored {
+pub(crate) struct StoredResponse {
     /// Its head; a validation gives it a new one.
-    pub head: Arc<Head>,
+    pub head: Arc<StoredHead>,
     pub content: Arc<Content>,
 }
 
-impl Stored {
+impl StoredResponse {
     /// Keeps a head that was prepared.
-    pub(crate) fn prepare(&self, prepared: Prepared) {
+    pub(crate) fn prepare(&self, prepared: RenderedHead) {
         let before = self.head.size();
-        self.head.prepared.keep(prepared);
+        self.head.rendered_heads.keep(prepared);
         self.content.reweigh(before, self.head.size());
     }
 }
@@ -393,8 +395,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::cache::rules::freshness::Source;
 
-    pub(crate) fn head_with(marks: &[Mark], begun: Begun, received: Instant) -> Head {
-        Head::new(NewHead {
+    pub(crate) fn head_with(
+        invalidation_keys: &[InvalidationKey],
+        begun: FetchEpoch,
+        received: Instant,
+    ) -> StoredHead {
+        StoredHead::new(StoredHeadParts {
             status: StatusCode::OK,
             fields: HeaderMap::new(),
             own: HeaderMap::new(),
@@ -413,8 +419,8 @@ pub(crate) mod tests {
             initial_age: Duration::ZERO,
             fetched_in: Duration::ZERO,
             received,
-            begun,
-            marks: marks.into(),
+            fetch_epoch: begun,
+            invalidation_keys: invalidation_keys.into(),
             watched: WatchedPaths::default(),
             tags: Box::default(),
         })

@@ -78,7 +78,7 @@ impl Clinic {
     }
 
     /// Answers a request.
-    pub(super) fn answer(
+    pub(super) fn respond(
         &mut self,
         method: &Method,
         path: &str,
@@ -93,13 +93,13 @@ impl Clinic {
             ),
             ["api", "reports", kind] if read => self.report(kind),
             ["api", "patients", id, below] if read => self.of_patient(id, below),
-            ["api", kind] => match kind_of(kind) {
+            ["api", kind] => match parse_kind(kind) {
                 Some(kind) if read => self.list(kind, query),
                 Some(kind) if method == Method::POST => self.create(kind, input),
                 Some(_) => Reply::error(StatusCode::METHOD_NOT_ALLOWED, "GET or POST"),
                 None => Reply::error(StatusCode::NOT_FOUND, "no such collection"),
             },
-            ["api", kind, id] => match (kind_of(kind), id.parse()) {
+            ["api", kind, id] => match (parse_kind(kind), id.parse()) {
                 (Some(kind), Ok(id)) => self.one(method, kind, id, input),
                 _ => Reply::error(StatusCode::NOT_FOUND, "not found"),
             },
@@ -124,7 +124,7 @@ impl Clinic {
     }
 
     fn of_patient(&self, id: &str, below: &str) -> Reply {
-        let (Ok(id), Some(kind @ ("visits" | "billing"))) = (id.parse::<u64>(), kind_of(below)) else {
+        let (Ok(id), Some(kind @ ("visits" | "billing"))) = (id.parse::<u64>(), parse_kind(below)) else {
             return Reply::error(StatusCode::NOT_FOUND, "not found");
         };
         let items: Vec<&Value> = self.table(kind).filter(|item| item["patient"] == id).collect();
@@ -190,6 +190,6 @@ impl Clinic {
     }
 }
 
-fn kind_of(name: &str) -> Option<&'static str> {
+fn parse_kind(name: &str) -> Option<&'static str> {
     ["patients", "visits", "billing", "users"].into_iter().find(|kind| *kind == name)
 }

@@ -24,13 +24,13 @@ use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Settings};
 use crate::message::body::Body;
 use crate::message::inbound::{Inbound, Peer};
-use crate::runtime::lifecycle::{Lifecycle, Sleeper};
+use crate::runtime::lifecycle::{Lifecycle, PhaseWatcher};
 use crate::server::listener;
 
 /// How long a report takes.
 const REPORT: Duration = Duration::from_millis(300);
 /// The longest body the app reads.
-const LONGEST_BODY: usize = 1 << 20;
+const MAX_BODY_LENGTH: usize = 1 << 20;
 
 const SETTINGS: Settings = Settings {
     header_timeout: Duration::from_secs(10),
@@ -80,11 +80,20 @@ async fn accept(listener: std::net::TcpListener) -> io::Result<()> {
     loop {
         let (tcp, address) = listener.accept().await?;
         tcp.set_nodelay(true)?;
-        let (app, sleeper) = (Handler(clinic.clone()), Sleeper::new(lifecycle.clone()));
+        let (app, phase_watcher) = (Handler(clinic.clone()), PhaseWatcher::new(lifecycle.clone()));
         tokio::task::spawn_local(async move {
             let peer = Rc::new(Peer::new(address, false));
-            server::serve(Stream::Tcp(tcp), BytesMut::new(), app, peer, &|| SETTINGS, sleeper, false, None)
-                .await;
+            server::serve(
+                Stream::Tcp(tcp),
+                BytesMut::new(),
+                app,
+                peer,
+                &|| SETTINGS,
+                phase_watcher,
+                false,
+                None,
+            )
+            .await;
         });
     }
 }
@@ -121,7 +130,8 @@ impl Service<Inbound> for Handler {
                 tokio::time::sleep(REPORT).await;
             }
             let input: Option<Value> = serde_json::from_slice(&content).ok();
-            let reply = clinic.borrow_mut().answer(&parts.method, parts.uri.path(), parts.uri.query(), input);
+            let reply =
+                clinic.borrow_mut().respond(&parts.method, parts.uri.path(), parts.uri.query(), input);
             Ok(respond(reply))
         })
     }
@@ -133,7 +143,7 @@ async fn read(mut body: Body) -> Option<Bytes> {
         if let Ok(data) = frame.ok()?.into_data() {
             content.extend_from_slice(&data);
         }
-        if content.len() > LONGEST_BODY {
+        if content.len() > MAX_BODY_LENGTH {
             return None;
         }
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Compiler;
-use super::limits::{Known, LONGEST_TEXT, MOST_LIMITS};
+use super::limits::{Known, MAX_LIMITS, MAX_TEXT_LENGTH};
 use super::simple_keys;
-use crate::config::diagnostic::Problems;
+use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{self, ApiKey};
-use crate::config::table_reader::{At, nearest};
+use crate::config::table_reader::{Spanned, nearest};
 use crate::config::value;
 use crate::fields::query;
 use crate::identity::credential::Hasher;
@@ -28,7 +28,7 @@ const SHARED: usize = 64;
 impl Compiler<'_> {
     pub(super) fn listed(
         &mut self,
-        at: &At<String>,
+        at: &Spanned<String>,
         tiers: &[Arc<Tier>],
         hasher: &Hasher,
         known: &mut Known,
@@ -50,7 +50,7 @@ impl Compiler<'_> {
         let rest = simple_keys::take(&content, |key| {
             let tier = tiers.iter().find(|known| known.name.as_str() == key.tier);
             let (Some(tier), Some(digest)) = (tier, digest(key.sha256)) else { return false };
-            let fine = key.name.is_none_or(|name| !name.is_empty() && name.len() <= LONGEST_TEXT);
+            let fine = key.name.is_none_or(|name| !name.is_empty() && name.len() <= MAX_TEXT_LENGTH);
             // Of one that is listed twice, the second is for whoever says so.
             let Entry::Vacant(place) = listed.entry(digest) else { return false };
             if !fine {
@@ -73,7 +73,7 @@ impl Compiler<'_> {
         listed.clear();
         names.clear();
         // Its problems are shown with its own lines.
-        let own = std::mem::replace(&mut self.problems, Problems::new(&path, &content));
+        let own = std::mem::replace(&mut self.problems, Diagnostics::new(&path, &content));
         let raw = value::parse(&content, &self.environment.variables, &mut self.problems)
             .map(|table| file::read_keys(&table, &mut self.problems))
             .unwrap_or_default();
@@ -111,7 +111,7 @@ impl Compiler<'_> {
     ) -> bool {
         let mut shared: Vec<Arc<Tier>> = Vec::new();
         for part in simple_keys::parts(content, AT_ONCE) {
-            let own = std::mem::replace(&mut self.problems, Problems::new(path, part));
+            let own = std::mem::replace(&mut self.problems, Diagnostics::new(path, part));
             let raw = value::parse(part, &self.environment.variables, &mut self.problems)
                 .map(|table| file::read_keys(&table, &mut self.problems))
                 .unwrap_or_default();
@@ -165,7 +165,7 @@ impl Compiler<'_> {
             return None;
         };
         if let Some(name) = &key.name
-            && (name.value.is_empty() || name.value.len() > LONGEST_TEXT)
+            && (name.value.is_empty() || name.value.len() > MAX_TEXT_LENGTH)
         {
             self.fail(name.span.as_ref(), "a name that is none", "some characters");
         }
@@ -173,13 +173,13 @@ impl Compiler<'_> {
             true => of.clone(),
             false => {
                 // Its own limits take the place of its tier's by the same names, and are counted with them.
-                let own = self.limits_of(&of.name, &key.limits, known);
+                let own = self.tier_limits(&of.name, &key.limits, known);
                 let theirs =
                     of.limits.iter().filter(|limit| own.iter().all(|other| other.name != limit.name));
                 let limits: Vec<Limit> = theirs.cloned().chain(own.iter().cloned()).collect();
-                if limits.len() > MOST_LIMITS {
+                if limits.len() > MAX_LIMITS {
                     let message = format!("a key with {} limits, those of its tier included", limits.len());
-                    self.fail(Some(&key.span), message, format!("expected at most {MOST_LIMITS}"));
+                    self.fail(Some(&key.span), message, format!("expected at most {MAX_LIMITS}"));
                 }
                 let upgrade = of.upgrade.clone();
                 Arc::new(Tier::new(&of.name, of.rank, of.shadow, upgrade, limits, of.concurrency_series))

@@ -7,28 +7,28 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::Compiler;
 use super::identity::ignored_cookies;
-use crate::cache::invalidation::key::MOST_TAGS;
-use crate::cache::settings::{Override, Scope, Settings, Terms};
+use crate::cache::invalidation::key::MAX_TAGS;
+use crate::cache::settings::{CacheSettings, Override, RouteCacheSettings, Scope};
 use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
-use crate::config::table_reader::{At, nearest};
-use crate::policy::cache::{Filled, InvalidPath, InvalidateRule, RouteCache, is_safe};
+use crate::config::table_reader::{Spanned, nearest};
+use crate::policy::cache::{InvalidatePath, InvalidateRule, RouteCache, TagTemplate, is_safe};
 use crate::policy::template::{Methods, Pattern, Template};
 use crate::policy::{RoutePolicy, Routes};
 
 /// `max_size = "auto"`: this, or a quarter of the cgroup's memory.
 const AUTO_SIZE: u64 = 256 * 1024 * 1024;
 /// What no cache can do without.
-const LEAST_SIZE: u64 = 64 * 1024;
+const MIN_SIZE: u64 = 64 * 1024;
 /// The longest wait for a second stamp.
-const MOST_SETTLE: Duration = Duration::from_secs(3600);
+const MAX_SETTLE: Duration = Duration::from_secs(3600);
 
 impl Compiler<'_> {
-    pub(super) fn cache(&mut self, file: &File) -> Settings {
+    pub(super) fn cache(&mut self, file: &File) -> CacheSettings {
         let raw = &file.cache;
         let quarter = self.environment.memory_limit.map_or(AUTO_SIZE, |limit| limit / 4);
-        let auto = AUTO_SIZE.min(quarter).max(LEAST_SIZE);
+        let auto = AUTO_SIZE.min(quarter).max(MIN_SIZE);
         let max_size = raw.max_size.value.0.map_or(auto, |size| size.0);
-        if max_size < LEAST_SIZE {
+        if max_size < MIN_SIZE {
             let message = format!("cache.max_size is {max_size} bytes");
             self.fail(
                 raw.max_size.span.as_ref(),
@@ -52,7 +52,7 @@ impl Compiler<'_> {
         let targeted: Vec<HeaderName> =
             raw.targeted.iter().filter_map(|at| self.field_name(&at.value, at.span.as_ref())).collect();
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        Settings {
+        CacheSettings {
             enabled: raw.enabled.value,
             max_size: size(max_size),
             max_object_size: size(max_object_size.min(max_size)),
@@ -112,19 +112,19 @@ impl Compiler<'_> {
             Some(pattern) => self.filled(&raw.tags, pattern),
             None => Vec::new(),
         };
-        if tags.len() > MOST_TAGS {
-            let help = format!("expected at most {MOST_TAGS}");
+        if tags.len() > MAX_TAGS {
+            let help = format!("expected at most {MAX_TAGS}");
             self.fail(Some(&raw.span), format!("a route with {} tags", tags.len()), help);
         }
         // The defaults are for routes that set a lifetime; elsewhere the app's word counts alone.
-        let or = |written: &Option<At<Duration>>, default: &At<Duration>| match written {
+        let or = |written: &Option<Spanned<Duration>>, default: &Spanned<Duration>| match written {
             Some(at) => at.value,
             None if ttl.is_some() => default.value,
             None => Duration::ZERO,
         };
         let key_headers =
             raw.key_headers.iter().filter_map(|at| self.field_name(&at.value, at.span.as_ref())).collect();
-        let terms = Terms {
+        let route_settings = RouteCacheSettings {
             scope: raw.scope,
             ttl,
             overrides: raw.overrides,
@@ -142,12 +142,12 @@ impl Compiler<'_> {
             strip_query: raw.strip_query.value,
             key_body: raw.key_body.value,
         };
-        let marks_by_user = raw.scope == Scope::User
+        let keys_by_user = raw.scope == Scope::User
             && file
                 .invalidate
                 .iter()
                 .any(|rule| rule.principal.value && !(rule.tags.is_empty() && rule.paths.is_empty()));
-        RouteCache { written: true, terms, tags, marks_by_user }
+        RouteCache { written: true, route_settings, tags, keys_by_user }
     }
 
     fn lifetime(&mut self, raw: &Raw, cache: &Cache) -> Option<Duration> {
@@ -169,7 +169,7 @@ impl Compiler<'_> {
         known.map(|(_, ttl)| ttl.value)
     }
 
-    fn status(&mut self, at: &At<String>) -> Option<StatusCode> {
+    fn status(&mut self, at: &Spanned<String>) -> Option<StatusCode> {
         let status = at.value.parse().ok().and_then(|code: u16| StatusCode::from_u16(code).ok());
         let fine = status.filter(|status| {
             !status.is_informational()
@@ -183,10 +183,10 @@ impl Compiler<'_> {
         fine
     }
 
-    fn filled(&mut self, texts: &[At<String>], pattern: &Pattern) -> Vec<Filled> {
+    fn filled(&mut self, texts: &[Spanned<String>], pattern: &Pattern) -> Vec<TagTemplate> {
         let mut filled = Vec::new();
         for at in texts {
-            match Filled::parse(&at.value, pattern) {
+            match TagTemplate::parse(&at.value, pattern) {
                 Ok(_) if at.value.is_empty() => {
                     self.fail(at.span.as_ref(), "an empty tag", "remove it");
                 }
@@ -237,7 +237,7 @@ impl Compiler<'_> {
                 "add tags or paths, or principal = true",
             );
         }
-        if raw.settle.value > MOST_SETTLE {
+        if raw.settle.value > MAX_SETTLE {
             self.fail(raw.settle.span.as_ref(), "settle is longer than an hour", "expected at most \"1h\"");
         }
         let tags = self.filled(&raw.tags, &pattern);
@@ -256,7 +256,7 @@ impl Compiler<'_> {
         })
     }
 
-    fn pattern_of_rule(&mut self, key: &str, at: &At<String>) -> Option<Pattern> {
+    fn pattern_of_rule(&mut self, key: &str, at: &Spanned<String>) -> Option<Pattern> {
         match Pattern::parse(&at.value) {
             Ok(pattern) => {
                 if let Methods::Only(methods) = &pattern.methods {
@@ -292,7 +292,7 @@ impl Compiler<'_> {
         except
     }
 
-    fn invalid_path(&mut self, at: &At<String>, pattern: &Pattern) -> Option<InvalidPath> {
+    fn invalid_path(&mut self, at: &Spanned<String>, pattern: &Pattern) -> Option<InvalidatePath> {
         let (path, prefix) = match at.value.strip_suffix("/**") {
             Some("") => ("/", true),
             Some(path) => (path, true),
@@ -309,10 +309,10 @@ impl Compiler<'_> {
                     crate::policy::template::Segment::Rest => Err("** can only end it".to_owned()),
                 })
                 .collect::<Result<_, _>>()?;
-            Filled::parse(&format!("/{}", normal.join("/")), pattern)
+            TagTemplate::parse(&format!("/{}", normal.join("/")), pattern)
         });
         match checked {
-            Ok(path) => Some(InvalidPath { path, prefix }),
+            Ok(path) => Some(InvalidatePath { path, prefix }),
             Err(message) => {
                 let help = "a path like \"/api/calendar\", or with all below it \"/api/calendar/**\"";
                 self.fail(at.span.as_ref(), format!("{:?}: {message}", at.value), help);
@@ -326,7 +326,7 @@ impl Compiler<'_> {
         let touches = |cache: &RouteCache| {
             cache.tags.iter().any(|tag| rule.tags.iter().any(|other| tag.may_equal(other)))
         };
-        let by_user = |route: &&Arc<RoutePolicy>| route.cache.terms.scope == Scope::User;
+        let by_user = |route: &&Arc<RoutePolicy>| route.cache.route_settings.scope == Scope::User;
         if rule.principal && !routes.routes.iter().any(|route| by_user(&route)) {
             self.warnings.push(format!(
                 "the rule on {:?} has principal = true, and no route has scope \"user\": nothing is stored for one user alone",
@@ -346,13 +346,13 @@ impl Compiler<'_> {
             let posts = pattern.methods.contains(&Method::POST);
             let same = rule.on.methods.contains(&Method::POST)
                 && rule.on.template.segments.starts_with(&pattern.template.segments);
-            if posts && route.cache.terms.key_body && same && touches(&route.cache) {
+            if posts && route.cache.route_settings.key_body && same && touches(&route.cache) {
                 self.warnings.push(format!(
                     "the rule on {:?} takes POST requests that are reads by key_body of {:?}, and names their own tags; reads invalidate nothing, so it never does",
                     rule.label, route.label
                 ));
             }
-            let windows = &route.cache.terms;
+            let windows = &route.cache.route_settings;
             let stale = !windows.stale_while_revalidate.is_zero()
                 || windows.stale_if_error.is_some_and(|window| !window.is_zero());
             if rule.mode == crate::cache::invalidation::Mode::Soft && touches(&route.cache) && !stale {

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 
 use super::Compiler;
 use crate::config::file::{File, IGNORED_COOKIES, Jwt, PRINCIPAL};
-use crate::config::table_reader::{At, nearest};
+use crate::config::table_reader::{Spanned, nearest};
 use crate::fields::cookie::Ignored;
 use crate::fields::glob;
 use crate::identity::credential::{Hasher, Source, Tokens};
@@ -18,7 +18,7 @@ use crate::identity::principal::Identity;
 use crate::policy::{Checks, KeySource, UpstreamPolicy};
 
 /// A shorter secret can be guessed.
-const LEAST_SECRET: usize = 16;
+const MIN_SECRET: usize = 16;
 
 /// Whether limits ask for a claim.
 fn claims_of_limits(file: &File) -> bool {
@@ -57,8 +57,8 @@ impl Compiler<'_> {
         let raw = &file.identity;
         let sources: Vec<Source> = raw.principal.iter().filter_map(|at| self.source(at)).collect();
         let secret = raw.hash_key.value.as_bytes();
-        if raw.hash_key.is_written() && !secret.is_empty() && secret.len() < LEAST_SECRET {
-            let help = format!("expected at least {LEAST_SECRET} characters that nobody can guess");
+        if raw.hash_key.is_written() && !secret.is_empty() && secret.len() < MIN_SECRET {
+            let help = format!("expected at least {MIN_SECRET} characters that nobody can guess");
             self.fail(raw.hash_key.span.as_ref(), "identity.hash_key is short", help);
         }
         // A reload keeps the cache, so it keeps the secret too.
@@ -105,7 +105,7 @@ impl Compiler<'_> {
                 let prefixes = ["__Host-", "__Secure-"];
                 prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name).to_owned()
             };
-            let covers = |pattern: &&At<String>| {
+            let covers = |pattern: &&Spanned<String>| {
                 let plain = plain(&pattern.value);
                 let ignored = [pattern.value.as_str(), &plain];
                 // Of what is ignored by default, nothing is a cookie that a glob in principal takes.
@@ -177,7 +177,7 @@ impl Compiler<'_> {
             let warning = "[identity.jwt] verifies tokens, but nothing is a \"jwt:\" claim";
             self.warnings.push(format!("{warning}: no principal, no API key, no tier"));
         }
-        let given = |at: &At<String>| (!at.value.is_empty()).then(|| at.value.clone());
+        let given = |at: &Spanned<String>| (!at.value.is_empty()).then(|| at.value.clone());
         for (name, at) in [("issuer", &jwt.issuer), ("audience", &jwt.audience)] {
             if at.value.is_empty() {
                 self.warnings.push(format!(
@@ -201,7 +201,7 @@ impl Compiler<'_> {
 
     fn key_source(
         &mut self,
-        at: &At<String>,
+        at: &Spanned<String>,
         checks: Checks,
         verifier: Arc<ArcSwap<Verifier>>,
     ) -> Option<KeySource> {
@@ -211,7 +211,11 @@ impl Compiler<'_> {
     }
 
     /// Who is asked, and for what, where Pillion itself asks.
-    pub(super) fn fetched(&mut self, key: &str, at: &At<String>) -> Option<(UpstreamPolicy, PathAndQuery)> {
+    pub(super) fn fetched(
+        &mut self,
+        key: &str,
+        at: &Spanned<String>,
+    ) -> Option<(UpstreamPolicy, PathAndQuery)> {
         let parsed = at.value.parse::<http::Uri>().ok();
         let parsed = parsed
             .filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some());
@@ -224,14 +228,14 @@ impl Compiler<'_> {
             return None;
         };
         let (scheme, authority) = (url.scheme_str().unwrap_or("https"), url.authority()?);
-        let origin = At { value: format!("{scheme}://{authority}"), span: at.span.clone() };
+        let origin = Spanned { value: format!("{scheme}://{authority}"), span: at.span.clone() };
         let raw = crate::config::file::upstream_at(origin, &mut self.problems);
         // Nobody is to take it for the app.
         let name = key.to_owned();
         Some((UpstreamPolicy { name, ..self.upstream(&raw)? }, url.path_and_query()?.clone()))
     }
 
-    fn key_file(&mut self, at: &At<String>) -> Option<Vec<u8>> {
+    fn key_file(&mut self, at: &Spanned<String>) -> Option<Vec<u8>> {
         let path = self.file(&at.value);
         match std::fs::read(&path) {
             Ok(content) => Some(content),
@@ -243,7 +247,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn source(&mut self, at: &At<String>) -> Option<Source> {
+    fn source(&mut self, at: &Spanned<String>) -> Option<Source> {
         let (kind, name) = at.value.split_once(':').unwrap_or((&at.value, ""));
         match (kind, name) {
             ("basic", "") => Some(Source::Basic),

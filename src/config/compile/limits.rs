@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::config::file::{File, Limit as RawLimit, Rate};
-use crate::config::table_reader::{At, nearest};
+use crate::config::table_reader::{Spanned, nearest};
 use crate::fields::rate_limit;
 use crate::identity::principal::Identity;
-use crate::limit::quota::{MOST_A_SECOND, Quota, QuotaError};
+use crate::limit::quota::{MAX_A_SECOND, Quota, QuotaError};
 use crate::limit::tier::{CONCURRENCY, Limit, NameId, Tier};
 use crate::policy::limits::{ApiKeyPlace, LimitPolicy, Tell, TierSource, Unlisted};
 
 /// A tier with more is not understood by anybody; and a key remembers what it owes in two of them.
-pub(super) const MOST_LIMITS: usize = 16;
+pub(super) const MAX_LIMITS: usize = 16;
 /// Names are sent to clients and are labels of metrics.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_LENGTH: usize = 64;
 /// More cells than this are not one machine's.
-const MOST_KEYS: u64 = 100_000_000;
+const MAX_KEYS: u64 = 100_000_000;
 /// Longer upgrade links and names of keys are a mistake.
-pub(super) const LONGEST_TEXT: usize = 1024;
+pub(super) const MAX_TEXT_LENGTH: usize = 1024;
 
 /// What is known of limits while they are compiled.
 #[derive(Default)]
@@ -58,10 +58,10 @@ impl Compiler<'_> {
             let shadow = tier.shadow.unwrap_or(raw.shadow);
             self.name("a tier", &tier.name);
             let upgrade = tier.upgrade.as_ref().and_then(|at| self.upgrade(at));
-            let limits = self.limits_of(&tier.name.value, &tier.limits, &mut known);
-            if tier.limits.len() > MOST_LIMITS {
+            let limits = self.tier_limits(&tier.name.value, &tier.limits, &mut known);
+            if tier.limits.len() > MAX_LIMITS {
                 let message = format!("tier {:?} has {} limits", tier.name.value, tier.limits.len());
-                self.fail(tier.name.span.as_ref(), message, format!("expected at most {MOST_LIMITS}"));
+                self.fail(tier.name.span.as_ref(), message, format!("expected at most {MAX_LIMITS}"));
             }
             let series = known.series(&tier.name.value, CONCURRENCY);
             tiers.push(Arc::new(Tier::new(&tier.name.value, rank, shadow, upgrade, limits, series)));
@@ -103,7 +103,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        let max_keys = self.within("rate_limit.max_keys", &raw.max_keys, 1, MOST_KEYS);
+        let max_keys = self.within("rate_limit.max_keys", &raw.max_keys, 1, MAX_KEYS);
         let ipv6_prefix = self.within("rate_limit.ipv6_prefix", &raw.ipv6_prefix, 1, 128);
         let policy = LimitPolicy {
             enabled,
@@ -145,7 +145,7 @@ impl Compiler<'_> {
         found.unwrap_or(0)
     }
 
-    pub(super) fn limits_of(&mut self, tier: &str, raw: &[RawLimit], known: &mut Known) -> Vec<Limit> {
+    pub(super) fn tier_limits(&mut self, tier: &str, raw: &[RawLimit], known: &mut Known) -> Vec<Limit> {
         let mut limits = Vec::with_capacity(raw.len());
         for limit in raw {
             self.name("a limit", &limit.name);
@@ -158,7 +158,7 @@ impl Compiler<'_> {
             limits.push(Limit {
                 id: known.id(&name),
                 named: limit.named,
-                rule: Limit::rule_of(tier, &name, &quota),
+                rule: Limit::rule_id(tier, &name, &quota),
                 series: known.series(tier, &name),
                 policy: rate_limit::quota_policy(&name, quota.count, quota.period, quota.burst.get(), tier),
                 quota,
@@ -169,7 +169,7 @@ impl Compiler<'_> {
     }
 
     fn quota(&mut self, limit: &RawLimit) -> Option<Quota> {
-        let At { value: Rate(count, period), span } = limit.rate.as_ref()?;
+        let Spanned { value: Rate(count, period), span } = limit.rate.as_ref()?;
         let written = limit.burst.as_ref().map_or(*count, |at| at.value);
         let burst_span = limit.burst.as_ref().and_then(|at| at.span.as_ref()).or(Some(&limit.span));
         let Some(burst) = u32::try_from(written).ok().and_then(NonZeroU32::new) else {
@@ -183,7 +183,7 @@ impl Compiler<'_> {
         {
             Ok(quota) => Some(quota),
             Err(QuotaError::TooFast) => {
-                let help = format!("expected at most {MOST_A_SECOND} a second");
+                let help = format!("expected at most {MAX_A_SECOND} a second");
                 self.fail(span.as_ref(), "a rate that limits nothing", help);
                 None
             }
@@ -195,18 +195,18 @@ impl Compiler<'_> {
         }
     }
 
-    fn name(&mut self, what: &str, at: &At<String>) {
+    fn name(&mut self, what: &str, at: &Spanned<String>) {
         let fine = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
-        if at.value.is_empty() || at.value.len() > LONGEST_NAME || !at.value.chars().all(fine) {
-            let help = format!("1 to {LONGEST_NAME} letters, digits and - _ . :");
+        if at.value.is_empty() || at.value.len() > MAX_NAME_LENGTH || !at.value.chars().all(fine) {
+            let help = format!("1 to {MAX_NAME_LENGTH} letters, digits and - _ . :");
             self.fail(at.span.as_ref(), format!("{:?} is no name of {what}", at.value), help);
         }
     }
 
-    fn upgrade(&mut self, at: &At<String>) -> Option<String> {
+    fn upgrade(&mut self, at: &Spanned<String>) -> Option<String> {
         let url = at.value.parse::<http::Uri>().ok().filter(|url| url.authority().is_some());
         let web = url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")));
-        let fine = web && at.value.len() <= LONGEST_TEXT;
+        let fine = web && at.value.len() <= MAX_TEXT_LENGTH;
         if !fine {
             let message = format!("upgrade is {:?}", at.value);
             self.fail(at.span.as_ref(), message, "a URL, like \"https://example.com/pricing\"");
@@ -214,7 +214,7 @@ impl Compiler<'_> {
         fine.then(|| at.value.clone())
     }
 
-    fn api_key(&mut self, at: &At<String>) -> ApiKeyPlace {
+    fn api_key(&mut self, at: &Spanned<String>) -> ApiKeyPlace {
         let place = match at.value.split_once(':') {
             Some(("header", name)) => self.field_name(name, at.span.as_ref()).map(ApiKeyPlace::Header),
             Some(("query", name)) if !name.is_empty() => Some(ApiKeyPlace::Query(name.to_owned())),
@@ -232,7 +232,7 @@ impl Compiler<'_> {
         place.unwrap_or(ApiKeyPlace::Query(String::new()))
     }
 
-    fn tier_source(&mut self, at: &At<String>, file: &File) -> Option<TierSource> {
+    fn tier_source(&mut self, at: &Spanned<String>, file: &File) -> Option<TierSource> {
         match at.value.split_once(':') {
             None if at.value == "keys" => Some(TierSource::Keys),
             Some(("jwt", claim)) if !claim.is_empty() => Some(TierSource::Claim(claim.to_owned())),

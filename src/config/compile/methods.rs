@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::Compiler;
-use crate::config::table_reader::{At, nearest};
+use crate::config::table_reader::{Spanned, nearest};
 
 /// IANA's registry of methods (RFC 9110 16.1.1), with QUERY (RFC 10008).
 const REGISTERED: [&str; 40] = [
@@ -57,7 +57,7 @@ const IN_USE: [&str; 9] =
 const SLIPS: usize = 2;
 
 impl Compiler<'_> {
-    pub(super) fn check_methods(&mut self, methods: &[Method], written: &At<String>) {
+    pub(super) fn check_methods(&mut self, methods: &[Method], written: &Spanned<String>) {
         for method in methods {
             let name = method.as_str();
             if *method == Method::CONNECT {

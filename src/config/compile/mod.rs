@@ -22,8 +22,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::file::{self, File};
 use super::{Environment, Source};
-use crate::config::diagnostic::{Problems, Span};
-use crate::config::table_reader::{At, nearest};
+use crate::config::diagnostic::{Diagnostics, Span};
+use crate::config::table_reader::{Spanned, nearest};
 use crate::config::value;
 use crate::fields::query;
 use crate::log;
@@ -35,7 +35,7 @@ use crate::trace::threshold;
 
 /// What the steps of one compilation share.
 struct Compiler<'a> {
-    problems: Problems,
+    problems: Diagnostics,
     warnings: Vec<String>,
     /// Relative file names are relative to the configuration file.
     folder: PathBuf,
@@ -50,8 +50,8 @@ pub(super) fn policy(
     read: Option<SourceFile>,
     source: &Source,
     environment: &Environment,
-) -> Result<Policy, Problems> {
-    let mut problems = Problems::new(name, text);
+) -> Result<Policy, Diagnostics> {
+    let mut problems = Diagnostics::new(name, text);
     let Some(table) = value::parse(text, &environment.variables, &mut problems) else {
         return Err(problems.sorted());
     };
@@ -112,15 +112,15 @@ pub(super) fn policy(
     Err(compiler.problems.sorted())
 }
 
-fn override_by(file: &mut File, source: &Source, problems: &mut Problems) {
+fn override_by(file: &mut File, source: &Source, problems: &mut Diagnostics) {
     if let Some(listen) = &source.listen {
-        file.server.listen = vec![At { value: listen.clone(), span: None }];
+        file.server.listen = vec![Spanned { value: listen.clone(), span: None }];
     }
     if let Some(admin) = &source.admin {
-        file.server.admin = At { value: admin.clone(), span: None };
+        file.server.admin = Spanned { value: admin.clone(), span: None };
     }
     if let Some(url) = &source.upstream {
-        let url = At { value: url.clone(), span: None };
+        let url = Spanned { value: url.clone(), span: None };
         match &mut file.upstream {
             Some(upstream) => upstream.url = Some(url),
             None => file.upstream = Some(file::upstream_at(url, problems)),
@@ -138,12 +138,12 @@ impl Compiler<'_> {
     }
 
     /// A number between two bounds, both allowed.
-    fn within(&mut self, path: &str, at: &At<u64>, least: u64, most: u64) -> u64 {
-        if at.value < least || at.value > most {
+    fn within(&mut self, path: &str, at: &Spanned<u64>, min: u64, max: u64) -> u64 {
+        if at.value < min || at.value > max {
             let message = format!("{path} is {}", at.value);
-            self.fail(at.span.as_ref(), message, format!("expected {least} to {most}"));
+            self.fail(at.span.as_ref(), message, format!("expected {min} to {max}"));
         }
-        at.value.clamp(least, most)
+        at.value.clamp(min, max)
     }
 
     /// A file named in the configuration, noted as one that is about to be read.
@@ -167,7 +167,7 @@ impl Compiler<'_> {
     }
 
     /// One of `health.ready_requires`.
-    fn requirement(&mut self, at: &At<String>, file: &File) -> Option<Requirement> {
+    fn requirement(&mut self, at: &Spanned<String>, file: &File) -> Option<Requirement> {
         let names = || file.upstreams.iter().map(|upstream| upstream.name.as_str());
         let found = match at.value.strip_prefix("upstream:") {
             Some("primary") if names().any(|name| name == "primary") => {
@@ -218,7 +218,7 @@ impl Compiler<'_> {
         Some(Webhook { upstream, target, secret })
     }
 
-    fn share(&mut self, path: &str, at: &At<f64>) -> f64 {
+    fn share(&mut self, path: &str, at: &Spanned<f64>) -> f64 {
         if !(0.0..=1.0).contains(&at.value) {
             let message = format!("{path} is {}", at.value);
             self.fail(at.span.as_ref(), message, "expected a share from 0.0 to 1.0");
@@ -280,12 +280,12 @@ impl Compiler<'_> {
     }
 
     fn metrics(&mut self, file: &File) -> MetricsPolicy {
-        const MOST_BUCKETS: usize = 64;
+        const MAX_BUCKETS: usize = 64;
         let buckets: Vec<f64> = file.metrics.buckets.iter().map(|at| at.value).collect();
         let rising = buckets.windows(2).all(|pair| pair[0] < pair[1]);
-        if buckets.is_empty() || !rising || buckets[0] <= 0.0 || buckets.len() > MOST_BUCKETS {
+        if buckets.is_empty() || !rising || buckets[0] <= 0.0 || buckets.len() > MAX_BUCKETS {
             let span = file.metrics.buckets.iter().find_map(|at| at.span.clone());
-            let help = format!("expected 1 to {MOST_BUCKETS} seconds, each greater than the one before");
+            let help = format!("expected 1 to {MAX_BUCKETS} seconds, each greater than the one before");
             self.fail(span.as_ref(), "metrics.buckets is not a list of upper bounds", help);
         }
         // A label table is kept for every route; so many are more than a scraper will thank us for.

@@ -8,10 +8,10 @@ use crate::represent::coding::Coding;
 use crate::represent::media::MediaPattern;
 
 /// What is gathered for a tag stays in memory until its client has taken it.
-const MOST_TAGGED: u64 = 16 * 1024 * 1024;
+const MAX_TAGGED: u64 = 16 * 1024 * 1024;
 
 /// So much of an answer of unknown length is gathered, at the most, before it is known whether it is coded.
-const MOST_JUDGED: u64 = 1024 * 1024;
+const MAX_JUDGED: u64 = 1024 * 1024;
 
 impl Compiler<'_> {
     pub(super) fn compression(&mut self, file: &File) -> CompressionPolicy {
@@ -46,18 +46,14 @@ impl Compiler<'_> {
                 }
             }
         }
-        let least = &raw.min_size;
-        if least.value.0 > MOST_JUDGED {
-            let message = format!("compression.min_size is {} bytes", least.value.0);
-            self.fail(
-                least.span.as_ref(),
-                message,
-                "expected at most \"1MiB\"; enabled = false codes nothing",
-            );
+        let min = &raw.min_size;
+        if min.value.0 > MAX_JUDGED {
+            let message = format!("compression.min_size is {} bytes", min.value.0);
+            self.fail(min.span.as_ref(), message, "expected at most \"1MiB\"; enabled = false codes nothing");
         }
         CompressionPolicy {
             codings,
-            min_size: least.value.0.min(MOST_JUDGED),
+            min_size: min.value.0.min(MAX_JUDGED),
             types,
             effort: raw.effort,
             ask_identity: raw.ask_identity,
@@ -67,7 +63,7 @@ impl Compiler<'_> {
 
     pub(super) fn etag(&mut self, file: &File) -> EtagPolicy {
         let at = &file.etag.max_size;
-        if at.value.0 > MOST_TAGGED {
+        if at.value.0 > MAX_TAGGED {
             let message = format!("etag.max_size is {} bytes", at.value.0);
             self.fail(
                 at.span.as_ref(),
@@ -75,6 +71,6 @@ impl Compiler<'_> {
                 "expected at most \"16MiB\": so much is held for each answer",
             );
         }
-        EtagPolicy { max_size: at.value.0.min(MOST_TAGGED) }
+        EtagPolicy { max_size: at.value.0.min(MAX_TAGGED) }
     }
 }

@@ -8,7 +8,7 @@ use super::{Compiler, masked_names};
 use crate::cache::settings::Scope;
 use crate::config::diagnostic::Span;
 use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
-use crate::config::table_reader::{At, nearest};
+use crate::config::table_reader::{Spanned, nearest};
 use crate::config::units;
 use crate::log;
 use crate::policy::cache::RouteCache;
@@ -18,7 +18,7 @@ use crate::policy::secrets::{SecretPaths, SecretSegments};
 use crate::policy::table::RouteTable;
 use crate::policy::template::{Methods, Pattern, Segment, Template};
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
-use crate::rendering::json_text::Quoted;
+use crate::rendering::json_text::EscapedText;
 
 /// The label of requests that match no route.
 pub(super) const UNMATCHED: &str = "unmatched";
@@ -41,7 +41,7 @@ impl Compiler<'_> {
             routes.push(policy);
         }
         routes.push(RoutePolicy {
-            label: Quoted::plain(UNMATCHED),
+            label: EscapedText::plain(UNMATCHED),
             secrets: SecretSegments::default(),
             pattern: None,
             action: Action::Forward,
@@ -112,8 +112,8 @@ impl Compiler<'_> {
             self.fail(Some(&cache.span), "cache on a route that asks no app", help);
         }
         let mut cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
-        if cache.terms.scope == Scope::Auto
-            && (cache.terms.ttl.is_some() || !cache.terms.ttl_by_status.is_empty())
+        if cache.route_settings.scope == Scope::Auto
+            && (cache.route_settings.ttl.is_some() || !cache.route_settings.ttl_by_status.is_empty())
         {
             self.warnings.push(format!(
                 "route {:?} has a lifetime and scope \"auto\": a request that says who asks gets and leaves only responses that say public or s-maxage; write scope = \"user\" for a copy for each user, or scope = \"shared\" where all get the same",
@@ -124,13 +124,13 @@ impl Compiler<'_> {
             self.no_limits_here(raw);
         }
         if raw.stream.value {
-            self.stream_route(raw, &action, cache.terms.scope != Scope::Off);
+            self.stream_route(raw, &action, cache.route_settings.scope != Scope::Off);
             // Nobody waits for a stream, as nothing of it is stored.
-            cache.terms.scope = Scope::Off;
+            cache.route_settings.scope = Scope::Off;
         }
         let label = written.value.split_once(' ').map_or("", |(_, rest)| rest.trim());
         let policy = RoutePolicy {
-            label: Quoted::new(label),
+            label: EscapedText::new(label),
             // When all templates are known.
             secrets: SecretSegments::default(),
             pattern: pattern.clone(),
@@ -195,7 +195,7 @@ impl Compiler<'_> {
         rewrite.or(deny).or(redirect).unwrap_or(Some(Action::Forward))
     }
 
-    fn deny(&mut self, deny: &At<u64>) -> Option<Action> {
+    fn deny(&mut self, deny: &Spanned<u64>) -> Option<Action> {
         match u16::try_from(deny.value).ok().and_then(|code| StatusCode::from_u16(code).ok()) {
             Some(status) if status.is_client_error() || status.is_server_error() => {
                 Some(Action::Deny(status))
@@ -209,7 +209,7 @@ impl Compiler<'_> {
     }
 
     /// A template filled from what `pattern` matches; without one, only its form is checked.
-    fn template(&mut self, at: &At<String>, pattern: Option<&Pattern>) -> Option<Template> {
+    fn template(&mut self, at: &Spanned<String>, pattern: Option<&Pattern>) -> Option<Template> {
         let template = match Template::parse(&at.value) {
             Ok(template) => template,
             Err(message) => {
@@ -270,12 +270,12 @@ impl Compiler<'_> {
             return None;
         }
         let path = if path.is_empty() { "/" } else { path };
-        let template = self.template(&At { value: path.to_owned(), span: to.span.clone() }, pattern)?;
+        let template = self.template(&Spanned { value: path.to_owned(), span: to.span.clone() }, pattern)?;
         Some(Action::Redirect { base: base.to_owned(), to: template, status: status? })
     }
 
     /// The index of a named upstream; the first is `[upstream]`, which needs no name.
-    fn named(&mut self, at: &At<String>, upstreams: &[Upstream]) -> Option<usize> {
+    fn named(&mut self, at: &Spanned<String>, upstreams: &[Upstream]) -> Option<usize> {
         let found = upstreams.iter().position(|upstream| upstream.name == at.value);
         if found.is_none() {
             let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
@@ -288,7 +288,11 @@ impl Compiler<'_> {
         found.map(|index| index + 1)
     }
 
-    fn edits(&mut self, remove: &[At<String>], set: &[(At<String>, At<String>)]) -> FieldEdits {
+    fn edits(
+        &mut self,
+        remove: &[Spanned<String>],
+        set: &[(Spanned<String>, Spanned<String>)],
+    ) -> FieldEdits {
         let mut edits = FieldEdits::default();
         for at in remove {
             edits.remove.extend(self.field_name(&at.value, at.span.as_ref()));
@@ -359,7 +363,7 @@ impl Compiler<'_> {
     }
 
     /// A date like `2026-01-31`, as seconds since the epoch at its midnight in UTC.
-    fn date(&mut self, at: &At<String>) -> Option<u64> {
+    fn date(&mut self, at: &Spanned<String>) -> Option<u64> {
         let parsed = parse_date(&at.value);
         if parsed.is_none() {
             self.fail(

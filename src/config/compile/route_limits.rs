@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::config::file::{File, Route, RouteLimits as Raw};
-use crate::config::table_reader::{At, nearest};
+use crate::config::table_reader::{Spanned, nearest};
 use crate::limit::tier::{Concurrency, NameId, Tier};
 use crate::policy::Routes;
 use crate::policy::limits::{LimitPolicy, RouteLimits};
 
 /// What no key has in flight.
-const MOST_IN_FLIGHT: u64 = 1_000_000;
+const MAX_IN_FLIGHT: u64 = 1_000_000;
 
 impl Compiler<'_> {
     /// The limits of one route; `names` are those there are.
@@ -39,14 +39,14 @@ impl Compiler<'_> {
             }
         }
         if let Some(concurrency) = &raw.concurrency {
-            let most = self.within("concurrency", concurrency, 1, MOST_IN_FLIGHT);
-            let most = u32::try_from(most).unwrap_or(u32::MAX);
-            limits.concurrency = Some(Concurrency::of(route, most));
+            let max = self.within("concurrency", concurrency, 1, MAX_IN_FLIGHT);
+            let max = u32::try_from(max).unwrap_or(u32::MAX);
+            limits.concurrency = Some(Concurrency::new(route, max));
         }
         limits
     }
 
-    fn no_limit(&mut self, at: &At<String>, names: &[String]) {
+    fn no_limit(&mut self, at: &Spanned<String>, names: &[String]) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let help = match nearest(&at.value, &names) {
             Some(near) => format!("did you mean {near:?}?"),

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::Compiler;
 use crate::config::file::{File, Tls};
-use crate::config::table_reader::At;
+use crate::config::table_reader::Spanned;
 use crate::config::tls;
 use crate::fields::host;
 use crate::http1::head::{HeadLimits, MAX_FIELDS};
@@ -14,7 +14,7 @@ use crate::http1::server::Settings;
 use crate::policy::{ServerPolicy, TlsPolicy, descriptors};
 
 /// `workers = "auto"` never takes more than this.
-const MOST_AUTO_WORKERS: usize = 4;
+const MAX_AUTO_WORKERS: usize = 4;
 /// What "private" stands for in `trusted_proxies`: RFC 1918, RFC 4193, loopback, link-local and the
 /// shared space of RFC 6598 that clusters use.
 const PRIVATE: [&str; 9] = [
@@ -135,7 +135,7 @@ impl Compiler<'_> {
     }
 
     /// Names without a port; a trailing dot does not count.
-    fn admin_hosts(&mut self, names: &[At<String>]) -> Vec<String> {
+    fn admin_hosts(&mut self, names: &[Spanned<String>]) -> Vec<String> {
         let mut hosts = Vec::with_capacity(names.len());
         for at in names {
             let name = at.value.strip_suffix('.').unwrap_or(&at.value).to_ascii_lowercase();
@@ -172,13 +172,13 @@ impl Compiler<'_> {
     }
 
     /// Zero would be "at once", which nobody means; there is no "never".
-    pub(super) fn positive(&mut self, path: &str, at: &At<std::time::Duration>) {
+    pub(super) fn positive(&mut self, path: &str, at: &Spanned<std::time::Duration>) {
         if at.value.is_zero() {
             self.fail(at.span.as_ref(), format!("{path} is zero"), "expected a duration longer than nothing");
         }
     }
 
-    fn address(&mut self, path: &str, at: &At<String>) -> Option<SocketAddr> {
+    fn address(&mut self, path: &str, at: &Spanned<String>) -> Option<SocketAddr> {
         match at.value.parse() {
             Ok(address) => Some(address),
             Err(_) => {
@@ -193,11 +193,11 @@ impl Compiler<'_> {
         }
     }
 
-    fn optional_address(&mut self, path: &str, at: &At<String>) -> Option<SocketAddr> {
+    fn optional_address(&mut self, path: &str, at: &Spanned<String>) -> Option<SocketAddr> {
         if at.value.is_empty() { None } else { self.address(path, at) }
     }
 
-    pub(super) fn networks(&mut self, key: &str, list: &[At<String>]) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, key: &str, list: &[Spanned<String>]) -> Vec<IpNet> {
         let mut networks = Vec::new();
         for at in list {
             if at.value == "private" {
@@ -231,11 +231,11 @@ impl Compiler<'_> {
         networks
     }
 
-    fn workers(&mut self, at: &At<crate::config::table_reader::Or<u64>>) -> usize {
+    fn workers(&mut self, at: &Spanned<crate::config::table_reader::AutoOr<u64>>) -> usize {
         match at.value.0 {
-            None => self.environment.cores.clamp(1, MOST_AUTO_WORKERS),
+            None => self.environment.cores.clamp(1, MAX_AUTO_WORKERS),
             Some(count) => {
-                let count = At { value: count, span: at.span.clone() };
+                let count = Spanned { value: count, span: at.span.clone() };
                 to_usize(self.within("server.workers", &count, 1, 256))
             }
         }
@@ -282,8 +282,8 @@ impl Compiler<'_> {
     }
 }
 
-fn size(at: &At<crate::config::table_reader::Size>) -> At<u64> {
-    At { value: at.value.0, span: at.span.clone() }
+fn size(at: &Spanned<crate::config::table_reader::Size>) -> Spanned<u64> {
+    Spanned { value: at.value.0, span: at.span.clone() }
 }
 
 /// Only for values already within small bounds.

@@ -8,7 +8,7 @@ use http::uri::Authority;
 
 use super::Compiler;
 use crate::config::file::{File, Upstream};
-use crate::config::table_reader::At;
+use crate::config::table_reader::Spanned;
 use crate::config::tls;
 use crate::policy::{EndpointPolicy, Place, ProbePolicy, Scheme, UpstreamPolicy};
 
@@ -58,8 +58,8 @@ impl Compiler<'_> {
         ] {
             self.positive(&format!("{section}.{name}"), at);
         }
-        let mut number = |name: &str, at: &At<u64>, least: u64, most: u64| {
-            let value = self.within(&format!("{section}.{name}"), at, least, most);
+        let mut number = |name: &str, at: &Spanned<u64>, min: u64, max: u64| {
+            let value = self.within(&format!("{section}.{name}"), at, min, max);
             usize::try_from(value).unwrap_or(usize::MAX)
         };
         let max_connections = number("max_connections", &raw.max_connections, 1, 1 << 20);
@@ -140,7 +140,7 @@ impl Compiler<'_> {
             }
             return None;
         }
-        let mut file = |at: &At<String>| (!at.value.is_empty()).then(|| self.file(&at.value));
+        let mut file = |at: &Spanned<String>| (!at.value.is_empty()).then(|| self.file(&at.value));
         let (ca, cert, key) = (file(&raw.ca), file(&raw.cert), file(&raw.key));
         let client = match (&cert, &key) {
             (Some(cert), Some(key)) => Some((cert.as_path(), key.as_path())),

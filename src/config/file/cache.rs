@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{EMPTY, seconds, text};
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::{Override, Scope};
-use crate::config::diagnostic::{Problems, Span};
-use crate::config::table_reader::{At, FromNode, Or, Section, Size};
+use crate::config::diagnostic::{Diagnostics, Span};
+use crate::config::table_reader::{AutoOr, FromNode, Section, Size, Spanned};
 use crate::config::value::{Node, Table, Value};
 use crate::policy::redirect::OnRedirect;
 
@@ -79,73 +79,73 @@ pub(crate) const IGNORED_COOKIES: [&str; 27] = [
 
 /// `[identity]`.
 pub(crate) struct Identity {
-    pub principal: Vec<At<String>>,
-    pub api_key: At<String>,
-    pub hash_key: At<String>,
+    pub principal: Vec<Spanned<String>>,
+    pub api_key: Spanned<String>,
+    pub hash_key: Spanned<String>,
     pub jwt: Option<Jwt>,
 }
 
 /// `[identity.jwt]`.
 pub(crate) struct Jwt {
     pub span: Span,
-    pub keys: Vec<At<String>>,
-    pub hs256: At<String>,
-    pub jwks_url: At<String>,
-    pub token: At<String>,
-    pub issuer: At<String>,
-    pub audience: At<String>,
-    pub require_exp: At<bool>,
+    pub keys: Vec<Spanned<String>>,
+    pub hs256: Spanned<String>,
+    pub jwks_url: Spanned<String>,
+    pub token: Spanned<String>,
+    pub issuer: Spanned<String>,
+    pub audience: Spanned<String>,
+    pub require_exp: Spanned<bool>,
 }
 
 /// `[cache]`.
 pub(crate) struct Cache {
-    pub enabled: At<bool>,
-    pub max_size: At<Or<Size>>,
-    pub max_object_size: At<Size>,
-    pub tiers: Vec<(At<String>, At<Duration>)>,
-    pub heuristic_max: At<Duration>,
-    pub max_ttl: At<Duration>,
-    pub version: At<String>,
-    pub stale_while_revalidate: At<Duration>,
-    pub stale_if_error: At<Duration>,
-    pub ignore_query: Vec<At<String>>,
-    pub ignore_cookies: Vec<At<String>>,
-    pub targeted: Vec<At<String>>,
-    pub groups: At<bool>,
-    pub x_cache: At<bool>,
-    pub debug_header: At<bool>,
-    pub purge_from: Vec<At<String>>,
+    pub enabled: Spanned<bool>,
+    pub max_size: Spanned<AutoOr<Size>>,
+    pub max_object_size: Spanned<Size>,
+    pub tiers: Vec<(Spanned<String>, Spanned<Duration>)>,
+    pub heuristic_max: Spanned<Duration>,
+    pub max_ttl: Spanned<Duration>,
+    pub version: Spanned<String>,
+    pub stale_while_revalidate: Spanned<Duration>,
+    pub stale_if_error: Spanned<Duration>,
+    pub ignore_query: Vec<Spanned<String>>,
+    pub ignore_cookies: Vec<Spanned<String>>,
+    pub targeted: Vec<Spanned<String>>,
+    pub groups: Spanned<bool>,
+    pub x_cache: Spanned<bool>,
+    pub debug_header: Spanned<bool>,
+    pub purge_from: Vec<Spanned<String>>,
 }
 
 /// `cache = {...}` of a route.
 pub(crate) struct RouteCache {
     pub span: Span,
-    pub tier: Option<At<String>>,
-    pub ttl: Option<At<Duration>>,
+    pub tier: Option<Spanned<String>>,
+    pub ttl: Option<Spanned<Duration>>,
     pub scope: Scope,
-    pub tags: Vec<At<String>>,
+    pub tags: Vec<Spanned<String>>,
     pub overrides: Override,
-    pub ttl_by_status: Vec<(At<String>, At<Duration>)>,
-    pub stale_while_revalidate: Option<At<Duration>>,
-    pub stale_if_error: Option<At<Duration>>,
-    pub key_headers: Vec<At<String>>,
+    pub ttl_by_status: Vec<(Spanned<String>, Spanned<Duration>)>,
+    pub stale_while_revalidate: Option<Spanned<Duration>>,
+    pub stale_if_error: Option<Spanned<Duration>>,
+    pub key_headers: Vec<Spanned<String>>,
     /// `None` where it is not written.
-    pub key_query: Option<Vec<At<String>>>,
-    pub strip_query: At<bool>,
-    pub key_body: At<bool>,
-    pub error_500: At<bool>,
+    pub key_query: Option<Vec<Spanned<String>>>,
+    pub strip_query: Spanned<bool>,
+    pub key_body: Spanned<bool>,
+    pub error_500: Spanned<bool>,
 }
 
 /// One of `[[invalidate]]`.
 pub(crate) struct Invalidate {
     pub span: Span,
-    pub on: Option<At<String>>,
-    pub tags: Vec<At<String>>,
-    pub paths: Vec<At<String>>,
+    pub on: Option<Spanned<String>>,
+    pub tags: Vec<Spanned<String>>,
+    pub paths: Vec<Spanned<String>>,
     pub mode: Mode,
-    pub settle: At<Duration>,
-    pub except: Vec<At<String>>,
-    pub principal: At<bool>,
+    pub settle: Spanned<Duration>,
+    pub except: Vec<Spanned<String>>,
+    pub principal: Spanned<bool>,
     pub on_redirect: OnRedirect,
 }
 
@@ -154,8 +154,8 @@ fn map<T: FromNode>(
     s: &mut Section<'_>,
     key: &'static str,
     default: Vec<(&str, T)>,
-    p: &mut Problems,
-) -> Vec<(At<String>, At<T>)> {
+    p: &mut Diagnostics,
+) -> Vec<(Spanned<String>, Spanned<T>)> {
     let written = s.table(key, p);
     s.list_key(key, p, || {
         let pairs: Vec<String> =
@@ -163,21 +163,21 @@ fn map<T: FromNode>(
         (format!("a table of names, each {}", T::EXPECTED), Some(format!("{{ {} }}", pairs.join(", "))))
     });
     let Some((table, _)) = written else {
-        let pair = |(name, value)| (At { value: text(name), span: None }, At { value, span: None });
+        let pair = |(name, value)| (Spanned { value: text(name), span: None }, Spanned { value, span: None });
         return default.into_iter().map(pair).collect();
     };
     let mut found = Vec::new();
     for (name, node) in &table.entries {
-        let key = At { value: name.name.clone(), span: Some(name.span.clone()) };
+        let key = Spanned { value: name.name.clone(), span: Some(name.span.clone()) };
         match T::from_node(node) {
-            Some(value) => found.push((key, At { value, span: Some(node.span.clone()) })),
+            Some(value) => found.push((key, Spanned { value, span: Some(node.span.clone()) })),
             None => s.mismatch(&name.name, node, T::EXPECTED, p),
         }
     }
     found
 }
 
-pub(super) fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity {
+pub(super) fn read_identity(table: Option<&Table>, p: &mut Diagnostics) -> Identity {
     let mut s = Section::new("identity", table.unwrap_or(EMPTY));
     let jwt = s.table("jwt", p).map(|(table, span)| {
         let mut s = Section::new("identity.jwt", table);
@@ -204,13 +204,13 @@ pub(super) fn read_identity(table: Option<&Table>, p: &mut Problems) -> Identity
     identity
 }
 
-pub(super) fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
+pub(super) fn read_cache(table: Option<&Table>, p: &mut Diagnostics) -> Cache {
     let mut s = Section::new("cache", table.unwrap_or(EMPTY));
     let tiers = vec![("short", seconds(30)), ("medium", seconds(60)), ("long", seconds(300))];
     let tiers = map(&mut s, "tiers", tiers, p);
     let cache = Cache {
         enabled: s.or("enabled", true, p),
-        max_size: s.or("max_size", Or(None), p),
+        max_size: s.or("max_size", AutoOr(None), p),
         max_object_size: s.or("max_object_size", Size(8 * 1024 * 1024), p),
         tiers,
         heuristic_max: s.or("heuristic_max", seconds(0), p),
@@ -230,7 +230,7 @@ pub(super) fn read_cache(table: Option<&Table>, p: &mut Problems) -> Cache {
     cache
 }
 
-pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> RouteCache {
+pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Diagnostics) -> RouteCache {
     let mut s = Section::new("routes.cache", table);
     let scopes =
         [("auto", Scope::Auto), ("shared", Scope::Shared), ("user", Scope::User), ("off", Scope::Off)];
@@ -256,7 +256,7 @@ pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Problems) -> R
     cache
 }
 
-pub(super) fn read_invalidate(node: Option<&Node>, p: &mut Problems) -> Vec<Invalidate> {
+pub(super) fn read_invalidate(node: Option<&Node>, p: &mut Diagnostics) -> Vec<Invalidate> {
     let Some(node) = node else { return Vec::new() };
     let Value::Array(items) = &node.value else {
         p.at(&node.span, format!("invalidate is {}", node.value.shown()))

@@ -1,32 +1,32 @@
 //! `[rate_limit]`, and the limits of a route, as they are written; and the file of API keys.
 
 use super::{EMPTY, text};
-use crate::config::diagnostic::{Problems, Span};
-use crate::config::table_reader::{At, FromNode, Section};
+use crate::config::diagnostic::{Diagnostics, Span};
+use crate::config::table_reader::{FromNode, Section, Spanned};
 use crate::config::units;
 use crate::config::value::{Node, Table, Value};
 use crate::policy::limits::{KeyKind, Unlisted};
 
 /// `[rate_limit]`.
 pub(crate) struct RateLimit {
-    pub enabled: Option<At<bool>>,
+    pub enabled: Option<Spanned<bool>>,
     pub key: Vec<KeyKind>,
     pub key_span: Option<Span>,
     pub unlisted_keys: Unlisted,
-    pub tier: Vec<At<String>>,
-    pub default: At<String>,
-    pub keys: At<String>,
+    pub tier: Vec<Spanned<String>>,
+    pub default: Spanned<String>,
+    pub keys: Spanned<String>,
     pub shadow: bool,
-    pub headers: Vec<At<String>>,
-    pub max_keys: At<u64>,
-    pub ipv6_prefix: At<u64>,
+    pub headers: Vec<Spanned<String>>,
+    pub max_keys: Spanned<u64>,
+    pub ipv6_prefix: Spanned<u64>,
     pub tiers: Vec<Tier>,
 }
 
 /// One of `[rate_limit.tiers.*]`.
 pub(crate) struct Tier {
-    pub name: At<String>,
-    pub upgrade: Option<At<String>>,
+    pub name: Spanned<String>,
+    pub upgrade: Option<Spanned<String>>,
     /// `None` where the section's mode holds.
     pub shadow: Option<bool>,
     pub limits: Vec<Limit>,
@@ -34,10 +34,10 @@ pub(crate) struct Tier {
 
 /// One of `[rate_limit.tiers.*.limits]`.
 pub(crate) struct Limit {
-    pub name: At<String>,
+    pub name: Spanned<String>,
     pub span: Span,
-    pub rate: Option<At<Rate>>,
-    pub burst: Option<At<u64>>,
+    pub rate: Option<Spanned<Rate>>,
+    pub burst: Option<Spanned<u64>>,
     pub named: bool,
 }
 
@@ -61,21 +61,21 @@ impl FromNode for Rate {
 pub(crate) enum RouteLimits {
     /// `"none"`.
     None(Span),
-    Named(Vec<At<String>>),
+    Named(Vec<Spanned<String>>),
 }
 
 /// One of `[[keys]]` in the file of keys.
 pub(crate) struct ApiKey {
     pub span: Span,
-    pub sha256: Option<At<String>>,
-    pub tier: Option<At<String>>,
-    pub name: Option<At<String>>,
+    pub sha256: Option<Spanned<String>>,
+    pub tier: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
     pub limits: Vec<Limit>,
 }
 
 const MODES: [(&str, bool); 2] = [("enforce", false), ("shadow", true)];
 
-pub(super) fn read_rate_limit(table: Option<&Table>, p: &mut Problems) -> RateLimit {
+pub(super) fn read_rate_limit(table: Option<&Table>, p: &mut Diagnostics) -> RateLimit {
     let mut s = Section::new("rate_limit", table.unwrap_or(EMPTY));
     let kinds = [("api_key", KeyKind::ApiKey), ("principal", KeyKind::Principal), ("ip", KeyKind::Ip)];
     let unlisted = [("ip", Unlisted::Ip), ("own", Unlisted::Own), ("reject", Unlisted::Reject)];
@@ -98,7 +98,7 @@ pub(super) fn read_rate_limit(table: Option<&Table>, p: &mut Problems) -> RateLi
     section
 }
 
-fn read_tiers(table: &Table, p: &mut Problems) -> Vec<Tier> {
+fn read_tiers(table: &Table, p: &mut Diagnostics) -> Vec<Tier> {
     let mut tiers = Vec::new();
     for (key, node) in &table.entries {
         let Value::Table(table) = &node.value else {
@@ -109,7 +109,7 @@ fn read_tiers(table: &Table, p: &mut Problems) -> Vec<Tier> {
         let mut s = Section::new(format!("rate_limit.tiers.{}", key.name), table);
         let limits = read_limits(&mut s, p);
         tiers.push(Tier {
-            name: At { value: key.name.clone(), span: Some(key.span.clone()) },
+            name: Spanned { value: key.name.clone(), span: Some(key.span.clone()) },
             upgrade: s.get("upgrade", p),
             shadow: s.choice("mode", &MODES.map(|(word, shadow)| (word, Some(shadow))), None, p),
             limits,
@@ -119,7 +119,7 @@ fn read_tiers(table: &Table, p: &mut Problems) -> Vec<Tier> {
     tiers
 }
 
-fn read_limits(s: &mut Section<'_>, p: &mut Problems) -> Vec<Limit> {
+fn read_limits(s: &mut Section<'_>, p: &mut Diagnostics) -> Vec<Limit> {
     let Some((table, _)) = s.table("limits", p) else { return Vec::new() };
     let mut limits = Vec::new();
     for (key, node) in &table.entries {
@@ -132,7 +132,7 @@ fn read_limits(s: &mut Section<'_>, p: &mut Problems) -> Vec<Limit> {
             p.at(&node.span, format!("{} has no rate", of.name)).help("rate = \"100/min\"");
         }
         limits.push(Limit {
-            name: At { value: key.name.clone(), span: Some(key.span.clone()) },
+            name: Spanned { value: key.name.clone(), span: Some(key.span.clone()) },
             span: node.span.clone(),
             rate: of.get("rate", p),
             burst: of.get("burst", p),
@@ -143,7 +143,7 @@ fn read_limits(s: &mut Section<'_>, p: &mut Problems) -> Vec<Limit> {
     limits
 }
 
-pub(super) fn read_route_limits(s: &mut Section<'_>, p: &mut Problems) -> Option<RouteLimits> {
+pub(super) fn read_route_limits(s: &mut Section<'_>, p: &mut Diagnostics) -> Option<RouteLimits> {
     let node = s.node("limits")?;
     match &node.value {
         Value::String(word) if word == "none" => Some(RouteLimits::None(node.span.clone())),
@@ -156,7 +156,7 @@ pub(super) fn read_route_limits(s: &mut Section<'_>, p: &mut Problems) -> Option
 }
 
 /// Reads the file of keys.
-pub(crate) fn read_keys(table: &Table, p: &mut Problems) -> Vec<ApiKey> {
+pub(crate) fn read_keys(table: &Table, p: &mut Diagnostics) -> Vec<ApiKey> {
     let mut root = Section::new("", table);
     let mut keys = Vec::new();
     let node: Option<&Node> = root.node("keys");
@@ -180,7 +180,7 @@ pub(crate) fn read_keys(table: &Table, p: &mut Problems) -> Vec<ApiKey> {
     keys
 }
 
-fn read_key(table: &Table, span: Span, p: &mut Problems) -> ApiKey {
+fn read_key(table: &Table, span: Span, p: &mut Diagnostics) -> ApiKey {
     let mut s = Section::new("keys", table);
     let limits = read_limits(&mut s, p);
     let key =

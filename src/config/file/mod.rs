@@ -6,9 +6,9 @@ mod limits;
 
 use std::time::Duration;
 
-use crate::config::diagnostic::{Problems, Span};
+use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::reserved;
-use crate::config::table_reader::{At, FromNode as _, Or, Section, Size};
+use crate::config::table_reader::{AutoOr, FromNode as _, Section, Size, Spanned};
 use crate::config::value::{Node, Table, Value};
 use crate::log::MASK;
 use crate::policy::AccessLog;
@@ -40,43 +40,43 @@ pub(super) struct File {
 
 /// `[server]`.
 pub(super) struct Server {
-    pub listen: Vec<At<String>>,
+    pub listen: Vec<Spanned<String>>,
     /// Where `listen` is written.
     pub listen_span: Option<Span>,
-    pub admin: At<String>,
-    pub probes: At<String>,
-    pub admin_token: At<String>,
-    pub admin_hosts: Vec<At<String>>,
-    pub workers: At<Or<u64>>,
-    pub max_connections: At<u64>,
-    pub header_timeout: At<Duration>,
-    pub body_timeout: At<Duration>,
-    pub send_timeout: At<Duration>,
-    pub idle_timeout: At<Duration>,
-    pub stream_idle_timeout: At<Duration>,
-    pub max_header_size: At<Size>,
-    pub max_headers: At<u64>,
-    pub max_body_size: At<Or<Size>>,
-    pub buffer_request: At<Size>,
-    pub buffer_response: At<Size>,
-    pub buffer_memory: At<Or<Size>>,
-    pub min_body_rate: At<Size>,
-    pub h2_max_streams: At<u64>,
-    pub trusted_proxies: Vec<At<String>>,
+    pub admin: Spanned<String>,
+    pub probes: Spanned<String>,
+    pub admin_token: Spanned<String>,
+    pub admin_hosts: Vec<Spanned<String>>,
+    pub workers: Spanned<AutoOr<u64>>,
+    pub max_connections: Spanned<u64>,
+    pub header_timeout: Spanned<Duration>,
+    pub body_timeout: Spanned<Duration>,
+    pub send_timeout: Spanned<Duration>,
+    pub idle_timeout: Spanned<Duration>,
+    pub stream_idle_timeout: Spanned<Duration>,
+    pub max_header_size: Spanned<Size>,
+    pub max_headers: Spanned<u64>,
+    pub max_body_size: Spanned<AutoOr<Size>>,
+    pub buffer_request: Spanned<Size>,
+    pub buffer_response: Spanned<Size>,
+    pub buffer_memory: Spanned<AutoOr<Size>>,
+    pub min_body_rate: Spanned<Size>,
+    pub h2_max_streams: Spanned<u64>,
+    pub trusted_proxies: Vec<Spanned<String>>,
     pub underscores: Underscores,
-    pub proxy_protocol: At<bool>,
-    pub redirect_https: At<bool>,
-    pub drain_delay: At<Duration>,
-    pub drain_timeout: At<Duration>,
-    pub watch: At<bool>,
+    pub proxy_protocol: Spanned<bool>,
+    pub redirect_https: Spanned<bool>,
+    pub drain_delay: Spanned<Duration>,
+    pub drain_timeout: Spanned<Duration>,
+    pub watch: Spanned<bool>,
 }
 
 /// `[server.tls]`.
 pub(super) struct Tls {
     pub span: Span,
-    pub listen: Vec<At<String>>,
-    pub certificates: Vec<(At<String>, At<String>)>,
-    pub client_ca: At<String>,
+    pub listen: Vec<Spanned<String>>,
+    pub certificates: Vec<(Spanned<String>, Spanned<String>)>,
+    pub client_ca: Spanned<String>,
 }
 
 /// `[upstream]` or one of `[upstreams.*]`.
@@ -84,96 +84,96 @@ pub(super) struct Upstream {
     pub name: String,
     pub span: Option<Span>,
     /// `None` also where it is written and wrong, which is said already.
-    pub url: Option<At<String>>,
+    pub url: Option<Spanned<String>>,
     pub has_url: bool,
-    pub replicas: Vec<At<String>>,
+    pub replicas: Vec<Spanned<String>>,
     pub writes_to_any: bool,
-    pub connect_timeout: At<Duration>,
-    pub response_timeout: At<Duration>,
-    pub body_timeout: At<Duration>,
-    pub max_connections: At<u64>,
-    pub max_streams: At<u64>,
-    pub max_waiting: At<u64>,
-    pub queue_timeout: At<Duration>,
-    pub keep_alive: At<Duration>,
-    pub retries: At<u64>,
-    pub preserve_host: At<bool>,
-    pub adaptive_concurrency: At<bool>,
-    pub ca: At<String>,
-    pub cert: At<String>,
-    pub key: At<String>,
-    pub server_name: At<String>,
-    pub probe_path: At<String>,
-    pub probe_interval: At<Duration>,
-    pub probe_timeout: At<Duration>,
-    pub unhealthy_after: At<u64>,
-    pub healthy_after: At<u64>,
+    pub connect_timeout: Spanned<Duration>,
+    pub response_timeout: Spanned<Duration>,
+    pub body_timeout: Spanned<Duration>,
+    pub max_connections: Spanned<u64>,
+    pub max_streams: Spanned<u64>,
+    pub max_waiting: Spanned<u64>,
+    pub queue_timeout: Spanned<Duration>,
+    pub keep_alive: Spanned<Duration>,
+    pub retries: Spanned<u64>,
+    pub preserve_host: Spanned<bool>,
+    pub adaptive_concurrency: Spanned<bool>,
+    pub ca: Spanned<String>,
+    pub cert: Spanned<String>,
+    pub key: Spanned<String>,
+    pub server_name: Spanned<String>,
+    pub probe_path: Spanned<String>,
+    pub probe_interval: Spanned<Duration>,
+    pub probe_timeout: Spanned<Duration>,
+    pub unhealthy_after: Spanned<u64>,
+    pub healthy_after: Spanned<u64>,
 }
 
 /// One of `[[routes]]`.
 pub(super) struct Route {
     pub span: Span,
-    pub pattern: Option<At<String>>,
-    pub upstream: Option<At<String>>,
-    pub rewrite: Option<At<String>>,
-    pub deny: Option<At<u64>>,
+    pub pattern: Option<Spanned<String>>,
+    pub upstream: Option<Spanned<String>>,
+    pub rewrite: Option<Spanned<String>>,
+    pub deny: Option<Spanned<u64>>,
     pub redirect: Option<Redirect>,
     pub deprecated: Option<Deprecated>,
-    pub timeout: Option<At<Duration>>,
-    pub stream: At<bool>,
-    pub max_body_size: Option<At<Or<Size>>>,
-    pub compress: At<bool>,
-    pub etag: At<bool>,
-    pub browser_ttl: Option<At<Duration>>,
+    pub timeout: Option<Spanned<Duration>>,
+    pub stream: Spanned<bool>,
+    pub max_body_size: Option<Spanned<AutoOr<Size>>>,
+    pub compress: Spanned<bool>,
+    pub etag: Spanned<bool>,
+    pub browser_ttl: Option<Spanned<Duration>>,
     pub cache: Option<RouteCache>,
     pub limits: Option<RouteLimits>,
-    pub cost: Option<At<u64>>,
-    pub concurrency: Option<At<u64>>,
-    pub set_request: Vec<(At<String>, At<String>)>,
-    pub set_response: Vec<(At<String>, At<String>)>,
-    pub remove_request: Vec<At<String>>,
-    pub remove_response: Vec<At<String>>,
+    pub cost: Option<Spanned<u64>>,
+    pub concurrency: Option<Spanned<u64>>,
+    pub set_request: Vec<(Spanned<String>, Spanned<String>)>,
+    pub set_response: Vec<(Spanned<String>, Spanned<String>)>,
+    pub remove_request: Vec<Spanned<String>>,
+    pub remove_response: Vec<Spanned<String>>,
 }
 
 /// `redirect = { to, status }`.
 pub(super) struct Redirect {
     pub span: Span,
-    pub to: Option<At<String>>,
-    pub status: At<u64>,
+    pub to: Option<Spanned<String>>,
+    pub status: Spanned<u64>,
 }
 
 /// `deprecated = { since, sunset, link }`.
 pub(super) struct Deprecated {
     pub span: Span,
-    pub since: Option<At<String>>,
-    pub sunset: Option<At<String>>,
-    pub link: Option<At<String>>,
+    pub since: Option<Spanned<String>>,
+    pub sunset: Option<Spanned<String>>,
+    pub link: Option<Spanned<String>>,
 }
 
 /// `[compression]`.
 pub(super) struct Compression {
-    pub enabled: At<bool>,
-    pub codings: Vec<At<String>>,
-    pub min_size: At<Size>,
-    pub types: Vec<At<String>>,
+    pub enabled: Spanned<bool>,
+    pub codings: Vec<Spanned<String>>,
+    pub min_size: Spanned<Size>,
+    pub types: Vec<Spanned<String>>,
     pub effort: Effort,
     pub ask_identity: bool,
-    pub breach_guard: At<bool>,
+    pub breach_guard: Spanned<bool>,
 }
 
 /// `[etag]`.
 pub(super) struct Etag {
-    pub generate: At<bool>,
-    pub max_size: At<Size>,
+    pub generate: Spanned<bool>,
+    pub max_size: Spanned<Size>,
 }
 
 /// `[health]`.
 pub(super) struct Health {
-    pub ready_requires: Vec<At<String>>,
-    pub memory_limit: At<Or<Size>>,
-    pub degraded_at: At<f64>,
-    pub webhook: At<String>,
-    pub webhook_secret: At<String>,
+    pub ready_requires: Vec<Spanned<String>>,
+    pub memory_limit: Spanned<AutoOr<Size>>,
+    pub degraded_at: Spanned<f64>,
+    pub webhook: Spanned<String>,
+    pub webhook_secret: Spanned<String>,
 }
 
 /// `[log]`.
@@ -181,21 +181,21 @@ pub(super) struct Log {
     pub format: Option<crate::policy::LogFormat>,
     pub level: tracing::Level,
     pub access: AccessLog,
-    pub sample: At<f64>,
-    pub slow: At<Duration>,
-    pub mask: Vec<At<String>>,
+    pub sample: Spanned<f64>,
+    pub slow: Spanned<Duration>,
+    pub mask: Vec<Spanned<String>>,
 }
 
 /// `[metrics]`.
 pub(super) struct Metrics {
-    pub buckets: Vec<At<f64>>,
-    pub max_routes: At<u64>,
+    pub buckets: Vec<Spanned<f64>>,
+    pub max_routes: Spanned<u64>,
 }
 
 /// `[tracing]`.
 pub(super) struct Tracing {
-    pub otlp_endpoint: At<String>,
-    pub sample: At<f64>,
+    pub otlp_endpoint: Spanned<String>,
+    pub sample: Spanned<f64>,
 }
 
 const fn seconds(seconds: u64) -> Duration {
@@ -209,7 +209,7 @@ fn text(text: &str) -> String {
 const EMPTY: &Table = &Table { entries: Vec::new() };
 
 /// Reads the file; everything wrong with its form goes to `problems`.
-pub(super) fn read(table: &Table, problems: &mut Problems) -> File {
+pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
     let mut root = Section::new("", table);
     let (server, tls) = read_server(root.table("server", problems).map(|(table, _)| table), problems);
     let has_upstream = root.has("upstream");
@@ -256,7 +256,7 @@ pub(super) fn read(table: &Table, problems: &mut Problems) -> File {
     }
 }
 
-fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>) {
+fn read_server(table: Option<&Table>, p: &mut Diagnostics) -> (Server, Option<Tls>) {
     let mut s = Section::new("server", table.unwrap_or(EMPTY));
     let tls = s.table("tls", p).map(|(table, span)| read_tls(table, span, p));
     let server = Server {
@@ -266,7 +266,7 @@ fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>)
         probes: s.or("probes", text(""), p),
         admin_token: s.or("admin_token", text(""), p),
         admin_hosts: s.list("admin_hosts", Vec::new(), p),
-        workers: s.or("workers", Or(None), p),
+        workers: s.or("workers", AutoOr(None), p),
         max_connections: s.or("max_connections", 10_000, p),
         header_timeout: s.or("header_timeout", seconds(10), p),
         body_timeout: s.or("body_timeout", seconds(60), p),
@@ -275,10 +275,10 @@ fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>)
         stream_idle_timeout: s.or("stream_idle_timeout", seconds(3600), p),
         max_header_size: s.or("max_header_size", Size(64 * 1024), p),
         max_headers: s.or("max_headers", 256, p),
-        max_body_size: s.or("max_body_size", Or(None), p),
+        max_body_size: s.or("max_body_size", AutoOr(None), p),
         buffer_request: s.or("buffer_request", Size(64 * 1024), p),
         buffer_response: s.or("buffer_response", Size(256 * 1024), p),
-        buffer_memory: s.or("buffer_memory", Or(None), p),
+        buffer_memory: s.or("buffer_memory", AutoOr(None), p),
         min_body_rate: s.or("min_body_rate", Size(240), p),
         h2_max_streams: s.or("h2_max_streams", 128, p),
         trusted_proxies: s.list("trusted_proxies", Vec::new(), p),
@@ -298,7 +298,7 @@ fn read_server(table: Option<&Table>, p: &mut Problems) -> (Server, Option<Tls>)
     (server, tls)
 }
 
-fn read_tls(table: &Table, span: Span, p: &mut Problems) -> Tls {
+fn read_tls(table: &Table, span: Span, p: &mut Diagnostics) -> Tls {
     let mut s = Section::new("server.tls", table);
     let mut certificates = Vec::new();
     if let Some(node) = s.node("certificates") {
@@ -335,7 +335,7 @@ fn read_tls(table: &Table, span: Span, p: &mut Problems) -> Tls {
     tls
 }
 
-fn read_named(name: &str, node: &Node, p: &mut Problems) -> Option<Upstream> {
+fn read_named(name: &str, node: &Node, p: &mut Diagnostics) -> Option<Upstream> {
     let section = format!("upstreams.{name}");
     match &node.value {
         Value::Table(table) => {
@@ -348,7 +348,7 @@ fn read_named(name: &str, node: &Node, p: &mut Problems) -> Option<Upstream> {
     }
 }
 
-fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Problems) -> Upstream {
+fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Diagnostics) -> Upstream {
     let tls = s.table("tls", p).map_or(EMPTY, |(table, _)| table);
     let health = s.table("health", p).map_or(EMPTY, |(table, _)| table);
     let mut t = Section::new(format!("{}.tls", s.name), tls);
@@ -388,14 +388,14 @@ fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Pro
 }
 
 /// An upstream of which nothing is known but its URL, for `--upstream`.
-pub(super) fn upstream_at(url: At<String>, problems: &mut Problems) -> Upstream {
+pub(super) fn upstream_at(url: Spanned<String>, problems: &mut Diagnostics) -> Upstream {
     let mut upstream = read_upstream("upstream", Section::new("upstream", EMPTY), None, problems);
     upstream.url = Some(url);
     upstream.has_url = true;
     upstream
 }
 
-fn read_routes(node: Option<&Node>, p: &mut Problems) -> Vec<Route> {
+fn read_routes(node: Option<&Node>, p: &mut Diagnostics) -> Vec<Route> {
     let Some(node) = node else { return Vec::new() };
     let Value::Array(items) = &node.value else {
         p.at(&node.span, format!("routes is {}", node.value.kind())).help("expected [[routes]] tables");
@@ -413,7 +413,7 @@ fn read_routes(node: Option<&Node>, p: &mut Problems) -> Vec<Route> {
     routes
 }
 
-fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
+fn read_route(table: &Table, span: Span, p: &mut Diagnostics) -> Route {
     let mut s = Section::new("routes", table);
     let redirect = s.table("redirect", p).map(|(table, span)| {
         let mut s = Section::new("routes.redirect", table);
@@ -457,14 +457,18 @@ fn read_route(table: &Table, span: Span, p: &mut Problems) -> Route {
     route
 }
 
-fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(At<String>, At<String>)> {
+fn read_pairs(
+    s: &mut Section<'_>,
+    key: &'static str,
+    p: &mut Diagnostics,
+) -> Vec<(Spanned<String>, Spanned<String>)> {
     let Some((table, _)) = s.table(key, p) else { return Vec::new() };
     let mut pairs = Vec::new();
     for (key, node) in &table.entries {
         match String::from_node(node) {
             Some(value) => {
-                let name = At { value: key.name.clone(), span: Some(key.span.clone()) };
-                pairs.push((name, At { value, span: Some(node.span.clone()) }));
+                let name = Spanned { value: key.name.clone(), span: Some(key.span.clone()) };
+                pairs.push((name, Spanned { value, span: Some(node.span.clone()) }));
             }
             None => {
                 p.at(&node.span, format!("the field {} is {}", key.name, node.value.kind()))
@@ -475,7 +479,7 @@ fn read_pairs(s: &mut Section<'_>, key: &'static str, p: &mut Problems) -> Vec<(
     pairs
 }
 
-fn read_compression(table: Option<&Table>, p: &mut Problems) -> Compression {
+fn read_compression(table: Option<&Table>, p: &mut Diagnostics) -> Compression {
     let mut s = Section::new("compression", table.unwrap_or(EMPTY));
     let types = [
         "text/*",
@@ -501,18 +505,18 @@ fn read_compression(table: Option<&Table>, p: &mut Problems) -> Compression {
     compression
 }
 
-fn read_etag(table: Option<&Table>, p: &mut Problems) -> Etag {
+fn read_etag(table: Option<&Table>, p: &mut Diagnostics) -> Etag {
     let mut s = Section::new("etag", table.unwrap_or(EMPTY));
     let etag = Etag { generate: s.or("generate", true, p), max_size: s.or("max_size", Size(64 * 1024), p) };
     s.finish(p);
     etag
 }
 
-fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {
+fn read_health(table: Option<&Table>, p: &mut Diagnostics) -> Health {
     let mut s = Section::new("health", table.unwrap_or(EMPTY));
     let health = Health {
         ready_requires: s.list("ready_requires", vec![text("upstream")], p),
-        memory_limit: s.or("memory_limit", Or(None), p),
+        memory_limit: s.or("memory_limit", AutoOr(None), p),
         degraded_at: s.or("degraded_at", 0.8, p),
         webhook: s.or("webhook", text(""), p),
         webhook_secret: s.or("webhook_secret", text(""), p),
@@ -521,7 +525,7 @@ fn read_health(table: Option<&Table>, p: &mut Problems) -> Health {
     health
 }
 
-fn read_tracing(table: Option<&Table>, p: &mut Problems) -> Tracing {
+fn read_tracing(table: Option<&Table>, p: &mut Diagnostics) -> Tracing {
     let mut s = Section::new("tracing", table.unwrap_or(EMPTY));
     let tracing =
         Tracing { otlp_endpoint: s.or("otlp_endpoint", text(""), p), sample: s.or("sample", 0.1, p) };
@@ -529,7 +533,7 @@ fn read_tracing(table: Option<&Table>, p: &mut Problems) -> Tracing {
     tracing
 }
 
-fn read_log(table: Option<&Table>, p: &mut Problems) -> Log {
+fn read_log(table: Option<&Table>, p: &mut Diagnostics) -> Log {
     use crate::policy::LogFormat;
     use tracing::Level;
     let mut s = Section::new("log", table.unwrap_or(EMPTY));
@@ -559,7 +563,7 @@ fn read_log(table: Option<&Table>, p: &mut Problems) -> Log {
     log
 }
 
-fn read_metrics(table: Option<&Table>, p: &mut Problems) -> Metrics {
+fn read_metrics(table: Option<&Table>, p: &mut Diagnostics) -> Metrics {
     let mut s = Section::new("metrics", table.unwrap_or(EMPTY));
     let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
     let metrics =

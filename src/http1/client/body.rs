@@ -11,7 +11,7 @@ use crate::http1::chunked::Decoded;
 use crate::http1::client::ClientConnection;
 use crate::http1::client::request_body::Upload;
 use crate::http1::decode::BodyDecoder;
-use crate::memory::buffers::Reservation;
+use crate::memory::buffers::BufferReservation;
 use crate::message::body::{Body, BodyError};
 
 /// The body of an answer, reading from its connection.
@@ -32,7 +32,7 @@ pub(crate) struct ClientBody {
     /// See [`ACKNOWLEDGMENTS`].
     pub(crate) acknowledgments: u8,
     /// The memory of the connection's buffers, where that is more than is ordinary.
-    pub(crate) counted: Option<Reservation>,
+    pub(crate) counted: Option<BufferReservation>,
 }
 
 /// The first waits for more content acknowledge at once what came; longer content is acknowledged as it flows.
@@ -57,7 +57,7 @@ impl ClientBody {
         };
         loop {
             let counted = &self.counted;
-            let room = || counted.as_ref().is_none_or(Reservation::has_room);
+            let room = || counted.as_ref().is_none_or(BufferReservation::has_room);
             if let Err(error) = upload.take(&mut connection.io, body, room, cx) {
                 // The client's body broke: this request must never look complete to the app.
                 self.client_failed = Some(Box::new(error));
@@ -110,7 +110,7 @@ impl ClientBody {
                 Err(what) => return Poll::Ready(Err(BodyError::UpstreamMalformed(what))),
             }
             let left = self.decoder.left().unwrap_or(u64::MAX);
-            match connection.io.poll_fill_of(left, cx) {
+            match connection.io.poll_fill_at_most(left, cx) {
                 Poll::Ready(Ok(0)) if self.decoder.ends_at_close() => {
                     return Poll::Ready(Ok(Decoded::End(None)));
                 }

@@ -25,7 +25,7 @@ use crate::fields::media_type::MediaKind;
 use crate::http1::client::body::{ACKNOWLEDGMENTS, ClientBody};
 use crate::http1::client::request_body::Upload;
 use crate::memory::buffers;
-use crate::memory::buffers::{Reservation, Room};
+use crate::memory::buffers::{BufferReservation, Room};
 use crate::message::body::{Body, BodyError, Tunnel};
 use crate::message::inbound::Interim;
 use crate::runtime::clock;
@@ -149,7 +149,7 @@ impl ClientConnection {
         body: &'a mut Body,
         timeouts: Timeouts,
         now: Instant,
-    ) -> impl Future<Output = Result<Answer, Failed>> + 'a {
+    ) -> impl Future<Output = Result<UpstreamResponse, Failed>> + 'a {
         let framing = outgoing(&request, body);
         let connection = match request.upgrade {
             Some(protocol) => Connection::Upgrade(protocol.clone()),
@@ -180,20 +180,20 @@ impl ClientConnection {
         async move {
             let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
             match head {
-                Ok(head) => Ok(self.answer(head, sending, body, timeouts, request.room)),
+                Ok(head) => Ok(self.response(head, sending, body, timeouts, request.room)),
                 Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
             }
         }
     }
 
-    fn answer(
+    fn response(
         mut self: Box<Self>,
         head: ResponseHead,
         sending: Sending,
         body: &mut Body,
         timeouts: Timeouts,
         room: Option<Room<'_>>,
-    ) -> Answer {
+    ) -> UpstreamResponse {
         self.deadline.clear();
         self.keep_alive_timeout = head.keep_alive_timeout;
         let mut parts = head.parts;
@@ -203,7 +203,7 @@ impl ClientConnection {
             }
             let read_ahead = self.io.read.split().freeze();
             let tunnel = Tunnel { io: Box::new(self.io.stream), read_ahead };
-            return Answer { parts, content: Content::Tunnel(tunnel) };
+            return UpstreamResponse { parts, content: Content::Tunnel(tunnel) };
         }
         let sent = sending.upload.ended && self.io.is_flushed();
         let reusable = head.keep_alive && sending.broken.is_none();
@@ -217,7 +217,7 @@ impl ClientConnection {
             // connection with it, until its client takes it.
             let content = self.io.take(usize::try_from(length).unwrap_or_default());
             let connection = (reusable && self.io.read.is_empty()).then_some(self);
-            return Answer { parts, content: Content::Whole(content, connection) };
+            return UpstreamResponse { parts, content: Content::Whole(content, connection) };
         }
         // An app that answers before it read everything (a 413, say) is relayed; the rest of the
         // request goes on beside its answer for as long as the app takes it.
@@ -237,13 +237,13 @@ impl ClientConnection {
             acknowledgments: ACKNOWLEDGMENTS,
             counted: sending.counted.or_else(|| room.map(|room| room.reservation())),
         };
-        Answer { parts, content: Content::Streaming { body, endless } }
+        UpstreamResponse { parts, content: Content::Streaming { body, endless } }
     }
 }
 
 /// The head of an answer and what follows it.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct UpstreamResponse {
     pub parts: http::response::Parts,
     pub content: Content,
 }
@@ -265,7 +265,7 @@ pub(crate) enum Content {
 
 /// Whether a message is a stream that may be silent for long.
 pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
-    MediaKind::of(headers).is_stream()
+    MediaKind::from_headers(headers).is_stream()
 }
 
 /// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).
@@ -290,7 +290,7 @@ struct Sending {
     pressed: bool,
     broken: Option<io::Error>,
     /// The memory of the connection's buffers, where that is more than is ordinary.
-    counted: Option<Reservation>,
+    counted: Option<BufferReservation>,
 }
 
 impl Sending {

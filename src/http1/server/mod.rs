@@ -30,7 +30,7 @@ use crate::connection::seats::{Seat, Stall};
 use crate::connection::stream::{Rewound, Stream};
 use crate::connection::tunnel;
 use crate::fields::media_type::MediaKind;
-use crate::http1::server::request_body::Feed;
+use crate::http1::server::request_body::RequestBodyReader;
 use crate::http1::server::response_writer::Writing;
 use crate::http1::server::waiting::Waiting;
 use crate::memory::buffers;
@@ -40,7 +40,7 @@ use crate::message::inbound;
 use crate::message::inbound::{Inbound, Peer, Refused};
 use crate::runtime::clock;
 use crate::runtime::clock::Deadline;
-use crate::runtime::lifecycle::{Phase, Sleeper};
+use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 /// The client connection preface of HTTP/2 (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -84,7 +84,7 @@ enum Next {
     Refused(HeadError),
 }
 
-enum After {
+enum NextAction {
     KeepAlive,
     Close,
     /// Drops the connection as it is.
@@ -98,7 +98,7 @@ struct Connection<'a, S> {
     service: S,
     peer: Rc<Peer>,
     settings: &'a dyn Fn() -> Settings,
-    sleeper: Sleeper,
+    phase_watcher: PhaseWatcher,
     reading: Deadline,
     sending: Deadline,
     served: bool,
@@ -124,7 +124,7 @@ pub(crate) async fn serve<S>(
     service: S,
     peer: Rc<Peer>,
     settings: &dyn Fn() -> Settings,
-    sleeper: Sleeper,
+    phase_watcher: PhaseWatcher,
     http2: bool,
     seat: Option<&Seat>,
 ) -> Ended
@@ -137,7 +137,7 @@ where
         waiting: Waiting::new(peer.clone()),
         peer,
         settings,
-        sleeper,
+        phase_watcher,
         reading: Deadline::default(),
         sending: Deadline::default(),
         served: !http2,
@@ -159,7 +159,7 @@ where
             Next::Refused(error) => Box::pin(connection.refuse(error)).await,
         };
         if !connection.stall.end(connection.seat) {
-            if matches!(after, After::KeepAlive) {
+            if matches!(after, NextAction::KeepAlive) {
                 connection.close().await;
             } else {
                 // Only a reset tells a reader of a close-delimited body that it is not whole.
@@ -171,22 +171,22 @@ where
         connection.asked = true;
         connection.parse = true;
         match after {
-            After::KeepAlive => {}
-            After::Drop => return Ended::Closed,
-            After::Close => {
+            NextAction::KeepAlive => {}
+            NextAction::Drop => return Ended::Closed,
+            NextAction::Close => {
                 connection.close().await;
                 return Ended::Closed;
             }
-            After::Linger => {
+            NextAction::Linger => {
                 Box::pin(connection.linger()).await;
                 return Ended::Closed;
             }
-            After::Tunnel(tunnel, observer) => {
-                let Connection { io, sleeper, settings, .. } = connection;
+            NextAction::Tunnel(tunnel, observer) => {
+                let Connection { io, phase_watcher, settings, .. } = connection;
                 let idle = settings().stream_idle_timeout;
                 let mut io = io;
                 let client = Rewound::new(io.read.split().freeze(), io.stream);
-                Box::pin(tunnel::between(client, *tunnel, idle, &sleeper, observer)).await;
+                Box::pin(tunnel::between(client, *tunnel, idle, &phase_watcher, observer)).await;
                 return Ended::Closed;
             }
         }
@@ -198,7 +198,7 @@ where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
 {
     /// Sends a bad head through the stack, so that it is counted, logged and answered there.
-    async fn refuse(&mut self, error: HeadError) -> After {
+    async fn refuse(&mut self, error: HeadError) -> NextAction {
         self.reading.clear();
         let settings = (self.settings)();
         let inbound = Inbound {
@@ -222,12 +222,12 @@ where
             read_ahead: settings.buffer_response,
         };
         match exchange.send(self, Some(response), None).await {
-            After::KeepAlive | After::Close => After::Linger,
+            NextAction::KeepAlive | NextAction::Close => NextAction::Linger,
             after => after,
         }
     }
 
-    async fn exchange(&mut self, head: Box<RequestHead>) -> After {
+    async fn exchange(&mut self, head: Box<RequestHead>) -> NextAction {
         let settings = (self.settings)();
         let mut exchange = Exchange {
             method: head.parts.method.clone(),
@@ -239,12 +239,12 @@ where
         };
         let (mut feed, inbound) = self.inbound(*head, settings);
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
-        let mut answer = pin!(self.service.call(inbound));
+        let mut response = pin!(self.service.call(inbound));
         let (io, reading, peer) = (&mut self.io, &mut self.reading, &self.peer);
         let (stall, seat, waiting) = (&mut self.stall, self.seat, &mut self.waiting);
         let response = std::future::poll_fn(|cx| {
             loop {
-                let polled = answer.as_mut().poll(cx);
+                let polled = response.as_mut().poll(cx);
                 // A client that reads nothing gets no more of them.
                 if let Some(heads) = peer.interim.take(polled.is_ready()).filter(|_| io.has_room()) {
                     io.push_small(&heads);
@@ -262,9 +262,9 @@ where
             }
             // With its whole request here, a client that closes has left (RFC 9112 9.5): what it asked for
             // is not worth finishing. A request in the pipeline hides that; it is read one further only.
-            let whole = feed.as_ref().is_none_or(Feed::is_finished);
+            let whole = feed.as_ref().is_none_or(RequestBodyReader::is_finished);
             if whole && io.read.is_empty() && io.stream.poll_read_ready(cx).is_ready() {
-                match io.poll_fill_of(0, cx) {
+                match io.poll_fill_at_most(0, cx) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(None),
                     Poll::Pending => {}
@@ -285,8 +285,8 @@ where
 
     /// The request as the stack gets it. Apart from [`Connection::exchange`], whose future would hold what it is made of for
     /// as long as the request takes.
-    fn inbound(&mut self, head: RequestHead, settings: Settings) -> (Option<Feed>, Inbound) {
-        let (feed, body) = self.body_of(&head, settings);
+    fn inbound(&mut self, head: RequestHead, settings: Settings) -> (Option<RequestBodyReader>, Inbound) {
+        let (feed, body) = self.body(&head, settings);
         let RequestHead { parts, upgrade, takes_trailers, size, .. } = head;
         // Content that came with the head is held as long as that.
         let content = if body.is_here() { body.size_hint().exact().unwrap_or_default() as usize } else { 0 };
@@ -309,7 +309,7 @@ where
         (feed, inbound)
     }
 
-    fn body_of(&mut self, head: &RequestHead, settings: Settings) -> (Option<Feed>, Body) {
+    fn body(&mut self, head: &RequestHead, settings: Settings) -> (Option<RequestBodyReader>, Body) {
         match head.framing {
             Framing::Length(0) => return (None, Body::empty()),
             Framing::Length(length) if length <= self.io.read.len() as u64 => {
@@ -319,7 +319,7 @@ where
             _ => {}
         }
         let expects = head.expects_continue && self.io.read.is_empty();
-        let (feed, body) = Feed::new(head.framing, expects, settings.body_timeout);
+        let (feed, body) = RequestBodyReader::new(head.framing, expects, settings.body_timeout);
         (Some(feed), body)
     }
 
@@ -353,7 +353,7 @@ where
                 if expires.poll_expired(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                match ready!(io.poll_fill_of(0, cx)) {
+                match ready!(io.poll_fill_at_most(0, cx)) {
                     Ok(count) if count > 0 && count < left => left -= count,
                     _ => return Poll::Ready(()),
                 }
@@ -378,10 +378,10 @@ struct Exchange {
 /// What became of an answer when it was to be sent.
 #[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
 enum Begun {
-    Answer {
+    Response {
         writing: Writing,
         body: Body,
-        feed: Option<Feed>,
+        feed: Option<RequestBodyReader>,
     },
     Switch(Box<(http::response::Parts, Body)>),
     /// There is none, as nobody waits for it.
@@ -395,23 +395,35 @@ impl Exchange {
         &'a mut self,
         connection: &'a mut Connection<'_, S>,
         response: Option<Response<Body>>,
-        feed: Option<Feed>,
-    ) -> impl Future<Output = After> + 'a {
+        feed: Option<RequestBodyReader>,
+    ) -> impl Future<Output = NextAction> + 'a {
         let mut begun = match response {
             Some(response) => self.begin(connection, response, feed),
             None => Begun::Left,
         };
         async move {
             match &mut begun {
-                Begun::Answer { writing, body, feed } => {
-                    let Connection { io, reading, sending, sleeper, peer, stall, seat, waiting, .. } =
-                        connection;
+                Begun::Response { writing, body, feed } => {
+                    let Connection {
+                        io, reading, sending, phase_watcher, peer, stall, seat, waiting, ..
+                    } = connection;
                     let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
                     let stalled = (stall, *seat);
                     let result = std::future::poll_fn(|cx| {
                         let stalled = (&mut *stalled.0, stalled.1);
                         let feed = feed.as_mut();
-                        writing.poll(io, waiting, body, feed, buffers, reading, sending, stalled, sleeper, cx)
+                        writing.poll(
+                            io,
+                            waiting,
+                            body,
+                            feed,
+                            buffers,
+                            reading,
+                            sending,
+                            stalled,
+                            phase_watcher,
+                            cx,
+                        )
                     })
                     .await;
                     connection.waiting.clear();
@@ -421,12 +433,12 @@ impl Exchange {
                         feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
                     self.after(connection, result.is_ok(), writing.framing, unread)
                 }
-                Begun::Switch(answer) => {
-                    let (parts, body) = &mut **answer;
+                Begun::Switch(response) => {
+                    let (parts, body) = &mut **response;
                     // In a box, as all that is seldom.
                     Box::pin(self.switch(connection, parts, body)).await
                 }
-                Begun::Left => After::Close,
+                Begun::Left => NextAction::Close,
             }
         }
     }
@@ -435,7 +447,7 @@ impl Exchange {
         &mut self,
         connection: &mut Connection<'_, S>,
         response: Response<Body>,
-        mut feed: Option<Feed>,
+        mut feed: Option<RequestBodyReader>,
     ) -> Begun {
         let (mut parts, mut body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -446,7 +458,7 @@ impl Exchange {
         let told = parts.headers.remove(header::CONNECTION);
         self.keep_alive &= framing != Outgoing::Close
             && !unread
-            && connection.sleeper.phase() == Phase::Running
+            && connection.phase_watcher.phase() == Phase::Running
             && told.is_none_or(|told| told.as_bytes() != b"close");
         let field = match (self.keep_alive, self.version) {
             (false, _) => ConnectionField::Close,
@@ -469,7 +481,7 @@ impl Exchange {
             ended: bodiless,
             failed: None,
             // Other streams than live ones may end by themselves in the time that draining gives.
-            endless: body.is_endless() && MediaKind::of(&parts.headers) != MediaKind::Stream,
+            endless: body.is_endless() && MediaKind::from_headers(&parts.headers) != MediaKind::Stream,
             send_timeout: self.send_timeout,
             read_ahead: self.read_ahead,
             // What is stored is held in any case; what may yet be is not.
@@ -480,7 +492,7 @@ impl Exchange {
         if bodiless && !body.is_end_stream() {
             body = Body::empty();
         }
-        Begun::Answer { writing, body, feed }
+        Begun::Response { writing, body, feed }
     }
 
     /// What becomes of the connection when the answer has gone, or failed.
@@ -490,19 +502,19 @@ impl Exchange {
         whole: bool,
         framing: Outgoing,
         unread: bool,
-    ) -> After {
+    ) -> NextAction {
         match whole {
-            true if unread => After::Linger,
-            true if self.keep_alive => After::KeepAlive,
-            true if framing == Outgoing::Close => After::Close,
-            true => After::Linger,
+            true if unread => NextAction::Linger,
+            true if self.keep_alive => NextAction::KeepAlive,
+            true if framing == Outgoing::Close => NextAction::Close,
+            true => NextAction::Linger,
             false => {
                 // Only a reset tells a reader of a close-delimited body that it is not whole.
                 if framing == Outgoing::Close {
                     connection.io.stream.reset_on_close();
-                    return After::Drop;
+                    return NextAction::Drop;
                 }
-                After::Close
+                NextAction::Close
             }
         }
     }
@@ -530,7 +542,7 @@ impl Exchange {
     }
 
     /// Whether the connection can be used again as far as the request's body goes.
-    fn settle_input(&self, feed: &mut Feed, framing: Outgoing, io: &mut Buffered) -> bool {
+    fn settle_input(&self, feed: &mut RequestBodyReader, framing: Outgoing, io: &mut Buffered) -> bool {
         if feed.is_finished() {
             return true;
         }
@@ -551,9 +563,9 @@ impl Exchange {
         connection: &mut Connection<'_, S>,
         parts: &mut http::response::Parts,
         body: &mut Body,
-    ) -> After {
+    ) -> NextAction {
         let observer = body.take_observer();
-        let Some(tunnel) = body.take_tunnel() else { return After::Close };
+        let Some(tunnel) = body.take_tunnel() else { return NextAction::Close };
         let protocol =
             parts.headers.remove(header::UPGRADE).unwrap_or_else(|| HeaderValue::from_static("websocket"));
         let io = &mut connection.io;
@@ -565,8 +577,8 @@ impl Exchange {
         encode::response_head(io.tail(), status, phrase, &parts.headers, None, None, Outgoing::None, &field);
         io.wrote(before);
         match std::future::poll_fn(|cx| io.poll_flush(cx)).await {
-            Ok(()) => After::Tunnel(Box::new(tunnel), observer),
-            Err(_) => After::Close,
+            Ok(()) => NextAction::Tunnel(Box::new(tunnel), observer),
+            Err(_) => NextAction::Close,
         }
     }
 }

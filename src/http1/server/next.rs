@@ -55,7 +55,7 @@ where
                 }
             }
             if idle {
-                if self.sleeper.watch(cx) >= Phase::Draining {
+                if self.phase_watcher.watch(cx) >= Phase::Draining {
                     return Poll::Ready(Next::Closed);
                 }
                 if self.io.stream.poll_read_ready(cx).is_pending() {

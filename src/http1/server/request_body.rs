@@ -35,9 +35,9 @@ struct Shared {
     producer: Option<Waker>,
 }
 
-struct FeedBody(Rc<RefCell<Shared>>);
+struct RequestBody(Rc<RefCell<Shared>>);
 
-impl http_body::Body for FeedBody {
+impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -75,7 +75,7 @@ impl http_body::Body for FeedBody {
     }
 }
 
-impl Drop for FeedBody {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let mut shared = self.0.borrow_mut();
         shared.dropped = true;
@@ -95,7 +95,7 @@ fn wake_other(waker: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 /// The connection's end of a request body.
-pub(crate) struct Feed {
+pub(crate) struct RequestBodyReader {
     shared: Rc<RefCell<Shared>>,
     decoder: BodyDecoder,
     continue_due: bool,
@@ -107,16 +107,20 @@ pub(crate) struct Feed {
     silence_set: Duration,
 }
 
-impl Feed {
+impl RequestBodyReader {
     /// A body framed so, and its reader. `silence` is the longest the client may send nothing.
-    pub(crate) fn new(framing: Framing, expects_continue: bool, silence: Duration) -> (Feed, Body) {
+    pub(crate) fn new(
+        framing: Framing,
+        expects_continue: bool,
+        silence: Duration,
+    ) -> (RequestBodyReader, Body) {
         let decoder = BodyDecoder::new(framing);
         let shared = Rc::new(RefCell::new(Shared { left: decoder.left(), ..Shared::default() }));
-        let mut body = Body::streaming(FeedBody(shared.clone()));
+        let mut body = Body::streaming(RequestBody(shared.clone()));
         let silence = Rc::new(Cell::new(silence));
         body.set_silence(silence.clone());
         (
-            Feed {
+            RequestBodyReader {
                 shared,
                 decoder,
                 continue_due: expects_continue,
@@ -250,7 +254,8 @@ impl Feed {
                 io.read_little();
             }
             let pressed = io.reads_much() && !waiting.has_room();
-            let filled = buffers::while_pressed(pressed, || io.poll_fill_of(left.unwrap_or(u64::MAX), cx));
+            let filled =
+                buffers::while_pressed(pressed, || io.poll_fill_at_most(left.unwrap_or(u64::MAX), cx));
             match filled {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.received += count as u64;

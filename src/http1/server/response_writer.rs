@@ -14,12 +14,12 @@ use crate::connection::seats::{Seat, Stall};
 use crate::http1::buffered::Buffered;
 use crate::http1::encode;
 use crate::http1::encode::Outgoing;
-use crate::http1::server::request_body::Feed;
+use crate::http1::server::request_body::RequestBodyReader;
 use crate::memory::buffers;
-use crate::memory::buffers::{BufferMemory, ClientSlot, OF_A_WAIT, Reading, Reservation};
+use crate::memory::buffers::{BufferMemory, BufferReservation, ClientSlot, OF_A_WAIT, Reading};
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock::Deadline;
-use crate::runtime::lifecycle::{Phase, Sleeper};
+use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 /// A piece of content of which more is to come is not copied behind the head from this size on.
 const SHARE_FROM: usize = 4 * 1024;
@@ -43,7 +43,7 @@ pub(crate) struct Writing {
     /// Whether what waits for the client is counted.
     pub counted: bool,
     /// What waits for a client that is slow.
-    pub waiting: Option<Reservation>,
+    pub waiting: Option<BufferReservation>,
     /// Bytes that the client took.
     pub written: u64,
 }
@@ -55,15 +55,15 @@ impl Writing {
         io: &mut Buffered,
         waiting: &mut Waiting,
         body: &mut Body,
-        mut feed: Option<&mut Feed>,
+        mut feed: Option<&mut RequestBodyReader>,
         buffers: Option<&Arc<BufferMemory>>,
         reading: &mut Deadline,
         sending: &mut Deadline,
         (stall, seat): (&mut Stall, Option<&Seat>),
-        sleeper: &Sleeper,
+        phase_watcher: &PhaseWatcher,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), BodyError>> {
-        if self.endless && !self.ended && sleeper.watch(cx) >= Phase::Draining {
+        if self.endless && !self.ended && phase_watcher.watch(cx) >= Phase::Draining {
             return Poll::Ready(self.end_at_drain(io, cx));
         }
         loop {
@@ -114,7 +114,7 @@ impl Writing {
         match (&mut self.waiting, buffers) {
             (Some(waiting), _) => waiting.resize(queued),
             (None, Some(buffers)) if queued > 0 => {
-                self.waiting.insert(Reservation::new(buffers.clone(), client)).resize(queued);
+                self.waiting.insert(BufferReservation::new(buffers.clone(), client)).resize(queued);
             }
             (None, _) => {}
         }
@@ -206,14 +206,14 @@ impl Writing {
     fn watch_client(
         &self,
         io: &mut Buffered,
-        feed: Option<&Feed>,
+        feed: Option<&RequestBodyReader>,
         cx: &mut Context<'_>,
     ) -> Result<(), BodyError> {
-        let whole = feed.is_none_or(Feed::is_finished);
+        let whole = feed.is_none_or(RequestBodyReader::is_finished);
         if whole
             && io.read.is_empty()
             && io.stream.poll_read_ready(cx).is_ready()
-            && let Poll::Ready(Ok(0) | Err(_)) = io.poll_fill_of(0, cx)
+            && let Poll::Ready(Ok(0) | Err(_)) = io.poll_fill_at_most(0, cx)
         {
             return Err(BodyError::ClientGone);
         }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::http1::buffered;
 use crate::http1::buffered::{Buffered, ORDINARY_BUFFERS};
-use crate::memory::buffers::{ClientSlot, OF_A_WAIT, Reservation};
+use crate::memory::buffers::{BufferReservation, ClientSlot, OF_A_WAIT};
 use crate::message::inbound::Peer;
 
 /// As many bits of an IPv6 address are one client's: whose request it is in the end, only its head would say.
@@ -14,7 +14,7 @@ const IPV6_PREFIX: u8 = 64;
 #[derive(Debug)]
 pub(crate) struct Waiting {
     peer: Rc<Peer>,
-    counted: Option<Reservation>,
+    counted: Option<BufferReservation>,
 }
 
 impl Waiting {
@@ -45,7 +45,7 @@ impl Waiting {
         if self.counted.is_none() {
             self.counted = reserve(&self.peer);
         }
-        self.counted.as_ref().is_none_or(Reservation::has_room)
+        self.counted.as_ref().is_none_or(BufferReservation::has_room)
     }
 
     /// Whether what is counted fits.
@@ -59,7 +59,7 @@ impl Waiting {
     }
 }
 
-fn reserve(peer: &Peer) -> Option<Reservation> {
+fn reserve(peer: &Peer) -> Option<BufferReservation> {
     let buffers = peer.buffers.as_ref()?;
-    Some(Reservation::new(buffers.clone(), ClientSlot::new(peer.address.ip(), IPV6_PREFIX)))
+    Some(BufferReservation::new(buffers.clone(), ClientSlot::new(peer.address.ip(), IPV6_PREFIX)))
 }

@@ -64,7 +64,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn of(header: &[u8]) -> Option<Frame> {
+    fn parse(header: &[u8]) -> Option<Frame> {
         let [a, b, c, kind, flags, s0, s1, s2, s3] = *header.first_chunk()?;
         Some(Frame {
             length: u32::from_be_bytes([0, a, b, c]) as usize,
@@ -174,7 +174,7 @@ impl Watch {
                 }
                 continue;
             }
-            let Some(frame) = Frame::of(&octets[at..]).filter(|_| !self.is_paused()) else { return at };
+            let Some(frame) = Frame::parse(&octets[at..]).filter(|_| !self.is_paused()) else { return at };
             if self.is_of_trailers(frame) && frame.length <= MAX_FRAME {
                 return at;
             }
@@ -317,7 +317,7 @@ impl Watch {
 
     /// Looks through one frame that `held` begins with, once that is whole, and moves it to `ready` as it goes on.
     fn careful(&mut self, held: &mut BytesMut, ready: &mut BytesMut) -> bool {
-        let Some(frame) = Frame::of(held).filter(|frame| held.len() >= FRAME + frame.length) else {
+        let Some(frame) = Frame::parse(held).filter(|frame| held.len() >= FRAME + frame.length) else {
             return false;
         };
         let whole = held.split_to(FRAME + frame.length);

@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::cache::Cache;
 use crate::cache::hit_for_miss;
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::cache::key::{self, Partition, Uncounted};
-use crate::cache::rules::storability::{Asker, Audience, Personal};
+use crate::cache::rules::storability::{Audience, Personal, RequestTraits};
 use crate::cache::settings::Scope;
 use crate::cache::variant;
 use crate::fields::cache_control::RequestDirectives;
@@ -35,7 +35,7 @@ fn told(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Longer keys are not worth their memory; bytes.
-const MOST_KEY: usize = 8 * 1024;
+const MAX_KEY: usize = 8 * 1024;
 
 /// Bytes of nearly every key.
 const USUAL_KEY: usize = 192;
@@ -48,7 +48,7 @@ thread_local! {
 words! {
     /// Why the app is asked, in the words of RFC 9211 2.2.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum Forwarded {
+    pub(crate) enum FwdReason {
         /// The cache is not used for such requests.
         Bypass => "bypass",
         /// The method is for the app to answer.
@@ -70,7 +70,7 @@ words! {
 words! {
     /// Why the cache has nothing to do with a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum Passed {
+    pub(crate) enum BypassReason {
         Method => "method",
         /// `scope = "off"`.
         Scope => "scope-off",
@@ -97,52 +97,52 @@ words! {
     }
 }
 
-impl Passed {
+impl BypassReason {
     pub(crate) fn sentence(self) -> &'static str {
         match self {
-            Passed::Method => "the method is for the app to answer",
-            Passed::Scope => "the route has scope \"off\"",
-            Passed::Stopped => {
+            BypassReason::Method => "the method is for the app to answer",
+            BypassReason::Scope => "the route has scope \"off\"",
+            BypassReason::Stopped => {
                 "two users got different answers under this route: it is not cached for an hour"
             }
-            Passed::Content => "it has content that is no part of a key",
-            Passed::Ambiguous => "it has a field that apps may act on and no key tells apart",
-            Passed::Underscore => {
+            BypassReason::Content => "it has content that is no part of a key",
+            BypassReason::Ambiguous => "it has a field that apps may act on and no key tells apart",
+            BypassReason::Underscore => {
                 "it has a field with an underscore in its name, which some apps take for another one"
             }
-            Passed::Parameter => {
+            BypassReason::Parameter => {
                 "it has a parameter that does not count and that some apps read as one that does"
             }
-            Passed::Path => "its path can be read in two ways, and each meets another route",
-            Passed::Token => "its token does not verify",
-            Passed::Nobody => "the route has scope \"user\", and it names none",
-            Passed::Signed => "it is signed, and its signature names fields that the app verifies",
-            Passed::Connection => "its connection is authenticated as a whole (NTLM or Negotiate)",
+            BypassReason::Path => "its path can be read in two ways, and each meets another route",
+            BypassReason::Token => "its token does not verify",
+            BypassReason::Nobody => "the route has scope \"user\", and it names none",
+            BypassReason::Signed => "it is signed, and its signature names fields that the app verifies",
+            BypassReason::Connection => "its connection is authenticated as a whole (NTLM or Negotiate)",
         }
     }
 
     /// As `Cache-Status` has it (RFC 9211 2.2).
-    pub(crate) fn forwarded(self) -> Forwarded {
+    pub(crate) fn forwarded(self) -> FwdReason {
         match self {
-            Passed::Method => Forwarded::Method,
-            _ => Forwarded::Bypass,
+            BypassReason::Method => FwdReason::Method,
+            _ => FwdReason::Bypass,
         }
     }
 }
 
 /// See the head of the file.
-pub(crate) enum Asked {
+pub(crate) enum RequestClass {
     /// Something is to be changed.
     Write,
     /// The cache has nothing to do with it.
-    Pass(Passed),
+    Pass(BypassReason),
     /// Its content has to be here first: it is part of the key.
     Content,
-    Read(Box<Read>),
+    Read(Box<Lookup>),
 }
 
 /// A request for what may be stored.
-pub(crate) struct Read {
+pub(crate) struct Lookup {
     pub key: Vec<u8>,
     /// The same with what it says in the fields that stored responses of that key vary with, where some do: under this
     /// is remembered what is not stored.
@@ -150,7 +150,7 @@ pub(crate) struct Read {
     /// What it says of caches.
     pub directives: RequestDirectives,
     /// What matters of it when its answer is judged.
-    pub asker: Asker,
+    pub traits: RequestTraits,
     /// Who asks, where copies are one for each.
     pub principal: Option<Principal>,
     /// Whether it is HEAD, which is answered from what GET got.
@@ -163,13 +163,13 @@ pub(crate) struct Read {
     pub fragments: Vec<HeaderName>,
 }
 
-impl Read {
+impl Lookup {
     /// Whose answers they are, for the memory of what is not stored.
-    pub(crate) fn passes(&self, scope: Scope) -> hit_for_miss::Asker {
-        match self.asker.personal {
-            Personal::Authorization if scope == Scope::Auto => hit_for_miss::Asker::Authorized,
-            Personal::Otherwise if scope == Scope::Auto => hit_for_miss::Asker::Personal,
-            _ => hit_for_miss::Asker::Any,
+    pub(crate) fn passes(&self, scope: Scope) -> hit_for_miss::RequesterClass {
+        match self.traits.personal {
+            Personal::Authorization if scope == Scope::Auto => hit_for_miss::RequesterClass::Authorized,
+            Personal::Otherwise if scope == Scope::Auto => hit_for_miss::RequesterClass::Personal,
+            _ => hit_for_miss::RequesterClass::Any,
         }
     }
 
@@ -185,7 +185,7 @@ impl Read {
 
     /// Whether something stored may be used; in scope "auto" by those it is for (RFC 9111 3.5).
     pub(crate) fn may_use(&self, audience: Audience, scope: Scope) -> bool {
-        scope != Scope::Auto || audience.includes(self.asker.personal)
+        scope != Scope::Auto || audience.includes(self.traits.personal)
     }
 }
 
@@ -199,82 +199,88 @@ pub(crate) fn recycle(mut key: Vec<u8>) {
     });
 }
 
-impl Asked {
+impl RequestClass {
     /// Reads it. Content that has to be here and is not is asked for.
-    pub(crate) fn of(routed: &Routed, cache: &Cache) -> Asked {
+    pub(crate) fn classify(routed: &Routed, cache: &Cache) -> RequestClass {
         let method = routed.request.method();
-        let terms = &routed.route.cache.terms;
+        let route_settings = &routed.route.cache.route_settings;
         let reads = match *method {
             Method::GET | Method::HEAD => true,
-            Method::POST if terms.key_body && terms.scope != Scope::Off => false,
+            Method::POST if route_settings.key_body && route_settings.scope != Scope::Off => false,
             _ if method.as_str() == "QUERY" => false,
-            _ if is_safe(method) => return Asked::Pass(Passed::Method),
-            _ => return Asked::Write,
+            _ if is_safe(method) => return RequestClass::Pass(BypassReason::Method),
+            _ => return RequestClass::Write,
         };
-        if terms.scope == Scope::Off {
-            return Asked::Pass(Passed::Scope);
+        if route_settings.scope == Scope::Off {
+            return RequestClass::Pass(BypassReason::Scope);
         }
         if routed.signed {
-            return Asked::Pass(Passed::Signed);
+            return RequestClass::Pass(BypassReason::Signed);
         }
         if routed.peer.pinned.active.get() {
-            return Asked::Pass(Passed::Connection);
+            return RequestClass::Pass(BypassReason::Connection);
         }
         if cache.is_stopped(&routed.route.label, routed.record.started) {
-            return Asked::Pass(Passed::Stopped);
+            return RequestClass::Pass(BypassReason::Stopped);
         }
         if routed.readings_differ {
-            return Asked::Pass(Passed::Path);
+            return RequestClass::Pass(BypassReason::Path);
         }
         if routed.underscored {
-            return Asked::Pass(Passed::Underscore);
+            return RequestClass::Pass(BypassReason::Underscore);
         }
         let headers = routed.request.headers();
-        let seen = Seen::of(headers);
+        let seen = Seen::scan(headers);
         let content = routed.request.body().content();
         // Content of a GET is part of what it asks, and of no key (RFC 9110 9.3.1).
         if seen.misleading {
-            return Asked::Pass(Passed::Ambiguous);
+            return RequestClass::Pass(BypassReason::Ambiguous);
         }
         if reads && content.as_ref().is_none_or(|content| !content.is_empty()) {
-            return Asked::Pass(Passed::Content);
+            return RequestClass::Pass(BypassReason::Content);
         }
-        let Some(content) = content else { return Asked::Content };
+        let Some(content) = content else { return RequestClass::Content };
         let policy = &routed.record.snapshot.policy;
         let identity = &policy.identity;
         let mut principal = None;
-        let Ok(claims) = routed.record.proven(headers) else { return Asked::Pass(Passed::Token) };
-        if terms.scope == Scope::User {
+        let Ok(claims) = routed.record.verified_claims(headers) else {
+            return RequestClass::Pass(BypassReason::Token);
+        };
+        if route_settings.scope == Scope::User {
             principal = match identity.principal(headers, claims.as_ref()) {
                 Some(found) => Some(found),
-                None => return Asked::Pass(Passed::Nobody),
+                None => return RequestClass::Pass(BypassReason::Nobody),
             };
             routed.record.asked_by(principal.as_ref());
         }
         let personal = seen.personal(headers, policy);
-        let directives =
-            if seen.directives { RequestDirectives::of(headers) } else { RequestDirectives::default() };
-        let asker = Asker { no_store: directives.no_store, personal, conditional: false };
+        let directives = if seen.directives {
+            RequestDirectives::from_headers(headers)
+        } else {
+            RequestDirectives::default()
+        };
+        let traits = RequestTraits { no_store: directives.no_store, personal, conditional: false };
         let content = (!reads).then(|| {
             let transform = !crate::fields::cache_control::has(headers, "no-transform");
             key::content(method, headers, &content.joined(), transform)
         });
         let partition = principal.as_ref().map(|principal| &principal.partition);
         let Some((key, uncounted)) = write_key(routed, partition, content.as_ref()) else {
-            return Asked::Pass(Passed::Ambiguous);
+            return RequestClass::Pass(BypassReason::Ambiguous);
         };
         if uncounted == Uncounted::Confusable {
-            return Asked::Pass(Passed::Parameter);
+            return RequestClass::Pass(BypassReason::Parameter);
         }
         let uncounted = uncounted == Uncounted::Some;
         let head = *method == Method::HEAD;
-        let fragments = if seen.fragment { fragments(headers, &terms.key_headers) } else { Vec::new() };
+        let fragments =
+            if seen.fragment { fragments(headers, &route_settings.key_headers) } else { Vec::new() };
         let variant_key = None;
-        Asked::Read(Box::new(Read {
+        RequestClass::Read(Box::new(Lookup {
             key,
             variant_key,
             directives,
-            asker,
+            traits: traits,
             principal,
             head,
             uncounted,
@@ -290,11 +296,11 @@ fn write_key(
     content: Option<&[u8; 32]>,
 ) -> Option<(Vec<u8>, Uncounted)> {
     let policy = &routed.record.snapshot.policy;
-    let terms = &routed.route.cache.terms;
+    let route_settings = &routed.route.cache.route_settings;
     let headers = routed.request.headers();
     let target = routed.request.uri();
     let upstream = policy.upstreams.get(routed.route.upstream.unwrap_or(0))?;
-    let host = host::of(headers).map_or(&b""[..], |host| host.as_bytes());
+    let host = host::from_headers(headers).map_or(&b""[..], |host| host.as_bytes());
     let trusted = policy.server.trusts(routed.peer.address.ip());
     let told_host = (trusted && headers.contains_key(header::FORWARDED))
         .then(|| forwarded::in_older_words(headers).1)
@@ -309,21 +315,21 @@ fn write_key(
         upstream: &upstream.name,
         rules: routed.record.rules(),
         https: routed.https,
-        shared: terms.scope == Scope::Shared,
+        shared: route_settings.scope == Scope::Shared,
         host: hosts.as_deref().unwrap_or(host),
         path: target.path(),
         query: target.query(),
-        only: terms.key_query.as_deref(),
+        only: route_settings.key_query.as_deref(),
         ignored: &policy.cache.ignore_query,
         partition,
-        fields: &terms.key_headers,
+        fields: &route_settings.key_headers,
         headers,
         told: &told,
         forwarded: &elements,
         content,
     };
     let uncounted = key::write(&parts, &mut key);
-    if key.len() > MOST_KEY {
+    if key.len() > MAX_KEY {
         return None;
     }
     Some((key, uncounted))
@@ -349,7 +355,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(headers: &HeaderMap) -> Seen {
+    fn scan(headers: &HeaderMap) -> Seen {
         let mut seen = Seen::default();
         for name in headers.keys() {
             match *name {
@@ -396,7 +402,7 @@ impl Seen {
     fn personal(&self, headers: &HeaderMap, policy: &Policy) -> Personal {
         let otherwise = self.unlisted
             || (self.cookie && cookie::counts(headers, &policy.cache.ignore_cookies))
-            || policy.identity.names_field_of(headers);
+            || policy.identity.names_field(headers);
         match (otherwise, self.authorization) {
             (true, _) => Personal::Otherwise,
             (false, true) => Personal::Authorization,
@@ -407,63 +413,66 @@ impl Seen {
 
 /// Watches the path of a request that is about to fetch, of which no other marks are needed yet.
 pub(crate) fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
-    let marker = cache.invalidation.marker;
+    let key_hasher = cache.invalidation.key_hasher;
     let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
-    let written = marker.path(&path);
+    let written = key_hasher.path(&path);
     if path::is_odd(&path) {
-        return cache.invalidation.watch(&[written, marker.path(&loose::reading(&path))]);
+        return cache.invalidation.watch(&[written, key_hasher.path(&loose::reading(&path))]);
     }
     cache.invalidation.watch(&[written])
 }
 
 /// What an answer to a request can be invalidated by, and its tags, as far as the request decides.
-pub(crate) fn marks(
+pub(crate) fn invalidation_keys(
     routed: &Routed,
     cache: &Cache,
     principal: Option<&Principal>,
-) -> (Vec<Mark>, Vec<Box<str>>) {
-    marks_of(routed.request.uri().path(), &routed.route, cache, principal)
+) -> (Vec<InvalidationKey>, Vec<Box<str>>) {
+    keys_for_path(routed.request.uri().path(), &routed.route, cache, principal)
 }
 
-/// See [`marks`].
-pub(crate) fn marks_of(
+/// See [`invalidation_keys`].
+pub(crate) fn keys_for_path(
     path: &str,
     route: &RoutePolicy,
     cache: &Cache,
     principal: Option<&Principal>,
-) -> (Vec<Mark>, Vec<Box<str>>) {
-    let marker = cache.invalidation.marker;
+) -> (Vec<InvalidationKey>, Vec<Box<str>>) {
+    let key_hasher = cache.invalidation.key_hasher;
     let path = path::normalise(path).map(|path| path.normal).unwrap_or_default();
     let tags: Vec<Box<str>> = route.cache.tags.iter().map(|tag| tag.fill(&path).into_boxed_str()).collect();
-    let mut marks = vec![marker.everything(), marker.path(&path), marker.route(&route.label)];
-    marks.extend(marker.prefixes(&path));
+    let mut invalidation_keys =
+        vec![key_hasher.everything(), key_hasher.path(&path), key_hasher.route(&route.label)];
+    invalidation_keys.extend(key_hasher.prefixes(&path));
     if path::is_odd(&path) {
         // An app that reads it loosely gives the same as for that.
         let read = loose::reading(&path);
-        marks.push(marker.path(&read));
-        marks.extend(marker.prefixes(&read));
-        marks.extend(route.cache.tags.iter().map(|tag| marker.tag(&tag.fill(&read))));
+        invalidation_keys.push(key_hasher.path(&read));
+        invalidation_keys.extend(key_hasher.prefixes(&read));
+        invalidation_keys.extend(route.cache.tags.iter().map(|tag| key_hasher.tag(&tag.fill(&read))));
     }
-    marks.extend(tags.iter().map(|tag| marker.tag(tag)));
+    invalidation_keys.extend(tags.iter().map(|tag| key_hasher.tag(tag)));
     let credentials = principal.iter().flat_map(|principal| &principal.credentials);
-    marks.extend(credentials.map(|credential| marker.credential(credential)));
-    mark_for_user(&mut marks, 0, route, cache, principal);
-    (marks, tags)
+    invalidation_keys.extend(credentials.map(|credential| key_hasher.credential(credential)));
+    add_user_keys(&mut invalidation_keys, 0, route, cache, principal);
+    (invalidation_keys, tags)
 }
 
 /// Adds what rules name that take tags and paths away from one user's copies alone: the marks from `first` on, for
 /// each credential.
-pub(crate) fn mark_for_user(
-    marks: &mut Vec<Mark>,
+pub(crate) fn add_user_keys(
+    invalidation_keys: &mut Vec<InvalidationKey>,
     first: usize,
     route: &RoutePolicy,
     cache: &Cache,
     principal: Option<&Principal>,
 ) {
-    let Some(principal) = principal.filter(|_| route.cache.marks_by_user) else { return };
-    let marker = cache.invalidation.marker;
-    let of_all: Vec<Mark> = marks.get(first..).unwrap_or_default().to_vec();
+    let Some(principal) = principal.filter(|_| route.cache.keys_by_user) else { return };
+    let key_hasher = cache.invalidation.key_hasher;
+    let of_all: Vec<InvalidationKey> = invalidation_keys.get(first..).unwrap_or_default().to_vec();
     for credential in &principal.credentials {
-        marks.extend(of_all.iter().map(|mark| marker.of_credential(credential, *mark)));
+        invalidation_keys.extend(
+            of_all.iter().map(|invalidation_key| key_hasher.of_credential(credential, *invalidation_key)),
+        );
     }
 }

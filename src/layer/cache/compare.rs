@@ -21,7 +21,7 @@ use crate::message::inbound::Peer;
 use crate::runtime::clock;
 
 /// More of an answer is not compared; bytes.
-const MOST: u64 = 8 * 1024 * 1024;
+const MAX: u64 = 8 * 1024 * 1024;
 
 impl<S> CacheLayer<S>
 where
@@ -47,7 +47,7 @@ where
             let differs = tripwire::differs(one, other, again);
             let trips = routed.record.cached().tripwire.compared(differs, layer.cache.second(now));
             let path = routed.request.uri().path();
-            if trips && routed.route.cache.terms.scope == Scope::Auto {
+            if trips && routed.route.cache.route_settings.scope == Scope::Auto {
                 if routed.record.cached().tripwire.warns(layer.cache.second(now)) {
                     tracing::warn!(
                         route,
@@ -57,8 +57,8 @@ where
                 }
             } else if trips && layer.cache.stop(route, now) {
                 layer.cache.counters.tripped.add(1);
-                let marker = layer.cache.invalidation.marker;
-                layer.cache.invalidation.stamp(&[marker.route(route)], Mode::Hard, now);
+                let key_hasher = layer.cache.invalidation.key_hasher;
+                layer.cache.invalidation.stamp(&[key_hasher.route(route)], Mode::Hard, now);
                 tracing::warn!(
                     route,
                     path,
@@ -84,7 +84,7 @@ where
         while let Some(frame) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await {
             if let Ok(data) = frame.ok()?.into_data() {
                 length += data.len() as u64;
-                if length > MOST {
+                if length > MAX {
                     return None;
                 }
                 hash.update(&data);

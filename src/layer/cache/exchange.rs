@@ -8,34 +8,34 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::lookup::{Candidate, in_place_of_error};
-use super::{Answer, CacheError, webdav};
+use super::{CacheError, CacheResult, webdav};
 use crate::cache::Cache;
-use crate::cache::collapse::{Arrived, Leader, Line};
+use crate::cache::collapse::{FetchOutcome, Leader, Line};
 use crate::cache::counters::Event;
 use crate::cache::hit_for_miss;
-use crate::cache::invalidation::Begun;
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::FetchEpoch;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::fields::cache_status::Member;
 use crate::fields::host;
 use crate::layer::Routed;
 use crate::layer::cache::classify;
-use crate::layer::cache::classify::{Forwarded, Read};
-use crate::layer::cache::invalidate::Guard;
+use crate::layer::cache::classify::{FwdReason, Lookup};
+use crate::layer::cache::invalidate::InvalidationGuard;
 use crate::layer::cache::stored_response;
-use crate::layer::record::Record;
-use crate::memory::buffers::{ClientSlot, Reservation};
+use crate::layer::record::RequestRecord;
+use crate::memory::buffers::{BufferReservation, ClientSlot};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::runtime::clock::Instant;
 use crate::upstream::{ForwardError, Queued};
 
 /// What a response can be invalidated by, and its tags.
-pub(super) type Known = (Vec<Mark>, Vec<Box<str>>);
+pub(super) type Known = (Vec<InvalidationKey>, Vec<Box<str>>);
 
 /// A fetch of what may be stored.
 pub(crate) struct Fetching {
-    pub read: Box<Read>,
+    pub read: Box<Lookup>,
     /// What is stored for it.
     pub candidate: Option<Candidate>,
     /// Whether the app is asked about that.
@@ -46,7 +46,7 @@ pub(crate) struct Fetching {
     /// The paths that it can be invalidated by.
     pub _watched: WatchedPaths,
     /// When it began, by the invalidation clock.
-    pub begun: Begun,
+    pub begun: FetchEpoch,
     /// And by the clock on the wall.
     pub requested: Instant,
     /// What the app was asked; `None` where the answer was not expected to be stored.
@@ -56,13 +56,13 @@ pub(crate) struct Fetching {
 }
 
 /// Why a request is on its way.
-pub(crate) enum Errand {
+pub(crate) enum Purpose {
     /// Nothing of it is stored.
-    Pass(Forwarded),
+    Pass(FwdReason),
     /// Nothing that came under this key was, lately; if this may be, the next one is.
-    Known(Forwarded, Vec<u8>, hit_for_miss::Asker),
-    Fetch(Forwarded, Box<Fetching>),
-    Write(Box<Guard>),
+    Known(FwdReason, Vec<u8>, hit_for_miss::RequesterClass),
+    Fetch(FwdReason, Box<Fetching>),
+    Write(Box<InvalidationGuard>),
 }
 
 /// What becomes of a request whose client has left.
@@ -75,31 +75,33 @@ pub(crate) enum WithoutClient {
 }
 
 /// See the head of the file.
-pub(crate) struct Flight {
+pub(crate) struct CacheExchange {
     pub(super) cache: Arc<Cache>,
-    pub(super) record: Rc<Record>,
+    pub(super) record: Rc<RequestRecord>,
     pub(super) target: Option<PathAndQuery>,
     /// The authority that was asked; only for writes.
     pub(super) host: String,
-    errand: Option<Errand>,
+    errand: Option<Purpose>,
     /// Whether those who wait were told that it waits in line itself.
     in_line: bool,
     /// Rules that take a read.
-    rules: Option<Box<Guard>>,
+    rules: Option<Box<InvalidationGuard>>,
 }
 
-impl Flight {
+impl CacheExchange {
     /// Of a request about to be sent.
-    pub(crate) fn new(cache: Arc<Cache>, routed: &Routed, errand: Errand) -> Flight {
+    pub(crate) fn new(cache: Arc<Cache>, routed: &Routed, errand: Purpose) -> CacheExchange {
         let host = match &errand {
-            Errand::Write(_) => host::text(routed.request.headers()),
-            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => "",
+            Purpose::Write(_) => host::text(routed.request.headers()),
+            Purpose::Pass(_) | Purpose::Known(..) | Purpose::Fetch(..) => "",
         };
         let rules = match &errand {
-            Errand::Write(_) => None,
-            Errand::Pass(_) | Errand::Known(..) | Errand::Fetch(..) => Guard::of_read(routed, &cache),
+            Purpose::Write(_) => None,
+            Purpose::Pass(_) | Purpose::Known(..) | Purpose::Fetch(..) => {
+                InvalidationGuard::of_read(routed, &cache)
+            }
         };
-        Flight {
+        CacheExchange {
             cache,
             host: host.to_owned(),
             record: routed.record.clone(),
@@ -115,28 +117,28 @@ impl Flight {
         match &self.errand {
             // Where others wait, or there is reason to believe that what comes is going to be stored; else clients
             // that leave would keep the app busy with what nobody wants.
-            Some(Errand::Fetch(_, fetching)) => {
+            Some(Purpose::Fetch(_, fetching)) => {
                 let goes_on = fetching.leader.as_ref().is_some_and(|leader| {
-                    let terms = &self.record.route().cache.terms;
-                    let stored = terms.ttl.is_some() || fetching.candidate.is_some();
+                    let route_settings = &self.record.route().cache.route_settings;
+                    let stored = route_settings.ttl.is_some() || fetching.candidate.is_some();
                     stored || leader.fetch.is_waited_for()
                 });
                 if goes_on { WithoutClient::Reads } else { WithoutClient::Ends }
             }
             // What it changes is changed when the app says so, not when its client left.
-            Some(Errand::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
-            Some(Errand::Pass(_) | Errand::Known(..)) | None => WithoutClient::Ends,
+            Some(Purpose::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
+            Some(Purpose::Pass(_) | Purpose::Known(..)) | None => WithoutClient::Ends,
         }
     }
 
     /// Tells those who wait for it whether it waits in line itself.
     pub(crate) fn tell_of_line(&mut self) {
-        let line = self.record.asked.line.borrow();
+        let line = self.record.upstream.line.borrow();
         if line.is_some() == self.in_line {
             return;
         }
         self.in_line = line.is_some();
-        if let Some(Errand::Fetch(_, fetching)) = &self.errand
+        if let Some(Purpose::Fetch(_, fetching)) = &self.errand
             && let Some(leader) = &fetching.leader
         {
             let line = line.as_ref().map(|line| Box::new(line.clone()) as Box<dyn Line>);
@@ -150,19 +152,19 @@ impl Flight {
     }
 
     /// See the head of the file.
-    pub(crate) fn land(mut self: Box<Self>, result: Answer) -> Answer {
+    pub(crate) fn on_response(mut self: Box<Self>, result: CacheResult) -> CacheResult {
         // Where there is no response, dropping the guard stamps.
         if let (Some(mut rules), Ok(response)) = (self.rules.take(), &result) {
             rules.heed(&self, response);
         }
         match self.errand.take() {
             None => result,
-            Some(Errand::Pass(why)) => result.map(|response| self.passed(response, why, None)),
-            Some(Errand::Known(why, key, asker)) => {
-                result.map(|response| self.known(why, key, asker, response))
+            Some(Purpose::Pass(why)) => result.map(|response| self.passed(response, why, None)),
+            Some(Purpose::Known(why, key, traits)) => {
+                result.map(|response| self.known(why, key, traits, response))
             }
-            Some(Errand::Write(guard)) => guard.land(&self, result),
-            Some(Errand::Fetch(why, fetching)) => self.fetched(why, *fetching, result),
+            Some(Purpose::Write(guard)) => guard.on_response(&self, result),
+            Some(Purpose::Fetch(why, fetching)) => self.fetched(why, *fetching, result),
         }
     }
 
@@ -172,11 +174,11 @@ impl Flight {
     pub(super) fn passed(
         &self,
         mut response: Response<Body>,
-        why: Forwarded,
+        why: FwdReason,
         detail: Option<&'static str>,
     ) -> Response<Body> {
         let status = response.status().as_u16();
-        if why == Forwarded::Method {
+        if why == FwdReason::Method {
             webdav::heed(&self.cache, &self.record, &response);
         }
         let headers = response.headers_mut();
@@ -191,7 +193,7 @@ impl Flight {
         response
     }
 
-    fn fetched(&self, why: Forwarded, mut fetching: Fetching, result: Answer) -> Answer {
+    fn fetched(&self, why: FwdReason, mut fetching: Fetching, result: CacheResult) -> CacheResult {
         let response = match result {
             Ok(response) => response,
             Err(error) => {
@@ -203,8 +205,8 @@ impl Flight {
                 if let Some(leader) = fetching.leader.take() {
                     // What a request's own bytes, or its client's share of the places, brought about is no one else's.
                     leader.tell(match is_everybodys(&error) {
-                        true => Arrived::Failed(error.clone()),
-                        false => Arrived::NotShared,
+                        true => FetchOutcome::Failed(error.clone()),
+                        false => FetchOutcome::NotShared,
                     });
                 }
                 return match instead {
@@ -221,7 +223,7 @@ impl Flight {
             self.record.cached().count(Event::Failed);
             if let Some(instead) = self.instead(&fetching, Some(status)) {
                 if let Some(leader) = fetching.leader.take() {
-                    leader.tell(Arrived::Unwell(status));
+                    leader.tell(FetchOutcome::Unwell(status));
                 }
                 return Ok(instead);
             }
@@ -230,18 +232,18 @@ impl Flight {
             && fetching.asks
             && let Some(candidate) = fetching.candidate.take()
         {
-            return Ok(self.unchanged(why, fetching, &candidate, response));
+            return Ok(self.freshen_from_304(why, fetching, &candidate, response));
         }
         if fetching.read.uncounted {
             return Ok(self.as_it_came(why, fetching, response));
         }
         if fetching.read.head {
-            return Ok(self.headed(why, fetching, response));
+            return Ok(self.freshen_from_head(why, fetching, response));
         }
         if fetching.candidate.is_some() && fetching.asks {
             self.record.cached().count(Event::Changed);
         }
-        Ok(self.arrived(why, fetching, response))
+        Ok(self.store_or_not(why, fetching, response))
     }
 
     /// The path that was asked for.
@@ -254,9 +256,9 @@ impl Flight {
     }
 
     /// What the answer can be invalidated by.
-    pub(super) fn marks(&self, fetching: &mut Fetching) -> (Vec<Mark>, Vec<Box<str>>) {
+    pub(super) fn invalidation_keys(&self, fetching: &mut Fetching) -> (Vec<InvalidationKey>, Vec<Box<str>>) {
         fetching.known.take().unwrap_or_else(|| {
-            classify::marks_of(
+            classify::keys_for_path(
                 self.path(),
                 self.record.route(),
                 &self.cache,
@@ -273,12 +275,12 @@ impl Line for Queued {
 }
 
 /// A place for a read that goes on without its client; `None`: there is none.
-pub(super) fn unattended(cache: &Cache, record: &Record) -> Option<Reservation> {
-    cache.unattended.read(record.client_slot(), most_unattended(record))
+pub(super) fn unattended(cache: &Cache, record: &RequestRecord) -> Option<BufferReservation> {
+    cache.unattended.read(record.client_slot(), max_unattended(record))
 }
 
 /// Maximum number of reads of an app that go on without their clients: an eighth of its connections.
-pub(super) fn most_unattended(record: &Record) -> usize {
+pub(super) fn max_unattended(record: &RequestRecord) -> usize {
     let upstream = record.route().upstream.unwrap_or(0);
     let upstream = record.snapshot.policy.upstreams.get(upstream);
     upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))

@@ -6,15 +6,15 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::lookup::Candidate;
 use super::settings;
-use crate::cache::collapse::Arrived;
+use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
-use crate::cache::rules::storability::{Refusal, judge};
-use crate::cache::store::stored::{Stored, compact};
+use crate::cache::rules::storability::{NotStorable, evaluate};
+use crate::cache::store::stored::{StoredResponse, compact};
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::{Member, Used};
-use crate::layer::cache::classify::Forwarded;
-use crate::layer::cache::exchange::{Fetching, Flight};
-use crate::layer::cache::on_response::{Unfit, Unkept};
+use crate::layer::cache::classify::FwdReason;
+use crate::layer::cache::exchange::{CacheExchange, Fetching};
+use crate::layer::cache::on_response::{NotStored, Unkept};
 use crate::layer::cache::stored_response;
 use crate::layer::cache::stored_response::OWN;
 use crate::message::body::Body;
@@ -27,7 +27,7 @@ use crate::layer::record::ByCache;
 
 /// Whether a 304 speaks of something else than what is stored (RFC 9111 4.3.4).
 pub(super) fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
-    let tag = match (EntityTag::of(stored), EntityTag::of(brought)) {
+    let tag = match (EntityTag::from_headers(stored), EntityTag::from_headers(brought)) {
         (_, None) => false,
         (None, Some(_)) => true,
         (Some(ours), Some(theirs)) => !ours.weak_eq(&theirs) || (ours.weak && !theirs.weak),
@@ -51,29 +51,35 @@ pub(super) fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
     }
 }
 
-impl Flight {
+impl CacheExchange {
     /// Whether a response to HEAD says something of what its client may share with others: no cookie is set for the
     /// client alone, nothing is said to be private, nothing is about a credential.
     fn is_of_everybody(&self, fetching: &Fetching, response: &Response<Body>) -> bool {
         let (status, fields) = (response.status(), response.headers());
         let settings = settings(&self.record);
-        let says = ResponseDirectives::of(fields, &settings.targeted);
-        let terms = &self.record.route().cache.terms;
-        let judged = judge(fetching.read.asker, (status, fields), &says, (terms, settings), clock::wall());
+        let says = ResponseDirectives::from_headers(fields, &settings.targeted);
+        let route_settings = &self.record.route().cache.route_settings;
+        let judged = evaluate(
+            fetching.read.traits,
+            (status, fields),
+            &says,
+            (route_settings, settings),
+            clock::wall(),
+        );
         // An app may leave the lifetime out of its responses to HEAD.
-        matches!(judged, Ok(_) | Err(Refusal::NoLifetime))
+        matches!(judged, Ok(_) | Err(NotStorable::NoLifetime))
     }
 
     /// A 304 to our own question: what is stored holds on (RFC 9111 4.3.4), with the fields it brings (3.2).
-    pub(super) fn unchanged(
+    pub(super) fn freshen_from_304(
         &self,
-        why: Forwarded,
+        why: FwdReason,
         mut fetching: Fetching,
         candidate: &Candidate,
         response: Response<Body>,
     ) -> Response<Body> {
         self.record.cached().count(Event::Unchanged);
-        self.record.told_by_cache(ByCache::Revalidated);
+        self.record.set_cache_outcome(ByCache::Revalidated);
         let before = &candidate.stored.head;
         let mut fields = before.stored_fields();
         fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -96,7 +102,7 @@ impl Flight {
             .collect();
         let length = content.pieces().len();
         let renewed = match is_other {
-            true => Err(Unfit::Unkept(Unkept::Overtaken)),
+            true => Err(NotStored::Unkept(Unkept::Overtaken)),
             false => self.head(&mut fetching, before.status, &fields, Some(length)),
         };
         let (head, is_stored) = match renewed {
@@ -112,7 +118,7 @@ impl Flight {
                 (Arc::new(before.with_fields(compact(&fields, &OWN))), false)
             }
         };
-        let stored = Stored { head, content };
+        let stored = StoredResponse { head, content };
         let is_stored = is_stored && {
             stored.content.reweigh(before.size(), stored.head.size());
             self.cache.keep(&fetching.read.key, &stored)
@@ -122,7 +128,7 @@ impl Flight {
             self.stored_after_all(&read.key, read.variant_key.as_deref(), &stored.head, true);
         }
         if let Some(leader) = fetching.leader.take() {
-            leader.tell(Arrived::Stored(stored.clone()));
+            leader.tell(FetchOutcome::Stored(stored.clone()));
         }
         let age =
             crate::cache::rules::reuse::Age { current: stored.head.age(clock::now()), invalidated: None };
@@ -133,17 +139,17 @@ impl Flight {
             used: Used::Revalidated,
             ..Member::default()
         };
-        let mut answer = stored_response::of(&self.record, &stored, age, fetching.read.head, member);
+        let mut response = stored_response::build(&self.record, &stored, age, fetching.read.head, member);
         // What was set was set for this client alone.
-        answer.headers_mut().extend(cookies);
-        answer
+        response.headers_mut().extend(cookies);
+        response
     }
 
     /// An answer to HEAD says whether what is stored for GET holds (RFC 9111 4.3.5): with the same validators and
     /// length it is as good as a 304, with others what is stored is gone.
-    pub(super) fn headed(
+    pub(super) fn freshen_from_head(
         &self,
-        why: Forwarded,
+        why: FwdReason,
         mut fetching: Fetching,
         response: Response<Body>,
     ) -> Response<Body> {
@@ -178,7 +184,7 @@ impl Flight {
             if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
                 let head = head.with_phrase(before.phrase.as_ref());
                 content.reweigh(before.size(), head.size());
-                self.cache.keep(&fetching.read.key, &Stored { head: Arc::new(head), content });
+                self.cache.keep(&fetching.read.key, &StoredResponse { head: Arc::new(head), content });
             }
         }
         self.passed(response, why, None)

@@ -18,19 +18,19 @@ use tower::Service;
 
 use super::purge::is_purge;
 use super::webdav::{self, Tree};
-use super::{Answer, CacheFuture, CacheLayer, outlive, settings};
+use super::{CacheFuture, CacheLayer, CacheResult, outlive, settings};
 use crate::cache::Cache;
 use crate::cache::counters::TARGET;
 use crate::cache::invalidation::Mode;
 use crate::cache::invalidation::delayed::{Client, Repeat};
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::fields::{forwarded, host, structured};
 use crate::http1::client::Sent;
 use crate::layer::Routed;
-use crate::layer::cache::classify::{Forwarded, Passed};
-use crate::layer::cache::exchange::{Errand, Flight};
+use crate::layer::cache::classify::{BypassReason, FwdReason};
+use crate::layer::cache::exchange::{CacheExchange, Purpose};
 use crate::layer::cache::stored_response;
-use crate::layer::record::{ByCache, Record};
+use crate::layer::record::{ByCache, RequestRecord};
 use crate::message::body::{Body, BodyError};
 use crate::message::error::BoxError;
 use crate::policy::cache::InvalidateRule;
@@ -45,10 +45,10 @@ const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-inva
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What one rule, or the request itself, invalidates.
-struct Stamp {
+struct PendingInvalidation {
     /// The rule, or the cause.
     label: Cow<'static, str>,
-    marks: Vec<Mark>,
+    invalidation_keys: Vec<InvalidationKey>,
     mode: Mode,
     settle: Duration,
     /// Of a rule; `None`: redirects do not decide about it.
@@ -56,11 +56,11 @@ struct Stamp {
 }
 
 /// See the head of the file.
-pub(crate) struct Guard {
+pub(crate) struct InvalidationGuard {
     cache: Arc<Cache>,
-    record: Rc<Record>,
+    record: Rc<RequestRecord>,
     /// The target's first, then those of the rules that take the request.
-    stamps: Vec<Stamp>,
+    stamps: Vec<PendingInvalidation>,
     /// What a write of WebDAV takes beside its target, if its response says that it was done.
     tree: Option<Tree>,
     /// To judge redirects by; only where a rule takes the request.
@@ -68,7 +68,7 @@ pub(crate) struct Guard {
     /// The client for which repeated stamps count.
     client: Client,
     /// How long the response is waited for when the client has left.
-    patience: Duration,
+    timeout: Duration,
     armed: bool,
 }
 
@@ -116,55 +116,56 @@ where
 {
     /// Sends a request on that changes something.
     pub(super) fn write(&mut self, routed: Box<Routed>) -> CacheFuture<S::Future> {
-        let guard = Guard::new(&routed, self.cache.clone());
-        routed.record.told_by_cache(ByCache::Write);
-        self.send(routed, Errand::Write(Box::new(guard)))
+        let guard = InvalidationGuard::new(&routed, self.cache.clone());
+        routed.record.set_cache_outcome(ByCache::Write);
+        self.send(routed, Purpose::Write(Box::new(guard)))
     }
 
     /// Sends a request on that the cache has nothing to do with.
-    pub(super) fn pass(&mut self, routed: Box<Routed>, why: Passed) -> CacheFuture<S::Future> {
+    pub(super) fn pass(&mut self, routed: Box<Routed>, why: BypassReason) -> CacheFuture<S::Future> {
         routed.record.cached().count(crate::cache::counters::Event::Bypass);
-        routed.record.told_by_cache(ByCache::Bypass);
+        routed.record.set_cache_outcome(ByCache::Bypass);
         routed.record.not_stored(why.as_str());
-        self.send(routed, Errand::Pass(why.forwarded()))
+        self.send(routed, Purpose::Pass(why.forwarded()))
     }
 }
 
-impl Guard {
-    fn new(routed: &Routed, cache: Arc<Cache>) -> Guard {
-        let marker = cache.invalidation.marker;
+impl InvalidationGuard {
+    fn new(routed: &Routed, cache: Arc<Cache>) -> InvalidationGuard {
+        let key_hasher = cache.invalidation.key_hasher;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
         // An app that reads it loosely changes that.
         let loosely = path::is_odd(&path).then(|| loose::reading(&path));
-        let marks = [&*path].into_iter().chain(loosely.as_deref()).map(|path| marker.path(path)).collect();
+        let invalidation_keys =
+            [&*path].into_iter().chain(loosely.as_deref()).map(|path| key_hasher.path(path)).collect();
         // RFC 9111 4.4: the target itself, whatever the rules say.
-        let target = Stamp {
+        let target = PendingInvalidation {
             label: Cow::Borrowed(TARGET),
-            marks,
+            invalidation_keys,
             mode: Mode::Hard,
             settle: Duration::ZERO,
             on_redirect: None,
         };
         let mut stamps = vec![target];
-        let tree = Tree::of(routed, &cache, &path);
+        let tree = Tree::from_request(routed, &cache, &path);
         // What is not for us is for the app alone.
         if !is_purge(routed.request.method()) {
             stamps.extend(of_rules(routed, &cache, &path, |_| true));
             for stamp in loosely.iter().flat_map(|read| of_rules(routed, &cache, read, |_| true)) {
                 // A rule that takes both readings is one rule.
                 match stamps.iter_mut().find(|known| known.label == stamp.label) {
-                    Some(known) => known.marks.extend(stamp.marks),
+                    Some(known) => known.invalidation_keys.extend(stamp.invalidation_keys),
                     None => stamps.push(stamp),
                 }
             }
         }
-        let mut guard = Guard::of(routed, cache, &path, stamps);
+        let mut guard = InvalidationGuard::with_pending(routed, cache, &path, stamps);
         guard.tree = tree;
         guard
     }
 
     /// The rules that take a request that is no write, because they name its method; `None` where there are none.
-    pub(crate) fn of_read(routed: &Routed, cache: &Arc<Cache>) -> Option<Box<Guard>> {
+    pub(crate) fn of_read(routed: &Routed, cache: &Arc<Cache>) -> Option<Box<InvalidationGuard>> {
         let policy = &routed.record.snapshot.policy;
         if !policy.invalidate.iter().any(|rule| rule.names_reads()) {
             return None;
@@ -174,24 +175,29 @@ impl Guard {
         if stamps.is_empty() {
             return None;
         }
-        Some(Box::new(Guard::of(routed, cache.clone(), &path, stamps)))
+        Some(Box::new(InvalidationGuard::with_pending(routed, cache.clone(), &path, stamps)))
     }
 
-    fn of(routed: &Routed, cache: Arc<Cache>, path: &str, stamps: Vec<Stamp>) -> Guard {
+    fn with_pending(
+        routed: &Routed,
+        cache: Arc<Cache>,
+        path: &str,
+        stamps: Vec<PendingInvalidation>,
+    ) -> InvalidationGuard {
         let policy = &routed.record.snapshot.policy;
         let of_route = routed.rewritten_by.as_ref().and_then(|route| route.timeout);
         let of_upstream = policy
             .upstreams
             .get(routed.route.upstream.unwrap_or(0))
             .map(|upstream| upstream.response_timeout);
-        let mut guard = Guard {
+        let mut guard = InvalidationGuard {
             cache,
             record: routed.record.clone(),
             stamps,
             tree: None,
             asked: AskedFor::default(),
             client: policy.limits.network(routed.record.client),
-            patience: routed.route.timeout.or(of_route).or(of_upstream).unwrap_or_default(),
+            timeout: routed.route.timeout.or(of_route).or(of_upstream).unwrap_or_default(),
             armed: true,
         };
         if guard.has_rules() {
@@ -207,8 +213,8 @@ impl Guard {
     /// How long its response is waited for when its client has left; `None`: it is given up. Where a rule takes it,
     /// only the app can say whether there is something to invalidate.
     pub(crate) fn waits(&self) -> Option<Duration> {
-        let waits = self.has_rules() && self.record.asked.how_much_left() == Sent::Whole;
-        waits.then_some(self.patience)
+        let waits = self.has_rules() && self.record.upstream.how_much_left() == Sent::Whole;
+        waits.then_some(self.timeout)
     }
 
     /// Keeps the stamps that go so far; false: none.
@@ -229,7 +235,7 @@ impl Guard {
     /// No response came, or none that says what became of the request.
     fn end_without_response(&mut self) {
         self.armed = false;
-        let (extent, unknown) = outcome(None, self.record.asked.how_much_left());
+        let (extent, unknown) = outcome(None, self.record.upstream.how_much_left());
         if self.limit_to(extent, false) {
             self.fire_first();
             if unknown {
@@ -242,13 +248,13 @@ impl Guard {
     fn fire_again_later(&self) {
         let now = clock::now();
         for stamp in &self.stamps {
-            self.cache.repeat(&stamp.marks, stamp.mode, Repeat::UnknownOutcome, self.client, now);
+            self.cache.repeat(&stamp.invalidation_keys, stamp.mode, Repeat::UnknownOutcome, self.client, now);
         }
     }
 
     fn fire(&self, now: Instant) {
         for stamp in &self.stamps {
-            self.cache.invalidation.stamp(&stamp.marks, stamp.mode, now);
+            self.cache.invalidation.stamp(&stamp.invalidation_keys, stamp.mode, now);
         }
     }
 
@@ -260,19 +266,23 @@ impl Guard {
             self.cache.counters.count_invalidation(&stamp.label);
             if !stamp.settle.is_zero() {
                 let repeat = Repeat::Settle(stamp.settle);
-                self.cache.repeat(&stamp.marks, stamp.mode, repeat, self.client, now);
+                self.cache.repeat(&stamp.invalidation_keys, stamp.mode, repeat, self.client, now);
             }
         }
     }
 
     /// The response, or why there is none.
-    pub(crate) fn land(mut self: Box<Self>, flight: &Flight, result: Answer) -> Answer {
+    pub(crate) fn on_response(
+        mut self: Box<Self>,
+        exchange: &CacheExchange,
+        result: CacheResult,
+    ) -> CacheResult {
         // Where there is none, dropping the guard stamps.
         let response = result?;
-        if !self.judge(flight, &response) {
-            return Ok(flight.passed(response, Forwarded::Method, None));
+        if !self.judge(exchange, &response) {
+            return Ok(exchange.passed(response, FwdReason::Method, None));
         }
-        let response = flight.passed(response, Forwarded::Method, None);
+        let response = exchange.passed(response, FwdReason::Method, None);
         let (parts, body) = response.into_parts();
         if body.content().is_some() || body.is_tunnel() {
             return Ok(Response::from_parts(parts, body));
@@ -286,17 +296,17 @@ impl Guard {
     }
 
     /// Stamps what the response to a read says.
-    pub(crate) fn heed(&mut self, flight: &Flight, response: &Response<Body>) {
-        self.judge(flight, response);
+    pub(crate) fn heed(&mut self, exchange: &CacheExchange, response: &Response<Body>) {
+        self.judge(exchange, response);
     }
 
     /// Stamps as far as a response says; false: not at all.
-    fn judge(&mut self, flight: &Flight, response: &Response<Body>) -> bool {
+    fn judge(&mut self, exchange: &CacheExchange, response: &Response<Body>) -> bool {
         self.armed = false;
-        let seen = Seen::of(response.headers());
+        let seen = Seen::scan(response.headers());
         let (extent, unknown) = match seen.grpc_status && has_failed(response.headers()) {
             true => (Extent::Nothing, false),
-            false => outcome(Some(response.status()), self.record.asked.how_much_left()),
+            false => outcome(Some(response.status()), self.record.upstream.how_much_left()),
         };
         let refused = matches!(extent, Extent::Redirect { .. }) && self.is_refused(response.headers());
         let done = !refused && matches!(extent, Extent::All | Extent::Redirect { done: true });
@@ -305,7 +315,7 @@ impl Guard {
         }
         self.take_tree(response.status(), seen.dav);
         if !unknown && seen.names_others {
-            self.told_by(flight, response.headers(), done);
+            self.told_by(exchange, response.headers(), done);
         }
         self.fire_first();
         if unknown {
@@ -321,9 +331,9 @@ impl Guard {
         if !tree.is_done(status, speaks) {
             return;
         }
-        self.stamps.push(Stamp {
+        self.stamps.push(PendingInvalidation {
             label: Cow::Borrowed(webdav::LABEL),
-            marks: tree.marks,
+            invalidation_keys: tree.invalidation_keys,
             mode: Mode::Hard,
             settle: Duration::ZERO,
             on_redirect: None,
@@ -339,29 +349,29 @@ impl Guard {
 
     /// What the response names: Location and Content-Location of the same origin (RFC 9111 4.4) where the write was
     /// done, and groups.
-    fn told_by(&mut self, flight: &Flight, answer: &HeaderMap, done: bool) {
-        let marker = self.cache.invalidation.marker;
-        let host = &flight.host;
-        let mut marks: Vec<Mark> = [header::LOCATION, header::CONTENT_LOCATION]
+    fn told_by(&mut self, exchange: &CacheExchange, response: &HeaderMap, done: bool) {
+        let key_hasher = self.cache.invalidation.key_hasher;
+        let host = &exchange.host;
+        let mut invalidation_keys: Vec<InvalidationKey> = [header::LOCATION, header::CONTENT_LOCATION]
             .iter()
             .filter(|_| done)
-            .filter_map(|name| answer.get(name)?.to_str().ok())
-            .filter_map(|reference| same_origin(reference, flight.path(), host))
-            .map(|path| marker.path(&path))
+            .filter_map(|name| response.get(name)?.to_str().ok())
+            .filter_map(|reference| same_origin(reference, exchange.path(), host))
+            .map(|path| key_hasher.path(&path))
             .collect();
-        if settings(&flight.record).groups
-            && let Some(groups) = structured::strings(answer, &GROUP_INVALIDATION)
+        if settings(&exchange.record).groups
+            && let Some(groups) = structured::strings(response, &GROUP_INVALIDATION)
         {
-            marks.extend(groups.iter().map(|group| marker.group(host.as_bytes(), group)));
+            invalidation_keys.extend(groups.iter().map(|group| key_hasher.group(host.as_bytes(), group)));
         }
         // RFC 9111 4.4, RFC 9875 3: of writes alone.
         if let Some(target) = self.stamps.first_mut().filter(|stamp| stamp.on_redirect.is_none()) {
-            target.marks.extend(marks);
+            target.invalidation_keys.extend(invalidation_keys);
         }
     }
 }
 
-impl Drop for Guard {
+impl Drop for InvalidationGuard {
     fn drop(&mut self) {
         if self.armed {
             self.end_without_response();
@@ -375,37 +385,41 @@ fn of_rules(
     cache: &Cache,
     path: &str,
     applies: impl Fn(&InvalidateRule) -> bool,
-) -> Vec<Stamp> {
-    let (marker, headers) = (cache.invalidation.marker, routed.request.headers());
+) -> Vec<PendingInvalidation> {
+    let (key_hasher, headers) = (cache.invalidation.key_hasher, routed.request.headers());
     let policy = &routed.record.snapshot.policy;
     let (host, method) = (host::text(headers), routed.request.method());
     let rules = policy.invalidate.iter().filter(|rule| applies(rule) && rule.takes(method, host, path));
     let mut stamps = Vec::new();
     for rule in rules {
-        let tags = rule.tags.iter().map(|tag| marker.tag(&tag.fill(path)));
+        let tags = rule.tags.iter().map(|tag| key_hasher.tag(&tag.fill(path)));
         let paths = rule.paths.iter().map(|invalid| {
             let filled = invalid.path.fill(path);
-            if invalid.prefix { marker.prefix(&filled) } else { marker.path(&filled) }
+            if invalid.prefix { key_hasher.prefix(&filled) } else { key_hasher.path(&filled) }
         });
-        let mut marks: Vec<Mark> = tags.chain(paths).collect();
+        let mut invalidation_keys: Vec<InvalidationKey> = tags.chain(paths).collect();
         if rule.principal {
-            let claims = routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);
+            let claims = routed.record.verified_claims(headers).as_ref().ok().and_then(Option::as_ref);
             let principal = policy.identity.principal(headers, claims);
             let credentials = principal.iter().flat_map(|principal| &principal.credentials);
-            marks = match marks.as_slice() {
-                [] => credentials.map(|hash| marker.credential(hash)).collect(),
-                marks => credentials
-                    .flat_map(|hash| marks.iter().map(|mark| marker.of_credential(hash, *mark)))
+            invalidation_keys = match invalidation_keys.as_slice() {
+                [] => credentials.map(|hash| key_hasher.credential(hash)).collect(),
+                invalidation_keys => credentials
+                    .flat_map(|hash| {
+                        invalidation_keys
+                            .iter()
+                            .map(|invalidation_key| key_hasher.of_credential(hash, *invalidation_key))
+                    })
                     .collect(),
             };
             // Nothing is stored for nobody.
-            if marks.is_empty() {
+            if invalidation_keys.is_empty() {
                 continue;
             }
         }
-        stamps.push(Stamp {
+        stamps.push(PendingInvalidation {
             label: Cow::Owned(rule.label.clone()),
-            marks,
+            invalidation_keys,
             mode: rule.mode,
             settle: rule.settle,
             on_redirect: Some(rule.on_redirect),
@@ -452,7 +466,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(headers: &HeaderMap) -> Seen {
+    fn scan(headers: &HeaderMap) -> Seen {
         headers.keys().fold(Seen::default(), |seen, name| Seen {
             grpc_status: seen.grpc_status | (*name == GRPC_STATUS),
             dav: seen.dav | (*name == webdav::DAV),
@@ -468,7 +482,7 @@ impl Seen {
 struct Watched {
     body: Body,
     /// `None` once it has stamped.
-    guard: Option<Box<Guard>>,
+    guard: Option<Box<InvalidationGuard>>,
 }
 
 impl Watched {

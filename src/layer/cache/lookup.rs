@@ -7,27 +7,27 @@ use std::sync::Arc;
 use http::{HeaderMap, Response, header};
 use tower::Service;
 
-use super::{Answer, CacheError, CacheFuture, CacheLayer, selecting, settings, uncounted};
+use super::{CacheError, CacheFuture, CacheLayer, CacheResult, selecting, settings, uncounted};
 use crate::cache::Cache;
-use crate::cache::collapse::{Fetch, Joined, Leader};
+use crate::cache::collapse::{CollapsedFetch, Join, Leader};
 use crate::cache::counters::Event;
 use crate::cache::hit_for_miss;
-use crate::cache::invalidation::Begun;
+use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::cache::rules::reuse;
-use crate::cache::rules::reuse::{Age, Asked as Ask, Failed, Reuse};
+use crate::cache::rules::reuse::{Age, Failed, Reuse, RevalidateReason as Ask};
 use crate::cache::rules::storability::{Audience, Personal};
 use crate::cache::settings::Scope;
-use crate::cache::store::stored::Stored;
-use crate::cache::tripwire::{Pair, Sample, Seen};
+use crate::cache::store::stored::StoredResponse;
+use crate::cache::tripwire::{Observed, Pair, Sample};
 use crate::fields::cache_status::{Member, Used};
 use crate::fields::entity_tag::EntityTag;
 use crate::layer::Routed;
 use crate::layer::cache::classify;
-use crate::layer::cache::classify::{Forwarded, Read};
-use crate::layer::cache::exchange::{Errand, Fetching, Known, unattended};
+use crate::layer::cache::classify::{FwdReason, Lookup};
+use crate::layer::cache::exchange::{Fetching, Known, Purpose, unattended};
 use crate::layer::cache::stored_response;
-use crate::layer::record::{ByCache, Record};
+use crate::layer::record::{ByCache, RequestRecord};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::runtime::clock;
@@ -45,15 +45,15 @@ pub(super) static CONDITIONS: [http::HeaderName; 5] = [
 /// What is stored for a request and cannot be used without asking.
 #[derive(Clone)]
 pub(crate) struct Candidate {
-    pub stored: Stored,
+    pub stored: StoredResponse,
     /// An invalidation has left nothing of it: it may only be asked about, by a strong tag.
     pub gone: bool,
 }
 
 /// A request that goes to the app.
-pub(super) struct Going {
-    pub read: Box<Read>,
-    pub why: Forwarded,
+pub(super) struct Miss {
+    pub read: Box<Lookup>,
+    pub why: FwdReason,
     /// What is stored for it.
     pub candidate: Option<Candidate>,
 }
@@ -67,36 +67,36 @@ where
     pub(super) fn read(
         &mut self,
         routed: &mut Box<Routed>,
-        read: Box<Read>,
-    ) -> Result<CacheFuture<S::Future>, Going> {
+        read: Box<Lookup>,
+    ) -> Result<CacheFuture<S::Future>, Miss> {
         let record = routed.record.clone();
-        let (settings, terms) = (settings(&record), &routed.route.cache.terms);
+        let (settings, route_settings) = (settings(&record), &routed.route.cache.route_settings);
         let now = record.started;
         let Some(entry) = self.cache.store.get(&read.key, self.cache.second(now)) else {
             self.tell_of_cookies(routed, &read);
-            return Err(self.missing(&record, read, Forwarded::UriMiss));
+            return Err(self.missing(&record, read, FwdReason::UriMiss));
         };
         let Some(stored) = entry.select(selecting(routed, &read)) else {
-            return Err(self.missing(&record, read, Forwarded::VaryMiss));
+            return Err(self.missing(&record, read, FwdReason::VaryMiss));
         };
-        if !read.may_use(stored.head.audience, terms.scope) {
-            return Err(self.missing(&record, read, Forwarded::Miss));
+        if !read.may_use(stored.head.audience, route_settings.scope) {
+            return Err(self.missing(&record, read, FwdReason::Miss));
         }
         let Some(age) = stored.head.age_if_valid(&self.cache.invalidation, now) else {
             let candidate = Some(Candidate { stored: stored.clone(), gone: true });
-            return Err(Going { candidate, ..self.missing(&record, read, Forwarded::Stale) });
+            return Err(Miss { candidate, ..self.missing(&record, read, FwdReason::Stale) });
         };
         let verdict = reuse::reuse(&stored.head.freshness, age, &read.directives);
         let counters = record.cached();
         let (event, detail) = match verdict {
-            Reuse::Ask(why) => {
+            Reuse::Revalidate(why) => {
                 let candidate = Some(Candidate { stored: stored.clone(), gone: false });
                 let (why, event) = match why {
-                    Ask::Stale => (Forwarded::Stale, Event::Expired),
-                    Ask::Request => (Forwarded::Request, Event::Requested),
+                    Ask::Stale => (FwdReason::Stale, Event::Expired),
+                    Ask::Request => (FwdReason::Request, Event::Requested),
                 };
                 counters.count(event);
-                return Err(Going { read, why, candidate });
+                return Err(Miss { read, why, candidate });
             }
             Reuse::Fresh => (None, None),
             Reuse::MaxStale => (Some(Event::MaxStale), Some("max-stale")),
@@ -107,7 +107,7 @@ where
             counters.count(event);
         }
         self.cache.counters.hit_at(age.current);
-        record.told_by_cache(if event.is_some() { ByCache::Stale } else { ByCache::Hit });
+        record.set_cache_outcome(if event.is_some() { ByCache::Stale } else { ByCache::Hit });
         let used = if event.is_some() { Used::Stale } else { Used::AsSaid };
         let member = Member { hit: true, detail, used, ..Member::default() };
         let form = routed.form.filter(|_| !read.head && !settings.debug_header);
@@ -115,17 +115,17 @@ where
         if verdict == Reuse::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
         }
-        if terms.scope != Scope::User
+        if route_settings.scope != Scope::User
             && let Some(pair) = self.pair(routed, &read, self.cache.second(now))
         {
             self.compare(routed, pair);
         }
         classify::recycle(read.key);
-        Ok(CacheFuture::answer(Ok(response)))
+        Ok(CacheFuture::ready(Ok(response)))
     }
 
     /// Says which cookie keeps a user's copies apart where none is asked for twice.
-    fn tell_of_cookies(&self, routed: &Routed, read: &Read) {
+    fn tell_of_cookies(&self, routed: &Routed, read: &Lookup) {
         let Some(user) = read.principal.as_ref().and_then(|principal| principal.credentials.first()) else {
             return;
         };
@@ -149,16 +149,16 @@ where
     }
 
     /// Two users' requests for the same, now and then, of which this is the second.
-    fn pair(&self, routed: &Routed, read: &Read, second: u32) -> Option<Pair> {
+    fn pair(&self, routed: &Routed, read: &Lookup, second: u32) -> Option<Pair> {
         let (request, policy) = (&routed.request, &routed.record.snapshot.policy);
         let told = || policy.server.trusts(routed.peer.address.ip()).then_some(routed.record.client);
-        let seen = Seen {
+        let seen = Observed {
             key: &read.key,
             target: request.uri(),
             headers: request.headers(),
             client: told(),
-            says_who: read.asker.personal != Personal::No,
-            auto: routed.route.cache.terms.scope == Scope::Auto,
+            says_who: read.traits.personal != Personal::No,
+            auto: routed.route.cache.route_settings.scope == Scope::Auto,
         };
         let sample = || Sample {
             target: request.uri().clone(),
@@ -171,33 +171,33 @@ where
         routed.record.cached().tripwire.hit(seen, second, is_credential, sample)
     }
 
-    fn missing(&self, record: &Rc<Record>, read: Box<Read>, why: Forwarded) -> Going {
+    fn missing(&self, record: &Rc<RequestRecord>, read: Box<Lookup>, why: FwdReason) -> Miss {
         record.cached().count(Event::Miss);
-        Going { read, why, candidate: None }
+        Miss { read, why, candidate: None }
     }
 
     /// Sends a request for what may be stored on its way: alone, before others, or behind one that has gone.
-    pub(super) fn go(&mut self, routed: Box<Routed>, going: Going) -> CacheFuture<S::Future> {
+    pub(super) fn go(&mut self, routed: Box<Routed>, miss: Miss) -> CacheFuture<S::Future> {
         // Not a moment has passed since it came.
         let now = routed.record.started;
-        match self.start(routed, going, now) {
+        match self.start(routed, miss, now) {
             Start::Sent(future) => future,
             Start::Follow(waiting) => {
-                let (routed, going, fetch) = *waiting;
-                CacheFuture::Working(Box::pin(self.clone().follow(routed, going, fetch)))
+                let (routed, miss, fetch) = *waiting;
+                CacheFuture::Working(Box::pin(self.clone().follow(routed, miss, fetch)))
             }
         }
     }
 
     /// See [`CacheLayer::go`].
-    pub(super) fn start(&mut self, routed: Box<Routed>, going: Going, now: Instant) -> Start<S::Future> {
+    pub(super) fn start(&mut self, routed: Box<Routed>, miss: Miss, now: Instant) -> Start<S::Future> {
         let record = routed.record.clone();
-        if going.read.directives.only_if_cached {
-            return Start::Sent(CacheFuture::answer(Err(CacheError::OnlyIfCached.into())));
+        if miss.read.directives.only_if_cached {
+            return Start::Sent(CacheFuture::ready(Err(CacheError::OnlyIfCached.into())));
         }
-        let Going { mut read, why, candidate } = going;
-        let scope = routed.route.cache.terms.scope;
-        if why != Forwarded::UriMiss {
+        let Miss { mut read, why, candidate } = miss;
+        let scope = routed.route.cache.route_settings.scope;
+        if why != FwdReason::UriMiss {
             // One variant's responses say nothing of another's.
             read.variant_key = match self.collapse_key(&routed, &read, now) {
                 Cow::Owned(key) => Some(key.into_boxed_slice()),
@@ -205,14 +205,16 @@ where
             };
         }
         // Most requests of most apps: what came under this key was not stored, and will not be.
-        let asker = read.passes(scope);
+        let traits = read.passes(scope);
         if read.uncounted {
-            return self.start_as_it_came(routed, Going { read, why, candidate }, now);
+            return self.start_as_it_came(routed, Miss { read, why, candidate }, now);
         }
-        if candidate.is_none() && self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now)) {
-            record.told_by_cache(ByCache::Miss);
+        if candidate.is_none()
+            && self.cache.hit_for_miss.knows(read.memory_key(), traits, self.cache.second(now))
+        {
+            record.set_cache_outcome(ByCache::Miss);
             let key = read.into_memory_key();
-            return Start::Sent(self.send(routed, Errand::Known(why, key, asker)));
+            return Start::Sent(self.send(routed, Purpose::Known(why, key, traits)));
         }
         // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
         // is cut of that. What has no content to be stored goes as it is too.
@@ -224,41 +226,45 @@ where
         let alone = range
             || read.head
             || (!read.fragments.is_empty() && candidate.is_none())
-            || read.asker.no_store
+            || read.traits.no_store
             || !(read.may_use(Audience::Anonymous, scope) || candidate.is_some());
         if alone {
-            let why = if range { Forwarded::Partial } else { why };
-            return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
+            let why = if range { FwdReason::Partial } else { why };
+            return Start::Sent(self.send_alone(routed, Miss { read, why, candidate }, now));
         }
         // What came under this key was not for those who waited for it.
-        if self.cache.passes.knows(read.memory_key(), hit_for_miss::Asker::Waiting, self.cache.second(now)) {
-            return Start::Sent(self.send_beside(routed, Going { read, why, candidate }, now));
+        if self.cache.hit_for_miss.knows(
+            read.memory_key(),
+            hit_for_miss::RequesterClass::Waiting,
+            self.cache.second(now),
+        ) {
+            return Start::Sent(self.send_beside(routed, Miss { read, why, candidate }, now));
         }
-        let (marks, tags) = classify::marks(&routed, &self.cache, read.principal.as_ref());
-        let watched = self.cache.invalidation.watch(&marks);
+        let (invalidation_keys, tags) =
+            classify::invalidation_keys(&routed, &self.cache, read.principal.as_ref());
+        let watched = self.cache.invalidation.watch(&invalidation_keys);
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = match &read.variant_key {
             Some(key) => Cow::Borrowed(&**key),
             None => self.collapse_key(&routed, &read, now),
         };
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
-        let joined = fetches.join(&key, &marks, begun, invalidation, || record.client_slot());
+        let joined = fetches.join(&key, &invalidation_keys, begun, invalidation, || record.client_slot());
         drop(key);
         // Who wants the app to be asked is not content with what was asked before.
-        let wants_app =
-            read.directives.no_cache || read.directives.max_age.is_some_and(|most| most.is_zero());
+        let wants_app = read.directives.no_cache || read.directives.max_age.is_some_and(|max| max.is_zero());
         let leader = match joined {
-            Joined::Leads(leader) => leader,
-            Joined::Follows(_) if wants_app => {
-                return Start::Sent(self.send_alone(routed, Going { read, why, candidate }, now));
+            Join::Leads(leader) => leader,
+            Join::Follows(_) if wants_app => {
+                return Start::Sent(self.send_alone(routed, Miss { read, why, candidate }, now));
             }
-            Joined::Follows(fetch) => {
-                return Start::Follow(Box::new((routed, Going { read, why, candidate }, fetch)));
+            Join::Follows(fetch) => {
+                return Start::Follow(Box::new((routed, Miss { read, why, candidate }, fetch)));
             }
         };
-        let known = Some((marks, tags));
+        let known = Some((invalidation_keys, tags));
         let began = (watched, begun);
-        Start::Sent(self.fetch(routed, Going { read, why, candidate }, (Some(leader), known, began), now))
+        Start::Sent(self.fetch(routed, Miss { read, why, candidate }, (Some(leader), known, began), now))
     }
 
     /// Sends it on beside others that ask for the same, with the conditions of what is stored. Nobody waits for it;
@@ -266,26 +272,26 @@ where
     pub(super) fn send_beside(
         &mut self,
         routed: Box<Routed>,
-        going: Going,
+        miss: Miss,
         now: Instant,
     ) -> CacheFuture<S::Future> {
-        if going.read.uncounted {
-            return self.send_as_it_came(routed, going, now);
+        if miss.read.uncounted {
+            return self.send_as_it_came(routed, miss, now);
         }
         let watched = classify::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
-        self.fetch(routed, going, (None, None, (watched, begun)), now)
+        self.fetch(routed, miss, (None, None, (watched, begun)), now)
     }
 
     fn fetch(
         &mut self,
         mut routed: Box<Routed>,
-        going: Going,
-        (leader, known, (watched, begun)): (Option<Leader>, Option<Known>, (WatchedPaths, Begun)),
+        miss: Miss,
+        (leader, known, (watched, begun)): (Option<Leader>, Option<Known>, (WatchedPaths, FetchEpoch)),
         now: Instant,
     ) -> CacheFuture<S::Future> {
-        let Going { read, why, candidate } = going;
-        routed.record.told_by_cache(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
+        let Miss { read, why, candidate } = miss;
+        routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
         let asks = self.conditions(&mut routed, candidate.as_ref());
         let headers = Some(routed.request.headers().clone());
         let fetching = Fetching {
@@ -300,12 +306,12 @@ where
             headers,
             fill: None,
         };
-        self.send(routed, Errand::Fetch(why, Box::new(fetching)))
+        self.send(routed, Purpose::Fetch(why, Box::new(fetching)))
     }
 
     /// The key under which requests wait for one another: the cache key, with what the request says in the fields that
     /// stored responses of that key vary with, so that nobody waits for another variant.
-    pub(super) fn collapse_key<'a>(&self, routed: &Routed, read: &'a Read, now: Instant) -> Cow<'a, [u8]> {
+    pub(super) fn collapse_key<'a>(&self, routed: &Routed, read: &'a Lookup, now: Instant) -> Cow<'a, [u8]> {
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
         match entry.as_ref().map(|entry| entry.names()) {
             None | Some([]) => Cow::Borrowed(&read.key),
@@ -318,10 +324,10 @@ where
     }
 
     /// The stored response that this request may ask the upstream about.
-    pub(super) fn candidate(&self, routed: &Routed, read: &Read, now: Instant) -> Option<Candidate> {
+    pub(super) fn candidate(&self, routed: &Routed, read: &Lookup, now: Instant) -> Option<Candidate> {
         let entry = self.cache.store.get(&read.key, self.cache.second(now))?;
         let stored = entry.select(selecting(routed, read))?;
-        if !read.may_use(stored.head.audience, routed.route.cache.terms.scope) {
+        if !read.may_use(stored.head.audience, routed.route.cache.route_settings.scope) {
             return None;
         }
         let gone = stored.head.age_if_valid(&self.cache.invalidation, now).is_none();
@@ -332,16 +338,16 @@ where
     pub(super) fn send_alone(
         &mut self,
         routed: Box<Routed>,
-        going: Going,
+        miss: Miss,
         now: Instant,
     ) -> CacheFuture<S::Future> {
-        if going.read.uncounted {
-            return self.send_as_it_came(routed, going, now);
+        if miss.read.uncounted {
+            return self.send_as_it_came(routed, miss, now);
         }
-        let Going { mut read, why, candidate } = going;
-        routed.record.told_by_cache(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
+        let Miss { mut read, why, candidate } = miss;
+        routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
-        read.asker.conditional = routed.request.headers().keys().any(own);
+        read.traits.conditional = routed.request.headers().keys().any(own);
         let watched = classify::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         // An answer to HEAD is never stored, but may say that what is stored holds on.
@@ -358,7 +364,7 @@ where
             headers,
             fill: None,
         };
-        self.send(routed, Errand::Fetch(why, Box::new(fetching)))
+        self.send(routed, Purpose::Fetch(why, Box::new(fetching)))
     }
 
     /// Puts our conditions in the place of the client's (RFC 9111 4.3.1); false where there are none to put.
@@ -370,14 +376,15 @@ where
     }
 
     /// Asks the app about something that is used meanwhile; one at a time (RFC 5861 3).
-    fn refresh(&mut self, routed: &Routed, read: &Read, stored: Stored) {
+    fn refresh(&mut self, routed: &Routed, read: &Lookup, stored: StoredResponse) {
         let now = clock::now();
-        let (marks, tags) = classify::marks(routed, &self.cache, read.principal.as_ref());
-        let watched = self.cache.invalidation.watch(&marks);
+        let (invalidation_keys, tags) =
+            classify::invalidation_keys(routed, &self.cache, read.principal.as_ref());
+        let watched = self.cache.invalidation.watch(&invalidation_keys);
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = self.collapse_key(routed, read, now);
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
-        let led = fetches.lead(&key, &marks, begun, invalidation, || routed.record.client_slot());
+        let led = fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.client_slot());
         let Some(leader) = led else { return };
         // Since this one looked another may have asked, on another worker, and have been answered.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
@@ -399,11 +406,11 @@ where
         }
         let asks = self.conditions(&mut routed, Some(&candidate));
         let headers = routed.request.headers().clone();
-        let read = Box::new(Read {
+        let read = Box::new(Lookup {
             key: read.key.clone(),
             variant_key: read.variant_key.clone(),
             directives: Default::default(),
-            asker: read.asker,
+            traits: read.traits,
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
@@ -415,14 +422,14 @@ where
             candidate: Some(candidate),
             asks,
             leader: Some(leader),
-            known: Some((marks, tags)),
+            known: Some((invalidation_keys, tags)),
             _watched: watched,
             begun,
             requested: now,
             headers: Some(headers),
             fill: None,
         };
-        let future = self.send(routed, Errand::Fetch(Forwarded::Stale, Box::new(fetching)));
+        let future = self.send(routed, Purpose::Fetch(FwdReason::Stale, Box::new(fetching)));
         super::outlive(async move {
             drop(future.await);
             drop(place);
@@ -433,18 +440,18 @@ where
 /// How a request was sent on its way.
 pub(super) enum Start<F>
 where
-    F: Future<Output = Answer> + Unpin + 'static,
+    F: Future<Output = CacheResult> + Unpin + 'static,
 {
     Sent(CacheFuture<F>),
     /// It waits for another one.
-    Follow(Box<(Box<Routed>, Going, Arc<Fetch>)>),
+    Follow(Box<(Box<Routed>, Miss, Arc<CollapsedFetch>)>),
 }
 
 /// Writes the validators of something stored as conditions. What an invalidation has taken away may still be
 /// what the app has, but only its own strong tag says so.
-fn validators(stored: &Stored, gone: bool, headers: &mut HeaderMap) -> bool {
+fn validators(stored: &StoredResponse, gone: bool, headers: &mut HeaderMap) -> bool {
     let fields = &stored.head.fields;
-    let tag = EntityTag::of(fields);
+    let tag = EntityTag::from_headers(fields);
     if let Some(tag) = tag
         && !(gone && tag.weak)
     {
@@ -463,15 +470,15 @@ fn validators(stored: &Stored, gone: bool, headers: &mut HeaderMap) -> bool {
     }
 }
 
-fn has_validator(stored: &Stored, gone: bool) -> bool {
+fn has_validator(stored: &StoredResponse, gone: bool) -> bool {
     validators(stored, gone, &mut HeaderMap::new())
 }
 
 /// Something stale in place of an error, where that is allowed.
 pub(super) fn in_place_of_error(
     cache: &Cache,
-    record: &Rc<Record>,
-    read: &Read,
+    record: &Rc<RequestRecord>,
+    read: &Lookup,
     candidate: Option<&Candidate>,
     status: Option<http::StatusCode>,
 ) -> Option<Response<Body>> {
@@ -484,13 +491,13 @@ pub(super) fn in_place_of_error(
         return None;
     }
     record.cached().count(Event::IfError);
-    record.told_by_cache(ByCache::StaleIfError);
+    record.set_cache_outcome(ByCache::StaleIfError);
     let member = Member {
-        forwarded: Some(Forwarded::Stale.as_str()),
+        forwarded: Some(FwdReason::Stale.as_str()),
         forwarded_status: status.map(|status| status.as_u16()),
         detail: Some(ByCache::StaleIfError.as_str()),
         used: Used::Stale,
         ..Member::default()
     };
-    Some(stored_response::of(record, &candidate.stored, age, read.head, member))
+    Some(stored_response::build(record, &candidate.stored, age, read.head, member))
 }

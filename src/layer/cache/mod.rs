@@ -1,9 +1,9 @@
 //! Answers from what is stored, and stores what may be: the adapter of the cache engine.
 //!
 //! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
-//! `flight` goes with a request to the app and decides about its answer; `arrive` stores that; `freshen` says what a 304 or
+//! `exchange` goes with a request to the app and decides about its answer; `arrive` stores that; `freshen` says what a 304 or
 //! a response to HEAD leaves of what is stored; `uncounted` sends requests on whose parameters are not all part of the key;
-//! `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `answer` makes
+//! `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `response` makes
 //! answers of what is stored; `purge` takes out a URL; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
 
 pub(in crate::layer) mod classify;
@@ -34,10 +34,10 @@ use tower::Service;
 use super::Routed;
 use crate::cache::Cache;
 use crate::cache::counters::TARGET;
-use crate::cache::rules::storability::Refusal;
+use crate::cache::rules::storability::NotStorable;
 use crate::cache::variant::SelectingFields;
-use crate::layer::cache::classify::Asked;
-use crate::layer::cache::exchange::{Errand, Flight, WithoutClient};
+use crate::layer::cache::classify::RequestClass;
+use crate::layer::cache::exchange::{CacheExchange, Purpose, WithoutClient};
 use crate::layer::record::ByCache;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
@@ -64,8 +64,8 @@ impl fmt::Display for CacheError {
 
 impl std::error::Error for CacheError {}
 
-type Answer = Result<Response<Body>, BoxError>;
-type Working = Pin<Box<dyn Future<Output = Answer>>>;
+type CacheResult = Result<Response<Body>, BoxError>;
+type Working = Pin<Box<dyn Future<Output = CacheResult>>>;
 
 /// See the head of the file.
 #[derive(Clone)]
@@ -106,18 +106,20 @@ where
         if routed.upgrade.is_some() || routed.record.grpc {
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
-        match Asked::of(&routed, &self.cache) {
-            Asked::Write if purge::is_for_us(&routed.request, &routed.record, &routed.peer) => {
+        match RequestClass::classify(&routed, &self.cache) {
+            RequestClass::Write if purge::is_for_us(&routed.request, &routed.record, &routed.peer) => {
                 let layer = self.clone();
                 CacheFuture::Working(Box::pin(layer.purge(routed)))
             }
-            Asked::Write => self.write(routed),
-            Asked::Pass(reason) => self.pass(routed, reason),
-            Asked::Content => {
+            RequestClass::Write => self.write(routed),
+            RequestClass::Pass(reason) => self.pass(routed, reason),
+            RequestClass::Content => {
                 let layer = self.clone();
                 CacheFuture::Working(Box::pin(layer.with_content(routed)))
             }
-            Asked::Read(read) => self.read(&mut routed, read).unwrap_or_else(|going| self.go(routed, going)),
+            RequestClass::Read(read) => {
+                self.read(&mut routed, read).unwrap_or_else(|miss| self.go(routed, miss))
+            }
         }
     }
 }
@@ -128,48 +130,50 @@ where
     S::Future: Unpin + 'static,
 {
     /// Sends a request on; `errand` says what is to be done with its answer.
-    fn send(&mut self, routed: Box<Routed>, errand: Errand) -> CacheFuture<S::Future> {
-        let flight = Flight::new(self.cache.clone(), &routed, errand);
-        CacheFuture::Below(Some(self.inner.call(routed)), Some(Box::new(flight)))
+    fn send(&mut self, routed: Box<Routed>, errand: Purpose) -> CacheFuture<S::Future> {
+        let exchange = CacheExchange::new(self.cache.clone(), &routed, errand);
+        CacheFuture::Below(Some(self.inner.call(routed)), Some(Box::new(exchange)))
     }
 }
 
 /// The answer, from wherever it comes.
 pub(super) enum CacheFuture<F>
 where
-    F: Future<Output = Answer> + Unpin + 'static,
+    F: Future<Output = CacheResult> + Unpin + 'static,
 {
-    Ready(Option<Box<Answer>>),
+    Ready(Option<Box<CacheResult>>),
     /// From below; what goes with it decides about it.
-    Below(Option<F>, Option<Box<Flight>>),
+    Below(Option<F>, Option<Box<CacheExchange>>),
     /// After something that takes time.
     Working(Working),
 }
 
 impl<F> CacheFuture<F>
 where
-    F: Future<Output = Answer> + Unpin + 'static,
+    F: Future<Output = CacheResult> + Unpin + 'static,
 {
-    fn answer(answer: Answer) -> CacheFuture<F> {
-        CacheFuture::Ready(Some(Box::new(answer)))
+    fn ready(response: CacheResult) -> CacheFuture<F> {
+        CacheFuture::Ready(Some(Box::new(response)))
     }
 }
 
 impl<F> Future for CacheFuture<F>
 where
-    F: Future<Output = Answer> + Unpin + 'static,
+    F: Future<Output = CacheResult> + Unpin + 'static,
 {
-    type Output = Answer;
+    type Output = CacheResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CacheResult> {
         match &mut *self {
-            CacheFuture::Ready(answer) => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(*answer)),
-            CacheFuture::Below(below, flight) => {
+            CacheFuture::Ready(response) => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(*response))
+            }
+            CacheFuture::Below(below, exchange) => {
                 let Some(future) = below else { return Poll::Pending };
-                let result = ready!(poll_below(future, flight.as_deref_mut(), cx));
+                let result = ready!(poll_below(future, exchange.as_deref_mut(), cx));
                 *below = None;
-                Poll::Ready(match flight.take() {
-                    Some(flight) => flight.land(result),
+                Poll::Ready(match exchange.take() {
+                    Some(exchange) => exchange.on_response(result),
                     None => result,
                 })
             }
@@ -180,35 +184,35 @@ where
 
 impl<F> Drop for CacheFuture<F>
 where
-    F: Future<Output = Answer> + Unpin + 'static,
+    F: Future<Output = CacheResult> + Unpin + 'static,
 {
     /// A fetch outlives the client that began it: others may wait for it already, and what comes can be stored. So
     /// does a write that a rule takes: whether it invalidates is for the app to say.
     fn drop(&mut self) {
-        let CacheFuture::Below(below, flight) = self else { return };
-        let (Some(mut below), Some(mut flight)) = (below.take(), flight.take()) else { return };
-        let (place, patience) = match flight.without_its_client() {
+        let CacheFuture::Below(below, exchange) = self else { return };
+        let (Some(mut below), Some(mut exchange)) = (below.take(), exchange.take()) else { return };
+        let (place, timeout) = match exchange.without_its_client() {
             WithoutClient::Ends => return,
             // Beyond the bound it ends here: those who wait for it ask again.
             WithoutClient::Reads => {
-                match crate::layer::cache::exchange::unattended(&flight.cache, &flight.record) {
+                match crate::layer::cache::exchange::unattended(&exchange.cache, &exchange.record) {
                     Some(place) => (place, None),
                     None => return,
                 }
             }
-            WithoutClient::Writes(patience) => (flight.cache.unattended.write(), Some(patience)),
+            WithoutClient::Writes(timeout) => (exchange.cache.unattended.write(), Some(timeout)),
         };
-        flight.client_is_gone();
+        exchange.client_is_gone();
         outlive(async move {
             let _place = place;
-            let below = poll_fn(|cx| poll_below(&mut below, Some(&mut flight), cx));
-            let result = match patience {
+            let below = poll_fn(|cx| poll_below(&mut below, Some(&mut exchange), cx));
+            let result = match timeout {
                 None => below.await,
-                Some(patience) => tokio::time::timeout(patience, below)
+                Some(timeout) => tokio::time::timeout(timeout, below)
                     .await
                     .unwrap_or_else(|_| Err(ForwardError::TimedOut.into())),
             };
-            if let Ok(response) = flight.land(result) {
+            if let Ok(response) = exchange.on_response(result) {
                 crate::layer::cache::stored_response::to_its_end(response.into_body()).await;
             }
         });
@@ -216,13 +220,17 @@ where
 }
 
 /// What comes from below; where nothing does yet, those who wait for it are told whether it waits in line itself.
-fn poll_below<F>(below: &mut F, flight: Option<&mut Flight>, cx: &mut Context<'_>) -> Poll<Answer>
+fn poll_below<F>(
+    below: &mut F,
+    exchange: Option<&mut CacheExchange>,
+    cx: &mut Context<'_>,
+) -> Poll<CacheResult>
 where
-    F: Future<Output = Answer> + Unpin,
+    F: Future<Output = CacheResult> + Unpin,
 {
     let result = Pin::new(below).poll(cx);
-    if let (Poll::Pending, Some(flight)) = (&result, flight) {
-        flight.tell_of_line();
+    if let (Poll::Pending, Some(exchange)) = (&result, exchange) {
+        exchange.tell_of_line();
     }
     result
 }
@@ -235,24 +243,24 @@ fn outlive(future: impl Future<Output = ()> + 'static) {
 }
 
 /// What decides which stored response fits a request.
-fn selecting<'a>(routed: &'a Routed, read: &'a crate::layer::cache::classify::Read) -> SelectingFields<'a> {
-    let fields = SelectingFields::of(routed.request.headers(), &settings(&routed.record).ignore_cookies);
+fn selecting<'a>(routed: &'a Routed, read: &'a crate::layer::cache::classify::Lookup) -> SelectingFields<'a> {
+    let fields = SelectingFields::new(routed.request.headers(), &settings(&routed.record).ignore_cookies);
     SelectingFields { fragments: &read.fragments, ..fields }
 }
 
 /// What all parts of this layer read of a request's policy.
-fn settings(record: &Rc<super::record::Record>) -> &crate::cache::settings::Settings {
+fn settings(record: &Rc<super::record::RequestRecord>) -> &crate::cache::settings::CacheSettings {
     &record.snapshot.policy.cache
 }
 
 /// The words that the cache tells users, by where they stand.
 pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
-    let refusals = Refusal::ALL.map(Refusal::as_str).into_iter();
+    let refusals = NotStorable::ALL.map(NotStorable::as_str).into_iter();
     let unkept = crate::layer::cache::on_response::Unkept::ALL
         .map(crate::layer::cache::on_response::Unkept::as_str)
         .into_iter();
-    let passed = crate::layer::cache::classify::Passed::ALL
-        .map(crate::layer::cache::classify::Passed::as_str)
+    let passed = crate::layer::cache::classify::BypassReason::ALL
+        .map(crate::layer::cache::classify::BypassReason::as_str)
         .into_iter();
     let not_stored: Vec<_> = refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect();
     let others = [crate::layer::cache::on_response::KNOWN, ByCache::StaleIfError.as_str()];
@@ -261,8 +269,8 @@ pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         (
             "Cache-Status fwd",
-            crate::layer::cache::classify::Forwarded::ALL
-                .map(crate::layer::cache::classify::Forwarded::as_str)
+            crate::layer::cache::classify::FwdReason::ALL
+                .map(crate::layer::cache::classify::FwdReason::as_str)
                 .to_vec(),
         ),
         ("Cache-Status detail", detail),
@@ -278,7 +286,8 @@ mod tests {
 
     #[test]
     fn boxes_of_every_request_are_allocated_quickly() {
-        let sizes = [size_of::<Flight>(), size_of::<exchange::Fetching>(), size_of::<classify::Read>()];
+        let sizes =
+            [size_of::<CacheExchange>(), size_of::<exchange::Fetching>(), size_of::<classify::Lookup>()];
         assert!(sizes.into_iter().all(super::super::is_quick), "{sizes:?}");
     }
 }

@@ -10,27 +10,27 @@ use super::lookup::Candidate;
 use super::pump::Pump;
 use super::{outlive, settings};
 use crate::cache::collapse;
-use crate::cache::collapse::Arrived;
+use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
 use crate::cache::hit_for_miss;
-use crate::cache::in_flight_body::Fill;
-use crate::cache::invalidation::key::{MOST_TAGS, Mark};
+use crate::cache::in_flight_body::InFlightBody;
+use crate::cache::invalidation::key::{InvalidationKey, MAX_TAGS};
 use crate::cache::rules::freshness;
 use crate::cache::rules::freshness::Times;
 use crate::cache::rules::reuse::{Reuse, reuse};
-use crate::cache::rules::storability::{Asker, Refusal, Storable, is_of_request_alone, judge};
-use crate::cache::store::stored::{Content, Head, NewHead, Stored, compact, weight};
+use crate::cache::rules::storability::{NotStorable, RequestTraits, Storable, evaluate, is_of_request_alone};
+use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse, compact, weight};
 use crate::cache::variant::{SelectingFields, Variant};
 use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::fields::cache_status::{Member, X_CACHE};
 use crate::fields::{host, list, structured};
 use crate::layer::cache::classify;
-use crate::layer::cache::classify::Forwarded;
-use crate::layer::cache::exchange::{Fetching, Flight, most_unattended};
+use crate::layer::cache::classify::FwdReason;
+use crate::layer::cache::exchange::{CacheExchange, Fetching, max_unattended};
 use crate::layer::cache::stored_response;
 use crate::layer::cache::stored_response::OWN;
-use crate::memory::chunked_bytes::Pieces;
-use crate::memory::memory_budget::Place;
+use crate::memory::chunked_bytes::ChunkedBytes;
+use crate::memory::memory_budget::Reservation;
 use crate::message::body::Body;
 use crate::rendering::words::words;
 use crate::runtime::clock;
@@ -42,8 +42,8 @@ const CACHE_GROUPS: http::HeaderName = http::HeaderName::from_static("cache-grou
 pub(super) const KNOWN: &str = "known";
 
 /// Why a response is not stored.
-pub(super) enum Unfit {
-    Refused(Refusal),
+pub(super) enum NotStored {
+    Refused(NotStorable),
     Unkept(Unkept),
 }
 
@@ -65,20 +65,20 @@ words! {
     }
 }
 
-impl Unfit {
+impl NotStored {
     fn as_str(&self) -> &'static str {
         match self {
-            Unfit::Refused(refusal) => refusal.as_str(),
-            Unfit::Unkept(unkept) => unkept.as_str(),
+            NotStored::Refused(refusal) => refusal.as_str(),
+            NotStored::Unkept(unkept) => unkept.as_str(),
         }
     }
 }
 
-impl Flight {
+impl CacheExchange {
     /// A whole answer, not a 304 to our own question.
-    pub(super) fn arrived(
+    pub(super) fn store_or_not(
         &self,
-        why: Forwarded,
+        why: FwdReason,
         mut fetching: Fetching,
         response: Response<Body>,
     ) -> Response<Body> {
@@ -92,13 +92,13 @@ impl Flight {
             }
         };
         let size = head.size() + weight(fetching.read.key.len());
-        let most = settings(&self.record).max_object_size;
+        let max = settings(&self.record).max_object_size;
         let (expected, whole) = (body.size_hint().exact(), body.content());
         // Content of known length is read by all as it comes: there has to be room for all of it.
         let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
-        let reserved = length.map_or(0, Fill::reservation);
+        let reserved = length.map_or(0, InFlightBody::reservation);
         let Some(place) = self.reserve(size, reserved) else {
-            self.unfit(&mut fetching, &Unfit::Unkept(Unkept::TooLarge), parts.status, expected);
+            self.unfit(&mut fetching, &NotStored::Unkept(Unkept::TooLarge), parts.status, expected);
             return self.passed(Response::from_parts(parts, body), why, Some(Unkept::TooLarge.as_str()));
         };
         let key = std::mem::take(&mut fetching.read.key);
@@ -108,14 +108,14 @@ impl Flight {
         stored_response::strip(&mut parts.headers);
         if let Some(whole) = whole {
             let content = self.whole(&whole, place);
-            let stored = Stored { head: Arc::new(head), content: content.clone() };
+            let stored = StoredResponse { head: Arc::new(head), content: content.clone() };
             let is_stored = self.cache.keep(&key, &stored);
             self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
                 self.stored_after_all(&key, asked_by.as_deref(), &stored.head, true);
             }
             if let Some(leader) = fetching.leader.take() {
-                leader.tell(Arrived::Stored(stored));
+                leader.tell(FetchOutcome::Stored(stored));
             }
             let member = Member {
                 forwarded: Some(why.as_str()),
@@ -131,8 +131,8 @@ impl Flight {
             return Response::from_parts(parts, body);
         }
         // A stream ends with its last reader: it may have no other end.
-        let unattended = if body.is_endless() { 0 } else { most_unattended(&self.record) };
-        let fill = Arc::new(Fill::new(Arc::new(head), expected, place, reserved));
+        let unattended = if body.is_endless() { 0 } else { max_unattended(&self.record) };
+        let fill = Arc::new(InFlightBody::new(Arc::new(head), expected, place, reserved));
         let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
         let keeper = fill.clone();
         let memory_key =
@@ -141,11 +141,11 @@ impl Flight {
                 Cow::Borrowed(_) => None,
             };
         if let Some(leader) = &fetching.leader {
-            leader.tell(Arrived::Coming(fill.clone()));
+            leader.tell(FetchOutcome::Coming(fill.clone()));
         }
         let (cache, counters) = (self.cache.clone(), self.record.cached().clone());
         let (leader, buffers) = (fetching.leader.take(), self.record.reserve_buffer());
-        let pump = Pump::new(cache, counters, (key, memory_key, fill), most, unattended, leader, buffers);
+        let pump = Pump::new(cache, counters, (key, memory_key, fill), max, unattended, leader, buffers);
         outlive(pump.run(body));
         let member =
             Member { forwarded: Some(why.as_str()), forwarded_status, stored: true, ..Member::default() };
@@ -162,26 +162,32 @@ impl Flight {
         &self,
         key: &'a [u8],
         asked_by: Option<&[u8]>,
-        head: &Head,
+        head: &StoredHead,
         has_length: bool,
     ) -> Cow<'a, [u8]> {
         let now = clock::now();
         let memory_key = self.memory_key(key, head);
         let further = matches!(memory_key, Cow::Owned(_)).then_some(key);
         let further = further.into_iter().chain(asked_by.filter(|asked_by| *asked_by != &*memory_key));
-        let is_over = |asker: &&hit_for_miss::Asker| **asker != hit_for_miss::Asker::Waiting || has_length;
+        let is_over = |traits: &&hit_for_miss::RequesterClass| {
+            **traits != hit_for_miss::RequesterClass::Waiting || has_length
+        };
         for key in further.chain([&*memory_key]) {
-            let askers = hit_for_miss::Asker::ALL.iter().filter(is_over);
-            askers.for_each(|asker| self.cache.passes.forget(key, *asker));
+            let askers = hit_for_miss::RequesterClass::ALL.iter().filter(is_over);
+            askers.for_each(|traits| self.cache.hit_for_miss.forget(key, *traits));
         }
         if !collapse::is_shareable(&head.freshness, head.age(now), head.fetched_in) {
-            self.cache.passes.remember(&memory_key, hit_for_miss::Asker::Waiting, self.cache.second(now));
+            self.cache.hit_for_miss.remember(
+                &memory_key,
+                hit_for_miss::RequesterClass::Waiting,
+                self.cache.second(now),
+            );
         }
         memory_key
     }
 
     /// The key under which is remembered what comes for requests that select this response.
-    fn memory_key<'a>(&self, key: &'a [u8], head: &Head) -> Cow<'a, [u8]> {
+    fn memory_key<'a>(&self, key: &'a [u8], head: &StoredHead) -> Cow<'a, [u8]> {
         let variant = &head.variant;
         if variant.fields().next().is_none() {
             return Cow::Borrowed(key);
@@ -198,33 +204,33 @@ impl Flight {
     /// An answer under a key of which nothing was stored lately.
     pub(super) fn known(
         &self,
-        why: Forwarded,
+        why: FwdReason,
         key: Vec<u8>,
-        asker: hit_for_miss::Asker,
+        traits: hit_for_miss::RequesterClass,
         response: Response<Body>,
     ) -> Response<Body> {
         self.record.cached().count(Event::Refused);
         let (status, fields) = (response.status(), response.headers());
         let refused = if self.says_lifetime(status, fields) {
             let settings = settings(&self.record);
-            let says = ResponseDirectives::of(fields, &settings.targeted);
-            let terms = &self.record.route().cache.terms;
-            let of = Asker { personal: asker.personal(), ..Asker::default() };
-            judge(of, (status, fields), &says, (terms, settings), clock::wall()).err()
+            let says = ResponseDirectives::from_headers(fields, &settings.targeted);
+            let route_settings = &self.record.route().cache.route_settings;
+            let of = RequestTraits { personal: traits.personal(), ..RequestTraits::default() };
+            evaluate(of, (status, fields), &says, (route_settings, settings), clock::wall()).err()
         } else {
-            Some(Refusal::NoLifetime)
+            Some(NotStorable::NoLifetime)
         };
-        let most = settings(&self.record).max_object_size as u64;
+        let max = settings(&self.record).max_object_size as u64;
         let second = self.cache.second(self.record.started);
         let not_stored = match (refused, response.body().size_hint().exact()) {
             // It may be stored; whoever comes next finds out.
-            (None, length) if length.is_none_or(|length| length <= most) => {
-                self.cache.passes.remember_mixed(&key, asker, second, length.is_some());
+            (None, length) if length.is_none_or(|length| length <= max) => {
+                self.cache.hit_for_miss.remember_mixed(&key, traits, second, length.is_some());
                 Unkept::Unexpected.as_str()
             }
             (refused, _) => {
-                self.cache.passes.remember(&key, asker, second);
-                refused.map_or(Unkept::TooLarge.as_str(), Refusal::as_str)
+                self.cache.hit_for_miss.remember(&key, traits, second);
+                refused.map_or(Unkept::TooLarge.as_str(), NotStorable::as_str)
             }
         };
         self.record.not_stored(not_stored);
@@ -241,29 +247,29 @@ impl Flight {
                 || (derived && *name == header::LAST_MODIFIED)
                 || settings.targeted.contains(name)
         };
-        self.record.route().cache.terms.ttl_of(status).is_some() || fields.keys().any(lifetime)
+        self.record.route().cache.route_settings.ttl(status).is_some() || fields.keys().any(lifetime)
     }
 
     /// A place in the cache's memory, for which others make room.
-    fn place(&self, bytes: usize) -> Place {
-        let place = self.cache.store.held.take_over(bytes);
+    fn place(&self, bytes: usize) -> Reservation {
+        let place = self.cache.store.budget.take_over(bytes);
         self.cache.make_room();
         place
     }
 
     /// A place for a response, for which others make room, and for `ahead` bytes of content that are still to come;
     /// `None` where there is no room for those.
-    fn reserve(&self, bytes: usize, ahead: usize) -> Option<Place> {
-        let held = &self.cache.store.held;
+    fn reserve(&self, bytes: usize, ahead: usize) -> Option<Reservation> {
+        let held = &self.cache.store.budget;
         // What can never fit takes nothing from what is stored.
-        if ahead > held.most() {
+        if ahead > held.max() {
             return None;
         }
         let place = held.take_over(bytes + ahead);
         (self.cache.make_room() || ahead == 0).then_some(place)
     }
 
-    fn whole(&self, whole: &Pieces, mut place: Place) -> Arc<Content> {
+    fn whole(&self, whole: &ChunkedBytes, mut place: Reservation) -> Arc<Content> {
         place.join(self.place(weight(whole.len())));
         // What came off the wire is a slice of a larger buffer.
         Arc::new(Content::new(whole.cut(), None, place))
@@ -276,17 +282,17 @@ impl Flight {
         status: StatusCode,
         fields: &HeaderMap,
         body: &Body,
-    ) -> Result<Head, Unfit> {
+    ) -> Result<StoredHead, NotStored> {
         if body.is_tunnel() {
-            return Err(Unfit::Unkept(Unkept::Endless));
+            return Err(NotStored::Unkept(Unkept::Endless));
         }
         let settings = settings(&self.record);
         if !self.says_lifetime(status, fields) {
-            return Err(Unfit::Refused(Refusal::NoLifetime));
+            return Err(NotStored::Refused(NotStorable::NoLifetime));
         }
         let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
         if length.is_some_and(|length| length > settings.max_object_size) {
-            return Err(Unfit::Unkept(Unkept::TooLarge));
+            return Err(NotStored::Unkept(Unkept::TooLarge));
         }
         self.head(fetching, status, fields, length)
     }
@@ -297,13 +303,14 @@ impl Flight {
         status: StatusCode,
         fields: &HeaderMap,
         length: Option<usize>,
-    ) -> Result<Head, Unfit> {
+    ) -> Result<StoredHead, NotStored> {
         let settings = settings(&self.record);
-        let says = ResponseDirectives::of(fields, &settings.targeted);
+        let says = ResponseDirectives::from_headers(fields, &settings.targeted);
         let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
-        let terms = &self.record.route().cache.terms;
-        let storable = judge(fetching.read.asker, (status, fields), &says, (terms, settings), times.wall);
-        let Storable { freshness, audience, excluded } = storable.map_err(Unfit::Refused)?;
+        let route_settings = &self.record.route().cache.route_settings;
+        let storable =
+            evaluate(fetching.read.traits, (status, fields), &says, (route_settings, settings), times.wall);
+        let Storable { freshness, audience, excluded } = storable.map_err(NotStored::Refused)?;
         // An app may leave Vary out of one of its responses: all fields count that another one of this key varies with.
         let entry = self.cache.store.get(&fetching.read.key, self.cache.second(fetching.requested));
         let names = entry.as_ref().map_or(&[][..], |entry| entry.names());
@@ -312,23 +319,23 @@ impl Flight {
         let request = match fetching.headers.take() {
             Some(request) => request,
             None if varies || fields.contains_key(&CACHE_GROUPS) => {
-                return Err(Unfit::Unkept(Unkept::Unexpected));
+                return Err(NotStored::Unkept(Unkept::Unexpected));
             }
             None => HeaderMap::new(),
         };
-        let selecting = SelectingFields::of(&request, &settings.ignore_cookies);
-        let variant = Variant::of(fields, selecting, names);
-        let variant = variant.ok_or(Unfit::Refused(Refusal::Varies))?;
+        let selecting = SelectingFields::new(&request, &settings.ignore_cookies);
+        let variant = Variant::from_response(fields, selecting, names);
+        let variant = variant.ok_or(NotStored::Refused(NotStorable::Varies))?;
         if !variant.names_all(&fetching.read.fragments) {
-            return Err(Unfit::Unkept(Unkept::Fragment));
+            return Err(NotStored::Unkept(Unkept::Fragment));
         }
-        let (mut marks, mut tags) = self.marks(fetching);
-        let known = marks.len();
-        self.tags_of_app(fields, &request, &mut marks, &mut tags)?;
+        let (mut invalidation_keys, mut tags) = self.invalidation_keys(fetching);
+        let known = invalidation_keys.len();
+        self.tags_of_app(fields, &request, &mut invalidation_keys, &mut tags)?;
         let principal = fetching.read.principal.as_ref();
-        classify::mark_for_user(&mut marks, known, self.record.route(), &self.cache, principal);
-        if self.cache.invalidation.is_stamped_since(&marks, fetching.begun) {
-            return Err(Unfit::Unkept(Unkept::Overtaken));
+        classify::add_user_keys(&mut invalidation_keys, known, self.record.route(), &self.cache, principal);
+        if self.cache.invalidation.is_stamped_since(&invalidation_keys, fetching.begun) {
+            return Err(NotStored::Unkept(Unkept::Overtaken));
         }
         // The age it came with is in its fields, which are stored without it.
         let initial_age = freshness::initial_age(fields, times);
@@ -352,7 +359,7 @@ impl Flight {
             }
             _ => drop(fields.remove(header::CONTENT_LENGTH)),
         }
-        Ok(Head::new(NewHead {
+        Ok(StoredHead::new(StoredHeadParts {
             status,
             initial_age,
             own: compact(&own_fields, &[]),
@@ -362,9 +369,9 @@ impl Flight {
             audience,
             fetched_in: times.received.saturating_duration_since(times.requested),
             received: times.received,
-            begun: fetching.begun,
-            watched: self.cache.invalidation.watch(&marks),
-            marks: marks.into_boxed_slice(),
+            fetch_epoch: fetching.begun,
+            watched: self.cache.invalidation.watch(&invalidation_keys),
+            invalidation_keys: invalidation_keys.into_boxed_slice(),
             tags: tags.into_boxed_slice(),
         }))
     }
@@ -374,30 +381,30 @@ impl Flight {
         &self,
         fields: &HeaderMap,
         request: &HeaderMap,
-        marks: &mut Vec<Mark>,
+        invalidation_keys: &mut Vec<InvalidationKey>,
         tags: &mut Vec<Box<str>>,
-    ) -> Result<(), Unfit> {
-        let marker = self.cache.invalidation.marker;
+    ) -> Result<(), NotStored> {
+        let key_hasher = self.cache.invalidation.key_hasher;
         let mut add = |tag: &[u8]| {
             let tag = String::from_utf8_lossy(tag);
-            marks.push(marker.tag(&tag));
+            invalidation_keys.push(key_hasher.tag(&tag));
             tags.push(tag.into());
         };
         for line in fields.get_all("surrogate-key") {
             let words = line.as_bytes().split(|byte| matches!(byte, b' ' | b'\t'));
             words.filter(|word| !word.is_empty()).for_each(&mut add);
         }
-        list::of(fields, &OWN[2]).for_each(&mut add);
+        list::elements_in_field(fields, &OWN[2]).for_each(&mut add);
         if settings(&self.record).groups
             && let Some(groups) = structured::strings(fields, &CACHE_GROUPS)
         {
-            let origin = host::of(request).map_or(&b""[..], |host| host.as_bytes());
+            let origin = host::from_headers(request).map_or(&b""[..], |host| host.as_bytes());
             for group in groups {
-                marks.push(marker.group(origin, &group));
+                invalidation_keys.push(key_hasher.group(origin, &group));
                 tags.push(format!("group:{group}").into());
             }
         }
-        if tags.len() > MOST_TAGS { Err(Unfit::Unkept(Unkept::TooManyTags)) } else { Ok(()) }
+        if tags.len() > MAX_TAGS { Err(NotStored::Unkept(Unkept::TooManyTags)) } else { Ok(()) }
     }
 
     /// Whether a stored response can be used without asking: the client wanted the app to be asked all the same.
@@ -411,56 +418,60 @@ impl Flight {
     pub(super) fn unfit(
         &self,
         fetching: &mut Fetching,
-        unfit: &Unfit,
+        unfit: &NotStored,
         status: StatusCode,
         length: Option<u64>,
     ) {
         let event = match unfit {
-            Unfit::Unkept(Unkept::TooLarge) => Event::TooLarge,
+            NotStored::Unkept(Unkept::TooLarge) => Event::TooLarge,
             _ => Event::Refused,
         };
         self.record.cached().count(event);
         self.record.not_stored(unfit.as_str());
         let key = fetching.read.memory_key();
-        let asker = fetching.read.asker;
+        let traits = fetching.read.traits;
         // What says something of this request alone says nothing of the next one.
-        let whose = fetching.read.passes(self.record.route().cache.terms.scope);
-        let of_request_alone = asker.conditional || is_of_request_alone(status);
+        let whose = fetching.read.passes(self.record.route().cache.route_settings.scope);
+        let of_request_alone = traits.conditional || is_of_request_alone(status);
         // The client wanted the app to be asked about what others get: what it is told then says nothing of what they are
         // told (RFC 9111 4.4, 5.2.1.4), and only a response that can take its place does.
         let is_kept = fetching.candidate.as_ref().is_some_and(|candidate| self.is_fresh(candidate));
         let second = self.cache.second(fetching.requested);
         match unfit {
             // The next one may be stored, unless it may be too long again.
-            Unfit::Unkept(Unkept::Unexpected) if length.is_some() => self.cache.passes.forget(key, whose),
-            Unfit::Unkept(Unkept::Unexpected | Unkept::Overtaken | Unkept::Fragment) => {}
-            Unfit::Refused(Refusal::RequestNoStore) => {}
+            NotStored::Unkept(Unkept::Unexpected) if length.is_some() => {
+                self.cache.hit_for_miss.forget(key, whose)
+            }
+            NotStored::Unkept(Unkept::Unexpected | Unkept::Overtaken | Unkept::Fragment) => {}
+            NotStored::Refused(NotStorable::RequestNoStore) => {}
             _ if of_request_alone || is_kept => {}
-            _ => self.cache.passes.remember(key, whose, second),
+            _ => self.cache.hit_for_miss.remember(key, whose, second),
         }
         // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
         // cannot be stored.
-        let replaced = !matches!(unfit, Unfit::Refused(Refusal::RequestNoStore | Refusal::Credentials))
-            && !matches!(unfit, Unfit::Unkept(Unkept::Fragment))
-            && !of_request_alone
-            && !is_kept
-            && whose == hit_for_miss::Asker::Any;
+        let replaced =
+            !matches!(unfit, NotStored::Refused(NotStorable::RequestNoStore | NotStorable::Credentials))
+                && !matches!(unfit, NotStored::Unkept(Unkept::Fragment))
+                && !of_request_alone
+                && !is_kept
+                && whose == hit_for_miss::RequesterClass::Any;
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         }
         // What one client is refused says nothing of those who wait, until one of them is refused too.
         let is_refused = of_request_alone && status.is_client_error() && !fetching.read.follows_refused;
-        let says_nothing = is_refused || matches!(unfit, Unfit::Unkept(Unkept::Overtaken | Unkept::Fragment));
+        let says_nothing =
+            is_refused || matches!(unfit, NotStored::Unkept(Unkept::Overtaken | Unkept::Fragment));
         if fetching.leader.is_some() && !is_kept && !says_nothing {
-            self.cache.passes.remember(key, hit_for_miss::Asker::Waiting, second);
+            self.cache.hit_for_miss.remember(key, hit_for_miss::RequesterClass::Waiting, second);
         }
         classify::recycle(std::mem::take(&mut fetching.read.key));
         if let Some(leader) = fetching.leader.take() {
-            if matches!(unfit, Unfit::Unkept(Unkept::Overtaken)) {
-                leader.tell(Arrived::Overtaken);
+            if matches!(unfit, NotStored::Unkept(Unkept::Overtaken)) {
+                leader.tell(FetchOutcome::Overtaken);
                 return;
             }
-            leader.tell(if is_refused { Arrived::Refused } else { Arrived::NotShared });
+            leader.tell(if is_refused { FetchOutcome::Refused } else { FetchOutcome::NotShared });
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::cache::Cache;
 use crate::cache::collapse::Leader;
 use crate::cache::counters::{Event, RouteCounters};
 use crate::cache::hit_for_miss;
-use crate::cache::in_flight_body::{Fill, Pushed};
-use crate::cache::store::stored::{Content, Stored};
+use crate::cache::in_flight_body::{InFlightBody, Pushed};
+use crate::cache::store::stored::{Content, StoredResponse};
 use crate::memory::buffers;
-use crate::memory::buffers::Reservation;
+use crate::memory::buffers::BufferReservation;
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 
@@ -23,17 +23,17 @@ use crate::runtime::clock;
 pub(super) struct Pump {
     cache: Arc<Cache>,
     counters: Arc<RouteCounters>,
-    fill: Arc<Fill>,
+    fill: Arc<InFlightBody>,
     key: Vec<u8>,
     /// The key under which is remembered that it is not stored, where that is another one.
     memory_key: Option<Vec<u8>>,
-    most: usize,
+    max: usize,
     /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
-    unattended: (usize, Option<Reservation>),
+    unattended: (usize, Option<BufferReservation>),
     /// While it is here, requests can join.
     leader: Option<Leader>,
     /// A reservation of nothing in the share of the client whose request began it.
-    buffers: Reservation,
+    buffers: BufferReservation,
     /// Whether all that came so far is kept.
     keeps: bool,
 }
@@ -46,24 +46,24 @@ impl Drop for Pump {
 }
 
 impl Pump {
-    /// Of content that is stored under `key` unless it is longer than `most` bytes; at most `unattended` reads go on
+    /// Of content that is stored under `key` unless it is longer than `max` bytes; at most `unattended` reads go on
     /// without their clients.
     pub(super) fn new(
         cache: Arc<Cache>,
         counters: Arc<RouteCounters>,
-        (key, memory_key, fill): (Vec<u8>, Option<Vec<u8>>, Arc<Fill>),
-        most: usize,
+        (key, memory_key, fill): (Vec<u8>, Option<Vec<u8>>, Arc<InFlightBody>),
+        max: usize,
         unattended: usize,
         leader: Option<Leader>,
-        buffers: Reservation,
+        buffers: BufferReservation,
     ) -> Pump {
         let unattended = (unattended, None);
-        Pump { cache, counters, fill, key, memory_key, most, unattended, leader, buffers, keeps: true }
+        Pump { cache, counters, fill, key, memory_key, max, unattended, leader, buffers, keeps: true }
     }
 
     /// Keeps what came, if there is room for it; false: the content is not going to be stored.
     fn keep(&self, data: Bytes) -> bool {
-        match self.fill.push(data, self.most) {
+        match self.fill.push(data, self.max) {
             Pushed::Kept => true,
             Pushed::NotKept => false,
             Pushed::Grew => {
@@ -81,7 +81,7 @@ impl Pump {
         self.counters.count(Event::TooLarge);
         let second = self.cache.second(clock::now());
         let key = self.memory_key.as_deref().unwrap_or(&self.key);
-        self.cache.passes.remember_too_long(key, hit_for_miss::Asker::Any, second);
+        self.cache.hit_for_miss.remember_too_long(key, hit_for_miss::RequesterClass::Any, second);
         self.leader = None;
     }
 
@@ -92,17 +92,17 @@ impl Pump {
         body: &mut Body,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let (most, place) = &mut self.unattended;
+        let (max, place) = &mut self.unattended;
         if self.fill.is_read(cx) {
             *place = None;
         } else if place.is_none() {
-            *place = self.cache.unattended.read(self.buffers.client(), *most);
+            *place = self.cache.unattended.read(self.buffers.client(), *max);
             if place.is_none() && self.fill.abandon() {
                 return Poll::Ready(Some(Err(BodyError::ClientGone)));
             }
         }
         // What finds no room is read in small pieces: each such response holds one that its client did not take.
-        let kept = self.keeps && self.cache.store.held.excess() == 0;
+        let kept = self.keeps && self.cache.store.budget.excess() == 0;
         let pressed = !kept && !self.buffers.has_room();
         buffers::while_pressed(pressed, || Pin::new(body).poll_frame(cx))
     }
@@ -133,13 +133,13 @@ impl Pump {
         let Some((content, place)) = self.fill.finish(ended) else { return };
         let head = self.fill.head.clone();
         if self.fill.expected.is_some_and(|expected| expected != content.len() as u64)
-            || self.cache.invalidation.is_stamped_since(&head.marks, head.begun)
+            || self.cache.invalidation.is_stamped_since(&head.invalidation_keys, head.fetch_epoch)
         {
             return;
         }
         let content = Arc::new(Content::new(content, trailers, place));
         self.fill.stored(&content);
-        if self.cache.keep(&self.key, &Stored { head, content }) {
+        if self.cache.keep(&self.key, &StoredResponse { head, content }) {
             self.counters.count(Event::Stored);
         }
     }

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
-use super::{Answer, CacheLayer};
+use super::{CacheLayer, CacheResult};
 use crate::cache::key;
 use crate::fields::{forwarded, host};
 use crate::layer::Routed;
-use crate::layer::record::{ByCache, Record};
+use crate::layer::record::{ByCache, RequestRecord};
 use crate::message::body::Body;
 use crate::message::inbound::Peer;
 use crate::policy::{loose, path};
@@ -42,7 +42,7 @@ const PASSED_ON: [&str; 16] = [
 
 /// Whether it is a `PURGE` for Pillion: it comes from one of `purge_from`. What a proxy passed on comes from anybody,
 /// unless that proxy is trusted and says from whom in a way that is believed.
-pub(crate) fn is_for_us(request: &Request<Body>, record: &Record, peer: &Peer) -> bool {
+pub(crate) fn is_for_us(request: &Request<Body>, record: &RequestRecord, peer: &Peer) -> bool {
     if !is_purge(request.method()) {
         return false;
     }
@@ -61,7 +61,7 @@ fn is_passed_on(headers: &HeaderMap) -> bool {
 impl<S> CacheLayer<S> {
     /// Takes out what is stored for a URL, of all its variants and users; where it has no query, of all queries. What is
     /// on its way from the app for this path is not stored any more.
-    pub(super) async fn purge(self, routed: Box<Routed>) -> Answer {
+    pub(super) async fn purge(self, routed: Box<Routed>) -> CacheResult {
         let cache = self.cache;
         let target = routed.request.uri();
         let normal = path::normalise(target.path())?.normal.into_owned();
@@ -70,16 +70,16 @@ impl<S> CacheLayer<S> {
         let query = target.query().map(|query| {
             // As GET has it in its key.
             let order = policy.routes.table.find(&Method::GET, &asked, &normal, 0);
-            let only = routed.record.snapshot.route(order).cache.terms.key_query.clone();
+            let only = routed.record.snapshot.route(order).cache.route_settings.key_query.clone();
             key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
         });
-        routed.record.told_by_cache(ByCache::Purge);
-        let marker = cache.invalidation.marker;
-        let mut marks = vec![marker.path(&normal)];
+        routed.record.set_cache_outcome(ByCache::Purge);
+        let key_hasher = cache.invalidation.key_hasher;
+        let mut invalidation_keys = vec![key_hasher.path(&normal)];
         if path::is_odd(&normal) {
-            marks.push(marker.path(&loose::reading(&normal)));
+            invalidation_keys.push(key_hasher.path(&loose::reading(&normal)));
         }
-        cache.invalidation.overtake(&marks);
+        cache.invalidation.overtake(&invalidation_keys);
         cache.counters.count_invalidation(LABEL);
         // All that is stored is looked through: not by a worker, which has clients to serve.
         let looked = tokio::task::spawn_blocking(move || {

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, header};
 use crate::cache::invalidation::Mode;
 use crate::fields::cookie;
 use crate::fields::set_cookie::SetCookie;
-use crate::layer::record::Record;
+use crate::layer::record::RequestRecord;
 use crate::policy::cache::is_safe;
 use crate::runtime::clock;
 
@@ -19,7 +19,7 @@ pub(crate) fn sets_cookie(response: &HeaderMap) -> bool {
 
 /// Invalidates the copies of the request's own credentials where its response takes a listed cookie away, or where a
 /// write gives one to a client that had none. A mere renewal changes nothing.
-pub(crate) fn heed(record: &Record, method: &Method, request: &HeaderMap, response: &HeaderMap) {
+pub(crate) fn heed(record: &RequestRecord, method: &Method, request: &HeaderMap, response: &HeaderMap) {
     let identity = &record.snapshot.policy.identity;
     let now = clock::unix_seconds(clock::wall()) as i64;
     let lines = response.get_all(header::SET_COOKIE).iter();
@@ -36,11 +36,11 @@ pub(crate) fn heed(record: &Record, method: &Method, request: &HeaderMap, respon
     if !ends && !begins {
         return;
     }
-    let claims = record.proven(request).as_ref().ok().and_then(Option::as_ref);
+    let claims = record.verified_claims(request).as_ref().ok().and_then(Option::as_ref);
     let Some(principal) = identity.principal(request, claims) else { return };
     let cache = record.cache();
-    let marks: Vec<_> =
-        principal.credentials.iter().map(|hash| cache.invalidation.marker.credential(hash)).collect();
-    cache.invalidation.stamp(&marks, Mode::Hard, clock::now());
+    let invalidation_keys: Vec<_> =
+        principal.credentials.iter().map(|hash| cache.invalidation.key_hasher.credential(hash)).collect();
+    cache.invalidation.stamp(&invalidation_keys, Mode::Hard, clock::now());
     cache.counters.count_invalidation(LABEL);
 }

@@ -12,13 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 
 use super::settings;
-use crate::cache::in_flight_body::Reader;
+use crate::cache::in_flight_body::InFlightReader;
 use crate::cache::rules::reuse::Age;
-use crate::cache::store::stored::{Content, Head, Stored};
+use crate::cache::store::stored::{Content, StoredHead, StoredResponse};
 use crate::fields::cache_status::{CACHE_STATUS, Member, X_CACHE};
-use crate::layer::record::Record;
+use crate::layer::record::RequestRecord;
 use crate::message::body::{Body, BodyError, Kept};
-use crate::rendering::rendered_head::{Form, Lines};
+use crate::rendering::rendered_head::{HeadLines, HeadVariant};
 use crate::represent::compression_decision::has_no_content;
 
 /// Fields by which apps speak to us alone; nobody else is told.
@@ -37,7 +37,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 }
 
 /// Says what the cache did; details and the key only where the configuration asks for them.
-pub(super) fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
+pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
     let debug = settings(record).debug_header;
     let key = match (&record.target, debug) {
         (Some(target), true) => Some(target.as_str()),
@@ -54,7 +54,7 @@ pub(super) fn say(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'
 }
 
 /// The same on fields that have a place for it kept free.
-fn say_in_place(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>) {
+fn say_in_place(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
     if settings(record).debug_header {
         headers.remove(CACHE_STATUS);
         headers.remove(X_CACHE);
@@ -70,9 +70,9 @@ fn say_in_place(record: &Rc<Record>, headers: &mut HeaderMap, member: Member<'_>
 }
 
 /// An answer of what is stored.
-pub(super) fn of(
-    record: &Rc<Record>,
-    stored: &Stored,
+pub(super) fn build(
+    record: &Rc<RequestRecord>,
+    stored: &StoredResponse,
     age: Age,
     head: bool,
     member: Member<'_>,
@@ -99,23 +99,23 @@ pub(super) fn of(
 
 /// The same in a form in which it may be asked for again. The head that was prepared for that is not made anew.
 pub(super) fn hit(
-    record: &Rc<Record>,
-    stored: &Stored,
+    record: &Rc<RequestRecord>,
+    stored: &StoredResponse,
     age: Age,
     head: bool,
     member: Member<'_>,
-    form: Option<Form>,
+    form: Option<HeadVariant>,
 ) -> Response<Body> {
     let Some(form) = form.filter(|_| stored.head.keeps_place && stored.content.trailers().is_none()) else {
-        return of(record, stored, age, head, member);
+        return build(record, stored, age, head, member);
     };
-    let prepared = stored.head.prepared.get(form);
+    let prepared = stored.head.rendered_heads.get(form);
     let content = prepared.as_ref().and_then(|prepared| match prepared.made {
         Some(name) => Kept::made(&*stored.content, name),
         None => Some(stored.content.pieces().clone()),
     });
     let (Some(prepared), Some(content)) = (prepared, content) else {
-        let mut response = of(record, stored, age, head, member);
+        let mut response = build(record, stored, age, head, member);
         // What is asked for once only is not worth it.
         if stored.content.given() > 1 {
             let stored = stored.clone();
@@ -124,7 +124,7 @@ pub(super) fn hit(
         return response;
     };
     stored.content.hits.fetch_add(1, Ordering::Relaxed);
-    let mut lines = Lines::new(prepared);
+    let mut lines = HeadLines::new(prepared);
     lines.add(header::AGE.as_str(), |out| {
         out.extend_from_slice(itoa::Buffer::new().format(age.current.as_secs()).as_bytes());
     });
@@ -141,22 +141,28 @@ pub(super) fn hit(
 
 /// An answer of which the content is still coming.
 pub(super) fn coming(
-    record: &Rc<Record>,
-    head: &Head,
+    record: &Rc<RequestRecord>,
+    head: &StoredHead,
     age: Age,
-    reader: Reader,
+    reader: InFlightReader,
     member: Member<'_>,
 ) -> Response<Body> {
     with_head(record, head, age, Body::streaming(reader), member)
 }
 
-fn say_phrase(head: &Head, response: &mut Response<Body>) {
+fn say_phrase(head: &StoredHead, response: &mut Response<Body>) {
     if let Some(phrase) = &head.phrase {
         response.extensions_mut().insert(phrase.clone());
     }
 }
 
-fn with_head(record: &Rc<Record>, head: &Head, age: Age, body: Body, member: Member<'_>) -> Response<Body> {
+fn with_head(
+    record: &Rc<RequestRecord>,
+    head: &StoredHead,
+    age: Age,
+    body: Body,
+    member: Member<'_>,
+) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     say_phrase(head, &mut response);

@@ -10,18 +10,18 @@ use http::uri::PathAndQuery;
 use http::{Method, Response, Uri, header};
 use tower::Service;
 
-use super::lookup::{CONDITIONS, Candidate, Going, Start};
+use super::lookup::{CONDITIONS, Candidate, Miss, Start};
 use super::{CacheFuture, CacheLayer, outlive, selecting};
 use crate::cache::collapse;
-use crate::cache::collapse::Fetch;
+use crate::cache::collapse::CollapsedFetch;
 use crate::cache::counters::Event;
 use crate::cache::key;
 use crate::cache::rules::reuse::{Reuse, reuse};
-use crate::cache::rules::storability::{Asker, Audience};
+use crate::cache::rules::storability::{Audience, RequestTraits};
 use crate::layer::Routed;
 use crate::layer::cache::classify;
-use crate::layer::cache::classify::{Forwarded, Read};
-use crate::layer::cache::exchange::{Errand, Fetching, Flight, unattended};
+use crate::layer::cache::classify::{FwdReason, Lookup};
+use crate::layer::cache::exchange::{CacheExchange, Fetching, Purpose, unattended};
 use crate::layer::record::ByCache;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
@@ -35,7 +35,7 @@ pub(super) const UNCOUNTED: &str = "uncounted-parameters";
 pub(super) fn take_out(routed: &mut Routed) -> bool {
     let target = routed.request.uri();
     let Some(query) = target.query() else { return true };
-    let only = routed.route.cache.terms.key_query.as_deref();
+    let only = routed.route.cache.route_settings.key_query.as_deref();
     let ignored = &routed.record.snapshot.policy.cache.ignore_query;
     let left = match key::counted_query(query, only, ignored) {
         Some(query) => PathAndQuery::try_from(format!("{}?{query}", target.path())),
@@ -57,31 +57,31 @@ where
     pub(super) fn start_as_it_came(
         &mut self,
         mut routed: Box<Routed>,
-        mut going: Going,
+        mut miss: Miss,
         now: Instant,
     ) -> Start<S::Future> {
-        if routed.route.cache.terms.strip_query && take_out(&mut routed) {
+        if routed.route.cache.route_settings.strip_query && take_out(&mut routed) {
             // The app sees nothing of them: it is a request like any other.
-            going.read.uncounted = false;
-            return self.start(routed, going, now);
+            miss.read.uncounted = false;
+            return self.start(routed, miss, now);
         }
-        let directives = &going.read.directives;
-        let wants_app = directives.no_cache || directives.max_age.is_some_and(|most| most.is_zero());
-        let scope = routed.route.cache.terms.scope;
+        let directives = &miss.read.directives;
+        let wants_app = directives.no_cache || directives.max_age.is_some_and(|max| max.is_zero());
+        let scope = routed.route.cache.route_settings.scope;
         let alone = wants_app
-            || going.read.head
-            || going.read.asker.no_store
-            || !going.read.fragments.is_empty()
+            || miss.read.head
+            || miss.read.traits.no_store
+            || !miss.read.fragments.is_empty()
             || routed.request.headers().contains_key(header::RANGE)
-            || !going.read.may_use(Audience::Anonymous, scope);
+            || !miss.read.may_use(Audience::Anonymous, scope);
         // The same request without them may be on its way.
-        if !alone && let Some(fetch) = self.find_fetch(&routed, &going.read, now) {
-            return Start::Follow(Box::new((routed, going, fetch)));
+        if !alone && let Some(fetch) = self.find_fetch(&routed, &miss.read, now) {
+            return Start::Follow(Box::new((routed, miss, fetch)));
         }
-        Start::Sent(self.send_as_it_came(routed, going, now))
+        Start::Sent(self.send_as_it_came(routed, miss, now))
     }
 
-    fn find_fetch(&self, routed: &Routed, read: &Read, now: Instant) -> Option<Arc<Fetch>> {
+    fn find_fetch(&self, routed: &Routed, read: &Lookup, now: Instant) -> Option<Arc<CollapsedFetch>> {
         let key = self.collapse_key(routed, read, now);
         self.cache.fetches.find(&key, &self.cache.invalidation, || routed.record.client_slot())
     }
@@ -90,20 +90,20 @@ where
     pub(super) fn send_as_it_came(
         &mut self,
         routed: Box<Routed>,
-        going: Going,
+        miss: Miss,
         now: Instant,
     ) -> CacheFuture<S::Future> {
-        let Going { mut read, why, candidate } = going;
-        routed.record.told_by_cache(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
-        let asker = read.passes(routed.route.cache.terms.scope);
-        let is_known = self.cache.passes.knows(read.memory_key(), asker, self.cache.second(now));
-        if candidate.is_none() && (is_known || read.head || read.asker.no_store) {
+        let Miss { mut read, why, candidate } = miss;
+        routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
+        let traits = read.passes(routed.route.cache.route_settings.scope);
+        let is_known = self.cache.hit_for_miss.knows(read.memory_key(), traits, self.cache.second(now));
+        if candidate.is_none() && (is_known || read.head || read.traits.no_store) {
             classify::recycle(read.key);
             routed.record.not_stored(UNCOUNTED);
-            return self.send(routed, Errand::Pass(why));
+            return self.send(routed, Purpose::Pass(why));
         }
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
-        read.asker.conditional = routed.request.headers().keys().any(own);
+        read.traits.conditional = routed.request.headers().keys().any(own);
         let fill = self.fill_without(&routed, &read, candidate.as_ref());
         let watched = classify::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
@@ -120,14 +120,14 @@ where
             headers,
             fill,
         };
-        self.send(routed, Errand::Fetch(why, Box::new(fetching)))
+        self.send(routed, Purpose::Fetch(why, Box::new(fetching)))
     }
 
     /// What makes the same request without the parameters, once it is known that the app's response can be stored.
     fn fill_without(
         &self,
         routed: &Routed,
-        read: &Read,
+        read: &Lookup,
         candidate: Option<&Candidate>,
     ) -> Option<Box<dyn FnOnce()>> {
         let mut without = routed.again(clock::now())?;
@@ -137,11 +137,11 @@ where
         if read.head {
             *without.request.method_mut() = Method::GET;
         }
-        let read = Box::new(Read {
+        let read = Box::new(Lookup {
             key: read.key.clone(),
             variant_key: read.variant_key.clone(),
             directives: Default::default(),
-            asker: Asker { conditional: false, ..read.asker },
+            traits: RequestTraits { conditional: false, ..read.traits },
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
@@ -152,15 +152,16 @@ where
         Some(Box::new(move || layer.fill(without, read, candidate)))
     }
 
-    fn fill(&mut self, mut routed: Box<Routed>, read: Box<Read>, candidate: Option<Candidate>) {
+    fn fill(&mut self, mut routed: Box<Routed>, read: Box<Lookup>, candidate: Option<Candidate>) {
         let now = clock::now();
-        let (marks, tags) = classify::marks(&routed, &self.cache, read.principal.as_ref());
-        let watched = self.cache.invalidation.watch(&marks);
+        let (invalidation_keys, tags) =
+            classify::invalidation_keys(&routed, &self.cache, read.principal.as_ref());
+        let watched = self.cache.invalidation.watch(&invalidation_keys);
         let begun = self.cache.invalidation.begin(&watched, now);
         // One for each key at a time, and no more at once than may go on without their clients.
         let key = self.collapse_key(&routed, &read, now);
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
-        let led = fetches.lead(&key, &marks, begun, invalidation, || routed.record.client_slot());
+        let led = fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.client_slot());
         let Some(leader) = led else { return };
         // Another one may have been stored meanwhile.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
@@ -180,14 +181,14 @@ where
             candidate,
             asks,
             leader: Some(leader),
-            known: Some((marks, tags)),
+            known: Some((invalidation_keys, tags)),
             _watched: watched,
             begun,
             requested: now,
             headers,
             fill: None,
         };
-        let future = self.send(routed, Errand::Fetch(Forwarded::UriMiss, Box::new(fetching)));
+        let future = self.send(routed, Purpose::Fetch(FwdReason::UriMiss, Box::new(fetching)));
         outlive(async move {
             let _place = place;
             drop(future.await);
@@ -195,11 +196,11 @@ where
     }
 }
 
-impl Flight {
+impl CacheExchange {
     /// The response to such a request: nobody else's, but it tells whether the one without the parameters can be stored.
     pub(super) fn as_it_came(
         &self,
-        why: Forwarded,
+        why: FwdReason,
         mut fetching: Fetching,
         response: Response<Body>,
     ) -> Response<Body> {

@@ -7,10 +7,10 @@
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use crate::cache::Cache;
-use crate::cache::invalidation::key::Mark;
+use crate::cache::invalidation::key::InvalidationKey;
 use crate::layer::Routed;
 use crate::layer::cache::invalidate::asked_for;
-use crate::layer::record::Record;
+use crate::layer::record::RequestRecord;
 use crate::policy::redirect::split_authority;
 use crate::policy::{Action, loose, path};
 
@@ -26,7 +26,7 @@ const DESTINATION: HeaderName = HeaderName::from_static("destination");
 /// What a write changes beside its target if it is one of WebDAV.
 pub(super) struct Tree {
     /// Prefixes: of the path, and of its Destination.
-    pub marks: Vec<Mark>,
+    pub invalidation_keys: Vec<InvalidationKey>,
     method: TreeMethod,
 }
 
@@ -54,19 +54,19 @@ impl TreeMethod {
 
 impl Tree {
     /// Of a request with such a method for a path in normal form.
-    pub(super) fn of(routed: &Routed, cache: &Cache, path: &str) -> Option<Tree> {
+    pub(super) fn from_request(routed: &Routed, cache: &Cache, path: &str) -> Option<Tree> {
         let headers = routed.request.headers();
         let method = match routed.request.method() {
             &Method::DELETE => TreeMethod::Delete { depth: headers.contains_key(DEPTH) },
             method if matches!(method.as_str(), "COPY" | "MOVE") => TreeMethod::CopyOrMove,
             _ => return None,
         };
-        let marker = cache.invalidation.marker;
-        let mut marks = Vec::new();
+        let key_hasher = cache.invalidation.key_hasher;
+        let mut invalidation_keys = Vec::new();
         let mut add = |path: &str| {
             let loosely = path::is_odd(path).then(|| loose::reading(path));
             let both = [Some(path), loosely.as_deref()].into_iter().flatten();
-            marks.extend(both.filter(|path| !is_root(path)).map(|path| marker.prefix(path)));
+            invalidation_keys.extend(both.filter(|path| !is_root(path)).map(|path| key_hasher.prefix(path)));
         };
         add(path);
         if method == TreeMethod::CopyOrMove
@@ -81,7 +81,7 @@ impl Tree {
                 add(&to.fill(&pattern.template, &destination));
             }
         }
-        (!marks.is_empty()).then_some(Tree { marks, method })
+        (!invalidation_keys.is_empty()).then_some(Tree { invalidation_keys, method })
     }
 
     /// Whether a response says that it was changed. `speaks`: whether its app is known to speak WebDAV.
@@ -105,19 +105,19 @@ fn destination(routed: &Routed, path: &str) -> Option<String> {
     path::normalise(place.split(['?', '#']).next()?).ok().map(|path| path.normal.into_owned())
 }
 
-fn upstream(record: &Record) -> Option<&str> {
+fn upstream(record: &RequestRecord) -> Option<&str> {
     let upstream = record.route().upstream.unwrap_or(0);
     record.snapshot.policy.upstreams.get(upstream).map(|upstream| &*upstream.name)
 }
 
 /// Whether the app has said that it speaks WebDAV.
-pub(super) fn is_spoken_by_upstream(cache: &Cache, record: &Record) -> bool {
+pub(super) fn is_spoken_by_upstream(cache: &Cache, record: &RequestRecord) -> bool {
     upstream(record).is_some_and(|name| cache.webdav.contains(name))
 }
 
 /// Remembers that an app speaks WebDAV where its response says so: by `DAV`, as to OPTIONS, or by 207, as to PROPFIND.
 #[inline(never)]
-pub(super) fn heed<B>(cache: &Cache, record: &Record, response: &Response<B>) {
+pub(super) fn heed<B>(cache: &Cache, record: &RequestRecord, response: &Response<B>) {
     let says = |headers: &HeaderMap| headers.keys().any(|name| *name == DAV);
     if (response.status() == StatusCode::MULTI_STATUS || says(response.headers()))
         && let Some(name) = upstream(record)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{Explanation, Stored, Whose};
+use super::{Explanation, StoredView, Whose};
 use crate::cache::Cache;
 use crate::cache::key;
 use crate::cache::rules::storability::Personal;
@@ -14,7 +14,7 @@ use crate::fields::cache_control::RequestDirectives;
 use crate::fields::host;
 use crate::layer::Routed;
 use crate::layer::cache::classify;
-use crate::layer::cache::classify::Asked;
+use crate::layer::cache::classify::RequestClass;
 use crate::layer::cache::purge;
 use crate::policy::cache::is_safe;
 use crate::policy::path;
@@ -27,8 +27,8 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
         told.say("cache", "off: cache.enabled is false");
         return;
     }
-    let terms = &routed.route.cache.terms;
-    let scope = match terms.scope {
+    let route_settings = &routed.route.cache.route_settings;
+    let scope = match route_settings.scope {
         Scope::Auto => {
             "auto: one copy for all where nothing says who asks; else only what says that it is for all"
         }
@@ -52,20 +52,20 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
         told.say("cache", "answered here: what is stored for this URL is purged (cache.purge_from)");
         return;
     }
-    match Asked::of(routed, cache) {
-        Asked::Write => {
+    match RequestClass::classify(routed, cache) {
+        RequestClass::Write => {
             told.say("cache", "a write: it is never answered from the cache");
             return;
         }
-        Asked::Content => told.say("cache", format!("scope {scope}; the content is part of the key")),
-        Asked::Pass(why) => {
+        RequestClass::Content => told.say("cache", format!("scope {scope}; the content is part of the key")),
+        RequestClass::Pass(why) => {
             told.say("cache", format!("passed by: {} (scope {scope})", why.sentence()));
             return;
         }
-        Asked::Read(read) => {
+        RequestClass::Read(read) => {
             told.say("cache", format!("scope {scope}"));
-            if terms.scope == Scope::Auto {
-                match read.asker.personal {
+            if route_settings.scope == Scope::Auto {
+                match read.traits.personal {
                     Personal::No => {}
                     Personal::Authorization => told.say(
                         "cache",
@@ -88,7 +88,7 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                 );
             }
             if read.uncounted {
-                let stripped = routed.route.cache.terms.strip_query;
+                let stripped = routed.route.cache.route_settings.strip_query;
                 told.say(
                     "cache",
                     match stripped {
@@ -111,17 +111,17 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                     version => format!(", version {version:?}"),
                 };
                 told.say("key", format!("{host}{path}{query}{by}{whose}{version}"));
-                told.stored = Some(Stored {
+                told.stored = Some(StoredView {
                     https: shown.https,
                     host,
                     told_host,
                     target: format!("{path}{query}"),
                     upstream: text(shown.upstream),
-                    whose: Whose::of(shown.principal, &routed.record.snapshot.policy),
+                    whose: Whose::new(shown.principal, &routed.record.snapshot.policy),
                 });
             }
             let principal = read.principal.as_ref();
-            let (_, tags) = classify::marks(routed, cache, principal);
+            let (_, tags) = classify::invalidation_keys(routed, cache, principal);
             let names: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
             match names.is_empty() {
                 true => told.say("tags", "none but those the app sends"),
@@ -133,11 +133,11 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
 }
 
 fn lifetime(told: &mut Explanation, routed: &Routed) {
-    let terms = &routed.route.cache.terms;
+    let route_settings = &routed.route.cache.route_settings;
     let settings = &routed.record.snapshot.policy.cache;
-    match terms.ttl {
+    match route_settings.ttl {
         Some(ttl) => {
-            let over = match terms.overrides {
+            let over = match route_settings.overrides {
                 Override::None => "where the app says nothing of it",
                 Override::Lifetime => "whatever max-age, no-cache and Expires say (override = \"lifetime\")",
                 Override::NoStore => {
@@ -149,23 +149,23 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
         None => {
             let derived = match settings.heuristic_max {
                 Duration::ZERO => "none".to_owned(),
-                most => format!("a tenth of the time since Last-Modified, {most:?} at most"),
+                max => format!("a tenth of the time since Last-Modified, {max:?} at most"),
             };
             told.say("lifetime", format!("by the app's Cache-Control or Expires; else {derived}"));
         }
     }
-    if terms.ttl.is_none() || terms.overrides == Override::None {
-        let most = settings.max_ttl;
-        told.say("lifetime", format!("the app's word holds for {most:?} at most (cache.max_ttl)"));
+    if route_settings.ttl.is_none() || route_settings.overrides == Override::None {
+        let max = settings.max_ttl;
+        told.say("lifetime", format!("the app's word holds for {max:?} at most (cache.max_ttl)"));
     }
-    for (status, ttl) in &terms.ttl_by_status {
+    for (status, ttl) in &route_settings.ttl_by_status {
         told.say("lifetime", format!("{ttl:?} for {}", status.as_u16()));
     }
-    let unreachable = terms.stale_if_error.unwrap_or(settings.stale_if_error);
+    let unreachable = route_settings.stale_if_error.unwrap_or(settings.stale_if_error);
     let stale = [
-        ("while it is asked again", terms.stale_while_revalidate),
+        ("while it is asked again", route_settings.stale_while_revalidate),
         ("where no response can be had", unreachable),
-        ("in place of its own 502 to 504", terms.stale_if_error.unwrap_or_default()),
+        ("in place of its own 502 to 504", route_settings.stale_if_error.unwrap_or_default()),
     ];
     for (when, window) in stale.iter().filter(|(_, window)| *window > Duration::ZERO) {
         told.say("lifetime", format!("then stale for {window:?} {when}, where the app says nothing of it"));

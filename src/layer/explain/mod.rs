@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 
 use super::limit::caller::Caller;
-use super::record::{Beginning, Record, Sink, request_id};
+use super::record::{RequestInfo, RequestRecord, Sink, request_id};
 use super::rescue;
 use super::route::{self, Decision};
 use super::{Observed, Routed};
@@ -30,7 +30,7 @@ use crate::runtime::clock;
 use crate::state::live_policy::Snapshot;
 
 /// Routes that were not taken are listed as far as this.
-const MOST_ROUTES: usize = 100;
+const MAX_ROUTES: usize = 100;
 
 /// What is asked of a running Pillion beside, under the same names.
 #[derive(Clone, Debug, Default)]
@@ -48,12 +48,12 @@ pub(crate) struct Explanation {
     /// Whether requests in flight are limited too.
     pub concurrency: bool,
     /// Under what an answer is stored; `None`: it passes the cache by.
-    pub stored: Option<Stored>,
+    pub stored: Option<StoredView>,
 }
 
 /// The key of an answer, as lookups show it.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored {
+pub(crate) struct StoredView {
     /// Whether the client comes by https.
     pub https: bool,
     pub host: String,
@@ -77,7 +77,7 @@ pub(crate) enum Whose {
 }
 
 impl Whose {
-    fn of(principal: Option<&Partition>, policy: &Policy) -> Whose {
+    fn new(principal: Option<&Partition>, policy: &Policy) -> Whose {
         match principal {
             None => Whose::All,
             Some(partition) if policy.hashes_are_shared => Whose::Principal(key::principal_hash(partition)),
@@ -141,7 +141,7 @@ pub(crate) fn explain(
     if uri.authority().is_none() && !fields.iter().any(|(name, _)| name == header::HOST) {
         told.say("host", format!("{host}, as neither the URL nor a field names another"));
     }
-    let beginning = Beginning {
+    let beginning = RequestInfo {
         started: now,
         id: request_id(None),
         id_is_ours: true,
@@ -157,7 +157,7 @@ pub(crate) fn explain(
         trace_state: None,
     };
     // One that is neither counted nor logged.
-    let record = Rc::new(Record::begin(beginning, snapshot.clone(), sink.clone()).behind(now));
+    let record = Rc::new(RequestRecord::begin(beginning, snapshot.clone(), sink.clone()).for_background(now));
     let read = path::normalise(uri.path());
     let normal = read.clone().map(|path| path.normal.into_owned());
     match &read {
@@ -181,7 +181,7 @@ pub(crate) fn explain(
     explain_route(&mut told, snapshot, found, (method, &host, &normal));
     match decided {
         Err(error) => told.say("refused", format!("{}: {error}", rescue::status(&error).as_u16())),
-        Ok(Decision::Answer(response)) => {
+        Ok(Decision::Respond(response)) => {
             let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("");
             told.say("answered", format!("{} here, {to}", response.status()));
         }
@@ -201,7 +201,7 @@ pub(crate) fn explain(
             explain_upstream(&mut told, &routed);
             explain_caller(&mut told, &routed);
             explain_coding(&mut told, &mut routed);
-            cached::cache(&mut told, &routed, grpc, &sink.lasting.cache);
+            cached::cache(&mut told, &routed, grpc, &sink.shared_state.cache);
             cached::invalidation(&mut told, &routed, method);
         }
     }
@@ -223,7 +223,7 @@ fn explain_route(
         }
         None => told.say("route", "none matches: the defaults hold".to_owned()),
     }
-    for (at, route) in routes.iter().take(order).take(MOST_ROUTES).enumerate() {
+    for (at, route) in routes.iter().take(order).take(MAX_ROUTES).enumerate() {
         if let Some(pattern) = &route.pattern
             && let Some(why) = mismatch(pattern, asked)
         {
@@ -269,7 +269,7 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
     let policy = &routed.record.snapshot.policy;
     let limits = &routed.route.limits;
     let headers = routed.request.headers();
-    match routed.record.proven(headers) {
+    match routed.record.verified_claims(headers) {
         Err(_) => told.say(
             "token",
             "there is one, and it does not verify: it proves nothing, and the cache is passed by",
@@ -278,7 +278,7 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
         Ok(None) if policy.identity.proves() => told.say("token", "there is none"),
         Ok(None) => {}
     }
-    let claims = routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);
+    let claims = routed.record.verified_claims(headers).as_ref().ok().and_then(Option::as_ref);
     let present = policy.identity.present(headers, claims);
     match present.is_empty() {
         true => told.say("principal", "none: the request carries none of identity.principal"),
@@ -293,7 +293,7 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
         told.say("limits", "none: no tier is written");
         return;
     }
-    let Caller { key, tier, rejected } = Caller::of(routed, &policy.limits);
+    let Caller { key, tier, rejected } = Caller::identify(routed, &policy.limits);
     let listed = policy.limits.listed.values().find(|listed| listed.partition == key.hash);
     let named = listed.and_then(|listed| listed.name.clone());
     told.caller = Some(match (named, key.kind) {
@@ -335,14 +335,14 @@ fn explain_limits(told: &mut Explanation, tier: &Tier, routed: &Routed) {
         told.say("limits", format!("it counts as {}", limits.cost));
     }
     if let Some(concurrency) = limits.concurrency {
-        told.say("limits", format!("at most {} in flight on this route", concurrency.most));
+        told.say("limits", format!("at most {} in flight on this route", concurrency.max));
         told.concurrency = true;
     }
 }
 
 fn explain_coding(told: &mut Explanation, routed: &mut Routed) {
     let policy = routed.record.snapshot.policy.compression.clone();
-    match represented::Asked::read(routed) {
+    match represented::RepresentationRequest::read(routed) {
         Err(error) => {
             let error = error.into();
             told.say("coding", format!("{}: {error}", rescue::status(&error).as_u16()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 
-use crate::fields::rate_limit::{self, Told};
+use crate::fields::rate_limit::{self, UpstreamRateLimit};
 use crate::limit::tier::{CONCURRENCY, Tier, joined};
 use crate::limit::{Standing, Verdict, Which};
 use crate::policy::limits::{RouteLimits, Tell};
@@ -17,20 +17,20 @@ pub(crate) struct Announcement {
     standing: Standing,
     refused: bool,
     /// What holds here beside or in place of what holds everywhere.
-    here: Option<Box<Here>>,
+    here: Option<Box<RouteTier>>,
 }
 
 /// What a route has of its own.
-struct Here {
+struct RouteTier {
     policies: Option<HeaderValue>,
     /// The cap on requests in flight; 0 without one.
-    most: u32,
+    max: u32,
 }
 
 impl Announcement {
     /// Of a verdict; `None` where nothing is told, where no limit holds, or none that is enforced: what is not refused is
     /// not told.
-    pub(crate) fn of(
+    pub(crate) fn new(
         verdict: &Verdict,
         tier: &Arc<Tier>,
         (limits, exempt): (&RouteLimits, bool),
@@ -38,7 +38,7 @@ impl Announcement {
     ) -> Option<Announcement> {
         let standing = verdict.closest.filter(|_| !tier.shadow && (tell.ratelimit || tell.legacy))?;
         let usual = !exempt && limits.named.is_empty() && limits.concurrency.is_none();
-        let here = (!usual).then(|| Box::new(Here::of(tier, limits, exempt)));
+        let here = (!usual).then(|| Box::new(RouteTier::new(tier, limits, exempt)));
         Some(Announcement { tier: tier.clone(), standing, refused: !verdict.conforms(), here })
     }
 
@@ -67,16 +67,16 @@ impl Announcement {
         }
     }
 
-    fn told(&self) -> Option<Told<'_>> {
+    fn told(&self) -> Option<UpstreamRateLimit<'_>> {
         let (name, quota) = match self.standing.which {
-            Which::Concurrency => (CONCURRENCY, self.here.as_ref().map_or(0, |here| here.most)),
+            Which::Concurrency => (CONCURRENCY, self.here.as_ref().map_or(0, |here| here.max)),
             Which::Quota(at) => {
                 let limit = self.tier.limits.get(at)?;
                 (limit.name.as_str(), limit.quota.count.max(limit.quota.burst.get()))
             }
         };
         let Standing { remaining, wait: reset, .. } = self.standing;
-        Some(Told { name, quota, remaining, reset, refused: self.refused })
+        Some(UpstreamRateLimit { name, quota, remaining, reset, refused: self.refused })
     }
 
     /// Every limit that holds here.
@@ -85,15 +85,15 @@ impl Announcement {
     }
 }
 
-impl Here {
-    fn of(tier: &Tier, limits: &RouteLimits, exempt: bool) -> Here {
+impl RouteTier {
+    fn new(tier: &Tier, limits: &RouteLimits, exempt: bool) -> RouteTier {
         // Where no tier is written, the one that everybody has is nobody's to be told.
         let name = if tier.limits.is_empty() { "" } else { tier.name.as_str() };
         let in_flight =
-            limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.most, name));
+            limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.max, name));
         let quotas = (!exempt).then(|| tier.limits_on(&limits.named));
         let quotas = quotas.into_iter().flatten().map(|(_, limit)| limit.policy.as_str());
         let policies = joined(quotas.chain(in_flight.as_deref()));
-        Here { policies, most: limits.concurrency.map_or(0, |cap| cap.most) }
+        RouteTier { policies, max: limits.concurrency.map_or(0, |cap| cap.max) }
     }
 }

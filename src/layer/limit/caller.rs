@@ -25,13 +25,13 @@ pub(crate) struct Caller<'a> {
 }
 
 /// More API keys than this in one request are not looked at.
-const MOST_KEYS: usize = 4;
+const MAX_KEYS: usize = 4;
 
 impl<'a> Caller<'a> {
-    pub(crate) fn of(routed: &'a Routed, policy: &'a LimitPolicy) -> Caller<'a> {
+    pub(crate) fn identify(routed: &'a Routed, policy: &'a LimitPolicy) -> Caller<'a> {
         let headers = routed.request.headers();
         // Verified where it is asked for, and only then. A token that does not verify proves nothing.
-        let claims = || routed.record.proven(headers).as_ref().ok().and_then(Option::as_ref);
+        let claims = || routed.record.verified_claims(headers).as_ref().ok().and_then(Option::as_ref);
         let given = if policy.asks_key() {
             api_keys(policy, headers, routed.request.uri(), claims)
         } else {
@@ -53,7 +53,7 @@ impl<'a> Caller<'a> {
                 }
             },
             KeyKind::Principal if identity.has_claims() => {
-                let hash = identity.proven_principal(claims()?)?;
+                let hash = identity.verified_principal(claims()?)?;
                 Some(Key { hash, kind: Kind::Principal })
             }
             KeyKind::Principal => None,
@@ -93,12 +93,12 @@ fn api_keys<'a>(
             let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
             let values =
                 values.filter_map(|value| if authorization { after_scheme(value) } else { Some(value) });
-            values.filter(|value| !value.is_empty()).take(MOST_KEYS).map(Cow::Borrowed).collect()
+            values.filter(|value| !value.is_empty()).take(MAX_KEYS).map(Cow::Borrowed).collect()
         }
         ApiKeyPlace::Query(name) => {
             let pairs = query::pairs(uri.query().unwrap_or(""));
             let values = pairs.filter(|(known, _)| **known == *name.as_bytes()).map(|(_, value)| value);
-            values.filter(|value| !value.is_empty()).take(MOST_KEYS).collect()
+            values.filter(|value| !value.is_empty()).take(MAX_KEYS).collect()
         }
         ApiKeyPlace::Claim(claim) => {
             let key = claims().and_then(|claims| claims.text(claim));

@@ -45,7 +45,7 @@ pub(super) enum LimitError {
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LimitError::TooLarge(most) => write!(f, "the request body exceeds {most} bytes"),
+            LimitError::TooLarge(max) => write!(f, "the request body exceeds {max} bytes"),
             LimitError::Exceeded { violated, tier, .. } => {
                 write!(f, "beyond {} of tier {:?}", names(violated, tier).join(", "), tier.name)
             }
@@ -93,14 +93,14 @@ where
         {
             return Either::error(error);
         }
-        let most = routed.route.max_body_size.unwrap_or(policy.server.max_body_size);
-        if most < u64::MAX {
+        let max = routed.route.max_body_size.unwrap_or(policy.server.max_body_size);
+        if max < u64::MAX {
             let body = routed.request.body_mut();
-            if http_body::Body::size_hint(body).exact().is_some_and(|length| length > most) {
-                return Either::error(LimitError::TooLarge(most));
+            if http_body::Body::size_hint(body).exact().is_some_and(|length| length > max) {
+                return Either::error(LimitError::TooLarge(max));
             }
             // A body of unknown length is counted as it passes.
-            body.set_limit(most);
+            body.set_limit(max);
         }
         if routed.request.body().is_streaming() {
             request_body::hold_to_rate(&mut routed);
@@ -116,7 +116,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     // What may be read as a request of another route is as little exempt as that.
     let exempt = limits.exempt && !routed.readings_differ;
     let quotas = policy.enabled && !exempt;
-    let Caller { key, tier, rejected } = Caller::of(routed, policy);
+    let Caller { key, tier, rejected } = Caller::identify(routed, policy);
     record.set_rank(tier.rank);
     if quotas && rejected && !tier.shadow {
         limiter.counters.rejected.add(1);
@@ -138,7 +138,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     if record.snapshot.policy.tells_of_requests() {
         record.note_limits(Limited { key, tier: tier.clone(), violated: verdict.violated.clone() });
     }
-    let announcement = Announcement::of(&verdict, tier, (limits, exempt), policy.tell);
+    let announcement = Announcement::new(&verdict, tier, (limits, exempt), policy.tell);
     record.limited(announcement, verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());

@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 
-use super::{ByCache, CLIENT_GONE, Limited, Place, Record};
+use super::{ByCache, CLIENT_GONE, Limited, Place, RequestRecord};
 use crate::layer::limit;
 use crate::log::{Decision, Line, Secrets, masked};
 use crate::message::body::{BodyError, Observer};
@@ -20,14 +20,14 @@ use crate::performance::window::Sample;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 use crate::state::live_policy::REFUSED;
-use crate::trace::{Asked, Told, Trace};
+use crate::trace::{ClientSpanInfo, ServerSpanInfo, Trace};
 
 /// So many requests that have ended are told of together at the latest.
 const TOGETHER: usize = 64;
 
 thread_local! {
     /// Those of this worker that have ended and are not told of yet.
-    static ENDED: RefCell<Vec<(Rc<Record>, End)>> = const { RefCell::new(Vec::new()) };
+    static ENDED: RefCell<Vec<(Rc<RequestRecord>, End)>> = const { RefCell::new(Vec::new()) };
     static SOME: Rc<Notify> = Rc::default();
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn tell_as_they_end() {
 pub(crate) fn tell_of_ended() {
     let mut ended = ENDED.take();
     for (record, end) in ended.drain(..) {
-        record.tell_of(&end);
+        record.report(&end);
     }
     // What has ended meanwhile is told of the next time.
     ENDED.with_borrow_mut(|later| {
@@ -66,13 +66,13 @@ pub(crate) fn tell_of_ended() {
     });
 }
 
-impl Record {
+impl RequestRecord {
     /// The answer has ended, or nobody waits for it any more. It is counted at once and told of later.
     pub(crate) fn finish(self: &Rc<Self>) {
         let Some(end) = self.end() else { return };
         // What is held while it is in flight would be held until then.
         if self.permit.borrow().is_some() {
-            return self.tell_of(&end);
+            return self.report(&end);
         }
         let waiting = ENDED.with_borrow_mut(|ended| {
             ended.push((self.clone(), end));
@@ -92,7 +92,7 @@ impl Record {
         }
         self.failed(Fault::Client, "the client left".to_owned());
         if let Some(end) = self.end() {
-            self.tell_of(&end);
+            self.report(&end);
         }
     }
 
@@ -101,7 +101,7 @@ impl Record {
         if self.done.replace(true) {
             return None;
         }
-        self.sink.lasting.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.sink.shared_state.metrics.routes.in_flight.fetch_sub(1, Ordering::Relaxed);
         let now = clock::now();
         let duration = now.saturating_duration_since(self.started);
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
@@ -112,7 +112,7 @@ impl Record {
         };
         if self.upstream_time.get().is_none() && self.forwarded.get().is_some() {
             // The client left before the app has answered, which may be waited for all the same.
-            self.app_took_until(now);
+            self.upstream_took_until(now);
         }
         let upstream = self.upstream_time.get();
         let until_head = self.until_head.get().unwrap_or(duration);
@@ -138,7 +138,7 @@ impl Record {
     }
 
     /// Writes its line and its spans, where they are wanted.
-    fn tell_of(&self, end: &End) {
+    fn report(&self, end: &End) {
         let End { at, duration, status, failed, logged } = *end;
         let error = self.error.borrow();
         let told_error =
@@ -153,7 +153,7 @@ impl Record {
             Place::Refused => &REFUSED,
             Place::Route(order) => &self.snapshot.route(order).label,
         };
-        let (limited, asked) = (self.limited.borrow(), self.asked.address.borrow());
+        let (limited, asked) = (self.limited.borrow(), self.upstream.address.borrow());
         let violated = limited.as_ref().map(|limited| limit::names(&limited.violated, &limited.tier));
         self.sink.log.write(
             &self.snapshot.policy.log,
@@ -173,7 +173,7 @@ impl Record {
                 duration,
                 upstream_time: self.upstream_time.get(),
                 upstream: asked.as_ref().map(|address| &address.name),
-                retries: self.asked.retries.get(),
+                retries: self.upstream.retries.get(),
                 first_byte: self.until_head.get(),
                 cache: self.by_cache.get().map(ByCache::as_str),
                 not_stored: self.not_stored.get(),
@@ -208,16 +208,16 @@ impl Record {
             Place::Route(None) | Place::Refused => None,
         };
         let target = self.target.as_ref().map_or("", PathAndQuery::as_str);
-        let upstream = self.asked.address.borrow();
+        let upstream = self.upstream.address.borrow();
         let since = |at: Instant| at.saturating_duration_since(self.started);
-        let asked = upstream.as_ref().map(|address| Asked {
+        let asked = upstream.as_ref().map(|address| ClientSpanInfo {
             address,
             after: self.forwarded.get().map_or(Duration::ZERO, since),
             duration: self.upstream_time.get(),
-            retries: self.asked.retries.get(),
+            retries: self.upstream.retries.get(),
             status: self.upstream_status.get().map(|status| status.as_u16()),
         });
-        self.sink.lasting.spans.put(&Told {
+        self.sink.shared_state.spans.put(&ServerSpanInfo {
             trace: *trace,
             state: self.trace_state.as_deref(),
             id: &self.id,
@@ -253,7 +253,7 @@ impl Record {
             cache: self.by_cache.get().and_then(had_it),
         };
         route.times.add(&sample);
-        let performance = &self.sink.lasting.performance;
+        let performance = &self.sink.shared_state.performance;
         if !(sample.failed || sample.slow) || !performance.may_note() {
             return;
         }
@@ -267,7 +267,7 @@ impl Record {
             status: status.as_u16(),
             duration,
             upstream_time: self.upstream_time.get(),
-            upstream: self.asked.address.borrow().as_ref().map(|address| address.name.to_string()),
+            upstream: self.upstream.address.borrow().as_ref().map(|address| address.name.to_string()),
             cache: self.by_cache.get().map(ByCache::as_str),
             error: match error {
                 Some((fault, error)) => Some((fault.as_str(), error.clone())),
@@ -291,7 +291,7 @@ fn had_it(did: ByCache) -> Option<bool> {
 }
 
 /// Counts the content of a request as it passes. A request that nobody waits for any more is not kept for it.
-pub(crate) struct Receiving(pub Weak<Record>);
+pub(crate) struct Receiving(pub Weak<RequestRecord>);
 
 impl Observer for Receiving {
     fn data(&mut self, bytes: usize) {
@@ -304,7 +304,7 @@ impl Observer for Receiving {
 }
 
 /// Follows an answer's body to its end.
-pub(crate) struct Ending(pub Rc<Record>);
+pub(crate) struct Ending(pub Rc<RequestRecord>);
 
 impl Observer for Ending {
     fn data(&mut self, bytes: usize) {

@@ -20,7 +20,7 @@ use crate::cache::counters::RouteCounters;
 use crate::fields::cache_status::Member;
 use crate::fields::fresh;
 use crate::fields::request_id::X_REQUEST_ID;
-use crate::identity::credential::Unproven;
+use crate::identity::credential::Unverified;
 use crate::identity::jwt::Claims;
 use crate::identity::principal::Principal;
 use crate::limit::cells::Key;
@@ -28,7 +28,7 @@ use crate::limit::counters::Verdict;
 use crate::limit::tier::Tier;
 use crate::limit::{Permit, Which};
 use crate::log::AccessLog;
-use crate::memory::buffers::{ClientSlot, Reservation, Room};
+use crate::memory::buffers::{BufferReservation, ClientSlot, Room};
 use crate::message::body::OwnFields;
 use crate::message::error::Fault;
 use crate::policy::RoutePolicy;
@@ -36,8 +36,8 @@ use crate::rendering::words::words;
 use crate::represent::counters::Counters;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
-use crate::runtime::log_throttle::Pace;
-use crate::state::live_policy::{Lasting, Snapshot};
+use crate::runtime::log_throttle::LogThrottle;
+use crate::state::live_policy::{SharedState, Snapshot};
 use crate::trace::Trace;
 use crate::upstream::Outcome;
 
@@ -57,7 +57,7 @@ pub(crate) fn request_id(trace: Option<u128>) -> HeaderValue {
 }
 
 /// See the head of the file.
-pub(crate) struct Record {
+pub(crate) struct RequestRecord {
     /// When the head of the request was whole.
     pub started: Instant,
     /// `X-Request-Id`.
@@ -87,7 +87,7 @@ pub(crate) struct Record {
     /// The route that rewrote its path, before the one it matched then.
     rewritten_by: Cell<Option<u32>>,
     /// How the app does with it.
-    pub asked: Outcome,
+    pub upstream: Outcome,
     /// From where it was given to its app to the head of the app's answer.
     upstream_time: Cell<Option<Duration>>,
     /// When it was given to its app.
@@ -95,7 +95,7 @@ pub(crate) struct Record {
     pub upstream_status: Cell<Option<StatusCode>>,
     /// The coding of the answer, and how much of it there was before.
     coded: RefCell<Option<Coded>>,
-    proven: OnceCell<Result<Option<Claims>, Unproven>>,
+    verified_claims: OnceCell<Result<Option<Claims>, Unverified>>,
     /// Where its caller stands, which its answer says.
     announcement: RefCell<Option<Announcement>>,
     /// How long its caller is served when not all can be.
@@ -115,7 +115,7 @@ pub(crate) struct Record {
     limited: RefCell<Option<Limited>>,
     error: RefCell<Option<(Fault, String)>>,
     /// The memory of its content, where that is part of a cache key.
-    buffered: RefCell<Option<Reservation>>,
+    buffered: RefCell<Option<BufferReservation>>,
     status: Cell<Option<StatusCode>>,
     /// Until the head of the answer.
     until_head: Cell<Option<Duration>>,
@@ -173,11 +173,11 @@ impl Limited {
 
 /// Where requests are counted and logged; one a worker.
 pub(crate) struct Sink {
-    pub lasting: Lasting,
+    pub shared_state: SharedState,
     /// The worker's end of the access log.
     pub log: AccessLog,
     /// How often requests that failed are told of as events.
-    pub failures: Pace,
+    pub failures: LogThrottle,
 }
 
 /// The name of a coding, and a count of what goes into it.
@@ -191,7 +191,7 @@ enum Place {
 }
 
 /// What a record is made of.
-pub(crate) struct Beginning {
+pub(crate) struct RequestInfo {
     /// See [`Record`].
     pub started: Instant,
     /// See [`Record`].
@@ -216,13 +216,13 @@ pub(crate) struct Beginning {
     pub trace_state: Option<Box<str>>,
 }
 
-impl Record {
+impl RequestRecord {
     /// Begins to observe; the request is in flight from here on.
-    pub(crate) fn begin(beginning: Beginning, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> Record {
-        sink.lasting.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Beginning { started, id, id_is_ours, method, target, client, .. } = beginning;
-        let Beginning { tls, protocol, grpc, trace, trace_state, .. } = beginning;
-        Record {
+    pub(crate) fn begin(beginning: RequestInfo, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> RequestRecord {
+        sink.shared_state.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
+        let RequestInfo { started, id, id_is_ours, method, target, client, .. } = beginning;
+        let RequestInfo { tls, protocol, grpc, trace, trace_state, .. } = beginning;
+        RequestRecord {
             started,
             id,
             id_is_ours,
@@ -239,12 +239,12 @@ impl Record {
             route: Cell::new(Place::Refused),
             matched: Cell::new(None),
             rewritten_by: Cell::new(None),
-            asked: Outcome::default(),
+            upstream: Outcome::default(),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),
             upstream_status: Cell::new(None),
             coded: RefCell::new(None),
-            proven: OnceCell::new(),
+            verified_claims: OnceCell::new(),
             announcement: RefCell::new(None),
             rank: Cell::new(usize::MAX),
             permit: RefCell::new(None),
@@ -289,7 +289,7 @@ impl Record {
     }
 
     /// Notes the status of the answer; the first one told is what is counted.
-    pub(crate) fn answered(&self, status: StatusCode) {
+    pub(crate) fn response_started(&self, status: StatusCode) {
         self.status.set(self.status.get().or(Some(status)));
     }
 
@@ -310,8 +310,8 @@ impl Record {
     }
 
     /// A share of the memory of what is buffered for its client.
-    pub(crate) fn reserve_buffer(&self) -> Reservation {
-        Reservation::new(self.sink.lasting.buffers.clone(), self.client_slot())
+    pub(crate) fn reserve_buffer(&self) -> BufferReservation {
+        BufferReservation::new(self.sink.shared_state.buffers.clone(), self.client_slot())
     }
 
     /// Memory of a request of which `bytes` are here; `reserved` where its connection has reserved them. `kept` of them,
@@ -320,13 +320,13 @@ impl Record {
         &self,
         bytes: usize,
         kept: usize,
-        reserved: Option<Reservation>,
-    ) -> Option<Reservation> {
+        reserved: Option<BufferReservation>,
+    ) -> Option<BufferReservation> {
         let client = self.client_slot();
         // Behind a trusted proxy it is another client's from here on.
-        let mut reserved = match reserved.filter(|reserved| reserved.is_of(client)) {
+        let mut reserved = match reserved.filter(|reserved| reserved.belongs_to(client)) {
             Some(reserved) => reserved,
-            None => self.sink.lasting.buffers.try_reserve_request(client, bytes)?,
+            None => self.sink.shared_state.buffers.try_reserve_request(client, bytes)?,
         };
         let target = self.target.as_ref().map_or(0, |target| target.as_str().len());
         self.hold_buffer(reserved.split(target + kept));
@@ -334,7 +334,7 @@ impl Record {
     }
 
     /// Holds memory of its content until it has ended.
-    pub(crate) fn hold_buffer(&self, memory: Reservation) {
+    pub(crate) fn hold_buffer(&self, memory: BufferReservation) {
         let mut buffered = self.buffered.borrow_mut();
         match &mut *buffered {
             Some(held) => held.join(memory),
@@ -344,7 +344,7 @@ impl Record {
 
     /// The room that its client has in the buffer memory; `client` is its slot.
     pub(crate) fn room(&self, client: ClientSlot) -> Room<'_> {
-        Room::new(&self.sink.lasting.buffers, client)
+        Room::new(&self.sink.shared_state.buffers, client)
     }
 
     /// Notes the coding of the answer; `before` counts what goes into it.
@@ -358,18 +358,18 @@ impl Record {
     }
 
     /// Notes what the cache did; the last word is kept.
-    pub(crate) fn told_by_cache(&self, did: ByCache) {
+    pub(crate) fn set_cache_outcome(&self, did: ByCache) {
         self.by_cache.set(Some(did));
     }
 
     /// What the token of a request with these fields says; looked at once.
-    pub(crate) fn proven(&self, headers: &http::HeaderMap) -> &Result<Option<Claims>, Unproven> {
-        self.proven.get_or_init(|| {
+    pub(crate) fn verified_claims(&self, headers: &http::HeaderMap) -> &Result<Option<Claims>, Unverified> {
+        self.verified_claims.get_or_init(|| {
             let identity = &self.snapshot.policy.identity;
             if !identity.proves() {
                 return Ok(None);
             }
-            identity.proven(headers, clock::unix_seconds(clock::wall()) as u64)
+            identity.verified_claims(headers, clock::unix_seconds(clock::wall()) as u64)
         })
     }
 
@@ -380,19 +380,19 @@ impl Record {
     }
 
     /// Notes that an app is asked from now on; what came before is Pillion's own.
-    pub(crate) fn app_is_asked(&self, now: Instant) {
-        self.asked.forget();
+    pub(crate) fn upstream_started(&self, now: Instant) {
+        self.upstream.forget();
         self.upstream_time.set(None);
         self.forwarded.set(Some(now));
     }
 
     /// Notes that the app has answered, or that there is no answer to be had.
-    pub(crate) fn app_is_done(&self) {
-        let ended = self.asked.answered.get().unwrap_or_else(clock::now);
-        self.app_took_until(ended);
+    pub(crate) fn upstream_ended(&self) {
+        let ended = self.upstream.responded.get().unwrap_or_else(clock::now);
+        self.upstream_took_until(ended);
     }
 
-    fn app_took_until(&self, ended: Instant) {
+    fn upstream_took_until(&self, ended: Instant) {
         let since = self.forwarded.get();
         self.upstream_time.set(since.map(|since| ended.saturating_duration_since(since)));
     }
@@ -480,8 +480,8 @@ impl Record {
     }
 
     /// The record of a request made in the wake of this one, which is neither counted nor logged.
-    pub(crate) fn behind(&self, now: clock::Instant) -> Record {
-        Record {
+    pub(crate) fn for_background(&self, now: clock::Instant) -> RequestRecord {
+        RequestRecord {
             started: now,
             id: self.id.clone(),
             id_is_ours: self.id_is_ours,
@@ -499,12 +499,12 @@ impl Record {
             route: Cell::new(self.route.get()),
             matched: Cell::new(self.matched.get()),
             rewritten_by: Cell::new(self.rewritten_by.get()),
-            asked: Outcome::default(),
+            upstream: Outcome::default(),
             upstream_time: Cell::new(None),
             forwarded: Cell::new(None),
             upstream_status: Cell::new(None),
             coded: RefCell::new(None),
-            proven: OnceCell::new(),
+            verified_claims: OnceCell::new(),
             announcement: RefCell::new(None),
             rank: Cell::new(self.rank.get()),
             permit: RefCell::new(None),
@@ -526,11 +526,11 @@ impl Record {
     }
 
     pub(crate) fn cache(&self) -> &Arc<Cache> {
-        &self.sink.lasting.cache
+        &self.sink.shared_state.cache
     }
 
     pub(crate) fn represented(&self) -> &Arc<Counters> {
-        &self.sink.lasting.represented
+        &self.sink.shared_state.represented
     }
 
     /// Whether its failure may be told as an event, and of how many others that was not done.
@@ -540,15 +540,15 @@ impl Record {
 
     /// Counts a field of the request that was dropped.
     pub(crate) fn dropped_field(&self, reason: &'static str) {
-        self.sink.lasting.metrics.dropped_field(reason);
+        self.sink.shared_state.metrics.dropped_field(reason);
     }
 
     pub(crate) fn panicked(&self) {
-        self.sink.lasting.metrics.panics.inc();
+        self.sink.shared_state.metrics.panics.inc();
     }
 }
 
-impl OwnFields for Record {
+impl OwnFields for RequestRecord {
     fn write(&self, out: &mut BytesMut) {
         if let Some(member) = self.cache_status.get() {
             out.put_slice(b"cache-status: ");
@@ -569,13 +569,13 @@ impl OwnFields for Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         self.client_left();
     }
 }
 
-impl std::fmt::Debug for Record {
+impl std::fmt::Debug for RequestRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Record").field("id", &self.id).field("target", &self.target).finish_non_exhaustive()
     }

@@ -5,14 +5,14 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::fields::Seen;
 use crate::fields::cache_control;
-use crate::layer::represent::on_response::{Answering, Content};
+use crate::layer::represent::on_response::{Content, Representing};
 use crate::represent::coding::{Negotiated, Plain};
 use crate::represent::compression_decision;
 use crate::represent::compression_decision::{Choice, Reason};
 use crate::represent::range::{self, Selected};
 use crate::represent::{breach_guard, encoder, media};
 
-impl Answering {
+impl Representing {
     /// Whether content like this could be coded for somebody, and for this client must be.
     pub(super) fn codable(&self, parts: &Parts, seen: Seen, live: bool) -> Result<(), Reason> {
         let Some((_, negotiated)) = &self.asked.coding else { return Err(Reason::NotAsked) };
@@ -70,7 +70,7 @@ impl Answering {
             let query = said.target.as_ref().and_then(|target| target.query());
             let values = breach_guard::values(query, said.content.as_deref());
             // Longer content is not searched, so it is not joined for that.
-            let short = content.gathered.len() <= breach_guard::MOST_CONTENT;
+            let short = content.gathered.len() <= breach_guard::MAX_CONTENT;
             let content = if short { content.gathered.content() } else { None };
             if values.echo_in(content.as_deref()) {
                 return Choice::Leave(Reason::Echo);
@@ -100,11 +100,11 @@ impl Answering {
     /// By its length, or where nobody told it, by what was there when the app paused. An app that has said
     /// nothing yet may have much to say.
     fn is_small(&self, content: &Content) -> bool {
-        let least = self.policy().compression.min_size;
+        let min = self.policy().compression.min_size;
         let gathered = &content.gathered;
         match content.length {
-            Some(length) => length < least,
-            None => (gathered.len() as u64) < least && gathered.has_more() && !gathered.is_empty(),
+            Some(length) => length < min,
+            None => (gathered.len() as u64) < min && gathered.has_more() && !gathered.is_empty(),
         }
     }
 

@@ -11,15 +11,15 @@ use crate::fields::accept_encoding::AcceptEncoding;
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;
 use crate::layer::Routed;
-use crate::memory::chunked_bytes::Pieces;
+use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::message::body::Body;
-use crate::rendering::rendered_head::Form;
+use crate::rendering::rendered_head::HeadVariant;
 use crate::represent::breach_guard;
 use crate::represent::coding::{Negotiated, Plain, negotiate};
-use crate::represent::precondition::{Conditions, ForApp, Held, for_app};
+use crate::represent::precondition::{Conditions, Current, ForApp, for_app};
 
 /// See the head of the file.
-pub(crate) struct Asked {
+pub(crate) struct RepresentationRequest {
     pub method: Method,
     /// What the client's Accept-Encoding comes to; `None` where answers are not coded here.
     pub coding: Option<(AcceptEncoding, Negotiated)>,
@@ -32,19 +32,19 @@ pub(crate) struct Asked {
     /// The Range that went to the app.
     pub range: Option<HeaderValue>,
     /// What the answer may echo.
-    pub said: Option<Said>,
+    pub said: Option<RequestEcho>,
 }
 
 /// What a client said in its request.
-pub(crate) struct Said {
+pub(crate) struct RequestEcho {
     pub target: Option<PathAndQuery>,
     /// `None` where it was not at hand.
     pub content: Option<Bytes>,
 }
 
-impl Asked {
+impl RepresentationRequest {
     /// Reads it, and edits the fields that go to the app. An error ends the request.
-    pub(crate) fn read(routed: &mut Routed) -> Result<Asked, RepresentError> {
+    pub(crate) fn read(routed: &mut Routed) -> Result<RepresentationRequest, RepresentError> {
         let routes = || routed.rewritten_by.iter().chain([&routed.route]);
         let (compress, etag) = (routes().all(|route| route.compress), routes().all(|route| route.etag));
         let ttl = routes().filter_map(|route| route.browser_ttl).next_back();
@@ -52,8 +52,8 @@ impl Asked {
         let request = &mut routed.request;
         let method = request.method().clone();
         let headers = request.headers_mut();
-        let seen = Seen::of(headers);
-        let conditions = seen.conditions.then(|| Box::new(Conditions::of(headers)));
+        let seen = Seen::scan(headers);
+        let conditions = seen.conditions.then(|| Box::new(Conditions::from_headers(headers)));
         if let Some(conditions) = &conditions
             && !conditions.is_one_strong_tag()
         {
@@ -62,8 +62,11 @@ impl Asked {
         // RFC 9111 5.2.1.6: such a request wants nobody between it and the app to change the content.
         let compress = compress && !(seen.cache_control && cache_control::has(headers, "no-transform"));
         let coding = compress.then(|| {
-            let accepts =
-                if seen.accept_encoding { AcceptEncoding::of(headers) } else { AcceptEncoding::default() };
+            let accepts = if seen.accept_encoding {
+                AcceptEncoding::from_headers(headers)
+            } else {
+                AcceptEncoding::default()
+            };
             let negotiated = negotiate(&accepts, &policy.codings);
             (accepts, negotiated)
         });
@@ -84,15 +87,15 @@ impl Asked {
             headers.remove(header::RANGE);
         }
         let range = if seen.range { headers.get(header::RANGE).cloned() } else { None };
-        let is_short = |content: &Pieces| content.len() <= breach_guard::MOST_INPUT;
-        Ok(Asked {
+        let is_short = |content: &ChunkedBytes| content.len() <= breach_guard::MAX_INPUT;
+        Ok(RepresentationRequest {
             method,
             coding,
             etag,
             browser: ttl.map(|ttl| (ttl, seen.personal)),
             conditions,
             range,
-            said: (coded && policy.breach_guard).then(|| Said {
+            said: (coded && policy.breach_guard).then(|| RequestEcho {
                 target: request.uri().path_and_query().cloned(),
                 // Longer content is not looked through, so it is not joined for that.
                 content: request.body().content().filter(is_short).map(|content| content.joined()),
@@ -101,7 +104,7 @@ impl Asked {
     }
 
     /// The form in which it asks, where others that ask in the same get the same head but for what each gets anew.
-    pub(crate) fn form(&self, routed: &Routed) -> Option<Form> {
+    pub(crate) fn form(&self, routed: &Routed) -> Option<HeadVariant> {
         let coding = match self.coding {
             None => 0,
             Some((_, Negotiated::Identity)) => 1,
@@ -116,7 +119,7 @@ impl Asked {
             && self.conditions.as_ref().is_none_or(|conditions| conditions.is_none_match())
             && routes().all(|route| route.response.is_empty());
         let form = (routed.record.snapshot.generation << 8) | (u64::from(self.etag) << 7) | coding;
-        Form::new(form).filter(|_| usual)
+        HeadVariant::new(form).filter(|_| usual)
     }
 
     /// Whether it is one of the methods that conditions and tags are about here.
@@ -131,7 +134,7 @@ impl Asked {
     }
 
     /// The tag under which the client has what has the tag `app`; see [`Conditions::held`].
-    pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Held> {
+    pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Current> {
         self.conditions.as_ref()?.held(app)
     }
 
@@ -164,7 +167,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(headers: &HeaderMap) -> Seen {
+    fn scan(headers: &HeaderMap) -> Seen {
         let mut seen = Seen::default();
         for name in headers.keys() {
             match *name {

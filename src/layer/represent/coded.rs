@@ -11,8 +11,8 @@ use super::RepresentError;
 use super::fields;
 use crate::fields::accept_encoding;
 use crate::fields::cache_control;
-use crate::layer::represent::on_response::{Answering, Content};
-use crate::memory::chunked_bytes::Pieces;
+use crate::layer::represent::on_response::{Content, Representing};
+use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::message::body::{Body, Kept};
 use crate::represent::coding::{Coding, Negotiated};
 use crate::represent::compression_decision;
@@ -22,7 +22,7 @@ use crate::represent::encoder::Encoder;
 use crate::represent::tee_encoded::Keeping;
 use crate::runtime::clock;
 
-impl Answering {
+impl Representing {
     /// Whether the client can take the content as the app coded it, or as Pillion may code it. What the app coded
     /// is never decoded, whatever the client asked for: a file like `x.tar.gz` keeps its bytes, and without
     /// `identity;q=0` a response in another coding is better than none (RFC 9110 12.5.3).
@@ -86,7 +86,7 @@ impl Answering {
                     let duration = clock::now().saturating_duration_since(since);
                     counters.ran(whole.len(), encoded.len(), duration);
                     if let Some(kept) = &content.kept {
-                        kept.keep(coding.as_str(), Pieces::copy(&encoded));
+                        kept.keep(coding.as_str(), ChunkedBytes::copy(&encoded));
                     }
                     return Response::from_parts(parts, Body::full(encoded));
                 }

@@ -41,7 +41,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(headers: &HeaderMap) -> Seen {
+    pub(super) fn scan(headers: &HeaderMap) -> Seen {
         let mut seen = Seen {
             cache_control: false,
             content_encoding: false,
@@ -74,7 +74,7 @@ fn content_changed(headers: &mut HeaderMap) {
 /// The app's tag on content that Pillion coded. What is no tag cannot be told apart from itself on other codings,
 /// and goes.
 fn retag(headers: &mut HeaderMap) {
-    match EntityTag::of(headers) {
+    match EntityTag::from_headers(headers) {
         Some(tag) if tag.weak => {}
         Some(tag) => {
             let tag = entity_tag::on_coded(&tag);
@@ -107,8 +107,8 @@ pub(super) fn not_modified(parts: &mut Parts, tag: Option<HeaderValue>) {
     parts.status = StatusCode::NOT_MODIFIED;
     let headers = &mut parts.headers;
     // Names are compared far more quickly than they are looked up.
-    const MOST_GONE: usize = 11;
-    let mut gone: [Option<HeaderName>; MOST_GONE] = Default::default();
+    const MAX_GONE: usize = 11;
+    let mut gone: [Option<HeaderName>; MAX_GONE] = Default::default();
     let of_content = headers.keys().filter(|name| OF_CONTENT.contains(name) || DIGESTS.contains(name));
     gone.iter_mut().zip(of_content).for_each(|(place, name)| *place = Some(name.clone()));
     gone.into_iter().flatten().for_each(|name| drop(headers.remove(name)));
@@ -147,12 +147,12 @@ pub(super) fn browser_ttl(parts: &mut Parts, ttl: Duration, personal: bool) {
         .collect();
     let says = |name: &str| cache_control::has(headers, name);
     let personal = personal || headers.contains_key(header::SET_COOKIE);
-    let mark = personal && !says("private") && !says("public") && !says("s-maxage");
+    let invalidation_key = personal && !says("private") && !says("public") && !says("s-maxage");
     let mut value = kept.join(&b", "[..]);
     // What has an age already is told to be kept for so long from now on.
     let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
     let lifetime = ttl.as_secs().saturating_add(age);
-    for word in [mark.then(|| "private".to_owned()), Some(format!("max-age={lifetime}"))] {
+    for word in [invalidation_key.then(|| "private".to_owned()), Some(format!("max-age={lifetime}"))] {
         let Some(word) = word else { continue };
         if !value.is_empty() {
             value.extend_from_slice(b", ");

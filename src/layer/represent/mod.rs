@@ -2,7 +2,7 @@
 //! or a part of it. It stands outside the cache, so that what is stored gets the same treatment as what
 //! the app has just said.
 //!
-//! `asked` reads the request and changes what the app is to hear of it; `answer` decides about the answer, with
+//! `asked` reads the request and changes what the app is to hear of it; `response` decides about the answer, with
 //! `choose`, or finds that it was decided about before (`prepared`); `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
 
 mod choose;
@@ -21,8 +21,8 @@ use http::Response;
 use tower::Service;
 
 use super::Routed;
-use crate::layer::represent::classify::Asked;
-use crate::layer::represent::on_response::{Answering, Begun};
+use crate::layer::represent::classify::RepresentationRequest;
+use crate::layer::represent::on_response::{Begun, Representing};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 
@@ -74,11 +74,11 @@ where
         if routed.upgrade.is_some() || routed.record.grpc || routed.signed {
             return RepresentFuture::Below(self.0.call(routed), None);
         }
-        match Asked::read(&mut routed) {
+        match RepresentationRequest::read(&mut routed) {
             Ok(asked) => {
                 routed.form = asked.form(&routed);
-                let answering = Answering { asked, form: routed.form, record: routed.record.clone() };
-                RepresentFuture::Below(self.0.call(routed), Some(Box::new(answering)))
+                let representing = Representing { asked, form: routed.form, record: routed.record.clone() };
+                RepresentFuture::Below(self.0.call(routed), Some(Box::new(representing)))
             }
             Err(error) => RepresentFuture::Refused(Some(error)),
         }
@@ -89,7 +89,7 @@ where
 /// go on in a future of their own.
 pub(super) enum RepresentFuture<F> {
     /// From below; nothing is done with an answer where nobody asked.
-    Below(F, Option<Box<Answering>>),
+    Below(F, Option<Box<Representing>>),
     /// More of its content has to come.
     Gathering(Pin<Box<dyn Future<Output = Result<Response<Body>, RepresentError>>>>),
     /// The request is not sent on.
@@ -104,16 +104,17 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let RepresentFuture::Below(below, answering) = this {
+        if let RepresentFuture::Below(below, representing) = this {
             let response = ready!(Pin::new(below).poll(cx))?;
-            let Some(answering) = answering.take().filter(|answering| answering.asked.concerns(&response))
+            let Some(representing) =
+                representing.take().filter(|representing| representing.asked.concerns(&response))
             else {
                 return Poll::Ready(Ok(response));
             };
-            match answering.begin(response) {
+            match representing.begin(response) {
                 Begun::Decided(result) => return Poll::Ready(result.map_err(Into::into)),
                 Begun::Needs(gathering) => {
-                    *this = RepresentFuture::Gathering(Box::pin(answering.go_on(gathering)));
+                    *this = RepresentFuture::Gathering(Box::pin(representing.go_on(gathering)));
                 }
             }
         }
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn boxes_of_every_request_are_allocated_quickly() {
-        let size = size_of::<Answering>();
+        let size = size_of::<Representing>();
         assert!(super::super::is_quick(size), "{size}");
     }
 }

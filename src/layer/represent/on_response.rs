@@ -14,15 +14,15 @@ use super::fields::{self, Seen};
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::vary;
-use crate::layer::record::Record;
-use crate::layer::represent::classify::Asked;
+use crate::layer::record::RequestRecord;
+use crate::layer::represent::classify::RepresentationRequest;
 use crate::memory::buffers::Room;
-use crate::memory::chunked_bytes::Pieces;
-use crate::memory::memory_budget::Place;
+use crate::memory::chunked_bytes::ChunkedBytes;
+use crate::memory::memory_budget::Reservation;
 use crate::message::body::{Body, Kept};
 use crate::policy::Policy;
-use crate::rendering::rendered_head::{Form, Keep};
-use crate::represent::buffered_prefix::{Gathered, Wanted};
+use crate::rendering::rendered_head::{HeadVariant, StoreHead};
+use crate::represent::buffered_prefix::{BufferGoal, BufferedPrefix};
 use crate::represent::coding::Negotiated;
 use crate::represent::compression_decision;
 use crate::represent::compression_decision::{Choice, Reason};
@@ -30,29 +30,29 @@ use crate::represent::counters::Counters;
 use crate::represent::encoded_body::EncoderMemory;
 use crate::represent::encoder;
 use crate::represent::entity_tag;
-use crate::represent::precondition::{Held, Verdict};
+use crate::represent::precondition::{Current, Verdict};
 use crate::represent::range::{self, Selected};
 
 /// So much is gathered without asking whether there is a place for it.
 const LITTLE: usize = 32 * 1024;
 /// How long a head waits for the content that decides about it. Chunked pages of PHP and WordPress come whole within
 /// this time, and are then as responses with a length.
-const PATIENCE: Duration = Duration::from_millis(20);
+const TIMEOUT: Duration = Duration::from_millis(20);
 /// How long a response with a length that allows a made tag is held for the last of it: whether it gets one must not
 /// depend on timing.
 const TAG_PATIENCE: Duration = Duration::from_millis(250);
 /// Maximum bytes of a response of which a part is cut, where the app did not heed the Range.
-const MOST_CUT: u64 = 1024 * 1024;
+const MAX_CUT: u64 = 1024 * 1024;
 /// Maximum bytes of a response without a length that are held while its end may be near.
-const MOST_UNDECLARED: usize = 256 * 1024;
+const MAX_UNDECLARED: usize = 256 * 1024;
 
 /// One answer on its way.
-pub(crate) struct Answering {
-    pub(super) asked: Asked,
+pub(crate) struct Representing {
+    pub(super) asked: RepresentationRequest,
     /// The form in which it asks.
-    pub(super) form: Option<Form>,
+    pub(super) form: Option<HeadVariant>,
     /// What is noted of it.
-    pub(super) record: Rc<Record>,
+    pub(super) record: Rc<RequestRecord>,
 }
 
 /// How far an answer was decided about at once.
@@ -67,9 +67,9 @@ pub(super) enum Begun {
 pub(super) struct Gathering {
     parts: Parts,
     body: Body,
-    wanted: Wanted,
-    patience: Duration,
-    place: Option<Place>,
+    wanted: BufferGoal,
+    timeout: Duration,
+    place: Option<Reservation>,
     known: Known,
     kept: Option<Arc<dyn Kept>>,
 }
@@ -90,7 +90,7 @@ struct Known {
 /// An answer's content when its head is decided about.
 pub(super) struct Content {
     /// What came of it so far.
-    pub gathered: Gathered,
+    pub gathered: BufferedPrefix,
     /// Its length, where it is known.
     pub length: Option<u64>,
     /// See [`Known`].
@@ -101,7 +101,7 @@ pub(super) struct Content {
     pub kept: Option<Arc<dyn Kept>>,
 }
 
-impl Answering {
+impl Representing {
     pub(super) fn policy(&self) -> &Policy {
         &self.record.snapshot.policy
     }
@@ -129,7 +129,7 @@ impl Answering {
             }
             return Begun::Decided(Ok(Response::from_parts(parts, body)));
         }
-        let seen = Seen::of(&parts.headers);
+        let seen = Seen::scan(&parts.headers);
         let stream = seen.kind.is_stream() || body.is_endless();
         if (seen.content_encoding || self.asked.takes_nothing())
             && let Err(error) = self.check_acceptable(&mut parts, stream)
@@ -146,7 +146,7 @@ impl Answering {
             Method::HEAD => fields::content_length(&parts.headers),
             _ => body.size_hint().exact(),
         };
-        let most = self.policy().etag.max_size;
+        let max = self.policy().etag.max_size;
         // The tag is of the content as it is, which is not at hand where the app coded it. A response with a validator
         // of the app keeps that: a made tag beside it would take its place in every later condition (RFC 9110 13.1.3).
         let wants_tag = self.asked.etag
@@ -156,19 +156,19 @@ impl Answering {
             && !seen.last_modified
             && !coded
             && !stream
-            && length.is_none_or(|length| length <= most)
+            && length.is_none_or(|length| length <= max)
             && !(seen.cache_control && cache_control::has(&parts.headers, "no-store"));
         let known = Known { length, codable, stream, wants_tag };
         let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
-            let gathered = Gathered::whole(&whole);
+            let gathered = BufferedPrefix::whole(&whole);
             return Begun::Decided(self.decide(parts, gathered, known, kept, keep_head));
         }
         match self.needed(known) {
-            Some((wanted, patience, place)) => {
-                Begun::Needs(Box::new(Gathering { parts, body, wanted, patience, place, known, kept }))
+            Some((wanted, timeout, place)) => {
+                Begun::Needs(Box::new(Gathering { parts, body, wanted, timeout, place, known, kept }))
             }
-            None => Begun::Decided(self.decide(parts, Gathered::nothing(body), known, kept, None)),
+            None => Begun::Decided(self.decide(parts, BufferedPrefix::nothing(body), known, kept, None)),
         }
     }
 
@@ -177,14 +177,15 @@ impl Answering {
         self: Box<Self>,
         gathering: Box<Gathering>,
     ) -> Result<Response<Body>, RepresentError> {
-        let Gathering { parts, body, wanted, patience, place, known, kept } = *gathering;
-        let gathered = Gathered::of(body, wanted, patience, place, Some(self.record.reserve_buffer())).await;
+        let Gathering { parts, body, wanted, timeout, place, known, kept } = *gathering;
+        let gathered =
+            BufferedPrefix::read(body, wanted, timeout, place, Some(self.record.reserve_buffer())).await;
         self.decide(parts, gathered, known, kept, None)
     }
 
     /// How much of the content the decisions need, and how long they wait for it: the whole for a tag and for what is
     /// encoded in one go or cut, and the whole of content without a length, if its end is near.
-    fn needed(&self, known: Known) -> Option<(Wanted, Duration, Option<Place>)> {
+    fn needed(&self, known: Known) -> Option<(BufferGoal, Duration, Option<Reservation>)> {
         if known.stream || self.asked.method == Method::HEAD {
             return None;
         }
@@ -192,36 +193,36 @@ impl Answering {
             Some((_, Negotiated::Coded(coding, _))) if known.codable.is_ok() => Some(coding),
             _ => None,
         };
-        let whole = |bytes: usize| Wanted { least: bytes, most: bytes, end: true };
+        let whole = |bytes: usize| BufferGoal { min: bytes, max: bytes, end: true };
         let Some(length) = known.length else {
-            return Some(match self.place(MOST_UNDECLARED) {
-                Some(place) => (whole(MOST_UNDECLARED), PATIENCE, place),
-                None => (whole(LITTLE), PATIENCE, None),
+            return Some(match self.place(MAX_UNDECLARED) {
+                Some(place) => (whole(MAX_UNDECLARED), TIMEOUT, place),
+                None => (whole(LITTLE), TIMEOUT, None),
             });
         };
         let effort = self.policy().compression.effort;
         let one_go = coding.map_or(0, |coding| encoder::one_go(coding, effort) as u64);
-        let cut = if self.asked.range.is_some() { MOST_CUT } else { 0 };
+        let cut = if self.asked.range.is_some() { MAX_CUT } else { 0 };
         if !known.wants_tag && length > one_go.max(cut) {
             return None;
         }
-        let patience = if known.wants_tag { TAG_PATIENCE } else { PATIENCE };
+        let timeout = if known.wants_tag { TAG_PATIENCE } else { TIMEOUT };
         let wanted = whole(usize::try_from(length).ok()?);
-        Some((wanted, patience, self.place(wanted.most)?))
+        Some((wanted, timeout, self.place(wanted.max)?))
     }
 
     /// A place for what is gathered; a little needs none. `None`: there is none.
-    fn place(&self, bytes: usize) -> Option<Option<Place>> {
-        if bytes <= LITTLE { Some(None) } else { self.counters().held.take(bytes).map(Some) }
+    fn place(&self, bytes: usize) -> Option<Option<Reservation>> {
+        if bytes <= LITTLE { Some(None) } else { self.counters().budget.take(bytes).map(Some) }
     }
 
     fn decide(
         &self,
         mut parts: Parts,
-        gathered: Gathered,
+        gathered: BufferedPrefix,
         known: Known,
         kept: Option<Arc<dyn Kept>>,
-        keep_head: Option<Keep>,
+        keep_head: Option<StoreHead>,
     ) -> Result<Response<Body>, RepresentError> {
         let whole = gathered.is_whole() && self.asked.method != Method::HEAD;
         let length = if whole { Some(gathered.len() as u64) } else { known.length };
@@ -299,7 +300,7 @@ impl Answering {
             true => None,
             false => Some(kept.filter(|_| self.asked.method == Method::HEAD)?.content()?),
         };
-        let length = stored.as_ref().map_or(content.gathered.len(), Pieces::len);
+        let length = stored.as_ref().map_or(content.gathered.len(), ChunkedBytes::len);
         if length as u64 > self.policy().etag.max_size {
             return None;
         }
@@ -314,7 +315,7 @@ impl Answering {
             None => entity_tag::made(content.gathered.pieces()),
         };
         if let Some(kept) = kept {
-            kept.keep(NAME, Pieces::copy(tag.as_bytes()));
+            kept.keep(NAME, ChunkedBytes::copy(tag.as_bytes()));
         }
         Some(tag)
     }
@@ -344,9 +345,9 @@ impl Answering {
     /// A 304 in place of an app's 200 (RFC 9110 15.4.5).
     fn not_modified(&self, mut parts: Parts, content: Content, choice: Choice) -> Response<Body> {
         self.counters().not_modified_by_pillion.add(1);
-        let tag = EntityTag::of(&parts.headers);
+        let tag = EntityTag::from_headers(&parts.headers);
         let shown = match (self.asked.held(tag.as_ref()), &tag) {
-            (Some(Held::As(tag)), _) => Some(tag),
+            (Some(Current::As(tag)), _) => Some(tag),
             (_, Some(tag)) => Some(outgoing(tag, choice)),
             (_, None) => None,
         };
@@ -360,11 +361,12 @@ impl Answering {
         // What kind of content it is, a 304 seldom says: it may be of those that are coded.
         let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
         let coded = may && matches!(self.asked.coding, Some((_, Negotiated::Coded(..))));
-        let shown = EntityTag::of(headers).and_then(|tag| match (self.asked.held(Some(&tag)), coded) {
-            (Some(Held::As(shown)), _) => Some(shown),
-            (_, true) => Some(entity_tag::on_coded(&tag)),
-            (_, false) => None,
-        });
+        let shown =
+            EntityTag::from_headers(headers).and_then(|tag| match (self.asked.held(Some(&tag)), coded) {
+                (Some(Current::As(shown)), _) => Some(shown),
+                (_, true) => Some(entity_tag::on_coded(&tag)),
+                (_, false) => None,
+            });
         if let Some(shown) = shown {
             headers.insert(header::ETAG, shown);
         }
@@ -377,9 +379,9 @@ impl Answering {
 impl Content {
     /// Nobody wants it: a little is read to its end, so that the connection can be used again.
     fn discard(self) {
-        const MOST: u64 = 256 * 1024;
+        const MAX: u64 = 256 * 1024;
         let Some(mut body) = self.gathered.into_rest() else { return };
-        if body.size_hint().exact().is_some_and(|left| left <= MOST) {
+        if body.size_hint().exact().is_some_and(|left| left <= MAX) {
             tokio::task::spawn_local(async move {
                 while let Some(Ok(_)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
             });

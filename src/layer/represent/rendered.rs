@@ -9,14 +9,14 @@ use crate::fields::cache_status::{CACHE_STATUS, X_CACHE};
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::http1::encode;
-use crate::layer::represent::on_response::{Answering, Content};
+use crate::layer::represent::on_response::{Content, Representing};
 use crate::message::body::Body;
-use crate::rendering::rendered_head::{Lines, Prepared};
+use crate::rendering::rendered_head::{HeadLines, RenderedHead};
 use crate::represent::coding::{Coding, Negotiated};
 use crate::represent::compression_decision;
 use crate::represent::compression_decision::{Choice, Reason};
 use crate::represent::counters::Counters;
-use crate::represent::precondition::Held;
+use crate::represent::precondition::Current;
 
 /// Fields that each answer gets anew, or its connection writes.
 static OWN: [HeaderName; 5] = [header::AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID, header::CONTENT_LENGTH];
@@ -24,10 +24,10 @@ static OWN: [HeaderName; 5] = [header::AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID,
 static PARTICULAR: [HeaderName; 4] =
     [header::SET_COOKIE, header::CONTENT_ENCODING, header::CONNECTION, header::TRAILER];
 
-impl Answering {
+impl Representing {
     /// The head of an answer as it was decided about, for all who ask in the same form; `None`: the next one may get
     /// another.
-    pub(super) fn prepare(&self, parts: &Parts, content: &Content, choice: Choice) -> Option<Prepared> {
+    pub(super) fn prepare(&self, parts: &Parts, content: &Content, choice: Choice) -> Option<RenderedHead> {
         let headers = &parts.headers;
         let made = match choice {
             // The next one gets what was made of it, and nothing is made any more.
@@ -41,7 +41,7 @@ impl Answering {
         let mut own = headers.clone();
         OWN.iter().for_each(|name| drop(own.remove(name)));
         // What is no tag goes out as it is, and no condition is about it.
-        let tag = headers.get(header::ETAG).filter(|_| EntityTag::of(headers).is_some());
+        let tag = headers.get(header::ETAG).filter(|_| EntityTag::from_headers(headers).is_some());
         let mut unchanged = Response::new(()).into_parts().0;
         unchanged.headers = own.clone();
         fields::not_modified(&mut unchanged, tag.cloned());
@@ -53,7 +53,7 @@ impl Answering {
         if let Some(coding) = made {
             fields::coded(&mut own, coding, self.asked.tags_content());
         }
-        Some(Prepared {
+        Some(RenderedHead {
             form,
             lines: encode::lines(&own),
             unchanged,
@@ -66,8 +66,8 @@ impl Answering {
     }
 
     /// An answer with a head that was prepared.
-    pub(super) fn prepared(&self, mut parts: Parts, body: Body, mut lines: Lines) -> Response<Body> {
-        let prepared = lines.prepared.clone();
+    pub(super) fn prepared(&self, mut parts: Parts, body: Body, mut lines: HeadLines) -> Response<Body> {
+        let prepared = lines.head.clone();
         if self.asked.coding.is_some() {
             self.counters().chose_at(prepared.counted);
         }
@@ -76,8 +76,8 @@ impl Answering {
             if let Some(held) = self.asked.held(tag.as_ref()) {
                 self.counters().not_modified_by_pillion.add(1);
                 let shown = match &held {
-                    Held::As(tag) => Some(tag),
-                    Held::Any => prepared.shown.as_ref(),
+                    Current::As(tag) => Some(tag),
+                    Current::Any => prepared.shown.as_ref(),
                 };
                 if let Some(shown) = shown {
                     lines.add(header::ETAG.as_str(), |out| out.extend_from_slice(shown.as_bytes()));

@@ -17,7 +17,7 @@ use tower::Service;
 use super::Observed;
 use super::cache::CacheError;
 use super::limit::{self, LimitError};
-use super::record::{CLIENT_GONE, Record};
+use super::record::{CLIENT_GONE, RequestRecord};
 use super::represent::RepresentError;
 use super::route::RouteError;
 use crate::message::body::{Body, BodyError};
@@ -31,7 +31,7 @@ use crate::upstream::ForwardError;
 const RETRY_AFTER: &str = "1";
 
 /// What is said to the client.
-struct Answer {
+struct ProblemResponse {
     status: StatusCode,
     problem_type: ProblemType,
     detail: String,
@@ -41,35 +41,35 @@ struct Answer {
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Answer {
-    fn new(status: StatusCode, problem_type: ProblemType, fault: Fault) -> Answer {
+impl ProblemResponse {
+    fn new(status: StatusCode, problem_type: ProblemType, fault: Fault) -> ProblemResponse {
         let (detail, members, fields) = (String::new(), Vec::new(), Vec::new());
-        Answer { status, problem_type, detail, fault, members, fields }
+        ProblemResponse { status, problem_type, detail, fault, members, fields }
     }
 
-    fn detail(mut self, detail: impl Into<String>) -> Answer {
+    fn detail(mut self, detail: impl Into<String>) -> ProblemResponse {
         self.detail = detail.into();
         self
     }
 
-    fn member(mut self, name: &'static str, value: serde_json::Value) -> Answer {
+    fn member(mut self, name: &'static str, value: serde_json::Value) -> ProblemResponse {
         self.members.push((name, value));
         self
     }
 
-    fn maybe(self, name: &'static str, value: Option<String>) -> Answer {
+    fn maybe(self, name: &'static str, value: Option<String>) -> ProblemResponse {
         match value {
             Some(value) => self.member(name, value.into()),
             None => self,
         }
     }
 
-    fn field(mut self, name: HeaderName, value: HeaderValue) -> Answer {
+    fn field(mut self, name: HeaderName, value: HeaderValue) -> ProblemResponse {
         self.fields.push((name, value));
         self
     }
 
-    fn retry(self) -> Answer {
+    fn retry(self) -> ProblemResponse {
         self.field(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
     }
 
@@ -120,10 +120,10 @@ impl Answer {
 
 /// The status that an error is answered with.
 pub(super) fn status(error: &BoxError) -> StatusCode {
-    answer(error).status
+    problem_for(error).status
 }
 
-fn answer(error: &BoxError) -> Answer {
+fn problem_for(error: &BoxError) -> ProblemResponse {
     use StatusCode as S;
     if let Some(refused) = error.downcast_ref::<Refused>() {
         let problem_type = match refused.status {
@@ -134,10 +134,10 @@ fn answer(error: &BoxError) -> Answer {
             S::HTTP_VERSION_NOT_SUPPORTED => problem_types::VERSION,
             _ => problem_types::MALFORMED_REQUEST,
         };
-        return Answer::new(refused.status, problem_type, Fault::Client).detail(refused.detail);
+        return ProblemResponse::new(refused.status, problem_type, Fault::Client).detail(refused.detail);
     }
     if let Some(error) = error.downcast_ref::<PathError>() {
-        return Answer::new(S::BAD_REQUEST, problem_types::AMBIGUOUS_PATH, Fault::Client)
+        return ProblemResponse::new(S::BAD_REQUEST, problem_types::AMBIGUOUS_PATH, Fault::Client)
             .detail(error.to_string());
     }
     if let Some(error) = error.downcast_ref::<RouteError>() {
@@ -145,15 +145,16 @@ fn answer(error: &BoxError) -> Answer {
             // RFC 9110 15.5.6 asks for Allow.
             RouteError::Connect => {
                 let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-                Answer::new(S::METHOD_NOT_ALLOWED, problem_types::CONNECT, Fault::Client)
+                ProblemResponse::new(S::METHOD_NOT_ALLOWED, problem_types::CONNECT, Fault::Client)
                     .field(header::ALLOW, allowed)
             }
             RouteError::CameBack | RouteError::Loop => {
-                Answer::new(S::LOOP_DETECTED, problem_types::LOOP, Fault::Pillion)
+                ProblemResponse::new(S::LOOP_DETECTED, problem_types::LOOP, Fault::Pillion)
             }
-            RouteError::Denied(status) => Answer::new(*status, problem_types::DENIED, Fault::Client),
+            RouteError::Denied(status) => ProblemResponse::new(*status, problem_types::DENIED, Fault::Client),
             RouteError::NoMemory => {
-                Answer::new(S::SERVICE_UNAVAILABLE, problem_types::OUT_OF_BUFFERS, Fault::Pillion).retry()
+                ProblemResponse::new(S::SERVICE_UNAVAILABLE, problem_types::OUT_OF_BUFFERS, Fault::Pillion)
+                    .retry()
             }
         }
         .detail(error.to_string());
@@ -166,10 +167,10 @@ fn answer(error: &BoxError) -> Answer {
     }
     if let Some(error) = error.downcast_ref::<CacheError>() {
         return match error {
-            CacheError::Shared(error) => answer(error),
+            CacheError::Shared(error) => problem_for(error),
             // RFC 9111 5.2.1.7.
             CacheError::OnlyIfCached => {
-                Answer::new(S::GATEWAY_TIMEOUT, problem_types::ONLY_IF_CACHED, Fault::Client)
+                ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::ONLY_IF_CACHED, Fault::Client)
                     .detail("it takes nothing but what is stored (only-if-cached)")
             }
         };
@@ -177,37 +178,39 @@ fn answer(error: &BoxError) -> Answer {
     if let Some(error) = error.downcast_ref::<ForwardError>() {
         return forward(error);
     }
-    Answer::new(S::INTERNAL_SERVER_ERROR, problem_types::INTERNAL, Fault::Pillion)
+    ProblemResponse::new(S::INTERNAL_SERVER_ERROR, problem_types::INTERNAL, Fault::Pillion)
         .detail("this is a defect of Pillion; its log has the cause under this request id")
 }
 
-fn represent(error: RepresentError) -> Answer {
+fn represent(error: RepresentError) -> ProblemResponse {
     use StatusCode as S;
     match error {
         RepresentError::PreconditionFailed => {
-            Answer::new(S::PRECONDITION_FAILED, problem_types::PRECONDITION_FAILED, Fault::Client)
+            ProblemResponse::new(S::PRECONDITION_FAILED, problem_types::PRECONDITION_FAILED, Fault::Client)
                 .detail("what it is about has changed, or has no strong entity tag to compare with")
         }
         RepresentError::NotAcceptable => {
-            Answer::new(S::NOT_ACCEPTABLE, problem_types::NOT_ACCEPTABLE, Fault::Client)
+            ProblemResponse::new(S::NOT_ACCEPTABLE, problem_types::NOT_ACCEPTABLE, Fault::Client)
                 .detail("Accept-Encoding refuses every coding there is, and the content as it is")
                 .field(header::VARY, HeaderValue::from_static("accept-encoding"))
         }
-        RepresentError::RangeNotSatisfiable(length) => {
-            Answer::new(S::RANGE_NOT_SATISFIABLE, problem_types::RANGE_NOT_SATISFIABLE, Fault::Client)
-                .detail(format!("the content has {length} bytes"))
-                .field(header::CONTENT_RANGE, range::unsatisfied(length))
-        }
+        RepresentError::RangeNotSatisfiable(length) => ProblemResponse::new(
+            S::RANGE_NOT_SATISFIABLE,
+            problem_types::RANGE_NOT_SATISFIABLE,
+            Fault::Client,
+        )
+        .detail(format!("the content has {length} bytes"))
+        .field(header::CONTENT_RANGE, range::unsatisfied(length)),
     }
 }
 
-fn limited(error: &LimitError) -> Answer {
+fn limited(error: &LimitError) -> ProblemResponse {
     match error {
-        LimitError::TooLarge(most) => too_large(*most),
+        LimitError::TooLarge(max) => too_large(*max),
         LimitError::Rejected => {
             // RFC 9110 15.5.2 asks for a challenge; no scheme is registered for keys.
             let challenge = HeaderValue::from_static("ApiKey");
-            Answer::new(StatusCode::UNAUTHORIZED, problem_types::UNKNOWN_API_KEY, Fault::Client)
+            ProblemResponse::new(StatusCode::UNAUTHORIZED, problem_types::UNKNOWN_API_KEY, Fault::Client)
                 .detail("it is not among the keys that are taken here")
                 .field(header::WWW_AUTHENTICATE, challenge)
         }
@@ -217,61 +220,70 @@ fn limited(error: &LimitError) -> Answer {
                 Some(seconds) => format!("the next request conforms in {seconds} s"),
                 None => "one of the requests in flight has to end first".to_owned(),
             };
-            let answer =
-                Answer::new(StatusCode::TOO_MANY_REQUESTS, problem_types::QUOTA_EXCEEDED, Fault::Client)
-                    .detail(format!("beyond {}; {when}", names.join(", ")))
-                    .member("violated-policies", names.into())
-                    .member("tier", tier.name.as_str().into())
-                    .maybe("upgrade", tier.upgrade.clone());
+            let response = ProblemResponse::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                problem_types::QUOTA_EXCEEDED,
+                Fault::Client,
+            )
+            .detail(format!("beyond {}; {when}", names.join(", ")))
+            .member("violated-policies", names.into())
+            .member("tier", tier.name.as_str().into())
+            .maybe("upgrade", tier.upgrade.clone());
             match retry_after {
-                Some(seconds) => answer.field(header::RETRY_AFTER, HeaderValue::from(*seconds)),
-                None => answer.retry(),
+                Some(seconds) => response.field(header::RETRY_AFTER, HeaderValue::from(*seconds)),
+                None => response.retry(),
             }
         }
     }
 }
 
-fn too_large(limit: u64) -> Answer {
-    Answer::new(StatusCode::PAYLOAD_TOO_LARGE, problem_types::BODY_TOO_LARGE, Fault::Client)
+fn too_large(limit: u64) -> ProblemResponse {
+    ProblemResponse::new(StatusCode::PAYLOAD_TOO_LARGE, problem_types::BODY_TOO_LARGE, Fault::Client)
         .detail(format!("at most {limit} bytes are taken here"))
 }
 
-fn forward(error: &ForwardError) -> Answer {
+fn forward(error: &ForwardError) -> ProblemResponse {
     use StatusCode as S;
     let busy = |detail: &str| {
-        Answer::new(S::SERVICE_UNAVAILABLE, problem_types::BUSY, Fault::Pillion).detail(detail).retry()
+        ProblemResponse::new(S::SERVICE_UNAVAILABLE, problem_types::BUSY, Fault::Pillion)
+            .detail(detail)
+            .retry()
     };
     match error {
-        ForwardError::Shed => {
-            Answer::new(S::SERVICE_UNAVAILABLE, problem_types::TEMPORARY_REDUCED_CAPACITY, Fault::Pillion)
-                .detail("others were before this request, or come first by their tier")
-                .retry()
-        }
+        ForwardError::Shed => ProblemResponse::new(
+            S::SERVICE_UNAVAILABLE,
+            problem_types::TEMPORARY_REDUCED_CAPACITY,
+            Fault::Pillion,
+        )
+        .detail("others were before this request, or come first by their tier")
+        .retry(),
         ForwardError::QueueFull => busy("too many requests wait for it already"),
         ForwardError::QueueTimeout(_) => busy("none became free in time"),
         ForwardError::TooManyStreams => busy("too many streams are open"),
         ForwardError::TimedOut => {
-            Answer::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
+            ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
                 .detail("no answer came within the time allowed")
         }
         ForwardError::Connect(_, error) if error.kind() == std::io::ErrorKind::TimedOut => {
-            Answer::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
+            ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
                 .detail("no connection could be made within the time allowed")
         }
         ForwardError::Connect(..) | ForwardError::Resolve(_) => {
-            Answer::new(S::BAD_GATEWAY, problem_types::UPSTREAM_UNREACHABLE, Fault::Upstream)
+            ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_UNREACHABLE, Fault::Upstream)
                 .detail("no connection to it could be made")
         }
-        ForwardError::HeadTooLarge(limit) => {
-            Answer::new(S::REQUEST_HEADER_FIELDS_TOO_LARGE, problem_types::HEAD_TOO_LARGE, Fault::Client)
-                .detail(format!("the app takes at most {limit} bytes of fields"))
-        }
+        ForwardError::HeadTooLarge(limit) => ProblemResponse::new(
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            problem_types::HEAD_TOO_LARGE,
+            Fault::Client,
+        )
+        .detail(format!("the app takes at most {limit} bytes of fields")),
         ForwardError::Closed
         | ForwardError::Broken(_)
         | ForwardError::Http2(_)
         | ForwardError::Http2Ended(_)
         | ForwardError::Objected(_) => {
-            Answer::new(S::BAD_GATEWAY, problem_types::UPSTREAM_BROKEN, Fault::Upstream)
+            ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_BROKEN, Fault::Upstream)
                 .detail("the connection to it ended before an answer came")
         }
         ForwardError::Malformed(_) | ForwardError::NotUpgraded => {
@@ -279,39 +291,41 @@ fn forward(error: &ForwardError) -> Answer {
                 ForwardError::Malformed(head) => head.advice(),
                 _ => None,
             };
-            Answer::new(S::BAD_GATEWAY, problem_types::UPSTREAM_MALFORMED, Fault::Upstream)
+            ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_MALFORMED, Fault::Upstream)
                 .detail(advice.unwrap_or("what it sent cannot be passed on"))
         }
         ForwardError::CannotUpgrade => {
-            Answer::new(S::BAD_GATEWAY, problem_types::APP_NO_UPGRADE, Fault::Pillion)
+            ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_NO_UPGRADE, Fault::Pillion)
                 .detail("this upstream is spoken to in HTTP/2 only")
         }
         ForwardError::Body(error) => body(error),
     }
 }
 
-fn body(error: &BodyError) -> Answer {
+fn body(error: &BodyError) -> ProblemResponse {
     use StatusCode as S;
     match error {
         BodyError::TooLarge(limit) => too_large(*limit),
-        BodyError::TrailersTooLarge(_) => {
-            Answer::new(S::REQUEST_HEADER_FIELDS_TOO_LARGE, problem_types::TRAILERS_TOO_LARGE, Fault::Client)
-                .detail(error.to_string())
-        }
+        BodyError::TrailersTooLarge(_) => ProblemResponse::new(
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            problem_types::TRAILERS_TOO_LARGE,
+            Fault::Client,
+        )
+        .detail(error.to_string()),
         BodyError::ClientSilent => {
-            Answer::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
+            ProblemResponse::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
                 .detail("nothing of the body came for too long")
         }
         BodyError::ClientSlow => {
-            Answer::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
+            ProblemResponse::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
                 .detail("the body came too slowly")
         }
         // Nobody will read it; the log has the word.
         BodyError::ClientGone => {
             let gone = S::from_u16(CLIENT_GONE).unwrap_or(S::BAD_REQUEST);
-            Answer::new(gone, problem_types::CLIENT_GONE, Fault::Client)
+            ProblemResponse::new(gone, problem_types::CLIENT_GONE, Fault::Client)
         }
-        error => Answer::new(S::BAD_REQUEST, problem_types::MALFORMED_BODY, Fault::Client)
+        error => ProblemResponse::new(S::BAD_REQUEST, problem_types::MALFORMED_BODY, Fault::Client)
             .detail(error.to_string()),
     }
 }
@@ -345,7 +359,7 @@ where
 pub(super) struct RescueFuture<F> {
     /// `None` once it panicked.
     inner: Option<F>,
-    record: Rc<Record>,
+    record: Rc<RequestRecord>,
 }
 
 impl<F> Future for RescueFuture<F>
@@ -371,18 +385,18 @@ where
                 "panic".into()
             }
         };
-        let answer = answer(&error);
-        if answer.fault != Fault::Client
+        let response = problem_for(&error);
+        if response.fault != Fault::Client
             && let Some(others) = this.record.may_tell_failure()
         {
             let request_id = this.record.id.to_str().unwrap_or("-");
             let not_told = (others > 0).then_some(others);
-            tracing::warn!(request_id, status = answer.status.as_u16(), %error, not_told, "{}", answer.problem_type.title);
+            tracing::warn!(request_id, status = response.status.as_u16(), %error, not_told, "{}", response.problem_type.title);
         }
-        this.record.failed(answer.fault, error.to_string());
-        this.record.answered(answer.status);
+        this.record.failed(response.fault, error.to_string());
+        this.record.response_started(response.status);
         let mut response =
-            if this.record.grpc { answer.into_grpc() } else { answer.into_response(&this.record.id) };
+            if this.record.grpc { response.into_grpc() } else { response.into_response(&this.record.id) };
         // So that a browser's script can read a 429 too.
         this.record.edit_own(response.headers_mut());
         Poll::Ready(Ok(response))

@@ -59,7 +59,7 @@ problem_types! {
     UPSTREAM_TIMEOUT = OURS, "upstream-timeout", "The app did not answer in time";
     UPSTREAM_UNREACHABLE = OURS, "upstream-unreachable", "The app cannot be reached";
     UPSTREAM_BROKEN = OURS, "upstream-broken", "The app broke off without an answer";
-    APP_NO_UPGRADE = OURS, "upgrade", "The app cannot be upgraded to";
+    UPSTREAM_NO_UPGRADE = OURS, "upgrade", "The app cannot be upgraded to";
     TRAILERS_TOO_LARGE = OURS, "trailers-too-large", "The request trailers are too large";
     CLIENT_GONE = OURS, "client-gone", "The client left";
     MALFORMED_BODY = OURS, "malformed-body", "The request body is malformed";

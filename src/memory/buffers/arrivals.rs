@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use super::{BufferMemory, ClientSlot, Reservation, SLOTS, share_of};
+use super::{BufferMemory, BufferReservation, ClientSlot, SLOTS, client_share};
 
 /// Where that part is used, upstreams are told to send less.
 const SCARCE: usize = 2;
@@ -61,7 +61,7 @@ impl BufferMemory {
     /// Whether something of `client`, or of any other one, has to be given up.
     pub(crate) fn is_beyond(&self, client: ClientSlot) -> bool {
         let limit = self.limit_of_arrivals();
-        self.bytes() > limit || self.held_by(client) > share_of(limit)
+        self.bytes() > limit || self.held_by(client) > client_share(limit)
     }
 
     /// The client of which something has to be given up, and how many bytes: of those for whom something arrived, the
@@ -75,7 +75,7 @@ impl BufferMemory {
             .max_by_key(|(held, _)| *held)?;
         self.is_beyond(client).then(|| {
             let all = (self.bytes() + margin).saturating_sub(limit);
-            (client, all.max((self.held_by(client) + margin).saturating_sub(share_of(limit))))
+            (client, all.max((self.held_by(client) + margin).saturating_sub(client_share(limit))))
         })
     }
 
@@ -101,14 +101,14 @@ impl BufferMemory {
 
 /// The part of the memory that unasked content of one response holds.
 #[derive(Debug)]
-pub(crate) struct Arrival(Reservation);
+pub(crate) struct Arrival(BufferReservation);
 
 impl Arrival {
     pub(crate) fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Arrival {
         if !memory.arrivals.any.load(Ordering::Relaxed) {
             memory.arrivals.any.store(true, Ordering::Relaxed);
         }
-        Arrival(Reservation::new(memory, client))
+        Arrival(BufferReservation::new(memory, client))
     }
 
     pub(crate) fn memory(&self) -> &Arc<BufferMemory> {
@@ -181,12 +181,12 @@ mod tests {
         assert!(memory.is_beyond(modest));
         assert_eq!(memory.excess(), Some((greedy, MIB + MIB)));
         // What it holds otherwise cannot be given up; then it is the next one's turn.
-        let mut asked = Reservation::new(memory.clone(), greedy);
+        let mut asked = BufferReservation::new(memory.clone(), greedy);
         asked.resize(57 * MIB);
         many.resize(0);
         assert_eq!(memory.excess(), Some((modest, MIB + MIB)));
         drop((arrived, asked));
-        let mut waits = Reservation::new(memory.clone(), modest);
+        let mut waits = BufferReservation::new(memory.clone(), modest);
         waits.resize(40 * MIB - 1);
         assert!(memory.has_room(modest), "of 56 MiB 16 are left free for what may come");
         waits.resize(40 * MIB);

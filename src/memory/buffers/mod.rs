@@ -39,7 +39,7 @@ pub(crate) const fn weight(bytes: usize) -> usize {
 }
 
 /// The most that one client may hold of `total`.
-pub(crate) fn share_of(total: usize) -> usize {
+pub(crate) fn client_share(total: usize) -> usize {
     if total < SHARED_FROM { total } else { total / 8 * EIGHTHS + total % 8 * EIGHTHS / 8 }
 }
 
@@ -129,7 +129,7 @@ impl BufferMemory {
         BufferMemory {
             bytes: AtomicUsize::new(0),
             max: AtomicUsize::new(max),
-            share: AtomicUsize::new(share_of(max)),
+            share: AtomicUsize::new(client_share(max)),
             by_client: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
             arrivals: arrivals::Arrivals::default(),
         }
@@ -147,11 +147,11 @@ impl BufferMemory {
         self: &Arc<BufferMemory>,
         client: ClientSlot,
         bytes: usize,
-    ) -> Option<Reservation> {
+    ) -> Option<BufferReservation> {
         let limit = self.max().saturating_add(self.beyond());
-        let mut reserved = Reservation::new(self.clone(), client);
+        let mut reserved = BufferReservation::new(self.clone(), client);
         reserved.resize(bytes);
-        (self.bytes() <= limit && self.held_by(client) <= share_of(limit)).then_some(reserved)
+        (self.bytes() <= limit && self.held_by(client) <= client_share(limit)).then_some(reserved)
     }
 
     /// How far requests may go beyond the limit; bytes.
@@ -164,8 +164,8 @@ impl BufferMemory {
         self: &Arc<BufferMemory>,
         client: ClientSlot,
         bytes: usize,
-    ) -> Option<Reservation> {
-        let mut reserved = Reservation::new(self.clone(), client);
+    ) -> Option<BufferReservation> {
+        let mut reserved = BufferReservation::new(self.clone(), client);
         reserved.resize(bytes);
         let (kept, share) = (self.kept_for_arrivals(), self.share.load(Ordering::Relaxed));
         (self.bytes() + kept <= self.max() && self.held_by(client) + kept <= share).then_some(reserved)
@@ -186,7 +186,7 @@ impl BufferMemory {
 
     pub(crate) fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
-        self.share.store(share_of(max), Ordering::Relaxed);
+        self.share.store(client_share(max), Ordering::Relaxed);
     }
 
     fn add(&self, client: ClientSlot, bytes: usize) {
@@ -218,12 +218,12 @@ impl<'a> Room<'a> {
     }
 
     /// A reservation of nothing yet in it.
-    pub(crate) fn reservation(&self) -> Reservation {
-        Reservation::new(self.memory.clone(), self.client)
+    pub(crate) fn reservation(&self) -> BufferReservation {
+        BufferReservation::new(self.memory.clone(), self.client)
     }
 
     /// See [`BufferMemory::try_reserve`].
-    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<BufferReservation> {
         self.memory.try_reserve(self.client, bytes)
     }
 
@@ -242,8 +242,8 @@ impl<'a> Room<'a> {
     }
 
     /// A reservation of nothing yet.
-    pub(crate) fn reserve(self) -> Reservation {
-        Reservation::new(self.memory.clone(), self.client)
+    pub(crate) fn reserve(self) -> BufferReservation {
+        BufferReservation::new(self.memory.clone(), self.client)
     }
 }
 
@@ -266,15 +266,15 @@ impl<T> AsRef<[u8]> for Holding<T> {
 
 /// The part of the memory that one buffer holds, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Reservation {
+pub(crate) struct BufferReservation {
     memory: Arc<BufferMemory>,
     client: ClientSlot,
     bytes: usize,
 }
 
-impl Reservation {
-    pub(crate) fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> Reservation {
-        Reservation { memory, client, bytes: 0 }
+impl BufferReservation {
+    pub(crate) fn new(memory: Arc<BufferMemory>, client: ClientSlot) -> BufferReservation {
+        BufferReservation { memory, client, bytes: 0 }
     }
 
     /// Whether the buffer may grow.
@@ -293,14 +293,14 @@ impl Reservation {
     }
 
     /// Hands `bytes` of it, or all there is, to another owner.
-    pub(crate) fn split(&mut self, bytes: usize) -> Reservation {
+    pub(crate) fn split(&mut self, bytes: usize) -> BufferReservation {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Reservation { memory: self.memory.clone(), client: self.client, bytes }
+        BufferReservation { memory: self.memory.clone(), client: self.client, bytes }
     }
 
     /// Takes over what another one of the same client and memory holds.
-    pub(crate) fn join(&mut self, mut other: Reservation) {
+    pub(crate) fn join(&mut self, mut other: BufferReservation) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
@@ -314,12 +314,12 @@ impl Reservation {
     }
 
     /// Whether it is a part of this client's share.
-    pub(crate) fn is_of(&self, client: ClientSlot) -> bool {
+    pub(crate) fn belongs_to(&self, client: ClientSlot) -> bool {
         self.client == client
     }
 }
 
-impl Drop for Reservation {
+impl Drop for BufferReservation {
     fn drop(&mut self) {
         self.resize(0);
     }
@@ -334,17 +334,17 @@ mod tests {
         for (total, share) in
             [(1, 1), (2, 2), (3, 2), (4, 3), (7, 6), (8, 7), (9, 7), (16, 14), (100, 87), (256, 224)]
         {
-            assert_eq!(share_of(total), share, "of {total}");
-            assert!(total < SHARED_FROM || share_of(total) * 8 <= total * 7, "of {total}");
+            assert_eq!(client_share(total), share, "of {total}");
+            assert!(total < SHARED_FROM || client_share(total) * 8 <= total * 7, "of {total}");
         }
         let memory = Arc::new(BufferMemory::new(800));
         let (one, other) = (ClientSlot(1), ClientSlot(2));
-        let mut held = Reservation::new(memory.clone(), one);
+        let mut held = BufferReservation::new(memory.clone(), one);
         held.resize(699);
         assert!(memory.has_room(one), "699 of 700");
         held.resize(700);
         assert!(!memory.has_room(one) && memory.has_room(other), "an eighth is left for others");
-        let mut others = Reservation::new(memory.clone(), other);
+        let mut others = BufferReservation::new(memory.clone(), other);
         others.resize(100);
         assert!(!memory.has_room(other), "used up");
         held.resize(10);

@@ -12,7 +12,7 @@ use crate::message::inbound::Refused;
 /// `<`, `>` in a target, `"` in a query, a backtick in a path.
 pub(super) fn encode_target(uri: &mut Uri) -> Result<(), Refused> {
     let given = uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes());
-    if Looks::of(given) != Looks::Raw {
+    if Looks::inspect(given) != Looks::Raw {
         return Ok(());
     }
     let encoded = target::encoded(given);

@@ -37,12 +37,12 @@ use crate::http2::intake::{Intake, IntakeBody};
 use crate::http2::refusals::{self, Refusal};
 use crate::http2::trailers::Watched;
 use crate::http2::{LocalExecutor, SEND_BUFFER};
-use crate::memory::buffers::{ClientSlot, Reservation};
+use crate::memory::buffers::{BufferReservation, ClientSlot};
 use crate::message::body::{Body, Tunnel};
 use crate::message::inbound::{Inbound, Peer, Refused};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
-use crate::runtime::lifecycle::{Phase, Sleeper};
+use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 /// What a client may send of one request before the upstream has taken it.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -56,9 +56,9 @@ const PROGRESS: u64 = 4 * 1024;
 /// While one stream waits for its next piece, each of the others is written about as much; at most this.
 const ROUND: u64 = 4 * PIECE as u64;
 /// A stream of a client that takes others waits this many times `send_timeout` for its turn.
-const PATIENCE: u32 = 8;
+const TIMEOUT: u32 = 8;
 /// More streams than this that a client never reads end their connection.
-const MOST_CUT: usize = 16;
+const MAX_CUT: usize = 16;
 /// What waits in TLS where the client takes nothing: as much as rustls buffers; bytes.
 const TLS_BUFFER: usize = 64 * 1024;
 /// As many bits of an IPv6 address are one client's, before the policy for its request is known.
@@ -85,7 +85,7 @@ struct Streams {
     /// What was written when the client was last seen to take some, and when that was.
     progress: Cell<(u64, Instant)>,
     /// The answers on their way; at most `h2_max_streams` are alive.
-    answers: RefCell<Vec<Weak<ReadAhead>>>,
+    read_ahead: RefCell<Vec<Weak<ReadAhead>>>,
     /// Whether all of them wait for the client.
     waiting: Waiting,
     /// The memory that the connection takes, and whose it is.
@@ -112,9 +112,9 @@ impl Streams {
         }
         let stalled = now >= self.progress.get().1 + send_timeout;
         let open = self.open.get();
-        self.answers.borrow_mut().retain(|answer| {
-            let Some(answer) = answer.upgrade() else { return false };
-            match (answer.cut_at(), answer.unread_since()) {
+        self.read_ahead.borrow_mut().retain(|response| {
+            let Some(response) = response.upgrade() else { return false };
+            match (response.cut_at(), response.unread_since()) {
                 (Some(since), _) => cut += usize::from(now >= since + send_timeout),
                 (None, Some(unread)) if now < unread.since + send_timeout => {
                     next = next.min(unread.since + send_timeout)
@@ -123,8 +123,8 @@ impl Streams {
                     // The others that were open then had their turns in between, also those that have ended since.
                     let round = ROUND * unread.open.max(open).max(1) as u64;
                     let passed_over = written - unread.written > round;
-                    if stalled || passed_over || now >= unread.since + send_timeout * PATIENCE {
-                        answer.cut(now);
+                    if stalled || passed_over || now >= unread.since + send_timeout * TIMEOUT {
+                        response.cut(now);
                     } else {
                         next = next.min(now + send_timeout / 4);
                     }
@@ -134,7 +134,7 @@ impl Streams {
             true
         });
         self.look.set(next);
-        let dead = cut > MOST_CUT || (cut > 0 && cut == self.open.get());
+        let dead = cut > MAX_CUT || (cut > 0 && cut == self.open.get());
         (!dead).then_some(next)
     }
 }
@@ -149,7 +149,7 @@ pub(super) async fn serve<S>(
     peer: Rc<Peer>,
     settings: &dyn Fn() -> Settings,
     max_streams: u32,
-    sleeper: Sleeper,
+    phase_watcher: PhaseWatcher,
     seat: Seat,
 ) -> Result<(), hyper::Error>
 where
@@ -158,7 +158,7 @@ where
 {
     let written: Rc<Cell<u64>> = Rc::default();
     let client = ClientSlot::new(peer.address.ip(), IPV6_PREFIX);
-    let reserved = peer.buffers.clone().map(|memory| Reservation::new(memory, client));
+    let reserved = peer.buffers.clone().map(|memory| BufferReservation::new(memory, client));
     let intake = Intake::new(reserved, STREAM_WINDOW as usize, if peer.tls { TLS_BUFFER } else { 0 });
     if !intake.has_room() {
         // One that is idle makes room, as at `max_connections`.
@@ -171,7 +171,7 @@ where
         look: Cell::new(clock::now()),
         written: written.clone(),
         progress: Cell::new((0, clock::now())),
-        answers: RefCell::default(),
+        read_ahead: RefCell::default(),
         waiting: Waiting::new(seat, written, clock::now()),
         intake: intake.clone(),
         client,
@@ -185,7 +185,7 @@ where
         peer,
         settings: now,
         streams: streams.clone(),
-        sleeper: Rc::new(sleeper.another()),
+        phase_watcher: Rc::new(phase_watcher.another()),
     };
     // Pinned where it is made: moved, it would take its place twice.
     let mut connection = pin!(
@@ -222,7 +222,7 @@ where
             let _ = connection.as_mut().poll(cx);
             return Poll::Ready(Ok(()));
         }
-        let phase = sleeper.watch(cx);
+        let phase = phase_watcher.watch(cx);
         // While announcing, a connection is told so after its first request, like every other.
         let end = phase >= Phase::Draining || (phase == Phase::Announcing && streams.used.get());
         if end && !leaving {
@@ -315,8 +315,8 @@ where
         reserved: None,
     };
     tokio::task::spawn_local(async move {
-        let Ok(answer) = service.call(inbound).await;
-        drop(answer);
+        let Ok(response) = service.call(inbound).await;
+        drop(response);
     });
 }
 
@@ -326,7 +326,7 @@ struct Adapter<S> {
     peer: Rc<Peer>,
     settings: Settings,
     streams: Rc<Streams>,
-    sleeper: Rc<Sleeper>,
+    phase_watcher: Rc<PhaseWatcher>,
 }
 
 impl<S> hyper::service::Service<Request<Incoming>> for Adapter<S>
@@ -342,7 +342,7 @@ where
         let open = Open::new(self.streams.clone());
         let mut service = self.service.clone();
         let settings = self.settings;
-        let sleeper = self.sleeper.clone();
+        let phase_watcher = self.phase_watcher.clone();
         let extended = request.extensions().get::<hyper::ext::Protocol>().cloned();
         let head = *request.method() == Method::HEAD;
         let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
@@ -357,7 +357,7 @@ where
             fields::join_cookies(inbound.request.headers_mut());
             let Ok(response) = service.call(inbound).await;
             if let Some(upload) = upload {
-                upload.set_answered();
+                upload.set_responded();
             }
             let (mut parts, mut body) = response.into_parts();
             // Fields of an HTTP/1 connection have no place here (RFC 9113 8.2.2).
@@ -375,7 +375,7 @@ where
                 if let (Some(tunnel), Some(upgrade), Some(taken)) = (body.take_tunnel(), upgrade, taken) {
                     let idle = settings.stream_idle_timeout;
                     let client = Upgrading { upgrade, taken, open };
-                    tokio::task::spawn_local(relay(client, tunnel, idle, sleeper.another(), observer));
+                    tokio::task::spawn_local(relay(client, tunnel, idle, phase_watcher.another(), observer));
                 }
                 return Ok(Response::from_parts(parts, StreamBody::tunnel()));
             }
@@ -396,8 +396,8 @@ where
                 body = Body::empty();
             }
             // Other streams than live ones may end by themselves in the time that draining gives.
-            let ends = body.is_endless() && MediaKind::of(&parts.headers) != MediaKind::Stream;
-            let endless = ends.then(|| sleeper.another());
+            let ends = body.is_endless() && MediaKind::from_headers(&parts.headers) != MediaKind::Stream;
+            let endless = ends.then(|| phase_watcher.another());
             let ahead = Ahead { bytes: settings.buffer_response, memory: peer.buffers.clone() };
             Ok(Response::from_parts(parts, StreamBody::new(body, open, endless, ahead)))
         })
@@ -415,14 +415,14 @@ async fn relay(
     client: Upgrading,
     tunnel: Tunnel,
     idle: Duration,
-    sleeper: Sleeper,
+    phase_watcher: PhaseWatcher,
     observer: Option<Box<dyn crate::message::body::Observer>>,
 ) {
     let Upgrading { upgrade, taken, open } = client;
     match upgrade.await {
         Ok(client) => {
             let client = CountedTunnel { inner: TokioIo::new(client), taken };
-            tunnel::between(client, tunnel, idle, &sleeper, observer).await;
+            tunnel::between(client, tunnel, idle, &phase_watcher, observer).await;
         }
         Err(error) => tracing::debug!(%error, "an upgrade over HTTP/2 failed"),
     }

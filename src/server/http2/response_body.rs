@@ -18,12 +18,12 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::{Open, PIECE, Streams};
 use crate::http2::intake::FEW;
 use crate::memory::buffers;
-use crate::memory::buffers::{BufferMemory, Reservation};
+use crate::memory::buffers::{BufferMemory, BufferReservation};
 use crate::message::body::{Body, BodyError, Observer};
 use crate::message::inbound::FIELD_OVERHEAD;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
-use crate::runtime::lifecycle::{Phase, Sleeper};
+use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 /// Whole content from this length on is counted, and any of a connection that has many open; bytes.
 const COUNTED: u64 = 4 * 1024;
@@ -45,7 +45,7 @@ pub(super) struct ReadAhead {
     body: RefCell<Option<Body>>,
     queue: RefCell<Queue>,
     /// Bytes to read ahead; zero where nothing is.
-    most: usize,
+    max: usize,
     /// What is left of a frame that is handed out in pieces.
     rest: RefCell<Bytes>,
     /// Since when its client has taken nothing.
@@ -55,7 +55,7 @@ pub(super) struct ReadAhead {
     /// Told of what the client takes, where that is not what is read.
     observer: RefCell<Option<Box<dyn Observer>>>,
     /// What the list of its pieces takes, where those are held in any case.
-    _list: Option<Reservation>,
+    _list: Option<BufferReservation>,
 }
 
 /// A frame that was handed out, after which none was asked for.
@@ -81,7 +81,7 @@ struct Queue {
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
     /// What its trailers take; bytes.
     trailers: usize,
-    memory: Option<Reservation>,
+    memory: Option<BufferReservation>,
     /// The stream, where it waits for content.
     reader: Option<Waker>,
     /// The task that reads ahead, where it waits for room.
@@ -200,9 +200,9 @@ impl ReadAhead {
             let Some(source) = &mut *body else { return Poll::Ready(()) };
             let room = {
                 let mut queue = self.queue.borrow_mut();
-                let room = queue.memory.as_ref().is_none_or(Reservation::has_room);
+                let room = queue.memory.as_ref().is_none_or(BufferReservation::has_room);
                 // A client that waits gets more in any case, be it little.
-                if queue.reader.is_none() && !(room && queue.bytes < self.most) {
+                if queue.reader.is_none() && !(room && queue.bytes < self.max) {
                     queue.pump = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
@@ -244,7 +244,7 @@ impl ReadAhead {
         if !self.rest.borrow().is_empty() {
             return false;
         }
-        if self.most == 0 {
+        if self.max == 0 {
             return self.body.borrow().as_ref().is_some_and(http_body::Body::is_end_stream);
         }
         let queue = self.queue.borrow();
@@ -276,29 +276,34 @@ impl ReadAhead {
 
 /// See the head of the file.
 pub(super) struct StreamBody {
-    answer: Rc<ReadAhead>,
+    response: Rc<ReadAhead>,
     open: Option<Open>,
     /// For streams without an end: they are closed when draining starts.
-    sleeper: Option<Sleeper>,
+    phase_watcher: Option<PhaseWatcher>,
 }
 
 impl StreamBody {
     /// Of a stream that became a tunnel.
     pub(super) fn tunnel() -> StreamBody {
-        let answer = Rc::new(ReadAhead {
+        let response = Rc::new(ReadAhead {
             body: RefCell::new(Some(Body::empty())),
             queue: RefCell::default(),
-            most: 0,
+            max: 0,
             rest: RefCell::default(),
             unread: Cell::new(None),
             cut: Cell::new(None),
             observer: RefCell::default(),
             _list: None,
         });
-        StreamBody { answer, open: None, sleeper: None }
+        StreamBody { response, open: None, phase_watcher: None }
     }
 
-    pub(super) fn new(mut body: Body, open: Open, sleeper: Option<Sleeper>, ahead: Ahead) -> StreamBody {
+    pub(super) fn new(
+        mut body: Body,
+        open: Open,
+        phase_watcher: Option<PhaseWatcher>,
+        ahead: Ahead,
+    ) -> StreamBody {
         let arrives = body.is_streaming() && !body.is_endless() && ahead.bytes > 0;
         let observer = if arrives { body.take_observer() } else { None };
         let client = body.client();
@@ -309,23 +314,23 @@ impl StreamBody {
         let length = if body.is_here() { body.size_hint().exact().unwrap_or_default() } else { 0 };
         let list = Some(body.list_size()).filter(|size| *size >= COUNTED as usize || crowded);
         let list = body.keeper().and(list).zip(ahead.memory.clone()).map(|(size, memory)| {
-            let mut list = Reservation::new(memory, client);
+            let mut list = BufferReservation::new(memory, client);
             list.resize(size);
             list
         });
         let waits = Some(length).filter(|length| *length >= COUNTED || (crowded && *length > 0));
         let waits = waits.filter(|_| body.keeper().is_none());
         let memory = ahead.memory.filter(|_| body.is_streaming() || waits.is_some());
-        let mut memory = memory.map(|memory| Reservation::new(memory, client));
+        let mut memory = memory.map(|memory| BufferReservation::new(memory, client));
         if let (Some(memory), Some(length)) = (&mut memory, waits) {
             memory.resize(usize::try_from(length).unwrap_or(usize::MAX));
         }
         let now = clock::now();
         streams.waiting.begin_response(streams.open.get(), now);
-        let answer = Rc::new(ReadAhead {
+        let response = Rc::new(ReadAhead {
             body: RefCell::new(Some(body)),
             queue: RefCell::new(Queue { memory, ..Queue::default() }),
-            most: if arrives { ahead.bytes } else { 0 },
+            max: if arrives { ahead.bytes } else { 0 },
             rest: RefCell::default(),
             // From the head on: a window that is closed from the start counts too.
             unread: Cell::new(Some(Unread::new(streams, now))),
@@ -334,34 +339,34 @@ impl StreamBody {
             _list: list,
         });
         {
-            let mut answers = streams.answers.borrow_mut();
+            let mut bodies = streams.read_ahead.borrow_mut();
             // Those that ended are forgotten before the list outgrows what is open.
-            if answers.len() >= 2 * streams.open.get().max(8) {
-                answers.retain(|answer| answer.strong_count() > 0);
+            if bodies.len() >= 2 * streams.open.get().max(8) {
+                bodies.retain(|response| response.strong_count() > 0);
             }
-            answers.push(Rc::downgrade(&answer));
+            bodies.push(Rc::downgrade(&response));
         }
         if arrives {
-            let answer = answer.clone();
-            tokio::task::spawn_local(std::future::poll_fn(move |cx| answer.poll_pump(cx)));
+            let response = response.clone();
+            tokio::task::spawn_local(std::future::poll_fn(move |cx| response.poll_pump(cx)));
         }
-        StreamBody { answer, open: Some(open), sleeper }
+        StreamBody { response, open: Some(open), phase_watcher }
     }
 
     /// The client asks for more, or for nothing any more.
     fn set_asked_for(&self) {
-        if let (Some(_), Some(Open(streams))) = (self.answer.unread.take(), &self.open) {
+        if let (Some(_), Some(Open(streams))) = (self.response.unread.take(), &self.open) {
             streams.waiting.end_response();
         }
     }
 
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.answer.most > 0 {
-            return self.answer.poll_queue(cx);
+        if self.response.max > 0 {
+            return self.response.poll_queue(cx);
         }
-        let mut body = self.answer.body.borrow_mut();
+        let mut body = self.response.body.borrow_mut();
         let frame = ready!(body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx)));
-        let hand_out = |piece| self.answer.queue.borrow_mut().hand_out(piece);
+        let hand_out = |piece| self.response.queue.borrow_mut().hand_out(piece);
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hand_out))))
     }
 }
@@ -369,7 +374,7 @@ impl StreamBody {
 impl Drop for StreamBody {
     fn drop(&mut self) {
         self.set_asked_for();
-        self.answer.close();
+        self.response.close();
     }
 }
 
@@ -383,56 +388,57 @@ impl http_body::Body for StreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         this.set_asked_for();
-        if this.sleeper.as_ref().is_some_and(|sleeper| sleeper.watch(cx) >= Phase::Draining) {
+        if this.phase_watcher.as_ref().is_some_and(|phase_watcher| phase_watcher.watch(cx) >= Phase::Draining)
+        {
             return Poll::Ready(Some(Err(BodyError::Draining)));
         }
-        if this.answer.cut.take().is_some() {
+        if this.response.cut.take().is_some() {
             return Poll::Ready(Some(Err(BodyError::ClientGone)));
         }
-        let mut piece = std::mem::take(&mut *this.answer.rest.borrow_mut());
+        let mut piece = std::mem::take(&mut *this.response.rest.borrow_mut());
         if piece.is_empty() {
             let frame = ready!(this.poll_source(cx));
             match frame {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => piece = data,
                     Err(trailers) => {
-                        this.answer.told(Ok(()));
+                        this.response.told(Ok(()));
                         return Poll::Ready(Some(Ok(trailers)));
                     }
                 },
                 other => {
-                    this.answer.told(other.as_ref().map_or(Ok(()), |result| result.as_ref().map(|_| ())));
+                    this.response.told(other.as_ref().map_or(Ok(()), |result| result.as_ref().map(|_| ())));
                     return Poll::Ready(other);
                 }
             }
         }
         let rest = piece.split_off(piece.len().min(PIECE));
-        *this.answer.rest.borrow_mut() = rest;
+        *this.response.rest.borrow_mut() = rest;
         if let Some(Open(streams)) = &this.open {
             let now = clock::now();
             streams.waiting.begin_response(streams.open.get(), now);
-            this.answer.unread.set(Some(Unread::new(streams, now)));
+            this.response.unread.set(Some(Unread::new(streams, now)));
         }
-        if let Some(observer) = &mut *this.answer.observer.borrow_mut() {
+        if let Some(observer) = &mut *this.response.observer.borrow_mut() {
             observer.data(piece.len());
         }
         // A receiver that knows the length stops asking: the end is told with the last frame.
-        if this.answer.is_end_stream() {
-            this.answer.queue.borrow_mut().memory = None;
-            this.answer.told(Ok(()));
+        if this.response.is_end_stream() {
+            this.response.queue.borrow_mut().memory = None;
+            this.response.told(Ok(()));
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
+        self.response.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.answer.rest.borrow().len() as u64;
-        let queue = self.answer.queue.borrow();
+        let rest = self.response.rest.borrow().len() as u64;
+        let queue = self.response.queue.borrow();
         let here = rest + queue.bytes as u64;
-        match (&*self.answer.body.borrow(), &queue.ended) {
+        match (&*self.response.body.borrow(), &queue.ended) {
             (Some(body), _) => {
                 let hint = http_body::Body::size_hint(body).exact();
                 hint.map_or_else(SizeHint::default, |exact| SizeHint::with_exact(exact + here))

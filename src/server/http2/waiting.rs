@@ -172,7 +172,7 @@ impl Waiting {
 pub(super) struct UploadWait {
     streams: Rc<Streams>,
     waits: Cell<bool>,
-    answered: Cell<bool>,
+    responded: Cell<bool>,
     /// Since when less than [`PROGRESS`] came, and how much.
     since: Cell<Option<Instant>>,
     received: Cell<u64>,
@@ -184,7 +184,7 @@ impl UploadWait {
         Rc::new(UploadWait {
             streams,
             waits: Cell::new(false),
-            answered: Cell::new(false),
+            responded: Cell::new(false),
             since: Cell::new(None),
             received: Cell::new(0),
         })
@@ -192,7 +192,7 @@ impl UploadWait {
 
     /// Its reader waits for the client.
     pub(super) fn begin(&self, now: Instant) {
-        if self.answered.get() || self.waits.replace(true) {
+        if self.responded.get() || self.waits.replace(true) {
             return;
         }
         let since = self.since.get().unwrap_or(now);
@@ -218,8 +218,8 @@ impl UploadWait {
         }
     }
 
-    pub(super) fn set_answered(&self) {
-        self.answered.set(true);
+    pub(super) fn set_responded(&self) {
+        self.responded.set(true);
         self.end(None);
     }
 }

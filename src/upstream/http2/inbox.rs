@@ -23,7 +23,7 @@ use crate::message::body::BodyError;
 use crate::message::inbound::FIELD_OVERHEAD;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
-use crate::runtime::log_throttle::Pace;
+use crate::runtime::log_throttle::LogThrottle;
 
 /// A piece of less than this is copied, so that it does not hold the buffer that it was read into; bytes.
 const COPIED: usize = 8 * 1024;
@@ -293,12 +293,12 @@ struct Inboxes {
     full: usize,
     /// Gives up what another worker asks for.
     task: Option<tokio::task::JoinHandle<()>>,
-    told: Pace,
+    told: LogThrottle,
 }
 
 thread_local! {
     static INBOXES: RefCell<Inboxes> =
-        const { RefCell::new(Inboxes { all: Vec::new(), full: 0, task: None, told: Pace::new(1) }) };
+        const { RefCell::new(Inboxes { all: Vec::new(), full: 0, task: None, told: LogThrottle::new(1) }) };
 }
 
 fn register(inbox: &Rc<Inbox>) {

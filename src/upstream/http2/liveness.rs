@@ -11,7 +11,7 @@ use crate::runtime::clock::Instant;
 /// A request waits this long for a frame before the upstream is asked for a sign of life.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The PING must be answered in this time (RFC 9113 6.7).
-const ANSWER: Duration = Duration::from_secs(5);
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// No second PING for this long: gRPC servers close a connection at the third within five minutes each
 /// (gRPC A8). The second on top keeps two PINGs apart where the first was held up on its way.
 const APART: Duration = Duration::from_secs(301);
@@ -52,7 +52,7 @@ impl Liveness {
     /// counts as sent.
     pub(super) fn step(&mut self, waiting: Option<Instant>, now: Instant) -> Step {
         if let (true, Some(pinged)) = (self.unanswered, self.pinged) {
-            let due = pinged + ANSWER;
+            let due = pinged + ACK_TIMEOUT;
             return if now >= due { Step::Dead } else { Step::Wait(Some(due)) };
         }
         let Some(waiting) = waiting else { return Step::Wait(None) };

@@ -61,7 +61,7 @@ const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_GIVEN_UP: u32 = 100;
 /// Streams of a connection that can be given up, with those that are on it when it takes no more. The library remembers
 /// each, and ignores what was on its way; it would end the connection over what it does not remember.
-const MOST_RESET: usize = MAX_GIVEN_UP as usize + STREAMS;
+const MAX_RESET: usize = MAX_GIVEN_UP as usize + STREAMS;
 /// How long it remembers them.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
@@ -138,7 +138,7 @@ impl Http2Connection {
             .initial_window_size(shared.window.get())
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
-            .max_concurrent_reset_streams(MOST_RESET)
+            .max_concurrent_reset_streams(MAX_RESET)
             .reset_stream_duration(REMEMBERED)
             .max_header_list_size(u32::try_from(limits.size).unwrap_or(u32::MAX))
             .enable_push(false)
@@ -161,14 +161,14 @@ impl Http2Connection {
 
     pub(super) fn has_room(&self) -> bool {
         // What the upstream does not take at once waits in line here, behind streams that may last (RFC 9113 5.1.2).
-        let most = STREAMS.min(self.sender.borrow().current_max_send_streams());
-        self.shared.streams.get() < most && self.is_open()
+        let max = STREAMS.min(self.sender.borrow().current_max_send_streams());
+        self.shared.streams.get() < max && self.is_open()
     }
 
     /// Whether a request with a field section of so many bytes may share it with others: the upstream announces what it
     /// takes, and more is not sent, or it is known to take as much.
-    pub(super) fn may_share(&self, longest_known: usize, size: impl FnOnce() -> usize) -> bool {
-        self.shared.settings.get().max_header_list_size.is_some() || size() <= LARGE_HEAD.max(longest_known)
+    pub(super) fn may_share(&self, max_known: usize, size: impl FnOnce() -> usize) -> bool {
+        self.shared.settings.get().max_header_list_size.is_some() || size() <= LARGE_HEAD.max(max_known)
     }
 
     /// Whether Pillion ended it, as the upstream was silent.

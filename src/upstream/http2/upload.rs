@@ -13,7 +13,7 @@ use http_body::Body as _;
 use super::{LARGE_HEAD, Shared};
 use crate::http2::{SEND_BUFFER, section_size};
 use crate::memory::buffers;
-use crate::memory::buffers::{Reservation, Room};
+use crate::memory::buffers::{BufferReservation, Room};
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock::Instant;
 
@@ -36,7 +36,7 @@ pub(super) struct Upload {
 /// What was given to the library and is not written yet: it keeps it for as long as the upstream's socket takes nothing.
 struct Given {
     /// Of nothing; what is given is counted with it.
-    memory: Reservation,
+    memory: BufferReservation,
     unwritten: Arc<Unwritten>,
 }
 
@@ -51,7 +51,7 @@ struct Unwritten {
 struct Counted {
     bytes: usize,
     unwritten: Arc<Unwritten>,
-    _memory: Reservation,
+    _memory: BufferReservation,
 }
 
 impl Drop for Counted {
@@ -172,7 +172,7 @@ impl Upload {
 
     /// How many bytes the upstream's windows and our own buffer take.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Stopped>> {
-        let most = match &self.given {
+        let max = match &self.given {
             Some(given) => ready!(given.poll_room(cx)),
             None => usize::MAX,
         };
@@ -183,7 +183,7 @@ impl Upload {
                 Some(Err(_)) | None => return Poll::Ready(Err(Stopped::Upstream)),
             }
         }
-        Poll::Ready(Ok(self.stream.capacity().min(most)))
+        Poll::Ready(Ok(self.stream.capacity().min(max)))
     }
 
     fn give(&mut self, data: Bytes, last: bool) -> Result<(), Stopped> {
