@@ -2,7 +2,7 @@
 
 use super::endpoints;
 
-/// A path, or with `/*` all below it too, and ours. The table in README.md has the same rows, which a test holds.
+/// A path, or with `/*` all below it too, and ours. The table in docs/migration.md has the same rows, which a test holds.
 const PATHS: &[(&str, &str)] = &[
     ("/healthz", "/live"),
     ("/livez", "/live"),
