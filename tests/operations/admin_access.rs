@@ -187,8 +187,7 @@ fn n3_10_logs_show_nothing_unprintable_raw() {
 fn n5_4_a_404_names_our_path_for_those_known_from_elsewhere() {
     let app = Script::echo();
     let pillion = Pillion::with(&format!("{SERVER}[upstream]\nurl = \"http://{}\"\n", app.address));
-    let guide =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migration.md")).unwrap();
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migration.md")).unwrap();
     let table = guide.split("| Paths of other admin listeners |").nth(1).unwrap();
     let mut asked = 0;
     for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {

@@ -1,0 +1,101 @@
+//! Every configuration that a document shows passes `pillion check`, without a warning. Fences say what a block is:
+//!
+//! | fence | what it is |
+//! |---|---|
+//! | `toml` | a whole file |
+//! | `toml fragment` | a part of one: `[upstream]` with a `url` is put before it |
+//! | `toml keys` | a file of API keys |
+//! | `toml warning` | a fragment that gives the warnings in the `text` block behind it |
+
+use std::process::Command;
+
+use crate::harness::{Folder, binary, printed, run};
+use crate::words::WARNING;
+use crate::{guides, root};
+
+const UPSTREAM: &str = "[upstream]\nurl = \"http://127.0.0.1:3000\"\n\n";
+/// What the files of API keys have where none is shown: the key `demo-key`.
+const KEYS: &str = "[[keys]]\nsha256 = \"c48a01f49fd0f2cc404bc3cbbc80e91457a3d41bb429a695243de4c61794155c\"\ntier = \"pro\"\nname = \"demo\"\n";
+/// What a file of API keys is checked with.
+const WITH_KEYS: &str = "[rate_limit]\nkeys = \"keys.toml\"\n[rate_limit.tiers.free.limits]\nrequests = { rate = \"10/min\" }\n[rate_limit.tiers.pro.limits]\nrequests = { rate = \"1000/min\" }\n";
+
+/// A folder with the files that configurations name.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("tls")).unwrap();
+    let (cert, key) = (folder.path("tls/tls.crt"), folder.path("tls/tls.key"));
+    let key_type = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let names =
+        ["-subj", "/CN=a", "-days", "30", "-keyout", key.to_str().unwrap(), "-out", cert.to_str().unwrap()];
+    run("openssl", &[&key_type[..], &names].concat());
+    folder.write("keys.toml", KEYS);
+    folder
+}
+
+/// Whether `pillion check` accepts a file, and the warnings or problems it says.
+fn check(folder: &Folder, text: &str) -> (bool, Vec<String>) {
+    let file = folder.write("pillion.toml", text);
+    let mut command = Command::new(binary());
+    // What fragments take from the environment.
+    command.arg("check").arg(file).current_dir(&folder.0).env("WEBHOOK_SECRET", "not-a-secret");
+    let output = command.output().unwrap();
+    if !output.status.success() {
+        return (false, vec![printed(&output.stderr)]);
+    }
+    let said = printed(&output.stdout);
+    (true, said.lines().filter_map(|line| line.strip_prefix("warning: ")).map(str::to_owned).collect())
+}
+
+#[test]
+fn every_configuration_passes_check() {
+    let folder = folder();
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for document in guides() {
+        let blocks = document.blocks();
+        for (at, block) in blocks.iter().enumerate().filter(|(_, block)| block.info.starts_with("toml")) {
+            let before = if block.text.contains("[upstream]\n") { "" } else { UPSTREAM };
+            let (text, warnings) = match block.info.as_str() {
+                "toml" => (block.text.clone(), Vec::new()),
+                "toml fragment" => (format!("{before}{}", block.text), Vec::new()),
+                "toml warning" => {
+                    let said = blocks.get(at + 1).filter(|next| next.info == "text");
+                    let said = said.unwrap_or_else(|| panic!("{}: no text behind it", block.place));
+                    (format!("{before}{}", block.text), said.text.lines().map(str::to_owned).collect())
+                }
+                "toml keys" => {
+                    folder.write("keys.toml", &block.text);
+                    (format!("{UPSTREAM}{WITH_KEYS}"), Vec::new())
+                }
+                other => panic!("{}: what is {other:?}?", block.place),
+            };
+            let said = check(&folder, &text);
+            folder.write("keys.toml", KEYS);
+            if said != (true, warnings) {
+                wrong.push(format!("{}: {said:?}", block.place));
+            }
+            count += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 40, "{count} configurations");
+}
+
+/// What each of the places in the sources that warn says is shown, so none is without an entry.
+#[test]
+fn every_warning_of_check_is_explained() {
+    let warnings = guides().into_iter().find(|document| document.name == "docs/warnings.md").unwrap();
+    let entries = warnings.written_anchors();
+    let shown = warnings.blocks().iter().filter(|block| block.info == "toml warning").count();
+    assert!(entries.iter().all(|(_, id, _)| id.starts_with(WARNING)), "{entries:?}");
+    assert_eq!(entries.len(), shown, "an entry shows one configuration");
+    let mut sources = vec![root("src/config")];
+    let mut places = 0;
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            places += std::fs::read_to_string(path).unwrap().matches(".warnings.push(").count();
+        }
+    }
+    assert_eq!(places, shown, "places in src/config that warn, and entries of docs/warnings.md");
+}
