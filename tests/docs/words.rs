@@ -22,9 +22,10 @@ const PREFIXES: [(&str, &str); 14] = [
     ("performance state", "performance-"),
 ];
 
-/// Problem types by what is behind the last colon or `#`, and health checks.
+/// Problem types by what is behind the last colon or `#`, health checks, and alerts.
 const PROBLEM: &str = "problem-";
 const CHECK: &str = "check-";
+const ALERT: &str = "alert-";
 /// Held by [`crate::configurations`].
 pub(crate) const WARNING: &str = "warning-";
 
@@ -44,6 +45,7 @@ fn wanted() -> BTreeMap<String, String> {
                 (known.unwrap_or_else(|| panic!("no guide explains words of {kind:?}")).1, word)
             }
             "[problem types]" => (PROBLEM, line.rsplit(['#', ':']).next().unwrap()),
+            "[alerts]" => (ALERT, line.split(' ').next().unwrap()),
             "[health]" if line.starts_with("check ") => (CHECK, &line[6..]),
             _ => continue,
         };
@@ -119,6 +121,28 @@ fn the_guide_of_metrics_names_every_label() {
             let label = label.split('=').next().unwrap();
             assert!(row.contains(&format!("`{label}`")), "{label} of {name}: {row}");
         }
+    }
+}
+
+#[test]
+fn guides_name_every_member_of_the_access_log_and_every_command() {
+    let observability = std::fs::read_to_string(root("docs/observability.md")).unwrap();
+    for line in section("log members") {
+        let Some(member) = line.strip_prefix("access .") else { continue };
+        let member = member.split([':', ' ']).next().unwrap();
+        assert!(
+            observability.contains(&format!("`{member}`")),
+            "docs/observability.md does not name {member}"
+        );
+    }
+    let operations = std::fs::read_to_string(root("docs/operations.md")).unwrap();
+    for line in section("commands") {
+        let command = line.split(' ').take_while(|word| !word.starts_with(['-', '<', '['])).nth(1);
+        let Some(command) = command else { continue };
+        assert!(
+            operations.contains(&format!("`pillion {command}")),
+            "docs/operations.md does not name {command}"
+        );
     }
 }
 
