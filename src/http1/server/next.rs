@@ -65,8 +65,9 @@ where
             let before = self.io.read.len();
             match self.io.poll_fill(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    self.parse |=
-                        self.io.read[before..].contains(&b'\n') || self.io.read.len() >= settings.limits.size;
+                    self.parse = self.parse
+                        || self.io.read[before..].contains(&b'\n')
+                        || self.io.read.len() >= settings.limits.size;
                 }
                 Poll::Ready(_) => return Poll::Ready(Next::Closed),
                 Poll::Pending => {
