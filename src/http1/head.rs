@@ -149,6 +149,11 @@ struct ConnectionFields {
     trailers: bool,
     upgrade_to: Option<HeaderValue>,
     keep_alive_timeout: Option<u64>,
+    /// How many lines of Host there are, and whether the last of them is a host.
+    hosts: usize,
+    host_is_valid: bool,
+    /// Whether the first line of Expect asks for 100 (Continue); `None` without any.
+    expects_continue: Option<bool>,
     /// Other fields named by Connection, removed at the end.
     named: Vec<HeaderName>,
 }
@@ -168,6 +173,16 @@ impl ConnectionFields {
                     self.named.push(name);
                 }
             }
+        }
+    }
+
+    /// Notes what is asked for later of a field that is not of the connection: looking it up would take longer.
+    fn note(&mut self, name: &HeaderName, value: &[u8]) {
+        if *name == header::HOST {
+            self.hosts += 1;
+            self.host_is_valid = host::is_host(value);
+        } else if *name == header::EXPECT {
+            self.expects_continue.get_or_insert_with(|| value.eq_ignore_ascii_case(b"100-continue"));
         }
     }
 
@@ -339,11 +354,10 @@ pub fn parse_request(
     let uri = Uri::from_maybe_shared(target)
         .map_err(|_| HeadError::Malformed("the request target is malformed"))?;
     check_target(&method, &uri)?;
-    check_host(&headers, version)?;
+    check_hosts(fields.hosts, fields.host_is_valid, version)?;
 
     let framing = lengths.of_request(version == Version::HTTP_11)?;
-    let expects_continue = version == Version::HTTP_11
-        && headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects_continue = version == Version::HTTP_11 && fields.expects_continue == Some(true);
 
     let keep_alive = fields.persistent(version) && !connect;
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -472,6 +486,7 @@ fn read_fields(
             _ if name == "keep-alive" => fields.keep_alive_timeout = timeout_parameter(&value),
             _ if name == "proxy-connection" || name == "http2-settings" => {}
             _ => {
+                fields.note(&name, &value);
                 let value = HeaderValue::from_maybe_shared(value)
                     .map_err(|_| HeadError::Malformed("a field value holds a control character"))?;
                 headers.try_append(name, value).map_err(|_| HeadError::TooManyFields)?;
@@ -480,6 +495,9 @@ fn read_fields(
     }
     for name in &fields.named {
         headers.remove(name);
+        if *name == header::EXPECT {
+            fields.expects_continue = None;
+        }
     }
     LINES.set(lines);
     Ok(headers)
@@ -537,12 +555,18 @@ pub(crate) fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> 
     if fine { Ok(()) } else { Err(HeadError::Malformed("the request target is malformed")) }
 }
 
-/// RFC 9112 3.2: exactly one Host in HTTP/1.1, and never a malformed one.
+/// See [`check_hosts`].
 pub(crate) fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if host::is_host(host.as_bytes()) => Ok(()),
-        (None, _) if version == Version::HTTP_10 => Ok(()),
+    let hosts = headers.get_all(header::HOST);
+    let valid = hosts.iter().all(|host| host::is_host(host.as_bytes()));
+    check_hosts(hosts.iter().count(), valid, version)
+}
+
+/// RFC 9112 3.2: exactly one Host in HTTP/1.1, and never a malformed one.
+fn check_hosts(count: usize, valid: bool, version: Version) -> Result<(), HeadError> {
+    match count {
+        1 if valid => Ok(()),
+        0 if version == Version::HTTP_10 => Ok(()),
         _ => Err(HeadError::Host),
     }
 }

@@ -14,6 +14,27 @@ fn request(head: &str) -> Result<Option<Box<super::head::RequestHead>>, HeadErro
     parse_request(&mut BytesMut::from(head), LIMITS)
 }
 
+/// The first line of Expect counts, and none that Connection names.
+#[test]
+fn expectations_of_100_continue() {
+    for (fields, wanted) in [
+        ("", false),
+        ("Expect: 100-continue\r\n", true),
+        ("expect: 100-Continue\r\n", true),
+        ("Expect: 100-continue, other\r\n", false),
+        ("Expect: 100-continue\r\nExpect: other\r\n", true),
+        ("Expect: other\r\nExpect: 100-continue\r\n", false),
+        ("Expect: 100-continue\r\nConnection: expect\r\n", false),
+        ("Connection: close, Expect\r\nExpect: 100-continue\r\n", false),
+    ] {
+        let of = |version: &str| {
+            let head = format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+            request(&head).unwrap().unwrap().expects_continue
+        };
+        assert_eq!((of("1.1"), of("1.0")), (wanted, false), "{fields:?}");
+    }
+}
+
 #[test]
 fn heads_that_are_refused() {
     let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(5000));
@@ -21,6 +42,9 @@ fn heads_that_are_refused() {
     let cases: &[(&str, HeadError)] = &[
         ("GET / HTTP/1.1\r\n\r\n", HeadError::Host),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", HeadError::Host),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\nHost: a\r\n\r\n", HeadError::Host),
+        ("GET / HTTP/1.0\r\nHost: a\r\nx: y\r\nHost: a\r\n\r\n", HeadError::Host),
+        ("GET / HTTP/1.0\r\nHost: a/b\r\n\r\n", HeadError::Host),
         ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", HeadError::Host),
         ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", HeadError::Host),
         ("GET / HTTP/2.7\r\nHost: a\r\n\r\n", HeadError::Version),
