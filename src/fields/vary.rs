@@ -1,13 +1,14 @@
 //! `Vary` (RFC 9110 12.5.5).
 
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::list;
 
 /// Adds a field name to Vary, as one field without duplicates. `*` says it all already.
 pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName) {
-    if !headers.contains_key(header::VARY) {
-        headers.insert(header::VARY, HeaderValue::from_name(name.clone()));
+    if let Entry::Vacant(none) = headers.entry(header::VARY) {
+        none.insert(HeaderValue::from_name(name.clone()));
         return;
     }
     let is_it = |element: &[u8]| element == b"*" || element.eq_ignore_ascii_case(name.as_str().as_bytes());
