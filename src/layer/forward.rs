@@ -21,7 +21,7 @@ use crate::layer::record::RequestRecord;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::message::inbound::Peer;
-use crate::policy::{FieldEdits, ServerPolicy};
+use crate::policy::ServerPolicy;
 use crate::runtime::clock;
 use crate::upstream::{Call, ForwardError, Pool, Streaming};
 
@@ -141,7 +141,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
 /// Whether a route changes the fields of the request.
 fn is_edited(routed: &Routed) -> bool {
     let mut routes = [Some(&routed.route), routed.rewritten_by.as_ref()].into_iter().flatten();
-    routes.any(|route| route.request != FieldEdits::default())
+    routes.any(|route| !route.request.is_empty())
 }
 
 /// Tells the app about the client. What an untrusted client says about itself is not passed on; the

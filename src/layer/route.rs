@@ -109,9 +109,10 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         return Err(RouteError::Connect.into());
     }
     let server = &snapshot.policy.server;
-    let https = is_https(&request, &inbound.peer, server);
     let ip = inbound.peer.address.ip();
-    if server.trusts(ip) {
+    let trusted = server.trusts(ip);
+    let https = is_https(&request, &inbound.peer, server, trusted);
+    if trusted {
         forwarded::keep_believed(request.headers_mut(), ip, |hop| server.trusts(hop));
     }
     fill_host(&mut request);
@@ -186,13 +187,10 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
 }
 
 /// Whether the client speaks https. What a trusted proxy says of the client goes before what that proxy speaks to us.
-fn is_https(request: &Request<Body>, peer: &Peer, server: &ServerPolicy) -> bool {
+fn is_https(request: &Request<Body>, peer: &Peer, server: &ServerPolicy, trusted: bool) -> bool {
     let ip = peer.address.ip();
-    let told = if server.trusts(ip) {
-        forwarded::told_https(request.headers(), ip, |hop| server.trusts(hop))
-    } else {
-        None
-    };
+    let told =
+        if trusted { forwarded::told_https(request.headers(), ip, |hop| server.trusts(hop)) } else { None };
     told.unwrap_or(peer.tls)
 }
 
