@@ -303,16 +303,17 @@ impl Sending {
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, SendError>> {
         loop {
-            let progressed = self.poll_upload(connection, body, timeouts, request, cx)?;
+            let just_sent = self.poll_upload(connection, body, timeouts, request, cx)?;
             self.at = None;
-            self.pressed = request.room.is_some_and(|room| !room.is_left());
-            let read = match buffers::while_pressed(self.pressed, || connection.io.poll_fill(cx)) {
+            // A response seldom comes as fast as this: it is not read, and no buffer is made for it, before it is there.
+            let filled = if just_sent && connection.io.stream.poll_read_ready(cx).is_pending() {
+                Poll::Pending
+            } else {
+                self.pressed = request.room.is_some_and(|room| !room.is_left());
+                buffers::while_pressed(self.pressed, || connection.io.poll_fill(cx))
+            };
+            let read = match filled {
                 Poll::Pending => {
-                    let io = &connection.io;
-                    let waiting = self.upload.ended && io.is_flushed();
-                    if progressed && waiting {
-                        continue;
-                    }
                     connection.io.count(&mut self.counted, || request.room.map(|room| room.reservation()));
                     // While the client's body is awaited, its own deadline runs, not the app's.
                     if connection.deadline.poll_expired(cx).is_ready() {
