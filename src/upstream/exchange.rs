@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, Uri};
@@ -57,7 +58,7 @@ impl Upstream {
         &'a self,
         pool: &'a Rc<Pool>,
         call: &'a mut Call<'_>,
-        connection: Box<ClientConnection>,
+        mut connection: Box<ClientConnection>,
         mut lease: Lease,
         idle_until: Option<Instant>,
         outcome: &'a Outcome,
@@ -88,9 +89,11 @@ impl Upstream {
             let has_body = !http_body::Body::is_end_stream(&call.body);
             let silence = call.body.silence();
             outcome.sent.set(Some(now));
-            let sent = connection.send(outbound, &mut call.body, timeouts, now).await;
-            let UpstreamResponse { parts, content } = sent.map_err(|failed| {
-                let error = match failed.error {
+            let body = &mut call.body;
+            let mut sending = connection.begin(&outbound, body, now);
+            let polled = |cx: &mut Context<'_>| sending.poll(&mut connection, &outbound, body, timeouts, cx);
+            let head = std::future::poll_fn(polled).await.map_err(|error| {
+                let error = match error {
                     SendError::Broken(error) => ForwardError::Broken(error),
                     SendError::Closed => ForwardError::Closed,
                     SendError::Malformed(error) => ForwardError::Malformed(error),
@@ -98,9 +101,13 @@ impl Upstream {
                     SendError::Body(error) => ForwardError::Body(error),
                 };
                 // What was taken from a streaming body is gone, even if it never left.
-                let nothing_sent = failed.nothing_sent && !(has_body && call.body.content().is_none());
+                let taken = has_body && call.body.content().is_none();
+                let nothing_sent = !sending.has_started() && !taken;
                 Attempt { error, nothing_sent, reused, suspect: false }
             })?;
+            let room = outbound.room;
+            let UpstreamResponse { parts, content } =
+                connection.response(head, sending, &mut call.body, timeouts, room);
             let responded_at = clock::now();
             outcome.responded.set(Some(responded_at));
             self.judge(&lease.address, parts.status);

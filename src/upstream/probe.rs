@@ -154,12 +154,12 @@ impl Upstream {
                     room: None,
                     sent: &sent,
                 };
-                let connection = Box::new(ClientConnection::new(stream));
-                connection
-                    .send(outbound, &mut Body::empty(), timeouts, clock::now())
-                    .await
-                    .ok()
-                    .map(|response| response.parts.status)
+                let (mut connection, mut body) = (ClientConnection::new(stream), Body::empty());
+                let mut sending = connection.begin(&outbound, &body, clock::now());
+                let head = std::future::poll_fn(|cx| {
+                    sending.poll(&mut connection, &outbound, &mut body, timeouts, cx)
+                });
+                head.await.ok().map(|head| head.parts.status)
             }
             Connected::Http2(stream) => {
                 let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes()));

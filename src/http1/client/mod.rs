@@ -6,7 +6,6 @@ pub(crate) mod body;
 pub(crate) mod request_body;
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -72,14 +71,6 @@ pub(crate) fn reach(sent: &Cell<Sent>, how_far: Sent) {
     sent.set(sent.get().max(how_far));
 }
 
-/// A failed exchange: why, and whether the app can have seen any of the request.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub error: SendError,
-    /// Nothing of the request was handed to the system.
-    pub nothing_sent: bool,
-}
-
 /// A request head as it goes to the app.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outbound<'a> {
@@ -140,17 +131,10 @@ impl ClientConnection {
         self.io.release_grown();
     }
 
-    /// Sends `request` with `body` and reads the head of the answer. `body` is left untouched as long
-    /// as nothing of it was taken, so the caller can send it elsewhere.
-    // An `async fn` would hold its arguments twice, for each request in flight.
-    pub(crate) fn send<'a>(
-        mut self: Box<Self>,
-        request: Outbound<'a>,
-        body: &'a mut Body,
-        timeouts: Timeouts,
-        now: Instant,
-    ) -> impl Future<Output = Result<UpstreamResponse, Failed>> + 'a {
-        let framing = outgoing(&request, body);
+    /// Queues the head of `request`. [`Sending::poll`] does the rest, and [`ClientConnection::answer`] takes what comes.
+    // No future does all of it: it would be moved with what it holds, for each request.
+    pub(crate) fn begin(&mut self, request: &Outbound<'_>, body: &Body, now: Instant) -> Sending {
+        let framing = outgoing(request, body);
         let connection = match request.upgrade {
             Some(protocol) => Connection::Upgrade(protocol.clone()),
             // RFC 9110 10.1.4: TE is a field of this connection and named so.
@@ -168,7 +152,7 @@ impl ClientConnection {
             &connection,
         );
         self.io.wrote(before);
-        let mut sending = Sending {
+        Sending {
             upload: Upload { framing, ended: framing == Outgoing::None },
             head: self.io.queued(),
             at: Some(now),
@@ -176,17 +160,11 @@ impl ClientConnection {
             pressed: false,
             broken: None,
             counted: None,
-        };
-        async move {
-            let head = std::future::poll_fn(|cx| sending.poll(&mut self, &request, body, timeouts, cx)).await;
-            match head {
-                Ok(head) => Ok(self.response(head, sending, body, timeouts, request.room)),
-                Err(error) => Err(Failed { error, nothing_sent: !sending.started }),
-            }
         }
     }
 
-    fn response(
+    /// The response to what was sent, of which the head is here.
+    pub(crate) fn response(
         mut self: Box<Self>,
         head: ResponseHead,
         sending: Sending,
@@ -280,7 +258,8 @@ fn outgoing(request: &Outbound<'_>, body: &Body) -> Outgoing {
 }
 
 /// A request whose answer has not begun.
-struct Sending {
+#[derive(Debug)]
+pub(crate) struct Sending {
     upload: Upload,
     /// When this began, while that is still now.
     at: Option<Instant>,
@@ -294,7 +273,14 @@ struct Sending {
 }
 
 impl Sending {
-    fn poll(
+    /// Whether something of the request was handed to the system.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// Sends the request with `body` and reads the head of the response. `body` is left untouched as long as nothing of it
+    /// was taken, so the caller can send it elsewhere.
+    pub(crate) fn poll(
         &mut self,
         connection: &mut ClientConnection,
         request: &Outbound<'_>,

@@ -221,7 +221,8 @@ where
             send_timeout: settings.send_timeout,
             read_ahead: settings.buffer_response,
         };
-        match exchange.send(self, Some(response), None).await {
+        let mut begun = exchange.begin(self, Some(response), None);
+        match exchange.send(self, &mut begun).await {
             NextAction::KeepAlive | NextAction::Close => NextAction::Linger,
             after => after,
         }
@@ -280,7 +281,8 @@ where
         .await;
         // What was uploaded is no progress of the response.
         let _ = self.stall.end(self.seat);
-        exchange.send(self, response, feed).await
+        let mut begun = exchange.begin(self, response, feed);
+        exchange.send(self, &mut begun).await
     }
 
     /// The request as the stack gets it. Apart from [`Connection::exchange`], whose future would hold what it is made of for
@@ -389,66 +391,55 @@ enum Begun {
 }
 
 impl Exchange {
-    /// Sends an answer, if there is one.
-    // An `async fn` would hold its arguments twice, for each request in flight.
-    fn send<'a, S>(
-        &'a mut self,
-        connection: &'a mut Connection<'_, S>,
-        response: Option<Response<Body>>,
-        feed: Option<RequestBodyReader>,
-    ) -> impl Future<Output = NextAction> + 'a {
-        let mut begun = match response {
-            Some(response) => self.begin(connection, response, feed),
-            None => Begun::Left,
-        };
-        async move {
-            match &mut begun {
-                Begun::Response { writing, body, feed } => {
-                    let Connection {
-                        io, reading, sending, phase_watcher, peer, stall, seat, waiting, ..
-                    } = connection;
-                    let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
-                    let stalled = (stall, *seat);
-                    let result = std::future::poll_fn(|cx| {
-                        let stalled = (&mut *stalled.0, stalled.1);
-                        let feed = feed.as_mut();
-                        writing.poll(
-                            io,
-                            waiting,
-                            body,
-                            feed,
-                            buffers,
-                            reading,
-                            sending,
-                            stalled,
-                            phase_watcher,
-                            cx,
-                        )
-                    })
-                    .await;
-                    connection.waiting.clear();
-                    connection.sending.clear();
-                    connection.reading.clear();
-                    let unread =
-                        feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
-                    self.after(connection, result.is_ok(), writing.framing, unread)
-                }
-                Begun::Switch(response) => {
-                    let (parts, body) = &mut **response;
-                    // In a box, as all that is seldom.
-                    Box::pin(self.switch(connection, parts, body)).await
-                }
-                Begun::Left => NextAction::Close,
+    /// Sends what has begun.
+    // It stays where it is: a future that held it would be moved with it, for each request.
+    async fn send<S>(&mut self, connection: &mut Connection<'_, S>, begun: &mut Begun) -> NextAction {
+        match begun {
+            Begun::Response { writing, body, feed } => {
+                let Connection { io, reading, sending, phase_watcher, peer, stall, seat, waiting, .. } =
+                    connection;
+                let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
+                let stalled = (stall, *seat);
+                let result = std::future::poll_fn(|cx| {
+                    let stalled = (&mut *stalled.0, stalled.1);
+                    let feed = feed.as_mut();
+                    writing.poll(
+                        io,
+                        waiting,
+                        body,
+                        feed,
+                        buffers,
+                        reading,
+                        sending,
+                        stalled,
+                        phase_watcher,
+                        cx,
+                    )
+                })
+                .await;
+                connection.waiting.clear();
+                connection.sending.clear();
+                connection.reading.clear();
+                let unread = feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
+                self.after(connection, result.is_ok(), writing.framing, unread)
             }
+            Begun::Switch(response) => {
+                let (parts, body) = &mut **response;
+                // In a box, as all that is seldom.
+                Box::pin(self.switch(connection, parts, body)).await
+            }
+            Begun::Left => NextAction::Close,
         }
     }
 
+    /// Queues the head of a response, if there is one.
     fn begin<S>(
         &mut self,
         connection: &mut Connection<'_, S>,
-        response: Response<Body>,
+        response: Option<Response<Body>>,
         mut feed: Option<RequestBodyReader>,
     ) -> Begun {
+        let Some(response) = response else { return Begun::Left };
         let (mut parts, mut body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Begun::Switch(Box::new((parts, body)));
