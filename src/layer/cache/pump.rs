@@ -32,7 +32,7 @@ pub(super) struct Pump {
     unattended: (usize, Option<BufferReservation>),
     /// While it is here, requests can join.
     leader: Option<Leader>,
-    /// A reservation of nothing in the share of the client whose request began it.
+    /// In the share of the client whose request began it: what was read and not taken, where it is not going to be stored.
     buffers: BufferReservation,
     /// Whether all that came so far is kept.
     keeps: bool,
@@ -101,9 +101,10 @@ impl Pump {
                 return Poll::Ready(Some(Err(BodyError::ClientGone)));
             }
         }
-        // What finds no room is read in small pieces: each such response holds one that its client did not take.
-        let kept = self.keeps && self.cache.store.budget.excess() == 0;
-        let pressed = !kept && !self.buffers.has_room();
+        // What finds no room is read in small pieces: each such response holds one that its client did not take. Content
+        // of known length has its room. Any other may be given up with this very read, whose buffer then stays.
+        let is_certain = self.keeps && self.fill.expected.is_some() && self.cache.store.budget.excess() == 0;
+        let pressed = !is_certain && !self.buffers.has_room();
         buffers::while_pressed(pressed, || Pin::new(body).poll_frame(cx))
     }
 
@@ -114,12 +115,18 @@ impl Pump {
             if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {
                 break Err(BodyError::ClientGone);
             }
+            self.buffers.resize(0);
             match poll_fn(|cx| self.poll_frame(&mut body, cx)).await {
                 None => break Ok(None),
                 Some(Err(error)) => break Err(error),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
+                        let bytes = data.len();
                         let kept = self.keep(data);
+                        if !kept {
+                            // The next one that asks for room sees it, also before the reader of this one had its turn.
+                            self.buffers.resize(buffers::weight(bytes));
+                        }
                         if self.keeps && !kept {
                             self.tell_of_giving_up();
                         }
@@ -129,6 +136,7 @@ impl Pump {
                 },
             }
         };
+        self.buffers.resize(0);
         let trailers = ended.as_ref().ok().cloned().flatten();
         let Some((content, place)) = self.fill.finish(ended) else { return };
         let head = self.fill.head.clone();
