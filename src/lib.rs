@@ -24,6 +24,8 @@
 //!
 //! `tests/layering.rs` holds all of this.
 
+#![forbid(unsafe_code)]
+
 mod admin;
 mod app;
 mod cache;
