@@ -68,6 +68,8 @@ pub(crate) struct Buffered {
     /// What was read and not yet used.
     pub read: BytesMut,
     next_read: usize,
+    /// Bytes of the buffer that was last read into, with what was taken of it since.
+    read_whole: usize,
     slices: VecDeque<Bytes>,
     tail: BytesMut,
     queued: usize,
@@ -80,6 +82,7 @@ impl Buffered {
     pub(crate) fn new(stream: Stream, read: BytesMut) -> Buffered {
         Buffered {
             stream,
+            read_whole: read.capacity(),
             read,
             next_read: SMALLEST_READ,
             slices: VecDeque::new(),
@@ -117,6 +120,7 @@ impl Buffered {
                 read.extend_from_slice(&self.read);
                 self.read = read;
             }
+            self.read_whole = self.read.capacity();
         }
         let room = self.read.capacity() - self.read.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
@@ -238,9 +242,9 @@ impl Buffered {
         slices + gone + self.slices.capacity() * size_of::<Bytes>() + self.tail.capacity()
     }
 
-    /// Bytes of memory that the read buffer holds beside what was taken of it.
+    /// Bytes of memory that the read buffer holds: all of it, also where max was taken, for as long as the rest is here.
     pub(crate) fn held_by_read(&self) -> usize {
-        self.read.capacity()
+        if self.read.capacity() > 0 { self.read.capacity().max(self.read_whole) } else { 0 }
     }
 
     /// Gives an empty write buffer back that is larger than ordinary ones: the connection waits.
@@ -258,7 +262,8 @@ impl Buffered {
         reserve: impl FnOnce() -> Option<BufferReservation>,
     ) {
         self.release_written();
-        count(self.held_by_read() + self.held_by_queue(), counted, reserve);
+        // What was taken of what was read is queued for the client, and counted there.
+        count(self.read.capacity() + self.held_by_queue(), counted, reserve);
     }
 
     /// Writes until the queue is empty.
@@ -310,6 +315,26 @@ impl Buffered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn n3_4_a_read_buffer_of_which_most_is_taken_counts_whole() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut io = Buffered::new(Stream::Tcp(tcp), BytesMut::new());
+        assert_eq!(io.held_by_read(), 0);
+        io.next_read = LARGEST_READ;
+        std::io::Write::write_all(&mut &client, &[b'x'; 30_000]).unwrap();
+        while io.read.len() < 30_000 {
+            std::future::poll_fn(|cx| io.poll_fill(cx)).await.unwrap();
+        }
+        let chunk = io.read.split_to(29_000).freeze();
+        drop(chunk);
+        assert!(io.held_by_read() >= LARGEST_READ, "{} bytes", io.held_by_read());
+        drop(io.read.split());
+        io.release_read();
+        assert_eq!(io.held_by_read(), 0, "it is given back");
+    }
 
     #[test]
     fn n3_4_what_is_taken_of_a_large_buffer_does_not_hold_it() {
