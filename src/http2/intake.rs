@@ -19,9 +19,10 @@ use crate::runtime::clock::Deadline;
 /// A connection with more open requests than this has the small things counted too, as many of them are no small thing.
 pub(crate) const FEW: usize = 4;
 
-/// What each further stream takes while it is open, with an ordinary head of its request and response; bytes. Its request
-/// is counted with this, as it is known there whose it is.
-pub(crate) const STREAM: usize = 3 * 1024;
+/// What each further stream takes while it is open, with its tasks, its queues, and an ordinary head of its request and
+/// response; bytes, measured with calls whose upstream hangs. Its request is counted with this, as it is known there whose
+/// it is.
+pub(crate) const STREAM: usize = 11 * 1024;
 /// What the library keeps of the most streams that were ever open at once, until the connection ends; bytes.
 const STREAM_PLACE: usize = 1024;
 /// The same for each piece of content that waits in the library; bytes.
