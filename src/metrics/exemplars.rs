@@ -137,8 +137,8 @@ mod tests {
             "p_h_count 1\n".into(),
         ];
         let out = into_text(&text.concat(), "p", &[marked("/a", 1), marked("/a\"}", 0), marked("/else", 0)]);
-        let invalidation_key = format!(" # {{trace_id=\"{:032x}\"}} 0.25 1.500", 0xab);
-        let found: Vec<bool> = out.lines().map(|line| line.ends_with(&invalidation_key)).collect();
+        let exemplar = format!(" # {{trace_id=\"{:032x}\"}} 0.25 1.500", 0xab);
+        let found: Vec<bool> = out.lines().map(|line| line.ends_with(&exemplar)).collect();
         assert_eq!(found, [false, true, true, false, false], "{out}");
     }
 }

@@ -280,7 +280,7 @@ impl RequestClass {
             key,
             variant_key,
             directives,
-            traits: traits,
+            traits,
             principal,
             head,
             uncounted,

@@ -181,7 +181,7 @@ fn with_head(
 }
 
 /// For so long the end of an answer is waited for that nobody wants any more.
-const LAST_PATIENCE: Duration = Duration::from_secs(60);
+const LAST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads an answer that nobody wants to its end: what waits for that gets it.
 pub(super) async fn to_its_end(mut body: Body) {
@@ -193,7 +193,7 @@ pub(super) async fn to_its_end(mut body: Body) {
             std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
         {}
     };
-    let _ = tokio::time::timeout(LAST_PATIENCE, end).await;
+    let _ = tokio::time::timeout(LAST_TIMEOUT, end).await;
 }
 
 /// Content with its trailers, once more.

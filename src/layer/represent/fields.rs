@@ -147,12 +147,12 @@ pub(super) fn browser_ttl(parts: &mut Parts, ttl: Duration, personal: bool) {
         .collect();
     let says = |name: &str| cache_control::has(headers, name);
     let personal = personal || headers.contains_key(header::SET_COOKIE);
-    let invalidation_key = personal && !says("private") && !says("public") && !says("s-maxage");
+    let says_private = personal && !says("private") && !says("public") && !says("s-maxage");
     let mut value = kept.join(&b", "[..]);
     // What has an age already is told to be kept for so long from now on.
     let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
     let lifetime = ttl.as_secs().saturating_add(age);
-    for word in [invalidation_key.then(|| "private".to_owned()), Some(format!("max-age={lifetime}"))] {
+    for word in [says_private.then(|| "private".to_owned()), Some(format!("max-age={lifetime}"))] {
         let Some(word) = word else { continue };
         if !value.is_empty() {
             value.extend_from_slice(b", ");

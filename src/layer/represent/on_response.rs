@@ -40,7 +40,7 @@ const LITTLE: usize = 32 * 1024;
 const TIMEOUT: Duration = Duration::from_millis(20);
 /// How long a response with a length that allows a made tag is held for the last of it: whether it gets one must not
 /// depend on timing.
-const TAG_PATIENCE: Duration = Duration::from_millis(250);
+const TAG_TIMEOUT: Duration = Duration::from_millis(250);
 /// Maximum bytes of a response of which a part is cut, where the app did not heed the Range.
 const MAX_CUT: u64 = 1024 * 1024;
 /// Maximum bytes of a response without a length that are held while its end may be near.
@@ -206,7 +206,7 @@ impl Representing {
         if !known.wants_tag && length > one_go.max(cut) {
             return None;
         }
-        let timeout = if known.wants_tag { TAG_PATIENCE } else { TIMEOUT };
+        let timeout = if known.wants_tag { TAG_TIMEOUT } else { TIMEOUT };
         let wanted = whole(usize::try_from(length).ok()?);
         Some((wanted, timeout, self.place(wanted.max)?))
     }

@@ -24,7 +24,7 @@ pub(super) struct Liveness {
     /// When the last PING was sent.
     pinged: Option<Instant>,
     /// Nothing was read since that PING.
-    unanswered: bool,
+    unacknowledged: bool,
 }
 
 /// What is to be done.
@@ -39,19 +39,19 @@ pub(super) enum Step {
 impl Liveness {
     /// Of a connection made at `now`.
     pub(super) fn new(now: Instant) -> Liveness {
-        Liveness { heard: now, pinged: None, unanswered: false }
+        Liveness { heard: now, pinged: None, unacknowledged: false }
     }
 
     /// Something was read: any frame is a sign of life, not the answer to a PING alone.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
-        self.unanswered = false;
+        self.unacknowledged = false;
     }
 
     /// What is to be done at `now`, where a request has been waiting since `waiting`. After [`Step::Ping`] a PING
     /// counts as sent.
     pub(super) fn step(&mut self, waiting: Option<Instant>, now: Instant) -> Step {
-        if let (true, Some(pinged)) = (self.unanswered, self.pinged) {
+        if let (true, Some(pinged)) = (self.unacknowledged, self.pinged) {
             let due = pinged + ACK_TIMEOUT;
             return if now >= due { Step::Dead } else { Step::Wait(Some(due)) };
         }
@@ -62,7 +62,7 @@ impl Liveness {
             return Step::Wait(Some(due));
         }
         self.pinged = Some(now);
-        self.unanswered = true;
+        self.unacknowledged = true;
         Step::Ping
     }
 }
