@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+mod circles;
+mod source;
+mod vocabulary;
+
+use std::path::PathBuf;
+
+use source::all;
 
 /// From the top down; rooms on one row do not import each other.
 const ROWS: &[&[&str]] = &[
@@ -27,48 +33,22 @@ const ROWS: &[&[&str]] = &[
     &["memory", "rendering", "runtime"],
 ];
 
-fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push(path);
-        }
-    }
-}
-
-fn all() -> Vec<(String, PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    sources(&root, &mut paths);
-    paths
-        .into_iter()
-        .filter_map(|path| {
-            let inside = path.strip_prefix(&root).unwrap().to_path_buf();
-            let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-            let text = std::fs::read_to_string(&path).unwrap();
-            (room != "lib").then_some((room, inside, text))
-        })
-        .collect()
-}
-
 fn row(room: &str) -> usize {
     ROWS.iter()
         .position(|row| row.contains(&room))
         .unwrap_or_else(|| panic!("{room} is on no row of the map"))
 }
 
-/// Every `crate::room` a file mentions outside comments.
-fn mentioned(text: &str) -> Vec<String> {
-    let code = text.lines().map(|line| line.split("//").next().unwrap());
-    code.flat_map(|line| {
-        line.split("crate::")
-            .skip(1)
-            .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
-            .filter(|room| !room.is_empty())
-    })
-    .collect()
+/// Every `crate::room` that code mentions.
+fn mentioned(code: &str) -> Vec<String> {
+    code.lines()
+        .flat_map(|line| {
+            line.split("crate::")
+                .skip(1)
+                .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
+                .filter(|room| !room.is_empty())
+        })
+        .collect()
 }
 
 #[test]
@@ -76,18 +56,18 @@ fn rooms_import_only_downwards() {
     // What stands in braces is not seen here; internals may import anything.
     let grouped: Vec<PathBuf> = all()
         .into_iter()
-        .filter(|(room, _, text)| room != "internals" && text.contains("crate::{"))
-        .map(|(_, path, _)| path)
+        .filter(|source| source.room() != "internals" && source.code.contains("crate::{"))
+        .map(|source| source.path)
         .collect();
     assert!(grouped.is_empty(), "write crate::room for each: {grouped:?}");
     let mut wrong = Vec::new();
-    for (room, path, text) in all() {
-        for other in mentioned(&text) {
-            if other == room || other.starts_with(char::is_uppercase) {
+    for source in all().iter().filter(|source| source.room() != "lib") {
+        for other in mentioned(&source.code) {
+            if other == source.room() || other.starts_with(char::is_uppercase) {
                 continue;
             }
-            if row(&other) <= row(&room) {
-                wrong.push(format!("{} imports {other}", path.display()));
+            if row(&other) <= row(source.room()) {
+                wrong.push(format!("{} imports {other}", source.path.display()));
             }
         }
     }
@@ -96,7 +76,7 @@ fn rooms_import_only_downwards() {
 
 #[test]
 fn the_map_in_lib_rs_is_this_one() {
-    let lib = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let lib = std::fs::read_to_string(source::root().join("lib.rs")).unwrap();
     for room in ROWS.iter().flat_map(|row| row.iter()).filter(|room| **room != "main") {
         assert!(lib.contains(&format!("`{room}`")), "lib.rs does not mention {room}");
     }
@@ -104,11 +84,9 @@ fn the_map_in_lib_rs_is_this_one() {
 
 #[test]
 fn the_three_absences() {
-    for (room, path, text) in all() {
-        let shown = path.display();
-        let code: String =
-            text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
-        if !["config"].contains(&room.as_str()) {
+    for source in all() {
+        let (room, shown, code) = (source.room(), source.path.display(), &source.code);
+        if !["config"].contains(&room) {
             assert!(!code.contains("toml::"), "{shown} knows TOML");
             assert!(
                 !code.contains("config::file") && !code.contains("config::value"),
@@ -116,7 +94,7 @@ fn the_three_absences() {
             );
         }
         if ["policy", "represent", "metrics", "fields", "connection", "message", "runtime", "log"]
-            .contains(&room.as_str())
+            .contains(&room)
         {
             assert!(!code.contains("tower::"), "{shown} knows tower");
         }
@@ -129,8 +107,8 @@ fn the_three_absences() {
 
 #[test]
 fn files_open_with_what_they_are_for_and_stay_readable() {
-    for (_, path, text) in all() {
-        let shown = path.display();
+    for source in all() {
+        let (shown, text) = (source.path.display(), &source.text);
         assert!(text.starts_with("//!"), "{shown} does not say what it is for");
         let lines = text.lines().count();
         assert!(lines <= 600, "{shown} has {lines} lines; several rooms?");
