@@ -300,7 +300,7 @@ impl Handler {
             Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => given.trim_ascii(),
             _ => b"",
         };
-        if same(given, token.as_bytes()) {
+        if same(given, token.expose().as_bytes()) {
             return Ok(());
         }
         let mut response = problem(StatusCode::UNAUTHORIZED, "this takes the admin token as a bearer token");

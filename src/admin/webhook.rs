@@ -92,7 +92,7 @@ async fn post(webhook: &Webhook, registry: &Registry, pool: &Rc<Pool>, document:
 
 /// HMAC-SHA256 over the time and the document: an old one cannot be sent again as a new one.
 fn signature(webhook: &Webhook, timestamp: &str, document: &str) -> Option<HeaderValue> {
-    let secret = webhook.secret.as_ref()?;
+    let secret = webhook.secret.as_ref()?.expose();
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, format!("{timestamp}.{document}").as_bytes());
     let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -34,6 +34,7 @@ use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
 use crate::performance::{Performance, Warning, collected as judged, window};
 use crate::policy::{AccessLog, Check, LogFormat, Policy, descriptors};
 use crate::reload::{self, Reloader, SetLevel};
+use crate::rendering::secret::Secret;
 use crate::represent::counters::{self, Counters};
 use crate::runtime::clock;
 use crate::runtime::lifecycle::Phase;
@@ -93,7 +94,7 @@ pub(crate) fn environment() -> Environment {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         memory_limit: cgroup_memory(),
         terminal: std::io::stdout().is_terminal(),
-        secret: secret(),
+        secret: Secret::new(secret()),
     }
 }
 

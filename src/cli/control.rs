@@ -11,6 +11,7 @@ use clap::Args;
 use super::{FAILED, OK, default_file, fail, say};
 use crate::app;
 use crate::config;
+use crate::rendering::secret::Secret;
 
 /// A reload may read many files; nothing takes longer than this.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,13 +29,13 @@ pub(super) struct Admin {
     pub(super) config: Option<PathBuf>,
     /// Its admin token [default: that of the configuration]
     #[arg(short, long, value_name = "TOKEN", env = "PILLION_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    token: Option<Secret<String>>,
 }
 
 impl Admin {
     /// Where, and with which token. The file is only needed for what is not given. Whoever only `reads` is also told
     /// where probes are.
-    fn resolve(&self, reads: bool) -> Result<(SocketAddr, Option<String>), String> {
+    fn resolve(&self, reads: bool) -> Result<(SocketAddr, Option<Secret<String>>), String> {
         let named = self.config.clone();
         // The file is read only for what was not given.
         if let Some(admin) = self.admin
@@ -63,7 +64,7 @@ impl Admin {
     /// The same, and whether it is a good one (2xx).
     pub(super) fn get(&self, path: &str, timeout: Duration) -> Result<(bool, String), String> {
         let (address, token) = self.resolve(true)?;
-        let (fine, _, body) = exchange(address, "GET", path, "", token.as_deref(), timeout)?;
+        let (fine, _, body) = exchange(address, "GET", path, "", token.as_ref(), timeout)?;
         Ok((fine, body.trim_end().to_owned()))
     }
 }
@@ -144,8 +145,7 @@ pub(super) fn run(path: &str, admin: Admin) -> u8 {
 }
 
 fn show(path: &str, form: &str, admin: Admin) -> u8 {
-    let posted =
-        admin.resolve(false).and_then(|(address, token)| post(address, path, form, token.as_deref()));
+    let posted = admin.resolve(false).and_then(|(address, token)| post(address, path, form, token.as_ref()));
     match posted {
         Ok((true, text)) => {
             say(&text.trim_end());
@@ -160,7 +160,12 @@ fn show(path: &str, form: &str, admin: Admin) -> u8 {
     }
 }
 
-fn post(address: SocketAddr, path: &str, form: &str, token: Option<&str>) -> Result<(bool, String), String> {
+fn post(
+    address: SocketAddr,
+    path: &str,
+    form: &str,
+    token: Option<&Secret<String>>,
+) -> Result<(bool, String), String> {
     let (fine, status, body) = exchange(address, "POST", path, form, token, TIMEOUT)?;
     // A refused file's problems are many lines; they are shown as they are.
     let detail = serde_json::from_str::<serde_json::Value>(&body)
@@ -180,14 +185,14 @@ fn exchange(
     method: &str,
     path: &str,
     form: &str,
-    token: Option<&str>,
+    token: Option<&Secret<String>>,
     timeout: Duration,
 ) -> Result<(bool, String, String), String> {
     let exchange = || -> std::io::Result<String> {
         let mut tcp = TcpStream::connect_timeout(&address, timeout)?;
         tcp.set_read_timeout(Some(timeout))?;
         let authorization =
-            token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
+            token.map_or_else(String::new, |token| format!("authorization: Bearer {}\r\n", token.expose()));
         write!(
             tcp,
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n{authorization}\r\n{form}",

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, SourceFile};
+use crate::rendering::secret::Secret;
 
 pub(crate) use crate::config::diagnostic::{Diagnostics, ReadKey};
 
@@ -49,7 +50,7 @@ pub(crate) struct Environment {
     pub memory_limit: Option<u64>,
     /// Whether the log goes to a terminal.
     pub terminal: bool,
-    pub secret: [u8; 32],
+    pub secret: Secret<[u8; 32]>,
 }
 
 /// Why there is no policy.
@@ -80,7 +81,7 @@ pub(crate) struct AdminPlace {
     /// `server.probes`; takes no orders, but says how it is.
     pub probes: Option<SocketAddr>,
     /// `server.admin_token`.
-    pub token: Option<String>,
+    pub token: Option<Secret<String>>,
 }
 
 /// Reads those keys and nothing else: a file that has become wrong elsewhere must not keep a
@@ -97,7 +98,7 @@ pub(crate) fn admin_place(path: &Path, environment: &Environment) -> Result<Admi
     Ok(AdminPlace {
         address: server.admin.value.parse().ok(),
         probes: server.probes.value.parse().ok(),
-        token: Some(server.admin_token.value).filter(|token| !token.is_empty()),
+        token: Some(server.admin_token.value).filter(|token| !token.is_empty()).map(Secret::new),
     })
 }
 

@@ -56,6 +56,15 @@ impl Ignored {
         Ignored { always, usually, sessions }
     }
 
+    /// Returns the patterns, by what they do.
+    pub(crate) fn patterns(&self) -> [(&'static str, &[String]); 3] {
+        [
+            ("ignored_cookies", &self.always),
+            ("usually_ignored_cookies", &self.usually),
+            ("session_cookies", &self.sessions),
+        ]
+    }
+
     /// Whether a cookie of this name does not count.
     pub(crate) fn covers(&self, name: &[u8]) -> bool {
         let any =

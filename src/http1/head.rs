@@ -19,7 +19,7 @@ use crate::fields::target::{self, Looks};
 pub(crate) const MAX_FIELDS: usize = 1024;
 
 /// Bounds on one head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadLimits {
     /// Bytes, request line and final empty line included.
     pub size: usize,

@@ -12,6 +12,7 @@ use super::credential::{Hash, Hasher, Source, Tokens, Unverified, is_empty, shor
 use super::jwt::Claims;
 use super::unlisted::{self, Unlisted};
 use crate::fields::cookie::{self, Ignored};
+use crate::rendering::digest::Digest;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Principal {
@@ -122,16 +123,30 @@ impl Identity {
             || unlisted::field(name.as_str()).is_some()
     }
 
-    /// The sources, as they are written.
-    pub(crate) fn source_names(&self) -> impl std::fmt::Debug + '_ {
-        let names: Vec<&str> = self.sources.iter().map(|(_, name)| name.as_str()).collect();
-        (names, self.tokens.as_ref().map(|tokens| tokens.place.clone()))
+    /// Returns the sources, as they are written.
+    pub(crate) fn source_names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|(_, name)| name.as_str())
     }
 
-    /// All that is configured of it, to be compared and not to be shown; keys that verify tokens come from elsewhere.
-    pub(crate) fn settings(&self) -> impl std::fmt::Debug + '_ {
-        let expected = self.tokens.as_ref().map(|tokens| tokens.verifier.load().expected());
-        (self.source_names(), self.hasher.quick(), expected)
+    /// Returns where a token is looked for, as it is written.
+    pub(crate) fn token_place(&self) -> Option<String> {
+        self.tokens.as_ref().map(|tokens| tokens.place.name())
+    }
+
+    /// Returns a digest of everything that is configured of it; keys that verify tokens come from elsewhere.
+    pub(crate) fn settings(&self) -> u128 {
+        let mut digest = Digest::new("identity", 1);
+        digest.list("principal", self.source_names());
+        digest.list("token", self.token_place());
+        digest.list("hash_key", self.hasher.quick());
+        if let Some((issuer, audience, requires_expiry)) =
+            self.tokens.as_ref().map(|tokens| tokens.verifier.load().expected())
+        {
+            digest.list("issuer", issuer);
+            digest.list("audience", audience);
+            digest.number("require_exp", requires_expiry);
+        }
+        digest.finish_wide()
     }
 
     /// Whether a source is a claim.

@@ -1,10 +1,13 @@
 //! Tiers: what callers of one kind may do.
 
 use http::HeaderValue;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::quota::Quota;
+use crate::rendering::digest::Digest;
 use crate::rendering::json_text::EscapedText;
+
+/// Version of the digests by which cells know limits; other replicas share it.
+const VERSION: u8 = 1;
 
 /// Set in the rules that count requests in flight; never in those of quotas.
 pub(crate) const IN_FLIGHT: u64 = 1 << 63;
@@ -37,7 +40,13 @@ impl Limit {
     /// The rule of a limit.
     pub(crate) fn rule_id(tier: &str, name: &str, quota: &Quota) -> u64 {
         let Quota { count, period, burst, .. } = quota;
-        xxh3_64(format!("{tier:?} {name:?} {count} {period:?} {burst}").as_bytes()) & !IN_FLIGHT
+        let mut digest = Digest::new("limit", VERSION);
+        digest.text("tier", tier);
+        digest.text("name", name);
+        digest.number("count", *count);
+        digest.number("period", period.as_nanos());
+        digest.number("burst", burst.get());
+        digest.finish() & !IN_FLIGHT
     }
 }
 
@@ -51,7 +60,9 @@ pub(crate) struct Concurrency {
 
 impl Concurrency {
     pub(crate) fn new(route: &str, max: u32) -> Concurrency {
-        Concurrency { max, rule: xxh3_64(route.as_bytes()) | IN_FLIGHT }
+        let mut digest = Digest::new("in flight", VERSION);
+        digest.text("route", route);
+        Concurrency { max, rule: digest.finish() | IN_FLIGHT }
     }
 }
 
@@ -83,7 +94,9 @@ impl Tier {
         limits: Vec<Limit>,
         concurrency_series: usize,
     ) -> Tier {
-        let overflow = xxh3_128(format!("overflow {name:?}").as_bytes());
+        let mut overflow = Digest::new("overflow", VERSION);
+        overflow.text("tier", name);
+        let overflow = overflow.finish_wide();
         let policies = joined(limits.iter().filter(|limit| !limit.named).map(|limit| limit.policy.as_str()));
         let name = EscapedText::new(name);
         Tier { name, rank, shadow, upgrade, limits, concurrency_series, policies, overflow }

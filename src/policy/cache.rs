@@ -39,6 +39,16 @@ pub(crate) enum Piece {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TagTemplate(Vec<Piece>);
 
+/// As in the configuration, with the places of segments in place of their names.
+impl std::fmt::Display for TagTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Segment(place, _) => write!(f, "{{{place}}}"),
+        })
+    }
+}
+
 impl TagTemplate {
     /// Parses it; the segments are those of `pattern`. The error says what is wrong.
     pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<TagTemplate, String> {

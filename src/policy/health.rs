@@ -3,6 +3,7 @@
 use http::uri::PathAndQuery;
 
 use super::UpstreamPolicy;
+use crate::rendering::secret::Secret;
 use crate::rendering::words::words;
 
 words! {
@@ -52,7 +53,7 @@ pub(crate) enum Awaited {
 }
 
 /// `[health]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HealthPolicy {
     /// Conditions of /ready; without one of them it is 503.
     pub ready_requires: Vec<Requirement>,
@@ -85,9 +86,9 @@ impl HealthPolicy {
 }
 
 /// `health.webhook`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Webhook {
     pub upstream: UpstreamPolicy,
     pub target: PathAndQuery,
-    pub secret: Option<String>,
+    pub secret: Option<Secret<String>>,
 }

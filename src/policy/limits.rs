@@ -114,12 +114,14 @@ impl LimitPolicy {
             || self.tier_from.contains(&TierSource::Keys)
     }
 
-    /// All but the keys: what a reload compares.
-    pub(crate) fn without_keys(&self) -> impl std::fmt::Debug + '_ {
-        (
-            (self.enabled, &self.key, &self.api_key, self.unlisted, &self.tier_from),
-            (&self.tiers, &self.default, self.tell, self.max_keys, self.ipv6_prefix),
-        )
+    /// Whether all but the listed keys is equal.
+    pub(crate) fn is_as_but_for_keys(&self, other: &LimitPolicy) -> bool {
+        let rest = |policy: &LimitPolicy| {
+            (policy.enabled, policy.unlisted, policy.tell, policy.max_keys, policy.ipv6_prefix)
+        };
+        rest(self) == rest(other)
+            && (&self.key, &self.api_key, &self.tier_from) == (&other.key, &other.api_key, &other.tier_from)
+            && (&self.tiers, &self.default) == (&other.tiers, &other.default)
     }
 
     /// What counts of an address: all of IPv4, the prefix of IPv6.

@@ -31,6 +31,7 @@ use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
 use crate::identity::principal::Identity;
 use crate::rendering::json_text::EscapedText;
+use crate::rendering::secret::Secret;
 use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 use cache::{InvalidateRule, RouteCache};
@@ -103,7 +104,7 @@ pub(crate) struct ServerPolicy {
     pub admin: Option<SocketAddr>,
     /// The read-only listener for probes.
     pub probes: Option<SocketAddr>,
-    pub admin_token: Option<String>,
+    pub admin_token: Option<Secret<String>>,
     /// Names under which the admin listener is asked, in lower case.
     pub admin_hosts: Vec<String>,
     pub workers: usize,
@@ -176,6 +177,18 @@ pub(crate) enum Scheme {
     H2c,
 }
 
+/// Certificates and authorities are compared as the files they came from ([`Policy::sources`]).
+impl PartialEq for Scheme {
+    fn eq(&self, other: &Scheme) -> bool {
+        match (self, other) {
+            (Scheme::Https { server_name: one, .. }, Scheme::Https { server_name: other, .. }) => {
+                one == other
+            }
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// A host to resolve, and a port.
@@ -184,7 +197,7 @@ pub(crate) enum Place {
 }
 
 /// One `url` or one of `replicas`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EndpointPolicy {
     pub url: String,
     pub place: Place,
@@ -194,7 +207,7 @@ pub(crate) struct EndpointPolicy {
 }
 
 /// `[upstream]` or one of `[upstreams.*]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct UpstreamPolicy {
     /// `upstream`, or the name in the file.
     pub name: String,
@@ -268,7 +281,7 @@ impl Routes {
 }
 
 /// One of `[[routes]]`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct RoutePolicy {
     /// The label in metrics and logs: the path template.
     pub label: EscapedText,
@@ -386,7 +399,7 @@ pub(crate) struct EtagPolicy {
 }
 
 /// `[tracing]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TracingPolicy {
     /// Who is told of spans.
     pub receiver: Option<OtlpReceiver>,
@@ -395,7 +408,7 @@ pub(crate) struct TracingPolicy {
 }
 
 /// `tracing.otlp_endpoint`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OtlpReceiver {
     pub upstream: UpstreamPolicy,
     pub target: PathAndQuery,
@@ -421,7 +434,7 @@ pub(crate) enum AccessLog {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LogPolicy {
     pub format: LogFormat,
     pub level: tracing::Level,

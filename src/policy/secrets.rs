@@ -13,7 +13,7 @@ use super::table::RouteTable;
 use super::template::{Host, Methods, Pattern, Segment, Template};
 
 /// The segments of paths that a route's requests have and that are secrets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SecretSegments {
     /// Those that its own template names, counted from 0.
     named: Vec<usize>,
@@ -186,8 +186,14 @@ fn nameless(segment: &Segment) -> Segment {
     }
 }
 
+/// The index is made of the templates of all routes, which a reload compares by themselves.
+impl PartialEq for SecretPaths {
+    fn eq(&self, other: &SecretPaths) -> bool {
+        self.ends == other.ends
+    }
+}
+
 impl std::fmt::Debug for SecretPaths {
-    /// Of which policies are told apart: an index in the order of its hashes would be another each time.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SecretPaths").field("ends", &self.ends).finish_non_exhaustive()
     }

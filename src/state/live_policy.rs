@@ -14,6 +14,7 @@ use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
 use crate::rendering::json_text::EscapedText;
 use crate::represent::counters::Counters;
+use crate::state::route_digest;
 use crate::trace::Spans;
 use crate::upstream::Upstream;
 
@@ -72,7 +73,7 @@ impl Snapshot {
         // By the label that the requests are counted under, so that all three fold the same ones.
         let cached = series.iter().map(|series| cache.counters.route(series.label())).collect();
         let times = series.iter().map(|series| performance.route(series.label())).collect();
-        let rules = policy.routes.routes.iter().map(|route| rules(&policy, route)).collect();
+        let rules = policy.routes.routes.iter().map(|route| route_digest::local(&policy, route)).collect();
         let of_limit = |(tier, limit): &(String, String)| limiter.counters.get(tier, limit);
         let limited = policy.limits.series.iter().map(of_limit).collect();
         Snapshot { generation, policy, upstreams, series, cached, times, rules, limited, refused }
@@ -120,30 +121,6 @@ impl Snapshot {
             .and_then(|order| self.policy.routes.routes.get(order as usize))
             .unwrap_or_else(|| self.policy.routes.unmatched())
     }
-}
-
-fn rules(policy: &Policy, route: &RoutePolicy) -> u64 {
-    let urls = policy
-        .upstreams
-        .get(route.upstream.unwrap_or(0))
-        .map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>());
-    let settings = &policy.cache;
-    let deciding = format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-        route.cache,
-        route.request,
-        urls,
-        settings.ignore_query,
-        settings.ignore_cookies,
-        settings.targeted,
-        settings.heuristic_max,
-        settings.max_ttl,
-        settings.stale_if_error,
-        settings.version,
-        policy.identity.source_names(),
-        policy.server.trusted_proxies,
-    );
-    xxhash_rust::xxh3::xxh3_64(deciding.as_bytes())
 }
 
 /// The snapshot in force. Only `reload` stores into it.

@@ -1,3 +1,4 @@
 //! The state that all workers share, and the policy in force.
 
 pub(crate) mod live_policy;
+pub(crate) mod route_digest;

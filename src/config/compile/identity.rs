@@ -62,7 +62,7 @@ impl Compiler<'_> {
             self.fail(raw.hash_key.span.as_ref(), "identity.hash_key is short", help);
         }
         // A reload keeps the cache, so it keeps the secret too.
-        let secret = if secret.is_empty() { &self.environment.secret[..] } else { secret };
+        let secret = if secret.is_empty() { &self.environment.secret.expose()[..] } else { secret };
         let claims = sources.iter().any(|source| matches!(source, Source::Claim(_)));
         let mut source = None;
         let tokens = match &raw.jwt {

@@ -31,6 +31,7 @@ use crate::policy::{
     Check, HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, Requirement, SourceFile,
     TracingPolicy, UpstreamPolicy, Webhook,
 };
+use crate::rendering::secret::Secret;
 use crate::trace::threshold;
 
 /// What the steps of one compilation share.
@@ -211,7 +212,7 @@ impl Compiler<'_> {
             return None;
         }
         let (upstream, target) = self.fetched("health.webhook", &health.webhook)?;
-        let secret = Some(secret.value.clone()).filter(|secret| !secret.is_empty());
+        let secret = Some(secret.value.clone()).filter(|secret| !secret.is_empty()).map(Secret::new);
         if secret.is_none() {
             self.warnings.push("health.webhook_secret is empty: what is sent is not signed".to_owned());
         }

@@ -12,6 +12,7 @@ use crate::fields::host;
 use crate::http1::head::{HeadLimits, MAX_FIELDS};
 use crate::http1::server::Settings;
 use crate::policy::{ServerPolicy, TlsPolicy, descriptors};
+use crate::rendering::secret::Secret;
 
 /// `workers = "auto"` never takes more than this.
 const MAX_AUTO_WORKERS: usize = 4;
@@ -102,7 +103,7 @@ impl Compiler<'_> {
             tls,
             admin,
             probes,
-            admin_token: token,
+            admin_token: token.map(Secret::new),
             admin_hosts,
             workers,
             max_connections: to_usize(max_connections),
