@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::Routed;
+use super::routed::Routed;
 use super::record::RequestRecord;
 use crate::memory::buffers;
 use crate::memory::buffers::{BufferReservation, OF_A_WAIT};

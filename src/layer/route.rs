@@ -13,7 +13,8 @@ use tower::Service;
 
 use super::cache::purge;
 use super::either::Either;
-use super::{Observed, Routed, underscores};
+use super::routed::{Observed, Routed};
+use super::underscores;
 use crate::fields::{connection_auth, forwarded, host, signature};
 use crate::message::body::Body;
 use crate::message::error::BoxError;

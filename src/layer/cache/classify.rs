@@ -17,7 +17,7 @@ use crate::fields::misleading::is_misleading;
 use crate::fields::{cookie, forwarded, host};
 use crate::identity::principal::Principal;
 use crate::identity::unlisted;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::policy::cache::is_safe;
 use crate::policy::{Policy, RoutePolicy, loose, path};
 use crate::rendering::words::words;

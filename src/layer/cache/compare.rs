@@ -14,7 +14,7 @@ use super::{CacheLayer, outlive};
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::Scope;
 use crate::cache::tripwire::{self, Digest, Pair, Sample};
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::message::inbound::Peer;

@@ -18,7 +18,7 @@ use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::fields::cache_status::Member;
 use crate::fields::host;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::layer::cache::classify;
 use crate::layer::cache::classify::{FwdReason, Lookup};
 use crate::layer::cache::invalidate::InvalidationGuard;

@@ -26,7 +26,7 @@ use crate::cache::invalidation::delayed::{Client, Repeat};
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::fields::{forwarded, host, structured};
 use crate::http1::client::Sent;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::layer::cache::classify::{BypassReason, FwdReason};
 use crate::layer::cache::exchange::{CacheExchange, Purpose};
 use crate::layer::cache::stored_response;

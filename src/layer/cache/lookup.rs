@@ -22,7 +22,7 @@ use crate::cache::store::stored::StoredResponse;
 use crate::cache::tripwire::{Observed, Pair, Sample};
 use crate::fields::cache_status::{Member, Used};
 use crate::fields::entity_tag::EntityTag;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::layer::cache::classify;
 use crate::layer::cache::classify::{FwdReason, Lookup};
 use crate::layer::cache::exchange::{Fetching, Known, Purpose, unattended};

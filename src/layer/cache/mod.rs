@@ -31,7 +31,7 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use tower::Service;
 
-use super::Routed;
+use super::routed::Routed;
 use crate::cache::Cache;
 use crate::cache::counters::TARGET;
 use crate::cache::rules::storability::NotStorable;

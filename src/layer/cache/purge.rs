@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use super::{CacheLayer, CacheResult};
 use crate::cache::key;
 use crate::fields::{forwarded, host};
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::layer::record::{ByCache, RequestRecord};
 use crate::message::body::Body;
 use crate::message::inbound::Peer;

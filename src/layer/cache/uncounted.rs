@@ -18,7 +18,7 @@ use crate::cache::counters::Event;
 use crate::cache::key;
 use crate::cache::rules::reuse::{Reuse, reuse};
 use crate::cache::rules::storability::{Audience, RequestTraits};
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::layer::cache::classify;
 use crate::layer::cache::classify::{FwdReason, Lookup};
 use crate::layer::cache::exchange::{CacheExchange, Fetching, Purpose, unattended};

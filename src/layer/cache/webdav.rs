@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use crate::cache::Cache;
 use crate::cache::invalidation::key::InvalidationKey;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::layer::cache::invalidate::asked_for;
 use crate::layer::record::RequestRecord;
 use crate::policy::redirect::split_authority;

@@ -12,7 +12,7 @@ use crate::cache::rules::storability::Personal;
 use crate::cache::settings::{Override, Scope};
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::host;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::layer::cache::classify;
 use crate::layer::cache::classify::RequestClass;
 use crate::layer::cache::purge;

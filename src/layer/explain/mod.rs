@@ -15,7 +15,7 @@ use super::limit::caller::Caller;
 use super::record::{RequestInfo, RequestRecord, Sink, request_id};
 use super::rescue;
 use super::route::{self, Decision};
-use super::{Observed, Routed};
+use super::routed::{Observed, Routed};
 use crate::cache::key::{self, Partition};
 use crate::fields::{forwarded, grpc, host};
 use crate::layer::represent::classify as represented;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::fields::query;
 use crate::identity::jwt::Claims;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::limit::cells::{Key, Kind};
 use crate::limit::tier::Tier;
 use crate::policy::limits::{ApiKeyPlace, KeyKind, LimitPolicy, ListedKey, TierSource, Unlisted};

@@ -12,7 +12,7 @@ use http::Response;
 use smallvec::SmallVec;
 use tower::Service;
 
-use super::Routed;
+use super::routed::Routed;
 use super::cache::purge;
 use super::either::Either;
 use super::record::Limited;

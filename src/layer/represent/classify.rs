@@ -10,7 +10,7 @@ use super::RepresentError;
 use crate::fields::accept_encoding::AcceptEncoding;
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;
-use crate::layer::Routed;
+use crate::layer::routed::Routed;
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::message::body::Body;
 use crate::rendering::rendered_head::HeadVariant;

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use tower::Service;
 
-use super::Routed;
+use super::routed::Routed;
 use crate::layer::represent::classify::RepresentationRequest;
 use crate::layer::represent::on_response::{Begun, Representing};
 use crate::message::body::Body;

@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use problem_types::ProblemType;
 use tower::Service;
 
-use super::Observed;
+use super::routed::Observed;
 use super::cache::CacheError;
 use super::limit::{self, LimitError};
 use super::record::{CLIENT_GONE, RequestRecord};
