@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::Response;
 use tower::Service;
 
-use super::cache::CacheLayer;
+use super::cache::service::CacheLayer;
 use super::forward::Forward;
 use super::limit::Limit;
 use super::observe::Observe;

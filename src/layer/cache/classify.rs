@@ -6,9 +6,8 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::cache::Cache;
 use crate::cache::hit_for_miss;
-use crate::cache::invalidation::key::InvalidationKey;
-use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::cache::key::{self, Partition, Uncounted};
+use crate::cache::rules::eligibility::BypassReason;
 use crate::cache::rules::storability::{Audience, Personal, RequestTraits};
 use crate::cache::settings::Scope;
 use crate::cache::variant;
@@ -19,8 +18,7 @@ use crate::identity::principal::Principal;
 use crate::identity::unlisted;
 use crate::layer::routed::Routed;
 use crate::policy::cache::is_safe;
-use crate::policy::{Policy, RoutePolicy, loose, path};
-use crate::rendering::words::words;
+use crate::policy::Policy;
 
 /// What a trusted proxy says about where the client thinks it is, and how it came there; apps make links of it. Who
 /// the client is, is not among it.
@@ -43,91 +41,6 @@ const USUAL_KEY: usize = 192;
 thread_local! {
     /// Keys are written here, and copied out only where they are needed for longer.
     static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-words! {
-    /// Why the app is asked, in the words of RFC 9211 2.2.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum FwdReason {
-        /// The cache is not used for such requests.
-        Bypass => "bypass",
-        /// The method is for the app to answer.
-        Method => "method",
-        /// Nothing is stored under the key.
-        UriMiss => "uri-miss",
-        /// Something is, but for requests that say something else.
-        VaryMiss => "vary-miss",
-        /// Something is that may not be used for this request.
-        Miss => "miss",
-        Request => "request",
-        /// What is stored is stale.
-        Stale => "stale",
-        /// A part is asked for.
-        Partial => "partial",
-    }
-}
-
-words! {
-    /// Why the cache has nothing to do with a request.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum BypassReason {
-        Method => "method",
-        /// `scope = "off"`.
-        Scope => "scope-off",
-        /// Users were given each other's answers under its route: it is not cached for an hour.
-        Stopped => "stopped",
-        /// It has content where none is part of a key, or more than can be.
-        Content => "content",
-        /// A field that apps may act on and no key tells apart, or a path that no key can be made of.
-        Ambiguous => "ambiguous",
-        /// A path that some apps read in another way, as one of another route.
-        Path => "path",
-        /// A field with an underscore in its name, which some apps take for another field.
-        Underscore => "underscore",
-        /// A parameter that is no part of the key and that some apps read as one that is.
-        Parameter => "parameter",
-        /// A token that does not verify.
-        Token => "token",
-        /// `scope = "user"`, and it is nobody's.
-        Nobody => "nobody",
-        /// A signature names fields of it, which the app verifies for each request.
-        Signed => "signed",
-        /// Its client connection was authenticated as a whole, so the request does not say who asks.
-        Connection => "connection",
-    }
-}
-
-impl BypassReason {
-    pub(crate) fn sentence(self) -> &'static str {
-        match self {
-            BypassReason::Method => "the method is for the app to answer",
-            BypassReason::Scope => "the route has scope \"off\"",
-            BypassReason::Stopped => {
-                "two users got different answers under this route: it is not cached for an hour"
-            }
-            BypassReason::Content => "it has content that is no part of a key",
-            BypassReason::Ambiguous => "it has a field that apps may act on and no key tells apart",
-            BypassReason::Underscore => {
-                "it has a field with an underscore in its name, which some apps take for another one"
-            }
-            BypassReason::Parameter => {
-                "it has a parameter that does not count and that some apps read as one that does"
-            }
-            BypassReason::Path => "its path can be read in two ways, and each meets another route",
-            BypassReason::Token => "its token does not verify",
-            BypassReason::Nobody => "the route has scope \"user\", and it names none",
-            BypassReason::Signed => "it is signed, and its signature names fields that the app verifies",
-            BypassReason::Connection => "its connection is authenticated as a whole (NTLM or Negotiate)",
-        }
-    }
-
-    /// As `Cache-Status` has it (RFC 9211 2.2).
-    pub(crate) fn forwarded(self) -> FwdReason {
-        match self {
-            BypassReason::Method => FwdReason::Method,
-            _ => FwdReason::Bypass,
-        }
-    }
 }
 
 /// See the head of the file.
@@ -187,6 +100,12 @@ impl Lookup {
     pub(crate) fn may_use(&self, audience: Audience, scope: Scope) -> bool {
         scope != Scope::Auto || audience.includes(self.traits.personal)
     }
+}
+
+/// What decides which stored response fits a request.
+pub(super) fn selecting<'a>(routed: &'a Routed, read: &'a Lookup) -> variant::SelectingFields<'a> {
+    let fields = variant::SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
+    variant::SelectingFields { fragments: &read.fragments, ..fields }
 }
 
 /// Gives the memory of a key back.
@@ -408,71 +327,5 @@ impl Seen {
             (false, true) => Personal::Authorization,
             (false, false) => Personal::No,
         }
-    }
-}
-
-/// Watches the path of a request that is about to fetch, of which no other marks are needed yet.
-pub(crate) fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
-    let key_hasher = cache.invalidation.key_hasher;
-    let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
-    let written = key_hasher.path(&path);
-    if path::is_odd(&path) {
-        return cache.invalidation.watch(&[written, key_hasher.path(&loose::reading(&path))]);
-    }
-    cache.invalidation.watch(&[written])
-}
-
-/// What an answer to a request can be invalidated by, and its tags, as far as the request decides.
-pub(crate) fn invalidation_keys(
-    routed: &Routed,
-    cache: &Cache,
-    principal: Option<&Principal>,
-) -> (Vec<InvalidationKey>, Vec<Box<str>>) {
-    keys_for_path(routed.request.uri().path(), &routed.route, cache, principal)
-}
-
-/// See [`invalidation_keys`].
-pub(crate) fn keys_for_path(
-    path: &str,
-    route: &RoutePolicy,
-    cache: &Cache,
-    principal: Option<&Principal>,
-) -> (Vec<InvalidationKey>, Vec<Box<str>>) {
-    let key_hasher = cache.invalidation.key_hasher;
-    let path = path::normalise(path).map(|path| path.normal).unwrap_or_default();
-    let tags: Vec<Box<str>> = route.cache.tags.iter().map(|tag| tag.fill(&path).into_boxed_str()).collect();
-    let mut invalidation_keys =
-        vec![key_hasher.everything(), key_hasher.path(&path), key_hasher.route(&route.label)];
-    invalidation_keys.extend(key_hasher.prefixes(&path));
-    if path::is_odd(&path) {
-        // An app that reads it loosely gives the same as for that.
-        let read = loose::reading(&path);
-        invalidation_keys.push(key_hasher.path(&read));
-        invalidation_keys.extend(key_hasher.prefixes(&read));
-        invalidation_keys.extend(route.cache.tags.iter().map(|tag| key_hasher.tag(&tag.fill(&read))));
-    }
-    invalidation_keys.extend(tags.iter().map(|tag| key_hasher.tag(tag)));
-    let credentials = principal.iter().flat_map(|principal| &principal.credentials);
-    invalidation_keys.extend(credentials.map(|credential| key_hasher.credential(credential)));
-    add_user_keys(&mut invalidation_keys, 0, route, cache, principal);
-    (invalidation_keys, tags)
-}
-
-/// Adds what rules name that take tags and paths away from one user's copies alone: the marks from `first` on, for
-/// each credential.
-pub(crate) fn add_user_keys(
-    invalidation_keys: &mut Vec<InvalidationKey>,
-    first: usize,
-    route: &RoutePolicy,
-    cache: &Cache,
-    principal: Option<&Principal>,
-) {
-    let Some(principal) = principal.filter(|_| route.cache.keys_by_user) else { return };
-    let key_hasher = cache.invalidation.key_hasher;
-    let of_all: Vec<InvalidationKey> = invalidation_keys.get(first..).unwrap_or_default().to_vec();
-    for credential in &principal.credentials {
-        invalidation_keys.extend(
-            of_all.iter().map(|invalidation_key| key_hasher.of_credential(credential, *invalidation_key)),
-        );
     }
 }

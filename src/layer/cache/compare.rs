@@ -9,8 +9,9 @@ use http::{Response, header};
 use tower::Service;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::lookup::CONDITIONS;
-use super::{CacheLayer, outlive};
+use super::conditions::CONDITIONS;
+use super::service::CacheLayer;
+use super::unattended::outlive;
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::Scope;
 use crate::cache::tripwire::{self, Digest, Pair, Sample};

@@ -7,8 +7,13 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::lookup::{Candidate, in_place_of_error};
-use super::{CacheError, CacheResult, webdav};
+use super::classify::Lookup;
+use super::error::{CacheError, CacheResult};
+use super::invalidate::InvalidationGuard;
+use super::miss::Candidate;
+use super::stale_if_error::in_place_of_error;
+use super::watched_body::Watched;
+use super::{invalidation_keys, stored_response, webdav};
 use crate::cache::Cache;
 use crate::cache::collapse::{FetchOutcome, Leader, Line};
 use crate::cache::counters::Event;
@@ -16,15 +21,12 @@ use crate::cache::hit_for_miss;
 use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
+use crate::cache::rules::eligibility::FwdReason;
 use crate::fields::cache_status::Member;
 use crate::fields::host;
 use crate::layer::routed::Routed;
-use crate::layer::cache::classify;
-use crate::layer::cache::classify::{FwdReason, Lookup};
-use crate::layer::cache::invalidate::InvalidationGuard;
-use crate::layer::cache::stored_response;
 use crate::layer::record::RequestRecord;
-use crate::memory::buffers::{BufferReservation, ClientSlot};
+use crate::memory::buffers::ClientSlot;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::runtime::clock::Instant;
@@ -68,7 +70,7 @@ pub(crate) enum Purpose {
 /// What becomes of a request whose client has left.
 pub(crate) enum WithoutClient {
     Ends,
-    /// It goes on unless as many reads do so already as may; see [`unattended`].
+    /// It goes on unless as many reads do so already as may; see [`unattended`](super::unattended::unattended).
     Reads,
     /// It goes on, for as long as this, and keeps its place.
     Writes(Duration),
@@ -78,9 +80,9 @@ pub(crate) enum WithoutClient {
 pub(crate) struct CacheExchange {
     pub(super) cache: Arc<Cache>,
     pub(super) record: Rc<RequestRecord>,
-    pub(super) target: Option<PathAndQuery>,
+    target: Option<PathAndQuery>,
     /// The authority that was asked; only for writes.
-    pub(super) host: String,
+    host: String,
     errand: Option<Purpose>,
     /// Whether those who wait were told that it waits in line itself.
     in_line: bool,
@@ -155,7 +157,7 @@ impl CacheExchange {
     pub(crate) fn on_response(mut self: Box<Self>, result: CacheResult) -> CacheResult {
         // Where there is no response, dropping the guard stamps.
         if let (Some(mut rules), Ok(response)) = (self.rules.take(), &result) {
-            rules.heed(&self, response);
+            rules.heed(self.asked(), response);
         }
         match self.errand.take() {
             None => result,
@@ -163,9 +165,29 @@ impl CacheExchange {
             Some(Purpose::Known(why, key, traits)) => {
                 result.map(|response| self.known(why, key, traits, response))
             }
-            Some(Purpose::Write(guard)) => guard.on_response(&self, result),
+            Some(Purpose::Write(guard)) => self.written(guard, result),
             Some(Purpose::Fetch(why, fetching)) => self.fetched(why, *fetching, result),
         }
+    }
+
+    /// The response to a write, or why there is none.
+    fn written(&self, mut guard: Box<InvalidationGuard>, result: CacheResult) -> CacheResult {
+        // Where there is none, dropping the guard stamps.
+        let response = result?;
+        if !guard.judge(self.asked(), &response) {
+            return Ok(self.passed(response, FwdReason::Method, None));
+        }
+        let response = self.passed(response, FwdReason::Method, None);
+        let (parts, body) = response.into_parts();
+        if body.content().is_some() || body.is_tunnel() {
+            return Ok(Response::from_parts(parts, body));
+        }
+        let endless = body.is_endless();
+        let mut body = Body::streaming(Watched { body, guard: Some(guard) });
+        if endless {
+            body.set_endless();
+        }
+        Ok(Response::from_parts(parts, body))
     }
 
     /// An answer that is not stored.
@@ -247,8 +269,13 @@ impl CacheExchange {
     }
 
     /// The path that was asked for.
-    pub(super) fn path(&self) -> &str {
+    fn path(&self) -> &str {
         self.target.as_ref().map_or("/", PathAndQuery::path)
+    }
+
+    /// The host and the path that were asked, as a write's response is judged by them.
+    fn asked(&self) -> (&str, &str) {
+        (&self.host, self.path())
     }
 
     fn instead(&self, fetching: &Fetching, status: Option<StatusCode>) -> Option<Response<Body>> {
@@ -258,7 +285,7 @@ impl CacheExchange {
     /// What the answer can be invalidated by.
     pub(super) fn invalidation_keys(&self, fetching: &mut Fetching) -> (Vec<InvalidationKey>, Vec<Box<str>>) {
         fetching.known.take().unwrap_or_else(|| {
-            classify::keys_for_path(
+            invalidation_keys::for_path(
                 self.path(),
                 self.record.route(),
                 &self.cache,
@@ -272,18 +299,6 @@ impl Line for Queued {
     fn serves_first(&self, client: ClientSlot) -> bool {
         Queued::serves_first(self, client)
     }
-}
-
-/// A place for a read that goes on without its client; `None`: there is none.
-pub(super) fn unattended(cache: &Cache, record: &RequestRecord) -> Option<BufferReservation> {
-    cache.unattended.read(record.client_slot(), max_unattended(record))
-}
-
-/// Maximum number of reads of an app that go on without their clients: an eighth of its connections.
-pub(super) fn max_unattended(record: &RequestRecord) -> usize {
-    let upstream = record.route().upstream.unwrap_or(0);
-    let upstream = record.snapshot.policy.upstreams.get(upstream);
-    upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
 }
 
 /// Whether any other request would have failed too: the upstream cannot be reached, or says nothing at all.

@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use super::lookup::Candidate;
-use super::settings;
+use super::exchange::{CacheExchange, Fetching};
+use super::miss::Candidate;
+use super::on_response::{NotStored, Unkept};
+use super::stored_response;
+use super::stored_response::OWN;
 use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
+use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::storability::{NotStorable, evaluate};
 use crate::cache::store::stored::{StoredResponse, compact};
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::{Member, Used};
-use crate::layer::cache::classify::FwdReason;
-use crate::layer::cache::exchange::{CacheExchange, Fetching};
-use crate::layer::cache::on_response::{NotStored, Unkept};
-use crate::layer::cache::stored_response;
-use crate::layer::cache::stored_response::OWN;
 use crate::message::body::Body;
 use crate::runtime::clock;
 
@@ -56,7 +55,7 @@ impl CacheExchange {
     /// client alone, nothing is said to be private, nothing is about a credential.
     fn is_of_everybody(&self, fetching: &Fetching, response: &Response<Body>) -> bool {
         let (status, fields) = (response.status(), response.headers());
-        let settings = settings(&self.record);
+        let settings = self.record.cache_settings();
         let says = ResponseDirectives::from_headers(fields, &settings.targeted);
         let route_settings = &self.record.route().cache.route_settings;
         let judged = evaluate(

@@ -5,34 +5,26 @@
 //! stranger can send anything and cut it off, and must not purge what is stored for others.
 
 use std::borrow::Cow;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
-use tower::Service;
 
+use super::extent::{Extent, outcome};
 use super::purge::is_purge;
+use super::redirect::asked_for;
 use super::webdav::{self, Tree};
-use super::{CacheFuture, CacheLayer, CacheResult, outlive, settings};
 use crate::cache::Cache;
 use crate::cache::counters::TARGET;
 use crate::cache::invalidation::Mode;
 use crate::cache::invalidation::delayed::{Client, Repeat};
 use crate::cache::invalidation::key::InvalidationKey;
-use crate::fields::{forwarded, host, structured};
+use crate::fields::{host, structured};
 use crate::http1::client::Sent;
+use crate::layer::record::RequestRecord;
 use crate::layer::routed::Routed;
-use crate::layer::cache::classify::{BypassReason, FwdReason};
-use crate::layer::cache::exchange::{CacheExchange, Purpose};
-use crate::layer::cache::stored_response;
-use crate::layer::record::{ByCache, RequestRecord};
-use crate::message::body::{Body, BodyError};
-use crate::message::error::BoxError;
+use crate::message::body::Body;
 use crate::policy::cache::InvalidateRule;
 use crate::policy::redirect::{AskedFor, OnRedirect, same_origin};
 use crate::policy::{loose, path};
@@ -57,7 +49,7 @@ struct PendingInvalidation {
 
 /// See the head of the file.
 pub(crate) struct InvalidationGuard {
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     record: Rc<RequestRecord>,
     /// The target's first, then those of the rules that take the request.
     stamps: Vec<PendingInvalidation>,
@@ -72,66 +64,8 @@ pub(crate) struct InvalidationGuard {
     armed: bool,
 }
 
-/// How far the invalidation of a write goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
-    Nothing,
-    Target,
-    /// The target, and rules as they say of a redirect; whether it says that the write was done.
-    Redirect {
-        done: bool,
-    },
-    /// The target and all rules.
-    All,
-}
-
-/// What becomes of a write, by the status of its response, or without one, and by how much of the request left: how
-/// far its invalidation goes, and whether the app may still be working on it.
-fn outcome(status: Option<StatusCode>, sent: Sent) -> (Extent, bool) {
-    let Some(status) = status else {
-        return match sent {
-            Sent::Nothing => (Extent::Nothing, false),
-            // RFC 9112 8: no app may act on a request that it did not receive whole; some do on its head.
-            Sent::Part => (Extent::Target, true),
-            Sent::Whole => (Extent::All, true),
-        };
-    };
-    match status.as_u16() {
-        101 | 200..=299 => (Extent::All, false),
-        // RFC 9110 15.4: these tell that the request was done and where to go now; 307 and 308 that it is to be sent
-        // there once more.
-        301..=303 => (Extent::Redirect { done: true }, false),
-        307 | 308 => (Extent::Redirect { done: false }, false),
-        300..=399 => (Extent::Target, false),
-        // A proxy behind us does not know either.
-        502 | 504 => outcome(None, sent),
-        _ => (Extent::Nothing, false),
-    }
-}
-
-impl<S> CacheLayer<S>
-where
-    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
-    S::Future: Unpin + 'static,
-{
-    /// Sends a request on that changes something.
-    pub(super) fn write(&mut self, routed: Box<Routed>) -> CacheFuture<S::Future> {
-        let guard = InvalidationGuard::new(&routed, self.cache.clone());
-        routed.record.set_cache_outcome(ByCache::Write);
-        self.send(routed, Purpose::Write(Box::new(guard)))
-    }
-
-    /// Sends a request on that the cache has nothing to do with.
-    pub(super) fn pass(&mut self, routed: Box<Routed>, why: BypassReason) -> CacheFuture<S::Future> {
-        routed.record.cached().count(crate::cache::counters::Event::Bypass);
-        routed.record.set_cache_outcome(ByCache::Bypass);
-        routed.record.not_stored(why.as_str());
-        self.send(routed, Purpose::Pass(why.forwarded()))
-    }
-}
-
 impl InvalidationGuard {
-    fn new(routed: &Routed, cache: Arc<Cache>) -> InvalidationGuard {
+    pub(super) fn new(routed: &Routed, cache: Arc<Cache>) -> InvalidationGuard {
         let key_hasher = cache.invalidation.key_hasher;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
         // An app that reads it loosely changes that.
@@ -245,14 +179,14 @@ impl InvalidationGuard {
     }
 
     /// The outcome of the request is unknown, so the app may still be working on it.
-    fn fire_again_later(&self) {
+    pub(super) fn fire_again_later(&self) {
         let now = clock::now();
         for stamp in &self.stamps {
             self.cache.repeat(&stamp.invalidation_keys, stamp.mode, Repeat::UnknownOutcome, self.client, now);
         }
     }
 
-    fn fire(&self, now: Instant) {
+    pub(super) fn fire(&self, now: Instant) {
         for stamp in &self.stamps {
             self.cache.invalidation.stamp(&stamp.invalidation_keys, stamp.mode, now);
         }
@@ -271,37 +205,13 @@ impl InvalidationGuard {
         }
     }
 
-    /// The response, or why there is none.
-    pub(crate) fn on_response(
-        mut self: Box<Self>,
-        exchange: &CacheExchange,
-        result: CacheResult,
-    ) -> CacheResult {
-        // Where there is none, dropping the guard stamps.
-        let response = result?;
-        if !self.judge(exchange, &response) {
-            return Ok(exchange.passed(response, FwdReason::Method, None));
-        }
-        let response = exchange.passed(response, FwdReason::Method, None);
-        let (parts, body) = response.into_parts();
-        if body.content().is_some() || body.is_tunnel() {
-            return Ok(Response::from_parts(parts, body));
-        }
-        let endless = body.is_endless();
-        let mut body = Body::streaming(Watched { body, guard: Some(self) });
-        if endless {
-            body.set_endless();
-        }
-        Ok(Response::from_parts(parts, body))
-    }
-
     /// Stamps what the response to a read says.
-    pub(crate) fn heed(&mut self, exchange: &CacheExchange, response: &Response<Body>) {
-        self.judge(exchange, response);
+    pub(super) fn heed(&mut self, asked: (&str, &str), response: &Response<Body>) {
+        self.judge(asked, response);
     }
 
-    /// Stamps as far as a response says; false: not at all.
-    fn judge(&mut self, exchange: &CacheExchange, response: &Response<Body>) -> bool {
+    /// Stamps as far as a response says; false: not at all. `asked` is the host and the path that were asked.
+    pub(super) fn judge(&mut self, asked: (&str, &str), response: &Response<Body>) -> bool {
         self.armed = false;
         let seen = Seen::scan(response.headers());
         let (extent, unknown) = match seen.grpc_status && has_failed(response.headers()) {
@@ -315,7 +225,7 @@ impl InvalidationGuard {
         }
         self.take_tree(response.status(), seen.dav);
         if !unknown && seen.names_others {
-            self.told_by(exchange, response.headers(), done);
+            self.told_by(asked, response.headers(), done);
         }
         self.fire_first();
         if unknown {
@@ -349,17 +259,16 @@ impl InvalidationGuard {
 
     /// What the response names: Location and Content-Location of the same origin (RFC 9111 4.4) where the write was
     /// done, and groups.
-    fn told_by(&mut self, exchange: &CacheExchange, response: &HeaderMap, done: bool) {
+    fn told_by(&mut self, (host, path): (&str, &str), response: &HeaderMap, done: bool) {
         let key_hasher = self.cache.invalidation.key_hasher;
-        let host = &exchange.host;
         let mut invalidation_keys: Vec<InvalidationKey> = [header::LOCATION, header::CONTENT_LOCATION]
             .iter()
             .filter(|_| done)
             .filter_map(|name| response.get(name)?.to_str().ok())
-            .filter_map(|reference| same_origin(reference, exchange.path(), host))
+            .filter_map(|reference| same_origin(reference, path, host))
             .map(|path| key_hasher.path(&path))
             .collect();
-        if settings(&exchange.record).groups
+        if self.record.cache_settings().groups
             && let Some(groups) = structured::strings(response, &GROUP_INVALIDATION)
         {
             invalidation_keys.extend(groups.iter().map(|group| key_hasher.group(host.as_bytes(), group)));
@@ -428,28 +337,6 @@ fn of_rules(
     stamps
 }
 
-/// What redirects are judged by.
-pub(super) fn asked_for(routed: &Routed, path: &str) -> AskedFor {
-    let policy = &routed.record.snapshot.policy;
-    let headers = routed.request.headers();
-    let mut hosts = vec![host::text(headers).to_owned()];
-    if policy.server.trusts(routed.peer.address.ip()) {
-        let told = headers.get(forwarded::X_FORWARDED_HOST).and_then(|told| told.to_str().ok());
-        hosts.extend(told.into_iter().flat_map(|told| told.split(',')).map(|told| told.trim().to_owned()));
-        let told = forwarded::in_older_words(headers).1;
-        hosts.extend(told.and_then(|told| told.to_str().ok().map(str::to_owned)));
-    }
-    if let Some(upstream) = policy.upstreams.get(routed.route.upstream.unwrap_or(0)) {
-        hosts.extend(upstream.endpoints.iter().map(|endpoint| endpoint.authority.to_string()));
-    }
-    let as_it_came = routed
-        .record
-        .target
-        .as_ref()
-        .and_then(|target| path::normalise(target.path()).ok().map(|path| path.normal.into_owned()));
-    AskedFor { hosts, paths: as_it_came.into_iter().chain([path.to_owned()]).collect() }
-}
-
 /// Whether a gRPC call failed before it said anything: its status is 200 all the same.
 fn has_failed(response: &HeaderMap) -> bool {
     response.get(&GRPC_STATUS).is_some_and(|status| status != "0")
@@ -475,102 +362,5 @@ impl Seen {
                 | (*name == header::CONTENT_LOCATION)
                 | (*name == GROUP_INVALIDATION),
         })
-    }
-}
-
-/// The response to a write: when it has ended, or nobody wants its rest, what it changed is changed.
-struct Watched {
-    body: Body,
-    /// `None` once it has stamped.
-    guard: Option<Box<InvalidationGuard>>,
-}
-
-impl Watched {
-    fn ended(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            guard.fire(clock::now());
-        }
-    }
-}
-
-impl Drop for Watched {
-    /// The app goes on although nobody wants the rest: where a rule takes the write, its end is waited for.
-    fn drop(&mut self) {
-        let Some(guard) = self.guard.take() else { return };
-        let body = std::mem::replace(&mut self.body, Body::empty());
-        guard.fire(clock::now());
-        if guard.waits().is_none() || body.is_endless() {
-            guard.fire_again_later();
-            return;
-        }
-        let place = guard.cache.unattended.write();
-        outlive(async move {
-            let _place = place;
-            stored_response::to_its_end(body).await;
-            guard.fire(clock::now());
-        });
-    }
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
-            self.ended();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn n3_8_how_far_a_write_invalidates() {
-        use Extent::{All, Nothing, Redirect, Target};
-        let (part, whole) = (Sent::Part, Sent::Whole);
-        for (status, sent, wanted) in [
-            (None, Sent::Nothing, (Nothing, false)),
-            (None, part, (Target, true)),
-            (None, whole, (All, true)),
-            (Some(101), whole, (All, false)),
-            (Some(200), whole, (All, false)),
-            (Some(207), whole, (All, false)),
-            (Some(200), part, (All, false)),
-            (Some(300), whole, (Target, false)),
-            (Some(301), whole, (Redirect { done: true }, false)),
-            (Some(302), whole, (Redirect { done: true }, false)),
-            (Some(303), part, (Redirect { done: true }, false)),
-            (Some(304), whole, (Target, false)),
-            (Some(307), whole, (Redirect { done: false }, false)),
-            (Some(308), whole, (Redirect { done: false }, false)),
-            (Some(400), whole, (Nothing, false)),
-            (Some(401), part, (Nothing, false)),
-            (Some(413), part, (Nothing, false)),
-            (Some(500), whole, (Nothing, false)),
-            (Some(502), whole, (All, true)),
-            (Some(502), part, (Target, true)),
-            (Some(503), whole, (Nothing, false)),
-            (Some(504), whole, (All, true)),
-            (Some(504), part, (Target, true)),
-        ] {
-            let code = status.map(|code| StatusCode::from_u16(code).unwrap());
-            assert_eq!(outcome(code, sent), wanted, "{status:?} {sent:?}");
-        }
     }
 }

@@ -4,59 +4,37 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, Response, header};
+use http::{Response, header};
 use tower::Service;
 
-use super::{CacheError, CacheFuture, CacheLayer, CacheResult, selecting, settings, uncounted};
-use crate::cache::Cache;
-use crate::cache::collapse::{CollapsedFetch, Join, Leader};
+use super::classify::{Lookup, selecting};
+use super::conditions::{CONDITIONS, has_validator, validators};
+use super::error::CacheError;
+use super::exchange::{Fetching, Known, Purpose};
+use super::future::CacheFuture;
+use super::miss::{Candidate, Miss};
+use super::service::{CacheLayer, Start};
+use super::unattended::{outlive, unattended};
+use super::{classify, invalidation_keys, stored_response, uncounted};
+use crate::cache::collapse::{Join, Leader};
 use crate::cache::counters::Event;
 use crate::cache::hit_for_miss;
 use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::live_paths::WatchedPaths;
+use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::reuse;
-use crate::cache::rules::reuse::{Age, Failed, Reuse, RevalidateReason as Ask};
+use crate::cache::rules::reuse::{Reuse, RevalidateReason as Ask};
 use crate::cache::rules::storability::{Audience, Personal};
 use crate::cache::settings::Scope;
 use crate::cache::store::stored::StoredResponse;
 use crate::cache::tripwire::{Observed, Pair, Sample};
 use crate::fields::cache_status::{Member, Used};
-use crate::fields::entity_tag::EntityTag;
 use crate::layer::routed::Routed;
-use crate::layer::cache::classify;
-use crate::layer::cache::classify::{FwdReason, Lookup};
-use crate::layer::cache::exchange::{Fetching, Known, Purpose, unattended};
-use crate::layer::cache::stored_response;
 use crate::layer::record::{ByCache, RequestRecord};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
-
-/// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
-pub(super) static CONDITIONS: [http::HeaderName; 5] = [
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-    header::IF_RANGE,
-];
-
-/// What is stored for a request and cannot be used without asking.
-#[derive(Clone)]
-pub(crate) struct Candidate {
-    pub stored: StoredResponse,
-    /// An invalidation has left nothing of it: it may only be asked about, by a strong tag.
-    pub gone: bool,
-}
-
-/// A request that goes to the app.
-pub(super) struct Miss {
-    pub read: Box<Lookup>,
-    pub why: FwdReason,
-    /// What is stored for it.
-    pub candidate: Option<Candidate>,
-}
 
 impl<S> CacheLayer<S>
 where
@@ -70,7 +48,7 @@ where
         read: Box<Lookup>,
     ) -> Result<CacheFuture<S::Future>, Miss> {
         let record = routed.record.clone();
-        let (settings, route_settings) = (settings(&record), &routed.route.cache.route_settings);
+        let (settings, route_settings) = (record.cache_settings(), &routed.route.cache.route_settings);
         let now = record.started;
         let Some(entry) = self.cache.store.get(&read.key, self.cache.second(now)) else {
             self.tell_of_cookies(routed, &read);
@@ -241,7 +219,7 @@ where
             return Start::Sent(self.send_beside(routed, Miss { read, why, candidate }, now));
         }
         let (invalidation_keys, tags) =
-            classify::invalidation_keys(&routed, &self.cache, read.principal.as_ref());
+            invalidation_keys::for_request(&routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&invalidation_keys);
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = match &read.variant_key {
@@ -278,7 +256,7 @@ where
         if miss.read.uncounted {
             return self.send_as_it_came(routed, miss, now);
         }
-        let watched = classify::watch(&routed, &self.cache);
+        let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         self.fetch(routed, miss, (None, None, (watched, begun)), now)
     }
@@ -348,7 +326,7 @@ where
         routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.traits.conditional = routed.request.headers().keys().any(own);
-        let watched = classify::watch(&routed, &self.cache);
+        let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         // An answer to HEAD is never stored, but may say that what is stored holds on.
         let headers = (!read.head || candidate.is_some()).then(|| routed.request.headers().clone());
@@ -379,7 +357,7 @@ where
     fn refresh(&mut self, routed: &Routed, read: &Lookup, stored: StoredResponse) {
         let now = clock::now();
         let (invalidation_keys, tags) =
-            classify::invalidation_keys(routed, &self.cache, read.principal.as_ref());
+            invalidation_keys::for_request(routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&invalidation_keys);
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = self.collapse_key(routed, read, now);
@@ -430,74 +408,9 @@ where
             fill: None,
         };
         let future = self.send(routed, Purpose::Fetch(FwdReason::Stale, Box::new(fetching)));
-        super::outlive(async move {
+        outlive(async move {
             drop(future.await);
             drop(place);
         });
     }
-}
-
-/// How a request was sent on its way.
-pub(super) enum Start<F>
-where
-    F: Future<Output = CacheResult> + Unpin + 'static,
-{
-    Sent(CacheFuture<F>),
-    /// It waits for another one.
-    Follow(Box<(Box<Routed>, Miss, Arc<CollapsedFetch>)>),
-}
-
-/// Writes the validators of something stored as conditions. What an invalidation has taken away may still be
-/// what the app has, but only its own strong tag says so.
-fn validators(stored: &StoredResponse, gone: bool, headers: &mut HeaderMap) -> bool {
-    let fields = &stored.head.fields;
-    let tag = EntityTag::from_headers(fields);
-    if let Some(tag) = tag
-        && !(gone && tag.weak)
-    {
-        headers.insert(header::IF_NONE_MATCH, tag.to_value());
-        if let (false, Some(modified)) = (gone, fields.get(header::LAST_MODIFIED)) {
-            headers.insert(header::IF_MODIFIED_SINCE, modified.clone());
-        }
-        return true;
-    }
-    match fields.get(header::LAST_MODIFIED) {
-        Some(modified) if !gone => {
-            headers.insert(header::IF_MODIFIED_SINCE, modified.clone());
-            true
-        }
-        _ => false,
-    }
-}
-
-fn has_validator(stored: &StoredResponse, gone: bool) -> bool {
-    validators(stored, gone, &mut HeaderMap::new())
-}
-
-/// Something stale in place of an error, where that is allowed.
-pub(super) fn in_place_of_error(
-    cache: &Cache,
-    record: &Rc<RequestRecord>,
-    read: &Lookup,
-    candidate: Option<&Candidate>,
-    status: Option<http::StatusCode>,
-) -> Option<Response<Body>> {
-    let candidate = candidate.filter(|candidate| !candidate.gone)?;
-    let head = &candidate.stored.head;
-    let failed = status.map_or(Failed::Unreachable, Failed::Status);
-    // Asked again: it may have been invalidated meanwhile.
-    let age: Age = head.age_if_valid(&cache.invalidation, clock::now())?;
-    if !reuse::may_replace_error(&head.freshness, age, &read.directives, failed) {
-        return None;
-    }
-    record.cached().count(Event::IfError);
-    record.set_cache_outcome(ByCache::StaleIfError);
-    let member = Member {
-        forwarded: Some(FwdReason::Stale.as_str()),
-        forwarded_status: status.map(|status| status.as_u16()),
-        detail: Some(ByCache::StaleIfError.as_str()),
-        used: Used::Stale,
-        ..Member::default()
-    };
-    Some(stored_response::build(record, &candidate.stored, age, read.head, member))
 }

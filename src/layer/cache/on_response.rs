@@ -6,15 +6,19 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 
-use super::lookup::Candidate;
+use super::exchange::{CacheExchange, Fetching};
+use super::miss::Candidate;
 use super::pump::Pump;
-use super::{outlive, settings};
+use super::stored_response::OWN;
+use super::unattended::{max_unattended, outlive};
+use super::{classify, invalidation_keys, stored_response};
 use crate::cache::collapse;
 use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
 use crate::cache::hit_for_miss;
 use crate::cache::in_flight_body::InFlightBody;
 use crate::cache::invalidation::key::{InvalidationKey, MAX_TAGS};
+use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::freshness;
 use crate::cache::rules::freshness::Times;
 use crate::cache::rules::reuse::{Reuse, reuse};
@@ -24,11 +28,6 @@ use crate::cache::variant::{SelectingFields, Variant};
 use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::fields::cache_status::{Member, X_CACHE};
 use crate::fields::{host, list, structured};
-use crate::layer::cache::classify;
-use crate::layer::cache::classify::FwdReason;
-use crate::layer::cache::exchange::{CacheExchange, Fetching, max_unattended};
-use crate::layer::cache::stored_response;
-use crate::layer::cache::stored_response::OWN;
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::memory::memory_budget::Reservation;
 use crate::message::body::Body;
@@ -92,7 +91,7 @@ impl CacheExchange {
             }
         };
         let size = head.size() + weight(fetching.read.key.len());
-        let max = settings(&self.record).max_object_size;
+        let max = self.record.cache_settings().max_object_size;
         let (expected, whole) = (body.size_hint().exact(), body.content());
         // Content of known length is read by all as it comes: there has to be room for all of it.
         let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
@@ -212,7 +211,7 @@ impl CacheExchange {
         self.record.cached().count(Event::Refused);
         let (status, fields) = (response.status(), response.headers());
         let refused = if self.says_lifetime(status, fields) {
-            let settings = settings(&self.record);
+            let settings = self.record.cache_settings();
             let says = ResponseDirectives::from_headers(fields, &settings.targeted);
             let route_settings = &self.record.route().cache.route_settings;
             let of = RequestTraits { personal: traits.personal(), ..RequestTraits::default() };
@@ -220,7 +219,7 @@ impl CacheExchange {
         } else {
             Some(NotStorable::NoLifetime)
         };
-        let max = settings(&self.record).max_object_size as u64;
+        let max = self.record.cache_settings().max_object_size as u64;
         let second = self.cache.second(self.record.started);
         let not_stored = match (refused, response.body().size_hint().exact()) {
             // It may be stored; whoever comes next finds out.
@@ -240,7 +239,7 @@ impl CacheExchange {
 
     /// Whether anybody says how long such an answer holds. Of most answers of most apps nobody does.
     fn says_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
-        let settings = settings(&self.record);
+        let settings = self.record.cache_settings();
         let derived = !settings.heuristic_max.is_zero();
         let lifetime = |name: &http::HeaderName| {
             matches!(*name, header::CACHE_CONTROL | header::EXPIRES)
@@ -286,7 +285,7 @@ impl CacheExchange {
         if body.is_tunnel() {
             return Err(NotStored::Unkept(Unkept::Endless));
         }
-        let settings = settings(&self.record);
+        let settings = self.record.cache_settings();
         if !self.says_lifetime(status, fields) {
             return Err(NotStored::Refused(NotStorable::NoLifetime));
         }
@@ -304,7 +303,7 @@ impl CacheExchange {
         fields: &HeaderMap,
         length: Option<usize>,
     ) -> Result<StoredHead, NotStored> {
-        let settings = settings(&self.record);
+        let settings = self.record.cache_settings();
         let says = ResponseDirectives::from_headers(fields, &settings.targeted);
         let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
         let route_settings = &self.record.route().cache.route_settings;
@@ -333,7 +332,7 @@ impl CacheExchange {
         let known = invalidation_keys.len();
         self.tags_of_app(fields, &request, &mut invalidation_keys, &mut tags)?;
         let principal = fetching.read.principal.as_ref();
-        classify::add_user_keys(&mut invalidation_keys, known, self.record.route(), &self.cache, principal);
+        invalidation_keys::add_user_keys(&mut invalidation_keys, known, self.record.route(), &self.cache, principal);
         if self.cache.invalidation.is_stamped_since(&invalidation_keys, fetching.begun) {
             return Err(NotStored::Unkept(Unkept::Overtaken));
         }
@@ -395,7 +394,7 @@ impl CacheExchange {
             words.filter(|word| !word.is_empty()).for_each(&mut add);
         }
         list::elements_in_field(fields, &OWN[2]).for_each(&mut add);
-        if settings(&self.record).groups
+        if self.record.cache_settings().groups
             && let Some(groups) = structured::strings(fields, &CACHE_GROUPS)
         {
             let origin = host::from_headers(request).map_or(&b""[..], |host| host.as_bytes());

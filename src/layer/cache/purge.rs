@@ -1,9 +1,12 @@
 //! `PURGE`, by which content management systems take one URL out of the cache that stands before them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
-use super::{CacheLayer, CacheResult};
+use super::error::CacheResult;
+use crate::cache::Cache;
 use crate::cache::key;
 use crate::fields::{forwarded, host};
 use crate::layer::routed::Routed;
@@ -58,43 +61,40 @@ fn is_passed_on(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| PASSED_ON.contains(&name.as_str()))
 }
 
-impl<S> CacheLayer<S> {
-    /// Takes out what is stored for a URL, of all its variants and users; where it has no query, of all queries. What is
-    /// on its way from the app for this path is not stored any more.
-    pub(super) async fn purge(self, routed: Box<Routed>) -> CacheResult {
-        let cache = self.cache;
-        let target = routed.request.uri();
-        let normal = path::normalise(target.path())?.normal.into_owned();
-        let policy = &routed.record.snapshot.policy;
-        let asked = host::text(routed.request.headers()).to_owned();
-        let query = target.query().map(|query| {
-            // As GET has it in its key.
-            let order = policy.routes.table.find(&Method::GET, &asked, &normal, 0);
-            let only = routed.record.snapshot.route(order).cache.route_settings.key_query.clone();
-            key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
-        });
-        routed.record.set_cache_outcome(ByCache::Purge);
-        let key_hasher = cache.invalidation.key_hasher;
-        let mut invalidation_keys = vec![key_hasher.path(&normal)];
-        if path::is_odd(&normal) {
-            invalidation_keys.push(key_hasher.path(&loose::reading(&normal)));
-        }
-        cache.invalidation.overtake(&invalidation_keys);
-        cache.counters.count_invalidation(LABEL);
-        // All that is stored is looked through: not by a worker, which has clients to serve.
-        let looked = tokio::task::spawn_blocking(move || {
-            cache.store.purge(|key| {
-                key::read(key).is_some_and(|shown| {
-                    let is_host = |known: &[u8]| plain(known).eq_ignore_ascii_case(plain(asked.as_bytes()));
-                    let mut hosts = [Some(shown.host), shown.told_host].into_iter().flatten();
-                    hosts.any(is_host)
-                        && path::is_same(shown.path, &normal)
-                        && query.as_ref().is_none_or(|query| shown.is_query(query))
-                })
-            })
-        });
-        Ok(told(looked.await?))
+/// Takes out what is stored for a URL, of all its variants and users; where it has no query, of all queries. What is
+/// on its way from the app for this path is not stored any more.
+pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult {
+    let target = routed.request.uri();
+    let normal = path::normalise(target.path())?.normal.into_owned();
+    let policy = &routed.record.snapshot.policy;
+    let asked = host::text(routed.request.headers()).to_owned();
+    let query = target.query().map(|query| {
+        // As GET has it in its key.
+        let order = policy.routes.table.find(&Method::GET, &asked, &normal, 0);
+        let only = routed.record.snapshot.route(order).cache.route_settings.key_query.clone();
+        key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
+    });
+    routed.record.set_cache_outcome(ByCache::Purge);
+    let key_hasher = cache.invalidation.key_hasher;
+    let mut invalidation_keys = vec![key_hasher.path(&normal)];
+    if path::is_odd(&normal) {
+        invalidation_keys.push(key_hasher.path(&loose::reading(&normal)));
     }
+    cache.invalidation.overtake(&invalidation_keys);
+    cache.counters.count_invalidation(LABEL);
+    // All that is stored is looked through: not by a worker, which has clients to serve.
+    let looked = tokio::task::spawn_blocking(move || {
+        cache.store.purge(|key| {
+            key::read(key).is_some_and(|shown| {
+                let is_host = |known: &[u8]| plain(known).eq_ignore_ascii_case(plain(asked.as_bytes()));
+                let mut hosts = [Some(shown.host), shown.told_host].into_iter().flatten();
+                hosts.any(is_host)
+                    && path::is_same(shown.path, &normal)
+                    && query.as_ref().is_none_or(|query| shown.is_query(query))
+            })
+        })
+    });
+    Ok(told(looked.await?))
 }
 
 /// An authority without the port of either scheme.

@@ -5,13 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 
-use super::settings;
 use crate::cache::in_flight_body::InFlightReader;
 use crate::cache::rules::reuse::Age;
 use crate::cache::store::stored::{Content, StoredHead, StoredResponse};
@@ -38,7 +36,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 
 /// Says what the cache did; details and the key only where the configuration asks for them.
 pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
-    let debug = settings(record).debug_header;
+    let debug = record.cache_settings().debug_header;
     let key = match (&record.target, debug) {
         (Some(target), true) => Some(target.as_str()),
         _ => None,
@@ -47,7 +45,7 @@ pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: M
     let member = Member { key, detail, ..member };
     if member.without_key().is_none_or(|member| !record.says_of_cache(member)) {
         member.append(headers);
-        if settings(record).x_cache {
+        if record.cache_settings().x_cache {
             member.append_word(headers);
         }
     }
@@ -55,14 +53,14 @@ pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: M
 
 /// The same on fields that have a place for it kept free.
 fn say_in_place(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
-    if settings(record).debug_header {
+    if record.cache_settings().debug_header {
         headers.remove(CACHE_STATUS);
         headers.remove(X_CACHE);
         say(record, headers, member);
         return;
     }
     Member { detail: None, ..member }.put(headers);
-    if settings(record).x_cache {
+    if record.cache_settings().x_cache {
         headers.insert(X_CACHE, HeaderValue::from_static(member.word()));
     } else {
         headers.remove(X_CACHE);
@@ -130,7 +128,7 @@ pub(super) fn hit(
     });
     let member = Member { ttl: Some(age.ttl(&stored.head.freshness)), detail: None, ..member };
     lines.add(CACHE_STATUS.as_str(), |out| member.write(out));
-    if settings(record).x_cache {
+    if record.cache_settings().x_cache {
         lines.add(X_CACHE.as_str(), |out| out.extend_from_slice(member.word().as_bytes()));
     }
     let mut response = Response::new(Body::kept(content, stored.content.clone()).with_lines(lines));
@@ -178,22 +176,6 @@ fn with_head(
         say(record, headers, member);
     }
     response
-}
-
-/// For so long the end of an answer is waited for that nobody wants any more.
-const LAST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Reads an answer that nobody wants to its end: what waits for that gets it.
-pub(super) async fn to_its_end(mut body: Body) {
-    if body.is_endless() || body.is_tunnel() {
-        return;
-    }
-    let end = async {
-        while let Some(Ok(_)) =
-            std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
-        {}
-    };
-    let _ = tokio::time::timeout(LAST_TIMEOUT, end).await;
 }
 
 /// Content with its trailers, once more.

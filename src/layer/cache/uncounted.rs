@@ -10,18 +10,22 @@ use http::uri::PathAndQuery;
 use http::{Method, Response, Uri, header};
 use tower::Service;
 
-use super::lookup::{CONDITIONS, Candidate, Miss, Start};
-use super::{CacheFuture, CacheLayer, outlive, selecting};
+use super::classify::{Lookup, selecting};
+use super::conditions::CONDITIONS;
+use super::exchange::{CacheExchange, Fetching, Purpose};
+use super::future::CacheFuture;
+use super::miss::{Candidate, Miss};
+use super::service::{CacheLayer, Start};
+use super::unattended::{outlive, unattended};
+use super::{classify, invalidation_keys};
 use crate::cache::collapse;
 use crate::cache::collapse::CollapsedFetch;
 use crate::cache::counters::Event;
 use crate::cache::key;
+use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::reuse::{Reuse, reuse};
 use crate::cache::rules::storability::{Audience, RequestTraits};
 use crate::layer::routed::Routed;
-use crate::layer::cache::classify;
-use crate::layer::cache::classify::{FwdReason, Lookup};
-use crate::layer::cache::exchange::{CacheExchange, Fetching, Purpose, unattended};
 use crate::layer::record::ByCache;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
@@ -105,7 +109,7 @@ where
         let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
         read.traits.conditional = routed.request.headers().keys().any(own);
         let fill = self.fill_without(&routed, &read, candidate.as_ref());
-        let watched = classify::watch(&routed, &self.cache);
+        let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         let headers = Some(routed.request.headers().clone());
         let fetching = Fetching {
@@ -155,7 +159,7 @@ where
     fn fill(&mut self, mut routed: Box<Routed>, read: Box<Lookup>, candidate: Option<Candidate>) {
         let now = clock::now();
         let (invalidation_keys, tags) =
-            classify::invalidation_keys(&routed, &self.cache, read.principal.as_ref());
+            invalidation_keys::for_request(&routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&invalidation_keys);
         let begun = self.cache.invalidation.begin(&watched, now);
         // One for each key at a time, and no more at once than may go on without their clients.

@@ -13,7 +13,7 @@ use crate::cache::settings::{Override, Scope};
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::host;
 use crate::layer::routed::Routed;
-use crate::layer::cache::classify;
+use crate::layer::cache::invalidation_keys;
 use crate::layer::cache::classify::RequestClass;
 use crate::layer::cache::purge;
 use crate::policy::cache::is_safe;
@@ -121,7 +121,7 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                 });
             }
             let principal = read.principal.as_ref();
-            let (_, tags) = classify::invalidation_keys(routed, cache, principal);
+            let (_, tags) = invalidation_keys::for_request(routed, cache, principal);
             let names: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
             match names.is_empty() {
                 true => told.say("tags", "none but those the app sends"),

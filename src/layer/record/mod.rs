@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::limit::announcement::Announcement;
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
+use crate::cache::settings::CacheSettings;
 use crate::fields::cache_status::Member;
 use crate::fields::fresh;
 use crate::fields::request_id::X_REQUEST_ID;
@@ -527,6 +528,11 @@ impl RequestRecord {
 
     pub(crate) fn cache(&self) -> &Arc<Cache> {
         &self.sink.shared_state.cache
+    }
+
+    /// What all parts of this layer read of a request's policy.
+    pub(crate) fn cache_settings(&self) -> &CacheSettings {
+        &self.snapshot.policy.cache
     }
 
     pub(crate) fn represented(&self) -> &Arc<Counters> {

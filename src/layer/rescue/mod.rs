@@ -15,7 +15,7 @@ use problem_types::ProblemType;
 use tower::Service;
 
 use super::routed::Observed;
-use super::cache::CacheError;
+use super::cache::error::CacheError;
 use super::limit::{self, LimitError};
 use super::record::{CLIENT_GONE, RequestRecord};
 use super::represent::RepresentError;

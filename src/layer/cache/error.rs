@@ -1,0 +1,31 @@
+//! Why the cache layer gives no response, and what it gives: a response or an error.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Response;
+
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub(in crate::layer) enum CacheError {
+    /// 504: the request takes nothing but what is stored (RFC 9111 5.2.1.7).
+    OnlyIfCached,
+    /// The fetch failed for which several requests waited.
+    Shared(Arc<BoxError>),
+}
+
+impl fmt::Display for CacheError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheError::OnlyIfCached => f.write_str("nothing is stored for it, and only that was asked for"),
+            CacheError::Shared(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CacheError {}
+
+pub(super) type CacheResult = Result<Response<Body>, BoxError>;

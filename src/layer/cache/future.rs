@@ -1,0 +1,111 @@
+//! The future of the cache layer: a response that is here, comes from below or takes time; reads and writes go on without their client.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::error::CacheResult;
+use super::exchange::{CacheExchange, WithoutClient};
+use super::unattended::{outlive, to_its_end, unattended};
+use crate::upstream::ForwardError;
+
+type Working = Pin<Box<dyn Future<Output = CacheResult>>>;
+
+/// The answer, from wherever it comes.
+pub(in crate::layer) enum CacheFuture<F>
+where
+    F: Future<Output = CacheResult> + Unpin + 'static,
+{
+    Ready(Option<Box<CacheResult>>),
+    /// From below; what goes with it decides about it.
+    Below(Option<F>, Option<Box<CacheExchange>>),
+    /// After something that takes time.
+    Working(Working),
+}
+
+impl<F> CacheFuture<F>
+where
+    F: Future<Output = CacheResult> + Unpin + 'static,
+{
+    pub(super) fn ready(response: CacheResult) -> CacheFuture<F> {
+        CacheFuture::Ready(Some(Box::new(response)))
+    }
+}
+
+impl<F> Future for CacheFuture<F>
+where
+    F: Future<Output = CacheResult> + Unpin + 'static,
+{
+    type Output = CacheResult;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CacheResult> {
+        match &mut *self {
+            CacheFuture::Ready(response) => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(*response))
+            }
+            CacheFuture::Below(below, exchange) => {
+                let Some(future) = below else { return Poll::Pending };
+                let result = ready!(poll_below(future, exchange.as_deref_mut(), cx));
+                *below = None;
+                Poll::Ready(match exchange.take() {
+                    Some(exchange) => exchange.on_response(result),
+                    None => result,
+                })
+            }
+            CacheFuture::Working(working) => working.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<F> Drop for CacheFuture<F>
+where
+    F: Future<Output = CacheResult> + Unpin + 'static,
+{
+    /// A fetch outlives the client that began it: others may wait for it already, and what comes can be stored. So
+    /// does a write that a rule takes: whether it invalidates is for the app to say.
+    fn drop(&mut self) {
+        let CacheFuture::Below(below, exchange) = self else { return };
+        let (Some(mut below), Some(mut exchange)) = (below.take(), exchange.take()) else { return };
+        let (place, timeout) = match exchange.without_its_client() {
+            WithoutClient::Ends => return,
+            // Beyond the bound it ends here: those who wait for it ask again.
+            WithoutClient::Reads => {
+                match unattended(&exchange.cache, &exchange.record) {
+                    Some(place) => (place, None),
+                    None => return,
+                }
+            }
+            WithoutClient::Writes(timeout) => (exchange.cache.unattended.write(), Some(timeout)),
+        };
+        exchange.client_is_gone();
+        outlive(async move {
+            let _place = place;
+            let below = poll_fn(|cx| poll_below(&mut below, Some(&mut exchange), cx));
+            let result = match timeout {
+                None => below.await,
+                Some(timeout) => tokio::time::timeout(timeout, below)
+                    .await
+                    .unwrap_or_else(|_| Err(ForwardError::TimedOut.into())),
+            };
+            if let Ok(response) = exchange.on_response(result) {
+                to_its_end(response.into_body()).await;
+            }
+        });
+    }
+}
+
+/// What comes from below; where nothing does yet, those who wait for it are told whether it waits in line itself.
+fn poll_below<F>(
+    below: &mut F,
+    exchange: Option<&mut CacheExchange>,
+    cx: &mut Context<'_>,
+) -> Poll<CacheResult>
+where
+    F: Future<Output = CacheResult> + Unpin,
+{
+    let result = Pin::new(below).poll(cx);
+    if let (Poll::Pending, Some(exchange)) = (&result, exchange) {
+        exchange.tell_of_line();
+    }
+    result
+}

@@ -1,0 +1,71 @@
+//! The service that holds the cache, and the ways it sends a request on: to be stored, to be written, or past the cache.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use http::Response;
+use tower::Service;
+
+use super::error::CacheResult;
+use super::exchange::{CacheExchange, Purpose};
+use super::future::CacheFuture;
+use super::invalidate::InvalidationGuard;
+use super::miss::Miss;
+use crate::cache::Cache;
+use crate::cache::collapse::CollapsedFetch;
+use crate::cache::rules::eligibility::BypassReason;
+use crate::layer::record::ByCache;
+use crate::layer::routed::Routed;
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+
+/// See the head of the file.
+#[derive(Clone)]
+pub(in crate::layer) struct CacheLayer<S> {
+    pub(super) inner: S,
+    pub(super) cache: Arc<Cache>,
+}
+
+impl<S> CacheLayer<S> {
+    /// Around `inner`.
+    pub(in crate::layer) fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
+        CacheLayer { inner, cache }
+    }
+}
+
+impl<S> CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    /// Sends a request on; `errand` says what is to be done with its answer.
+    pub(super) fn send(&mut self, routed: Box<Routed>, errand: Purpose) -> CacheFuture<S::Future> {
+        let exchange = CacheExchange::new(self.cache.clone(), &routed, errand);
+        CacheFuture::Below(Some(self.inner.call(routed)), Some(Box::new(exchange)))
+    }
+
+    /// Sends a request on that changes something.
+    pub(super) fn write(&mut self, routed: Box<Routed>) -> CacheFuture<S::Future> {
+        let guard = InvalidationGuard::new(&routed, self.cache.clone());
+        routed.record.set_cache_outcome(ByCache::Write);
+        self.send(routed, Purpose::Write(Box::new(guard)))
+    }
+
+    /// Sends a request on that the cache has nothing to do with.
+    pub(super) fn pass(&mut self, routed: Box<Routed>, why: BypassReason) -> CacheFuture<S::Future> {
+        routed.record.cached().count(crate::cache::counters::Event::Bypass);
+        routed.record.set_cache_outcome(ByCache::Bypass);
+        routed.record.not_stored(why.as_str());
+        self.send(routed, Purpose::Pass(why.forwarded()))
+    }
+}
+
+/// How a request was sent on its way.
+pub(super) enum Start<F>
+where
+    F: Future<Output = CacheResult> + Unpin + 'static,
+{
+    Sent(CacheFuture<F>),
+    /// It waits for another one.
+    Follow(Box<(Box<Routed>, Miss, Arc<CollapsedFetch>)>),
+}

@@ -1,0 +1,44 @@
+//! Work that goes on after its client has left: its bound, and the rest of a response that nobody reads.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::layer::record::RequestRecord;
+use crate::memory::buffers::BufferReservation;
+use crate::message::body::Body;
+
+/// For so long the end of an answer is waited for that nobody wants any more.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Goes on with something after its request is gone. Nothing does while the runtime is taken down.
+pub(super) fn outlive(future: impl Future<Output = ()> + 'static) {
+    if tokio::runtime::Handle::try_current().is_ok() {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// A place for a read that goes on without its client; `None`: there is none.
+pub(super) fn unattended(cache: &Cache, record: &RequestRecord) -> Option<BufferReservation> {
+    cache.unattended.read(record.client_slot(), max_unattended(record))
+}
+
+/// Maximum number of reads of an app that go on without their clients: an eighth of its connections.
+pub(super) fn max_unattended(record: &RequestRecord) -> usize {
+    let upstream = record.route().upstream.unwrap_or(0);
+    let upstream = record.snapshot.policy.upstreams.get(upstream);
+    upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
+}
+
+/// Reads an answer that nobody wants to its end: what waits for that gets it.
+pub(super) async fn to_its_end(mut body: Body) {
+    if body.is_endless() || body.is_tunnel() {
+        return;
+    }
+    let end = async {
+        while let Some(Ok(_)) =
+            std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
+        {}
+    };
+    let _ = tokio::time::timeout(LAST_PATIENCE, end).await;
+}
