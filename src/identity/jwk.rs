@@ -10,7 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::json;
-use super::keys::{Algorithm, KeyError, KeyFault, VerifyingKey};
+use super::key_error::{KeyError, KeyFault};
+use super::verifying_key::{Algorithm, VerifyingKey};
 
 type Jwk = Map<String, Value>;
 type Reader = fn(&Jwk) -> Result<VerifyingKey, KeyFault>;
@@ -151,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(read(file), Err(fault.into()), "{file}");
         }
-        let many = vec![format!("{{{ED25519}}}"); keys::MAX_KEYS + 1];
+        let many = vec![format!("{{{ED25519}}}"); crate::identity::key_error::MAX_KEYS + 1];
         assert_eq!(read(&format!(r#"{{"keys": [{}]}}"#, many[1..].join(","))).map(|keys| keys.len()), Ok(64));
         assert_eq!(read(&format!(r#"{{"keys": [{}]}}"#, many.join(","))), Err(KeyFault::TooMany(65).into()));
     }

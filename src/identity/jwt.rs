@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::json;
-use super::keys::VerifyingKey;
+use super::verifying_key::VerifyingKey;
 
 /// The longest token that is looked at.
 pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;

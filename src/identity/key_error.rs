@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+/// Keys of one file at most: each may have to be tried for a token without a `kid`.
+pub(crate) const MAX_KEYS: usize = 64;
+/// RFC 7518 3.3.
+pub(crate) const RSA_MIN_BITS: usize = 2048;
+/// What ring verifies; a longer key is slow for everybody.
+pub(crate) const RSA_MAX_BITS: usize = 8192;
+/// As long as the hash (RFC 7518 3.2).
+pub(crate) const SECRET_MIN_BYTES: usize = 32;
+
 /// A key file that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyError {
@@ -130,8 +139,8 @@ impl fmt::Display for KeyFault {
             RsaSize(bits) => write!(
                 f,
                 "an RSA key of {bits} bits; RS256 takes {} to {} (RFC 7518 3.3), so make a new pair",
-                super::keys::RSA_MIN_BITS,
-                super::keys::RSA_MAX_BITS,
+                RSA_MIN_BITS,
+                RSA_MAX_BITS,
             ),
             RsaNumbers => f.write_str(
                 "numbers that are no RSA key (both odd, the exponent at least 3 and of at most 33 \
@@ -151,13 +160,13 @@ impl fmt::Display for KeyFault {
             TooMany(count) => write!(
                 f,
                 "{count} keys, and at most {} are read; leave out those that no longer sign",
-                super::keys::MAX_KEYS,
+                MAX_KEYS,
             ),
             SecretSize(bytes) => write!(
                 f,
                 "a secret of {bytes} bytes; HS256 takes {} or more (RFC 7518 3.2), such as openssl \
                  rand -base64 48 makes",
-                super::keys::SECRET_MIN_BYTES,
+                SECRET_MIN_BYTES,
             ),
             SecretIsKey => f.write_str(
                 "a PEM or JSON file where a shared secret is wanted; a public key is no secret: give \

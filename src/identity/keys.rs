@@ -4,167 +4,9 @@
 //! A key is judged when it is loaded: what can be known to be too short, damaged, private or of an unknown
 //! kind is refused here, so that verifying needs no second thought. Not here: signing, fetching, files.
 
-use std::fmt;
-
-use ring::agreement::{self, ECDH_P256, EphemeralPrivateKey};
-use ring::hmac;
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
-    VerificationAlgorithm,
-};
-
-pub(crate) use super::key_error::{KeyError, KeyFault};
+use super::key_error::{KeyError, KeyFault, MAX_KEYS, SECRET_MIN_BYTES};
+use super::verifying_key::VerifyingKey;
 use super::{der, json, jwk, pem};
-
-/// Keys of one file at most: each may have to be tried for a token without a `kid`.
-pub(crate) const MAX_KEYS: usize = 64;
-/// RFC 7518 3.3.
-pub(crate) const RSA_MIN_BITS: usize = 2048;
-/// What ring verifies; a longer key is slow for everybody.
-pub(crate) const RSA_MAX_BITS: usize = 8192;
-/// As long as the hash (RFC 7518 3.2).
-pub(crate) const SECRET_MIN_BYTES: usize = 32;
-
-/// What signs a token (RFC 7518 3.1, RFC 8037 3.1). `none` is not among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// EdDSA on Curve25519: Ed25519.
-    EdDsa,
-    /// HMAC with SHA-256.
-    Hs256,
-}
-
-impl Algorithm {
-    /// As `alg` says it, case and all.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Algorithm::Rs256 => "RS256",
-            Algorithm::Es256 => "ES256",
-            Algorithm::EdDsa => "EdDSA",
-            Algorithm::Hs256 => "HS256",
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A key, of one algorithm for life.
-#[derive(Clone, Debug)]
-pub(crate) struct VerifyingKey {
-    kid: Option<String>,
-    material: Material,
-}
-
-/// The algorithm is read off this, so the two cannot disagree (RFC 8725 3.1). Debug shows no secret: ring's
-/// HMAC key prints its hash only.
-#[derive(Clone, Debug)]
-enum Material {
-    Rsa(RsaPublicKeyComponents<Vec<u8>>),
-    P256(Vec<u8>),
-    Ed25519(Vec<u8>),
-    Secret(hmac::Key),
-}
-
-impl VerifyingKey {
-    /// The only one it verifies.
-    pub(crate) fn algorithm(&self) -> Algorithm {
-        match self.material {
-            Material::Rsa(_) => Algorithm::Rs256,
-            Material::P256(_) => Algorithm::Es256,
-            Material::Ed25519(_) => Algorithm::EdDsa,
-            Material::Secret(_) => Algorithm::Hs256,
-        }
-    }
-
-    /// The name its issuer gave it (RFC 7517 4.5).
-    pub(crate) fn kid(&self) -> Option<&str> {
-        self.kid.as_deref()
-    }
-
-    /// Whether this key, by its own algorithm, made this signature of this message.
-    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        fn by(
-            algorithm: &'static dyn VerificationAlgorithm,
-            key: &[u8],
-            message: &[u8],
-            signature: &[u8],
-        ) -> bool {
-            UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
-        }
-        match &self.material {
-            Material::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok(),
-            // R and S side by side, 64 bytes, not DER (RFC 7518 3.4).
-            Material::P256(point) => by(&ECDSA_P256_SHA256_FIXED, point, message, signature),
-            Material::Ed25519(point) => by(&ED25519, point, message, signature),
-            // In constant time.
-            Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
-        }
-    }
-
-    pub(super) fn named(self, kid: Option<String>) -> VerifyingKey {
-        VerifyingKey { kid, ..self }
-    }
-
-    /// From modulus and exponent, big-endian. Leading zeros are dropped: RFC 7518 6.3.1.1 forbids them and
-    /// knows that they occur, and they change no number.
-    pub(super) fn rsa(n: &[u8], e: &[u8]) -> Result<VerifyingKey, KeyFault> {
-        let (n, e) = (without_zeros(n), without_zeros(e));
-        let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
-        if !(RSA_MIN_BITS..=RSA_MAX_BITS).contains(&bits) {
-            return Err(KeyFault::RsaSize(bits));
-        }
-        // What ring requires of the two when it verifies: found here, it is a message instead of a riddle.
-        let exponent = match e {
-            [_, _, _, _, _, _, ..] => u64::MAX,
-            _ => e.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)),
-        };
-        let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
-        if !(odd(n) && odd(e) && (3..1 << 33).contains(&exponent)) {
-            return Err(KeyFault::RsaNumbers);
-        }
-        Ok(Material::Rsa(RsaPublicKeyComponents { n: n.to_vec(), e: e.to_vec() }).into())
-    }
-
-    /// From an uncompressed point (SEC 1, 2.3.3).
-    pub(super) fn p256(point: &[u8]) -> Result<VerifyingKey, KeyFault> {
-        // ring judges a point only where it is used, and agreeing on a key with it needs no signature.
-        let point_is_on_curve = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new())
-            .and_then(|own| {
-                let peer = agreement::UnparsedPublicKey::new(&ECDH_P256, point);
-                agreement::agree_ephemeral(own, &peer, |_| ())
-            })
-            .is_ok();
-        if point_is_on_curve { Ok(Material::P256(point.to_vec()).into()) } else { Err(KeyFault::Point) }
-    }
-
-    /// From an encoded point (RFC 8032 5.1.2).
-    pub(super) fn ed25519(point: &[u8]) -> Result<VerifyingKey, KeyFault> {
-        if point.len() != 32 {
-            return Err(KeyFault::Ed25519Size(point.len()));
-        }
-        Ok(Material::Ed25519(point.to_vec()).into())
-    }
-}
-
-impl From<Material> for VerifyingKey {
-    fn from(material: Material) -> VerifyingKey {
-        VerifyingKey { kid: None, material }
-    }
-}
-
-fn without_zeros(number: &[u8]) -> &[u8] {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    &number[zeros..]
-}
 
 /// The public keys of a file: one or more, in PEM or as a JWKS or JWK.
 pub(crate) fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
@@ -232,13 +74,14 @@ pub(crate) fn shared_secret(content: &[u8]) -> Result<VerifyingKey, KeyError> {
     if secret.len() < SECRET_MIN_BYTES {
         return Err(KeyFault::SecretSize(secret.len()).into());
     }
-    Ok(Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret)).into())
+    Ok(VerifyingKey::secret(secret))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::identity::fixtures::*;
+    use crate::identity::verifying_key::Algorithm;
     use proptest::prelude::*;
 
     fn algorithms(content: &str) -> Result<Vec<Algorithm>, KeyError> {

@@ -17,6 +17,7 @@ pub(crate) mod keys;
 pub(crate) mod pem;
 pub(crate) mod principal;
 pub(crate) mod unlisted;
+pub(crate) mod verifying_key;
 
 #[cfg(test)]
 mod fixtures;

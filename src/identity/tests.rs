@@ -11,7 +11,9 @@ use ring::{hmac, signature};
 
 use super::der::{PublicKey, public_key_info};
 use super::jwt::{JwtError, MAX_TOKEN_BYTES, Verifier};
-use super::keys::{self, Algorithm, KeyFault, VerifyingKey};
+use super::key_error::KeyFault;
+use super::keys;
+use super::verifying_key::{Algorithm, VerifyingKey};
 use super::{fixtures, pem};
 
 mod claims;

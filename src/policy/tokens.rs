@@ -7,7 +7,7 @@ use http::uri::PathAndQuery;
 
 use super::UpstreamPolicy;
 use crate::identity::jwt::Verifier;
-use crate::identity::keys::VerifyingKey;
+use crate::identity::verifying_key::VerifyingKey;
 
 /// Where keys that verify tokens are fetched from.
 #[derive(Clone, Debug)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::identity::keys::{self, VerifyingKey};
+use crate::identity::keys;
+use crate::identity::verifying_key::VerifyingKey;
 use crate::policy::KeySource;
 use crate::state::live_policy::Snapshot;
 use crate::upstream::{InternalRequest, Pool, Upstream};

@@ -2,7 +2,7 @@
 
 use super::{NOW, key, token};
 use crate::identity::jwt::{JwtError, Verifier};
-use crate::identity::keys::Algorithm;
+use crate::identity::verifying_key::Algorithm;
 
 /// The outcome for claims that are signed by the book.
 fn claims_outcome(issuer: Option<&str>, audience: Option<&str>, claims: &str) -> Result<(), JwtError> {
