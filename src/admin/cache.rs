@@ -3,7 +3,8 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Control;
+use super::control::Control;
+use super::report::Report;
 use crate::cache::counters::HitRatio;
 use crate::cache::invalidation::Mode;
 use crate::cache::invalidation::key::InvalidationKey;
@@ -17,9 +18,6 @@ use crate::runtime::clock;
 
 /// More entries are not listed for one URL.
 const MAX_SHOWN: usize = 100;
-
-/// What an operator is told, and why something was refused.
-pub(super) type Report = Result<Value, (StatusCode, String)>;
 
 fn refused(detail: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, detail.into())

@@ -12,7 +12,8 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::time::Sleep;
 
-use super::{Control, health, performance};
+use super::control::Control;
+use super::{addresses, performance};
 use crate::message::body::{Body, BodyError};
 use crate::metrics::read_process;
 use crate::performance::histogram::Merged;
@@ -121,7 +122,7 @@ fn reading(control: &Control) -> Value {
         "resident_bytes": process.resident_bytes,
         "cpu_seconds": process.cpu_seconds,
         "routes": routes,
-        "upstreams": health::addresses(&snapshot, &control.monitor),
+        "upstreams": addresses::addresses(&snapshot, &control.monitor),
         "tiers": tiers,
         "warnings": warnings,
     })

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::Service;
 
-use super::cache::Report;
+use super::control::{Command, Control};
 use super::endpoints::{self, Action, Endpoint, Guard};
-use super::health::{self, Finding, State};
-use super::{Command, Control, cache, elsewhere, events, limits, page, performance};
+use super::finding::{Finding, State};
+use super::report::Report;
+use super::{addresses, cache, elsewhere, events, health, limits, page, performance};
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::fields::{host, query};
 use crate::layer::record::request_id;
@@ -255,7 +256,7 @@ impl Handler {
         shown["required"] = snapshot.policy.health.requires(check).into();
         shown["took_ms"] = performance::milliseconds(took).into();
         match check {
-            Check::Upstream => shown["addresses"] = health::addresses(snapshot, &self.control.monitor).into(),
+            Check::Upstream => shown["addresses"] = addresses::addresses(snapshot, &self.control.monitor).into(),
             Check::Workers => shown["workers"] = health::signs_of_life(&self.control.shared_state).into(),
             _ => {}
         }

@@ -1,20 +1,15 @@
 //! Health: each check on its own, and what they make together.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::disk::{self, Disk};
-use super::monitor::Monitor;
+use super::finding::{Finding, State};
 use crate::metrics::read_process;
 use crate::policy::{Awaited, Check, Requirement};
-use crate::rendering::words::words;
 use crate::runtime::clock;
 use crate::state::live_policy::{SharedState, Snapshot};
-use crate::upstream::Upstream;
 
 /// A certificate this close to its end degrades, ...
 const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);
@@ -23,23 +18,6 @@ const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);
 const WORKER_DEGRADED: Duration = Duration::from_secs(3);
 /// ... and stuck after this.
 const WORKER_UNHEALTHY: Duration = Duration::from_secs(10);
-
-words! {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-    #[serde(rename_all = "lowercase")]
-    pub(crate) enum State {
-        Healthy => "healthy",
-        /// It works, and somebody should look.
-        Degraded => "degraded",
-        Unhealthy => "unhealthy",
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Finding {
-    pub status: State,
-    pub detail: String,
-}
 
 pub(crate) fn run(check: Check, snapshot: &Snapshot, shared_state: &SharedState) -> Finding {
     match check {
@@ -144,27 +122,6 @@ pub(crate) fn states(snapshot: &Snapshot) -> impl Iterator<Item = (u64, bool)> {
         let threshold = upstream.policy.health.unhealthy_after;
         upstream.addresses().into_iter().map(move |(_, address)| (address.id, address.is_well(threshold)))
     })
-}
-
-/// Every address that is known, and how it does.
-pub(crate) fn addresses(snapshot: &Snapshot, monitor: &Monitor) -> Vec<Value> {
-    let of = |upstream: &Arc<Upstream>| {
-        let (name, threshold) = (upstream.policy.name.clone(), upstream.policy.health.unhealthy_after);
-        upstream.addresses().into_iter().map(move |(_, address)| {
-            let well = address.is_well(threshold);
-            json!({
-                "name": name,
-                "address": address.name.as_str(),
-                "healthy": well,
-                "answered": address.has_responded(),
-                "since": monitor.address_since(address.id, well).map(clock::unix_seconds),
-                "failures": address.failures(),
-                "in_flight": address.in_flight.load(Ordering::Relaxed),
-                "waiting": address.waiting.load(Ordering::Relaxed),
-            })
-        })
-    };
-    snapshot.upstreams.iter().flat_map(of).collect()
 }
 
 fn memory(snapshot: &Snapshot) -> Finding {

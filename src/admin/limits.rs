@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Control;
-use super::cache::Report;
+use super::control::Control;
+use super::report::Report;
 use crate::limit::cells::{Cell, Key};
 use crate::limit::tier::Tier;
 use crate::policy::limits::{LimitPolicy, ListedKey};

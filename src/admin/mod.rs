@@ -1,30 +1,31 @@
 //! The operator's side: metrics, health, reload, drain, quit. On a thread of its own, so that it
 //! answers while the workers are busy.
 
+mod addresses;
 mod cache;
 pub(crate) mod checks;
+pub(crate) mod control;
 mod disk;
 mod elsewhere;
 mod endpoints;
 mod events;
+pub(crate) mod finding;
 mod handler;
 pub(crate) mod health;
 mod limits;
 pub(crate) mod monitor;
 mod page;
 mod performance;
+mod report;
 mod schemas;
 pub(crate) mod webhook;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::connection::stream::Stream;
@@ -32,44 +33,12 @@ use crate::http1::server::{self, Settings};
 use crate::memory::buffers::ClientSlot;
 use crate::message::inbound::Peer;
 use crate::runtime::lifecycle::{Lifecycle, PhaseWatcher};
-use crate::state::live_policy::{LivePolicy, SharedState};
 
+use control::Control;
 pub(crate) use handler::Access;
-use monitor::Monitor;
 
 /// A connection here is for one question, or for a scraper that comes again soon enough.
 const IDLE: Duration = Duration::from_secs(20);
-
-/// What an operator may order.
-pub(crate) enum Command {
-    /// Read the configuration again; the answer says what came of it.
-    Reload(oneshot::Sender<Result<String, String>>),
-    /// Begin to leave: not ready, and every answer says that its connection ends.
-    Drain,
-    Quit,
-}
-
-/// What the admin side knows of the process.
-#[derive(Clone)]
-pub(crate) struct Control {
-    pub live: LivePolicy,
-    pub shared_state: SharedState,
-    /// Since when each check is as it is.
-    pub monitor: Arc<Monitor>,
-    /// How many watch the page.
-    pub watchers: Arc<AtomicUsize>,
-    /// Set once the process began to leave.
-    pub leaving: Arc<AtomicBool>,
-    /// To whoever runs the process.
-    pub commands: mpsc::UnboundedSender<Command>,
-}
-
-impl Control {
-    /// Whether the process began to leave.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
-    }
-}
 
 /// Serves one of the two listeners for the life of the process.
 pub(crate) async fn serve(listener: TcpListener, control: Control, access: Access) {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::health::{self, Finding, State};
+use super::finding::{Finding, State};
+use super::health;
 use crate::policy::Check;
 use crate::state::live_policy::{SharedState, Snapshot};
 

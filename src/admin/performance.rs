@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::Control;
-use super::cache::Report;
+use super::control::Control;
+use super::report::Report;
 use crate::log;
 use crate::metrics::{read_process, read_workers};
 use crate::performance::histogram::Merged;

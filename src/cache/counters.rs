@@ -1,16 +1,9 @@
 //! What is counted of the cache, and how it looks to a scrape.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::ConstGauge;
-
-use super::Cache;
 use super::apart::Apart;
 use super::tripwire::Tripwire;
 use crate::metrics::Cell;
@@ -52,7 +45,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    const ALL: [Event; 16] = [
+    pub(super) const ALL: [Event; 16] = [
         Event::Hit,
         Event::HitStale,
         Event::Miss,
@@ -71,7 +64,7 @@ impl Event {
         Event::IfError,
     ];
 
-    fn labels(self) -> (&'static str, &'static str) {
+    pub(super) fn labels(self) -> (&'static str, &'static str) {
         match self {
             Event::Hit => ("lookup", "hit"),
             Event::HitStale => ("lookup", "stale"),
@@ -145,7 +138,7 @@ impl HitRatio {
 }
 
 /// Upper bounds of the ages of hits.
-const AGES: [Duration; 8] = {
+pub(super) const AGES: [Duration; 8] = {
     const fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -171,12 +164,12 @@ pub(crate) const TARGET: &str = "target";
 /// For the life of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    routes: Mutex<HashMap<String, Arc<RouteCounters>>>,
-    invalidations: Mutex<HashMap<String, Arc<Cell>>>,
+    pub(super) routes: Mutex<HashMap<String, Arc<RouteCounters>>>,
+    pub(super) invalidations: Mutex<HashMap<String, Arc<Cell>>>,
     /// Invalidations of targets, of which nearly every write is one: beside the others, behind no lock.
-    targets: Cell,
-    ages: [Cell; AGES.len() + 1],
-    age_seconds: Cell,
+    pub(super) targets: Cell,
+    pub(super) ages: [Cell; AGES.len() + 1],
+    pub(super) age_seconds: Cell,
     /// Routes whose caching was stopped because users were given each other's answers.
     pub tripped: Cell,
     /// Comparisons made to find such routes.
@@ -231,88 +224,4 @@ fn named<T: Default>(map: &Mutex<HashMap<String, Arc<T>>>, label: &str) -> Arc<T
     }
     let label = if map.len() < MAX_LABELS { label } else { OTHER };
     map.entry(label.to_owned()).or_default().clone()
-}
-
-#[derive(Debug)]
-pub(crate) struct Collected(pub Arc<Cache>);
-
-impl Collected {
-    fn routes(&self) -> Vec<(String, Arc<RouteCounters>)> {
-        let routes = self.0.counters.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.iter().map(|(label, counters)| (label.clone(), counters.clone())).collect()
-    }
-}
-
-impl Collector for Collected {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let cache = &self.0;
-        let counters = &cache.counters;
-        let help = "What the cache did, by route: lookups, stores, validations, stale answers";
-        let mut family = encoder.encode_descriptor("cache_operations", help, None, MetricType::Counter)?;
-        for (route, counts) in self.routes() {
-            for event in Event::ALL {
-                let (operation, result) = event.labels();
-                let labels = [("operation", operation), ("result", result), ("route", route.as_str())];
-                let count = counts.get(event);
-                if count > 0 {
-                    family
-                        .encode_family(&labels)?
-                        .encode_counter::<[(&str, &str); 0], u64, u64>(&count, None)?;
-                }
-            }
-        }
-        let help = "Invalidations, by rule or cause";
-        let mut family = encoder.encode_descriptor("cache_invalidations", help, None, MetricType::Counter)?;
-        let invalidations: Vec<(String, u64)> = {
-            let map = counters.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
-            let targets = (TARGET.to_owned(), counters.targets.get());
-            let rules = map.iter().map(|(rule, cell)| (rule.clone(), cell.get()));
-            rules.chain(Some(targets).filter(|(_, count)| *count > 0)).collect()
-        };
-        for (rule, count) in invalidations {
-            let labels = [("rule", rule.as_str())];
-            family.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], u64, u64>(&count, None)?;
-        }
-        let help = "How old answers from the cache were";
-        let ages: Vec<(f64, u64)> = AGES
-            .iter()
-            .map(Duration::as_secs_f64)
-            .chain([f64::INFINITY])
-            .zip(counters.ages.iter().map(Cell::get))
-            .collect();
-        let mut histogram =
-            encoder.encode_descriptor("cache_hit_age_seconds", help, None, MetricType::Histogram)?;
-        let count = ages.iter().map(|(_, count)| count).sum();
-        histogram.encode_histogram::<[(&str, &str); 0]>(
-            counters.age_seconds.get() as f64,
-            count,
-            &ages,
-            None,
-        )?;
-        let plain = [
-            ("cache_evictions", "Keys given up for want of space", cache.store.evictions.get() as f64),
-            ("cache_background_fetches", "Fetches nobody waited for", counters.background.get() as f64),
-            ("cache_tripwire_comparisons", "Answers compared between users", counters.compared.get() as f64),
-            (
-                "cache_tripwire_stops",
-                "Routes no longer cached because users differ",
-                counters.tripped.get() as f64,
-            ),
-        ];
-        for (name, help, value) in plain {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            family.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None)?;
-        }
-        let gauges = [
-            ("cache_bytes", "What the cache holds, with what is coming and going", cache.store.budget.get()),
-            ("cache_max_bytes", "What it may hold", cache.store.budget.max()),
-            ("cache_keys", "Keys stored", cache.store.len()),
-            ("cache_fetches_in_progress", "Fetches that others can wait for", cache.fetches.len()),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
-        }
-        Ok(())
-    }
 }

@@ -11,6 +11,7 @@ pub(crate) mod canonical;
 pub(crate) mod collapse;
 #[cfg(test)]
 mod collapse_model;
+pub(crate) mod collected;
 mod comparable;
 pub(crate) mod counters;
 pub(crate) mod hit_for_miss;

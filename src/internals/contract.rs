@@ -3,7 +3,7 @@
 //! Metrics, admin documents, flags and exit codes are read from the running binary there; here stands only what no single
 //! run of it shows.
 
-use crate::admin::health::State;
+use crate::admin::finding::State;
 use crate::config::{self, ReadKey};
 use crate::fields::cache_status::XCache;
 use crate::layer::{self, problem_types};

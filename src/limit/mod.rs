@@ -5,6 +5,7 @@
 //! Not here: who the caller is and which tier is theirs (`layer::limit`), and how answers say it (`fields`).
 
 pub(crate) mod cells;
+pub(crate) mod collected;
 pub(crate) mod counters;
 pub(crate) mod gradient;
 pub(crate) mod quota;

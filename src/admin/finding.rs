@@ -1,0 +1,22 @@
+//! What a check of health finds.
+
+use serde::Serialize;
+
+use crate::rendering::words::words;
+
+words! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    pub(crate) enum State {
+        Healthy => "healthy",
+        /// It works, and somebody should look.
+        Degraded => "degraded",
+        Unhealthy => "unhealthy",
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Finding {
+    pub status: State,
+    pub detail: String,
+}

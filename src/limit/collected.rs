@@ -1,0 +1,70 @@
+//! How the limits look to a scrape.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::Limiter;
+use super::counters::{Series, Verdict};
+
+pub(crate) struct Collected(pub Arc<Limiter>);
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Collected")
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Collected(limiter) = self;
+        let counters = &limiter.counters;
+        let series: Series = counters.series.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !series.is_empty() {
+            let help = "Decisions of limits, by tier, limit and what was decided";
+            let mut family = encoder.encode_descriptor("limit_decisions", help, None, MetricType::Counter)?;
+            for ((tier, limit), counted) in &series {
+                let decisions = [
+                    (Verdict::Allowed, counted.allowed.get()),
+                    (Verdict::Limited, counted.limited.get()),
+                    (Verdict::WouldLimit, counted.would_limit.get()),
+                ];
+                for (decision, count) in decisions {
+                    let labels = [("tier", tier.as_str()), ("limit", limit), ("decision", decision.as_str())];
+                    ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        let held = i64::try_from(limiter.cells.held()).unwrap_or(i64::MAX);
+        let gauge = ConstGauge::new(held);
+        let help = "Keys of which something is kept";
+        gauge.encode(encoder.encode_descriptor("limit_keys", help, None, MetricType::Gauge)?)?;
+        let totals = [
+            (
+                "limit_keys_forgotten",
+                "Keys forgotten to make place; they had their whole burst",
+                &limiter.cells.forgotten,
+            ),
+            (
+                "limit_overflowed",
+                "Requests counted in their tier's overflow cell: no key could be forgotten",
+                &limiter.cells.overflowed,
+            ),
+            (
+                "limit_rejected_keys",
+                "Requests refused because their API key is not listed",
+                &counters.rejected,
+            ),
+        ];
+        for (name, help, cell) in totals {
+            let counter = ConstCounter::new(cell.get());
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        Ok(())
+    }
+}
