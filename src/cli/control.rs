@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{FAILED, OK, default_file, fail, say};
+use super::output::{FAILED, OK, fail, say};
+use super::source::default_file;
 use crate::app;
 use crate::config;
 use crate::rendering::secret::Secret;

@@ -9,10 +9,12 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use serde_json::Value;
 
 use super::control::Admin;
-use super::{FAILED, OK, PROBLEMS, complain, default_file, fail};
+use super::output::{FAILED, OK, PROBLEMS, complain, fail};
+use super::source::default_file;
 use crate::app;
 use crate::config::{self, Source};
-use crate::layer::explain::{self, AskedAs, Explanation, StoredView, Whose};
+use crate::layer::explain;
+use crate::layer::explain::explanation::{AskedAs, Explanation, StoredView, Whose};
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]

@@ -2,21 +2,20 @@
 
 use std::io::{self, Write as _};
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::Shell;
 
-use super::{Cli, FAILED, OK, fail};
+use super::output::{FAILED, OK, fail};
 
 /// Writes the completions of a shell.
-pub(super) fn completions(shell: Shell) -> u8 {
+pub(super) fn completions(mut command: Command, shell: Shell) -> u8 {
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "pillion", &mut out);
+    clap_complete::generate(shell, &mut command, "pillion", &mut out);
     write(&out)
 }
 
 /// Writes the man page, those of the commands after it.
-pub(super) fn man() -> u8 {
-    let mut command = Cli::command();
+pub(super) fn man(mut command: Command) -> u8 {
     command.build();
     let mut out = Vec::new();
     let rendered = clap_mangen::Man::new(command.clone()).render(&mut out).and_then(|()| {

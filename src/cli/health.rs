@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::control::Admin;
-use super::{FAILED, OK, fail, say};
+use super::output::{FAILED, OK, fail, say};
 
 /// Whoever probes waits for less, most often.
 const TIMEOUT: Duration = Duration::from_secs(2);

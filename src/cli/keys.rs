@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{FAILED, OK, PROBLEMS, complain, default_file, fail, say};
+use super::output::{FAILED, OK, PROBLEMS, complain, fail, say};
+use super::source::default_file;
 use crate::app;
 use crate::config;
 

@@ -7,26 +7,17 @@ mod explain;
 mod generate;
 mod health;
 mod keys;
+mod output;
 mod run;
+mod source;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::app::VERSION;
-use crate::config::Source;
-
-/// Everything went well.
-pub(crate) const OK: u8 = 0;
-/// It did not start, or the running process said no.
-pub(crate) const FAILED: u8 = 1;
-/// The configuration has problems.
-pub(crate) const PROBLEMS: u8 = 2;
-
-/// Files looked for when none is named.
-const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
+use source::Where;
 
 /// A reverse-proxy sidecar: one binary and one TOML file in front of any HTTP app.
 #[derive(Debug, Parser)]
@@ -71,42 +62,6 @@ enum Command {
     Man,
 }
 
-/// Where the configuration comes from.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Where {
-    /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The app, in place of upstream.url; with it no file is needed
-    #[arg(short, long, value_name = "URL")]
-    upstream: Option<String>,
-    /// The address to listen on, in place of server.listen
-    #[arg(short, long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// The admin address, in place of server.admin; "" turns it off
-    #[arg(short, long, value_name = "ADDR")]
-    admin: Option<String>,
-}
-
-impl Where {
-    /// The source; an error says what is missing.
-    fn source(self) -> Result<Source, String> {
-        let file =
-            match (self.config, &self.upstream) {
-                (Some(file), _) => Some(file),
-                (None, Some(_)) => None,
-                (None, None) => Some(default_file().ok_or(
-                    "no configuration: give --config FILE, or --upstream URL for an app without one",
-                )?),
-            };
-        Ok(Source { file, embedded: None, upstream: self.upstream, listen: self.listen, admin: self.admin })
-    }
-}
-
-fn default_file() -> Option<PathBuf> {
-    DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.is_file())
-}
-
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
@@ -120,24 +75,8 @@ pub fn main() -> ExitCode {
         Command::Purge(options) => control::purge(options),
         Command::Quit(admin) => control::run("/quit", admin),
         Command::Health(options) => health::run(options),
-        Command::Completions { shell } => crate::cli::generate::completions(shell),
-        Command::Man => crate::cli::generate::man(),
+        Command::Completions { shell } => generate::completions(Cli::command(), shell),
+        Command::Man => generate::man(Cli::command()),
     };
     ExitCode::from(code)
-}
-
-/// Says something on standard output. Who reads may have seen enough and left, which is no failure.
-fn say(text: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// The same on standard error, where there may be no room for it: the code tells all the same.
-fn complain(text: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Says why, on one line where one is enough.
-fn fail(code: u8, why: &dyn std::fmt::Display) -> u8 {
-    complain(&format_args!("pillion: {why}"));
-    code
 }

@@ -1,6 +1,7 @@
 //! `pillion run`.
 
-use super::{FAILED, OK, Where, fail};
+use super::output::{FAILED, OK, fail};
+use super::source::Where;
 use crate::app;
 
 /// Runs until it is told to stop.

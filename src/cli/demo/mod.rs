@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::{FAILED, OK, fail};
+use super::output::{FAILED, OK, fail};
 use crate::app::{self, Started};
 use crate::config::Source;
 

@@ -10,7 +10,7 @@ use crate::message::error::BoxError;
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
-pub(in crate::layer) enum CacheError {
+pub(crate) enum CacheError {
     /// 504: the request takes nothing but what is stored (RFC 9111 5.2.1.7).
     OnlyIfCached,
     /// The fetch failed for which several requests waited.

@@ -12,7 +12,7 @@ use crate::upstream::ForwardError;
 type Working = Pin<Box<dyn Future<Output = CacheResult>>>;
 
 /// The answer, from wherever it comes.
-pub(in crate::layer) enum CacheFuture<F>
+pub(crate) enum CacheFuture<F>
 where
     F: Future<Output = CacheResult> + Unpin + 'static,
 {

@@ -19,7 +19,7 @@ pub(super) fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
 }
 
 /// What an answer to a request can be invalidated by, and its tags, as far as the request decides.
-pub(in crate::layer) fn for_request(
+pub(crate) fn for_request(
     routed: &Routed,
     cache: &Cache,
     principal: Option<&Principal>,

@@ -6,25 +6,25 @@
 //! `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `response` makes
 //! answers of what is stored; `purge` takes out a URL; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
 
-pub(in crate::layer) mod classify;
+pub(super) mod classify;
 mod collapsed;
 mod compare;
 mod conditions;
-pub(in crate::layer) mod error;
+pub(super) mod error;
 mod exchange;
 mod extent;
 mod freshen;
 mod future;
 mod invalidate;
-pub(in crate::layer) mod invalidation_keys;
+pub(super) mod invalidation_keys;
 mod lookup;
 mod miss;
 mod on_response;
 mod pump;
-pub(in crate::layer) mod purge;
+pub(super) mod purge;
 mod redirect;
-pub(in crate::layer) mod service;
-pub(in crate::layer) mod sessions;
+pub(super) mod service;
+pub(super) mod sessions;
 mod stale_if_error;
 mod stored_response;
 mod unattended;

@@ -21,14 +21,14 @@ use crate::message::error::BoxError;
 
 /// See the head of the file.
 #[derive(Clone)]
-pub(in crate::layer) struct CacheLayer<S> {
+pub(crate) struct CacheLayer<S> {
     pub(super) inner: S,
     pub(super) cache: Arc<Cache>,
 }
 
 impl<S> CacheLayer<S> {
     /// Around `inner`.
-    pub(in crate::layer) fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
+    pub(crate) fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
         CacheLayer { inner, cache }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{Explanation, StoredView, Whose};
+use super::explanation::{Explanation, StoredView, Whose};
 use crate::cache::Cache;
 use crate::cache::key;
 use crate::cache::rules::storability::Personal;

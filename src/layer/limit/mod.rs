@@ -2,7 +2,7 @@
 //! nobody listed, bodies that are too long.
 
 pub(super) mod announcement;
-pub(in crate::layer) mod caller;
+pub(super) mod caller;
 
 use std::fmt;
 use std::sync::Arc;

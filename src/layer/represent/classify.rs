@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 
-use super::RepresentError;
+use super::error::RepresentError;
 use crate::fields::accept_encoding::AcceptEncoding;
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;

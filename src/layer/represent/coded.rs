@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::response::Parts;
 use http::{Method, Response, StatusCode, header};
 
-use super::RepresentError;
+use super::error::RepresentError;
 use super::fields;
 use crate::fields::accept_encoding;
 use crate::fields::cache_control;

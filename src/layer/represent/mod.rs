@@ -6,13 +6,13 @@
 //! `choose`, or finds that it was decided about before (`prepared`); `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
 
 mod choose;
-pub(in crate::layer) mod classify;
+pub(super) mod classify;
 mod coded;
+pub(super) mod error;
 mod fields;
 mod on_response;
 mod rendered;
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,35 +21,11 @@ use http::Response;
 use tower::Service;
 
 use super::routed::Routed;
-use crate::layer::represent::classify::RepresentationRequest;
-use crate::layer::represent::on_response::{Begun, Representing};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
-
-/// Why there is no answer in the form asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RepresentError {
-    /// 412: a condition of the request does not hold.
-    PreconditionFailed,
-    /// 406: the client takes no coding in which this can be had.
-    NotAcceptable,
-    /// 416: no part asked for is within content of this length.
-    RangeNotSatisfiable(usize),
-}
-
-impl fmt::Display for RepresentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RepresentError::PreconditionFailed => f.write_str("a condition of the request does not hold"),
-            RepresentError::NotAcceptable => f.write_str("no coding the client takes can be had"),
-            RepresentError::RangeNotSatisfiable(length) => {
-                write!(f, "the range is outside of {length} bytes")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RepresentError {}
+use classify::RepresentationRequest;
+use error::RepresentError;
+use on_response::{Begun, Representing};
 
 /// See the head of the file.
 #[derive(Clone)]

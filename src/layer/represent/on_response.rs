@@ -9,7 +9,7 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
 
-use super::RepresentError;
+use super::error::RepresentError;
 use super::fields::{self, Seen};
 use crate::fields::cache_control;
 use crate::fields::entity_tag::EntityTag;

@@ -18,7 +18,7 @@ use super::routed::Observed;
 use super::cache::error::CacheError;
 use super::limit::{self, LimitError};
 use super::record::{CLIENT_GONE, RequestRecord};
-use super::represent::RepresentError;
+use super::represent::error::RepresentError;
 use super::route::RouteError;
 use crate::message::body::{Body, BodyError};
 use crate::message::error::{BoxError, Fault};

@@ -1,0 +1,46 @@
+//! Where a command takes its configuration from: the arguments, else one of the default files.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::Source;
+
+/// Files looked for when none is named.
+const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Where {
+    /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The app, in place of upstream.url; with it no file is needed
+    #[arg(short, long, value_name = "URL")]
+    upstream: Option<String>,
+    /// The address to listen on, in place of server.listen
+    #[arg(short, long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The admin address, in place of server.admin; "" turns it off
+    #[arg(short, long, value_name = "ADDR")]
+    admin: Option<String>,
+}
+
+impl Where {
+    /// The source; an error says what is missing.
+    pub(super) fn source(self) -> Result<Source, String> {
+        let file =
+            match (self.config, &self.upstream) {
+                (Some(file), _) => Some(file),
+                (None, Some(_)) => None,
+                (None, None) => Some(default_file().ok_or(
+                    "no configuration: give --config FILE, or --upstream URL for an app without one",
+                )?),
+            };
+        Ok(Source { file, embedded: None, upstream: self.upstream, listen: self.listen, admin: self.admin })
+    }
+}
+
+pub(super) fn default_file() -> Option<PathBuf> {
+    DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.is_file())
+}
