@@ -1,0 +1,49 @@
+//! What the machine and the process give: variables, cores, memory, a secret, descriptors.
+
+use crate::config::Environment;
+
+/// Asks the machine and the process.
+pub(crate) fn environment() -> Environment {
+    use std::io::IsTerminal as _;
+    Environment {
+        variables: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        // Honours the affinity mask and the cgroup's quota.
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        memory_limit: cgroup_memory(),
+        terminal: std::io::stdout().is_terminal(),
+        secret: secret(),
+    }
+}
+
+/// This process's own secret, the same for its whole life.
+pub(super) fn secret() -> [u8; 32] {
+    static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
+    *SECRET.get_or_init(|| {
+        let mut secret = [0; 32];
+        if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret).is_err() {
+            // No system that runs this is without randomness; what is left is at least not the same twice.
+            fastrand::fill(&mut secret);
+        }
+        secret
+    })
+}
+
+/// Version 2, then version 1; "max" and absurdly large numbers are no limit.
+fn cgroup_memory() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    read("/sys/fs/cgroup/memory.max")
+        .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+        .filter(|limit| *limit < 1 << 60)
+}
+
+/// A proxy holds two descriptors a request; the soft limit is a relic of select().
+pub(super) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}

@@ -1,0 +1,74 @@
+//! Signals and commands: SIGHUP reloads, SIGTERM and SIGINT stop.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::shutdown::Drain;
+use super::start_error::StartError;
+use crate::admin::control::Command;
+use crate::reload::Reloader;
+use crate::runtime::systemd;
+
+/// The signals that the process heeds.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Heeds them from here on.
+    pub(super) fn listen() -> Result<Signals, StartError> {
+        let system = |what| move |error| StartError::System(what, error);
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?,
+            hangup: signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?,
+        })
+    }
+
+    /// Does what signals and commands say, until one of them ends the process.
+    pub(super) async fn until_stopped(
+        &mut self,
+        received: &mut UnboundedReceiver<Command>,
+        reloader: &Reloader,
+        drain: &mut Drain,
+    ) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    let _ = supervised(reloader);
+                }
+                order = received.recv() => match order {
+                    Some(Command::Reload(reply)) => {
+                        let _ = reply.send(supervised(reloader));
+                    }
+                    Some(Command::Drain) => drain.announce(),
+                    Some(Command::Quit) | None => break,
+                },
+            }
+        }
+    }
+
+    /// Waits for one more signal to stop.
+    pub(super) async fn second(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Reloads, and tells the supervisor of it.
+pub(super) fn supervised(reloader: &Reloader) -> Result<String, String> {
+    systemd::reloading();
+    let result = reloader.reload();
+    let generation = reloader.generation();
+    match &result {
+        Ok(_) => systemd::ready(generation),
+        Err(_) => systemd::refused(generation),
+    }
+    result
+}

@@ -1,0 +1,26 @@
+//! Why the process does not start.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config;
+
+/// Why the process did not start.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    Config(config::LoadError),
+    Bind(&'static str, SocketAddr, io::Error),
+    System(&'static str, io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Bind(key, address, error) => write!(f, "cannot listen on {address} ({key}): {error}"),
+            StartError::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
