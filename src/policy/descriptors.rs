@@ -4,7 +4,8 @@
 //! streams, which have given their place back; those that are idle; those that wait for the one client connection they
 //! belong to; and the listeners, the admin connections and the workers.
 
-use super::{Policy, Scheme};
+use super::Policy;
+use super::upstream::Scheme;
 
 /// Descriptors for the runtime of the main thread, logs, files, name servers and what is sent to monitoring.
 const BASE: usize = 24;

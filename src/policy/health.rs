@@ -2,8 +2,7 @@
 
 use http::uri::PathAndQuery;
 
-use super::UpstreamPolicy;
-use crate::rendering::secret::Secret;
+use super::upstream::UpstreamPolicy;
 use crate::rendering::words::words;
 
 words! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::uri::PathAndQuery;
 
-use super::UpstreamPolicy;
+use super::upstream::UpstreamPolicy;
 use crate::identity::jwt::Verifier;
 use crate::identity::verifying_key::VerifyingKey;
 
