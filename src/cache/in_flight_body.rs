@@ -11,19 +11,17 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
+use crate::cache::in_flight_state::{Follower, SLOT, State};
 use crate::cache::store::stored::{Content, StoredHead, weight};
-use crate::memory::chunked_bytes::{ChunkedBytes, PIECE};
+use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::memory::memory_budget::Reservation;
 use crate::message::body::{BodyError, Kept};
-
-/// What a piece takes beside its bytes: an app may send each byte as a piece of its own.
-const SLOT: usize = 2 * size_of::<Bytes>();
 
 /// Content of known length is expected to come in pieces of this size or larger; bytes. The slots of smaller pieces
 /// have no memory reserved for them.
@@ -38,47 +36,6 @@ pub(crate) enum Pushed {
     Grew,
     /// The content is not going to be stored.
     NotKept,
-}
-
-#[derive(Debug)]
-struct Follower {
-    id: u64,
-    /// The piece it wants next, counted from the first there was.
-    next: u64,
-    waker: Option<Waker>,
-    /// It reads nothing until all of it is stored.
-    waits: bool,
-}
-
-#[derive(Debug)]
-struct State {
-    pieces: VecDeque<Bytes>,
-    /// Pieces that are gone already.
-    dropped: u64,
-    /// Bytes of the pieces that are here.
-    here: usize,
-    /// Bytes there were in all.
-    length: usize,
-    /// What is to be stored of it, as far as it is cut already.
-    cut: Vec<Bytes>,
-    /// How many pieces at the end are not, and their bytes.
-    uncut: (usize, usize),
-    /// Whether all pieces are kept.
-    keeps: bool,
-    /// Bytes of `place` that were reserved for what is still to come.
-    reserved: usize,
-    /// Whether nothing comes any more, and nothing more is stored.
-    closed: bool,
-    ended: Option<Result<Option<HeaderMap>, BodyError>>,
-    followers: Vec<Follower>,
-    next_id: u64,
-    pump: Option<Waker>,
-    place: Reservation,
-    /// What was made of it before all of it was stored.
-    made: Vec<(&'static str, ChunkedBytes)>,
-    content: Option<Arc<Content>>,
-    /// What is being made of it.
-    making: Vec<&'static str>,
 }
 
 /// See the head of the file.
@@ -306,95 +263,6 @@ impl Kept for InFlightBody {
 
     fn claim(&self, _: &'static str) -> bool {
         false
-    }
-}
-
-impl State {
-    fn give_up(&mut self) {
-        self.keeps = false;
-        self.reserved = 0;
-        self.made.clear();
-        self.cut.clear();
-        self.send_away();
-    }
-
-    /// Nobody waits any more for all of it.
-    fn send_away(&mut self) {
-        self.wake_waiting();
-        self.followers.retain(|follower| !follower.waits);
-    }
-
-    /// Adds what came to what is to be stored.
-    fn keep(&mut self, mut piece: Bytes) {
-        while !piece.is_empty() {
-            let (count, bytes) = self.uncut;
-            let now = piece.split_to(piece.len().min(PIECE - bytes));
-            self.uncut = (count + 1, bytes + now.len());
-            self.pieces.push_back(now);
-            if self.uncut.1 == PIECE {
-                self.cut();
-            }
-        }
-    }
-
-    /// Makes a piece of what is stored of those that are not yet. Who reads them reads of that: what came off the wire
-    /// is free at once.
-    fn cut(&mut self) {
-        let (count, bytes) = std::mem::take(&mut self.uncut);
-        if bytes == 0 {
-            return;
-        }
-        let first = self.pieces.len().saturating_sub(count);
-        let mut cut = BytesMut::with_capacity(bytes);
-        self.pieces.range(first..).for_each(|piece| cut.extend_from_slice(piece));
-        let cut = cut.freeze();
-        let mut start = 0;
-        for piece in self.pieces.range_mut(first..) {
-            let end = start + piece.len();
-            *piece = cut.slice(start..end);
-            start = end;
-        }
-        self.cut.push(cut);
-    }
-
-    fn wake_readers(&mut self) {
-        self.wake(false);
-    }
-
-    fn wake_waiting(&mut self) {
-        self.wake(true);
-    }
-
-    fn wake(&mut self, waits: bool) {
-        let followers = self.followers.iter_mut().filter(|follower| follower.waits == waits);
-        followers.filter_map(|follower| follower.waker.take()).for_each(Waker::wake);
-    }
-
-    /// Whether the pump may go on where not all is kept: what is read ahead for a slow client is read beyond this, and
-    /// counted in the buffer memory.
-    fn has_room(&self) -> bool {
-        self.here == 0
-    }
-
-    /// Drops what every reader has had, where not all is kept.
-    fn give_up_read(&mut self) {
-        if self.keeps {
-            return;
-        }
-        let slowest = self.followers.iter().map(|follower| follower.next).min().unwrap_or(u64::MAX);
-        while self.dropped < slowest
-            && let Some(piece) = self.pieces.pop_front()
-        {
-            self.here -= piece.len();
-            self.dropped += 1;
-        }
-        // What slow readers have not had yet is held as much as what is stored.
-        self.place.shrink(weight(self.here) + self.pieces.len() * SLOT);
-        if self.has_room()
-            && let Some(pump) = self.pump.take()
-        {
-            pump.wake();
-        }
     }
 }
 

@@ -14,13 +14,16 @@ mod collapse_model;
 pub(crate) mod collected;
 mod comparable;
 pub(crate) mod counters;
+pub(crate) mod fragment;
 pub(crate) mod hit_for_miss;
 pub(crate) mod in_flight_body;
+mod in_flight_state;
 #[cfg(test)]
 mod in_flight_body_model;
 pub(crate) mod invalidation;
 pub(crate) mod key;
 pub(crate) mod rules;
+pub(crate) mod selecting_fields;
 pub(crate) mod settings;
 pub(crate) mod store;
 pub(crate) mod tripwire;

@@ -3,8 +3,7 @@
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
-use crate::fields::accept_encoding::{MAX, Weight, thousandths};
-use crate::fields::cookie::{self, Ignored};
+use super::selecting_fields::{SelectingFields, append_said};
 use crate::fields::list;
 
 /// More fields than any answer means to vary with.
@@ -15,41 +14,6 @@ const IN_THE_KEY: [&str; 3] = ["host", "x-forwarded-proto", "x-forwarded-host"];
 /// Fields that differ with each client or request: nobody else's answer fits.
 const EACH_ITS_OWN: [&str; 8] =
     ["x-forwarded-for", "forwarded", "x-real-ip", "via", "x-request-id", "traceparent", "tracestate", "date"];
-
-/// The fields of a request that decide which of the stored responses of its key fits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SelectingFields<'a> {
-    /// The fields of the request.
-    pub request: &'a HeaderMap,
-    /// Cookies that do not count.
-    pub ignored_cookies: &'a Ignored,
-    /// Fields of the request by which apps give fragments ([`is_fragment`]): only a response fits whose Vary names them.
-    pub fragments: &'a [HeaderName],
-}
-
-impl<'a> SelectingFields<'a> {
-    /// Of a request without fields by which apps give fragments.
-    pub(crate) fn new(request: &'a HeaderMap, ignored_cookies: &'a Ignored) -> SelectingFields<'a> {
-        SelectingFields { request, ignored_cookies, fragments: &[] }
-    }
-
-    /// What the request says in a field, in normal form. Absent is empty.
-    fn said(&self, name: &HeaderName) -> Vec<u8> {
-        normal(self.request, name, self.ignored_cookies)
-    }
-}
-
-impl SelectingFields<'_> {
-    /// Appends what the request says in these fields to a key, each with its length.
-    pub(crate) fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
-        names.iter().for_each(|name| append_said(&self.said(name), key));
-    }
-}
-
-fn append_said(said: &[u8], key: &mut Vec<u8>) {
-    key.extend_from_slice(&u32::try_from(said.len()).unwrap_or(u32::MAX).to_be_bytes());
-    key.extend_from_slice(said);
-}
 
 /// What a request said in one field.
 type SelectingField = (HeaderName, Vec<u8>);
@@ -167,140 +131,12 @@ pub(crate) fn select<'a, T>(
     responses.find(|(variant, _)| fits(variant)).map(|(_, response)| response)
 }
 
-/// Whether apps give a fragment or other data at the same URL for this field: libraries of browsers send it, and many apps
-/// do not say that they vary with it.
-pub(crate) fn is_fragment(name: &HeaderName) -> bool {
-    const EXACT: [&str; 20] = [
-        "x-requested-with",
-        "turbo-frame",
-        "rsc",
-        "next-url",
-        "next-action",
-        "x-nextjs-data",
-        "x-barba",
-        "x-alpine-request",
-        "x-alpine-target",
-        "datastar-request",
-        "faces-request",
-        "turbolinks-referrer",
-        "wicket-ajax",
-        "x-ajax",
-        "x-microsoftajax",
-        "x-splade",
-        "x-fragment",
-        "x-partial",
-        "x-spf-referer",
-        "x-spf-request",
-    ];
-    const PREFIXES: [&str; 7] =
-        ["hx-", "x-inertia", "x-pjax", "x-livewire", "x-up-", "x-swup", "next-router-"];
-    let name = name.as_str();
-    // Nearly every name ends here.
-    let may_be = matches!(
-        name.as_bytes(),
-        [b'x', ..]
-            | [b'h', b'x', ..]
-            | [b't', b'u', ..]
-            | [b'r', b's', ..]
-            | [b'n', b'e', ..]
-            | [b'd', b'a', b't', b'a', ..]
-            | [b'f', b'a', ..]
-            | [b'w', b'i', ..]
-    );
-    may_be && (EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-}
-
-/// A field in the form in which two that mean the same are the same: one line, one kind of white space; and where its
-/// grammar allows that, without case and in one order (RFC 9111 4.1).
-fn normal(request: &HeaderMap, name: &HeaderName, ignored_cookies: &Ignored) -> Vec<u8> {
-    let mut text = Vec::new();
-    if *name == header::COOKIE {
-        for (name, value) in cookie::counted(request, ignored_cookies) {
-            text.extend_from_slice(name);
-            text.push(b'=');
-            text.extend_from_slice(value);
-            text.push(b';');
-        }
-        return text;
-    }
-    let (lists, ordered) = match *name {
-        header::ACCEPT | header::ACCEPT_CHARSET | header::ACCEPT_ENCODING => (true, false),
-        // Of languages that are liked equally some apps take the first (RFC 9110 12.5.4).
-        header::ACCEPT_LANGUAGE => (true, true),
-        _ => (false, false),
-    };
-    if lists {
-        return preferences(request, name, ordered);
-    }
-    // Several lines are one, joined by commas (RFC 9110 5.3); nothing more is known of it.
-    for (at, line) in request.get_all(name).iter().enumerate() {
-        if at > 0 {
-            text.extend_from_slice(b", ");
-        }
-        text.extend_from_slice(line.as_bytes().trim_ascii());
-    }
-    // Absent and empty are two things.
-    if request.contains_key(name) {
-        text.push(b'.');
-    }
-    text
-}
-
-/// A list of what is liked, with weights (RFC 9110 12.4.2): the most liked first; what is liked equally in the order it came
-/// in where `ordered`, else in any order.
-fn preferences(request: &HeaderMap, name: &HeaderName, ordered: bool) -> Vec<u8> {
-    if !request.contains_key(name) {
-        return Vec::new();
-    }
-    let mut text = Vec::new();
-    let mut elements: Vec<(Weight, std::ops::Range<usize>)> = Vec::new();
-    for element in list::elements_in_field(request, name) {
-        let start = text.len();
-        let mut weight = None;
-        let mut parts = list::split(element, b';');
-        text.extend(parts.next().unwrap_or_default().iter().map(u8::to_ascii_lowercase));
-        for parameter in parts.filter(|parameter| !parameter.is_empty()) {
-            let end = parameter.iter().position(|byte| *byte == b'=').unwrap_or(parameter.len());
-            let (name, value) = parameter.split_at(end);
-            let (name, value) = (name.trim_ascii(), value.get(1..).map(<[u8]>::trim_ascii));
-            let given = value.filter(|_| weight.is_none() && name.eq_ignore_ascii_case(b"q"));
-            if let Some(given) = given.and_then(thousandths) {
-                weight = Some(given);
-                continue;
-            }
-            text.push(b';');
-            text.extend(name.iter().map(u8::to_ascii_lowercase));
-            if let Some(value) = value {
-                text.push(b'=');
-                text.extend_from_slice(value);
-            }
-        }
-        elements.push((weight.unwrap_or(MAX), start..text.len()));
-    }
-    let of = |range: &std::ops::Range<usize>| text.get(range.clone()).unwrap_or_default();
-    elements.sort_by(|(a, one), (b, other)| {
-        let equally = if ordered { std::cmp::Ordering::Equal } else { of(one).cmp(of(other)) };
-        b.cmp(a).then(equally)
-    });
-    let mut normal = Vec::with_capacity(text.len() + elements.len() * 8 + 1);
-    for (weight, range) in &elements {
-        normal.extend_from_slice(of(range));
-        if *weight != MAX {
-            normal.extend_from_slice(b";q=");
-            normal.extend_from_slice(itoa::Buffer::new().format(*weight).as_bytes());
-        }
-        normal.push(b',');
-    }
-    if normal.is_empty() {
-        // Absent and empty are two things.
-        normal.push(b',');
-    }
-    normal
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::fragment::is_fragment;
+    use crate::cache::selecting_fields::normal;
+    use crate::fields::cookie::Ignored;
     use proptest::prelude::*;
 
     fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -428,38 +264,6 @@ mod tests {
                 SelectingFields { fragments: &fragments, ..SelectingFields::new(&headers, &ignored) };
             let newest_first = stored.iter().enumerate().rev().map(|(at, variant)| (variant, at));
             assert_eq!(select(newest_first, &names, request), wanted, "{came:?} {asked:?}");
-        }
-    }
-
-    #[test]
-    fn n2_4_fields_of_fragments() {
-        for name in [
-            "x-requested-with",
-            "hx-request",
-            "hx-target",
-            "turbo-frame",
-            "x-inertia",
-            "x-inertia-partial-data",
-        ] {
-            assert!(is_fragment(&HeaderName::from_static(name)), "{name}");
-        }
-        for name in [
-            "x-pjax",
-            "x-pjax-container",
-            "x-livewire",
-            "x-up-target",
-            "rsc",
-            "next-router-prefetch",
-            "next-url",
-            "x-swup",
-            "x-fragment",
-            "x-partial",
-            "x-spf-referer",
-        ] {
-            assert!(is_fragment(&HeaderName::from_static(name)), "{name}");
-        }
-        for name in ["host", "accept", "x-request-id", "x-upstream", "next", "hx", "referer", "traceparent"] {
-            assert!(!is_fragment(&HeaderName::from_static(name)), "{name}");
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod live_paths;
 #[cfg(test)]
 mod model;
 pub(crate) mod table;
+pub(crate) mod tags;
 pub(crate) mod webdav;
 
 use std::sync::Arc;

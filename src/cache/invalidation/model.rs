@@ -14,7 +14,7 @@ use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::{FetchEpoch, Mode};
 use crate::cache::store::stored::tests::head_with;
 use crate::cache::store::stored::{Content, StoredResponse};
-use crate::cache::variant::SelectingFields;
+use crate::cache::selecting_fields::SelectingFields;
 use crate::memory::buffers::ClientSlot;
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::runtime::clock;

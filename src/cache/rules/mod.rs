@@ -1,6 +1,7 @@
 //! The rules of RFC 9111 as pure decisions: what may be stored, for how long it is fresh, and whether it may be used.
 
 pub(crate) mod eligibility;
+pub(crate) mod freshen;
 pub(crate) mod freshness;
 pub(crate) mod reuse;
 pub(crate) mod storability;

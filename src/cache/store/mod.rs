@@ -13,7 +13,8 @@ use http::HeaderName;
 use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::variant::{self, SelectingFields};
+use super::selecting_fields::SelectingFields;
+use super::variant;
 use crate::cache::store::stored::StoredResponse;
 use crate::memory::memory_budget::MemoryBudget;
 use crate::metrics::Cell;

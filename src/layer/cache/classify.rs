@@ -5,12 +5,13 @@ use std::cell::RefCell;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::cache::Cache;
+use crate::cache::fragment::is_fragment;
 use crate::cache::hit_for_miss;
 use crate::cache::key::{self, Partition, Uncounted};
 use crate::cache::rules::eligibility::BypassReason;
 use crate::cache::rules::storability::{Audience, Personal, RequestTraits};
+use crate::cache::selecting_fields::SelectingFields;
 use crate::cache::settings::Scope;
-use crate::cache::variant;
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::misleading::is_misleading;
 use crate::fields::{cookie, forwarded, host};
@@ -103,9 +104,9 @@ impl Lookup {
 }
 
 /// What decides which stored response fits a request.
-pub(super) fn selecting<'a>(routed: &'a Routed, read: &'a Lookup) -> variant::SelectingFields<'a> {
-    let fields = variant::SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
-    variant::SelectingFields { fragments: &read.fragments, ..fields }
+pub(super) fn selecting<'a>(routed: &'a Routed, read: &'a Lookup) -> SelectingFields<'a> {
+    let fields = SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
+    SelectingFields { fragments: &read.fragments, ..fields }
 }
 
 /// Gives the memory of a key back.
@@ -256,7 +257,7 @@ fn write_key(
 
 /// The fields by which apps give fragments, but for those that are part of the key.
 fn fragments(headers: &HeaderMap, keyed: &[HeaderName]) -> Vec<HeaderName> {
-    let names = headers.keys().filter(|name| variant::is_fragment(name) && !keyed.contains(name));
+    let names = headers.keys().filter(|name| is_fragment(name) && !keyed.contains(name));
     names.cloned().collect()
 }
 
@@ -308,7 +309,7 @@ impl Seen {
                 | header::VIA => {}
                 _ => {
                     seen.misleading |= is_misleading(name.as_str());
-                    seen.fragment |= variant::is_fragment(name);
+                    seen.fragment |= is_fragment(name);
                     seen.unlisted |= unlisted::field(name.as_str()).is_some();
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderValue, Response, header};
 
 use super::exchange::{CacheExchange, Fetching};
 use super::miss::Candidate;
@@ -12,43 +12,15 @@ use super::stored_response::OWN;
 use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
 use crate::cache::rules::eligibility::FwdReason;
+use crate::cache::rules::freshen::{is_about_other, update};
 use crate::cache::rules::storability::{NotStorable, evaluate};
 use crate::cache::store::stored::{StoredResponse, compact};
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::{Member, Used};
-use crate::message::body::Body;
-use crate::runtime::clock;
-
-use crate::fields::cache_status::X_CACHE;
-use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, date};
 use crate::layer::record::ByCache;
-
-/// Whether a 304 speaks of something else than what is stored (RFC 9111 4.3.4).
-pub(super) fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
-    let tag = match (EntityTag::from_headers(stored), EntityTag::from_headers(brought)) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(ours), Some(theirs)) => !ours.weak_eq(&theirs) || (ours.weak && !theirs.weak),
-    };
-    let modified = (stored.get(header::LAST_MODIFIED), brought.get(header::LAST_MODIFIED));
-    tag || matches!(modified, (Some(ours), Some(theirs)) if !date::is_same(ours, theirs))
-}
-
-/// RFC 9111 3.2: fields of a 304 take the place of those stored, but for what is about the content.
-pub(super) fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
-    static CONTENT: [http::HeaderName; 4] =
-        [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
-    let is_kept = |name: &http::HeaderName| {
-        CONTENT.contains(name) || cookie::SETTING.contains(name) || *name == X_CACHE
-    };
-    for name in brought.keys().filter(|name| !is_kept(name)) {
-        stored.remove(name);
-        for value in brought.get_all(name) {
-            stored.append(name.clone(), value.clone());
-        }
-    }
-}
+use crate::message::body::Body;
+use crate::runtime::clock;
 
 impl CacheExchange {
     /// Whether a response to HEAD says something of what its client may share with others: no cookie is set for the

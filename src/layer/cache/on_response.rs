@@ -17,25 +17,22 @@ use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
 use crate::cache::hit_for_miss;
 use crate::cache::in_flight_body::InFlightBody;
-use crate::cache::invalidation::key::{InvalidationKey, MAX_TAGS};
+use crate::cache::invalidation::tags::{self, CACHE_GROUPS, TooManyTags};
 use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::freshness;
 use crate::cache::rules::freshness::Times;
 use crate::cache::rules::reuse::{Reuse, reuse};
 use crate::cache::rules::storability::{NotStorable, RequestTraits, Storable, evaluate, is_of_request_alone};
+use crate::cache::selecting_fields::SelectingFields;
 use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse, compact, weight};
-use crate::cache::variant::{SelectingFields, Variant};
+use crate::cache::variant::Variant;
 use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::fields::cache_status::{Member, X_CACHE};
-use crate::fields::{host, list, structured};
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::memory::memory_budget::Reservation;
 use crate::message::body::Body;
 use crate::rendering::words::words;
 use crate::runtime::clock;
-
-/// Groups an answer belongs to (RFC 9875 2).
-const CACHE_GROUPS: http::HeaderName = http::HeaderName::from_static("cache-groups");
 
 /// The detail of a response that was not expected to be storable: others like it were not.
 pub(super) const KNOWN: &str = "known";
@@ -330,7 +327,15 @@ impl CacheExchange {
         }
         let (mut invalidation_keys, mut tags) = self.invalidation_keys(fetching);
         let known = invalidation_keys.len();
-        self.tags_of_app(fields, &request, &mut invalidation_keys, &mut tags)?;
+        tags::add_tags_of_app(
+            self.cache.invalidation.key_hasher,
+            settings.groups,
+            fields,
+            &request,
+            &mut invalidation_keys,
+            &mut tags,
+        )
+        .map_err(|TooManyTags| NotStored::Unkept(Unkept::TooManyTags))?;
         let principal = fetching.read.principal.as_ref();
         invalidation_keys::add_user_keys(&mut invalidation_keys, known, self.record.route(), &self.cache, principal);
         if self.cache.invalidation.is_stamped_since(&invalidation_keys, fetching.begun) {
@@ -373,37 +378,6 @@ impl CacheExchange {
             invalidation_keys: invalidation_keys.into_boxed_slice(),
             tags: tags.into_boxed_slice(),
         }))
-    }
-
-    /// Tags an app sends of its own, and the groups it says its answer belongs to.
-    fn tags_of_app(
-        &self,
-        fields: &HeaderMap,
-        request: &HeaderMap,
-        invalidation_keys: &mut Vec<InvalidationKey>,
-        tags: &mut Vec<Box<str>>,
-    ) -> Result<(), NotStored> {
-        let key_hasher = self.cache.invalidation.key_hasher;
-        let mut add = |tag: &[u8]| {
-            let tag = String::from_utf8_lossy(tag);
-            invalidation_keys.push(key_hasher.tag(&tag));
-            tags.push(tag.into());
-        };
-        for line in fields.get_all("surrogate-key") {
-            let words = line.as_bytes().split(|byte| matches!(byte, b' ' | b'\t'));
-            words.filter(|word| !word.is_empty()).for_each(&mut add);
-        }
-        list::elements_in_field(fields, &OWN[2]).for_each(&mut add);
-        if self.record.cache_settings().groups
-            && let Some(groups) = structured::strings(fields, &CACHE_GROUPS)
-        {
-            let origin = host::from_headers(request).map_or(&b""[..], |host| host.as_bytes());
-            for group in groups {
-                invalidation_keys.push(key_hasher.group(origin, &group));
-                tags.push(format!("group:{group}").into());
-            }
-        }
-        if tags.len() > MAX_TAGS { Err(NotStored::Unkept(Unkept::TooManyTags)) } else { Ok(()) }
     }
 
     /// Whether a stored response can be used without asking: the client wanted the app to be asked all the same.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 
+use crate::cache::invalidation::tags::{CACHE_TAG, SURROGATE_KEY};
 use crate::cache::in_flight_body::InFlightReader;
 use crate::cache::rules::reuse::Age;
 use crate::cache::store::stored::{Content, StoredHead, StoredResponse};
@@ -22,8 +23,8 @@ use crate::represent::compression_decision::has_no_content;
 /// Fields by which apps speak to us alone; nobody else is told.
 pub(super) static OWN: [HeaderName; 3] = [
     HeaderName::from_static("pillion-cache-control"),
-    HeaderName::from_static("surrogate-key"),
-    HeaderName::from_static("cache-tag"),
+    SURROGATE_KEY,
+    CACHE_TAG,
 ];
 
 /// Takes the fields off that are for us alone.
