@@ -19,7 +19,7 @@ pub(crate) const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 pub(crate) struct TooManyTags;
 
 /// Tags an app sends of its own, and the groups it says its answer belongs to.
-pub(crate) fn add_tags_of_app(
+pub(crate) fn add_response_tags(
     key_hasher: KeyHasher,
     groups: bool,
     fields: &HeaderMap,

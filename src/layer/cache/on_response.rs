@@ -17,7 +17,7 @@ use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
 use crate::cache::hit_for_miss;
 use crate::cache::in_flight_body::InFlightBody;
-use crate::cache::invalidation::tags::{self, CACHE_GROUPS, TooManyTags};
+use crate::cache::invalidation::tags::{CACHE_GROUPS, TooManyTags, add_response_tags};
 use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::freshness;
 use crate::cache::rules::freshness::Times;
@@ -327,7 +327,7 @@ impl CacheExchange {
         }
         let (mut invalidation_keys, mut tags) = self.invalidation_keys(fetching);
         let known = invalidation_keys.len();
-        tags::add_tags_of_app(
+        add_response_tags(
             self.cache.invalidation.key_hasher,
             settings.groups,
             fields,

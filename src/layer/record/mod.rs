@@ -1,7 +1,12 @@
 //! What is noted about one request on its way through the stack: every layer writes what it knows,
 //! `observe` counts it when the last byte has gone. Logs and traces are told of it a moment later.
 
+mod cache_outcome;
 mod ending;
+mod limited;
+mod own_fields;
+mod request_info;
+mod sink;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -9,53 +14,39 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode};
-use smallvec::SmallVec;
 
 use super::limit::announcement::Announcement;
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
 use crate::cache::settings::CacheSettings;
 use crate::fields::cache_status::Member;
-use crate::fields::fresh;
-use crate::fields::request_id::X_REQUEST_ID;
 use crate::identity::credential::Unverified;
 use crate::identity::jwt::Claims;
 use crate::identity::principal::Principal;
-use crate::limit::cells::Key;
-use crate::limit::counters::Verdict;
-use crate::limit::tier::Tier;
-use crate::limit::{Permit, Which};
-use crate::log::AccessLog;
+use crate::limit::Permit;
 use crate::memory::buffers::{BufferReservation, ClientSlot, Room};
-use crate::message::body::OwnFields;
 use crate::message::error::Fault;
 use crate::policy::RoutePolicy;
-use crate::rendering::words::words;
 use crate::represent::counters::Counters;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
-use crate::runtime::log_throttle::LogThrottle;
-use crate::state::live_policy::{SharedState, Snapshot};
+use crate::state::live_policy::Snapshot;
 use crate::trace::Trace;
 use crate::upstream::Outcome;
 
+pub(crate) use cache_outcome::ByCache;
 pub(crate) use ending::{Ending, Receiving, tell_as_they_end, tell_of_ended};
+pub(crate) use limited::Limited;
+pub(crate) use request_info::{RequestInfo, request_id};
+pub(crate) use sink::Sink;
 
 /// The status noted for a client that left before its answer (nginx's word for it).
 pub(crate) const CLIENT_GONE: u16 = 499;
 
 /// A protocol whose heads are no lines, as logs write it.
 pub(crate) const HTTP_2: &str = "HTTP/2";
-
-/// A new id, 128 random bits in hexadecimal; of a trace that begins with this request, so that one finds the other.
-pub(crate) fn request_id(trace: Option<u128>) -> HeaderValue {
-    let id = trace.unwrap_or_else(|| fastrand::u128(..));
-    let id = fresh::value(32, |out| out.put_slice(&fresh::hex(id)));
-    id.unwrap_or_else(|| HeaderValue::from_static("-"))
-}
 
 /// See the head of the file.
 pub(crate) struct RequestRecord {
@@ -128,59 +119,6 @@ pub(crate) struct RequestRecord {
     done: Cell<bool>,
 }
 
-words! {
-    /// What the cache did with a request.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum ByCache {
-        /// It answered with a fresh stored response.
-        Hit => "hit",
-        /// It answered with a stale stored response.
-        Stale => "stale",
-        /// It answered with a stale stored response because the app failed.
-        StaleIfError => "stale-if-error",
-        /// It answered with a stored response that the app confirmed with a 304.
-        Revalidated => "revalidated",
-        /// It answered with what another request fetched.
-        Collapsed => "collapsed",
-        /// It had nothing that fits.
-        Miss => "miss",
-        /// It had a response that was no longer usable.
-        Expired => "expired",
-        Bypass => "bypass",
-        Write => "write",
-        Purge => "purge",
-    }
-}
-
-/// What the limits said of a request.
-#[derive(Debug)]
-pub(crate) struct Limited {
-    /// Whose it is: the partition key.
-    pub key: Key,
-    pub tier: Arc<Tier>,
-    pub violated: SmallVec<[Which; 2]>,
-}
-
-impl Limited {
-    /// The decision, in a word.
-    fn word(&self) -> &'static str {
-        match (self.violated.is_empty(), self.tier.shadow) {
-            (true, _) => Verdict::Allowed.as_str(),
-            (false, true) => Verdict::WouldLimit.as_str(),
-            (false, false) => Verdict::Limited.as_str(),
-        }
-    }
-}
-
-/// Where requests are counted and logged; one a worker.
-pub(crate) struct Sink {
-    pub shared_state: SharedState,
-    /// The worker's end of the access log.
-    pub log: AccessLog,
-    /// How often requests that failed are told of as events.
-    pub failures: LogThrottle,
-}
-
 /// The name of a coding, and a count of what goes into it.
 type Coded = (&'static str, Rc<Cell<u64>>);
 
@@ -189,32 +127,6 @@ type Coded = (&'static str, Rc<Cell<u64>>);
 enum Place {
     Refused,
     Route(Option<u32>),
-}
-
-/// What a record is made of.
-pub(crate) struct RequestInfo {
-    /// See [`Record`].
-    pub started: Instant,
-    /// See [`Record`].
-    pub id: HeaderValue,
-    /// See [`Record`].
-    pub id_is_ours: bool,
-    /// See [`Record`].
-    pub method: Method,
-    /// See [`Record`].
-    pub target: Option<PathAndQuery>,
-    /// See [`Record`].
-    pub client: std::net::IpAddr,
-    /// See [`Record`].
-    pub tls: bool,
-    /// See [`Record`].
-    pub protocol: &'static str,
-    /// See [`Record`].
-    pub grpc: bool,
-    /// See [`Record`].
-    pub trace: Option<Trace>,
-    /// See [`Record`].
-    pub trace_state: Option<Box<str>>,
 }
 
 impl RequestRecord {
@@ -443,20 +355,6 @@ impl RequestRecord {
         self.rank.get()
     }
 
-    /// Tells the client its request's id and where it stands, by fields that replace or mend those of the app.
-    pub(crate) fn tell(&self, headers: &mut http::HeaderMap) {
-        headers.insert(X_REQUEST_ID, self.id.clone());
-        if let Some(member) = self.cache_status.get() {
-            member.append(headers);
-            if self.snapshot.policy.cache.x_cache {
-                member.append_word(headers);
-            }
-        }
-        if let Some(announcement) = &*self.announcement.borrow() {
-            announcement.tell(headers, self.snapshot.policy.limits.tell);
-        }
-    }
-
     /// Where the cache counts for the route.
     pub(crate) fn cached(&self) -> &Arc<RouteCounters> {
         match self.route.get() {
@@ -551,27 +449,6 @@ impl RequestRecord {
 
     pub(crate) fn panicked(&self) {
         self.sink.shared_state.metrics.panics.inc();
-    }
-}
-
-impl OwnFields for RequestRecord {
-    fn write(&self, out: &mut BytesMut) {
-        if let Some(member) = self.cache_status.get() {
-            out.put_slice(b"cache-status: ");
-            member.write(out);
-            out.put_slice(b"\r\n");
-            if self.snapshot.policy.cache.x_cache {
-                out.put_slice(b"x-cache: ");
-                out.put_slice(member.word().as_bytes());
-                out.put_slice(b"\r\n");
-            }
-        }
-        out.put_slice(b"x-request-id: ");
-        out.put_slice(self.id.as_bytes());
-        out.put_slice(b"\r\n");
-        if let Some(announcement) = &*self.announcement.borrow() {
-            announcement.write(out, self.snapshot.policy.limits.tell);
-        }
     }
 }
 

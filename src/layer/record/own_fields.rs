@@ -1,0 +1,44 @@
+//! The fields of its own that a response gets of its record: as header fields, or as lines of a head that is rendered.
+
+use bytes::{BufMut, BytesMut};
+
+use super::RequestRecord;
+use crate::fields::request_id::X_REQUEST_ID;
+use crate::message::body::OwnFields;
+
+impl RequestRecord {
+    /// Tells the client its request's id and where it stands, by fields that replace or mend those of the app.
+    pub(crate) fn tell(&self, headers: &mut http::HeaderMap) {
+        headers.insert(X_REQUEST_ID, self.id.clone());
+        if let Some(member) = self.cache_status.get() {
+            member.append(headers);
+            if self.snapshot.policy.cache.x_cache {
+                member.append_word(headers);
+            }
+        }
+        if let Some(announcement) = &*self.announcement.borrow() {
+            announcement.tell(headers, self.snapshot.policy.limits.tell);
+        }
+    }
+}
+
+impl OwnFields for RequestRecord {
+    fn write(&self, out: &mut BytesMut) {
+        if let Some(member) = self.cache_status.get() {
+            out.put_slice(b"cache-status: ");
+            member.write(out);
+            out.put_slice(b"\r\n");
+            if self.snapshot.policy.cache.x_cache {
+                out.put_slice(b"x-cache: ");
+                out.put_slice(member.word().as_bytes());
+                out.put_slice(b"\r\n");
+            }
+        }
+        out.put_slice(b"x-request-id: ");
+        out.put_slice(self.id.as_bytes());
+        out.put_slice(b"\r\n");
+        if let Some(announcement) = &*self.announcement.borrow() {
+            announcement.write(out, self.snapshot.policy.limits.tell);
+        }
+    }
+}
