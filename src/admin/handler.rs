@@ -256,7 +256,9 @@ impl Handler {
         shown["required"] = snapshot.policy.health.requires(check).into();
         shown["took_ms"] = performance::milliseconds(took).into();
         match check {
-            Check::Upstream => shown["addresses"] = addresses::addresses(snapshot, &self.control.monitor).into(),
+            Check::Upstream => {
+                shown["addresses"] = addresses::addresses(snapshot, &self.control.monitor).into()
+            }
             Check::Workers => shown["workers"] = health::signs_of_life(&self.control.shared_state).into(),
             _ => {}
         }

@@ -160,9 +160,8 @@ async fn main(
     let spans = shared_state.spans.clone();
     let exporter = tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans.clone()));
     let unattended = shared_state.cache.unattended.clone();
-    let workers =
-        Workers::start(workers, listeners.data, &shared, access)
-            .map_err(|error| StartError::System("cannot start a worker", error))?;
+    let workers = Workers::start(workers, listeners.data, &shared, access)
+        .map_err(|error| StartError::System("cannot start a worker", error))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
     let (changes, told) = tokio::sync::mpsc::channel(webhook::MAX_WAITING);

@@ -17,9 +17,9 @@ pub(crate) mod counters;
 pub(crate) mod fragment;
 pub(crate) mod hit_for_miss;
 pub(crate) mod in_flight_body;
-mod in_flight_state;
 #[cfg(test)]
 mod in_flight_body_model;
+mod in_flight_state;
 pub(crate) mod invalidation;
 pub(crate) mod key;
 pub(crate) mod rules;

@@ -139,8 +139,7 @@ impl fmt::Display for KeyFault {
             RsaSize(bits) => write!(
                 f,
                 "an RSA key of {bits} bits; RS256 takes {} to {} (RFC 7518 3.3), so make a new pair",
-                RSA_MIN_BITS,
-                RSA_MAX_BITS,
+                RSA_MIN_BITS, RSA_MAX_BITS,
             ),
             RsaNumbers => f.write_str(
                 "numbers that are no RSA key (both odd, the exponent at least 3 and of at most 33 \

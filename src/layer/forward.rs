@@ -10,9 +10,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
 use tower::Service;
 
-use super::routed::Routed;
 use super::cache::sessions;
 use super::request_body;
+use super::routed::Routed;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::fields::request_id::{Identified, X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::traceparent::{TRACEPARENT, TRACESTATE};

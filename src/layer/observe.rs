@@ -12,8 +12,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response, Version};
 use tower::Service;
 
-use super::routed::Observed;
 use super::record::{Ending, HTTP_2, Receiving, RequestInfo, RequestRecord, Sink, request_id};
+use super::routed::Observed;
 use crate::fields::request_id::{X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::{forwarded, grpc, rate_limit};
 use crate::message::body::Body;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::routed::Routed;
 use super::record::RequestRecord;
+use super::routed::Routed;
 use crate::memory::buffers;
 use crate::memory::buffers::{BufferReservation, OF_A_WAIT};
 use crate::memory::chunked_bytes::{Builder, ChunkedBytes};

@@ -37,9 +37,7 @@ pub(crate) fn add_response_tags(
         words.filter(|word| !word.is_empty()).for_each(&mut add);
     }
     list::elements_in_field(fields, &CACHE_TAG).for_each(&mut add);
-    if groups
-        && let Some(groups) = structured::strings(fields, &CACHE_GROUPS)
-    {
+    if groups && let Some(groups) = structured::strings(fields, &CACHE_GROUPS) {
         let origin = host::from_headers(request).map_or(&b""[..], |host| host.as_bytes());
         for group in groups {
             invalidation_keys.push(key_hasher.group(origin, &group));

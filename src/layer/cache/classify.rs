@@ -18,8 +18,8 @@ use crate::fields::{cookie, forwarded, host};
 use crate::identity::principal::Principal;
 use crate::identity::unlisted;
 use crate::layer::routed::Routed;
-use crate::policy::cache::is_safe;
 use crate::policy::Policy;
+use crate::policy::cache::is_safe;
 
 /// What a trusted proxy says about where the client thinks it is, and how it came there; apps make links of it. Who
 /// the client is, is not among it.
@@ -105,7 +105,8 @@ impl Lookup {
 
 /// What decides which stored response fits a request.
 pub(super) fn selecting<'a>(routed: &'a Routed, read: &'a Lookup) -> SelectingFields<'a> {
-    let fields = SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
+    let fields =
+        SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
     SelectingFields { fragments: &read.fragments, ..fields }
 }
 

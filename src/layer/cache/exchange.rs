@@ -24,8 +24,8 @@ use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::cache::rules::eligibility::FwdReason;
 use crate::fields::cache_status::Member;
 use crate::fields::host;
-use crate::layer::routed::Routed;
 use crate::layer::record::RequestRecord;
+use crate::layer::routed::Routed;
 use crate::memory::buffers::ClientSlot;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
@@ -154,6 +154,7 @@ impl CacheExchange {
     }
 
     /// See the head of the file.
+    #[allow(clippy::boxed_local, reason = "it is in its box from the beginning: nothing moves it")]
     pub(crate) fn on_response(mut self: Box<Self>, result: CacheResult) -> CacheResult {
         // Where there is no response, dropping the guard stamps.
         if let (Some(mut rules), Ok(response)) = (self.rules.take(), &result) {

@@ -69,12 +69,10 @@ where
         let (place, timeout) = match exchange.without_its_client() {
             WithoutClient::Ends => return,
             // Beyond the bound it ends here: those who wait for it ask again.
-            WithoutClient::Reads => {
-                match unattended(&exchange.cache, &exchange.record) {
-                    Some(place) => (place, None),
-                    None => return,
-                }
-            }
+            WithoutClient::Reads => match unattended(&exchange.cache, &exchange.record) {
+                Some(place) => (place, None),
+                None => return,
+            },
             WithoutClient::Writes(timeout) => (exchange.cache.unattended.write(), Some(timeout)),
         };
         exchange.client_is_gone();

@@ -102,10 +102,7 @@ pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let detail = not_stored.iter().copied().chain(others).collect();
     let causes = vec![TARGET, webdav::LABEL, sessions::LABEL, purge::LABEL];
     vec![
-        (
-            "Cache-Status fwd",
-            FwdReason::ALL.map(FwdReason::as_str).to_vec(),
-        ),
+        ("Cache-Status fwd", FwdReason::ALL.map(FwdReason::as_str).to_vec()),
         ("Cache-Status detail", detail),
         ("log not_stored", not_stored),
         ("log cache", ByCache::ALL.map(ByCache::as_str).to_vec()),

@@ -337,7 +337,13 @@ impl CacheExchange {
         )
         .map_err(|TooManyTags| NotStored::Unkept(Unkept::TooManyTags))?;
         let principal = fetching.read.principal.as_ref();
-        invalidation_keys::add_user_keys(&mut invalidation_keys, known, self.record.route(), &self.cache, principal);
+        invalidation_keys::add_user_keys(
+            &mut invalidation_keys,
+            known,
+            self.record.route(),
+            &self.cache,
+            principal,
+        );
         if self.cache.invalidation.is_stamped_since(&invalidation_keys, fetching.begun) {
             return Err(NotStored::Unkept(Unkept::Overtaken));
         }

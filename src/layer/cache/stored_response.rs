@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 
-use crate::cache::invalidation::tags::{CACHE_TAG, SURROGATE_KEY};
 use crate::cache::in_flight_body::InFlightReader;
+use crate::cache::invalidation::tags::{CACHE_TAG, SURROGATE_KEY};
 use crate::cache::rules::reuse::Age;
 use crate::cache::store::stored::{Content, StoredHead, StoredResponse};
 use crate::fields::cache_status::{CACHE_STATUS, Member, X_CACHE};
@@ -21,11 +21,8 @@ use crate::rendering::rendered_head::{HeadLines, HeadVariant};
 use crate::represent::compression_decision::has_no_content;
 
 /// Fields by which apps speak to us alone; nobody else is told.
-pub(super) static OWN: [HeaderName; 3] = [
-    HeaderName::from_static("pillion-cache-control"),
-    SURROGATE_KEY,
-    CACHE_TAG,
-];
+pub(super) static OWN: [HeaderName; 3] =
+    [HeaderName::from_static("pillion-cache-control"), SURROGATE_KEY, CACHE_TAG];
 
 /// Takes the fields off that are for us alone.
 pub(super) fn strip(headers: &mut HeaderMap) {

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use super::redirect::asked_for;
 use crate::cache::Cache;
 use crate::cache::invalidation::key::InvalidationKey;
-use crate::layer::routed::Routed;
 use crate::layer::record::RequestRecord;
+use crate::layer::routed::Routed;
 use crate::policy::redirect::split_authority;
 use crate::policy::{Action, loose, path};
 

@@ -12,11 +12,11 @@ use http::Response;
 use smallvec::SmallVec;
 use tower::Service;
 
-use super::routed::Routed;
 use super::cache::purge;
 use super::either::Either;
 use super::record::Limited;
 use super::request_body;
+use super::routed::Routed;
 use crate::fields::rate_limit;
 use crate::limit::tier::{CONCURRENCY, Tier};
 use crate::limit::{Ask, Limiter, Verdict, Which};

@@ -14,12 +14,12 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use problem_types::ProblemType;
 use tower::Service;
 
-use super::routed::Observed;
 use super::cache::error::CacheError;
 use super::limit::{self, LimitError};
 use super::record::{CLIENT_GONE, RequestRecord};
 use super::represent::error::RepresentError;
 use super::route::RouteError;
+use super::routed::Observed;
 use crate::message::body::{Body, BodyError};
 use crate::message::error::{BoxError, Fault};
 use crate::message::inbound::Refused;
