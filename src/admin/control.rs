@@ -1,4 +1,4 @@
-//! What the admin side knows of the process, and the commands it passes to it.
+//! The admin side's handle on the process, and the commands that it passes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

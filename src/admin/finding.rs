@@ -1,4 +1,4 @@
-//! What a check of health finds.
+//! The finding of one health check.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! What an endpoint reports: a document, or a status and the reason why it is refused.
+//! The report of an endpoint: a document, or a status and the reason for a refusal.
 
 use http::StatusCode;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What the machine and the process give: variables, cores, memory, a secret, descriptors.
+//! The environment of the process: variables, cores, memory, a secret, file descriptors.
 
 use crate::config::Environment;
 

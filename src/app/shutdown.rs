@@ -1,4 +1,4 @@
-//! How the process ends: it says so, drains its connections, and stops.
+//! The end of the process: it announces it, drains its connections, and stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

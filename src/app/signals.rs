@@ -27,7 +27,7 @@ impl Signals {
         })
     }
 
-    /// Does what signals and commands say, until one of them ends the process.
+    /// Reloads and drains as signals and commands say, until one of them ends the process.
     pub(super) async fn until_stopped(
         &mut self,
         received: &mut UnboundedReceiver<Command>,

@@ -1,4 +1,4 @@
-//! Why the process does not start.
+//! Errors that keep the process from starting.
 
 use std::io;
 use std::net::SocketAddr;

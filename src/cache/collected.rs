@@ -1,4 +1,4 @@
-//! How the cache looks to a scrape.
+//! The metrics of the cache.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};

@@ -1,4 +1,4 @@
-//! What a request says in the fields that responses vary with, in normal form (RFC 9111 4.1).
+//! The request fields that responses vary with, in normal form (RFC 9111 4.1).
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -13,7 +13,7 @@ pub(crate) struct SelectingFields<'a> {
     pub request: &'a HeaderMap,
     /// Cookies that do not count.
     pub ignored_cookies: &'a Ignored,
-    /// Fields of the request by which apps give fragments ([`is_fragment`](super::fragment::is_fragment)): only a response fits whose Vary names them.
+    /// Fields of the request by which apps give fragments ([`is_fragment`]): only a response fits whose Vary names them.
     pub fragments: &'a [HeaderName],
 }
 

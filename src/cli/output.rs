@@ -1,4 +1,4 @@
-//! What every command says to its caller: exit codes, standard output and standard error.
+//! Exit codes of the commands, and their standard output and standard error.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! Where a command takes its configuration from: the arguments, else one of the default files.
+//! The source of a command's configuration: its arguments, else one of the default files.
 
 use std::path::PathBuf;
 

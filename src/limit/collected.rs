@@ -1,4 +1,4 @@
-//! How the limits look to a scrape.
+//! The metrics of the limits.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};

@@ -1,4 +1,4 @@
-//! `[[routes]]`: what a route matches, and what becomes of its requests and responses.
+//! `[[routes]]`: the requests that a route matches, and the treatment of them and of their responses.
 
 use std::sync::Arc;
 use std::time::Duration;

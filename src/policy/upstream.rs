@@ -1,4 +1,4 @@
-//! `[upstream]`, `[upstreams.*]` and their health checks: where an app is, and how it is spoken to.
+//! `[upstream]`, `[upstreams.*]` and their health checks.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which fields of a stored response a 304 or a response to HEAD updates (RFC 9111 4.3.4, 4.3.5, 3.2).
+//! Updates of a stored response by a 304 or a response to HEAD (RFC 9111 4.3.4, 4.3.5, 3.2).
 
 use http::{HeaderMap, header};
 

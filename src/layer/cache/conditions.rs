@@ -1,4 +1,4 @@
-//! Conditions of requests to the upstream: those that clients send are taken off, those made of stored validators are written.
+//! Conditions of requests to the upstream: those of clients are taken off, those of stored validators are written.
 
 use http::{HeaderMap, header};
 

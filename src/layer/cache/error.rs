@@ -1,4 +1,4 @@
-//! Why the cache layer gives no response, and what it gives: a response or an error.
+//! Errors of the cache layer, and the result that all its parts give.
 
 use std::fmt;
 use std::sync::Arc;

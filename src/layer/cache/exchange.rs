@@ -70,7 +70,7 @@ pub(crate) enum Purpose {
 /// What becomes of a request whose client has left.
 pub(crate) enum WithoutClient {
     Ends,
-    /// It goes on unless as many reads do so already as may; see [`unattended`](super::unattended::unattended).
+    /// It goes on unless as many reads do so already as may; see [`unattended`].
     Reads,
     /// It goes on, for as long as this, and keeps its place.
     Writes(Duration),
@@ -171,7 +171,7 @@ impl CacheExchange {
         }
     }
 
-    /// The response to a write, or why there is none.
+    /// The response, or why there is none.
     fn written(&self, mut guard: Box<InvalidationGuard>, result: CacheResult) -> CacheResult {
         // Where there is none, dropping the guard stamps.
         let response = result?;

@@ -1,4 +1,5 @@
-//! The future of the cache layer: a response that is here, comes from below or takes time; reads and writes go on without their client.
+//! The future of the cache layer: a response that is here, comes from below or takes time. Reads that others wait for
+//! and writes that invalidate go on without their client.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

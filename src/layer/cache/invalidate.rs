@@ -210,7 +210,7 @@ impl InvalidationGuard {
         self.judge(asked, response);
     }
 
-    /// Stamps as far as a response says; false: not at all. `asked` is the host and the path that were asked.
+    /// Stamps as far as a response says; false: not at all.
     pub(super) fn judge(&mut self, asked: (&str, &str), response: &Response<Body>) -> bool {
         self.armed = false;
         let seen = Seen::scan(response.headers());

@@ -1,4 +1,4 @@
-//! What the response to a request can be invalidated by, as far as the request and its route decide.
+//! The keys by which the response to a request can be invalidated, as far as the request and its route decide.
 
 use crate::cache::Cache;
 use crate::cache::invalidation::key::InvalidationKey;

@@ -1,4 +1,4 @@
-//! What the redirects of the upstream are judged by: the hosts and paths that a request asked for.
+//! The hosts and paths that a request asked for; redirects of the upstream are judged by them.
 
 use crate::fields::{forwarded, host};
 use crate::layer::routed::Routed;

@@ -1,4 +1,5 @@
-//! The service that holds the cache, and the ways it sends a request on: to be stored, to be written, or past the cache.
+//! The service that holds the cache, and the three ways it sends a request on: for a response that may be stored, as a
+//! write, or past the cache.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is told of a request, line by line, and what a running Pillion is asked about it beside.
+//! The explanation of one request, line by line, and the questions to a running Pillion that go with it.
 
 use crate::cache::key::{self, Partition};
 use crate::policy::Policy;

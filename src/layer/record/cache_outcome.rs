@@ -1,4 +1,4 @@
-//! What the cache did with a request, in a word.
+//! One word for how the cache handled a request.
 
 use crate::rendering::words::words;
 

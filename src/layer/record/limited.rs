@@ -1,4 +1,4 @@
-//! What the limits decided about a request.
+//! The decision of the limits about one request.
 
 use std::sync::Arc;
 

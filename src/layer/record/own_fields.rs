@@ -1,4 +1,4 @@
-//! The fields of its own that a response gets of its record: as header fields, or as lines of a head that is rendered.
+//! Fields that every response gets from its record: its request id, its cache status and its limits.
 
 use bytes::{BufMut, BytesMut};
 

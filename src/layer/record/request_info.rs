@@ -1,4 +1,4 @@
-//! What is known of a request when its head has come, and the id that it gets.
+//! Facts about a request when its head has come, and the id that it gets.
 
 use bytes::BufMut as _;
 use http::uri::PathAndQuery;

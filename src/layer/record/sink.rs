@@ -1,4 +1,4 @@
-//! Where requests are counted and logged.
+//! The metrics and the log that requests are written to.
 
 use crate::log::AccessLog;
 use crate::runtime::log_throttle::LogThrottle;

@@ -1,4 +1,4 @@
-//! Why a response cannot be had in the form that its request asks for.
+//! Errors of a request whose representation cannot be had.
 
 use std::fmt;
 
