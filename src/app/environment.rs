@@ -1,6 +1,7 @@
 //! The environment of the process: variables, cores, memory, a secret, file descriptors.
 
 use crate::config::Environment;
+use crate::rendering::secret::Secret;
 
 /// Asks the machine and the process.
 pub(crate) fn environment() -> Environment {
@@ -13,7 +14,7 @@ pub(crate) fn environment() -> Environment {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         memory_limit: cgroup_memory(),
         terminal: std::io::stdout().is_terminal(),
-        secret: secret(),
+        secret: Secret::new(secret()),
     }
 }
 

@@ -38,7 +38,6 @@ use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
 use crate::performance::{Performance, collected as judged};
 use crate::policy::{AccessLog, LogFormat, Policy, descriptors};
 use crate::reload::{self, Reloader, SetLevel};
-use crate::rendering::secret::Secret;
 use crate::represent::counters::{self, Counters};
 use crate::runtime::clock;
 use crate::runtime::log_throttle::LogThrottle;

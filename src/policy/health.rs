@@ -3,6 +3,7 @@
 use http::uri::PathAndQuery;
 
 use super::upstream::UpstreamPolicy;
+use crate::rendering::secret::Secret;
 use crate::rendering::words::words;
 
 words! {

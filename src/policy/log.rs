@@ -18,7 +18,7 @@ pub(crate) enum AccessLog {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LogPolicy {
     pub format: LogFormat,
     pub level: tracing::Level,

@@ -37,7 +37,7 @@ impl Routes {
 }
 
 /// One of `[[routes]]`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct RoutePolicy {
     /// The label in metrics and logs: the path template.
     pub label: EscapedText,

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::underscores::Underscores;
 use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
+use crate::rendering::secret::Secret;
 
 /// `[server]`.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(crate) struct ServerPolicy {
     pub admin: Option<SocketAddr>,
     /// The read-only listener for probes.
     pub probes: Option<SocketAddr>,
-    pub admin_token: Option<String>,
+    pub admin_token: Option<Secret<String>>,
     /// Names under which the admin listener is asked, in lower case.
     pub admin_hosts: Vec<String>,
     pub workers: usize,

@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use super::upstream::UpstreamPolicy;
 
 /// `[tracing]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TracingPolicy {
     /// Who is told of spans.
     pub receiver: Option<OtlpReceiver>,
@@ -15,7 +15,7 @@ pub(crate) struct TracingPolicy {
 }
 
 /// `tracing.otlp_endpoint`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OtlpReceiver {
     pub upstream: UpstreamPolicy,
     pub target: PathAndQuery,

@@ -23,6 +23,18 @@ pub(crate) enum Scheme {
     H2c,
 }
 
+/// Certificates and authorities are compared as the files they came from ([`crate::policy::Policy::sources`]).
+impl PartialEq for Scheme {
+    fn eq(&self, other: &Scheme) -> bool {
+        match (self, other) {
+            (Scheme::Https { server_name: one, .. }, Scheme::Https { server_name: other, .. }) => {
+                one == other
+            }
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// A host to resolve, and a port.
@@ -31,7 +43,7 @@ pub(crate) enum Place {
 }
 
 /// One `url` or one of `replicas`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EndpointPolicy {
     pub url: String,
     pub place: Place,
@@ -41,7 +53,7 @@ pub(crate) struct EndpointPolicy {
 }
 
 /// `[upstream]` or one of `[upstreams.*]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct UpstreamPolicy {
     /// `upstream`, or the name in the file.
     pub name: String,

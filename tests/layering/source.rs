@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub struct Source {
+pub(crate) struct Source {
     /// Path below `src`.
     pub path: PathBuf,
     /// Module path without `crate`; empty for `lib.rs`.
@@ -13,17 +13,17 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn room(&self) -> &str {
+    pub(crate) fn room(&self) -> &str {
         self.module.first().map_or("lib", String::as_str)
     }
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
 /// Every source but `main.rs`.
-pub fn all() -> Vec<Source> {
+pub(crate) fn all() -> Vec<Source> {
     let root = root();
     let mut paths = Vec::new();
     find(&root, &mut paths);
@@ -53,7 +53,7 @@ fn find(folder: &Path, into: &mut Vec<PathBuf>) {
 }
 
 /// Blanks comments and what stands in literals.
-pub fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -104,7 +104,7 @@ fn literal(bytes: &[u8], at: usize) -> usize {
 }
 
 /// The words of a text, with the line each stands on.
-pub fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     code.lines().enumerate().flat_map(|(number, line)| {
         line.split(|c: char| !c.is_alphanumeric() && c != '_')
             .filter(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_'))
