@@ -5,8 +5,10 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::line::{Decision, Line};
+use super::members::Members;
 use super::plain::{is_plain, plain};
-use super::{Decision, Line, Members, mask, time};
+use super::{mask, time};
 use crate::fields::fresh;
 use crate::rendering::append_buffer::{AppendBuffer, Fixed};
 use crate::rendering::render_cache::DirectMappedCache;

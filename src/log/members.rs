@@ -5,7 +5,7 @@ use std::ptr;
 
 use http::{Method, StatusCode};
 
-use super::Line;
+use super::line::Line;
 use crate::rendering::json_text::EscapedText;
 use crate::rendering::render_cache::{DirectMappedCache, same, stands};
 

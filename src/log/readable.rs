@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
 
-use super::{Decision, Line, masked, time};
+use super::line::{Decision, Line};
+use super::mask::masked;
+use super::time;
 
 /// Appends `line` and the end of it. Writing to a vector cannot fail.
 #[inline(never)]
@@ -68,7 +70,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::log::{Members, Secrets, json};
+    use crate::log::json;
+    use crate::log::mask::Secrets;
+    use crate::log::members::Members;
     use crate::policy::secrets::NO_SECRET_SEGMENTS;
     use crate::rendering::json_text::EscapedText;
     use crate::rendering::render_cache::DirectMappedCache;
