@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as message;
 
 use super::durations::Exemplar;
-use super::http::Labels;
+use super::labels::Labels;
 
 /// The label by which a trace is found.
 const TRACE_ID: &str = "trace_id";

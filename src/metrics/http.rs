@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::durations::{Bounds, Counted, Durations, Traced};
 use super::exemplars::Marked;
+use super::labels::Labels;
 use crate::runtime::clock;
 
 /// Routes that find no place among `max_routes` labels share this one, which is one of them.
@@ -211,9 +212,6 @@ impl Routes {
 
 #[derive(Debug)]
 pub(super) struct Collected(pub(super) Arc<Routes>);
-
-/// The labels of a series.
-pub(super) type Labels = [(&'static str, String); 3];
 
 struct Row {
     labels: Labels,

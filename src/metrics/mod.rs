@@ -6,6 +6,7 @@ mod durations;
 mod exemplars;
 mod heartbeat;
 mod http;
+mod labels;
 mod process;
 mod text;
 
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::prometheus_protobuf;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,30 +24,13 @@ use prometheus_client::registry::Registry;
 pub(crate) use durations::Traced;
 pub(crate) use heartbeat::Heartbeats;
 pub(crate) use http::{RouteSeries, Routes, Spent};
+pub(crate) use labels::{RefusedLabels, ResultLabels};
 pub(crate) use process::{WORKER, read_process, read_workers};
+
+use labels::DroppedLabels;
 
 /// What our names begin with.
 const PREFIX: &str = "pillion";
-
-/// The label of an outcome.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct ResultLabels {
-    pub result: &'static str,
-}
-
-/// The label of a refused connection.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct RefusedLabels {
-    /// `proxy`, `tls`, `timeout` (before HTTP), or `http2` for a broken protocol.
-    pub reason: &'static str,
-}
-
-/// The label of a dropped field.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct DroppedLabels {
-    /// `underscore` or `proxy`.
-    reason: &'static str,
-}
 
 /// How metrics are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
