@@ -6,51 +6,22 @@
 //! for others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::sync::Notify;
-
-use super::{BufferMemory, BufferReservation, ClientSlot, SLOTS, client_share};
+use super::buffer_memory::{BufferMemory, BufferReservation};
+use super::client_slot::{ClientSlot, client_share};
 
 /// Where that part is used, upstreams are told to send less.
 const SCARCE: usize = 2;
 /// Where no more than that part is used, they may send all again.
 const AMPLE: usize = 4;
-/// Once something arrived that part is left free for it.
-const KEPT: usize = 4;
 /// Responses are given up until this part of the limit is free beyond the need, so that the next content finds room.
 const MARGIN: usize = 64;
-
-/// Unasked content of all workers.
-#[derive(Debug)]
-pub(crate) struct Arrivals {
-    by_client: Box<[AtomicUsize]>,
-    any: AtomicBool,
-    beyond: Notify,
-    /// Responses of which something was given up.
-    given_up: AtomicU64,
-}
-
-impl Default for Arrivals {
-    fn default() -> Arrivals {
-        Arrivals {
-            by_client: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
-            any: AtomicBool::new(false),
-            beyond: Notify::new(),
-            given_up: AtomicU64::new(0),
-        }
-    }
-}
 
 impl BufferMemory {
     /// Whether upstreams are to send less at once, where `before` says whether they were told so.
     pub(crate) fn is_scarce(&self, before: bool) -> bool {
         self.bytes() > self.max() / if before { AMPLE } else { SCARCE }
-    }
-
-    /// What is left free for what may come: a client that reads slowly has it from responses that begin later; bytes.
-    pub(crate) fn kept_for_arrivals(&self) -> usize {
-        if self.arrivals.any.load(Ordering::Relaxed) { self.max() / KEPT } else { 0 }
     }
 
     /// The limit with what arrives: it takes half of what requests may take, so that these find room beside it.
