@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::http1::chunked::Decoded;
-use crate::http1::client::ClientConnection;
+use crate::http1::client::connection::ClientConnection;
 use crate::http1::client::request_body::Upload;
 use crate::http1::decode::BodyDecoder;
 use crate::memory::buffers::BufferReservation;

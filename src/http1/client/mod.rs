@@ -3,6 +3,7 @@
 //! answer's body has ended it can be taken back and used again.
 
 pub(crate) mod body;
+mod connection;
 pub(crate) mod request_body;
 
 use std::cell::Cell;
@@ -10,16 +11,14 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 
-use super::buffered::Buffered;
 use super::decode::BodyDecoder;
 use super::encode::{self, Beside, Connection, Outgoing};
 use super::framing::Framing;
 use super::head::{self, HeadError, HeadLimits, ResponseHead};
-use crate::connection::stream::Stream;
 use crate::fields::media_type::MediaKind;
 use crate::http1::client::body::{ACKNOWLEDGMENTS, ClientBody};
 use crate::http1::client::request_body::Upload;
@@ -28,7 +27,9 @@ use crate::memory::buffers::{BufferReservation, Room};
 use crate::message::body::{Body, BodyError, Tunnel};
 use crate::message::inbound::Interim;
 use crate::runtime::clock;
-use crate::runtime::clock::{Deadline, Instant};
+use crate::runtime::clock::Instant;
+
+pub(crate) use connection::ClientConnection;
 
 /// How long the app may take.
 #[derive(Clone, Copy, Debug)]
@@ -93,44 +94,7 @@ pub(crate) struct Outbound<'a> {
     pub sent: &'a Cell<Sent>,
 }
 
-/// A connection to an app.
-#[derive(Debug)]
-pub(crate) struct ClientConnection {
-    pub(super) io: Buffered,
-    pub(super) deadline: Deadline,
-    /// Seconds after which the app said it closes an idle connection.
-    pub keep_alive_timeout: Option<u64>,
-}
-
 impl ClientConnection {
-    pub(crate) fn new(stream: Stream) -> ClientConnection {
-        ClientConnection {
-            io: Buffered::new(stream, BytesMut::new()),
-            deadline: Deadline::default(),
-            keep_alive_timeout: None,
-        }
-    }
-
-    /// Whether an idle connection is still good: a readable one was closed by the app, or speaks
-    /// out of turn. Asks no more of the system than what the reactor knows already.
-    pub(crate) fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
-        self.io.read.is_empty()
-            && match &self.io.stream {
-                Stream::Tcp(_) => self.io.stream.poll_read_ready(cx).is_pending(),
-                _ => self.io.poll_fill(cx).is_pending(),
-            }
-    }
-
-    /// Gives the buffers of an idle connection back.
-    pub(crate) fn release(&mut self) {
-        self.io.release();
-    }
-
-    /// Gives back what has grown for the response that has ended.
-    pub(crate) fn release_grown(&mut self) {
-        self.io.release_grown();
-    }
-
     /// Queues the head of `request`. [`Sending::poll`] does the rest, and [`ClientConnection::answer`] takes what comes.
     // No future does all of it: it would be moved with what it holds, for each request.
     pub(crate) fn begin(&mut self, request: &Outbound<'_>, body: &Body, now: Instant) -> Sending {

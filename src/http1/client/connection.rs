@@ -1,0 +1,48 @@
+//! A connection to an upstream between two requests: whether it is still good, and which buffers it gives back.
+
+use std::task::Context;
+
+use bytes::BytesMut;
+
+use crate::connection::stream::Stream;
+use crate::http1::buffered::Buffered;
+use crate::runtime::clock::Deadline;
+
+/// A connection to an app.
+#[derive(Debug)]
+pub(crate) struct ClientConnection {
+    pub(super) io: Buffered,
+    pub(super) deadline: Deadline,
+    /// Seconds after which the app said it closes an idle connection.
+    pub keep_alive_timeout: Option<u64>,
+}
+
+impl ClientConnection {
+    pub(crate) fn new(stream: Stream) -> ClientConnection {
+        ClientConnection {
+            io: Buffered::new(stream, BytesMut::new()),
+            deadline: Deadline::default(),
+            keep_alive_timeout: None,
+        }
+    }
+
+    /// Whether an idle connection is still good: a readable one was closed by the app, or speaks
+    /// out of turn. Asks no more of the system than what the reactor knows already.
+    pub(crate) fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        self.io.read.is_empty()
+            && match &self.io.stream {
+                Stream::Tcp(_) => self.io.stream.poll_read_ready(cx).is_pending(),
+                _ => self.io.poll_fill(cx).is_pending(),
+            }
+    }
+
+    /// Gives the buffers of an idle connection back.
+    pub(crate) fn release(&mut self) {
+        self.io.release();
+    }
+
+    /// Gives back what has grown for the response that has ended.
+    pub(crate) fn release_grown(&mut self) {
+        self.io.release_grown();
+    }
+}
