@@ -3,16 +3,20 @@
 
 mod counted;
 mod fields;
+mod read_ahead;
 mod request;
 mod request_body;
 mod response_body;
+mod streams;
+mod timeouts;
+mod upload_wait;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,7 +28,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tower::Service;
 
 use counted::{Counted, CountedTunnel};
-use response_body::{Ahead, ReadAhead, StreamBody};
+use response_body::{Ahead, StreamBody};
+use streams::{Open, Streams};
 use waiting::Waiting;
 
 use crate::connection::seats::Seat;
@@ -41,24 +46,13 @@ use crate::memory::buffers::{BufferReservation, ClientSlot};
 use crate::message::body::{Body, Tunnel};
 use crate::message::inbound::{Inbound, Peer, Refused};
 use crate::runtime::clock;
-use crate::runtime::clock::{Deadline, Instant};
+use crate::runtime::clock::Deadline;
 use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 /// What a client may send of one request before the upstream has taken it.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The largest window there is (RFC 9113 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
-/// Content is handed to the library in pieces of at most this, so that a client that takes them slowly is
-/// seen to take them.
-const PIECE: usize = 32 * 1024;
-/// A client that takes less than this in `send_timeout` takes nothing: acknowledgements are written too.
-const PROGRESS: u64 = 4 * 1024;
-/// While one stream waits for its next piece, each of the others is written about as much; at most this.
-const ROUND: u64 = 4 * PIECE as u64;
-/// A stream of a client that takes others waits this many times `send_timeout` for its turn.
-const TIMEOUT: u32 = 8;
-/// More streams than this that a client never reads end their connection.
-const MAX_CUT: usize = 16;
 /// What waits in TLS where the client takes nothing: as much as rustls buffers; bytes.
 const TLS_BUFFER: usize = 64 * 1024;
 /// As many bits of an IPv6 address are one client's, before the policy for its request is known.
@@ -70,74 +64,6 @@ const LEAVE: Duration = Duration::from_secs(2);
 const LEAVE_UNUSED: Duration = Duration::from_millis(250);
 
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
-
-/// What the streams of one connection tell the connection.
-struct Streams {
-    /// Requests whose answer has not ended.
-    open: Cell<usize>,
-    /// When a request last began or ended.
-    moved: Cell<Instant>,
-    used: Cell<bool>,
-    /// When the answers are looked through again.
-    look: Cell<Instant>,
-    /// Bytes written to the connection, which takes more as the client does.
-    written: Rc<Cell<u64>>,
-    /// What was written when the client was last seen to take some, and when that was.
-    progress: Cell<(u64, Instant)>,
-    /// The answers on their way; at most `h2_max_streams` are alive.
-    read_ahead: RefCell<Vec<Weak<ReadAhead>>>,
-    /// Whether all of them wait for the client.
-    waiting: Waiting,
-    /// The memory that the connection takes, and whose it is.
-    intake: Rc<Intake>,
-    client: ClientSlot,
-}
-
-impl Streams {
-    /// Cuts what was unread for `send_timeout`; says when to look again, or `None` when nothing but cut
-    /// streams is left, or too many: what the library holds for them is given back only with the connection.
-    ///
-    /// A slow client takes the pieces of many streams in turns, and each of them is unread for long. It is
-    /// cut only where the client takes nothing at all, or has taken so much of the others that this one's
-    /// turn is past, or in the end.
-    fn cut_unread(&self, now: Instant, send_timeout: Duration) -> Option<Instant> {
-        if now < self.look.get() {
-            return Some(self.look.get());
-        }
-        let mut next = now + send_timeout;
-        let mut cut = 0;
-        let written = self.written.get();
-        if written - self.progress.get().0 >= PROGRESS {
-            self.progress.set((written, now));
-        }
-        let stalled = now >= self.progress.get().1 + send_timeout;
-        let open = self.open.get();
-        self.read_ahead.borrow_mut().retain(|response| {
-            let Some(response) = response.upgrade() else { return false };
-            match (response.cut_at(), response.unread_since()) {
-                (Some(since), _) => cut += usize::from(now >= since + send_timeout),
-                (None, Some(unread)) if now < unread.since + send_timeout => {
-                    next = next.min(unread.since + send_timeout)
-                }
-                (None, Some(unread)) => {
-                    // The others that were open then had their turns in between, also those that have ended since.
-                    let round = ROUND * unread.open.max(open).max(1) as u64;
-                    let passed_over = written - unread.written > round;
-                    if stalled || passed_over || now >= unread.since + send_timeout * TIMEOUT {
-                        response.cut(now);
-                    } else {
-                        next = next.min(now + send_timeout / 4);
-                    }
-                }
-                (None, None) => {}
-            }
-            true
-        });
-        self.look.set(next);
-        let dead = cut > MAX_CUT || (cut > 0 && cut == self.open.get());
-        (!dead).then_some(next)
-    }
-}
 
 /// Serves one connection until it ends; `read` was read of it already. An error says what of the
 /// protocol its client broke, which the library has answered.
@@ -427,28 +353,4 @@ async fn relay(
         Err(error) => tracing::debug!(%error, "an upgrade over HTTP/2 failed"),
     }
     drop(open);
-}
-
-struct Open(Rc<Streams>);
-
-impl Open {
-    fn new(streams: Rc<Streams>) -> Open {
-        let now = clock::now();
-        streams.open.set(streams.open.get() + 1);
-        streams.moved.set(now);
-        streams.waiting.changed(streams.open.get(), now);
-        streams.intake.set_streams(streams.open.get());
-        streams.used.set(true);
-        Open(streams)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let now = clock::now();
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.moved.set(now);
-        self.0.waiting.changed(self.0.open.get(), now);
-        self.0.intake.set_streams(self.0.open.get());
-    }
 }

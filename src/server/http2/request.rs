@@ -5,8 +5,9 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::waiting::UploadWait;
-use super::{Streams, fields, request_body};
+use super::streams::Streams;
+use super::upload_wait::UploadWait;
+use super::{fields, request_body};
 use crate::http1::head::{self, HeadError};
 use crate::http1::server::Settings;
 use crate::http2::intake::{FEW, IntakeBody, STREAM};

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::waiting::UploadWait;
-
+use super::upload_wait::UploadWait;
 use crate::http2::intake::IntakeBody;
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;

@@ -5,9 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use super::Streams;
 use crate::connection::seats::{PROGRESS, STALL, Seat};
-use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
 /// See the head of the file.
@@ -61,7 +59,7 @@ impl Waiting {
     }
 
     /// A request begins to wait for its client, or does so since then already.
-    fn begin(&self, open: usize, since: Instant, now: Instant) {
+    pub(super) fn begin(&self, open: usize, since: Instant, now: Instant) {
         if self.requests.get() == 0 {
             self.first.set(since);
         }
@@ -70,7 +68,7 @@ impl Waiting {
     }
 
     /// A request waits no more.
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.requests.set(self.requests.get().saturating_sub(1));
         self.leave();
     }
@@ -108,7 +106,7 @@ impl Waiting {
     }
 
     /// The client has made progress.
-    fn note_progress(&self, now: Instant) {
+    pub(super) fn note_progress(&self, now: Instant) {
         self.progress.set(now);
         self.seen.set(self.written.get());
         self.begun.set(false);
@@ -130,7 +128,7 @@ impl Waiting {
     }
 
     /// The connection looks as soon as it can: nothing may be sent that would make it.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if self.since.get().is_some()
             && let Some(connection) = self.connection.take()
         {
@@ -165,61 +163,5 @@ impl Waiting {
         // It may have been idle until now.
         let stays = self.told.replace(true) || self.with_seat(Seat::set_busy);
         (!(stays && self.with_seat(|seat| seat.poll_waiting(cx).is_pending())), None)
-    }
-}
-
-/// How one request waits for its content. It does so no more when its response has begun: from then on that counts.
-pub(super) struct UploadWait {
-    streams: Rc<Streams>,
-    waits: Cell<bool>,
-    responded: Cell<bool>,
-    /// Since when less than [`PROGRESS`] came, and how much.
-    since: Cell<Option<Instant>>,
-    received: Cell<u64>,
-}
-
-impl UploadWait {
-    /// Of a request whose content was not asked for yet.
-    pub(super) fn new(streams: Rc<Streams>) -> Rc<UploadWait> {
-        Rc::new(UploadWait {
-            streams,
-            waits: Cell::new(false),
-            responded: Cell::new(false),
-            since: Cell::new(None),
-            received: Cell::new(0),
-        })
-    }
-
-    /// Its reader waits for the client.
-    pub(super) fn begin(&self, now: Instant) {
-        if self.responded.get() || self.waits.replace(true) {
-            return;
-        }
-        let since = self.since.get().unwrap_or(now);
-        self.since.set(Some(since));
-        self.streams.waiting.begin(self.streams.open.get(), since, now);
-        self.streams.waiting.wake();
-    }
-
-    /// So much came, or, with `None`, it ended.
-    pub(super) fn end(&self, received: Option<usize>) {
-        if self.waits.take() {
-            self.streams.waiting.end();
-        }
-        let Some(count) = received else {
-            self.since.set(None);
-            return;
-        };
-        self.received.set(self.received.get() + count as u64);
-        if self.received.get() >= PROGRESS {
-            self.received.set(0);
-            self.since.set(None);
-            self.streams.waiting.note_progress(clock::now());
-        }
-    }
-
-    pub(super) fn set_responded(&self) {
-        self.responded.set(true);
-        self.end(None);
     }
 }
