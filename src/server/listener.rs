@@ -1,12 +1,43 @@
-//! Listening sockets.
+//! Listening sockets, and their new connections: at `max_connections` another one makes room, and the worker that has
+//! the fewest serves them.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::handoff::{HandedOff, Order, WorkerHandle, serve};
+use super::worker::{Shared, Worker};
+use crate::connection::seats::{Claim, Evicted};
+use crate::memory::buffers::ClientSlot;
+use crate::runtime::clock;
+use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 /// Connections that wait in the kernel until a worker takes them.
 const BACKLOG: i32 = 4096;
+
+/// After an accept that failed for want of something (file descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection that is told to make room may take for it.
+const EVICTION: Duration = Duration::from_secs(1);
+/// How often an idle connection is looked for while there is none.
+const ROOM_LOOK: Duration = Duration::from_millis(50);
+/// How often a client that has its share is looked at, while a new connection of it waits for one of its others to close.
+const SHARE_LOOK: Duration = Duration::from_millis(10);
+/// Such new connections, for each listener of each worker. They wait for [`EVICTION`], and hold descriptors.
+const MAX_NEWCOMERS: usize = 2;
+
+/// A listener, and whether it speaks TLS.
+pub(crate) struct Bound {
+    pub listener: TcpListener,
+    pub tls: bool,
+}
 
 /// Binds `address`. `[::]` serves IPv4 too, and is `0.0.0.0` where there is no IPv6.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -33,4 +64,175 @@ fn attempt(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+pub(super) struct Acceptor {
+    pub worker: Rc<Worker>,
+    pub index: usize,
+    pub shared: Shared,
+    pub colleagues: Vec<WorkerHandle>,
+    pub phase_watcher: PhaseWatcher,
+    /// See [`MAX_NEWCOMERS`].
+    pub newcomers: Cell<usize>,
+}
+
+impl Acceptor {
+    pub(super) async fn run(self: Rc<Self>, bound: Bound) {
+        let listener = match tokio::net::TcpListener::from_std(bound.listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "a worker cannot accept"),
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.phase_watcher.reached(Phase::Draining) => return self.empty(&listener, bound.tls).await,
+            };
+            match accepted {
+                Ok((tcp, address)) => self.dispatch(tcp, address, bound.tls).await,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Connections that the kernel completed before the listener closes are served, not reset.
+    async fn empty(self: &Rc<Self>, listener: &tokio::net::TcpListener, tls: bool) {
+        let mut accept = std::pin::pin!(async {
+            while let Ok((tcp, address)) = listener.accept().await {
+                self.dispatch(tcp, address, tls).await;
+            }
+        });
+        std::future::poll_fn(|cx| {
+            let _ = accept.as_mut().poll(cx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// A permit where there is none: a connection that is idle, or waits for a client that has far more, is closed for it.
+    /// The accepted one waits here meanwhile, and the ones behind it in the kernel.
+    async fn make_room(&self, client: ClientSlot) -> Option<OwnedSemaphorePermit> {
+        let mut acquire = std::pin::pin!(self.shared.connections.clone().acquire_owned());
+        loop {
+            let evicted = self.shared.seats.evict(client);
+            if evicted == Some(Evicted::Waiting) && self.worker.refusals.may(clock::now()).is_some() {
+                tracing::info!(
+                    "max_connections is reached: a connection that waited for its client was closed"
+                );
+            }
+            let timeout = if evicted.is_some() { EVICTION } else { ROOM_LOOK };
+            if let Ok(permit) = tokio::time::timeout(timeout, acquire.as_mut()).await {
+                return permit.ok();
+            }
+        }
+    }
+
+    async fn dispatch(self: &Rc<Self>, tcp: tokio::net::TcpStream, address: SocketAddr, tls: bool) {
+        let (client, is_shared) = self.worker.client(address.ip());
+        let Some(claim) = self.shared.seats.claim(client, is_shared) else {
+            return self.replace_own(tcp, address, tls, client);
+        };
+        let permit = match self.shared.connections.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => match Box::pin(self.make_room(client)).await {
+                Some(permit) => permit,
+                None => return,
+            },
+        };
+        self.hand_out(tcp, address, tls, permit, claim);
+    }
+
+    /// A connection of a client that has its share. It takes the place of one of its own that is idle, waits or ends just
+    /// now, or is closed. Nobody else waits behind it.
+    fn replace_own(
+        self: &Rc<Self>,
+        tcp: tokio::net::TcpStream,
+        address: SocketAddr,
+        tls: bool,
+        client: ClientSlot,
+    ) {
+        if self.newcomers.get() >= MAX_NEWCOMERS {
+            return self.refuse(&tcp, address);
+        }
+        let newcomer = Newcomer::new(self.clone());
+        tokio::task::spawn_local(async move {
+            let acceptor = &newcomer.0;
+            let (seats, connections) = (&acceptor.shared.seats, &acceptor.shared.connections);
+            let room = async {
+                let mut evicted = seats.evict_own(client);
+                let claim = loop {
+                    if let Some(claim) = seats.claim(client, false) {
+                        break claim;
+                    }
+                    tokio::time::sleep(SHARE_LOOK).await;
+                    evicted = evicted.or_else(|| seats.evict_own(client));
+                };
+                Some((claim, connections.clone().acquire_owned().await.ok()?))
+            };
+            match tokio::time::timeout(EVICTION, room).await {
+                Ok(Some((claim, permit))) => acceptor.hand_out(tcp, address, tls, permit, claim),
+                _ => acceptor.refuse(&tcp, address),
+            }
+        });
+    }
+
+    /// Resets a connection: nothing of it is left in the kernel.
+    fn refuse(&self, tcp: &tokio::net::TcpStream, address: SocketAddr) {
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        self.worker.refuse_beyond_share(&self.shared.seats, address.ip());
+    }
+
+    /// Gives a connection to the worker that has the fewest.
+    fn hand_out(
+        &self,
+        tcp: tokio::net::TcpStream,
+        address: SocketAddr,
+        tls: bool,
+        permit: OwnedSemaphorePermit,
+        claim: Claim,
+    ) {
+        let seat = self.shared.seats.take(claim);
+        let load = |colleague: &WorkerHandle| colleague.connections.load(Ordering::Relaxed);
+        let own = load(&self.colleagues[self.index]);
+        let min = self.colleagues.iter().enumerate().min_by_key(|(_, colleague)| load(colleague));
+        let (index, colleague) = match min {
+            Some((index, colleague)) if load(colleague) < own => (index, colleague),
+            _ => (self.index, &self.colleagues[self.index]),
+        };
+        colleague.connections.fetch_add(1, Ordering::Relaxed);
+        if index == self.index {
+            return serve(
+                &self.worker,
+                tcp,
+                address,
+                tls,
+                (permit, seat),
+                &colleague.connections,
+                &self.shared.shared_state.metrics,
+            );
+        }
+        let handed = tcp.into_std().map(|tcp| HandedOff { tcp, address, tls, permit, seat });
+        let sent = handed.map(|handed| colleague.orders.send(Order::Serve(handed)).is_ok());
+        if !matches!(sent, Ok(true)) {
+            colleague.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A new connection of a client that has its share, while it waits for one of that client's to close.
+struct Newcomer(Rc<Acceptor>);
+
+impl Newcomer {
+    fn new(acceptor: Rc<Acceptor>) -> Newcomer {
+        acceptor.newcomers.set(acceptor.newcomers.get() + 1);
+        Newcomer(acceptor)
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.0.newcomers.set(self.0.newcomers.get() - 1);
+    }
 }

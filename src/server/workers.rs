@@ -1,0 +1,166 @@
+//! The workers: one thread, one runtime, one pool of connections each. A connection is served by the
+//! worker that has the fewest, and never leaves it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::Cache;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::handoff::{Order, WorkerHandle, serve};
+use super::listener::{Acceptor, Bound};
+use super::worker::{Shared, Worker};
+use crate::layer::record::{self, Sink};
+use crate::layer::stack;
+use crate::log::{AccessLog, Writer};
+use crate::metrics::WORKER;
+use crate::runtime::clock;
+use crate::runtime::lifecycle::{Lifecycle, Phase, PhaseWatcher};
+use crate::runtime::log_throttle::LogThrottle;
+use crate::upstream::Pool;
+
+/// How often idle connections to apps are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Events about requests that failed, of one worker in a second; the rest are counted, and each is in the access log.
+const FAILURES: u32 = 10;
+
+/// All workers of the process.
+pub(crate) struct Workers {
+    handles: Vec<WorkerHandle>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` of them, all accepting from all of `bound`.
+    pub(crate) fn start(
+        count: usize,
+        bound: Vec<Bound>,
+        shared: &Shared,
+        log: &Writer,
+    ) -> io::Result<Workers> {
+        let (colleagues, receivers): (Vec<WorkerHandle>, Vec<UnboundedReceiver<Order>>) = (0..count)
+            .map(|_| {
+                let (orders, receiver) = unbounded_channel();
+                (WorkerHandle { orders, connections: Arc::default() }, receiver)
+            })
+            .unzip();
+        let mut threads = Vec::with_capacity(count);
+        for (index, orders) in receivers.into_iter().enumerate() {
+            let bound: io::Result<Vec<Bound>> = bound
+                .iter()
+                .map(|bound| Ok(Bound { listener: bound.listener.try_clone()?, tls: bound.tls }))
+                .collect();
+            let (bound, shared, log, colleagues) =
+                (bound?, shared.clone(), AccessLog::new(log.lines()), colleagues.clone());
+            let runtime = move || {
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())
+            };
+            let thread =
+                std::thread::Builder::new().name(format!("{WORKER}{index}")).spawn(
+                    move || match runtime() {
+                        Ok(runtime) => {
+                            runtime.block_on(run(index, bound, shared, log, colleagues, orders));
+                            // A resolver that hangs does not hold up the end.
+                            runtime.shutdown_background();
+                            record::tell_of_ended();
+                        }
+                        Err(error) => tracing::error!(%error, "a worker could not start"),
+                    },
+                )?;
+            threads.push(thread);
+        }
+        Ok(Workers { handles: colleagues, threads })
+    }
+
+    /// Tells every worker how far stopping has come.
+    pub(crate) fn advance(&self, phase: Phase) {
+        for colleague in &self.handles {
+            // A worker that is gone has nothing to drain.
+            let _ = colleague.orders.send(Order::Advance(phase));
+        }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.handles.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Ends every worker, whatever it does.
+    pub(crate) fn stop(self) {
+        for colleague in &self.handles {
+            let _ = colleague.orders.send(Order::Stop);
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn run(
+    index: usize,
+    bound: Vec<Bound>,
+    shared: Shared,
+    log: AccessLog,
+    colleagues: Vec<WorkerHandle>,
+    mut orders: UnboundedReceiver<Order>,
+) {
+    let view = Cache::new(shared.live.clone());
+    let pool = Rc::new(Pool::default());
+    let shared_state = shared.shared_state.clone();
+    let sink =
+        Rc::new(Sink { shared_state: shared_state.clone(), log, failures: LogThrottle::new(FAILURES) });
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), shared_state };
+    let lifecycle = Rc::new(Lifecycle::default());
+    let worker = Rc::new(Worker {
+        view: RefCell::new(view),
+        parts,
+        refusals: LogThrottle::new(1),
+        lifecycle: lifecycle.clone(),
+    });
+    let own = colleagues[index].connections.clone();
+    for bound in bound {
+        let acceptor = Acceptor {
+            worker: worker.clone(),
+            index,
+            shared: shared.clone(),
+            colleagues: colleagues.clone(),
+            phase_watcher: PhaseWatcher::new(lifecycle.clone()),
+            newcomers: Cell::new(0),
+        };
+        tokio::task::spawn_local(Rc::new(acceptor).run(bound));
+    }
+    tokio::task::spawn_local(record::tell_as_they_end());
+    let (sweeping, heartbeats) = (pool.clone(), shared.shared_state.heartbeats.clone());
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            sweeping.sweep(clock::now());
+            heartbeats.beat(index, clock::now());
+        }
+    });
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Serve(handed) => match tokio::net::TcpStream::from_std(handed.tcp) {
+                Ok(tcp) => serve(
+                    &worker,
+                    tcp,
+                    handed.address,
+                    handed.tls,
+                    (handed.permit, handed.seat),
+                    &own,
+                    &shared.shared_state.metrics,
+                ),
+                Err(error) => {
+                    own.fetch_sub(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "a connection could not be taken over");
+                }
+            },
+            Order::Advance(phase) => lifecycle.advance(phase),
+            Order::Stop => return,
+        }
+    }
+}
