@@ -10,9 +10,11 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 
+use super::connection::Http2Connection;
+use super::errors::{classify, not_sent};
 use super::response::ResponseBody;
+use super::shared::Open;
 use super::upload::{Stage, Stopped, Upload};
-use super::{Http2Connection, Open};
 use crate::http1::client::{Sent, Timeouts, is_endless, reach};
 use crate::http1::encode;
 use crate::http2::{FIELD_OVERHEAD, section_size};
@@ -66,7 +68,7 @@ impl Http2Connection {
         timeouts: Timeouts,
         now: fn() -> Instant,
     ) -> Result<Response<Body>, ForwardError> {
-        let mut open = Open::new(&self, now);
+        let mut open = Open::new(&self.shared, now);
         let begun = now();
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_2;
@@ -182,56 +184,4 @@ impl Sending {
         }
         self.deadline.poll_expired(cx)
     }
-}
-
-/// Nothing left: the connection was gone, or told to go.
-fn not_sent(error: &h2::Error) -> ForwardError {
-    if error.is_io() || error.is_go_away() || error.is_reset() {
-        ForwardError::Closed
-    } else {
-        ForwardError::Http2(error.to_string())
-    }
-}
-
-pub(super) fn classify(error: &h2::Error) -> ForwardError {
-    if is_unprocessed(error) {
-        return ForwardError::Closed;
-    }
-    if is_no_frame(error) {
-        let advice = "the server may speak HTTP/1 only: then write http:// in place of h2c://";
-        return ForwardError::Http2(format!("{error}; {advice}"));
-    }
-    match error.get_io() {
-        Some(io) => ForwardError::Broken(std::io::Error::new(io.kind(), io.to_string())),
-        None if is_objection(error) => ForwardError::Objected(error.to_string()),
-        None if error.is_go_away() => ForwardError::Http2Ended(error.to_string()),
-        None => ForwardError::Http2(error.to_string()),
-    }
-}
-
-/// A code by which an upstream says that what it was sent is wrong, or too much (RFC 9113 7): of one client's request it
-/// says so to all who share the connection.
-fn is_objection(error: &h2::Error) -> bool {
-    const OBJECTIONS: [h2::Reason; 6] = [
-        h2::Reason::PROTOCOL_ERROR,
-        h2::Reason::FLOW_CONTROL_ERROR,
-        h2::Reason::STREAM_CLOSED,
-        h2::Reason::FRAME_SIZE_ERROR,
-        h2::Reason::COMPRESSION_ERROR,
-        h2::Reason::ENHANCE_YOUR_CALM,
-    ];
-    error.is_remote() && error.reason().is_some_and(|reason| OBJECTIONS.contains(&reason))
-}
-
-/// RFC 9113 8.7: a refused stream, and one beyond the last that a leaving upstream takes, were not processed.
-fn is_unprocessed(error: &h2::Error) -> bool {
-    let reason = error.reason();
-    error.is_remote()
-        && (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)
-            || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
-}
-
-/// A first frame that is longer than any may be: the letters HTTP read as its length, most often.
-fn is_no_frame(error: &h2::Error) -> bool {
-    error.is_go_away() && error.is_library() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR)
 }

@@ -16,8 +16,8 @@ use h2::RecvStream;
 use http::HeaderMap;
 use http_body::Frame;
 
-use super::Open;
-use super::response::RestOfUpload;
+use super::shared::Open;
+use super::upload::RestOfUpload;
 use crate::memory::buffers::{Arrival, BufferMemory, ClientSlot};
 use crate::message::body::BodyError;
 use crate::message::inbound::FIELD_OVERHEAD;

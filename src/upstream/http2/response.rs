@@ -1,6 +1,5 @@
 //! The body of a response that arrives over HTTP/2, and beside it the rest of a request whose response began early.
 
-use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -11,9 +10,9 @@ use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 
-use super::Open;
 use super::inbox::Inbox;
-use super::upload::{Stopped, Upload};
+use super::shared::Open;
+use super::upload::{RestOfUpload, Upload};
 use crate::memory::buffers::Arrival;
 use crate::message::body::BodyError;
 use crate::runtime::clock::Deadline;
@@ -94,36 +93,5 @@ impl Drop for ResponseBody {
         }
         // One whose length was told may be left with its last byte.
         self.inbox.close(self.left == Some(0));
-    }
-}
-
-/// The rest of an upload, in a task of its own: it goes on whether the response is read or not, and ends with it.
-pub(super) struct RestOfUpload {
-    task: tokio::task::AbortHandle,
-    failed: Rc<RefCell<Option<BodyError>>>,
-}
-
-impl RestOfUpload {
-    fn start(mut upload: Upload) -> RestOfUpload {
-        let failed: Rc<RefCell<Option<BodyError>>> = Rc::default();
-        let told = failed.clone();
-        let task = tokio::task::spawn_local(async move {
-            if let Err(Stopped::Client(error)) = std::future::poll_fn(|cx| upload.poll(cx)).await {
-                told.replace(Some(error));
-                upload.cancel();
-            }
-        });
-        RestOfUpload { task: task.abort_handle(), failed }
-    }
-
-    /// How the client failed, if it did.
-    pub(super) fn take_failure(&self) -> Option<BodyError> {
-        self.failed.take()
-    }
-}
-
-impl Drop for RestOfUpload {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

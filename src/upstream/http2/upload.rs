@@ -1,5 +1,6 @@
 //! A request's body on its way over HTTP/2, at the upstream's pace and the client's.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use http_body::Body as _;
 
-use super::{LARGE_HEAD, Shared};
+use super::shared::{LARGE_HEAD, Shared};
 use crate::http2::{SEND_BUFFER, section_size};
 use crate::memory::buffers;
 use crate::memory::buffers::{BufferReservation, Room};
@@ -193,5 +194,36 @@ impl Upload {
             _ => data,
         };
         self.stream.send_data(data, last).map_err(|_| Stopped::Upstream)
+    }
+}
+
+/// The rest of an upload, in a task of its own: it goes on whether the response is read or not, and ends with it.
+pub(super) struct RestOfUpload {
+    task: tokio::task::AbortHandle,
+    failed: Rc<RefCell<Option<BodyError>>>,
+}
+
+impl RestOfUpload {
+    pub(super) fn start(mut upload: Upload) -> RestOfUpload {
+        let failed: Rc<RefCell<Option<BodyError>>> = Rc::default();
+        let told = failed.clone();
+        let task = tokio::task::spawn_local(async move {
+            if let Err(Stopped::Client(error)) = std::future::poll_fn(|cx| upload.poll(cx)).await {
+                told.replace(Some(error));
+                upload.cancel();
+            }
+        });
+        RestOfUpload { task: task.abort_handle(), failed }
+    }
+
+    /// How the client failed, if it did.
+    pub(super) fn take_failure(&self) -> Option<BodyError> {
+        self.failed.take()
+    }
+}
+
+impl Drop for RestOfUpload {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
