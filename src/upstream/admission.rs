@@ -11,7 +11,8 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::send::Place;
+use super::call::{Call, is_spread};
+use super::queue::Place;
 use crate::limit::gradient::{Gradient, max_waiting};
 use crate::metrics::Cell;
 use crate::runtime::clock;
@@ -153,6 +154,18 @@ impl Drop for Entered {
         }
         self.leave();
     }
+}
+
+/// Requests that cost an app about as much: reads or writes under the same two segments of the path, as far as those
+/// look like names and not like numbers.
+pub(super) fn class(call: &Call<'_>) -> u64 {
+    let segments =
+        call.target.path().as_bytes().split(|byte| *byte == b'/').filter(|segment| !segment.is_empty());
+    let reads = is_spread(call.method);
+    segments.take(2).fold(u64::from(reads), |class, segment| {
+        let number = segment.iter().any(u8::is_ascii_digit);
+        xxhash_rust::xxh3::xxh3_64_with_seed(if number { b"#" } else { segment }, class)
+    })
 }
 
 #[cfg(test)]

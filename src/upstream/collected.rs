@@ -9,8 +9,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::address::Address;
+use super::counters::Counters;
 use super::error::KINDS;
-use super::{Counters, Upstream};
+use super::state::Upstream;
 use crate::upstream::admission::Gate;
 
 /// Reads the upstreams of the policy in force.

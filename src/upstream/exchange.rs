@@ -13,12 +13,13 @@ use http_body::Body as _;
 
 use super::address::{Address, Evidence};
 use super::body::{Lease, Leased, LeasedHttp1, LeasedIo, PoolReturn};
+use super::call::{Call, Outcome, Streaming};
+use super::endpoint::Endpoint;
 use super::error::ForwardError;
 use super::http2::{Http2Connection, Passing};
 use super::pool::Pool;
 use super::retry::Attempt;
-use super::send::{Call, Outcome, Streaming};
-use super::{Endpoint, Upstream};
+use super::state::Upstream;
 use crate::fields::forwarded::ForwardedFields;
 use crate::http1::client::{
     ClientConnection, Content, Outbound, SendError, Sent, Timeouts, UpstreamResponse,

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{Call, ForwardError, Outcome, Pool, Streaming, Upstream};
+use super::call::{Call, Outcome, Streaming};
+use super::error::ForwardError;
+use super::pool::Pool;
+use super::state::Upstream;
 use crate::http1::head::HeadLimits;
 use crate::memory::buffers::ClientSlot;
 use crate::message::body::{Body, BodyError};

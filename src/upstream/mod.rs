@@ -8,10 +8,14 @@ mod address;
 mod admission;
 mod balance;
 mod body;
+mod call;
 mod collected;
 mod connect;
+mod counters;
+mod endpoint;
 mod error;
 mod exchange;
+mod health;
 mod http2;
 mod internal_request;
 mod pinned;
@@ -21,78 +25,29 @@ mod queue;
 mod resolve;
 mod retry;
 mod send;
+mod state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crate::metrics::Cell;
-use crate::policy::{Awaited, EndpointPolicy, Scheme, UpstreamPolicy};
+use crate::policy::{Scheme, UpstreamPolicy};
 use crate::runtime::clock;
-use crate::runtime::clock::Instant;
 
 pub(crate) use crate::upstream::internal_request::{InternalRequest, InternalRequestError};
 pub(crate) use crate::upstream::queue::Queued;
 pub(crate) use address::{Address, Target};
+pub(crate) use call::{Call, Outcome, Streaming};
 pub(crate) use collected::Collected;
 pub(crate) use error::{ForwardError, KINDS as FAILURE_KINDS};
 pub(crate) use pool::Pool;
 pub(crate) use probe::watch;
-pub(crate) use send::{Call, Outcome, Streaming};
+pub(crate) use state::Upstream;
 
 use crate::upstream::admission::Gate;
 use address::Addresses;
-use resolve::Resolved;
-
-/// One app, with all its endpoints.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    /// What the configuration says of it.
-    pub policy: UpstreamPolicy,
-    endpoints: Vec<Arc<Endpoint>>,
-    counters: Arc<Counters>,
-    budget: Arc<balance::RetryBudget>,
-    /// Where `adaptive_concurrency` is on.
-    gate: Option<Arc<Gate>>,
-    /// Turns ties between equally busy addresses.
-    turn: AtomicUsize,
-    /// When this generation of it was built.
-    built: Instant,
-}
-
-/// One `url` or replica, and the addresses it has now.
-#[derive(Debug)]
-struct Endpoint {
-    policy: EndpointPolicy,
-    resolved: arc_swap::ArcSwap<Resolved>,
-    refreshing: AtomicBool,
-    /// Whether the resolver is to be asked beside the traffic already.
-    behind: AtomicBool,
-    addresses: Arc<Addresses>,
-    upstream: String,
-    limits: address::Limits,
-    generation: u64,
-    /// Whether one of its addresses has ever answered, under this name and URL.
-    responded: Arc<AtomicBool>,
-}
-
-/// What is counted for one upstream, for the life of the process.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub connects: Cell,
-    /// Connections that could not be made.
-    pub connect_failures: Cell,
-    pub retries: Cell,
-    /// Tries that the budget refused.
-    pub retries_refused: Cell,
-    /// Requests that waited for a connection.
-    pub waits: Cell,
-    pub wait_nanoseconds: Cell,
-    /// Requests refused because the waiting line was full or too slow.
-    pub queue_refused: Cell,
-    /// Requests that failed, by kind; see [`error::KINDS`].
-    pub failures: [Cell; error::KINDS.len()],
-}
+use counters::Counters;
+use endpoint::Endpoint;
 
 /// Name, URLs and `max_connections`: a gate remembers an app under these.
 type GateIdentity = (String, String, usize);
@@ -184,53 +139,7 @@ impl Registry {
     }
 }
 
-impl Endpoint {
-    /// Whether requests to `address` go over HTTP/2, as far as is known: by its scheme, or by what it chose last.
-    fn speaks_http2(&self, address: &Address) -> bool {
-        matches!(self.policy.scheme, Scheme::H2c) || address.http2.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
-
 impl Upstream {
-    /// Whether all its addresses are spoken to in HTTP/2, as far as is known.
-    pub(crate) fn speaks_http2(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| {
-            let resolved = endpoint.resolved.load();
-            let mut addresses = resolved.addresses.iter();
-            addresses.len() > 0 && addresses.all(|address| endpoint.speaks_http2(address))
-        })
-    }
-
-    /// Its addresses as known now, each with its endpoint's URL.
-    pub(crate) fn addresses(&self) -> Vec<(String, Arc<Address>)> {
-        let of = |endpoint: &Endpoint| {
-            let resolved = endpoint.resolved.load();
-            let url = endpoint.policy.url.clone();
-            resolved.addresses.iter().map(move |address| (url.clone(), address.clone())).collect::<Vec<_>>()
-        };
-        self.endpoints.iter().flat_map(|endpoint| of(endpoint)).collect()
-    }
-
-    /// The endpoints of which one address is to answer.
-    fn awaited(&self, awaited: Awaited) -> &[Arc<Endpoint>] {
-        match awaited {
-            Awaited::Nothing => &[],
-            Awaited::AnyAddress => &self.endpoints,
-            Awaited::Primary => self.endpoints.get(..1).unwrap_or_default(),
-        }
-    }
-
-    /// Whether readiness still waits for a first answer.
-    pub(crate) fn is_awaited(&self, awaited: Awaited) -> bool {
-        awaited != Awaited::Nothing
-            && !self.awaited(awaited).iter().any(|endpoint| endpoint.responded.load(Ordering::Relaxed))
-    }
-
-    /// Whether it was built so lately that a missing first answer is no failure yet.
-    pub(crate) fn is_starting(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.built) < probe::START
-    }
-
     /// Takes over what an older generation knew of the same names, so that a reload asks nobody.
     pub(crate) fn carry_over(&self, older: &Upstream) {
         for endpoint in &self.endpoints {
@@ -239,14 +148,5 @@ impl Upstream {
                 endpoint.inherit(&older.resolved.load());
             }
         }
-    }
-
-    /// The gate in front of it, where it has one.
-    pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
-        self.gate.as_ref()
-    }
-
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
     }
 }

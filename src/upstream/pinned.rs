@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use super::Endpoint;
 use super::address::Address;
+use super::endpoint::Endpoint;
 use super::http2::Http2Connection;
 use crate::http1::client::ClientConnection;
 use crate::memory::buffers::ClientSlot;

@@ -15,14 +15,16 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::address::{Address, Evidence};
 use super::connect::{self, Connected};
+use super::endpoint::Endpoint;
 use super::http2::{Http2Connection, Passing};
-use super::{Endpoint, Upstream};
+use super::state::Upstream;
 use crate::http1::client::{ClientConnection, Outbound, Timeouts};
 use crate::http1::encode::Beside;
 use crate::http1::head::HeadLimits;
 use crate::message::body::Body;
 use crate::policy::Awaited;
 use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 
 /// Bounds on what a probed app may answer.
 const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
@@ -30,7 +32,7 @@ const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 /// How often the addresses of an upstream that readiness waits for are tried after the start...
 const START_INTERVAL: Duration = Duration::from_millis(250);
 /// ...and how long; then it is the upstream's interval.
-pub(super) const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(30);
 
 /// The addresses, and the endpoints by their place, that are busy: one that hangs delays no other, and is not
 /// asked twice at once. No larger than the upstream.
@@ -107,6 +109,11 @@ async fn probe_endpoint(upstream: Arc<Upstream>, place: usize, round: Round, bus
 }
 
 impl Upstream {
+    /// Whether it was built so lately that a missing first answer is no failure yet.
+    pub(crate) fn is_starting(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.built) < START
+    }
+
     async fn probe(&self, endpoint: &Endpoint, address: &Arc<Address>, round: Round) {
         let well = match &self.policy.health.path {
             Some(path) => self.responds(endpoint, address, path).await,

@@ -200,6 +200,23 @@ impl Drop for Permit {
     }
 }
 
+/// A place in a waiting line.
+pub(super) struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
+
+impl<'a> Place<'a> {
+    pub(super) fn take(waiting: &'a std::sync::atomic::AtomicUsize, max: usize) -> Option<Place<'a>> {
+        let before = waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Place(waiting);
+        (before < max).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::Future;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Endpoint;
 use super::address::{Address, Target};
+use super::endpoint::{Endpoint, MAX_ADDRESSES, Resolved};
 use crate::policy::Place;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
@@ -18,64 +18,6 @@ use crate::runtime::clock::Instant;
 const KEPT: Duration = Duration::from_secs(5);
 /// After a failed connection it is asked again no sooner than this.
 const KEPT_AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// How long an address that is missing from the newest answer is used where it has a connection.
-const MISSING: Duration = Duration::from_secs(30);
-/// The most addresses taken from one answer.
-const MAX_ADDRESSES: usize = 64;
-
-#[derive(Debug, Default)]
-pub(super) struct Resolved {
-    /// The addresses, none while nothing was ever resolved.
-    pub addresses: Vec<Arc<Address>>,
-    /// Addresses of earlier answers that are missing from this one, with when that was first so; as many at most.
-    missing: Vec<(Arc<Address>, Instant)>,
-    /// When it came; `None`: never, or it never changes.
-    at: Option<Instant>,
-    /// It is written in the URL.
-    literal: bool,
-}
-
-impl Resolved {
-    /// What follows this one when `addresses` is the answer at `now`.
-    fn next(&self, addresses: Vec<Arc<Address>>, now: Instant) -> Resolved {
-        let is_new = |address: &Arc<Address>| addresses.iter().any(|known| known.id == address.id);
-        let longer = self.missing.iter().filter(|(_, since)| is_missed(*since, now)).cloned();
-        let from_now = self.addresses.iter().map(|address| (address.clone(), now));
-        let missing = longer.chain(from_now).filter(|(address, _)| !is_new(address));
-        let missing = missing.take(MAX_ADDRESSES).collect();
-        Resolved { missing, addresses, at: Some(now), literal: false }
-    }
-
-    /// Addresses that are missing but still used at `now`, where they have a connection.
-    pub(super) fn missing(&self, now: Instant) -> impl Iterator<Item = &Arc<Address>> {
-        let used = self.missing.iter().filter(move |(_, since)| is_missed(*since, now));
-        used.map(|(address, _)| address)
-    }
-
-    /// The one address there is.
-    pub(super) fn only(&self) -> Option<&Arc<Address>> {
-        match &self.addresses[..] {
-            [only] if self.missing.is_empty() => Some(only),
-            _ => None,
-        }
-    }
-
-    /// Whether new connections go to an address.
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.addresses.iter().any(|address| address.id == id)
-    }
-
-    /// Whether it is old enough at `now` to be asked for again.
-    fn is_due(&self, kept: Duration, now: Instant) -> bool {
-        !self.literal && self.at.is_none_or(|at| now.saturating_duration_since(at) >= kept)
-    }
-}
-
-/// Whether what has been missing since then is still used at `now`.
-fn is_missed(since: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(since) < MISSING
-}
-
 impl Endpoint {
     fn address(&self, target: Target) -> Arc<Address> {
         let Endpoint { upstream, policy, limits, generation, responded, .. } = self;

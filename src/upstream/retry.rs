@@ -1,16 +1,27 @@
-//! Whether a request that failed is sent again, and what its failures say of the addresses where it failed.
+//! Whether a request that failed is sent again, and how many may be: the budget.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::Upstream;
-use super::address::{Address, Evidence};
-use super::balance;
+use super::address::Address;
+use super::call::{Call, is_idempotent};
+use super::counters::Counters;
 use super::error::ForwardError;
 use super::http2::LARGE_HEAD;
-use super::send::{Call, Outcome};
 use crate::http2::section_size;
+use crate::policy::UpstreamPolicy;
 use crate::runtime::clock;
+use crate::runtime::clock::Instant;
+
+/// Tries allowed for each request sent.
+const SHARE: f64 = 0.2;
+/// Tries allowed in each second whatever the traffic.
+const MIN_PER_SECOND: f64 = 3.0;
+/// How far unused tries add up.
+const HORIZON: Duration = Duration::from_secs(10);
 
 pub(super) struct Attempt {
     pub error: ForwardError,
@@ -29,7 +40,7 @@ impl Attempt {
     }
 
     /// A connection that others use ended under the request. It counts once, where it ends under its first request.
-    fn is_shared_end(&self) -> bool {
+    pub(super) fn is_shared_end(&self) -> bool {
         self.reused && matches!(self.error, ForwardError::Http2Ended(_))
     }
 }
@@ -55,83 +66,86 @@ impl Tries {
     }
 }
 
-impl Upstream {
-    /// Notes a try that failed; true where it costs none of the tries: once for each address, as the app may close an
-    /// idle connection at any moment.
-    pub(super) fn note_try(
-        &self,
-        failed: &Attempt,
-        address: &Arc<Address>,
-        large: bool,
-        tries: &mut Tries,
-    ) -> bool {
-        if failed.reused && failed.error.is_broken() {
-            tries.stale.push(address.id);
-            return true;
-        }
-        // Once for each request, however often it tried.
-        let first = !tries.failed.contains(&address.id);
-        tries.failed.push(address.id);
-        if !first || !failed.error.is_unhealthy() || failed.is_shared_end() || large {
-            return false;
-        }
-        if matches!(failed.error, ForwardError::Connect(..)) {
-            self.note_failure(address, Evidence::Connection);
-        } else {
-            tries.blamed.push(address.clone());
-        }
-        false
+pub(super) fn may_retry(
+    policy: &UpstreamPolicy,
+    budget: &RetryBudget,
+    counters: &Counters,
+    failed: &Attempt,
+    call: &Call<'_>,
+    retries: u32,
+    replayable: bool,
+) -> bool {
+    let refused_here = matches!(
+        failed.error,
+        ForwardError::QueueFull
+            | ForwardError::QueueTimeout(_)
+            | ForwardError::TooManyStreams
+            | ForwardError::Body(_)
+            | ForwardError::CannotUpgrade
+            | ForwardError::HeadTooLarge(_)
+            | ForwardError::Resolve(_)
+            // It would be as malformed the next time.
+            | ForwardError::Malformed(_)
+            | ForwardError::NotUpgraded
+    );
+    if refused_here || retries >= policy.retries {
+        return false;
+    }
+    if failed.nothing_sent {
+        return true;
+    }
+    // RFC 9110 9.2.2. A deadline that passed is not tried again: the client waited long enough.
+    let safe = is_idempotent(call.method)
+        && replayable
+        && call.upgrade.is_none()
+        && !matches!(failed.error, ForwardError::TimedOut);
+    if !safe {
+        return false;
+    }
+    let granted = (failed.reused && failed.error.is_broken()) || budget.withdraw(clock::now());
+    if !granted {
+        counters.retries_refused.add(1);
+    }
+    granted
+}
+
+/// Keeps tries after failure to a share of the traffic, so that a struggling app is not buried.
+#[derive(Debug, Default)]
+pub(super) struct RetryBudget {
+    /// Requests ever sent: all that the ordinary request pays for.
+    requests: AtomicU64,
+    state: Mutex<Option<BudgetState>>,
+}
+
+#[derive(Debug)]
+struct BudgetState {
+    tokens: f64,
+    requests: u64,
+    at: Instant,
+}
+
+impl RetryBudget {
+    pub(super) fn deposit(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes the addresses where exchanges of a request failed, now that its end is known. What fails at two addresses
-    /// and nowhere gets a response is the doing of the request: one client must not take all of them out.
-    pub(super) fn blame(&self, tries: &Tries, outcome: &Outcome) {
-        let last = outcome.address.borrow().as_ref().map(|address| address.id);
-        let responded = outcome.responded.get().is_some();
-        if !responded && tries.blamed.len() > 1 {
-            return;
-        }
-        let failed = tries.blamed.iter().filter(|address| !(responded && Some(address.id) == last));
-        failed.for_each(|address| self.note_failure(address, Evidence::Exchange));
-    }
-
-    pub(super) fn may_retry(
-        &self,
-        failed: &Attempt,
-        call: &Call<'_>,
-        retries: u32,
-        replayable: bool,
-    ) -> bool {
-        let refused_here = matches!(
-            failed.error,
-            ForwardError::QueueFull
-                | ForwardError::QueueTimeout(_)
-                | ForwardError::TooManyStreams
-                | ForwardError::Body(_)
-                | ForwardError::CannotUpgrade
-                | ForwardError::HeadTooLarge(_)
-                | ForwardError::Resolve(_)
-                // It would be as malformed the next time.
-                | ForwardError::Malformed(_)
-                | ForwardError::NotUpgraded
-        );
-        if refused_here || retries >= self.policy.retries {
-            return false;
-        }
-        if failed.nothing_sent {
-            return true;
-        }
-        // RFC 9110 9.2.2. A deadline that passed is not tried again: the client waited long enough.
-        let safe = balance::is_idempotent(call.method)
-            && replayable
-            && call.upgrade.is_none()
-            && !matches!(failed.error, ForwardError::TimedOut);
-        if !safe {
-            return false;
-        }
-        let granted = (failed.reused && failed.error.is_broken()) || self.budget.withdraw(clock::now());
-        if !granted {
-            self.counters.retries_refused.add(1);
+    /// Takes one try if there is one.
+    pub(super) fn withdraw(&self, now: Instant) -> bool {
+        let requests = self.requests.load(Ordering::Relaxed);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.get_or_insert(BudgetState { tokens: MIN_PER_SECOND, requests: 0, at: now });
+        let elapsed = now.saturating_duration_since(state.at);
+        let earned =
+            elapsed.as_secs_f64() * MIN_PER_SECOND + (requests - state.requests.min(requests)) as f64 * SHARE;
+        // What was not used adds up for a while only: neither an idle night nor a busy hour before the
+        // trouble began may turn into a storm.
+        state.tokens = (state.tokens + earned)
+            .min((earned / elapsed.as_secs_f64().max(1.0)).max(MIN_PER_SECOND) * HORIZON.as_secs_f64());
+        state.requests = requests;
+        state.at = now;
+        let granted = state.tokens >= 1.0;
+        if granted {
+            state.tokens -= 1.0;
         }
         granted
     }
@@ -146,4 +160,27 @@ pub(super) fn head_size(call: &Call<'_>) -> usize {
 /// Whether the head is so large that the app may end a connection because of it, as far as is known.
 pub(super) fn is_large(call: &Call<'_>, address: &Address) -> bool {
     head_size(call) > LARGE_HEAD.max(address.max_head.load(Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_grants_a_fifth_and_a_trickle() {
+        let budget = RetryBudget::default();
+        let start = clock::now();
+        let granted = |now| (0..10_000).take_while(|_| budget.withdraw(now)).count();
+        assert_eq!(granted(start), 3);
+        (0..100).for_each(|_| budget.deposit());
+        assert_eq!(granted(start), 20);
+        assert_eq!(granted(start + Duration::from_secs(1)), 3);
+        assert_eq!(
+            granted(start + Duration::from_secs(3600)),
+            30,
+            "what was not used does not add up for ever"
+        );
+        (0..1_000_000).for_each(|_| budget.deposit());
+        assert!(granted(start + Duration::from_secs(7200)) < 1000, "nor does an hour of traffic");
+    }
 }

@@ -1,127 +1,33 @@
 //! One request's way to its answer: an address, a permit, a connection, and another try where that
 //! is safe.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::Response;
 
 use super::address::Address;
-use super::balance;
 use super::body::{Lease, Share};
+use super::call::{Call, Outcome, Streaming};
 use super::connect::{self, Connected};
+use super::endpoint::Endpoint;
 use super::error::ForwardError;
 use super::http2::Http2Connection;
 use super::pinned::{self, Pinned};
 use super::pool::Pool;
-use super::retry::{Attempt, Tries, head_size, is_large};
-use super::{Endpoint, Upstream};
-use crate::fields::forwarded::ForwardedFields;
-use crate::fields::request_id::Identified;
-use crate::http1::client::{ClientConnection, Sent, reach};
-use crate::http1::head::HeadLimits;
-use crate::memory::buffers::{ClientSlot, OF_A_WAIT, Room};
+use super::retry::{Attempt, Tries, head_size, is_large, may_retry};
+use super::state::Upstream;
+use crate::http1::client::ClientConnection;
+use crate::memory::buffers::OF_A_WAIT;
 use crate::message::body::Body;
-use crate::message::inbound::{Interim, Peer};
 use crate::policy::Scheme;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
-use crate::upstream::admission::{Entered, Gate};
-use crate::upstream::queue::{Permit, Queued};
-
-/// A request on its way to an app.
-pub(crate) struct Call<'a> {
-    pub method: &'a Method,
-    /// Path and query as they go on; `*` for OPTIONS *.
-    pub target: &'a PathAndQuery,
-    pub headers: &'a mut HeaderMap,
-    /// The forwarding fields, where they are not among the others.
-    pub forwarding: Option<&'a ForwardedFields>,
-    /// Which request it is, where that is not among the fields.
-    pub identified: Option<Identified<'a>>,
-    /// Whose share of the places it takes.
-    pub client: ClientSlot,
-    pub body: Body,
-    /// The protocols to upgrade to.
-    pub upgrade: Option<&'a HeaderValue>,
-    /// Whether the client takes trailers.
-    pub takes_trailers: bool,
-    /// Where interim responses go, and under which number.
-    pub interim: Option<(&'a Interim, u32)>,
-    /// The client connection, where what it uses belongs to it alone.
-    pub pinned: Option<&'a Rc<Peer>>,
-    /// Instead of `response_timeout`.
-    pub timeout: Option<Duration>,
-    /// Whether it is a stream from its start.
-    pub streaming: Streaming,
-    /// For streams without an expected end.
-    pub stream_idle_timeout: Duration,
-    /// Bounds on the head of the answer.
-    pub limits: HeadLimits,
-    /// The client's room in the buffer memory: without it the response stays at the upstream until it is taken.
-    pub room: Option<Room<'a>>,
-    /// Whether the request is counted there already.
-    pub counted: bool,
-    /// The rank of its caller's tier, and how many there are.
-    pub rank: (usize, usize),
-}
-
-/// Whether a request is a stream from its start: one that counts in `max_streams`, whose response is waited for as long
-/// as the connection lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Streaming {
-    /// No: only the head of its response makes it one.
-    No,
-    /// A gRPC call: where the upstream is spoken to in HTTP/2. Any other upstream takes it for an ordinary request.
-    OverHttp2,
-    Always,
-}
-
-/// What is known about how a request goes, as soon as it is: also when it fails, or nobody waits for it any more.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub address: RefCell<Option<Arc<Address>>>,
-    pub retries: Cell<u32>,
-    /// When the last try was sent.
-    pub sent: Cell<Option<Instant>>,
-    /// When the head of the answer came.
-    pub responded: Cell<Option<Instant>>,
-    /// Where it waits for a place, as long as it does.
-    pub line: RefCell<Option<Queued>>,
-    /// How much of it left in all tries but one over HTTP/2.
-    pub(super) left: Cell<Sent>,
-    /// How much of it left in the last try over HTTP/2, which the upstream may say it did not process.
-    pub(super) left_over_http2: Cell<Sent>,
-}
-
-impl Outcome {
-    /// Nothing is known yet, whatever was asked before.
-    pub(crate) fn forget(&self) {
-        let Outcome { address, retries, sent, responded, line, left, left_over_http2 } = self;
-        address.replace(None);
-        line.replace(None);
-        retries.set(0);
-        sent.set(None);
-        responded.set(None);
-        left.set(Sent::Nothing);
-        left_over_http2.set(Sent::Nothing);
-    }
-
-    /// How much of the request its app can have received, over all tries.
-    pub(crate) fn how_much_left(&self) -> Sent {
-        self.left.get().max(self.left_over_http2.get())
-    }
-
-    /// Another try over HTTP/2 begins.
-    pub(super) fn begin_over_http2(&self) {
-        reach(&self.left, self.left_over_http2.take());
-    }
-}
+use crate::upstream::admission::{Entered, Gate, class};
+use crate::upstream::queue::{Permit, Place, Queued};
 
 #[allow(
     clippy::manual_async_fn,
@@ -178,7 +84,8 @@ impl Upstream {
                 });
                 let spent = if free { 0 } else { outcome.retries.get() };
                 let again = tries.allow(&failed, large);
-                if !again || !self.may_retry(&failed, &call, spent, content.is_some()) {
+                let (policy, budget, counters) = (&self.policy, &self.budget, &self.counters);
+                if !again || !may_retry(policy, budget, counters, &failed, &call, spent, content.is_some()) {
                     self.counters.failures[failed.error.kind_index()].add(1);
                     if !tries.blamed.is_empty() {
                         self.blame(&tries, outcome);
@@ -470,34 +377,5 @@ impl Upstream {
             Ok(None) => refused(ForwardError::QueueFull),
             Err(_) => refused(ForwardError::QueueTimeout(self.policy.queue_timeout)),
         }
-    }
-}
-
-/// Requests that cost an app about as much: reads or writes under the same two segments of the path, as far as those
-/// look like names and not like numbers.
-fn class(call: &Call<'_>) -> u64 {
-    let segments =
-        call.target.path().as_bytes().split(|byte| *byte == b'/').filter(|segment| !segment.is_empty());
-    let reads = balance::is_spread(call.method);
-    segments.take(2).fold(u64::from(reads), |class, segment| {
-        let number = segment.iter().any(u8::is_ascii_digit);
-        xxhash_rust::xxh3::xxh3_64_with_seed(if number { b"#" } else { segment }, class)
-    })
-}
-
-/// A place in a waiting line.
-pub(super) struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
-
-impl<'a> Place<'a> {
-    pub(super) fn take(waiting: &'a std::sync::atomic::AtomicUsize, max: usize) -> Option<Place<'a>> {
-        let before = waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Place(waiting);
-        (before < max).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,0 +1,105 @@
+//! What requests and probes say of addresses: which are taken out, and which are back.
+
+use std::sync::Arc;
+
+use super::address::{Address, Evidence};
+use super::call::Outcome;
+use super::error::ForwardError;
+use super::retry::{Attempt, Tries};
+use super::state::Upstream;
+
+impl Upstream {
+    /// Notes a try that failed; true where it costs none of the tries: once for each address, as the app may close an
+    /// idle connection at any moment.
+    pub(super) fn note_try(
+        &self,
+        failed: &Attempt,
+        address: &Arc<Address>,
+        large: bool,
+        tries: &mut Tries,
+    ) -> bool {
+        if failed.reused && failed.error.is_broken() {
+            tries.stale.push(address.id);
+            return true;
+        }
+        // Once for each request, however often it tried.
+        let first = !tries.failed.contains(&address.id);
+        tries.failed.push(address.id);
+        if !first || !failed.error.is_unhealthy() || failed.is_shared_end() || large {
+            return false;
+        }
+        if matches!(failed.error, ForwardError::Connect(..)) {
+            self.note_failure(address, Evidence::Connection);
+        } else {
+            tries.blamed.push(address.clone());
+        }
+        false
+    }
+
+    /// Notes the addresses where exchanges of a request failed, now that its end is known. What fails at two addresses
+    /// and nowhere gets a response is the doing of the request: one client must not take all of them out.
+    pub(super) fn blame(&self, tries: &Tries, outcome: &Outcome) {
+        let last = outcome.address.borrow().as_ref().map(|address| address.id);
+        let responded = outcome.responded.get().is_some();
+        if !responded && tries.blamed.len() > 1 {
+            return;
+        }
+        let failed = tries.blamed.iter().filter(|address| !(responded && Some(address.id) == last));
+        failed.for_each(|address| self.note_failure(address, Evidence::Exchange));
+    }
+
+    /// Notes a failure of `address`, which may take it out unless it is the last.
+    pub(super) fn note_failure(&self, address: &Arc<Address>, evidence: Evidence) {
+        if !address.failed(evidence, self.policy.health.unhealthy_after) {
+            return;
+        }
+        let another = self.addresses().iter().any(|(_, other)| other.id != address.id && other.is_healthy());
+        if another && address.eject(self.policy.health.unhealthy_after) {
+            tracing::warn!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "ejected: it keeps failing"
+            );
+        } else if address.failures() == self.policy.health.unhealthy_after {
+            tracing::warn!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "failing, but not ejected: it is the last"
+            );
+        }
+    }
+
+    /// Notes that `address` answered, well or not.
+    pub(super) fn note_response(&self, address: &Address) {
+        if address.note_response() {
+            tracing::info!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "the upstream has answered for the first time"
+            );
+        }
+    }
+
+    /// Notes a success of `address`.
+    pub(super) fn note_success(&self, address: &Address, evidence: Evidence) {
+        let health = &self.policy.health;
+        // Where a health path is asked, only that says that the app is there.
+        if evidence == Evidence::Probe || health.path.is_none() {
+            self.note_response(address);
+        }
+        let down = address.is_healthy() && address.failures() >= health.unhealthy_after;
+        if address.succeeded(evidence, health.path.is_some(), health.healthy_after) {
+            tracing::info!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "back: it answers again"
+            );
+        } else if down && address.failures() < health.unhealthy_after {
+            tracing::info!(
+                upstream = self.policy.name,
+                address = address.name.as_str(),
+                "up: it answers again"
+            );
+        }
+    }
+}
