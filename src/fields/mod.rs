@@ -11,6 +11,7 @@ pub(crate) mod forwarded;
 pub(crate) mod fresh;
 pub(crate) mod glob;
 pub(crate) mod grpc;
+pub(crate) mod hop_by_hop;
 pub(crate) mod host;
 pub(crate) mod list;
 pub(crate) mod media_type;

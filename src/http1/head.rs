@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use super::buffered;
-use super::framing::{Framing, FramingError, LengthFields};
+use super::framing::{Framing, LengthFields};
+use super::head_error::HeadError;
+use crate::fields::hop_by_hop::{ConnectionFields, names_trailers, timeout_parameter, without_h2c};
 use crate::fields::host;
 use crate::fields::reason::ReasonPhrase;
 use crate::fields::target::{self, Looks};
@@ -26,90 +28,6 @@ pub struct HeadLimits {
     pub fields: usize,
 }
 
-/// Why a head was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// Not an HTTP/1 head; the text says where it went wrong.
-    Malformed(&'static str),
-    /// The length fields contradict each other or are not allowed.
-    Framing(FramingError),
-    /// Longer than `max_header_size`.
-    TooLarge,
-    /// More fields than `max_headers`.
-    TooManyFields,
-    /// The target is longer than a URI here can be.
-    TargetTooLong,
-    /// HTTP/1.1 without a Host, or with two, or with one that is not a host (RFC 9112 3.2).
-    Host,
-    /// A version other than 1.0 or 1.1.
-    Version,
-    /// The head did not arrive within `header_timeout`.
-    Timeout,
-    /// There is no buffer memory for the half of it that is here.
-    NoMemory,
-    /// Frames of HTTP/2 in place of a response: the server speaks nothing else.
-    Http2,
-    /// A TLS record in place of a response.
-    Tls,
-}
-
-impl HeadError {
-    /// The status of the refusal.
-    pub fn status(self) -> StatusCode {
-        match self {
-            HeadError::Malformed(_)
-            | HeadError::Framing(_)
-            | HeadError::Host
-            | HeadError::Http2
-            | HeadError::Tls => StatusCode::BAD_REQUEST,
-            HeadError::TooLarge | HeadError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
-            HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            HeadError::Timeout => StatusCode::REQUEST_TIMEOUT,
-            HeadError::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// What is wrong, for the problem document.
-    pub fn detail(self) -> &'static str {
-        match self {
-            HeadError::Malformed(what) => what,
-            HeadError::Framing(error) => error.as_str(),
-            HeadError::TooLarge => "the request head is larger than max_header_size",
-            HeadError::TooManyFields => "the request has more fields than max_headers",
-            HeadError::TargetTooLong => "the request target is too long",
-            HeadError::Host => "exactly one valid Host field is needed",
-            HeadError::Version => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here",
-            HeadError::Timeout => "the request head did not arrive in time",
-            HeadError::NoMemory => "server.buffer_memory is used up, or this client's share of it",
-            HeadError::Http2 => "HTTP/2 frames in place of an HTTP/1 head",
-            HeadError::Tls => "a TLS record in place of an HTTP/1 head",
-        }
-    }
-
-    /// The same of a response, for the log.
-    pub fn detail_of_response(self) -> &'static str {
-        match self {
-            HeadError::TooLarge => "the response head is larger than server.max_header_size",
-            HeadError::TooManyFields => "the response has more fields than server.max_headers",
-            HeadError::Version => "the response is not in HTTP/1.0 or HTTP/1.1",
-            HeadError::Http2 => "the server speaks HTTP/2: write h2c:// in place of http://",
-            HeadError::Tls => "the server speaks TLS: write https:// in place of http://",
-            other => other.detail(),
-        }
-    }
-
-    /// The document's detail where a response was refused so; `None` where only the log says it.
-    pub fn advice(self) -> Option<&'static str> {
-        match self {
-            HeadError::TooLarge | HeadError::TooManyFields | HeadError::Http2 | HeadError::Tls => {
-                Some(self.detail_of_response())
-            }
-            _ => None,
-        }
-    }
-}
-
 /// The protocol of a server whose first bytes are no HTTP/1 response. HTTP/2 begins with SETTINGS (RFC 9113 3.4)
 /// or, where it refuses at once, with GOAWAY, both on stream 0; TLS with an alert (RFC 8446 6).
 fn other_protocol(input: &[u8]) -> Option<HeadError> {
@@ -123,71 +41,6 @@ fn other_protocol(input: &[u8]) -> Option<HeadError> {
         }
         [21, 3, 0..=4, 0, 2, ..] => Some(HeadError::Tls),
         _ => None,
-    }
-}
-
-impl std::fmt::Display for HeadError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.detail())
-    }
-}
-
-impl std::error::Error for HeadError {}
-
-impl From<FramingError> for HeadError {
-    fn from(error: FramingError) -> Self {
-        HeadError::Framing(error)
-    }
-}
-
-/// What the connection-level fields of a head said.
-#[derive(Debug, Default)]
-struct ConnectionFields {
-    close: bool,
-    keep_alive: bool,
-    upgrade: bool,
-    trailers: bool,
-    upgrade_to: Option<HeaderValue>,
-    keep_alive_timeout: Option<u64>,
-    /// How many lines of Host there are, and whether the last of them is a host.
-    hosts: usize,
-    host_is_valid: bool,
-    /// Whether the first line of Expect asks for 100 (Continue); `None` without any.
-    expects_continue: Option<bool>,
-    /// Other fields named by Connection, removed at the end.
-    named: Vec<HeaderName>,
-}
-
-impl ConnectionFields {
-    fn connection(&mut self, value: &[u8]) {
-        for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if token.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if token.eq_ignore_ascii_case(b"upgrade") {
-                self.upgrade = true;
-            } else if let Ok(name) = HeaderName::from_bytes(token) {
-                // Host and the length are not a connection's business, whatever it claims.
-                if name != header::HOST && name != header::CONTENT_LENGTH && name != header::TE {
-                    self.named.push(name);
-                }
-            }
-        }
-    }
-
-    /// Notes what is asked for later of a field that is not of the connection: looking it up would take longer.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) {
-        if *name == header::HOST {
-            self.hosts += 1;
-            self.host_is_valid = host::is_host(value);
-        } else if *name == header::EXPECT {
-            self.expects_continue.get_or_insert_with(|| value.eq_ignore_ascii_case(b"100-continue"));
-        }
-    }
-
-    fn persistent(&self, version: Version) -> bool {
-        !self.close && (version == Version::HTTP_11 || self.keep_alive)
     }
 }
 
@@ -493,48 +346,9 @@ fn read_fields(
             }
         }
     }
-    for name in &fields.named {
-        headers.remove(name);
-        if *name == header::EXPECT {
-            fields.expects_continue = None;
-        }
-    }
+    fields.remove_named(&mut headers);
     LINES.set(lines);
     Ok(headers)
-}
-
-/// `Upgrade` without `h2c`, which would let a client speak past every rule to an app that knows it;
-/// `None` where nothing is left.
-pub(crate) fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
-    let is_h2c = |protocol: &[u8]| {
-        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(b"h2c")
-    };
-    let mut list = protocols.as_bytes().split(|byte| *byte == b',');
-    if !list.clone().any(is_h2c) {
-        return Some(protocols.clone());
-    }
-    let left: Vec<&[u8]> =
-        list.by_ref().filter(|protocol| !is_h2c(protocol)).map(<[u8]>::trim_ascii).collect();
-    if left.is_empty() { None } else { HeaderValue::from_bytes(&left.join(&b", "[..])).ok() }
-}
-
-fn names_trailers(value: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|item| {
-        let coding = item.split(|byte| *byte == b';').next().unwrap_or_default();
-        coding.trim_ascii().eq_ignore_ascii_case(b"trailers")
-    })
-}
-
-/// `Keep-Alive: timeout=N`.
-fn timeout_parameter(value: &[u8]) -> Option<u64> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find_map(|item| {
-        let (name, seconds) = item.split_at_checked(8)?;
-        if !name.eq_ignore_ascii_case(b"timeout=") {
-            return None;
-        }
-        std::str::from_utf8(seconds).ok()?.trim_matches('"').parse().ok()
-    })
 }
 
 /// The four forms of a target (RFC 9112 3.2) and which methods may use them; userinfo never

@@ -14,6 +14,7 @@ mod decode;
 pub(crate) mod encode;
 pub(crate) mod framing;
 pub(crate) mod head;
+pub(crate) mod head_error;
 pub(crate) mod server;
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::chunked::{Decoded, Decoder};
 use super::framing::{Framing, FramingError};
-use super::head::{HeadError, HeadLimits, parse_request, parse_response};
+use super::head::{HeadLimits, parse_request, parse_response};
+use super::head_error::HeadError;
 
 const LIMITS: HeadLimits = HeadLimits { size: 4096, fields: 16 };
 

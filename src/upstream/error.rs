@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::address::Target;
-use crate::http1::head::HeadError;
+use crate::http1::head_error::HeadError;
 use crate::message::body::BodyError;
 
 /// Why a request got no answer from an app.

@@ -25,7 +25,7 @@ use crate::http1::client::{
     ClientConnection, Content, Outbound, SendError, Sent, Timeouts, UpstreamResponse,
 };
 use crate::http1::encode::Beside;
-use crate::http1::head::HeadError;
+use crate::http1::head_error::HeadError;
 use crate::message::body::{Body, Tunnel};
 use crate::policy::Scheme;
 use crate::runtime::clock;

@@ -8,7 +8,8 @@ use tower::Service;
 
 use super::{Connection, Next, PARK, PREFACE, Settings};
 use crate::connection::seats::Seat;
-use crate::http1::head::{self, HeadError};
+use crate::http1::head;
+use crate::http1::head_error::HeadError;
 use crate::message::body::Body;
 use crate::message::inbound::{Inbound, ORDINARY};
 use crate::runtime::lifecycle::Phase;

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, HeadLimits};
+use crate::http1::head_error::HeadError;
 use crate::message::body::Body;
 use crate::message::inbound::{Inbound, Peer, Refused};
 use crate::runtime::clock::Instant;
@@ -34,9 +35,9 @@ pub(super) fn request(
     }
     fields.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
     text.extend_from_slice(b"\r\n");
-    let refused = |error: head::HeadError| Refused { status: error.status(), detail: error.detail() };
+    let refused = |error: HeadError| Refused { status: error.status(), detail: error.detail() };
     let head = head::parse_request(&mut text, limits).map_err(refused)?;
-    let head = head.ok_or(head::HeadError::TooLarge).map_err(refused)?;
+    let head = head.ok_or(HeadError::TooLarge).map_err(refused)?;
     let body = match head.framing {
         Framing::Length(0) => Body::empty(),
         // That there is some is all that is known of it.

@@ -5,7 +5,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use crate::fields::target::{self, Looks};
-use crate::http1::head::{self, HeadError, HeadLimits};
+use crate::http1::head::{self, HeadLimits};
+use crate::http1::head_error::HeadError;
 use crate::message::inbound::Refused;
 
 /// Encodes what no URI has raw, as the HTTP/1 head reader does. What the library under this refuses itself never comes here:

@@ -36,7 +36,7 @@ use crate::connection::seats::Seat;
 use crate::connection::stream::{Rewound, Stream};
 use crate::connection::tunnel;
 use crate::fields::media_type::MediaKind;
-use crate::http1::head::HeadError;
+use crate::http1::head_error::HeadError;
 use crate::http1::server::Settings;
 use crate::http2::intake::{Intake, IntakeBody};
 use crate::http2::refusals::{self, Refusal};

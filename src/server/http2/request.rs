@@ -8,7 +8,8 @@ use hyper::body::Incoming;
 use super::streams::Streams;
 use super::upload_wait::UploadWait;
 use super::{fields, request_body};
-use crate::http1::head::{self, HeadError};
+use crate::fields::hop_by_hop::without_h2c;
+use crate::http1::head_error::HeadError;
 use crate::http1::server::Settings;
 use crate::http2::intake::{FEW, IntakeBody, STREAM};
 use crate::message::body::Body;
@@ -62,8 +63,7 @@ pub(super) fn inbound(
         // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
         // out is made up.
         parts.method = Method::GET;
-        upgrade =
-            HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| head::without_h2c(&protocol));
+        upgrade = HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| without_h2c(&protocol));
         if upgrade.as_ref().is_some_and(|protocol| protocol == "websocket") {
             headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
         }

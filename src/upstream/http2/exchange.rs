@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 
 use super::connection::Http2Connection;
@@ -15,6 +15,7 @@ use super::errors::{classify, not_sent};
 use super::response::ResponseBody;
 use super::shared::Open;
 use super::upload::{Stage, Stopped, Upload};
+use crate::fields::hop_by_hop::NOT_SENT_OVER_HTTP2;
 use crate::http1::client::{Sent, Timeouts, is_endless, reach};
 use crate::http1::encode;
 use crate::http2::{FIELD_OVERHEAD, section_size};
@@ -23,17 +24,6 @@ use crate::message::body::Body;
 use crate::message::inbound::Interim;
 use crate::runtime::clock::{Deadline, Instant};
 use crate::upstream::error::ForwardError;
-
-/// Fields of an HTTP/1 connection, which make a message malformed here (RFC 9113 8.2.2), and Host, which :authority
-/// says (RFC 9113 8.3.1).
-static NOT_SENT: [HeaderName; 6] = [
-    header::HOST,
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// Told while a request is on its way.
 #[derive(Clone, Copy)]
@@ -136,7 +126,7 @@ fn request_size(method: &Method, uri: &Uri, headers: &HeaderMap) -> usize {
 
 /// Fits the fields of a request to HTTP/2.
 fn adapt(method: &Method, headers: &mut HeaderMap, body: &Body) {
-    for name in &NOT_SENT {
+    for name in &NOT_SENT_OVER_HTTP2 {
         headers.remove(name);
     }
     // RFC 9110 8.6: a length that is known is told, and that there is none where the method has content.
