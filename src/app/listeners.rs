@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use super::start_error::StartError;
 use crate::policy::Policy;
 use crate::server::listener;
-use crate::server::worker::Bound;
+use crate::server::listener::Bound;
 
 /// What listens where, with the ports the system chose.
 #[derive(Clone, Debug)]

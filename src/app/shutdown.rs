@@ -10,7 +10,7 @@ use crate::admin::control::Command;
 use crate::cache::unattended::Unattended;
 use crate::runtime::clock;
 use crate::runtime::lifecycle::Phase;
-use crate::server::worker::Workers;
+use crate::server::workers::Workers;
 use crate::state::live_policy::LivePolicy;
 
 /// How often the end of the last connection is looked for while draining.

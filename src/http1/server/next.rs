@@ -6,13 +6,17 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use tower::Service;
 
-use super::{Connection, Next, PARK, PREFACE, Settings};
+use super::connection::{Connection, Next};
+use super::timeouts::{PARK, Settings};
 use crate::connection::seats::Seat;
 use crate::http1::head;
 use crate::http1::head_error::HeadError;
 use crate::message::body::Body;
 use crate::message::inbound::{Inbound, ORDINARY};
 use crate::runtime::lifecycle::Phase;
+
+/// The client connection preface of HTTP/2 (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl<S> Connection<'_, S>
 where

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body as _;
 
+use super::timeouts::poll_cut;
 use super::waiting::Waiting;
 use crate::connection::seats::{Seat, Stall};
 use crate::http1::buffered::Buffered;
@@ -95,11 +96,10 @@ impl Writing {
                 self.watch_client(io, feed.as_deref(), cx)?;
                 return Poll::Pending;
             }
-            if io.queued() < queued || !sending.is_set() {
-                sending.set_after(self.send_timeout);
-            }
+            let moved = io.queued() < queued;
             self.written += queued.saturating_sub(io.queued()) as u64;
-            if sending.poll_expired(cx).is_ready() || stall.poll(seat, self.written, cx).is_ready() {
+            let stalled = (&mut *stall, seat);
+            if poll_cut(sending, self.send_timeout, moved, self.written, stalled, cx).is_ready() {
                 return Poll::Ready(Err(BodyError::ClientGone));
             }
             if !fed {

@@ -1,0 +1,231 @@
+//! The response to one request: how it is framed, and whether its connection is used again.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http_body::Body as _;
+
+use super::connection::{Connection, NextAction};
+use super::request_body::RequestBodyReader;
+use super::response_writer::Writing;
+use crate::fields::media_type::MediaKind;
+use crate::http1::buffered::Buffered;
+use crate::http1::encode::{self, Connection as ConnectionField, Outgoing};
+use crate::message::body::Body;
+use crate::runtime::lifecycle::Phase;
+
+/// A body that nobody read is read to its end if no more than this is left, to keep the connection.
+const DISCARD_REST: u64 = 64 * 1024;
+
+/// What the answer has to know of its request.
+pub(super) struct Exchange {
+    pub method: Method,
+    pub version: Version,
+    pub keep_alive: bool,
+    pub takes_trailers: bool,
+    /// See [`Settings::send_timeout`].
+    pub send_timeout: Duration,
+    /// See [`Settings::buffer_response`].
+    pub read_ahead: usize,
+}
+
+/// What became of an answer when it was to be sent.
+#[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
+pub(super) enum Begun {
+    Response {
+        writing: Writing,
+        body: Body,
+        feed: Option<RequestBodyReader>,
+    },
+    Switch(Box<(http::response::Parts, Body)>),
+    /// There is none, as nobody waits for it.
+    Left,
+}
+
+impl Exchange {
+    /// Sends what has begun.
+    // It stays where it is: a future that held it would be moved with it, for each request.
+    pub(super) async fn send<S>(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        begun: &mut Begun,
+    ) -> NextAction {
+        match begun {
+            Begun::Response { writing, body, feed } => {
+                let Connection { io, reading, sending, phase_watcher, peer, stall, seat, waiting, .. } =
+                    connection;
+                let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
+                let stalled = (stall, *seat);
+                let result = std::future::poll_fn(|cx| {
+                    let stalled = (&mut *stalled.0, stalled.1);
+                    let feed = feed.as_mut();
+                    writing.poll(
+                        io,
+                        waiting,
+                        body,
+                        feed,
+                        buffers,
+                        reading,
+                        sending,
+                        stalled,
+                        phase_watcher,
+                        cx,
+                    )
+                })
+                .await;
+                connection.waiting.clear();
+                connection.sending.clear();
+                connection.reading.clear();
+                let unread = feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
+                self.after(connection, result.is_ok(), writing.framing, unread)
+            }
+            Begun::Switch(response) => {
+                let (parts, body) = &mut **response;
+                // In a box, as all that is seldom.
+                Box::pin(self.switch(connection, parts, body)).await
+            }
+            Begun::Left => NextAction::Close,
+        }
+    }
+
+    /// Queues the head of a response, if there is one.
+    pub(super) fn begin<S>(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        response: Option<Response<Body>>,
+        mut feed: Option<RequestBodyReader>,
+    ) -> Begun {
+        let Some(response) = response else { return Begun::Left };
+        let (mut parts, mut body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Begun::Switch(Box::new((parts, body)));
+        }
+        let framing = self.framing(&mut parts, &body);
+        let unread = feed.as_mut().is_some_and(|feed| !self.settle_input(feed, framing, &mut connection.io));
+        let told = parts.headers.remove(header::CONNECTION);
+        self.keep_alive &= framing != Outgoing::Close
+            && !unread
+            && connection.phase_watcher.phase() == Phase::Running
+            && told.is_none_or(|told| told.as_bytes() != b"close");
+        let field = match (self.keep_alive, self.version) {
+            (false, _) => ConnectionField::Close,
+            (true, Version::HTTP_10) => ConnectionField::KeepAlive,
+            (true, _) => ConnectionField::Implied,
+        };
+        let io = &mut connection.io;
+        let before = io.tail().len();
+        let (lines, own) = (body.take_lines(), body.take_own_fields());
+        let (lines, own) = (lines.as_ref(), own.as_deref());
+        let (status, phrase) = (parts.status, parts.extensions.get());
+        encode::response_head(io.tail(), status, phrase, &parts.headers, lines, own, framing, &field);
+        io.wrote(before);
+
+        let bodiless = framing == Outgoing::None || self.method == Method::HEAD;
+        let writing = Writing {
+            framing,
+            left: if let Outgoing::Length(length) = framing { length } else { u64::MAX },
+            trailers: self.takes_trailers,
+            ended: bodiless,
+            failed: None,
+            // Other streams than live ones may end by themselves in the time that draining gives.
+            endless: body.is_endless() && MediaKind::from_headers(&parts.headers) != MediaKind::Stream,
+            send_timeout: self.send_timeout,
+            read_ahead: self.read_ahead,
+            // What is stored is held in any case; what may yet be is not.
+            counted: body.keeper().is_none() || body.is_streaming(),
+            waiting: None,
+            written: 0,
+        };
+        if bodiless && !body.is_end_stream() {
+            body = Body::empty();
+        }
+        Begun::Response { writing, body, feed }
+    }
+
+    /// What becomes of the connection when the answer has gone, or failed.
+    fn after<S>(
+        &self,
+        connection: &mut Connection<'_, S>,
+        whole: bool,
+        framing: Outgoing,
+        unread: bool,
+    ) -> NextAction {
+        match whole {
+            true if unread => NextAction::Linger,
+            true if self.keep_alive => NextAction::KeepAlive,
+            true if framing == Outgoing::Close => NextAction::Close,
+            true => NextAction::Linger,
+            false => {
+                // Only a reset tells a reader of a close-delimited body that it is not whole.
+                if framing == Outgoing::Close {
+                    connection.io.stream.reset_on_close();
+                    return NextAction::Drop;
+                }
+                NextAction::Close
+            }
+        }
+    }
+
+    /// How the answer's body is framed (RFC 9112 6.1, 6.2; RFC 9110 8.6).
+    fn framing(&self, parts: &mut http::response::Parts, body: &Body) -> Outgoing {
+        let status = parts.status;
+        if status.is_informational() || status == StatusCode::NO_CONTENT {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            return Outgoing::None;
+        }
+        if status == StatusCode::NOT_MODIFIED || self.method == Method::HEAD {
+            // Content that is here although HEAD asks for none is that of a GET (RFC 9110 8.6).
+            if let (true, Some(length @ 1..)) = (status != StatusCode::NOT_MODIFIED, body.size_hint().exact())
+            {
+                parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+            }
+            return Outgoing::None;
+        }
+        match body.size_hint().exact() {
+            Some(length) => Outgoing::Length(length),
+            None if self.version == Version::HTTP_11 => Outgoing::Chunked,
+            None => Outgoing::Close,
+        }
+    }
+
+    /// Whether the connection can be used again as far as the request's body goes.
+    fn settle_input(&self, feed: &mut RequestBodyReader, framing: Outgoing, io: &mut Buffered) -> bool {
+        if feed.is_finished() {
+            return true;
+        }
+        if feed.forget_continue() {
+            return false;
+        }
+        if !feed.is_dropped() {
+            // It is still being read, beside the response. One whose end is known does not wait for it, so the connection
+            // ends then, which has to be said by now (RFC 9112 9.6). A conversation may go on to the end of both.
+            let ends_first = framing != Outgoing::Chunked && feed.rest() != Some(0);
+            return !ends_first && feed.error().is_none();
+        }
+        feed.rest().is_some_and(|left| left <= DISCARD_REST) && feed.discard(io)
+    }
+
+    async fn switch<S>(
+        &mut self,
+        connection: &mut Connection<'_, S>,
+        parts: &mut http::response::Parts,
+        body: &mut Body,
+    ) -> NextAction {
+        let observer = body.take_observer();
+        let Some(tunnel) = body.take_tunnel() else { return NextAction::Close };
+        let protocol =
+            parts.headers.remove(header::UPGRADE).unwrap_or_else(|| HeaderValue::from_static("websocket"));
+        let io = &mut connection.io;
+        let before = io.tail().len();
+        let field = ConnectionField::Upgrade(protocol);
+        // RFC 9110 8.6: no Content-Length in a 1xx.
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let (status, phrase) = (parts.status, parts.extensions.get());
+        encode::response_head(io.tail(), status, phrase, &parts.headers, None, None, Outgoing::None, &field);
+        io.wrote(before);
+        match std::future::poll_fn(|cx| io.poll_flush(cx)).await {
+            Ok(()) => NextAction::Tunnel(Box::new(tunnel), observer),
+            Err(_) => NextAction::Close,
+        }
+    }
+}
