@@ -1,4 +1,4 @@
-//! Hop-by-hop fields (RFC 9110 7.6.1): what they say of a connection. They go no further than that.
+//! Hop-by-hop fields (RFC 9110 7.6.1): what they say is read here, and they go no further than their connection.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 

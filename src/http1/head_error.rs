@@ -1,4 +1,4 @@
-//! Why a head was refused, and what its sender is told.
+//! The reasons for refusing a head, with the status and the text of each refusal.
 
 use http::StatusCode;
 

@@ -1,4 +1,4 @@
-//! What one line of the access log says.
+//! The content of one access log line.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The labels of the families that are counted.
+//! Label sets of the metric families.
 
 use prometheus_client::encoding::EncodeLabelSet;
 

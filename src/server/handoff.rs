@@ -1,4 +1,4 @@
-//! Connections on their way from the worker that accepted them to the one that serves them.
+//! The hand-off of an accepted connection to the worker that serves it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

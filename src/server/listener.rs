@@ -1,5 +1,5 @@
-//! Listening sockets, and their new connections: at `max_connections` another one makes room, and the worker that has
-//! the fewest serves them.
+//! Listening sockets and accepting. At `max_connections` another connection makes room for a new one; the worker with
+//! the fewest connections serves it.
 
 use std::cell::Cell;
 use std::io;

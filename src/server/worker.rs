@@ -1,4 +1,4 @@
-//! One worker, as its connections see it, and what it has in common with the others.
+//! One worker, as its connections see it, and the state that all workers share.
 
 use std::cell::RefCell;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Which address a request goes to.
+//! Load balancing: the choice of an address for a request.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! A request on its way to an upstream, and what is known of how it goes.
+//! One request to an upstream, and its progress.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

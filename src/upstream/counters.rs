@@ -1,4 +1,4 @@
-//! What is counted for one upstream.
+//! Counters of one upstream.
 
 use super::error;
 use crate::metrics::Cell;

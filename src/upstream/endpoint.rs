@@ -1,4 +1,4 @@
-//! One endpoint of an upstream, and what its name was last resolved to.
+//! One endpoint of an upstream, and the last answer of the resolver for it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

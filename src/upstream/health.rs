@@ -1,4 +1,4 @@
-//! What requests and probes say of addresses: which are taken out, and which are back.
+//! Health of addresses: failures and successes are noted here, and an address that keeps failing is ejected.
 
 use std::sync::Arc;
 

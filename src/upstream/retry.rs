@@ -1,4 +1,4 @@
-//! Whether a request that failed is sent again, and how many may be: the budget.
+//! Retries: the decision to send a failed request again, and the budget.
 
 use std::sync::Arc;
 use std::sync::Mutex;

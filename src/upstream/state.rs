@@ -1,4 +1,4 @@
-//! The state of one upstream that all workers share.
+//! One upstream: the state that all workers share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

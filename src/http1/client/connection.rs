@@ -1,4 +1,4 @@
-//! A connection to an upstream between two requests: whether it is still good, and which buffers it gives back.
+//! An HTTP/1 connection to an upstream: its buffers, and the check that an idle one is still usable.
 
 use std::task::Context;
 

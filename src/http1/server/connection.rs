@@ -1,4 +1,4 @@
-//! The state of one client connection between the steps of its exchanges, and how it is closed.
+//! The state of one client connection, and how it is closed.
 
 use std::pin::pin;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The response to one request: how it is framed, and whether its connection is used again.
+//! The response to one request: its framing, and whether the connection is used again.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How long a connection waits for its client, and when a slow client is cut.
+//! Timeouts of client connections, and the cut of a slow client.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub(crate) struct Settings {
     pub limits: HeadLimits,
 }
 
-/// A client is slow: something of its response is queued. Ready when its connection is cut, as the client took nothing
-/// for `send_timeout`, or to make room for others. `moved`: it has taken some just now, `written` bytes in all.
+/// Ready when a slow client is cut: it took nothing for `send_timeout`, or its connection has to make room for others.
+/// `moved`: it has taken some just now; `written`: bytes that it took in all.
 pub(super) fn poll_cut(
     sending: &mut Deadline,
     send_timeout: Duration,

@@ -1,4 +1,4 @@
-//! The account of what is buffered: for all, for each client, and of that what came unasked.
+//! The account of buffered bytes: in total, for each client, and of content that comes unasked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Which client something is counted for, and how much of what all share one client may hold.
+//! Slots in which clients are counted, and the maximum share of one client.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! What was read of a response ahead of its client, and since when that takes nothing.
+//! A response that is read ahead of its client: its queue, and since when the client has taken nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

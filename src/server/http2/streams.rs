@@ -1,4 +1,4 @@
-//! What the streams of one connection have in common.
+//! The state that all streams of one connection share.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

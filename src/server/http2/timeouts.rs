@@ -1,4 +1,4 @@
-//! When the responses of a client that does not take them are cut.
+//! The cut of a slow client: its responses end when it does not read them.
 
 use std::time::Duration;
 

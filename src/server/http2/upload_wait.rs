@@ -1,4 +1,4 @@
-//! How a request that waits for its content counts among those of its connection that wait for the client.
+//! Uploads that wait for their client, as the connection counts them.
 
 use std::cell::Cell;
 use std::rc::Rc;

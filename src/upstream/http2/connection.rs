@@ -1,4 +1,4 @@
-//! One connection, and the task that drives it.
+//! One HTTP/2 connection, and the task that drives it.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;

@@ -1,4 +1,4 @@
-//! What an error of the library means for the request that it hit.
+//! Classification of HTTP/2 errors: their meaning for the request.
 
 use crate::upstream::error::ForwardError;
 

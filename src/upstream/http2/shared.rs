@@ -1,4 +1,4 @@
-//! What a connection and its streams know of each other.
+//! The state that a connection, its driver and its streams share.
 
 use std::cell::Cell;
 use std::rc::Rc;
