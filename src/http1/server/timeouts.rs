@@ -17,7 +17,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// How long this side waits and how much it takes. Asked for at every request, so that connections
 /// that live long obey a reload.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Settings {
     /// From the first byte of a head to its last.
     pub header_timeout: Duration,
