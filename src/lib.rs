@@ -2,27 +2,27 @@
 //!
 //! # The map
 //!
-//! A request comes off a connection in [`server`] (over [`http1`] or hyper's HTTP/2), goes through the
-//! layers of [`layer`], and leaves by [`upstream`]; on its way back [`represent`] gives the answer the form
-//! its client asked for. What it may do was decided by [`config`] when it
-//! compiled the file into a [`policy`]; [`app`] puts everything together, [`reload`] swaps the policy,
-//! [`admin`] shows and steers. [`cli`] holds the commands.
+//! A request arrives on a connection in [`server`] (over [`http1`] or hyper's HTTP/2), passes the layers of [`layer`],
+//! and leaves through [`upstream`]. On the way back, [`represent`] gives the response the form that its client asked
+//! for. [`config`] compiles the configuration file into a [`policy`], which decides about requests. [`app`] puts
+//! everything together, [`reload`] swaps the policy, and [`admin`] serves operators. [`cli`] has the commands.
 //!
 //! Rooms import only downwards:
 //!
-//! `cli` `internals` > `app` > `reload` > `server` `admin` `config` > `layer` > `state` > `trace` > `upstream` > `log` >
-//! `policy` > `cache` `identity` `limit` `performance` `represent` > `metrics` > `http1` `http2` > `connection` >
-//! `message` > `fields` > `memory` `rendering` `runtime`
+//! `cli` `internals` > `app` > `reload` > `server` `admin` `config` > `layer` > `state` > `trace` > `upstream` >
+//! `log` > `policy` > `cache` `identity` `limit` `performance` `represent` > `metrics` > `http1` `http2` >
+//! `connection` > `message` > `fields` > `memory` `rendering` `runtime`
 //!
-//! The crate is closed: what others may use is the binary. [`internals`] shows parts to the benchmarks and the fuzz targets.
+//! The crate has no public API: the product is the binary. [`internals`] exports parts for the benchmarks and the fuzz
+//! targets.
 //!
 //! # Three absences
 //!
-//! - No engine (and nothing below `layer`, but for the two HTTP rooms) knows tower, and none knows TOML.
-//! - Nothing outside [`config`] sees the raw file.
-//! - Nobody but [`reload`] swaps the policy.
+//! - No engine (and nothing below `layer`, except for the two HTTP rooms) depends on tower, and none on TOML.
+//! - Only [`config`] sees the raw file.
+//! - Only [`reload`] swaps the policy.
 //!
-//! `tests/layering.rs` holds all of this.
+//! `tests/layering.rs` checks all of this.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The `pillion` command; see the library for everything.
+//! The `pillion` command. The library has all of its code.
 
 use std::ffi::{c_int, c_long};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! The operator's listeners, and what Pillion says when it answers by itself.
+//! Tests of the admin and probes listeners, and of Pillion's own error responses.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use harness::{Answer, Pillion, Request, Script, absent_app, eventually, exchange
 const PROBES: &str =
     "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"127.0.0.1:0\"\n";
 
-/// A document of Pillion's own: every member there and plain, nothing of the inside shown.
+/// Checks a problem document of Pillion: all members present and plain, no internal details.
 #[track_caller]
 fn check_problem(answer: &Answer, status: u16) {
     let text = answer.text();
@@ -212,7 +212,7 @@ fn drain_turns_ready_off_and_quit_ends_with_0() {
     let app = Script::echo();
     let mut pillion = Pillion::with(&format!("{PROBES}{}", upstream(&app)));
     assert_eq!(pillion.admin_post("/drain").status, 202);
-    // An order is done when it is answered, or a moment later.
+    // A command takes effect when its response arrives, or shortly afterwards.
     let ready =
         eventually("/ready is 503", || Some(pillion.admin_get("/ready")).filter(|ready| ready.status == 503));
     assert_eq!(ready.json()["status"], "draining");
@@ -227,7 +227,7 @@ fn drain_turns_ready_off_and_quit_ends_with_0() {
 
 #[test]
 fn an_expensive_app_never_starves_the_probes() {
-    // Every worker is kept busy; /live answers all the same.
+    // All workers are busy, but `/live` responds anyway.
     let app = Script::answering(|_| ok(&"x".repeat(200_000)));
     let pillion = Pillion::with(&upstream(&app));
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -346,7 +346,7 @@ fn request_ids_are_made_for_strangers_and_taken_from_trusted_peers() {
 
 #[test]
 fn idle_strangers_on_the_probes_listener_do_not_make_it_unreachable() {
-    // The probes listener is for outside: who only connects must not cost the kubelet its answer.
+    // The probes listener is reachable from outside. Idle connections to it must not keep a kubelet from its response.
     let app = Script::echo();
     let pillion = Pillion::with(&format!("{PROBES}{}", upstream(&app)));
     let probes = pillion.probes.unwrap();

@@ -1,4 +1,4 @@
-//! The cache on the wire: what is answered from it, what reaches the app, and what clients are told of it.
+//! Tests of the cache on the wire: responses from it, requests to the upstream, and what clients are told.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,7 +39,7 @@ fn what_the_app_says_is_stored_is_answered_without_it() {
     assert_ne!(get(&pillion, "/b").text(), unsaid.text(), "what nobody gave a lifetime is not stored");
 }
 
-/// The head of what is asked for often is not made anew each time; nobody can tell.
+/// Heads of popular responses are rendered once and reused. Clients must see no difference.
 #[test]
 fn what_is_asked_for_often_is_answered_as_at_first() {
     let origin = Origin::new();
@@ -58,7 +58,7 @@ fn what_is_asked_for_often_is_answered_as_at_first() {
     origin.says("/odd", &["status: 404", "cache-control: max-age=60, no-transform", "etag: odd", modified]);
     let lines = |answer: &Answer| {
         let mut lines: Vec<String> = answer.head.lines().map(str::to_owned).collect();
-        // These are each answer's own, and the date where the app gave none.
+        // These lines differ in each response, and so does the date if the upstream sent none.
         lines.retain(|line| !line.starts_with("age: ") && !line.starts_with("x-request-id: "));
         lines.retain(|line| !line.starts_with("date: ") || line == date);
         lines.iter_mut().filter(|line| line.starts_with("cache-status: ")).for_each(|line| {
@@ -85,12 +85,12 @@ fn what_is_asked_for_often_is_answered_as_at_first() {
             &["range: bytes=0-1"],
         ];
         for (at, fields) in asked.into_iter().enumerate() {
-            // Each is stored for itself, so that nothing was prepared for it before.
+            // Each query is stored separately, so nothing was rendered for it before.
             let line = format!("GET {path}?{at}");
             let its = get(&pillion, &line[4..]).field("etag").unwrap();
             let fields: Vec<String> = fields.iter().map(|field| field.replace("ITS", &its)).collect();
             let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-            // The coding is made at the first time that it is asked for.
+            // The coding is made when it is requested for the first time.
             ask(&pillion, &line, &["accept-encoding: gzip"]);
             let first = ask(&pillion, &line, &fields);
             let hit = status_of(&first).starts_with("pillion; hit") || first.status == 412;
@@ -202,7 +202,7 @@ fn nobody_gets_what_was_for_somebody() {
         }
         assert_eq!(again.field("set-cookie").is_some(), path.starts_with("/cookie"));
     }
-    // Stored for those who do not say who they are: for them alone.
+    // Stored for requests without credentials, and only for those.
     get(&pillion, "/plain?x");
     let before = origin.count();
     assert_eq!(get(&pillion, "/plain?x").status, 200);
@@ -362,7 +362,7 @@ fn one_fetch_for_a_thousand_who_ask_at_once() {
             count.fetch_add(1, Ordering::SeqCst);
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncache-control: max-age=60\r\ncontent-length: 2000\r\n\r\n";
             tcp.write_all(head.as_bytes()).unwrap();
-            // Its content comes in pieces, and slowly: followers read it as it comes.
+            // The content arrives slowly, in pieces, and collapsed requests read it as it arrives.
             for _ in 0..20 {
                 std::thread::sleep(Duration::from_millis(20));
                 tcp.write_all(&[b'x'; 100]).unwrap();

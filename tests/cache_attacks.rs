@@ -1,4 +1,4 @@
-//! What attacks on the cache found, so that it is not found again.
+//! Regression tests for attacks on the cache.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -53,7 +53,7 @@ fn spellings_of_a_path_have_their_own_answers() {
         assert_ne!(a.text(), b.text(), "{one} {other}");
         assert!(is_hit(&get(&pillion, one)) && is_hit(&get(&pillion, other)));
     }
-    // And a write to one of them is a write to all.
+    // A write to one of the spellings also invalidates all of them.
     ask(&pillion, "PUT /a/b", &["content-length: 0"]);
     assert!(!is_hit(&get(&pillion, "/a//b")));
 }
@@ -171,7 +171,7 @@ fn a_write_is_followed_to_its_end_although_its_client_left() {
     eventually("the write", || (asked.load(Ordering::SeqCst) == 1).then_some(()));
     drop(client);
     eventually("the client is gone", || (pillion.metric("pillion_client_connections") <= 1.0).then_some(()));
-    // What is read before the app has written is stored, and gone when the app is done.
+    // A response read before the upstream has executed the write is stored, and invalidated when the write ends.
     get(&pillion, "/a");
     release.store(1, Ordering::SeqCst);
     eventually("the new value", || (get(&pillion, "/a").text() == "value 1").then_some(()));
@@ -208,7 +208,8 @@ fn long_keys_do_not_fill_the_memory() {
     assert!(pillion.metric("pillion_cache_bytes") > 4_000.0, "keys are weighed");
 }
 
-/// An app with session middleware: who has no cookie gets one. Under `/chunked` the length is not known before the end.
+/// An app with session middleware: a request without a cookie gets one. Under `/chunked` the length is not known before
+/// the end.
 fn sessions() -> Script {
     let count = AtomicUsize::new(0);
     Script::new(move |mut tcp| {
@@ -247,7 +248,7 @@ fn sessions() -> Script {
             if tcp.write_all(begins.as_bytes()).is_err() {
                 return;
             }
-            // So late that it is not taken for one of a known length.
+            // Late enough not to be taken for content of known length.
             std::thread::sleep(std::time::Duration::from_millis(100));
             let _ = tcp.write_all(b"0\r\n\r\n");
         }
@@ -294,7 +295,7 @@ fn n3_8_what_one_client_is_told_takes_no_fresh_copy_from_others() {
     assert!(taken.is_empty(), "{taken:#?}");
 }
 
-/// The key was remembered as one of which nothing is stored, by each such request for two minutes more.
+/// Regression: each such request marked the key as hit-for-miss for two more minutes.
 #[test]
 fn n3_8_what_one_client_is_told_keeps_no_response_to_others_out() {
     let app = sessions();
@@ -335,8 +336,8 @@ fn n3_8_a_variant_that_is_not_stored_keeps_no_other_out() {
     assert!(status(&third).contains("stored"), "{}", status(&third));
 }
 
-/// What the request that leads a fetch is refused for is its own; those who wait are told that one after the other by the
-/// app only where one of them is refused too.
+/// A refusal of the request that leads a fetch concerns that request only. The waiting requests are sent to the
+/// upstream one after the other only if one of them is refused too.
 #[test]
 fn n1_1_a_refusal_of_the_request_that_leads_sends_one_of_those_who_wait() {
     const OTHERS: usize = 8;
@@ -373,7 +374,7 @@ fn n1_1_a_refusal_of_the_request_that_leads_sends_one_of_those_who_wait() {
         (0..OTHERS).for_each(|_| release.send(()).unwrap());
         let status = if refused.is_empty() { 406 } else { 200 };
         others.iter_mut().for_each(|tcp| assert_eq!(read_answer(tcp).status, status));
-        // Who looks just between the end of the second one and what it stored asks once more.
+        // A request between the end of the second fetch and its storing causes one more fetch.
         let seen = seen.load(Ordering::SeqCst);
         assert!((wanted..=wanted + 2).contains(&seen), "{seen} requests reached the app, {wanted} expected");
     }

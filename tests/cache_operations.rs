@@ -1,4 +1,4 @@
-//! The cache as an operator has it: purging, looking, tokens, the tripwire, reloads, memory.
+//! Tests of the cache from an operator's view: purge, lookup, tokens, tripwire, reload and memory.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -284,7 +284,7 @@ fn a_shared_route_that_is_not_is_found_out() {
     assert!(of("/same/a", "b").field("cache-status").unwrap().contains("hit"));
 }
 
-/// An app that answers by any field, as apps do by language, and says who it was for.
+/// An app whose response varies by any field, as apps vary by language, and names the user.
 fn by_fields(scope: &str) -> (Script, Pillion) {
     let script = Script::answering(move |request| {
         let said = ["authorization", "accept-language", "user-agent", "x-forwarded-for", "x-member"];
@@ -299,7 +299,7 @@ fn by_fields(scope: &str) -> (Script, Pillion) {
     (script, pillion)
 }
 
-/// Six requests of one stranger stopped a shared route: the app answers by what they asked for, not by who asked.
+/// Regression: six requests of one stranger stopped caching on a shared route that varies by other fields only.
 #[test]
 fn n3_9_what_a_stranger_asks_for_stops_no_shared_route() {
     let (_app, pillion) = by_fields("shared");
@@ -309,7 +309,7 @@ fn n3_9_what_a_stranger_asks_for_stops_no_shared_route() {
     let of = |at: usize, who: &str, more: &str| {
         ask(&pillion, &format!("GET /{at}"), &[&format!("authorization: {who}"), more, "x-request-id: 1"])
     };
-    // Longer than it takes to compare twice.
+    // Longer than two comparisons take.
     let until = now() + Duration::from_secs(4);
     while now() < until {
         for (at, field) in fields.iter().enumerate() {
@@ -319,7 +319,7 @@ fn n3_9_what_a_stranger_asks_for_stops_no_shared_route() {
         }
     }
     assert_eq!((metric("comparisons"), metric("stops")), (0.0, 0.0));
-    // Those that ask for the same in the same way are compared all the same.
+    // Requests with equal fields are still compared.
     eventually("a comparison", || {
         for who in ["a", "b"] {
             of(0, who, fields[0]);
@@ -328,7 +328,7 @@ fn n3_9_what_a_stranger_asks_for_stops_no_shared_route() {
     });
 }
 
-/// A page that shows the trace it belongs to is no other user's: each of them has another trace.
+/// A page that shows its own trace id does not depend on the user, although the trace differs in each request.
 #[test]
 fn n3_9_a_page_that_shows_its_trace_stops_no_shared_route() {
     let script = Script::answering(|request| {
@@ -348,7 +348,7 @@ fn n3_9_a_page_that_shows_its_trace_stops_no_shared_route() {
         }
         (metric("comparisons") >= 1.0).then_some(())
     });
-    // One that differs is followed by a second after a second; one that does not is followed by none for a minute.
+    // A comparison that differs is repeated after a second; one that does not, not before a minute.
     let until = now() + Duration::from_secs(3);
     while now() < until {
         for (at, who) in ["a", "b"].into_iter().enumerate() {
@@ -386,7 +386,7 @@ fn memory_is_bounded() {
         assert_eq!(get(&pillion, &format!("/{at}")).body.len(), 100_000);
         assert!(pillion.metric("pillion_cache_bytes") <= 1_048_576.0 * 1.1);
     }
-    // Nothing is fetched by asking what there is, so nothing makes way.
+    // A lookup fetches nothing, so it evicts nothing.
     let only = ["cache-control: only-if-cached"];
     let kept = (0..50).filter(|at| ask(&pillion, &format!("GET /{at}"), &only).status == 200).count();
     assert!(kept >= 5, "{kept}");
@@ -466,7 +466,7 @@ fn an_app_that_is_gone_is_stood_in_for_as_long_as_it_said() {
         status(&answer).contains("fwd=stale").then_some(())
     });
     eventually("its time is over", || (get(&pillion, "/a").status == 502).then_some(()));
-    // Five seconds from its fetch, less what its Date, in whole seconds, is behind.
+    // Five seconds after the fetch, minus the delay of the whole-second `Date`.
     assert!(since.elapsed() >= std::time::Duration::from_secs(4), "{:?}", since.elapsed());
 }
 

@@ -1,4 +1,4 @@
-//! `PURGE` from those who may.
+//! Tests of `PURGE` requests from permitted clients.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -61,7 +61,7 @@ fn n5_7_a_purge_is_answered_where_it_comes_from_those_who_may() {
         exchange(pillion.http, "PURGE /a HTTP/1.1\r\nhost: b.example\r\nconnection: close\r\n\r\n").status,
         404
     );
-    // What another host has stored of the same path stays.
+    // Responses of another host for the same path stay.
     let of = |host: &str| {
         let request = format!("GET /h HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         exchange(pillion.http, &request)
@@ -71,7 +71,7 @@ fn n5_7_a_purge_is_answered_where_it_comes_from_those_who_may() {
     assert_eq!(count(&purge), (200, 1));
     let is_hit_of = |host: &str| of(host).field("cache-status").unwrap().contains("; hit");
     assert!(is_hit_of("two.test") && !is_hit_of("one.test"));
-    // From elsewhere it is a write for the app to answer, and takes its own path alone.
+    // From another client it is a write for the upstream, and invalidates only its own path.
     for (purge_from, proxies, fields) in [
         ("", "", "x-none: 1"),
         ("\"10.0.0.0/8\"", "", "x-none: 1"),
@@ -95,7 +95,7 @@ fn n5_7_a_purge_is_answered_where_it_comes_from_those_who_may() {
     assert_eq!(count(&ask(&pillion, "PURGE /b", &["x-forwarded-for: 10.0.0.1"])), (200, 1));
 }
 
-/// A content management system sends dozens when a page is saved, and speaks http to the proxy beside it.
+/// A content management system sends dozens of purges when a page is saved, and uses http to the proxy beside it.
 #[test]
 fn n5_7_a_purge_is_neither_limited_nor_sent_to_https() {
     let origin = Origin::new();
@@ -112,7 +112,7 @@ fn n5_7_a_purge_is_neither_limited_nor_sent_to_https() {
     assert_eq!(ask(&pillion, "GET /a", &[]).status, 308);
 }
 
-/// What the app was asked for before the purge is not stored after it.
+/// A response to a request sent before the purge must not be stored after it.
 #[test]
 fn n5_7_what_a_purge_overtakes_is_not_stored() {
     let (go, wait) = std::sync::mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! Writes and the cache: what a write takes away, and what strangers cannot make it take away.
+//! Tests of writes and the cache: what a write invalidates, and what strangers cannot invalidate.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use harness::holding::Raise;
 use harness::origin::*;
 use harness::*;
 
-/// Tagged reads, and a rule for writes that names their tag.
+/// Tagged reads, and a rule for writes with the same tag.
 const RULES: &str = r#"
 [[routes]]
 match = "GET /**"
@@ -24,14 +24,14 @@ on   = "POST,PUT,DELETE /orders/**"
 tags = ["orders"]
 "#;
 
-/// An app that holds writes back until they are released, and then gives them this status.
+/// An app that holds writes until they are released, and then responds with this status.
 struct Holding {
     script: Script,
-    /// Heads of writes that reached it.
+    /// Number of heads of writes that reached the app.
     began: Arc<AtomicUsize>,
-    /// Writes that reached it whole.
+    /// Number of complete writes that reached the app.
     whole: Arc<AtomicUsize>,
-    /// Connections that ended below a write.
+    /// Number of connections that ended during a write.
     broken: Arc<AtomicUsize>,
     released: Arc<AtomicBool>,
     says: Arc<Mutex<String>>,
@@ -97,7 +97,7 @@ fn wait_for(what: &str, count: &AtomicUsize, wanted: usize) {
     eventually(what, || (count.load(Ordering::SeqCst) >= wanted).then_some(()));
 }
 
-/// Sends `request` and keeps the connection.
+/// Sends `request` and keeps the connection open.
 fn begin(pillion: &Pillion, request: &str) -> TcpStream {
     let mut client = connect(pillion.http);
     client.write_all(request.as_bytes()).unwrap();
@@ -116,7 +116,7 @@ fn is_hit(pillion: &Pillion, path: &str) -> bool {
     status_of(&get(pillion, path)).contains("; hit")
 }
 
-/// 8,000 cut POSTs to paths that are not there emptied the whole cache.
+/// Regression: 8,000 truncated POSTs to paths that do not exist emptied the whole cache.
 #[test]
 fn n3_8_a_write_that_was_cut_takes_away_its_target_and_no_more() {
     let app = Holding::new();
@@ -124,7 +124,7 @@ fn n3_8_a_write_that_was_cut_takes_away_its_target_and_no_more() {
     let paths = ["/orders/7", "/orders/8", "/other"];
     paths.iter().for_each(|path| drop(get(&pillion, path)));
     assert!(paths.iter().all(|path| is_hit(&pillion, path)));
-    // Longer than what is waited for before the app is asked.
+    // More than is buffered before the upstream is asked.
     let part = "x".repeat(100_000);
     let client = begin(
         &pillion,
@@ -163,7 +163,7 @@ fn n3_8_a_write_of_which_nothing_was_sent_takes_nothing_away() {
     assert_eq!(absent.metric("pillion_cache_invalidations_total{rule=\"target\"}"), 0.0);
 }
 
-/// What a rule names is for the app to take away: a stranger who sends a write and leaves decides nothing.
+/// The upstream decides about what a rule names. A stranger who sends a write and leaves decides nothing.
 #[test]
 fn n3_8_a_write_that_a_rule_takes_keeps_its_place_until_its_response() {
     for (says, fields, invalidates) in [
@@ -283,7 +283,7 @@ fn n3_8_a_redirect_to_a_login_takes_away_its_target_alone() {
     }
 }
 
-/// It answers 200 although it refused the call.
+/// The app responds 200 although it refused the call.
 #[test]
 fn n3_8_a_grpc_call_that_was_refused_takes_nothing_away() {
     let origin = Origin::new();
@@ -297,7 +297,7 @@ fn n3_8_a_grpc_call_that_was_refused_takes_nothing_away() {
     }
 }
 
-/// The same where the app speaks HTTP/2: there the rest of a request goes out in another task.
+/// The same for an app over HTTP/2, where another task sends the rest of a request.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_8_over_http_2_to_the_app_it_is_the_same() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -382,7 +382,7 @@ fn n5_7_a_rule_is_not_for_what_it_excepts() {
     }
 }
 
-/// 256 fetches went on where 32 are promised: those whose head had come were not counted.
+/// Regression: 256 fetches continued where 32 are promised, because fetches past their head were not counted.
 #[test]
 fn n3_5_reads_whose_clients_left_are_bounded_wherever_they_are() {
     const CLIENTS: usize = 50;
@@ -424,7 +424,7 @@ fn n3_5_reads_whose_clients_left_are_bounded_wherever_they_are() {
     }
 }
 
-/// What is fetched while stale copies are given has no client from its beginning.
+/// A fetch in the background, while stale responses are served, never has a client.
 #[test]
 fn n3_5_fetches_in_the_background_are_bounded_too() {
     let (held, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
@@ -478,7 +478,7 @@ fn n4_12_webdav_takes_trees_away() {
     for (line, destination, says, wanted) in [
         ("MOVE /files/a", "http://a.example/files/c", "status: 201", both),
         ("COPY /files/a", "https://a.example:8443/files/c/", "status: 204", both),
-        // What it is there is stored there.
+        // The path in the destination is stored on the other host.
         ("COPY /files/a", "https://elsewhere.example/files/c/", "status: 204", source),
         ("MOVE /files/a/", "/files/c", "status: 207", both),
         ("MOVE /dav/a", "http://a.example/dav/c?x", "status: 201", both),
@@ -499,7 +499,7 @@ fn n4_12_webdav_takes_trees_away() {
     }
 }
 
-/// An app says that it speaks WebDAV once, or the request is one of WebDAV; what an API deletes is no collection.
+/// An app announces WebDAV once, or the request is a WebDAV request. A DELETE in an API deletes no collection.
 #[test]
 fn n4_12_a_delete_takes_a_tree_where_the_app_speaks_webdav() {
     let route = "[[routes]]\nmatch = \"GET /**\"\ncache = { ttl = \"1h\", scope = \"shared\" }\n";
@@ -529,7 +529,7 @@ fn n4_12_a_delete_takes_a_tree_where_the_app_speaks_webdav() {
     }
 }
 
-/// One `DELETE /` of a stranger emptied the whole cache of an app that answers every method alike.
+/// Regression: one `DELETE /` of a stranger emptied the whole cache of an app that responds alike to every method.
 #[test]
 fn n4_12_strangers_take_no_trees_away() {
     for says in [
@@ -560,7 +560,7 @@ fn n4_12_strangers_take_no_trees_away() {
             let left = paths.map(|path| is_hit(&pillion, path));
             assert_eq!(left, [true; 2], "{line} {field} {says:?}");
         }
-        // What is below another path goes where the app says that this was done, and in no other case.
+        // Stored responses below another path are invalidated only if the app confirms the operation.
         if says.starts_with("204") {
             continue;
         }
@@ -577,7 +577,7 @@ fn n4_12_strangers_take_no_trees_away() {
     }
 }
 
-/// A stranger who sends a DELETE and leaves takes its path away, and does not keep a place of the app.
+/// A stranger who sends a DELETE and leaves invalidates its path, but does not keep an upstream slot.
 #[test]
 fn n4_12_a_delete_that_no_rule_takes_is_given_up_with_its_client() {
     let app = Holding::new();

@@ -1,5 +1,5 @@
-//! `pillion check` on files as newcomers write them: every problem is shown at once, each with its
-//! place, its line, a caret and what was expected; `${NAME}` comes from the environment.
+//! Tests of `pillion check` on files as newcomers write them: it reports every problem at once, each with its key, its
+//! line, a caret and the expected value. `${NAME}` comes from the environment.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use harness::{Folder, binary, printed};
 
-/// What `check` said of a file.
+/// The output of `pillion check` for a file.
 struct Checked {
     code: i32,
     said: String,
 }
 
 impl Checked {
-    /// Whether every one of `parts` was said.
+    /// Asserts that every one of `parts` was printed.
     fn says(&self, parts: &[&str]) -> &Self {
         for part in parts {
             assert!(self.said.contains(part), "{part:?} is missing in:\n{}", self.said);
@@ -26,14 +26,14 @@ impl Checked {
         self
     }
 
-    /// Whether the file was refused with so many problems.
+    /// Asserts that the file was rejected with this number of problems.
     fn refused_with(&self, problems: usize) -> &Self {
         assert_eq!(self.code, 2, "{}", self.said);
         let plural = if problems == 1 { "" } else { "s" };
         self.says(&[&format!("{problems} problem{plural} in ")])
     }
 
-    /// Whether none of it was said.
+    /// Asserts that `part` was not printed.
     fn lacks(&self, part: &str) -> &Self {
         assert!(!self.said.contains(part), "{part:?} is in:\n{}", self.said);
         self
@@ -196,7 +196,7 @@ fn each_mistake_names_what_was_expected() {
     }
 }
 
-/// One mistake does not hide another in the same section.
+/// One mistake does not hide another one in the same section.
 #[test]
 fn mistakes_do_not_hide_each_other() {
     check(
@@ -277,7 +277,7 @@ fn references_are_filled_from_the_environment() {
         "pillion.toml:2:",
         "set it, or write ${PORT:-fallback}",
     ]);
-    // What comes from outside is checked like what is written, at the place of the reference.
+    // A value from the environment is checked like a literal, and reported where it is referenced.
     let checked = check_with(config, &[("PORT", "8081"), ("MOST", "many")]);
     checked.refused_with(1).says(&[
         "pillion.toml:3:19",
@@ -510,7 +510,7 @@ fn n1_6_an_ignored_cookie_that_says_who_asks_is_an_error_or_a_warning() {
     ] {
         check(&format!("{UPSTREAM}{config}")).refused_with(1).says(&[said]);
     }
-    // Patterns that have a name in common, where neither covers the other.
+    // Two patterns that some name matches both of, although neither includes the other.
     for (principal, ignored) in
         [("foo_*", "foo_b*"), ("foo_*", "*_bc"), ("foo_*", "foo_ab"), ("*_auth", "_g*")]
     {
@@ -520,7 +520,7 @@ fn n1_6_an_ignored_cookie_that_says_who_asks_is_an_error_or_a_warning() {
         let said = format!("\"cookie:{principal}\" is ignored");
         check(&format!("{UPSTREAM}{config}")).refused_with(1).says(&[&said]);
     }
-    // What is ignored by default is no cookie that a pattern of principal takes.
+    // The default ignored cookies match no cookie that a pattern of `principal` matches.
     check(&format!("{UPSTREAM}[identity]\nprincipal = [\"cookie:*_auth\"]\n")).fine().lacks("warning");
     for (ignored, said) in [
         ("*", "no cookie tells users apart"),
@@ -557,6 +557,6 @@ fn ten_thousand_routes_load_in_no_time() {
     let since = harness::now();
     check(&config).fine().says(&["routes: 10000"]);
     let took = since.elapsed();
-    // The release build has one second for it; this is the one without optimisation, on a busy machine.
+    // The release build must need at most one second. This build is not optimized, and the machine may be busy.
     assert!(took < Duration::from_secs(5), "took {took:?}");
 }

@@ -1,5 +1,5 @@
-//! What operators are given to look at: the page in a real browser, the Grafana dashboard and the alert rules against
-//! the metrics there are, and a real Prometheus that scrapes and evaluates them.
+//! Tests of what operators look at: the status page in a real browser, the Grafana dashboard and the alert rules
+//! against the existing metrics, and a real Prometheus that scrapes and evaluates them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -33,7 +33,7 @@ fn with_everything(origin: &Origin) -> Pillion {
     Pillion::in_folder(folder, &text)
 }
 
-/// The names of all metrics an expression asks for.
+/// Returns the names of all metrics in an expression.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = words.filter(|word| word.starts_with("pillion_") || word.starts_with("process_"));
@@ -94,7 +94,7 @@ fn promtool_finds_nothing_in_metrics_and_rules() {
     }
 }
 
-/// A real Prometheus that scrapes, with these features turned on; what it is asked.
+/// Starts a real Prometheus with these features; returns a function that queries it.
 fn prometheus(
     folder: &Folder,
     pillion: &Pillion,
@@ -169,7 +169,7 @@ fn a_real_prometheus_takes_native_histograms_with_exemplars() {
     exemplar(&pillion, &ask_it, "pillion_http_request_duration_seconds");
 }
 
-/// A request whose trace somebody records is found by its trace.
+/// Checks that a request with a recorded trace is found by its exemplar.
 fn exemplar(pillion: &Pillion, ask_it: &impl Fn(&str) -> Option<serde_json::Value>, metric: &str) {
     let found = eventually("it has a request that stands for others", || {
         ask(pillion, "GET /api/2", &["traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]);
@@ -208,7 +208,7 @@ fn the_page_renders_in_a_real_browser_and_its_numbers_move() {
         let deadline = now() + std::time::Duration::from_secs(20);
         loop {
             let seen: serde_json::Value = serde_json::from_str(&browser.evaluate(script).await).unwrap();
-            // Three points of the line: the numbers moved.
+            // Three points on the line mean that the numbers changed.
             let points = seen["rates"].as_str().map_or(0, |points| points.split(' ').count());
             if points >= 3 || now() > deadline {
                 let picture = browser.screenshot().await;
@@ -276,7 +276,7 @@ fn the_page_is_for_operators_alone() {
     assert!(text.contains("content-type: text/event-stream") && text.contains("\"generation\":1"), "{text}");
 }
 
-/// `UPDATE=1 cargo nextest run the_catalogue` writes it anew.
+/// `UPDATE=1 cargo nextest run the_catalogue` writes the catalogue again.
 #[test]
 fn the_catalogue_of_metrics_is_what_the_code_says() {
     let origin = Origin::new();
@@ -323,7 +323,7 @@ fn the_catalogue_of_metrics_is_what_the_code_says() {
     );
 }
 
-/// What of a value is not as a schema has it, of the few words of JSON Schema that ours are made of.
+/// Returns the differences between a value and a schema, for the few keywords of JSON Schema that are used.
 fn differs(value: &Value, schema: &Value, at: &str) -> Vec<String> {
     if let Some(schemas) = schema["anyOf"].as_array() {
         let found: Vec<_> = schemas.iter().map(|schema| differs(value, schema, at)).collect();
@@ -366,7 +366,7 @@ fn differs(value: &Value, schema: &Value, at: &str) -> Vec<String> {
 fn the_api_describes_itself() {
     let origin = Origin::new();
     let pillion = with_everything(&origin);
-    // So that lists and maps hold something.
+    // These requests make sure that lists and maps are not empty.
     for path in ["/api/1", "/api/1", "/broken"] {
         get(&pillion, path);
     }

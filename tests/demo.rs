@@ -1,4 +1,4 @@
-//! `pillion demo`: every line it prints does what it says.
+//! Tests of `pillion demo`: every command that it prints does what its comment says.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ const CLINIC: &str = include_str!("../examples/clinic.toml");
 
 fn demo() -> Pillion {
     let folder = Arc::new(Folder::new());
-    // As it is without a file, but for its log.
+    // The default configuration, except for its log.
     let config = format!("{CLINIC}\n[log]\nformat = \"json\"\naccess = \"off\"\n");
     let path = folder.write("demo.toml", config);
     let mut command = Command::new(harness::binary());
@@ -21,7 +21,7 @@ fn demo() -> Pillion {
     Pillion::start(folder, command)
 }
 
-/// The printed commands, without their comments.
+/// Returns the printed commands, without their comments.
 fn lines(pillion: &Pillion) -> Vec<String> {
     let text = eventually("the demo says how to stop it", || {
         let text = pillion.access_log();
@@ -101,7 +101,7 @@ fn the_clinic_keeps_what_is_written_and_knows_nothing_of_caching() {
     assert!(pillion.get("/api/reports/billing").json()["open"].as_u64().unwrap() > 0);
 }
 
-/// What is read, and what drops it: a write to patient 7, to a visit, to a bill, to a user.
+/// The reads, and whether a write to patient 7, to a visit, to a bill or to a user invalidates each.
 const READS: [(&str, [bool; 4]); 10] = [
     ("/api/patients", [true, true, true, false]),
     ("/api/patients/7", [true, true, true, false]),

@@ -1,4 +1,4 @@
-//! What deployments stand on: the commands that probes and packagers run, and what supervisors are told.
+//! Tests of what deployments rely on: commands for probes and packagers, and notifications to supervisors.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Every example, loaded as it stands but for addresses, and used for what it says it is for.
+//! Tests of every example: it loads unchanged except for addresses, and does what it is for.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use harness::*;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
-/// The example in front of these apps, in the order of its addresses.
+/// Starts an example in front of these apps, in the order of its addresses.
 fn example(name: &str, apps: &[SocketAddr]) -> Pillion {
     let folder = Arc::new(Folder::new());
     example_in(folder, name, apps)
@@ -55,7 +55,7 @@ fn spa() {
     assert!(coded.field("cache-control").unwrap().contains("max-age=31536000"));
     let again = ask(&pillion, "GET /assets/app.1a2b.js", &["accept-encoding: br"]);
     assert!(status_of(&again).contains("hit"), "{again:?}");
-    // The app is gone; what was delivered still is.
+    // The app is gone, but delivered responses are still stored.
     let page = get(&pillion, "/somewhere/deep");
     assert_eq!((page.status, page.field("x-frame-options").as_deref()), (200, Some("DENY")));
     drop(app);
@@ -95,7 +95,7 @@ fn realtime() {
         } else {
             tcp.write_all(b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\n\r\ndata: one\n\n").unwrap();
         }
-        // Open until the other side is gone.
+        // Keeps the connection open until the other side closes it.
         let _ = tcp.read(&mut [0; 64]);
     });
     let pillion = example("realtime", &[app.address]);
@@ -115,7 +115,7 @@ fn realtime() {
     let (said, socket) = heard(upgrade, "hello");
     assert!(said.starts_with("HTTP/1.1 101"), "{said}");
     let (_, mut events) = heard("GET /events/1 HTTP/1.1\r\nhost: a\r\n\r\n", "data: one");
-    // Told to stop, it closes streams after drain_delay, and does not wait for sockets for ever.
+    // On shutdown Pillion closes streams after `drain_delay`, and does not wait for WebSockets forever.
     pillion.process.signal("TERM");
     let mut rest = Vec::new();
     events.read_to_end(&mut rest).unwrap();

@@ -1,4 +1,4 @@
-//! `pillion explain`: what it says of a request is what becomes of it.
+//! Tests of `pillion explain`: its output matches what happens to the request.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -366,7 +366,7 @@ fn every_line_says_why_and_for_whom() {
         &origin,
         "[identity]\nprincipal = [\"header:x-user\"]\n[[routes]]\nmatch = \"GET /mine\"\ncache = { scope = \"user\", ttl = \"1m\" }\n",
     );
-    // What is known not to be stored is told each time, and not only to the first.
+    // The reason why a response is not stored is logged for every request, not only for the first.
     let lines = |path: &'static str, count: usize| {
         eventually(path, || {
             let log = pillion.access_log();
@@ -380,7 +380,7 @@ fn every_line_says_why_and_for_whom() {
     for user in ["x-user: ann", "x-user: bob", "x-user: ann"] {
         ask(&pillion, "GET /mine", &[user]);
     }
-    // Lines of different workers come in any order.
+    // Lines of different workers arrive in any order.
     let mine = lines("/mine", 3);
     let hit = mine.iter().find(|line| line["cache"] == "hit").unwrap();
     assert!(hit["not_stored"].is_null() && hit["principal"].as_str().unwrap().len() == 32, "{hit}");

@@ -1,5 +1,5 @@
-//! Message framing: what two parsers could read in two ways is refused, readably, and nothing of it
-//! reaches the app. Raw sockets, because no client library sends such things.
+//! Tests of message framing: input that two parsers could read differently is refused with a readable error, and none
+//! of it reaches the upstream. The tests use raw sockets, because no client library sends such input.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use harness::{Pillion, Script, connect, ok, raw};
 
-/// Heads that are refused, each with its status. HOST is put in where it says so.
+/// Heads that are refused, each with its status. HOST stands for a valid `Host` line.
 const REFUSED: &[(&str, &str, u16)] = &[
     (
         "both lengths",
@@ -101,12 +101,12 @@ fn a_body_that_goes_bad_never_looks_complete_to_the_app() {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
         let mut tcp = connect(pillion.http);
         let before = app.connections.load(Ordering::SeqCst);
-        // Bad at once: the app hears nothing of it.
+        // Malformed from the start: nothing reaches the app.
         let mut at_once = connect(pillion.http);
         at_once.write_all(format!("{head}{bad}").as_bytes()).unwrap();
         assert_eq!(harness::read_answer(&mut at_once).status, 400, "{bad:?}");
         assert_eq!(app.connections.load(Ordering::SeqCst), before, "{bad:?}");
-        // Bad after a pause: the app has its beginning.
+        // Malformed after a pause: the app has the beginning.
         tcp.write_all(head.as_bytes()).unwrap();
         harness::eventually("the app has the beginning", || {
             (app.connections.load(Ordering::SeqCst) > before).then_some(())
@@ -164,7 +164,7 @@ fn an_app_that_answers_413_early_and_closes_is_relayed() {
     let body = "a".repeat(3_000_000);
     let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let mut tcp = connect(pillion.http);
-    // Whether everything could be written depends on how far the app's kernel read.
+    // The write may fail, depending on how much the kernel of the app has read.
     let _ = tcp.write_all(request.as_bytes());
     let answer = harness::read_answer(&mut tcp);
     assert_eq!((answer.status, answer.text().as_str()), (413, "no\n"));
@@ -214,8 +214,8 @@ fn requests_in_a_pipeline_are_answered_in_order() {
     }
 }
 
-/// A head sent byte by byte must cost a parse a line, not a parse a byte: a slow client is common, and a
-/// hostile one would buy a quadratic amount of work with a linear amount of bytes.
+/// Parsing a head that arrives byte by byte must cost one parse a line, not one a byte. Slow clients are common, and a
+/// hostile one could cause quadratic work with few bytes.
 #[test]
 fn a_head_sent_byte_by_byte_is_taken() {
     let app = Script::echo();
@@ -227,8 +227,8 @@ fn a_head_sent_byte_by_byte_is_taken() {
     assert_eq!(harness::read_answer(&mut tcp).json()["target"], "/slow");
 }
 
-/// Old clients send an empty line after a body; RFC 9112 2.2 has it ignored. It begins no request, so no
-/// 408 may follow it.
+/// Old clients send an empty line after a body, which is to be ignored (RFC 9112 2.2). It starts no request, so no 408
+/// may follow it.
 #[test]
 fn an_empty_line_between_requests_is_nothing() {
     let app = Script::echo();

@@ -1,4 +1,4 @@
-//! Health as operators are told of it: since when, how long the look took, and a webhook when something changes.
+//! Tests of health from an operator's view: since when a state holds, how long a check took, and a webhook for changes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ fn every_check_tells_since_when_and_how_long_it_took() {
     }
 }
 
-/// Documents that came, each with its signature and its time.
+/// Received documents, each with its signature and its timestamp.
 type Told = Arc<Mutex<Vec<(serde_json::Value, String, String, String)>>>;
 
 #[test]
@@ -35,7 +35,7 @@ fn a_webhook_is_told_of_changes_signed_and_again_where_it_failed() {
     let told: Told = Arc::default();
     let (noted, count) = (told.clone(), std::sync::atomic::AtomicUsize::new(0));
     let hook = Script::answering(move |request| {
-        // The first try fails.
+        // The first attempt fails.
         if count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
             return b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n".to_vec();
         }
@@ -67,7 +67,7 @@ fn a_webhook_is_told_of_changes_signed_and_again_where_it_failed() {
     let script =
         format!("printf %s '{timestamp}.{sent}' | openssl dgst -sha256 -hmac 'a secret' | sed 's/.* //'");
     assert_eq!(signature, format!("sha256={}", run("sh", &["-c", &script]).trim()));
-    // Seen by whoever looks at the page or scrapes, too.
+    // The page and the metrics show the change too.
     let warnings = pillion.admin_get("/performance/system").json()["warnings"].to_string();
     assert!(warnings.contains("upstream is unhealthy: "), "{warnings}");
     assert_eq!(pillion.metric("pillion_health_status{check=\"upstream\"}"), 2.0);

@@ -1,4 +1,5 @@
-//! The house itself: the changelog's form, what runs in CI, and the compiler that dependencies ask for.
+//! Tests of the repository itself: the form of the changelog, the steps of CI, and the compiler that dependencies
+//! require.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +10,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Keep a Changelog 1.1.0: versions with their dates, and under each what kind of change it is.
+/// Keep a Changelog 1.1.0: versions with dates, and changes grouped by kind.
 #[test]
 fn changelog_versions_and_kinds_have_their_form() {
     const KINDS: [&str; 6] = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
@@ -41,7 +42,7 @@ fn changelog_versions_and_kinds_have_their_form() {
     assert_eq!(versions.first(), Some(&"[Unreleased]"), "what comes next stands first");
 }
 
-/// What passes on somebody's machine passes in CI: the workflow has no checks of its own.
+/// A check that passes locally passes in CI: the workflow has no checks of its own.
 #[test]
 fn ci_runs_the_scripts_of_the_house_and_nothing_else() {
     let workflow = read(".github/workflows/ci.yml");
@@ -57,10 +58,11 @@ fn ci_runs_the_scripts_of_the_house_and_nothing_else() {
     assert!(read(".ci/run").contains("tests/run"));
 }
 
-/// `rust-version` is a promise: clippy holds our code to it (`incompatible_msrv`), this the packages of the lock file.
+/// `rust-version` is a promise. Clippy checks this code (`incompatible_msrv`), and this test checks the packages in the
+/// lock file.
 #[test]
 fn locked_packages_build_with_the_compiler_that_is_promised() {
-    // Of packages for other systems nothing is here.
+    // Packages for other systems are not downloaded here.
     let rustc = Command::new("rustc").arg("-vV").output().unwrap();
     let told = String::from_utf8(rustc.stdout).unwrap();
     let host = told.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();

@@ -1,4 +1,4 @@
-//! Metrics as a scraper sees them: what is counted, under which labels, and in which exposition.
+//! Tests of metrics as a scraper sees them: what is counted, under which labels, and in which format.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use harness::script::upstream;
 use harness::wire::ask;
 use harness::{Pillion, Script, eventually, exchange, ok};
 
-/// Samples by name with labels; panics where the text is no exposition.
+/// Parses samples by name and labels. Panics if the text is no valid exposition.
 #[track_caller]
 fn exposition(text: &str) -> HashMap<String, f64> {
     let mut types: HashMap<&str, &str> = HashMap::new();
@@ -166,7 +166,7 @@ fn durations_are_a_histogram_that_adds_up() {
     for _ in 0..3 {
         pillion.get("/t/slow");
     }
-    // `+Inf` is the last bucket, whatever the others are.
+    // `+Inf` is always the last bucket.
     let samples = exposition(&pillion.admin_get("/metrics").text());
     let labels = "method=\"GET\",route=\"/t/**\",status=\"200\"";
     let named = |kind: &str, bound: &str| {
@@ -248,7 +248,7 @@ fn labels_beyond_max_routes_fold_into_other_and_unmatched_stays() {
     assert!(labels.len() <= 5, "{labels:?}");
     let unmatched = "pillion_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"200\"}";
     assert_eq!(samples.get(unmatched), Some(&1.0), "{counted:?}");
-    // What the cache and the reports count folds the same routes.
+    // The metrics of the cache and the reports fold the same routes.
     let routes = |family: &str| -> BTreeSet<String> {
         let of = samples.keys().filter(|name| name.starts_with(family));
         of.filter_map(|name| Some(name.split_once("route=\"")?.1.split('"').next()?.to_owned())).collect()

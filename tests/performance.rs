@@ -1,4 +1,4 @@
-//! Reports of how the routes do, on the real binary: what is counted, sorted, limited, noted and warned of.
+//! Tests of the performance reports on the real binary: counts, sorting, limits, single requests and warnings.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ fn in_front_of(app: &Script) -> Pillion {
     Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n{ROUTES}", app.address))
 }
 
-/// Spans end every five seconds.
+/// Returns a report once `ready` accepts it. Measuring steps end every five seconds.
 fn report(pillion: &Pillion, path: &str, ready: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
     eventually(path, || Some(pillion.admin_get(path).json()).filter(&ready))
 }
@@ -154,7 +154,7 @@ fn time_is_told_apart_by_whose_it_was() {
     let fast = "{method=\"GET\",route=\"/fast/{id}\",status=\"200\"}";
     assert!(value(&format!("pillion_http_upstream_duration_seconds_sum{slow}")) >= 0.199);
     assert!(value(&format!("pillion_http_own_duration_seconds_sum{slow}")) < 0.1);
-    // The hit asked no app.
+    // The hit caused no upstream request.
     assert_eq!(value(&format!("pillion_http_upstream_duration_seconds_count{fast}")), 1.0);
     assert_eq!(value(&format!("pillion_http_own_duration_seconds_count{fast}")), 2.0);
     assert_eq!(value(&format!("pillion_http_response_content_bytes_total{fast}")), 20.0);

@@ -1,4 +1,5 @@
-//! One user's response never reaches another: followers of a fetch, credentials nobody listed, empty ones, cookies.
+//! Tests that one user's response never reaches another user: collapsed fetches, unlisted credentials, empty
+//! credentials, and cookies.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,15 +13,15 @@ use harness::holding::Raise;
 use harness::origin::*;
 use harness::*;
 
-/// An app with a login: alice and bob get a page of their own, all others 403. It holds what it is told to.
+/// An app with a login: alice and bob get pages of their own, everyone else 403. It can hold requests.
 struct Clinic {
     app: Script,
-    /// Requests that are there and held.
+    /// Number of requests that have arrived and are held.
     held: Arc<AtomicUsize>,
-    /// Requests there were.
+    /// Number of requests that have arrived.
     seen: Arc<AtomicUsize>,
     holds: Arc<AtomicBool>,
-    /// Held requests go on from here.
+    /// Releases the held requests when set.
     release: Arc<AtomicBool>,
     fields: Arc<Mutex<HashMap<String, &'static str>>>,
 }
@@ -48,7 +49,7 @@ impl Clinic {
                 let who = request.field("authorization").or(request.field("cookie")).unwrap_or("nobody");
                 match who.trim_start_matches("session=") {
                     "alice" => answer(request, fields, "page of alice"),
-                    // Each page has a tag of its own.
+                    // Each page has an entity tag of its own.
                     "bob" => answer(request, &fields.replace("\"1\"", "\"2\""), "page of bob"),
                     "nobody" if path.starts_with("/open") => answer(request, fields, "page of nobody"),
                     _ => answer(request, "status: 403", "not for you"),
@@ -142,7 +143,7 @@ fn n1_1_those_who_cannot_take_a_response_go_to_the_app_side_by_side() {
             });
             if round == 0 {
                 assert_eq!(clinic.held.load(Ordering::SeqCst), 1, "nothing is known of the key");
-                // The first is let go; all others come at once, and are held.
+                // The first request is released; all others arrive together and are held.
                 clinic.release.store(true, Ordering::SeqCst);
                 eventually("the first", || (clinic.held.load(Ordering::SeqCst) == 0).then_some(()));
             } else {
@@ -186,7 +187,7 @@ fn is_hit(answer: &Answer) -> bool {
     status_of(answer).contains("; hit")
 }
 
-/// Whether the second of these requests is given what the first got.
+/// Returns whether the second request gets the response of the first.
 fn shares(pillion: &Pillion, path: &str, one: &[&str], other: &[&str]) -> bool {
     let line = format!("GET {path}");
     let first = ask(pillion, &line, one);
@@ -347,7 +348,7 @@ fn n1_6_every_session_cookie_of_the_field_names_somebody() {
     }
 }
 
-/// `my_*` has `my_session` in common with `*_session`, though neither covers the other.
+/// Some name matches both `my_*` and `*_session`, namely `my_session`, although neither pattern includes the other.
 #[test]
 fn n1_6_an_ignored_pattern_takes_no_session_cookie_that_it_does_not_name() {
     let origin = Origin::new();

@@ -1,4 +1,4 @@
-//! Over a minute, with two workers and 64 connections of a real load generator, every tier of the contract's example
+//! Test with a real load generator over a minute, two workers and 64 connections: every tier of the example contract
 //! gets its rate.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use harness::origin::Origin;
 use harness::*;
 
-/// Three seconds more than a minute, so that no tier's last request is due at the very end.
+/// Duration in seconds: three more than a minute, so that no tier's last request is due at the very end.
 const SECONDS: u64 = 63;
 const CONNECTIONS: usize = 16;
-/// Requests a second on each connection: more than any tier lets pass, and no flood.
+/// Requests a second on each connection: more than any tier allows, but no flood.
 const PACE: usize = 25;
 
 struct Tier {

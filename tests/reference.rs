@@ -1,4 +1,4 @@
-//! The reference configuration loads, and lists every key there is.
+//! Tests of the reference configuration: it loads, and lists every key.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,8 @@ fn every_example_loads() {
     let mut count = 0;
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
-        // What an example names is checked with it; nobody's certificate lies beside one (tests/examples.rs).
+        // The check includes files that an example names, but no certificates are stored beside the examples (see
+        // `tests/examples.rs`).
         if path.to_string_lossy().ends_with("-keys.toml") || path.ends_with("edge.toml") {
             continue;
         }
@@ -40,8 +41,7 @@ fn every_example_loads() {
     assert!(count >= 1);
 }
 
-/// An unknown key is answered with the keys that are known there: asked of every table, that is the
-/// list of all keys.
+/// The error for an unknown key names the known keys. Collected for every table, that is the list of all keys.
 #[test]
 fn the_reference_lists_every_key() {
     let reference = std::fs::read_to_string(REFERENCE).unwrap();
@@ -83,7 +83,7 @@ fn the_reference_lists_every_key() {
             .find(|line| line.contains("known here: "))
             .unwrap_or_else(|| panic!("{table}: {said}"));
         for key in line.split("known here: ").nth(1).unwrap().split(", ") {
-            // The name of a key at the start of its line, in a list of a comment, or as a table.
+            // A key counts as listed at the start of a line, in a list within a comment, or as a table.
             let written = reference.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == key);
             assert!(written, "{table} {key} is not in the reference");
         }

@@ -1,4 +1,4 @@
-//! What happens to a deployment, one thing after the other, while requests come: none of them may fail.
+//! Tests of sequences of deployment events while requests arrive: no request may fail.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use harness::*;
 
-/// Requests that are asked one after the other by each client.
+/// Number of clients, each of which sends one request after the other.
 const CLIENTS: usize = 4;
-/// Between two of one client's.
+/// Pause between two requests of one client.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Calls `during` while clients ask; it is given a wait for that many further answers. What `ask` says is no answer
-/// fails the test.
+/// Calls `during` while clients send requests, with a function that waits for a number of further responses. An error
+/// from `ask` fails the test.
 fn under_load<K>(
     ask: impl Fn(&mut Option<K>) -> Result<(), String> + Sync,
     during: impl FnOnce(&dyn Fn(usize)),
@@ -45,7 +45,7 @@ fn under_load<K>(
                 (served.load(Ordering::Relaxed) >= before + further).then_some(())
             });
         };
-        // Also when it panics: the clients are waited for.
+        // Waits for the clients even if `during` panics.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             go_on(1);
             during(&go_on);
@@ -59,7 +59,7 @@ fn under_load<K>(
     assert!(failed.is_empty(), "{} beside {served:?}: {:?}", failed.len(), &failed[..failed.len().min(3)]);
 }
 
-/// A client that keeps its connection as long as it is not handed back.
+/// Returns a client that keeps its connection until the server announces its close.
 fn keeping(address: SocketAddr) -> impl Fn(&mut Option<TcpStream>) -> Result<(), String> + Sync {
     move |kept| {
         let mut tcp = kept.take().unwrap_or_else(|| connect(address));
@@ -78,7 +78,7 @@ fn keeping(address: SocketAddr) -> impl Fn(&mut Option<TcpStream>) -> Result<(),
     }
 }
 
-/// Files as the kubelet mounts them: `name` -> `..data/name`, `..data` -> a folder for each generation, of which the
+/// Mounts files as the kubelet does: `name` -> `..data/name`, and `..data` -> a folder for each generation. Only that
 /// link is swapped.
 fn mount(folder: &Folder, generation: usize, files: &[(&str, String)]) {
     let name = format!("..{generation}");
@@ -96,7 +96,7 @@ fn mount(folder: &Folder, generation: usize, files: &[(&str, String)]) {
     }
 }
 
-/// Three of them behind a balancer that knows TCP alone and asks `/ready`, replaced one after another.
+/// Three replicas behind a balancer that understands only TCP and checks `/ready`, replaced one after the other.
 #[test]
 fn replicas_are_replaced() {
     let app = Script::answering(|_| ok("served"));
@@ -162,7 +162,7 @@ fn a_config_map_is_replaced() {
     });
 }
 
-/// Each request on a connection of its own, by clients that trust both certificates.
+/// Each request uses a new connection, and the clients trust both certificates.
 #[test]
 fn certificates_are_replaced() {
     let app = Script::answering(|_| ok("served"));
@@ -205,7 +205,7 @@ fn certificates_are_replaced() {
     );
 }
 
-/// The containers of a pod start in any order: until its app is there Pillion lives, is not ready, and says why.
+/// The containers of a pod start in any order. Until the app responds, Pillion is alive but not ready, and says why.
 #[test]
 fn an_app_comes_later_than_its_sidecar() {
     let address = absent_app();
@@ -227,14 +227,14 @@ fn an_app_comes_later_than_its_sidecar() {
     assert_eq!(pillion.get("/").text(), "served");
 }
 
-/// Both are told to stop at once, and a real app takes a second for what it is at.
+/// Both are stopped at the same time, while a real app still needs a second for a request.
 #[test]
 fn an_app_stops_later_than_its_sidecar() {
     let (app, address) = httpbin();
     let pillion = Pillion::with(&format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ndrain_delay = \"0s\"\n[upstream]\nurl = \"http://{address}\"\n"
     ));
-    // Ten bytes within a second, of which the first says that it is at it.
+    // Ten bytes within a second; the first one shows that the app has started to respond.
     let mut tcp = connect(pillion.http);
     tcp.write_all(
         b"GET /drip?numbytes=10&duration=1&delay=0 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",

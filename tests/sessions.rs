@@ -1,4 +1,4 @@
-//! Sessions that begin and end: what is stored for a user is not for whoever comes next with the same credentials.
+//! Tests of sessions that begin and end: a stored response must not reach a later user with the same credentials.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ match = "GET /all"
 cache = { ttl = "1h", scope = "shared", tags = ["me"] }
 "#;
 
-/// Whether what is stored for each of these is still there, in order.
+/// Returns whether the stored response of each request is still there, in order.
 fn hits<const N: usize>(pillion: &Pillion, of: [(&str, &str); N]) -> [bool; N] {
     of.map(|(path, fields)| status_of(&ask(pillion, &format!("GET {path}"), &[fields])).contains("; hit"))
 }
@@ -34,9 +34,9 @@ fn n1_9_a_response_that_ends_a_session_takes_its_copies_away() {
         ("GET /logout", ALICE, "sessionid=x; Max-Age=0", true),
         ("HEAD /logout", ALICE, "sessionid=x; Max-Age=-1", true),
         ("DELETE /logout", ALICE, "sessionid=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT", true),
-        // Also one of another listed name, and under a route of its own.
+        // The same for another listed name, and under a route of its own.
         ("GET /me/logout", ALICE, "connect.sid=; Path=/", true),
-        // A renewal, a cookie that is not listed, and one of another client.
+        // A renewal, an unlisted cookie, and a cookie of another client.
         ("GET /page", ALICE, "sessionid=alice; Max-Age=3600", false),
         ("POST /page", ALICE, "sessionid=alice; Max-Age=3600", false),
         ("POST /page", ALICE, "theme=; Max-Age=0", false),

@@ -1,4 +1,4 @@
-//! Traces as apps and OTLP receivers see them; what is sent is read by the official definitions.
+//! Tests of traces as apps and OTLP receivers see them, decoded with the official definitions.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ const CLIENT: i32 = 3;
 
 type Spans = Arc<Mutex<Vec<Span>>>;
 
-/// A receiver that is told by a service of that name; `well` answers 200.
+/// Starts a receiver for spans of a service with this name. It responds 200 while `well` is true.
 fn receiver(service: &'static str, well: impl Fn() -> bool + Send + Sync + 'static) -> (Script, Spans) {
     let spans = Spans::default();
     let noted = spans.clone();
@@ -106,7 +106,7 @@ fn a_trace_goes_through_and_its_spans_are_told() {
     }
     assert_eq!(hex(&server.parent_span_id), "00f067aa0ba902b7");
     assert_eq!(client.parent_span_id, server.span_id);
-    // The app's part is within ours.
+    // The client span lies within the server span.
     assert!(client.start_time_unix_nano >= server.start_time_unix_nano);
     assert!(client.end_time_unix_nano <= server.end_time_unix_nano);
     assert_eq!(hex(&client.span_id), passed[36..52]);
@@ -160,15 +160,15 @@ fn who_asks_decides_and_else_the_share() {
         let answer = origin::ask(&pillion, "GET /x", said).json();
         answer["fields"]["traceparent"].as_str().unwrap().to_owned()
     };
-    // Not recorded by who asks: passed on, and not told.
+    // The caller does not record the trace: it is forwarded but not reported.
     let unsampled = PARENT.replace("-01", "-00");
     assert!(parent(&[&format!("traceparent: {unsampled}")]).ends_with("-00"));
-    // Begins here: recorded, its id is random, and is that of the request.
+    // The trace starts here: it is recorded, and its random id equals the request id.
     let answer = origin::ask(&pillion, "GET /x", &[]);
     let (id, begun) =
         (answer.field("x-request-id").unwrap(), answer.json()["fields"]["traceparent"].to_string());
     assert!(begun.starts_with(&format!("\"00-{id}-")) && begun.ends_with("-03\""), "{id}: {begun}");
-    // What cannot be read begins anew, and what vendors said of it goes.
+    // A malformed `traceparent` starts a new trace, and its `tracestate` is removed.
     let known = format!("traceparent: {PARENT}");
     for malformed in [&["traceparent: 00-0-0-01"][..], &[&known, &known]] {
         let fields = [malformed, &["tracestate: vendor=1"]].concat();
@@ -186,10 +186,10 @@ fn a_line_names_the_trace_where_there_is_one_to_find() {
     let (receiver, _) = receiver("clinic", || true);
     let unsampled = format!("traceparent: {}", PARENT.replace("-01", "-00"));
     for (sample, fields, named) in [
-        // Nobody is told of it, and the app knows it by the id of the request.
+        // No receiver knows the trace, and the app knows it by the request id.
         ("0.0", None, false),
         ("1.0", None, true),
-        // Others may have been told.
+        // Other services may have recorded the trace.
         ("0.0", Some(&*unsampled), true),
     ] {
         let pillion = told(&app, &receiver, sample);
@@ -255,14 +255,14 @@ fn what_apps_and_clients_say_is_told_by_the_conventions() {
     let of = |kind: i32| spans.iter().find(|span| span.kind == kind).unwrap();
     let (server, client) = (of(SERVER), of(CLIENT));
     for span in [server, client] {
-        // A client's own words are no name, and no route is none.
+        // An unknown method is not used as a name, and without a route there is no route name.
         assert_eq!(span.name, "HTTP");
         assert_eq!(attribute(span, "http.request.method").as_deref(), Some("_OTHER"));
         assert_eq!(attribute(span, "http.request.method_original").as_deref(), Some("HUNTER2"));
         assert_eq!(attribute(span, "http.response.status_code").as_deref(), Some("404"));
         assert_eq!(attribute(span, "http.route"), None);
     }
-    // A 404 is the client's error: of ours towards the app, and of nobody's here.
+    // A 404 is the client's error: an error of the client span, but not of the server span.
     assert!(server.status.is_none() && attribute(server, "error.type").is_none());
     assert_eq!(client.status.as_ref().unwrap().code, 2);
     assert_eq!(attribute(client, "error.type").as_deref(), Some("404"));
@@ -342,7 +342,7 @@ fn a_receiver_that_fails_touches_no_traffic() {
     });
     let log = pillion.log();
     assert!(log.contains("tracing.otlp_endpoint does not take spans"), "{log}");
-    // Nobody is to take the receiver for the app.
+    // The receiver must not be mistaken for the app.
     let is_of_app = |line: &str| line.contains("WARN") && line.contains("\"upstream\":\"upstream\"");
     assert!(!log.lines().any(is_of_app), "{log}");
     well.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -351,7 +351,7 @@ fn a_receiver_that_fails_touches_no_traffic() {
     eventually("it is told again", || spans.lock().unwrap().iter().any(after).then_some(()));
 }
 
-/// A collector of others', whose log shows what it was told.
+/// A real third-party collector, whose log shows the spans it received.
 #[test]
 fn a_real_receiver_reads_the_spans() {
     let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/rotel");

@@ -10,7 +10,7 @@ use crate::runtime::clock;
 use crate::state::live_policy::Snapshot;
 use crate::upstream::Upstream;
 
-/// Every address that is known, and how it does.
+/// Lists every known upstream address with its health, for the admin API.
 pub(super) fn addresses(snapshot: &Snapshot, monitor: &Monitor) -> Vec<Value> {
     let of = |upstream: &Arc<Upstream>| {
         let (name, threshold) = (upstream.policy.name.clone(), upstream.policy.health.unhealthy_after);

@@ -1,4 +1,5 @@
-//! The cache from outside: what it holds, what is stored under a URL, and purging. Content is never shown.
+//! The cache endpoints of the admin listener: statistics, lookup of stored responses by URL, and purging. They never
+//! show response content.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -16,17 +17,17 @@ use crate::policy::path;
 use crate::policy::secrets::NO_SECRET_SEGMENTS;
 use crate::runtime::clock;
 
-/// More entries are not listed for one URL.
+/// Maximum stored entries that a lookup of one URL lists.
 const MAX_SHOWN: usize = 100;
 
 fn refused(detail: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, detail.into())
 }
 
-/// A host where one is named, a path in normal form, and a query where one is named.
+/// Host (if the URL names one), normalized path, and query (if the URL names one).
 type Place = (Option<String>, String, Option<String>);
 
-/// A URL in its parts.
+/// Parses a URL, or a path with or without a query. A path that does not normalize is an error.
 fn url(text: &str) -> Result<Place, (StatusCode, String)> {
     let (host, rest) = match text.split_once("://") {
         Some((_, rest)) => {
@@ -44,7 +45,7 @@ fn url(text: &str) -> Result<Place, (StatusCode, String)> {
     Ok((host, normal.into_owned(), query.map(str::to_owned)))
 }
 
-/// `POST /cache/purge`.
+/// Handles `POST /cache/purge`: invalidates by URL, prefix, tag, principal, or everything.
 pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Report {
     let cache = &control.shared_state.cache;
     let key_hasher = cache.invalidation.key_hasher;
@@ -91,14 +92,14 @@ pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Repor
     cache.invalidation.stamp(&invalidation_keys, mode, now);
     cache.counters.count_invalidation("purge");
     if mode == Mode::Hard {
-        // What is gone need not wait to be pushed out.
+        // Frees the memory of invalidated responses at once instead of waiting for eviction.
         cache.store.retain(|stored| stored.head.age_if_valid(&cache.invalidation, now).is_some());
     }
     let word = if mode == Mode::Hard { "hard" } else { "soft" };
     Ok(json!({ "status": "purged", "mode": word, "names": invalidation_keys.len() }))
 }
 
-/// `GET /cache/stats`.
+/// Handles `GET /cache/stats`: sizes, hit ratios in total and by route, and counts of cache operations.
 pub(super) fn stats(control: &Control) -> Value {
     let cache = &control.shared_state.cache;
     let held = &cache.store.budget;
@@ -127,7 +128,7 @@ pub(super) fn stats(control: &Control) -> Value {
     })
 }
 
-/// `GET /cache/lookup`.
+/// Handles `GET /cache/lookup?url=`: lists stored responses that match a URL, without their content.
 pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Report {
     let given = parameters.iter().find(|(name, _)| name == "url");
     let (_, given) = given.ok_or_else(|| refused("lookup takes url=; a path, or a URL with its host"))?;

@@ -1,4 +1,4 @@
-//! How well each check is, as a scrape sees it.
+//! A Prometheus collector for the state of every health check, read at scrape time.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -10,9 +10,9 @@ use prometheus_client::metrics::MetricType;
 use super::monitor::Monitor;
 use crate::state::live_policy::LivePolicy;
 
-/// For the registry; it reads the policy in force, which comes after the registry.
+/// The registry is built before the first policy is, so `live` is empty until startup sets it.
 pub(crate) struct Collected {
-    /// What is known of the checks.
+    /// The states of all checks, as the monitor last confirmed them.
     pub monitor: Arc<Monitor>,
     pub live: Arc<OnceLock<LivePolicy>>,
 }

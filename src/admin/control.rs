@@ -8,32 +8,32 @@ use tokio::sync::{mpsc, oneshot};
 use super::monitor::Monitor;
 use crate::state::live_policy::{LivePolicy, SharedState};
 
-/// What an operator may order.
+/// Commands that an operator can send to the process.
 pub(crate) enum Command {
-    /// Read the configuration again; the answer says what came of it.
+    /// Reload the configuration; the sender takes the outcome.
     Reload(oneshot::Sender<Result<String, String>>),
-    /// Begin to leave: not ready, and every answer says that its connection ends.
+    /// Start draining: `/ready` responds 503 and every response announces that its connection closes.
     Drain,
     Quit,
 }
 
-/// What the admin side knows of the process.
+/// The state of the process that the admin side reads and acts on.
 #[derive(Clone)]
 pub(crate) struct Control {
     pub live: LivePolicy,
     pub shared_state: SharedState,
-    /// Since when each check is as it is.
+    /// The confirmed state of each check, and since when it holds.
     pub monitor: Arc<Monitor>,
-    /// How many watch the page.
+    /// Number of open event streams of the admin page.
     pub watchers: Arc<AtomicUsize>,
-    /// Set once the process began to leave.
+    /// Set once the process has started to drain.
     pub leaving: Arc<AtomicBool>,
-    /// To whoever runs the process.
+    /// Commands to the main task of the process.
     pub commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Control {
-    /// Whether the process began to leave.
+    /// Returns whether the process has started to drain.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }

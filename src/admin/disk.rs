@@ -1,21 +1,22 @@
-//! Room on the disks Pillion writes to: it keeps nothing there itself, but its logs may go into files.
+//! Usage of the file systems that Pillion writes to. Pillion stores nothing on disk itself, but its logs may go to
+//! files.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{FileType, fstat, fstatvfs};
 
-/// A file system that something is written to.
+/// Usage of one file system that a log is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Disk {
     pub name: &'static str,
-    /// Bytes that are taken, as `df` counts.
+    /// Bytes in use, counted as `df` counts them.
     pub used: u64,
-    /// Bytes there are for those who are not root.
+    /// Bytes in use plus bytes available to unprivileged users.
     pub total: u64,
 }
 
-/// Those that logs go to, each once; what goes into a pipe or to a terminal is on no disk of ours.
+/// Reads the file systems of the log files, each once. Output to a pipe or a terminal uses no disk and is skipped.
 pub(super) fn read() -> Vec<Disk> {
     let (output, error) = (io::stdout(), io::stderr());
     let output = read_one("standard output", output.as_fd());
@@ -28,7 +29,7 @@ pub(super) fn read() -> Vec<Disk> {
     }
 }
 
-/// The device, and the file system on it; `None` where this is no file.
+/// Returns the device number and the file system's usage; `None` if the descriptor is not a regular file.
 fn read_one(name: &'static str, fd: BorrowedFd<'_>) -> Option<(u64, Disk)> {
     let about = fstat(fd).ok()?;
     if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
@@ -38,6 +39,6 @@ fn read_one(name: &'static str, fd: BorrowedFd<'_>) -> Option<(u64, Disk)> {
     let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
     let used = bytes(system.f_blocks.saturating_sub(system.f_bfree));
     let disk = Disk { name, used, total: used.saturating_add(bytes(system.f_bavail)) };
-    // File systems without a size of their own say nought.
+    // Some file systems have no size of their own and report zero.
     (disk.total > 0).then_some((about.st_dev, disk))
 }

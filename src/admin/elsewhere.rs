@@ -1,4 +1,5 @@
-//! Paths that people know from other proxies and frameworks, and ours for the same: a 404 names it.
+//! Paths known from other proxies and frameworks, mapped to the equivalent Pillion path. A 404 response suggests that
+//! path.
 
 use super::endpoints;
 
@@ -82,7 +83,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/actuator/shutdown", "/quit"),
 ];
 
-/// Prefixes that other products put before paths that are spelled as ours.
+/// Prefixes that other products put before paths that are otherwise spelled as in Pillion.
 const PREFIXES: [&str; 10] = [
     "/internal",
     "/admin",
@@ -96,7 +97,7 @@ const PREFIXES: [&str; 10] = [
     "/-",
 ];
 
-/// Our path for one that is known from elsewhere, with its method.
+/// Returns the method and Pillion's path for a path known from another product.
 pub(super) fn ours(path: &str) -> Option<String> {
     let path = path.trim_end_matches('/').to_ascii_lowercase();
     let shown = |path: &str| {

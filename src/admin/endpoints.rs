@@ -1,5 +1,5 @@
-//! Every path of the admin and probe listeners: one table, by which requests are answered, the list at the root is
-//! written and the API is described.
+//! The table of every path on the admin and probe listeners. Dispatch, the plain-text list at the root and the OpenAPI
+//! description all derive from it.
 
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -33,46 +33,46 @@ pub(super) enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// Everybody, on the probes listener too.
+    /// Open to every client, on the probes listener too.
     Open,
-    /// Everybody who reaches the admin listener.
+    /// Open to every client that reaches the admin listener.
     Admin,
-    /// Whoever has the admin token, where there is one: it names paths, users and keys.
+    /// Requires the admin token if one is configured, because responses name paths, users and keys.
     Operator,
-    /// The same; it changes something, so that it takes POST.
+    /// Requires the admin token like `Operator`. The endpoint changes state, so it takes POST.
     Order,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Takes {
-    /// A text that has to be there.
+    /// A required text value.
     Required,
-    /// A text, any number of times.
+    /// A text value that may be repeated.
     Texts,
-    /// Rows, 1 to 1000.
+    /// A number of rows, 1 to 1000.
     Rows,
-    /// One of these; the first is what nobody has to say.
+    /// One of these words. The first is the default.
     OneOf(&'static [&'static str]),
 }
 
-/// A parameter: its name, what it is, and what it takes.
+/// A query parameter: its name, its description, and its type.
 pub(super) type Parameter = (&'static str, &'static str, Takes);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Endpoint {
-    /// With `{check}` for one segment.
+    /// The path; `{check}` stands for one variable segment.
     pub path: &'static str,
     pub action: Action,
     pub guard: Guard,
     pub summary: &'static str,
-    /// What it takes, in the query; POST takes it as a form too.
+    /// Parameters in the query. A POST takes them in a form body too.
     pub parameters: &'static [Parameter],
-    /// What comes, beside problems; the first where nothing else is asked for.
+    /// Media types of a successful response. The first is the default.
     pub media: &'static [&'static str],
 }
 
 const JSON: &[&str] = &["application/json"];
-/// A table for whoever asks for text.
+/// JSON, or a text table for clients that ask for `text/plain`.
 const REPORT: &[&str] = &["application/json", "text/plain"];
 const EXPOSITIONS: &[&str] =
     &["text/plain", "application/openmetrics-text", "application/vnd.google.protobuf"];
@@ -243,14 +243,15 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
 ];
 
 impl Endpoint {
-    /// The method it takes; GET is HEAD too.
+    /// Returns the method this endpoint takes. GET endpoints take HEAD too.
     pub(super) fn method(&self) -> Method {
         if self.guard == Guard::Order { Method::POST } else { Method::GET }
     }
 
-    /// What is wrong with the names of parameters: one that does nothing would be overlooked.
+    /// Rejects unknown and repeated parameter names: a misspelled parameter must not be silently ignored.
     pub(super) fn check(&self, parameters: &[(String, String)]) -> Result<(), String> {
-        // What takes none may be asked with anything: probes and scrapers put there what they like. Not so an order.
+        // Endpoints without parameters ignore any query, because probes and scrapers add their own. Commands do not
+        // ignore it.
         if self.parameters.is_empty() && self.guard != Guard::Order {
             return Ok(());
         }
@@ -268,7 +269,7 @@ impl Endpoint {
     }
 }
 
-/// The one of a path, and the segment that its template leaves open.
+/// Finds the endpoint of a path and the value of its variable segment (empty if it has none).
 pub(super) fn find(path: &str) -> Option<(&'static Endpoint, &str)> {
     ENDPOINTS.iter().find_map(|endpoint| match endpoint.path.split_once('{') {
         None => (endpoint.path == path).then_some((endpoint, "")),
@@ -279,7 +280,7 @@ pub(super) fn find(path: &str) -> Option<(&'static Endpoint, &str)> {
     })
 }
 
-/// The list for whoever asks without a browser.
+/// Renders the plain-text list of endpoints for clients other than browsers.
 pub(super) fn list() -> String {
     let mut text = "Pillion admin\n\n".to_owned();
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.action != Action::File) {
@@ -294,7 +295,7 @@ pub(super) fn list() -> String {
     text
 }
 
-/// The description in OpenAPI 3.1.
+/// Builds the OpenAPI 3.1 description of the admin API.
 pub(super) fn describe(version: &str) -> Value {
     let mut paths = Map::new();
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.action != Action::File) {
@@ -358,7 +359,7 @@ pub(super) fn describe(version: &str) -> Value {
 fn schema(takes: Takes) -> Value {
     match takes {
         Takes::Required => json!({ "type": "string" }),
-        // Each with its name: that is how OpenAPI explodes a list in a query.
+        // OpenAPI's default for arrays in a query repeats the name for each value.
         Takes::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Takes::Rows => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
         Takes::OneOf(words) => json!({ "type": "string", "enum": words }),
@@ -382,12 +383,12 @@ fn shape(endpoint: &Endpoint) -> &'static Shape {
     }
 }
 
-/// The status of what was done.
+/// Returns the status of success: 202 for commands that only start an action.
 fn success(action: Action) -> &'static str {
     if matches!(action, Action::Drain | Action::Quit) { "202" } else { "200" }
 }
 
-/// What comes in a media type.
+/// Describes the content of a response in one media type.
 fn content(media: &str, shape: &Shape) -> Value {
     match media {
         "application/json" => json!({ "schema": shape.schema() }),
@@ -396,7 +397,8 @@ fn content(media: &str, shape: &Shape) -> Value {
     }
 }
 
-/// What else may be answered than what was asked for: the status, when, and whether with the same document.
+/// Lists the other responses of an endpoint: the status, its meaning, and whether it carries the same document as
+/// success.
 fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
     let mut refusals = match endpoint.action {
         Action::Ready => vec![("503", "it should not be sent requests, and why", true)],

@@ -1,4 +1,4 @@
-//! What the page shows, every two seconds: a stream of server-sent events.
+//! The server-sent events behind the admin page: one event every two seconds with all values the page shows.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -21,12 +21,12 @@ use crate::performance::window::{Figures, Window};
 use crate::runtime::clock;
 
 const PACE: Duration = Duration::from_secs(2);
-/// More who watch at once are sent away.
+/// Maximum concurrent event streams. Further requests get 503.
 pub(super) const MAX_WATCHERS: usize = 16;
 const MAX_ROUTES: usize = 100;
 const MAX_WARNINGS: usize = 10;
 
-/// A stream of events, if there is a place for another.
+/// Opens an event stream; `None` if [`MAX_WATCHERS`] streams are open.
 pub(super) fn stream(control: &Control) -> Option<Body> {
     let watchers = control.watchers.clone();
     let place = Place(watchers);
@@ -68,7 +68,7 @@ impl http_body::Body for Events {
     }
 }
 
-/// Everything that the page shows, at one moment.
+/// Collects all values that the page shows, at one moment.
 fn reading(control: &Control) -> Value {
     let shared_state = &control.shared_state;
     let snapshot = control.live.load();

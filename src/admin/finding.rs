@@ -9,7 +9,7 @@ words! {
     #[serde(rename_all = "lowercase")]
     pub(crate) enum State {
         Healthy => "healthy",
-        /// It works, and somebody should look.
+        /// The component works, but an operator should look at it.
         Degraded => "degraded",
         Unhealthy => "unhealthy",
     }

@@ -1,4 +1,4 @@
-//! The paths of the admin and probe listeners.
+//! Request handling on the admin and probe listeners: access control, parameter checks and dispatch to the endpoints.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,16 +29,16 @@ use crate::represent::buffered_prefix::{BufferGoal, BufferedPrefix};
 use crate::runtime::clock;
 use crate::state::live_policy::Snapshot;
 
-/// Fetch Metadata: what a browser says of the page that made it ask.
+/// Fetch Metadata header: how a browser relates the page that caused a request to the target of the request.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Its values for requests that no page of another site caused (Fetch Metadata 2.2).
+/// Values of `Sec-Fetch-Site` for requests that no page of another site caused (Fetch Metadata 2.2).
 const OUR_SITES: [&[u8]; 3] = [b"none", b"same-origin", b"same-site"];
 
-/// The longest form that is read; bytes.
+/// Maximum length of a form body, in bytes.
 const MAX_FORM: usize = 64 * 1024;
 
-/// What a listener may do.
+/// The set of endpoints that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Admin,
@@ -48,7 +48,7 @@ pub(crate) enum Access {
 #[derive(Clone)]
 pub(super) struct Handler {
     pub control: Control,
-    /// What may be done here.
+    /// The set of endpoints that this listener serves.
     pub access: Access,
 }
 
@@ -76,8 +76,8 @@ impl Handler {
         if parts.headers.contains_key(header::ORIGIN) {
             return problem(StatusCode::FORBIDDEN, "requests of web pages are refused here");
         }
-        // A browser sends it for a page of another site without telling the origin. What is none of the words that browsers
-        // send for other pages may be a new one for such.
+        // Browsers send this header for pages of other sites even without `Origin`. An unknown value is refused too,
+        // since it may be a new word for a page of another site.
         let is_ours =
             |site: &HeaderValue| OUR_SITES.iter().any(|ours| site.as_bytes().eq_ignore_ascii_case(ours));
         if !parts.headers.get_all(SEC_FETCH_SITE).iter().all(is_ours) {
@@ -115,10 +115,10 @@ impl Handler {
         self.act(endpoint, rest, &parts, parameters, body).await
     }
 
-    /// The hint that a 404 gives for a path.
+    /// Returns the hint in a 404 response for a path.
     fn not_here(&self, path: &str) -> String {
         let known = match self.access {
-            // There is nothing of it here, but its name is right.
+            // The path is correct, but this listener does not serve it.
             Access::Probes if endpoints::find(path).is_some() => {
                 return format!("{path} is on the admin listener only");
             }
@@ -176,8 +176,8 @@ impl Handler {
         }
     }
 
-    /// Whether it was asked under a name that nobody else can make lead here: a page of some other name, whose
-    /// owner let that name lead to this address, is not answered (DNS rebinding). A request with the token is.
+    /// Returns whether the request names a host that only the operator controls. Otherwise the name may belong to a web
+    /// page's owner who pointed it at this address (DNS rebinding). A request with the admin token always passes.
     fn is_meant(&self, parts: &Parts, guard: Guard) -> bool {
         if self.access == Access::Probes {
             return true;
@@ -185,7 +185,7 @@ impl Handler {
         let snapshot = self.control.live.load();
         let server = &snapshot.policy.server;
         if server.admin_token.is_some() {
-            // Without the token these are refused whatever the name.
+            // Endpoints of these guards require the token anyway, so the host name does not matter for them.
             if matches!(guard, Guard::Operator | Guard::Order) || self.authorise(&parts.headers).is_ok() {
                 return true;
             }
@@ -238,7 +238,7 @@ impl Handler {
             Check::ALL.iter().map(|check| (*check, self.found(*check, &snapshot))).collect();
         let critical = health::ready(&snapshot, &self.control.shared_state).is_err();
         let worst = findings.iter().map(|(_, (finding, _))| finding.status).max().unwrap_or(State::Healthy);
-        // A check that is not required can degrade the whole, not take it down.
+        // A check that is not required can degrade the overall state but never make it unhealthy.
         let status = if critical { State::Unhealthy } else { worst.min(State::Degraded) };
         let checks: serde_json::Map<String, Value> =
             findings.into_iter().map(|(check, (_, shown))| (check.as_str().to_owned(), shown)).collect();
@@ -247,7 +247,7 @@ impl Handler {
         document(code, &body)
     }
 
-    /// What a check finds, and how it is shown: with how long it took, and since when it is so.
+    /// Runs one check and renders its result, with the time the check took and the time since when the state holds.
     fn found(&self, check: Check, snapshot: &Snapshot) -> (Finding, Value) {
         let began = clock::now();
         let finding = health::run(check, snapshot, &self.control.shared_state);
@@ -293,12 +293,12 @@ impl Handler {
         respond(StatusCode::OK, exposition.media_type(), content)
     }
 
-    /// The token is asked for wherever one is configured; `compile` demands one off loopback.
+    /// Requires the admin token if one is configured. The configuration compiler demands a token off loopback.
     fn authorise(&self, headers: &HeaderMap) -> Result<(), Box<Response<Body>>> {
         let snapshot = self.control.live.load();
         let Some(token) = &snapshot.policy.server.admin_token else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        // Scheme names have no case (RFC 9110 11.1).
+        // Authentication scheme names are case-insensitive (RFC 9110 11.1).
         let given = match given.split_at_checked(7) {
             Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => given.trim_ascii(),
             _ => b"",
@@ -337,8 +337,8 @@ impl Handler {
     }
 }
 
-/// Whether only this machine, or somebody the operator knows, goes by this name. One without a dot is no name that a
-/// stranger can register: it will do for what is open, as scrapers know a container by such.
+/// Returns whether a host name is only this machine's or one that the operator listed. Open endpoints also accept a
+/// name without a dot: no stranger can register such a name, and scrapers reach containers by it.
 fn is_our_name(given: &str, guard: Guard, listed: &[String]) -> bool {
     let name = host::name(given);
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
@@ -353,7 +353,7 @@ fn is_our_name(given: &str, guard: Guard, listed: &[String]) -> bool {
         || (guard == Guard::Open && !name.is_empty() && !name.contains('.'))
 }
 
-/// The name of this machine, or of this container.
+/// Returns the host name of this machine or container, read once.
 fn host_name() -> Option<&'static str> {
     static NAME: LazyLock<Option<String>> = LazyLock::new(|| {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
@@ -362,12 +362,12 @@ fn host_name() -> Option<&'static str> {
     NAME.as_deref()
 }
 
-/// Compares in a time that does not tell how much was right.
+/// Compares in constant time, so that the duration does not reveal how many bytes were correct.
 fn same(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len() && given.iter().zip(token).fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
 }
 
-/// Whether whoever asks shows pages.
+/// Returns whether the client accepts HTML, as browsers do.
 fn wants_page(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
     accept.contains("text/html")

@@ -1,4 +1,4 @@
-//! Health: each check on its own, and what they make together.
+//! The health checks: how each is evaluated, and how they combine into readiness.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::policy::{Awaited, Check, Requirement};
 use crate::runtime::clock;
 use crate::state::live_policy::{SharedState, Snapshot};
 
-/// A certificate this close to its end degrades, ...
+/// Remaining validity below which a certificate is reported as degraded.
 const CERTIFICATE_DEGRADED: Duration = Duration::from_secs(14 * 86_400);
 
-/// A worker that gave no sign of life for so long is busy with something that it should not be, ...
+/// Time without a heartbeat after which a worker is degraded: some task blocks its event loop.
 const WORKER_DEGRADED: Duration = Duration::from_secs(3);
-/// ... and stuck after this.
+/// Time without a heartbeat after which a worker is unhealthy: it is taken to be stuck.
 const WORKER_UNHEALTHY: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(check: Check, snapshot: &Snapshot, shared_state: &SharedState) -> Finding {
@@ -30,7 +30,7 @@ pub(crate) fn run(check: Check, snapshot: &Snapshot, shared_state: &SharedState)
     }
 }
 
-/// Whether the process is ready, by the checks the configuration requires.
+/// Returns whether the process is ready by the checks in `health.ready_requires`; the error is the reason.
 pub(crate) fn ready(snapshot: &Snapshot, shared_state: &SharedState) -> Result<(), String> {
     for requirement in &snapshot.policy.health.ready_requires {
         let lacking = match *requirement {
@@ -48,7 +48,7 @@ pub(crate) fn ready(snapshot: &Snapshot, shared_state: &SharedState) -> Result<(
     Ok(())
 }
 
-/// Whether a first answer is missing, and so lately that nothing is wrong yet.
+/// Returns whether an upstream has not yet given its first response and has not had long enough to count as failing.
 pub(crate) fn is_starting(snapshot: &Snapshot) -> bool {
     let now = clock::now();
     snapshot.upstreams.iter().enumerate().any(|(index, upstream)| {
@@ -59,7 +59,7 @@ pub(crate) fn is_starting(snapshot: &Snapshot) -> bool {
     })
 }
 
-/// Why the upstream at `index` has no address that has answered and can be reached; `None` where it has one.
+/// Returns why the upstream at `index` has no address that has responded and is reachable; `None` if it has one.
 fn lacking(snapshot: &Snapshot, index: usize, awaited: Awaited) -> Option<String> {
     let upstream = snapshot.upstreams.get(index)?;
     let (name, threshold) = (&upstream.policy.name, upstream.policy.health.unhealthy_after);
@@ -100,7 +100,7 @@ fn upstream(snapshot: &Snapshot) -> Finding {
         if down.is_empty() {
             continue;
         }
-        // Requests that fail may be one client's; what cannot be reached fails everybody.
+        // Failing requests may be the fault of one client, but an unreachable upstream fails every client.
         let reached = addresses.iter().any(|(_, address)| address.is_reachable(threshold));
         let state = if reached { State::Degraded } else { State::Unhealthy };
         worst = worst.max(state);
@@ -116,7 +116,7 @@ fn upstream(snapshot: &Snapshot) -> Finding {
     Finding { status: worst, detail }
 }
 
-/// Whether each address is well, by its number.
+/// Iterates over the id of every upstream address and whether it is healthy.
 pub(crate) fn states(snapshot: &Snapshot) -> impl Iterator<Item = (u64, bool)> {
     snapshot.upstreams.iter().flat_map(|upstream| {
         let threshold = upstream.policy.health.unhealthy_after;
@@ -137,7 +137,8 @@ fn memory(snapshot: &Snapshot) -> Finding {
     Finding { status, detail: format!("{resident} of {limit} bytes resident") }
 }
 
-/// Half way from where it is degraded to the limit it is unhealthy: at the limit itself nobody is left to say so.
+/// Maps a usage to a state. Unhealthy begins half way between `degraded_at` and the limit, because a process at its
+/// limit may no longer be able to report.
 fn by_share(used: u64, limit: u64, degraded_at: f64) -> State {
     let share = used as f64 / limit.max(1) as f64;
     if share >= degraded_at.midpoint(1.0) {
@@ -177,7 +178,7 @@ fn workers(shared_state: &SharedState) -> Finding {
     Finding { status, detail: format!("worker {worker} has not moved for {} s", age.as_secs()) }
 }
 
-/// How long ago each worker gave a sign of life.
+/// Lists how long ago each worker gave its last heartbeat.
 pub(crate) fn signs_of_life(shared_state: &SharedState) -> Vec<Value> {
     let ages = shared_state.heartbeats.ages(clock::now()).into_iter().enumerate();
     ages.map(|(worker, age)| json!({ "worker": worker, "quiet_ms": age.as_millis() as u64 })).collect()

@@ -1,5 +1,5 @@
-//! The limits from outside: where a key stands, and which keys are limited most. Keys are shown by their name in the
-//! file of keys or by their hash, never by what they are.
+//! The rate-limit endpoints of the admin listener: the state of one key, and the keys that are limited most. Keys
+//! appear by their name in the key file or by their hash, never in clear.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::limit::tier::Tier;
 use crate::policy::limits::{LimitPolicy, ListedKey};
 use crate::runtime::clock;
 
-/// Keys shown where nobody says how many.
+/// Number of keys listed if the request does not say.
 const USUALLY_SHOWN: usize = 20;
 const MAX_SHOWN: usize = 1000;
 
@@ -26,12 +26,13 @@ fn listed(policy: &LimitPolicy, partition: u128) -> Option<&Arc<ListedKey>> {
     policy.listed.values().find(|key| key.partition == partition)
 }
 
-/// A hash as it is shown and asked for.
+/// Formats a partition hash as the admin API shows and accepts it.
 fn hex(hash: u128) -> String {
     format!("{hash:032x}")
 }
 
-/// `GET /limits/status?key=`: a name of the file of keys, a hash as `/limits/top` shows it, or an address.
+/// Handles `GET /limits/status?key=`. The key is a name from the key file, a hash as `/limits/top` shows it, or an
+/// address.
 pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Report {
     let snapshot = control.live.load();
     let policy = &snapshot.policy.limits;
@@ -60,7 +61,7 @@ pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Repo
         let name = own.and_then(|key| key.name.clone());
         return Ok(json!({ "key": hex(hash), "name": name, "held": false, "limits": [] }));
     };
-    // Which tiers it came with is not kept; where it owes something, it did.
+    // The tiers of past requests are not recorded, so every tier on which the key has used quota is shown.
     let tiers: Vec<&Arc<Tier>> = match own {
         Some(own) => vec![&own.tier],
         None => policy.tiers.iter().collect(),
@@ -105,7 +106,7 @@ fn shown(policy: &LimitPolicy, key: Key, allowed: u32, limited: u32) -> Value {
     })
 }
 
-/// `GET /limits/top?n=`: the keys that are limited most, then those that ask most.
+/// Handles `GET /limits/top?n=`: lists the keys that are limited most, then the ones with the most requests.
 pub(super) fn top(control: &Control, parameters: &[(String, String)]) -> Report {
     let wanted = match parameters.iter().find(|(name, _)| name == "n") {
         None => USUALLY_SHOWN,
@@ -117,7 +118,7 @@ pub(super) fn top(control: &Control, parameters: &[(String, String)]) -> Report 
     let snapshot = control.live.load();
     let policy = &snapshot.policy.limits;
     let cells = &control.shared_state.limiter.cells;
-    // Twice as many as are wanted are kept while all are gone through.
+    // Keeps at most twice the wanted number while it goes over all cells, so the full set is never in memory.
     let mut found: Vec<(u32, u32, Key)> = Vec::with_capacity(2 * wanted);
     let shrink = |found: &mut Vec<(u32, u32, Key)>| {
         found.sort_by_key(|(limited, allowed, key)| std::cmp::Reverse((*limited, *allowed, key.hash)));

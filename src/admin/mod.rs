@@ -1,5 +1,5 @@
-//! The operator's side: metrics, health, reload, drain, quit. On a thread of its own, so that it
-//! answers while the workers are busy.
+//! The operator's interface: metrics, health, reload, drain and quit. It runs on a thread of its own, so that it
+//! responds while the workers are busy.
 
 mod addresses;
 mod cache;
@@ -37,7 +37,7 @@ use crate::runtime::lifecycle::{Lifecycle, PhaseWatcher};
 use control::Control;
 pub(crate) use handler::Access;
 
-/// A connection here is for one question, or for a scraper that comes again soon enough.
+/// Idle timeout of a connection. Most admin clients send one request, and a scraper returns within this time.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// Serves one of the two listeners for the life of the process.
@@ -58,7 +58,8 @@ pub(crate) async fn serve(listener: TcpListener, control: Control, access: Acces
                 let served = connection(tcp, address, control.clone(), access, lifecycle.clone());
                 let client = ClientSlot::new(address.ip(), 64);
                 open.push_back(Open { client, task: tokio::task::spawn_local(served) });
-                // A flood that waits to be accepted must not push it out before it was looked at.
+                // Lets the new connection's task run before the next accept, so that a flood cannot evict a connection
+                // that was never read.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
@@ -69,16 +70,17 @@ pub(crate) async fn serve(listener: TcpListener, control: Control, access: Acces
     }
 }
 
-/// A connection that is served.
+/// One open connection to an admin or probe listener.
 struct Open {
     client: ClientSlot,
     task: JoinHandle<()>,
 }
 
-/// Closes the oldest connection of the client that has the most: silent connections must not keep a kubelet out.
+/// Closes the oldest connection of the client with the most connections, so that silent connections cannot keep a
+/// kubelet out.
 fn make_room(open: &mut VecDeque<Open>) {
     let count = |of: &Open| open.iter().filter(|other| other.client == of.client).count();
-    // Of those that have as many the first, which is the oldest.
+    // The reversed order makes `max_by_key` pick the first, hence the oldest, among clients with equal counts.
     let goes = (0..open.len()).rev().max_by_key(|at| count(&open[*at]));
     if let Some(oldest) = goes.and_then(|at| open.remove(at)) {
         oldest.task.abort();

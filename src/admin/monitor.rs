@@ -1,4 +1,4 @@
-//! Looks at every check once a second, remembers since when it is as it is, and tells changes.
+//! Runs every health check once a second, remembers since when each state holds, and reports changes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,11 @@ use super::health;
 use crate::policy::Check;
 use crate::state::live_policy::{SharedState, Snapshot};
 
-/// A state is believed when it was seen so often in a row: what flickers at a threshold is no change.
+/// Number of consecutive observations after which a new state is confirmed, so that flicker at a threshold is no
+/// change.
 const SEEN: u32 = 2;
 
-/// A check that is in another state than before.
+/// A confirmed change of a check's state.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub check: Check,
@@ -25,17 +26,17 @@ pub(crate) struct Change {
 struct Known {
     state: State,
     since: SystemTime,
-    /// Another state that was seen, how often in a row, and when first.
+    /// An unconfirmed state: the state, the number of consecutive observations, and the time of the first.
     other: (State, u32, SystemTime),
-    /// How often in a row it was in any other state, and since when.
+    /// Number of consecutive observations of any other state, and the time of the first.
     away: (u32, SystemTime),
 }
 
-/// See the head of the file.
+/// The pending invalidations; see the head of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
     checks: Mutex<HashMap<Check, Known>>,
-    /// By the number of an address, whether it is well, and since when.
+    /// For each address id, whether the address is healthy, and since when.
     addresses: Mutex<HashMap<u64, (bool, SystemTime)>>,
 }
 
@@ -56,13 +57,13 @@ impl Monitor {
     ) -> Vec<Change> {
         self.note_addresses(health::states(snapshot), now);
         let findings = Check::ALL.map(|check| (check, health::run(check, snapshot, shared_state)));
-        // An app that is about to start is no change of its health.
+        // An upstream that is still starting is no change of its health.
         let starting = health::is_starting(snapshot);
         let told = findings.into_iter().filter(|(check, _)| !(starting && *check == Check::Upstream));
         told.filter_map(|(check, finding)| self.note(check, finding, now)).collect()
     }
 
-    /// Of all addresses there are; what is gone is forgotten.
+    /// Records the state of all current addresses, and forgets removed ones.
     fn note_addresses(&self, states: impl Iterator<Item = (u64, bool)>, now: SystemTime) {
         let mut known = lock(&self.addresses);
         let before = std::mem::take(&mut *known);
@@ -75,7 +76,7 @@ impl Monitor {
             .collect();
     }
 
-    /// Since when an address is as it was just found; `None` where that was not seen before.
+    /// Returns since when an address is in the state just observed; `None` if the state is new.
     pub(crate) fn address_since(&self, id: u64, well: bool) -> Option<SystemTime> {
         lock(&self.addresses).get(&id).filter(|(known, _)| *known == well).map(|(_, since)| *since)
     }
@@ -84,7 +85,7 @@ impl Monitor {
         let mut known = self.known();
         let found = finding.status;
         let known = known.entry(check).or_insert(Known {
-            // What is not well from the beginning is a change as well.
+            // A check that starts unhealthy is reported as a change too.
             state: State::Healthy,
             since: now,
             other: (State::Healthy, 0, now),
@@ -97,7 +98,7 @@ impl Monitor {
         let again = known.other.0 == found && known.other.1 > 0;
         known.other = if again { (found, known.other.1 + 1, known.other.2) } else { (found, 1, now) };
         known.away = if known.away.0 > 0 { (known.away.0 + 1, known.away.1) } else { (1, now) };
-        // What goes back and forth between the two other states is believed to be in the middle.
+        // A check that alternates between the two other states is taken to be in the middle one, degraded.
         let between = found == State::Degraded && known.away.0 > SEEN;
         if known.other.1 < SEEN && !between {
             return None;
@@ -108,14 +109,14 @@ impl Monitor {
         Some(Change { check, from, to: finding, at: now })
     }
 
-    /// In which state each check is; one that was not looked at yet is not known to be unwell.
+    /// Returns the confirmed state of each check. A check that has not run yet counts as healthy.
     pub(crate) fn states(&self) -> Vec<(Check, State)> {
         let known = self.known();
         let state = |check: &Check| known.get(check).map_or(State::Healthy, |known| known.state);
         Check::ALL.iter().map(|check| (*check, state(check))).collect()
     }
 
-    /// Since when a check is in `state`, in which it was just found; `None` where that was not seen before.
+    /// Returns since when a check is in `state`, which was just observed; `None` if the state is new.
     pub(crate) fn since(&self, check: Check, state: State) -> Option<SystemTime> {
         let known = self.known();
         let Known { state: believed, since, other, .. } = known.get(&check)?;

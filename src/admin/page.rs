@@ -1,11 +1,11 @@
-//! The page at the admin root: what an operator looks at before breakfast. Plain files in the binary; nothing of it
-//! comes from elsewhere.
+//! The status page for operators at the admin root. Its files are embedded in the binary and load nothing from
+//! elsewhere.
 
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::message::body::Body;
 
-/// Nothing but these files runs here, and nobody puts the page into theirs.
+/// The content security policy: only these files run on the page, and no other page may frame them.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const FILES: [(&str, &str, &str); 5] = [

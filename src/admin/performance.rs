@@ -1,4 +1,4 @@
-//! How the routes do, for people and for scripts: reports as JSON, or as a table for whoever asks for text.
+//! Reports on the performance of routes, as JSON or as a text table.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::performance::window::{Figures, Window};
 use crate::performance::{Noted, Performance};
 use crate::runtime::clock;
 
-/// Rows shown where nobody says how many.
+/// Number of rows if the request does not say.
 const USUALLY_SHOWN: usize = 50;
 const MAX_SHOWN: usize = 1000;
 
@@ -47,7 +47,7 @@ fn chosen<'a>(
         .ok_or_else(|| refused(format!("{name} is {given:?}; expected one of {}", known.join(", "))))
 }
 
-/// The report at a path.
+/// Builds the report for a path.
 pub(super) fn report(control: &Control, path: &str, parameters: Parameters<'_>) -> Report {
     chosen(parameters, "format", &["json", "text"])?;
     match path {
@@ -63,23 +63,23 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A share, to the hundredth of a percent; `None` of nothing.
+/// Returns a ratio rounded to a hundredth of a percent; `None` if the whole is zero.
 pub(super) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| (part as f64 / whole as f64 * 1e4).round() / 1e4)
 }
 
-/// What routes are sorted by; the first where nobody says.
+/// The columns that routes can be sorted by. The first is the default.
 pub(super) const SORTS: [&str; 10] =
     ["count", "rate", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "error_rate", "hit_ratio", "bytes"];
 
-/// Over which time; the first where nobody says.
+/// The time windows of the report. The first is the default.
 pub(super) const WINDOWS: [&str; 3] = ["5m", "1m", "1h"];
 
-/// What was counted in so much time.
+/// Renders the counts and percentiles of one time window as JSON.
 pub(super) fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Value {
     let Figures { count, bytes, failed, slow, asked, hits, max } = *figures;
     let rate = if over.is_zero() { 0.0 } else { (count as f64 / over.as_secs_f64() * 100.0).round() / 100.0 };
-    // The middle of the longest one's bucket may lie beyond it.
+    // A quantile is the middle of a histogram bucket, which may lie beyond the longest duration measured.
     let quantile = |share: f64| (count > 0).then(|| milliseconds(merged.quantile(share).min(max)));
     json!({
         "seconds": over.as_secs(),
@@ -156,7 +156,7 @@ fn noted(noted: &Noted) -> Value {
     })
 }
 
-/// The last warnings, the newest first.
+/// Lists the latest warnings, newest first.
 pub(super) fn warnings(performance: &Performance) -> Vec<Value> {
     let warnings = performance.warnings();
     let shown = warnings.iter().rev().map(|warning| {
@@ -197,7 +197,7 @@ fn system(control: &Control) -> Value {
     })
 }
 
-/// A report as a table: one line a row, columns in line; what is no list is one line a value.
+/// Renders a report as text: a list becomes an aligned table with one row a line, anything else one value a line.
 pub(super) fn as_text(report: &Value) -> String {
     let window = report["window"].as_str();
     let rows: Option<Vec<Map<String, Value>>> =
@@ -230,7 +230,7 @@ pub(super) fn as_text(report: &Value) -> String {
     table.iter().map(line).collect()
 }
 
-/// A value on its line, a list with a line for each of its members.
+/// Renders a value on one line, and a list with one line for each member.
 fn table_lines(name: &str, value: &Value) -> String {
     let line = |text: &str| format!("{name:<20} {text}\n");
     let Value::Array(members) = value else { return line(&shown(name, value)) };

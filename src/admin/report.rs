@@ -3,5 +3,5 @@
 use http::StatusCode;
 use serde_json::Value;
 
-/// What an operator is told, and why something was refused.
+/// The JSON document for the operator, or a status and the reason why the request was refused.
 pub(super) type Report = Result<Value, (StatusCode, String)>;

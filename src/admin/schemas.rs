@@ -1,5 +1,5 @@
-//! What the documents of the admin listener hold, as the description of the API tells it. A test holds every answer
-//! against it.
+//! Schemas of the admin listener's JSON documents, for the OpenAPI description. A test validates every response against
+//! them.
 
 use serde_json::{Map, Value, json};
 
@@ -12,18 +12,18 @@ pub(super) enum Shape {
     Flag,
     Maybe(&'static Shape),
     List(&'static Shape),
-    /// By names that are not known before.
+    /// An object whose member names are not known in advance.
     Map(&'static Shape),
-    /// These members and no others.
+    /// An object with exactly these members.
     Object(&'static [Member]),
-    /// An object that is described elsewhere.
+    /// An object whose schema is defined elsewhere.
     Document,
 }
 
-/// A member: its name, what it is, and whether it is always there.
+/// An object member: its name, its schema, and whether it is always present.
 pub(super) type Member = (&'static str, Shape, Presence);
 
-/// Whether a member is always there.
+/// Whether an object always has a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Always,
@@ -33,7 +33,7 @@ pub(super) enum Presence {
 use Presence::{Always, Sometimes};
 use Shape::{Document, Flag, Integer, List, Map as MapOf, Maybe, Number, Object, OneOf, Text};
 
-/// `{ "status": word }`, and why.
+/// The document `{ "status": word }`, in some cases with a reason in `detail`.
 pub(super) const STATUS: Shape = Object(&[("status", Text, Always), ("detail", Text, Sometimes)]);
 
 const STATES: Shape = OneOf(&["healthy", "degraded", "unhealthy"]);
@@ -73,7 +73,7 @@ const HIT_RATIO: Shape = Object(&[
     ("hit_ratio", Maybe(&Number), Always),
 ]);
 
-/// `/cache/stats`.
+/// The document of `GET /cache/stats`.
 pub(super) const CACHE_STATS: Shape = Object(&[
     ("bytes", Integer, Always),
     ("max_bytes", Integer, Always),
@@ -105,7 +105,7 @@ const VARIANT: Shape = Object(&[
     ("hits", Integer, Always),
 ]);
 
-/// `/cache/lookup`.
+/// The document of `GET /cache/lookup`.
 pub(super) const CACHE_LOOKUP: Shape = Object(&[
     ("url", Text, Always),
     (
@@ -124,14 +124,14 @@ pub(super) const CACHE_LOOKUP: Shape = Object(&[
     ),
 ]);
 
-/// `/cache/purge`.
+/// The document of `POST /cache/purge`.
 pub(super) const PURGED: Shape = Object(&[
     ("status", OneOf(&["purged"]), Always),
     ("mode", OneOf(&["hard", "soft"]), Always),
     ("names", Integer, Always),
 ]);
 
-/// `/limits/status`.
+/// The document of `GET /limits/status`.
 pub(super) const LIMITS_STATUS: Shape = Object(&[
     ("key", Text, Always),
     ("kind", Text, Sometimes),
@@ -156,7 +156,7 @@ pub(super) const LIMITS_STATUS: Shape = Object(&[
     ),
 ]);
 
-/// `/limits/top`.
+/// The document of `GET /limits/top`.
 pub(super) const LIMITS_TOP: Shape = Object(&[
     ("held", Integer, Always),
     ("max_keys", Integer, Always),
@@ -189,7 +189,7 @@ const FIGURES: Shape = Object(&[
     ("bytes", Integer, Always),
 ]);
 
-/// `/performance/routes`.
+/// The document of `GET /performance/routes`.
 pub(super) const ROUTES: Shape = Object(&[
     ("sort", Text, Always),
     ("window", Text, Always),
@@ -205,7 +205,7 @@ pub(super) const ROUTES: Shape = Object(&[
     ),
 ]);
 
-/// `/performance/slow` and `/performance/errors`.
+/// The document of `/performance/slow` and `/performance/errors`.
 pub(super) const SINGLE: Shape = Object(&[
     ("sort", Text, Always),
     (
@@ -228,7 +228,7 @@ pub(super) const SINGLE: Shape = Object(&[
     ),
 ]);
 
-/// `/performance/system`.
+/// The document of `GET /performance/system`.
 pub(super) const SYSTEM: Shape = Object(&[
     ("uptime_seconds", Number, Always),
     ("generation", Integer, Always),
@@ -252,7 +252,7 @@ pub(super) const SYSTEM: Shape = Object(&[
     ),
 ]);
 
-/// RFC 9457.
+/// A problem document (RFC 9457).
 pub(super) const PROBLEM: Shape = Object(&[
     ("type", Text, Always),
     ("title", Text, Always),
@@ -261,7 +261,7 @@ pub(super) const PROBLEM: Shape = Object(&[
     ("request_id", Text, Always),
 ]);
 
-/// `/openapi.json`, which OpenAPI describes.
+/// The OpenAPI description itself; only its outermost members are listed here.
 pub(super) const OPENAPI: Shape = Object(&[
     ("openapi", Text, Always),
     ("info", Document, Always),
@@ -270,7 +270,7 @@ pub(super) const OPENAPI: Shape = Object(&[
 ]);
 
 impl Shape {
-    /// As a JSON Schema (2020-12, of which OpenAPI 3.1 is made).
+    /// Converts to a JSON Schema (2020-12, the dialect of OpenAPI 3.1).
     pub(super) fn schema(&self) -> Value {
         match self {
             Text => json!({ "type": "string" }),

@@ -1,4 +1,4 @@
-//! Tells a URL when a check changes state: a JSON document, signed, tried again for a while.
+//! Notifies a webhook URL when a check changes state: a signed JSON document, retried a few times.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::runtime::clock;
 use crate::state::live_policy::LivePolicy;
 use crate::upstream::{InternalRequest, Pool, Registry};
 
-/// Changes that wait to be told; more are dropped, and that is logged and counted.
+/// Maximum state changes that wait for delivery. Further changes are dropped, logged and counted.
 pub(crate) const MAX_WAITING: usize = 32;
-/// What it answers is not used; bytes.
+/// Maximum bytes of the receiver's response, which is read and discarded.
 const MAX_RESPONSE: usize = 64 * 1024;
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pillion-signature");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-pillion-timestamp");
 
-/// Tells changes as they come, one after the other, for the life of the process.
+/// Delivers state changes one after the other, for the life of the process.
 pub(crate) async fn run(
     live: LivePolicy,
     registry: Arc<Registry>,
@@ -90,7 +90,7 @@ async fn post(webhook: &Webhook, registry: &Registry, pool: &Rc<Pool>, document:
     upstream.ask(pool, question).await.map(drop).map_err(|error| error.to_string())
 }
 
-/// HMAC-SHA256 over the time and the document: an old one cannot be sent again as a new one.
+/// Signs the timestamp and the document with HMAC-SHA256, so that an old notification cannot be replayed as a new one.
 fn signature(webhook: &Webhook, timestamp: &str, document: &str) -> Option<HeaderValue> {
     let secret = webhook.secret.as_ref()?.expose();
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());

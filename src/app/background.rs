@@ -13,10 +13,10 @@ use crate::runtime::clock;
 use crate::runtime::systemd;
 use crate::state::live_policy::{LivePolicy, SharedState};
 
-/// How often the checks are looked at.
+/// Interval between runs of the health checks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often the cache is looked after.
+/// Interval between runs of the cache's periodic maintenance.
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) async fn look(
@@ -49,7 +49,7 @@ pub(super) async fn look(
     }
 }
 
-/// Routes are judged at their own pace.
+/// Judges the performance of routes at the interval of the measuring windows, and logs the changes.
 pub(super) async fn step(performance: Arc<Performance>) {
     loop {
         tokio::time::sleep(window::STEP).await;

@@ -3,14 +3,14 @@
 use crate::config::Environment;
 use crate::rendering::secret::Secret;
 
-/// Asks the machine and the process.
+/// Collects environment variables, CPU count, memory limit and other facts of the machine and the process.
 pub(crate) fn environment() -> Environment {
     use std::io::IsTerminal as _;
     Environment {
         variables: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
-        // Honours the affinity mask and the cgroup's quota.
+        // Respects the CPU affinity mask and the CPU quota of the cgroup.
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         memory_limit: cgroup_memory(),
         terminal: std::io::stdout().is_terminal(),
@@ -18,20 +18,20 @@ pub(crate) fn environment() -> Environment {
     }
 }
 
-/// This process's own secret, the same for its whole life.
+/// Returns the random secret of this process, the same for its whole life.
 pub(super) fn secret() -> [u8; 32] {
     static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
     *SECRET.get_or_init(|| {
         let mut secret = [0; 32];
         if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret).is_err() {
-            // No system that runs this is without randomness; what is left is at least not the same twice.
+            // Every supported system has a random source. This fallback is weaker, but still differs between processes.
             fastrand::fill(&mut secret);
         }
         secret
     })
 }
 
-/// Version 2, then version 1; "max" and absurdly large numbers are no limit.
+/// Reads the memory limit of cgroup version 2, else 1. "max" and absurdly large numbers mean no limit.
 fn cgroup_memory() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     read("/sys/fs/cgroup/memory.max")
@@ -39,7 +39,7 @@ fn cgroup_memory() -> Option<u64> {
         .filter(|limit| *limit < 1 << 60)
 }
 
-/// A proxy holds two descriptors a request; the soft limit is a relic of select().
+/// Raises the soft limit of descriptors to the hard one: a proxy needs two a request, and only select() needs less.
 pub(super) fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

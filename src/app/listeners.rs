@@ -7,7 +7,7 @@ use crate::policy::Policy;
 use crate::server::listener;
 use crate::server::listener::Bound;
 
-/// What listens where, with the ports the system chose.
+/// The addresses that listeners are bound to, with the ports that the system chose.
 #[derive(Clone, Debug)]
 pub(crate) struct Started {
     pub data: Vec<SocketAddr>,

@@ -1,4 +1,4 @@
-//! The composition root: builds everything from a source, runs it, and takes it down again.
+//! The composition root: builds every component from a configuration source, runs the process, and shuts it down.
 
 mod background;
 mod environment;
@@ -55,16 +55,16 @@ use shutdown::Drain;
 use signals::{Signals, supervised};
 pub(crate) use start_error::StartError;
 
-/// The version, with the commit it was built from where the build says so.
+/// The version, with the commit if the build provides it in `PILLION_VERSION`.
 pub(crate) const VERSION: &str = match option_env!("PILLION_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// How long the end of the process waits for a receiver to take the last spans.
+/// Maximum time that the shutdown waits for the trace receiver to accept the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(1);
 
-/// Runs until it is told to stop. `started` is called once everything listens.
+/// Runs the process until it is told to stop. `started` is called once every listener is bound.
 pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartError> {
     let mut policy = config::load(&source, &environment()).map_err(StartError::Config)?;
     let dropped = Counter::default();
@@ -92,7 +92,7 @@ pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), 
     result
 }
 
-/// Operational events go to standard error; the access log has standard output for itself.
+/// Starts the log of operational events on standard error; standard output is for the access log alone.
 fn start_log(policy: &Policy, events: LogQueue) -> SetLevel {
     use std::io::IsTerminal as _;
     let (filter, handle) = tracing_subscriber::reload::Layer::new(LevelFilter::from_level(policy.log.level));
@@ -102,7 +102,7 @@ fn start_log(policy: &Policy, events: LogQueue) -> SetLevel {
         LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
     };
     let registry = tracing_subscriber::registry().with(layer.with_filter(filter)).with(refusals::listener());
-    // A second run in one process (tests do that) keeps the first one's log.
+    // A second run in one process, as in tests, keeps the logger of the first.
     drop(registry.try_init());
     Box::new(move |level| {
         let _ = handle.modify(|filter| *filter = LevelFilter::from_level(level));
@@ -124,7 +124,7 @@ async fn main(
     let upstreams = registry.build(&policy.upstreams);
     let workers = policy.server.workers;
     let connections = Arc::new(Semaphore::new(policy.server.max_connections));
-    // The collector reads the snapshot, which needs the metrics: it is filled in below.
+    // The collector reads the snapshot, which needs the metrics, so the cell is filled in below.
     let live_cell: Arc<std::sync::OnceLock<LivePolicy>> = Arc::default();
     let collected = live_cell.clone();
     metrics.collect(Box::new(Collected(Box::new(move || {
@@ -139,7 +139,7 @@ async fn main(
     let _ = live_cell.set(live.clone());
     reload::watch_snapshot(&live.load_full(), &registry);
 
-    // A failed start says its one line alone.
+    // Comes after every step that can fail, so that a failed start logs only its error.
     if let Some(lowered) = lowered {
         tracing::warn!("{lowered}");
     }
@@ -207,13 +207,13 @@ async fn main(
     systemd::stopping();
     if drain.finish(signals.second(), &mut received).await {
         spans.end();
-        // A receiver that hangs does not hold up the end.
+        // A trace receiver that hangs must not delay the exit.
         let _ = tokio::time::timeout(LAST_SPANS, exporter).await;
     }
     Ok(())
 }
 
-/// Everything that outlives reloads, each with its share in the metrics.
+/// Builds the state that outlives reloads, and registers its metrics.
 fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let represented: Arc<Counters> = Arc::default();
     metrics.collect(Box::new(counters::Collected(represented.clone())));
@@ -234,9 +234,9 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     SharedState { metrics, represented, buffers, cache, limiter, performance, heartbeats, spans }
 }
 
-/// All that decides about requests, without a listener, a worker or an app: for questions.
+/// Builds everything that decides about requests, without listeners, workers or upstreams, for `pillion explain`.
 pub(crate) fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
-    // What is asked here is no traffic.
+    // An explained request is no traffic, so it must not appear in the access log.
     policy.log.access = AccessLog::Off;
     let metrics =
         Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());

@@ -13,7 +13,7 @@ use crate::runtime::lifecycle::Phase;
 use crate::server::workers::Workers;
 use crate::state::live_policy::LivePolicy;
 
-/// How often the end of the last connection is looked for while draining.
+/// Interval between checks whether the last connection has closed while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 pub(super) struct Drain {
@@ -25,7 +25,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Not ready from now on, and every answer says that its connection ends.
+    /// Makes `/ready` respond 503 from now on, and every response announce that its connection closes.
     pub(super) fn announce(&mut self) {
         if self.announced.is_none() {
             tracing::info!("draining: not ready any more");
@@ -35,7 +35,7 @@ impl Drain {
         }
     }
 
-    /// All of it; `second` ends it at once, and then it is false.
+    /// Drains and stops the workers. `second` stops them at once, and then the result is false.
     pub(super) async fn finish(
         mut self,
         second: impl Future<Output = ()>,
@@ -50,7 +50,7 @@ impl Drain {
             tokio::time::sleep_until((announced + server.drain_delay).into()).await;
             workers.advance(Phase::Draining);
             let deadline = clock::now() + server.drain_timeout;
-            // What goes on without its client is waited for too: a write's end is what its readers depend on.
+            // Waits for upstream requests without a client too: invalidation depends on the end of a write.
             let busy = || workers.connections() > 0 || unattended.get() > 0;
             while busy() && clock::now() < deadline {
                 tokio::time::sleep(DRAIN_LOOK).await;
@@ -61,7 +61,7 @@ impl Drain {
             }
         };
         let refused = async {
-            // Whoever orders something now is told by the closed channel.
+            // Drops commands that arrive now. The sender of a reload sees its reply channel close.
             while let Some(order) = orders.recv().await {
                 drop(order);
             }

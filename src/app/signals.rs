@@ -61,7 +61,7 @@ impl Signals {
     }
 }
 
-/// Reloads, and tells the supervisor of it.
+/// Reloads the configuration, and notifies systemd of the start and the outcome.
 pub(super) fn supervised(reloader: &Reloader) -> Result<String, String> {
     systemd::reloading();
     let result = reloader.reload();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::config;
 
-/// Why the process did not start.
+/// The reason why the process did not start.
 #[derive(Debug)]
 pub(crate) enum StartError {
     Config(config::LoadError),

@@ -1,22 +1,22 @@
-//! Finds the cookie that keeps copies apart that belong together: under scope "user" every cookie that counts is part
-//! of the key, so one that changes with each request leaves copies nobody asks for twice.
+//! Finds the cookie that splits the stored responses of a user. With scope "user" every cookie that counts is part of
+//! the cache key, so a cookie that changes with each request leaves stored responses that no request finds again.
 //!
-//! One request of a user is kept for each route; the next miss of the same user for the same target shows which
-//! cookie has another value.
+//! Each route keeps one request of one user; the next miss of the same user for the same target shows which cookie has
+//! another value.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Copies stored without a hit between them until a cookie is named.
+/// Number of responses stored without a hit in between before a cookie is named.
 const COPIES: u64 = 16;
-/// Cookies of one request that are compared.
+/// Maximum number of cookies of one request that are compared.
 const MAX_COOKIES: usize = 32;
-/// Bytes of a name that are kept.
+/// Maximum bytes of a cookie name that are kept.
 const MAX_NAME: usize = 64;
 
-/// One request: whose it is, what it asks for, its further cookies as hashes.
+/// The kept request of a route: its user, its target and the hashes of its cookies.
 struct Kept {
     user: [u8; 32],
     target: u64,
@@ -25,7 +25,7 @@ struct Kept {
 
 #[derive(Default)]
 pub(crate) struct Apart {
-    /// Hits there were when copies were last counted from.
+    /// Hits of the route when the count of stored responses last started.
     hits: AtomicU64,
     stored: AtomicU64,
     kept: Mutex<Option<Kept>>,
@@ -33,8 +33,9 @@ pub(crate) struct Apart {
 }
 
 impl Apart {
-    /// A miss of a user's request; `user` is the keyed hash of a credential, `stored` and `hits` are the route's counts so far. The name of the cookie that keeps
-    /// this user's copies apart, once for each process.
+    /// Records a miss of a user's request. `user` is the keyed hash of a credential; `stored` and `hits` are the
+    /// route's counts so far. Returns the name of the cookie that splits the user's stored responses, once for each
+    /// process.
     pub(crate) fn miss<'a>(
         &self,
         (stored, hits): (u64, u64),
@@ -49,7 +50,7 @@ impl Apart {
         if known_hits != hits {
             self.stored.store(stored, Ordering::Relaxed);
         }
-        // Another worker's miss stands in for this one.
+        // If another worker holds the lock, its miss stands in for this one.
         let mut kept = self.kept.try_lock().ok()?;
         let target = xxh3_64(target.as_bytes());
         let cookies: Vec<(String, u64)> = cookies

@@ -1,17 +1,17 @@
-//! JSON in one form: the members of objects in the order of their names, and no white space between tokens. Nothing
-//! else is touched: numbers and strings stay as they were written, because not every app reads `1` and `1.0`, or
-//! an escape and its character, as the same.
+//! The canonical form of JSON: members sorted by name and no white space between tokens. Numbers and strings stay as
+//! written, because not every upstream treats `1` and `1.0`, or an escape and its character, as equal.
 
-/// Deeper than any request means.
+/// Maximum nesting depth; real requests stay far below it.
 const MAX_DEPTH: usize = 64;
 
-/// Whether a media type is JSON's (RFC 6839 3.1).
+/// Returns whether a media type is JSON (RFC 6839 3.1).
 pub(crate) fn is_json(kind: &[u8]) -> bool {
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     kind == b"application/json" || kind.ends_with(b"+json")
 }
 
-/// The canonical form; `None` where the text is no JSON, or names a member twice, which apps read differently.
+/// Returns the canonical form, or `None` if the text is not JSON or repeats a member name, which upstreams read
+/// differently.
 pub fn json(text: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader { text, at: 0 };
     let mut out = Vec::with_capacity(text.len());
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let token = self.scalar()?;
-                // The grammar of numbers is the library's to know.
+                // serde_json validates the grammar of numbers and literals.
                 serde_json::from_slice::<serde::de::IgnoredAny>(token).ok()?;
                 out.extend_from_slice(token);
                 Some(())
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         self.text.get(start..self.at).filter(|token| !token.is_empty())
     }
 
-    /// A string with its quotes, as it is written.
+    /// Reads a string including its quotes, with its escapes untouched.
     fn string(&mut self) -> Option<&'a [u8]> {
         let start = self.at;
         self.at += 1;
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
         self.at += 1;
-        // Names unescaped, so that one spelt in two ways is seen twice.
+        // Names are unescaped, so that a name spelled in two ways is recognized as repeated.
         let mut members: Vec<(String, Vec<u8>)> = Vec::new();
         if !self.take(b'}') {
             loop {
@@ -187,7 +187,7 @@ mod tests {
             let _ = json(&text);
         }
 
-        /// What has one form means one thing, and the form means what the text meant.
+        /// The canonical form means the same as the text, and its own canonical form is itself.
         #[test]
         fn the_form_means_the_same(text in "[ \\[\\]{}:,\"ab01.e-]{0,24}") {
             if let Some(form) = json(text.as_bytes()) {

@@ -1,4 +1,4 @@
-//! Fetches in progress: who asks for what is being fetched already waits for that one.
+//! Request collapsing: a request whose cache key is being fetched already waits for that fetch (RFC 9111 4).
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -17,39 +17,39 @@ use crate::fields::cache_control::RequestDirectives;
 use crate::memory::buffers::ClientSlot;
 use crate::message::error::BoxError;
 
-/// Parts of the table that are locked by themselves.
+/// Number of parts of the table, each with its own lock.
 const SHARDS: usize = 16;
 
-/// What came of a fetch, for those who wait for it.
+/// The outcome of a fetch, for the requests that wait for it.
 #[derive(Clone, Debug)]
 pub(crate) enum FetchOutcome {
     Stored(StoredResponse),
     Coming(Arc<InFlightBody>),
-    /// It is for nobody but the one who began it.
+    /// The response is only for the request that began the fetch.
     NotShared,
-    /// The app refused what that request said in its own fields, or its client: another one may be told something else.
+    /// The upstream refused the fields or the client of that request; another request may get another response.
     Refused,
-    /// Something it depends on was invalidated while it was on its way, or nobody brought it to its end: a newer
-    /// fetch may be for those who wait.
+    /// The fetch was invalidated while in progress, or its request ended without an outcome: a newer fetch may serve
+    /// the requests that wait.
     Overtaken,
-    /// The app answered with an error, for which those who have something stale may use that.
+    /// The upstream responded with an error; requests that have a stale response may use that.
     Unwell(http::StatusCode),
     Failed(Arc<BoxError>),
-    /// It waits in a line in which the one who waits for it would be served first.
+    /// The fetch is queued for the upstream, and the waiting request would be served before it.
     Queued,
 }
 
-/// The line in which the request of a fetch waits until it can be sent.
+/// The queue in which the request of a fetch waits until it can be sent.
 pub(crate) trait Line: std::fmt::Debug + Send + Sync {
-    /// Whether a request of another client would be served before it: each client has its share of what they wait for,
-    /// and who has used it up is not to make others wait.
+    /// Returns whether a request of another client would be served before it. Each client has its share of the queue,
+    /// and a client that used up its share must not delay others.
     fn serves_first(&self, client: ClientSlot) -> bool;
 }
 
 #[derive(Debug, Default)]
 struct State {
     arrived: Option<FetchOutcome>,
-    /// Where it waits, as long as it does.
+    /// The queue position, while the fetch is queued.
     line: Option<Box<dyn Line>>,
     waiting: BTreeMap<u64, Waker>,
     next_waiting: u64,
@@ -64,7 +64,7 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct CollapsedFetch {
     pub epoch: FetchEpoch,
-    /// What it can be invalidated by, as far as is known before its answer.
+    /// The keys that can invalidate the fetch, as far as they are known before its response.
     invalidation_keys: Box<[InvalidationKey]>,
     state: Mutex<State>,
 }
@@ -74,22 +74,23 @@ impl CollapsedFetch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody waits for it.
+    /// Returns whether a request waits for the fetch.
     pub(crate) fn is_waited_for(&self) -> bool {
         !self.state().waiting.is_empty()
     }
 
-    /// Whether its head is here.
+    /// Returns whether the response head has arrived.
     pub(crate) fn has_arrived(&self) -> bool {
         self.state().arrived.is_some()
     }
 
-    /// Waits for the head. A `client` does not wait while the fetch does in a line in which it would be served first.
+    /// Waits for the response head. A `client` does not wait while the fetch is in a queue that serves that client
+    /// first.
     pub(crate) fn arrival(self: &Arc<CollapsedFetch>, client: Option<ClientSlot>) -> Arrival {
         Arrival { fetch: self.clone(), client, place: None }
     }
 
-    /// Says where its request waits to be sent, and that it does so no more. Those who need not wait there are told.
+    /// Sets or clears the queue in which the fetch waits. Wakes requests that need not wait behind it.
     pub(crate) fn set_line(&self, line: Option<Box<dyn Line>>) {
         let waiting = {
             let mut state = self.state();
@@ -99,23 +100,23 @@ impl CollapsedFetch {
         waiting.into_values().for_each(Waker::wake);
     }
 
-    /// Whether it waits in a line in which a client would be served before it.
+    /// Returns whether the fetch is in a queue that would serve a client before it.
     fn serves_first(&self, client: impl FnOnce() -> ClientSlot) -> bool {
         self.state().serves_first(client)
     }
 }
 
-/// See [`Fetch::arrival`].
+/// Waits for the head of a fetch; see [`CollapsedFetch::arrival`].
 #[derive(Debug)]
 pub(crate) struct Arrival {
     fetch: Arc<CollapsedFetch>,
     client: Option<ClientSlot>,
-    /// Where it waits, once it does.
+    /// Its place among the waiting requests, once it waits.
     place: Option<u64>,
 }
 
 impl Drop for Arrival {
-    /// A request that leaves no longer waits.
+    /// Removes a canceled request from those that wait.
     fn drop(&mut self) {
         if let Some(place) = self.place {
             self.fetch.state().waiting.remove(&place);
@@ -142,8 +143,8 @@ impl std::future::Future for Arrival {
     }
 }
 
-/// The part of whoever began a fetch: to say what came of it. Dropped without a word, it says that nothing is to
-/// be had of it.
+/// The handle of the request that began a fetch, which reports the outcome. Dropped without a report, it tells the
+/// waiting requests that the fetch was overtaken.
 #[derive(Debug)]
 pub(crate) struct Leader {
     table: Arc<InFlightFetches>,
@@ -152,7 +153,7 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    /// Tells those who wait. While the content comes the fetch stays in the table, for others to join.
+    /// Reports the outcome. While the content arrives the fetch stays in the table, so that other requests can join it.
     pub(crate) fn tell(&self, arrived: FetchOutcome) {
         let leaves = !matches!(arrived, FetchOutcome::Coming(_));
         let waiting = {
@@ -182,38 +183,38 @@ impl Drop for Leader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
     Take,
-    /// It is for other requests, or was overtaken: the request joins the next fetch, or begins it.
+    /// The response is for other requests, or was overtaken: the request joins or begins the next fetch.
     JoinNext,
-    /// No fetch of another request is going to be for it: it goes to the upstream by itself, at once.
+    /// No fetch of another request will serve it: the request goes to the upstream by itself, at once.
     GoAlone,
-    /// The content of the fetch is too long to be stored, or comes too slowly: the request goes to the upstream by
-    /// itself, and nothing of its response is stored.
+    /// The content of the fetch is too long to be stored, or arrives too slowly: the request goes to the upstream by
+    /// itself, and its response is not stored.
     PassBy,
 }
 
-/// The response of a fetch, as far as it concerns one request that joined it.
+/// The response of a fetch, in relation to one request that joined it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer<'a> {
-    /// Whether none of its marks was stamped since the fetch began.
+    /// Whether none of its invalidation keys was stamped since the fetch began.
     pub is_valid: bool,
-    /// Whether the request is one that the response's Vary selects it for (RFC 9111 4.1).
+    /// Whether the response's Vary selects it for the request (RFC 9111 4.1).
     pub fits: bool,
-    /// Whether it is for requests that say who asks as this one does.
+    /// Whether the response's audience includes the request.
     pub may_use: bool,
-    /// How long it may be used.
+    /// The freshness of the response.
     pub freshness: &'a Freshness,
-    /// Its age now (RFC 9111 4.2.3).
+    /// Its current age (RFC 9111 4.2.3).
     pub age: Duration,
-    /// How long its fetch took, as far as the request may have waited for it: part of that age.
+    /// The part of that age that the fetch took, and that the request may have waited for.
     pub fetched_in: Duration,
-    /// Whether the request waited for its head or its end; else it came when that was here already.
+    /// Whether the request waited for the head or the end; false if that had arrived before the request.
     pub waited: bool,
 }
 
-/// RFC 9111 4 lets a cache use one response for requests that came while it was fetched; a collapsed request takes what
-/// it could have taken had the response been stored when it came, and nothing else. So a lifetime of zero is never
-/// fresh. Where nothing forbids a stale response, those who waited for the head are not made to pay for their wait:
-/// the duration of the fetch does not count as age.
+/// Decides whether a collapsed request takes the response of the fetch (RFC 9111 4). It takes only a response it could
+/// have taken had that been stored on arrival, so a lifetime of zero is never fresh. If nothing forbids stale
+/// responses, the duration of the fetch does not count as age for requests that waited for the head: their wait is no
+/// fault of theirs.
 pub(crate) fn share(offer: Offer<'_>, asks: &RequestDirectives) -> Share {
     if !offer.is_valid || !offer.fits {
         return Share::JoinNext;
@@ -228,7 +229,7 @@ pub(crate) fn share(offer: Offer<'_>, asks: &RequestDirectives) -> Share {
     let forgives = offer.waited
         && !offer.freshness.must_revalidate
         && !offer.freshness.no_cache
-        // Who says how old a response may be means all of its age.
+        // A request that limits the age of its response means the whole age.
         && *asks == RequestDirectives::default();
     if is_fresh(offer.age) || (forgives && is_fresh(offer.age.saturating_sub(offer.fetched_in))) {
         Share::Take
@@ -237,14 +238,14 @@ pub(crate) fn share(offer: Offer<'_>, asks: &RequestDirectives) -> Share {
     }
 }
 
-/// Whether those who wait for such a response can take it when its head comes. Where they cannot, nobody is to wait
-/// for the next one (hit-for-miss).
+/// Returns whether waiting requests can take such a response when its head arrives. If not, no request waits for the
+/// next one (hit-for-miss).
 pub(crate) fn is_shareable(freshness: &Freshness, age: Duration, fetched_in: Duration) -> bool {
     let offer = Offer { is_valid: true, fits: true, may_use: true, freshness, age, fetched_in, waited: true };
     share(offer, &RequestDirectives::default()) == Share::Take
 }
 
-/// What a request for a key is to do.
+/// The part of a request in the fetch of its key: to lead it or to follow it.
 #[derive(Debug)]
 pub(crate) enum Join {
     Leads(Leader),
@@ -253,7 +254,7 @@ pub(crate) enum Join {
 
 type Shard = HashMap<Box<[u8]>, Arc<CollapsedFetch>>;
 
-/// See the head of the file. There are never more of them than requests in progress.
+/// The table of fetches in progress by cache key; never larger than the number of requests in progress.
 #[derive(Debug, Default)]
 pub(crate) struct InFlightFetches {
     shards: [Mutex<Shard>; SHARDS],
@@ -266,8 +267,8 @@ impl InFlightFetches {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the fetch of a key, unless something it depends on was invalidated since it began, or it waits in a line in
-    /// which `client` would be served first: then a newer one takes its place.
+    /// Joins the fetch of a key. Begins a new fetch in its place if an invalidation overtook it, or if it is in a queue
+    /// that would serve `client` first.
     pub(crate) fn join(
         self: &Arc<InFlightFetches>,
         key: &[u8],
@@ -300,7 +301,7 @@ impl InFlightFetches {
         Join::Leads(Leader { table: self.clone(), key: key.into(), fetch })
     }
 
-    /// Begins a fetch unless one is in progress, for what nobody waits for; `client` as in [`Fetches::join`].
+    /// Begins a fetch that no client waits for, unless one is in progress; `client` as in [`InFlightFetches::join`].
     pub(crate) fn lead(
         self: &Arc<InFlightFetches>,
         key: &[u8],
@@ -315,7 +316,7 @@ impl InFlightFetches {
         }
     }
 
-    /// The fetch of a key that is in progress and not overtaken, and for which `client` may wait.
+    /// Returns the fetch of a key that is in progress and not overtaken, if `client` may wait for it.
     pub(crate) fn find(
         &self,
         key: &[u8],
@@ -330,7 +331,7 @@ impl InFlightFetches {
 
     fn remove(&self, key: &[u8], fetch: &Arc<CollapsedFetch>) {
         let mut shard = self.shard(key);
-        // A newer one may have taken its place.
+        // A newer fetch may have replaced it.
         if shard.get(key).is_some_and(|known| Arc::ptr_eq(known, fetch)) {
             shard.remove(key);
         }

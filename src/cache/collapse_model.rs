@@ -1,5 +1,5 @@
-//! The law of request collapsing, tried on random schedules: nobody receives what a cache without collapsing could not
-//! have given. The decisions are the real ones; the law is written from the directives alone.
+//! The law of request collapsing, tested on random schedules: no request receives a response that a cache without
+//! collapsing could not have given. The decisions are the real ones; the law is written from the directives alone.
 
 use std::future::Future;
 use std::pin::pin;
@@ -22,7 +22,7 @@ use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
 use crate::memory::buffers::ClientSlot;
 use crate::runtime::clock;
 
-/// Words of an app about one response.
+/// The Cache-Control directives of one response.
 #[derive(Clone, Copy, Debug)]
 struct Says {
     max_age: Option<u64>,
@@ -52,8 +52,8 @@ impl Says {
         fields
     }
 
-    /// The law: whether a cache that never collapses could give one user's response to another, `age` seconds after
-    /// it came and `fetch` seconds after it was asked for.
+    /// The law: returns whether a cache without collapsing could give one user's response to another, `age` seconds
+    /// after it arrived and `fetch` seconds after it was requested.
     fn may_be_given(self, to: Personal, age: u64, fetch: u64) -> bool {
         let everyone = self.public || self.s_maxage.is_some();
         let authorized = everyone || self.must_revalidate;
@@ -90,7 +90,7 @@ fn personal() -> impl Strategy<Value = Personal> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
-    /// One user's request leads; others join it before or after its head is here.
+    /// One user's request leads; others join it before or after its head arrives.
     #[test]
     fn n1_1_nobody_receives_what_a_cache_without_collapsing_could_not_give(
         says in says(),
@@ -126,7 +126,7 @@ proptest! {
             let since = arrives.saturating_sub(fetch);
             let allowed = says.may_be_given(other, since, fetch);
             prop_assert!(!taken || allowed, "{says:?} given to {other:?}, fetched in {fetch}, {since} later");
-            // And collapsing works: a stored copy that could be used is used.
+            // Collapsing also works: a response that could be used if stored is used.
             let stored = reuse(&freshness, Age { current: age, invalidated: None }, &asks) == Reuse::Fresh;
             prop_assert!(taken || !(stored && audience.includes(other)));
         }
@@ -194,7 +194,7 @@ fn n1_1_decisions_about_a_fetch_that_was_joined() {
     }
 }
 
-/// A line in which all other clients are served first.
+/// A queue in which all other clients are served first.
 #[derive(Debug)]
 struct Last(ClientSlot);
 
@@ -204,7 +204,7 @@ impl Line for Last {
     }
 }
 
-/// Also one that joined before the fetch had to wait, as when it is tried again.
+/// Holds also for a request that joined before the fetch was queued, as when it is retried.
 #[test]
 fn n3_4_a_fetch_that_waits_for_its_clients_share_keeps_only_that_client() {
     let cache = Cache::new(1, 1 << 20, clock::now());
@@ -229,7 +229,7 @@ fn n3_4_a_fetch_that_waits_for_its_clients_share_keeps_only_that_client() {
     assert!(matches!(join(own), Join::Follows(fetch) if Arc::ptr_eq(&fetch, &first.fetch)));
     assert!(fetches.find(b"key", invalidation, || other).is_none());
     let Join::Leads(second) = join(other) else { panic!("it need not wait for that one") };
-    // The first one's end leaves the newer one where it is.
+    // The end of the first fetch leaves the newer one in the table.
     first.fetch.set_line(None);
     drop(first);
     assert!(matches!(of_own.as_mut().poll(&mut cx), Poll::Ready(FetchOutcome::Overtaken)));

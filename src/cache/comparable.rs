@@ -1,11 +1,11 @@
-//! Whether two requests for the same differ in who asks and in nothing else. Only such two say anything about an app:
-//! where they also differ in what they ask for, another response is no surprise.
+//! Decides whether two requests for the same target differ only in their user. Only such a pair shows whether an
+//! upstream gives users different responses; requests that differ elsewhere may get different ones for that reason.
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName};
 
-/// Identifiers of one request and of its trace; they change with each, and no app may answer by them.
+/// Identifiers of one request or of its trace. They change with each request, so no response should depend on them.
 const IDENTIFIERS: [&str; 22] = [
     "x-request-id",
     "x-correlation-id",
@@ -30,10 +30,10 @@ const IDENTIFIERS: [&str; 22] = [
     "request-context",
     "cf-ray",
 ];
-/// Prefixes of the names of further fields.
+/// Prefixes of further identifier names.
 const IDENTIFIER_BEGINNINGS: [&str; 3] = ["x-b3-", "x-datadog-", "x-ot-span-"];
 
-/// Fields that people send and that say what is asked for, or how.
+/// Fields that clients send to say what they request, or how.
 const ORDINARY: [&str; 50] = [
     "accept",
     "user-agent",
@@ -86,7 +86,7 @@ const ORDINARY: [&str; 50] = [
     "x-proxy-url",
     "front-end-https",
 ];
-/// Prefixes of the names of further fields.
+/// Prefixes of the names of further such fields.
 const ORDINARY_BEGINNINGS: [&str; 18] = [
     "accept-",
     "content-",
@@ -108,17 +108,17 @@ const ORDINARY_BEGINNINGS: [&str; 18] = [
     "cf-",
 ];
 
-/// The bearing of a field on a request.
+/// The meaning of a field when two requests are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bearing {
     Credential,
     Identifier,
-    /// It says which response is asked for.
+    /// A field that selects the response.
     Ordinary,
     Unknown,
 }
 
-/// The bearing of a field; `is_credential` knows what is listed as one.
+/// Returns the meaning of a field; `is_credential` knows the configured credentials.
 pub(super) fn bearing(name: &HeaderName, is_credential: impl Fn(&HeaderName) -> bool) -> Bearing {
     if is_credential(name) {
         return Bearing::Credential;
@@ -140,7 +140,7 @@ fn is_identifier(name: &HeaderName) -> bool {
     IDENTIFIERS.contains(&name) || IDENTIFIER_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// The fields of one request with the identifiers of another.
+/// Returns the fields of one request with the identifiers of another.
 pub(super) fn with_identifiers(fields: &HeaderMap, others: &HeaderMap) -> HeaderMap {
     let mut changed = HeaderMap::with_capacity(fields.len());
     let kept = fields.iter().filter(|(name, _)| !is_identifier(name));
@@ -150,17 +150,17 @@ pub(super) fn with_identifiers(fields: &HeaderMap, others: &HeaderMap) -> Header
     changed
 }
 
-/// One of two requests: its fields, and its client, where a trusted proxy tells of it.
+/// One of two compared requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side<'a> {
-    /// Its fields as they came.
+    /// The request fields as received.
     pub headers: &'a HeaderMap,
-    /// The client that a trusted proxy tells of; it may be another one, as the peer may.
+    /// The client address that a trusted proxy reported; it may differ between the two, as the peer may.
     pub client: Option<IpAddr>,
 }
 
 impl<'a> Side<'a> {
-    /// The values of a field, as they are compared: of what a trusted proxy says of the client, without that.
+    /// Returns the values of a field for comparison, without the client address that a trusted proxy reported.
     fn values(self, name: &HeaderName) -> Vec<&'a [u8]> {
         let values = self.headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
         let Some(client) = self.client else { return values.collect() };
@@ -180,8 +180,8 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Whether two requests are of different clients and ask for the same in the same way: they differ in fields that say
-/// who asks, and where `unknown` may differ in those that no list knows; and in no other but identifiers.
+/// Returns whether two requests are from different clients and ask for the same in the same way. They must differ in
+/// credentials, or in fields that no list knows if `unknown` allows that, and otherwise only in identifiers.
 pub(super) fn are_comparable(
     one: Side<'_>,
     other: Side<'_>,
@@ -277,7 +277,7 @@ mod tests {
             ("x-forwarded-for: 10.0.0.1", "x-forwarded-for: 10.0.0.2", true),
             ("x-real-ip: 10.0.0.1", "x-real-ip: 10.0.0.2", true),
             ("x-forwarded-for: 10.0.0.1, 10.9.9.9", "x-forwarded-for: 10.0.0.2, 10.9.9.9", true),
-            // The part in front of that is made up by the client, so it counts as asked.
+            // Elements before that address are made up by the client, so they are part of the request.
             ("x-forwarded-for: 1.1.1.1, 10.0.0.1", "x-forwarded-for: 2.2.2.2, 10.0.0.2", false),
             ("x-forwarded-for: 10.0.0.1", "x-forwarded-for: 2.2.2.2, 10.0.0.2", false),
             ("x-real-ip: 1.1.1.1", "x-real-ip: 10.0.0.2", false),

@@ -1,4 +1,4 @@
-//! What is counted of the cache, and how it looks to a scrape.
+//! The counters of the cache and how they appear in a scrape.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,39 +8,39 @@ use super::apart::Apart;
 use super::tripwire::Tripwire;
 use crate::metrics::Cell;
 
-/// What happens to a request, an answer or something stored.
+/// An event of a request, a response or a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Answered from what is stored and fresh.
+    /// A fresh stored response was used.
     Hit,
-    /// Answered from what is stored and stale, which was allowed.
+    /// A stale stored response was used, as allowed.
     HitStale,
-    /// Nothing was stored that fits.
+    /// No stored response fits the request.
     Miss,
-    /// What was stored had to be asked about.
+    /// The stored response needed revalidation.
     Expired,
-    /// The request wanted the app to be asked.
+    /// The request demanded a response from the upstream.
     Requested,
-    /// The cache was passed by.
+    /// The request bypassed the cache.
     Bypass,
-    /// The request waited for another one's fetch.
+    /// The request waited for another request's fetch.
     Collapsed,
     Stored,
-    /// An answer was not to be stored.
+    /// A response was not storable.
     Refused,
-    /// An answer did not fit.
+    /// A response was too large to be stored.
     TooLarge,
-    /// The app said that what is stored holds on.
+    /// The upstream confirmed a stored response with 304.
     Unchanged,
-    /// The app sent something else.
+    /// The upstream sent another response instead.
     Changed,
-    /// It could not be asked.
+    /// The upstream failed during a revalidation.
     Failed,
-    /// Used stale while the app was asked.
+    /// A stale response was used during its revalidation.
     WhileRevalidate,
-    /// Used stale because the request takes that.
+    /// A stale response was used because the request accepts it.
     MaxStale,
-    /// Used stale in place of an error.
+    /// A stale response was used in place of an error.
     IfError,
 }
 
@@ -89,9 +89,9 @@ impl Event {
 #[derive(Debug, Default)]
 pub(crate) struct RouteCounters {
     events: [Cell; Event::ALL.len()],
-    /// Whether its users are given each other's answers.
+    /// Detects whether users receive each other's responses.
     pub tripwire: Tripwire,
-    /// Which cookie keeps a user's copies apart.
+    /// Finds the cookie that splits a user's stored responses.
     pub apart: Apart,
 }
 
@@ -105,14 +105,14 @@ impl RouteCounters {
     }
 }
 
-/// How many lookups were answered from what is stored.
+/// The number of lookups and how many of them were hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HitRatio {
-    /// Responses from what is stored, fresh or stale, without asking the app.
+    /// Responses from the cache, fresh or stale, without a request to the upstream.
     pub hits: u64,
-    /// Requests for which something stored was looked for.
+    /// Requests that looked for a stored response.
     pub lookups: u64,
-    /// Requests that passed the cache by.
+    /// Requests that bypassed the cache.
     pub bypassed: u64,
 }
 
@@ -131,13 +131,13 @@ impl HitRatio {
         }
     }
 
-    /// From 0 to 1; `None` where nothing was looked for.
+    /// Returns the ratio from 0 to 1; `None` if there was no lookup.
     pub(crate) fn ratio(&self) -> Option<f64> {
         (self.lookups > 0).then(|| self.hits as f64 / self.lookups as f64)
     }
 }
 
-/// Upper bounds of the ages of hits.
+/// Upper bounds of the histogram of hit ages.
 pub(super) const AGES: [Duration; 8] = {
     const fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -154,23 +154,23 @@ pub(super) const AGES: [Duration; 8] = {
     ]
 };
 
-/// Labels beyond this many share one.
+/// Maximum number of labels; further ones share [`OTHER`].
 const MAX_LABELS: usize = 1000;
 const OTHER: &str = "other";
 
-/// The label of a write's target, which it invalidates whatever the rules say (RFC 9111 4.4).
+/// The label of invalidations of a write's own target, which need no rule (RFC 9111 4.4).
 pub(crate) const TARGET: &str = "target";
 
-/// For the life of the process.
+/// The counters of the cache, kept for the life of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(super) routes: Mutex<HashMap<String, Arc<RouteCounters>>>,
     pub(super) invalidations: Mutex<HashMap<String, Arc<Cell>>>,
-    /// Invalidations of targets, of which nearly every write is one: beside the others, behind no lock.
+    /// Invalidations of targets, counted without a lock because nearly every write makes one.
     pub(super) targets: Cell,
     pub(super) ages: [Cell; AGES.len() + 1],
     pub(super) age_seconds: Cell,
-    /// Routes whose caching was stopped because users were given each other's answers.
+    /// Routes whose caching was stopped because users received each other's responses.
     pub tripped: Cell,
     /// Comparisons made to find such routes.
     pub compared: Cell,
@@ -178,12 +178,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Those of a route, made at its first sight.
+    /// Returns the counters of a route, created on first use.
     pub(crate) fn route(&self, label: &str) -> Arc<RouteCounters> {
         named(&self.routes, label)
     }
 
-    /// Counts an invalidation by its rule or by what caused it.
+    /// Counts an invalidation by its rule or cause.
     pub(crate) fn count_invalidation(&self, rule: &str) {
         match rule {
             TARGET => self.targets.add(1),
@@ -197,7 +197,7 @@ impl Counters {
         self.age_seconds.add(age.as_secs());
     }
 
-    /// Hits and lookups by route, in the order of their labels.
+    /// Returns hits and lookups by route, sorted by label.
     pub(crate) fn hits_by_route(&self) -> Vec<(String, HitRatio)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<_> =
@@ -206,7 +206,7 @@ impl Counters {
         found
     }
 
-    /// How often, over all routes, each by its name.
+    /// Returns the totals over all routes, by operation and result.
     pub(crate) fn totals(&self) -> Vec<(String, u64)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let named = |event: Event| {

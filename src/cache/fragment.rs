@@ -2,8 +2,8 @@
 
 use http::HeaderName;
 
-/// Whether apps give a fragment or other data at the same URL for this field: libraries of browsers send it, and many apps
-/// do not say that they vary with it.
+/// Returns whether upstreams use this field to select a fragment or other data at the same URL: browser libraries send
+/// it, and many upstreams omit it from Vary.
 pub(crate) fn is_fragment(name: &HeaderName) -> bool {
     const EXACT: [&str; 20] = [
         "x-requested-with",
@@ -30,7 +30,7 @@ pub(crate) fn is_fragment(name: &HeaderName) -> bool {
     const PREFIXES: [&str; 7] =
         ["hx-", "x-inertia", "x-pjax", "x-livewire", "x-up-", "x-swup", "next-router-"];
     let name = name.as_str();
-    // Nearly every name ends here.
+    // Rules out nearly every name before the slower comparisons.
     let may_be = matches!(
         name.as_bytes(),
         [b'x', ..]

@@ -1,8 +1,8 @@
-//! The memory of keys whose answers are not stored, so that requests for them do not wait for one another in vain
-//! (hit-for-miss). One table of a fixed size; a key that another one pushed out waits once more.
+//! Hit-for-miss: remembers the keys whose responses are not stored, so that requests for them do not wait for each
+//! other in vain. The table has a fixed size; a key that another key displaced waits once more.
 //!
-//! A key of which some responses are stored and others are not, as where only new clients get a cookie, is remembered as
-//! that: each response is looked at, so that requests of one client do not keep the responses to others out of the cache.
+//! A key can have both storable and other responses, for example if only new clients get a cookie. Such a key is marked
+//! as mixed and each of its responses is judged, so the requests of one client cannot keep those of others uncached.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,32 +10,33 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cache::rules::storability::Personal;
 
-/// log2 of the number of places: 512 KiB.
+/// log2 of the number of slots: 512 KiB.
 const PLACES: u32 = 16;
-/// How long a key is remembered after the last answer that was not stored; seconds.
+/// How long a key is remembered after its last response that was not stored, in seconds.
 pub(crate) const REMEMBERED: u32 = 120;
 
-/// A place has the upper half of a hash, two flags, and the second at which it ends.
+/// Mask of the second at which a slot expires. A slot also has the upper half of a hash and two flags.
 const UNTIL: u64 = MIXED - 1;
-/// Some responses under this key may be stored.
+/// Flag: some responses under this key are storable.
 const MIXED: u64 = 1 << 30;
-/// A response under this key turned out to be too long while it came.
+/// Flag: a response under this key exceeded the maximum size while it arrived.
 const TOO_LONG: u64 = 1 << 31;
 
-/// The second at which a place ends that was written at `second`.
+/// Returns the second at which a slot written at `second` expires.
 fn until(second: u32) -> u64 {
     u64::from(second.saturating_add(REMEMBERED)).min(UNTIL)
 }
 
-/// Whose answers. What somebody in particular is told is not stored for reasons that say nothing of others.
+/// The class of requests that a remembered key is about: a response to a personal request can be refused for reasons
+/// that do not hold for other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequesterClass {
     Any = 0,
-    /// Those with Authorization alone, where one copy would serve all.
+    /// Requests with Authorization alone, on routes where one copy serves all.
     Authorized = 1,
-    /// Those who say in another way who they are, where one copy would serve all.
+    /// Requests with other credentials, on routes where one copy serves all.
     Personal = 2,
-    /// Those who would wait for another request's fetch: what it brings is not for them, stored or not.
+    /// Requests that would wait for another request's fetch: its response is not for them, stored or not.
     Waiting = 3,
 }
 
@@ -43,7 +44,7 @@ impl RequesterClass {
     pub(crate) const ALL: [RequesterClass; 4] =
         [RequesterClass::Any, RequesterClass::Authorized, RequesterClass::Personal, RequesterClass::Waiting];
 
-    /// How the requests it stands for say who asks.
+    /// Returns the kind of credentials that requests of this class carry.
     pub(crate) fn personal(self) -> Personal {
         match self {
             RequesterClass::Any | RequesterClass::Waiting => Personal::No,
@@ -53,7 +54,7 @@ impl RequesterClass {
     }
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct HitForMiss {
     places: Box<[AtomicU64]>,
@@ -70,7 +71,7 @@ impl HitForMiss {
         (usize::try_from(hash & ((1 << PLACES) - 1)).unwrap_or(0), hash & !u64::from(u32::MAX))
     }
 
-    /// The place of a key, unless it has ended by `second`.
+    /// Returns the slot of a key unless it has expired by `second`.
     fn at(&self, (at, print): (usize, u64), second: u32) -> Option<u64> {
         let place = self.places.get(at)?.load(Ordering::Relaxed);
         (place & !u64::from(u32::MAX) == print && place & UNTIL > u64::from(second)).then_some(place)
@@ -82,7 +83,7 @@ impl HitForMiss {
         }
     }
 
-    /// An answer under this key was not stored. `second` counts from any moment on.
+    /// Remembers that a response under this key was not stored. `second` counts from any fixed moment.
     pub(crate) fn remember(&self, key: &[u8], traits: RequesterClass, second: u32) {
         let place = self.place(key, traits);
         let is_mixed = self.at(place, second).is_some_and(|known| known & MIXED != 0);
@@ -91,13 +92,13 @@ impl HitForMiss {
         }
     }
 
-    /// An answer under this key, whose length was not known, was too long to be stored.
+    /// Remembers that a response of unknown length under this key was too long to be stored.
     pub(crate) fn remember_too_long(&self, key: &[u8], traits: RequesterClass, second: u32) {
         self.put(self.place(key, traits), TOO_LONG | until(second));
     }
 
-    /// An answer under this key could have been stored, unless it is too long, which is not known where it `has_length`
-    /// not.
+    /// Remembers that a response under this key was storable. If the key is known as too long, this counts only if the
+    /// response `has_length`: otherwise its length is not known to be within the limit.
     pub(crate) fn remember_mixed(&self, key: &[u8], traits: RequesterClass, second: u32, has_length: bool) {
         let place = self.place(key, traits);
         let is_too_long = self.at(place, second).is_some_and(|known| known & TOO_LONG != 0);
@@ -106,7 +107,7 @@ impl HitForMiss {
         }
     }
 
-    /// An answer under this key was stored. That others were not is remembered until it ends.
+    /// Forgets a key whose response was stored. A mixed key stays remembered until it expires.
     pub(crate) fn forget(&self, key: &[u8], traits: RequesterClass) {
         let place = self.place(key, traits);
         if self.at(place, 0).is_some_and(|known| known & MIXED == 0) {
@@ -114,7 +115,7 @@ impl HitForMiss {
         }
     }
 
-    /// Whether answers under this key are not stored, as far as is known.
+    /// Returns whether responses under this key are known not to be stored.
     pub(crate) fn knows(&self, key: &[u8], traits: RequesterClass, second: u32) -> bool {
         self.at(self.place(key, traits), second).is_some_and(|known| known & MIXED == 0)
     }
@@ -136,7 +137,7 @@ mod tests {
         passes.forget(b"a", any);
         assert!(!passes.knows(b"a", any, 5));
     }
-    /// One client's requests bring what is not stored, those of others what is: theirs are looked at.
+    /// One client's responses are not stored, those of others are: each response is judged.
     #[test]
     fn n3_8_what_one_client_gets_keeps_nobody_elses_response_out() {
         let passes = HitForMiss::new(1);

@@ -1,12 +1,12 @@
-//! Content on its way from the app, read by everybody who waits for it as it comes.
+//! Content that is arriving from the upstream, read by several requests at once.
 //!
-//! One pump writes, any number of readers on any worker follow. While the content is to be stored all of it is kept, in
-//! memory that is the cache's, and no reader slows the pump. So readers share content only as far as it is certain to be
-//! kept. Memory for content of known length is reserved before anybody reads it: all read it as it comes. Content of
-//! unknown length has one reader, the client whose request began the fetch; others get no byte until its end is here
-//! ([`Fill::whole`]). If it turns out too long, or there is no memory for it, they have sent nothing to their clients
-//! and go to the app by themselves. What remains is one client's response, at the pace of that client: nobody has to be
-//! cut off for the sake of others, and nothing is held for the sake of one that does not read.
+//! One pump writes; any number of readers on any worker follow. While the content is to be stored all of it is kept, in
+//! the memory of the cache, and no reader slows the pump. Therefore readers share content only if it is certain to be
+//! kept. Memory for content of known length is reserved first, and all read it as it arrives. Content of unknown length
+//! has one reader, the request that began the fetch; others get no byte before its end ([`InFlightBody::whole`]). If it
+//! is too long, or memory runs out, they have sent nothing yet and go to the upstream by themselves. Then the one
+//! reader takes the content at its client's pace: no client is cut off for the sake of others, and nothing is held for
+//! a client that does not read.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -23,38 +23,38 @@ use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::memory::memory_budget::Reservation;
 use crate::message::body::{BodyError, Kept};
 
-/// Content of known length is expected to come in pieces of this size or larger; bytes. The slots of smaller pieces
-/// have no memory reserved for them.
+/// Minimum size in bytes of the pieces that content of known length is expected in. Smaller pieces need more slots than
+/// are reserved.
 const MIN_PIECE: usize = 1024;
 
-/// Whether a piece of content was kept.
+/// The result of adding a piece of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It is kept, within the memory that was reserved.
+    /// It is kept, within the reserved memory.
     Kept,
-    /// It is kept in memory beyond what was reserved, for which room has to be made, or the content be given up.
+    /// It is kept beyond the reserved memory: the caller must make room or give up the content.
     Grew,
     /// The content is not going to be stored.
     NotKept,
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct InFlightBody {
-    /// The head that was stored, or is to be.
+    /// The stored response head, or the one to be stored.
     pub head: Arc<StoredHead>,
-    /// The length of the content, where the app told it.
+    /// The length of the content, if the upstream gave it.
     pub expected: Option<u64>,
     state: Mutex<State>,
 }
 
 impl InFlightBody {
-    /// The memory to reserve for content of this length; bytes.
+    /// Returns the memory to reserve for content of this length, in bytes.
     pub(crate) const fn reservation(length: usize) -> usize {
         weight(length) + (length / MIN_PIECE + 1) * SLOT
     }
 
-    /// Of a response to be stored. `place` is for its head, and for `reserved` bytes of its content.
+    /// Creates the body of a response to be stored. `place` covers its head and `reserved` bytes of its content.
     pub(crate) fn new(
         head: Arc<StoredHead>,
         expected: Option<u64>,
@@ -87,12 +87,12 @@ impl InFlightBody {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader from the beginning; `None` where not all is kept.
+    /// Returns a reader from the beginning; `None` if not all content is kept.
     pub(crate) fn reader(self: &Arc<InFlightBody>) -> Option<InFlightReader> {
         self.follow(false)
     }
 
-    /// Waits until all of it is stored; `None` where it is not going to be.
+    /// Waits until all of the content is stored; `None` if it is not going to be.
     pub(crate) fn whole(self: &Arc<InFlightBody>) -> Option<Whole> {
         self.follow(true).map(|place| Whole { place })
     }
@@ -108,7 +108,7 @@ impl InFlightBody {
         Some(InFlightReader { fill: self.clone(), id })
     }
 
-    /// Adds what came; content longer than `max` bytes is not stored.
+    /// Adds a piece that arrived; content longer than `max` bytes is not stored.
     pub(crate) fn push(&self, piece: Bytes, max: usize) -> Pushed {
         let mut state = self.state();
         state.length += piece.len();
@@ -136,21 +136,21 @@ impl InFlightBody {
         }
     }
 
-    /// There is no place for all of it: it is not going to be stored.
+    /// Gives up storing the content, for want of memory.
     pub(crate) fn give_up(&self) {
         let mut state = self.state();
         state.give_up();
         state.give_up_read();
     }
 
-    /// Whether somebody reads it, or waits for all of it. The pump is woken when the last reader has gone.
+    /// Returns whether a reader follows or waits. The pump is woken when the last reader has gone.
     pub(crate) fn is_read(&self, cx: &mut Context<'_>) -> bool {
         let mut state = self.state();
         state.pump = Some(cx.waker().clone());
         !state.followers.is_empty()
     }
 
-    /// Nobody reads it, and it is not going to be stored; false: somebody came meanwhile.
+    /// Gives up storing content that has no reader; returns false if a reader has joined meanwhile.
     pub(crate) fn abandon(&self) -> bool {
         let mut state = self.state();
         let unread = state.followers.is_empty();
@@ -161,7 +161,7 @@ impl InFlightBody {
         unread
     }
 
-    /// Whether the pump may go on: always while all is kept. `None`: nobody wants it.
+    /// Waits until the pump may write more, which is always while all is kept. `None`: no reader is left.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let mut state = self.state();
         if state.keeps {
@@ -177,7 +177,7 @@ impl InFlightBody {
         Poll::Pending
     }
 
-    /// The end, or why there is none. Gives the whole content and its place, where all of it was kept and came.
+    /// Ends the content, with or without an error. Returns the whole content and its reservation if all of it is kept.
     pub(crate) fn finish(
         &self,
         ended: Result<Option<HeaderMap>, BodyError>,
@@ -186,7 +186,7 @@ impl InFlightBody {
         let whole = state.keeps && ended.is_ok();
         let content = whole.then(|| {
             state.cut();
-            // The pieces that readers follow stay here, for as long as there are readers.
+            // The pieces that readers follow stay in memory as long as there are readers.
             let slots = state.pieces.len() * SLOT;
             let mut place = state.place.split();
             place.shrink(place.bytes().saturating_sub(slots + std::mem::take(&mut state.reserved)));
@@ -198,7 +198,7 @@ impl InFlightBody {
         content
     }
 
-    /// It is stored: what was made of it belongs to that.
+    /// Hands the codings and tags made so far to the stored content, and wakes the requests that wait for it.
     pub(crate) fn stored(&self, content: &Arc<Content>) {
         let made = {
             let mut state = self.state();
@@ -209,7 +209,7 @@ impl InFlightBody {
         made.into_iter().for_each(|(name, pieces)| content.keep(name, pieces));
     }
 
-    /// Nothing comes any more: those who still wait for all of it go without.
+    /// Ends the wait for content that was not stored: nothing more arrives.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -266,7 +266,7 @@ impl Kept for InFlightBody {
     }
 }
 
-/// See [`Fill::whole`].
+/// Waits for the whole content; see [`InFlightBody::whole`].
 #[derive(Debug)]
 pub(crate) struct Whole {
     place: InFlightReader,
@@ -290,7 +290,7 @@ impl Future for Whole {
     }
 }
 
-/// One reader's place in a [`Fill`].
+/// The position of one reader in an [`InFlightBody`].
 #[derive(Debug)]
 pub(crate) struct InFlightReader {
     fill: Arc<InFlightBody>,
@@ -373,7 +373,7 @@ impl http_body::Body for InFlightReader {
         };
         let at = usize::try_from(follower.next.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
         let left: usize = state.pieces.iter().skip(at).map(Bytes::len).sum();
-        // What is still to come, and what is here and not read.
+        // The content still to come, and the content that is here but unread.
         let to_come = total.saturating_sub(state.length as u64);
         SizeHint::with_exact(to_come + left as u64)
     }

@@ -1,5 +1,5 @@
-//! The law of shared content, tried on random schedules of pieces, readers and ends: memory is counted for all that is
-//! here and given back; what was reserved is enough for content of that length; nobody waits for what does not come.
+//! The laws of shared content, tested on random schedules of pieces, readers and ends: all memory in use is counted and
+//! returned, a reservation suffices for its length, and no request waits for content that does not come.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use crate::memory::memory_budget::MemoryBudget;
 use crate::message::body::BodyError;
 use crate::runtime::clock;
 
-/// Longer content is not stored.
+/// Maximum length of stored content in bytes.
 const MAX: usize = 40_000;
 
 #[derive(Clone, Copy, Debug)]

@@ -12,47 +12,47 @@ use crate::memory::chunked_bytes::{ChunkedBytes, PIECE};
 use crate::memory::memory_budget::Reservation;
 use crate::message::body::BodyError;
 
-/// What a piece takes beside its bytes: an app may send each byte as a piece of its own.
+/// Bytes that a piece takes beside its content: an upstream may send each byte as a piece of its own.
 pub(super) const SLOT: usize = 2 * size_of::<Bytes>();
 
 #[derive(Debug)]
 pub(super) struct Follower {
     pub id: u64,
-    /// The piece it wants next, counted from the first there was.
+    /// The piece it reads next, counted from the first piece of the content.
     pub next: u64,
     pub waker: Option<Waker>,
-    /// It reads nothing until all of it is stored.
+    /// Whether it reads nothing until all of the content is stored.
     pub waits: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     pub pieces: VecDeque<Bytes>,
-    /// Pieces that are gone already.
+    /// Number of pieces dropped already.
     pub dropped: u64,
-    /// Bytes of the pieces that are here.
+    /// Bytes of the pieces that are held.
     pub here: usize,
-    /// Bytes there were in all.
+    /// Bytes that have arrived in all.
     pub length: usize,
-    /// What is to be stored of it, as far as it is cut already.
+    /// The content to be stored, as far as it is copied into pieces of its own.
     pub cut: Vec<Bytes>,
-    /// How many pieces at the end are not, and their bytes.
+    /// The number and bytes of the last pieces that are not copied yet.
     pub uncut: (usize, usize),
     /// Whether all pieces are kept.
     pub keeps: bool,
-    /// Bytes of `place` that were reserved for what is still to come.
+    /// Bytes of `place` that are reserved for content still to come.
     pub reserved: usize,
-    /// Whether nothing comes any more, and nothing more is stored.
+    /// Whether nothing more arrives or is stored.
     pub closed: bool,
     pub ended: Option<Result<Option<HeaderMap>, BodyError>>,
     pub followers: Vec<Follower>,
     pub next_id: u64,
     pub pump: Option<Waker>,
     pub place: Reservation,
-    /// What was made of it before all of it was stored.
+    /// Content codings and tags made before all of the content was stored.
     pub made: Vec<(&'static str, ChunkedBytes)>,
     pub content: Option<Arc<Content>>,
-    /// What is being made of it.
+    /// Names of what is being made of the content.
     pub making: Vec<&'static str>,
 }
 
@@ -65,13 +65,13 @@ impl State {
         self.send_away();
     }
 
-    /// Nobody waits any more for all of it.
+    /// Ends the wait of all requests that wait for the whole content.
     pub(super) fn send_away(&mut self) {
         self.wake_waiting();
         self.followers.retain(|follower| !follower.waits);
     }
 
-    /// Adds what came to what is to be stored.
+    /// Adds an arrived piece to the content to be stored.
     pub(super) fn keep(&mut self, mut piece: Bytes) {
         while !piece.is_empty() {
             let (count, bytes) = self.uncut;
@@ -84,8 +84,8 @@ impl State {
         }
     }
 
-    /// Makes a piece of what is stored of those that are not yet. Who reads them reads of that: what came off the wire
-    /// is free at once.
+    /// Copies the pieces that are not copied yet into one piece of the stored content. Readers read from the copy, so
+    /// the buffers of the connection are free at once.
     pub(super) fn cut(&mut self) {
         let (count, bytes) = std::mem::take(&mut self.uncut);
         if bytes == 0 {
@@ -117,13 +117,13 @@ impl State {
         followers.filter_map(|follower| follower.waker.take()).for_each(Waker::wake);
     }
 
-    /// Whether the pump may go on where not all is kept: what is read ahead for a slow client is read beyond this, and
-    /// counted in the buffer memory.
+    /// Returns whether the pump may write more while not all is kept. Data read ahead for a slow client is read beyond
+    /// this point and counted in the buffer memory.
     pub(super) fn has_room(&self) -> bool {
         self.here == 0
     }
 
-    /// Drops what every reader has had, where not all is kept.
+    /// Drops the pieces that every reader has read, if not all is kept.
     pub(super) fn give_up_read(&mut self) {
         if self.keeps {
             return;
@@ -135,7 +135,7 @@ impl State {
             self.here -= piece.len();
             self.dropped += 1;
         }
-        // What slow readers have not had yet is held as much as what is stored.
+        // Pieces that slow readers still need count as much as stored ones.
         self.place.shrink(weight(self.here) + self.pieces.len() * SLOT);
         if self.has_room()
             && let Some(pump) = self.pump.take()

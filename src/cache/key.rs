@@ -1,5 +1,5 @@
-//! The cache key: what makes two requests ask for the same (RFC 9111 2). It is kept and compared whole, every part
-//! with its length before it, so that no two different requests have one key.
+//! The cache key: decides which requests ask for the same thing (RFC 9111 2). It is stored and compared whole, and
+//! every part is preceded by its length, so two different requests never have the same key.
 
 use std::collections::HashSet;
 
@@ -8,60 +8,61 @@ use http::{HeaderMap, HeaderName, Method};
 use super::canonical;
 use crate::fields::{glob, query};
 
-/// The keyed hash of the credentials of a principal.
+/// The partition key of a principal: the keyed hash of its credentials.
 pub(crate) type Partition = [u8; 32];
 
-/// What a key is made of.
+/// The parts of a request that make up its cache key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
-    /// The app that is asked.
+    /// The name of the upstream that receives the request.
     pub upstream: &'a str,
-    /// Everything that decides who shares what under the route: what was stored under other rules is not found.
+    /// Hash of everything that decides who shares stored responses on the route: a change of these rules finds nothing
+    /// of what was stored before.
     pub rules: u64,
-    /// Whether the client came by https.
+    /// Whether the client connected with https.
     pub https: bool,
-    /// Whether the route says that one copy is for all: what was stored so is never used where it says less.
+    /// Whether the route has scope "shared": a response stored under it is not used once the route no longer does.
     pub shared: bool,
-    /// The authority, as the app gets it.
+    /// The authority as sent to the upstream.
     pub host: &'a [u8],
-    /// The path, as the app gets it: what spells it in another way may get another answer.
+    /// The path as sent to the upstream: another spelling of it may get another response.
     pub path: &'a str,
-    /// As it came; its parameters are sorted here.
+    /// The query as received; [`write()`] sorts its parameters.
     pub query: Option<&'a str>,
-    /// The parameters that alone count; `None`: all but the ignored ones.
+    /// The only parameters that count; `None`: all parameters that are not ignored.
     pub only: Option<&'a [String]>,
-    /// Patterns of the parameters that do not count.
+    /// Patterns of parameters that do not count.
     pub ignored: &'a [String],
-    /// The principal, where copies are one for each.
+    /// The principal, on routes where each has its own copy.
     pub partition: Option<&'a Partition>,
     pub fields: &'a [HeaderName],
     /// The fields of the request.
     pub headers: &'a HeaderMap,
-    /// Fields of a trusted proxy by which an app finds its way, in case they are there.
+    /// Fields of a trusted proxy that upstreams route or build URLs by; they count if present.
     pub told: &'a [HeaderName],
-    /// What a trusted proxy says in Forwarded, but for addresses; empty where it says nothing.
+    /// The Forwarded value of a trusted proxy without its addresses; empty if there is none.
     pub forwarded: &'a [u8],
-    /// The hash of the content and what describes it.
+    /// The hash of the request content and of the fields that describe it.
     pub content: Option<&'a [u8; 32]>,
 }
 
 fn part(key: &mut Vec<u8>, text: &[u8]) {
-    // No part is longer than a head, whose bound is far below 4 GiB.
+    // No part is longer than a request head, whose limit is far below 4 GiB.
     key.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     key.extend_from_slice(text);
 }
 
-/// What the parameters that are not part of the key mean for a request. The app reads them all the same.
+/// The effect of query parameters that are not part of the key. The upstream still reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Uncounted {
     None,
-    /// The app's response may depend on them: it is stored under no key.
+    /// The response may depend on them, so it is not stored.
     Some,
-    /// The app may read one of them as one that counts: not even what is stored may be the response.
+    /// The upstream may read one of them as a parameter that counts, so not even a stored response may be used.
     Confusable,
 }
 
-/// Writes the key of a request to `key`.
+/// Writes the cache key of a request to `key`.
 pub(crate) fn write(parts: &Parts<'_>, key: &mut Vec<u8>) -> Uncounted {
     key.clear();
     let flags = [parts.https, parts.partition.is_some(), parts.shared];
@@ -97,10 +98,10 @@ fn name(parameter: &[u8]) -> &[u8] {
     parameter.iter().position(|byte| *byte == b'=').map_or(parameter, |end| &parameter[..end])
 }
 
-/// Whether a parameter is part of the key.
+/// Returns whether a parameter is part of the key.
 fn counts(parameter: &[u8], only: Option<&[String]>, ignored: &[String]) -> bool {
     let name = name(parameter);
-    // A name that can be read in two ways may be one that counts, and some apps separate at semicolons too.
+    // An escaped name may be read as one that counts, and some upstreams also separate parameters at semicolons.
     if is_spelt(name) || parameter.contains(&b';') {
         return true;
     }
@@ -111,23 +112,23 @@ fn any(patterns: &[String], name: &[u8]) -> bool {
     patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name))
 }
 
-/// Whether a name stands after another one, without regard to case, in which some apps take no difference.
+/// Returns whether a name sorts after another one, ignoring case as some upstreams do.
 fn comes_after(one: &[u8], other: &[u8]) -> bool {
     one.iter().map(u8::to_ascii_lowercase).gt(other.iter().map(u8::to_ascii_lowercase))
 }
 
-/// The parameters that count, in the order of their names; those of one name keep theirs.
+/// Writes the parameters that count, sorted by name; parameters of the same name keep their order.
 fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &mut Vec<u8>) -> Uncounted {
     let counts = |parameter: &&[u8]| counts(parameter, only, ignored);
     let start = key.len();
     part(key, b"");
     let mut first = true;
     let mut add = |parameter: &[u8], key: &mut Vec<u8>| {
-        // A query that holds nothing is not no query.
+        // An empty query differs from no query.
         key.push(if std::mem::take(&mut first) { b'?' } else { b'&' });
         key.extend_from_slice(parameter);
     };
-    // Bytes are split far more quickly than text.
+    // Splitting bytes is far faster than splitting text.
     let all = || query.as_bytes().split(|byte| *byte == b'&');
     let parameters = || all().filter(counts);
     let (mut sorted, mut uncounted, mut plain, mut spelt) = (true, false, true, false);
@@ -139,7 +140,7 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
         }
         let name = name(parameter);
         sorted &= !comes_after(before, name);
-        // Two spellings of one name may be two values of one parameter to the app: their order means something.
+        // An upstream may read two spellings of a name as one parameter with two values, whose order matters.
         plain &= name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         before = name;
         spelt |= is_spelt(name);
@@ -153,26 +154,26 @@ fn write_query(query: &str, only: Option<&[String]>, ignored: &[String], key: &m
     }
     let length = u32::try_from(key.len() - start - 4).unwrap_or(u32::MAX).to_be_bytes();
     key[start..start + 4].copy_from_slice(&length);
-    // Where all count but a few, one that is spelt in another way is in the key, and is read as no other.
+    // Without `only` an escaped name is part of the key as it is written, so it is confused with no other.
     if (uncounted || (spelt && only.is_some())) && is_confusable(query, only, ignored) {
         return Uncounted::Confusable;
     }
     if uncounted { Uncounted::Some } else { Uncounted::None }
 }
 
-/// Whether a name is spelt with escapes.
+/// Returns whether a name contains escapes.
 fn is_spelt(name: &[u8]) -> bool {
     name.iter().any(|byte| matches!(byte, b'%' | b'+'))
 }
 
-/// Whether a parameter can be read as one that counts although it does not, or as another one than it is in the key: one
-/// that is named as part of the key, or one that is in this query. One that is a name of the key but for its escapes is
-/// that parameter for every app.
+/// Returns whether an upstream may read a parameter outside the key as one that counts, or a parameter in the key as
+/// another one. Those that count are the configured ones and those of this query. A parameter whose decoded name is one
+/// of the key is that parameter for every upstream.
 fn is_confusable(query: &str, only: Option<&[String]>, ignored: &[String]) -> bool {
     let all = || query.as_bytes().split(|byte| *byte == b'&').filter(|parameter| !parameter.is_empty());
     let is_plain = |parameter: &[u8]| counts(parameter, only, ignored) && !is_spelt(name(parameter));
-    // Names of the configuration are patterns, those of the query are not: an asterisk there is one. By their hashes, as a
-    // query may have very many of both kinds.
+    // Configured names are patterns; names of the query are not, and an asterisk in them is literal. Names of the
+    // query are in a hash set, because a query may have very many of both kinds.
     let named = only.unwrap_or_default().iter().flat_map(|name| query::folds(name.as_bytes()));
     let named: Vec<Vec<u8>> = named.collect();
     let there = all().filter(|parameter| is_plain(parameter)).map(name);
@@ -191,31 +192,31 @@ fn is_confusable(query: &str, only: Option<&[String]>, ignored: &[String]) -> bo
     })
 }
 
-/// The query without the parameters that do not count; `None`: none is left.
+/// Returns the query without the parameters that do not count; `None` if none is left.
 pub(crate) fn counted_query(query: &str, only: Option<&[String]>, ignored: &[String]) -> Option<String> {
     let counted = query.split('&').filter(|parameter| counts(parameter.as_bytes(), only, ignored));
     let counted: Vec<&str> = counted.collect();
     if counted.is_empty() { None } else { Some(counted.join("&")) }
 }
 
-/// What a key says, for people.
+/// The parts of a key that people are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shown<'a> {
-    /// Whether the client came by https.
+    /// Whether the client connected with https.
     pub https: bool,
-    /// Whose it is, where it is one principal's.
+    /// The principal whose own copy this is, if it is one principal's.
     pub principal: Option<&'a Partition>,
     pub upstream: &'a [u8],
     pub host: &'a [u8],
-    /// The one that trusted proxies tell of beside it.
+    /// The host that a trusted proxy reported beside `host`.
     pub told_host: Option<&'a [u8]>,
     pub path: &'a [u8],
-    /// The parameters that count, in order.
+    /// The parameters that count, sorted by name.
     pub query: &'a [u8],
 }
 
 impl Shown<'_> {
-    /// Whether it is this query, in whatever order its parameters stand, and however they are spelt.
+    /// Returns whether the key has this query, in any order of parameters and any percent-encoding.
     pub(crate) fn is_query(&self, query: &str) -> bool {
         let parameters = |query: &[u8]| {
             let mut all: Vec<Vec<u8>> = query
@@ -230,12 +231,12 @@ impl Shown<'_> {
     }
 }
 
-/// The hash of a principal, as the access log has it.
+/// Returns the hash of a principal as the access log shows it.
 pub(crate) fn principal_hash(partition: &Partition) -> String {
     partition.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a key that [`write()`] wrote.
+/// Parses a key that [`write()`] wrote.
 pub(crate) fn read(key: &[u8]) -> Option<Shown<'_>> {
     fn next<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
         let (length, after) = rest.split_first_chunk::<4>()?;
@@ -256,8 +257,8 @@ pub(crate) fn read(key: &[u8]) -> Option<Shown<'_>> {
     Some(Shown { https: flags & 1 != 0, principal, upstream, host, told_host, path, query })
 }
 
-/// The hash of a request's method, its content and the fields that say what that is (RFC 10008 2.7). JSON that differs in
-/// white space or the order of members alone is the same, unless the request wants nothing transformed.
+/// Hashes a request's method, its content and the fields that describe the content (RFC 10008 2.7). JSON that differs
+/// only in white space or the order of members has the same hash, unless the request forbids transformation.
 pub(crate) fn content(method: &Method, headers: &HeaderMap, content: &[u8], transform: bool) -> [u8; 32] {
     use ring::digest::{Context, SHA256};
     let mut hash = Context::new(&SHA256);
@@ -312,7 +313,7 @@ mod tests {
         key
     }
 
-    /// CPU time of a key with this query, the best of five.
+    /// Returns the CPU time in seconds of writing a key with this query, the best of five runs.
     fn cost(query: &str) -> f64 {
         use rustix::time::{ClockId, clock_gettime};
         let now = || {

@@ -1,10 +1,12 @@
-//! The cache engine: pure answers to what may be stored, for how long and for whom; the store, the fetches in
-//! progress and the invalidation clock that all workers share. It knows no tower and no configuration file.
+//! The cache engine: pure decisions about storing and reuse, and the state that all workers share (the store, the
+//! in-flight fetches, the invalidation clock). It knows nothing of tower or of the configuration file.
 //!
-//! - `route_settings`: what the configuration says. `storability`, `freshness`, `reuse`, `variant`, `key`: the questions.
-//! - `invalidation` over `stamps`, `live_paths` and `invalidation_keys`: what no longer holds.
-//! - `tripwire` over `comparable`: whether what is shared may be. `apart`: which cookie keeps copies apart.
-//! - `store` of `stored`; `fetch` and `fill`: what is coming; `passes`: what is not worth waiting for.
+//! - `settings`, `rules`, `key`, `variant`: the cache settings, the rules of RFC 9111, and which response fits a
+//!   request.
+//! - `store`: the stored responses. `collapse` and `in_flight_body`: fetches in progress. `hit_for_miss`: keys whose
+//!   responses are not stored. `invalidation`: which stored responses are no longer valid.
+//! - `tripwire` and `comparable`: whether a shared route really is shared. `apart`: which cookie splits the copies of a
+//!   user.
 
 pub(crate) mod apart;
 pub(crate) mod canonical;
@@ -48,28 +50,28 @@ use invalidation::{Invalidation, Mode};
 use store::Store;
 use unattended::Unattended;
 
-/// For so long a route is not cached whose users were given each other's answers.
+/// How long a route is not cached after its users were found to receive each other's responses.
 const STOPPED: Duration = Duration::from_secs(3600);
-/// What all workers share; it outlives every reload.
+/// The cache state that all workers share; it outlives every reload.
 #[derive(Debug)]
 pub(crate) struct Cache {
     pub store: Store,
     pub fetches: Arc<InFlightFetches>,
-    /// What is not worth waiting for.
+    /// Keys whose responses are not stored, so no request waits for them.
     pub hit_for_miss: HitForMiss,
     pub invalidation: Invalidation,
     pub counters: Arc<Counters>,
     settling: Settling,
-    /// Routes that are not cached, and until when.
+    /// Routes whose caching is stopped, each with the time until which it is.
     stopped: ArcSwap<HashMap<String, Instant>>,
-    /// What goes on without the client that began it.
+    /// Upstream requests that continue after their client disconnected.
     pub unattended: Arc<Unattended>,
     pub webdav: WebDavUpstreams,
     origin: Instant,
 }
 
 impl Cache {
-    /// Empty, for at most `max_size` bytes; `secret` is this process's own.
+    /// Creates an empty cache of at most `max_size` bytes; `secret` belongs to this process alone.
     pub(crate) fn new(secret: u64, max_size: usize, origin: Instant) -> Cache {
         Cache {
             store: Store::new(secret, max_size),
@@ -85,10 +87,11 @@ impl Cache {
         }
     }
 
-    /// Stores a response, unless it was overtaken; false: it is not stored.
+    /// Stores a response unless an invalidation overtook it; returns false if it is not stored.
     pub(crate) fn keep(&self, key: &[u8], stored: &StoredResponse) -> bool {
         self.store.insert(key, stored.clone()) && {
-            // An invalidation that takes keys out looks through them after it has stamped: what was stored since is seen here.
+            // A purge stamps before it looks through the keys, so a response stored during that search is found
+            // overtaken here.
             let head = &stored.head;
             let overtaken = self.invalidation.is_stamped_since(&head.invalidation_keys, head.fetch_epoch);
             if overtaken {
@@ -98,13 +101,13 @@ impl Cache {
         }
     }
 
-    /// Whether a route is not cached for a while.
+    /// Returns whether the caching of a route is stopped at the moment.
     pub(crate) fn is_stopped(&self, route: &str, now: Instant) -> bool {
         let stopped = self.stopped.load();
         !stopped.is_empty() && stopped.get(route).is_some_and(|until| *until > now)
     }
 
-    /// From now on a route is not cached for a while; false: it was not before.
+    /// Stops the caching of a route for an hour; returns false if it was stopped already.
     pub(crate) fn stop(&self, route: &str, now: Instant) -> bool {
         let mut new = false;
         self.stopped.rcu(|stopped| {
@@ -116,7 +119,7 @@ impl Cache {
         new
     }
 
-    /// Routes that were written anew may be cached again.
+    /// Resumes the caching of routes whose configuration changed.
     pub(crate) fn resume<'a>(&self, routes: impl Iterator<Item = &'a str> + Clone) {
         self.stopped.rcu(|stopped| {
             let mut stopped = HashMap::clone(stopped);
@@ -125,7 +128,7 @@ impl Cache {
         });
     }
 
-    /// Invalidates once more after a while, unless too much waits for that already.
+    /// Schedules a further invalidation with the same keys, unless too many are pending already.
     pub(crate) fn repeat(
         &self,
         invalidation_keys: &[InvalidationKey],
@@ -137,7 +140,8 @@ impl Cache {
         self.settling.add(invalidation_keys, mode, repeat, client, now);
     }
 
-    /// Gives up what is stored until no more is held than may be; false: all of it was not enough.
+    /// Evicts stored responses until the cache is within its limit; returns false if evicting all of them is not
+    /// enough.
     pub(crate) fn make_room(&self) -> bool {
         if self.store.budget.excess() > 0 {
             self.store.make_room(None);
@@ -145,13 +149,13 @@ impl Cache {
         self.store.budget.excess() == 0
     }
 
-    /// What is to be done now and then; a few times a second is often enough.
+    /// Does the periodic work: due delayed invalidations and evictions. A few calls a second are enough.
     pub(crate) fn tick(&self, now: Instant) {
         self.settling.run(&self.invalidation, now);
         self.make_room();
     }
 
-    /// Seconds since it was made.
+    /// Returns the whole seconds since the cache was created.
     pub(crate) fn second(&self, now: Instant) -> u32 {
         u32::try_from(now.saturating_duration_since(self.origin).as_secs()).unwrap_or(u32::MAX)
     }

@@ -13,24 +13,24 @@ pub(crate) struct SelectingFields<'a> {
     pub request: &'a HeaderMap,
     /// Cookies that do not count.
     pub ignored_cookies: &'a Ignored,
-    /// Fields of the request by which apps give fragments ([`is_fragment`]): only a response fits whose Vary names them.
+    /// Request fields that select fragments ([`is_fragment`]): a response fits only if its Vary names them.
     pub fragments: &'a [HeaderName],
 }
 
 impl<'a> SelectingFields<'a> {
-    /// Of a request without fields by which apps give fragments.
+    /// Creates the selecting fields of a request that has no fragment fields.
     pub(crate) fn new(request: &'a HeaderMap, ignored_cookies: &'a Ignored) -> SelectingFields<'a> {
         SelectingFields { request, ignored_cookies, fragments: &[] }
     }
 
-    /// What the request says in a field, in normal form. Absent is empty.
+    /// Returns a request field in normal form; empty if it is absent.
     pub(super) fn said(&self, name: &HeaderName) -> Vec<u8> {
         normal(self.request, name, self.ignored_cookies)
     }
 }
 
 impl SelectingFields<'_> {
-    /// Appends what the request says in these fields to a key, each with its length.
+    /// Appends the values of these fields to a key, each preceded by its length.
     pub(crate) fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
         names.iter().for_each(|name| append_said(&self.said(name), key));
     }
@@ -41,8 +41,8 @@ pub(super) fn append_said(said: &[u8], key: &mut Vec<u8>) {
     key.extend_from_slice(said);
 }
 
-/// A field in the form in which two that mean the same are the same: one line, one kind of white space; and where its
-/// grammar allows that, without case and in one order (RFC 9111 4.1).
+/// Returns a field in normal form, so that values of the same meaning are equal: one line, uniform white space and,
+/// where the field's grammar allows it, without case and in a fixed order (RFC 9111 4.1).
 pub(super) fn normal(request: &HeaderMap, name: &HeaderName, ignored_cookies: &Ignored) -> Vec<u8> {
     let mut text = Vec::new();
     if *name == header::COOKIE {
@@ -56,29 +56,29 @@ pub(super) fn normal(request: &HeaderMap, name: &HeaderName, ignored_cookies: &I
     }
     let (lists, ordered) = match *name {
         header::ACCEPT | header::ACCEPT_CHARSET | header::ACCEPT_ENCODING => (true, false),
-        // Of languages that are liked equally some apps take the first (RFC 9110 12.5.4).
+        // Some upstreams take the first of several languages of equal weight (RFC 9110 12.5.4).
         header::ACCEPT_LANGUAGE => (true, true),
         _ => (false, false),
     };
     if lists {
         return preferences(request, name, ordered);
     }
-    // Several lines are one, joined by commas (RFC 9110 5.3); nothing more is known of it.
+    // Several lines equal one line joined by commas (RFC 9110 5.3); nothing more is known of this field.
     for (at, line) in request.get_all(name).iter().enumerate() {
         if at > 0 {
             text.extend_from_slice(b", ");
         }
         text.extend_from_slice(line.as_bytes().trim_ascii());
     }
-    // Absent and empty are two things.
+    // An empty field differs from an absent one.
     if request.contains_key(name) {
         text.push(b'.');
     }
     text
 }
 
-/// A list of what is liked, with weights (RFC 9110 12.4.2): the most liked first; what is liked equally in the order it came
-/// in where `ordered`, else in any order.
+/// Returns a weighted list (RFC 9110 12.4.2) in normal form: sorted by weight, the highest first. Elements of equal
+/// weight keep their order if `ordered`, else they are sorted.
 fn preferences(request: &HeaderMap, name: &HeaderName, ordered: bool) -> Vec<u8> {
     if !request.contains_key(name) {
         return Vec::new();
@@ -123,7 +123,7 @@ fn preferences(request: &HeaderMap, name: &HeaderName, ordered: bool) -> Vec<u8>
         normal.push(b',');
     }
     if normal.is_empty() {
-        // Absent and empty are two things.
+        // An empty field differs from an absent one.
         normal.push(b',');
     }
     normal

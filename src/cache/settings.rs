@@ -1,4 +1,4 @@
-//! What the configuration says about storing answers: for all of them, and for those of one route.
+//! The settings of the cache: those of all routes and those of one route.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use http::{HeaderName, StatusCode};
 
 use crate::fields::cookie::Ignored;
 
-/// Whose answers are kept, and who gets them.
+/// The requests that share one stored response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// One copy for all where nothing says who asks; else only what says that it is for all (RFC 9111 3.5,
-    /// read for cookies too).
+    /// One copy serves all requests that carry no credentials. Requests with credentials share it only if the response
+    /// allows that explicitly (RFC 9111 3.5, applied to cookies too).
     #[default]
     Auto,
-    /// One copy for all, whoever asks.
+    /// One copy serves all requests, with or without credentials.
     Shared,
-    /// One copy for each principal.
+    /// Each principal has a copy of its own.
     User,
     Off,
 }
 
-/// What a route's lifetime wins over.
+/// The response directives that the route's freshness lifetime overrides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Override {
-    /// Nothing: it holds where the app says nothing.
+    /// None: the route's lifetime applies only if the response gives none.
     #[default]
     None,
     Lifetime,
@@ -32,32 +32,32 @@ pub(crate) enum Override {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteCacheSettings {
-    /// See [`Scope`].
+    /// The requests that share one stored response; see [`Scope`].
     pub scope: Scope,
-    /// The lifetime of what is 200, 203, 204, 300, 301 or 308.
+    /// Freshness lifetime of responses with status 200, 203, 204, 300, 301 or 308.
     pub ttl: Option<Duration>,
-    /// See [`Override`].
+    /// The response directives that `ttl` overrides; see [`Override`].
     pub overrides: Override,
-    /// The lifetime by status, which goes before `ttl`.
+    /// Freshness lifetime by status; takes precedence over `ttl`.
     pub ttl_by_status: Vec<(StatusCode, Duration)>,
-    /// Where the app says nothing of it (RFC 5861 3).
+    /// Stale-while-revalidate window of responses that give none (RFC 5861 3).
     pub stale_while_revalidate: Duration,
-    /// Where the app says nothing of it (RFC 5861 4); `None`: the route says nothing either.
+    /// Stale-if-error window of responses that give none (RFC 5861 4); `None` if the route sets none either.
     pub stale_if_error: Option<Duration>,
-    /// Whether a 500 is an error in that sense, also where the app does not say so.
+    /// Whether stale-if-error covers status 500 even if the response does not say so.
     pub error_500: bool,
-    /// Fields of the request that are part of the key.
+    /// Request fields that are part of the cache key.
     pub key_headers: Vec<HeaderName>,
-    /// The parameters of the query that alone are part of the key; `None`: all that are not ignored.
+    /// The only query parameters that are part of the cache key; `None`: all parameters that are not ignored.
     pub key_query: Option<Vec<String>>,
-    /// Whether parameters that are not part of the key are taken out of requests before they go to the app.
+    /// Whether query parameters outside the cache key are removed from requests to the upstream.
     pub strip_query: bool,
-    /// Whether POST is a read here, keyed by its content.
+    /// Whether POST counts as a read on this route, with the request content as part of the cache key.
     pub key_body: bool,
 }
 
 impl RouteCacheSettings {
-    /// The route's lifetime for a status.
+    /// Returns the route's freshness lifetime for a status.
     pub(crate) fn ttl(&self, status: StatusCode) -> Option<Duration> {
         let by_status = self.ttl_by_status.iter().find(|(known, _)| *known == status);
         match by_status {
@@ -68,33 +68,33 @@ impl RouteCacheSettings {
     }
 }
 
-/// What holds for all routes.
+/// The cache settings of all routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheSettings {
-    /// Whether there is a cache.
+    /// Whether the cache is enabled at all.
     pub enabled: bool,
-    /// Bytes, with everything that is kept for an answer.
+    /// Cache size limit in bytes, including everything kept beside the content.
     pub max_size: usize,
-    /// The longest content that is stored; bytes.
+    /// Maximum size of stored content in bytes.
     pub max_object_size: usize,
-    /// Maximum freshness lifetime derived from Last-Modified; zero: none is derived.
+    /// Maximum freshness lifetime derived from Last-Modified; zero derives none.
     pub heuristic_max: Duration,
-    /// Maximum freshness lifetime, and maximum stale window, that an app can give.
+    /// Maximum freshness lifetime and maximum stale window that a response can set.
     pub max_ttl: Duration,
-    /// How long a response is used stale where no response could be had and neither app nor route says how long.
+    /// Stale window when the upstream is unreachable and neither the response nor the route sets stale-if-error.
     pub stale_if_error: Duration,
-    /// Part of every cache key: another version finds nothing of what this one stored.
+    /// Part of every cache key: another version finds no response that this one stored.
     pub version: String,
-    /// Parameters of queries that are not part of the key.
+    /// Query parameters that are not part of the cache key.
     pub ignore_query: Vec<String>,
     /// Cookies that do not make a request personal.
     pub ignore_cookies: Ignored,
-    /// The fields that take the place of Cache-Control, in order (RFC 9213).
+    /// Targeted fields that replace Cache-Control, in order of precedence (RFC 9213).
     pub targeted: Vec<HeaderName>,
     /// Whether Cache-Groups are obeyed (RFC 9875).
     pub groups: bool,
-    /// Whether `X-Cache` tells in a word what `Cache-Status` tells.
+    /// Whether `X-Cache` repeats the result of `Cache-Status` in one word.
     pub x_cache: bool,
-    /// Whether Cache-Status tells the key, and details.
+    /// Whether `Cache-Status` includes the cache key and details.
     pub debug_header: bool,
 }

@@ -1,13 +1,12 @@
-//! Routes that are said to be shared and are not: an answer is asked for as one user, as another, and as the first
-//! again. Where the first gets the same twice and the other something else, one user would be given another's
-//! answer. Where that happens twice in a row, a route of scope "shared" is not cached for a while. In scope "auto" an
-//! operator is warned: there the other one may differ in a field that no list knows, and nobody may stop a route by
-//! making one up.
+//! Detects routes that are configured as shared but are not. A hit is requested again as one user, as another user and
+//! as the first once more. If the first gets the same response twice and the other another one, users would receive
+//! each other's responses. Two such results in a row stop the caching of a route with scope "shared" for a while. With
+//! scope "auto" an operator is only warned: there the users may differ in a field that no list knows, and a client
+//! could stop the caching of a route by inventing one.
 //!
-//! Each is asked for with the whole request of that user, as it came; but the last time with the identifiers of the other
-//! one's, so that a page which shows the id of its request is not taken for another user's. Otherwise a request that nobody
-//! sent is never made.
-//! Here is when to ask and what follows; who asks is the layer's part.
+//! Each request is repeated whole, as its user sent it. Only the last one carries the identifiers of the other user's
+//! request, so that a page which shows its request id does not look different between users. No other request is made
+//! up. This file decides when to compare and what follows; `layer::cache::compare` sends the requests.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
@@ -19,37 +18,37 @@ use super::comparable::{self, Bearing, Side, bearing};
 
 /// Seconds between comparisons on one route.
 const INTERVAL: u32 = 60;
-/// Seconds until the comparison that confirms one.
+/// Seconds until the comparison that confirms a difference.
 const AGAIN: u32 = 1;
-/// Seconds for which a first user's request waits for a second user's.
+/// How long a first user's request is kept for a second user's, in seconds.
 const TIMEOUT: u32 = 10;
-/// Comparisons in a row that have to differ.
+/// Number of comparisons in a row that must differ.
 const CONFIRMED: u32 = 2;
 /// Seconds between two warnings about one route.
 const WARNED: u32 = 3600;
-/// Requests with longer heads are not kept; bytes.
+/// Maximum size of the fields of a kept request in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// A request for an answer of a shared route, as one user sent it.
+/// One user's request for a response of a shared route, as the user sent it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub target: Uri,
     pub headers: HeaderMap,
     pub peer: SocketAddr,
     pub tls: bool,
-    /// The client that a trusted proxy tells of.
+    /// The client address that a trusted proxy reported.
     pub client: Option<IpAddr>,
 }
 
-/// A request that was answered from the cache, to be compared now and then.
+/// A request that was a cache hit, offered for a comparison.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observed<'a> {
     pub key: &'a [u8],
     pub target: &'a Uri,
     pub headers: &'a HeaderMap,
-    /// The client that a trusted proxy tells of.
+    /// The client address that a trusted proxy reported.
     pub client: Option<IpAddr>,
-    /// Whether it says who asks, by something that a list knows.
+    /// Whether it carries a known credential.
     pub says_who: bool,
     /// Whether its route has scope "auto".
     pub auto: bool,
@@ -63,20 +62,20 @@ struct Waiting {
 
 #[derive(Default)]
 pub(crate) struct Tripwire {
-    /// The second before which nothing is done.
+    /// The second before which no comparison begins.
     next: AtomicU32,
-    /// Whether a first user waits for a second.
+    /// Whether a first user's request is kept for a second one.
     waits: AtomicBool,
-    /// The second in which a request was last looked through for fields that no list knows, and one more.
+    /// One more than the second in which a request was last searched for fields that no list knows.
     looked: AtomicU32,
     waiting: Mutex<Option<Waiting>>,
     /// Comparisons in a row that differed.
     differed: AtomicU32,
-    /// The second from which on it is warned of again.
+    /// The second from which on the next warning is due.
     warns_from: AtomicU32,
 }
 
-/// Two users' requests for the same.
+/// Two users' requests for the same target.
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub one: Sample,
@@ -84,7 +83,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// The first one's request once more, with the identifiers of the other's.
+    /// Returns the first user's request with the identifiers of the other's.
     pub(crate) fn again(&self) -> Sample {
         let headers = comparable::with_identifiers(&self.one.headers, &self.other.headers);
         Sample { headers, ..self.one.clone() }
@@ -92,8 +91,8 @@ impl Pair {
 }
 
 impl Tripwire {
-    /// A hit: gives two users to compare, now and then. `sample` copies the request; `is_credential` knows the fields
-    /// that say who asks.
+    /// Offers a hit; returns two users' requests when a comparison is due. `sample` copies the request; `is_credential`
+    /// tells whether a field is a known credential.
     pub(crate) fn hit(
         &self,
         seen: Observed<'_>,
@@ -104,12 +103,12 @@ impl Tripwire {
         if self.next.load(Ordering::Relaxed) > second {
             return None;
         }
-        // Between two who say nothing there is nothing to compare; the first says something.
+        // Two requests without credentials are not compared; the first must have one.
         let may_begin = seen.says_who || (seen.auto && self.looked.load(Ordering::Relaxed) <= second);
         if !may_begin && !self.waits.load(Ordering::Relaxed) {
             return None;
         }
-        // Whoever does not get it at once leaves it to the next hit.
+        // If another worker holds the lock, the next hit gets its turn.
         let mut waiting = self.waiting.try_lock().ok()?;
         let kept = waiting.as_ref().filter(|kept| kept.since + TIMEOUT > second);
         let Some(kept) = kept else {
@@ -135,7 +134,7 @@ impl Tripwire {
         Some(Pair { one, other: sample() })
     }
 
-    /// Whether a request has a field that no list knows; one is looked through in a second.
+    /// Returns whether a request has a field that no list knows; at most one request a second is searched.
     fn has_unknown(
         &self,
         headers: &HeaderMap,
@@ -146,7 +145,7 @@ impl Tripwire {
         before <= second && headers.keys().any(|name| bearing(name, &is_credential) == Bearing::Unknown)
     }
 
-    /// What a comparison came to; true: it is confirmed that users differ.
+    /// Records the result of a comparison; returns true if it confirms that users differ.
     pub(crate) fn compared(&self, differs: bool, second: u32) -> bool {
         if !differs {
             self.differed.store(0, Ordering::Relaxed);
@@ -156,9 +155,9 @@ impl Tripwire {
         self.differed.fetch_add(1, Ordering::Relaxed) + 1 >= CONFIRMED
     }
 
-    /// Whether an operator is to be warned of a route that goes on being cached.
+    /// Returns whether to warn an operator about a route that stays cached.
     pub(crate) fn warns(&self, second: u32) -> bool {
-        // It is confirmed; there is nothing more to find out for a while.
+        // The difference is confirmed; another comparison would reveal nothing new for a while.
         self.next.store(second + INTERVAL, Ordering::Relaxed);
         let from = self.warns_from.load(Ordering::Relaxed);
         if from <= second {
@@ -174,7 +173,7 @@ impl std::fmt::Debug for Tripwire {
     }
 }
 
-/// What an answer came to, for comparing.
+/// The summary of a response, for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest {
     pub status: u16,
@@ -182,9 +181,9 @@ pub(crate) struct Digest {
     pub content: u128,
 }
 
-/// Whether users differ: the first gets the same twice, also with the identifiers of the other one's request, and the
-/// other something else. A refusal says nothing: it may
-/// be about the request and not about the user.
+/// Returns whether users get different responses: the first user gets the same twice, also with the identifiers of the
+/// other's request, and the other user gets another one. An error status counts for nothing: it may be about the
+/// request and not about the user.
 pub(crate) fn differs(one: Digest, other: Digest, again: Digest) -> bool {
     one == again && one != other && (200..300).contains(&one.status) && (200..300).contains(&other.status)
 }

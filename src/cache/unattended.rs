@@ -1,23 +1,23 @@
-//! Requests that go on without the client that began them.
+//! Bounds the upstream requests that continue after their client disconnected.
 
 use std::sync::Arc;
 
 use crate::memory::buffers::{BufferMemory, BufferReservation, ClientSlot};
 
-/// Maximum number of reads that go on at once without the client that began them; bounds the work that a client which
-/// opens and leaves can cause.
+/// Maximum number of reads that may continue at once after their client disconnected; bounds the work that an
+/// open-and-leave client can cause.
 const MAX_READS: usize = 32;
 
-/// Maximum of all clients' reads where one client may have `max`: one that takes its whole share leaves some for others.
+/// Returns the maximum for all clients if one client may have `max`: a client at its limit leaves some for others.
 const fn of_all(max: usize) -> usize {
     max.saturating_add(max / 7 + 1)
 }
 
-/// See the head of the file. What is counted is requests, each in the share of the client that began it.
+/// The requests that continue without their client, each counted in the share of the client that began it.
 #[derive(Debug)]
 pub(crate) struct Unattended {
     reads: Arc<BufferMemory>,
-    /// Writes are bounded by the connections to their app, of which each keeps its own.
+    /// Writes have no limit here: each keeps its upstream connection, so the connection limit bounds them.
     writes: Arc<BufferMemory>,
 }
 
@@ -29,15 +29,15 @@ impl Default for Unattended {
 }
 
 impl Unattended {
-    /// A place for a read that `client` began, of an app of which `max` of one client may go on; `None`: as many of this
-    /// client do, or too many of all.
+    /// Reserves a place for a read of `client`, to an upstream that allows `max` such reads of one client. Returns
+    /// `None` if this client or all clients together have reached their limit.
     pub(crate) fn read(&self, client: ClientSlot, max: usize) -> Option<BufferReservation> {
         let place = self.reads.try_reserve(client, 1)?;
         let max = max.min(MAX_READS);
         (self.reads.bytes() <= of_all(max) && self.reads.held_by(client) <= max).then_some(place)
     }
 
-    /// A place for a write.
+    /// Counts a write, which is never refused.
     pub(crate) fn write(&self) -> BufferReservation {
         let mut place = BufferReservation::new(self.writes.clone(), ClientSlot::default());
         place.resize(1);

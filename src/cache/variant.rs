@@ -1,4 +1,4 @@
-//! The second half of the key: the fields of the request that an answer varies with (RFC 9111 4.1).
+//! The secondary cache key: the request fields that a response varies with (RFC 9111 4.1).
 
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
@@ -6,30 +6,30 @@ use smallvec::SmallVec;
 use super::selecting_fields::{SelectingFields, append_said};
 use crate::fields::list;
 
-/// More fields than any answer means to vary with.
+/// Maximum number of fields in Vary; a response with more is not stored.
 const MAX_FIELDS: usize = 32;
 
-/// Fields that Pillion writes, or that say what the key says already.
+/// Fields that Pillion writes itself, or whose value the cache key has already.
 const IN_THE_KEY: [&str; 3] = ["host", "x-forwarded-proto", "x-forwarded-host"];
-/// Fields that differ with each client or request: nobody else's answer fits.
+/// Fields that differ with each client or request: a response that varies with one fits no other request.
 const EACH_ITS_OWN: [&str; 8] =
     ["x-forwarded-for", "forwarded", "x-real-ip", "via", "x-request-id", "traceparent", "tracestate", "date"];
 
-/// What a request said in one field.
+/// A request field and its value in normal form.
 type SelectingField = (HeaderName, Vec<u8>);
 
-/// The fields a response varies with, and what the request that got it said in them.
+/// The fields a response varies with, and their values in the request that fetched it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variant {
-    /// Those its Vary names, by name.
+    /// The fields its Vary names, sorted by name.
     own: Vec<SelectingField>,
-    /// Those that other stored responses of its key varied with when it came.
+    /// The fields that other stored responses of its key varied with when it arrived.
     others: Vec<SelectingField>,
 }
 
 impl Variant {
-    /// Of a response to a request; `names` are those that other stored responses of its key vary with. `None`: it fits no
-    /// other request.
+    /// Creates the variant of a response; `names` are the fields that other stored responses of its key vary with.
+    /// Returns `None` if the response fits no other request.
     pub(crate) fn from_response(
         response: &HeaderMap,
         request: SelectingFields<'_>,
@@ -45,8 +45,8 @@ impl Variant {
                 own.push(name);
             }
         }
-        // An app that allows the origin that asks varies with it, whether or not it says so (Fetch, "CORS protocol and HTTP
-        // caches").
+        // A response that allows the request's Origin varies with it, whether or not its Vary says so (Fetch, "CORS
+        // protocol and HTTP caches").
         let allowed = response.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
         if allowed.is_some()
             && allowed == request.request.get(header::ORIGIN)
@@ -63,33 +63,33 @@ impl Variant {
         Some(Variant { others, own: own.into_iter().map(said).collect() })
     }
 
-    /// Whether the response fits a request.
+    /// Returns whether the response fits a request.
     pub(crate) fn fits(&self, request: SelectingFields<'_>) -> bool {
         self.names_all(request.fragments) && self.fields().all(|(name, said)| request.said(name) == *said)
     }
 
-    /// Whether its Vary names all of these.
+    /// Returns whether its Vary names all of these fields.
     pub(crate) fn names_all(&self, names: &[HeaderName]) -> bool {
         names.iter().all(|name| self.own.iter().any(|(own, _)| own == name))
     }
 
-    /// The fields its Vary names.
+    /// Returns the fields its Vary names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
         self.own.iter().map(|(name, _)| name)
     }
 
-    /// What its request said in a field; what is not known counts as absent (RFC 9111 4.1).
+    /// Returns the value its request had in a field; an unknown field counts as absent (RFC 9111 4.1).
     fn said(&self, name: &HeaderName) -> &[u8] {
         let said = self.own.iter().chain(&self.others).find(|(known, _)| known == name);
         said.map_or(&[], |(_, said)| said)
     }
 
-    /// Appends what its request said in these fields to a key, as [`SelectingFields::append`] does.
+    /// Appends the values of these fields in its request to a key, as [`SelectingFields::append`] does.
     pub(crate) fn append(&self, names: &[HeaderName], key: &mut Vec<u8>) {
         names.iter().for_each(|name| append_said(self.said(name), key));
     }
 
-    /// Whether two responses fit the same requests, as far as these fields tell them apart.
+    /// Returns whether two responses fit the same requests, as far as these fields distinguish them.
     pub(crate) fn is_as(&self, other: &Variant, names: &[HeaderName]) -> bool {
         names.iter().all(|name| self.said(name) == other.said(name))
     }
@@ -98,13 +98,13 @@ impl Variant {
         self.own.iter().chain(&self.others).map(|(name, said)| (name, said.as_slice()))
     }
 
-    /// In bytes.
+    /// Returns the estimated memory of the variant in bytes.
     pub(crate) fn size(&self) -> usize {
         self.fields().map(|(_, said)| said.len() + 64).sum()
     }
 }
 
-/// All fields that any of these varies with.
+/// Returns all fields that any of these variants varies with.
 pub(crate) fn merged_names<'a>(variants: impl Iterator<Item = &'a Variant>) -> Vec<HeaderName> {
     let mut names: Vec<HeaderName> = Vec::new();
     for name in variants.flat_map(Variant::names) {
@@ -115,14 +115,14 @@ pub(crate) fn merged_names<'a>(variants: impl Iterator<Item = &'a Variant>) -> V
     names
 }
 
-/// The first of these that fits a request. An app may leave Vary out of one of its responses: all of them are told apart
-/// by all fields that any of them varies with, `names`.
+/// Returns the first response that fits a request. `names` are all fields that any of the responses varies with, and
+/// all responses are compared by them, because an upstream may omit Vary from some of its responses.
 pub(crate) fn select<'a, T>(
     mut responses: impl Iterator<Item = (&'a Variant, T)>,
     names: &[HeaderName],
     request: SelectingFields<'_>,
 ) -> Option<T> {
-    // Once a request, however many variants there are.
+    // Normalized once for each request, however many variants there are.
     let said: SmallVec<[Vec<u8>; 4]> = names.iter().map(|name| request.said(name)).collect();
     let fits = |variant: &Variant| {
         variant.names_all(request.fragments)
@@ -208,8 +208,8 @@ mod tests {
         assert_eq!(Variant::from_response(&two, none, &[]), None);
     }
 
-    /// Responses in the order they came: Vary, the request's `x-a`, `hx-request` and whether that is there; which of them a
-    /// further request gets.
+    /// Each case has the stored responses in order of arrival (Vary, the request's `x-a` and `hx-request`), a further
+    /// request, and the index of the response it gets.
     #[test]
     fn n2_5_a_response_without_vary_is_matched_by_what_others_vary_with() {
         let request = |a: &str, hx: &str| {
@@ -223,19 +223,19 @@ mod tests {
             headers
         };
         for (came, asked, wanted) in [
-            // None varies: the newest is for all.
+            // No response varies: the newest serves every request.
             (&[("", "1", ""), ("", "2", "")][..], ("3", ""), Some(1)),
-            // One that came before is matched as if its request had said nothing.
+            // A response from before the first Vary is matched as if its request had no such field.
             (&[("", "1", ""), ("x-a", "2", "")], ("1", ""), None),
             (&[("", "1", ""), ("x-a", "2", "")], ("", ""), Some(0)),
             (&[("", "1", ""), ("x-a", "2", "")], ("2", ""), Some(1)),
-            // One that came after by what its request said.
+            // A response from after it is matched by the fields of its request.
             (&[("x-a", "1", ""), ("", "2", "")], ("2", ""), Some(1)),
             (&[("x-a", "1", ""), ("", "2", "")], ("1", ""), Some(0)),
             (&[("x-a", "1", ""), ("", "2", "")], ("3", ""), None),
             (&[("x-a", "1", ""), ("x-b", "2", "")], ("3", ""), None),
             (&[("x-a", "1", ""), ("", "1", "")], ("1", ""), Some(1)),
-            // Fragments: only what names their field.
+            // Fragments: only a response whose Vary names their field.
             (&[("", "", "")], ("", "true"), None),
             (&[("hx-request", "", "true"), ("", "", "")], ("", "true"), Some(0)),
             (&[("hx-request", "", "true"), ("", "", "")], ("", ""), Some(1)),
@@ -267,13 +267,13 @@ mod tests {
         }
     }
 
-    /// What this thread has run so far; other work on the machine does not count.
+    /// Returns the CPU time of this thread, so that other work on the machine does not count.
     fn cpu_nanoseconds() -> i64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         now.tv_sec * 1_000_000_000 + now.tv_nsec
     }
 
-    /// Issue 20, 3.1: a list of unclosed quotes, of weights, of empty elements.
+    /// Lists of unclosed quotes, of weights, of empty elements.
     #[test]
     fn n3_1_the_normal_form_takes_linear_time() {
         for element in ["\"a,", "\"\\\",", "a;q=0.5,", "a;b=\"c\";", ",", "\"", ";", "="] {
@@ -295,7 +295,7 @@ mod tests {
         }
     }
 
-    /// Issue 20, 3.1: 32 variants took 32 times as long as one.
+    /// Without that, 32 variants took 32 times as long as one.
     #[test]
     fn n3_1_the_normal_form_is_made_once_a_request() {
         let names = [header::ACCEPT_LANGUAGE];
@@ -321,7 +321,7 @@ mod tests {
     }
 
     proptest! {
-        /// Equal under Vary gets the stored one, unequal never.
+        /// A request gets the stored response exactly if the fields in Vary are equal.
         #[test]
         fn equal_fits_and_unequal_does_not(
             one in proptest::collection::vec("[ab]{0,2}", 0..3),

@@ -1,4 +1,4 @@
-//! `pillion check`.
+//! The command `pillion check`, which validates a configuration file.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::source::default_file;
 use crate::app;
 use crate::config::{self, Source};
 
-/// Reads and compiles; shows what is wrong.
+/// Reads and compiles a configuration file, and prints every problem in it.
 pub(super) fn run(file: Option<PathBuf>) -> u8 {
     let Some(file) = file.or_else(default_file) else {
         return fail(FAILED, &"no configuration: name a FILE");

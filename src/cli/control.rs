@@ -1,5 +1,5 @@
-//! `pillion reload`, `drain`, `quit`, `purge` and `health`: a small client of the admin listener, for places where no
-//! shell can send a signal.
+//! The commands `pillion reload`, `drain`, `quit` and `purge`: a small client of the admin listener, for places where
+//! no shell can send a signal. `pillion health` and `pillion explain` use it too.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,9 +14,9 @@ use crate::app;
 use crate::config;
 use crate::rendering::secret::Secret;
 
-/// A reload may read many files; nothing takes longer than this.
+/// Timeout of a request. A reload may read many files; every other command is faster.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The most of an answer that is shown.
+/// Maximum bytes of a response that are read.
 const MAX_RESPONSE: u64 = 64 * 1024;
 
 /// How to reach the running process.
@@ -34,11 +34,11 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    /// Where, and with which token. The file is only needed for what is not given. Whoever only `reads` is also told
-    /// where probes are.
+    /// Returns the address and the token. The configuration file is read only for values not given as options. A
+    /// command that only `reads` may fall back to the probes listener.
     fn resolve(&self, reads: bool) -> Result<(SocketAddr, Option<Secret<String>>), String> {
         let named = self.config.clone();
-        // The file is read only for what was not given.
+        // The file is read only for values that were not given.
         if let Some(admin) = self.admin
             && (named.is_none() || self.token.is_some())
         {
@@ -57,12 +57,12 @@ impl Admin {
 }
 
 impl Admin {
-    /// The answer to a question, as it is.
+    /// Returns the body of the response to a GET request, whatever its status.
     pub(super) fn ask(&self, path: &str) -> Result<String, String> {
         Ok(self.get(path, TIMEOUT)?.1)
     }
 
-    /// The same, and whether it is a good one (2xx).
+    /// Returns whether the response to a GET request is a success (2xx), and its body.
     pub(super) fn get(&self, path: &str, timeout: Duration) -> Result<(bool, String), String> {
         let (address, token) = self.resolve(true)?;
         let (fine, _, body) = exchange(address, "GET", path, "", token.as_ref(), timeout)?;
@@ -70,7 +70,7 @@ impl Admin {
     }
 }
 
-/// What is purged.
+/// The selection of stored responses to purge.
 #[derive(Clone, Debug, Args)]
 #[group(id = "names", required = true, multiple = true, args = ["url", "prefix", "tag", "principal", "everything"])]
 pub(super) struct Purge {
@@ -118,7 +118,7 @@ impl Purge {
     }
 }
 
-/// As a value of a form.
+/// Percent-encodes a value for a form body.
 pub(super) fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
     text.bytes().fold(String::new(), |mut out, byte| {
@@ -131,7 +131,7 @@ pub(super) fn encoded(text: &str) -> String {
     })
 }
 
-/// Purges.
+/// Sends a purge request, and prints the response.
 pub(super) fn purge(purge: Purge) -> u8 {
     let form = match purge.form() {
         Ok(form) => form,
@@ -140,7 +140,7 @@ pub(super) fn purge(purge: Purge) -> u8 {
     show("/cache/purge", &form, purge.admin)
 }
 
-/// POSTs `path` and shows the answer.
+/// Sends a POST request for `path`, and prints the response.
 pub(super) fn run(path: &str, admin: Admin) -> u8 {
     show(path, "", admin)
 }
@@ -168,7 +168,7 @@ fn post(
     token: Option<&Secret<String>>,
 ) -> Result<(bool, String), String> {
     let (fine, status, body) = exchange(address, "POST", path, form, token, TIMEOUT)?;
-    // A refused file's problems are many lines; they are shown as they are.
+    // The detail of a rejected configuration has many lines, which are shown without the JSON around them.
     let detail = serde_json::from_str::<serde_json::Value>(&body)
         .ok()
         .and_then(|value| value.get("detail").and_then(|detail| detail.as_str()).map(str::to_owned));
@@ -180,7 +180,7 @@ fn post(
     Ok((fine, shown))
 }
 
-/// Whether it went well, the status, and the content of an answer.
+/// Sends one request. Returns whether the status is 2xx, the status, and the body.
 fn exchange(
     address: SocketAddr,
     method: &str,

@@ -1,4 +1,5 @@
-//! `pillion explain`: what Pillion would do with a request, and why; with `--live` also what a running one holds of it.
+//! The command `pillion explain`: what Pillion would do with a request, and why. With `--live` it also asks a running
+//! Pillion what it has stored for the request.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -43,7 +44,7 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-/// Explains it.
+/// Explains the request on standard output; returns the exit code.
 pub(super) fn run(options: Options) -> u8 {
     let Some(file) = options.admin.file().or_else(default_file) else {
         return fail(FAILED, &"no configuration: give --config FILE");
@@ -64,12 +65,12 @@ pub(super) fn run(options: Options) -> u8 {
     let explanation = explain::explain(asked, &options.headers, client, &snapshot, &sink);
     let mut text = explanation.to_string();
     let ended = if options.live { live(&options, &explanation, &mut text) } else { OK };
-    // Who reads may have seen enough.
+    // A reader such as `head` may have closed the pipe, which is no error.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ended
 }
 
-/// What a running Pillion holds.
+/// Appends the state of a running Pillion: stored responses and the caller's quota.
 fn live(options: &Options, explanation: &Explanation, text: &mut String) -> u8 {
     let ask = |path: &str, value: &str| -> Result<Value, u8> {
         let response = options.admin.ask(&format!("{path}{}", super::control::encoded(value)));
@@ -101,7 +102,8 @@ fn say(text: &mut String, name: &str, said: &str) {
     *text += &format!("{name:<12} {}\n", said.replace('\n', &format!("\n{:<13}", "")));
 }
 
-/// What is stored under the key of this request, but for Vary; the rest of its URL is counted.
+/// Appends the responses stored under this request's cache key, ignoring `Vary`, and the number of others under its
+/// URL.
 fn stored(found: &Value, key: &StoredView, text: &mut String) {
     let all = found["found"].as_array().map_or(&[][..], Vec::as_slice);
     let is_key = |entry: &&Value| {
@@ -109,7 +111,7 @@ fn stored(found: &Value, key: &StoredView, text: &mut String) {
             && entry["host"].as_str().is_some_and(|host| host.eq_ignore_ascii_case(&key.host))
             && entry["told_host"].as_str() == key.told_host.as_deref()
             && entry["upstream"] == key.upstream.as_str()
-            // With one it was asked for.
+            // A target with a query was looked up with that query, so the entry has it.
             && (key.target.contains('?') || entry["query"] == "")
     };
     let fits = |entry: &&Value| {
@@ -141,11 +143,11 @@ fn stored(found: &Value, key: &StoredView, text: &mut String) {
     }
 }
 
-/// Where the caller stands with the limits that hold for this request, and what they would say of it.
+/// Appends the caller's standing with the quotas of this request, and whether the request would be allowed.
 fn stands(found: &Value, explanation: &Explanation, text: &mut String) {
     say(text, "stands", &serde_json::to_string_pretty(found).unwrap_or_default());
     let limits = found["limits"].as_array().map_or(&[][..], Vec::as_slice);
-    // One that is not told of is untouched.
+    // The admin listener omits limits of which nothing is used.
     let spent = explanation.limits.iter().filter_map(|(tier, name)| {
         let is_it = |limit: &&Value| limit["tier"] == tier.as_str() && limit["limit"] == name.as_str();
         let limit = limits.iter().find(is_it)?;
@@ -169,7 +171,7 @@ fn stands(found: &Value, explanation: &Explanation, text: &mut String) {
     say(text, "", &verdict);
 }
 
-/// The file that `--config` names.
+/// Access to the value of `--config` for this command.
 impl Admin {
     fn file(&self) -> Option<PathBuf> {
         self.config.clone()

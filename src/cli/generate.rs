@@ -1,4 +1,5 @@
-//! `pillion completions` and `pillion man`: what packagers put beside the binary, made from the same arguments.
+//! The commands `pillion completions` and `pillion man`: files for packagers, generated from the command-line
+//! arguments.
 
 use std::io::{self, Write as _};
 
@@ -7,14 +8,14 @@ use clap_complete::Shell;
 
 use super::output::{FAILED, OK, fail};
 
-/// Writes the completions of a shell.
+/// Writes the completion script for a shell.
 pub(super) fn completions(mut command: Command, shell: Shell) -> u8 {
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut command, "pillion", &mut out);
     write(&out)
 }
 
-/// Writes the man page, those of the commands after it.
+/// Writes the man page, followed by the man pages of the subcommands.
 pub(super) fn man(mut command: Command) -> u8 {
     command.build();
     let mut out = Vec::new();

@@ -1,5 +1,5 @@
-//! `pillion health`: whether a running Pillion is well, for probes that run a command in its container: there is no
-//! shell and no curl in it.
+//! The command `pillion health`: whether a running Pillion is healthy, for probes that run a command in its container,
+//! which has no shell and no curl.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::control::Admin;
 use super::output::{FAILED, OK, fail, say};
 
-/// Whoever probes waits for less, most often.
+/// Timeout of the request. Most orchestrators wait longer for a probe.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is asked.
+/// The checks to ask for.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// One check (upstream, memory, ...) in place of all
@@ -28,7 +28,8 @@ pub(super) struct Options {
     admin: Admin,
 }
 
-/// Asks. It is well enough to go on where it is degraded; the exit status says otherwise only where it is unhealthy.
+/// Asks a running Pillion for its health. The exit code is 0 if the state is degraded, because the process can still
+/// serve; it is nonzero only if the state is unhealthy.
 pub(super) fn run(options: Options) -> u8 {
     let path = match (&options.check, options.live, options.ready) {
         (Some(check), ..) => format!("/health/{check}"),
@@ -46,7 +47,7 @@ pub(super) fn run(options: Options) -> u8 {
     }
 }
 
-/// The state, and what is not as it should be.
+/// Renders the overall state, and each check that is not healthy.
 fn shown(response: &str) -> String {
     let Ok(document) = serde_json::from_str::<Value>(response) else { return response.to_owned() };
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);

@@ -1,4 +1,4 @@
-//! `pillion keys`: API keys, of which the file holds nothing but hashes.
+//! The command `pillion keys`: API keys, of which the key file holds only hashes.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -11,14 +11,14 @@ use super::source::default_file;
 use crate::app;
 use crate::config;
 
-/// Bits of chance in a key: as many as nobody guesses.
+/// Random bytes in a key; 256 bits cannot be guessed.
 const KEY_BYTES: usize = 32;
-/// Links are followed so far.
+/// Maximum symbolic links that are followed to the key file.
 const MAX_LINKS: usize = 16;
-/// The longest key that is hashed; bytes.
+/// Maximum length of a key to hash, in bytes.
 const MAX_KEY_LENGTH: u64 = 64 * 1024;
 
-/// The file of keys.
+/// The location of the key file.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Place {
     /// The file of keys [default: rate_limit.keys of the configuration, else keys.toml here]
@@ -43,7 +43,7 @@ impl Place {
 }
 
 impl Place {
-    /// A tier that the configuration does not know would be refused at the next reload, with the key.
+    /// Rejects a tier that the configuration lacks: the next reload would otherwise reject the key file.
     fn check_tier(&self, tier: &str) -> Result<(), String> {
         let Some(config) = self.config.clone().or_else(|| default_file().filter(|_| self.file.is_none()))
         else {
@@ -79,7 +79,7 @@ pub(super) enum Keys {
     Hash,
 }
 
-/// Does it.
+/// Runs the subcommand; returns the exit code.
 pub(super) fn run(keys: Keys) -> u8 {
     let done = match keys {
         Keys::Add { tier, name, place } => add(&place, &tier, name.as_deref()),
@@ -94,7 +94,7 @@ pub(super) fn run(keys: Keys) -> u8 {
     }
 }
 
-/// What stands in the file; nothing where there is none.
+/// Returns the content of the key file; empty if the file does not exist.
 fn read(file: &Path) -> Result<String, String> {
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(text),
@@ -139,7 +139,7 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     if let Err(problems) = config::keys(file, &after, &app::environment()) {
         return Err(format!("the file would not be one of keys any more:\n{problems}"));
     }
-    // First: a key that nobody could read must not be listed.
+    // The key is shown before its hash is listed: a key that could not be printed must not be in the file.
     show(&key)?;
     replacement
         .finish(&after)
@@ -148,9 +148,9 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// The whole file at once, in the place of the one before: whoever reads it meanwhile reads one or the other, and
-/// whoever watches it sees that it was replaced. The new one has a name that only one process can make, so of two
-/// that add at once the second says so and loses nothing.
+/// An atomic replacement of the key file. Readers see either the old or the new content, and file watchers see a
+/// replacement. The temporary file is created exclusively, so the second of two concurrent additions fails and no key
+/// is lost.
 struct Replacement {
     file: PathBuf,
     beside: PathBuf,
@@ -160,7 +160,7 @@ struct Replacement {
 
 impl Replacement {
     fn begin(file: &Path) -> std::io::Result<Replacement> {
-        // A link stays one: what it leads to is replaced.
+        // A symbolic link stays; its target is replaced.
         let mut file = file.to_path_buf();
         for _ in 0..MAX_LINKS {
             let Ok(target) = std::fs::read_link(&file) else { break };
@@ -175,7 +175,8 @@ impl Replacement {
         self.new.write_all(content.as_bytes())?;
         if let Ok(metadata) = std::fs::metadata(&self.file) {
             self.new.set_permissions(metadata.permissions())?;
-            // Whoever reads it must still be able to. Only root can give a file away; others own it already.
+            // Keeps the owner, so that Pillion can still read the file. Only root can change the owner; other users own
+            // it already.
             std::os::unix::fs::fchown(&self.new, Some(metadata.uid()), Some(metadata.gid()))?;
         }
         self.new.sync_all()?;
@@ -187,7 +188,7 @@ impl Replacement {
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        // After the rename the name may be another one's already.
+        // After the rename another process may have created a file of this name.
         if !self.done {
             let _ = std::fs::remove_file(&self.beside);
         }
@@ -214,7 +215,7 @@ fn hash() -> Result<(), String> {
     if read.map_err(|error| format!("standard input: {error}"))? as u64 > MAX_KEY_LENGTH {
         return Err(format!("a key of more than {MAX_KEY_LENGTH} bytes"));
     }
-    // A field's value has no space at its ends (RFC 9110 5.5).
+    // A field value has no whitespace at its ends (RFC 9110 5.5), so a key cannot have it either.
     let key = key.trim();
     if key.is_empty() {
         return Err("give the key on standard input".to_owned());
@@ -222,7 +223,7 @@ fn hash() -> Result<(), String> {
     show(&hex(&crate::identity::credential::sha256(key.as_bytes())))
 }
 
-/// What has to be read.
+/// Prints output that must not get lost: a failed write is an error.
 fn show(text: &str) -> Result<(), String> {
     writeln!(std::io::stdout(), "{text}").map_err(|error| format!("standard output: {error}"))
 }
@@ -231,7 +232,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As a TOML string (1.0, basic strings).
+/// Formats a string as a TOML basic string (TOML 1.0).
 fn text(text: &str) -> String {
     let escaped = text.chars().map(|c| match c {
         '"' => "\\\"".to_owned(),
@@ -239,6 +240,6 @@ fn text(text: &str) -> String {
         c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
         c => c.to_string(),
     });
-    // What looks like a reference to the environment is none.
+    // Escapes text that looks like a reference to an environment variable.
     format!("\"{}\"", escaped.collect::<String>().replace("${", "$${"))
 }

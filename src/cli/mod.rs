@@ -1,4 +1,4 @@
-//! The commands. Each file is one.
+//! The command line. Each command has a file of its own.
 
 mod check;
 mod control;
@@ -62,7 +62,7 @@ enum Command {
     Man,
 }
 
-/// Runs the command of this process.
+/// Parses the arguments of this process and runs the command.
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(place) => run::run(place),

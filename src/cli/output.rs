@@ -2,24 +2,24 @@
 
 use std::io::Write as _;
 
-/// Everything went well.
+/// Exit code if the command succeeded.
 pub(super) const OK: u8 = 0;
-/// It did not start, or the running process said no.
+/// Exit code if the process did not start, or the running process refused the command.
 pub(super) const FAILED: u8 = 1;
-/// The configuration has problems.
+/// Exit code if the configuration has problems.
 pub(super) const PROBLEMS: u8 = 2;
 
-/// Says something on standard output. Who reads may have seen enough and left, which is no failure.
+/// Prints a line on standard output. A reader that closed the pipe early is no error.
 pub(super) fn say(text: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// The same on standard error, where there may be no room for it: the code tells all the same.
+/// Prints a line on standard error. A failed write is ignored, since the exit code reports the failure too.
 pub(super) fn complain(text: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Says why, on one line where one is enough.
+/// Prints the reason of a failure, prefixed with the program's name, and returns the exit code.
 pub(super) fn fail(code: u8, why: &dyn std::fmt::Display) -> u8 {
     complain(&format_args!("pillion: {why}"));
     code

@@ -6,10 +6,10 @@ use clap::Args;
 
 use crate::config::Source;
 
-/// Files looked for when none is named.
+/// The configuration files to look for if none is named, in this order.
 const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Where {
     /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
@@ -27,7 +27,7 @@ pub(super) struct Where {
 }
 
 impl Where {
-    /// The source; an error says what is missing.
+    /// Converts to a configuration source. The error says which option is missing.
     pub(super) fn source(self) -> Result<Source, String> {
         let file =
             match (self.config, &self.upstream) {

@@ -1,16 +1,16 @@
-//! The client connections of all workers: whose they are, and which are idle or wait for their clients, so that at
-//! `max_connections` the right one makes room.
+//! The table of all client connections, shared by the workers. It records the client of each connection, and whether
+//! the connection is idle or waits for its client, so that at `max_connections` the right connection is closed.
 //!
-//! A connection is idle when it has asked for nothing, or for nothing whole: a handshake or a head that is half here is
-//! none. It waits for its client when there is nothing to do for it but to read the rest of its request, or to write a
-//! response that it does not take. While it waits for an upstream it is at work, and never makes room.
+//! A connection is idle while it has no complete request: a half-received handshake or head counts as idle. It waits
+//! for its client while the only thing to do is to read the rest of the request, or to write a response that the client
+//! does not read. A connection that waits for an upstream is busy, and is never closed to make room.
 //!
-//! A connection tells of itself only when it has been silent for a moment and when that ends, so a busy one pays
-//! nothing. Looking for one to close walks two arrays of numbers; that is done only when every seat, or a client's
-//! share of them, is taken.
+//! A connection updates its seat only after a moment of silence and when that silence ends, so a busy connection costs
+//! nothing. The search for a connection to close walks two arrays of numbers. It runs only when every seat, or a
+//! client's share of the seats, is taken.
 //!
-//! One client, by the address of its connections, never has more than its share. What it opens beyond that takes the
-//! place of one of its own that is idle or waits, or is closed at once.
+//! A client, identified by its address, never holds more than its share of the connections. A further connection of
+//! that client replaces an idle or waiting connection of the same client, or is closed at once.
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,55 +21,55 @@ use crate::memory::buffers::{ClientSlot, SLOTS, client_share};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
 
-/// Most seats that are known; connections beyond them are never closed to make room.
+/// Maximum number of seats. Connections beyond it are never closed to make room.
 const MAX_SEATS: usize = 1 << 16;
-/// `idle_since` of a busy connection, and of a free seat.
+/// Value of `idle_since` for a busy connection and for a free seat.
 const BUSY: u64 = 0;
-/// Of one that was told to close.
+/// Value of `idle_since` for a connection that was told to close.
 const EVICTED: u64 = u64::MAX;
-/// Set in `idle_since` of one that waits for its client.
+/// Bit of `idle_since` that marks a connection that waits for its client.
 const WAITING: u64 = 1;
 
-/// A connection waits for its client once that has not taken or sent [`PROGRESS`] for this long.
+/// Time without [`PROGRESS`] after which a connection counts as waiting for its client.
 pub(crate) const STALL: Duration = Duration::from_millis(500);
-/// A client that takes or sends less than this, in bytes, makes no progress.
+/// Bytes that a client must take or send within [`STALL`] to count as making progress.
 pub(crate) const PROGRESS: u64 = 4 * 1024;
-/// A connection that waits for its client makes room for clients that have, with the new one, at most a fourth as many
-/// connections as its own client: nobody's request ends for someone who has as much.
+/// A connection that waits for its client is closed only for a client that has, with the new connection, at most a
+/// quarter as many connections. No request is ended in favor of a client with as many connections.
 const FAR_MORE: u32 = 4;
-/// A client that has this many connections also makes room for itself: what it opens must not keep others waiting behind
-/// it.
+/// Number of connections from which a client also loses waiting connections to its own new ones: the new connections of
+/// a client must not keep other clients waiting.
 const MANY: u32 = 8;
-/// How often clients that have their share are told of.
+/// Minimum time between two log events about clients that reached their share.
 const TELL: Duration = Duration::from_secs(60);
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Seats {
     began: Instant,
-    /// Twice the milliseconds since `began`, and two; one more where it waits for its client.
+    /// Per seat: twice the milliseconds since `began`, plus two; plus three while the connection waits for its client.
     idle_since: Box<[AtomicU64]>,
     clients: Box<[AtomicU16]>,
     wakers: Box<[Mutex<Option<Waker>>]>,
     by_client: Box<[AtomicU32]>,
-    /// The same without those of trusted proxies, and with those that are on their way to a seat.
+    /// Per client: its connections without those of trusted proxies, but with those that do not have a seat yet.
     held: Box<[AtomicU32]>,
-    /// The most that one client may hold of all.
+    /// Maximum number of connections of one client.
     share: AtomicU32,
-    /// When a client with its share was last told of, and how many were refused since then.
+    /// Time of the last log event about a client at its share, and the connections refused since then.
     told: Mutex<(Option<Instant>, u64)>,
     free: Mutex<Free>,
 }
 
 #[derive(Debug, Default)]
 struct Free {
-    /// Seats from here on were never taken.
+    /// Index of the first seat that was never taken.
     fresh: usize,
     returned: Vec<usize>,
 }
 
 impl Seats {
-    /// For `max` connections.
+    /// Creates a table for at most `max` connections.
     pub(crate) fn new(max: usize) -> Arc<Seats> {
         let count = max.min(MAX_SEATS);
         let seats = Seats {
@@ -87,16 +87,16 @@ impl Seats {
         Arc::new(seats)
     }
 
-    /// At most `max` connections from now on.
+    /// Sets the maximum number of connections, also while connections are open.
     pub(crate) fn set_max(&self, max: usize) {
         let share = client_share(max);
-        // Where all of few are one client's, further ones wait as they do for others.
+        // A tiny limit may go to one client entirely: its further connections wait as those of other clients do.
         let share = if share < max { u32::try_from(share).unwrap_or(u32::MAX) } else { u32::MAX };
         self.share.store(share, Ordering::Relaxed);
     }
 
-    /// Counts a connection of `client`, which is on its way to a seat; `None` where it has its share of all. A trusted
-    /// proxy (`is_shared`) carries the requests of many clients, and has no share.
+    /// Counts a connection of `client` that does not have a seat yet. Returns `None` if the client has its share
+    /// already. A trusted proxy (`is_shared`) carries the requests of many clients, and has no share.
     pub(crate) fn claim(self: &Arc<Self>, client: ClientSlot, is_shared: bool) -> Option<Claim> {
         if !is_shared {
             let share = self.share.load(Ordering::Relaxed);
@@ -106,8 +106,8 @@ impl Seats {
         Some(Claim { seats: self.clone(), client, is_shared })
     }
 
-    /// How many connections of clients with their share were refused since that was last told, where it may be told
-    /// now: once a minute.
+    /// Counts a connection that was refused because its client has its share. Returns the number refused since the last
+    /// log event if a new one is due, at most once a minute.
     pub(crate) fn count_refused(&self, now: Instant) -> Option<u64> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.1 += 1;
@@ -117,7 +117,7 @@ impl Seats {
         Some(std::mem::replace(&mut *told, (Some(now), 0)).1)
     }
 
-    /// A seat for a connection.
+    /// Takes a seat for a connection. Beyond [`MAX_SEATS`] the seat has no index.
     pub(crate) fn take(self: &Arc<Self>, claim: Claim) -> Seat {
         let index = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,9 +134,9 @@ impl Seats {
         seat
     }
 
-    /// Closes one connection for a new one of `newcomer`. A client that has more than its share of all seats comes
-    /// first; then idle connections, before those that wait for their clients; then the client with the most
-    /// connections; of those, the one that has been so for the longest time.
+    /// Closes one connection for a new one of `newcomer`. Connections of a client that has its share of all seats are
+    /// closed first, then idle connections before waiting ones, then those of the client with the most connections.
+    /// Among equals, the connection that has been idle or waiting longest is closed.
     pub(crate) fn evict(&self, newcomer: ClientSlot) -> Option<Evicted> {
         let count_of =
             |client: usize| self.by_client.get(client).map_or(0, |count| count.load(Ordering::Relaxed));
@@ -150,14 +150,15 @@ impl Seats {
         })
     }
 
-    /// Closes one connection of a client that has its share, for a new one of the same client: the one that was idle for
-    /// the longest time, else the one that waited for the longest time.
+    /// Closes one connection of a client that has its share, for a new one of the same client: the longest idle one,
+    /// otherwise the longest waiting one.
     pub(crate) fn evict_own(&self, client: ClientSlot) -> Option<Evicted> {
         self.evict_first(|of, waits| (of == client.index()).then_some((false, !waits, 0)))
     }
 
-    /// Closes the connection with the highest rank by its client and whether it waits for that; of those with one rank
-    /// the one that has been so for the longest time. `None`: it stays.
+    /// Closes the connection with the highest rank. `rank` gets the client's index and whether the connection waits for
+    /// its client, and returns `None` to spare the connection. Among equal ranks, the connection that has been idle or
+    /// waiting longest is closed.
     fn evict_first(&self, rank: impl Fn(usize, bool) -> Option<(bool, bool, u32)>) -> Option<Evicted> {
         loop {
             let candidates = self.idle_since.iter().zip(&self.clients).enumerate().filter_map(
@@ -184,20 +185,20 @@ impl Seats {
     }
 }
 
-/// A connection that was told to make room.
+/// The state of a connection at the time it was told to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evicted {
     Idle,
-    /// It waited for its client.
+    /// The connection was waiting for its client.
     Waiting,
 }
 
-/// One connection in its client's share, given back when dropped.
+/// A connection counted in its client's share until dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     seats: Arc<Seats>,
     client: ClientSlot,
-    /// Whether it carries the requests of many clients.
+    /// Whether the connection carries the requests of many clients.
     is_shared: bool,
 }
 
@@ -209,7 +210,7 @@ impl Drop for Claim {
     }
 }
 
-/// One connection's seat, given back when dropped.
+/// The seat of one connection, freed when dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
     claim: Claim,
@@ -233,8 +234,8 @@ impl Seat {
         }
     }
 
-    /// The connection may be another client's than its address said. False where that one has its share: one of its others
-    /// makes room for the next.
+    /// Moves the connection to another client, when a PROXY header names one. Returns `false` if that client has its
+    /// share already: another connection of that client then makes room for its next one.
     pub(crate) fn set_client(&mut self, client: ClientSlot, is_shared: bool) -> bool {
         if client == self.claim.client && is_shared == self.claim.is_shared {
             return true;
@@ -249,12 +250,12 @@ impl Seat {
         true
     }
 
-    /// The connection is idle. Ready when it is to make room.
+    /// Marks the connection as idle. Ready once it has to close.
     pub(crate) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_evicted(0, cx)
     }
 
-    /// The connection waits for its client; it was busy before. Ready when it is to make room.
+    /// Marks a busy connection as waiting for its client. Ready once it has to close.
     pub(crate) fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.claim.is_shared { Poll::Pending } else { self.poll_evicted(WAITING, cx) }
     }
@@ -280,7 +281,7 @@ impl Seat {
         Poll::Pending
     }
 
-    /// The connection is busy again. False: it was told to make room.
+    /// Marks the connection as busy again. Returns `false` if it was already told to close.
     pub(crate) fn set_busy(&self) -> bool {
         let Some(index) = self.index else { return true };
         let since = &self.seats().idle_since[index];
@@ -299,22 +300,22 @@ impl Drop for Seat {
     }
 }
 
-/// How a connection waits for its client: its seat is told when that has made no progress for [`STALL`], so one whose
-/// client keeps up tells nothing.
+/// The wait of a connection for its client. The seat is updated only after [`STALL`] without progress, so a connection
+/// whose client keeps up costs nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Stall {
     due: Deadline,
-    /// What had moved when the wait began.
+    /// Bytes that had moved when the wait began.
     moved: u64,
     waits: bool,
-    /// Whether the seat was told.
+    /// Whether the seat was updated.
     told: bool,
     evicted: bool,
 }
 
 impl Stall {
-    /// The connection waits for its client, which has taken or sent `moved` bytes of this request so far. Ready when it is
-    /// to make room.
+    /// Continues the wait. `moved` is the number of bytes of this request that the client has taken or sent so far.
+    /// Ready once the connection has to close.
     pub(crate) fn poll(&mut self, seat: Option<&Seat>, moved: u64, cx: &mut Context<'_>) -> Poll<()> {
         let Some(seat) = seat else { return Poll::Pending };
         if !self.waits || moved.saturating_sub(self.moved) >= PROGRESS {
@@ -334,7 +335,7 @@ impl Stall {
         Poll::Ready(())
     }
 
-    /// The connection waits no more. False: it was told to make room while it did.
+    /// Ends the wait. Returns `false` if the connection was told to close during it.
     pub(crate) fn end(&mut self, seat: Option<&Seat>) -> bool {
         if std::mem::take(&mut self.waits) {
             self.due.clear();
@@ -354,7 +355,7 @@ mod tests {
 
     fn idle(seat: &Seat) -> bool {
         let pending = seat.poll_idle(&mut Context::from_waker(Waker::noop())).is_pending();
-        // The order of those that became idle is told by milliseconds.
+        // Idle connections are ordered by milliseconds.
         std::thread::sleep(Duration::from_millis(2));
         pending
     }
@@ -369,17 +370,17 @@ mod tests {
         ClientSlot::new(IpAddr::from([192, 0, 2, at]), 64)
     }
 
-    /// One of a client that has not its share yet.
+    /// Takes a seat for a client that is below its share.
     fn take(seats: &Arc<Seats>, at: u8) -> Seat {
         seats.take(seats.claim(slot(at), false).unwrap())
     }
 
-    /// One of a trusted proxy.
+    /// Takes a seat for a connection of a trusted proxy.
     fn take_shared(seats: &Arc<Seats>, at: u8) -> Seat {
         seats.take(seats.claim(slot(at), true).unwrap())
     }
 
-    /// For a client that has no connection.
+    /// Closes a connection for a client that has none.
     fn evict(seats: &Seats) -> Option<Evicted> {
         seats.evict(ClientSlot::new(IpAddr::from([203, 0, 113, 1]), 64))
     }
@@ -391,7 +392,7 @@ mod tests {
         let (many, few) = (take(8, 1), take(3, 2));
         assert!(few.iter().all(waits), "three are not far more than one");
         assert_eq!(evict(&seats), None);
-        // The first of the many is at work for its client.
+        // The first of these connections is busy.
         assert!(many.iter().skip(1).rev().all(waits));
         assert!(!many[7].set_busy() || waits(&many[7]), "it makes progress");
         let lone = take(1, 3);
@@ -404,12 +405,12 @@ mod tests {
         assert_eq!(evict(&seats), Some(Evicted::Idle), "what is idle goes first");
         assert!(!idle(&few[0]));
         drop((many, few, lone));
-        // But for a client that has its share of all.
+        // A client that has its share of all seats loses waiting connections first.
         let (nearly_all, other) = (take(14, 1), take(1, 2));
         assert!(idle(&other[0]) && nearly_all.iter().all(waits));
         assert_eq!(evict(&seats), Some(Evicted::Waiting));
         assert!(!waits(&nearly_all[0]) && idle(&other[0]));
-        // A trusted proxy's connections carry the requests of others.
+        // A trusted proxy's connections carry the requests of other clients.
         drop(nearly_all);
         let shared: Vec<Seat> = (0..15).map(|_| take_shared(&seats, 1)).collect();
         assert!(other[0].set_busy() && shared.iter().all(waits));
@@ -470,7 +471,7 @@ mod tests {
             assert!(seats.claim(slot(2), false).is_some() && seats.claim(slot(1), true).is_some());
             drop(taken.pop());
             assert!(seats.claim(slot(1), false).is_some(), "it was given back");
-            // A reload.
+            // A reload changes the limit.
             seats.set_max(max * 2 + 2);
             assert!(seats.claim(slot(1), false).is_some());
         }

@@ -1,4 +1,4 @@
-//! The kinds of connection that carry HTTP, as one type: TCP, TLS as server or client, Unix socket.
+//! The streams that carry HTTP as one type: TCP, TLS as server or as client, and Unix sockets.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
@@ -10,9 +10,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// What can tell that its peer has closed although nobody reads.
+/// A connection that can detect its peer's close without being read.
 pub trait PeerLeft {
-    /// Whether the peer sends nothing more. What it has sent may be unread.
+    /// Returns whether the peer sends nothing more. Bytes sent before may still be unread.
     fn peer_left(&self) -> bool;
 }
 
@@ -25,8 +25,8 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Ready when a read would find something, without a buffer to read into, so that a silent
-    /// connection holds none. TLS cannot tell and says ready.
+    /// Waits until a read would return something. No buffer is needed for that, so a silent connection holds none. TLS
+    /// cannot tell and is always ready.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(tcp) => tcp.poll_read_ready(cx),
@@ -34,19 +34,20 @@ impl Stream {
         }
     }
 
-    /// Acknowledges at once what came. An app that writes its head and its content apart, with Nagle's algorithm on, sends
-    /// the content when the head was acknowledged, which the kernel likes to delay by 40 ms.
+    /// Sends the TCP acknowledgment of received bytes at once. An upstream that writes head and body separately with
+    /// Nagle's algorithm sends the body once the head is acknowledged, and the kernel likes to delay that by 40 ms.
     pub(crate) fn acknowledge(&self) {
         let tcp = match self {
             Stream::Tcp(tcp) => tcp,
             Stream::ClientTls(tls) => tls.get_ref().0,
             Stream::ServerTls(_) | Stream::Unix(_) => return,
         };
-        // Without the option it comes as late as it does anyway.
+        // If the option fails, the acknowledgment is merely delayed.
         let _ = SockRef::from(tcp).set_tcp_quickack(true);
     }
 
-    /// Makes the close visible as a reset: for a message whose end the close itself would spell.
+    /// Makes the close visible as a reset, for messages that end with the close: the peer must not take a truncated
+    /// message for a complete one.
     pub(crate) fn reset_on_close(&self) {
         let tcp = match self {
             Stream::Tcp(tcp) => tcp,
@@ -54,7 +55,7 @@ impl Stream {
             Stream::ClientTls(tls) => tls.get_ref().0,
             Stream::Unix(_) => return,
         };
-        // A socket that cannot take the option is closed in the ordinary way.
+        // A socket that rejects the option is closed in the ordinary way.
         let _ = tcp.set_zero_linger();
     }
 }
@@ -62,7 +63,7 @@ impl Stream {
 impl PeerLeft for Stream {
     fn peer_left(&self) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
-        // It is ready at once where it ever will be: the runtime has heard of it then.
+        // One poll is enough: the runtime has registered the readiness already.
         let ready = match self {
             Stream::Tcp(tcp) => pin!(tcp.ready(Interest::READABLE)).poll(cx),
             Stream::ServerTls(tls) => pin!(tls.get_ref().0.ready(Interest::READABLE)).poll(cx),
@@ -116,7 +117,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A stream with bytes that were read too far put back in front of it.
+/// A stream with surplus bytes, read too far, put back in front of it.
 #[derive(Debug)]
 pub(crate) struct Rewound<T> {
     before: Bytes,
@@ -124,7 +125,7 @@ pub(crate) struct Rewound<T> {
 }
 
 impl<T> Rewound<T> {
-    /// `before` is read first, then what `inner` has.
+    /// Creates a stream that yields `before` first, then the bytes of `inner`.
     pub(crate) fn new(before: Bytes, inner: T) -> Self {
         Rewound { before, inner }
     }
@@ -149,7 +150,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
         buf.put_slice(&self.before[..take]);
         self.before.advance(take);
         if self.before.is_empty() {
-            // An empty rest of it would keep all of the buffer.
+            // An empty slice would keep the whole buffer alive.
             self.before = Bytes::new();
         }
         Poll::Ready(Ok(()))

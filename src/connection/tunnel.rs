@@ -1,5 +1,5 @@
-//! An upgraded connection: bytes both ways until one side ends, neither speaks for too long, or the
-//! process drains.
+//! An upgraded connection: relays bytes both ways until one side ends, both are silent for too long, or the process
+//! drains.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
 const BUFFER: usize = 16 * 1024;
 
-/// Relays between a client and the app.
+/// Relays bytes between a client and its upstream, and reports the upstream's bytes to `observer`.
 pub(crate) async fn between(
     mut client: impl Duplex,
     app: Tunnel,
@@ -56,7 +56,7 @@ pub(crate) async fn between(
     }
 }
 
-/// Notes when bytes pass, in either direction.
+/// A stream that notes the time of the last byte in either direction.
 struct Watched<T> {
     inner: T,
     last: Rc<Cell<Instant>>,

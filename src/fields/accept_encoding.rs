@@ -1,30 +1,30 @@
-//! `Accept-Encoding` (RFC 9110 12.5.3): which codings a client takes, and how gladly.
+//! `Accept-Encoding` (RFC 9110 12.5.3): the codings a client accepts, with their weights.
 
 use http::{HeaderMap, header};
 
 use super::list;
 
-/// A weight (RFC 9110 12.4.2) in thousandths; zero is a refusal.
+/// A weight (RFC 9110 12.4.2) in thousandths. Zero means not acceptable.
 pub(crate) type Weight = u16;
 
 pub(crate) const MAX: Weight = 1000;
 
-/// Codings that are somebody's: they are always read.
+/// Registered codings. They are always remembered, however many others a request lists.
 const KNOWN: [&str; 5] = ["gzip", "br", "zstd", "deflate", "identity"];
-/// The most others that are remembered; the rest counts as not listed.
+/// Maximum number of other codings that are remembered. Further ones count as not listed.
 const MAX_OTHERS: usize = 32;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AcceptEncoding {
-    /// Whether the field is there at all. Without it any coding would be acceptable.
+    /// Whether the request has the field. Without it, any coding is acceptable.
     present: bool,
     listed: Vec<(Box<str>, Weight)>,
     others: Option<Weight>,
 }
 
 impl AcceptEncoding {
-    /// Of a request. A coding listed twice counts with its lower weight, one with a malformed weight is
-    /// refused: a mistake never makes us send what the client may not read.
+    /// Parses the field of a request. A coding listed twice gets its lower weight, and a coding with a malformed weight
+    /// counts as not acceptable. A mistake thus never leads to content that the client cannot decode.
     pub(crate) fn from_headers(headers: &HeaderMap) -> AcceptEncoding {
         let mut accepts = AcceptEncoding {
             present: headers.contains_key(header::ACCEPT_ENCODING),
@@ -41,7 +41,7 @@ impl AcceptEncoding {
             }
             let weight = match weight {
                 Some(weight) => weight,
-                // A mistake is no reason to refuse the content as it is.
+                // A malformed weight is no reason to refuse content without a coding.
                 None if name == "identity" => continue,
                 None => 0,
             };
@@ -55,12 +55,12 @@ impl AcceptEncoding {
         accepts
     }
 
-    /// Whether the client said anything.
+    /// Returns whether the request has the field.
     pub(crate) fn is_present(&self) -> bool {
         self.present
     }
 
-    /// The weight of a coding other than identity; zero where it is not acceptable.
+    /// Returns the weight of a coding other than `identity`; zero if it is not acceptable.
     pub(crate) fn weight(&self, coding: &str) -> Weight {
         if !self.present {
             return MAX;
@@ -68,12 +68,12 @@ impl AcceptEncoding {
         self.listed(coding).or(self.others).unwrap_or(0)
     }
 
-    /// The weight of the content as it is, if the client gave one; `Some(0)` refuses it.
+    /// Returns the weight of content without a coding, if the client gave one. `Some(0)` means not acceptable.
     pub(crate) fn identity(&self) -> Option<Weight> {
         self.listed("identity").or(self.others.filter(|others| *others == 0))
     }
 
-    /// Whether every coding of a `Content-Encoding` is acceptable.
+    /// Returns whether every coding of a `Content-Encoding` is acceptable.
     pub(crate) fn takes(&self, content_encoding: &[String]) -> bool {
         content_encoding.iter().all(|coding| self.weight(coding) > 0)
     }
@@ -83,7 +83,7 @@ impl AcceptEncoding {
     }
 }
 
-/// Lower case, without the old aliases (RFC 9110 8.4.1.1, 8.4.1.3).
+/// Converts a coding to lower case and resolves the old `x-` aliases (RFC 9110 8.4.1.1, 8.4.1.3).
 fn canonical(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     match name.strip_prefix("x-") {
@@ -92,13 +92,13 @@ fn canonical(name: &str) -> String {
     }
 }
 
-/// `q=0.5`: `None` for another parameter, `Some(None)` for a malformed weight.
+/// Parses a parameter such as `q=0.5`. Returns `None` for another parameter, and `Some(None)` for a malformed weight.
 fn weight(parameter: &[u8]) -> Option<Option<Weight>> {
     let (name, value) = parameter.split_at(parameter.iter().position(|byte| *byte == b'=')?);
     name.trim_ascii().eq_ignore_ascii_case(b"q").then(|| thousandths(value.get(1..)?.trim_ascii()))
 }
 
-/// `0`, `0.5`, `1.000`: at most three digits after the point, at most 1.
+/// Parses a weight such as `0`, `0.5` or `1.000`: at most 1, with at most three digits after the point.
 pub(crate) fn thousandths(text: &[u8]) -> Option<Weight> {
     let (whole, fraction) = match text {
         [whole @ (b'0' | b'1')] | [whole @ (b'0' | b'1'), b'.'] => (*whole, &[][..]),
@@ -113,7 +113,7 @@ pub(crate) fn thousandths(text: &[u8]) -> Option<Weight> {
     (weight <= MAX).then_some(weight)
 }
 
-/// The codings of a message in the order they were applied, `identity` left out (RFC 9110 8.4).
+/// Returns the codings of a message in the order they were applied, without `identity` (RFC 9110 8.4).
 pub(crate) fn content_encoding(headers: &HeaderMap) -> Vec<String> {
     let codings = list::elements_in_field(headers, &header::CONTENT_ENCODING).map(String::from_utf8_lossy);
     codings.map(|coding| canonical(&coding)).filter(|coding| coding != "identity").collect()

@@ -1,5 +1,5 @@
-//! `Cache-Control` (RFC 9111 5.2) of requests and answers, read into types; and the fields that take its place
-//! for one kind of cache (RFC 9213).
+//! `Cache-Control` (RFC 9111 5.2) of requests and responses as types, and the targeted fields that replace it for one
+//! kind of cache (RFC 9213).
 
 use std::time::Duration;
 
@@ -8,43 +8,43 @@ use http::{HeaderMap, HeaderName, header};
 use super::list;
 use super::structured::{self, Value};
 
-/// Longer than anybody means (RFC 9111 1.2.2 asks for 2^31 at least to be understood).
+/// Maximum number of seconds; larger values are capped. RFC 9111 1.2.2 asks for at least 2^31.
 const MAX_SECONDS: u64 = 1 << 31;
 
-/// One directive: its name as written, and what follows the `=`, quotes included.
+/// A directive: its name as written, and the text after `=`, quotes included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Directive<'a> {
-    /// Compare with [`Directive::is`].
+    /// The name as written; compare it with [`Directive::is`].
     pub name: &'a [u8],
-    /// `None` without an argument.
+    /// The argument; `None` if there is no `=`.
     pub argument: Option<&'a [u8]>,
 }
 
 impl Directive<'_> {
-    /// Names are compared without regard to case (RFC 9111 5.2).
+    /// Compares the name with `name`, ignoring case (RFC 9111 5.2).
     pub(crate) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// The argument in either of its forms (RFC 9111 5.2: recipients take both).
+    /// Returns the argument without quotes. A recipient must accept both the token and the quoted form (RFC 9111 5.2).
     fn unquoted(&self) -> Option<&[u8]> {
         let argument = self.argument?;
         Some(argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(argument))
     }
 
-    /// Delta-seconds (RFC 9111 1.2.2); `None` where it is none.
+    /// Parses the argument as delta-seconds (RFC 9111 1.2.2); `None` if it is missing or malformed.
     fn seconds(&self) -> Option<u64> {
         let digits = self.unquoted()?;
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        // More digits than a number holds are a very large number, not a wrong one.
+        // A number too large to parse is still a valid, very large number.
         let value = std::str::from_utf8(digits).ok()?.parse().unwrap_or(MAX_SECONDS);
         Some(value.min(MAX_SECONDS))
     }
 }
 
-/// The directives of a message, in order.
+/// Iterates over the directives of a message, in order.
 pub(crate) fn directives(headers: &HeaderMap) -> impl Iterator<Item = Directive<'_>> {
     list::elements_in_field(headers, &header::CACHE_CONTROL).map(|element| {
         let mut parts = element.splitn(2, |byte| *byte == b'=');
@@ -53,29 +53,29 @@ pub(crate) fn directives(headers: &HeaderMap) -> impl Iterator<Item = Directive<
     })
 }
 
-/// Whether a directive is there, with or without an argument.
+/// Returns whether a message has a directive, with or without an argument.
 pub(crate) fn has(headers: &HeaderMap, name: &str) -> bool {
     directives(headers).any(|directive| directive.is(name))
 }
 
-/// A directive that is about the whole answer, or about some of its fields.
+/// A directive that applies either to the whole response or to the fields it lists, like `no-cache` and `private`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Listed {
     #[default]
     Absent,
-    /// It is about the whole answer.
+    /// The directive applies to the whole response.
     All,
-    /// It is about these fields alone.
+    /// The directive applies only to these fields.
     Fields(Vec<HeaderName>),
 }
 
 impl Listed {
-    /// Whether it is about the whole answer.
+    /// Returns whether the directive applies to the whole response.
     pub(crate) fn is_all(&self) -> bool {
         *self == Listed::All
     }
 
-    /// The fields it is about.
+    /// Returns the fields that the directive lists; empty if it applies to the whole response or is absent.
     pub(crate) fn fields(&self) -> &[HeaderName] {
         match self {
             Listed::Fields(names) => names,
@@ -84,7 +84,7 @@ impl Listed {
     }
 
     fn add(&mut self, argument: Option<&[u8]>) {
-        // `private=1` means private, not a field called 1.
+        // `private=1` is a mistaken way to write `private`; it does not name a field `1`.
         let is_flag = |text: &&[u8]| {
             text.iter().all(u8::is_ascii_digit)
                 || text.eq_ignore_ascii_case(b"true")
@@ -94,7 +94,8 @@ impl Listed {
         let names = |text: &[u8]| -> Option<Vec<HeaderName>> {
             list::elements(text).map(|name| HeaderName::from_bytes(name).ok()).collect()
         };
-        // What cannot be read as names is about everything: the stricter reading.
+        // An argument that is no list of field names makes the directive apply to the whole response, the stricter
+        // reading.
         let names = argument.and_then(names).filter(|names| !names.is_empty());
         match (&mut *self, names) {
             (Listed::All, _) => {}
@@ -105,12 +106,12 @@ impl Listed {
     }
 }
 
-/// A number of seconds that more than one directive may have told.
+/// A number of seconds that a message may give in several directives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Delta(Option<u64>);
 
 impl Delta {
-    /// RFC 9111 4.2.1: what cannot be read, or is told twice and differently, counts as stale.
+    /// Adds a value. A malformed value, or two different values, count as stale (RFC 9111 4.2.1).
     fn add(&mut self, seconds: Option<u64>) {
         let seconds = seconds.unwrap_or(0);
         self.0 = match self.0 {
@@ -124,37 +125,38 @@ impl Delta {
     }
 }
 
-/// What an answer says (RFC 9111 5.2.2, RFC 5861, RFC 8246).
+/// The cache directives of a response (RFC 9111 5.2.2, RFC 5861, RFC 8246).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResponseDirectives {
-    /// Whether one of the targeted fields said it; `Expires` does not count then (RFC 9213 2.1).
+    /// Whether the directives come from a targeted field. `Expires` is ignored then (RFC 9213 2.1).
     pub targeted: bool,
-    /// 5.2.2.1.
+    /// Freshness lifetime for any cache (RFC 9111 5.2.2.1).
     pub max_age: Option<Duration>,
-    /// 5.2.2.10.
+    /// Freshness lifetime for shared caches (RFC 9111 5.2.2.10).
     pub s_maxage: Option<Duration>,
-    /// 5.2.2.4.
+    /// Whether the response, or some of its fields, may be reused only after revalidation (RFC 9111 5.2.2.4).
     pub no_cache: Listed,
-    /// 5.2.2.5.
+    /// Whether no cache may store the response (RFC 9111 5.2.2.5).
     pub no_store: bool,
-    /// 5.2.2.7.
+    /// Whether shared caches must not store the response, or some of its fields (RFC 9111 5.2.2.7).
     pub private: Listed,
-    /// 5.2.2.9.
+    /// Whether a shared cache may store the response even where it otherwise must not (RFC 9111 5.2.2.9).
     pub public: bool,
-    /// 5.2.2.2.
+    /// Whether a cache must not use the response stale (RFC 9111 5.2.2.2).
     pub must_revalidate: bool,
-    /// 5.2.2.8.
+    /// Whether a shared cache must not use the response stale (RFC 9111 5.2.2.8).
     pub proxy_revalidate: bool,
-    /// 5.2.2.3.
+    /// Whether a cache may store the response only if it understands the status (RFC 9111 5.2.2.3).
     pub must_understand: bool,
-    /// RFC 5861 3.
+    /// Time for which a stale response may be used during background revalidation (RFC 5861 3).
     pub stale_while_revalidate: Option<Duration>,
-    /// RFC 5861 4.
+    /// Time for which a stale response may be used in place of an error (RFC 5861 4).
     pub stale_if_error: Option<Duration>,
 }
 
 impl ResponseDirectives {
-    /// Of an answer: by the first of the `targeted` fields that is there and readable, else Cache-Control.
+    /// Reads the directives of a response from the first of the `targeted` fields that is present and valid, else from
+    /// `Cache-Control`.
     pub(crate) fn from_headers(headers: &HeaderMap, targeted: &[HeaderName]) -> ResponseDirectives {
         let by_target = targeted.iter().find_map(|name| ResponseDirectives::targeted(headers, name));
         by_target.unwrap_or_else(|| {
@@ -177,7 +179,7 @@ impl ResponseDirectives {
     fn take(&mut self, directive: &Directive<'_>, told: &mut [Delta; 4]) {
         let [max_age, s_maxage, while_revalidate, if_error] = told;
         if directive.name.contains(&b'"') {
-            // What it was meant to be nobody knows; the strictest reading is safe.
+            // The intended directive is unknown, so the strictest reading is the safe choice.
             self.no_store = true;
         }
         let mut name = [0u8; 24];
@@ -200,8 +202,8 @@ impl ResponseDirectives {
         }
     }
 
-    /// RFC 9213 2.1: a Dictionary; `None` where it is missing, empty or no Dictionary. A value of another type
-    /// than its directive has is as if it were not there.
+    /// Reads a targeted field, which is a Dictionary (RFC 9213 2.1); `None` if it is missing, empty or malformed. A
+    /// value whose type does not fit its directive is ignored.
     fn targeted(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDirectives> {
         let members = structured::dictionary(headers, name)?;
         if members.is_empty() {
@@ -240,27 +242,28 @@ impl ResponseDirectives {
     }
 }
 
-/// How much staleness a request takes (RFC 9111 5.2.1.2).
+/// The staleness that a request accepts (RFC 9111 5.2.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MaxStale {
     Any,
     For(Duration),
 }
 
-/// What a request says (RFC 9111 5.2.1, 5.4).
+/// The cache directives of a request (RFC 9111 5.2.1, 5.4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestDirectives {
-    /// 5.2.1.1.
+    /// Maximum age of an acceptable response (RFC 9111 5.2.1.1).
     pub max_age: Option<Duration>,
-    /// 5.2.1.2.
+    /// Maximum staleness of an acceptable response (RFC 9111 5.2.1.2).
     pub max_stale: Option<MaxStale>,
-    /// 5.2.1.3.
+    /// Minimum time that the response must remain fresh (RFC 9111 5.2.1.3).
     pub min_fresh: Option<Duration>,
-    /// 5.2.1.4, or `Pragma: no-cache` where Cache-Control is absent (5.4).
+    /// Whether the client requires revalidation (RFC 9111 5.2.1.4). `Pragma: no-cache` counts if `Cache-Control` is
+    /// absent (5.4).
     pub no_cache: bool,
-    /// 5.2.1.5.
+    /// Whether the response must not be stored (RFC 9111 5.2.1.5).
     pub no_store: bool,
-    /// 5.2.1.7.
+    /// Whether the client accepts only a stored response (RFC 9111 5.2.1.7).
     pub only_if_cached: bool,
 }
 
@@ -281,7 +284,7 @@ impl RequestDirectives {
             } else if directive.is("max-stale") {
                 found.max_stale = Some(match directive.argument {
                     None => MaxStale::Any,
-                    // What cannot be read allows nothing.
+                    // A malformed argument allows no staleness.
                     Some(_) => MaxStale::For(Duration::from_secs(directive.seconds().unwrap_or(0))),
                 });
             } else if directive.is("no-cache") {
@@ -384,11 +387,11 @@ mod tests {
             (&[("cache-control", "max-age=1")][..], Some(1), false),
             (&[("cache-control", "max-age=1"), ("cdn-cache-control", "max-age=2")], Some(2), true),
             (&[("pillion-cache-control", "max-age=3"), ("cdn-cache-control", "max-age=2")], Some(3), true),
-            // No Dictionary, or an empty one: as if it were not there.
+            // A field that is malformed or empty counts as missing.
             (&[("pillion-cache-control", "max-age=3,"), ("cdn-cache-control", "max-age=2")], Some(2), true),
             (&[("pillion-cache-control", ""), ("cache-control", "max-age=1")], Some(1), false),
             (&[("pillion-cache-control", "Max-Age=3"), ("cache-control", "max-age=1")], Some(1), false),
-            // A value of another type.
+            // A value of the wrong type is ignored.
             (&[("pillion-cache-control", "max-age=\"3\""), ("cache-control", "max-age=1")], None, true),
             (&[("pillion-cache-control", "no-store"), ("cache-control", "max-age=1")], None, true),
             (&[("pillion-cache-control", "max-age=3, max-age=4")], Some(4), true),

@@ -1,4 +1,4 @@
-//! `Cache-Status` (RFC 9211 2): the member that says what our cache did.
+//! `Cache-Status` (RFC 9211 2): the member that describes how this cache handled a request.
 
 use bytes::BufMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,63 +8,63 @@ use crate::rendering::words::words;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The same in one word, as people know it from other caches. It has no specification.
+/// The de-facto field `X-Cache`: the outcome in one word, as other caches report it. No specification defines it.
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// How the stored response was used, beyond what the parameters of the member say.
+/// How a stored response was used, where the parameters of the member do not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Used {
     #[default]
     AsSaid,
     Stale,
-    /// After the app said with a 304 that it still holds.
+    /// Revalidated: the upstream confirmed the stored response with a 304.
     Revalidated,
 }
 
 words! {
-    /// The words of `X-Cache`.
+    /// The words that `X-Cache` can have.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum XCache {
-        /// Answered with a stored response, or with one that another request fetched.
+        /// Served from a stored response, or from one that another request fetched.
         Hit => "HIT",
-        /// Answered with a stale one.
+        /// Served from a stale stored response.
         Stale => "STALE",
-        /// Answered with one that the app confirmed.
+        /// Served from a stored response that the upstream confirmed.
         Revalidated => "REVALIDATED",
-        /// The cache was passed by.
+        /// The request bypassed the cache.
         Bypass => "BYPASS",
         Miss => "MISS",
     }
 }
 
-/// A member without a key is no longer.
+/// Maximum length of a member without a key, in bytes.
 const MAX_LENGTH: usize = 128;
 
-/// Our member; what is `None` or false is left out.
+/// The member of this cache. Parameters that are `None` or false are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Member<'a> {
-    /// Answered from what is stored, without asking the app (2.1). Never together with `forwarded`.
+    /// The response came from the cache without a request to the upstream (RFC 9211 2.1). Excludes `forwarded`.
     pub hit: bool,
-    /// Why the app was asked (2.2).
+    /// The reason why the request went to the upstream (RFC 9211 2.2).
     pub forwarded: Option<&'static str>,
-    /// What it answered (2.3).
+    /// The status of the upstream's response (RFC 9211 2.3).
     pub forwarded_status: Option<u16>,
-    /// What is left of the lifetime, in seconds; negative once it is stale (2.4).
+    /// Remaining freshness lifetime in seconds; negative if stale (RFC 9211 2.4).
     pub ttl: Option<i64>,
-    /// Whether the answer was stored (2.5).
+    /// Whether the response was stored (RFC 9211 2.5).
     pub stored: bool,
-    /// Whether the request waited for another one's answer (2.6).
+    /// Whether the request was collapsed with another request's fetch (RFC 9211 2.6).
     pub collapsed: bool,
-    /// The key, for people (2.7).
+    /// The cache key, for debugging (RFC 9211 2.7).
     pub key: Option<&'a str>,
-    /// Anything else, for people (2.8).
+    /// Additional detail, for debugging (RFC 9211 2.8).
     pub detail: Option<&'static str>,
-    /// Told in `X-Cache` alone.
+    /// How a stored response was used; only `X-Cache` shows it.
     pub used: Used,
 }
 
 impl Member<'_> {
-    /// It, if it can be kept for longer than what was asked for.
+    /// Returns the member with a static lifetime, or `None` if it has a key.
     pub(crate) fn without_key(self) -> Option<Member<'static>> {
         let Member { hit, forwarded, forwarded_status, ttl, stored, collapsed, key, detail, used } = self;
         let without =
@@ -72,7 +72,7 @@ impl Member<'_> {
         key.is_none().then_some(without)
     }
 
-    /// The word for `X-Cache`.
+    /// Returns the word for `X-Cache`.
     pub(crate) fn word(&self) -> &'static str {
         let word = match (self.used, self.forwarded) {
             (Used::Stale, _) => XCache::Stale,
@@ -84,23 +84,23 @@ impl Member<'_> {
         word.as_str()
     }
 
-    /// Appends the word, behind that of a cache that is nearer to the origin.
+    /// Appends the `X-Cache` word, after the words of caches nearer to the origin.
     pub(crate) fn append_word(&self, headers: &mut HeaderMap) {
         headers.append(X_CACHE, HeaderValue::from_static(self.word()));
     }
 
-    /// Appends it: we are further from the origin than whoever wrote a member before (2).
+    /// Appends the member. Caches nearer to the origin come first in the list (RFC 9211 2).
     pub(crate) fn append(&self, headers: &mut HeaderMap) {
         headers.append(CACHE_STATUS, self.to_value());
     }
 
-    /// It, in the place of all that stands there.
+    /// Replaces all values of the field with the member.
     pub(crate) fn put(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_STATUS, self.to_value());
     }
 
     fn to_value(self) -> HeaderValue {
-        // All of it is printable.
+        // Every parameter is printable, so this cannot fail.
         fresh::value(MAX_LENGTH, |out| self.write(out)).unwrap_or_else(|| HeaderValue::from_static("pillion"))
     }
 
@@ -129,7 +129,7 @@ impl Member<'_> {
             text.put_slice(b"; collapsed");
         }
         if let Some(key) = self.key {
-            // sf-string (RFC 9651 3.3.3): printable ASCII, quotes and backslashes escaped.
+            // An sf-string (RFC 9651 3.3.3): printable ASCII, with quotes and backslashes escaped.
             text.put_slice(b"; key=\"");
             for byte in key.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
                 if matches!(byte, b'"' | b'\\') {

@@ -1,12 +1,12 @@
-//! Authentication of a whole connection: NTLM, and Negotiate where it comes to NTLM (RFC 4559 6). What comes later on
-//! that connection needs no credential of its own, so the connection must not serve anybody else.
+//! Authentication that binds a whole connection: NTLM, and Negotiate when it selects NTLM (RFC 4559 6). Later requests
+//! on such a connection need no credential, so it must not serve any other client.
 
 use http::{HeaderMap, header};
 
-/// Schemes that authenticate the connection.
+/// Authentication schemes that authenticate the connection instead of the request.
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
 
-/// Whether a request authenticates the connection it is sent on.
+/// Returns whether a request tries to authenticate the connection it is sent on.
 pub(crate) fn is_tried(headers: &HeaderMap) -> bool {
     headers.get_all(header::AUTHORIZATION).iter().any(|value| {
         let value = value.as_bytes().trim_ascii_start();

@@ -1,32 +1,32 @@
-//! `Cookie` (RFC 6265 4.2): its pairs, and which of them count.
+//! `Cookie` (RFC 6265 4.2): its pairs, and which of the cookies count as personal.
 
 use http::{HeaderMap, HeaderName, header};
 
 use super::glob;
 
-/// `Set-Cookie`, and what it was called for a while; neither is ever replayed.
+/// `Set-Cookie` and the obsolete `Set-Cookie2`. Neither is ever replayed from a stored response.
 pub(crate) static SETTING: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("set-cookie2")];
 
-/// Name and value of every cookie of a request, as they stand there.
+/// Iterates over the name and the value of every cookie of a request, as written.
 pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let lines = headers.get_all(header::COOKIE).iter();
     let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     parts.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
         match pair.iter().position(|byte| *byte == b'=') {
             Some(at) => (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()),
-            // A value without a name; browsers send such.
+            // Browsers also send values without a name.
             None => (&b""[..], pair),
         }
     })
 }
 
-/// A name or a value that some apps would read as further cookies, or in another way than others do.
+/// Returns whether a name or value could be parsed differently by some apps, for example as further cookies.
 pub(crate) fn is_odd(text: &[u8]) -> bool {
     text.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'"' | b'\\'))
 }
 
-/// Whether a pattern covers the name of a session cookie: without regard to case, and to the prefixes that bind a cookie
-/// to its host (RFC 6265bis 4.1.3).
+/// Returns whether a pattern matches the name of a session cookie. Case is ignored, and so are the prefixes that bind a
+/// cookie to its host (RFC 6265bis 4.1.3).
 pub(crate) fn is_named(pattern: &str, name: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 2] = [b"__Secure-", b"__Host-"];
     let plain = PREFIXES.iter().find_map(|prefix| {
@@ -37,19 +37,19 @@ pub(crate) fn is_named(pattern: &str, name: &[u8]) -> bool {
     matches(name) || plain.is_some_and(matches)
 }
 
-/// The cookies that do not count.
+/// The configured patterns of ignored cookies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ignored {
     always: Vec<String>,
-    /// Patterns that cover no cookie that `sessions` does: what is ignored of analytics (`_hj*`) may have the beginning
-    /// of an app's own session cookie (`_hjelp_session`).
+    /// Patterns that never match a cookie in `sessions`. An analytics pattern such as `_hj*` may also match an app's
+    /// own session cookie such as `_hjelp_session`.
     usually: Vec<String>,
     sessions: Vec<String>,
 }
 
 impl Ignored {
-    /// Those that one of `patterns` covers. Of those, a pattern with a star covers no cookie of `sessions`, unless `named`
-    /// says that it means session cookies.
+    /// Ignores the cookies that one of `patterns` matches. A pattern with a star never matches a cookie in `sessions`,
+    /// unless `named` tells that the pattern means session cookies.
     pub(crate) fn new(patterns: Vec<String>, named: impl Fn(&str) -> bool, sessions: Vec<String>) -> Ignored {
         let is_usual = |pattern: &String| pattern.contains('*') && !named(pattern);
         let (usually, always) = patterns.into_iter().partition(is_usual);
@@ -65,7 +65,7 @@ impl Ignored {
         ]
     }
 
-    /// Whether a cookie of this name does not count.
+    /// Returns whether a cookie of this name is ignored.
     pub(crate) fn covers(&self, name: &[u8]) -> bool {
         let any =
             |patterns: &[String]| patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), name));
@@ -74,7 +74,7 @@ impl Ignored {
     }
 }
 
-/// The cookies that count: those that are not ignored, and those with an odd name or value.
+/// Iterates over the cookies that count: those not ignored, and those with an odd name or value.
 pub(crate) fn counted<'a>(
     headers: &'a HeaderMap,
     ignored: &'a Ignored,
@@ -82,7 +82,7 @@ pub(crate) fn counted<'a>(
     pairs(headers).filter(|(name, value)| is_odd(name) || is_odd(value) || !ignored.covers(name))
 }
 
-/// Whether there is a cookie that counts.
+/// Returns whether the request has a cookie that counts.
 pub(crate) fn counts(headers: &HeaderMap, ignored: &Ignored) -> bool {
     counted(headers, ignored).next().is_some()
 }

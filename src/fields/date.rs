@@ -1,4 +1,4 @@
-//! HTTP-date (RFC 9110 5.6.7), in all three of its forms.
+//! HTTP-date (RFC 9110 5.6.7) in its three formats.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,39 +8,39 @@ use crate::runtime::clock;
 
 const MONTHS: [&[u8; 3]; 12] =
     [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
-/// Their first three letters are the short names.
+/// Full day names. The short names are their first three letters.
 const DAYS: [&[u8]; 7] =
     [b"monday", b"tuesday", b"wednesday", b"thursday", b"friday", b"saturday", b"sunday"];
 
-/// The date of a field; `None` where it is missing or malformed.
+/// Parses the date of a field; `None` if the field is missing or malformed.
 pub(crate) fn from_headers(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     of_value(headers.get(name)?)
 }
 
-/// The date that a value is.
+/// Parses the date of a field value.
 pub(crate) fn of_value(value: &HeaderValue) -> Option<SystemTime> {
     parse(value.as_bytes(), clock::wall())
 }
 
-/// Whether two values say the same, in whatever forms; what is no date is the same where it is spelled the same.
+/// Returns whether two values denote the same date, in any format. Malformed values are equal if their bytes are.
 pub(crate) fn is_same(one: &HeaderValue, other: &HeaderValue) -> bool {
     one == other || of_value(one).is_some_and(|date| of_value(other) == Some(date))
 }
 
-/// Names of days and months are read whatever their case (RFC 9111 4.2). Whether the name of the day is right does
-/// not matter. `now` decides about years of two digits.
+/// Parses a date. Day and month names are case-insensitive (RFC 9111 4.2), and the day name need not be correct. `now`
+/// resolves two-digit years.
 fn parse(text: &[u8], now: SystemTime) -> Option<SystemTime> {
     let text = text.trim_ascii();
     let Some(comma) = text.iter().position(|byte| *byte == b',') else { return asctime(text) };
     let (day_name, rest) = text.split_at(comma);
     let rest = rest.strip_prefix(b", ")?;
-    // IMF-fixdate: Sun, 06 Nov 1994 08:49:37 GMT
+    // The format IMF-fixdate: `Sun, 06 Nov 1994 08:49:37 GMT`.
     if let [d1, d2, b' ', month @ .., y1, y2, y3, y4, b' '] = rest.get(..12)? {
         let year = digits(&[*y1, *y2, *y3, *y4])?;
         let month = month.strip_suffix(b" ").filter(|_| is_day(day_name, 3))?;
         return at(year, month, digits(&[*d1, *d2])?, rest.get(12..)?, b" GMT");
     }
-    // rfc850-date: Sunday, 06-Nov-94 08:49:37 GMT
+    // The format rfc850-date: `Sunday, 06-Nov-94 08:49:37 GMT`.
     if let [d1, d2, b'-', month @ .., b'-', y1, y2, b' '] = rest.get(..10)? {
         let year = century(digits(&[*y1, *y2])?, now);
         let known = is_day(day_name, usize::MAX);
@@ -49,7 +49,7 @@ fn parse(text: &[u8], now: SystemTime) -> Option<SystemTime> {
     None
 }
 
-/// asctime-date: Sun Nov  6 08:49:37 1994
+/// Parses the format asctime-date: `Sun Nov 6 08:49:37 1994`.
 fn asctime(text: &[u8]) -> Option<SystemTime> {
     let (front, year) = text.split_at_checked(20)?;
     let [name @ .., b' ', m1, m2, m3, b' ', d1, d2, b' '] = front.get(..11)? else { return None };
@@ -59,10 +59,11 @@ fn asctime(text: &[u8]) -> Option<SystemTime> {
     at(year, &[*m1, *m2, *m3], day, time, b"")
 }
 
-/// The year that ends so: one that appears to be more than 50 years in the future is the last one past (5.6.7).
+/// Returns the year of a two-digit year. A year more than 50 years in the future means the most recent past year with
+/// these digits (RFC 9110 5.6.7).
 fn century(year: u64, now: SystemTime) -> u64 {
     let days = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-    // Days of 400 years; where in a year it is does not matter.
+    // 400 years have 146,097 days. The day within the year does not matter here.
     let this = 1970 + days * 400 / 146_097;
     let found = this - this % 100 + year;
     if found > this + 50 { found - 100 } else { found }
@@ -77,14 +78,14 @@ fn digits(text: &[u8]) -> Option<u64> {
         .try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
 }
 
-/// `time` is `08:49:37`, and what follows it.
+/// Combines the parts of a date. `time` is like `08:49:37`, followed by the zone.
 fn at(year: u64, month: &[u8], day: u64, time: &[u8], zone: &[u8]) -> Option<SystemTime> {
     let [h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] = time else { return None };
     let (hour, minute, second) = (digits(&[*h1, *h2])?, digits(&[*m1, *m2])?, digits(&[*s1, *s2])?);
     let place = MONTHS.iter().position(|name| name.eq_ignore_ascii_case(month))?;
     let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let lengths = [31, 28 + u64::from(is_leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    // A leap second is the last one of its minute once more.
+    // A leap second counts as the last second of its minute.
     let fits = (1..=*lengths.get(place)?).contains(&day) && hour < 24 && minute < 60 && second <= 60;
     if !fits || !rest.eq_ignore_ascii_case(zone) || year < 1970 {
         return None;
@@ -106,7 +107,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// 30 November 2026.
+    /// 30 November 2026, the current time of these tests.
     fn now() -> SystemTime {
         seconds(1_796_000_000)
     }
@@ -126,7 +127,7 @@ mod tests {
             "sunday, 06-nov-94 08:49:37 GMT",
             "sun nov  6 08:49:37 1994",
             " Sun, 06 Nov 1994 08:49:37 GMT\t",
-            // The name of the day is wrong.
+            // The day name is wrong, which is accepted.
             "Mon, 06 Nov 1994 08:49:37 GMT",
         ] {
             assert_eq!(read(text), Some(seconds(784_111_777)), "{text}");
@@ -138,7 +139,7 @@ mod tests {
             ("Wed, 29 Feb 2023 00:00:00 GMT", None),
             ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
             ("Wed, 31 Dec 1969 23:59:59 GMT", None),
-            // Two digits: not more than 50 years ahead.
+            // A two-digit year is at most 50 years in the future.
             ("Saturday, 01-Jan-00 00:00:00 GMT", Some(946_684_800)),
             ("Wednesday, 01-Jan-76 00:00:00 GMT", Some(3_345_062_400)),
             ("Saturday, 01-Jan-77 00:00:00 GMT", Some(220_924_800)),

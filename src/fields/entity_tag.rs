@@ -1,4 +1,4 @@
-//! Entity tags (RFC 9110 8.8.3) and the lists of them in If-Match and If-None-Match (13.1.1, 13.1.2).
+//! Entity tags (RFC 9110 8.8.3), and the lists of them in `If-Match` and `If-None-Match` (13.1.1, 13.1.2).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -6,36 +6,36 @@ use super::list;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntityTag<'a> {
-    /// Whether it stands for what means the same, not for the same bytes.
+    /// Whether the tag is weak: it identifies equivalent content, not equal bytes.
     pub weak: bool,
-    /// What stands between the quotes.
+    /// The bytes between the quotes.
     pub opaque: &'a [u8],
 }
 
 impl<'a> EntityTag<'a> {
-    /// One tag, and nothing else.
+    /// Parses one entity tag; a list is an error.
     pub(crate) fn parse(text: &'a [u8]) -> Option<EntityTag<'a>> {
         let (weak, quoted) = match text.strip_prefix(b"W/") {
             Some(rest) => (true, rest),
             None => (false, text),
         };
         let opaque = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        // etagc: no quote, no space, no control character (RFC 9110 8.8.3).
+        // The rule etagc allows no quote, space or control character (RFC 9110 8.8.3).
         let fine = opaque.iter().all(|byte| !matches!(byte, b'"' | 0..=b' ' | 0x7f));
         fine.then_some(EntityTag { weak, opaque })
     }
 
-    /// The tag of a message.
+    /// Parses the `ETag` of a message.
     pub(crate) fn from_headers(headers: &'a HeaderMap) -> Option<EntityTag<'a>> {
         headers.get(http::header::ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes()))
     }
 
-    /// Equal, and neither is weak (RFC 9110 8.8.3.2).
+    /// Compares two tags strongly: equal, and neither is weak (RFC 9110 8.8.3.2).
     pub(crate) fn strong_eq(&self, other: &EntityTag<'_>) -> bool {
         !self.weak && !other.weak && self.opaque == other.opaque
     }
 
-    /// Equal, weak or not (RFC 9110 8.8.3.2).
+    /// Compares two tags weakly: equal, weak or not (RFC 9110 8.8.3.2).
     pub(crate) fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
         self.opaque == other.opaque
     }
@@ -43,11 +43,11 @@ impl<'a> EntityTag<'a> {
     pub(crate) fn to_value(self) -> HeaderValue {
         let mut text = Vec::with_capacity(self.opaque.len() + 4);
         self.write(&mut text);
-        // Every byte of a tag is one of a field value.
+        // Every byte of a valid tag is valid in a field value.
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
     }
 
-    /// Appends it as it is written.
+    /// Appends the tag in its wire format.
     pub(crate) fn write(&self, text: &mut Vec<u8>) {
         text.extend_from_slice(if self.weak { b"W/\"" } else { b"\"" });
         text.extend_from_slice(self.opaque);
@@ -55,16 +55,16 @@ impl<'a> EntityTag<'a> {
     }
 }
 
-/// What If-Match or If-None-Match holds.
+/// The value of `If-Match` or `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TagList<'a> {
-    /// `*`: whatever there is.
+    /// The value `*`, which matches any existing representation.
     Any,
     Tags(Vec<EntityTag<'a>>),
 }
 
 impl<'a> TagList<'a> {
-    /// Of a request; `None` where the field is missing or no list of tags.
+    /// Parses the field of a request; `None` if it is missing or malformed.
     pub(crate) fn from_headers(headers: &'a HeaderMap, name: &HeaderName) -> Option<TagList<'a>> {
         if !headers.contains_key(name) {
             return None;
@@ -126,7 +126,7 @@ mod tests {
         }
     }
 
-    /// The table of RFC 9110 8.8.3.2.
+    /// Checks the comparison table of RFC 9110 8.8.3.2.
     #[test]
     fn comparison() {
         for (one, other, is_strong, is_weak) in [

@@ -1,4 +1,4 @@
-//! `X-Forwarded-*` and `Forwarded` (RFC 7239): who the client is, and how the app is told.
+//! `X-Forwarded-*` and `Forwarded` (RFC 7239): which address is the client's, and which fields tell the upstream.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -8,34 +8,34 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::list;
 
-/// De-facto standard: the chain of clients and proxies.
+/// De-facto standard: the chain of addresses of the client and the proxies.
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// De-facto standard: the scheme the client used.
+/// De-facto standard: the scheme that the client used.
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// De-facto standard: the Host the client used.
+/// De-facto standard: the `Host` that the client sent.
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// What the pseudonym of every Pillion begins with in Via.
+/// Prefix of the pseudonym that every Pillion uses in `Via`.
 pub(crate) const PSEUDONYM: &str = "pillion";
 
-/// How this process calls itself in Via: random, so that it knows a request that comes back from one that came
-/// through another Pillion.
+/// Returns this process's pseudonym in `Via`. It is random, so that the process can tell its own looping request from a
+/// request that passed another Pillion.
 pub(crate) fn pseudonym() -> &'static str {
     static OURS: LazyLock<String> = LazyLock::new(|| format!("{PSEUDONYM}-{:016x}", fastrand::u64(..)));
     &OURS
 }
 
-/// The most hops looked through in a chain.
+/// Maximum number of hops that are examined in a chain.
 const MAX_HOPS: usize = 64;
 
-/// The address nearest to us in the chain that is not a trusted proxy. The left end of the chain is
-/// whatever the client wrote and is never believed.
+/// Returns the client's address: the rightmost address of the chain that is no trusted proxy. Addresses left of it are
+/// not trusted, because the client may have written them.
 pub(crate) fn client_ip(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
     believed(headers, peer, trusts).0
 }
 
-/// The same, and how far from the right it stands in its chain; 0 is the last element, and what is said of a peer
-/// that names nobody.
+/// Returns the client's address and its position in the chain, counted from the right. Position 0 is the last element,
+/// or stands for the peer if the chain names no address.
 fn believed(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> (IpAddr, usize) {
     if !trusts(peer) {
         return (peer, 0);
@@ -47,7 +47,7 @@ fn believed(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) 
     };
     let mut client = (peer, 0);
     for (at, hop) in chain.into_iter().rev().take(MAX_HOPS).enumerate() {
-        // An unreadable or hidden hop ends what can be known.
+        // A hop that is unreadable or hidden ends the part of the chain that can be trusted.
         let Some(hop) = hop else { break };
         client = (hop, at);
         if !trusts(hop) {
@@ -57,12 +57,12 @@ fn believed(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) 
     client
 }
 
-/// Whether a trusted chain says that the client came by https; `None` where it says nothing.
+/// Returns whether the trusted proxies say that the client used https; `None` if they do not say.
 ///
-/// Proxies append to X-Forwarded-Proto as they do to X-Forwarded-For, so the element that speaks of the client is as
-/// far from the right as the client's address is; what stands left of it, the client may have written itself. A proxy
-/// that sets one value in place of a list has said it of the client: of a shorter list the leftmost element counts.
-/// Without that field the same element of Forwarded does (RFC 7239 5.4).
+/// Proxies append to `X-Forwarded-Proto` as they append to `X-Forwarded-For`. The element about the client is therefore
+/// as far from the right as the client's address; the client may have written the elements left of it. Some proxies set
+/// a single value instead, which is about the client, so the leftmost element of a shorter list counts. Without that
+/// field, the element of `Forwarded` at the same position counts (RFC 7239 5.4).
 pub(crate) fn told_https(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> Option<bool> {
     let is_there = |name: &HeaderName| headers.keys().any(|key| key == name);
     let (protos, elements) = (is_there(&X_FORWARDED_PROTO), is_there(&http::header::FORWARDED));
@@ -75,8 +75,8 @@ pub(crate) fn told_https(headers: &HeaderMap, peer: IpAddr, trusts: impl Fn(IpAd
     told.map(is_https)
 }
 
-/// The part `read` of a list's element that is `at` from the right, or of the leftmost one of a shorter list. Empty
-/// elements are none (RFC 9110 5.6.1.2).
+/// Returns the part that `read` extracts from the list element at position `at` from the right, or from the leftmost
+/// element of a shorter list. Empty elements are skipped (RFC 9110 5.6.1.2).
 fn from_right<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
@@ -88,7 +88,7 @@ fn from_right<'h>(
     elements.filter(|element| !element.is_empty()).take(at + 1).last().and_then(read)
 }
 
-/// The `proto` of one element of `Forwarded`.
+/// Returns the `proto` parameter of one element of `Forwarded`.
 fn proto_of_element(element: &str) -> Option<&str> {
     element.split(';').find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
@@ -96,13 +96,13 @@ fn proto_of_element(element: &str) -> Option<&str> {
     })
 }
 
-/// WebSocket has schemes of its own for the same transport (RFC 6455 3); some proxies tell those.
+/// Returns whether a scheme means TLS. Some proxies report WebSocket's own schemes (RFC 6455 3) for the same transport.
 fn is_https(proto: &str) -> bool {
     let proto = proto.trim_matches('"');
     proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
 }
 
-/// The scheme that apps know for one of WebSocket's: they compare with `https` alone.
+/// Returns the HTTP scheme for a WebSocket scheme, because apps compare only with `https`.
 fn plain_scheme(proto: &[u8]) -> Option<&'static str> {
     match proto {
         [b'w' | b'W', b's' | b'S'] => Some("http"),
@@ -111,24 +111,23 @@ fn plain_scheme(proto: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether a field says one thing of the client, and becomes a list where a proxy appends to what was there.
+/// Returns whether a field describes the client with a single value, and becomes a list when a proxy appends to it.
 fn is_single(name: &HeaderName) -> bool {
     let said = name.as_str().strip_prefix("x-forwarded-");
     said.is_some_and(|said| matches!(said, "proto" | "host" | "port" | "scheme" | "ssl"))
 }
 
-/// Leaves of the lists of a trusted proxy what is believed, in the same way as [`told_https`] finds it: apps read the
-/// leftmost element, which the client may have written itself.
-///
-/// The fields that say one thing become one value. Forwarded keeps its chain of addresses, as X-Forwarded-For does,
-/// since an app may trust proxies that Pillion does not know; the elements left of the believed one say nothing else.
+/// Reduces the lists of a trusted proxy to the trusted element, found as in [`told_https`], because apps read the
+/// leftmost element, which the client may have written. Fields with a single meaning keep one value. `Forwarded` keeps
+/// its chain of addresses, as `X-Forwarded-For` does, since an app may trust proxies that Pillion does not know. Its
+/// elements left of the trusted one lose all other parameters.
 pub(crate) fn keep_believed(headers: &mut HeaderMap, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) {
-    // Nearly always there is no list.
+    // Most requests have no list and return here without an allocation.
     let mut lists: Vec<HeaderName> = Vec::new();
     let mut last: Option<&HeaderName> = None;
     for (name, value) in &*headers {
         let is_told = *name == http::header::FORWARDED || is_single(name);
-        // The lines of a field come one after another.
+        // All lines of a field are adjacent in the map's iteration.
         let is_list = last == Some(name) || value.as_bytes().contains(&b',');
         if is_told && (is_list || plain_scheme(value.as_bytes()).is_some()) && lists.last() != Some(name) {
             lists.push(name.clone());
@@ -152,8 +151,8 @@ pub(crate) fn keep_believed(headers: &mut HeaderMap, peer: IpAddr, trusts: impl 
     }
 }
 
-/// `Forwarded`, where the elements left of the one that is `at` from the right tell addresses alone. An element with a
-/// quote that never closes would hide the next one from some readers, so they are written anew.
+/// Rebuilds `Forwarded`: elements left of position `at` from the right keep only their address. Those elements are
+/// written anew, because an unclosed quote would hide the next element from some parsers.
 fn chain_up_to(headers: &HeaderMap, at: usize) -> Option<String> {
     let lines = headers.get_all(http::header::FORWARDED).iter().rev();
     let elements = lines.flat_map(|line| line.to_str().unwrap_or("").rsplit(',').map(str::trim));
@@ -173,7 +172,7 @@ fn has_pair(element: &str, wanted: &str) -> bool {
     names.any(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))
 }
 
-/// RFC 7239 4, 6: IPv6 addresses are quoted; an address that cannot be told is unknown.
+/// Formats a `for` parameter. IPv6 addresses are quoted, and an unreadable address becomes `unknown` (RFC 7239 4, 6).
 fn for_pair(ip: Option<IpAddr>) -> String {
     match ip {
         Some(IpAddr::V4(ip)) => format!("for={ip}"),
@@ -191,7 +190,7 @@ fn hops(headers: &HeaderMap, name: &HeaderName, parse: fn(&str) -> Option<IpAddr
         .collect()
 }
 
-/// An address, with or without brackets and port.
+/// Parses an address with or without brackets and port.
 fn parse_hop(text: &str) -> Option<IpAddr> {
     let ip = text
         .parse::<IpAddr>()
@@ -200,7 +199,7 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
     ip.ok().map(|ip| ip.to_canonical())
 }
 
-/// The `for` of one element of `Forwarded`.
+/// Returns the address in the `for` parameter of one element of `Forwarded`.
 fn parse_element(element: &str) -> Option<IpAddr> {
     let pair = element
         .split(';')
@@ -209,9 +208,9 @@ fn parse_element(element: &str) -> Option<IpAddr> {
     parse_hop(pair[4..].trim_matches('"'))
 }
 
-/// What `Forwarded` says, in the words of the older fields: the chain for X-Forwarded-For, where hidden hops
-/// are `unknown`, and the host as the nearest hop that names one saw it. For apps that read only those, behind a
-/// proxy that writes only this.
+/// Converts `Forwarded` to the values of `X-Forwarded-For` and `X-Forwarded-Host`, for apps that read only those behind
+/// a proxy that writes only `Forwarded`. Hidden hops become `unknown`. The host is that of the nearest hop that names
+/// one.
 pub(crate) fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue>) {
     let hops = hops(headers, &http::header::FORWARDED, parse_element);
     let shown = hops.iter().map(|hop| hop.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string()));
@@ -227,8 +226,8 @@ pub(crate) fn in_older_words(headers: &HeaderMap) -> (String, Option<HeaderValue
     (shown.collect::<Vec<_>>().join(", "), hosts.next_back())
 }
 
-/// What `Forwarded` says but for addresses, of which there are many for one response: `for` and `by` are left out, names
-/// are in lower case, elements that say nothing else are none.
+/// Returns `Forwarded` without the addresses, of which one stored response would see many: `for` and `by` are left out,
+/// parameter names are in lower case, and elements without other parameters are dropped.
 pub(crate) fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
     let mut text = Vec::new();
     for element in list::elements_in_field(headers, &http::header::FORWARDED) {
@@ -248,7 +247,7 @@ pub(crate) fn without_addresses(headers: &HeaderMap) -> Vec<u8> {
     text
 }
 
-/// Our element of `Forwarded`. IPv6 addresses and hosts with a port are quoted (RFC 7239 4, 6).
+/// Formats Pillion's own element of `Forwarded`. IPv6 addresses and hosts with a port are quoted (RFC 7239 4, 6).
 pub(crate) fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String {
     let mut text = for_pair(Some(client));
     if let Ok(host) = host.to_str()
@@ -263,7 +262,7 @@ pub(crate) fn element(client: IpAddr, host: &HeaderValue, https: bool) -> String
     text
 }
 
-/// Our element of Via (RFC 9110 7.6.3) for a request received in `version`.
+/// Returns Pillion's element of `Via` (RFC 9110 7.6.3) for a request received in `version`.
 pub(crate) fn via(version: Version) -> &'static str {
     static ELEMENTS: LazyLock<[String; 3]> =
         LazyLock::new(|| ["2", "1.0", "1.1"].map(|version| format!("{version} {}", pseudonym())));
@@ -275,12 +274,12 @@ pub(crate) fn via(version: Version) -> &'static str {
     }
 }
 
-/// `X-Forwarded-Proto`.
+/// Returns the value of `X-Forwarded-Proto`.
 pub(crate) fn proto(https: bool) -> HeaderValue {
     HeaderValue::from_static(if https { "https" } else { "http" })
 }
 
-/// What the app is told about a client that is not a trusted proxy.
+/// The forwarding fields about a client that is no trusted proxy, prepared once for several requests.
 #[derive(Debug)]
 pub(crate) struct ForwardedFields {
     host: HeaderValue,
@@ -288,14 +287,14 @@ pub(crate) struct ForwardedFields {
     version: Version,
     client: HeaderValue,
     forwarded: HeaderValue,
-    /// The lines as they stand in an HTTP/1 head.
+    /// The fields as the lines of an HTTP/1 head.
     lines: Vec<u8>,
 }
 
 impl ForwardedFields {
-    /// For one client and one Host.
+    /// Prepares the fields for one client and one `Host`.
     pub(crate) fn new(client: IpAddr, host: &[u8], https: bool, version: Version) -> ForwardedFields {
-        // A copy: a slice would keep the whole head of a request for as long as its connection.
+        // Copies the host: a slice would keep the whole request head in memory for as long as the connection lasts.
         let host = HeaderValue::from_bytes(host).unwrap_or_else(|_| HeaderValue::from_static(""));
         let value = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         let (client, forwarded) = (value(&client.to_string()), value(&element(client, &host, https)));
@@ -311,17 +310,17 @@ impl ForwardedFields {
         fields
     }
 
-    /// Whether they were made for such a request.
+    /// Returns whether the fields were made for a request with these properties.
     pub(crate) fn is_for(&self, host: &[u8], https: bool, version: Version) -> bool {
         self.host.as_bytes() == host && self.https == https && self.version == version
     }
 
-    /// The lines as they stand in an HTTP/1 head.
+    /// Returns the fields as the lines of an HTTP/1 head.
     pub(crate) fn lines(&self) -> &[u8] {
         &self.lines
     }
 
-    /// Puts them among other fields, replacing what is there.
+    /// Inserts the fields, and replaces existing values.
     pub(crate) fn insert_into(&self, headers: &mut HeaderMap, with_via: bool) {
         headers.insert(X_FORWARDED_FOR, self.client.clone());
         headers.insert(http::header::FORWARDED, self.forwarded.clone());
@@ -335,7 +334,7 @@ impl ForwardedFields {
     }
 }
 
-/// Appends to a list field, as one line.
+/// Appends to a list field, and joins all its lines to one.
 pub(crate) fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     let mut list = String::new();
     for line in headers.get_all(&name) {
@@ -403,25 +402,26 @@ mod tests {
             (&[(proto, "ws")], Some(false)),
             (&[(proto, "http")], Some(false)),
             (&[(proto, "gopher")], Some(false)),
-            // One proxy, which appended to what the client wrote.
+            // One proxy appended to the value that the client wrote.
             (&[(xff, "9.9.9.9"), (proto, "https, http")], Some(false)),
             (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "http, https")], Some(true)),
-            // Two proxies: the client spoke https to the first, which spoke http to the second.
+            // Two proxies: the client used https to the first, which used http to the second.
             (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https, http")], Some(true)),
             (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "http, https")], Some(false)),
             (&[(xff, "6.6.6.6, 9.9.9.9, 10.0.0.2"), (proto, "https, http, https")], Some(false)),
-            // The second sets one value, or the first alone wrote one: the leftmost of a shorter list.
+            // The second proxy sets one value, or only the first wrote one: the leftmost element of a shorter list
+            // counts.
             (&[(xff, "9.9.9.9, 10.0.0.3, 10.0.0.2"), (proto, "https, http")], Some(true)),
             (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https")], Some(true)),
-            // Lines are one list; empty elements are none.
+            // All lines form one list, and empty elements are skipped.
             (&[(xff, "9.9.9.9"), (xff, "10.0.0.2"), (proto, "https"), (proto, "http")], Some(true)),
             (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https,, http,")], Some(true)),
-            // Nobody is named, or nobody readable: what is said last is said of the peer's client.
+            // No readable address: the last element is about the client of the peer.
             (&[(proto, "http, https")], Some(true)),
             (&[(xff, "9.9.9.9, unknown"), (proto, "http, https")], Some(true)),
-            // A chain of our own proxies alone: the farthest of them.
+            // A chain of trusted proxies only: the farthest counts as the client.
             (&[(xff, "10.0.0.3, 10.0.0.2"), (proto, "https, http")], Some(true)),
-            // Forwarded counts where X-Forwarded-Proto says nothing.
+            // `Forwarded` counts if `X-Forwarded-Proto` is missing.
             (&[(forwarded, "for=9.9.9.9;proto=https, for=10.0.0.2;proto=http")], Some(true)),
             (&[(forwarded, "for=9.9.9.9;proto=http, for=10.0.0.2;proto=https")], Some(false)),
             (&[(forwarded, "for=6.6.6.6;proto=http, For=9.9.9.9;Proto=\"WSS\";by=_x")], Some(true)),
@@ -441,19 +441,19 @@ mod tests {
             ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded");
         for (lines, name, wanted) in [
             (&[(xff, "9.9.9.9"), (proto, "https")][..], proto, Some("https")),
-            // One proxy, which appended to what the client wrote.
+            // One proxy appended to the value that the client wrote.
             (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "https, http")], proto, Some("http")),
             (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "https"), (proto, "http")], proto, Some("http")),
             (&[(xff, "6.6.6.6, 9.9.9.9"), (host, "evil, a.test")], host, Some("a.test")),
             (&[(xff, "9.9.9.9"), ("x-forwarded-port", "443,80")], "x-forwarded-port", Some("80")),
             (&[(xff, "9.9.9.9"), ("x-forwarded-ssl", "on, off")], "x-forwarded-ssl", Some("off")),
-            // Two of them.
+            // Two proxies appended to the value that the client wrote.
             (&[(xff, "9.9.9.9, 10.0.0.2"), (proto, "https, wss, http")], proto, Some("https")),
             (&[(xff, "9.9.9.9"), (proto, "WSS")], proto, Some("https")),
             (&[(xff, "9.9.9.9"), (proto, "ws")], proto, Some("http")),
             (&[(xff, "9.9.9.9, 10.0.0.2, 10.0.0.3"), (proto, "https, http")], proto, Some("https")),
             (&[(proto, " , ,")], proto, None),
-            // The chain of addresses stays.
+            // The chain of addresses stays as it is.
             (&[(xff, "6.6.6.6, 9.9.9.9"), (proto, "a, b")], xff, Some("6.6.6.6, 9.9.9.9")),
             (&[("x-forwarded-prefix", "/a, /b")], "x-forwarded-prefix", Some("/a, /b")),
             (
@@ -469,7 +469,7 @@ mod tests {
                 forwarded,
                 Some("for=6.6.6.6, for=9.9.9.9;proto=http"),
             ),
-            // A quote that never closes takes nothing with it.
+            // An unclosed quote does not hide the next element.
             (
                 &[(forwarded, "for=\"[::1]:8\";x=\"y, for=9.9.9.9;proto=http")],
                 forwarded,

@@ -1,4 +1,4 @@
-//! Values that each request gets anew, without an allocation each.
+//! Builds field values that are new for every request, without an allocation for each.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,14 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::BytesMut;
 use http::HeaderValue;
 
-/// Values are cut from pieces of this size, which live as long as any of their values: what is stored is not made here.
+/// Size in bytes of the buffers that values are cut from. A buffer lives as long as any of its values, so values for
+/// stored responses must not be made here.
 const PIECE: usize = 4096;
 
 thread_local! {
     static REST: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
-/// What `write` writes, at most `max` bytes; `None` where that is no value of a field.
+/// Builds a value of at most `max` bytes with `write`; `None` if the bytes are no valid field value.
 pub(crate) fn value(max: usize, write: impl FnOnce(&mut BytesMut)) -> Option<HeaderValue> {
     let text = REST.with_borrow_mut(|rest| {
         if rest.capacity() < max {
@@ -25,23 +26,23 @@ pub(crate) fn value(max: usize, write: impl FnOnce(&mut BytesMut)) -> Option<Hea
     HeaderValue::from_maybe_shared(text).ok()
 }
 
-/// A byte in each of eight.
+/// A number with the value 1 in each of its eight bytes.
 const EACH: u64 = u64::from_le_bytes([1; 8]);
 
-/// The hexadecimal digits of a number in lower case, all of them at once: a table of them would be gone through byte by
-/// byte, and take the place of something else in the processor's memory, as would a copy of this wherever it is called.
+/// Formats a number as eight lowercase hexadecimal digits, all at once. A table would need a lookup for each byte and
+/// would displace other data in the processor's cache; an inlined copy at every call would do so too.
 #[inline(never)]
 fn eight(number: u32) -> [u8; 8] {
     let apart = u64::from(number);
     let apart = (apart | apart << 16) & 0x0000_ffff_0000_ffff;
     let apart = (apart | apart << 8) & 0x00ff_00ff_00ff_00ff;
     let digits = (apart | apart << 4) & (EACH * 0xf);
-    // 6 more carry, from ten on.
+    // Adding 6 carries into the next half-byte for digits of ten and more.
     let letters = (digits + EACH * 6) >> 4 & EACH;
     (digits + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
-/// 128 bits in hexadecimal digits, in lower case.
+/// Formats 128 bits as lowercase hexadecimal digits.
 #[inline(always)]
 pub(crate) fn hex(number: u128) -> [u8; 32] {
     let mut text = [0; 32];
@@ -50,7 +51,7 @@ pub(crate) fn hex(number: u128) -> [u8; 32] {
     text
 }
 
-/// 64 bits, the same.
+/// Formats 64 bits as lowercase hexadecimal digits.
 #[inline(always)]
 pub(crate) fn hex_64(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
@@ -58,23 +59,22 @@ pub(crate) fn hex_64(number: u64) -> [u8; 16] {
     text
 }
 
-/// What [`decimal`] can write is less.
+/// Exclusive upper bound of the numbers that [`decimal`] can format.
 pub(crate) const DECIMAL: u32 = 100_000_000;
 
-/// The eight decimal digits of a number below [`DECIMAL`], the first of them the lowest byte; all at once, first in
-/// halves, then in pairs.
+/// Formats a number below [`DECIMAL`] as eight decimal digits, the first in the lowest byte. It splits all digits at
+/// once: first into halves, then into pairs.
 #[inline(always)]
 pub(crate) fn decimal(number: u32) -> u64 {
     let halves = u64::from(number / 10_000) | u64::from(number % 10_000) << 32;
-    // 10486 / 2^20 is a hundredth, and 103 / 2^10 a tenth, as closely as is needed below 10,000 and 100.
+    // 10486 / 2^20 approximates 1/100 and 103 / 2^10 approximates 1/10, exactly enough below 10,000 and 100.
     let hundreds = (halves * 10_486) >> 20 & 0x0000_007f_0000_007f;
     let pairs = hundreds | (halves - hundreds * 100) << 16;
     let tens = (pairs * 103) >> 10 & 0x000f_000f_000f_000f;
     tens | (pairs - tens * 10) << 8
 }
 
-/// Calls `with` with an address as text; four octets without the machinery of formatting, as nearly every client has
-/// them.
+/// Calls `with` with an address as text. IPv4 addresses, which most clients have, avoid the formatting machinery.
 #[inline(always)]
 pub(crate) fn with_address<R>(address: IpAddr, with: impl FnOnce(&[u8]) -> R) -> R {
     let IpAddr::V4(address) = address else { return with(address.to_string().as_bytes()) };
@@ -82,7 +82,7 @@ pub(crate) fn with_address<R>(address: IpAddr, with: impl FnOnce(&[u8]) -> R) ->
     with(&text[..length])
 }
 
-/// Of each octet its digits, a dot behind them, and in the last byte how many of both.
+/// For each octet its decimal digits, then a dot, and in the last byte the length of both.
 static OCTETS: [[u8; 5]; 256] = {
     let mut octets = [[b'.', b'.', b'.', b'.', 0]; 256];
     let mut octet = 0;
@@ -100,13 +100,13 @@ static OCTETS: [[u8; 5]; 256] = {
     octets
 };
 
-/// One function, as is [`eight`].
+/// Formats an IPv4 address. It is not inlined, like [`eight`], to keep the code small.
 #[inline(never)]
 fn octets(address: Ipv4Addr) -> ([u8; 16], usize) {
     let (mut text, mut length) = ([0; 16], 0);
     for octet in address.octets() {
         let [digits @ .., more] = &OCTETS[usize::from(octet)];
-        // Four of four bytes at most: none is cut.
+        // The text has room for four times four bytes, so this always succeeds.
         if let Some(room) = text.get_mut(length..length + 4) {
             room.copy_from_slice(digits);
         }

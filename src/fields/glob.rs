@@ -1,18 +1,18 @@
-//! Names with `*` in them, for lists of names in the configuration.
+//! Matching of names against patterns with `*`, for lists of names in the configuration.
 
-/// Whether `pattern`, in which `*` stands for any bytes, also none, takes the whole of `name`.
+/// Returns whether `pattern` matches the whole of `name`. `*` stands for any bytes, or none.
 pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     compare(pattern, name, |one, other| one == other)
 }
 
-/// The same without regard to the case of ASCII letters.
+/// Returns the same as [`matches`], ignoring the case of ASCII letters.
 pub(crate) fn matches_without_case(pattern: &[u8], name: &[u8]) -> bool {
     compare(pattern, name, |one, other| one.eq_ignore_ascii_case(&other))
 }
 
 fn compare(pattern: &[u8], name: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut at, mut from) = (0, 0);
-    // Where the last star stands, and how much it has taken.
+    // Position of the last star, and how far into the name it has matched.
     let mut star: Option<(usize, usize)> = None;
     while from < name.len() {
         match pattern.get(at) {
@@ -36,10 +36,10 @@ fn compare(pattern: &[u8], name: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
-/// Whether some name is taken by both patterns, without regard to the case of ASCII letters. Takes time in proportion to
-/// the product of their lengths: for patterns of the configuration.
+/// Returns whether some name matches both patterns, ignoring the case of ASCII letters. The time is proportional to the
+/// product of the lengths, which is fine for patterns of the configuration.
 pub(crate) fn overlap(one: &[u8], other: &[u8]) -> bool {
-    // For each end of `other`, whether it and the end of `one` that was looked at last have a name in common.
+    // For each suffix of `other`: whether it and the suffix of `one` examined last have a matching name in common.
     let mut below = vec![false; other.len() + 1];
     for i in (0..=one.len()).rev() {
         let mut row = vec![false; other.len() + 1];
@@ -90,7 +90,7 @@ mod tests {
             one in "[ab*]{0,5}",
             other in "[ab*]{0,5}",
         ) {
-            // Names longer than both patterns together need not be tried: a star can always be shorter.
+            // Longer names than both patterns together need no test, because a star can always match less.
             let names = (0..=10u32).flat_map(|length| {
                 (0..1u32 << length).map(move |bits| -> Vec<u8> {
                     (0..length).map(|at| if bits >> at & 1 == 0 { b'a' } else { b'b' }).collect()

@@ -1,11 +1,11 @@
-//! gRPC calls (gRPC over HTTP/2, Requests).
+//! Detection of gRPC calls (gRPC over HTTP/2, section Requests).
 
 use http::{HeaderMap, Method, header};
 
-/// The media type, without a suffix.
+/// The media type of gRPC, without a suffix.
 const MEDIA_TYPE: &str = "application/grpc";
 
-/// Whether a request means to be a gRPC call: a POST of `application/grpc` or `application/grpc+*`.
+/// Returns whether a request is meant as a gRPC call: a POST of `application/grpc` or `application/grpc+*`.
 pub(crate) fn is_call(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::POST && has_media_type(headers)
 }
@@ -14,7 +14,7 @@ fn has_media_type(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
     let value = value.as_bytes();
     let Some((begin, rest)) = value.split_at_checked(MEDIA_TYPE.len()) else { return false };
-    // Media types have no case (RFC 9110 8.3.1).
+    // Media types are case-insensitive (RFC 9110 8.3.1).
     begin.eq_ignore_ascii_case(MEDIA_TYPE.as_bytes())
         && rest.first().is_none_or(|byte| matches!(byte, b'+' | b';' | b' ' | b'\t'))
 }

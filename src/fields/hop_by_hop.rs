@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 use super::host;
 
-/// What the connection-level fields of a head said.
+/// The content of a head's connection-level fields.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionFields {
     close: bool,
@@ -32,7 +32,7 @@ impl ConnectionFields {
             } else if token.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
             } else if let Ok(name) = HeaderName::from_bytes(token) {
-                // Host and the length are not a connection's business, whatever it claims.
+                // Host and the length are end-to-end, even if Connection names them.
                 if name != header::HOST && name != header::CONTENT_LENGTH && name != header::TE {
                     self.named.push(name);
                 }
@@ -65,8 +65,8 @@ impl ConnectionFields {
     }
 }
 
-/// `Upgrade` without `h2c`, which would let a client speak past every rule to an app that knows it;
-/// `None` where nothing is left.
+/// Removes `h2c` from `Upgrade`: it would let a client bypass every rule at an upstream that supports it. Returns
+/// `None` if nothing is left.
 pub(crate) fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
     let is_h2c = |protocol: &[u8]| {
         let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
@@ -88,7 +88,7 @@ pub(crate) fn names_trailers(value: &[u8]) -> bool {
     })
 }
 
-/// `Keep-Alive: timeout=N`.
+/// Parses `Keep-Alive: timeout=N` in seconds.
 pub(crate) fn timeout_parameter(value: &[u8]) -> Option<u64> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find_map(|item| {
         let (name, seconds) = item.split_at_checked(8)?;
@@ -100,7 +100,7 @@ pub(crate) fn timeout_parameter(value: &[u8]) -> Option<u64> {
 }
 
 /// Fields of an HTTP/1 connection, which make a message malformed here (RFC 9113 8.2.2), and Host, which :authority
-/// says (RFC 9113 8.3.1).
+/// replaces (RFC 9113 8.3.1).
 pub(crate) static NOT_SENT_OVER_HTTP2: [HeaderName; 6] = [
     header::HOST,
     header::CONNECTION,

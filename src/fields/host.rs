@@ -1,19 +1,19 @@
-//! `Host` and authorities (RFC 9110 7.2, RFC 3986 3.2.2): one strict reading for every version of HTTP.
+//! `Host` and authorities (RFC 9110 7.2, RFC 3986 3.2.2): one strict parser for every version of HTTP.
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The value of `Host`, of which there is one at most (RFC 9112 3.2); found by comparing, as it is the first field of
-/// nearly every head.
+/// Returns the value of `Host`, of which a valid request has at most one (RFC 9112 3.2). It compares names in order
+/// instead of hashing, because `Host` is the first field of nearly every head.
 pub(crate) fn from_headers(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, value)| value)
 }
 
-/// The same as text; empty where there is none.
+/// Returns `Host` as text; empty if it is missing.
 pub(crate) fn text(headers: &HeaderMap) -> &str {
     from_headers(headers).and_then(|host| host.to_str().ok()).unwrap_or("")
 }
 
-/// Whether `text` is `uri-host [":" port]` without userinfo. Empty is a valid Host.
+/// Returns whether `text` is `uri-host [":" port]` without userinfo. An empty `Host` is valid.
 pub(crate) fn is_host(text: &[u8]) -> bool {
     let (host, port) = if text.first() == Some(&b'[') {
         match text.iter().position(|byte| *byte == b']') {
@@ -39,7 +39,8 @@ fn is_name(host: &[u8]) -> bool {
     host.iter().all(|byte| NAMES[usize::from(*byte)])
 }
 
-/// What registered names are made of: unreserved characters and sub-delims; escapes are refused, nobody needs them.
+/// The characters of registered names: unreserved and sub-delims. Percent-escapes are refused, since no real host name
+/// uses them.
 const NAMES: [bool; 256] = {
     let mut names = [false; 256];
     let mut byte = 0u8;
@@ -52,7 +53,7 @@ const NAMES: [bool; 256] = {
     names
 };
 
-/// The name a route is matched by: without port and without the dot of a fully qualified name.
+/// Returns the name that routes match: without the port, and without the dot of a fully qualified name.
 pub(crate) fn name(host: &str) -> &str {
     let name = match host.rfind(':') {
         Some(at) if host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..at],
@@ -61,7 +62,7 @@ pub(crate) fn name(host: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// An authority without the port that its scheme implies (RFC 9110 4.2.3).
+/// Removes the port from an authority if it is the default of the scheme (RFC 9110 4.2.3).
 pub(crate) fn without_default_port(authority: &[u8], https: bool) -> &[u8] {
     let port: &[u8] = if https { b":443" } else { b":80" };
     let authority = authority.strip_suffix(port).unwrap_or(authority);

@@ -1,14 +1,13 @@
-//! Lists of RFC 9110 5.6.1: elements between commas that do not stand in quotes. Field lines of one name
-//! are one list.
+//! Lists (RFC 9110 5.6.1): elements between commas outside of quotes. All lines of one field form one list.
 
 use http::{HeaderMap, HeaderName};
 
-/// The elements of one value, trimmed; empty ones are left out, as a recipient must.
+/// Iterates over the trimmed elements of one value. Empty elements are skipped, as RFC 9110 requires of recipients.
 pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     split(value, b',').filter(|element| !element.is_empty())
 }
 
-/// The elements of all lines of a field.
+/// Iterates over the elements of all lines of a field.
 pub(crate) fn elements_in_field<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -16,13 +15,13 @@ pub(crate) fn elements_in_field<'a>(
     headers.get_all(name).iter().flat_map(|value| elements(value.as_bytes()))
 }
 
-/// The elements of all lines of a field whose quoted parts know no escapes: entity tags (RFC 9110 8.8.3).
+/// Iterates over the elements of all lines of a field whose quoted parts have no escapes: entity tags (RFC 9110 8.8.3).
 pub(crate) fn of_unescaped<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|value| parts(value.as_bytes(), b',', false)).filter(|element| !element.is_empty())
 }
 
-/// The parts between `separator`s outside quoted strings, trimmed.
+/// Iterates over the trimmed parts between `separator`s outside of quoted strings.
 pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     parts(value, separator, true)
 }
@@ -37,17 +36,17 @@ fn parts(value: &[u8], separator: u8, escapes: bool) -> impl Iterator<Item = &[u
     })
 }
 
-/// What is known of the quotes in the rest of a value.
+/// Whether quotes in the rest of a value can still close.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
     MayClose,
-    /// One was not closed by the end of the value, and neither is any after it: all of those are escaped. Looking for
-    /// the end of each again would take quadratic time.
+    /// A quote stayed open to the end of the value, so no later quote closes either: all later quotes are escaped. A
+    /// new search for each would take quadratic time.
     NeverClose,
 }
 
-/// Where `separator` first stands outside a quoted string (RFC 9110 5.6.4). A quote that is never closed is an
-/// octet like another: it must not hide what comes after it.
+/// Returns the position of the first `separator` outside of a quoted string (RFC 9110 5.6.4). An unclosed quote counts
+/// as an ordinary byte, so that it cannot hide the rest of the value.
 fn unquoted(text: &[u8], separator: u8, escapes: bool, quotes: &mut Quotes) -> Option<usize> {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
@@ -65,7 +64,7 @@ fn unquoted(text: &[u8], separator: u8, escapes: bool, quotes: &mut Quotes) -> O
     None
 }
 
-/// Where the quoted string ends that begins at `start`.
+/// Returns the end of the quoted string that begins at `start`.
 fn closing(text: &[u8], start: usize, escapes: bool) -> Option<usize> {
     let mut at = start + 1;
     loop {
@@ -101,7 +100,7 @@ mod tests {
         }
     }
 
-    /// What [`parts`] gives, by looking for the end of every quote again.
+    /// Does the same as [`parts`], but searches for the end of every quote again.
     fn plainly(value: &[u8], separator: u8, escapes: bool) -> Vec<&[u8]> {
         let (mut found, mut start, mut at) = (Vec::new(), 0, 0);
         while at < value.len() {

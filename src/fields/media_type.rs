@@ -1,24 +1,24 @@
-//! `Content-Type` (RFC 9110 8.3): which responses are streams. Types, subtypes and names of parameters are without
-//! case (8.3.1).
+//! `Content-Type` (RFC 9110 8.3): which responses are streams. Types, subtypes and parameter names are case-insensitive
+//! (8.3.1).
 
 use http::{HeaderMap, header};
 
 use super::list;
 
-/// How the content of a response comes.
+/// How the upstream delivers the content of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MediaKind {
-    /// In one go, as far as its type says.
+    /// Ordinary content, as far as the type tells.
     Ordinary,
-    /// Piece by piece, each of use at once, with pauses of any length: never held back.
+    /// A stream: each part is useful at once, with pauses of any length between parts. It is never buffered.
     Stream,
-    /// Server-sent events: a stream that has no end, and whose events are of one moment.
+    /// Server-sent events: an endless stream whose events matter only at the moment they are sent.
     Events,
-    /// Messages of gRPC, which has codings and time limits of its own.
+    /// gRPC messages. gRPC has codings and time limits of its own.
     Grpc,
 }
 
-/// Streams by their whole type.
+/// Complete media types that are streams.
 const STREAMS: [&[u8]; 7] = [
     b"multipart/x-mixed-replace",
     b"application/x-ndjson",
@@ -29,31 +29,31 @@ const STREAMS: [&[u8]; 7] = [
     b"application/x-jsonlines",
 ];
 
-/// Streams by how their type begins: Connect, and what Docker sends of containers.
+/// Prefixes of media types that are streams: Connect, and Docker's container output.
 const BEGINNINGS: [&[u8]; 2] = [b"application/connect+", b"application/vnd.docker."];
 
 impl MediaKind {
     pub(crate) fn from_headers(headers: &HeaderMap) -> MediaKind {
-        // Names are compared far more quickly than they are looked up.
+        // Comparing names is far faster than looking them up.
         let found = headers.iter().find(|(name, _)| **name == header::CONTENT_TYPE);
         found.map_or(MediaKind::Ordinary, |(_, value)| MediaKind::parse(value.as_bytes()))
     }
 
     pub(crate) fn parse(value: &[u8]) -> MediaKind {
-        // One comparison tells the types of most responses apart.
+        // One comparison decides for the types of most responses.
         if matches!(value, b"application/json" | b"text/html" | b"text/html; charset=utf-8" | b"text/plain") {
             return MediaKind::Ordinary;
         }
-        // Most values are shorter than what a search for one octet in many is made for.
+        // Most values are short, so a simple loop is faster than a search made for long inputs.
         let end = value.iter().position(|byte| *byte == b';');
         let essence = value[..end.unwrap_or(value.len())].trim_ascii();
         let begins = |beginning: &[u8]| {
-            // Nearly all begin with the same word, so the last octet tells most of them apart.
+            // Nearly all types begin with the same word, so comparing the last byte first rejects most of them.
             let last = beginning.len() - 1;
             essence.get(last).is_some_and(|octet| octet.eq_ignore_ascii_case(&beginning[last]))
                 && essence[..last].eq_ignore_ascii_case(&beginning[..last])
         };
-        // `application/grpc`, `application/grpc+proto`, `application/grpc-web-text`.
+        // For example `application/grpc`, `application/grpc+proto`, `application/grpc-web-text`.
         const GRPC: &[u8] = b"application/grpc";
         if begins(GRPC) && matches!(essence.get(GRPC.len()), None | Some(b'+' | b'-')) {
             MediaKind::Grpc
@@ -69,19 +69,19 @@ impl MediaKind {
         }
     }
 
-    /// Whether it is never held back, and may be silent for long.
+    /// Returns whether the content is never buffered, and may be silent for a long time.
     pub(crate) fn is_stream(self) -> bool {
         self != MediaKind::Ordinary
     }
 
-    /// Whether it is neither coded nor stored, also where all of it came at once; and, as it ends only with one of its
-    /// sides, closed when draining starts.
+    /// Returns whether the content is neither compressed nor stored, even if all of it arrived at once. Such a response
+    /// ends only when one side ends it, so draining closes it at once.
     pub(crate) fn is_live(self) -> bool {
         matches!(self, MediaKind::Events | MediaKind::Grpc)
     }
 }
 
-/// `;stream=watch`: how Kubernetes sends changes as they happen.
+/// Returns whether the parameters contain `;stream=watch`, which Kubernetes uses for streams of changes.
 fn is_watch(parameters: &[u8]) -> bool {
     list::split(parameters, b';').any(|parameter| {
         let mut parts = parameter.splitn(2, |byte| *byte == b'=');

@@ -1,6 +1,6 @@
-//! Fields by which some apps respond as if to another method, host, scheme or path than the one that is asked for.
+//! Fields that make some apps respond as if the request had another method, host, scheme or path.
 
-/// Such fields by their whole names.
+/// Complete names of such fields.
 const NAMES: [&str; 25] = [
     "x-http-method",
     "x-host",
@@ -29,15 +29,16 @@ const NAMES: [&str; 25] = [
     "proxy-host",
 ];
 
-/// Such fields by how their names begin: those of IIS, Symfony and Zend, of Next.js and of Vercel.
+/// Prefixes of such field names: those of IIS, Symfony and Zend, of Next.js, and of Vercel.
 const BEGINNINGS: [&str; 5] = ["x-original-", "x-rewrite-", "x-invoke-", "x-middleware-", "x-now-route-"];
 
-/// Such fields by how their names end.
+/// Suffixes of such field names.
 const ENDS: [&str; 4] = ["-method-override", "-host-override", "-url-override", "-path-override"];
 
-/// Whether a field is one of them. CGI and WSGI apps cannot tell an underscore in its name from a hyphen.
+/// Returns whether a field is misleading. Underscores count as hyphens, because CGI and WSGI apps cannot tell them
+/// apart.
 pub(crate) fn is_misleading(name: &str) -> bool {
-    // Nearly every name ends here.
+    // Rules out nearly every name before the slower comparisons.
     let begin = name.as_bytes();
     let may_be = matches!(begin, [b'x', ..] | [b'f', b'r' | b'o', ..] | [b'h', b't', ..])
         || matches!(begin, [b'r', b'e', b'q', ..] | [b'b', b'a', ..] | [b'p', b'r', b'o', ..]);

@@ -1,4 +1,4 @@
-//! Header fields as pure functions of their text: the vocabulary that layers and engines share.
+//! Parsers and formatters of header fields, as pure functions of their text, for layers and protocol engines alike.
 
 pub(crate) mod accept_encoding;
 pub(crate) mod cache_control;

@@ -1,15 +1,15 @@
-//! Queries and forms (the URL standard's application/x-www-form-urlencoded).
+//! Queries and forms (application/x-www-form-urlencoded of the URL standard).
 
 use std::borrow::Cow;
 
-/// The octet that two hexadecimal digits are; a sign is none.
+/// Parses two hexadecimal digits as a byte. A sign is rejected.
 pub(crate) fn octet(digits: &[u8]) -> Option<u8> {
     let [high, low] = digits else { return None };
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// The pairs of a query, as they were meant.
+/// Iterates over the decoded names and values of a query.
 pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     fn meant(part: &str) -> Cow<'_, [u8]> {
         if part.contains(['%', '+']) {
@@ -25,12 +25,12 @@ pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, 
     })
 }
 
-/// A name or a value as it was meant.
+/// Decodes a name or a value of a form: percent-escapes, and `+` for a space.
 pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
     octets(text, b' ')
 }
 
-/// Percent-decoded (RFC 3986 2.1); what is no such triplet stays.
+/// Decodes percent-escapes (RFC 3986 2.1). Malformed escapes stay as they are.
 pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
     octets(text, b'+')
 }
@@ -55,8 +55,9 @@ fn octets(text: &[u8], plus: u8) -> Vec<u8> {
     bytes
 }
 
-/// The names that lenient parsers may take a parameter's name for: they decode once too often, cut at NUL, skip spaces, fold
-/// case; and PHP reads `a[b]` and `a.b` as `a` with members, or writes `_` for what a name cannot hold.
+/// Returns the names that lenient parsers may read a parameter's name as. Such parsers decode twice, cut at NUL, skip
+/// leading spaces or ignore case. PHP also reads `a[b]` and `a.b` as `a` with members, or replaces characters that a
+/// name cannot have by `_`.
 pub(crate) fn folds(name: &[u8]) -> [Vec<u8>; 2] {
     let mut name = decoded(&decoded(name));
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
@@ -74,7 +75,7 @@ pub(crate) fn folds(name: &[u8]) -> [Vec<u8>; 2] {
     [up_to, name]
 }
 
-/// The parameters of a query or a form.
+/// Returns the decoded parameters of a query or a form as text.
 pub(crate) fn parameters(text: &str) -> Vec<(String, String)> {
     let text_of = |part: Cow<'_, [u8]>| String::from_utf8_lossy(&part).into_owned();
     pairs(text).map(|(name, value)| (text_of(name), text_of(value))).collect()

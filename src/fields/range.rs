@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use super::list;
 
-/// One range as it was asked for (RFC 9110 14.1.2).
+/// A requested range (RFC 9110 14.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeSpec {
-    /// From the first to the last, both included; without a last, to the end.
+    /// From the first to the last byte, both included. Without a last byte, the range extends to the end.
     From(u64, Option<u64>),
     Suffix(u64),
 }
 
 impl RangeSpec {
-    /// What it selects of content that is `length` bytes long; `None`: nothing.
+    /// Returns the bytes that the range selects of content of `length` bytes; `None` if it selects none.
     pub(crate) fn resolve(self, length: u64) -> Option<Range<u64>> {
         match self {
             RangeSpec::From(first, last) if first < length => {
@@ -25,8 +25,8 @@ impl RangeSpec {
     }
 }
 
-/// The ranges of a Range field; `None` where it is malformed, in another unit, or holds more than `max`:
-/// such a field is as if it were not there (RFC 9110 14.2).
+/// Parses a `Range` field. Returns `None` if it is malformed, in another unit, or has more than `max` ranges; such a
+/// field is ignored (RFC 9110 14.2).
 pub(crate) fn parse(value: &[u8], max: usize) -> Option<Vec<RangeSpec>> {
     let (unit, set) = value.split_at(value.iter().position(|byte| *byte == b'=')?);
     if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
@@ -51,7 +51,7 @@ fn spec(text: &[u8]) -> Option<RangeSpec> {
         (false, true) => Some(RangeSpec::From(number(first)?, None)),
         (false, false) => {
             let (first, last) = (number(first)?, number(last)?);
-            // RFC 9110 14.1.1: such a range is invalid, and with it the field.
+            // Such a range is invalid and makes the whole field invalid (RFC 9110 14.1.1).
             (first <= last).then_some(RangeSpec::From(first, Some(last)))
         }
     }
@@ -61,7 +61,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    // More than any content has bytes is as good as the greatest number.
+    // No content is as large as a number that does not parse, so the greatest number is equivalent.
     Some(std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX))
 }
 

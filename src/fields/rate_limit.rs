@@ -1,5 +1,5 @@
-//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11), and the `X-RateLimit-*` fields
-//! that were before them. The draft is not done: nothing else knows how these are written.
+//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11), and the older `X-RateLimit-*` fields.
+//! The draft may still change, so no other file knows the format.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,24 +11,25 @@ use sfv::{BareItem, FieldType as _, List, ListEntry, Parser};
 
 use super::fresh;
 
-/// Section 4.
+/// The field of section 4 of the draft: the state of a limit.
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// Section 3.
+/// The field of section 3 of the draft: the configured limits.
 pub(crate) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// From this many seconds on, a time is told with some of it added at random (section 8.5).
+/// Minimum number of seconds at which a random part is added to a reset time, so that clients do not all return at once
+/// (section 8.5).
 const JITTERED: u64 = 10;
 
-/// What an item has beside its name, with the longest numbers.
+/// Maximum bytes of an item in addition to its name, with the longest numbers.
 const MAX_NUMBERS_LENGTH: usize = 64;
 
-/// The policy of a quota: as it is written; or, where more may come at once than the rate's count, so many and the time
-/// until all of them are there again, because nothing remains that is more than the quota. The draft has no word for a
-/// burst that is less; a vendor's parameter needs a prefix (section 3.1).
+/// Formats the policy of a quota. A burst above the count is reported as the quota itself, with the time to refill it,
+/// because the remaining number must not exceed the quota. The draft has no parameter for a burst below the count, and
+/// a vendor's parameter needs a prefix (section 3.1).
 pub(crate) fn quota_policy(name: &str, count: u32, period: Duration, burst: u32, tier: &str) -> String {
     let tier = of_tier(tier);
     if burst > count {
@@ -42,31 +43,31 @@ pub(crate) fn quota_policy(name: &str, count: u32, period: Duration, burst: u32,
     policy + &tier
 }
 
-/// The tier whose policy it is; nothing where no tier is written.
+/// Formats the parameter that names the policy's tier; empty if the tier is not to be named.
 fn of_tier(tier: &str) -> String {
     if tier.is_empty() { String::new() } else { format!(";pillion-tier=\"{tier}\"") }
 }
 
-/// The policy of a cap on requests in flight (section 3.1.2).
+/// Formats the policy of a limit on concurrent requests (section 3.1.2).
 pub(crate) fn concurrency_policy(name: &str, max: u32, tier: &str) -> String {
     format!("\"{name}\";q={max};qu=\"concurrent-requests\"{}", of_tier(tier))
 }
 
-/// Seconds, rounded up: whoever waits so long has waited long enough.
+/// Converts to seconds, rounded up, so that a client that waits this long has waited long enough.
 pub(crate) fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// What a client is told of the limit that is closest to exhaustion (appendix B.1.2).
+/// The limit that is closest to exhaustion, as the client is told of it (appendix B.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamRateLimit<'a> {
     pub name: &'a str,
     pub quota: u32,
-    /// What is left of it.
+    /// Remaining requests, or remaining quota units.
     pub remaining: u32,
-    /// Until there is more, or all, of it again. Not known of requests in flight.
+    /// Time until more of the quota is available. Unknown for a limit on concurrent requests.
     pub reset: Option<Duration>,
-    /// Whether the request was refused: the time is then that of Retry-After, and exact.
+    /// Whether the request was refused. The reset time then equals Retry-After, without a random part.
     pub refused: bool,
 }
 
@@ -91,14 +92,14 @@ impl UpstreamRateLimit<'_> {
     }
 }
 
-/// Whether a field is one of those that are written here.
+/// Returns whether a field is one that this module writes.
 pub(crate) fn is_told(name: &HeaderName) -> bool {
     static TOLD: [HeaderName; 5] =
         [RATELIMIT, RATELIMIT_POLICY, LEGACY_LIMIT, LEGACY_REMAINING, LEGACY_RESET];
     TOLD.contains(name)
 }
 
-/// Both fields as lines, for an answer whose app says nothing of the kind.
+/// Writes both fields as lines of a head, for a response in which the upstream sets neither.
 pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, told: &UpstreamRateLimit<'_>) {
     out.put_slice(b"ratelimit-policy: ");
     out.put_slice(policies.as_bytes());
@@ -107,8 +108,8 @@ pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, told: &UpstreamR
     out.put_slice(b"\r\n");
 }
 
-/// Adds both fields to an answer. What the app says itself is only made stricter (section 7.2): under a name of
-/// ours the stricter one stays, what it says under others is kept.
+/// Adds both fields to a response. The upstream's own limits are only made stricter (section 7.2): of two items with
+/// the same name the stricter stays, and items with other names are kept.
 pub(crate) fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &UpstreamRateLimit<'_>) {
     let Some(item) = told.item() else { return };
     if !put(headers, RATELIMIT_POLICY, policies) {
@@ -121,7 +122,7 @@ pub(crate) fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &Upstr
     }
 }
 
-/// Adds a field that is not there, with one look at the map; false: it is there.
+/// Inserts a field with a single lookup; returns false if the field exists.
 fn put(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) -> bool {
     match headers.entry(name) {
         Entry::Vacant(place) => drop(place.insert(value.clone())),
@@ -130,7 +131,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) -> bool {
     true
 }
 
-/// The older fields as lines, for an answer whose app says nothing of the kind.
+/// Writes the older fields as lines of a head, for a response in which the upstream sets none of them.
 pub(crate) fn write_legacy(out: &mut BytesMut, told: &UpstreamRateLimit<'_>, unix_now: u64) {
     let reset = told.reset.map(|reset| ("x-ratelimit-reset: ", unix_now + seconds(reset)));
     let numbers = [
@@ -144,7 +145,8 @@ pub(crate) fn write_legacy(out: &mut BytesMut, told: &UpstreamRateLimit<'_>, uni
     }
 }
 
-/// The older fields; the time is that of the Unix epoch, in seconds, as those have it who send them.
+/// Adds the older fields. The reset time is in seconds since the Unix epoch, the most common meaning. Fields of the
+/// upstream stay if they are stricter.
 pub(crate) fn tell_legacy(headers: &mut HeaderMap, told: &UpstreamRateLimit<'_>, unix_now: u64) {
     let lines = headers.get_all(LEGACY_REMAINING).iter().filter_map(|value| value.to_str().ok());
     let app = lines.flat_map(|line| line.split(',')).filter_map(|part| part.trim().parse::<u64>().ok()).min();
@@ -177,7 +179,7 @@ impl Member<'_> {
         }
     }
 
-    /// A parameter that is a whole number; what is missing is without bounds.
+    /// Returns an integer parameter; the maximum if it is missing, because a missing bound is no bound.
     fn number(&self, key: &str) -> i64 {
         let found = self.0.params.iter().find(|(name, _)| name.as_str() == key);
         match found.map(|(_, value)| value) {
@@ -187,14 +189,13 @@ impl Member<'_> {
     }
 }
 
-/// Requests a second, as a policy promises them.
+/// Returns the requests per second that a policy allows.
 fn rate(policy: &Member<'_>) -> f64 {
     let window = policy.number("w");
     policy.number("q") as f64 / if window == i64::MAX { 1.0 } else { window.max(1) as f64 }
 }
 
-/// `ours`, a list of items, into the list that is there. A list that cannot be read says nothing to anybody, and
-/// ours takes its place.
+/// Merges `ours`, a list of items, into the existing list. A malformed list is replaced, because no client can read it.
 fn merge(
     headers: &mut HeaderMap,
     name: &HeaderName,

@@ -1,11 +1,11 @@
-//! Reason phrases of HTTP/1 responses (RFC 9112 4). Clients are told to ignore them; people and old libraries read
-//! them, so an app's own phrase goes on.
+//! Reason phrases of HTTP/1 responses (RFC 9112 4). Clients should ignore them, but people and old libraries read them,
+//! so an upstream's own phrase is passed on.
 
 use bytes::Bytes;
 use http::StatusCode;
 
-/// The phrase an app wrote in place of the usual one. It travels in the extensions of a response, so ordinary
-/// responses carry nothing.
+/// A reason phrase other than the standard phrase of its status. It is an extension of the response, so that responses
+/// without one carry nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReasonPhrase {
     status: StatusCode,
@@ -13,24 +13,25 @@ pub struct ReasonPhrase {
 }
 
 impl ReasonPhrase {
-    /// The phrase of a status line, where it is not the usual one of its status. What follows `HTTP/1.1 200 ` up to
-    /// the end of the line is the phrase; the parser of heads has checked its octets.
+    /// Returns the phrase of a status line, if it is not the standard phrase. The phrase is the text after
+    /// `HTTP/1.1 200 `; the head parser has validated its bytes.
     pub fn from_status_line(line: &[u8], status: StatusCode) -> Option<ReasonPhrase> {
         const BEFORE: usize = "HTTP/1.1 200 ".len();
         let phrase = line.get(BEFORE..)?.trim_ascii();
         if phrase.is_empty() || status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase) {
             return None;
         }
-        // A copy: a slice would keep the buffer of the whole head.
+        // Copies the phrase: a slice would keep the buffer of the whole head in memory.
         Some(ReasonPhrase { status, phrase: Bytes::copy_from_slice(phrase) })
     }
 
-    /// The phrase for a response with this status; a response that became another one (304, 206) has lost it.
+    /// Returns the phrase for a response with this status. A response that was converted to another status (304, 206)
+    /// loses it.
     pub fn for_status(&self, status: StatusCode) -> Option<&[u8]> {
         (self.status == status).then_some(&self.phrase[..])
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     pub fn size(&self) -> usize {
         self.phrase.len()
     }

@@ -1,34 +1,34 @@
-//! The fields that tell an app which request it answers: its id, and its place in a trace.
+//! The fields that identify a request to the upstream: its request id, and its position in a trace.
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::traceparent::{TRACEPARENT, TraceParent};
 
-/// Names a request from the first proxy to the app.
+/// The request id, which every proxy on the way and the app share.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The name others give it.
+/// The name that other proxies use for the request id.
 pub(crate) const X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
-/// Which request it is. No two have the same, so these go beside the other fields and not through their map.
+/// The identity of one request. It differs in every request, so these fields are kept apart from the shared field map.
 #[derive(Clone, Copy, Debug)]
 pub struct Identified<'a> {
-    /// `X-Request-Id`.
+    /// The request id, sent as `X-Request-Id`.
     pub id: &'a HeaderValue,
-    /// `traceparent`, where Pillion tells of it.
+    /// The value of `traceparent`, if Pillion sends one.
     pub trace: Option<TraceParent>,
-    /// Whether the trace has its id from the request: the same digits.
+    /// Whether the trace id has the same digits as the request id, so that they can be copied.
     pub alike: bool,
 }
 
 impl Identified<'_> {
-    /// Whether it is one of these fields.
+    /// Returns whether a field is one of those that this type writes.
     pub fn says(&self, name: &HeaderName) -> bool {
         *name == X_REQUEST_ID || (self.trace.is_some() && *name == TRACEPARENT)
     }
 
-    /// Writes them as lines of a head.
+    /// Writes the fields as lines of a head.
     pub fn write(&self, out: &mut BytesMut) {
         out.put_slice(b"x-request-id: ");
         out.put_slice(self.id.as_bytes());
@@ -39,7 +39,7 @@ impl Identified<'_> {
         }
     }
 
-    /// Puts them in the place of what is said there.
+    /// Inserts the fields, and replaces existing values.
     pub fn insert_into(&self, headers: &mut HeaderMap) {
         headers.insert(X_REQUEST_ID, self.id.clone());
         if let Some(trace) = &self.trace {

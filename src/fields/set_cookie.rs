@@ -1,15 +1,15 @@
-//! `Set-Cookie` (RFC 6265 5.2): which cookie it sets, and whether it takes it away.
+//! `Set-Cookie` (RFC 6265 5.2): the name of the cookie, and whether the line deletes it.
 
-/// A cookie that a response sets or takes away.
+/// A cookie that a response sets or deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SetCookie<'a> {
     pub name: &'a [u8],
-    /// Whether the client has none of that name afterwards, or an empty one.
+    /// Whether the client has no cookie of this name afterwards, or an empty one.
     pub expires: bool,
 }
 
 impl<'a> SetCookie<'a> {
-    /// Reads a line at this second since 1970; `None` where a client ignores it.
+    /// Parses a line. `now` is in seconds since 1970. Returns `None` for a line that clients ignore.
     pub(crate) fn parse(line: &'a [u8], now: i64) -> Option<SetCookie<'a>> {
         let mut parts = line.split(|byte| *byte == b';');
         let pair = parts.next()?;
@@ -20,7 +20,7 @@ impl<'a> SetCookie<'a> {
             let at = attribute.iter().position(|byte| *byte == b'=').unwrap_or(attribute.len());
             let (key, text) = attribute.split_at(at);
             let (key, text) = (key.trim_ascii(), text.get(1..).unwrap_or_default().trim_ascii());
-            // Of several the last one counts (RFC 6265 5.3).
+            // The last of several equal attributes counts (RFC 6265 5.3).
             if key.eq_ignore_ascii_case(b"max-age") {
                 max_age = ends_at_once(text).or(max_age);
             } else if key.eq_ignore_ascii_case(b"expires") {
@@ -28,13 +28,13 @@ impl<'a> SetCookie<'a> {
             }
         }
         let is_empty = value.is_empty() || value == b"\"\"";
-        // Max-Age goes before Expires (RFC 6265 5.3).
+        // `Max-Age` takes precedence over `Expires` (RFC 6265 5.3).
         let expires = is_empty || max_age.or(expires).unwrap_or(false);
         Some(SetCookie { name, expires })
     }
 }
 
-/// Whether a Max-Age is zero or less; `None` where it is no number (RFC 6265 5.2.2).
+/// Returns whether a `Max-Age` is zero or negative; `None` if it is malformed (RFC 6265 5.2.2).
 fn ends_at_once(text: &[u8]) -> Option<bool> {
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(digits) => (true, digits),
@@ -44,7 +44,8 @@ fn ends_at_once(text: &[u8]) -> Option<bool> {
     is_number.then(|| negative || digits.iter().all(|digit| *digit == b'0'))
 }
 
-/// Seconds since 1970 of a date as clients read it in cookies, which is far more loosely than elsewhere (RFC 6265 5.1.1).
+/// Parses the date of a cookie as seconds since 1970. Clients parse these dates far more leniently than other dates
+/// (RFC 6265 5.1.1).
 fn date(text: &[u8]) -> Option<i64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     let is_delimiter =
@@ -78,7 +79,7 @@ fn date(text: &[u8]) -> Option<i64> {
     fits.then(|| days(year, month, day) * 86_400 + seconds)
 }
 
-/// A number of so many digits, whatever follows that is no digit.
+/// Parses a number of `min` to `max` digits. Other characters may follow the digits.
 fn number(token: &[u8], min: usize, max: usize) -> Option<i64> {
     let digits = token.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits < min || digits > max {
@@ -103,7 +104,7 @@ fn parse_month(token: &[u8]) -> Option<i64> {
     i64::try_from(at + 1).ok()
 }
 
-/// Days since 1970 in the Gregorian calendar, counted in years that begin in March.
+/// Returns the days since 1970 in the Gregorian calendar, computed with years that begin in March.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let of_year = (153 * month + 2) / 5 + day - 1;

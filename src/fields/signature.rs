@@ -1,40 +1,40 @@
-//! Signatures of requests that name the fields they cover: AWS4 and its kin (`SignedHeaders=`, in Authorization or in
-//! the query of a presigned URL), RFC 9421 (`Signature-Input`), and the draft before it (`headers="..."`). An app
-//! computes such a signature again over what reaches it, so what it covers must reach it as it was sent.
+//! Request signatures that list the fields they cover: AWS4 and similar (`SignedHeaders=` in `Authorization` or in the
+//! query of a presigned URL), RFC 9421 (`Signature-Input`), and its predecessor draft (`headers="..."`). The upstream
+//! verifies the signature over the request it receives, so covered fields must reach it unchanged.
 
 use http::{HeaderMap, HeaderName, header};
 
-/// RFC 9421 4.1.
+/// The field that lists the covered components (RFC 9421 4.1).
 pub(crate) const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
-/// Of the draft (draft-cavage-http-signatures 4.1); RFC 9421 keeps the signature itself in it.
+/// The field of the draft (draft-cavage-http-signatures 4.1). RFC 9421 puts only the signature itself in it.
 pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
-/// Parameters that hold names of fields: of AWS, Google, Azure, Alibaba, Tencent; and of OSS.
+/// Parameters that list field names: those of AWS, Google, Azure, Alibaba and Tencent, and that of OSS.
 const LISTS: [&[u8]; 2] = [b"signedheaders=", b"additionalheaders="];
 const OSS_QUERY: &[u8] = b"x-oss-additional-headers=";
-/// The parameter of the draft.
+/// The parameter of the draft that lists field names.
 const DRAFT: &[u8] = b"headers=\"";
 
-/// Whether a field may hold such a signature; the names of a request are looked through once.
+/// Returns whether a field may contain such a signature, so that one pass over the names suffices.
 pub(crate) fn may_hold(name: &HeaderName) -> bool {
     *name == header::AUTHORIZATION || *name == SIGNATURE_INPUT || *name == SIGNATURE
 }
 
-/// Whether a signature of the request names fields.
+/// Returns whether a signature of the request lists fields.
 pub(crate) fn names_fields(headers: &HeaderMap, query: Option<&str>) -> bool {
     headers.contains_key(SIGNATURE_INPUT) || lists(headers, query).next().is_some()
 }
 
-/// Whether a signature of the request covers this field.
+/// Returns whether a signature of the request covers this field.
 pub(crate) fn covers(headers: &HeaderMap, query: Option<&str>, field: &HeaderName) -> bool {
     let is_field = |name: &[u8]| name.eq_ignore_ascii_case(field.as_str().as_bytes());
-    // A component is a quoted name (RFC 9421 2).
+    // A component identifier is a quoted name (RFC 9421 2).
     let mut components =
         headers.get_all(SIGNATURE_INPUT).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b'"'));
     components.any(is_field) || lists(headers, query).any(|list| split(list).any(is_field))
 }
 
-/// The lists of names in a request's signatures.
+/// Iterates over the lists of field names in the signatures of a request.
 fn lists<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> impl Iterator<Item = &'r [u8]> {
     let fields =
         [header::AUTHORIZATION, SIGNATURE].into_iter().flat_map(move |name| headers.get_all(name).iter());
@@ -42,7 +42,7 @@ fn lists<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> impl Iterator<It
         let value = line.as_bytes();
         match LISTS.iter().find_map(|list| after(value, list)) {
             Some(list) => Some(until(list, b"\",& ")),
-            // The names of the draft stand between spaces, in quotes.
+            // The draft separates names by spaces and puts the list in quotes.
             None => Some(until(after(value, DRAFT)?, b"\"")),
         }
     });
@@ -54,17 +54,17 @@ fn lists<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> impl Iterator<It
     of_fields.chain(of_query)
 }
 
-/// The names of a list: between semicolons, raw or percent-encoded, or between spaces.
+/// Iterates over the names in a list. They are separated by semicolons, raw or percent-encoded, or by spaces.
 fn split(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let names = list.split(|byte| matches!(byte, b';' | b' ' | b'+' | b'%'));
-    // What follows an encoded semicolon begins with its digits.
+    // A name after an encoded semicolon still begins with the digits of the escape.
     names.map(|name| name.strip_prefix(b"3B").or_else(|| name.strip_prefix(b"3b")).unwrap_or(name))
 }
 
 fn after<'v>(value: &'v [u8], begin: &[u8]) -> Option<&'v [u8]> {
     let first = begin.first()?;
     let mut from = 0;
-    // Each octet is compared with the first one, and hardly any is the beginning of more.
+    // A comparison with the first byte rejects nearly every position quickly.
     while let Some(at) = value.get(from..)?.iter().position(|byte| byte.eq_ignore_ascii_case(first)) {
         let rest = &value[from + at..];
         if rest.get(..begin.len()).is_some_and(|found| found.eq_ignore_ascii_case(begin)) {

@@ -1,10 +1,10 @@
-//! Structured Fields (RFC 9651), as much of them as we meet: dictionaries of bare items, and lists of strings.
-//! The parser is `sfv`'s; here is what becomes of its types.
+//! Structured Fields (RFC 9651), as far as Pillion needs them: dictionaries of bare items, and lists of strings. The
+//! `sfv` crate parses; this file converts to simpler types.
 
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, List, ListEntry, Parser};
 
-/// A bare item, as far as anybody here asks.
+/// A bare item, reduced to the types that Pillion uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     Integer(i64),
@@ -13,7 +13,7 @@ pub(crate) enum Value {
     Other,
 }
 
-/// All lines of a field, which are one list (RFC 9110 5.3).
+/// Joins all lines of a field to one list (RFC 9110 5.3).
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let mut lines = headers.get_all(name).iter();
     let mut text = lines.next()?.as_bytes().to_vec();
@@ -24,7 +24,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// The members of a Dictionary, each with its last value; `None` where it is missing or none.
+/// Parses a Dictionary, in which the last value of a repeated key counts; `None` if the field is missing or malformed.
 pub(crate) fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<(String, Value)>> {
     let text = joined(headers, name)?;
     let members: Dictionary = Parser::new(&text).parse().ok()?;
@@ -40,7 +40,7 @@ pub(crate) fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<(
     Some(members.iter().map(|(key, entry)| (key.as_str().to_owned(), value(entry))).collect())
 }
 
-/// The strings of a List of Strings; `None` where it is missing or none. Parameters are ignored.
+/// Parses a List of Strings and ignores parameters; `None` if the field is missing or malformed.
 pub(crate) fn strings(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let text = joined(headers, name)?;
     let members: List = Parser::new(&text).parse().ok()?;

@@ -1,9 +1,9 @@
-//! Targets of requests as old clients and `curl -g` write them: with octets that no URI has raw (RFC 3986 2). They are
-//! percent-encoded on their way in, so that whatever reads them here or in the app reads one form.
+//! Request targets with raw bytes that a URI must not contain (RFC 3986 2), as old clients and `curl -g` send them.
+//! They are percent-encoded on arrival, so that Pillion and the upstream read the same form.
 
-/// What an octet is in a target.
+/// A byte that a target must percent-encode.
 const RAW: u8 = 1;
-/// Not in a target at all: it begins a fragment.
+/// A byte that must not occur in a target, because it begins a fragment.
 const FRAGMENT: u8 = 2;
 
 const OCTETS: [u8; 256] = {
@@ -18,12 +18,12 @@ const OCTETS: [u8; 256] = {
     octets
 };
 
-/// What a look at every octet of a target tells.
+/// The result of inspecting every byte of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looks {
-    /// It is as it should be, as nearly all are.
+    /// The target is valid, as nearly all are.
     Plain,
-    /// It has octets to be encoded.
+    /// The target has bytes that must be percent-encoded.
     Raw,
     Fragment,
 }
@@ -39,7 +39,8 @@ impl Looks {
     }
 }
 
-/// A target with its raw octets encoded. A backslash in a path stays: some apps take it for a slash, so the path is refused.
+/// Percent-encodes the raw bytes of a target. A backslash in the path stays, because some apps read it as a slash; such
+/// a path is refused later.
 pub(crate) fn encoded(target: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut text = Vec::with_capacity(target.len() + 16);

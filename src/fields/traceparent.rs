@@ -1,43 +1,43 @@
-//! `traceparent` (W3C Trace Context 2): which trace a request belongs to, and who asked within it.
+//! `traceparent` (W3C Trace Context 2): the trace that a request belongs to, and the calling span in it.
 
 use http::{HeaderName, HeaderValue};
 
 use super::fresh;
 
-/// The field that names a trace.
+/// The field that identifies a trace and its calling span.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// What vendors say of it; meaningless without the other (3.3.1).
+/// Data of tracing vendors; meaningless without `traceparent` (3.3.1).
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Of a field of the first version; bytes.
+/// Length of a field of version 00, in bytes.
 const LENGTH: usize = 55;
-/// What stands around it in a head.
+/// The text around the value in an HTTP/1 head.
 const NAME: &[u8] = b"traceparent: ";
 const END: &[u8] = b"\r\n";
 
-/// The flag that says it is recorded.
+/// The flag for a trace that is recorded.
 pub(crate) const SAMPLED: u8 = 0b01;
-/// The flag that says the trace's id is random ("Random Trace ID Flag" of the second level).
+/// The flag for a trace with a random id ("Random Trace ID Flag" of level 2).
 pub(crate) const RANDOM: u8 = 0b10;
 
-/// What the field says.
+/// The parsed value of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace; not 0.
+    /// The trace id, never 0.
     pub trace: u128,
-    /// The span that asks; not 0.
+    /// The id of the calling span, never 0.
     pub span: u64,
-    /// [`SAMPLED`] and [`RANDOM`].
+    /// The flags [`SAMPLED`] and [`RANDOM`].
     pub flags: u8,
 }
 
 impl TraceParent {
-    /// What `text` says; `None`: it is malformed, and the trace begins anew (3.2.2).
+    /// Parses a value; `None` if it is malformed, and a new trace begins then (3.2.2).
     pub fn parse(text: &[u8]) -> Option<TraceParent> {
         let (head, rest) = text.split_at_checked(LENGTH)?;
         let [v0, v1, b'-', ..] = head else { return None };
         let version = hex(&[*v0, *v1])?;
-        // A later version may say more, behind a further dash (3.2.4).
+        // A later version may append data after a further dash (3.2.4).
         let whole = match version {
             0 => rest.is_empty(),
             0xff => false,
@@ -52,12 +52,12 @@ impl TraceParent {
         (trace != 0 && span != 0).then_some(TraceParent { trace, span, flags })
     }
 
-    /// Whether it is recorded.
+    /// Returns whether the trace is recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
-    /// As a line of a head; `digits` are the trace's, where they have been written before.
+    /// Formats the line of an HTTP/1 head. `digits` is the trace id in hexadecimal, if it is already known.
     pub fn line(&self, digits: Option<&[u8; 32]>) -> [u8; NAME.len() + LENGTH + END.len()] {
         let mut line = [0; NAME.len() + LENGTH + END.len()];
         let (name, rest) = line.split_at_mut(NAME.len());
@@ -74,7 +74,7 @@ impl TraceParent {
         line
     }
 
-    /// As a field.
+    /// Formats the value of the field.
     pub fn value(&self) -> HeaderValue {
         let line = self.line(None);
         let text = &line[NAME.len()..line.len() - END.len()];
@@ -83,7 +83,7 @@ impl TraceParent {
     }
 }
 
-/// Lower case only (3.2.2).
+/// Parses hexadecimal digits. Upper case is rejected (3.2.2).
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0u128, |sum, digit| {
         let value = match digit {

@@ -1,11 +1,11 @@
-//! `Vary` (RFC 9110 12.5.5).
+//! `Vary` (RFC 9110 12.5.5): adding a field name to it.
 
 use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::list;
 
-/// Adds a field name to Vary, as one field without duplicates. `*` says it all already.
+/// Adds a field name to `Vary`, without duplicates and as one line. `*` already includes every field.
 pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName) {
     if let Entry::Vacant(none) = headers.entry(header::VARY) {
         none.insert(HeaderValue::from_name(name.clone()));
@@ -21,7 +21,7 @@ pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName) {
         merged.extend_from_slice(b", ");
     }
     merged.extend_from_slice(name.as_str().as_bytes());
-    // Made of values and a name, so it is one.
+    // The parts are valid field values, so the result is valid too.
     if let Ok(merged) = HeaderValue::from_bytes(&merged) {
         headers.insert(header::VARY, merged);
     }

@@ -1,4 +1,4 @@
-//! A connection with a read buffer and a bounded queue of what is to be written.
+//! A connection with a read buffer and a bounded write queue.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,28 +12,28 @@ use crate::connection::stream::Stream;
 use crate::memory::buffers;
 use crate::memory::buffers::{BufferReservation, Reading};
 
-/// The first read of a message.
+/// Bytes of the first read of a message.
 const SMALLEST_READ: usize = 4 * 1024;
-/// Reads grow to this while a body fills them.
+/// Maximum bytes of one read; reads grow to it while a body fills them.
 const LARGEST_READ: usize = 128 * 1024;
-/// Reads for a client that is slow grow to this.
+/// Maximum bytes of one read ahead of a slow client.
 const AHEAD_READ: usize = 32 * 1024;
-/// Reads of a small body, whose client may be slow, grow to this.
+/// Maximum bytes of one read of a small body, whose client may be slow.
 const SMALL_READ: usize = 16 * 1024;
-/// Content up to this size is copied behind the head and leaves in one plain write.
+/// Content up to this size in bytes is copied behind the head and leaves in one plain write.
 const COPY_BELOW: usize = 16 * 1024;
-/// Content up to this size is copied also behind other slices: each slice takes memory beside its bytes.
+/// Content up to this size in bytes is also copied behind other slices: each slice takes memory beside its bytes.
 const COPY_BEHIND: usize = 1024;
-/// Buffers of a connection that are no larger than this are ordinary, and not counted.
+/// Size in bytes up to which a connection's buffers are ordinary and not counted.
 pub(crate) const ORDINARY_BUFFERS: usize = 8 * 1024;
-/// The most slices handed to one vectored write.
+/// Maximum number of slices in one vectored write.
 const MAX_SLICES: usize = 64;
-/// Above this much queued, nothing more is taken from the body.
+/// Queued bytes above which nothing more is taken from the body.
 const HIGH_WATER: usize = 256 * 1024;
-/// A write buffer larger than this is given back when it is empty.
+/// Capacity in bytes above which an empty write buffer is freed.
 const KEEP_CAPACITY: usize = 32 * 1024;
 
-/// See [`Buffered::take`].
+/// Takes bytes from the front of a read buffer; see [`Buffered::take`].
 pub(crate) fn take(read: &mut BytesMut, length: usize) -> Bytes {
     if read.capacity() - length <= SMALL_READ {
         return read.split_to(length).freeze();
@@ -46,7 +46,7 @@ pub(crate) fn take(read: &mut BytesMut, length: usize) -> Bytes {
     copy
 }
 
-/// See [`Buffered::count`].
+/// Counts buffer memory; see [`Buffered::count`].
 pub(crate) fn count(
     bytes: usize,
     counted: &mut Option<BufferReservation>,
@@ -61,11 +61,11 @@ pub(crate) fn count(
     }
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Buffered {
     pub stream: Stream,
-    /// What was read and not yet used.
+    /// Bytes that were read and not yet consumed.
     pub read: BytesMut,
     next_read: usize,
     /// Bytes of the buffer that was last read into, with what was taken of it since.
@@ -73,12 +73,12 @@ pub(crate) struct Buffered {
     slices: VecDeque<Bytes>,
     tail: BytesMut,
     queued: usize,
-    /// Bytes of the first slice that are written: they are held until all of it is.
+    /// Written bytes of the first slice, which are held until the whole slice is written.
     front_written: usize,
 }
 
 impl Buffered {
-    /// A connection of which `read` was read already.
+    /// Creates a connection of which `read` was read already.
     pub(crate) fn new(stream: Stream, read: BytesMut) -> Buffered {
         Buffered {
             stream,
@@ -97,14 +97,14 @@ impl Buffered {
         self.poll_fill_at_most(u64::MAX, cx)
     }
 
-    /// The same of a message of which `left` bytes are still to come: the buffer is made no larger than for those.
+    /// Reads once within a message that has `left` bytes to come: the buffer gets no larger than those need.
     pub(crate) fn poll_fill_at_most(&mut self, left: u64, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let reading = buffers::reading();
         let max = if reading == Reading::Ahead { AHEAD_READ } else { LARGEST_READ };
         if reading == Reading::Pressed {
             self.next_read = SMALLEST_READ;
             if self.read.is_empty() && self.read.capacity() > SMALLEST_READ {
-                // A buffer that has grown is not read into again: all that it has room for could stay there.
+                // A grown buffer is not read into again: its whole capacity could fill with bytes that wait.
                 self.read = BytesMut::new();
             }
         }
@@ -112,8 +112,8 @@ impl Buffered {
             let left = usize::try_from(left).unwrap_or(usize::MAX).max(SMALLEST_READ);
             let wanted = self.next_read.min(max).min(left);
             if reading == Reading::Freely {
-                // Reclaims the buffer where nothing refers to it any more, else makes a new one, which may be as large as
-                // any before.
+                // Reclaims the buffer if nothing refers to it anymore. Otherwise it allocates a new one, which may be
+                // as large as any before.
                 self.read.reserve(wanted);
             } else {
                 let mut read = BytesMut::with_capacity(self.read.len() + wanted);
@@ -132,37 +132,37 @@ impl Buffered {
         Poll::Ready(Ok(count))
     }
 
-    /// Reads in small pieces: what is left of a message is little.
+    /// Limits reads to small pieces, because little of the message is left.
     pub(crate) fn read_little(&mut self) {
         self.next_read = self.next_read.min(SMALL_READ);
     }
 
-    /// Whether the next read takes in more than the first of a message does.
+    /// Returns whether the next read is larger than the first read of a message.
     pub(crate) fn reads_much(&self) -> bool {
         self.next_read > SMALLEST_READ
     }
 
-    /// Takes the first `length` bytes of what was read: as a part of the buffer where that is hardly larger, else as a
-    /// copy, as a part holds all of it.
+    /// Takes the first `length` bytes that were read. The result is a slice of the buffer if the buffer is hardly
+    /// larger, otherwise a copy, because a slice keeps the whole buffer alive.
     pub(crate) fn take(&mut self, length: usize) -> Bytes {
         take(&mut self.read, length)
     }
 
-    /// Gives the empty read buffer back, where the next bytes may be long in coming.
+    /// Frees an empty read buffer when the next bytes may take long to arrive.
     pub(crate) fn release_read(&mut self) {
         if self.read.is_empty() {
             self.read = BytesMut::new();
         }
     }
 
-    /// Gives an empty read buffer back that has grown.
+    /// Frees an empty read buffer that has grown.
     pub(crate) fn release_grown(&mut self) {
         if self.reads_much() {
             self.release_read();
         }
     }
 
-    /// Throws away what was read, and what was not written.
+    /// Discards all bytes that are read or queued, and frees the buffers.
     pub(crate) fn release_all(&mut self) {
         self.read = BytesMut::new();
         self.tail = BytesMut::new();
@@ -170,7 +170,7 @@ impl Buffered {
         (self.queued, self.front_written) = (0, 0);
     }
 
-    /// Gives the buffers of a silent connection back.
+    /// Frees the buffers of a silent connection.
     pub(crate) fn release(&mut self) {
         if self.read.is_empty() {
             self.read = BytesMut::new();
@@ -182,12 +182,12 @@ impl Buffered {
         }
     }
 
-    /// Where heads and small pieces are written; call [`Buffered::wrote`] after.
+    /// Returns the write buffer for heads and small pieces; call [`Buffered::wrote`] after writing to it.
     pub(crate) fn tail(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
 
-    /// Counts what was written to [`Buffered::tail`] since its length was `before`.
+    /// Counts the bytes written to [`Buffered::tail`] since its length was `before`.
     pub(crate) fn wrote(&mut self, before: usize) {
         self.queued += self.tail.len() - before;
     }
@@ -197,7 +197,7 @@ impl Buffered {
         self.queued += bytes.len();
     }
 
-    /// Queues content, copied if it is small and by reference if not.
+    /// Queues content: a copy if it is small, a reference if not.
     pub(crate) fn push(&mut self, content: Bytes) {
         let copied = if self.slices.is_empty() { COPY_BELOW } else { COPY_BEHIND };
         if content.len() <= copied {
@@ -216,28 +216,28 @@ impl Buffered {
         self.slices.push_back(content);
     }
 
-    /// Whether more may be queued.
+    /// Returns whether more may be queued.
     pub(crate) fn has_room(&self) -> bool {
         self.queued < HIGH_WATER
     }
 
-    /// Whether everything queued has been handed to the system.
+    /// Returns whether everything queued has been handed to the system.
     pub(crate) fn is_flushed(&self) -> bool {
         self.queued == 0
     }
 
-    /// How many bytes are queued.
+    /// Returns the number of queued bytes.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Bytes of memory that the queue holds.
+    /// Returns the memory held by the queue in bytes.
     pub(crate) fn held_by_queue(&self) -> usize {
         if self.slices.is_empty() {
             return self.tail.capacity();
         }
         let slices = self.queued - self.tail.len() + self.front_written;
-        // The first may be the end of a buffer, the rest of which is written and held with it.
+        // The first slice may be the end of a buffer whose written part is held with it.
         let gone = slices.min(LARGEST_READ) / 2;
         slices + gone + self.slices.capacity() * size_of::<Bytes>() + self.tail.capacity()
     }
@@ -247,14 +247,14 @@ impl Buffered {
         if self.read.capacity() > 0 { self.read.capacity().max(self.read_whole) } else { 0 }
     }
 
-    /// Gives an empty write buffer back that is larger than ordinary ones: the connection waits.
+    /// Frees an empty write buffer that is larger than ordinary ones, because the connection waits.
     pub(crate) fn release_written(&mut self) {
         if self.is_flushed() && self.tail.capacity() > ORDINARY_BUFFERS / 2 {
             self.tail = BytesMut::new();
         }
     }
 
-    /// Counts what its buffers hold while the connection waits, where that is more than is ordinary; `reserve` makes a
+    /// Counts the memory of the buffers while the connection waits, if it is more than ordinary. `reserve` creates the
     /// reservation.
     pub(crate) fn count(
         &mut self,
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn n3_4_what_is_taken_of_a_large_buffer_does_not_hold_it() {
-        // The buffer, what is in it, what is taken, and whether the buffer stays.
+        // Columns: capacity, length, bytes taken, and whether the result shares the buffer.
         for (capacity, length, taken, stays) in [
             (4096, 1000, 400, true),
             (SMALL_READ + 400, 1000, 400, true),

@@ -1,22 +1,22 @@
-//! The chunked transfer coding (RFC 9112 7.1), strictly: CRLF where CRLF belongs, no white space
-//! around sizes, chunk extensions dropped, everything bounded. Leniency here is how two parsers come
-//! to disagree about where a request ends.
+//! The chunked transfer coding (RFC 9112 7.1), parsed strictly: every line ends with CRLF, sizes have no white space
+//! around them, chunk extensions are dropped, and everything is bounded. Leniency here makes two parsers disagree about
+//! the end of a request.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The longest chunk-size line, extensions included.
+/// Maximum length of a chunk-size line in bytes, extensions included.
 const MAX_SIZE_LINE: usize = 4096;
 const MAX_TRAILERS: usize = 16 * 1024;
-/// The most fields in a trailer section.
+/// Maximum number of fields in a trailer section.
 const MAX_TRAILER_FIELDS: usize = 64;
 
-/// What a step of decoding found.
+/// The result of one decoding step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// Content, as much as was there.
+    /// Content: all that was available.
     Data(Bytes),
-    /// The end, with the trailer fields if there were any.
+    /// The end of the body, with the trailer fields if there were any.
     End(Option<HeaderMap>),
     NeedMore,
 }
@@ -30,7 +30,7 @@ enum State {
     Done,
 }
 
-/// Decodes one chunked body from a growing buffer.
+/// A decoder of one chunked body from a growing buffer.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
@@ -43,7 +43,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Takes what it can from the front of `input`; an error says what is malformed.
+    /// Decodes from the front of `input` and consumes what it used. The error names the malformed part.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
         loop {
             match self.state {
@@ -105,7 +105,7 @@ fn take_line(
     }
 }
 
-/// `chunk-size [ chunk-ext ]`: hexadecimal digits, then the end or an extension.
+/// Parses `chunk-size [ chunk-ext ]`: hexadecimal digits, then the end or an extension.
 fn parse_size(line: &[u8]) -> Result<u64, &'static str> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     if digits == 0 || digits > 16 {
@@ -126,7 +126,7 @@ fn parse_size(line: &[u8]) -> Result<u64, &'static str> {
         let value = (*digit as char).to_digit(16).ok_or("chunk size is not a hexadecimal number")?;
         size = size << 4 | u64::from(value);
     }
-    // Leaves room for every sum made of it.
+    // Two free bits keep later sums from overflowing.
     if size > u64::MAX >> 2 { Err("chunk size is too large") } else { Ok(size) }
 }
 
@@ -144,7 +144,7 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, &'st
     let mut storage = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let fields = match httparse::parse_headers(&section, &mut storage) {
         Ok(httparse::Status::Complete((length, fields))) if length == section.len() => fields,
-        // An end before the end: two bare LFs, which others may read as one.
+        // The parser saw an end before the end: two bare LFs, which other parsers may accept as one.
         Ok(_) | Err(_) => return Err("malformed trailer fields"),
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());

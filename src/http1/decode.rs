@@ -1,4 +1,4 @@
-//! Cuts a body out of the bytes that follow a head.
+//! Extracts a body from the bytes that follow a head.
 
 use bytes::BytesMut;
 
@@ -7,15 +7,15 @@ use super::framing::Framing;
 
 #[derive(Debug)]
 pub(crate) enum BodyDecoder {
-    /// This many bytes are left.
+    /// The number of bytes left.
     Length(u64),
     Chunked(chunked::Decoder),
-    /// Whatever comes until the connection closes.
+    /// The body ends when the connection closes.
     Close,
 }
 
 impl BodyDecoder {
-    /// For a body framed so.
+    /// Creates a decoder for this framing.
     pub(super) fn new(framing: Framing) -> BodyDecoder {
         match framing {
             Framing::Length(length) => BodyDecoder::Length(length),
@@ -24,7 +24,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Takes what it can from the front of `input`.
+    /// Decodes from the front of `input` and consumes what it used.
     pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
         match self {
             BodyDecoder::Length(0) => Ok(Decoded::End(None)),
@@ -39,12 +39,12 @@ impl BodyDecoder {
         }
     }
 
-    /// Whether the end of the connection is the end of the body.
+    /// Returns whether the end of the connection ends the body.
     pub(super) fn ends_at_close(&self) -> bool {
         matches!(self, BodyDecoder::Close | BodyDecoder::Length(0))
     }
 
-    /// The exact number of bytes left, where it is known.
+    /// Returns the exact number of bytes left, if it is known.
     pub(super) fn left(&self) -> Option<u64> {
         match self {
             BodyDecoder::Length(left) => Some(*left),

@@ -1,4 +1,4 @@
-//! Writes heads and chunks. Field names go out in lower case, as HTTP/2 has them.
+//! Writes heads and chunks. Field names are written in lower case, as in HTTP/2.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -9,40 +9,40 @@ use crate::message::body::OwnFields;
 use crate::rendering::rendered_head::HeadLines;
 use crate::runtime::clock;
 
-/// How the body that follows will be framed.
+/// The framing of the body that follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outgoing {
-    /// No body, and nothing is said about one.
+    /// No body and no length field.
     None,
     Length(u64),
-    /// Chunks, as the length is not known.
+    /// Chunks, because the length is not known.
     Chunked,
-    /// Until the connection closes (to HTTP/1.0 clients).
+    /// The body ends when the connection closes (for HTTP/1.0 clients).
     Close,
 }
 
-/// What the head says about the connection.
+/// The Connection field of the head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Connection {
     Implied,
-    /// `keep-alive`, for HTTP/1.0.
+    /// `keep-alive`, for clients that speak HTTP/1.0.
     KeepAlive,
-    /// `close`.
+    /// `close`: the connection ends with this message.
     Close,
-    /// `te`, with `trailers`.
+    /// `te`, together with the field `TE: trailers`.
     Trailers,
-    /// `upgrade`, with the protocol.
+    /// `upgrade`, together with the field that names the protocol.
     Upgrade(HeaderValue),
 }
 
-/// What is among fields: looked at while they are written, as comparing is quicker than looking up.
+/// Fields seen while writing: comparing each name is faster than a lookup.
 #[derive(Default)]
 struct Seen {
     date: bool,
     length: bool,
 }
 
-/// Writes fields, Content-Length only where it is `said` by them.
+/// Writes fields. A Content-Length among them is skipped unless `said` is set.
 fn fields(out: &mut BytesMut, headers: &HeaderMap, said: bool) -> Seen {
     let mut seen = Seen::default();
     for (name, value) in headers {
@@ -65,7 +65,7 @@ fn line(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
     out.put_slice(b"\r\n");
 }
 
-/// Fields as they stand in a head.
+/// Returns the fields as lines of a head.
 pub(crate) fn lines(headers: &HeaderMap) -> Bytes {
     let length = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let mut out = BytesMut::with_capacity(length);
@@ -97,15 +97,15 @@ fn trailing(out: &mut BytesMut, seen: &Seen, framing: Outgoing, connection: &Con
     out.put_slice(b"\r\n");
 }
 
-/// What goes out with a request beside its map.
+/// Parts of a request head beside its map.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside<'a> {
-    /// Whole lines, each with its CRLF.
+    /// Complete lines, each with its CRLF.
     pub lines: &'a [u8],
     pub identified: Option<Identified<'a>>,
 }
 
-/// Writes a request head.
+/// Writes a request head. The target is written as given, so it must be valid already.
 pub fn request_head(
     out: &mut BytesMut,
     method: &Method,
@@ -128,8 +128,8 @@ pub fn request_head(
     trailing(out, &seen, framing, connection);
 }
 
-/// Writes a response head. A Content-Length among the fields is believed where nothing is framed, else it is told by
-/// `framing`. Adds `Date` where the app sent none (RFC 9110 6.6.1).
+/// Writes a response head. A Content-Length among the fields is kept if `framing` is `None`, otherwise `framing`
+/// decides. Adds `Date` if the response has none (RFC 9110 6.6.1).
 #[allow(clippy::too_many_arguments, reason = "the parts of one head, borrowed apart")]
 pub fn response_head(
     out: &mut BytesMut,
@@ -142,7 +142,7 @@ pub fn response_head(
     connection: &Connection,
 ) {
     out.reserve(256 + headers.len() * 48);
-    // The version is ours, not the client's (RFC 9112 2.3): only the framing bends to HTTP/1.0.
+    // The version is ours, not the client's (RFC 9112 2.3): only the framing adapts to HTTP/1.0.
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
     out.put_u8(b' ');
@@ -181,7 +181,7 @@ pub(crate) fn interim_head(out: &mut BytesMut, parts: &http::response::Parts) {
     out.put_slice(b"\r\n");
 }
 
-/// The longest a chunk's size line and its two CRLFs can be.
+/// Maximum length in bytes of a chunk's size line and its two CRLFs.
 const CHUNK_OVERHEAD: usize = 20;
 
 /// Writes the size line of a chunk; the data and a CRLF follow.

@@ -1,17 +1,17 @@
-//! How long a message's body is (RFC 9112 6), as pure decisions over the fields that say so.
+//! The length of a message's body (RFC 9112 6), as pure decisions over the length fields.
 //!
-//! Stricter than the RFC allows where leniency is how requests are smuggled: both lengths at once,
-//! and any transfer coding but one `chunked`, are refused from clients.
+//! The rules are stricter than the RFC where leniency enables request smuggling: requests with both length fields, or
+//! with any transfer coding but a single `chunked`, are refused.
 
 use http::{Method, StatusCode};
 
-/// Where a body ends.
+/// The end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// After this many bytes; zero is no body.
+    /// The body ends after this many bytes; zero is no body.
     Length(u64),
     Chunked,
-    /// When the connection closes (responses only).
+    /// The body ends when the connection closes (responses only).
     Close,
 }
 
@@ -28,23 +28,23 @@ enum TransferEncoding {
     Unsupported,
 }
 
-/// Why a head's length fields were refused.
+/// The reason why a head's length fields were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramingError {
-    /// Not a decimal number, or too large a one.
+    /// Content-Length is not a decimal number, or too large.
     MalformedLength,
-    /// Two Content-Length values that are not the same.
+    /// Two or more Content-Length values differ.
     DifferingLengths,
-    /// Both Content-Length and Transfer-Encoding (RFC 9112 6.1: may be rejected, and is).
+    /// Content-Length and Transfer-Encoding are both present (RFC 9112 6.1: may be rejected, and is).
     LengthAndEncoding,
-    /// A transfer coding other than one single `chunked`.
+    /// The transfer coding is not a single `chunked`.
     UnsupportedEncoding,
-    /// Transfer-Encoding in an HTTP/1.0 message (RFC 9112 6.1).
+    /// An HTTP/1.0 message has Transfer-Encoding (RFC 9112 6.1).
     EncodingInHttp10,
 }
 
 impl FramingError {
-    /// For the problem document.
+    /// Returns the text for the problem document.
     pub fn as_str(self) -> &'static str {
         match self {
             FramingError::MalformedLength => "Content-Length is not a decimal number",
@@ -57,14 +57,14 @@ impl FramingError {
 }
 
 impl LengthFields {
-    /// Takes one Content-Length field line. A list of equal values counts as one (RFC 9110 8.6).
+    /// Records one Content-Length field line. A list of equal values counts as a single value (RFC 9110 8.6).
     pub(crate) fn content_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
         for item in value.split(|byte| *byte == b',') {
             let item = item.trim_ascii();
             if item.is_empty() || item.len() > 19 || !item.iter().all(u8::is_ascii_digit) {
                 return Err(FramingError::MalformedLength);
             }
-            // At most 19 digits fit a u64.
+            // A `u64` holds any number of 19 digits.
             let length = item.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
             match self.length {
                 Some(before) if before != length => return Err(FramingError::DifferingLengths),
@@ -74,7 +74,7 @@ impl LengthFields {
         Ok(())
     }
 
-    /// Takes one Transfer-Encoding field line.
+    /// Records one Transfer-Encoding field line.
     pub(crate) fn transfer_encoding(&mut self, value: &[u8]) {
         let single = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
         self.transfer_encoding = Some(match self.transfer_encoding {
@@ -83,7 +83,7 @@ impl LengthFields {
         });
     }
 
-    /// The framing of a request (RFC 9112 6.3). No field at all: no body.
+    /// Returns the framing of a request (RFC 9112 6.3). Without a length field there is no body.
     pub(crate) fn of_request(self, http11: bool) -> Result<Framing, FramingError> {
         match (self.transfer_encoding, self.length) {
             (Some(_), _) if !http11 => Err(FramingError::EncodingInHttp10),
@@ -94,8 +94,8 @@ impl LengthFields {
         }
     }
 
-    /// The framing of a response to `method` with `status` (RFC 9112 6.3), and whether the connection
-    /// may be used again. An app that sends both lengths is believed in its chunks alone, once.
+    /// Returns the framing of a response to `method` with `status` (RFC 9112 6.3), and whether the connection may be
+    /// used again. If an upstream sends both lengths, the chunks count and the connection is not used again.
     pub(crate) fn of_response(
         self,
         method: &Method,
@@ -116,7 +116,7 @@ impl LengthFields {
         }
     }
 
-    /// The declared length, whether it counts or not (a HEAD answer's does not).
+    /// Returns the declared length, whether it applies or not (in a response to HEAD it does not).
     pub(crate) fn declared(&self) -> Option<u64> {
         self.length
     }

@@ -1,7 +1,7 @@
-//! Heads of requests and responses, read once and strictly (RFC 9112 2 to 5).
+//! Heads of requests and responses, parsed once and strictly (RFC 9112 2 to 5).
 //!
-//! Connection-level fields (RFC 9110 7.6.1) are taken out here: what they say about this connection
-//! is in the parsed head, and nothing above ever sees or forwards them.
+//! Connection-level fields (RFC 9110 7.6.1) are removed here. Their meaning for this connection is in the parsed head,
+//! and no code above ever sees or forwards them.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -17,19 +17,19 @@ use crate::fields::host;
 use crate::fields::reason::ReasonPhrase;
 use crate::fields::target::{self, Looks};
 
-/// The most fields any configuration may allow in one head.
+/// Maximum number of fields that any configuration may allow in one head.
 pub(crate) const MAX_FIELDS: usize = 1024;
 
-/// Bounds on one head.
+/// Limits on the size of one head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadLimits {
-    /// Bytes, request line and final empty line included.
+    /// Maximum bytes, request line and final empty line included.
     pub size: usize,
     pub fields: usize,
 }
 
-/// The protocol of a server whose first bytes are no HTTP/1 response. HTTP/2 begins with SETTINGS (RFC 9113 3.4)
-/// or, where it refuses at once, with GOAWAY, both on stream 0; TLS with an alert (RFC 8446 6).
+/// Returns the protocol of a server whose first bytes are no HTTP/1 response. HTTP/2 begins with SETTINGS (RFC 9113
+/// 3.4) or, if it refuses at once, with GOAWAY, both on stream 0; TLS with an alert (RFC 8446 6).
 fn other_protocol(input: &[u8]) -> Option<HeadError> {
     const SETTINGS: u8 = 4;
     const GOAWAY: u8 = 7;
@@ -44,25 +44,25 @@ fn other_protocol(input: &[u8]) -> Option<HeadError> {
     }
 }
 
-/// A parsed request head.
+/// A parsed request head, without connection-level fields.
 #[derive(Debug)]
 pub struct RequestHead {
     /// Method, target, version and the end-to-end fields.
     pub parts: http::request::Parts,
-    /// Its length as it came; bytes.
+    /// Length in bytes as received.
     pub size: usize,
     pub framing: Framing,
     /// Whether the client would use the connection again.
     pub keep_alive: bool,
-    /// The protocols of `Upgrade`, where `Connection` names it.
+    /// The protocols of `Upgrade`, if `Connection` names it.
     pub upgrade: Option<HeaderValue>,
     /// Whether the client waits for 100 (Continue).
     pub expects_continue: bool,
-    /// Whether the client takes trailers (`TE: trailers`).
+    /// Whether the client accepts trailers (`TE: trailers`).
     pub takes_trailers: bool,
 }
 
-/// A parsed response head.
+/// A parsed response head, without connection-level fields.
 #[derive(Debug)]
 pub struct ResponseHead {
     /// Status, version and the end-to-end fields.
@@ -70,14 +70,14 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the connection may be used again.
     pub keep_alive: bool,
-    /// Seconds after which the app says it closes an idle connection.
+    /// Seconds after which the upstream announced to close an idle connection.
     pub keep_alive_timeout: Option<u64>,
     /// The protocol of `Upgrade`, for a 101.
     pub upgrade: Option<HeaderValue>,
 }
 
-/// Trailer fields that would change framing, routing, credentials or how the message is read
-/// (RFC 9110 6.5.1), for apps that merge trailers into the head.
+/// Returns whether a trailer field would change framing, routing, credentials or the meaning of the message (RFC 9110
+/// 6.5.1), because some upstreams merge trailers into the head.
 pub(crate) fn forbidden_in_trailers(name: &HeaderName) -> bool {
     const FORBIDDEN: [&str; 34] = [
         "accept-encoding",
@@ -116,7 +116,7 @@ pub(crate) fn forbidden_in_trailers(name: &HeaderName) -> bool {
         "x-request-id",
     ];
     let name = name.as_str();
-    // CGI and WSGI apps cannot tell an underscore from a hyphen.
+    // CGI and WSGI programs cannot tell an underscore from a hyphen.
     let spelt = name.contains('_').then(|| name.replace('_', "-"));
     let name = spelt.as_deref().unwrap_or(name);
     name.starts_with("x-forwarded-") || name.starts_with("if-") || FORBIDDEN.contains(&name)
@@ -144,8 +144,8 @@ fn malformed(error: httparse::Error) -> HeadError {
     })
 }
 
-/// What stands in place of the version: another version (RFC 9110 15.6.6), or no version at all, as where the
-/// target holds a space. A request line has two spaces, and no recipient may guess which they are (RFC 9112 3).
+/// Classifies an unknown version: another HTTP version (RFC 9110 15.6.6), or a target with a space. A request line has
+/// two spaces, and no recipient may guess which they are (RFC 9112 3).
 fn unknown_version(input: &[u8]) -> HeadError {
     let line = input.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).find(|line| !line.is_empty());
     let mut parts = line.unwrap_or_default().split(|byte| *byte == b' ');
@@ -160,7 +160,7 @@ fn unknown_version(input: &[u8]) -> HeadError {
     }
 }
 
-/// Reads a request head from the front of `input`; `Ok(None)` when it is not whole yet.
+/// Parses a request head from the front of `input`. Returns `Ok(None)` while it is incomplete.
 pub fn parse_request(
     input: &mut BytesMut,
     limits: HeadLimits,
@@ -223,8 +223,8 @@ pub fn parse_request(
         size: length,
         framing,
         keep_alive,
-        // RFC 9110 7.8: Upgrade counts only in HTTP/1.1 and only when Connection names it; h2c is not
-        // upgraded to, prior knowledge is spoken instead.
+        // RFC 9110 7.8: Upgrade counts only in HTTP/1.1 and if Connection names it. Upgrades to h2c are not offered;
+        // HTTP/2 starts with prior knowledge instead.
         upgrade: fields
             .upgrade_to
             .filter(|_| fields.upgrade && version == Version::HTTP_11)
@@ -234,7 +234,7 @@ pub fn parse_request(
     })))
 }
 
-/// Reads a response head to `method` from the front of `input`; `Ok(None)` when it is not whole yet.
+/// Parses the head of a response to `method` from the front of `input`. Returns `Ok(None)` while it is incomplete.
 pub fn parse_response(
     input: &mut BytesMut,
     method: &Method,
@@ -283,7 +283,7 @@ pub fn parse_response(
     }))
 }
 
-/// The first line of a head that was parsed; empty lines may stand before it (RFC 9112 2.2).
+/// Returns the status line of a parsed head; empty lines may stand before it (RFC 9112 2.2).
 fn status_line(block: &[u8]) -> &[u8] {
     let start = block.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(block.len());
     let line = &block[start..];
@@ -291,7 +291,7 @@ fn status_line(block: &[u8]) -> &[u8] {
 }
 
 thread_local! {
-    /// Room for the places of one head's fields, used again by the next head.
+    /// Offsets of one head's fields; the allocation is reused for the next head.
     static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
@@ -311,8 +311,8 @@ fn read_fields(
     fields: &mut ConnectionFields,
     lengths: &mut LengthFields,
 ) -> Result<HeaderMap, HeadError> {
-    // Room for the fields a proxy adds, so that the map is not grown and rehashed on the way; for a few fields it is
-    // small enough to come quickly.
+    // Room for the fields that a proxy adds, so that the map is not grown and rehashed later. For few fields it is
+    // small enough to allocate quickly.
     let mut headers = HeaderMap::with_capacity(lines.len() + 4);
     for line in &lines {
         let name = HeaderName::from_bytes(&block[line.name.0..line.name.1])
@@ -324,7 +324,7 @@ fn read_fields(
             header::CONTENT_LENGTH => {
                 let first = lengths.declared().is_none();
                 lengths.content_length(&value)?;
-                // Several equal ones go on as one, which is written as everybody writes it.
+                // Several equal values are forwarded as a single value in the usual notation.
                 if let (true, Some(length)) = (first, lengths.declared()) {
                     let usual = itoa::Buffer::new().format(length).as_bytes() == value;
                     let shared = if usual { HeaderValue::from_maybe_shared(value).ok() } else { None };
@@ -351,8 +351,8 @@ fn read_fields(
     Ok(headers)
 }
 
-/// The four forms of a target (RFC 9112 3.2) and which methods may use them; userinfo never
-/// (RFC 9110 4.2.4).
+/// Checks the four forms of a target (RFC 9112 3.2) and which methods may use them; userinfo is never allowed (RFC 9110
+/// 4.2.4).
 pub(crate) fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadError> {
     let fine = if *method == Method::CONNECT {
         uri.authority().is_some() && uri.scheme().is_none()
@@ -376,7 +376,7 @@ pub(crate) fn check_host(headers: &HeaderMap, version: Version) -> Result<(), He
     check_hosts(hosts.iter().count(), valid, version)
 }
 
-/// RFC 9112 3.2: exactly one Host in HTTP/1.1, and never a malformed one.
+/// Checks for exactly one Host in HTTP/1.1, and never a malformed one (RFC 9112 3.2).
 fn check_hosts(count: usize, valid: bool, version: Version) -> Result<(), HeadError> {
     match count {
         1 if valid => Ok(()),

@@ -4,35 +4,35 @@ use http::StatusCode;
 
 use super::framing::FramingError;
 
-/// Why a head was refused.
+/// The reason why a head was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
-    /// Not an HTTP/1 head; the text says where it went wrong.
+    /// The bytes are not an HTTP/1 head; the text says where they are wrong.
     Malformed(&'static str),
     /// The length fields contradict each other or are not allowed.
     Framing(FramingError),
-    /// Longer than `max_header_size`.
+    /// The head is longer than `max_header_size`.
     TooLarge,
-    /// More fields than `max_headers`.
+    /// The head has more fields than `max_headers`.
     TooManyFields,
-    /// The target is longer than a URI here can be.
+    /// The target is longer than a [`Uri`] can hold.
     TargetTooLong,
-    /// HTTP/1.1 without a Host, or with two, or with one that is not a host (RFC 9112 3.2).
+    /// An HTTP/1.1 request has no Host, two, or an invalid Host (RFC 9112 3.2).
     Host,
-    /// A version other than 1.0 or 1.1.
+    /// The version is not 1.0 or 1.1.
     Version,
     /// The head did not arrive within `header_timeout`.
     Timeout,
-    /// There is no buffer memory for the half of it that is here.
+    /// No buffer memory is left for the incomplete head.
     NoMemory,
-    /// Frames of HTTP/2 in place of a response: the server speaks nothing else.
+    /// HTTP/2 frames came instead of a response: the server speaks nothing else.
     Http2,
-    /// A TLS record in place of a response.
+    /// A TLS record came instead of a response.
     Tls,
 }
 
 impl HeadError {
-    /// The status of the refusal.
+    /// Returns the status code of the refusal.
     pub fn status(self) -> StatusCode {
         match self {
             HeadError::Malformed(_)
@@ -48,7 +48,7 @@ impl HeadError {
         }
     }
 
-    /// What is wrong, for the problem document.
+    /// Returns the problem document's detail.
     pub fn detail(self) -> &'static str {
         match self {
             HeadError::Malformed(what) => what,
@@ -65,7 +65,7 @@ impl HeadError {
         }
     }
 
-    /// The same of a response, for the log.
+    /// Returns the detail for a refused response, for the log.
     pub fn detail_of_response(self) -> &'static str {
         match self {
             HeadError::TooLarge => "the response head is larger than server.max_header_size",
@@ -77,7 +77,7 @@ impl HeadError {
         }
     }
 
-    /// The document's detail where a response was refused so; `None` where only the log says it.
+    /// Returns the problem document's detail for a refused response; `None` if only the log reports it.
     pub fn advice(self) -> Option<&'static str> {
         match self {
             HeadError::TooLarge | HeadError::TooManyFields | HeadError::Http2 | HeadError::Tls => {

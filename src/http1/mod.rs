@@ -1,11 +1,11 @@
 //! HTTP/1.1 on the wire, both sides (RFC 9112): heads, framing, connections.
 //!
-//! Pillion owns this room because everything it promises about framing, time and memory is decided
-//! here: what is refused and how the refusal is read, who may be silent for how long, what an idle
-//! connection costs. `httparse` reads the heads; HTTP/2 is hyper's.
+//! Pillion implements this itself because it decides everything that Pillion promises about framing, time and memory:
+//! which messages are refused and how the refusal reaches the client, which timeouts apply, and the cost of an idle
+//! connection. `httparse` parses the heads; HTTP/2 is left to hyper.
 //!
-//! Not here: what to answer, where to forward, which fields to write. The server side calls a
-//! [`tower::Service`], the client side is driven by `upstream`.
+//! Not here: which response to send, where to forward, which fields to write. The server side calls a
+//! [`tower::Service`]; the client side is driven by `upstream`.
 
 pub(crate) mod buffered;
 pub(crate) mod chunked;

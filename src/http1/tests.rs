@@ -168,7 +168,7 @@ fn responses_are_read() {
         ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", &Method::HEAD, Framing::Length(0), true),
         ("HTTP/1.1 304 Not Modified\r\ncontent-length: 3\r\n\r\n", &get, Framing::Length(0), true),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", &get, Framing::Chunked, true),
-        // Both: the chunks count, and the connection is not used again.
+        // With both length fields the chunks count, and the connection is not used again.
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n",
             &get,

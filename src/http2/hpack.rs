@@ -1,22 +1,23 @@
-//! As much of HPACK (RFC 7541) as it takes to know which fields of a block are pseudo-header fields. Values are not
-//! decoded; the dynamic table is kept as sizes and kinds, which is what decides where an index points.
+//! The part of HPACK (RFC 7541) that is needed to recognize pseudo-header fields in a block. Values are not decoded.
+//! The dynamic table is kept as sizes and kinds, which decide the entry that an index refers to.
 
 use std::collections::VecDeque;
 
-/// SETTINGS_HEADER_TABLE_SIZE as both sides leave it (RFC 9113 6.5.2).
+/// The default of SETTINGS_HEADER_TABLE_SIZE (RFC 9113 6.5.2) in bytes, which neither side changes.
 const MAX_TABLE: usize = 4096;
-/// What an entry takes beside its text (RFC 7541 4.1).
+/// Bytes that an entry takes beside its text (RFC 7541 4.1).
 const OVERHEAD: usize = 32;
-/// Length of the names of the static table (RFC 7541 Appendix A), from index 1.
+/// Lengths of the names in the static table (RFC 7541 Appendix A), from index 1.
 const STATIC_NAMES: [u8; 61] = [
     10, 7, 7, 5, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 14, 15, 15, 13, 6, 27, 3, 5, 13, 13, 19, 16, 16, 14, 16, 13,
     12, 6, 4, 4, 6, 7, 4, 4, 8, 17, 13, 8, 19, 13, 4, 8, 12, 18, 19, 5, 7, 7, 11, 6, 10, 25, 17, 10, 4, 3,
     16,
 ];
-/// Pseudo-header fields are the first of the static table; `:status` with a final status from here on.
+/// Last index of a pseudo-header field in the static table; `:status` entries, all final, start at `STATIC_STATUS`.
 const STATIC_PSEUDO: usize = 14;
 const STATIC_STATUS: usize = 8;
-/// Codes of each length in the Huffman code (RFC 7541 Appendix B), which is canonical: longer codes are greater.
+/// Number of codes of each length in the Huffman code (RFC 7541 Appendix B). The code is canonical: longer codes are
+/// greater.
 const CODES: [(u32, u32); 21] = [
     (5, 10),
     (6, 26),
@@ -45,7 +46,7 @@ const CODES: [(u32, u32); 21] = [
 enum Kind {
     Ordinary,
     Pseudo,
-    /// `:status` of an interim response.
+    /// The `:status` of an interim response.
     Interim,
 }
 
@@ -54,40 +55,40 @@ struct Entry {
     name: usize,
     size: usize,
     kind: Kind,
-    /// Memory that is free when it leaves the table; bytes.
+    /// Memory in bytes that is freed when the entry leaves the table.
     pins: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block {
     pub pseudo: bool,
-    /// The head of an interim response.
+    /// Whether the block is the head of an interim response.
     pub interim: bool,
 }
 
-/// A block as far as it was read.
+/// The state of a block that is read in parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub found: Block,
     pub fields: usize,
-    /// Bytes of their names and values, decoded.
+    /// Bytes of the decoded names and values.
     pub size: usize,
-    /// Whether its last entry of the table is the newest one.
+    /// Whether the block's last inserted field is the newest entry of the table.
     inserted: bool,
 }
 
 impl Progress {
-    /// Whether the table got an entry that stays for a while.
+    /// Returns whether the block added an entry that is still in the table.
     pub(crate) fn has_entry(&self) -> bool {
         self.inserted
     }
 }
 
-/// A block that is no HPACK. The library says so to the peer, and ends the connection.
+/// An error for a block that is not valid HPACK. The library reports it to the peer and ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// The state of one direction of a connection.
+/// The HPACK state of one direction of a connection.
 #[derive(Debug)]
 pub(crate) struct Table {
     entries: VecDeque<Entry>,
@@ -103,8 +104,8 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Reads the fields of a block that are whole, and says how many octets they take. The rest is to come first of the
-    /// next call.
+    /// Reads the complete fields of a block and returns the number of octets consumed. The next call has to start with
+    /// the rest.
     pub(crate) fn read(&mut self, block: &[u8], progress: &mut Progress) -> Result<usize, Malformed> {
         let mut input = Input(block);
         loop {
@@ -117,7 +118,8 @@ impl Table {
         }
     }
 
-    /// Reads one field, or a change of the table's size; false: there is none. Nothing is changed where it is short.
+    /// Reads one field, or a change of the table's size. Returns `false` at the end of the input. An incomplete field
+    /// changes nothing.
     fn read_field(&mut self, input: &mut Input<'_>, progress: &mut Progress) -> Result<bool, Flaw> {
         let Some(first) = input.0.first().copied() else { return Ok(false) };
         let entry = match first {
@@ -145,17 +147,17 @@ impl Table {
         Ok(true)
     }
 
-    /// A block was read, which takes so many bytes where it was received: a field of it that stands in the table keeps
-    /// all of that alive.
+    /// Records that a block was read whose receive buffer takes `bytes`: a field of it in the table keeps the whole
+    /// buffer alive.
     pub(crate) fn pin(&mut self, progress: &Progress, bytes: usize) {
         if let Some(newest) = self.entries.front_mut().filter(|_| progress.inserted) {
-            // Entries leave in the order they came, so it is the last of its block.
+            // Entries leave in the order of insertion, so the newest is the last of its block.
             newest.pins += bytes;
             self.pinned += bytes;
         }
     }
 
-    /// What entries of the table keep alive; bytes.
+    /// Returns the bytes of buffers that table entries keep alive.
     pub(crate) fn pinned(&self) -> usize {
         self.pinned
     }
@@ -192,10 +194,10 @@ impl Table {
         }
     }
 
-    /// Whether it stands in the table.
+    /// Inserts an entry. Returns whether it is in the table.
     fn insert(&mut self, entry: Entry) -> bool {
         self.evict(entry.size);
-        // RFC 7541 4.4: one that is larger than the table empties it.
+        // RFC 7541 4.4: an entry larger than the table empties it.
         let fits = entry.size <= self.max;
         if fits {
             self.size += entry.size;
@@ -217,7 +219,7 @@ impl Table {
 struct Text<'a> {
     raw: &'a [u8],
     coded: bool,
-    /// Octets when decoded.
+    /// Number of octets after decoding.
     length: usize,
 }
 
@@ -234,15 +236,15 @@ impl Text<'_> {
         self.raw.first().is_some_and(|first| if self.coded { first >> 3 == 1 } else { *first == b'1' })
     }
 
-    /// `:status` is the one pseudo-header field of its length that a response has.
+    /// Returns whether the name is `:status`, the only pseudo-header field of that length in a response.
     fn is_status(&self) -> bool {
         self.length == ":status".len() && self.begins_with_colon()
     }
 }
 
-/// Why a field was not read.
+/// The reason why a field could not be read.
 enum Flaw {
-    /// Its end is not here.
+    /// The end of the field is not here yet.
     Short,
     Malformed,
 }
@@ -250,7 +252,7 @@ enum Flaw {
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    /// RFC 7541 5.1.
+    /// Reads an integer (RFC 7541 5.1).
     fn integer(&mut self, prefix: u32) -> Result<usize, Flaw> {
         const MAX: u32 = 28;
         let (first, mut rest) = self.0.split_first().ok_or(Flaw::Short)?;
@@ -275,7 +277,7 @@ impl<'a> Input<'a> {
         Ok(value)
     }
 
-    /// RFC 7541 5.2.
+    /// Reads a string literal (RFC 7541 5.2).
     fn string(&mut self) -> Result<Text<'a>, Flaw> {
         let coded = self.0.first().ok_or(Flaw::Short)? & 0x80 != 0;
         let length = self.integer(7)?;
@@ -285,8 +287,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// How many octets a Huffman-coded string is: of each code only the length matters. What is left at the end is
-/// padding of ones, which is the beginning of the longest code.
+/// Returns the number of octets of a decoded Huffman string; only the lengths of the codes matter. The rest at the end
+/// is padding of ones, which is a prefix of the longest code.
 fn decoded_length(raw: &[u8]) -> usize {
     let total = raw.len() * 8;
     let (mut at, mut count) = (0, 0);
@@ -306,7 +308,7 @@ fn decoded_length(raw: &[u8]) -> usize {
     count
 }
 
-/// The length of the code at the front of `bits`.
+/// Returns the length in bits of the code at the front of `bits`.
 fn code_length(bits: u32) -> usize {
     // The first code of each length follows the last of the length before, with zeros appended.
     let mut first = 0u64;
@@ -323,7 +325,7 @@ fn code_length(bits: u32) -> usize {
 mod tests {
     use super::*;
 
-    /// A block that is here whole.
+    /// Reads a block that is complete.
     fn read(table: &mut Table, block: &[u8]) -> Result<Block, Malformed> {
         let mut progress = Progress::default();
         let taken = table.read(block, &mut progress)?;
@@ -368,13 +370,13 @@ mod tests {
             // A literal name, raw and coded (`:path`), never put into the table.
             (b"\x00\x05:path\x01/", pseudo),
             (b"\x10\x84\xb9\x58\xd3\x3f\x01/", pseudo),
-            // Statuses.
+            // Blocks with a status.
             (b"\x08\x03103", interim),
             (b"\x08\x82\x08\x19", interim),
             (b"\x08\x03200", pseudo),
             (b"\x00\x07:status\x03102", interim),
             (b"\x04\x03103", pseudo),
-            // A table of nothing, and of much again.
+            // A table size of zero, then of 4096 again.
             (&[0x20, 0x3f, 0xe1, 0x1f], Block::default()),
         ] {
             assert_eq!(read(&mut table, block), Ok(found), "{block:x?}");
@@ -395,7 +397,7 @@ mod tests {
     fn entries_leave_as_the_table_is_full() {
         let mut table = Table::default();
         read(&mut table, b"\x44\x02/x").unwrap();
-        // 4096 octets less its name and what an entry takes: the other one has to go.
+        // An entry of 4096 octets with its name and overhead evicts the other entry.
         let value = 4096 - 32 - 1;
         let mut block = vec![0x40, 1, b'a', 0x7f];
         let mut rest = value - 127;

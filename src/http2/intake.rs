@@ -1,11 +1,11 @@
-//! The memory that one client connection of HTTP/2 takes beside what its requests and responses are counted for by
-//! themselves: the library's buffers, its state of each stream, content that nobody has taken out of it yet, a field
-//! block without an end, and what the HPACK table keeps alive.
+//! The memory that one HTTP/2 client connection takes beside its individually counted requests and responses: the
+//! library's buffers, its state of each stream, unread content, a field block without an end, and the buffers that the
+//! HPACK table keeps alive.
 //!
-//! Frames are counted as they come in, and content as it is taken. Where the buffer memory has no room for content, the
-//! connection is not read until its own content was taken. What every connection takes, some 28 KiB with its first
-//! streams, is bounded by `server.max_connections` and not counted: a connection with few streams that are read at once
-//! never touches the shared account.
+//! Frames are counted as they arrive, and content as it is read. When the buffer memory has no room for content, the
+//! connection is not read until its own content was read. The memory that every connection takes, some 28 KiB with its
+//! first streams, is bounded by `server.max_connections` and not counted. A connection with few streams that are read
+//! promptly therefore never touches the shared account.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,71 +16,73 @@ use crate::memory::buffers::BufferReservation;
 use crate::message::inbound::{FIELD_OVERHEAD, ORDINARY};
 use crate::runtime::clock::Deadline;
 
-/// A connection with more open requests than this has the small things counted too, as many of them are no small thing.
+/// Number of open requests above which small amounts are counted too, because they add up.
 pub(crate) const FEW: usize = 4;
 
 /// What each further stream takes while it is open, with its tasks, its queues, and an ordinary head of its request and
 /// response; bytes, measured with calls whose upstream hangs. Its request is counted with this, as it is known there whose
 /// it is.
 pub(crate) const STREAM: usize = 11 * 1024;
-/// What the library keeps of the most streams that were ever open at once, until the connection ends; bytes.
+/// Bytes that the library keeps per stream of the peak number of open streams, until the connection ends.
 const STREAM_PLACE: usize = 1024;
-/// The same for each piece of content that waits in the library; bytes.
+/// Bytes that the library keeps per frame of the peak number of unread frames, until the connection ends.
 const FRAME_PLACE: usize = 320;
-/// As many such pieces are part of what every connection takes.
+/// Number of such frames that every connection may have uncounted.
 const FEW_FRAMES: usize = 16;
-/// Up to this much beside the connection itself is not told to the shared account; bytes.
+/// Bytes beside the connection itself that are not reported to the shared account.
 const SLACK: usize = 4 * 1024;
-/// What is told to it is a multiple of this; bytes.
+/// Granularity in bytes of reports to the shared account.
 const STEP: usize = 16 * 1024;
-/// A connection always has room for one frame (RFC 9113 6.5.2), or nobody could take what comes; bytes.
+/// Bytes that a connection always has room for: one frame (RFC 9113 6.5.2), because otherwise no content could arrive
+/// for a reader.
 const FLOOR: usize = 16 * 1024;
-/// Heads that are read in one turn; bytes in memory. Fields that stand in the HPACK table take a thousand times what
-/// comes on the wire, and all streams of a turn begin before any of them is looked at, or refused.
+/// Bytes in memory of the heads that are read in one turn. Fields from the HPACK table take a thousand times their size
+/// on the wire, and all streams of a turn begin before any of them is examined or refused.
 const TURN: usize = 8 * 1024;
-/// How long a connection that has no room waits until it looks again: others free memory without telling it.
+/// Interval at which a connection without room checks again, because others free memory without notice.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    /// Its part of the buffer memory; `None` where that is not counted.
+    /// The connection's reservation in the buffer memory; `None` if it is not counted.
     reserved: Option<RefCell<BufferReservation>>,
-    /// What one stream may send before it is taken; bytes.
+    /// Bytes that one stream may send before they are read.
     stream_window: usize,
-    /// What waits below the library where the client takes nothing; bytes.
+    /// Bytes that wait below the library while the client reads nothing.
     write_buffer: usize,
-    /// Streams that are open, those that have ended and are not written yet, and the most there ever were.
+    /// Number of open streams, of ended ones that are not written yet, and the peak of their sum.
     streams: Cell<usize>,
     ended: Cell<usize>,
     peak_streams: Cell<usize>,
-    /// Content in the library that nobody has taken: its octets, its frames, and the most frames there ever were.
+    /// Unread content in the library: its octets, its frames, and the peak number of frames.
     unread: Cell<usize>,
     frames: Cell<usize>,
     peak_frames: Cell<usize>,
-    /// Bodies that take content, those of them that wait for some, and those that begin with the next request.
+    /// Number of bodies that read content, of those that wait for content, and of those that begin with the next
+    /// request.
     bodies: Cell<usize>,
     dry: Cell<usize>,
     expected: Cell<usize>,
-    /// The block that has not ended, and what the HPACK table keeps alive; bytes.
+    /// Bytes of the unfinished block, and of buffers that the HPACK table keeps alive.
     block: Cell<usize>,
     pinned: Cell<usize>,
-    /// Heads that were read in this turn; bytes.
+    /// Bytes of heads that were read in this turn.
     turn: Cell<usize>,
-    /// There was no room for a head.
+    /// Whether a head arrived for which there was no room.
     overdrawn: Cell<bool>,
-    /// Whether the client takes nothing just now of what is written.
+    /// Whether the client reads nothing at present.
     blocked: Cell<bool>,
-    /// The connection, where it waits for room, and when it looks again.
+    /// The connection's task, while it waits for room, and the time of its next check.
     reader: RefCell<Option<Waker>>,
     look: RefCell<Deadline>,
-    /// Whether all bodies waited for content at the last look.
+    /// Whether all bodies waited for content at the last check.
     was_dry: Cell<bool>,
 }
 
 impl Intake {
-    /// Of a connection that begins. Its streams may send `stream_window` bytes each before they are taken; where the
-    /// client takes nothing, `write_buffer` bytes wait below the library.
+    /// Creates the count of a new connection. Each stream may send `stream_window` bytes before they are read. While
+    /// the client reads nothing, `write_buffer` bytes wait below the library.
     pub(crate) fn new(
         reserved: Option<BufferReservation>,
         stream_window: usize,
@@ -112,33 +114,33 @@ impl Intake {
         Rc::new(intake)
     }
 
-    /// The library is about to be polled.
+    /// Starts a turn: the library is about to be polled.
     pub(crate) fn begin_turn(&self) {
         self.turn.set(0);
     }
 
-    /// The library was polled: each request that it takes has begun, so no body is to come.
+    /// Ends a turn: the library was polled. All requests that it accepted have begun, so no body is expected anymore.
     pub(crate) fn end_turn(&self) {
         if self.expected.take() > 0 {
             self.settle();
         }
     }
 
-    /// Whether further heads have to wait for the next turn.
+    /// Returns whether further heads have to wait for the next turn.
     pub(crate) fn is_turn_over(&self) -> bool {
         self.turn.get() >= TURN
     }
 
-    /// Whether a head came for which there is no room: the connection has to end.
+    /// Returns whether a head arrived without room for it, so that the connection has to end.
     pub(crate) fn is_overdrawn(&self) -> bool {
         self.overdrawn.get()
     }
 
-    /// A request has begun or ended; `streams` are open now.
+    /// Sets the number of open streams, after a request has begun or ended.
     pub(crate) fn set_streams(&self, streams: usize) {
         let before = self.streams.replace(streams);
         if streams < before && self.blocked.get() {
-            // Its response waits in the library.
+            // The response of an ended stream waits in the library.
             self.ended.set(self.ended.get() + before - streams);
         }
         let all = streams + self.ended.get();
@@ -148,7 +150,7 @@ impl Intake {
         }
     }
 
-    /// Whether the client takes nothing just now of what is written to it.
+    /// Sets whether the client reads nothing at present.
     pub(crate) fn set_blocked(&self, blocked: bool) {
         if self.blocked.replace(blocked) == blocked {
             return;
@@ -159,12 +161,12 @@ impl Intake {
         self.settle();
     }
 
-    /// A request with content is on its way to the one who takes it.
+    /// Announces the body of a request that is about to begin.
     pub(crate) fn expect_body(&self) {
         self.expected.set(self.expected.get() + 1);
     }
 
-    /// A DATA frame begins: its octets take from the windows, and from the memory.
+    /// Counts a DATA frame: its octets take from the windows, and from the memory.
     pub(crate) fn receive_data(&self, octets: usize) {
         self.unread.set(self.unread.get() + octets);
         if octets > 0 {
@@ -173,22 +175,22 @@ impl Intake {
         self.settle();
     }
 
-    /// Octets of the block that has not ended, and its fields; zero for both when it has.
+    /// Sets the octets and fields of the unfinished block; both are zero once it has ended.
     pub(crate) fn set_block(&self, octets: usize, fields: usize) {
         self.set(&self.block, octets + fields * FIELD_OVERHEAD);
     }
 
-    /// A block has ended that is a head of so many fields; `size` counts their names and values.
+    /// Counts a finished head with this number of fields; `size` is the bytes of their names and values.
     pub(crate) fn receive_head(&self, size: usize, fields: usize) {
         self.turn.set(self.turn.get() + size + fields * FIELD_OVERHEAD);
     }
 
-    /// What the HPACK table keeps alive now; bytes.
+    /// Sets the bytes that the HPACK table keeps alive.
     pub(crate) fn set_pinned(&self, bytes: usize) {
         self.set(&self.pinned, bytes);
     }
 
-    /// Sets what `part` takes. The connection ends where that grows beyond what is ordinary and there is no room.
+    /// Sets the bytes of `part`. The connection ends if that grows beyond an ordinary size without room.
     fn set(&self, part: &Cell<usize>, bytes: usize) {
         let before = part.replace(bytes);
         if bytes == before {
@@ -200,8 +202,8 @@ impl Intake {
         }
     }
 
-    /// How many octets may be read just now. `left` of a frame are on their way: they never wait, as half a frame is of
-    /// use to nobody.
+    /// Returns the number of octets that may be read now. The `left` octets of a frame in progress never wait, because
+    /// half a frame is useless.
     pub(crate) fn poll_room(&self, left: usize, cx: &mut Context<'_>) -> Poll<usize> {
         loop {
             let room = match self.has_room() {
@@ -221,8 +223,8 @@ impl Intake {
                 return Poll::Pending;
             }
             drop(look);
-            // Bodies that all wait for content have taken all there is: the rest was thrown away with its stream. Seen
-            // twice with time between, as a body wakes a moment after its content came.
+            // If all bodies wait for content, they have read everything: the rest was discarded with its streams. This
+            // must hold at two checks in a row, because a body wakes a moment after its content arrived.
             let dry = self.dry.get() >= self.bodies.get() + self.expected.get();
             if self.was_dry.replace(dry) && dry {
                 self.was_dry.set(false);
@@ -233,30 +235,30 @@ impl Intake {
         }
     }
 
-    /// Whether the connection may hold more.
+    /// Returns whether the connection may hold more.
     pub(crate) fn has_room(&self) -> bool {
         self.reserved.as_ref().is_none_or(|reserved| reserved.borrow().has_room())
     }
 
-    /// Content that nobody has taken; bytes. What was thrown away with its stream is known only by there being fewer
-    /// bodies than it takes to hold so much.
+    /// Returns the bytes of unread content. Content discarded with its stream is noticed only when there are too few
+    /// bodies to hold that much.
     fn unread(&self) -> usize {
         let max = (self.bodies.get() + self.expected.get()) * self.stream_window;
         let unread = self.unread.get().min(max);
         self.unread.set(unread);
-        // Each is of an octet at least.
+        // Each frame has at least one octet.
         let frames = self.frames.get().min(unread);
         self.frames.set(frames);
         self.peak_frames.set(self.peak_frames.get().max(frames));
         unread
     }
 
-    /// Tells the shared account what is held now.
+    /// Reports the bytes held now to the shared account.
     fn settle(&self) {
         let Some(reserved) = &self.reserved else { return };
         let unread = self.unread();
         let beyond = |count: usize, few: usize| count.saturating_sub(few);
-        // A frame that the library cuts out of what it read takes a whole buffer.
+        // A frame that the library cuts out of its read buffer keeps the whole buffer.
         let held = unread
             + unread / 4
             + beyond(self.peak_frames.get(), FEW_FRAMES) * FRAME_PLACE
@@ -268,7 +270,7 @@ impl Intake {
         let wanted = if held > SLACK { held.next_multiple_of(STEP) } else { 0 };
         let mut reserved = reserved.borrow_mut();
         let now = reserved.bytes();
-        // It shrinks by more than one step, so that what comes and goes is told once.
+        // A reservation shrinks by more than one step only, so that short-lived changes are reported once.
         if wanted > now || wanted + 2 * STEP <= now || (held <= SLACK && wanted < now) {
             reserved.resize(wanted);
         }
@@ -281,7 +283,7 @@ impl Intake {
     }
 }
 
-/// One body that takes its content out of the library.
+/// One body that reads its content from the library.
 #[derive(Debug)]
 pub(crate) struct IntakeBody {
     intake: Rc<Intake>,
@@ -289,14 +291,14 @@ pub(crate) struct IntakeBody {
 }
 
 impl IntakeBody {
-    /// Of a request that begins.
+    /// Counts the body of a request that begins.
     pub(crate) fn new(intake: Rc<Intake>) -> IntakeBody {
         intake.bodies.set(intake.bodies.get() + 1);
         intake.expected.set(intake.expected.get().saturating_sub(1));
         IntakeBody { intake, dry: false }
     }
 
-    /// It took so many bytes of content, in one piece.
+    /// Records that the body read one frame of `bytes` bytes.
     pub(crate) fn took(&mut self, bytes: usize) {
         self.set_dry(false);
         let intake = &self.intake;
@@ -306,7 +308,7 @@ impl IntakeBody {
         intake.wake();
     }
 
-    /// It waits for content: there is none for it.
+    /// Records that the body waits for content.
     pub(crate) fn wait(&mut self) {
         self.set_dry(true);
     }
@@ -398,7 +400,7 @@ mod tests {
         assert_eq!(intake.poll_room(0, cx), Poll::Ready(1000));
         intake.receive_data(1000);
         assert_eq!(intake.poll_room(0, cx), Poll::Pending);
-        // What another body left there is gone, and this one waits.
+        // The unread rest was left by another body, and this body waits.
         body.wait();
         let room = std::future::poll_fn(|cx| intake.poll_room(0, cx));
         assert_eq!(tokio::time::timeout(Duration::from_secs(20), room).await, Ok(FLOOR));
@@ -423,8 +425,8 @@ mod tests {
     }
 
     proptest! {
-        /// Streams open, send, are read and go away with what they hold, in any order: never less is counted than is
-        /// held, and in the end all is given back.
+        /// Streams open, send, are read and end with unread content, in any order. The count is never below the bytes
+        /// held, and in the end everything is released.
         #[test]
         fn n3_4_what_is_unread_is_never_counted_too_low(
             events in proptest::collection::vec((0usize..5, 0usize..8, 1usize..16_384), 1..200),

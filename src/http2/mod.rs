@@ -1,4 +1,4 @@
-//! Shared by both sides of HTTP/2.
+//! Code shared by both sides of HTTP/2.
 
 pub(crate) mod hpack;
 pub(crate) mod intake;
@@ -10,14 +10,14 @@ use std::future::Future;
 
 use http::HeaderMap;
 
-/// Maximum data of one stream that the library holds on its way out; bytes.
+/// Maximum data of one stream that the library holds for sending; bytes.
 pub(crate) const SEND_BUFFER: usize = 128 * 1024;
 
-/// What each field adds to the size of its section beside its name and value (RFC 9113 6.5.2).
+/// Bytes that each field adds to the size of its section beside its name and value (RFC 9113 6.5.2).
 pub(crate) const FIELD_OVERHEAD: usize = 32;
 
-/// The size of a field section without pseudo-header fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113
-/// 6.5.2); bytes.
+/// Returns the size in bytes of a field section without pseudo-header fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts
+/// it (RFC 9113 6.5.2).
 pub(crate) fn section_size(headers: &HeaderMap) -> usize {
     let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         name.as_str().len() + value.len() + FIELD_OVERHEAD
@@ -25,7 +25,7 @@ pub(crate) fn section_size(headers: &HeaderMap) -> usize {
     headers.iter().map(field).sum()
 }
 
-/// Runs hyper's tasks on the worker they belong to.
+/// An executor that runs hyper's tasks on their own worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalExecutor;
 

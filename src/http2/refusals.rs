@@ -1,7 +1,6 @@
-//! Heads that the HTTP/2 library refuses without a word to us: those larger than it was told to take it
-//! answers with 431, malformed ones it resets. It says so in events of its own log, which is all there is to
-//! go by, so a layer beside our log listens for those. A test sends such heads and finds them counted; a
-//! version of the library that words it otherwise fails there.
+//! Heads that the HTTP/2 library refuses on its own: it sends a 431 for heads beyond its limit, and resets malformed
+//! ones. It reports this only in events of its own log, so a layer beside our log listens for those. A test sends such
+//! heads and checks the count; it fails if a version of the library changes the wording.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -13,16 +12,16 @@ use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Why a head was refused.
+/// The reason why a head was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It was larger than the library was told to take.
+    /// The head exceeds the library's limit.
     TooLarge,
-    /// It is no head of HTTP/2.
+    /// The bytes are not a valid HTTP/2 head.
     Malformed,
 }
 
-/// The module of the library, how its message begins, and what it means.
+/// The library's module, the beginning of its message, and the meaning.
 const WORDS: [(&str, &str, Refusal); 9] = [
     ("h2::proto::streams::recv", "stream error REQUEST_HEADER_FIELDS_TOO_LARGE", Refusal::TooLarge),
     ("h2::proto::streams::recv", "stream error PROTOCOL_ERROR -- could not parse", Refusal::Malformed),
@@ -34,24 +33,24 @@ const WORDS: [(&str, &str, Refusal); 9] = [
     ("h2::server", "malformed headers", Refusal::Malformed),
     ("h2::server", "stream error PROTOCOL_ERROR -- error building", Refusal::Malformed),
 ];
-/// As much of a message as is compared.
+/// Number of characters of a message that are compared.
 const COMPARED: usize = 80;
 
-/// The most remembered between two questions: one poll of a connection reads no more heads.
+/// Maximum number of refusals remembered between two calls of [`take`]; one poll of a connection reads fewer heads.
 const MAX: usize = 1024;
 
 thread_local! {
     static REFUSED: RefCell<Vec<Refusal>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What was refused on this thread since the last call. Who asks before and after each poll of a connection
-/// knows whose they were.
+/// Takes the refusals on this thread since the last call. Calls before and after each poll of a connection attribute
+/// them to that connection.
 pub(crate) fn take() -> Vec<Refusal> {
     REFUSED.take()
 }
 
-/// The layer that listens. Every other event is none of its business, which the log's macros remember
-/// place by place, so it costs nothing where nothing is refused.
+/// Returns the layer that listens for refusals. All other events are disabled for it, which the log macros cache per
+/// call site, so it costs nothing without refusals.
 pub(crate) fn listener<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -80,7 +79,7 @@ impl<S: Subscriber> Layer<S> for Listener {
     }
 }
 
-/// The beginning of an event's message; what a client wrote into the rest of it is not even copied.
+/// The beginning of an event's message. The rest, which the client controls, is not even copied.
 struct Message(String);
 
 impl fmt::Write for Message {
@@ -94,7 +93,7 @@ impl fmt::Write for Message {
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // It fails where it has enough.
+            // The error only says that enough was copied.
             let _ = write!(self, "{value:?}");
         }
     }

@@ -1,35 +1,36 @@
-//! What a peer says in its SETTINGS (RFC 9113 6.5), where the library tells nobody. Octets go by as they are read.
+//! Reads the SETTINGS of a peer (RFC 9113 6.5) as they pass by, because the library does not expose them.
 
-/// SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 6.5.2).
+/// Identifier of SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 6.5.2).
 const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
-/// An identifier of two octets and a value of four.
+/// Length of a setting in octets: two of identifier and four of value.
 const SETTING: usize = 6;
 
-/// What is known of a peer.
+/// The known settings of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerSettings {
-    /// Its first SETTINGS frame is here.
+    /// Whether the peer's first SETTINGS frame has arrived.
     pub known: bool,
-    /// The longest field section it takes, as [`super::section_size`] counts it; bytes. `None`: it announces no limit.
+    /// Maximum field section that the peer accepts, as [`super::section_size`] counts it; bytes. `None` if it announces
+    /// no limit.
     pub max_header_list_size: Option<usize>,
 }
 
-/// Reads the payloads of SETTINGS frames.
+/// A reader of SETTINGS payloads.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     settings: PeerSettings,
-    /// A setting that is not whole yet.
+    /// Octets of a setting that is incomplete.
     part: [u8; SETTING],
     filled: usize,
 }
 
 impl Reader {
-    /// What was read so far.
+    /// Returns the settings read so far.
     pub(super) fn settings(&self) -> PeerSettings {
         self.settings
     }
 
-    /// Part of the payload of a SETTINGS frame.
+    /// Reads a part of the payload of a SETTINGS frame.
     pub(super) fn take(&mut self, octets: &[u8]) {
         for octet in octets {
             self.part[self.filled] = *octet;
@@ -93,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn n3_4_the_limit_that_a_server_announces_is_read() {
         let acknowledged = frame(4, 1, &[]);
-        // What looks like a setting in another frame is none.
+        // The same octets in another frame are no setting.
         let ping = frame(6, 0, &[0, 6, 0, 0, 0, 1, 0, 0]);
         for (sent, known, limit) in [
             (vec![], false, None),

@@ -1,4 +1,4 @@
-//! Credentials: where they stand in a request, which of them say nothing, and their keyed hashes.
+//! Credentials: where a request carries them, which values are empty, and their keyed hashes.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ pub(crate) type Hash = [u8; 32];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Header(HeaderName),
-    /// A cookie; as a source of principals its name may hold `*`, and is compared without regard to case.
+    /// A cookie. As a source of principals its name may contain `*`, and matching ignores case.
     Cookie(String),
-    /// The user of Basic authentication (RFC 7617).
+    /// The credentials of Basic authentication (RFC 7617).
     Basic,
-    /// A claim of a token that was verified.
+    /// A claim of a verified token.
     Claim(String),
-    /// The client's address; for limits alone.
+    /// The client's address, used only for limits.
     Ip,
 }
 
 impl Source {
-    /// As it is written in the configuration; no two sources are written alike.
+    /// Returns the source as written in the configuration. Names are unique.
     pub(crate) fn name(&self) -> String {
         match self {
             Source::Header(name) => format!("header:{name}"),
@@ -37,12 +37,12 @@ impl Source {
         }
     }
 
-    /// What a request says there; a cookie by exactly this name.
+    /// Returns the values of the source in a request. A cookie must have exactly this name.
     pub(super) fn values<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a [u8]> {
         match self {
             Source::Header(name) => headers.get_all(name).iter().map(HeaderValue::as_bytes).collect(),
             Source::Cookie(name) => {
-                // All of that name: which one an app takes is not for us to say.
+                // Returns all cookies of the name, because apps differ in which of them they use.
                 let of_name = cookie::pairs(headers).filter(|(known, _)| *known == name.as_bytes());
                 of_name.map(|(_, value)| value).collect()
             }
@@ -52,8 +52,8 @@ impl Source {
     }
 }
 
-/// Schemes of Authorization that prove nothing without what follows them (RFC 9110 11.4, the IANA registry, and what
-/// frameworks add).
+/// Schemes of `Authorization` that prove nothing without the credentials after them (RFC 9110 11.4, the IANA registry,
+/// and additions of frameworks).
 const SCHEMES: [&str; 14] = [
     "basic",
     "bearer",
@@ -71,8 +71,8 @@ const SCHEMES: [&str; 14] = [
     "privatetoken",
 ];
 
-/// Whether a value names nobody: it is empty, two quotes, a scheme of Authorization alone, or an empty user with an
-/// empty password (RFC 7617 2).
+/// Returns whether a value identifies no user: it is empty, two quotes, an `Authorization` scheme alone, or an empty
+/// user with an empty password (RFC 7617 2).
 pub(crate) fn is_empty(field: Option<&HeaderName>, value: &[u8]) -> bool {
     let blank = |value: &[u8]| matches!(value.trim_ascii(), b"" | b"\"\"" | b"''");
     if blank(value) {
@@ -84,12 +84,13 @@ pub(crate) fn is_empty(field: Option<&HeaderName>, value: &[u8]) -> bool {
     let value = value.trim_ascii();
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    // Without a scheme that is known it is a credential of the app's own kind.
+    // An unknown scheme may be the start of a credential in an app's own format.
     let known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()));
     known && (blank(rest) || (scheme.eq_ignore_ascii_case(b"basic") && rest.trim_ascii() == b"Og=="))
 }
 
-/// The credentials of Basic authentication, whole: whoever knows the user alone is not the user.
+/// Returns the whole credentials of Basic authentication. A principal by the user name alone would let anybody claim
+/// that name.
 fn basic(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, rest) = value.split_at_checked(6)?;
@@ -99,7 +100,7 @@ fn basic(headers: &HeaderMap) -> Option<&[u8]> {
 #[derive(Clone, Debug)]
 pub(crate) struct Hasher {
     key: hmac::Key,
-    /// For what is hashed at every request: listed API keys, and others.
+    /// The SipHash secrets for hashes needed at every request: for listed API keys, and for all other keys.
     quick: [[u8; 16]; 2],
 }
 
@@ -115,17 +116,17 @@ impl Hasher {
         Hasher { key, quick }
     }
 
-    /// The secrets of the quick hashes, to be compared and not to be shown.
+    /// Returns the SipHash secrets, to compare configurations. They must never be shown.
     pub(super) fn quick(&self) -> [[u8; 16]; 2] {
         self.quick
     }
 
-    /// Of one credential: where it stands, and what it says.
+    /// Hashes one credential: its source and its values.
     pub(crate) fn credential<'a>(&self, source: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Hash {
         self.named_credential(source, b"", values)
     }
 
-    /// The same, for a source that is written in two parts: `cookie:` and its name.
+    /// Hashes one credential whose source is given in two parts, such as `cookie:` and the cookie's name.
     pub(crate) fn named_credential<'a>(
         &self,
         kind: &str,
@@ -143,18 +144,18 @@ impl Hasher {
         digest(&hash.sign())
     }
 
-    /// The partition key of a listed API key, of its SHA-256: a file of keys has no more than that.
+    /// Returns the partition key of a listed API key from its SHA-256, which is all that a key file contains.
     pub(crate) fn listed_key(&self, digest: &Hash) -> u128 {
         SipHasher24::new_with_key(&self.quick[0]).hash(digest).as_u128()
     }
 
-    /// The partition key of any other API key, by a secret of its own: no key that is made up is the digest of a listed
-    /// one. By SipHash, a keyed hash that takes a tenth of the time of HMAC.
+    /// Returns the partition key of an unlisted API key. It has a secret of its own, so that no invented key can equal
+    /// the digest of a listed one. SipHash, a keyed hash, takes a tenth of the time of HMAC.
     pub(crate) fn unlisted_key(&self, key: &[u8]) -> u128 {
         SipHasher24::new_with_key(&self.quick[1]).hash(key).as_u128()
     }
 
-    /// The partition key of an address, or of the network of one.
+    /// Returns the partition key of an address or network.
     pub(crate) fn network(&self, network: &[u8; 16]) -> u128 {
         short(self.credential("ip", [&network[..]]))
     }
@@ -166,14 +167,14 @@ impl Hasher {
     }
 }
 
-/// The SHA-256 of a key, which is what a file of keys has of it.
+/// Returns the SHA-256 of a key, as a key file lists it.
 pub(crate) fn sha256(key: &[u8]) -> Hash {
     let mut digest = [0; 32];
     digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
     digest
 }
 
-/// As many bits of it as tell keys apart.
+/// Shortens a hash to 128 bits, which suffice to distinguish keys.
 pub(super) fn short(hash: Hash) -> u128 {
     let mut head = [0; 16];
     head.copy_from_slice(&hash[..16]);
@@ -186,18 +187,18 @@ fn digest(tag: &hmac::Tag) -> Hash {
     digest
 }
 
-/// Where tokens stand, and what verifies them.
+/// Where requests carry tokens, and the verifier for them.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
-    /// A field or a cookie.
+    /// The header field or cookie with the token.
     pub place: Source,
-    /// Replaced as a whole when keys are fetched anew.
+    /// The verifier; replaced as a whole when keys are fetched again.
     pub verifier: Arc<ArcSwap<Verifier>>,
 }
 
 impl Tokens {
-    /// The token of a request. In Authorization it follows the scheme Bearer (RFC 6750 2.1). Of two, nobody knows
-    /// which one the app takes.
+    /// Returns the token of a request. In `Authorization` it follows the scheme Bearer (RFC 6750 2.1). Two tokens are
+    /// an error, because it is unknown which of them the app uses.
     pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Unverified> {
         let values = self.place.values(headers);
         let value = match values[..] {
@@ -205,7 +206,7 @@ impl Tokens {
             [value] => value,
             _ => return Err(Unverified),
         };
-        // An empty one is none.
+        // An empty value counts as no token.
         if self.place != Source::Header(header::AUTHORIZATION) {
             return Ok(Some(value).filter(|value| !is_empty(None, value)));
         }
@@ -216,7 +217,7 @@ impl Tokens {
     }
 }
 
-/// A token was there that does not verify: who is asking is not known.
+/// A request has a token that does not verify, so its sender is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unverified;
 

@@ -1,46 +1,44 @@
-//! As much DER (X.690) as a public key in a file needs: SubjectPublicKeyInfo (RFC 5280 4.1.2.7), PKCS#1
-//! public keys (RFC 8017 A.1.1), and the way to the key inside a certificate (RFC 5280 4.1).
-//!
-//! Strict: lengths are minimal, integers positive and minimal, nothing is left over. Not a general reader,
-//! and no judge of certificates: neither their dates nor their signatures are looked at.
+//! A strict parser for the DER (X.690) of public keys: SubjectPublicKeyInfo (RFC 5280 4.1.2.7), PKCS#1 public keys (RFC
+//! 8017 A.1.1), and the key inside a certificate (RFC 5280 4.1). Lengths must be minimal, integers positive and
+//! minimal, and no bytes may be left over. It does not validate certificates: their dates and signatures are ignored.
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
-/// `[0] EXPLICIT`, the version of a certificate.
+/// The tag `[0] EXPLICIT` of a certificate's version.
 const VERSION: u8 = 0xa0;
 
-/// 1.2.840.113549.1.1.1, rsaEncryption, and its NULL parameters (RFC 3279 2.3.1).
+/// The algorithm 1.2.840.113549.1.1.1, rsaEncryption, with its NULL parameters (RFC 3279 2.3.1).
 const RSA: &[u8] = &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 0x05, 0];
-/// 1.2.840.10045.2.1, id-ecPublicKey, of 1.2.840.10045.3.1.7, secp256r1 (RFC 5480 2.1.1).
+/// The algorithm 1.2.840.10045.2.1, id-ecPublicKey, with the curve 1.2.840.10045.3.1.7, secp256r1 (RFC 5480 2.1.1).
 const P256: &[u8] =
     &[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
-/// 1.3.101.112, id-Ed25519, without parameters (RFC 8410 3).
+/// The algorithm 1.3.101.112, id-Ed25519, which has no parameters (RFC 8410 3).
 const ED25519: &[u8] = &[0x06, 3, 0x2b, 0x65, 0x70];
 
-/// A public key by its kind, its numbers not yet judged.
+/// A public key by its algorithm. Its numbers are not validated yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PublicKey<'a> {
     Rsa {
         n: &'a [u8],
         e: &'a [u8],
     },
-    /// A point of P-256 (SEC 1, 2.3.3).
+    /// An encoded point of P-256 (SEC 1, 2.3.3).
     P256(&'a [u8]),
-    /// An encoded point (RFC 8032 5.1.2).
+    /// An encoded point of Ed25519 (RFC 8032 5.1.2).
     Ed25519(&'a [u8]),
-    /// Well-formed, but of another algorithm.
+    /// A well-formed key of another algorithm.
     Other,
 }
 
-/// A SubjectPublicKeyInfo, and nothing else.
+/// Parses a SubjectPublicKeyInfo with no bytes after it.
 pub(crate) fn public_key_info(der: &[u8]) -> Option<PublicKey<'_>> {
     let mut info = whole(der, SEQUENCE)?;
     let algorithm = info.take(SEQUENCE)?;
     let key = info.take(BIT_STRING)?;
     info.end()?;
-    // The first byte counts the unused bits of the last.
+    // The first byte counts the unused bits of the last byte.
     let key = key.strip_prefix(&[0])?;
     match algorithm {
         RSA => rsa_public_key(key),
@@ -53,7 +51,7 @@ pub(crate) fn public_key_info(der: &[u8]) -> Option<PublicKey<'_>> {
     }
 }
 
-/// An RSAPublicKey, and nothing else.
+/// Parses an RSAPublicKey of PKCS#1 with no bytes after it.
 pub(crate) fn rsa_public_key(der: &[u8]) -> Option<PublicKey<'_>> {
     let mut key = whole(der, SEQUENCE)?;
     let n = key.positive()?;
@@ -62,7 +60,7 @@ pub(crate) fn rsa_public_key(der: &[u8]) -> Option<PublicKey<'_>> {
     Some(PublicKey::Rsa { n, e })
 }
 
-/// The key a certificate is for.
+/// Returns the subject's public key of a certificate.
 pub(crate) fn certified_key(der: &[u8]) -> Option<PublicKey<'_>> {
     let mut certificate = whole(der, SEQUENCE)?;
     let mut content = Reader(certificate.take(SEQUENCE)?);
@@ -73,7 +71,7 @@ pub(crate) fn certified_key(der: &[u8]) -> Option<PublicKey<'_>> {
         content.take(VERSION)?;
     }
     content.take(INTEGER)?;
-    // The signature's algorithm, the issuer, the validity, the subject.
+    // Skips the signature algorithm, the issuer, the validity and the subject.
     for _ in 0..4 {
         content.take(SEQUENCE)?;
     }
@@ -82,10 +80,10 @@ pub(crate) fn certified_key(der: &[u8]) -> Option<PublicKey<'_>> {
     public_key_info(&before[..before.len() - content.0.len()])
 }
 
-/// What is left to read.
+/// The bytes that are left to parse.
 struct Reader<'a>(&'a [u8]);
 
-/// The content of the one element there is.
+/// Returns the content of the only element.
 fn whole(der: &[u8], tag: u8) -> Option<Reader<'_>> {
     let mut reader = Reader(der);
     let content = reader.take(tag)?;
@@ -94,8 +92,8 @@ fn whole(der: &[u8], tag: u8) -> Option<Reader<'_>> {
 }
 
 impl<'a> Reader<'a> {
-    /// The content of the next element, which has this tag. Of the long lengths (X.690 8.1.3.5) those of one
-    /// and two bytes are read: no key and no certificate is longer than 64 KiB.
+    /// Returns the content of the next element, which must have this tag. Of the long lengths (X.690 8.1.3.5) only one
+    /// and two bytes are accepted, since no key or certificate is longer than 64 KiB.
     fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
         let rest = self.0.strip_prefix(&[tag])?;
         let (length, rest) = match *rest {
@@ -111,7 +109,7 @@ impl<'a> Reader<'a> {
         Some(content)
     }
 
-    /// A positive integer, without the zero that keeps its first bit from being a sign (X.690 8.3).
+    /// Returns a positive integer, without the leading zero that keeps its first bit from being a sign (X.690 8.3).
     fn positive(&mut self) -> Option<&'a [u8]> {
         let number = self.take(INTEGER)?;
         match number {

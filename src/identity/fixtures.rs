@@ -1,8 +1,8 @@
-//! Keys of the tests, made once with openssl 3.0 (`genpkey`, `pkey -pubout`, `rsa -RSAPublicKey_out`,
-//! `req -x509`). Nothing but these tests ever trusted them; not for use elsewhere. Beside them, the
-//! published examples of RFC 7515 and RFC 8037.
+//! Keys for tests, made once with openssl 3.0 (`genpkey`, `pkey -pubout`, `rsa -RSAPublicKey_out`, `req -x509`), and
+//! the published examples of RFC 7515 and RFC 8037. Only these tests ever trusted the keys; they must not be used
+//! elsewhere.
 
-/// The RSA key, 2048 bits, PKCS#8; what signs in the tests.
+/// The RSA private key, 2048 bits, PKCS#8, which signs in the tests.
 pub(super) const RSA_PRIVATE: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIIEvgIBADANBgkqhkiG9w0BAQEFAASCBKgwggSkAgEAAoIBAQDUOQovTU/nBvdB
@@ -46,7 +46,7 @@ DQIDAQAB
 -----END PUBLIC KEY-----
 ";
 
-/// The same, PKCS#1.
+/// The public part of the RSA key, PKCS#1.
 pub(super) const RSA_PKCS1: &str = "\
 -----BEGIN RSA PUBLIC KEY-----
 MIIBCgKCAQEA1DkKL01P5wb3QU9GCfNI8bqkD/r71xN2IzUbvGyLBxH9G3c5kMmE
@@ -58,7 +58,7 @@ h/jjw4tGIiPO7Okv4jgY1B+rm6dkfUn1DQIDAQAB
 -----END RSA PUBLIC KEY-----
 ";
 
-/// The same, in a certificate.
+/// A certificate for the RSA key.
 pub(super) const RSA_CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIC+TCCAeGgAwIBAgIUOni9QZYqdY/ZldD/5JSfHVV5XEowDQYJKoZIhvcNAQEL
@@ -89,7 +89,7 @@ vO/kPAizDC86mP+dkQIDAQAB
 -----END PUBLIC KEY-----
 ";
 
-/// A P-256 key, PKCS#8.
+/// A P-256 private key, PKCS#8.
 pub(super) const P256_PRIVATE: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgmHGDyzc9veVb1eXa
@@ -98,7 +98,7 @@ ft6IAYTfE92oneLmwU+kQxsOBtQrJxkDmi6GQzJVKXdgT0ktEvla3+HF
 -----END PRIVATE KEY-----
 ";
 
-/// The same, SEC 1.
+/// The same private key as SEC 1.
 pub(super) const P256_SEC1_PRIVATE: &str = "\
 -----BEGIN EC PRIVATE KEY-----
 MHcCAQEEIJhxg8s3Pb3lW9Xl2tJMg19lorL3Qes6MGeECvPjRyCvoAoGCCqGSM49
@@ -114,7 +114,7 @@ J37eiAGE3xPdqJ3i5sFPpEMbDgbUKycZA5ouhkMyVSl3YE9JLRL5Wt/hxQ==
 -----END PUBLIC KEY-----
 ";
 
-/// The same, its point compressed.
+/// The public part of the P-256 key, with its point compressed.
 pub(super) const P256_COMPRESSED: &str = "\
 -----BEGIN PUBLIC KEY-----
 MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgADXOkaMIWqwDuZt/BqvIZt08sfVOJ6
@@ -122,7 +122,7 @@ J37eiAGE3xPdqJ0=
 -----END PUBLIC KEY-----
 ";
 
-/// A key of a curve not verified here.
+/// A public key of a curve that is not supported.
 pub(super) const P384_PUBLIC: &str = "\
 -----BEGIN PUBLIC KEY-----
 MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEv48FO1d8iv36NeMVd5IK8PE1pHXYoLTc
@@ -131,7 +131,7 @@ IapFwvn0a0nuhIVcQsNUn6yQcj32iIZe
 -----END PUBLIC KEY-----
 ";
 
-/// An Ed25519 key, PKCS#8.
+/// An Ed25519 private key, PKCS#8.
 pub(super) const ED25519_PRIVATE: &str = "\
 -----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIEI0MW+WiL3D7yLXtSP4jvNWYnQNKlO2ZaMasdoMeZPA
@@ -144,7 +144,7 @@ MCowBQYDK2VwAyEAjUxmCK6Q4SfqXoFZSEliG0aIiQprGbjPqqsUoffJHYs=
 -----END PUBLIC KEY-----
 ";
 
-/// The same, in a certificate.
+/// A certificate for the Ed25519 key.
 pub(super) const ED25519_CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBLDCB36ADAgECAhRGVP8iv6C6IiMVIJcLwHQJtU1TMTAFBgMrZXAwDDEKMAgG

@@ -1,29 +1,27 @@
-//! JSON objects in which no name is given twice, at any depth.
-//!
-//! RFC 7515 4 and RFC 7519 4 leave the choice between refusing such an object and taking the last of the two.
-//! Two readers that choose differently see two different tokens, so it is refused. Not a parser: serde_json
-//! reads, and bounds the depth to 128.
+//! JSON objects without duplicate names at any depth. RFC 7515 4 and RFC 7519 4 allow to reject such an object or to
+//! use the last duplicate. Two parsers that choose differently see different tokens, so it is rejected here. serde_json
+//! does the parsing and limits the depth to 128.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Why there is no object.
+/// The reason why the bytes are no acceptable object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Not JSON, or another value than an object.
+    /// The bytes are not JSON, or a JSON value other than an object.
     NoObject,
-    /// A name stands twice in one object.
+    /// A name occurs twice in one object.
     Duplicate,
 }
 
-/// The object these bytes are, and nothing else.
+/// Parses the bytes as exactly one object.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
     match serde_json::from_slice(bytes) {
         Ok(Unique(Value::Object(object))) => Ok(object),
         Ok(_) => Err(Fault::NoObject),
-        // The visitor takes every type there is: what it complains about in the data is a second name.
+        // The visitor accepts every type, so its only data error is a duplicate name.
         Err(error) if error.is_data() => Err(Fault::Duplicate),
         Err(_) => Err(Fault::NoObject),
     }
@@ -63,7 +61,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        // JSON has no number that is not finite.
+        // JSON cannot express a number that is not finite.
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
 

@@ -1,9 +1,7 @@
-//! Public keys as JSON: a JWKS (RFC 7517 5) or one JWK (RFC 7517 4, RFC 7518 6, RFC 8037 2).
-//!
-//! A key that is not for us (another use, kind, curve or algorithm) is passed over, as sets of identity
-//! providers hold all sorts. One that is for us and broken refuses the file, where RFC 7517 5 would pass over
-//! that too: a key that silently does not verify is found out only by those whose tokens it should. So does a
-//! private or symmetric key, whatever its use. `x5c` and the other certificate members are not read.
+//! Public keys as JSON: a JWKS (RFC 7517 5) or a JWK (RFC 7517 4, RFC 7518 6, RFC 8037 2). Keys of another use, kind,
+//! curve or algorithm are skipped. A usable but broken key rejects the file, although RFC 7517 5 would skip it:
+//! otherwise only users whose tokens do not verify would notice. A private or symmetric key rejects the file too,
+//! whatever its use. `x5c` and the other certificate members are ignored.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,10 +14,10 @@ use super::verifying_key::{Algorithm, VerifyingKey};
 type Jwk = Map<String, Value>;
 type Reader = fn(&Jwk) -> Result<VerifyingKey, KeyFault>;
 
-/// Bytes of a coordinate of P-256 (RFC 7518 6.2.1.2).
+/// Length of a P-256 coordinate in bytes (RFC 7518 6.2.1.2).
 const COORDINATE: usize = 32;
 
-/// The usable ones of these keys, of which there may be none.
+/// Parses the usable keys of a file. The result may be empty.
 pub(crate) fn keys(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
     let file = json::object(content).map_err(|fault| match fault {
         json::Fault::NoObject => KeyFault::Json,
@@ -39,10 +37,10 @@ pub(crate) fn keys(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
     Ok(keys)
 }
 
-/// One key; `None` where it is not for us.
+/// Parses one key; `None` if it is not usable here.
 fn key(jwk: &Jwk) -> Result<Option<VerifyingKey>, KeyFault> {
     let kind = text(jwk, "kty")?.ok_or(KeyFault::JwkMember("kty"))?;
-    // RFC 7518 6.2.2, 6.3.2, 6.4; RFC 8037 2.
+    // Members with private material (RFC 7518 6.2.2, 6.3.2, 6.4; RFC 8037 2).
     if kind == "oct" {
         return Err(KeyFault::Symmetric);
     }
@@ -64,7 +62,7 @@ fn key(jwk: &Jwk) -> Result<Option<VerifyingKey>, KeyFault> {
     Ok(Some(read(jwk)?.named(text(jwk, "kid")?.map(str::to_owned))))
 }
 
-/// Whether its `use` (RFC 7517 4.2) and its `key_ops` (4.3) let it verify signatures.
+/// Returns whether `use` (RFC 7517 4.2) and `key_ops` (4.3) allow the key to verify signatures.
 fn verifies(jwk: &Jwk) -> Result<bool, KeyFault> {
     let operations = match jwk.get("key_ops") {
         None => None,
@@ -87,7 +85,7 @@ fn bytes(jwk: &Jwk, name: &'static str) -> Result<Vec<u8>, KeyFault> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::JwkMember(name))
 }
 
-/// The uncompressed point of two coordinates (SEC 1, 2.3.3).
+/// Builds an uncompressed point from its two coordinates (SEC 1, 2.3.3).
 fn point(jwk: &Jwk) -> Result<Vec<u8>, KeyFault> {
     let mut point = vec![0x04];
     for name in ["x", "y"] {
@@ -105,7 +103,7 @@ mod tests {
     use super::*;
     use crate::identity::keys;
 
-    /// RFC 7515 A.3.1 and RFC 8037 A.2.
+    /// The coordinates of RFC 7515 A.3.1; the other key is that of RFC 8037 A.2.
     const POINT: &str = "\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\",\
         \"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"";
     const ED25519: &str = r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;

@@ -1,11 +1,7 @@
-//! A token, its signature and its claims: what makes it good now (RFC 7515 5.2, RFC 7519 7.2, RFC 8725).
-//!
-//! The order is the point: the header only chooses among the keys we hold, the signature comes next, and the
-//! claims of a token that nobody signed are never read. Of the header, `alg`, `kid` and `crit` matter; `jwk`,
-//! `jku`, `x5c` and `x5u` name keys of the sender's choice and are ignored (RFC 8725 3.10), and so are `typ`
-//! and `cty`.
-//!
-//! Not here: whether a token was revoked or seen before (`jti`), and what its claims allow.
+//! Verification of tokens (RFC 7515 5.2, RFC 7519 7.2, RFC 8725). The header only selects among the configured keys,
+//! and claims are parsed only after the signature was verified. Of the header, `alg`, `kid` and `crit` count. `jwk`,
+//! `jku`, `x5c`, `x5u` (keys of the sender's choice, RFC 8725 3.10), `typ` and `cty` are ignored. Not here: revocation,
+//! reuse (`jti`), permissions.
 
 use std::fmt;
 
@@ -16,47 +12,47 @@ use serde_json::{Map, Value};
 use super::json;
 use super::verifying_key::VerifyingKey;
 
-/// The longest token that is looked at.
+/// Maximum length of a token in bytes. Longer tokens are rejected unread.
 pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// How far the clocks of issuer and proxy may be apart (RFC 7519 4.1.4: "some small leeway").
+/// Tolerated difference between the clocks of issuer and proxy (RFC 7519 4.1.4: "some small leeway").
 pub(crate) const LEEWAY_SECONDS: u64 = 30;
 
-/// What a token has to be.
+/// The requirements that a token must meet.
 #[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     keys: Vec<VerifyingKey>,
     issuer: Option<String>,
     audience: Option<String>,
-    /// Whether a token without `exp` is refused.
+    /// Whether a token without `exp` is rejected.
     requires_expiry: bool,
 }
 
-/// Why a token is refused. Nothing of the token is in it.
+/// The reason why a token is rejected. It contains no part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JwtError {
-    /// Longer than [`MAX_TOKEN_BYTES`].
+    /// The token is longer than [`MAX_TOKEN_BYTES`].
     TooLong,
-    /// Not three parts of base64url, JSON in two of them, with the members RFC 7515 and RFC 7519 want.
+    /// The token is not three parts in base64url, two of them JSON with the members that RFC 7515 and RFC 7519 require.
     Malformed,
-    /// A name twice in one object.
+    /// A name occurs twice in one object.
     Duplicate,
-    /// It has extensions that must be understood, and we understand none (RFC 7515 4.1.11).
+    /// The token has extensions that must be understood (RFC 7515 4.1.11); none are supported.
     Critical,
-    /// No key is of its algorithm.
+    /// No key has the token's algorithm.
     Algorithm,
-    /// No key of its algorithm goes by its `kid`.
+    /// No key of the token's algorithm has its `kid`.
     UnknownKey,
-    /// No key made its signature.
+    /// No key verifies the signature.
     Signature,
-    /// It has no `exp`, and would hold forever.
+    /// The token has no `exp`, so it would never expire.
     NoExpiry,
-    /// Its `exp` is past.
+    /// The time of `exp` has passed.
     Expired,
-    /// Its `nbf` is to come.
+    /// The time of `nbf` is in the future.
     NotYetValid,
-    /// Its `iss` is not the one wanted.
+    /// The `iss` is not the configured issuer.
     Issuer,
-    /// Its `aud` is not, or does not hold, the one wanted.
+    /// The `aud` is not the configured audience, and does not contain it.
     Audience,
 }
 
@@ -91,26 +87,26 @@ impl From<json::Fault> for JwtError {
 }
 
 impl Verifier {
-    /// The issuer and the audience that tokens have to name, and whether they have to expire.
+    /// Returns the required issuer and audience, and whether tokens must expire.
     pub(crate) fn expected(&self) -> (Option<String>, Option<String>, bool) {
         (self.issuer.clone(), self.audience.clone(), self.requires_expiry)
     }
 
-    /// Tokens signed by one of these keys, from this issuer and for this audience where they are given. Where
-    /// no audience is given any is good, although RFC 7519 4.1.3 would refuse a token that names one: behind
-    /// a proxy it is the app that is meant, and the proxy need not know its name.
+    /// Accepts tokens signed by one of these keys and, if given, from this issuer and for this audience. Without a
+    /// configured audience any is accepted. RFC 7519 4.1.3 would reject a token that names one, but behind a proxy the
+    /// audience is the app, whose name the proxy need not know.
     pub(crate) fn new(keys: Vec<VerifyingKey>, issuer: Option<String>, audience: Option<String>) -> Verifier {
         Verifier { keys, issuer, audience, requires_expiry: true }
     }
 
-    /// Whether a token without `exp` is refused. RFC 7519 4.1.4 leaves it to whoever uses tokens; one that holds
-    /// forever cannot be taken back.
+    /// Sets whether a token without `exp` is rejected. RFC 7519 4.1.4 leaves this to implementations; a token that
+    /// never expires cannot be revoked.
     pub(crate) fn requiring_expiry(mut self, required: bool) -> Verifier {
         self.requires_expiry = required;
         self
     }
 
-    /// The claims of a token that is good at this second.
+    /// Verifies a token at this time and returns its claims.
     pub(crate) fn verify(&self, token: &[u8], now_unix_seconds: u64) -> Result<Claims, JwtError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(JwtError::TooLong);
@@ -137,12 +133,12 @@ impl Verifier {
             Some(Value::String(kid)) => Some(kid.as_str()),
             Some(_) => return Err(JwtError::Malformed),
         };
-        // The keys decide which algorithms there are; the token only says which of them it used.
+        // The keys decide which algorithms are possible. The token only says which of them it uses.
         let mut keys = self.keys.iter().filter(|key| key.algorithm().as_str() == algorithm).peekable();
         if keys.peek().is_none() {
             return Err(JwtError::Algorithm);
         }
-        // A key without a name may be the one a token names.
+        // A key without a `kid` may be the key that a token names.
         let mut keys = keys.filter(|key| kid.is_none() || key.kid().is_none() || key.kid() == kid).peekable();
         if keys.peek().is_none() {
             return Err(JwtError::UnknownKey);
@@ -154,7 +150,7 @@ impl Verifier {
         }
     }
 
-    /// RFC 7519 4.1.1, 4.1.3: compared as they are, case and all.
+    /// Checks issuer and audience (RFC 7519 4.1.1, 4.1.3). The comparison is exact, including case.
     fn check_parties(&self, claims: &Claims) -> Result<(), JwtError> {
         let is = |value: &Value, wanted: &str| value.as_str() == Some(wanted);
         if let Some(wanted) = &self.issuer
@@ -174,7 +170,7 @@ impl Verifier {
     }
 }
 
-/// The three parts, decoded, and what was signed: the first two as they came (RFC 7515 5.2).
+/// The three decoded parts of a token, and the signed bytes: the first two parts as received (RFC 7515 5.2).
 struct Token<'a> {
     header: Vec<u8>,
     payload: Vec<u8>,
@@ -190,7 +186,7 @@ impl<'a> Token<'a> {
         else {
             return Err(JwtError::Malformed);
         };
-        // RFC 7515 2: no padding, no line ends. Unused bits that are not zero are refused too, so that no two
+        // Rejects padding and line ends (RFC 7515 2). Unused bits that are not zero are rejected too, so that no two
         // texts are the same token.
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed);
         Ok(Token {
@@ -202,14 +198,15 @@ impl<'a> Token<'a> {
     }
 }
 
-/// What a good token says.
+/// The claims of a verified token.
 #[derive(Clone)]
 pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// A claim as text: a string as it is, whatever characters it holds, an integer or a boolean as JSON
-    /// writes it; `None` for anything else. Where no member is called `a.b`, it is the member `b` of the
-    /// object `a`; the whole name comes first because names with dots are common (`https://id.example/role`).
+    /// Returns a claim as text: a string unchanged, an integer or a boolean as in JSON, and `None` for any other type.
+    ///
+    /// If no member is named `a.b`, the claim is member `b` of object `a`. The whole name takes precedence, because
+    /// names with dots are common (`https://id.example/role`).
     pub(crate) fn text(&self, claim: &str) -> Option<String> {
         match find(&self.0, claim)? {
             Value::String(text) => Some(text.clone()),
@@ -219,15 +216,17 @@ impl Claims {
         }
     }
 
-    /// The same with its type: `1` and `"1"` are two.
+    /// Returns a claim as text with its type, so that `1` and `"1"` differ.
     pub(crate) fn typed(&self, claim: &str) -> Option<String> {
         let kind = if matches!(find(&self.0, claim)?, Value::String(_)) { "s" } else { "v" };
         Some(format!("{kind}{}", self.text(claim)?))
     }
 
-    /// RFC 7519 4.1.4, 4.1.5: good from `nbf` on and before `exp`, each with the leeway. Both may be missing.
+    /// Checks that the time is not before `nbf` and before `exp`, each with the leeway (RFC 7519 4.1.4, 4.1.5). Both
+    /// claims are optional here.
     fn check_time(&self, now_unix_seconds: u64) -> Result<(), JwtError> {
-        // A NumericDate may have a fraction (RFC 7519 2). Seconds are exact in 53 bits for 285 million years.
+        // A NumericDate may have a fraction (RFC 7519 2). A 53-bit mantissa holds whole seconds exactly for 285 million
+        // years.
         let (now, leeway) = (now_unix_seconds as f64, LEEWAY_SECONDS as f64);
         if self.date("exp")?.is_some_and(|expiry| now >= expiry + leeway) {
             return Err(JwtError::Expired);
@@ -246,7 +245,7 @@ impl Claims {
     }
 }
 
-/// Claims are personal: no log shows them by accident.
+/// Claims are personal data, so `Debug` prints none of them and they cannot get into a log by accident.
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claims").finish_non_exhaustive()

@@ -1,27 +1,27 @@
-//! What may be wrong with a key file: each fault once, with its remedy. No key material in any of them.
+//! Errors in key files, each with its remedy. No message contains key material.
 
 use std::fmt;
 
-/// Keys of one file at most: each may have to be tried for a token without a `kid`.
+/// Maximum keys in one file. A token without a `kid` may have to be tried with each of them.
 pub(crate) const MAX_KEYS: usize = 64;
-/// RFC 7518 3.3.
+/// Minimum length of an RSA modulus in bits (RFC 7518 3.3).
 pub(crate) const RSA_MIN_BITS: usize = 2048;
-/// What ring verifies; a longer key is slow for everybody.
+/// Maximum length of an RSA modulus in bits: the limit of ring. Longer keys would slow down every verification.
 pub(crate) const RSA_MAX_BITS: usize = 8192;
-/// As long as the hash (RFC 7518 3.2).
+/// Minimum length of a shared secret in bytes: that of the hash (RFC 7518 3.2).
 pub(crate) const SECRET_MIN_BYTES: usize = 32;
 
-/// A key file that is refused.
+/// The reason why a key file is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyError {
-    /// Which key of the file, counted from 1; `None` where it is the file.
+    /// The number of the faulty key in the file, from 1; `None` if the file itself is faulty.
     pub key: Option<usize>,
-    /// What is wrong with it.
+    /// The fault in the key or the file.
     pub fault: KeyFault,
 }
 
 impl KeyError {
-    /// Of one key of the file, counted from 0.
+    /// Creates the error of one key, with its index counted from 0.
     pub(super) fn at(index: usize, fault: KeyFault) -> KeyError {
         KeyError { key: Some(index + 1), fault }
     }
@@ -46,45 +46,45 @@ impl std::error::Error for KeyError {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyFault {
-    /// Neither of the two formats.
+    /// The file is neither PEM nor JSON.
     Format,
-    /// A byte order mark, which hides the line it stands in front of.
+    /// The file has a byte order mark, which hides the line after it.
     ByteOrderMark,
     PemUnfinished,
-    /// PEM, its base64 damaged.
+    /// The base64 of a PEM section is damaged.
     PemDamaged,
-    /// A PEM section that is no key.
+    /// A PEM section is no public key.
     PemLabel,
-    /// What a PEM section holds is not what its label says.
+    /// The content of a PEM section does not match its label.
     Der,
-    /// Looks like JSON, and is not.
+    /// The file starts like JSON but is malformed.
     Json,
-    /// A name twice in one JSON object.
+    /// A name occurs twice in one JSON object.
     JsonDuplicate,
-    /// JSON, but neither a JWKS nor a JWK.
+    /// The file is JSON, but neither a JWKS nor a JWK.
     JsonShape,
-    /// A member of a JWK is missing or not what RFC 7518 6 wants.
+    /// A member of a JWK is missing, or violates RFC 7518 6.
     JwkMember(&'static str),
     Private,
-    /// A symmetric key among public ones.
+    /// A symmetric key among public keys.
     Symmetric,
-    /// A key of another algorithm.
+    /// A key of an unsupported algorithm.
     Unsupported,
-    /// An RSA key whose modulus has too few or too many bits.
+    /// The modulus of an RSA key has too few or too many bits.
     RsaSize(usize),
-    /// RSA numbers that are no key.
+    /// The numbers are no valid RSA key.
     RsaNumbers,
-    /// Not an uncompressed point of P-256.
+    /// The bytes are no uncompressed point of P-256.
     Point,
-    /// Not 32 bytes of Ed25519.
+    /// An Ed25519 key without exactly 32 bytes.
     Ed25519Size(usize),
-    /// No key at all, or none that can be used.
+    /// The file has no usable key.
     NoKeys,
-    /// More keys than are tried.
+    /// The file has more keys than [`MAX_KEYS`](super::keys::MAX_KEYS).
     TooMany(usize),
-    /// A shared secret of too few bytes.
+    /// A shared secret has too few bytes.
     SecretSize(usize),
-    /// A key file where a shared secret is wanted.
+    /// A key file in place of a shared secret.
     SecretIsKey,
 }
 

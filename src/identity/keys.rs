@@ -1,14 +1,12 @@
-//! Keys that verify tokens, and the files they come from: PEM or JWKS for public keys, plain bytes for a
-//! shared secret.
-//!
-//! A key is judged when it is loaded: what can be known to be too short, damaged, private or of an unknown
-//! kind is refused here, so that verifying needs no second thought. Not here: signing, fetching, files.
+//! Keys that verify tokens, and the formats of their files: PEM or JWKS for public keys, plain bytes for a shared
+//! secret. Keys that are too short, damaged, private or of an unknown kind are rejected on loading, so verification
+//! needs no further checks. Not here: signing, fetching of keys, and file access.
 
 use super::key_error::{KeyError, KeyFault, MAX_KEYS, SECRET_MIN_BYTES};
 use super::verifying_key::VerifyingKey;
 use super::{der, json, jwk, pem};
 
-/// The public keys of a file: one or more, in PEM or as a JWKS or JWK.
+/// Parses the public keys of a file: one or more in PEM, or a JWKS or JWK.
 pub(crate) fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
     if has_byte_order_mark(content) {
         return Err(KeyFault::ByteOrderMark.into());
@@ -25,7 +23,7 @@ pub(crate) fn parse(content: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
     }
 }
 
-/// Anywhere: files are put together of several.
+/// Returns whether the file has a byte order mark anywhere, since files may be concatenated.
 fn has_byte_order_mark(content: &[u8]) -> bool {
     content.starts_with(b"\xff\xfe") || content.windows(3).any(|bytes| bytes == b"\xef\xbb\xbf")
 }
@@ -40,7 +38,7 @@ fn pem_keys(text: &str) -> Result<Vec<VerifyingKey>, KeyError> {
 }
 
 fn pem_key(section: &pem::Section<'_>) -> Result<VerifyingKey, KeyFault> {
-    // The label says so even where the content is encrypted or damaged.
+    // The label tells this even if the content is encrypted or damaged.
     if section.label.ends_with("PRIVATE KEY") {
         return Err(KeyFault::Private);
     }
@@ -58,15 +56,15 @@ fn pem_key(section: &pem::Section<'_>) -> Result<VerifyingKey, KeyFault> {
     }
 }
 
-/// The secret of HS256: the bytes of a file as they are, one line end after them left out.
+/// Reads a shared secret for HS256: the bytes of a file, without one line end after them.
 pub(crate) fn shared_secret(content: &[u8]) -> Result<VerifyingKey, KeyError> {
     if has_byte_order_mark(content) {
-        // It would be part of the secret, which no issuer has.
+        // The mark would become part of the secret, while the issuer's secret lacks it.
         return Err(KeyFault::ByteOrderMark.into());
     }
     let line = content.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let secret = line.unwrap_or(content);
-    // A public key is known to everybody: as a secret it would let everybody sign (RFC 8725 2.1).
+    // A public key is known to everyone. As a secret it would let everyone sign (RFC 8725 2.1).
     let is_pem = String::from_utf8_lossy(secret).contains(pem::BEGIN);
     if is_pem || json::object(secret) != Err(json::Fault::NoObject) {
         return Err(KeyFault::SecretIsKey.into());

@@ -1,11 +1,7 @@
-//! Who is asking: the credentials of a request as keyed hashes, and JSON Web Tokens (RFC 7519) in the compact form
-//! of JWS (RFC 7515) with the keys that verify them. Nothing here keeps, logs or compares a credential itself.
-//!
-//! What decides about a token is the key: each is of one algorithm for life, and a token that names another is
-//! refused (RFC 8725 3.1). A public key therefore never serves as an HMAC secret, and `none` is no algorithm.
-//!
-//! Not here: what a principal may have, how a refusal is answered, reading files, fetching keys, encrypted tokens
-//! (JWE). No clock is read; the time is passed in.
+//! The identity of a request's sender: credentials as keyed hashes, and JSON Web Tokens (RFC 7519, compact JWS of RFC
+//! 7515). No credential is stored or logged in clear. Each key is bound to one algorithm (RFC 8725 3.1), so a public
+//! key never serves as an HMAC secret, and `none` is no algorithm. Not here: permissions, responses, files, fetching of
+//! keys, encrypted tokens (JWE). The time is always a parameter.
 
 pub(crate) mod credential;
 pub(crate) mod der;

@@ -1,26 +1,24 @@
-//! The sections of a PEM file (RFC 7468), whatever their labels.
-//!
-//! Strict where it matters (every BEGIN has its END, the base64 is canonical) and deaf to the text between
-//! sections (RFC 7468 5.2). Not rustls' reader, which passes over labels it has no type for: `RSA PUBLIC KEY`
-//! would be lost, and an `ENCRYPTED PRIVATE KEY` would go unnoticed.
+//! A parser for PEM files (RFC 7468) with any labels. Every BEGIN must have its END, and the base64 must be canonical;
+//! text between sections is ignored (RFC 7468 5.2). The reader of rustls does not fit: it skips labels without a type
+//! in rustls, so it would lose `RSA PUBLIC KEY` and not notice an `ENCRYPTED PRIVATE KEY`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// What opens a section, before its label.
+/// The start of a section, before its label.
 pub(crate) const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Section<'a> {
-    /// What stands between BEGIN and the dashes.
+    /// The text between BEGIN and the dashes.
     pub label: &'a str,
-    /// What its base64 stands for; `None` where that is damaged.
+    /// The decoded base64; `None` if it is damaged.
     pub content: Option<Vec<u8>>,
 }
 
-/// All sections; `None` where one does not end.
+/// Returns all sections; `None` if one of them has no end.
 pub(crate) fn sections(text: &str) -> Option<Vec<Section<'_>>> {
     let mut found = Vec::new();
     let mut lines = text.lines().map(str::trim);

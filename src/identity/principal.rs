@@ -1,7 +1,6 @@
-//! The principal of a request: the keyed hash of all that tells its sender apart.
-//!
-//! Listed credentials name somebody, and so do the fields of `unlisted`. Every further cookie that counts only tells
-//! apart: an app may know its users by a cookie nobody told Pillion of, but a cookie alone is no login.
+//! The principal of a request: a keyed hash of everything that distinguishes its sender. Listed credentials and the
+//! fields of `unlisted` identify a principal. Every further cookie that counts only distinguishes: an app may recognize
+//! its users by a cookie that the configuration does not list, but such a cookie alone is no login.
 
 use std::borrow::Cow;
 
@@ -16,34 +15,34 @@ use crate::rendering::digest::Digest;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Principal {
-    /// The hash of all that tells it apart.
+    /// The hash of everything that distinguishes the principal, which separates its stored responses.
     pub partition: Hash,
-    /// The hash of each credential that names it.
+    /// The hash of each credential that identifies the principal, for invalidation.
     pub credentials: Vec<Hash>,
 }
 
 /// One credential of a request.
 struct Credential<'a> {
-    /// `header:`, `cookie:`, or a whole source.
+    /// The kind of source, `header:` or `cookie:`, or a whole source name.
     kind: &'a str,
     name: &'a [u8],
     values: SmallVec<[Cow<'a, [u8]>; 1]>,
 }
 
-/// Whether a source `cookie:PATTERN` covers a cookie.
+/// Returns whether a source `cookie:PATTERN` matches a cookie.
 fn covers(pattern: &str, name: &[u8]) -> bool {
-    // A pattern may take in what guards against forged requests; that names nobody.
+    // A pattern may also match an anti-forgery cookie, which identifies no user.
     cookie::is_named(pattern, name) && (!pattern.contains('*') || !unlisted::is_anti_forgery(name))
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    /// The sources, in order, each with its name.
+    /// The sources in the configured order, each with its name.
     sources: Vec<(Source, String)>,
-    /// The fields among the sources, but for Authorization.
+    /// The fields among the sources, except for `Authorization`.
     fields: Vec<HeaderName>,
     has_claims: bool,
-    /// Patterns of the cookies that do not count, whatever the sources say.
+    /// Patterns of cookies that never count, whatever the sources list.
     ignored: Ignored,
     hasher: Hasher,
     tokens: Option<Tokens>,
@@ -62,7 +61,7 @@ impl Identity {
         Identity { sources, fields, has_claims, ignored: Ignored::default(), hasher, tokens }
     }
 
-    /// A request with this field says who is asking, whatever else it is used for.
+    /// Adds a field that identifies the sender, although it has another purpose too.
     pub(crate) fn also_told_by(mut self, field: HeaderName) -> Identity {
         if field != header::AUTHORIZATION && !self.fields.contains(&field) {
             self.fields.push(field);
@@ -70,18 +69,19 @@ impl Identity {
         self
     }
 
-    /// Cookies that one of these patterns covers tell nobody apart.
+    /// Sets the cookies that are ignored.
     pub(crate) fn ignoring(mut self, ignored: Ignored) -> Identity {
         self.ignored = ignored;
         self
     }
 
-    /// Makes hashes as for requests.
+    /// Returns the hasher for credentials of requests.
     pub(crate) fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 
-    /// Whether a source is listed, by its name; a cookie by its own name or by a pattern that covers it.
+    /// Returns whether a source is listed, by its name. A cookie counts by its own name or by a pattern that matches
+    /// it.
     pub(crate) fn lists(&self, name: &str) -> bool {
         match name.strip_prefix("cookie:") {
             Some(cookie) => self.lists_cookie(cookie.as_bytes()),
@@ -89,7 +89,7 @@ impl Identity {
         }
     }
 
-    /// Whether a cookie is a listed credential.
+    /// Returns whether a cookie is a listed credential.
     pub(crate) fn lists_cookie(&self, name: &[u8]) -> bool {
         let listed = self
             .sources
@@ -98,25 +98,26 @@ impl Identity {
         listed && !self.ignored.covers(name)
     }
 
-    /// Whether a field of this name may say who is asking.
+    /// Returns whether a listed field of this name may identify the sender.
     pub(crate) fn tells_by(&self, name: &str) -> bool {
         self.fields.iter().any(|known| known == name)
     }
 
-    /// Whether a cookie is a credential: a listed one, or the one with the token.
+    /// Returns whether a cookie is a credential: a listed one, or the one with the token.
     pub(crate) fn is_credential_cookie(&self, name: &[u8]) -> bool {
         let place = self.tokens.as_ref().map(|tokens| &tokens.place);
         let is_token = matches!(place, Some(Source::Cookie(token)) if token.as_bytes() == name);
         is_token || self.lists_cookie(name)
     }
 
-    /// Whether a request has one of the fields by which it may say who is asking.
+    /// Returns whether a request has one of the listed fields that identify the sender.
     pub(crate) fn names_field(&self, headers: &HeaderMap) -> bool {
-        // Names are compared far more quickly than they are looked up.
+        // Comparing names is far faster than looking them up.
         headers.keys().any(|name| self.fields.contains(name))
     }
 
-    /// Whether a field may say who asks: Authorization, Cookie, one that is listed, or one named like a credential.
+    /// Returns whether a field may identify the sender: `Authorization`, `Cookie`, a listed one, or one named like a
+    /// credential.
     pub(crate) fn may_tell(&self, name: &HeaderName) -> bool {
         matches!(*name, header::AUTHORIZATION | header::COOKIE)
             || self.fields.contains(name)
@@ -149,18 +150,18 @@ impl Identity {
         digest.finish_wide()
     }
 
-    /// Whether a source is a claim.
+    /// Returns whether a source is a claim.
     pub(crate) fn has_claims(&self) -> bool {
         self.has_claims
     }
 
-    /// Whether tokens are looked at.
+    /// Returns whether tokens are verified.
     pub(crate) fn proves(&self) -> bool {
         self.tokens.is_some()
     }
 
-    /// What the token of a request says, where it has one. Every token that is there has to verify, whatever else
-    /// is.
+    /// Returns the claims of a request's token, if it has one. A token must verify even if the request has other
+    /// credentials.
     pub(crate) fn verified_claims(
         &self,
         headers: &HeaderMap,
@@ -171,8 +172,8 @@ impl Identity {
         tokens.verifier.load().verify(token, now).map(Some).map_err(|_| Unverified)
     }
 
-    /// The partition key of the first verified claim among the sources that is there; what anybody can make up does
-    /// not count.
+    /// Returns the partition key of the first claim source that the verified claims contain. Credentials that anybody
+    /// can invent do not count.
     pub(crate) fn verified_principal(&self, claims: &Claims) -> Option<u128> {
         self.sources.iter().find_map(|(source, name)| match source {
             Source::Claim(claim) => {
@@ -182,7 +183,7 @@ impl Identity {
         })
     }
 
-    /// The names of the credentials by which a request names somebody.
+    /// Returns the names of the credentials that identify the sender of a request.
     pub(crate) fn present(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Vec<String> {
         let mut found = Vec::new();
         self.naming(headers, claims, |credential| {
@@ -191,7 +192,7 @@ impl Identity {
         found
     }
 
-    /// The principal of a request with these verified claims; `None`: it carries nothing that names somebody.
+    /// Returns the principal of a request with these verified claims; `None` if no credential identifies its sender.
     pub(crate) fn principal(&self, headers: &HeaderMap, claims: Option<&Claims>) -> Option<Principal> {
         let mut credentials = Vec::new();
         self.naming(headers, claims, |credential| {
@@ -213,8 +214,8 @@ impl Identity {
         Some(Principal { partition, credentials })
     }
 
-    /// Cookies that count and are not listed; what guards against forged requests changes with each page and tells
-    /// nobody apart.
+    /// Iterates over the cookies that count and are not listed. Anti-forgery cookies are left out, because they change
+    /// with each page and distinguish no user.
     pub(crate) fn further_cookies<'a>(
         &'a self,
         headers: &'a HeaderMap,
@@ -230,13 +231,13 @@ impl Identity {
         if cookies.is_empty() {
             return None;
         }
-        // Clients send them in any order; those of one name keep theirs.
+        // Clients send cookies in any order. The stable sort keeps the order of cookies with equal names.
         cookies.sort_by_key(|(name, _)| *name);
         let parts = cookies.iter().flat_map(|(name, value)| [*name, *value]);
         Some(self.hasher.credential("further cookies", parts))
     }
 
-    /// Goes through the credentials that name somebody: listed ones in the order they are written, then others.
+    /// Visits the credentials that identify the sender: listed ones in configured order, then others.
     fn naming<'a>(
         &'a self,
         headers: &'a HeaderMap,
@@ -276,7 +277,7 @@ impl Identity {
         let listed = cookie::pairs(headers).filter(|(name, _)| self.lists_cookie(name));
         let mut listed: SmallVec<[(&[u8], &[u8]); 4]> = listed.collect();
         listed.sort_by_key(|(name, _)| *name);
-        // All of a name together: which one an app takes is not for us to say.
+        // All values of a name count together, because apps differ in which of them they use.
         for of_name in listed.chunk_by(|(one, _), (other, _)| one == other) {
             let values: SmallVec<[Cow<'a, [u8]>; 1]> =
                 of_name.iter().map(|(_, value)| Cow::Borrowed(*value)).collect();
@@ -288,8 +289,8 @@ impl Identity {
         }
     }
 
-    /// Fields that say who asks and are not listed. The token whose claims are the principal is not one: it changes,
-    /// and they stay.
+    /// Visits unlisted fields that identify the sender. A token whose claims already identify the principal is skipped:
+    /// the token changes, but the claims stay.
     fn other_fields<'a>(
         &'a self,
         headers: &'a HeaderMap,
@@ -303,7 +304,7 @@ impl Identity {
         let listed = |name: &HeaderName| {
             let is = |source: &Source| match source {
                 Source::Header(known) => known == name,
-                // Of several lines nobody knows which one the app takes.
+                // With several lines it is unknown which of them the app uses.
                 Source::Basic => {
                     *name == header::AUTHORIZATION
                         && headers.get_all(name).iter().count() == 1
@@ -328,7 +329,7 @@ impl Identity {
     }
 }
 
-/// A claim that says something, with its type.
+/// Returns a claim that is not blank, with its type.
 fn claimed(claims: &Claims, claim: &str) -> Option<String> {
     claims.text(claim).filter(|text| !text.trim().is_empty())?;
     claims.typed(claim)

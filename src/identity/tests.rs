@@ -1,4 +1,5 @@
-//! Tokens signed here with ring, the published ones of RFC 7515 and RFC 8037, and what must not pass for one.
+//! Tests with tokens signed by ring, with the published tokens of RFC 7515 and RFC 8037, and with tokens that must be
+//! rejected.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -62,7 +63,7 @@ fn key(algorithm: Algorithm) -> VerifyingKey {
     keys::parse(file.as_bytes()).unwrap().remove(0)
 }
 
-/// A token with this header and these claims; what signs it is given what is to be signed.
+/// Builds a token with this header and these claims; `sign` gets the bytes to sign.
 fn token_by(header: &str, claims: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let signed = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
     let signature = URL_SAFE_NO_PAD.encode(sign(signed.as_bytes()));
@@ -73,13 +74,13 @@ fn token(algorithm: Algorithm, claims: &str) -> String {
     token_by(&format!(r#"{{"alg":"{algorithm}"}}"#), claims, |message| sign(algorithm, message))
 }
 
-/// The outcome for a verifier with these keys, which wants nothing else.
+/// Verifies a token with these keys and no other requirements.
 fn outcome(keys: &[VerifyingKey], token: &str) -> Result<(), JwtError> {
     Verifier::new(keys.to_vec(), None, None).requiring_expiry(false).verify(token.as_bytes(), NOW).map(drop)
 }
 
-/// RFC 7515 A.1 to A.3 and RFC 8037 A.4. The last signs what is no claims set, which shows only after its
-/// signature has been found good.
+/// The examples of RFC 7515 A.1 to A.3 and RFC 8037 A.4. The last one signs no claims set, which is detected only after
+/// its signature has been verified.
 #[test]
 fn published_examples() {
     let parsed = |jwk: &str| keys::parse(jwk.as_bytes()).unwrap();
@@ -111,7 +112,7 @@ fn each_algorithm_by_its_own_key_only() {
         for holding in ALGORITHMS {
             let wanted = if signing == holding { Ok(()) } else { Err(JwtError::Algorithm) };
             assert_eq!(outcome(&[key(holding)], &token(signing, "{}")), wanted, "{signing} {holding}");
-            // The header says what the key is, the signature is of another kind.
+            // The header names the key's algorithm, but the signature is of another.
             if signing != holding {
                 let header = format!(r#"{{"alg":"{holding}"}}"#);
                 let lying = token_by(&header, "{}", |message| sign(signing, message));
@@ -123,7 +124,7 @@ fn each_algorithm_by_its_own_key_only() {
     }
 }
 
-/// RFC 8725 2.1: what is public about an RSA key makes no HMAC, whichever way it is spelt.
+/// RFC 8725 2.1: the public part of an RSA key must not verify an HMAC, in whatever encoding.
 #[test]
 fn a_public_key_is_no_secret() {
     let spki = der(fixtures::RSA_PUBLIC);
@@ -241,7 +242,7 @@ fn forms() {
 fn lengths() {
     let padded = |length: usize| token(Algorithm::Hs256, &format!(r#"{{"a":"{}"}}"#, "x".repeat(length)));
     let frame = padded(0).len();
-    // Three bytes become four characters.
+    // Three bytes become four characters in base64.
     let max_length = padded((MAX_TOKEN_BYTES - frame) / 4 * 3);
     let longer = padded((MAX_TOKEN_BYTES - frame) / 4 * 3 + 3);
     assert!(max_length.len() <= MAX_TOKEN_BYTES && longer.len() > MAX_TOKEN_BYTES);
@@ -249,7 +250,7 @@ fn lengths() {
     assert_eq!(outcome(&[key(Algorithm::Hs256)], &longer), Err(JwtError::TooLong));
 }
 
-/// The last character holds bits of no byte; were they ignored, up to sixteen texts would be one token.
+/// The last character has unused bits. If they were ignored, up to sixteen texts would be the same token.
 #[test]
 fn the_last_character_has_one_spelling() {
     for algorithm in ALGORITHMS {
@@ -266,7 +267,7 @@ fn the_last_character_has_one_spelling() {
     }
 }
 
-/// RFC 7518 6.3.1.1 forbids leading zeros and knows that they occur; the key is the same, and no longer.
+/// RFC 7518 6.3.1.1 forbids leading zeros but notes that they occur. The key is the same and no longer.
 #[test]
 fn a_leading_zero_is_no_digit() {
     let info = der(fixtures::RSA_PUBLIC);
@@ -279,7 +280,7 @@ fn a_leading_zero_is_no_digit() {
     assert_eq!(short.err(), Some(KeyFault::RsaSize(2040).into()));
 }
 
-/// A DER signature, as openssl makes it, is none of JWS (RFC 7518 3.4).
+/// JWS does not allow a DER signature as openssl makes it (RFC 7518 3.4).
 #[test]
 fn ecdsa_signatures_are_of_fixed_length() {
     let made = token_by(r#"{"alg":"ES256"}"#, "{}", |message| {

@@ -1,18 +1,17 @@
-//! Credentials that nobody listed: fields by whose names a gateway, a framework or a cloud tells an app who asks.
-//!
-//! The cache errs towards "personal" here: a request with such a field is nobody else's (RFC 9111 3.5 knows
-//! Authorization alone; gateways and clients send many more).
+//! Credentials that the configuration does not list: fields whose names show that a gateway, a framework or a cloud
+//! identifies the user by them. The cache is cautious here: it treats a request with such a field as personal. RFC 9111
+//! 3.5 knows only `Authorization`, but gateways and clients send many more.
 
-/// How a field or a cookie that nobody listed bears on who asks.
+/// The way in which an unlisted field or cookie concerns the sender's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unlisted {
-    /// It says who asks, or proves it.
+    /// The field identifies or authenticates the sender.
     Credential,
-    /// It guards against forged requests: it makes a request personal, names nobody, and changes with each page.
+    /// An anti-forgery token: it makes a request personal but identifies no user, and changes with each page.
     AntiForgery,
 }
 
-/// Names that begin so are told by gateways.
+/// Prefixes of fields that gateways set about the user.
 const BEGINNINGS: [&str; 13] = [
     "remote-",
     "x-remote-",
@@ -31,18 +30,18 @@ const BEGINNINGS: [&str; 13] = [
 
 const OTHER_KEYS: [&str; 6] = ["cache", "idempotency", "partition", "routing", "shard", "surrogate"];
 
-/// The kind of a field, by its name in lower case.
+/// Returns the kind of a field from its name in lower case.
 pub(crate) fn field(name: &str) -> Option<Unlisted> {
-    // sec-* is the browser's own.
+    // Browsers reserve `sec-*` for their own fields.
     if name.len() < 3 || name.starts_with("sec-") {
         return None;
     }
-    // The name of a user agent says nothing of a user: X-User-Agent, Device-User-Agent.
+    // A user agent's name identifies no user: `X-User-Agent`, `Device-User-Agent`.
     let name = name.strip_suffix("user-agent").unwrap_or(name);
     let mut before = "";
     let mut found = None;
     for word in name.split(['-', '_', '.']) {
-        // Django's csrftoken and ASP.NET's antiforgery have no mark between their words.
+        // Django's `csrftoken` and ASP.NET's `antiforgery` have no separator between their words.
         let guards = ["csrf", "xsrf", "antiforgery"].iter().any(|guard| word.starts_with(guard));
         if guards || word == "nonce" || word == "requestverificationtoken" {
             return Some(Unlisted::AntiForgery);
@@ -57,7 +56,7 @@ pub(crate) fn field(name: &str) -> Option<Unlisted> {
             }
             "member" | "login" | "sid" | "subject" | "sub" | "dn" | "eppn" | "role" | "roles" => true,
             "apikey" => true,
-            // Of gateways and stores each has a word of its own before it: Fastly-Key, X-Parse-Master-Key.
+            // Gateways and stores put a word of their own before `key`: `Fastly-Key`, `X-Parse-Master-Key`.
             "key" => !before.is_empty() && before != "x" && !OTHER_KEYS.contains(&before),
             _ => false,
         };
@@ -73,7 +72,7 @@ pub(crate) fn field(name: &str) -> Option<Unlisted> {
     told.then_some(Unlisted::Credential)
 }
 
-/// Whether a cookie guards against forged requests.
+/// Returns whether a cookie is an anti-forgery token.
 pub(crate) fn is_anti_forgery(name: &[u8]) -> bool {
     const GUARDS: [&[u8]; 4] = [b"csrf", b"xsrf", b"antiforgery", b"requestverificationtoken"];
     GUARDS.iter().any(|guard| contains(name, guard)) || {
@@ -82,7 +81,7 @@ pub(crate) fn is_anti_forgery(name: &[u8]) -> bool {
     }
 }
 
-/// Whether `text` holds `part`, without regard to case.
+/// Returns whether `text` contains `part`, ignoring case.
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
 }

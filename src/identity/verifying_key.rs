@@ -12,21 +12,21 @@ use ring::signature::{
 
 use super::key_error::{KeyFault, RSA_MAX_BITS, RSA_MIN_BITS};
 
-/// What signs a token (RFC 7518 3.1, RFC 8037 3.1). `none` is not among them.
+/// The supported signature algorithms (RFC 7518 3.1, RFC 8037 3.1). The algorithm `none` is not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    /// The algorithm RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
-    /// ECDSA on P-256 with SHA-256.
+    /// The algorithm ECDSA on P-256 with SHA-256.
     Es256,
-    /// EdDSA on Curve25519: Ed25519.
+    /// The algorithm EdDSA on Curve25519, that is Ed25519.
     EdDsa,
-    /// HMAC with SHA-256.
+    /// The algorithm HMAC with SHA-256.
     Hs256,
 }
 
 impl Algorithm {
-    /// As `alg` says it, case and all.
+    /// Returns the value of `alg`, which is case-sensitive.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Algorithm::Rs256 => "RS256",
@@ -43,15 +43,15 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A key, of one algorithm for life.
+/// A key that is bound to one algorithm.
 #[derive(Clone, Debug)]
 pub(crate) struct VerifyingKey {
     kid: Option<String>,
     material: Material,
 }
 
-/// The algorithm is read off this, so the two cannot disagree (RFC 8725 3.1). Debug shows no secret: ring's
-/// HMAC key prints its hash only.
+/// The key material. It determines the algorithm, so the two cannot disagree (RFC 8725 3.1). Debug output contains no
+/// secret, because ring's HMAC key prints only its hash algorithm.
 #[derive(Clone, Debug)]
 enum Material {
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
@@ -61,7 +61,7 @@ enum Material {
 }
 
 impl VerifyingKey {
-    /// The only one it verifies.
+    /// Returns the only algorithm that the key verifies.
     pub(crate) fn algorithm(&self) -> Algorithm {
         match self.material {
             Material::Rsa(_) => Algorithm::Rs256,
@@ -71,12 +71,12 @@ impl VerifyingKey {
         }
     }
 
-    /// The name its issuer gave it (RFC 7517 4.5).
+    /// Returns the id that the issuer gave the key (RFC 7517 4.5).
     pub(crate) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// Whether this key, by its own algorithm, made this signature of this message.
+    /// Returns whether the signature of the message is valid for this key and its algorithm.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         fn by(
             algorithm: &'static dyn VerificationAlgorithm,
@@ -88,10 +88,10 @@ impl VerifyingKey {
         }
         match &self.material {
             Material::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok(),
-            // R and S side by side, 64 bytes, not DER (RFC 7518 3.4).
+            // JWS signatures are R and S side by side, 64 bytes, not DER (RFC 7518 3.4).
             Material::P256(point) => by(&ECDSA_P256_SHA256_FIXED, point, message, signature),
             Material::Ed25519(point) => by(&ED25519, point, message, signature),
-            // In constant time.
+            // The comparison takes constant time.
             Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
         }
     }
@@ -100,15 +100,16 @@ impl VerifyingKey {
         VerifyingKey { kid, ..self }
     }
 
-    /// From modulus and exponent, big-endian. Leading zeros are dropped: RFC 7518 6.3.1.1 forbids them and
-    /// knows that they occur, and they change no number.
+    /// Creates a key from the big-endian modulus and exponent. Leading zeros are dropped: RFC 7518 6.3.1.1 forbids them
+    /// but notes that they occur, and they do not change the number.
     pub(super) fn rsa(n: &[u8], e: &[u8]) -> Result<VerifyingKey, KeyFault> {
         let (n, e) = (without_zeros(n), without_zeros(e));
         let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
         if !(RSA_MIN_BITS..=RSA_MAX_BITS).contains(&bits) {
             return Err(KeyFault::RsaSize(bits));
         }
-        // What ring requires of the two when it verifies: found here, it is a message instead of a riddle.
+        // ring requires this on verification. A check on loading gives a clear message instead of signatures that never
+        // verify.
         let exponent = match e {
             [_, _, _, _, _, _, ..] => u64::MAX,
             _ => e.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)),
@@ -120,9 +121,9 @@ impl VerifyingKey {
         Ok(Material::Rsa(RsaPublicKeyComponents { n: n.to_vec(), e: e.to_vec() }).into())
     }
 
-    /// From an uncompressed point (SEC 1, 2.3.3).
+    /// Creates a key from an uncompressed point (SEC 1, 2.3.3).
     pub(super) fn p256(point: &[u8]) -> Result<VerifyingKey, KeyFault> {
-        // ring judges a point only where it is used, and agreeing on a key with it needs no signature.
+        // ring validates a point only when it is used. A key agreement with it is a use that needs no signature.
         let point_is_on_curve = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new())
             .and_then(|own| {
                 let peer = agreement::UnparsedPublicKey::new(&ECDH_P256, point);
@@ -132,7 +133,7 @@ impl VerifyingKey {
         if point_is_on_curve { Ok(Material::P256(point.to_vec()).into()) } else { Err(KeyFault::Point) }
     }
 
-    /// From an encoded point (RFC 8032 5.1.2).
+    /// Creates a key from an encoded point (RFC 8032 5.1.2).
     pub(super) fn ed25519(point: &[u8]) -> Result<VerifyingKey, KeyFault> {
         if point.len() != 32 {
             return Err(KeyFault::Ed25519Size(point.len()));

@@ -1,14 +1,14 @@
-//! What the fuzz target of the configuration tries.
+//! The entry point of the fuzz target for configuration files.
 
 use std::path::Path;
 
 use crate::config::{Environment, Source, admin_place, keys, load};
 
-/// Reads the file at `path`, which holds `text`, in each of the ways that the command reads one.
+/// Reads the file at `path`, which holds `text`, in each way that the commands read one.
 ///
 /// # Panics
 ///
-/// Where an accepted configuration has no upstream, or a rejected one gives no reason.
+/// Panics if an accepted configuration has no upstream, or a rejected one gives no reason.
 pub fn read(path: &Path, text: &str) {
     let environment = Environment { cores: 2, ..Environment::default() };
     let source = Source { file: Some(path.to_owned()), ..Source::default() };

@@ -1,7 +1,6 @@
-//! The words that users rely on, taken from the lists the code itself uses: `tests/contract.rs` freezes them.
-//!
-//! Metrics, admin documents, flags and exit codes are read from the running binary there; here stands only what no single
-//! run of it shows.
+//! The words that users rely on, taken from the lists that the code itself uses. `tests/contract.rs` freezes them. It
+//! reads metrics, admin documents, flags and exit codes from the running binary; this file has only the words that no
+//! single run shows.
 
 use crate::admin::finding::State;
 use crate::config::{self, ReadKey};
@@ -13,7 +12,7 @@ use crate::represent::coding::Coding;
 use crate::represent::compression_decision::Reason;
 use crate::upstream::FAILURE_KINDS;
 
-/// Words by where users meet them.
+/// Returns the words, grouped by the place where users see them.
 pub fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut all = layer::words();
     all.extend([
@@ -28,17 +27,17 @@ pub fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     all
 }
 
-/// The type and the title of every problem that Pillion answers a client with.
+/// Returns the type and the title of every problem document that clients can get.
 pub fn problems() -> Vec<(String, &'static str)> {
     problem_types::ALL.iter().map(|known| (known.uri(), known.title)).collect()
 }
 
-/// The keys of a configuration file, as far as `text` writes the tables they stand in.
+/// Returns the configuration keys that a file may contain, for the tables that `text` has.
 pub fn configuration_keys(text: &str) -> Vec<ReadKey> {
     config::read_keys(text)
 }
 
-/// The keys of a file of API keys, as far as `text` writes the tables they stand in.
+/// Returns the keys that a file of API keys may contain, for the tables that `text` has.
 pub fn api_key_keys(text: &str) -> Vec<ReadKey> {
     config::read_keys_of_keys(text)
 }

@@ -1,13 +1,13 @@
-//! What the fuzz targets of keys and tokens try.
+//! The entry points of the fuzz targets for keys and tokens.
 
 use crate::identity::jwt::Verifier;
 use crate::identity::{der, jwk, keys, pem};
 
-/// Reads `data` as a key in each of the formats that are known.
+/// Reads `data` as a key in each supported format.
 ///
 /// # Panics
 ///
-/// Where a key verifies what it did not sign, or a rejected one gives no reason.
+/// Panics if a key verifies a signature it did not make, or a rejected key gives no reason.
 pub fn read_keys(data: &[u8]) {
     for key in keys::parse(data).unwrap_or_default() {
         assert!(!key.verifies(b"a message", b"no signature"), "{:?}", key.algorithm());
@@ -22,16 +22,16 @@ pub fn read_keys(data: &[u8]) {
     }
 }
 
-/// Verifies tokens signed with one shared secret.
+/// A verifier for tokens signed with one shared secret.
 pub struct Tokens(Verifier);
 
 impl Tokens {
-    /// `None` where `secret` is too short.
+    /// Creates the verifier; `None` if `secret` is too short.
     pub fn new(secret: &[u8]) -> Option<Tokens> {
         Some(Tokens(Verifier::new(vec![keys::shared_secret(secret).ok()?], None, None)))
     }
 
-    /// Whether `token` verifies at `now`, in seconds since 1970.
+    /// Returns whether `token` verifies at `now`, in seconds since 1970.
     pub fn verify(&self, token: &[u8], now: u64) -> bool {
         self.0.verify(token, now).is_ok()
     }

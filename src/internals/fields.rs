@@ -1,4 +1,4 @@
-//! What the fuzz target of field values tries.
+//! The entry point of the fuzz target for field values.
 
 use std::net::IpAddr;
 
@@ -32,13 +32,13 @@ const NAMES: [HeaderName; 14] = [
     forwarded::X_FORWARDED_PROTO,
 ];
 
-/// Gives `data` to each parser: as fields a line each, and as one value.
+/// Passes `data` to each parser: as fields, one a line, and as one value.
 ///
 /// # Panics
 ///
-/// Where a parser gives back what is no part of what it was given, or takes its own output for something else.
+/// Panics if a parser returns anything that is not part of its input, or does not accept its own output.
 pub fn read(data: &[u8]) {
-    // Each line of the input is one field: the first octet is its name, the rest its value.
+    // Each line of the input is one field. The first byte selects its name, and the rest is its value.
     let mut headers = HeaderMap::new();
     for line in data.split(|byte| *byte == b'\n').take(8) {
         let Some((name, value)) = line.split_first() else { continue };
@@ -86,7 +86,7 @@ pub fn read(data: &[u8]) {
     vary::add(&mut varied, &header::ACCEPT_ENCODING);
     vary::add(&mut varied, &header::ACCEPT_ENCODING);
 
-    // Nobody untrusted is believed, whatever he says; and only an address that was told is.
+    // A sender that is not trusted is never believed, and the result is always an address that occurs in the input.
     let trusts = |ip: IpAddr| ip.is_loopback();
     let stranger = IpAddr::from([192, 0, 2, 1]);
     assert_eq!(forwarded::client_ip(&headers, stranger, trusts), stranger);

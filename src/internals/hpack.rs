@@ -1,8 +1,8 @@
-//! What the fuzz target of HPACK tries.
+//! The entry point of the fuzz target for HPACK.
 
 use crate::http2::hpack::{Progress, Table};
 
-/// Reads a field block that comes in pieces, until it is malformed.
+/// Decodes a field block that arrives in fragments, until it is malformed.
 pub fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
     let (mut table, mut progress) = (Table::default(), Progress::default());
     let mut rest = Vec::new();

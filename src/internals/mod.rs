@@ -1,5 +1,5 @@
-//! Parts of the engines that the benchmarks, the fuzz targets and some tests of this repository use. They are no contract:
-//! they change whenever the engines do.
+//! Parts of the crate for the benchmarks, the fuzz targets and some tests of this repository. They are no public
+//! contract and change at any time.
 
 pub mod configuration;
 pub mod contract;

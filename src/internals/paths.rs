@@ -1,4 +1,4 @@
-//! What the fuzz target of paths and templates tries.
+//! The entry point of the fuzz target for paths and templates.
 
 use http::uri::PathAndQuery;
 
@@ -6,16 +6,16 @@ use crate::policy::loose::reading as loose_reading;
 use crate::policy::path::normalise;
 use crate::policy::template::{Pattern, Template};
 
-/// Reads `data` as a path, and as a template on the line after it.
+/// Reads `data` as a path, followed by a template on the next line.
 ///
 /// # Panics
 ///
-/// Where a normal form is not its own, or a path goes on as another than the one that was matched.
+/// Panics if a normalized path changes when normalized again, or the forwarded path is not the path that was matched.
 pub fn read(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (text, template) = text.split_once('\n').unwrap_or((text, "/{a}/**"));
     let _ = Pattern::parse(template);
-    // A target that is no path of a URI was refused before.
+    // The server rejects a target that is no URI path before it gets here.
     let Ok(given) = PathAndQuery::try_from(format!("/{text}")) else { return };
     let given = given.path();
     let Ok(read) = normalise(given) else { return };

@@ -1,4 +1,4 @@
-//! What the benchmark of hit ratios measures.
+//! The cache store for the benchmark of hit ratios.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +15,24 @@ use crate::cache::variant::Variant;
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::runtime::clock;
 
-/// The store of the cache, with objects of one size.
+/// The store of the cache with objects of equal size.
 pub struct Objects {
     store: Store,
     content: ChunkedBytes,
 }
 
 impl Objects {
-    /// At most `max` bytes of objects of `length` bytes each.
+    /// Creates a store of at most `max` bytes, for objects of `length` bytes each.
     pub fn new(max: usize, length: usize) -> Objects {
         Objects { store: Store::new(1, max), content: ChunkedBytes::from(Bytes::from(vec![0; length])) }
     }
 
-    /// Bytes that an object of `length` bytes takes.
+    /// Returns the bytes that an object with `length` bytes of content takes.
     pub fn weight(length: usize) -> usize {
         head().size() + length
     }
 
-    /// Whether the object is stored at this second; stores it where it is not.
+    /// Returns whether the object is stored at this second, and stores it if it is not.
     pub fn ask(&self, object: usize, second: u32) -> bool {
         let key = object.to_be_bytes();
         if self.store.get(&key, second).is_some() {

@@ -1,4 +1,4 @@
-//! When the certificates in force expire, as a scrape sees it.
+//! A Prometheus collector for the expiry of the current certificates.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use crate::runtime::clock;
 use crate::state::live_policy::LivePolicy;
 
-/// For the registry; it reads the policy in force, which comes after the registry.
+/// Reads the live policy. The registry is built before the first policy is, so the cell is empty until startup sets it.
 pub(crate) struct Collected(pub std::sync::Arc<std::sync::OnceLock<LivePolicy>>);
 
 impl fmt::Debug for Collected {

@@ -1,4 +1,4 @@
-//! An answer that is there at once, or the one of the layer below.
+//! A future for a response that is ready at once, or for the response of the layer below.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use http::Response;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 
-/// See the head of the file.
+/// A ready response, or the future of the layer below.
 pub(super) enum Either<F> {
     Ready(Option<Box<Result<Response<Body>, BoxError>>>),
     Below(F),

@@ -1,4 +1,4 @@
-//! The innermost layer: writes the forwarding fields and sends the request to its app.
+//! The innermost layer: writes the forwarding fields and sends the request to its upstream.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ use crate::policy::ServerPolicy;
 use crate::runtime::clock;
 use crate::upstream::{Call, ForwardError, Pool, Streaming};
 
-/// See the head of the file.
+/// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Forward {
     pool: Rc<Pool>,
@@ -59,7 +59,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let mut memory = None;
     if body.is_streaming() && !request_body::is_stream(&routed) {
         let reservation = record.reserve_buffer();
-        // In a box: most requests have no body, or all of it.
+        // Boxed, because most requests have no body or a complete one, and should not pay for this future's size.
         let buffering = Box::pin(request_body::buffer(body, server.buffer_request, reservation));
         let buffered = buffering.await.map_err(ForwardError::Body)?;
         (body, memory) = (buffered.body, buffered.memory);
@@ -72,7 +72,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let trusted = server.trusts(routed.peer.address.ip());
     let identified = identified(&record, routed.request.headers_mut(), beside, trusted);
     covered.into_iter().for_each(|(name, value)| drop(routed.request.headers_mut().insert(name, value)));
-    // HTTP/1.0 may come without a Host; HTTP/1.1 may not go without (RFC 9112 3.2).
+    // An HTTP/1.0 request may lack `Host`, but HTTP/1.1 requires it (RFC 9112 3.2).
     let hostless = host::from_headers(routed.request.headers()).is_none();
     let rewritten = !upstream.policy.preserve_host && !routed.signed;
     if (hostless || rewritten)
@@ -83,7 +83,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     }
     let route = routed.route.clone();
     let keeps_users = record.snapshot.policy.keeps_users;
-    // As they came, where what goes to the app is another thing.
+    // The original fields, if the upstream gets edited ones.
     let asked = (keeps_users && is_edited(&routed)).then(|| routed.request.headers().clone());
     for route in routed.rewritten_by.iter().chain([&route]) {
         route.request.apply(routed.request.headers_mut());
@@ -95,7 +95,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let peer = routed.peer.clone();
     let streaming = match route.stream {
         true => Streaming::Always,
-        // Over HTTP/1 there are no gRPC calls, so a request that claims to be one is an ordinary one.
+        // gRPC does not exist over HTTP/1, so such a request is an ordinary one.
         false if record.grpc && routed.request.version() == Version::HTTP_2 => Streaming::OverHttp2,
         false => Streaming::No,
     };
@@ -130,7 +130,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         let asked = asked.as_ref().unwrap_or(routed.request.headers());
         sessions::heed(&record, &method, asked, response.headers());
     }
-    // RFC 8441 5, RFC 9110 9.3.6: a 2xx would tell an HTTP/2 client that the tunnel is open.
+    // A 2xx would tell an HTTP/2 client that the tunnel is open (RFC 8441 5, RFC 9110 9.3.6).
     let http2 = routed.request.version() == Version::HTTP_2;
     if http2 && routed.upgrade.is_some() && response.status().is_success() {
         return Err(ForwardError::NotUpgraded.into());
@@ -138,22 +138,22 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     Ok(response)
 }
 
-/// Whether a route changes the fields of the request.
+/// Returns whether a route edits the fields of the request.
 fn is_edited(routed: &Routed) -> bool {
     let mut routes = [Some(&routed.route), routed.rewritten_by.as_ref()].into_iter().flatten();
     routes.any(|route| !route.request.is_empty())
 }
 
-/// Tells the app about the client. What an untrusted client says about itself is not passed on; the
-/// fields in its place are the same for every request of a connection to one host, so they are kept
-/// ready. What a trusted proxy says stays, and we add ourselves.
+/// Prepares the fields that tell the upstream about the client. Claims of an untrusted client are removed. Their
+/// replacements are equal for all requests of a connection to one host, so they are cached. Fields of a trusted proxy
+/// are extended instead.
 fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<ForwardedFields>> {
     let (peer, https) = (routed.peer.clone(), routed.https);
     let version = routed.request.version();
     let edited = is_edited(routed);
     let headers = routed.request.headers_mut();
     let said = SeenFields::scan(headers);
-    // The wait for 100 (Continue) is between us and the client (RFC 9110 10.1.1).
+    // The wait for 100 (Continue) concerns only the client and Pillion (RFC 9110 10.1.1).
     if said.expect {
         headers.remove(header::EXPECT);
     }
@@ -175,8 +175,9 @@ fn forwarding(routed: &mut Routed, server: &ServerPolicy) -> Option<Rc<Forwarded
     Some(fields)
 }
 
-/// The fields of this request alone. They stand in place of what the client says, and are put into the map where that
-/// says so or is edited, else beside it. X-Correlation-Id is another name for the same, which only a trusted proxy gives.
+/// Prepares the fields that identify this request. They replace the client's values. They are inserted into the map if
+/// the client sent such a field or the fields are edited; otherwise they are written beside the map. Only a trusted
+/// proxy may send `X-Correlation-Id`, which is another name for the request id.
 fn identified<'r>(
     record: &'r RequestRecord,
     headers: &mut HeaderMap,
@@ -200,8 +201,8 @@ fn identified<'r>(
     None
 }
 
-/// The fields among those of [`identified`] that a signature covers: the app is shown the client's, and ours stands in
-/// the log. Forwarding claims are never among them, whatever is signed.
+/// Returns the fields of [`identified`] that a signature covers. The upstream gets the client's values of these, while
+/// Pillion's own values appear in the log. Forwarding claims are never kept, even if they are signed.
 fn covered(request: &http::Request<Body>) -> Vec<(HeaderName, HeaderValue)> {
     let (headers, query) = (request.headers(), request.uri().query());
     let mut covered = Vec::new();
@@ -215,7 +216,7 @@ fn covered(request: &http::Request<Body>) -> Vec<(HeaderName, HeaderValue)> {
     covered
 }
 
-/// The fields for one host, made at its first request.
+/// Returns the cached fields for one host, and creates them on its first request.
 fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<ForwardedFields> {
     let host = host::from_headers(headers).map_or(&b""[..], HeaderValue::as_bytes);
     let mut memo = peer.memo.borrow_mut();
@@ -228,7 +229,7 @@ fn ready(headers: &HeaderMap, peer: &Peer, https: bool, version: Version) -> Rc<
     }
 }
 
-/// What is among the fields of a request: looked at once, as comparing is quicker than looking up.
+/// The fields that a request has, found in one pass, because comparing names is faster than a hash lookup.
 #[derive(Default)]
 struct SeenFields {
     expect: bool,
@@ -246,13 +247,13 @@ impl SeenFields {
     }
 }
 
-/// Whether it is a field by which proxies tell apps about clients; there are more than anybody lists.
+/// Returns whether proxies use a field to tell apps about clients. The prefix covers more fields than any list.
 fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str();
     if !name.starts_with(['x', 'f']) {
         return false;
     }
-    // CGI and WSGI apps cannot tell X_Forwarded_For from X-Forwarded-For.
+    // CGI and WSGI apps cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
     let spelt = name.contains('_').then(|| name.replace('_', "-"));
     let name = spelt.as_deref().unwrap_or(name);
     name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
@@ -265,12 +266,12 @@ fn drop_claims(headers: &mut HeaderMap) {
     }
 }
 
-/// Extended: what a trusted proxy says stays, and where we got it from is added on the right.
+/// Extends the fields of a trusted proxy: existing values stay, and the peer's address is added on the right.
 fn extend(headers: &mut HeaderMap, peer: &Peer, https: bool) {
     let ip = peer.address.ip();
     let host = host::from_headers(headers).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
     if headers.contains_key(header::FORWARDED) && !headers.contains_key(X_FORWARDED_FOR) {
-        // The two must not contradict each other.
+        // `X-Forwarded-For` must not contradict `Forwarded`.
         let (chain, told_host) = forwarded::in_older_words(headers);
         forwarded::append(headers, X_FORWARDED_FOR, &chain);
         if let Some(told) = told_host {
@@ -283,12 +284,12 @@ fn extend(headers: &mut HeaderMap, peer: &Peer, https: bool) {
     headers.entry(X_FORWARDED_HOST).or_insert(host);
 }
 
-/// RFC 9110 7.6.3.
+/// Appends Pillion to `Via` (RFC 9110 7.6.3).
 fn via(headers: &mut HeaderMap, version: Version) {
     forwarded::append(headers, header::VIA, forwarded::via(version));
 }
 
-/// A private peer that sends forwarding fields is most often a proxy somebody forgot to list.
+/// Logs once if a private peer sends forwarding fields, because it is usually a proxy missing from the configuration.
 fn warn_once(headers: &HeaderMap, peer: IpAddr) {
     static WARNED: std::sync::Once = std::sync::Once::new();
     if WARNED.is_completed() || !headers.contains_key(X_FORWARDED_FOR) {

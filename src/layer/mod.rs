@@ -1,7 +1,6 @@
-//! The adapters: thin tower services between a connection and an app, outermost first
-//! observe, rescue, route, limit, represent, cache, forward. `stack` builds them in one place.
-//!
-//! A layer decides little by itself: it asks an engine or the policy and turns the answer into HTTP.
+//! The layers: thin tower services between a connection and an upstream. From the outermost they are observe, rescue,
+//! route, limit, represent, cache and forward; `stack` builds them. A layer decides little itself: it asks an engine or
+//! the policy, and turns the result into HTTP.
 
 mod cache;
 pub(crate) mod certificates;
@@ -22,7 +21,7 @@ mod underscores;
 use crate::limit::cells::Kind;
 use crate::limit::counters::Verdict;
 
-/// The words that the layers tell users, by where they stand, and every problem type with its title.
+/// Returns the words that users see from the layers, grouped by where they appear.
 pub(crate) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut all = cache::words();
     all.push(("log limit", Verdict::ALL.map(Verdict::as_str).to_vec()));
@@ -32,9 +31,9 @@ pub(crate) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
 
 pub(crate) use rescue::problem_types;
 
-/// Whether mimalloc has a block of this many bytes at once. It makes a detour for what fills one of its classes to the last
-/// byte, four to each power of two, unless that is a power of two itself: such a block could do without the room that
-/// alignment may need, but it does not look for one (`alloc-aligned.c`). A box for each request has another size.
+/// Returns whether mimalloc allocates a block of this size on its fast path. It takes a slow path for a size that fills
+/// one of its classes exactly (four for each power of two) unless it is a power of two: alignment needs no extra room
+/// there, but mimalloc does not check this (`alloc-aligned.c`). Boxes allocated for each request must avoid such sizes.
 #[cfg(test)]
 fn is_quick(size: usize) -> bool {
     const LARGEST: usize = 1024;

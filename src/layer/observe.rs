@@ -1,5 +1,5 @@
-//! Sees every request first and last: gives it an id, takes its policy, counts and logs it when the
-//! last byte of its answer has gone, or its client has.
+//! The outermost layer: gives each request an id and a policy, and counts and logs it when the last byte of the
+//! response was sent or the client left.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,10 +21,10 @@ use crate::message::inbound::Inbound;
 use crate::state::live_policy::{PolicyView, Snapshot};
 use crate::trace::Trace;
 
-/// The longest id taken from a trusted peer.
+/// Maximum length of a request id that is accepted from a trusted peer.
 const MAX_ID_LENGTH: usize = 128;
 
-/// See the head of the file.
+/// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Observe<S> {
     inner: S,
@@ -33,7 +33,7 @@ pub(super) struct Observe<S> {
 }
 
 impl<S> Observe<S> {
-    /// Around `inner`.
+    /// Wraps the service `inner` for one worker.
     pub(super) fn new(inner: S, view: PolicyView, sink: Rc<Sink>) -> Observe<S> {
         Observe { inner, view, sink }
     }
@@ -67,7 +67,7 @@ where
             Some(_) => None,
             None => inbound.request.uri().path_and_query().cloned(),
         };
-        // A slice of a large head would hold all of it for as long as the response takes.
+        // Copies the values: a slice would keep a large head in memory until the response ends.
         let (id, target) = match inbound.counted {
             0 => (id, target),
             _ => (HeaderValue::from_bytes(id.as_bytes()).unwrap_or(id), target.map(apart)),
@@ -100,12 +100,12 @@ where
     }
 }
 
-/// The same target in memory of its own.
+/// Copies a target to memory of its own.
 fn apart(target: PathAndQuery) -> PathAndQuery {
     PathAndQuery::try_from(target.as_str()).unwrap_or(target)
 }
 
-/// The id a trusted peer gave, under either name, if it is one that can be written anywhere as it is.
+/// Returns the request id that a trusted peer sent under either name, if it can be written anywhere without escapes.
 fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     let fits =
@@ -113,7 +113,7 @@ fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
     [X_REQUEST_ID, X_CORRELATION_ID].iter().find_map(|name| headers.get(name).filter(fits)).cloned()
 }
 
-/// The answer of an observed request.
+/// The future of an observed request's response.
 pub(super) struct ObserveFuture<F> {
     inner: F,
     record: Rc<RequestRecord>,
@@ -129,7 +129,8 @@ where
         let Ok(mut response) = ready!(Pin::new(&mut self.inner).poll(cx));
         let record = &self.record;
         record.response_started(response.status());
-        // Here because refusals and failures tell it too. What nobody has to look at goes into no map.
+        // Done here, so that refusals and failures have these fields too. HTTP/1 writes them as lines beside the field
+        // map unless a layer has to see them.
         let as_lines = record.takes_lines()
             && !response.body().is_tunnel()
             && !response.headers().keys().any(|name| *name == X_REQUEST_ID || rate_limit::is_told(name));

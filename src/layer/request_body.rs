@@ -1,5 +1,5 @@
-//! A request's body before it goes to the upstream: small ones are whole before a place is asked for, and each has to
-//! come at a minimum rate, so that no slow client holds a place of the upstream.
+//! Buffering of request bodies before the upstream is asked. Small bodies are read completely before the request takes
+//! an upstream slot, and every body must arrive at a minimum rate, so that no slow client holds a slot.
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
@@ -20,22 +20,22 @@ use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
 
-/// A body of unknown length that pauses for this long is sent on as it comes: its client may wait for a response to
-/// what it has sent so far.
+/// A body of unknown length that pauses this long is forwarded as it arrives: its client may be waiting for a response
+/// to the part sent so far.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The rate of a body is judged after so much time of waiting for it.
+/// Waiting time before the rate of a body is judged.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Whether a request is a stream from its start, which waits for nothing: an extended CONNECT (RFC 8441 5), whose body is
-/// the tunnel; one of a route that says so; or gRPC to an upstream that speaks it. To any other upstream the words of the
-/// request mean nothing: over HTTP/1 what comes with an `Upgrade` is content like any other.
+/// Returns whether a request is a stream from its start, which is never buffered: an extended CONNECT (RFC 8441 5),
+/// whose body is the tunnel; a request of a route with `stream`; or gRPC to an upstream that speaks HTTP/2. For any
+/// other upstream the content is ordinary; over HTTP/1, even content with `Upgrade` is.
 pub(super) fn is_stream(routed: &Routed) -> bool {
     (routed.upgrade.is_some() && routed.request.version() == Version::HTTP_2)
         || routed.route.stream
         || claims_grpc(routed) && speaks_http2(&routed.record, routed.route.upstream)
 }
 
-/// Over HTTP/1 there are no gRPC calls.
+/// Returns whether the request is a gRPC call, which exists only over HTTP/2.
 fn claims_grpc(routed: &Routed) -> bool {
     routed.record.grpc && routed.request.version() == Version::HTTP_2
 }
@@ -45,7 +45,7 @@ fn speaks_http2(record: &RequestRecord, upstream: Option<usize>) -> bool {
     upstream.is_some_and(|upstream| upstream.speaks_http2())
 }
 
-/// A body that may not come more slowly than `min_body_rate`.
+/// Wraps the body, so that it fails if it arrives more slowly than `min_body_rate`.
 pub(super) fn hold_to_rate(routed: &mut Routed) {
     let rate = routed.record.snapshot.policy.server.min_body_rate;
     if rate == 0 || is_stream(routed) {
@@ -66,7 +66,7 @@ pub(super) fn hold_to_rate(routed: &mut Routed) {
     *routed.request.body_mut() = body;
 }
 
-/// How fast a body comes, counting only time in which somebody waits for it.
+/// The rate of a body, in which only time spent waiting for it counts.
 #[derive(Debug)]
 struct BodyRate {
     bytes_per_second: u64,
@@ -80,7 +80,7 @@ impl BodyRate {
         BodyRate { bytes_per_second, bytes: 0, waited: Duration::ZERO, since: None }
     }
 
-    /// Its next bytes are waited for. Gives the time at which it is too slow, unless some come before.
+    /// Starts waiting for the next bytes. Returns the time at which the body is too slow unless bytes arrive before.
     fn wait(&mut self, now: Instant) -> Instant {
         let since = *self.since.get_or_insert(now);
         let earned = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second.max(1) as f64);
@@ -95,10 +95,11 @@ impl BodyRate {
     }
 }
 
-/// See [`hold_to_rate`].
+/// A body with a minimum rate; see [`hold_to_rate`].
 struct TimedBody {
     body: Body,
-    /// Whether the response has begun: a client that reads it may send the rest when it likes.
+    /// The record tells whether the response has begun. A client that reads the response may send the rest at its own
+    /// pace.
     record: Weak<RequestRecord>,
     /// The upstream of a gRPC call, which may turn out to speak HTTP/2 once it is connected.
     grpc: Option<Option<usize>>,
@@ -144,15 +145,16 @@ impl http_body::Body for TimedBody {
     }
 }
 
-/// A body that is here as far as it was waited for.
+/// A body of which the awaited part has arrived.
 pub(super) struct Buffered {
     pub body: Body,
-    /// The memory of a whole body, which may be sent more than once.
+    /// The memory of a complete body, which may be sent more than once.
     pub memory: Option<BufferReservation>,
 }
 
-/// Waits for a body. One with a length of at most `limit` bytes is waited for whole; one of unknown length until its
-/// end, `limit` bytes or a pause. A longer one is not waited for, nor is any while there is no memory for it.
+/// Buffers a body. A body with a length of at most `limit` bytes is read completely. A body of unknown length is read
+/// until its end, `limit` bytes, or a pause. A longer body is not read, and neither is any while there is no memory for
+/// it.
 pub(super) async fn buffer(
     body: Body,
     limit: usize,
@@ -169,11 +171,11 @@ pub(super) async fn buffer(
     Ok(prefix.into_buffered())
 }
 
-/// What came of a body.
+/// The received part of a body.
 enum Received {
     Nothing,
     One(Bytes),
-    /// Copied: a body may come in very small pieces, each of which would hold more than its bytes.
+    /// Copied, because a body may arrive in very small pieces, each of which would keep a larger buffer in memory.
     Copied(Builder),
 }
 
@@ -226,8 +228,8 @@ impl Prefix {
         }
     }
 
-    /// What comes of a body of known length is read into a buffer made for that; of any other the first piece, too, may be a
-    /// small part of a large one.
+    /// Adds received bytes. With a known length they were read into a buffer made for them. Otherwise even the first
+    /// piece may be a small part of a large buffer, so it is copied.
     fn push(&mut self, data: Bytes, length_known: bool) {
         if data.is_empty() {
             return;
@@ -276,7 +278,7 @@ impl Prefix {
     }
 }
 
-/// The beginning of a body that is here, and the rest as it comes.
+/// A body that begins with buffered pieces and continues with the rest as it arrives.
 struct Resumed {
     pieces: VecDeque<Bytes>,
     rest: Option<Body>,
@@ -312,7 +314,7 @@ impl http_body::Body for Resumed {
     fn size_hint(&self) -> SizeHint {
         let here: usize = self.pieces.iter().map(Bytes::len).sum();
         match &self.rest {
-            // A length would leave no place for the trailers.
+            // A length would leave no room for the trailers.
             None if self.trailers.is_some() => SizeHint::default(),
             None => SizeHint::with_exact(here as u64),
             Some(rest) => match rest.size_hint().exact() {
@@ -337,7 +339,7 @@ mod tests {
         rate.came(100, || at(4));
         assert_eq!(rate.wait(at(1000)), at(1006), "time in which nobody waited does not count");
         rate.came(4700, || at(1001));
-        // 4800 bytes are worth 20 s, 5 of which are gone.
+        // 4800 bytes earn 20 s, of which 5 s have passed.
         assert_eq!(rate.wait(at(2000)), at(2015));
         rate.came(0, || at(2015));
         assert_eq!(rate.wait(at(3000)), at(3000), "no time is left");

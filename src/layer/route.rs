@@ -1,5 +1,5 @@
-//! Brings the path into normal form, finds the route, and does what needs no app: refuses, redirects,
-//! rewrites. On the way back it edits the answer's fields.
+//! Normalizes the path, finds the route, and performs actions that need no upstream: deny, redirect, rewrite. On the
+//! way back it edits the fields of the response.
 
 use std::fmt;
 use std::future::Future;
@@ -23,19 +23,19 @@ use crate::policy::loose;
 use crate::policy::path::{self, NormalPath};
 use crate::policy::{Action, RoutePolicy, Routes, ServerPolicy};
 
-/// More hops through Pillions than any path has that leads somewhere.
+/// Maximum hops through Pillions; more indicate a loop.
 const MAX_HOPS: usize = 10;
 
-/// Why a request was not sent on.
+/// The reason why a request was not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RouteError {
     Connect,
-    /// It went through this process before.
+    /// The request passed through this process before.
     CameBack,
-    /// It went through Pillions too often already.
+    /// The request passed through too many Pillions.
     Loop,
     Denied(StatusCode),
-    /// There is no buffer memory left for it.
+    /// No buffer memory is left for the request.
     NoMemory,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
-/// See the head of the file.
+/// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Route<S>(pub S);
 
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 pub(super) enum Decision {
     Below(Box<Routed>),
     Respond(Box<Response<Body>>),
@@ -187,7 +187,8 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     })))
 }
 
-/// Whether the client speaks https. What a trusted proxy says of the client goes before what that proxy speaks to us.
+/// Returns whether the client uses https. A trusted proxy's report about the client takes precedence over the proxy's
+/// own connection.
 fn is_https(request: &Request<Body>, peer: &Peer, server: &ServerPolicy, trusted: bool) -> bool {
     let ip = peer.address.ip();
     let told =
@@ -195,7 +196,7 @@ fn is_https(request: &Request<Body>, peer: &Peer, server: &ServerPolicy, trusted
     told.unwrap_or(peer.tls)
 }
 
-/// RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target replaces Host.
+/// Sets `Host` from the authority of the target, which takes precedence (RFC 9112 3.2.2, RFC 9113 8.3.1).
 fn fill_host(request: &mut Request<Body>) {
     if let Some(authority) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -208,14 +209,15 @@ fn fill_host(request: &mut Request<Body>) {
 struct Found {
     order: Option<u32>,
     rewritten_by: Option<Arc<RoutePolicy>>,
-    /// Whether a loose reading of the path meets another route.
+    /// Whether a loose reading of the path matches another route.
     readings_differ: bool,
-    /// That route, and with what it refuses the request.
+    /// The route of the loose reading and the status with which it denies the request.
     denied: Option<(u32, StatusCode)>,
 }
 
 impl Found {
-    /// Compares the route of the normal reading, `self.order`, with that of the loose one (see [`crate::policy::loose`]).
+    /// Compares the route of the normal reading, `self.order`, with that of the loose one (see
+    /// [`crate::policy::loose`]).
     fn read_loosely(&mut self, routes: &Routes, asked: (&Method, &str), path: (&str, bool), from: u32) {
         let (method, host) = asked;
         let (normal, is_odd) = path;
@@ -247,7 +249,7 @@ impl Found {
     }
 }
 
-/// With what a route refuses its requests, if it does.
+/// Returns the status with which a route denies its requests, if it does.
 fn denial(routes: &Routes, order: u32) -> Option<(u32, StatusCode)> {
     match routes.routes.get(order as usize)?.action {
         Action::Deny(status) => Some((order, status)),
@@ -255,13 +257,13 @@ fn denial(routes: &Routes, order: u32) -> Option<(u32, StatusCode)> {
     }
 }
 
-/// The route of a request and the target that goes to the app.
+/// Returns the route of a request, and the target for the upstream.
 fn match_route(
     routes: &Routes,
     request: &Request<Body>,
     record: &super::record::RequestRecord,
 ) -> Result<(Found, PathAndQuery), BoxError> {
-    // Until a route is found, what goes wrong is counted as matching none.
+    // Errors before a route is found are counted as matching none.
     record.routed(None);
     let host = host(request);
     let given = request.uri();
@@ -280,19 +282,19 @@ fn match_route(
     {
         let onward = to.fill(&pattern.template, &onward);
         let normal = to.fill(&pattern.template, &normal);
-        // Matching goes on once, with the routes below; a second rewrite is not followed.
+        // Matching continues once, with the routes below. A second rewrite is not followed.
         let next = routes.table.find(request.method(), host, &normal, order + 1);
         record.routed(next.or(Some(order)));
         record.rewritten(order);
         (found.order, found.rewritten_by) = (next, Some(route.clone()));
-        // What refused the path as it came is not taken back.
+        // A denial of the original path stays in force.
         if found.denied.is_none() {
             found.read_loosely(routes, asked, (&normal, path::is_odd(&normal)), order + 1);
         }
         return Ok((found, with_query(&onward, given.query())?));
     }
     let target = match given.path_and_query() {
-        // Absolute-form may come without a path (RFC 9112 3.2.1).
+        // An absolute-form target may have no path (RFC 9112 3.2.1).
         Some(target) if target.path() == onward && target.as_str().starts_with('/') => target.clone(),
         _ => with_query(&onward, given.query())?,
     };
@@ -307,14 +309,14 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError>
     target.map_err(Into::into)
 }
 
-/// Which of the fields that are asked for may be there: names are compared far more quickly than they are looked up.
+/// The fields that a request may have, found in one pass. Comparing names is much faster than a hash lookup.
 #[derive(Default)]
 struct Seen {
     via: bool,
     authorization: bool,
-    /// Something that may name fields it signs.
+    /// Whether a field or the query may list fields that a signature covers.
     signature: bool,
-    /// A name that some apps take for another.
+    /// Whether a field has a name that some apps mistake for another.
     odd_name: bool,
 }
 
@@ -325,7 +327,7 @@ impl Seen {
             match *name {
                 header::VIA => seen.via = true,
                 header::AUTHORIZATION => (seen.authorization, seen.signature) = (true, true),
-                // Most requests have no others; these are told apart without reading them.
+                // Most requests have only these fields; they are told apart without reading their names.
                 header::HOST
                 | header::USER_AGENT
                 | header::ACCEPT
@@ -352,8 +354,8 @@ impl Seen {
     }
 }
 
-/// RFC 9110 7.6.3: Via is how a loop is seen. Several Pillions on one way are no loop; the same one twice is, and a
-/// GET would wait for its own fetch there.
+/// Detects a loop by `Via` (RFC 9110 7.6.3). Several different Pillions in a chain are no loop. The same one twice is,
+/// and a GET would then wait for its own collapsed fetch.
 fn went_in_a_circle(request: &Request<Body>) -> Option<RouteError> {
     let vias = || request.headers().get_all(header::VIA).iter().map(HeaderValue::as_bytes);
     let words = || vias().flat_map(|via| via.split(|byte| matches!(byte, b',' | b' ' | b'\t')));
@@ -367,7 +369,7 @@ fn went_in_a_circle(request: &Request<Body>) -> Option<RouteError> {
 fn redirect(status: StatusCode, to: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    // A URI is ASCII (RFC 3986 2): what came as raw UTF-8 goes out encoded.
+    // A URI is ASCII (RFC 3986 2), so raw UTF-8 is percent-encoded.
     let mut ascii = String::with_capacity(to.len());
     for c in to.chars() {
         if c.is_ascii() {
@@ -382,7 +384,7 @@ fn redirect(status: StatusCode, to: &str) -> Response<Body> {
     response
 }
 
-/// Host as text; empty where there is none.
+/// Returns `Host` as text; empty if it is missing.
 fn host(request: &Request<Body>) -> &str {
     host::text(request.headers())
 }
@@ -390,17 +392,17 @@ fn host(request: &Request<Body>) -> &str {
 fn to_https(server: &ServerPolicy, request: &Request<Body>) -> Response<Body> {
     let name = host::name(host(request));
     let port = match server.tls.as_ref().and_then(|tls| tls.listen.first()).map(std::net::SocketAddr::port) {
-        // Port 0 is chosen at the start; whoever writes it does not redirect to it.
+        // The system chooses the port for port 0, so the redirect cannot know it.
         None | Some(443 | 0) => String::new(),
         Some(port) => format!(":{port}"),
     };
-    // OPTIONS * is about the server as a whole, which is at its root.
+    // `OPTIONS *` concerns the server as a whole, which the root stands for.
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let target = if target == "*" { "/" } else { target };
     redirect(StatusCode::PERMANENT_REDIRECT, &format!("https://{name}{port}{target}"))
 }
 
-/// The answer, with the edits of the routes it went through.
+/// The future of a response, with the edits of the routes it passed.
 pub(super) struct RouteFuture<F> {
     inner: Either<F>,
     edits: [Option<Arc<RoutePolicy>>; 2],

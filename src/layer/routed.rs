@@ -12,48 +12,49 @@ use crate::message::inbound::{Inbound, Peer};
 use crate::policy::RoutePolicy;
 use crate::rendering::rendered_head::HeadVariant;
 
-/// A request under observation: what `rescue` and `route` see.
+/// A request as `rescue` and `route` see it.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    /// The request as it came.
+    /// The request as it was received.
     pub inbound: Inbound,
-    /// What is noted about it, and the policy it is served by.
+    /// The record of the request, with the policy that applies to it.
     pub record: Rc<RequestRecord>,
 }
 
-/// A request with its route: what the layers below see.
+/// A request with its route, as the layers below `route` see it.
 #[derive(Debug)]
 pub(crate) struct Routed {
-    /// The request; its URI is what goes to the app, its Host is filled.
+    /// The request. Its URI is the one for the upstream, and its `Host` is set.
     pub request: Box<Request<Body>>,
     pub peer: Rc<Peer>,
-    /// The protocols it asks to upgrade to.
+    /// The protocols that the client wants to upgrade to.
     pub upgrade: Option<http::HeaderValue>,
-    /// Whether the client takes trailers.
+    /// Whether the client accepts trailers.
     pub takes_trailers: bool,
-    /// The number under which interim responses go to the client; see [`crate::message::inbound::Interim`].
+    /// The number that identifies this exchange for interim responses; see [`crate::message::inbound::Interim`].
     pub interim: Option<u32>,
-    /// Whether the client speaks https, to us or to a trusted proxy.
+    /// Whether the client uses https, with Pillion or with a trusted proxy.
     pub https: bool,
-    /// Whether a signature of it names fields: it goes to the app as it is, and the cache has no part in it.
+    /// Whether a signature lists fields. Such a request is forwarded unchanged and bypasses the cache.
     pub signed: bool,
     pub route: Arc<RoutePolicy>,
-    /// The form in which it is asked for, where the head of its answer may have been prepared.
+    /// The variant of the response head that the client needs, to look up a rendered head.
     pub form: Option<HeadVariant>,
-    /// Whether an app that reads paths loosely may take it for a request of another route.
+    /// Whether an app that reads paths leniently may see a request for another route.
     pub readings_differ: bool,
-    /// Whether a field of it has an underscore in its name, which some apps take for a hyphen.
+    /// Whether a field has an underscore in its name, which some apps read as a hyphen.
     pub underscored: bool,
-    /// The route that rewrote it before.
+    /// The route that rewrote the path earlier.
     pub rewritten_by: Option<Arc<RoutePolicy>>,
-    /// What is noted about it, and the policy it is served by.
+    /// The record of the request, with the policy that applies to it.
     pub record: Rc<RequestRecord>,
-    /// The buffer memory that it holds, where it is counted.
+    /// The buffer memory of the request, if it is accounted for.
     pub memory: Option<BufferReservation>,
 }
 
 impl Routed {
-    /// The same request once more, for nobody: its answer is not observed. `None` where its content is gone.
+    /// Copies the request for a background fetch whose response is not observed. Returns `None` if the content is no
+    /// longer available.
     pub(crate) fn again(&self, now: crate::runtime::clock::Instant) -> Option<Box<Routed>> {
         let mut request = Request::new(self.request.body().replica()?);
         *request.method_mut() = self.request.method().clone();

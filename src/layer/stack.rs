@@ -1,4 +1,4 @@
-//! Builds the stack: the order of these lines is the proxy's behaviour.
+//! Builds the stack of layers. Their order defines the behaviour of the proxy.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -19,33 +19,33 @@ use crate::message::inbound::Inbound;
 use crate::state::live_policy::{PolicyView, SharedState};
 use crate::upstream::Pool;
 
-/// What one worker's stack is built with.
+/// The parts that a worker's stack is built from.
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub view: PolicyView,
-    /// Where requests are counted and logged.
+    /// The metrics and the access log of the worker.
     pub sink: Rc<Sink>,
-    /// The worker's connections to apps.
+    /// The worker's pool of upstream connections.
     pub pool: Rc<Pool>,
     pub shared_state: SharedState,
 }
 
-/// The stack of one connection, innermost first.
+/// Builds the stack of one connection, innermost layer first.
 pub(crate) fn build(
     parts: &Parts,
 ) -> impl Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + use<> {
-    // Picks the address, writes the forwarding fields, sends, retries.
+    // Chooses the address, writes the forwarding fields, sends and retries.
     let stack = Forward::new(parts.pool.clone());
-    // Answers from what is stored, stores what may be, and invalidates.
+    // Serves stored responses, stores new ones, and invalidates.
     let stack = CacheLayer::new(stack, parts.shared_state.cache.clone());
-    // Outside of what stores answers, so that stored and fresh ones get the same treatment.
+    // Outside of the cache, so that stored and new responses are treated alike.
     let stack = Represent(stack);
-    // Before any work is done for a request that may not pass.
+    // Before any work is done for a request that may be refused.
     let stack = Limit::new(stack, parts.shared_state.limiter.clone());
-    // Everything below reads only the route found here.
+    // Everything below uses the route found here.
     let stack = Route(stack);
-    // Inside observe, so that errors are counted like answers.
+    // Inside observe, so that errors are counted like other responses.
     let stack = Rescue(stack);
-    // Must see everything, refusals too.
+    // Outermost, because it must see everything, refusals too.
     Observe::new(stack, parts.view.clone(), parts.sink.clone())
 }

@@ -1,8 +1,7 @@
-//! Fields that some apps take for others: those with underscores in their names, which CGI, WSGI, PHP and Rack cannot tell
-//! from hyphens, and `Proxy`, which CGI programs take for `HTTP_PROXY` (httpoxy, CVE-2016-5385).
-//!
-//! A twin of a field that means something would stand in its place behind every rule, so it is dropped; what is left of such
-//! fields no key tells apart.
+//! Fields that some apps mistake for others: names with underscores, which CGI, WSGI, PHP and Rack cannot tell from
+//! hyphens, and `Proxy`, which CGI programs read as `HTTP_PROXY` (httpoxy, CVE-2016-5385). A twin of a meaningful field
+//! would bypass every rule about that field, so it is dropped. Requests that keep other fields of this kind bypass the
+//! cache, since no cache key includes them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,17 +14,18 @@ use crate::policy::limits::{ApiKeyPlace, TierSource};
 use crate::policy::underscores::Underscores;
 use crate::policy::{Policy, RoutePolicy};
 
-/// So many names are told of in the log; who sends more invents them.
+/// Maximum names that are logged. A client that sends more is inventing them.
 const MAX_TOLD: usize = 32;
 
-/// Whether a name is one that some apps take for another.
+/// Returns whether some apps mistake a name for another.
 pub(super) fn is_odd(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // Octet by octet: names are shorter than what a search for one in many is made for.
+    // A plain loop, because names are shorter than the inputs a byte search is made for.
     name.bytes().any(|octet| octet == b'_') || name == "proxy"
 }
 
-/// Drops what is to be dropped; true: the request is one that no cache key tells from others.
+/// Drops fields as configured. Returns whether the request must not be served from the cache, because no cache key
+/// distinguishes it.
 pub(super) fn filter(
     headers: &mut HeaderMap,
     record: &RequestRecord,
@@ -51,13 +51,13 @@ pub(super) fn filter(
         if dropped {
             drop_field(headers, &name, record, "underscore");
         }
-        // Who tries to mislead is given nothing that others get.
+        // A request with a misleading field never gets or leaves a shared response.
         ambiguous |= !dropped || misleads;
     }
     ambiguous
 }
 
-/// Whether a field is one that Pillion writes or believes, that says who asks, or that the route names.
+/// Returns whether a field has a meaning: Pillion writes or trusts it, it identifies the sender, or the route names it.
 fn means_something(name: &str, policy: &Policy, routes: [Option<&RoutePolicy>; 2]) -> bool {
     if is_believed(name) || unlisted::field(name).is_some() || policy.identity.tells_by(name) {
         return true;
@@ -75,7 +75,7 @@ fn means_something(name: &str, policy: &Policy, routes: [Option<&RoutePolicy>; 2
         })
 }
 
-/// Fields of connections and of framing, of credentials, of conditions, and those by which proxies speak.
+/// Returns whether a field concerns the connection, framing, credentials, conditions, or proxies.
 fn is_believed(name: &str) -> bool {
     const NAMES: [&str; 32] = [
         "accept-encoding",

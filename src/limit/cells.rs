@@ -1,5 +1,5 @@
-//! What is kept of every key: one cell each, in shards. Their number is bounded; the cells of keys that have their
-//! whole burst are forgotten first, which changes nothing for them.
+//! The state of every key: one cell each, in shards. Their number is bounded. The cells of keys that have their whole
+//! burst are forgotten first, which changes nothing for those keys.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,45 +13,45 @@ use super::quota::Nanoseconds;
 use super::tier::IN_FLIGHT;
 use crate::rendering::words::words;
 
-/// Workers seldom meet at one of so many.
+/// Number of shards; with this many, workers seldom wait for the same one.
 const SHARDS: usize = 64;
 
-/// What a cell remembers without memory of its own.
+/// Number of entries that a cell stores inline.
 const USUAL_ENTRIES: usize = 4;
 
-/// What a cell remembers at most. A key that goes from tier to tier keeps what it owes in each, and what it has in
-/// flight on each route; only the configuration makes rules, so there are never this many that matter.
+/// Maximum number of entries of a cell. A key that changes its tier keeps what it owes in each, and its requests in
+/// flight on each route. Only the configuration creates rules, so this many never matter.
 const MAX_ENTRIES: usize = 4096;
 
-/// So many cells of a shard are looked at for one that may be forgotten.
+/// Maximum number of cells of a shard examined to find one that may be forgotten.
 const MAX_LOOKS: usize = 256;
 
-/// After this a cell that was busy is looked at again; nanoseconds.
+/// Time until a cell with requests in flight is examined again, in nanoseconds.
 const LOOK_AGAIN: Nanoseconds = 1_000_000_000;
 
 words! {
-    /// What a key is made of.
+    /// The kind of identity a key is made of.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Kind {
-        /// An API key that is listed: their file bounds their number, so each has a cell whatever others do.
+        /// An API key that is listed: the key file bounds their number, so each has a cell whatever other callers do.
         Listed => "api_key",
         ApiKey => "api_key",
         Principal => "principal",
-        /// An address, or the network of one.
+        /// An address, or its network.
         Ip => "ip",
-        /// Those who found no cell.
+        /// All callers of a tier that found no cell.
         Overflow => "overflow",
     }
 }
 
-/// Who is limited: a keyed hash, never what it was made of.
+/// The partition key of a caller: a keyed hash, never the identity it was made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub hash: u128,
     pub kind: Kind,
 }
 
-/// What one rule knows of a key: a TAT, or how many requests are in flight.
+/// The state of a key under one rule: a TAT, or the number of requests in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub rule: u64,
@@ -64,13 +64,13 @@ impl Entry {
     }
 }
 
-/// What is kept of one key.
+/// The state of one key.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
-    /// In two halves: whole it would have the cell begin at every sixteenth byte.
+    /// The hash in two halves: as one value it would align the cell to 16 bytes.
     key: [u64; 2],
     entries: SmallVec<[Entry; USUAL_ENTRIES]>,
-    /// Requests that conformed; what was counted stays at its most.
+    /// Number of requests that conformed; saturates.
     pub allowed: u32,
     pub limited: u32,
     kind: Kind,
@@ -90,7 +90,7 @@ impl Cell {
         u128::from(high) << 64 | u128::from(low)
     }
 
-    /// What a rule knows; 0 is nothing.
+    /// Returns the value of a rule; 0 if there is none.
     pub(crate) fn value(&self, rule: u64) -> u64 {
         self.entries.iter().find(|entry| entry.rule == rule).map_or(0, |entry| entry.value)
     }
@@ -112,7 +112,7 @@ impl Cell {
         self.entries.push(Entry { rule, value });
     }
 
-    /// When it says no more than a new one.
+    /// Returns the time at which the cell is equivalent to a new one.
     fn full_at(&self) -> Nanoseconds {
         let full_at = |entry: &Entry| match (entry.rule & IN_FLIGHT, entry.value) {
             (0, tat) => tat,
@@ -125,10 +125,10 @@ impl Cell {
 
 type Slot = u32;
 
-/// Time as the heap has it, in steps of 67 ms: half as large, and a cell is forgotten that much later at most.
+/// Time in the heap, in steps of 67 ms: half the size, and a cell is forgotten at most one step later.
 type Coarse = u32;
 
-/// The first step at which `at` has passed.
+/// Returns the first step at which `at` has passed.
 fn coarse(at: Nanoseconds) -> Coarse {
     Coarse::try_from((at >> 26) + 1).unwrap_or(Coarse::MAX)
 }
@@ -142,15 +142,15 @@ struct Shard {
     index: HashTable<Slot>,
     cells: Slab,
     free: Vec<Slot>,
-    /// Every cell once, by a time before which it was not full when it was last looked at.
+    /// Every cell once, ordered by a time before which it was not full when last examined.
     by_fullness: BinaryHeap<Reverse<(Coarse, Slot)>>,
 }
 
-/// Cells in chunks of one size: they never move, and an allocator has no use for the room they moved out of.
+/// Cells in chunks of one size. They never move, because allocators cannot reuse the space they would leave.
 #[derive(Default)]
 struct Slab(Vec<Vec<Cell>>);
 
-/// Cells of one chunk, 3.5 KiB.
+/// Number of cells of one chunk, 3.5 KiB.
 const CHUNK: usize = 32;
 
 impl Slab {
@@ -175,7 +175,7 @@ impl Slab {
     }
 }
 
-/// The hash is a keyed one already.
+/// Returns the hash for the table; the key is a keyed hash already.
 fn short([_, low]: [u64; 2]) -> u64 {
     low
 }
@@ -189,7 +189,7 @@ impl Shard {
         cells.get_mut(slot)
     }
 
-    /// Calls `with` on a new cell.
+    /// Inserts a new cell after calling `with` on it.
     fn insert<R>(&mut self, key: Key, now: Nanoseconds, with: impl FnOnce(&mut Cell) -> R) -> R {
         let mut cell = Cell::new(key);
         let result = with(&mut cell);
@@ -209,7 +209,7 @@ impl Shard {
         result
     }
 
-    /// Forgets a cell that is full; false where none was found.
+    /// Forgets a cell that is full; returns false if none was found.
     fn forget_full(&mut self, now: Nanoseconds) -> bool {
         for _ in 0..MAX_LOOKS {
             let Some(Reverse((at, slot))) = self.by_fullness.peek().copied() else { return false };
@@ -222,7 +222,7 @@ impl Shard {
             if full_at > now {
                 let busy = full_at == Nanoseconds::MAX;
                 let again = if busy { now.saturating_add(LOOK_AGAIN) } else { full_at };
-                // Never the same step again, or one look would be all there are.
+                // A later step than the current one, or this cell would use up all examinations.
                 self.by_fullness.push(Reverse((coarse(again).max(coarse(now).saturating_add(1)), slot)));
                 continue;
             }
@@ -241,7 +241,7 @@ pub(crate) struct Cells {
     shards: Vec<Mutex<Shard>>,
     held: AtomicUsize,
     max: AtomicUsize,
-    /// Where the search for a cell that may be forgotten goes on.
+    /// The shard where the next search for a full cell begins.
     hand: AtomicUsize,
     pub forgotten: crate::metrics::Cell,
     /// Requests that found no cell of their own.
@@ -249,7 +249,7 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// At most `max`, beside one a tier for those who find none.
+    /// Creates at most `max` cells, beside one for each tier that callers without a cell share.
     pub(crate) fn new(max: usize) -> Cells {
         Cells {
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
@@ -261,7 +261,7 @@ impl Cells {
         }
     }
 
-    /// From now on. What is held beyond it stays until it may be forgotten.
+    /// Sets the maximum number of cells. Cells beyond it stay until they may be forgotten.
     pub(crate) fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
     }
@@ -271,7 +271,7 @@ impl Cells {
     }
 
     fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
-        // The upper half: the table below has the lower.
+        // The upper half of the hash, because the table of the shard uses the lower half.
         let at = (hash >> 64) as usize % SHARDS;
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -294,7 +294,7 @@ impl Cells {
         forgotten
     }
 
-    /// Calls `with` on the cell of `key`, or on that of `overflow` where there is no place for another.
+    /// Calls `with` on the cell of `key`, or on that of `overflow` if there is no place for another.
     pub(crate) fn with<R>(
         &self,
         key: Key,
@@ -309,13 +309,13 @@ impl Cells {
         if self.take_place(key.kind) {
             return shard.insert(key, now, with);
         }
-        // Two, so that a bound that was lowered is reached.
+        // Two cells, so that the number falls to a maximum that was lowered.
         let _ = self.forget_in(&mut shard, now) && self.forget_in(&mut shard, now);
         if self.take_place(key.kind) {
             return shard.insert(key, now, with);
         }
         drop(shard);
-        // Where none of this shard's cells may go, one of another's may: a look at each costs little.
+        // If this shard has no full cell, another shard may have one; one look at each costs little.
         for _ in 0..SHARDS {
             let hand = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let mut other = self.shards[hand].lock().unwrap_or_else(PoisonError::into_inner);
@@ -325,7 +325,7 @@ impl Cells {
             }
         }
         let mut shard = self.shard(key.hash);
-        // Another worker may have been here in between.
+        // Another worker may have inserted the cell meanwhile.
         if let Some(cell) = shard.find(key.hash) {
             return with(cell);
         }
@@ -342,12 +342,12 @@ impl Cells {
         shard.insert(Key { hash: overflow, kind: Kind::Overflow }, now, with)
     }
 
-    /// Calls `with` on the cell of a key that is held.
+    /// Calls `with` on the cell of a key, if there is one.
     pub(crate) fn find<R>(&self, hash: u128, with: impl FnOnce(&mut Cell) -> R) -> Option<R> {
         self.shard(hash).find(hash).map(with)
     }
 
-    /// Calls `with` on every cell, a shard at a time.
+    /// Calls `with` on every cell, one shard at a time.
     pub(crate) fn each(&self, mut with: impl FnMut(&Cell)) {
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -371,7 +371,7 @@ mod tests {
     const S: Nanoseconds = 1_000_000_000;
 
     fn key(number: u128) -> Key {
-        // Spread over the shards as a hash would.
+        // Spread over the shards as a hash would be.
         Key { hash: number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835), kind: Kind::Ip }
     }
 
@@ -384,17 +384,17 @@ mod tests {
     fn limited_keys_are_never_forgotten_and_full_ones_are() {
         let cells = Cells::new(1000);
         for number in 0..500 {
-            // Owes until 1000.
+            // Owes until 1000 s.
             cells.with(key(number), 0, 0, |cell| cell.set(1, 1000 * S, 0));
         }
         for number in 500..1000 {
             cells.with(key(number), 0, 0, |cell| cell.set(1, 10 * S, 0));
         }
         assert_eq!(cells.held(), 1000);
-        // At 5 nobody may go.
+        // At 5 s no cell may be forgotten.
         cells.with(key(2000), 7, 5 * S, |cell| assert_eq!(cell.key().kind, Kind::Overflow));
         assert_eq!((cells.held(), cells.overflowed.get()), (1001, 1));
-        // A flood at 500: half of them make place.
+        // At 500 s half of the cells are full, and a flood of keys takes their places.
         for number in 3000..1_003_000 {
             cells.with(key(number), 7, 500 * S, |cell| cell.set(1, 501 * S, 500 * S));
         }

@@ -1,4 +1,4 @@
-//! What is counted of limits, and how it looks to a scrape.
+//! The counters of the limits and how they appear in a scrape.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,40 +6,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::metrics::Cell;
 use crate::rendering::words::words;
 
-/// Reloads may bring ever new names; beyond so many they are counted together.
+/// Maximum number of series; reloads can bring ever new names, and further ones share one series.
 const MAX_SERIES: usize = 1000;
 
-/// The tier and limit of what is counted together.
+/// The tier and limit label of the shared series.
 const OTHER: &str = "other";
 
 words! {
-    /// What the limits say of a request.
+    /// The decision of the limits about a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Verdict {
         Allowed => "allowed",
-        /// It does not, and is refused.
+        /// The request exceeds a limit and is refused.
         Limited => "limited",
-        /// It does not, and passes: the tier is in shadow mode.
+        /// The request exceeds a limit and passes, because the tier is in shadow mode.
         WouldLimit => "would-limit",
     }
 }
 
-/// Of one limit of one tier.
+/// The counters of one limit of one tier.
 #[derive(Debug, Default)]
 pub(crate) struct LimitCounters {
     pub allowed: Cell,
     pub limited: Cell,
-    /// Requests that would have been, in shadow mode.
+    /// Requests that would have been refused without shadow mode.
     pub would_limit: Cell,
 }
 
 pub(super) type Series = BTreeMap<(String, String), Arc<LimitCounters>>;
 
-/// Of all limits, for the life of the process.
+/// The counters of all limits, kept for the life of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(super) series: Mutex<Series>,
-    /// Requests with an API key that is not listed, where such keys are refused.
+    /// Requests refused because their API key is not listed.
     pub rejected: Cell,
 }
 
@@ -55,7 +55,7 @@ impl Counters {
 }
 
 impl Counters {
-    /// Allowed, limited and would-limit of each tier.
+    /// Returns the allowed, limited and would-limit counts of each tier.
     pub(crate) fn by_tier(&self) -> BTreeMap<String, [u64; 3]> {
         let mut tiers: BTreeMap<String, [u64; 3]> = BTreeMap::new();
         for ((tier, _), counted) in self.series.lock().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -1,43 +1,43 @@
-//! How many requests an app should have at once: a limit that follows its latency.
+//! Adaptive concurrency: the number of requests that an upstream should have at once, derived from its latency.
 //!
-//! The gradient of Netflix's concurrency-limits and of Envoy's adaptive concurrency filter: the latency of an app that
-//! does not queue (`baseline`) over what it shows now. While the two are near each other the limit grows by its
-//! square root; when the app slows down it shrinks in proportion. The baseline is the least of the last while; so
-//! that an app that is never left alone does not teach us its queue as its latency, the limit is halved for a moment
-//! now and then (BBR's ProbeRTT).
+//! The gradient of Netflix's concurrency-limits and of Envoy's adaptive concurrency filter: the latency without
+//! queueing (`baseline`) over the current latency. While both are close the limit grows by its square root; when the
+//! upstream slows down it shrinks in proportion. The baseline is the minimum over the recent past. The limit is halved
+//! for a moment now and then (BBR's ProbeRTT), so that the queue of an upstream under constant load is not taken for
+//! its latency.
 //!
-//! A cheap page among dear reports says nothing about reports: requests fall into classes (by what they ask for), each
-//! with its own baseline, and what is compared is the time that all answers took with the time that the same answers
-//! would take. So neither a change of what is asked for nor a flood of cheap requests looks like overload. Where most
-//! answers are of classes that are seldom asked for, all of them are compared as one. Pure: time and samples are given.
+//! The latency of cheap pages says nothing about expensive reports. So requests fall into classes by their target, each
+//! with its own baseline, and the total time of all responses is compared with the total of their baselines: neither a
+//! changed mix of requests nor a flood of cheap ones looks like overload. If most responses are of rare classes, all
+//! are compared as one class. The computation is pure: time and samples are arguments.
 
 use std::time::Duration;
 
 use crate::runtime::clock::Instant;
 
-/// Where an app begins, and what it never falls below.
+/// Limit at the start, and the minimum.
 const INITIAL: f64 = 8.0;
 const MIN: f64 = 2.0;
-/// How much slower than its baseline an app may be before it has too much to do.
+/// Factor over the baseline at which an upstream counts as overloaded.
 const TOLERANCE: f64 = 2.0;
-/// The limit shrinks to no less than this share at once.
+/// Minimum factor by which the limit shrinks at once.
 const STEEPEST: f64 = 0.5;
-/// Classes of requests that are told apart; more share.
+/// Number of request classes; further ones share.
 const CLASSES: usize = 256;
-/// A class's baseline is the least mean of so many of its answers.
+/// The baseline of a class is the minimum over means of this many responses.
 const MEAN_OF: u32 = 10;
-/// Samples are judged together: so many, over so long; or what came in the longest time.
+/// A window is judged after at least this many samples and this much time, or after the maximum time.
 const SAMPLES: u32 = 10;
 const WINDOW: Duration = Duration::from_millis(100);
 const MAX_WINDOW: Duration = Duration::from_secs(2);
-/// The baseline is the least of two spans. The first is short and each twice the one before, up to the longest: what
-/// an app showed at first was perhaps its queue already.
+/// The baseline is the minimum over two spans. The first span is short and each is twice as long as the one before, up
+/// to the maximum, because the first latencies of an upstream may include its queue already.
 const FIRST_SPAN: Duration = Duration::from_secs(1);
 const MAX_SPAN: Duration = Duration::from_secs(15);
-/// The limit is halved for this long when a span ends.
+/// How long the limit is halved at the end of a span.
 const PROBE: Duration = Duration::from_millis(300);
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Gradient {
     limit: f64,
@@ -47,7 +47,7 @@ pub(crate) struct Gradient {
     all: Class,
     span: Span,
     probe_until: Option<Instant>,
-    /// Requests sent before the limit last shrank say nothing of the new one. `None`: it never did.
+    /// When the limit last shrank; requests sent before say nothing about the new limit. `None`: it never shrank.
     shrank: Option<Instant>,
 }
 
@@ -55,16 +55,16 @@ pub(crate) struct Gradient {
 struct Window {
     began: Instant,
     count: u32,
-    /// The most requests that were there at once.
+    /// Maximum number of requests in flight during the window.
     inside: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Class {
-    /// The least means of the span before and of this one, seconds.
+    /// The minimum means of the last span and of this one, in seconds.
     before: Option<f64>,
     now: Option<f64>,
-    /// Answers towards the next mean, and when the first of them came.
+    /// Number and total seconds of responses towards the next mean, and the arrival of the first.
     gathered: (u32, f64),
     gathering: Option<Instant>,
     window: (u32, f64),
@@ -78,8 +78,8 @@ impl Class {
         }
     }
 
-    /// `within`: a mean that took longer to gather says nothing: so seldom a class would not see a moment in which
-    /// the app does not queue.
+    /// Adds a response. A mean that took longer than `within` to gather does not count: so rare a class would miss the
+    /// moments in which the upstream does not queue.
     fn add(&mut self, seconds: f64, now: Instant, within: Duration) {
         let count = |(count, sum): (u32, f64)| (count + 1, sum + seconds);
         (self.window, self.gathered) = (count(self.window), count(self.gathered));
@@ -95,7 +95,7 @@ impl Class {
     }
 }
 
-/// The time over which a baseline is the least.
+/// A period over which the minimum of the baseline is taken.
 #[derive(Debug)]
 struct Span {
     began: Instant,
@@ -103,7 +103,7 @@ struct Span {
 }
 
 impl Gradient {
-    /// At most `max`.
+    /// Creates a limit of at most `max` requests.
     pub(crate) fn new(max: usize, now: Instant) -> Gradient {
         let max = (max as f64).max(MIN);
         Gradient {
@@ -118,19 +118,19 @@ impl Gradient {
         }
     }
 
-    /// How many requests there may be at once.
+    /// Returns the maximum number of requests in flight.
     pub(crate) fn limit(&self) -> usize {
         let share = if self.probe_until.is_some() { 0.5 } else { 1.0 };
         (self.limit * share).max(MIN) as usize
     }
 
-    /// Whether an answer of a class that takes so long says that the app has too much to do.
+    /// Returns whether such a latency of a class shows that the upstream is overloaded.
     pub(crate) fn is_slow(&self, class: u64, took: Duration) -> bool {
         let class = self.classes.get(at(class)).and_then(Class::baseline).or(self.all.baseline());
         class.is_some_and(|min| took.as_secs_f64() > TOLERANCE * min)
     }
 
-    /// An answer's head came, or it did not come in time, when `inside` requests were there.
+    /// Records a response whose head arrived or timed out, with `inside` requests in flight at that moment.
     pub(crate) fn sample(&mut self, class: u64, sent: Instant, now: Instant, inside: usize) {
         if self.probe_until.is_some_and(|until| now >= until) {
             self.probe_until = None;
@@ -153,7 +153,7 @@ impl Gradient {
         self.judge(inside, now);
     }
 
-    /// The time the window's answers took over the time they would take in an app that does not queue.
+    /// Returns the total time of the window's responses over the sum of their baselines.
     fn slowdown(&mut self) -> Option<f64> {
         let (mut known, mut took, mut would) = (0, 0.0, 0.0);
         for class in &mut self.classes {
@@ -172,7 +172,7 @@ impl Gradient {
         (would > 0.0).then(|| took / would)
     }
 
-    /// A span is over; true where it was just now.
+    /// Begins a new span if the current one is over; returns whether it was.
     fn turn(&mut self, now: Instant) -> bool {
         let ended = now.saturating_duration_since(self.span.began) >= self.span.length;
         if ended {
@@ -192,14 +192,14 @@ impl Gradient {
             self.probe_until = Some(now + PROBE);
             self.shrank = Some(now);
         }
-        // An app that is given far less than it might be is not slow because of what it is given.
+        // With far fewer requests in flight than the limit, slowness is not caused by the limit.
         if self.probe_until.is_some() || (inside as f64) < self.limit / 2.0 {
             return;
         }
         let gradient = slowdown.map_or(1.0, |slowdown| (TOLERANCE / slowdown).clamp(STEEPEST, 1.0));
         let growth = match (pressed && gradient >= 1.0, self.shrank) {
             (false, _) => 0.0,
-            // Until it was too much once, the way up is short (TCP's slow start).
+            // Until the limit shrinks for the first time it grows fast (TCP's slow start).
             (true, None) => self.limit,
             (true, Some(_)) => self.limit.sqrt(),
         };
@@ -211,13 +211,14 @@ impl Gradient {
     }
 }
 
-/// The place of a class.
+/// Returns the index of a class.
 fn at(class: u64) -> usize {
     (class % CLASSES as u64) as usize
 }
 
-/// How many may wait, for one who ranks `rank` of `ranks`: the lowest find the line full first. As many as are
-/// served, so that nobody waits much longer than an answer takes; and some where few are, for what comes at once.
+/// Returns the maximum queue length for rank `rank` of `ranks`: the lowest ranks find the queue full first. The queue
+/// holds as many requests as are in flight, so that none waits much longer than one response takes, and a minimum for
+/// bursts.
 pub(crate) fn max_waiting(limit: usize, rank: usize, ranks: usize) -> usize {
     const SOME: usize = 32;
     let ranks = ranks.max(1);
@@ -231,8 +232,8 @@ mod tests {
     use super::*;
     use crate::runtime::clock;
 
-    /// An app by the universal scalability law: `n` requests at once are done at n / (1 + a(n-1) + bn(n-1)) of the
-    /// pace of one.
+    /// An upstream by the universal scalability law: `n` requests at once have a throughput of n / (1 + a(n-1) +
+    /// bn(n-1)) times that of one.
     #[derive(Clone, Copy)]
     struct App {
         alone: f64,
@@ -252,19 +253,19 @@ mod tests {
     }
 
     struct Run {
-        /// Answers a second that came within a second.
+        /// Number of responses a second that arrived within a second.
         good: f64,
         served: [usize; 2],
         asked: [usize; 2],
     }
 
-    /// Requests come at an even `rate`, every other one of the lower of two ranks; `capped`: at most so many go to
-    /// the app at once, else as many as the gradient says.
+    /// Runs requests at an even `rate`, a share of them of the higher of two ranks. `capped`: the maximum number in
+    /// flight, else the gradient decides.
     fn run(app: App, rate: f64, high_share: f64, seconds: f64, capped: Option<usize>) -> Run {
         run_in_classes(app, rate, high_share, seconds, capped, 1)
     }
 
-    /// The same, with requests in so many classes by turns.
+    /// Runs the same, with the requests in `classes` classes by turns.
     fn run_in_classes(
         app: App,
         rate: f64,
@@ -277,7 +278,7 @@ mod tests {
         let origin = clock::now();
         let at = |time: f64| origin + Duration::from_secs_f64(time);
         let mut gradient = Gradient::new(4096, origin);
-        // When each came, when it was sent, how much of it is done, its rank.
+        // Arrival, sending, progress and rank of each request.
         let mut inside: Vec<(f64, f64, f64, usize)> = Vec::new();
         let mut waiting: VecDeque<(f64, usize)> = VecDeque::new();
         let (mut time, mut due, mut high, mut class) = (0.0, 0.0, 0.0, 0u64);
@@ -306,7 +307,7 @@ mod tests {
             for (came, sent, _, rank) in done {
                 class += 1;
                 gradient.sample(class % classes, at(sent), at(time), there);
-                // The first second is for finding the way.
+                // The first second is for finding the limit.
                 if time - came <= 1.0 && time > 1.0 {
                     run.good += 1.0 / (seconds - 1.0);
                 }
@@ -315,7 +316,7 @@ mod tests {
             while inside.len() < limit
                 && let Some((came, rank)) = waiting.pop_front()
             {
-                // Whoever waited for a second is told so.
+                // A request that waited for a second was refused.
                 if time - came < 1.0 {
                     inside.push((came, time, 0.0, rank));
                 }
@@ -324,7 +325,7 @@ mod tests {
         run
     }
 
-    /// Best at 32 at once; ten times as slow as alone at about a hundred.
+    /// Best throughput with 32 at once; ten times the latency with about a hundred.
     const CONTENDED: App = App { alone: 0.01, a: 0.02, b: 0.98 / 1024.0 };
 
     #[test]
@@ -348,7 +349,7 @@ mod tests {
         let best = CONTENDED.best();
         let run = run(CONTENDED, 0.6 * best, 0.0, 20.0, None);
         assert!(run.served[0] + 100 >= run.asked[0], "{} of {}", run.served[0], run.asked[0]);
-        // An app that does as much as it is given is given ever more.
+        // An upstream that scales without bound gets an ever higher limit.
         let flat = App { alone: 0.01, a: 0.0, b: 0.0 };
         let run = super::tests::run(flat, 50_000.0, 0.0, 10.0, None);
         assert!(run.good > 40_000.0, "{}", run.good);
@@ -357,7 +358,7 @@ mod tests {
     #[test]
     fn the_lowest_are_shed_first() {
         let best = CONTENDED.best();
-        // Twice what the app can do, half of what it can do from the higher tier.
+        // Requests at twice the capacity of the upstream; those of the higher tier alone at half of it.
         let run = run(CONTENDED, 2.0 * best, 0.25, 30.0, None);
         let share = |rank: usize| run.served[rank] as f64 / run.asked[rank] as f64;
         assert!(share(1) > 0.97, "{}", share(1));
@@ -390,7 +391,7 @@ mod tests {
         let origin = clock::now();
         let mut gradient = Gradient::new(1000, origin);
         let before = gradient.limit();
-        // One request a second, now a page of 5 ms and now a report of two seconds.
+        // One request a second: a page of 5 ms, or a report of two seconds.
         for second in 1..300u64 {
             let now = origin + Duration::from_secs(second);
             let took = Duration::from_millis(if second % 3 == 0 { 2000 } else { 5 });
@@ -405,7 +406,7 @@ mod tests {
         let mut gradient = Gradient::new(1000, origin);
         let dear = Duration::from_millis(200);
         for tick in 1..6000u64 {
-            // A hundred dear answers a second, twenty at once; and for a third of a second in five a flood of cheap ones.
+            // A hundred expensive responses a second, twenty at once; for 0.3 of 5 seconds a flood of cheap ones.
             let now = origin + Duration::from_millis(10 * tick);
             gradient.sample(1, now - dear.min(now - origin), now, 20);
             if tick % 500 < 30 {

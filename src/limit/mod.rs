@@ -1,8 +1,8 @@
-//! The limiter: whether a request conforms to what its caller may do. GCRA over cells of our own, which are
-//! bounded in number and answer for all workers; several quotas at once are one transaction, so a refusal by one
-//! takes nothing from the others.
+//! The rate limiter: decides whether a request conforms to the limits of its caller. It runs GCRA over cells that all
+//! workers share and whose number is bounded. Several quotas are tested in one transaction, so a refusal by one takes
+//! nothing from the others.
 //!
-//! Not here: who the caller is and which tier is theirs (`layer::limit`), and how answers say it (`fields`).
+//! Not here: the identity and the tier of a caller (`layer::limit`), and the response fields (`fields::rate_limit`).
 
 pub(crate) mod cells;
 pub(crate) mod collected;
@@ -27,37 +27,37 @@ use tier::{Concurrency, NameId, Tier};
 pub(crate) struct Ask<'a> {
     pub key: Key,
     pub tier: &'a Tier,
-    /// The limits its route names; `None`: no quota holds there.
+    /// The limits that the route names; `None`: no quota applies on this route.
     pub named: Option<&'a [NameId]>,
-    /// As how many requests it counts.
+    /// Number of requests that this request counts as.
     pub cost: NonZeroU32,
-    /// How many may be in flight.
+    /// The limit of requests in flight on the route.
     pub concurrency: Option<Concurrency>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     Quota(usize),
-    /// The route's cap on requests in flight.
+    /// The route's limit of requests in flight.
     Concurrency,
 }
 
-/// Where a key stands with a limit.
+/// The state of a key under one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub which: Which,
-    /// How many may come now.
+    /// Number of requests that may be sent now.
     pub remaining: u32,
-    /// Until there are enough, where there are not; else until the whole burst is there again. Not known of
-    /// requests in flight.
+    /// Time until the request conforms if it does not, else until the whole burst is available again. `None` for
+    /// requests in flight, whose end is unknown.
     pub wait: Option<Duration>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// The limits that were exceeded; none: it conforms.
+    /// The limits that were exceeded; none if the request conforms.
     pub violated: SmallVec<[Which; 2]>,
-    /// The limit that is closest to exhaustion, or that is exceeded for longest. None where no limit holds.
+    /// The limit that is closest to exhaustion, or exceeded for longest. `None` if no limit applies.
     pub closest: Option<Standing>,
     /// Held while the request is in flight.
     pub permit: Option<Permit>,
@@ -69,28 +69,28 @@ impl Verdict {
     }
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     pub cells: Cells,
     pub counters: Counters,
-    /// All TATs count from here, for the life of the process.
+    /// The origin of all TATs, for the life of the process.
     origin: Instant,
 }
 
 impl Limiter {
-    /// With at most `max_keys` cells. Time begins at `origin`.
+    /// Creates a limiter of at most `max_keys` cells, whose clock begins at `origin`.
     pub(crate) fn new(max_keys: usize, origin: Instant) -> Limiter {
         Limiter { cells: Cells::new(max_keys), counters: Counters::default(), origin }
     }
 
-    /// On the limiter's clock. It begins at 1: 0 is the TAT of a key never seen.
+    /// Returns the time on the limiter's clock. It begins at 1, because 0 is the TAT of an unknown key.
     pub(crate) fn since_origin(&self, now: Instant) -> Nanoseconds {
         let since = now.saturating_duration_since(self.origin).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Decides, and takes what a conforming request uses.
+    /// Decides about a request, and takes from the quotas if it conforms.
     pub(crate) fn ask(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Verdict {
         let now = self.since_origin(now);
         self.cells.with(ask.key, ask.tier.overflow, now, |cell| {
@@ -105,7 +105,7 @@ impl Limiter {
         })
     }
 
-    /// Where a key stands with every limit of a tier; `None`: nothing is kept of it.
+    /// Returns the state of a key under each limit of a tier; `None` if the key has no cell.
     pub(crate) fn standing(&self, hash: u128, tier: &Tier, now: Instant) -> Option<Vec<(usize, Standing)>> {
         let now = self.since_origin(now);
         let of = |cell: &mut Cell| {
@@ -123,7 +123,8 @@ impl Limiter {
     }
 }
 
-/// Which is nearer to its end: one that is exceeded, longest first; then the one with the least left.
+/// Returns whether a limit is closer to exhaustion than another: exceeded limits first, by the longest wait, then those
+/// with the least remaining.
 fn is_closer(this: &Standing, exceeded: bool, other: &Standing, other_exceeded: bool) -> bool {
     if exceeded != other_exceeded {
         return exceeded;
@@ -180,7 +181,7 @@ fn decide(cell: &mut Cell, ask: &Ask<'_>, now: Nanoseconds) -> Verdict {
     Verdict { violated, closest, permit: None }
 }
 
-/// A request in flight; it ends when this is dropped.
+/// A request in flight; dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct Permit {
     limiter: Arc<Limiter>,
@@ -190,10 +191,10 @@ pub(crate) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // The cell is there: requests in flight keep it.
+        // The cell exists: requests in flight keep it from being forgotten.
         self.limiter.cells.find(self.hash, |cell| {
             let left = cell.value(self.rule).saturating_sub(1);
-            // It is there already, so nothing of it is aged.
+            // The entry exists, so no other entry of the cell is evicted.
             cell.set(self.rule, left, 0);
         });
     }

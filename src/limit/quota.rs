@@ -1,8 +1,8 @@
-//! One quota and its arithmetic: GCRA, the generic cell rate algorithm, as `governor` has it.
+//! One quota and its arithmetic: GCRA, the generic cell rate algorithm, as `governor` implements it.
 //!
-//! What is kept of a key is one number a quota, its theoretical arrival time (TAT) in nanoseconds since the
-//! origin of the [limiter](super::Limiter); 0 is that of a key never seen. A TAT that has passed says as
-//! much as none at all, which is why such a key may be forgotten.
+//! The state of a key is one number for each quota: its theoretical arrival time (TAT) in nanoseconds since the origin
+//! of the [limiter](super::Limiter); 0 is the TAT of an unknown key. A TAT in the past is equivalent to that, so such a
+//! key may be forgotten.
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
@@ -17,42 +17,42 @@ use governor::state::direct::NotKeyed;
 
 use crate::runtime::clock::nanoseconds;
 
-/// Nanoseconds since the limiter's origin.
+/// A time in nanoseconds since the limiter's origin.
 pub(crate) type Nanoseconds = u64;
 
-/// More requests a second are no limit.
+/// Maximum rate of a quota in requests a second; a higher rate is no limit.
 pub(crate) const MAX_A_SECOND: u64 = 1_000_000;
 
-/// No burst takes longer than this to be there again; within it the arithmetic cannot overflow.
+/// Maximum time until a burst is available again; within it the arithmetic cannot overflow.
 pub(crate) const MAX_REFILL: Duration = Duration::from_secs(366 * 86_400);
 
-/// So many requests in such a time, and so many at once.
+/// A quota: a number of requests in a period, and how many of them may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
     pub count: u32,
     pub period: Duration,
-    /// How many may come at once.
+    /// Number of requests that may come at once.
     pub burst: NonZeroU32,
     governed: governor::Quota,
 }
 
-/// Why a rate and a burst make no quota.
+/// Reasons why a rate and a burst are not a valid quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QuotaError {
-    /// More than [`MAX_A_SECOND`].
+    /// The rate is above [`MAX_A_SECOND`].
     TooFast,
-    /// The burst would take longer than [`MAX_REFILL`] to be there again.
+    /// The burst would take longer than [`MAX_REFILL`] to be available again.
     TooSlow,
 }
 
 impl Quota {
-    /// Of a rate and a burst.
+    /// Creates the quota of a rate and a burst.
     pub(crate) fn new(count: u32, period: Duration, burst: NonZeroU32) -> Result<Quota, QuotaError> {
         let nanoseconds = period.as_nanos();
         if u128::from(count) * 1_000_000_000 > u128::from(MAX_A_SECOND) * nanoseconds {
             return Err(QuotaError::TooFast);
         }
-        // Rounded up, so that never more pass than the rate says.
+        // Rounded up, so that the rate is never exceeded.
         let interval = nanoseconds.div_ceil(u128::from(count.max(1)));
         if interval * u128::from(burst.get()) > MAX_REFILL.as_nanos() {
             return Err(QuotaError::TooSlow);
@@ -62,13 +62,13 @@ impl Quota {
         Ok(Quota { count, period, burst, governed })
     }
 
-    /// Between two requests at an even pace.
+    /// Returns the time between two requests at an even pace.
     pub(crate) fn interval(&self) -> Nanoseconds {
         nanoseconds(self.governed.replenish_interval())
     }
 
-    /// Whether `cost` requests at once conform; the TAT after them, or how long until they do. A cost above the
-    /// burst never conforms; `compile` refuses it, and it is taken as the burst here.
+    /// Tests whether `cost` requests at once conform. Returns the TAT after them, or the time until they do. A cost
+    /// above the burst never conforms; the policy compiler rejects it, and here it counts as the burst.
     pub(crate) fn test(
         &self,
         tat: Nanoseconds,
@@ -76,7 +76,7 @@ impl Quota {
         now: Nanoseconds,
     ) -> Result<Nanoseconds, Duration> {
         let kept = Kept(Cell::new(tat));
-        // The origin is 0 for every limiter ever made: governor would take the time of its making.
+        // The origin is 0 for every limiter; by default governor takes the time of its creation.
         let limiter: RateLimiter<NotKeyed, Kept, Given, NoOpMiddleware<Duration>> =
             RateLimiter::new(self.governed, kept, Given(Cell::new(Duration::ZERO)));
         let now = Duration::from_nanos(now);
@@ -88,7 +88,7 @@ impl Quota {
         }
     }
 
-    /// How many may come at `now`.
+    /// Returns how many requests may come at `now`.
     pub(crate) fn remaining(&self, tat: Nanoseconds, now: Nanoseconds) -> u32 {
         let owed = tat.saturating_sub(now);
         let burst = nanoseconds(self.governed.burst_size_replenished_in());
@@ -96,7 +96,7 @@ impl Quota {
     }
 }
 
-/// A store of one TAT: a copy of what the cell holds.
+/// A state store for one TAT: a copy of the value in the cell.
 struct Kept(Cell<Nanoseconds>);
 
 impl StateStore for Kept {
@@ -112,7 +112,7 @@ impl StateStore for Kept {
     }
 }
 
-/// A clock that shows what it is told.
+/// A clock that shows the time it was set to.
 struct Given(Cell<Duration>);
 
 impl Clock for Given {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        /// In any window: never more than burst + rate x elapsed.
+        /// In any window at most burst + rate x elapsed requests pass.
         #[test]
         fn never_more_than_the_rate(
             count in 1u32..5000,
@@ -196,7 +196,7 @@ mod tests {
             }
         }
 
-        /// After exactly the wait the next one conforms; a nanosecond earlier it does not.
+        /// After exactly the returned wait the next request conforms; a nanosecond earlier it does not.
         #[test]
         fn the_wait_is_true(
             count in 1u32..1_000_000, burst in 1u32..50, cost in 1u32..50, used in 0u32..80, now in 0u64..u64::from(u32::MAX),

@@ -76,7 +76,7 @@ fn requests_in_flight_are_capped_for_each_key_and_route() {
     assert!(limiter.ask(&of("/a"), origin).conforms());
 }
 
-/// Two workers' threads on one cell let pass exactly what one would.
+/// Threads of several workers on one cell let exactly as many requests pass as one thread would.
 #[test]
 fn exact_over_threads() {
     let origin = clock::now();
@@ -91,7 +91,7 @@ fn exact_over_threads() {
 }
 
 proptest! {
-    /// Several windows let pass what each of them alone would, had it seen only what all let pass.
+    /// Several quotas let a request pass exactly if each of them does, given only the requests that all let pass.
     #[test]
     fn several_windows_are_their_intersection(
         windows in proptest::collection::vec((1u32..50, 1u64..100, 1u32..20), 1..4),
@@ -120,7 +120,7 @@ proptest! {
             if all {
                 alone = tests.into_iter().map(Result::unwrap).collect();
             } else {
-                // After exactly this wait it conforms; a nanosecond earlier it does not.
+                // After exactly this wait the request conforms; a nanosecond earlier it does not.
                 let wait = tests.iter().filter_map(|test| test.err()).max().unwrap();
                 prop_assert_eq!(verdict.closest.unwrap().wait, Some(wait));
                 let then = limiter.since_origin(now) + wait.as_nanos() as u64;

@@ -1,4 +1,4 @@
-//! Tiers: what callers of one kind may do.
+//! Tiers: the limits of callers of one kind.
 
 use http::HeaderValue;
 
@@ -9,35 +9,35 @@ use crate::rendering::json_text::EscapedText;
 /// Version of the digests by which cells know limits; other replicas share it.
 const VERSION: u8 = 1;
 
-/// Set in the rules that count requests in flight; never in those of quotas.
+/// Bit that is set in the rules of requests in flight, and never in those of quotas.
 pub(crate) const IN_FLIGHT: u64 = 1 << 63;
 
-/// The name of every cap on requests in flight.
+/// The name of every limit of requests in flight.
 pub(crate) const CONCURRENCY: &str = "concurrency";
 
-/// A limit's name, as a number: the same in all tiers of one policy.
+/// A limit's name as a number, which is the same in all tiers of one policy.
 pub(crate) type NameId = u16;
 
 /// One limit of a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// Its name in the file, and in what clients are told.
+    /// Its name in the configuration file and in response fields.
     pub name: String,
     /// Its name as routes refer to it.
     pub id: NameId,
     pub quota: Quota,
-    /// Whether it holds only on routes that name it.
+    /// Whether it applies only on routes that name it.
     pub named: bool,
-    /// Everything that makes it this one: a cell remembers by this, so that an edited limit starts anew and an
-    /// untouched one goes on.
+    /// Hash of everything that defines the limit, by which cells remember it: an edited limit starts anew and an
+    /// unchanged one goes on.
     pub rule: u64,
     pub series: usize,
-    /// How it is told in `RateLimit-Policy`.
+    /// Its element of the `RateLimit-Policy` field.
     pub policy: String,
 }
 
 impl Limit {
-    /// The rule of a limit.
+    /// Returns the rule of a limit.
     pub(crate) fn rule_id(tier: &str, name: &str, quota: &Quota) -> u64 {
         let Quota { count, period, burst, .. } = quota;
         let mut digest = Digest::new("limit", VERSION);
@@ -50,11 +50,11 @@ impl Limit {
     }
 }
 
-/// A cap on requests in flight, of each key, on one route.
+/// A limit of requests in flight, for each key on one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Concurrency {
     pub max: u32,
-    /// The route, as cells remember it.
+    /// Hash of the route, by which cells remember the limit.
     pub rule: u64,
 }
 
@@ -66,22 +66,22 @@ impl Concurrency {
     }
 }
 
-/// See the head of the file.
+/// A tier of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tier {
     pub name: EscapedText,
-    /// The higher, the longer it is served when not all can be; tiers rank as they are written.
+    /// The priority under overload: a higher rank is served longer. Tiers rank in the order of the configuration file.
     pub rank: usize,
-    /// Whether refusals are only counted.
+    /// Whether refusals are only counted and not enforced.
     pub shadow: bool,
-    /// Where a better one can be had.
+    /// URL where the client can get a better tier.
     pub upgrade: Option<String>,
     pub limits: Vec<Limit>,
-    /// Where refusals for requests in flight are counted.
+    /// The counter series of refusals for requests in flight.
     pub concurrency_series: usize,
-    /// The policies of the limits that hold where none is named, ready to be told.
+    /// The `RateLimit-Policy` value on routes that name no limits, rendered once.
     pub policies: Option<HeaderValue>,
-    /// The key under which those are counted together who found no cell of their own.
+    /// The key of the cell that callers of the tier share if they find no cell of their own.
     pub overflow: u128,
 }
 
@@ -102,7 +102,7 @@ impl Tier {
         Tier { name, rank, shadow, upgrade, limits, concurrency_series, policies, overflow }
     }
 
-    /// The limits that hold on a route which names `named`, each with its index.
+    /// Returns the limits that apply on a route which names `named`, each with its index.
     pub(crate) fn limits_on<'a>(&'a self, named: &'a [NameId]) -> impl Iterator<Item = (usize, &'a Limit)> {
         let limits = self.limits.iter().enumerate();
         limits.filter(|(_, limit)| !limit.named || named.contains(&limit.id))

@@ -1,4 +1,5 @@
-//! A line as JSON, written member by member: a tree of values would cost more than the rest of a hit.
+//! Formats an access log line as JSON, member by member. Building a tree of JSON values would cost more than the rest
+//! of a cache hit.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -13,27 +14,27 @@ use crate::fields::fresh;
 use crate::rendering::append_buffer::{AppendBuffer, Fixed};
 use crate::rendering::render_cache::DirectMappedCache;
 
-/// A member's name with what stands around it.
+/// A member's name with the quotes and separators around it.
 type Name = Fixed<20>;
 
-/// The name of a member.
+/// Formats the name of a member at compile time.
 macro_rules! name {
     ($name:literal) => {
         const { &Name::new([b",\"", $name.as_bytes(), b"\":"]) }
     };
 }
 
-/// The same, and the quote that begins a text.
+/// Formats the name of a member and the opening quote of its string value.
 macro_rules! quoted {
     ($name:literal) => {
         const { &Name::new([b",\"", $name.as_bytes(), b"\":\""]) }
     };
 }
 
-/// What can stand between quotes as it is (RFC 8259 7), if all of a text is of it.
+/// Bytes that need no escape in a JSON string (RFC 8259 7). A text of only these bytes is written unchanged.
 static PLAIN: [bool; 256] = plain(b"\"\\");
 
-/// Appends `line` and the end of it.
+/// Appends `line` and a line end.
 pub(super) fn write(out: &mut Vec<u8>, recurring: &mut DirectMappedCache<Members>, line: &Line<'_>) {
     AppendBuffer::with(out, |scratch| members(&mut Object(scratch), recurring, line));
 }
@@ -43,7 +44,7 @@ fn members(object: &mut Object<'_, '_>, recurring: &mut DirectMappedCache<Member
     object.bytes(&time::rfc3339(line.at));
     object.bytes(b"\"");
     object.bytes(Members::text(recurring, line).as_bytes());
-    // Ours, or one that was taken because it needs nothing.
+    // The id was made by Pillion, or accepted because it needs no escaping.
     object.word(quoted!("request_id"), line.id.as_bytes());
     if let Some(trace) = line.trace {
         object.id(quoted!("trace_id"), None, trace);
@@ -71,7 +72,7 @@ fn members(object: &mut Object<'_, '_>, recurring: &mut DirectMappedCache<Member
         object.id(quoted!("principal"), None, principal);
     }
     if let Some(Decision { caller: (kind, hash), limits, .. }) = line.limited {
-        // As /limits/status takes it.
+        // The format is the one that `/limits/status` accepts.
         object.id(quoted!("caller"), Some(kind), hash);
         if !limits.is_empty() {
             object.texts(name!("limits"), limits);
@@ -84,10 +85,8 @@ fn members(object: &mut Object<'_, '_>, recurring: &mut DirectMappedCache<Member
     object.bytes(b"}\n");
 }
 
-/// Writes one object. Writing to a vector cannot fail.
-///
-/// Whoever writes a member is one function for all of them, and not a copy for each: this is gone through by a processor
-/// that has had the instructions of a request in its cache, and has to fetch these.
+/// A writer of one JSON object. Its methods are not inlined, so that all members share one copy of each: between log
+/// lines, request handling has replaced the instruction cache, so small code is faster here.
 struct Object<'s, 'o>(&'s mut AppendBuffer<'o>);
 
 impl Object<'_, '_> {
@@ -112,7 +111,7 @@ impl Object<'_, '_> {
         }
     }
 
-    /// What stands behind the first quote.
+    /// Writes a text that needs escapes, after its opening quote was written.
     #[cold]
     fn escaped(&mut self, text: &str) {
         let out = self.0.vector();
@@ -120,7 +119,7 @@ impl Object<'_, '_> {
         let _ = serde_json::to_writer(out, text);
     }
 
-    /// What has nothing to escape any more: words of ours, tokens (RFC 9110 5.6.2), what was escaped before.
+    /// Writes a text that needs no escapes: a fixed word, a token (RFC 9110 5.6.2), or text that was escaped before.
     #[inline(never)]
     fn word(&mut self, quoted: &Name, word: &[u8]) {
         self.name(quoted);
@@ -133,7 +132,7 @@ impl Object<'_, '_> {
         let _ = serde_json::to_writer(self.0.vector(), texts);
     }
 
-    /// What it is of, where that is said, and 128 bits in hexadecimal.
+    /// Writes 128 bits in hexadecimal, after the kind of id if there is one.
     #[inline(never)]
     fn id(&mut self, quoted: &Name, kind: Option<&str>, id: u128) {
         self.name(quoted);
@@ -151,7 +150,7 @@ impl Object<'_, '_> {
         match u32::try_from(number).ok().filter(|number| *number < fresh::DECIMAL) {
             Some(number) => {
                 let digits = fresh::decimal(number);
-                // All noughts before the last digit that lead.
+                // Removes leading zeros, but never the last digit.
                 let noughts = (digits.trailing_zeros() / 8).min(7);
                 let text = (digits | u64::from_le_bytes([b'0'; 8])) >> (8 * noughts);
                 self.0.first(&text.to_le_bytes(), (8 - noughts) as usize);
@@ -166,7 +165,7 @@ impl Object<'_, '_> {
         if duration.as_secs() >= 10 {
             return self.longer(duration);
         }
-        // Seven digits at most: four, a dot, three.
+        // At most seven digits: four, a dot, three.
         let digits = fresh::decimal(duration.as_secs() as u32 * 1_000_000 + duration.subsec_micros()) >> 8;
         let (whole, rest) = (digits as u32, digits >> 32);
         let noughts = (whole.trailing_zeros() / 8).min(3);
@@ -198,7 +197,7 @@ mod tests {
         out
     }
 
-    /// More than is put together at once.
+    /// More bytes than one append can buffer.
     const ROOM: usize = 1024;
 
     #[test]

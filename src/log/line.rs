@@ -11,35 +11,35 @@ use crate::runtime::clock::Instant;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'a> {
-    /// When its last byte had gone.
+    /// The time when the last byte of the response was sent.
     pub at: Instant,
     pub id: &'a HeaderValue,
-    /// The trace it is to be found in.
+    /// The trace that has the spans of this request.
     pub trace: Option<u128>,
     pub client: IpAddr,
     pub method: &'a Method,
-    /// Path and query as they came.
+    /// The path and query as received.
     pub target: &'a str,
-    /// What of that is not written.
+    /// The parts of the target that are masked.
     pub secrets: Secrets<'a>,
     pub protocol: &'static str,
     pub route: &'a EscapedText,
     pub status: StatusCode,
-    /// Bytes of content sent.
+    /// Bytes of content sent to clients.
     pub bytes: u64,
-    /// The coding Pillion put on it, and bytes of content before that.
+    /// The coding that Pillion applied, and the bytes of content before it.
     pub coded: Option<(&'static str, u64)>,
     pub duration: Duration,
-    /// Until the head of the app's answer.
+    /// Time until the head of the upstream's response.
     pub upstream_time: Option<Duration>,
     pub upstream: Option<&'a EscapedText>,
     pub retries: u32,
-    /// Until the head of the answer went out.
+    /// Time until the head of the response was sent to the client.
     pub first_byte: Option<Duration>,
     pub cache: Option<&'static str>,
-    /// Why the answer was not stored.
+    /// The reason why the response was not stored.
     pub not_stored: Option<&'static str>,
-    /// Whose answers it may be given, where they are kept apart: a keyed hash.
+    /// The keyed hash of the principal whose stored responses the request may use, if they are separate.
     pub principal: Option<u128>,
     pub limited: Option<Decision<'a>>,
     pub error: Option<(&'static str, &'a str)>,
@@ -47,7 +47,7 @@ pub(crate) struct Line<'a> {
 
 #[cfg(test)]
 impl<'a> Line<'a> {
-    /// That says nothing it need not.
+    /// Creates a line with only the required values.
     pub(super) fn bare(id: &'a HeaderValue, method: &'a Method, route: &'a EscapedText) -> Line<'a> {
         Line {
             at: crate::runtime::clock::now(),
@@ -76,13 +76,13 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What the limits said of a request.
+/// The decision of the limits about a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Decision<'a> {
-    /// What its caller is known by, and the keyed hash of that.
+    /// The kind of the caller's partition key, and its keyed hash.
     pub caller: (&'static str, u128),
     pub tier: &'a EscapedText,
     pub word: &'static str,
-    /// The limits that were exceeded.
+    /// The names of the exceeded limits.
     pub limits: &'a [&'a str],
 }

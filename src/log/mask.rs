@@ -1,4 +1,4 @@
-//! Takes secrets out of a target before it is written, by the names the configuration lists.
+//! Masks secrets in a request target before it is logged, by the names that the configuration lists.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use super::plain::{is_plain, is_unprintable, plain};
 use crate::fields::query;
 use crate::policy::secrets::{FoundSegments, SecretSegments};
 
-/// What stands in place of a masked value.
+/// The text in place of a masked value.
 const MASKED: &str = "***";
 
-/// The names of `log.mask` where it is not written.
+/// The default value of the setting `log.mask`.
 pub(crate) const MASK: [&str; 25] = [
     "authorization",
     "cookie",
@@ -39,28 +39,31 @@ pub(crate) const MASK: [&str; 25] = [
     "state",
 ];
 
-/// A target of these has no parameter, nothing that is not what it looks like, and nothing that JSON escapes.
+/// Bytes of targets that need no masking: a target of only these has no parameters, no escapes that could hide one, and
+/// no bytes that JSON escapes.
 static PLAIN: [bool; 256] = plain(b"=:%\"'\\<>[]{}");
 
-/// What of a target is written: names of secrets, as [`bare`] has them, and which segments of the path are some.
+/// The secrets of a target: their names in the form of [`bare`], and the path segments that are secret.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Secrets<'a> {
-    /// Of parameters, and what stands before a value within one.
+    /// Names of secret parameters, also searched for within values.
     pub names: &'a [String],
-    /// Segments of the path that templates give such a name.
+    /// Path segments that a route template gives a secret name.
     pub segments: &'a SecretSegments,
 }
 
-/// A target with the values of secrets taken out: of parameters in its query and its path (`;token=...`), and of what
-/// templates of routes name so. Names are compared decoded, without regard to case and to what is neither letter nor digit;
-/// one that holds a listed one (`accessToken2` holds `token`) is as secret. A value that itself says a secret
-/// (`{"token":"..."}`, `/login?token=...`, `Bearer ...`) is taken out whole. What is borrowed stands in JSON as it is.
+/// Masks the values of secrets in a target: of parameters in its query and its path (`;token=...`), and of path
+/// segments with a secret name in a route template.
+///
+/// Names are compared decoded, ignoring case and all characters but letters and digits. A name that contains a listed
+/// one (`accessToken2` contains `token`) is secret too. A value that contains a secret itself (`{"token":"..."}`,
+/// `/login?token=...`, `Bearer ...`) is masked as a whole. A borrowed result needs no JSON escapes.
 #[inline(always)]
 pub(crate) fn masked<'t>(target: &'t str, secrets: Secrets<'_>) -> Cow<'t, str> {
     if secrets.segments.are_none() && is_plain(target.as_bytes(), &PLAIN) {
         return Cow::Borrowed(target);
     }
-    // Handed on in one piece, what a line says would have to be in memory.
+    // The parts are passed separately: passing `secrets` as one would force it into memory.
     Cow::Owned(without(target, secrets.names, secrets.segments))
 }
 
@@ -79,7 +82,7 @@ fn without(target: &str, names: &[String], segments: &SecretSegments) -> String 
                 if at > 0 {
                     text.push('/');
                 }
-                // Before the first slash there is nothing.
+                // The text before the first slash is empty and no segment.
                 if secrets.iter().any(|secret| secret + 1 == at) {
                     text.push_str(MASKED);
                 } else {
@@ -95,8 +98,8 @@ fn without(target: &str, names: &[String], segments: &SecretSegments) -> String 
     text
 }
 
-/// Unprintable characters percent-encoded: a target may hold C1 controls, which terminals obey, and formats, which turn
-/// around what stands behind them.
+/// Percent-encodes unprintable characters. A target may contain C1 controls, which terminals obey, and format
+/// characters, which reorder the text after them.
 fn printable(target: &str) -> Cow<'_, str> {
     if !target.contains(is_unprintable) {
         return Cow::Borrowed(target);
@@ -139,7 +142,7 @@ fn parameters(text: &mut String, all: &str, separator: char, names: &[String]) {
     }
 }
 
-/// Percent-decoded, as often as it was encoded (twice is what links in links do).
+/// Percent-decodes up to twice, because links inside links are encoded twice.
 fn decoded(text: &str) -> Vec<u8> {
     let mut content = text.as_bytes().to_vec();
     for _ in 0..2 {
@@ -151,29 +154,30 @@ fn decoded(text: &str) -> Vec<u8> {
     content
 }
 
-/// A name as it is compared: its letters and digits, in lower case.
+/// Reduces a name to its letters and digits in lower case, for comparison.
 pub(crate) fn bare(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Shorter ones are looked for as words: `ssn` is no secret in `classname`.
+/// Minimum length of names that are searched for anywhere. Shorter ones must be whole words: `ssn` is no secret in
+/// `classname`.
 const SHORTEST_PART: usize = 5;
-/// Longer ones that are too: `session` is none in `possession` and `sessions`.
+/// Longer names that must be whole words too: `session` is no secret in `possession` and `sessions`.
 const WORDS: [&[u8]; 4] = [b"session", b"signature", b"credential", b"credentials"];
 
-/// Names that say a secret where both are in one query: the answer of an authorization server (RFC 6749 4.1.2). Each
-/// alone is a word of many apps.
+/// Names that are secret if both occur in one query, which is the response of an authorization server (RFC 6749 4.1.2).
+/// Many apps use each of them alone for something else.
 pub(crate) const TOGETHER: [&str; 2] = ["code", "state"];
-/// What a list holds in place of both; no name is it.
+/// The entry of a list of names that stands for both. No parameter can have this name.
 pub(crate) const BOTH: &str = "code+state";
 
-/// Whether a parameter has this name, in brackets or not: PHP and Rails read `state[]` as `state` too.
+/// Returns whether a parameter has this name, with or without brackets: PHP and Rails also read `state[]` as `state`.
 fn is_named(name: &[u8], wanted: &str) -> bool {
     let plain = name.split(|byte| *byte == b'[').next().unwrap_or(name);
     plain.eq_ignore_ascii_case(wanted.as_bytes())
 }
 
-/// Whether names that are secrets together are all among these.
+/// Returns whether the names that are secret together all occur among these.
 fn are_together<'n>(mut names: impl Iterator<Item = &'n [u8]> + Clone, listed: &[String]) -> bool {
     listed.iter().any(|name| name == BOTH)
         && TOGETHER.iter().all(|wanted| {
@@ -182,7 +186,7 @@ fn are_together<'n>(mut names: impl Iterator<Item = &'n [u8]> + Clone, listed: &
         })
 }
 
-/// Whether a name is a listed one or holds one: `access_token`, `passwordConfirm`, `user[api-key][]`.
+/// Returns whether a name equals or contains a listed one: `access_token`, `passwordConfirm`, `user[api-key][]`.
 pub(crate) fn is_secret(name: &[u8], names: &[String]) -> bool {
     let letters: Vec<u8> =
         name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
@@ -196,7 +200,7 @@ pub(crate) fn is_secret(name: &[u8], names: &[String]) -> bool {
     })
 }
 
-/// Whether this word stands here, and nothing around it makes it another: `user_ssn`, `userSsn`, `ssn2`.
+/// Returns whether `word` stands at this position as a word of its own: `user_ssn`, `userSsn`, `ssn2`.
 fn is_word(name: &[u8], at: usize, word: &[u8]) -> bool {
     let (before, rest) = name.split_at(at);
     let Some((found, after)) = rest.split_at_checked(word.len()) else { return false };
@@ -204,7 +208,7 @@ fn is_word(name: &[u8], at: usize, word: &[u8]) -> bool {
         !last.is_ascii_alphabetic()
             || last.is_ascii_lowercase() && found.first().is_some_and(u8::is_ascii_uppercase)
     });
-    // Of whatever it is the id: `sessionid`.
+    // Ignores a suffix `id`, as in `sessionid`.
     let after = match after.get(..2) {
         Some(id) if id.eq_ignore_ascii_case(b"id") => &after[2..],
         _ => after,
@@ -216,8 +220,8 @@ fn is_word(name: &[u8], at: usize, word: &[u8]) -> bool {
     begins && ends && found.eq_ignore_ascii_case(word)
 }
 
-/// Whether a value says a secret: one of these names where values have names (`"token": "..."`, `token=...`,
-/// `<token>`), one in letters that are written as numbers, credentials (RFC 9110 11.4), or a URL with a password in it.
+/// Returns whether a value contains a secret: a secret name in a value with names (`"token": "..."`, `token=...`,
+/// `<token>`), letters written as `\u` escapes, credentials (RFC 9110 11.4), or a URL with a password.
 fn tells(value: &[u8], names: &[String]) -> bool {
     let text = value.trim_ascii_start();
     let scheme = |scheme: &[u8]| {
@@ -236,7 +240,7 @@ fn tells(value: &[u8], names: &[String]) -> bool {
             || are_together(said(), names))
 }
 
-/// `scheme://user:password@host`.
+/// Returns whether a value contains a URL such as `scheme://user:password@host`.
 fn has_password(value: &[u8]) -> bool {
     let starts = value.windows(3).enumerate().filter(|(_, three)| *three == b"://").map(|(at, _)| at + 3);
     starts.map(|at| &value[at..]).any(|rest| {
@@ -384,7 +388,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands around it, the value of a secret does not get through.
+        /// The value of a secret is masked in any surroundings.
         #[test]
         fn no_secret_gets_through(
             before in "(/[a-z;=%]{0,6}){1,3}\\?([a-z]{1,3}=[a-z%:=\"]{0,6}&){0,3}",

@@ -1,4 +1,5 @@
-//! The members of a line that recur: the answers of a route are alike but for their ids, paths, sizes and times.
+//! The members that recur from line to line. Responses of one route differ mostly in their ids, paths, sizes and times,
+//! so the text of all other members is cached.
 
 use std::fmt::Write as _;
 use std::ptr;
@@ -9,8 +10,8 @@ use super::line::Line;
 use crate::rendering::json_text::EscapedText;
 use crate::rendering::render_cache::{DirectMappedCache, same, stands};
 
-/// These members, and their text. What they are compared with by where it stands is held: nothing else can have come to
-/// stand there.
+/// The values of these members, and their JSON text. Values compared by address are kept alive here, so that no other
+/// text can take their address.
 #[derive(Debug)]
 pub(super) struct Members {
     method: Method,
@@ -26,7 +27,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// The text of those of `line`, each with a comma before it.
+    /// Returns the JSON text of the recurring members of `line`, each with a comma before it.
     #[inline(always)]
     pub(super) fn text<'r>(known: &'r mut DirectMappedCache<Members>, line: &Line<'_>) -> &'r str {
         let upstream = line.upstream.map_or(0, |upstream| stands(upstream));
@@ -58,7 +59,7 @@ impl Members {
             && limit
     }
 
-    /// In place: what another function looked at would have to be in memory, and of nearly every line it need not be.
+    /// Inlined, so that `line` need not be in memory for another function. Most lines never get here.
     #[inline(always)]
     fn for_line(line: &Line<'_>) -> Box<Members> {
         let members = Members {
@@ -80,7 +81,7 @@ impl Members {
     #[inline(never)]
     fn put_together(mut self) -> Box<Members> {
         let mut text = r#","kind":"access""#.to_owned();
-        // A method is a token (RFC 9110 9.1), and all but routes, tiers and addresses are words of ours.
+        // A method is a token (RFC 9110 9.1). All other values except routes, tiers and addresses are fixed words.
         let mut member = |name: &str, value: &str| {
             // Writing to a string cannot fail.
             let _ = write!(text, r#","{name}":"{value}""#);
@@ -140,7 +141,7 @@ mod tests {
                 assert_eq!(Members::text(&mut all, line), alone[one]);
                 assert_eq!(Members::text(&mut all, other), alone[two]);
                 assert_eq!(alone[one] == alone[two], one == two, "{} {}", alone[one], alone[two]);
-                // Also where both have one place.
+                // This holds even if both lines use the same slot of the cache.
                 assert_eq!(Members::for_line(line).fit(other), one == two, "{} {}", alone[one], alone[two]);
             }
         }

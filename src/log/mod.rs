@@ -1,5 +1,5 @@
-//! The access log: one line a request, JSON or for people. Secrets are masked by the names the
-//! configuration lists. How lines leave the process is in `writer`.
+//! The access log: one line for each request, as JSON or as readable text. Secrets are masked by the names that the
+//! configuration lists. The file `writer` moves lines out of the process.
 
 mod json;
 mod line;
@@ -25,19 +25,19 @@ pub(crate) use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
 pub(crate) use time::of_unix as rfc3339;
 pub(crate) use writer::{LogQueue, Target, Writer};
 
-/// One worker's end of the access log.
+/// The access log of one worker.
 pub(crate) struct AccessLog {
     lines: LogQueue,
     recurring: RefCell<DirectMappedCache<Members>>,
 }
 
 impl AccessLog {
-    /// Into `lines`.
+    /// Creates an access log that writes to `lines`.
     pub(crate) fn new(lines: LogQueue) -> AccessLog {
         AccessLog { lines, recurring: RefCell::new(DirectMappedCache::NONE) }
     }
 
-    /// Whether a request is logged.
+    /// Returns whether a request is logged.
     pub(crate) fn wants(
         &self,
         policy: &LogPolicy,
@@ -55,11 +55,11 @@ impl AccessLog {
         }
     }
 
-    /// Appends a line, or drops and counts it.
+    /// Appends a line, or drops and counts it if the buffer is full.
     pub(crate) fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
         self.lines.append(|out| match policy.format {
             LogFormat::Json => json::write(out, &mut self.recurring.borrow_mut(), line),
-            // A copy: what another function looks at has to be in memory, and here it need not be.
+            // Passes a copy: a reference would force the line into memory, which the branch for JSON avoids.
             LogFormat::Pretty => readable::write(out, *line),
         });
     }

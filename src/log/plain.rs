@@ -1,9 +1,9 @@
-//! Texts that can be written as they are, which nearly all are.
+//! Checks whether a text can be written without escapes, as nearly all can.
 
 use std::borrow::Cow;
 use std::io::Write as _;
 
-/// Which bytes are printable ASCII and none of `others`.
+/// Builds a table of the bytes that are printable ASCII and not in `others`.
 pub(super) const fn plain(others: &[u8]) -> [bool; 256] {
     let mut plain = [false; 256];
     let mut byte = b' ';
@@ -19,15 +19,15 @@ pub(super) const fn plain(others: &[u8]) -> [bool; 256] {
     plain
 }
 
-/// Whether a text is of these bytes. Looking at eight together took as many instructions for texts as short as most,
-/// and a dozen lines of the instruction cache.
+/// Returns whether a text has only bytes of the table. Checking eight bytes at once took as many instructions for texts
+/// of usual length, and a dozen lines of the instruction cache.
 #[inline(always)]
 pub(super) fn is_plain(text: &[u8], plain: &[bool; 256]) -> bool {
     text.iter().all(|byte| plain[usize::from(*byte)])
 }
 
-/// Whether a character shows nothing, or changes how others are shown: controls (C0, C1), formats and separators
-/// (Unicode Cc, Cf, Zl, Zp), what is ignored by default, blanks that are letters, private use, and no characters.
+/// Returns whether a character is invisible or changes how others are shown: controls (C0, C1), format characters and
+/// separators (Unicode Cc, Cf, Zl, Zp), default ignorable characters, blank letters, private use, and noncharacters.
 pub(super) fn is_unprintable(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -42,8 +42,8 @@ pub(super) fn is_unprintable(c: char) -> bool {
         | '\u{e0000}'..='\u{10ffff}')
 }
 
-/// The same lines with everything unprintable but their ends written as JSON escapes it (RFC 8259 7), which is what
-/// it is in a line of JSON, and as good as any in a line for people. Terminal colors are ours, and stay.
+/// Escapes all unprintable characters except line ends as JSON does (RFC 8259 7), which is right in a JSON line and
+/// good enough in a readable line. Terminal colors come from Pillion and stay.
 pub(super) fn printable_lines(lines: &[u8]) -> Cow<'_, [u8]> {
     if lines.iter().all(|byte| *byte < 0x7f) {
         return Cow::Borrowed(lines);
@@ -78,8 +78,7 @@ mod tests {
         for fine in ["Zoë", "日本", "مرحبا", "e\u{301}", "🙂", "\u{1b}[31mred\u{1b}[0m\n", "a\tb"] {
             assert_eq!(printable_lines(fine.as_bytes()), fine.as_bytes());
         }
-        // What the standard library does not print, but for marks that combine with a letter and characters that are
-        // not assigned.
+        // The standard library escapes these too, along with combining marks and unassigned characters.
         for c in ('\u{80}'..='\u{ffff}').filter(|c| is_unprintable(*c)) {
             let known = c.escape_debug().len() > 1
                 || matches!(c, '\u{2800}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}');

@@ -1,4 +1,5 @@
-//! A line for people: what is looked at first stands first and in columns, the rest behind it by the names it has in JSON.
+//! Formats an access log line for people: the most important values first and in columns, then the others with the
+//! names they have in JSON.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -8,7 +9,7 @@ use super::line::{Decision, Line};
 use super::mask::masked;
 use super::time;
 
-/// Appends `line` and the end of it. Writing to a vector cannot fail.
+/// Appends `line` and a line end. Writing to a vector cannot fail.
 #[inline(never)]
 pub(super) fn write(out: &mut Vec<u8>, line: Line<'_>) {
     out.extend_from_slice(&time::rfc3339(line.at));
@@ -48,7 +49,7 @@ pub(super) fn write(out: &mut Vec<u8>, line: Line<'_>) {
     }
     line.principal.inspect(|principal| put("principal", &format_args!("{principal:032x}")));
     put("protocol", &line.protocol);
-    // Ours, or one that was taken because it needs nothing.
+    // The id was made by Pillion, or accepted because it needs no escaping.
     put("request_id", &line.id.to_str().unwrap_or("-"));
     line.trace.inspect(|trace| put("trace_id", &format_args!("{trace:032x}")));
     if let Some((fault, error)) = line.error {

@@ -1,4 +1,4 @@
-//! The time as lines write it: RFC 3339 with milliseconds, UTC.
+//! The timestamp of log lines: RFC 3339 with milliseconds, in UTC.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// Bytes of all of it; a year of five digits is none (RFC 3339 1).
+/// Length of a timestamp in bytes. RFC 3339 1 has no years of five digits.
 const LENGTH: usize = "2026-11-21T23:27:24.000Z".len();
 const MILLISECONDS: usize = "2026-11-21T23:27:24.".len();
 
-/// A millisecond of the wall clock, and its text.
+/// A millisecond of the wall clock and its formatted text.
 #[derive(Clone, Copy)]
 struct Written {
     second: u64,
@@ -20,11 +20,11 @@ struct Written {
 }
 
 thread_local! {
-    /// The last one: a busy worker has many lines in the same.
+    /// The latest timestamp of this thread. A busy worker writes many lines in the same millisecond.
     static LAST: Cell<Option<Written>> = const { Cell::new(None) };
 }
 
-/// `2026-11-21T23:27:24.000Z`, of a moment of the last seconds.
+/// Formats a recent moment like `2026-11-21T23:27:24.000Z`.
 #[inline(always)]
 pub(super) fn rfc3339(moment: Instant) -> [u8; LENGTH] {
     match LAST.get() {
@@ -48,14 +48,14 @@ fn anew(moment: Instant) -> [u8; LENGTH] {
     text
 }
 
-/// The same of any time since 1970, to the second.
+/// Formats any time since 1970 in this way, without milliseconds.
 pub(crate) fn of_unix(since: Duration) -> String {
     let text = String::from_utf8_lossy(&to_the_second(since)).into_owned();
     text.replace(".000Z", "Z")
 }
 
 fn to_the_second(since: Duration) -> [u8; LENGTH] {
-    // "Sun, 06 Nov 1994 08:49:37 GMT": fixed columns.
+    // The columns are fixed: "Sun, 06 Nov 1994 08:49:37 GMT".
     let date = httpdate::HttpDate::from(SystemTime::UNIX_EPOCH + since).to_string();
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or("");

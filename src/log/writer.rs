@@ -1,8 +1,6 @@
-//! Lines on their way out of the process, written by a thread of its own.
-//!
-//! Whoever has a line appends it to a bounded buffer of its own; when the reader at the other end is
-//! behind or the disk full, lines are dropped and counted, never waited for. The same for the access log and for events:
-//! a proxy must not stop because nobody reads what it says.
+//! Writes log lines out of the process, on a thread of its own. Each producer appends to a bounded buffer of its own.
+//! If the reader is too slow or the disk is full, lines are dropped and counted; a producer never waits, because a
+//! proxy must not stop when nobody reads its logs. The access log and the events both use it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,13 +14,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::plain::printable_lines;
 
-/// The most bytes one buffer holds.
+/// Maximum size of one buffer in bytes.
 const BUFFER: usize = 1 << 20;
-/// Lines are gathered for this long, so that a busy worker costs one write in as long,
+/// Time that lines are gathered, so that a busy worker causes at most one write in it.
 const GATHER: Duration = Duration::from_millis(20);
-/// or until there are this many bytes of them, while they are still in the processor's own memory.
+/// Size in bytes at which a buffer is written at once, while its lines are still in the processor's cache.
 const FLUSH_SIZE: usize = 128 * 1024;
-/// How long the end of the process waits for the last lines.
+/// Maximum time that the exit of the process waits for the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,32 +39,33 @@ impl Target {
     }
 }
 
-/// What lines are written to.
+/// The destination of log lines.
 trait Sink: Write {
-    /// Waits until it takes something again.
+    /// Blocks until the destination is writable again.
     fn wait(&self) -> io::Result<()>;
 }
 
 impl Sink for File {
-    /// As long as a write to a pipe that blocks: the flag is of the pipe, which whoever started this process shares.
+    /// Blocks without a timeout, like a write to a blocking pipe. The pipe may be non-blocking because the flag belongs
+    /// to the pipe, which the parent process shares.
     fn wait(&self) -> io::Result<()> {
         poll(&mut [PollFd::new(self, PollFlags::OUT)], None).map(drop).map_err(io::Error::from)
     }
 }
 
-/// Where lines leave. An end that takes none is no reason to stop serving.
+/// The end where lines leave the process. A failing destination never stops the server.
 struct Outlet<W> {
     to: W,
-    /// The last line is there in part.
+    /// Whether the last line was written only in part.
     cut: bool,
 }
 
 impl<W: Sink> Outlet<W> {
-    /// Writes whole lines; gives how many of them are lost.
+    /// Writes whole lines; returns the number of lines that were lost.
     fn write(&mut self, lines: &[u8]) -> u64 {
         let mut left = lines;
         if self.cut {
-            // What comes next is a line of its own.
+            // A line end separates the partial line from the next.
             self.cut = self.put(&mut &b"\n"[..]).is_err();
         }
         if self.cut || self.put(&mut left).is_err() {
@@ -101,9 +100,9 @@ struct Shared {
 #[derive(Default)]
 struct Signal {
     waiting: bool,
-    /// Somebody has enough of them.
+    /// Whether a buffer has reached [`FLUSH_SIZE`].
     full: bool,
-    /// The thread sleeps until somebody has lines; else it comes by itself.
+    /// Whether the thread sleeps until a line arrives. Otherwise it wakes up by itself.
     idle: bool,
     stopping: bool,
 }
@@ -112,14 +111,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread; dropping this writes what is left, as far as the reader takes it in time.
+/// The writer thread. Dropping it writes the remaining lines, if the reader takes them in time.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     dropped: Counter,
 }
 
 impl Writer {
-    /// Starts it. Lines that find no room, or that the other end does not take, are counted in `dropped`.
+    /// Starts the thread. Lines that do not fit or that the destination does not take are counted in `dropped`.
     pub(crate) fn start(target: Target, dropped: Counter) -> io::Result<Writer> {
         let shared = Arc::new(Shared::default());
         let (theirs, lost) = (shared.clone(), dropped.clone());
@@ -132,7 +131,7 @@ impl Writer {
         Ok(Writer { shared, dropped })
     }
 
-    /// A buffer of one's own.
+    /// Returns a new queue with a buffer of its own.
     pub(crate) fn lines(&self) -> LogQueue {
         let buffer = Arc::new(Mutex::new(Vec::new()));
         lock(&self.shared.buffers).push(buffer.clone());
@@ -144,7 +143,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         lock(&self.shared.signal.0).stopping = true;
         self.shared.signal.1.notify_one();
-        // A reader that hangs must not keep the process: the thread ends with it.
+        // A reader that hangs must not keep the process alive. The thread ends with the process.
         let (done, condition) = &self.shared.done;
         drop(condition.wait_timeout_while(lock(done), LAST_WORDS, |done| !*done));
     }
@@ -185,7 +184,7 @@ fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
     }
 }
 
-/// Takes whole lines and never waits.
+/// A queue that takes whole lines and never blocks.
 #[derive(Clone)]
 pub(crate) struct LogQueue {
     buffer: Arc<Mutex<Vec<u8>>>,
@@ -194,7 +193,7 @@ pub(crate) struct LogQueue {
 }
 
 impl LogQueue {
-    /// Lets `write` append lines; what finds no room is dropped and counted.
+    /// Lets `write` append lines. Lines that do not fit are dropped and counted.
     pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let (before, after) = {
             let mut buffer = lock(&self.buffer);
@@ -243,7 +242,7 @@ impl<'a> MakeWriter<'a> for LogQueue {
 mod tests {
     use super::*;
 
-    /// Takes two bytes at a time, and so many of them.
+    /// A destination that takes two bytes at a time, up to its room.
     struct Full {
         room: usize,
         taken: Vec<u8>,
@@ -280,7 +279,7 @@ mod tests {
             io::Read::read_to_end(&mut from, &mut text).unwrap();
             text
         });
-        // More than a pipe holds.
+        // More bytes than a pipe can hold.
         let lines = "a line\n".repeat(100_000);
         let mut outlet = Outlet { to: File::from(std::os::fd::OwnedFd::from(to)), cut: false };
         assert_eq!(outlet.write(lines.as_bytes()), 0);

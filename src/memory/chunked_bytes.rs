@@ -1,28 +1,28 @@
-//! Content that is kept, cut into pieces of one size.
+//! Stored content, cut into chunks of one size.
 //!
-//! What is kept comes and goes in every length. In one block each, the lengths seldom fit where others were, and an
-//! allocator holds far more than is in use; pieces of one size fit wherever there was one.
+//! Stored contents come in every length. A single block for each would seldom fit into the gap that another left, and
+//! the allocator would hold far more memory than is in use. A chunk of fixed size fits wherever another chunk was.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-/// The length of every piece but the last. mimalloc has a class for it, 32 of which fill one of its pages to the last
-/// byte. By `benches/churn` 32 KiB took 5 % more and 4 KiB 2 % more memory (benches/README.md).
+/// Length in bytes of every chunk but the last. mimalloc has a size class for it: 32 of them fill one of its pages to
+/// the last byte. In `benches/churn`, 32 KiB took 5 % more memory and 4 KiB 2 % more (benches/README.md).
 pub(crate) const PIECE: usize = 16 * 1024;
 
-/// What is going to be longer than this is given the room of a whole piece at once.
+/// Length in bytes beyond which content gets the room of a whole chunk at once.
 const LITTLE: usize = 4 * 1024;
 
-/// See the head of the file. A clone is the same content again, not a copy of it.
+/// Content in chunks; see the module documentation. A clone shares the content.
 #[derive(Clone, Debug)]
 pub(crate) struct ChunkedBytes {
     pieces: Kind,
     length: usize,
 }
 
-/// Most content is one piece, and then there is no list of them.
+/// Most content is one chunk, which needs no list.
 #[derive(Clone, Debug)]
 enum Kind {
     One(Bytes),
@@ -30,12 +30,12 @@ enum Kind {
 }
 
 impl ChunkedBytes {
-    /// A copy cut so that it can be kept.
+    /// Copies `content` into chunks that are suitable for storing.
     pub(crate) fn copy(content: &[u8]) -> ChunkedBytes {
         content.chunks(PIECE).map(Bytes::copy_from_slice).collect()
     }
 
-    /// The same: pieces that came from elsewhere may be slices of something larger, all of which they hold.
+    /// Copies the content into chunks of its own: the present ones may be slices that keep larger buffers alive.
     pub(crate) fn cut(&self) -> ChunkedBytes {
         if let Kind::One(piece) = &self.pieces {
             return ChunkedBytes::copy(piece);
@@ -45,17 +45,17 @@ impl ChunkedBytes {
         cutter.finish()
     }
 
-    /// Bytes of all of it.
+    /// Returns the total length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there is nothing of it.
+    /// Returns whether the content is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// All of it, where that is one piece; else all of them.
+    /// Returns the content if it is one chunk, otherwise the list of chunks.
     pub(crate) fn into_single(self) -> Result<Bytes, Arc<[Bytes]>> {
         match self.pieces {
             Kind::One(piece) => Ok(piece),
@@ -70,7 +70,7 @@ impl ChunkedBytes {
         }
     }
 
-    /// All of it in one piece, for whoever cannot do with several: that is a copy then.
+    /// Returns the content as one buffer. Several chunks are copied for that.
     pub(crate) fn joined(&self) -> Bytes {
         match &self.pieces {
             Kind::One(piece) => piece.clone(),
@@ -78,7 +78,7 @@ impl ChunkedBytes {
         }
     }
 
-    /// A part of it; nothing is copied.
+    /// Returns a part of the content without copying.
     pub(crate) fn slice(&self, range: Range<usize>) -> ChunkedBytes {
         let mut start = 0;
         let cut = |piece: &Bytes| {
@@ -118,7 +118,7 @@ impl FromIterator<Bytes> for ChunkedBytes {
     }
 }
 
-/// Cuts what comes bit by bit.
+/// Cuts content that arrives bit by bit into chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     whole: Vec<Bytes>,
@@ -126,7 +126,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Adds a copy of what came.
+    /// Appends a copy of `content`.
     pub(crate) fn push(&mut self, mut content: &[u8]) {
         while !content.is_empty() {
             let (now, later) = content.split_at(content.len().min(PIECE - self.last.len()));
@@ -143,14 +143,14 @@ impl Builder {
         }
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns the memory held so far in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.whole.len() * PIECE + self.last.capacity()
     }
 
     pub(crate) fn finish(mut self) -> ChunkedBytes {
         if !self.last.is_empty() {
-            // Copied, because what is made smaller in place may go on taking twice its length.
+            // The last chunk is copied: a buffer that is shrunk in place may still take twice its length.
             self.whole.push(Bytes::copy_from_slice(&self.last));
         }
         self.whole.into_iter().collect()

@@ -1,9 +1,9 @@
-//! Memory that is counted: a budget of bytes that all workers share, and the places taken of it.
+//! Counted memory: a budget of bytes that all workers share, and reservations in it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Memory that all workers together may hold for one purpose, and how much of it is held just now.
+/// The memory that all workers together may hold for one purpose, and the bytes reserved so far.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
     bytes: AtomicUsize,
@@ -11,29 +11,29 @@ pub(crate) struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// At most `max` bytes.
+    /// Creates an empty store of at most `max` bytes.
     pub(crate) fn at_most(max: usize) -> MemoryBudget {
         MemoryBudget { bytes: AtomicUsize::new(0), max: AtomicUsize::new(max) }
     }
 
-    /// A place for `bytes`; `None` when there is none just now.
+    /// Reserves `bytes`. Returns `None` if the budget does not have them.
     pub(crate) fn take(self: &Arc<MemoryBudget>, bytes: usize) -> Option<Reservation> {
         let place = self.take_over(bytes);
         (self.get() <= self.max()).then_some(place)
     }
 
-    /// A place for `bytes`, also beyond what may be held: whoever takes it makes room afterwards.
+    /// Reserves `bytes` even beyond the budget; the caller then has to free memory.
     pub(crate) fn take_over(self: &Arc<MemoryBudget>, bytes: usize) -> Reservation {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Reservation { budget: self.clone(), bytes }
     }
 
-    /// In bytes.
+    /// Returns the estimated memory of the variant in bytes.
     pub(crate) fn get(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// How much may be held; bytes.
+    /// Returns the size of the budget in bytes.
     pub(crate) fn max(&self) -> usize {
         self.max.load(Ordering::Relaxed)
     }
@@ -42,13 +42,13 @@ impl MemoryBudget {
         self.max.store(max, Ordering::Relaxed);
     }
 
-    /// By how much more is held than may be.
+    /// Returns the bytes reserved beyond the budget.
     pub(crate) fn excess(&self) -> usize {
         self.get().saturating_sub(self.max())
     }
 }
 
-/// A place for so many bytes, given back when dropped.
+/// A reservation of bytes, returned to the budget when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<MemoryBudget>,
@@ -56,29 +56,29 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Gives back what is more than `bytes`.
+    /// Returns the bytes beyond `bytes` to the budget.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         self.budget.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
         self.bytes = self.bytes.min(bytes);
     }
 
-    /// Takes so much more, also beyond what may be held: whoever does makes room afterwards.
+    /// Reserves `bytes` more, even beyond the budget; the caller then has to free memory.
     pub(crate) fn grow_over(&mut self, bytes: usize) {
         self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
     }
 
-    /// Becomes one with another place of the same budget.
+    /// Merges another reservation of the same budget into this one.
     pub(crate) fn join(&mut self, mut other: Reservation) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Hands all of it to another owner; nothing is left here.
+    /// Moves the whole reservation to another owner; this one becomes empty.
     pub(crate) fn split(&mut self) -> Reservation {
         Reservation { budget: self.budget.clone(), bytes: std::mem::take(&mut self.bytes) }
     }
 
-    /// In bytes.
+    /// Returns the estimated memory of the variant in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! The memory that content takes: budgets of bytes, the account of what is buffered, and each client's share of it.
+//! Memory for content: byte budgets, the account of buffered bytes, and each client's share of them.
 
 pub(crate) mod buffers;
 pub(crate) mod chunked_bytes;

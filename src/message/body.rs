@@ -1,5 +1,5 @@
-//! One body type for everything that flows through the stack: an app's answer, a client's upload, a
-//! problem document, or the raw connection of an upgrade. It streams; nothing here gathers.
+//! One body type for everything that flows through the stack: an upstream response, a client's upload, a problem
+//! document, or the raw connection of an upgrade. Bodies stream; nothing here collects their frames.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,8 +17,8 @@ use crate::memory::buffers::ClientSlot;
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::rendering::rendered_head::{HeadLines, StoreHead};
 
-/// What a body can fail with. It says who is at fault, so a head that has not been sent yet can
-/// still become the right status.
+/// An error of a body. It says whose fault it is, so that the right status can still be chosen if the head has not been
+/// sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BodyError {
     /// The client closed or reset its connection before its body ended.
@@ -29,23 +29,23 @@ pub(crate) enum BodyError {
     ClientSilent,
     /// The client sent its body more slowly than `server.min_body_rate`.
     ClientSlow,
-    /// The client took too little of a response, and there was no memory left for what came of it.
+    /// The client read the response too slowly, and no memory was left for the content that had arrived.
     ClientBehind,
     /// The client's body is longer than `max_body_size` bytes.
     TooLarge(u64),
-    /// The client's trailer section is larger than the app takes over HTTP/2 (RFC 9113 6.5.2); bytes.
+    /// The client's trailer section is larger than the upstream accepts over HTTP/2 (RFC 9113 6.5.2); in bytes.
     TrailersTooLarge(usize),
-    /// The app closed or reset its connection before its body ended.
+    /// The upstream closed or reset its connection before its body ended.
     UpstreamGone,
-    /// The app's framing is broken.
+    /// The upstream's framing is broken.
     UpstreamMalformed(&'static str),
-    /// The app sent nothing for longer than `upstream.body_timeout`.
+    /// The upstream sent nothing for longer than `upstream.body_timeout`.
     UpstreamSilent,
-    /// An HTTP/2 stream or connection failed; the text is the library's.
+    /// An HTTP/2 stream or connection failed; the text comes from the library.
     Http2(String),
-    /// Content could not be coded; the text is the encoder's.
+    /// Compression or decompression failed; the text comes from the encoder.
     Coding(String),
-    /// A stream without an end was closed because the process is stopping.
+    /// A stream without an expected end was closed because the process is stopping.
     Draining,
 }
 
@@ -73,14 +73,14 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// A raw two-way byte stream, as an upgrade leaves it.
+/// A raw two-way byte stream, as left by an upgrade.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-/// The app's side of an upgraded connection.
+/// The upstream's side of an upgraded connection.
 pub(crate) struct Tunnel {
     pub io: Box<dyn Duplex>,
-    /// What was read past the head of the 101 and belongs to the client.
+    /// Bytes read past the head of the 101, which belong to the client.
     pub read_ahead: Bytes,
 }
 
@@ -90,35 +90,35 @@ impl fmt::Debug for Tunnel {
     }
 }
 
-/// Told about each frame and the end of a body. Dropped without `end`: the receiver left.
+/// An observer of a body's frames and its end. If it is dropped without `end`, the receiver disconnected.
 pub(crate) trait Observer {
-    /// `bytes` of data passed.
+    /// Records that `bytes` of data passed.
     fn data(&mut self, bytes: usize);
-    /// The body ended, whole or by an error.
+    /// Records the end of the body, complete or with an error.
     fn end(&mut self, result: Result<(), &BodyError>);
 }
 
-/// Fields of one answer alone, which are in no map: for HTTP/1 they are written behind the others.
+/// Fields of one response alone, which are in no map. For HTTP/1 they are written after the shared lines.
 pub trait OwnFields {
-    /// Writes them as lines of a head.
+    /// Writes the fields as lines of a head.
     fn write(&self, out: &mut BytesMut);
 }
 
-/// Content that is kept beyond this answer, with what was made of it.
+/// Content that is stored beyond this response, with forms derived from it such as content codings.
 pub(crate) trait Kept: Send + Sync {
-    /// It, where all of it is here.
+    /// Returns the content if all of it has arrived.
     fn content(&self) -> Option<ChunkedBytes>;
-    /// What was made of it under this name.
+    /// Returns the derived form with this name.
     fn made(&self, name: &'static str) -> Option<ChunkedBytes>;
-    /// Keeps something made of it, if there is a place for it. It is kept as it is given, so it was cut for that.
+    /// Stores a derived form if there is room for it. It is stored as given, so the caller has cut it into chunks.
     fn keep(&self, name: &'static str, made: ChunkedBytes);
-    /// Somebody begins to make something of it that takes a while; false: somebody else is at it.
+    /// Claims the work of deriving a form, which takes a while. Returns `false` if another task is already at it.
     fn begin(&self, name: &'static str) -> bool;
-    /// It was made, or given up.
+    /// Releases the claim of `begin`, whether the form was derived or given up.
     fn end(&self, name: &'static str);
-    /// How often it was given out.
+    /// Number of responses it was sent in.
     fn given(&self) -> u32;
-    /// True once for each name: whoever asks makes it again, better.
+    /// Returns `true` once for each name: the first caller derives the form again with better compression.
     fn claim(&self, name: &'static str) -> bool;
 }
 
@@ -127,14 +127,14 @@ type Streaming = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>;
 enum Kind {
     Empty,
     Full(Bytes),
-    /// Several pieces, and which is the next.
+    /// Several chunks, and the index of the next one.
     Pieces(Arc<[Bytes]>, usize),
     Streaming(Streaming),
-    /// In a box, as all that is seldom: bodies are moved often, and the smaller the better.
+    /// Boxed because it is rare: bodies are moved often, and should be small.
     Tunnel(Box<Tunnel>),
 }
 
-/// Content of unknown length, of which no more than so much may come.
+/// Content of unknown length, limited to a maximum.
 struct Limited {
     body: Streaming,
     left: u64,
@@ -167,18 +167,18 @@ impl http_body::Body for Limited {
     }
 }
 
-/// What is prepared of the head that goes before a body.
+/// The state of the head that goes before a body.
 enum Head {
     Ordinary,
     Written(HeadLines),
-    /// Whoever decides about it is to prepare it for others.
+    /// The code that decides the head should also store it for other responses.
     Wanted(StoreHead),
 }
 
 /// A body on its way through the stack.
 pub(crate) struct Body {
     kind: Kind,
-    /// Whether some of it has passed.
+    /// Whether some data has passed.
     begun: bool,
     endless: bool,
     client: ClientSlot,
@@ -208,7 +208,7 @@ impl Body {
         Body::new(Kind::Empty)
     }
 
-    /// Content that is here already.
+    /// Creates a body from complete content.
     pub(crate) fn full(content: impl Into<Bytes>) -> Body {
         let content = content.into();
         if content.is_empty() { Body::empty() } else { Body::new(Kind::Full(content)) }
@@ -221,12 +221,12 @@ impl Body {
         }
     }
 
-    /// Content that is here already, and kept.
+    /// Creates a body from complete content that is stored in `kept`.
     pub(crate) fn kept(content: ChunkedBytes, kept: Arc<dyn Kept>) -> Body {
         Body { kept: Some(kept), ..Body::pieces(content) }
     }
 
-    /// Says who keeps the content.
+    /// Sets the owner of the stored content.
     pub(crate) fn set_keeper(&mut self, keeper: Arc<dyn Kept>) {
         self.kept = Some(keeper);
     }
@@ -235,12 +235,12 @@ impl Body {
         self.kept.as_ref()
     }
 
-    /// Gives it the lines of its head. The fields of such an answer are these, and those beside them.
+    /// Attaches rendered header lines. The fields of such a response are these lines and those beside them.
     pub(crate) fn with_lines(self, lines: HeadLines) -> Body {
         Body { head: Head::Written(lines), ..self }
     }
 
-    /// The lines of its head, where those are written already.
+    /// Takes the rendered header lines, if there are any.
     pub(crate) fn take_lines(&mut self) -> Option<HeadLines> {
         match std::mem::replace(&mut self.head, Head::Ordinary) {
             Head::Written(lines) => Some(lines),
@@ -251,22 +251,22 @@ impl Body {
         }
     }
 
-    /// Gives it the fields of this answer alone. Whoever speaks anything but HTTP/1 puts them into the map instead.
+    /// Attaches fields of this response alone. Protocols other than HTTP/1 put them into the map instead.
     pub(crate) fn set_own_fields(&mut self, fields: Rc<dyn OwnFields>) {
         self.own_fields = Some(fields);
     }
 
-    /// The same, for whoever writes them.
+    /// Takes the fields of this response alone, for the code that writes them.
     pub(crate) fn take_own_fields(&mut self) -> Option<Rc<dyn OwnFields>> {
         self.own_fields.take()
     }
 
-    /// Asks whoever decides about the head to prepare it for others.
+    /// Asks the code that decides the head to store the rendered head for other responses.
     pub(crate) fn set_keep_head(&mut self, keep: StoreHead) {
         self.head = Head::Wanted(keep);
     }
 
-    /// Who keeps the head once it is prepared.
+    /// Takes the callback that stores the rendered head.
     pub(crate) fn take_keep_head(&mut self) -> Option<StoreHead> {
         match std::mem::replace(&mut self.head, Head::Ordinary) {
             Head::Wanted(keep) => Some(keep),
@@ -281,17 +281,17 @@ impl Body {
         Body::new(Kind::Streaming(Box::pin(body)))
     }
 
-    /// The app's side of an upgrade.
+    /// Creates a body that is the upstream's side of an upgrade.
     pub(crate) fn tunnel(tunnel: Tunnel) -> Body {
         Body::new(Kind::Tunnel(Box::new(tunnel)))
     }
 
-    /// The same body again, if all of it is here.
+    /// Returns a second body with the same content, if all of it is here.
     pub(crate) fn replica(&self) -> Option<Body> {
         self.content().map(Body::pieces)
     }
 
-    /// The content, if all of it is here.
+    /// Returns the content, if all of it is here.
     pub(crate) fn content(&self) -> Option<ChunkedBytes> {
         match &self.kind {
             Kind::Empty => Some(Bytes::new().into()),
@@ -302,12 +302,12 @@ impl Body {
         }
     }
 
-    /// Whether all that is left of the content is here.
+    /// Returns whether all remaining content is here.
     pub(crate) fn is_here(&self) -> bool {
         matches!(self.kind, Kind::Full(_) | Kind::Pieces(..))
     }
 
-    /// What the list of its pieces takes beside them, where all of it is here; bytes.
+    /// Returns the memory of the list of chunks in bytes, without the chunks; zero for other bodies.
     pub(crate) fn list_size(&self) -> usize {
         match &self.kind {
             Kind::Pieces(pieces, _) => pieces.iter().count() * size_of::<Bytes>(),
@@ -315,7 +315,7 @@ impl Body {
         }
     }
 
-    /// Takes the app's side of an upgrade out of the body.
+    /// Takes the upstream's side of an upgrade out of the body.
     pub(crate) fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, Kind::Empty) {
             Kind::Tunnel(tunnel) => Some(*tunnel),
@@ -326,12 +326,12 @@ impl Body {
         }
     }
 
-    /// Whether this is the app's side of an upgrade.
+    /// Returns whether this is the upstream's side of an upgrade.
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.kind, Kind::Tunnel(_))
     }
 
-    /// Fails a body that arrives with [`BodyError::TooLarge`] once more than `limit` bytes have passed.
+    /// Limits a streaming body: it fails with [`BodyError::TooLarge`] once more than `limit` bytes have passed.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.kind = match std::mem::replace(&mut self.kind, Kind::Empty) {
             Kind::Streaming(body) => Kind::Streaming(Box::pin(Limited { body, left: limit, limit })),
@@ -339,17 +339,18 @@ impl Body {
         };
     }
 
-    /// Names the longest silence of the client whose content this is, as its connection enforces it.
+    /// Sets the client's silence timeout, as shared with the connection that enforces it.
     pub(crate) fn set_silence(&mut self, silence: Rc<Cell<Duration>>) {
         self.silence = Some(silence);
     }
 
-    /// The longest silence of the client, for a body that this one becomes part of, and for whoever allows more later.
+    /// Returns the client's silence timeout, for a body that this one becomes part of and for code that extends it
+    /// later.
     pub(crate) fn silence(&self) -> Option<Rc<Cell<Duration>>> {
         self.silence.clone()
     }
 
-    /// The client may be silent for this long, also in the silence that lasts.
+    /// Changes the client's silence timeout, also for a silence in progress.
     pub(crate) fn allow_silence(&self, silence: Duration) {
         if let Some(limit) = &self.silence {
             limit.set(silence);
@@ -361,39 +362,39 @@ impl Body {
         self.endless = true;
     }
 
-    /// Whether this is a stream without an expected end.
+    /// Returns whether this is a stream without an expected end.
     pub(crate) fn is_endless(&self) -> bool {
         self.endless
     }
 
-    /// Whether it arrives, from a peer that may be slow.
+    /// Returns whether the body is still arriving, from a peer that may be slow.
     pub(crate) fn is_streaming(&self) -> bool {
         matches!(self.kind, Kind::Streaming(_))
     }
 
-    /// Says whose share of the buffer memory it takes.
+    /// Sets the client whose share of the buffer memory this body uses.
     pub(crate) fn set_client(&mut self, client: ClientSlot) {
         self.client = client;
     }
 
-    /// The client whose share of the buffer memory it takes.
+    /// Returns the client whose share of the buffer memory this body uses.
     pub(crate) fn client(&self) -> ClientSlot {
         self.client
     }
 
-    /// Reports what passes to `observer`.
+    /// Reports the frames and the end of the body to `observer`.
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observer = Some(observer);
     }
 
-    /// Begins again with the same content. Who counts goes on where nothing was counted yet.
+    /// Restarts the body with the same content. The observer stays if it has not counted any data yet.
     pub(crate) fn begin_again(&mut self, content: ChunkedBytes) {
         let observer = self.observer.take().filter(|_| !self.begun);
         *self = Body::pieces(content);
         self.observer = observer;
     }
 
-    /// Takes the observer away, for a body whose bytes are counted elsewhere.
+    /// Takes the observer, for a body whose bytes are counted elsewhere.
     pub(crate) fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
         self.observer.take()
     }
@@ -445,7 +446,7 @@ impl http_body::Body for Body {
                 this.finish(Ok(()));
             }
             Some(Err(error)) => {
-                // What failed must never look complete: nothing more comes after the error.
+                // A failed body must never look complete: no frame follows the error.
                 this.kind = Kind::Empty;
                 this.finish(Err(error));
             }
@@ -456,7 +457,7 @@ impl http_body::Body for Body {
                         observer.data(data.len());
                     }
                 }
-                // A receiver that knows the length stops asking: the end is told with the last frame.
+                // A receiver that knows the length stops polling, so the end is reported with the last frame.
                 if http_body::Body::is_end_stream(this) {
                     this.finish(Ok(()));
                 }

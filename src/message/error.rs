@@ -1,22 +1,22 @@
-//! The vocabulary of failure: whose fault it is. The causes themselves are small types in the rooms
-//! that know them; `layer/rescue.rs` alone turns them into statuses.
+//! The vocabulary of failure: whose fault it is. Each module defines small error types; only `layer/rescue.rs`
+//! turns them into statuses.
 
 use std::error::Error;
 
 use crate::rendering::words::words;
 
-/// An error of any room on its way up the stack.
+/// An error of any module on its way up the stack.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 words! {
-    /// Who has to change something for the failure to go away.
+    /// The party that has to change something for the failure to go away.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Fault {
-        /// The client sent what it should not have, or left.
+        /// The client sent something invalid, or disconnected.
         Client => "client",
-        /// The app behind us failed or was silent.
+        /// The upstream failed or was silent.
         Upstream => "upstream",
-        /// Pillion refused or failed by itself.
+        /// Pillion refused the request or failed by itself.
         Pillion => "pillion",
     }
 }

@@ -1,5 +1,5 @@
-//! A request as it comes off a connection, with what the connection knows about it. The same for
-//! HTTP/1 and HTTP/2, so the stack above cannot tell them apart except by asking.
+//! A request as it comes off a connection, with what the connection knows about it. HTTP/1 and HTTP/2 use the same
+//! type, so the stack above tells them apart only by the request's version.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -18,28 +18,28 @@ use crate::runtime::clock::Instant;
 /// The other end of a connection, shared by all its requests.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// Where the client is: from the PROXY header where that is believed, else from the socket.
+    /// Address of the client: from the PROXY header if it is trusted, otherwise from the socket.
     pub address: SocketAddr,
     /// Whether the connection itself is TLS.
     pub tls: bool,
-    /// Whether it comes from a trusted proxy, which may open connections before it needs them.
+    /// Whether the connection comes from a trusted proxy, which may open connections before it needs them.
     pub trusted: bool,
-    /// The forwarding fields of the last request, reused while nothing of them changes.
+    /// The forwarding fields of the last request, reused while their inputs do not change.
     pub memo: RefCell<Option<Rc<ForwardedFields>>>,
-    /// The memory of what waits for this client to read; `None` where that is not counted.
+    /// Memory for bytes that wait for this client to read; `None` if they are not counted.
     pub buffers: Option<Arc<BufferMemory>>,
-    /// The partition key of the last client's network, with the generation of the policy that made it.
+    /// Partition key of the last client's network, with the generation of the policy that computed it.
     pub partition: Cell<Option<(u64, [u8; 16], u128)>>,
-    /// The way of interim responses to it.
+    /// Interim responses on their way to the client.
     pub interim: Interim,
-    /// What is its own alone.
+    /// Upstream connections that belong to this client connection alone.
     pub pinned: Pinned,
 }
 
 impl Peer {
-    /// A peer at `address`.
+    /// Creates a peer at `address`, which is neither trusted nor counted.
     pub(crate) fn new(address: SocketAddr, tls: bool) -> Peer {
-        // Dual-stack sockets show IPv4 clients as mapped addresses; every list is written without.
+        // Dual-stack sockets show IPv4 clients as mapped addresses; configured lists use plain IPv4.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         Peer {
             address,
@@ -54,23 +54,24 @@ impl Peer {
     }
 }
 
-/// Connections to upstreams that belong to one client connection, as requests on it authenticated them (NTLM,
-/// Negotiate). They end with it.
+/// Upstream connections that belong to one client connection, because requests on it authenticated them (NTLM,
+/// Negotiate). They close with the client connection.
 #[derive(Debug, Default)]
 pub(crate) struct Pinned {
-    /// Whether such a request came. From then on no request of this client connection shares anything with others.
+    /// Whether a request with such authentication was seen. From then on no request of this client connection shares
+    /// anything with others.
     pub active: Cell<bool>,
-    /// The connections, which only the room that makes them knows.
+    /// The connections; only the module `upstream`, which opens them, knows their type.
     pub connections: RefCell<Vec<Box<dyn Any>>>,
 }
 
-/// Bytes of interim responses that may wait for their connection; further ones are dropped.
+/// Maximum bytes of interim responses that may wait for their connection; further ones are dropped.
 const MAX_INTERIM: usize = 64 * 1024;
 
 /// Interim responses (RFC 9110 15.2) on their way from an upstream to the client of one HTTP/1.1 connection.
 ///
-/// Each request of the connection has a number of its own, so what still works for an earlier one cannot write
-/// between the responses of a later one. Connections of HTTP/1.0 (RFC 9110 15.2: never sent there) and HTTP/2 (the
+/// Each request of the connection has its own number, so work left over from an earlier request cannot write between
+/// the responses of a later one. HTTP/1.0 connections (RFC 9110 15.2: never sent there) and HTTP/2 connections (the
 /// library writes none) have no number.
 #[derive(Debug, Default)]
 pub(crate) struct Interim {
@@ -80,19 +81,19 @@ pub(crate) struct Interim {
 }
 
 impl Interim {
-    /// A request begins; `open`: its client understands interim responses.
+    /// Starts a request. `open` says whether its client understands interim responses.
     pub(crate) fn begin(&self, open: bool) {
         self.exchange.set(self.exchange.get().wrapping_add(1));
         self.open.set(open);
         self.heads.borrow_mut().clear();
     }
 
-    /// The number of the request in progress, where interim responses may be written for it.
+    /// Returns the number of the request in progress, if interim responses may be written for it.
     pub(crate) fn current(&self) -> Option<u32> {
         self.open.get().then_some(self.exchange.get())
     }
 
-    /// Lets `write` add one response for the request with this number.
+    /// Runs `write` to add one interim response, if the request with this number is still in progress.
     pub(crate) fn add(&self, exchange: u32, write: impl FnOnce(&mut BytesMut)) {
         let mut heads = self.heads.borrow_mut();
         if self.current() == Some(exchange) && heads.len() < MAX_INTERIM {
@@ -100,7 +101,8 @@ impl Interim {
         }
     }
 
-    /// What is to be written now. The final response follows, so nothing comes after `last`.
+    /// Takes the interim responses to write now. With `last` the final response follows, so no further ones are
+    /// accepted.
     pub(crate) fn take(&self, last: bool) -> Option<BytesMut> {
         if last {
             self.open.set(false);
@@ -110,10 +112,10 @@ impl Interim {
     }
 }
 
-/// A message refused before it was a request: counted, logged and answered like any other.
+/// The refusal of a message before it was a request. It is counted, logged and gets a response like any request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// The status of the answer.
+    /// Status code of the response.
     pub status: StatusCode,
     pub detail: &'static str,
 }
@@ -126,13 +128,13 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Memory that the map of a head takes for each field, beside the field's bytes.
+/// Memory in bytes that a header map takes for each field, beside the field's own bytes.
 pub(crate) const FIELD_OVERHEAD: usize = 112;
-/// A request that takes no more than this is ordinary, and not counted by itself; bytes.
+/// Maximum size in bytes of an ordinary request, which is not counted individually.
 pub(crate) const ORDINARY: usize = 8 * 1024;
 
-/// The bytes of a request to count in the buffer memory: `content` bytes of head and body in `fields` fields. Zero for an
-/// ordinary request, unless its connection has `crowded` others in flight.
+/// Returns the bytes to count in the buffer memory for a request with `content` bytes of head and body in `fields`
+/// fields. Returns zero for an ordinary request, unless its connection has many others in flight (`crowded`).
 pub(crate) fn counted_bytes(content: usize, fields: usize, crowded: bool) -> usize {
     let bytes = content + fields * FIELD_OVERHEAD;
     if crowded || bytes > ORDINARY { bytes } else { 0 }
@@ -141,21 +143,22 @@ pub(crate) fn counted_bytes(content: usize, fields: usize, crowded: bool) -> usi
 /// A request and what its connection knows about it.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    /// The request, without connection-level fields; in a box, as it goes through many hands.
+    /// The request, without connection-level fields. It is boxed because it is moved often.
     pub request: Box<Request<Body>>,
     pub peer: Rc<Peer>,
-    /// When its head was whole.
+    /// Time at which the head was complete.
     pub received: Instant,
-    /// The protocols it asks to upgrade to (RFC 9110 7.8, or RFC 8441 in HTTP/2).
+    /// The protocols that the client asks to upgrade to (RFC 9110 7.8, or RFC 8441 in HTTP/2).
     pub upgrade: Option<HeaderValue>,
-    /// Whether the client takes trailers.
+    /// Whether the client accepts trailers.
     pub takes_trailers: bool,
-    /// Set where the head was refused; `request` is then a placeholder.
+    /// The refusal, if the head was refused; `request` is then a placeholder.
     pub refused: Option<Refused>,
-    /// Bytes that it holds of the buffer memory until it was sent or answered; see [`counted_bytes`].
+    /// Bytes of buffer memory that the request holds until it was sent upstream or got a response; see
+    /// [`counted_bytes`].
     pub counted: usize,
-    /// Bytes of [`Inbound::counted`] that it holds until its response has ended.
+    /// Bytes of [`Inbound::counted`] that are held until the response has ended.
     pub kept: usize,
-    /// The same bytes as [`Inbound::counted`], where its connection has reserved them for as long as it is not known whose request this is.
+    /// Reservation of [`Inbound::counted`] bytes, made by the connection until it is known whose request this is.
     pub reserved: Option<BufferReservation>,
 }

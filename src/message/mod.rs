@@ -1,4 +1,5 @@
-//! A message on its way through the stack: the request with what its connection knows, its body, and whose fault a failure is.
+//! A message on its way through the stack: the request with what its connection knows, the body, and the fault behind a
+//! failure.
 
 pub(crate) mod body;
 pub(crate) mod error;

@@ -1,4 +1,4 @@
-//! What the buffers of slow clients look like to a scrape.
+//! A Prometheus collector for the memory of buffered requests and responses.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A histogram of durations that several workers add to: classic buckets for every scraper, native ones
-//! (Prometheus 3, schema 3: eight to each power of two) for those that take them.
+//! A histogram of durations that several workers add to. It has classic buckets for every scraper, and native ones
+//! (Prometheus 3, schema 3: eight for each power of two) for scrapers that accept them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,15 +9,15 @@ use prometheus_client::encoding::{MetricEncoder, NativeHistogram, NativeHistogra
 
 use crate::runtime::clock;
 
-/// 2^3 native buckets to each power of two: no more than 9 % between one's bounds.
+/// The native schema: 2^3 buckets for each power of two, so the bounds of a bucket are at most 9 % apart.
 const SCHEMA: i32 = 3;
 const PER_OCTAVE: i32 = 1 << SCHEMA;
-/// The native bucket of what is a microsecond or less, 2^-20 s; and of an hour or more, 2^12 s.
+/// Index of the native bucket for a microsecond (2^-20 s) or less. The last bucket is for an hour (2^12 s) or more.
 const FIRST: i32 = -20 * PER_OCTAVE;
 const LAST: i32 = 12 * PER_OCTAVE;
-/// How many native buckets there are.
+/// The number of native buckets.
 const NATIVE: usize = (LAST - FIRST + 1) as usize;
-/// What is shorter than this counts as zero (the least that Prometheus recommends).
+/// Durations below this count as zero, in seconds; the minimum that Prometheus recommends.
 const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
 
 /// The upper bounds of the classic buckets.
@@ -25,13 +25,13 @@ const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
 pub(super) struct Bounds {
     nanoseconds: Box<[u64]>,
     seconds: Box<[f64]>,
-    /// For each native bucket, and for what would follow the last: how many of these bounds lie in those below it.
+    /// For each native bucket, and one after the last: the number of classic bounds that lie in lower native buckets.
     below: Box<[usize]>,
     began: SystemTime,
 }
 
 impl Bounds {
-    /// In seconds, rising. Counting begins now.
+    /// Creates bounds from increasing values in seconds. Counting starts at `now`.
     pub(super) fn new(seconds: &[f64], now: SystemTime) -> Arc<Bounds> {
         let bound = |seconds: &f64| Duration::from_secs_f64(*seconds);
         let nanoseconds = seconds.iter().map(|seconds| clock::nanoseconds(bound(seconds))).collect();
@@ -40,7 +40,7 @@ impl Bounds {
         Arc::new(Bounds { nanoseconds, seconds: seconds.into(), below, began: now })
     }
 
-    /// The native and the classic bucket of a duration.
+    /// Returns the index of the native and of the classic bucket of a duration.
     fn buckets(&self, duration: Duration, nanoseconds: u64) -> (usize, usize) {
         let native = native_index(duration);
         let above = &self.nanoseconds[self.below[native]..];
@@ -48,7 +48,7 @@ impl Bounds {
         (native, self.below[native] + further)
     }
 
-    /// All pairs of a native and a classic bucket that have durations in common.
+    /// Iterates over all pairs of a native and a classic bucket that overlap.
     fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
         (0..NATIVE).flat_map(|native| {
             (self.below[native]..=self.below[native + 1]).map(move |classic| (native, classic))
@@ -56,30 +56,31 @@ impl Bounds {
     }
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(super) struct Durations {
     nanoseconds: AtomicU64,
-    /// One for each pair of a native and a classic bucket, at the sum of their places: of two different pairs neither is
-    /// lower in one and higher in the other, so no two have the same sum. A request is counted in both by one addition.
+    /// One counter for each overlapping pair of a native and a classic bucket, at the sum of their indices. Two
+    /// different pairs never have the same sum, because both indices rise together. One addition thus counts a request
+    /// in both.
     cells: Box<[AtomicU64]>,
-    /// The latest one of each classic bucket; nothing is held for histograms that nobody traces.
+    /// The latest exemplar of each classic bucket. Nothing is allocated for histograms without traced requests.
     exemplars: OnceLock<Box<[Mutex<Option<Exemplar>>]>>,
 }
 
-/// A request whose trace is recorded somewhere.
+/// A request whose trace is recorded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traced {
     pub trace: u128,
-    /// When it ended; since the Unix epoch.
+    /// The end of the request, as time since the Unix epoch.
     pub at: Duration,
 }
 
-/// One that stands for the others in its bucket.
+/// A request that represents the others in its bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exemplar {
     pub traced: Traced,
-    /// How long it took; seconds.
+    /// The duration of the request in seconds.
     pub seconds: f64,
 }
 
@@ -97,7 +98,7 @@ impl Counted {
     }
 }
 
-/// 2^(i/8): the lower bounds of an octave's buckets.
+/// The lower bounds of the buckets in an octave: 2^(i/8).
 const WITHIN: [f64; PER_OCTAVE as usize] = [
     1.0,
     1.0905077326652577,
@@ -109,8 +110,9 @@ const WITHIN: [f64; PER_OCTAVE as usize] = [
     1.8340080864093424,
 ];
 
-/// Bucket `i` holds what is greater than 2^((i-1)/8) and at most 2^(i/8) seconds. The octave is read from the number as
-/// it is held, which is quicker than a logarithm; of nothing it is below the first one.
+/// Returns the bucket of a duration. Bucket `i` holds values greater than 2^((i-1)/8) and at most 2^(i/8) seconds. The
+/// octave is read from the exponent of the floating-point number, which is faster than a logarithm. Zero falls below
+/// the first octave.
 fn native_index(duration: Duration) -> usize {
     const MANTISSA: u32 = f64::MANTISSA_DIGITS - 1;
     const ONE: u64 = 1.0f64.to_bits();
@@ -138,14 +140,14 @@ impl Durations {
         if let Some(traced) = traced {
             let none = || (0..=bounds.nanoseconds.len()).map(|_| Mutex::default()).collect();
             let exemplars = self.exemplars.get_or_init(none);
-            // Nobody waits to become one.
+            // A thread never waits to record an exemplar.
             if let Ok(mut exemplar) = exemplars[classic].try_lock() {
                 *exemplar = Some(Exemplar { traced, seconds: duration.as_secs_f64() });
             }
         }
     }
 
-    /// Those that stand for others, each with the index of its classic bucket.
+    /// Returns the exemplars, each with the index of its classic bucket.
     pub(super) fn exemplars(&self) -> Vec<(usize, Exemplar)> {
         let cells = self.exemplars.get().into_iter().flat_map(|cells| cells.iter().enumerate());
         let read = |cell: &Mutex<Option<Exemplar>>| *cell.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,14 +203,14 @@ impl Counted {
     }
 }
 
-/// Runs of buckets that hold something, each with the gap before it, and the differences between their counts.
+/// Returns the runs of non-empty buckets, each with the gap before it, and the differences between their counts.
 fn spans(native: &[u64]) -> (Vec<(i32, u32)>, Vec<i64>) {
     let (mut spans, mut deltas): (Vec<(i32, u32)>, Vec<i64>) = (Vec::new(), Vec::new());
     let (mut next, mut before) = (0i32, 0i64);
     for (index, count) in (FIRST..).zip(native).filter(|(_, count)| **count > 0) {
         match spans.last_mut() {
             Some((_, length)) if index == next => *length += 1,
-            // The first gap is counted from bucket 0, which may lie behind.
+            // The first gap is counted from bucket 0, so it may be negative.
             _ => spans.push((index - next, 1)),
         }
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
@@ -232,7 +234,7 @@ mod tests {
         assert_eq!([of(0.0), of(1e9)], [FIRST, LAST]);
         for index in FIRST + 1..LAST {
             let bound = (f64::from(index) / f64::from(PER_OCTAVE)).exp2();
-            // To the nanosecond, which is what durations are held in.
+            // Durations are exact to the nanosecond.
             let (below, above) = (bound * 0.9999 - 1e-9, bound * 1.0001 + 1e-9);
             assert_eq!([of(below), of(above)], [index, index + 1], "{bound}");
         }

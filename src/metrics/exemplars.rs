@@ -1,4 +1,4 @@
-//! Exemplars, put into what the library wrote: it takes them from nobody but its own histograms.
+//! Adds exemplars to the output of the metrics library, which accepts them only from its own histograms.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,13 +9,13 @@ use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as m
 use super::durations::Exemplar;
 use super::labels::Labels;
 
-/// The label by which a trace is found.
+/// The label that holds the trace id.
 const TRACE_ID: &str = "trace_id";
 
 /// The exemplars of one series of a histogram, each with the index of its bucket.
 #[derive(Debug)]
 pub(super) struct Marked {
-    /// The histogram, without the prefix of its registry.
+    /// The name of the histogram, without the registry's prefix.
     pub name: &'static str,
     pub labels: Labels,
     pub exemplars: Vec<(usize, Exemplar)>,
@@ -27,25 +27,26 @@ impl Exemplar {
     }
 }
 
-/// As labels are written in a text.
+/// Escapes a label value for the text format.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Which series' bucket a line of a text is; the bound stands before the other labels.
+/// Returns the name and the labels of the series if a line of text is a bucket. The bound `le` precedes the other
+/// labels.
 fn split_series(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.split_once("_bucket{le=\"")?;
     let (_, labels) = rest.split_once("\",")?;
     Some((name, labels.rsplit_once('}')?.0))
 }
 
-/// The same of what is to be marked.
+/// Returns the name and the labels of the series that gets exemplars, in the same form.
 fn series(prefix: &str, marked: &Marked) -> (String, String) {
     let labels = marked.labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
     (format!("{prefix}_{}", marked.name), labels.collect::<Vec<_>>().join(","))
 }
 
-/// Behind the buckets of an OpenMetrics text.
+/// Appends exemplars to the bucket lines of an OpenMetrics text.
 pub(super) fn into_text(text: &str, prefix: &str, marked: &[Marked]) -> String {
     let all: Vec<(String, String)> = marked.iter().map(|marked| series(prefix, marked)).collect();
     let known = all.iter().map(|(name, labels)| (name.as_str(), labels.as_str()));
@@ -71,7 +72,7 @@ pub(super) fn into_text(text: &str, prefix: &str, marked: &[Marked]) -> String {
     out
 }
 
-/// Into the buckets of messages.
+/// Adds exemplars to the buckets of protobuf messages.
 pub(super) fn into_messages(families: &mut [message::MetricFamily], prefix: &str, marked: &[Marked]) {
     for family in families {
         let name = family.name.as_str();

@@ -1,11 +1,11 @@
-//! A sign of life of every worker: a worker that is stuck gives none.
+//! Heartbeats of the workers. A worker that is stuck gives none.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::runtime::clock::Instant;
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Heartbeats {
     origin: Instant,
@@ -13,7 +13,7 @@ pub(crate) struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Of so many workers, all of which are well at `origin`.
+    /// Creates heartbeats for `workers` workers, as if each had its last heartbeat at `origin`.
     pub(crate) fn new(workers: usize, origin: Instant) -> Heartbeats {
         Heartbeats { origin, beats: (0..workers).map(|_| AtomicU64::new(0)).collect() }
     }
@@ -25,7 +25,7 @@ impl Heartbeats {
         }
     }
 
-    /// How long ago each gave its last sign.
+    /// Returns the time since each worker's last heartbeat.
     pub(crate) fn ages(&self, now: Instant) -> Vec<Duration> {
         let since = now.saturating_duration_since(self.origin);
         let age =

@@ -1,4 +1,4 @@
-//! Requests by route, method and status: a small table a route, filled as combinations are seen.
+//! Metrics of requests by route, method and status: a small table for each route, filled as combinations occur.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,34 +17,34 @@ use super::exemplars::Marked;
 use super::labels::Labels;
 use crate::runtime::clock;
 
-/// Routes that find no place among `max_routes` labels share this one, which is one of them.
+/// The label that all routes beyond `max_routes` share; it counts as one of the labels.
 const OTHER: &str = "other";
-/// Methods that have a label of their own; any other is `other`, so a client cannot invent labels.
+/// Methods with a label of their own. Any other method is `other`, so that clients cannot create labels.
 const METHODS: [&str; 11] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "TRACE", "CONNECT", OTHER];
-/// Statuses 100 to 999, as the wire allows them; the app may invent ones above 599.
+/// Number of possible statuses, 100 to 999. The protocol allows apps to use statuses above 599.
 const STATUSES: usize = 900;
 
 fn method_index(method: &Method) -> usize {
     METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
 }
 
-/// Where a request's time went.
+/// The durations and sizes of one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
-    /// From its head to the last byte of its answer.
+    /// Time from the head of the request to the last byte of the response.
     pub whole: Duration,
-    /// Until the head of the response.
+    /// Time from the head of the request to the head of the response.
     pub first_byte: Duration,
-    /// Until the head of the app's answer, where the app was asked.
+    /// Time until the head of the upstream's response, if the upstream was asked.
     pub upstream: Option<Duration>,
-    /// Until the head of our answer, less what the app took: Pillion's own.
+    /// Time until the head of the response, minus the time of the upstream: Pillion's own share.
     pub own: Duration,
-    /// Bytes of content sent.
+    /// Bytes of content sent to clients.
     pub bytes: u64,
-    /// Bytes of content that came.
+    /// Bytes of request content received.
     pub received: u64,
-    /// Its trace, where that is recorded.
+    /// The trace of the request, if it is recorded.
     pub traced: Option<Traced>,
 }
 
@@ -58,7 +58,7 @@ struct Series {
     received: AtomicU64,
 }
 
-/// Most statuses are never seen: what is not takes a pointer.
+/// The series by status. Most statuses never occur, and such a status takes only a pointer.
 type ByStatus = Box<[OnceLock<Box<Series>>]>;
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ pub(crate) struct RouteSeries {
 }
 
 impl RouteSeries {
-    /// The label of its route, or the one it shares with others.
+    /// Returns the label of the route, or the one it shares with others.
     pub(crate) fn label(&self) -> &str {
         &self.label
     }
@@ -96,27 +96,27 @@ impl RouteSeries {
             series.upstream.get_or_init(|| Durations::new(whole)).add(whole, upstream, spent.traced);
         }
         series.bytes.fetch_add(spent.bytes, Ordering::Relaxed);
-        // Most requests have none.
+        // Most requests have no content.
         if spent.received > 0 {
             series.received.fetch_add(spent.received, Ordering::Relaxed);
         }
     }
 }
 
-/// The bounds of all histograms here.
+/// The bounds of all histograms in this file.
 #[derive(Debug)]
 struct All {
-    /// As they are configured: of whole requests, and of the app's part.
+    /// The configured bounds, for whole requests and for the upstream's share.
     whole: Arc<Bounds>,
-    /// Of our own part, which is far less.
+    /// The bounds for Pillion's own share, which is much shorter.
     own: Arc<Bounds>,
 }
 
-/// Seconds.
+/// Bounds for Pillion's own share, in seconds.
 const OWN: [f64; 12] =
     [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1];
 
-/// The names of the histograms, without our prefix.
+/// The names of the histograms, without the registry's prefix.
 const WHOLE: &str = "http_request_duration_seconds";
 const FIRST_BYTE: &str = "http_first_byte_duration_seconds";
 const UPSTREAM: &str = "http_upstream_duration_seconds";
@@ -127,7 +127,7 @@ pub(crate) struct Routes {
     bounds: Arc<All>,
     max_routes: usize,
     series: Mutex<HashMap<String, Arc<RouteSeries>>>,
-    /// Requests whose answer has not ended.
+    /// Number of requests whose response has not ended.
     pub in_flight: AtomicI64,
 }
 
@@ -149,7 +149,7 @@ impl Routes {
         all.map(|series| series.whole.count()).sum()
     }
 
-    /// Calls `with` on each series there is.
+    /// Calls `with` for each existing series.
     fn each(&self, mut with: impl FnMut(Labels, &Series)) {
         let series: Vec<Arc<RouteSeries>> = {
             let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,7 +171,7 @@ impl Routes {
         }
     }
 
-    /// The requests that stand for those in their buckets.
+    /// Returns the exemplars of all histograms.
     pub(super) fn exemplars(&self) -> Vec<Marked> {
         let mut marked = Vec::new();
         self.each(|labels, series| {
@@ -191,10 +191,10 @@ impl Routes {
         marked
     }
 
-    /// The counters of a route, made at its first sight; held by whoever counts.
+    /// Returns the series of a route, and creates it on first use. Callers keep it, so that counting needs no lookup.
     pub(crate) fn series(&self, label: &str) -> Arc<RouteSeries> {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        // One place is for those that find none.
+        // One label is reserved for `other`.
         let held = series.len() + usize::from(!series.contains_key(OTHER));
         let label = if held < self.max_routes || series.contains_key(label) { label } else { OTHER };
         if let Some(found) = series.get(label) {

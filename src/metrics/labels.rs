@@ -2,7 +2,7 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// The label of an outcome.
+/// The label of an operation's outcome.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct ResultLabels {
     pub result: &'static str,
@@ -11,16 +11,17 @@ pub(crate) struct ResultLabels {
 /// The label of a refused connection.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct RefusedLabels {
-    /// `proxy`, `tls`, `timeout` (before HTTP), or `http2` for a broken protocol.
+    /// One of `proxy`, `tls`, `timeout` (before HTTP), `http2` (protocol error), and `share` (beyond one client's
+    /// share).
     pub reason: &'static str,
 }
 
-/// The label of a dropped field.
+/// The label of a dropped request field.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct DroppedLabels {
-    /// `underscore` or `proxy`.
+    /// The reason of the drop: `underscore` or `proxy`.
     pub reason: &'static str,
 }
 
-/// The labels of a series.
+/// The label names and values of a series.
 pub(super) type Labels = [(&'static str, String); 3];

@@ -1,5 +1,5 @@
-//! What is counted, and its text. Counting is a few relaxed additions on cells that the caller holds
-//! already; names, labels and encoding are paid for by the scrape.
+//! The metrics of the process and their text formats. Counting costs a few relaxed additions on cells that the caller
+//! already holds; names, labels and encoding are handled during the scrape.
 
 pub(crate) mod buffers;
 mod durations;
@@ -29,21 +29,21 @@ pub(crate) use process::{WORKER, read_process, read_workers};
 
 use labels::DroppedLabels;
 
-/// What our names begin with.
+/// Prefix of the names of Pillion's metrics.
 const PREFIX: &str = "pillion";
 
-/// How metrics are written down.
+/// The format of the exposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exposition {
     Text,
-    /// OpenMetrics 1.0.
+    /// The text format OpenMetrics 1.0.
     OpenMetrics,
-    /// Messages of protobuf, with native histograms.
+    /// Protobuf messages, with native histograms.
     Protobuf,
 }
 
 impl Exposition {
-    /// What an Accept field asks for: of those it likes most the one that says most.
+    /// Chooses the format for an `Accept` field. Among formats with the highest weight, the first in the field wins.
     pub(crate) fn asked_for(accept: &str) -> Exposition {
         let known = [
             ("application/vnd.google.protobuf", Exposition::Protobuf),
@@ -75,7 +75,7 @@ impl Exposition {
     }
 }
 
-/// Present from zero, so that a rate has a beginning.
+/// Creates all results with zero, so that a rate has a start.
 fn results<const N: usize>(all: [&'static str; N]) -> Family<ResultLabels, Counter> {
     let family = Family::<ResultLabels, Counter>::default();
     for result in all {
@@ -84,32 +84,32 @@ fn results<const N: usize>(all: [&'static str; N]) -> Family<ResultLabels, Count
     family
 }
 
-/// Everything that is counted, for the life of the process.
+/// All metrics, for the life of the process.
 pub(crate) struct Metrics {
     registry: Registry,
-    /// What has the names that all processes give it, without our prefix.
+    /// Metrics with the names that are common to all processes, without Pillion's prefix.
     process: Registry,
     pub routes: Arc<Routes>,
     reloads: Family<ResultLabels, Counter>,
-    /// Changes of health by what became of telling `health.webhook`.
+    /// Changes of health by the outcome of their delivery to `health.webhook`.
     webhook: Family<ResultLabels, Counter>,
-    /// The generation of the policy in force.
+    /// The generation of the current policy.
     pub generation: Gauge,
     pub connections: Gauge,
-    /// Connections refused as a whole, by reason.
+    /// Refused client connections, by reason.
     pub refused: Family<RefusedLabels, Counter>,
-    /// Fields of requests that were dropped, by reason.
+    /// Dropped request fields, by reason.
     dropped_fields: Family<DroppedLabels, Counter>,
-    /// Requests ended by a panic.
+    /// Requests that ended with a panic.
     pub panics: Counter,
-    /// Requests whose spans nobody took.
+    /// Requests whose spans were dropped.
     pub spans_dropped: Counter,
     version: String,
 }
 
 impl Metrics {
-    /// Counts from zero. `buckets` are the bounds of the latency histograms, in seconds.
-    /// `log_dropped` counts lines that found no room on their way out or were not taken.
+    /// Creates all metrics with zero. `buckets` are the bounds of the latency histograms, in seconds. `log_dropped`
+    /// counts log lines that did not fit or could not be written.
     pub(crate) fn new(buckets: &[f64], max_routes: usize, version: &str, log_dropped: Counter) -> Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         let routes = Arc::new(Routes::new(buckets, max_routes));
@@ -127,7 +127,7 @@ impl Metrics {
         let refused = Family::<RefusedLabels, Counter>::default();
         let help = "Connections refused: bad PROXY header, failed TLS, too slow, broken HTTP/2, beyond the share of one client";
         registry.register("client_connections_refused", help, refused.clone());
-        // Present from zero, so that a rate has a beginning.
+        // Reasons start at zero, so that a rate has a start.
         for reason in ["proxy", "tls", "timeout", "http2", "share"] {
             let _ = refused.get_or_create(&RefusedLabels { reason });
         }
@@ -172,7 +172,7 @@ impl Metrics {
         self.dropped_fields.get_or_create(&DroppedLabels { reason }).inc();
     }
 
-    /// Adds what another room counts by itself.
+    /// Adds a collector for values that another room counts.
     pub(crate) fn collect(&mut self, collector: Box<dyn Collector>) {
         self.registry.register_collector(collector);
     }
@@ -185,12 +185,13 @@ impl Metrics {
         self.reloads.get_or_create(&ResultLabels { result }).inc();
     }
 
-    /// Counts a change of which `health.webhook` was `told`, or `failed` to take it, or that was `dropped`.
+    /// Counts a change of health that `health.webhook` was `told`, that `failed` in every attempt, or that was
+    /// `dropped`.
     pub(crate) fn webhook(&self, result: &'static str) {
         self.webhook.get_or_create(&ResultLabels { result }).inc();
     }
 
-    /// All of it, written down.
+    /// Renders all metrics in a format.
     pub(crate) fn render(&self, exposition: Exposition) -> Vec<u8> {
         let registries = [&self.registry, &self.process];
         if exposition == Exposition::Protobuf {
@@ -211,9 +212,9 @@ impl Metrics {
         exemplars::into_text(&text, PREFIX, &exemplars).into_bytes()
     }
 
-    /// Messages one after another, each with its length.
+    /// Encodes a registry as protobuf messages, each preceded by its length.
     fn messages(&self, registry: &Registry) -> Vec<u8> {
-        // What failed to encode is simply missing.
+        // A registry that fails to encode is left out.
         let mut families = prometheus_protobuf::encode(registry).unwrap_or_default();
         exemplars::into_messages(&mut families, PREFIX, &self.routes.exemplars());
         families.iter().flat_map(prost::Message::encode_length_delimited_to_vec).collect()
@@ -226,15 +227,15 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// As many threads add without meeting on a cache line; more share.
+/// Number of stripes: up to this many threads add without sharing a cache line.
 const STRIPES: usize = 4;
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Stripe(AtomicU64);
 
-/// A counter that several workers add to, each on a cache line of its own: on a shared one two workers cost
-/// each other more than they count.
+/// A counter that several workers add to, each on a cache line of its own. On a shared line, contention between two
+/// workers costs more than counting itself.
 #[derive(Debug, Default)]
 pub(crate) struct Cell([Stripe; STRIPES]);
 

@@ -1,4 +1,4 @@
-//! What the kernel says about this process, under the names every Prometheus client uses.
+//! Metrics that the kernel reports about this process, under the names that all Prometheus clients use.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 
 use crate::runtime::clock;
 
-/// One reading of /proc/self; zero where a file cannot be read.
+/// Values read from /proc/self; zero if a file cannot be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ProcessReading {
     pub cpu_seconds: f64,
@@ -18,20 +18,20 @@ pub(crate) struct ProcessReading {
     pub open_fds: u64,
     pub max_fds: u64,
     pub threads: u64,
-    /// Seconds since the epoch.
+    /// The start of the process in seconds since the Unix epoch.
     pub start_seconds: f64,
 }
 
 static STARTED: OnceLock<f64> = OnceLock::new();
 
-/// Reads it. The first call marks the start of the process.
+/// Reads the current values. The first call sets the start time of the process.
 pub(crate) fn read_process() -> ProcessReading {
     let start_seconds = *STARTED.get_or_init(|| clock::unix_seconds(clock::wall()));
     let mut reading = ProcessReading { start_seconds, ..ProcessReading::default() };
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let page = rustix::param::page_size() as u64;
     if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
-        // The second field is the command's name, which may hold spaces; it ends at the last parenthesis.
+        // The second field is the command name, which may contain spaces. It ends at the last parenthesis.
         let fields: Vec<&str> =
             stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
         let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
@@ -46,17 +46,17 @@ pub(crate) fn read_process() -> ProcessReading {
     reading
 }
 
-/// What one worker's thread has used.
+/// The CPU time of one worker's thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WorkerReading {
     pub index: usize,
     pub cpu_seconds: f64,
 }
 
-/// What the names of workers' threads begin with.
+/// Prefix of the thread names of workers.
 pub(crate) const WORKER: &str = "pillion-";
 
-/// Reads /proc/self/task, by the names that workers give their threads.
+/// Reads the CPU time of all workers from /proc/self/task, by the names of their threads.
 pub(crate) fn read_workers() -> Vec<WorkerReading> {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().filter_map(Result::ok);
@@ -74,7 +74,7 @@ pub(crate) fn read_workers() -> Vec<WorkerReading> {
     workers
 }
 
-/// For the registry without our prefix.
+/// A collector for the registry without Pillion's prefix.
 #[derive(Debug)]
 pub(super) struct Collected;
 
@@ -99,7 +99,7 @@ impl Collector for Collected {
     }
 }
 
-/// For ours: how busy each worker is, as a rate of this.
+/// A collector for the CPU time of each worker; its rate tells how busy the worker is.
 #[derive(Debug)]
 pub(super) struct Workers;
 

@@ -1,17 +1,17 @@
-//! The last step of the text expositions: OpenMetrics, which the library writes, is turned into the older text format
-//! for whoever does not ask for it.
+//! Finishes text expositions: the library writes OpenMetrics, which is converted to the older Prometheus text format
+//! unless the scraper asks for OpenMetrics.
 
 use std::fmt::Write as _;
 
-/// Finishes texts of the library's OpenMetrics output, one for each registry.
+/// Joins the library's OpenMetrics output of several registries to one text.
 pub(super) fn render(texts: &[String], open_metrics: bool) -> String {
     let without_end = texts.iter().map(|text| text.strip_suffix("# EOF\n").unwrap_or(text));
     let text: String = without_end.collect();
     if open_metrics { text + "# EOF\n" } else { to_prometheus(&text) }
 }
 
-/// In the older format a family of counters carries `_total` in its HELP and TYPE lines too, and
-/// there is no type for information.
+/// Converts to the older format, in which HELP and TYPE lines of counters have the suffix `_total` too, and which has
+/// no type for information.
 fn to_prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + 1024);
     let mut help: Option<(&str, &str)> = None;

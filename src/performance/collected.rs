@@ -1,4 +1,4 @@
-//! What is thought of the routes, as a scrape sees it.
+//! A Prometheus collector for the verdicts on routes.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,17 +1,17 @@
-//! Durations in buckets of a hundredth: a log-linear (HDR) histogram. Every power of two from a microsecond to more
-//! than an hour is cut into 64, so a value told is within 0.8 % of the true one.
+//! A log-linear (HDR) histogram of durations. Each power of two from a microsecond to more than an hour has 64 buckets,
+//! so a reported value is within 0.8 % of the true one.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::runtime::clock;
 
-/// Each power of two in so many parts.
+/// Number of buckets for each power of two.
 const PARTS: u64 = 64;
 const PARTS_LOG2: u32 = 6;
-/// 1,024 ns: what is shorter counts as this.
+/// Logarithm of the minimum, 1,024 ns. Shorter durations count as the minimum.
 const MIN_LOG2: u32 = 10;
-/// 2^42 ns, 73 minutes: what is longer counts as this.
+/// Logarithm of the maximum, 2^42 ns or 73 minutes. Longer durations count as the maximum.
 const MAX_LOG2: u32 = 42;
 pub(crate) const BUCKETS: usize = ((MAX_LOG2 - MIN_LOG2) as u64 * PARTS) as usize;
 
@@ -19,19 +19,19 @@ fn index(duration: Duration) -> usize {
     let nanoseconds = clock::nanoseconds(duration);
     let nanoseconds = nanoseconds.clamp(1 << MIN_LOG2, (1 << MAX_LOG2) - 1);
     let exponent = nanoseconds.ilog2();
-    // The bits after the first one.
+    // The bits after the leading one select the part.
     let part = (nanoseconds >> (exponent - PARTS_LOG2)) & (PARTS - 1);
     (u64::from(exponent - MIN_LOG2) * PARTS + part) as usize
 }
 
-/// The middle of a bucket.
+/// Returns the middle of a bucket.
 fn middle(index: usize) -> Duration {
     let (octave, part) = (index as u64 / PARTS, index as u64 % PARTS);
     let width = 1u64 << (octave + u64::from(MIN_LOG2 - PARTS_LOG2));
     Duration::from_nanos((PARTS + part) * width + width / 2)
 }
 
-/// Counts that several workers add to.
+/// The live histogram that several workers add to.
 pub(crate) struct Live(Box<[AtomicU32]>);
 
 impl Default for Live {
@@ -45,10 +45,10 @@ impl Live {
         self.0[index(duration)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes out what was counted.
+    /// Returns all counts and resets them to zero.
     pub(crate) fn take(&self) -> Sparse {
         let taken = (0u16..).zip(&self.0).filter_map(|(at, cell)| {
-            // Most are empty, and reading is cheaper than writing.
+            // Most cells are zero, and a read is cheaper than a write.
             let count = if cell.load(Ordering::Relaxed) == 0 { 0 } else { cell.swap(0, Ordering::Relaxed) };
             (count > 0).then_some((at, count))
         });
@@ -56,11 +56,11 @@ impl Live {
     }
 }
 
-/// Counts that stay as they are: the buckets that hold any.
+/// An immutable histogram that stores only non-empty buckets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sparse(Box<[(u16, u32)]>);
 
-/// Counts of many put together.
+/// The sum of several histograms.
 #[derive(Clone, Debug)]
 pub(crate) struct Merged(Vec<u64>);
 
@@ -86,7 +86,8 @@ impl Merged {
         Sparse(some.map(|(at, count)| (at, u32::try_from(*count).unwrap_or(u32::MAX))).collect())
     }
 
-    /// What `share` of all stay below (nearest rank); zero where there are none.
+    /// Returns the duration that the fraction `share` of all durations does not exceed (nearest rank); zero if there
+    /// are none.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let count: u64 = self.0.iter().sum();
         let rank = ((share * count as f64).ceil() as u64).clamp(1, count.max(1));
@@ -115,7 +116,7 @@ mod tests {
     }
 
     proptest! {
-        /// Within a hundredth, whatever the durations.
+        /// Checks that quantiles are within 1 % for any durations.
         #[test]
         fn quantiles_are_true(
             mut nanoseconds in proptest::collection::vec(1_024u64..4_000_000_000_000, 1..500),

@@ -1,39 +1,39 @@
-//! What is thought of a route by its last minute: how many of its requests fail, how many are slow.
+//! Judges a route by its last minute: the ratio of failed requests, and of slow ones.
 
 use super::window::Figures;
 use crate::rendering::words::words;
 
-/// Fewer requests in a minute say nothing.
+/// Minimum requests in a minute for a judgment.
 const MIN: u64 = 20;
-/// A higher share of failures is too high.
+/// Maximum ratio of failed requests before a route counts as failing.
 const MAX_FAILED: f64 = 0.10;
-/// A higher share of slow requests degrades, ...
+/// Minimum ratio of slow requests at which a route is degraded.
 const DEGRADED: f64 = 0.05;
-/// ... and a still higher one is unhealthy.
+/// Ratio of slow requests above which a route is unhealthy.
 const UNHEALTHY: f64 = 0.10;
 
 words! {
-    /// How slow a route is.
+    /// The slowness of a route.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
     pub(crate) enum Slowness {
-        /// Less than 5 % of its requests are slow.
+        /// Less than 5 % of the requests are slow.
         #[default]
         Healthy => "healthy",
-        /// 5 to 10 %.
+        /// Between 5 and 10 % of the requests are slow.
         Degraded => "degraded",
         Unhealthy => "unhealthy",
     }
 }
 
-/// See the head of the file.
+/// The judgment on a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Whether too many of its requests fail.
+    /// Whether more than 10 % of the requests fail.
     pub failing: bool,
     pub slowness: Slowness,
 }
 
-/// Remembers what it thought before, so that a change is told once.
+/// Remembers the last judgment, so that each change is reported once.
 #[derive(Debug, Default)]
 pub(crate) struct Judge(Verdict);
 
@@ -42,9 +42,9 @@ impl Judge {
         self.0
     }
 
-    /// Judges anew; what changed, each with whether it got better.
+    /// Judges the route again. Returns each change, with whether it is an improvement.
     pub(crate) fn judge(&mut self, minute: &Figures) -> Vec<(bool, String)> {
-        // A route that nobody asks for any more is well again.
+        // A route without any requests recovers.
         let has_data = minute.count >= MIN || (minute.count == 0 && self.0 != Verdict::default());
         if !has_data {
             return Vec::new();

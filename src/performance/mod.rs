@@ -1,8 +1,7 @@
-//! How the routes do: percentiles, rates and shares over the last minute, five minutes and hour; the requests that
-//! were slow or failed, one by one; and a warning when a route gets bad, once, and when it is well again.
-//!
-//! Counting is a few relaxed additions. Everything is bounded: routes by `max_routes`, spans of time by number,
-//! single requests by number and by how many are noted in a step.
+//! Performance of routes: percentiles, rates and ratios over the last minute, five minutes and hour; single slow or
+//! failed requests; and one warning when a route gets bad, and one when it recovers. Counting costs a few relaxed
+//! additions. All memory is bounded: routes by `max_routes`, time spans and single requests by number, and single
+//! requests also by rate.
 
 pub(crate) mod collected;
 pub(crate) mod histogram;
@@ -17,34 +16,34 @@ use std::time::{Duration, SystemTime};
 use judge::{Judge, Verdict};
 use window::{RouteTimes, Sample, Window};
 
-/// Single requests kept of each kind.
+/// Number of single requests kept of each kind.
 const KEPT: usize = 256;
-/// Single requests noted in one step; while everything fails, the rest is only counted.
+/// Maximum single requests recorded in one step. If everything fails, the others are only counted.
 const NOTED_A_STEP: u32 = 100;
 const WARNINGS: usize = 50;
 
-/// A route's label in place of those beyond `max_routes`.
+/// The label that all routes beyond `max_routes` share.
 const OTHER: &str = "other";
 
-/// A request that was slow or failed.
+/// A single request that was slow or failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Noted {
     pub at: SystemTime,
     pub id: String,
     pub method: String,
-    /// Its target, with secrets masked.
+    /// The request target, with secrets masked.
     pub target: String,
     pub route: String,
     pub status: u16,
     pub duration: Duration,
-    /// Until the head of the app's answer.
+    /// Time until the head of the upstream's response.
     pub upstream_time: Option<Duration>,
     pub upstream: Option<String>,
     pub cache: Option<&'static str>,
     pub error: Option<(&'static str, String)>,
 }
 
-/// Something an operator should know of.
+/// A warning to operators, or its recovery.
 #[derive(Clone, Debug)]
 pub(crate) struct Warning {
     pub at: SystemTime,
@@ -52,14 +51,14 @@ pub(crate) struct Warning {
     pub recovered: bool,
 }
 
-/// One route: what is counted, and what is thought of it.
+/// The measurements of one route, and the judgment on it.
 #[derive(Default)]
 pub(crate) struct Route {
     pub times: RouteTimes,
     judge: Mutex<Judge>,
 }
 
-/// See the head of the file.
+/// Performance data of all routes, the latest single requests and the latest warnings.
 pub(crate) struct Performance {
     max_routes: usize,
     routes: Mutex<HashMap<String, Arc<Route>>>,
@@ -82,7 +81,7 @@ fn push<T>(into: &Mutex<VecDeque<T>>, value: T, max: usize) {
 }
 
 impl Performance {
-    /// Of at most so many routes.
+    /// Creates data for at most `max_routes` routes.
     pub(crate) fn new(max_routes: usize) -> Performance {
         Performance {
             max_routes,
@@ -94,14 +93,14 @@ impl Performance {
         }
     }
 
-    /// That of a route, made at its first sight; held by whoever counts.
+    /// Returns the data of a route, and creates it on first use. Callers keep it, so that counting needs no lookup.
     pub(crate) fn route(&self, label: &str) -> Arc<Route> {
         let mut routes = lock(&self.routes);
         let label = if routes.len() < self.max_routes || routes.contains_key(label) { label } else { OTHER };
         routes.entry(label.to_owned()).or_default().clone()
     }
 
-    /// Whether another single request may be noted in this step.
+    /// Returns whether one more single request may be recorded in this step.
     pub(crate) fn may_note(&self) -> bool {
         self.noted.load(Ordering::Relaxed) < NOTED_A_STEP
             && self.noted.fetch_add(1, Ordering::Relaxed) < NOTED_A_STEP
@@ -116,7 +115,7 @@ impl Performance {
         }
     }
 
-    /// A step is over: spans move on, and every route is judged. What changed is told.
+    /// Ends a step: moves the windows on and judges every route. Returns the changes as warnings.
     pub(crate) fn step(&self, now: SystemTime) -> Vec<Warning> {
         self.noted.store(0, Ordering::Relaxed);
         let routes: Vec<(String, Arc<Route>)> = self.routes();
@@ -132,7 +131,7 @@ impl Performance {
         told
     }
 
-    /// Keeps a warning for those who look for what happened last.
+    /// Records a warning for the admin listener.
     pub(crate) fn warn(&self, warning: Warning) {
         push(&self.warnings, warning, WARNINGS);
     }
@@ -141,24 +140,24 @@ impl Performance {
         lock(&self.routes).iter().map(|(label, route)| (label.clone(), route.clone())).collect()
     }
 
-    /// The last requests that were slow, the newest last.
+    /// Returns the latest slow requests, newest last.
     pub(crate) fn slow(&self) -> Vec<Noted> {
         lock(&self.slow).iter().cloned().collect()
     }
 
-    /// The last requests that failed, the newest last.
+    /// Returns the latest failed requests, newest last.
     pub(crate) fn failed(&self) -> Vec<Noted> {
         lock(&self.failed).iter().cloned().collect()
     }
 
-    /// The last warnings, the newest last.
+    /// Returns the latest warnings, newest last.
     pub(crate) fn warnings(&self) -> Vec<Warning> {
         lock(&self.warnings).iter().cloned().collect()
     }
 }
 
 impl Route {
-    /// What is thought of it.
+    /// Returns the current judgment on the route.
     pub(crate) fn verdict(&self) -> Verdict {
         lock(&self.judge).verdict()
     }

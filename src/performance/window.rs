@@ -1,5 +1,5 @@
-//! One route over the last minute, five minutes and hour: what was counted in spans of time, the oldest of which fall
-//! off.
+//! Measurements of one route over the last minute, five minutes and hour, as a sequence of time spans of which the
+//! oldest are discarded.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +10,17 @@ use super::histogram::{Live, Merged, Sparse};
 use crate::rendering::words::words;
 use crate::runtime::clock;
 
-/// The span that is counted into; the shorter windows are made of these.
+/// Length of the current span. The shorter windows consist of such spans.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
-/// So many of them are kept: five minutes.
+/// Number of steps kept: five minutes.
 const STEPS: usize = 60;
-/// So many of them make one of the longer spans.
+/// Number of steps that one longer span combines.
 const STEPS_A_MINUTE: usize = 12;
-/// So many of those are kept: an hour.
+/// Number of minutes kept: an hour.
 const MINUTES: usize = 60;
 
 words! {
-    /// How far back is looked.
+    /// The time window of a report.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Window {
         Minute => "1m",
@@ -32,13 +32,13 @@ words! {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub duration: Duration,
-    /// Bytes of content sent.
+    /// Bytes of content sent to clients.
     pub bytes: u64,
-    /// A 5xx, or no answer.
+    /// Whether the response was a 5xx, or missing.
     pub failed: bool,
-    /// Longer than `log.slow`.
+    /// Whether the request took longer than `log.slow`.
     pub slow: bool,
-    /// Whether the cache was asked, and had it.
+    /// Whether the cache had the response; `None` if the cache was not asked.
     pub cache: Option<bool>,
 }
 
@@ -53,22 +53,22 @@ struct Counts {
     count: AtomicU64,
 }
 
-/// A span that is over.
+/// The measurements of a finished span.
 #[derive(Clone, Debug, Default)]
 struct Span {
     counts: Sparse,
     figures: Figures,
 }
 
-/// Sums of a span or of a window.
+/// The sums of a span or a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub count: u64,
-    /// Bytes of content sent.
+    /// Bytes of content sent to clients.
     pub bytes: u64,
     pub failed: u64,
     pub slow: u64,
-    /// Those for which the cache was asked.
+    /// Number of requests for which the cache was asked.
     pub asked: u64,
     pub hits: u64,
     pub max: Duration,
@@ -86,7 +86,7 @@ impl Figures {
     }
 }
 
-/// See the head of the file.
+/// The pool of one worker.
 #[derive(Default)]
 pub(crate) struct RouteTimes {
     live: Live,
@@ -98,7 +98,7 @@ pub(crate) struct RouteTimes {
 struct Past {
     steps: VecDeque<Span>,
     minutes: VecDeque<Span>,
-    /// Steps since the last of `minutes`.
+    /// Number of steps since the last entry in `minutes`.
     since_minute: usize,
 }
 
@@ -153,7 +153,7 @@ impl RouteTimes {
         }
     }
 
-    /// What was counted in a window, and over which time: no more than there was.
+    /// Returns the sums of a window, its durations, and the time it really covers, which is shorter at first.
     pub(crate) fn over(&self, window: Window) -> (Figures, Merged, Duration) {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = |max: usize| {
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn windows_hold_what_fell_into_them() {
         let times = RouteTimes::default();
-        // Two hours, a request in each step, the later the longer.
+        // Two hours with one request in each step, each longer than the one before.
         for step in 1..=1440 {
             times.add(&sample(step));
             times.step();

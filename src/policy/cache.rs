@@ -1,4 +1,4 @@
-//! What routes and rules say about the cache, with what they take out of paths.
+//! Cache settings of routes and invalidation rules, with the tag templates that take segments from paths.
 
 use std::time::Duration;
 
@@ -9,33 +9,34 @@ use super::template::{Methods, Pattern};
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::RouteCacheSettings;
 
-/// Methods that change nothing: those of RFC 9110 9.2.1 and RFC 10008, and those the IANA registry calls safe.
+/// Returns whether a method is safe: those of RFC 9110 9.2.1 and RFC 10008, and those that the IANA registry marks as
+/// safe.
 pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
         || matches!(method.as_str(), "QUERY" | "PROPFIND" | "REPORT" | "SEARCH" | "PRI")
 }
 
-/// How one route's answers are stored.
+/// The cache settings of one route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteCache {
-    /// Whether the route says anything of it.
+    /// Whether the configuration sets anything about caching for the route.
     pub written: bool,
     pub route_settings: RouteCacheSettings,
-    /// The tags of what is stored.
+    /// The tags of stored responses.
     pub tags: Vec<TagTemplate>,
-    /// Whether rules take tags and paths away from one user's copies alone.
+    /// Whether rules invalidate tags and paths only within one user's stored responses.
     pub keys_by_user: bool,
 }
 
-/// A piece of text, or the segment of a path.
+/// A literal text, or a segment of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     Text(String),
-    /// The segment at this place, and the name by which it was asked for.
+    /// The segment at this index, and its name in the template.
     Segment(usize, String),
 }
 
-/// Text with segments of the matched path in it: `patient:{id}`.
+/// A tag with segments of the matched path in it, such as `patient:{id}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TagTemplate(Vec<Piece>);
 
@@ -50,7 +51,7 @@ impl std::fmt::Display for TagTemplate {
 }
 
 impl TagTemplate {
-    /// Parses it; the segments are those of `pattern`. The error says what is wrong.
+    /// Parses a tag. `pattern` defines the names of segments. The error says what is wrong.
     pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<TagTemplate, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -74,7 +75,7 @@ impl TagTemplate {
         Ok(TagTemplate(pieces))
     }
 
-    /// The text for a path in normal form that the pattern takes.
+    /// Fills the template from a normalized path that the pattern matches.
     pub(crate) fn fill(&self, path: &str) -> String {
         let mut text = String::new();
         for piece in &self.0 {
@@ -90,14 +91,14 @@ impl TagTemplate {
         text
     }
 
-    /// The same text whatever the path.
+    /// Returns whether the tag is the same for every path.
     pub(crate) fn is_fixed(&self) -> bool {
         self.0.iter().all(|piece| matches!(piece, Piece::Text(_)))
     }
 
-    /// Whether both can come to the same text.
+    /// Returns whether both templates can produce the same tag.
     pub(crate) fn may_equal(&self, other: &TagTemplate) -> bool {
-        // What is between names decides; a name can be anything.
+        // Only the literal text decides, because a segment can have any value.
         let shape = |filled: &TagTemplate| -> Vec<Option<String>> {
             filled
                 .0
@@ -117,40 +118,41 @@ impl TagTemplate {
     }
 }
 
-/// A path to invalidate, or all below it.
+/// A path to invalidate, alone or with everything below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidatePath {
-    /// The path, without the `/**`.
+    /// The path, without a trailing `/**`.
     pub path: TagTemplate,
-    /// Whether it is a prefix.
+    /// Whether everything below the path is invalidated too.
     pub prefix: bool,
 }
 
-/// One of `[[invalidate]]`.
+/// A rule of `[[invalidate]]` in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidateRule {
-    /// As it is written; the label in metrics.
+    /// The rule as written in the configuration, which is also its label in metrics.
     pub label: String,
     pub on: Pattern,
-    /// Whether it takes away the writer's own copies alone; all of them where it names no tags and paths.
+    /// Whether the rule invalidates only the writer's own stored responses; all of them if it names neither tags nor
+    /// paths.
     pub principal: bool,
     pub tags: Vec<TagTemplate>,
     pub paths: Vec<InvalidatePath>,
     pub mode: Mode,
     pub settle: Duration,
-    /// Requests that it is not for, although `on` takes them.
+    /// Patterns of requests that the rule excludes although `on` matches them.
     pub except: Vec<Pattern>,
-    /// What a redirect says of the write.
+    /// How a redirect in response to the write affects the rule.
     pub on_redirect: OnRedirect,
 }
 
 impl InvalidateRule {
-    /// Whether it is for requests that are no writes too: for those it names.
+    /// Returns whether the rule also applies to reads: it names their methods.
     pub(crate) fn names_reads(&self) -> bool {
         matches!(&self.on.methods, Methods::Only(methods) if methods.iter().any(is_safe))
     }
 
-    /// Whether it is for a request; `path` is in normal form.
+    /// Returns whether the rule applies to a request. `path` must be normalized.
     pub(crate) fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
         let takes = |pattern: &Pattern| pattern.takes(method, host, path);
         takes(&self.on) && !self.except.iter().any(takes)

@@ -3,17 +3,17 @@
 use crate::represent::coding::{Coding, Effort};
 use crate::represent::media::MediaPattern;
 
-/// `[compression]`. Whether a request's answer may be coded is its route's to say.
+/// Settings of the table `[compression]`. The route decides whether a response may be compressed at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CompressionPolicy {
-    /// The codings made, the most liked first.
+    /// The codings to offer, most preferred first.
     pub codings: Vec<Coding>,
-    /// Less content than this is not worth it; bytes.
+    /// Minimum bytes of content that is compressed.
     pub min_size: u64,
     pub types: Vec<MediaPattern>,
     pub effort: Effort,
-    /// Whether the app is asked for its content as it is, and not for what the client takes.
+    /// Whether the upstream is asked for content without a coding, instead of the codings that the client accepts.
     pub ask_identity: bool,
-    /// Whether answers that set a cookie and echo the request are left as they are.
+    /// Whether responses that set a cookie and echo the request stay uncompressed.
     pub breach_guard: bool,
 }

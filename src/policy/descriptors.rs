@@ -1,31 +1,29 @@
-//! File descriptors: how many connections fit beside what the process needs for itself.
-//!
-//! Everything that holds a descriptor counts: client connections; connections to upstreams that hold a place; those of
-//! streams, which have given their place back; those that are idle; those that wait for the one client connection they
-//! belong to; and the listeners, the admin connections and the workers.
+//! File descriptors: how many connections fit beside the process's own needs.
+//! All holders of descriptors count: client connections; upstream connections with a slot; those of streams, which gave
+//! their slot back; idle ones; those pinned to one client connection; and listeners, admin connections and workers.
 
 use super::Policy;
 use super::upstream::Scheme;
 
-/// Descriptors for the runtime of the main thread, logs, files, name servers and what is sent to monitoring.
+/// Descriptors for the main thread's runtime, logs, files, name resolution, and connections to monitoring.
 const BASE: usize = 24;
-/// For each worker: its runtime.
+/// Descriptors for the runtime of each worker.
 const EACH_WORKER: usize = 4;
-/// For each listener of each worker: the listener, and three connections that wait there for room.
+/// Descriptors for each listener of each worker: the listener itself, and three connections that wait for room.
 const EACH_LISTENER: usize = 4;
-/// What the process has for itself at least.
+/// Minimum descriptors reserved for the process itself.
 const MIN_OWN: usize = 64;
-/// Connections to the admin listener, and as many to the one for probes: one for so many descriptors.
+/// The limit divided by this is the number of connections to the admin listener, and equally to the probes listener.
 const EACH_ADMIN: usize = 256;
-/// At least this many admin connections.
+/// Minimum connections to the admin listener.
 const MIN_ADMIN: usize = 16;
-/// At most this many admin connections.
+/// Maximum connections to the admin listener.
 pub(crate) const MAX_ADMIN: usize = 256;
-/// Fewer client connections than this are not left over by upstreams; the rest is halved instead.
+/// If upstreams would leave fewer client connections than this, descriptors are split in halves instead.
 const MIN_CLIENTS: usize = 64;
 
-/// Lowers `max_connections` of clients and upstreams, `max_streams` and what is kept idle to what `limit` descriptors
-/// allow. Gives a line for the log where anything was lowered.
+/// Lowers `max_connections` of clients and upstreams, `max_streams` and the idle connections to fit into `limit`
+/// descriptors. Returns a log line if anything was lowered.
 pub(crate) fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
     let server = &mut policy.server;
     server.admin_connections = (limit / EACH_ADMIN).clamp(MIN_ADMIN, MAX_ADMIN);
@@ -34,7 +32,7 @@ pub(crate) fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
     let own = BASE
         + server.workers * (EACH_WORKER + EACH_LISTENER * listeners)
         + 2 * server.admin_connections
-        // A probe each.
+        // One descriptor for the probe of each endpoint.
         + endpoints;
     let wanted: Vec<Wanted> = policy
         .upstreams
@@ -47,7 +45,7 @@ pub(crate) fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
                 pinned: upstream.max_pinned,
                 streams: upstream.max_streams,
                 addresses: upstream.endpoints.len().max(1),
-                // Streams over HTTP/2 share connections.
+                // Streams over HTTP/2 share connections, so they need no descriptors of their own.
                 pools: upstream.endpoints.len().max(1) * server.workers,
                 streaming: upstream.endpoints.iter().filter(|each| own_connection(&each.scheme)).count(),
             }
@@ -79,26 +77,26 @@ pub(crate) fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
     })
 }
 
-/// Fewer descriptors than this are next to none.
+/// Below this number of descriptors, [`Fit::trim`] does nothing.
 const MIN: usize = 100;
 
-/// What each address of an upstream has, or is to have.
+/// Connections to each address of an upstream, as configured or as they fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
-    /// Connections that hold a place.
+    /// Connections with a slot of the upstream.
     connections: usize,
-    /// In the pool of each worker.
+    /// Idle connections in each worker's pool.
     idle: usize,
     pinned: usize,
     streams: usize,
     addresses: usize,
     pools: usize,
-    /// Addresses at which each stream has a connection of its own.
+    /// Number of addresses where each stream has a connection of its own.
     streaming: usize,
 }
 
 impl Wanted {
-    /// Descriptors beside those of connections that hold a place.
+    /// Returns the descriptors in addition to the connections with a slot.
     fn beside(&self) -> usize {
         let streams = self.streams.saturating_mul(self.streaming);
         let waiting = self.idle.saturating_mul(self.pools) + self.pinned.saturating_mul(self.addresses);
@@ -113,19 +111,19 @@ struct Fit {
 }
 
 impl Fit {
-    /// For `rest` descriptors beside the process's own.
+    /// Distributes `rest` descriptors, those that the process itself does not need.
     fn new(rest: usize, clients: usize, wanted: &[Wanted]) -> Fit {
         let connections: Vec<(usize, usize)> =
             wanted.iter().map(|each| (each.connections, each.addresses)).collect();
         let beside = wanted.iter().map(Wanted::beside).fold(0, usize::saturating_add);
         let left = rest.saturating_sub(total(&connections));
         let (clients, connections, beside_fits) = if left / 2 >= MIN_CLIENTS.min(clients) {
-            // Places first; then clients, and what lives beside places, have half of the rest each, or what the other
-            // one leaves.
+            // Slots come first. Clients and the additional connections then get half of the rest each, or whatever the
+            // other side leaves.
             let beside_fits = (left / 2).max(left.saturating_sub(clients)).min(beside);
             (clients.min(left - beside_fits), connections, beside_fits)
         } else {
-            // One half for clients, the other for upstreams.
+            // One half for clients, the other half for upstreams.
             let clients = clients.min((rest / 2).max(1));
             let upstreams = rest.saturating_sub(clients);
             let connections = level(&connections, upstreams / 2);
@@ -136,7 +134,7 @@ impl Fit {
         let streams = lines(|each| (each.streams, each.streaming));
         let idle = lines(|each| (each.idle, each.pools));
         let pinned = lines(|each| (each.pinned, each.addresses));
-        // An eighth for those that wait for a client connection, three for idle ones, and more where streams need less.
+        // An eighth for pinned connections and three eighths for idle ones, or more if streams need less.
         let for_pinned = total(&pinned).min(beside_fits / 8);
         let for_idle = total(&idle).min(beside_fits * 3 / 8);
         let streams = level(&streams, beside_fits - for_pinned - for_idle);
@@ -156,8 +154,8 @@ impl Fit {
         fit
     }
 
-    /// Takes from the places of the largest what is too much because nothing is less than one. Where there are next to
-    /// none, the few that are too many come out of the process's own.
+    /// Takes slots from the largest upstream while the sum exceeds `rest`, which happens because no number is less than
+    /// one. With very few descriptors, the excess comes out of the process's own reserve.
     fn trim(&mut self, rest: usize) {
         while rest >= MIN && self.all() > rest {
             let largest = self.upstreams.iter_mut().max_by_key(|each| each.connections);
@@ -166,7 +164,7 @@ impl Fit {
         }
     }
 
-    /// The sum of descriptors.
+    /// Returns the sum of all descriptors.
     fn all(&self) -> usize {
         let each =
             |each: &Wanted| each.connections.saturating_mul(each.addresses).saturating_add(each.beside());
@@ -174,12 +172,12 @@ impl Fit {
     }
 }
 
-/// The sum of numbers, each with how many times it counts.
+/// Returns the sum of numbers, each multiplied by its count.
 fn total(lines: &[(usize, usize)]) -> usize {
     lines.iter().map(|(number, times)| number.saturating_mul(*times)).fold(0, usize::saturating_add)
 }
 
-/// Lowers the largest numbers to one level, so that the sum is at most `budget`; none becomes zero.
+/// Lowers the largest numbers to one level, so that the sum is at most `budget`. No number becomes zero.
 fn level(lines: &[(usize, usize)], budget: usize) -> Vec<(usize, usize)> {
     let at = |level: usize| -> Vec<(usize, usize)> {
         lines.iter().map(|(number, times)| ((*number).min(level.max(1)), *times)).collect()
@@ -219,23 +217,23 @@ mod tests {
     fn n3_7_connections_fit_into_the_descriptors() {
         let one = &[upstream(256, 10_000, 1)][..];
         let two = &[upstream(256, 10_000, 3), upstream(16, 100, 2)][..];
-        // Of each address: places, idle, pinned, streams.
+        // For each address: slots, idle, pinned, streams.
         for (rest, clients, upstreams, expected_clients, expected) in [
             (1_000_000, 10_000, one, 10_000, vec![[256, 256, 256, 10_000]]),
             (64_992, 10_000, one, 10_000, vec![[256, 256, 256, 10_000]]),
             (19_812, 10_000, one, 9778, vec![[256, 256, 256, 9266]]),
             (960, 10_000, one, 352, vec![[256, 132, 44, 176]]),
             (384, 10_000, one, 64, vec![[256, 24, 8, 32]]),
-            // Fewer than 64 would be left.
+            // Fewer than 64 clients would be left.
             (383, 10_000, one, 191, vec![[96, 36, 12, 48]]),
             (64, 10_000, one, 32, vec![[16, 6, 2, 8]]),
             (40, 10_000, one, 20, vec![[10, 3, 1, 6]]),
             (0, 10_000, one, 1, vec![[1, 1, 1, 1]]),
-            // As few clients as these need no more.
+            // This number of clients needs no more descriptors.
             (384, 20, one, 20, vec![[256, 40, 13, 55]]),
-            // Few streams leave the rest to others.
+            // Few streams leave the rest to other connections.
             (960, 10_000, &[upstream(256, 8, 1)], 352, vec![[256, 256, 88, 8]]),
-            // By addresses: the largest are lowered first.
+            // With several addresses: the largest numbers are lowered first.
             (960, 10_000, two, 80, vec![[256, 6, 2, 8], [16, 6, 2, 8]]),
             (640, 10_000, two, 320, vec![[42, 12, 4, 16], [16, 12, 4, 16]]),
         ] {
@@ -252,7 +250,7 @@ mod tests {
             );
             assert!(rest < 8 || fit.all() <= rest, "{} of {rest} descriptors", fit.all());
         }
-        // Streams over HTTP/2 share connections.
+        // Streams over HTTP/2 share connections, so they need no descriptors of their own.
         let h2c = [Wanted { streaming: 0, ..upstream(256, 10_000, 1) }];
         assert_eq!(Fit::new(1100, 10_000, &h2c).upstreams[0].streams, 10_000);
     }

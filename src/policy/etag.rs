@@ -1,8 +1,8 @@
 //! `[etag]`.
 
-/// `[etag]`. Whether a request's answer gets a tag is its route's to say.
+/// Settings of the table `[etag]`. The route decides whether a response gets an entity tag at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EtagPolicy {
-    /// The longest content that gets one; bytes.
+    /// Maximum bytes of content that gets an entity tag.
     pub max_size: u64,
 }

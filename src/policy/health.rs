@@ -1,4 +1,4 @@
-//! `[health]`: checks, what readiness requires of them, and who is told of changes.
+//! The table `[health]`: checks, requirements for readiness, and the webhook for changes.
 
 use http::uri::PathAndQuery;
 
@@ -7,33 +7,33 @@ use crate::rendering::secret::Secret;
 use crate::rendering::words::words;
 
 words! {
-    /// What makes a replica of Pillion not ready.
+    /// A health check of Pillion or its surroundings.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub(crate) enum Check {
         Upstream => "upstream",
         Memory => "memory",
         Certificate => "certificate",
         FileDescriptors => "file_descriptors",
-        /// Room on the disks that logs go to.
+        /// Free space on the disks of log files.
         Disk => "disk",
-        /// A sign of life of every worker.
+        /// Time of the last heartbeat of every worker.
         Workers => "workers",
     }
 }
 
-/// One of `health.ready_requires`.
+/// A requirement for readiness, listed in `health.ready_requires`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
-    /// A check, other than [`Check::Upstream`], is not unhealthy.
+    /// A check other than [`Check::Upstream`] must not be unhealthy.
     Check(Check),
-    /// One address of the upstream at this index has answered, and can be reached.
+    /// Some address of the upstream at this index must have responded and be reachable.
     Upstream(usize),
-    /// One address of the `url` of `[upstream]`, which takes writes, has answered, and can be reached.
+    /// Some address of the `url` of `[upstream]`, which takes writes, must have responded and be reachable.
     Primary,
 }
 
 impl Requirement {
-    /// The check that tells of it.
+    /// Returns the check that reports this requirement.
     pub(crate) fn check(self) -> Check {
         match self {
             Requirement::Check(check) => check,
@@ -42,39 +42,39 @@ impl Requirement {
     }
 }
 
-/// The addresses of an upstream whose first answer readiness waits for.
+/// The addresses of an upstream whose first response readiness waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaited {
     Nothing,
-    /// One of all its addresses.
+    /// Any address of the upstream.
     AnyAddress,
-    /// One of its `url`.
+    /// Any address of the upstream's `url`.
     Primary,
 }
 
 /// `[health]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HealthPolicy {
-    /// Conditions of /ready; without one of them it is 503.
+    /// Requirements for readiness. While one is not met, `/ready` responds 503.
     pub ready_requires: Vec<Requirement>,
-    /// Bytes; `None` where there is no limit to be seen.
+    /// The memory limit in bytes; `None` if no limit is known.
     pub memory_limit: Option<u64>,
-    /// The share of a limit that degrades.
+    /// The fraction of a limit at which a check is degraded.
     pub degraded_at: f64,
-    /// Who is told when a check changes state.
+    /// The webhook that is notified when a check changes state.
     pub webhook: Option<Webhook>,
 }
 
 impl HealthPolicy {
-    /// Whether readiness depends on a check.
+    /// Returns whether readiness depends on a check.
     pub(crate) fn requires(&self, check: Check) -> bool {
         self.ready_requires.iter().any(|requirement| requirement.check() == check)
     }
 
-    /// What readiness waits for of the upstream at `index`.
+    /// Returns the addresses of the upstream at `index` that readiness waits for.
     pub(crate) fn awaits(&self, index: usize) -> Awaited {
         let requires = |requirement| self.ready_requires.contains(&requirement);
-        // The primary is one of all: where it has answered, one has.
+        // Waiting for the primary includes waiting for any address.
         if index == 0 && requires(Requirement::Primary) {
             Awaited::Primary
         } else if requires(Requirement::Upstream(index)) {
@@ -85,7 +85,7 @@ impl HealthPolicy {
     }
 }
 
-/// `health.webhook`.
+/// Settings of `health.webhook`: its URL and signing secret.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Webhook {
     pub upstream: UpstreamPolicy,

@@ -1,4 +1,4 @@
-//! What verifies tokens, and where further keys for that are fetched from.
+//! The settings for token verification, and the URL of further keys.
 
 use std::sync::Arc;
 
@@ -9,28 +9,28 @@ use super::upstream::UpstreamPolicy;
 use crate::identity::jwt::Verifier;
 use crate::identity::verifying_key::VerifyingKey;
 
-/// Where keys that verify tokens are fetched from.
+/// A URL with keys that verify tokens, and the keys fetched from it.
 #[derive(Clone, Debug)]
 pub(crate) struct KeySource {
     pub url: String,
     pub upstream: UpstreamPolicy,
     pub target: PathAndQuery,
-    /// What is made of keys.
+    /// The requirements on tokens, to build a verifier from fetched keys.
     pub checks: Checks,
-    /// What verifies tokens; replaced whenever keys come.
+    /// The current verifier, replaced whenever keys are fetched.
     pub verifier: Arc<ArcSwap<Verifier>>,
     pub fetched: Arc<ArcSwap<Vec<VerifyingKey>>>,
 }
 
-/// What tokens are checked by beside the keys that are fetched.
+/// The requirements on tokens, and the keys that are not fetched.
 #[derive(Clone, Debug)]
 pub(crate) struct Checks {
     pub keys: Vec<VerifyingKey>,
-    /// `issuer`.
+    /// The required issuer, from `issuer`.
     pub issuer: Option<String>,
-    /// `audience`.
+    /// The required audience, from `audience`.
     pub audience: Option<String>,
-    /// `require_exp`.
+    /// Whether tokens must expire, from `require_exp`.
     pub require_exp: bool,
 }
 

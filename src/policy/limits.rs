@@ -1,4 +1,4 @@
-//! `[rate_limit]`: who is limited as whom, and by what.
+//! The table `[rate_limit]`: partition keys of callers, tiers, and limits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,31 +10,31 @@ use http::HeaderName;
 use crate::identity::credential;
 use crate::limit::tier::{Concurrency, NameId, Tier};
 
-/// What a partition key can be.
+/// The kind of a partition key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
-    /// A listed API key, or any where they may be their own.
+    /// An API key: a listed one, or any if unlisted keys get limits of their own.
     ApiKey,
-    /// Verified claims of a token.
+    /// A principal from the verified claims of a token.
     Principal,
     Ip,
 }
 
-/// What becomes of an API key that is not listed.
+/// The treatment of API keys that are not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unlisted {
-    /// It is as if there were none.
+    /// The key is ignored; another kind of partition key counts.
     Ip,
-    /// It is a key of its own.
+    /// The key gets limits of its own.
     Own,
-    /// 401.
+    /// The request is rejected with 401.
     Reject,
 }
 
-/// Where an API key stands.
+/// The place of the API key in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ApiKeyPlace {
-    /// A field. In Authorization it follows the scheme.
+    /// A header field. In `Authorization` the key follows the scheme.
     Header(HeaderName),
     /// A parameter of the query.
     Query(String),
@@ -42,72 +42,72 @@ pub(crate) enum ApiKeyPlace {
     Claim(String),
 }
 
-/// Where the name of a tier stands.
+/// The source of a tier's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TierSource {
     Keys,
     /// A claim of a verified token.
     Claim(String),
-    /// A field of a trusted proxy.
+    /// A field set by a trusted proxy.
     Header(HeaderName),
 }
 
-/// A key of the file of keys.
+/// A key of the key file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListedKey {
     pub name: Option<String>,
-    /// Its tier, with limits of its own where it has them.
+    /// The tier of the key, with the key's own limits if it has any.
     pub tier: Arc<Tier>,
     pub partition: u128,
 }
 
-/// Which fields tell clients about limits.
+/// The fields that tell clients about limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tell {
-    /// `RateLimit` and `RateLimit-Policy`.
+    /// Whether to send `RateLimit` and `RateLimit-Policy`.
     pub ratelimit: bool,
-    /// `X-RateLimit-*`.
+    /// Whether to send the older `X-RateLimit-*` fields.
     pub legacy: bool,
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct LimitPolicy {
     pub enabled: bool,
-    /// The first of these that is present and proven.
+    /// Kinds of partition keys. The first that is present and proven counts.
     pub key: Vec<KeyKind>,
-    /// `identity.api_key`.
+    /// The place of API keys, from `identity.api_key`.
     pub api_key: ApiKeyPlace,
-    /// API keys that are not listed.
+    /// The treatment of API keys that are not listed.
     pub unlisted: Unlisted,
-    /// The first of these that names a tier.
+    /// Sources of the tier. The first that names a tier counts.
     pub tier_from: Vec<TierSource>,
-    /// In the order they are written. At least one: without any, that of nobody's limits.
+    /// The tiers in configured order, at least one. Without a configured tier, it is one without limits.
     pub tiers: Vec<Arc<Tier>>,
-    /// That of whoever names none.
+    /// The tier of callers for whom no source names a tier.
     pub default: Arc<Tier>,
-    /// By the SHA-256 of the key.
+    /// The listed keys, by the SHA-256 of the key.
     pub listed: HashMap<[u8; 32], Arc<ListedKey>>,
     pub tell: Tell,
     pub max_keys: usize,
-    /// Bits of an IPv6 address that count.
+    /// Number of bits of an IPv6 address that count.
     pub ipv6_prefix: u8,
-    /// Tier and limit of everything that is counted, by its index.
+    /// The tier and the limit of every counter, by its index.
     pub series: Vec<(String, String)>,
 }
 
 impl LimitPolicy {
-    /// A tier by its name.
+    /// Returns a tier by its name.
     pub(crate) fn tier(&self, name: &str) -> Option<&Arc<Tier>> {
         self.tiers.iter().find(|tier| tier.name.as_str() == name)
     }
 
-    /// What the file of keys says of an API key.
+    /// Returns the entry of an API key in the key file.
     pub(crate) fn listed(&self, key: &[u8]) -> Option<&Arc<ListedKey>> {
         if self.listed.is_empty() { None } else { self.listed.get(&credential::sha256(key)) }
     }
 
-    /// Whether an API key says anything: who somebody is, what they may do, or whether they may come at all.
+    /// Returns whether API keys matter at all: as partition key, as source of the tier, or for admission.
     pub(crate) fn asks_key(&self) -> bool {
         self.unlisted == Unlisted::Reject
             || self.key.contains(&KeyKind::ApiKey)
@@ -124,7 +124,7 @@ impl LimitPolicy {
             && (&self.tiers, &self.default) == (&other.tiers, &other.default)
     }
 
-    /// What counts of an address: all of IPv4, the prefix of IPv6.
+    /// Returns the part of an address that counts: all of IPv4, the prefix of IPv6.
     pub(crate) fn network(&self, client: IpAddr) -> [u8; 16] {
         match client.to_canonical() {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -137,16 +137,16 @@ impl LimitPolicy {
     }
 }
 
-/// The limits of a route.
+/// The limits of one route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RouteLimits {
-    /// Whether no quota holds here.
+    /// Whether the route is exempt from quotas.
     pub exempt: bool,
-    /// Limits that hold only where they are named.
+    /// Limits that apply only on routes that name them.
     pub named: Vec<NameId>,
-    /// As how many requests one counts.
+    /// Number of quota units that a request costs.
     pub cost: NonZeroU32,
-    /// How many may be in flight for one key.
+    /// Limit on concurrent requests of one key.
     pub concurrency: Option<Concurrency>,
 }
 

@@ -12,7 +12,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum AccessLog {
     All,
     Errors,
-    /// Those that failed or took longer than `slow`.
+    /// Only requests that failed or took longer than `slow`.
     Slow,
     Off,
 }
@@ -23,10 +23,10 @@ pub(crate) struct LogPolicy {
     pub format: LogFormat,
     pub level: tracing::Level,
     pub access: AccessLog,
-    /// The share of ordinary ones.
+    /// The fraction of ordinary requests that is logged.
     pub sample: f64,
-    /// From this duration on a request is slow.
+    /// Minimum duration of a slow request.
     pub slow: Duration,
-    /// Names, in lower case without what is neither letter nor digit, whose values never appear.
+    /// Names whose values are never logged, reduced to letters and digits in lower case.
     pub mask: Vec<String>,
 }

@@ -1,6 +1,7 @@
-//! The loose reading of a path: what an app may make of it that cuts parameters (servlet containers), takes a backslash
-//! for a slash and folds case (Windows), decodes twice (a server behind a server), or does not care for a slash too many.
-//! A rule that refuses holds if it refuses either reading; what the two disagree on is never shared.
+//! The loose reading of a path, as a lenient app may interpret it: an app that cuts parameters (servlet containers),
+//! treats a backslash as a slash and ignores case (Windows), decodes twice (a server behind a server), or ignores extra
+//! slashes. A deny rule applies if it matches either reading. Responses for paths whose readings differ are never
+//! shared.
 
 use std::borrow::Cow;
 
@@ -11,10 +12,10 @@ use super::table::{Order, RouteTable};
 use super::template::{Pattern, Segment, Template};
 use crate::fields::query::octet;
 
-/// How many times escapes are decoded.
+/// Number of times that escapes are decoded.
 const ROUNDS: usize = 2;
 
-/// The loose reading of a path in normal form: `/API;v=1/%2561dmin%5Cusers/` is read as `/api/admin/users`.
+/// Returns the loose reading of a normalized path: `/API;v=1/%2561dmin%5Cusers/` is read as `/api/admin/users`.
 pub(crate) fn reading(normal: &str) -> String {
     let mut segments: Vec<String> = Vec::new();
     for raw in normal.split('/') {
@@ -28,7 +29,7 @@ pub(crate) fn reading(normal: &str) -> String {
         for segment in text.split('/').map(without_parameters) {
             match segment {
                 "" | "." => {}
-                // There is nothing above the root (RFC 3986 5.2.4).
+                // A path cannot lead above the root (RFC 3986 5.2.4).
                 ".." => drop(segments.pop()),
                 _ => segments.push(segment.to_ascii_lowercase()),
             }
@@ -37,8 +38,8 @@ pub(crate) fn reading(normal: &str) -> String {
     if segments.is_empty() { "/".to_owned() } else { format!("/{}", segments.join("/")) }
 }
 
-/// Escapes decoded once, as far as they change what a path means; a percent sign that begins none stands for itself, as it
-/// does in lenient decoders.
+/// Decodes escapes once, if they change the meaning of a path. A percent sign that starts no escape stands for itself,
+/// as in lenient decoders.
 fn decoded(text: &str) -> String {
     let mut decoded = String::with_capacity(text.len());
     let mut rest = text;
@@ -52,7 +53,7 @@ fn decoded(text: &str) -> String {
         match octet {
             b'/' | b'\\' => decoded.push('/'),
             b'%' | b';' => decoded.push(char::from(octet)),
-            // A delimiter may stand in a path as it is (RFC 3986 3.3), and apps decode it before they look for a route.
+            // A path may contain delimiters unescaped (RFC 3986 3.3), and apps decode them before they match routes.
             _ if is_unreserved(octet) || is_raw_delimiter(octet) => decoded.push(char::from(octet)),
             _ => push_encoded(&mut decoded, octet),
         }
@@ -62,8 +63,8 @@ fn decoded(text: &str) -> String {
     decoded
 }
 
-/// The reserved characters (RFC 3986 2.2) that are part of a segment where they stand raw; square brackets are, as clients
-/// send them so.
+/// Returns whether a reserved character (RFC 3986 2.2) is part of a segment when unescaped. Square brackets count,
+/// because clients send them unescaped.
 fn is_raw_delimiter(octet: u8) -> bool {
     matches!(
         octet,
@@ -71,7 +72,7 @@ fn is_raw_delimiter(octet: u8) -> bool {
     )
 }
 
-/// A template that takes the loose readings of the paths that the given one takes.
+/// Returns a template that matches the loose readings of all paths that the given template matches.
 fn loosened(template: &Template) -> Template {
     let mut segments = Vec::with_capacity(template.segments.len());
     for segment in &template.segments {
@@ -88,19 +89,19 @@ fn loosened(template: &Template) -> Template {
     Template { segments, directory }
 }
 
-/// The index over all routes for loose readings.
+/// The index of all routes for loose readings.
 #[derive(Debug)]
 pub(crate) struct LooseRoutes {
-    /// For paths that are odd.
+    /// Routes for paths that are odd.
     all: RouteTable,
-    /// For all others, of which only templates that are odd themselves can make something else.
+    /// Routes for paths that are not odd. Only templates that are odd themselves can match such a path differently.
     odd: RouteTable,
     has_odd: bool,
     templates: Vec<Template>,
 }
 
 impl LooseRoutes {
-    /// Of patterns in the order of the file.
+    /// Builds the index of patterns in configured order.
     pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> LooseRoutes {
         let mut loose = Vec::new();
         let mut odd = Vec::new();
@@ -121,12 +122,12 @@ impl LooseRoutes {
         }
     }
 
-    /// The first route at or after `from` for a request whose loose reading is `path`.
+    /// Returns the first route at or after `from` for a request whose loose reading is `path`.
     pub(crate) fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
         self.all.find(method, host, path, from)
     }
 
-    /// The same for a path that is its own loose reading, where `found` is the route of its normal reading.
+    /// Returns the same for a path that equals its loose reading. `found` is the route of its normal reading.
     pub(crate) fn find_plain(
         &self,
         method: &Method,
@@ -141,7 +142,7 @@ impl LooseRoutes {
         [found, odd].into_iter().flatten().min()
     }
 
-    /// The template by which a route takes loose readings.
+    /// Returns the template that a route uses for loose readings.
     pub(crate) fn template(&self, order: Order) -> Option<&Template> {
         self.templates.get(order as usize)
     }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     proptest! {
-        /// A path that is not odd is its own loose reading, and both indices find the same for it.
+        /// A path that is not odd equals its loose reading, and both indices find the same route for it.
         #[test]
         fn n2_6_what_is_not_odd_has_one_reading(
             path in "/([abA;:@%2fF/]|%2[fF]|%3A|%40|%5C|%25|%6[1-3]|\u{e9}){0,12}",

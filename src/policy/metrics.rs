@@ -1,10 +1,10 @@
 //! `[metrics]`.
 
-/// `[metrics]`.
+/// Settings of the table `[metrics]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MetricsPolicy {
-    /// Upper bounds of the latency histograms, seconds.
+    /// Upper bounds of the latency histograms, in seconds.
     pub buckets: Vec<f64>,
-    /// Route labels before the rest folds into one.
+    /// Maximum number of route labels; further routes share one label.
     pub max_routes: usize,
 }

@@ -1,7 +1,5 @@
-//! What the configuration decided, compiled: immutable, complete, impossible to hold a wrong value.
-//!
-//! A [`Policy`] is made by `config::compile` alone and swapped whole by `reload`. Nothing here has an
-//! opinion about files, and nothing here changes while requests run.
+//! The compiled configuration: immutable, complete, and valid by construction. Only `config::compile` creates a
+//! [`Policy`], and only `reload` replaces it as a whole. This room knows nothing of configuration files.
 
 pub(crate) mod cache;
 mod compression;
@@ -48,48 +46,37 @@ pub(crate) use upstream::{EndpointPolicy, Place, ProbePolicy, Scheme, UpstreamPo
 
 #[derive(Debug)]
 pub(crate) struct Policy {
-    /// `[server]`.
     pub server: ServerPolicy,
-    /// `[upstream]` first, then `[upstreams.*]` in their order.
+    /// The table `[upstream]` first, then `[upstreams.*]` in their order.
     pub upstreams: Vec<UpstreamPolicy>,
-    /// `[[routes]]`.
     pub routes: Routes,
-    /// `[compression]`.
     pub compression: CompressionPolicy,
-    /// `[etag]`.
     pub etag: EtagPolicy,
-    /// `[identity]`.
     pub identity: Identity,
-    /// Whether `identity.hash_key` is written: else each process makes keyed hashes of its own.
+    /// Whether `identity.hash_key` is set. Without it, keyed hashes differ from process to process.
     pub hashes_are_shared: bool,
-    /// `identity.jwt.jwks_url`.
+    /// The source of keys at `identity.jwt.jwks_url`.
     pub keys: Option<KeySource>,
-    /// `[cache]`.
     pub cache: CacheSettings,
-    /// Whether there is a copy for each user under some route.
+    /// Whether some route stores a separate response for each user.
     pub keeps_users: bool,
-    /// Clients whose `PURGE` Pillion answers.
+    /// Clients whose `PURGE` requests Pillion accepts.
     pub purge_from: Vec<IpNet>,
-    /// `[[invalidate]]`.
+    /// The rules in `[[invalidate]]`, in configured order.
     pub invalidate: Vec<Arc<InvalidateRule>>,
-    /// `[rate_limit]`.
     pub limits: LimitPolicy,
-    /// `[health]`.
     pub health: HealthPolicy,
-    /// `[log]`.
     pub log: LogPolicy,
-    /// `[metrics]`.
     pub metrics: MetricsPolicy,
-    /// `[tracing]`.
     pub tracing: TracingPolicy,
-    /// Every file that was read, the configuration itself first: what `watch` watches.
+    /// Every file that was read, the configuration file first, for `server.watch`.
     pub sources: Vec<SourceFile>,
-    /// Things that work but were probably not meant.
+    /// Warnings about settings that work but were probably not intended.
     pub warnings: Vec<String>,
 }
 
 impl Policy {
-    /// Whether requests are told of one by one: to a receiver of traces, or by lines of the log.
+    /// Returns whether single requests are reported, to a trace receiver or in the access log.
     pub(crate) fn tells_of_requests(&self) -> bool {
         self.tracing.receiver.is_some() || self.log.access != AccessLog::Off
     }

@@ -1,30 +1,28 @@
-//! The one normal form of a path: what routes are matched against, and what goes on to the app.
-//!
-//! Two servers that read one path differently are how a rule is walked around. So: unreserved octets
-//! are decoded, dot segments removed, empty segments merged, `%2F` stays inside its segment; what
-//! cannot be read in one way only is refused (RFC 3986 6.2.2, RFC 9110 4.2.3). How a lenient app may read
-//! a path beside that, is in [`super::loose`].
+//! The normal form of a path, for route matching and for the upstream. If two servers read a path differently, a client
+//! can bypass a rule. Unreserved characters are therefore decoded, dot segments removed and empty segments merged, and
+//! `%2F` stays inside its segment. An ambiguous path is refused (RFC 3986 6.2.2, RFC 9110 4.2.3). [`super::loose`] has
+//! the other readings of lenient apps.
 
 use std::borrow::Cow;
 
 use crate::fields::query::octet;
 
-/// Why a path was refused; always a 400.
+/// The reason why a path was refused, always with a 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathError {
-    /// `%` without two hexadecimal digits.
+    /// A `%` without two hexadecimal digits.
     BadEscape,
-    /// `%00`.
+    /// An encoded NUL, `%00`, which ends the path in some servers.
     Null,
-    /// A raw backslash, which some servers take for a slash.
+    /// A raw backslash, which some servers read as a slash.
     Backslash,
-    /// A dot segment spelt with escapes.
+    /// A dot segment written with escapes.
     EncodedDots,
-    /// A segment that is a dot segment once its parameters are cut (`..;`).
+    /// A segment that is a dot segment after its parameters are cut (`..;`).
     DotsWithParameters,
-    /// A segment that is nothing but semicolons.
+    /// A segment that consists only of semicolons.
     EmptyParameters,
-    /// More `..` than there are segments.
+    /// More `..` segments than segments before them.
     AboveRoot,
 }
 
@@ -44,19 +42,18 @@ impl std::fmt::Display for PathError {
 
 impl std::error::Error for PathError {}
 
-/// A path in its two readings.
+/// A path in its normalized form and in the form to forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormalPath<'a> {
-    /// For matching, keys and tags.
+    /// The form for route matching, cache keys and tags.
     pub normal: Cow<'a, str>,
-    /// For the app: as the client wrote it, dot segments removed.
+    /// The form for the upstream: as the client wrote it, without dot segments.
     pub onward: Cow<'a, str>,
-    /// Whether a lenient app may read another path ([`super::loose::reading`]).
+    /// Whether a lenient app may read a different path ([`super::loose::reading`]).
     pub is_odd: bool,
 }
 
-/// Brings `path` into normal form: `/a//%62/../c` is `/a/c`. One that can be read in two ways, as `/a/%2e%2e/c` can, is an
-/// error.
+/// Normalizes `path`: `/a//%62/../c` becomes `/a/c`. An ambiguous path such as `/a/%2e%2e/c` is an error.
 pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
     let looks = Looks::inspect(path.as_bytes());
     if looks.is_normal {
@@ -76,7 +73,7 @@ pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
         match raw {
             "." => directory = last,
             ".." => {
-                // The empty segments kept for the app are not segments to go up from.
+                // Empty segments are kept for the upstream, but `..` does not count them.
                 while onward.last().is_some_and(|segment| segment.is_empty()) {
                     onward.pop();
                 }
@@ -102,8 +99,8 @@ pub fn normalise(path: &str) -> Result<NormalPath<'_>, PathError> {
     })
 }
 
-/// Refuses what some app takes for a dot segment or for an empty one: apps cut parameters before they remove dots or after
-/// that (RFC 3986 3.3), and some decode `%2F`, `%5C` and `%3B` before both.
+/// Refuses a segment that some app reads as a dot segment or as empty. Apps cut parameters before or after they remove
+/// dots (RFC 3986 3.3), and some decode `%2F`, `%5C` and `%3B` before both.
 fn check_segment(decoded: &str) -> Result<(), PathError> {
     for part in decoded.split("%2F").flat_map(|part| part.split("%5C")) {
         let name = without_parameters(part);
@@ -119,18 +116,18 @@ fn check_segment(decoded: &str) -> Result<(), PathError> {
     Ok(())
 }
 
-/// A segment without the parameters that some apps give it (RFC 3986 3.3); escapes have digits in upper case.
+/// Returns a segment without parameters, as some apps read it (RFC 3986 3.3). Escapes must have digits in upper case.
 pub(super) fn without_parameters(segment: &str) -> &str {
     let name = segment.split(';').next().unwrap_or_default();
     name.split("%3B").next().unwrap_or_default()
 }
 
-/// Whether a lenient app may read another path than this one in normal form.
+/// Returns whether a lenient app may read a different path than this normalized one.
 pub(crate) fn is_odd(normal: &str) -> bool {
     Looks::inspect(normal.as_bytes()).is_odd
 }
 
-/// Whether a path as an app got it is this one in normal form.
+/// Returns whether a path as the upstream received it normalizes to `normal`.
 pub(crate) fn is_same(given: &[u8], normal: &str) -> bool {
     let given = std::str::from_utf8(given).ok();
     given.and_then(|given| normalise(given).ok()).is_some_and(|path| path.normal == normal)
@@ -148,18 +145,18 @@ fn join<S: AsRef<str>>(segments: &[S], directory: bool) -> String {
     path
 }
 
-/// What a look at every octet of a path tells.
+/// The result of inspecting every byte of a path.
 #[derive(Clone, Copy)]
 struct Looks {
-    /// Nothing is to be decoded, encoded, merged or removed: true of nearly every request.
+    /// The path needs no decoding, encoding, merging or removal; true for nearly every request.
     is_normal: bool,
-    /// Something may be read in another way.
+    /// The path has a different loose reading.
     is_odd: bool,
 }
 
-/// An octet that the normal form spells in another way, or that has to be looked at.
+/// A byte that the normal form writes differently, or that needs a closer look.
 const NOT_NORMAL: u8 = 1;
-/// An octet that the loose reading spells in another way.
+/// A byte that the loose reading writes differently.
 const ODD: u8 = 2;
 
 const OCTETS: [u8; 256] = {
@@ -179,7 +176,8 @@ const OCTETS: [u8; 256] = {
     }
 };
 
-/// Whether the normal form has an octet only percent-encoded: no path has it raw (RFC 3986 3.3), and clients encode it or not.
+/// Returns whether the normal form percent-encodes a byte. No path may contain it raw (RFC 3986 3.3), but clients
+/// differ in encoding it.
 const fn is_encoded(byte: u8) -> bool {
     matches!(byte, 0..=b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x7f..)
 }
@@ -189,7 +187,7 @@ impl Looks {
         let (mut before, mut seen) = (0u8, 0u8);
         for byte in path {
             seen |= OCTETS[usize::from(*byte)];
-            // An empty segment, or one that begins with a dot.
+            // An empty segment, or one that starts with a dot.
             if before == b'/' && matches!(byte, b'/' | b'.') {
                 seen |= NOT_NORMAL | ODD;
             }
@@ -220,9 +218,9 @@ fn decode_segment(raw: &str) -> Result<String, PathError> {
         let octet = octet(digits.as_bytes()).ok_or(PathError::BadEscape)?;
         match octet {
             0 => return Err(PathError::Null),
-            // RFC 3986 2.3: equivalent spelt out, so it is.
+            // Escapes of unreserved characters are equivalent to the characters (RFC 3986 2.3), so they are decoded.
             _ if is_unreserved(octet) => decoded.push(char::from(octet)),
-            // RFC 3986 6.2.2.1: the digits of an escape in upper case.
+            // The digits of an escape are written in upper case (RFC 3986 6.2.2.1).
             _ => push_encoded(&mut decoded, octet),
         }
         rest = &after[3..];
@@ -231,12 +229,12 @@ fn decode_segment(raw: &str) -> Result<String, PathError> {
     Ok(decoded)
 }
 
-/// RFC 3986 2.3.
+/// Returns whether a byte is an unreserved character (RFC 3986 2.3).
 pub(super) fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }
 
-/// RFC 3986 2.1.
+/// Appends a byte as a percent-escape (RFC 3986 2.1).
 pub(super) fn push_encoded(text: &mut String, octet: u8) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     text.push('%');

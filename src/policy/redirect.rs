@@ -1,37 +1,38 @@
-//! Where the Location of a response leads: to the origin that was asked, or to a login, which refuses a write.
+//! Classifies the `Location` of a response: whether it leads to the requested origin, or to a login page, which means
+//! that a write was refused.
 
 use std::borrow::Cow;
 
 use super::path;
 use crate::fields::{host, query};
 
-/// What `[[invalidate]] on_redirect` says.
+/// The value of `on_redirect` in `[[invalidate]]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OnRedirect {
-    /// A redirect invalidates unless it is a refusal; 307 and 308 never do.
+    /// A redirect invalidates unless it means that the write was refused. 307 and 308 never invalidate.
     #[default]
     Auto,
     Always,
     Never,
 }
 
-/// Last segments of paths at which apps ask for a login.
+/// Last path segments of typical login pages.
 const LOGINS: [&str; 6] = ["login", "log-in", "signin", "sign_in", "sso", "wp-login.php"];
-/// A value in a query is decoded as often as this: apps encode URLs within URLs.
+/// Maximum number of times that a query value is decoded, because apps encode URLs within URLs.
 const MAX_DECODED: usize = 3;
 
-/// What a write asked for.
+/// The target of a write request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AskedFor {
-    /// Authorities: the one that was asked, the one that a trusted proxy tells of, those of the upstream.
+    /// Authorities: the requested one, the one that a trusted proxy reports, and those of the upstream.
     pub hosts: Vec<String>,
-    /// Paths in normal form: as the client wrote it, and as it went to the app.
+    /// Normalized paths: as the client wrote it, and as it was sent to the upstream.
     pub paths: Vec<String>,
 }
 
 impl AskedFor {
-    /// Whether a Location (RFC 9110 10.2.2) says that the request was refused: it is on another host, it names the
-    /// path that was asked for in its query, to come back to it, or it is a login page.
+    /// Returns whether a `Location` (RFC 9110 10.2.2) means that the request was refused: it leads to another host, it
+    /// is a login page, or its query names the requested path, to return to it later.
     pub(crate) fn is_refused_by(&self, location: &str) -> bool {
         let location = location.trim();
         let location = location.split('#').next().unwrap_or("");
@@ -41,19 +42,19 @@ impl AskedFor {
             return true;
         }
         let target = self.paths.last().map_or("", String::as_str);
-        // RFC 3986 5.3: a reference without a path keeps that of the target.
+        // A reference without a path keeps the path of the target (RFC 3986 5.3).
         let path = if path.is_empty() && authority.is_none() { target } else { path };
         is_login(path) || query::pairs(query).any(|(_, value)| self.is_asked_path(&value))
     }
 
-    /// Whether an authority has the name of one of its hosts, by whatever port.
+    /// Returns whether an authority has the name of one of the hosts, with any port.
     pub(crate) fn is_known_host(&self, authority: &str) -> bool {
         let authority = authority.rsplit('@').next().unwrap_or(authority);
         let name = host::name(authority);
         self.hosts.iter().any(|known| host::name(known).eq_ignore_ascii_case(name))
     }
 
-    /// Whether a value of a query, decoded already, is the path that was asked for, or a URL of it.
+    /// Returns whether a decoded query value is the requested path, or a URL with that path.
     fn is_asked_path(&self, value: &[u8]) -> bool {
         let mut value = Cow::Borrowed(value);
         for _ in 0..MAX_DECODED {
@@ -75,7 +76,8 @@ impl AskedFor {
     }
 }
 
-/// The path in normal form of a reference (RFC 3986 5) to the origin that was asked; `None`: it is another one.
+/// Returns the normalized path of a reference (RFC 3986 5) to the requested origin; `None` if it leads to another
+/// origin.
 pub(crate) fn same_origin(reference: &str, target: &str, asked: &str) -> Option<String> {
     let path = if let Some(rest) = reference.strip_prefix("http://").or(reference.strip_prefix("https://")) {
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -95,7 +97,7 @@ pub(crate) fn same_origin(reference: &str, target: &str, asked: &str) -> Option<
     } else if reference.is_empty() || reference.starts_with(['?', '#']) {
         target.to_owned()
     } else {
-        // Relative: to the folder of the target.
+        // A relative reference starts at the folder of the target.
         let folder = target.rfind('/').map_or("/", |at| &target[..=at]);
         format!("{folder}{reference}")
     };
@@ -103,12 +105,12 @@ pub(crate) fn same_origin(reference: &str, target: &str, asked: &str) -> Option<
     path::normalise(path).ok().map(|path| path.normal.into_owned())
 }
 
-/// The authority of a reference (RFC 3986 4.2), where it has one, and its path.
+/// Splits a reference (RFC 3986 4.2) into its authority, if it has one, and its path.
 pub(crate) fn split_authority(place: &str) -> (Option<&str>, &str) {
     let rest = match place.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) => match rest.strip_prefix("//") {
             Some(rest) => rest,
-            // A URI without an authority, like mailto:.
+            // A URI without an authority, such as `mailto:`.
             None => return (Some(""), rest),
         },
         _ => match place.strip_prefix("//") {
@@ -127,13 +129,13 @@ fn is_scheme(text: &str) -> bool {
 
 fn is_login(path: &str) -> bool {
     let last = trimmed(path).rsplit('/').next().unwrap_or("");
-    // Servlet containers write the session behind it.
+    // Servlet containers append the session id after a semicolon.
     let last = last.split(';').next().unwrap_or("");
     let last = query::percent_decoded(last.as_bytes());
     LOGINS.iter().any(|login| last.eq_ignore_ascii_case(login.as_bytes()))
 }
 
-/// Without the slash at its end, as paths are invalidated.
+/// Removes a slash at the end of a path, as invalidation does.
 fn trimmed(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
@@ -179,7 +181,7 @@ mod tests {
             ("http://127.0.0.1:3000/orders/8", false),
             ("https://public.example./", false),
             ("//a.example/orders/8", false),
-            // On another host.
+            // The location is on another host.
             ("https://sso.example/auth", true),
             ("//other.example/orders/8", true),
             ("https://a.example.evil/", true),
@@ -187,7 +189,7 @@ mod tests {
             ("HTTPS://other.example", true),
             ("app://callback?code=1", true),
             ("mailto:x@a.example", true),
-            // It names what was asked, to come back to it.
+            // The query names the requested path, to return to it.
             ("/accounts/begin?next=/orders/7", true),
             ("/begin?next=%2Forders%2F7%3Fx%3D1", true),
             ("/begin?ReturnUrl=%2Fshop%2Forders%2F7%2F", true),
@@ -201,7 +203,7 @@ mod tests {
             ("/orders/7", false),
             ("/orders/7?saved=1", false),
             ("/orders#/orders/7?next=/orders/7", false),
-            // A login page.
+            // The location is a login page.
             ("/login", true),
             ("/Account/Login", true),
             ("/accounts/login/?x=1", true),

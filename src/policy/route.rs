@@ -19,80 +19,80 @@ pub(crate) struct Routes {
     pub table: RouteTable,
     /// The index for loose readings of paths.
     pub loose: LooseRoutes,
-    /// By order; one more at the end for requests that match none.
+    /// The routes in configured order, then one for requests that match none.
     pub routes: Vec<Arc<RoutePolicy>>,
 }
 
 impl Routes {
-    /// Whether there is a copy for each user under some route.
+    /// Returns whether some route stores a separate response for each user.
     pub(crate) fn keep_users(&self) -> bool {
         self.routes.iter().any(|route| route.cache.route_settings.scope == Scope::User)
     }
 
-    /// What holds for requests that match no route.
+    /// Returns the policy for requests that match no route.
     pub(crate) fn unmatched(&self) -> &Arc<RoutePolicy> {
-        // The compiler puts it there whatever the file holds.
+        // The compiler always appends this route.
         self.routes.last().expect("the last route is the one for requests that match none")
     }
 }
 
-/// One of `[[routes]]`.
+/// Settings of one entry in `[[routes]]`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct RoutePolicy {
     /// The label in metrics and logs: the path template.
     pub label: EscapedText,
-    /// What of its paths is not written.
+    /// The path segments that logs must mask.
     pub secrets: SecretSegments,
-    /// What it matches; `None` for the route of unmatched requests.
+    /// The requests that the route matches; `None` for the route of unmatched requests.
     pub pattern: Option<Pattern>,
-    /// What becomes of the request.
+    /// The action for a matching request.
     pub action: Action,
-    /// The index of the upstream, where the route names one.
+    /// The index of the upstream, if the route names one.
     pub upstream: Option<usize>,
-    /// Instead of `response_timeout`.
+    /// Timeout that replaces the upstream's `response_timeout`.
     pub timeout: Option<Duration>,
-    /// Whether its requests are streams from their start.
+    /// Whether requests are streams from their start.
     pub stream: bool,
-    /// Instead of `server.max_body_size`.
+    /// The limit that replaces `server.max_body_size`.
     pub max_body_size: Option<u64>,
-    /// Whether answers may be coded.
+    /// Whether responses may be compressed.
     pub compress: bool,
-    /// Whether answers without a tag get one.
+    /// Whether responses without an entity tag get one.
     pub etag: bool,
-    /// How long the client is told to keep answers.
+    /// The freshness lifetime that is sent to clients.
     pub browser_ttl: Option<Duration>,
     pub cache: RouteCache,
-    /// What its callers may do.
+    /// The rate limits of the route.
     pub limits: RouteLimits,
     /// Edits of the request's fields.
     pub request: FieldEdits,
-    /// Edits of the answer's fields, with those of `deprecated`.
+    /// Edits of the response's fields, with those of `deprecated`.
     pub response: FieldEdits,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Forward,
-    /// Rewrites the path; matching goes on with the routes below.
+    /// Rewrites the path; matching continues with the routes below.
     Rewrite(Template),
     Deny(StatusCode),
     Redirect {
-        /// What stands before the path: scheme and authority, or nothing.
+        /// The scheme and authority before the path, or nothing.
         base: String,
-        /// The path, filled from the match.
+        /// The target path, filled from the match.
         to: Template,
-        /// 301, 302, 303, 307 or 308.
+        /// One of 301, 302, 303, 307 and 308.
         status: StatusCode,
     },
 }
 
-/// Changes to the fields of a message: removals first, then what is set or added.
+/// Changes to the fields of a message: removals first, then replacements and additions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldEdits {
     pub remove: Vec<HeaderName>,
-    /// Set, replacing what is there.
+    /// Fields to set; they replace existing values.
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Added beside what is there.
+    /// Fields to add; existing values stay.
     pub append: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -105,7 +105,8 @@ impl FieldEdits {
         self.apply_where(headers, |_| true);
     }
 
-    /// Applies them to a response of Pillion's own, but for the fields that say what that is and how long it holds.
+    /// Applies the edits to a response that Pillion made itself, except for the fields that describe its content and
+    /// its caching.
     pub(crate) fn apply_to_own(&self, headers: &mut http::HeaderMap) {
         self.apply_where(headers, |name| !belongs_to_own(name.as_str()));
     }
@@ -123,8 +124,8 @@ impl FieldEdits {
     }
 }
 
-/// Fields of a response of Pillion's own that no route edits: a 429 that is cacheable, or whose Retry-After is the
-/// app's, would be wrong.
+/// Returns whether routes must not edit a field in Pillion's own responses. A 429 that is cacheable, or that has the
+/// upstream's `Retry-After`, would be wrong.
 fn belongs_to_own(name: &str) -> bool {
     matches!(name, "cache-control" | "expires" | "etag" | "last-modified" | "vary" | "retry-after")
         || name.starts_with("content-")

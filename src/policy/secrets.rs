@@ -1,7 +1,6 @@
-//! Which segments of a path are secrets: those that templates of routes give a name of `log.mask`.
-//!
-//! A request that went astray says its secret too: `GET` where the route is of `POST`, another host, a slash too many.
-//! So what a request's own route does not name is looked up in the templates of all.
+//! Secret path segments, for masking: those that a route template gives a name in `log.mask`. A request that misses its
+//! route may contain the same secret (a `GET` for a `POST` route, another host, an extra slash). Segments that a
+//! request's own route does not name are therefore looked up in the templates of all routes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,33 +11,35 @@ use super::path;
 use super::table::RouteTable;
 use super::template::{Host, Methods, Pattern, Segment, Template};
 
-/// The segments of paths that a route's requests have and that are secrets.
+/// The secret path segments of one route's requests.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SecretSegments {
-    /// Those that its own template names, counted from 0.
+    /// Indices from 0 of the segments that the route's own template names as secrets.
     named: Vec<usize>,
-    /// From which segment on its template names none (after `**`; without a template the first), and what others name
-    /// there; `None` where nothing is left to name.
+    /// The first segment that the own template does not name (after `**`; the first of all without a template), and the
+    /// templates of all routes to look it up; `None` if the own template names every segment.
     unnamed: Option<(usize, Arc<SecretPaths>)>,
-    /// Where its paths are rewritten: from this template to that one, whose path others name anew.
+    /// For a route that rewrites paths: its template and the new one, whose paths other routes may name.
     rewritten: Option<Box<(Template, Template)>>,
 }
 
-/// What a target's path holds.
+/// The secret segments of a target's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FoundSegments {
-    /// These of its segments, counted from 0.
+    /// Indices of the secret segments, counted from 0.
     These(Vec<usize>),
-    /// Some, but which cannot be told, as routes are matched against it in another form than it came in.
+    /// The path contains a secret, but its segments cannot be identified, because routes match a different form of the
+    /// path than the one received.
     Somewhere,
 }
 
-/// Of no route, where nothing is to be found.
+/// A route without secret segments.
 pub(crate) static NO_SECRET_SEGMENTS: SecretSegments =
     SecretSegments { named: Vec::new(), unnamed: None, rewritten: None };
 
 impl SecretSegments {
-    /// Of a route with this template (without one it is the route of requests that match none); `paths` is of all routes.
+    /// Creates the segments of a route with this template, or of unmatched requests without one. `paths` is built from
+    /// all routes.
     pub(crate) fn new(
         template: Option<&Template>,
         is_secret: impl Fn(&str) -> bool,
@@ -52,7 +53,7 @@ impl SecretSegments {
         SecretSegments { named, unnamed, rewritten: None }
     }
 
-    /// Of a route that rewrites the paths of `template` to `to`.
+    /// Adds a rewrite of the paths of `template` to `to`.
     pub(crate) fn rewriting(
         mut self,
         template: &Template,
@@ -60,20 +61,20 @@ impl SecretSegments {
         paths: &Arc<SecretPaths>,
     ) -> SecretSegments {
         if !paths.ends.is_empty() {
-            // Without a rest of its own nothing is left to name but where its path is rewritten to.
+            // Without `**` in the own template, only the rewritten path has segments left to look up.
             self.unnamed.get_or_insert((usize::MAX, paths.clone()));
             self.rewritten = Some(Box::new((template.clone(), to.clone())));
         }
         self
     }
 
-    /// Whether no path of the route's holds one.
+    /// Returns whether no path of the route has a secret segment.
     #[inline(always)]
     pub(crate) fn are_none(&self) -> bool {
         self.named.is_empty() && self.unnamed.is_none()
     }
 
-    /// Those of a path as it came in.
+    /// Returns the secret segments of a path as received.
     pub(crate) fn find(&self, path: &str) -> FoundSegments {
         let mut all = self.named.clone();
         if let Some((from, paths)) = &self.unnamed {
@@ -88,7 +89,7 @@ impl SecretSegments {
     }
 }
 
-/// The segments of a path that are secrets where they are after it is rewritten; `None` where that cannot be told.
+/// Returns the segments of a path that are secret after the path is rewritten; `None` if they cannot be identified.
 fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> Option<Vec<usize>> {
     let normal = path::normalise(path).ok()?.normal;
     let rewritten = to.fill(from, &normal);
@@ -101,16 +102,16 @@ fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> 
     Some(segments.filter(|(_, segment)| secrets.contains(segment)).map(|(at, _)| at).collect())
 }
 
-/// Where the templates of all routes name secrets, whatever the method and the host.
+/// The secret segments in the templates of all routes, for any method and host.
 pub(crate) struct SecretPaths {
-    /// For every secret the paths that may be meant for its template.
+    /// For every secret, the paths that may be intended for its template.
     table: RouteTable,
-    /// By order in the table, the secret's segment.
+    /// For each order in the table, the index of the secret segment.
     ends: Vec<usize>,
 }
 
 impl SecretPaths {
-    /// Of the templates of all routes.
+    /// Builds the index from the templates of all routes.
     pub(crate) fn new<'a>(
         templates: impl IntoIterator<Item = &'a Template>,
         is_secret: impl Fn(&str) -> bool,
@@ -132,10 +133,10 @@ impl SecretPaths {
         SecretPaths { table: RouteTable::new(&patterns), ends }
     }
 
-    /// The segments of a path that any template calls a secret; `None` where it cannot be read.
+    /// Returns the segments of a path that any template names as secret; `None` if the path is invalid.
     fn find(&self, path: &str) -> Option<Vec<usize>> {
         let normal = path::normalise(path).ok()?.normal.to_ascii_lowercase();
-        // Apps may take what follows a semicolon for no part of a segment (RFC 3986 3.3), and an encoded slash for one (2.2).
+        // An app may ignore the text after a semicolon (RFC 3986 3.3), and may read an encoded slash as a slash (2.2).
         let plain: Vec<&str> =
             normal.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
         let plain = path::normalise(&plain.join("/")).ok()?.normal.to_ascii_lowercase();
@@ -158,8 +159,8 @@ impl SecretPaths {
     }
 }
 
-/// The paths that may be meant for a template with a secret there: all that begin like it, as far as the secret and a
-/// word that tells that they do; without a word those as long as it.
+/// Returns the paths that may be intended for a template with a secret at `end`: all paths with the same beginning, up
+/// to the secret and at least one literal. Without a literal, only paths of equal length count.
 fn astray(template: &Template, end: usize) -> Vec<(Vec<Segment>, bool)> {
     let mut segments: Vec<Segment> = template.segments.iter().map(nameless).collect();
     let word = segments.iter().position(|segment| matches!(segment, Segment::Literal(_)));
@@ -169,7 +170,7 @@ fn astray(template: &Template, end: usize) -> Vec<(Vec<Segment>, bool)> {
     vec![(segments, false)]
 }
 
-/// The segments of a template whose names are of secrets.
+/// Returns the indices of segments with a secret name.
 fn secrets(template: &Template, is_secret: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
     let segments = template.segments.iter().enumerate();
     segments
@@ -177,7 +178,7 @@ fn secrets(template: &Template, is_secret: impl Fn(&str) -> bool) -> impl Iterat
         .map(|(at, _)| at)
 }
 
-/// Templates that differ in names or in case only are one.
+/// Makes templates equal that differ only in names or case.
 fn nameless(segment: &Segment) -> Segment {
     match segment {
         Segment::Name(_) => Segment::Name(String::new()),
@@ -199,7 +200,8 @@ impl std::fmt::Debug for SecretPaths {
     }
 }
 
-/// A path that routes match in another form than it came in: which segment is which cannot be told.
+/// Returns whether routes match a different form of a path than the one received, so that its segments cannot be
+/// identified.
 fn is_odd(path: &str) -> bool {
     let encoded = |text: &str| path.to_ascii_lowercase().contains(text);
     ["//", "/.", "/;"].into_iter().any(|odd| path.contains(odd))

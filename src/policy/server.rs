@@ -12,67 +12,67 @@ use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
 use crate::rendering::secret::Secret;
 
-/// `[server]`.
+/// Settings of the table `[server]`.
 #[derive(Debug)]
 pub(crate) struct ServerPolicy {
     pub listen: Vec<SocketAddr>,
-    /// The TLS listeners and what they present.
+    /// The TLS listeners and their certificates.
     pub tls: Option<TlsPolicy>,
     pub admin: Option<SocketAddr>,
     /// The read-only listener for probes.
     pub probes: Option<SocketAddr>,
     pub admin_token: Option<Secret<String>>,
-    /// Names under which the admin listener is asked, in lower case.
+    /// Host names that the admin listener accepts, in lower case.
     pub admin_hosts: Vec<String>,
     pub workers: usize,
-    /// Client connections served at once.
+    /// Maximum concurrent client connections, over all workers.
     pub max_connections: usize,
-    /// Connections served at once by each of the admin listener and the one for probes.
+    /// Maximum concurrent connections to the admin listener, and equally to the probes listener.
     pub admin_connections: usize,
     /// Time and size limits of client connections.
     pub settings: Settings,
     pub max_body_size: u64,
-    /// Request bodies up to this are whole before they hold a place of the upstream; bytes.
+    /// Maximum bytes of a request body that is buffered before the request takes an upstream slot.
     pub buffer_request: usize,
-    /// Maximum memory of all buffered bodies; bytes.
+    /// Maximum memory of all buffered bodies, in bytes.
     pub buffer_memory: usize,
-    /// Slowest pace of a request body, bytes a second; zero allows any.
+    /// Minimum rate of a request body in bytes a second; zero allows any rate.
     pub min_body_rate: u64,
-    /// HTTP/2 streams at once on one connection.
+    /// Maximum concurrent HTTP/2 streams on one connection.
     pub h2_max_streams: u32,
-    /// Whose forwarding fields are believed.
+    /// Networks whose forwarding fields are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// What becomes of fields with underscores in their names.
+    /// The treatment of fields with underscores in their names.
     pub underscores: Underscores,
-    /// Whether trusted peers begin with a PROXY header.
+    /// Whether trusted peers start connections with a PROXY header.
     pub proxy_protocol: bool,
-    /// Whether cleartext requests are sent to https.
+    /// Whether cleartext requests are redirected to https.
     pub redirect_https: bool,
-    /// Between SIGTERM and the end of accepting.
+    /// Time between SIGTERM and the end of accepting connections.
     pub drain_delay: Duration,
-    /// For requests in flight after that.
+    /// Maximum time for requests in flight after `drain_delay`.
     pub drain_timeout: Duration,
-    /// Whether the files are watched.
+    /// Whether a change of the configuration files causes a reload.
     pub watch: bool,
 }
 
 impl ServerPolicy {
-    /// Whether `address` is one of the trusted proxies.
+    /// Returns whether `address` is a trusted proxy.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         !self.trusted_proxies.is_empty() && self.trusted_proxies.iter().any(|net| net.contains(&address))
     }
 
-    /// Bounds on heads of requests and answers.
+    /// Returns the limits on the heads of requests and responses.
     pub(crate) fn head_limits(&self) -> HeadLimits {
         self.settings.limits
     }
 }
 
-/// `[server.tls]`.
+/// Settings of the table `[server.tls]`.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsPolicy {
     pub listen: Vec<SocketAddr>,
     pub config: Arc<rustls::ServerConfig>,
-    /// Each certificate's file and when it expires.
+    /// The file and the expiry of each certificate.
     pub expiries: Vec<(PathBuf, SystemTime)>,
 }

@@ -1,26 +1,24 @@
-//! The files a policy was made from, and how a replaced one is told from the one that was read.
+//! The files that a policy was read from, and how a replacement of such a file is detected.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// A file a policy was made from.
+/// A file that a policy was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
     pub path: PathBuf,
-    /// A hash of what it held when it was read as part of a policy; not compared by `watch`, which does not
-    /// read.
+    /// A hash of the content that was read. The file watch does not compare it, because it does not read files.
     pub content: Option<u128>,
-    /// What it was just before it was read: a replacement on the way is seen as one.
+    /// The identity of the file just before it was read, so that a replacement during the read is detected.
     pub identity: Option<FileIdentity>,
 }
 
-/// What tells a file from another put in its place: the device and the inode, behind every symbolic
-/// link, and when it was made, as the number of an inode that is free again goes to the next file. A save in place keeps
-/// them.
+/// The identity of a file: device and inode after following symbolic links, and the creation time, because a freed
+/// inode number is reused for the next file. Saving a file in place does not change its identity.
 pub(crate) type FileIdentity = (u64, u64, Option<SystemTime>);
 
 impl SourceFile {
-    /// As it is now.
+    /// Returns the current state of a file, without its content.
     pub fn now(path: &std::path::Path) -> SourceFile {
         use std::os::unix::fs::MetadataExt as _;
         let identity = |of: std::fs::Metadata| (of.dev(), of.ino(), of.created().ok());
@@ -28,13 +26,13 @@ impl SourceFile {
         SourceFile { path: path.to_path_buf(), content: None, identity }
     }
 
-    /// As it is now, with its content.
+    /// Returns the current state of a file, with its content.
     pub fn read(path: &std::path::Path) -> SourceFile {
         let content = std::fs::read(path).ok().map(|content| xxhash_rust::xxh3::xxh3_128(&content));
         SourceFile { content, ..SourceFile::now(path) }
     }
 
-    /// Whether it is the same file, whatever it holds.
+    /// Returns whether both are the same file, with any content.
     pub fn is_same_file(&self, other: &SourceFile) -> bool {
         self.path == other.path && self.identity == other.identity
     }

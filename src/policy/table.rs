@@ -1,7 +1,6 @@
-//! From a request to its route: an index that keeps first-match order.
-//!
-//! Routes are held in a tree of segments, one tree a host. Every node knows the earliest and latest
-//! route below it, so a walk follows only branches that could still beat the best match so far.
+//! The route table: an index from requests to routes that keeps first-match order. Each host has a tree of segments.
+//! Every node knows the earliest and latest route below it, so a search follows only branches that can still beat the
+//! best match so far.
 
 use std::collections::HashMap;
 
@@ -10,17 +9,17 @@ use http::Method;
 use super::template::{Host, Methods, Pattern, Segment};
 use crate::fields::host;
 
-/// The place of a route in the file; earlier wins.
+/// The position of a route in the configuration. The earliest match wins.
 pub(crate) type Order = u32;
 
 #[derive(Debug)]
 struct Node {
     literal: HashMap<Box<str>, Node>,
     name: Option<Box<Node>>,
-    /// Routes that end here, earliest first; those of a path that ends in a slash apart.
+    /// Routes that end here, earliest first. Routes whose path ends in a slash are separate.
     here: Vec<(Order, Methods)>,
     here_directory: Vec<(Order, Methods)>,
-    /// Routes whose `**` begins here.
+    /// Routes whose `**` starts at this node.
     rest: Vec<(Order, Methods)>,
     earliest: Order,
     latest: Order,
@@ -34,7 +33,7 @@ impl Default for Node {
             here: Vec::new(),
             here_directory: Vec::new(),
             rest: Vec::new(),
-            // Of nothing: later than every route, so that no walk enters.
+            // An empty node counts as later than every route, so that no search enters it.
             earliest: Order::MAX,
             latest: 0,
         }
@@ -100,7 +99,7 @@ impl Search<'_> {
     }
 }
 
-/// The index over all routes.
+/// The index of all routes.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     any: Node,
@@ -109,12 +108,12 @@ pub(crate) struct RouteTable {
 }
 
 impl RouteTable {
-    /// Of patterns in the order of the file.
+    /// Builds the index of patterns in configured order.
     pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> RouteTable {
         RouteTable::at((0..).zip(patterns))
     }
 
-    /// Of some of the patterns of a file, with the place of each; in their order.
+    /// Builds the index of some patterns with their positions, in increasing order.
     pub(crate) fn at<'a>(patterns: impl IntoIterator<Item = (Order, &'a Pattern)>) -> RouteTable {
         let mut table = RouteTable { any: Node::default(), exact: HashMap::new(), below: HashMap::new() };
         for (order, pattern) in patterns {
@@ -128,7 +127,7 @@ impl RouteTable {
         table
     }
 
-    /// The first route at or after `from` for a request; `path` is in normal form.
+    /// Returns the first matching route at or after `from`. `path` must be normalized.
     pub(crate) fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
         let mut search = Search { method, from, best: Order::MAX };
         self.any.find(path, &mut search);

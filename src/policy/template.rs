@@ -1,24 +1,24 @@
-//! A route's pattern: `METHOD[,METHOD] [host]path-template`, and what `{name}` and `**` matched.
+//! Route patterns: `METHOD[,METHOD] [host]path-template`, and the segments that `{name}` and `**` match.
 
 use http::Method;
 
 use super::path;
 use crate::fields::host;
 
-/// Which methods a route is for.
+/// The methods that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Methods {
-    /// `*`.
+    /// Any method, written as `*`.
     Any,
     Only(Vec<Method>),
 }
 
 impl Methods {
-    /// Whether `method` is one of them.
+    /// Returns whether `method` is matched.
     pub(crate) fn contains(&self, method: &Method) -> bool {
         match self {
             Methods::Any => true,
-            // RFC 9110 9.3.2: HEAD asks for what GET would say.
+            // A route for GET also takes HEAD, which asks for the same response without content (RFC 9110 9.3.2).
             Methods::Only(methods) => {
                 methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
             }
@@ -26,18 +26,18 @@ impl Methods {
     }
 }
 
-/// Which hosts a route is for.
+/// The hosts that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     Any,
-    /// This one, in lower case and without a port.
+    /// This host, in lower case and without a port.
     Exact(String),
-    /// Every host below this one: `*.example.com` is kept as `example.com`.
+    /// Every host below this domain: `*.example.com` is stored as `example.com`.
     Below(String),
 }
 
 impl Host {
-    /// Whether it takes a Host as it comes.
+    /// Returns whether a `Host` value, as received, is matched.
     pub(crate) fn takes(&self, given: &str) -> bool {
         match self {
             Host::Any => true,
@@ -50,7 +50,7 @@ impl Host {
     }
 }
 
-/// One segment of a template.
+/// One segment of a path template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Segment {
     Literal(String),
@@ -60,13 +60,13 @@ pub(crate) enum Segment {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
-    /// Its segments; `Rest` only as the last.
+    /// The segments; `Rest` occurs only as the last.
     pub segments: Vec<Segment>,
-    /// Whether it ends in a slash.
+    /// Whether the template ends in a slash.
     pub directory: bool,
 }
 
-/// What a route is matched by: `GET,HEAD *.example.com/api/{id}/**`.
+/// The requests that a route matches: `GET,HEAD *.example.com/api/{id}/**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
     pub methods: Methods,
@@ -87,7 +87,7 @@ impl std::fmt::Display for Methods {
 }
 
 impl Methods {
-    /// Whether all methods of the other are among these.
+    /// Returns whether these methods include all methods of the other.
     fn covers(&self, other: &Methods) -> bool {
         match (self, other) {
             (Methods::Any, _) => true,
@@ -98,7 +98,7 @@ impl Methods {
 }
 
 impl Host {
-    /// Whether all hosts of the other are among these.
+    /// Returns whether these hosts include all hosts of the other.
     fn covers(&self, other: &Host) -> bool {
         let is_below =
             |name: &str, domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
@@ -113,7 +113,7 @@ impl Host {
 }
 
 impl Template {
-    /// Parses the template of a path that is matched or goes to the app, without a query.
+    /// Parses a path template without a query, for matching or for the upstream.
     pub(crate) fn parse_path(text: &str) -> Result<Template, String> {
         if let Some(odd) = text.find(['?', '#']) {
             let odd = text.get(odd..=odd).unwrap_or_default();
@@ -122,7 +122,7 @@ impl Template {
         Template::parse(text)
     }
 
-    /// Whether it takes all paths that the other takes.
+    /// Returns whether this template matches all paths that the other matches.
     fn covers(&self, other: &Template) -> bool {
         let mut others = other.segments.iter();
         for segment in &self.segments {
@@ -139,7 +139,7 @@ impl Template {
         others.next().is_none() && self.directory == other.directory
     }
 
-    /// Parses `/a/{name}/**`; the error says what is wrong.
+    /// Parses a template such as `/a/{name}/**`. The error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Template, String> {
         let Some(inner) = text.strip_prefix('/') else {
             return Err("a path template begins with \"/\"".to_owned());
@@ -175,17 +175,17 @@ impl Template {
         Ok(Template { segments, directory })
     }
 
-    /// Whether it ends in `**`.
+    /// Returns whether the template ends in `**`.
     pub(crate) fn has_rest(&self) -> bool {
         self.segments.last() == Some(&Segment::Rest)
     }
 
-    /// Whether it has `{name}`.
+    /// Returns whether the template has the segment `{name}`.
     pub(crate) fn has_name(&self, name: &str) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::Name(known) if known == name))
     }
 
-    /// Whether it takes a path in normal form.
+    /// Returns whether a normalized path is matched.
     pub(crate) fn takes(&self, path: &str) -> bool {
         let directory = path.ends_with('/');
         let mut given = path.split('/').filter(|segment| !segment.is_empty());
@@ -200,7 +200,7 @@ impl Template {
         given.next().is_none() && directory == self.directory
     }
 
-    /// Whether a path can be taken by both.
+    /// Returns whether some path is matched by both templates.
     pub(crate) fn may_meet(&self, other: &Template) -> bool {
         let (mut one, mut two) = (self.segments.iter(), other.segments.iter());
         loop {
@@ -214,13 +214,13 @@ impl Template {
         }
     }
 
-    /// Where in a path the segment of a name stands.
+    /// Returns the index of the segment `{name}`.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.segments.iter().position(|segment| matches!(segment, Segment::Name(known) if known == name))
     }
 
-    /// Writes this template with what `matched` found in `path`, a path that it matches segment by
-    /// segment. `path` may be the normal or the client's spelling.
+    /// Fills this template with the segments that `matched` found in `path`. `path` may be the normalized or the
+    /// client's form.
     pub(crate) fn fill(&self, matched: &Template, path: &str) -> String {
         let given: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let mut filled = String::with_capacity(path.len() + 16);
@@ -282,19 +282,19 @@ fn parse_segment(part: &str) -> Result<Segment, String> {
 }
 
 impl Pattern {
-    /// Whether it takes a request; `path` is in normal form.
+    /// Returns whether a request is matched. `path` must be normalized.
     pub(crate) fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
         self.methods.contains(method) && self.host.takes(host) && self.template.takes(path)
     }
 
-    /// Whether it takes all requests that the other takes.
+    /// Returns whether this pattern matches all requests that the other matches.
     pub(crate) fn covers(&self, other: &Pattern) -> bool {
         self.template.covers(&other.template)
             && self.methods.covers(&other.methods)
             && self.host.covers(&other.host)
     }
 
-    /// Parses `METHOD[,METHOD] [host]path-template`; the error says what is wrong.
+    /// Parses `METHOD[,METHOD] [host]path-template`. The error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Pattern, String> {
         let (methods, rest) = text
             .split_once(' ')

@@ -8,19 +8,20 @@ use super::upstream::UpstreamPolicy;
 /// `[tracing]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TracingPolicy {
-    /// Who is told of spans.
+    /// The receiver of spans, if there is one.
     pub receiver: Option<OtlpReceiver>,
-    /// A trace that begins here is recorded by its id: from this number on, of its last 56 bits.
+    /// The sampling threshold: a trace that starts here is recorded if the last 56 bits of its id are at least this
+    /// number.
     pub threshold: u64,
 }
 
-/// `tracing.otlp_endpoint`.
+/// Settings of `tracing.otlp_endpoint`, the receiver of spans.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OtlpReceiver {
     pub upstream: UpstreamPolicy,
     pub target: PathAndQuery,
-    /// What Pillion is called there: `$OTEL_SERVICE_NAME`, or its own name.
+    /// The name of the service in spans: `$OTEL_SERVICE_NAME`, or "pillion".
     pub service: String,
-    /// Fields of every message: `$OTEL_EXPORTER_OTLP_TRACES_HEADERS`, or `$OTEL_EXPORTER_OTLP_HEADERS`.
+    /// Fields of every export request: `$OTEL_EXPORTER_OTLP_TRACES_HEADERS`, or `$OTEL_EXPORTER_OTLP_HEADERS`.
     pub headers: HeaderMap,
 }

@@ -1,9 +1,9 @@
-//! What becomes of request fields with underscores in their names, which many apps take for hyphens.
+//! The treatment of request fields with underscores in their names, which many apps read as hyphens.
 
-/// `server.underscores`.
+/// The value of the setting `server.underscores`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Underscores {
-    /// What some apps take for a field that means something is dropped.
+    /// Drops a field if some apps would read it as another field that has a meaning.
     Twins,
     Drop,
     Pass,

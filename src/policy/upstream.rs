@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use http::uri::Authority;
 
-/// How an app is spoken to.
+/// The protocol of connections to an upstream address.
 #[derive(Clone, Debug)]
 pub(crate) enum Scheme {
-    /// HTTP/1.1.
+    /// HTTP/1.1 over TCP or a Unix socket, without TLS.
     Http,
-    /// HTTP/1.1 or HTTP/2 by ALPN, over TLS.
+    /// HTTP/1.1 or HTTP/2 over TLS, chosen by ALPN.
     Https {
         tls: Arc<rustls::ClientConfig>,
-        /// With HTTP/1.1 alone, for upgrades.
+        /// The TLS settings that offer only HTTP/1.1, for upgrades.
         tls_http1: Arc<rustls::ClientConfig>,
-        /// The name the certificate must have, where it is not the host.
+        /// The name that the certificate must have, if it is not the host.
         server_name: Option<String>,
     },
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2 without TLS, by prior knowledge.
     H2c,
 }
 
@@ -37,69 +37,69 @@ impl PartialEq for Scheme {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
-    /// A host to resolve, and a port.
+    /// A host to resolve, and its port.
     Host(String, u16),
     Unix(PathBuf),
 }
 
-/// One `url` or one of `replicas`.
+/// An upstream endpoint: the `url`, or one of `replicas`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EndpointPolicy {
     pub url: String,
     pub place: Place,
     pub scheme: Scheme,
-    /// The Host where the client's is not kept.
+    /// The value of `Host` if the client's is not preserved.
     pub authority: Authority,
 }
 
-/// `[upstream]` or one of `[upstreams.*]`.
+/// Settings of the table `[upstream]`, or of one of `[upstreams.*]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct UpstreamPolicy {
-    /// `upstream`, or the name in the file.
+    /// Either `upstream`, or the name in `[upstreams.*]`.
     pub name: String,
     /// The `url` first, then the replicas.
     pub endpoints: Vec<EndpointPolicy>,
-    /// Whether writes go to any endpoint.
+    /// Whether writes go to any endpoint, not only to the first.
     pub writes_to_any: bool,
-    /// For a TCP or TLS connection to be made.
+    /// Timeout for opening a TCP or TLS connection.
     pub connect_timeout: Duration,
-    /// From the last byte of the request to the head of the answer.
+    /// Timeout from the last byte of the request to the head of the response.
     pub response_timeout: Duration,
-    /// Longest silence in an answer's body.
+    /// Maximum time without data in the body of a response.
     pub body_timeout: Duration,
-    /// Connections in use at once to each address.
+    /// Maximum concurrent connections in use to each address.
     pub max_connections: usize,
-    /// Streams without an expected end at once to each address.
+    /// Maximum concurrent streams without an expected end to each address.
     pub max_streams: usize,
-    /// Idle connections that each worker keeps to each address.
+    /// Maximum idle connections that each worker keeps to each address.
     pub max_idle: usize,
-    /// Connections to each address that wait, each for the client connection they belong to. They hold descriptors here
-    /// and there although they hold no place. One client has its share of them.
+    /// Maximum idle connections to each address that are pinned to one client connection each. They hold descriptors on
+    /// both sides, although they hold no slot. One client gets only a share of them.
     pub max_pinned: usize,
-    /// Requests that may wait for a connection to one address.
+    /// Maximum requests that wait for a connection to one address.
     pub max_waiting: usize,
-    /// For how long they wait.
+    /// Maximum time that a request waits in the queue.
     pub queue_timeout: Duration,
-    /// Idle connections are closed after this.
+    /// Time after which an idle connection is closed.
     pub keep_alive: Duration,
-    /// Further tries of one request.
+    /// Maximum retries of one request.
     pub retries: u32,
-    /// Whether the client's Host goes to the app.
+    /// Whether the client's `Host` is sent to the upstream.
     pub preserve_host: bool,
-    /// Whether requests in flight follow the app's latency.
+    /// Whether the limit on concurrent requests adapts to the upstream's latency.
     pub adaptive_concurrency: bool,
     pub health: ProbePolicy,
 }
 
-/// `[upstream.health]`.
+/// Settings of the table `[upstream.health]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProbePolicy {
-    /// The path to ask for; `None`: passive only.
+    /// The path to probe; `None` for passive checks only.
     pub path: Option<String>,
     pub interval: Duration,
     pub timeout: Duration,
-    /// Failures in a row that eject.
+    /// Number of consecutive failures that eject an address.
     pub unhealthy_after: u32,
-    /// Successes in a row that bring back.
+    /// Number of consecutive successes that restore an address.
     pub healthy_after: u32,
 }

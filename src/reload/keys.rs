@@ -1,5 +1,5 @@
-//! Keys that verify tokens and stand at a URL: fetched at the start, and again every few minutes, so that keys can
-//! be replaced without a reload. Until they are there no token verifies, and who brings one passes the cache by.
+//! Keys for token verification at a URL: fetched at the start and again every few minutes, so that they can be replaced
+//! without a reload. Until the first fetch no token verifies, and requests with a token bypass the cache.
 
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -15,10 +15,10 @@ use crate::upstream::{InternalRequest, Pool, Upstream};
 
 const INTERVAL: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_secs(10);
-/// The longest document; bytes.
+/// Maximum length of the key document in bytes.
 const MAX: usize = 256 * 1024;
 
-/// Watches the keys of a snapshot for as long as it is in force.
+/// Fetches the keys of a snapshot regularly, for as long as the snapshot is the current one.
 pub(super) async fn watch(snapshot: Weak<Snapshot>, upstream: Arc<Upstream>) {
     let pool = Rc::new(Pool::default());
     loop {
@@ -58,7 +58,7 @@ async fn fetch(
     keys::parse(&public_only(&content)).map_err(|error| error.to_string())
 }
 
-/// A set without its symmetric keys: a provider may list one, and it verifies nothing here (RFC 7517 5).
+/// Removes symmetric keys from a key set. A provider may list one, but it verifies nothing here (RFC 7517 5).
 fn public_only(content: &[u8]) -> Vec<u8> {
     let Ok(mut set) = serde_json::from_slice::<serde_json::Value>(content) else { return content.to_vec() };
     if let Some(keys) = set.get_mut("keys").and_then(serde_json::Value::as_array_mut) {

@@ -1,6 +1,5 @@
-//! Reads the configuration again and swaps the policy: the only writer of what is live.
-//!
-//! Everything that can fail happens before the one swap; a refused file changes nothing.
+//! Reads the configuration again and swaps the policy: the only writer of the live policy. Everything that can fail
+//! happens before the single swap, so a rejected configuration changes nothing.
 
 mod keys;
 #[cfg(test)]
@@ -21,32 +20,32 @@ use crate::runtime::clock;
 use crate::state::live_policy::{LivePolicy, SharedState, Snapshot};
 use crate::upstream::{self, Registry};
 
-/// How often watched files are looked at.
+/// Interval between checks of the watched files.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Sets the level of operational events.
+/// Sets the log level of operational events.
 pub(crate) type SetLevel = Box<dyn Fn(tracing::Level)>;
 
-/// See the head of the file.
+/// Reloads the configuration of the running process.
 pub(crate) struct Reloader {
-    /// Where the configuration comes from.
+    /// The source of the configuration.
     pub source: Source,
-    /// Asks the machine and the process again.
+    /// Collects the facts of the machine and the process again.
     pub environment: fn() -> Environment,
     pub live: LivePolicy,
     pub registry: Arc<Registry>,
-    /// What is counted, stored and used.
+    /// The state that outlives reloads.
     pub shared_state: SharedState,
-    /// The cap on client connections.
+    /// The limit on client connections.
     pub connections: Arc<Semaphore>,
-    /// Each client's share of them.
+    /// The share of client connections that each client may use.
     pub seats: Arc<Seats>,
-    /// The level of operational events.
+    /// Sets the log level of operational events.
     pub set_level: SetLevel,
 }
 
 impl Reloader {
-    /// Reads, compiles, swaps. Says what changed, or why nothing did.
+    /// Reads, compiles and swaps the policy. Returns what changed, or why the policy was rejected.
     pub(crate) fn reload(&self) -> Result<String, String> {
         let result = self.attempt();
         match &result {
@@ -64,7 +63,7 @@ impl Reloader {
         result
     }
 
-    /// Of the policy in force.
+    /// Returns the generation of the current policy.
     pub(crate) fn generation(&self) -> u64 {
         self.live.load().generation
     }
@@ -96,7 +95,7 @@ impl Reloader {
         if let (Some(new), Some(old)) = (&policy.keys, &old.policy.keys)
             && new.url == old.url
         {
-            // What was fetched is good until it is fetched again.
+            // Fetched keys stay valid until the next fetch.
             new.put(old.fetched.load().to_vec());
         }
         let generation = old.generation + 1;
@@ -107,8 +106,8 @@ impl Reloader {
         Ok(changed)
     }
 
-    /// Routes that are not what they were are cached again where that was stopped. What was stored under them is
-    /// not found any more: their rules are part of the key.
+    /// Resumes caching for changed routes on which it was stopped. Responses stored for the old version of such a route
+    /// are not found any more, because the rules of a route are part of the cache key.
     fn forget_edited(&self, old: &Policy, new: &Policy) {
         let stays = |route: &&Arc<RoutePolicy>| {
             let same = |other: &&Arc<RoutePolicy>| {
@@ -127,7 +126,7 @@ impl Reloader {
         if new > old {
             self.connections.add_permits(new - old);
         } else if new < old {
-            // Connections that are open stay; their places are taken away as they close.
+            // Open connections stay; their permits are removed as they close.
             let connections = self.connections.clone();
             let fewer = u32::try_from(old - new).unwrap_or(u32::MAX);
             tokio::task::spawn_local(async move {
@@ -139,13 +138,13 @@ impl Reloader {
     }
 }
 
-/// The limit of open files, where there is one.
+/// Returns the limit of open files, if there is one.
 pub(crate) fn file_limit() -> Option<usize> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current.and_then(|limit| usize::try_from(limit).ok())
 }
 
-/// Names are known already where they were known before.
+/// Takes over resolved names and health of upstreams that exist in both snapshots.
 fn carry_over(old: &Snapshot, new: &[Arc<upstream::Upstream>]) {
     for upstream in new {
         if let Some(before) = old.upstreams.iter().find(|before| before.policy.name == upstream.policy.name) {
@@ -154,7 +153,7 @@ fn carry_over(old: &Snapshot, new: &[Arc<upstream::Upstream>]) {
     }
 }
 
-/// Starts the health watch of every app of a snapshot, and that of its keys; each ends with its snapshot.
+/// Starts the health checks of a snapshot's upstreams, and the fetching of its keys. Both end with the snapshot.
 pub(crate) fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
     for (index, upstream) in snapshot.upstreams.iter().enumerate() {
         let awaited = snapshot.policy.health.awaits(index);
@@ -186,7 +185,7 @@ fn needs_restart(old: &Policy, new: &Policy) -> Vec<&'static str> {
     names
 }
 
-/// The sections that are not what they were, for the log.
+/// Lists the changed sections, for the log.
 fn difference(old: &Policy, new: &Policy) -> String {
     let mut changed = Vec::new();
     let mut compare = |name: &str, same: bool| {
@@ -214,14 +213,14 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("etag", old.etag == new.etag);
     compare("cache", old.cache == new.cache);
     compare("invalidate", old.invalidate == new.invalidate);
-    // The file of keys is compared below.
+    // The keys are compared below, with the other files.
     compare("rate_limit", old.limits.is_as_but_for_keys(&new.limits));
     compare("log", old.log == new.log);
     compare("tracing", old.tracing == new.tracing);
     let url = |policy: &Policy| policy.keys.as_ref().map(|keys| keys.url.clone());
     let identity = |policy: &Policy| (policy.identity.settings(), url(policy));
     compare("identity", identity(old) == identity(new));
-    // Certificates, keys and authorities, by what they hold; the first source is the file itself.
+    // Compares certificates, keys and other files by content. The first source is the configuration file itself.
     let files = |policy: &Policy| -> Vec<(PathBuf, Option<u128>)> {
         policy.sources.iter().skip(1).map(|file| (file.path.clone(), file.content)).collect()
     };
@@ -237,10 +236,9 @@ fn difference(old: &Policy, new: &Policy) -> String {
     if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") }
 }
 
-/// Calls `reload` whenever one of the files in force was replaced.
-///
-/// What is on disk is compared with what was there just before the policy in force was read, so nothing
-/// that happens between a load and a look is lost. What was tried and refused is not tried again.
+/// Calls `reload` whenever one of the current files was replaced. The files are compared with their state just before
+/// the current policy was read, so no change between a load and a check is lost. A rejected configuration is not tried
+/// again until the files change.
 pub(crate) async fn watch(live: LivePolicy, stopping: Arc<AtomicBool>, reload: impl Fn()) {
     let mut before: Vec<SourceFile> = Vec::new();
     let mut tried: Vec<SourceFile> = Vec::new();
@@ -252,7 +250,7 @@ pub(crate) async fn watch(live: LivePolicy, stopping: Arc<AtomicBool>, reload: i
         }
         let loaded = &snapshot.policy.sources;
         let now: Vec<SourceFile> = loaded.iter().map(|source| SourceFile::now(&source.path)).collect();
-        // Seen twice the same: whoever replaces several files is done.
+        // Waits until two checks see the same state, because several files may be replaced one after the other.
         let settled = now == before && now.iter().all(|source| source.identity.is_some());
         before.clone_from(&now);
         let is_loaded = now.iter().zip(loaded).all(|(now, loaded)| now.is_same_file(loaded));

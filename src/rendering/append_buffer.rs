@@ -1,12 +1,12 @@
-//! Where short pieces are put together before they are appended to a vector, which would ask for each of fifty whether
-//! it has to grow.
+//! A buffer that gathers short pieces before they are appended to a vector. Appended one by one, each of some fifty
+//! pieces would check whether the vector has to grow.
 
 use std::cell::RefCell;
 
-/// Bytes there is room for; most of what is put together has fewer.
+/// Size of the buffer in bytes, enough for most log lines.
 const ROOM: usize = 1024;
 
-/// A text in as much room for each of its kind: copying a length that is known takes no call.
+/// A short text in a fixed-size array: a copy of constant length compiles to a few instructions without a call.
 #[derive(Debug)]
 pub(crate) struct Fixed<const SIZE: usize> {
     text: [u8; SIZE],
@@ -14,7 +14,7 @@ pub(crate) struct Fixed<const SIZE: usize> {
 }
 
 impl<const SIZE: usize> Fixed<SIZE> {
-    /// Of parts that fit into it together.
+    /// Joins parts, which together fit into `SIZE` bytes.
     pub(crate) const fn new<const PARTS: usize>(parts: [&[u8]; PARTS]) -> Fixed<SIZE> {
         let (mut text, mut length, mut part) = ([0; SIZE], 0, 0);
         while part < PARTS {
@@ -25,14 +25,14 @@ impl<const SIZE: usize> Fixed<SIZE> {
         Fixed { text, length }
     }
 
-    /// How long the text is.
+    /// Returns the length of the text in bytes.
     #[inline(always)]
     pub(crate) fn length(&self) -> usize {
         self.length
     }
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct AppendBuffer<'o> {
     out: &'o mut Vec<u8>,
@@ -41,7 +41,8 @@ pub(crate) struct AppendBuffer<'o> {
 }
 
 impl AppendBuffer<'_> {
-    /// Lets `write` put together what is appended to `out`. What it writes may not come here in turn.
+    /// Runs `write` with the thread's buffer and appends the result to `out`. `write` must not call this function
+    /// again, because the buffer is in use.
     pub(crate) fn with(out: &mut Vec<u8>, write: impl FnOnce(&mut AppendBuffer<'_>)) {
         thread_local! {
             static PLACE: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
@@ -53,14 +54,14 @@ impl AppendBuffer<'_> {
         });
     }
 
-    /// The vector, with all that came before in it.
+    /// Returns the vector after appending all bytes gathered so far.
     pub(crate) fn vector(&mut self) -> &mut Vec<u8> {
         self.out.extend_from_slice(&self.room[..self.filled]);
         self.filled = 0;
         self.out
     }
 
-    /// Puts down a few bytes.
+    /// Appends bytes, through the buffer if they fit.
     #[inline(always)]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         match self.room.get_mut(self.filled..self.filled + bytes.len()) {
@@ -72,7 +73,7 @@ impl AppendBuffer<'_> {
         }
     }
 
-    /// As many as `length` of them.
+    /// Appends the first `length` of the given bytes.
     #[inline(always)]
     pub(crate) fn first<const SIZE: usize>(&mut self, bytes: &[u8; SIZE], length: usize) {
         match self.room.get_mut(self.filled..self.filled + SIZE) {

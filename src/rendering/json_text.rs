@@ -1,16 +1,15 @@
-//! Texts that stand in many lines of a log.
+//! Text that appears in many log lines, escaped for JSON once.
 
 use std::fmt;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::Arc;
 
-/// A text and how JSON writes it, found out once: where the text is made and not wherever it is written. Copies are one
-/// and the same.
+/// A text and its JSON form, computed when the text is created and not at every write. Clones share both.
 #[derive(Clone)]
 pub(crate) struct EscapedText {
     text: Text,
-    /// Where that is something else.
+    /// The escaped text, if it differs from the text.
     escaped: Option<Arc<str>>,
 }
 
@@ -27,7 +26,7 @@ impl EscapedText {
         EscapedText { escaped: escaped.map(Arc::from), text: Text::Made(text.into()) }
     }
 
-    /// Of a text that is ASCII without control characters, quotes and backslashes.
+    /// Wraps an ASCII text without control characters, quotes and backslashes.
     pub(crate) const fn plain(text: &'static str) -> EscapedText {
         EscapedText { text: Text::Ours(text), escaped: None }
     }
@@ -40,12 +39,13 @@ impl EscapedText {
         }
     }
 
-    /// What stands between the quotes (RFC 8259 7).
+    /// Returns the text as it stands between the quotes of a JSON string (RFC 8259 7).
     pub(crate) fn escaped(&self) -> &str {
         self.escaped.as_deref().unwrap_or(self.as_str())
     }
 
-    /// Whether the other one is a copy, which can be said without reading either. Of texts that are equal it may be not.
+    /// Returns whether both are copies of one text, without reading it. Equal texts from different origins may give
+    /// `false`.
     #[inline(always)]
     pub(crate) fn is(&self, other: &EscapedText) -> bool {
         ptr::eq(self.as_str(), other.as_str())

@@ -1,4 +1,5 @@
-//! Text that recurs, made once: heads as lines of HTTP/1, members of log lines, and the words of the contract.
+//! Recurring text, rendered once: response heads as lines of HTTP/1, members of log lines, and the words of the
+//! contract.
 
 pub(crate) mod append_buffer;
 pub(crate) mod digest;

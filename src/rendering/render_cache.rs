@@ -1,21 +1,21 @@
-//! What a worker writes again and again, put together once: texts it had lately, each at the one place that is there for
-//! those of its kind.
+//! A direct-mapped cache of recently rendered texts, for one worker. Each text has exactly one place, given by a hash
+//! of its parts.
 
 use std::ptr;
 
 const PLACES: usize = 64;
-/// The bits of a number that names a place.
+/// Number of bits of a place's index.
 const BITS: u32 = PLACES.ilog2();
 
-/// Texts, each with what it was put together from.
+/// Rendered texts, each with the values it was rendered from.
 #[derive(Debug)]
 pub(crate) struct DirectMappedCache<T>([Option<Box<T>>; PLACES]);
 
 impl<T> DirectMappedCache<T> {
     pub(crate) const NONE: DirectMappedCache<T> = DirectMappedCache([const { None }; PLACES]);
 
-    /// The one that `is` what is looked for, or what `new` puts together, in place of another. `parts` are some of what
-    /// it is put together from: those in which the ones of a service differ most.
+    /// Returns the entry for which `is` holds. Otherwise renders one with `new`, in the place of the previous entry.
+    /// `parts` are those inputs in which the entries of one service differ most.
     #[inline(always)]
     pub(crate) fn get<const PARTS: usize>(
         &mut self,
@@ -33,19 +33,20 @@ impl<T> DirectMappedCache<T> {
 
 #[inline(always)]
 fn place<const PARTS: usize>(parts: [u64; PARTS]) -> usize {
-    // The golden ratio spreads what differs in its lower bits only; the highest are taken (Knuth, TAOCP 3, 6.4).
+    // The golden ratio spreads differences in the low bits over the highest bits, which are taken (Knuth, TAOCP 3,
+    // 6.4).
     let mixed = parts.iter().fold(0, |mixed: u64, part| (mixed ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     (mixed >> (u64::BITS - BITS)) as usize
 }
 
-/// Where a text stands, as a part.
+/// Returns the address of a text, for use as a part.
 #[inline(always)]
 pub(crate) fn stands(text: &str) -> u64 {
     text.as_ptr().addr() as u64
 }
 
-/// Whether both are nothing, or stand in the same place for good, which can be said without reading either. Of texts
-/// that are equal it may be not.
+/// Returns whether both are `None` or the same static text, without reading it. Equal texts at different addresses may
+/// give `false`.
 #[inline(always)]
 pub(crate) fn same(one: Option<&'static str>, other: Option<&'static str>) -> bool {
     one.map(ptr::from_ref) == other.map(ptr::from_ref)

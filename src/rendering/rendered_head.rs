@@ -1,5 +1,5 @@
-//! Heads that many answers have in common: decided about once, written once as lines of HTTP/1, and kept with what they
-//! are the heads of. What differs from answer to answer is written behind them.
+//! Response heads shared by many responses: decided and rendered as HTTP/1 lines once, and kept with the stored
+//! response. Fields that differ from response to response are written after them.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,36 +7,36 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::{BufMut, Bytes};
 use http::HeaderValue;
 
-/// More ways to ask for one thing are not kept apart; the oldest makes way.
+/// Maximum number of variants kept for one stored response; a new one evicts the oldest.
 const MAX_FORMS: usize = 4;
-/// Room for the fields that each answer gets anew.
+/// Bytes reserved for the fields of a single response.
 const OWN: usize = 256;
 
-/// How something is asked for, as a number: the same number gets the same head.
+/// The properties of a request that decide the head, as a number: equal numbers get equal heads.
 pub(crate) type HeadVariant = NonZeroU64;
 
-/// What a stored answer looks like to those who ask for it in one form.
+/// The head of a stored response for requests of one variant.
 #[derive(Debug)]
 pub struct RenderedHead {
     pub form: HeadVariant,
-    /// The lines of its fields.
+    /// The header lines of the response.
     pub lines: Bytes,
-    /// Those of a 304 in its place, without a tag.
+    /// The header lines of the corresponding 304, without ETag.
     pub unchanged: Bytes,
-    /// Whether there is a Date among them; else each answer gets its own.
+    /// Whether the lines contain Date; otherwise each response gets its own.
     pub dated: bool,
-    /// The tag by which conditions are judged.
+    /// The entity tag that conditional requests are evaluated against.
     pub tag: Option<HeaderValue>,
-    /// The tag it goes out with.
+    /// The entity tag sent to the client.
     pub shown: Option<HeaderValue>,
-    /// What was made of the content goes out under this name, and not the content as it is.
+    /// Name of the derived form that is sent instead of the stored content, such as a content coding.
     pub made: Option<&'static str>,
-    /// Where it is counted, as whoever decided about it knows.
+    /// Index of the counter for this response, chosen by the code that decided the head.
     pub counted: usize,
 }
 
 impl RenderedHead {
-    /// In bytes.
+    /// Returns the estimated memory of the variant in bytes.
     fn size(&self) -> usize {
         let tag = |tag: &Option<HeaderValue>| tag.as_ref().map_or(0, HeaderValue::len);
         size_of::<RenderedHead>()
@@ -47,12 +47,12 @@ impl RenderedHead {
     }
 }
 
-/// The heads that were prepared for one stored answer.
+/// The rendered heads of one stored response.
 #[derive(Debug, Default)]
 pub(crate) struct RenderedHeads(RwLock<Vec<Arc<RenderedHead>>>);
 
 impl RenderedHeads {
-    /// The one of this form.
+    /// Returns the head for requests of this variant.
     pub(crate) fn get(&self, form: HeadVariant) -> Option<Arc<RenderedHead>> {
         let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
         forms.iter().find(|prepared| prepared.form == form).cloned()
@@ -68,32 +68,32 @@ impl RenderedHeads {
         forms.push(Arc::new(prepared));
     }
 
-    /// In bytes.
+    /// Returns the estimated memory of the variant in bytes.
     pub(crate) fn size(&self) -> usize {
         let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
         forms.iter().map(|prepared| prepared.size()).sum()
     }
 }
 
-/// Takes a head that was prepared.
+/// A callback that stores a rendered head.
 pub(crate) type StoreHead = Box<dyn FnOnce(RenderedHead)>;
 
-/// The head of one answer: what was prepared, and its own.
+/// The head of one response: the rendered part and its own fields.
 #[derive(Debug)]
 pub struct HeadLines {
     pub head: Arc<RenderedHead>,
-    /// Whether it is the head of a 304.
+    /// Whether this is the head of a 304.
     pub unchanged: bool,
     own: Vec<u8>,
 }
 
 impl HeadLines {
-    /// Without a field of its own yet.
+    /// Creates a head without fields of its own.
     pub fn new(prepared: Arc<RenderedHead>) -> HeadLines {
         HeadLines { head: prepared, unchanged: false, own: Vec::with_capacity(OWN) }
     }
 
-    /// Adds a field of its own; `value` writes what is one already.
+    /// Adds a field to this response alone. `value` writes a valid field value.
     pub fn add(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         self.own.put_slice(name.as_bytes());
         self.own.put_slice(b": ");
@@ -101,7 +101,7 @@ impl HeadLines {
         self.own.put_slice(b"\r\n");
     }
 
-    /// All of it, in two parts.
+    /// Returns the header lines in two parts: rendered, then own.
     pub fn parts(&self) -> [&[u8]; 2] {
         [if self.unchanged { &self.head.unchanged } else { &self.head.lines }, &self.own]
     }

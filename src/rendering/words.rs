@@ -1,4 +1,5 @@
-//! Enums whose variants are words of the contract: each word stands once, and the list of them is whole by itself.
+//! Enums whose variants are words of the contract: each word is written once, and the list of all words is always
+//! complete.
 
 /// Declares an enum of words: `Variant => "word",`. It gets `ALL`, every variant in the order declared, and `as_str`.
 ///
@@ -16,11 +17,11 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every variant, in the order declared.
+            /// Every variant, in declaration order.
             #[allow(dead_code, reason = "not each list is shown as one")]
             $seen const ALL: [$name; [$($word),+].len()] = [$($name::$variant),+];
 
-            /// The word that users see.
+            /// Returns the word that users see.
             $seen const fn as_str(self) -> &'static str {
                 match self {
                     $($name::$variant => $word,)+

@@ -1,33 +1,33 @@
-//! The guard against BREACH: whoever can make a client send guesses, and see how long the answers are,
-//! learns a secret that stands in the same compressed answer as the guess. An answer that sets a cookie (so
-//! holds something personal) and repeats what the request said is therefore not coded.
+//! The guard against BREACH. An attacker who can make a client send guesses, and sees the length of the responses,
+//! learns a secret that is in the same compressed response as the guess. So a response is not encoded if it sets a
+//! cookie (and thus contains something personal) and repeats a part of the request.
 //!
-//! What it does not see: secrets in answers that set no cookie, guesses of fewer than [`MIN`] bytes or
-//! altered by the app, answers split over several requests. An app with such secrets must not let them be
-//! compressed (`compress = false` on the route, or `no-transform`).
+//! Not covered: secrets in responses that set no cookie, guesses of fewer than [`MIN`] bytes or altered by the
+//! upstream, secrets split over several responses. The compression of responses with such secrets must be disabled
+//! (`compress = false` on the route, or `no-transform`).
 
 use memchr::memmem;
 
 use crate::fields::query;
 
-/// Shorter values are found everywhere, and tell nothing.
+/// Minimum length of a value in bytes; shorter ones occur everywhere and mean nothing.
 pub(crate) const MIN: usize = 3;
-/// The most values of one request that are looked for; with more, an echo is assumed.
+/// Maximum number of values of one request to search for; with more, an echo is assumed.
 const MAX_VALUES: usize = 32;
-/// The longest request content that is looked through; with more, an echo is assumed.
+/// Maximum bytes of request content that are examined; with more, an echo is assumed.
 pub(crate) const MAX_INPUT: usize = 16 * 1024;
-/// The longest answer that is searched; with more, an echo is assumed.
+/// Maximum bytes of a response that are searched; with more, an echo is assumed.
 pub(crate) const MAX_CONTENT: usize = 256 * 1024;
 
-/// What a request said that an answer could repeat.
+/// The values of a request that a response could repeat.
 #[derive(Debug)]
 pub(crate) enum Values {
     Some(Vec<Vec<u8>>),
-    /// More than is looked for, or what is not at hand.
+    /// There are too many values, or the request content is not available.
     Unknown,
 }
 
-/// Of a query and the request's content; `input` is `None` where that is not at hand.
+/// Collects the values of a query and of the request content; `input` is `None` if that is not available.
 pub(crate) fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
     let Some(input) = input.filter(|input| input.len() <= MAX_INPUT) else { return Values::Unknown };
     let mut values = Vec::new();
@@ -41,7 +41,8 @@ pub(crate) fn values(query: Option<&str>, input: Option<&[u8]>) -> Values {
 }
 
 impl Values {
-    /// Whether `content` repeats one of them; `None` where it is not here whole. When in doubt, it does.
+    /// Returns whether `content` repeats one of the values; `None` stands for incomplete content. In doubt it returns
+    /// true.
     pub(crate) fn echo_in(&self, content: Option<&[u8]>) -> bool {
         match (self, content) {
             (Values::Some(values), _) if values.is_empty() => false,
@@ -53,7 +54,7 @@ impl Values {
     }
 }
 
-/// Names and values of `a=b&c=d`, as written and decoded. What is no form is one long value.
+/// Collects names and values of `a=b&c=d`, as written and decoded. Content that is not a form is one long value.
 fn form_values(form: &[u8], values: &mut Vec<Vec<u8>>) {
     for part in form.split(|byte| matches!(byte, b'&' | b'=')) {
         let decoded = query::decoded(part);
@@ -64,7 +65,7 @@ fn form_values(form: &[u8], values: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// Every text and number in a JSON document; false where it is none.
+/// Collects every text and number of a JSON document; returns false if the input is not JSON.
 fn json_values(input: &[u8], values: &mut Vec<Vec<u8>>) -> bool {
     let Ok(document) = serde_json::from_slice::<serde_json::Value>(input) else { return false };
     let mut open = vec![&document];
@@ -75,7 +76,7 @@ fn json_values(input: &[u8], values: &mut Vec<Vec<u8>>) -> bool {
         match value {
             serde_json::Value::String(text) => {
                 add(text.clone().into_bytes(), values);
-                // As JSON writes it.
+                // The text as JSON writes it, without its quotes.
                 let written = value.to_string().into_bytes();
                 add(written.get(1..written.len() - 1).unwrap_or_default().to_vec(), values);
             }

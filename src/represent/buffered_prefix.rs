@@ -1,4 +1,4 @@
-//! Content gathered for a moment: as much of it as a decision needs, and no longer than nobody minds.
+//! Content buffered for a moment: as much of it as a decision about the response needs, and for a short time.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,43 +16,43 @@ use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
 
-/// Pieces that are shorter than this on average are joined; bytes.
+/// Pieces shorter than this on average are joined; in bytes.
 const SMALL_PIECE: usize = 512;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferGoal {
-    /// So much is waited for.
+    /// Number of bytes to wait for.
     pub min: usize,
-    /// No more is taken, even where it is there.
+    /// Maximum number of bytes to take, even if more have arrived.
     pub max: usize,
-    /// Whether the end is waited for, which may come after the last byte; not where more than `max` came before it.
+    /// Whether to wait for the end, which may come after the last byte; but not after more than `max` bytes.
     pub end: bool,
 }
 
 /// The beginning of a body, or all of it.
 #[derive(Debug)]
 pub(crate) struct BufferedPrefix {
-    /// Before `more`, of which most content has nothing, and which takes no memory then.
+    /// The first piece. Most content is one piece, so that `more` takes no memory.
     first: Option<Bytes>,
     more: VecDeque<Bytes>,
     length: usize,
     rest: Rest,
-    /// Of all of it, while it is gathered.
+    /// The reservation for all of it while it is buffered.
     place: Option<Reservation>,
-    /// Of what waits for a client that may be slow.
+    /// The memory of content that waits for a client that may be slow.
     memory: Option<BufferReservation>,
 }
 
 #[derive(Debug)]
 enum Rest {
-    /// There is no more; perhaps these.
+    /// The body has ended, perhaps with trailers.
     Ended(Option<HeaderMap>),
     More(Body),
     Failed(BodyError),
 }
 
 impl BufferedPrefix {
-    /// Of content that is here already.
+    /// Creates the prefix of content that is complete already.
     pub(crate) fn whole(content: &ChunkedBytes) -> BufferedPrefix {
         let mut pieces = content.iter().cloned();
         let (first, more) = (pieces.next(), pieces.collect());
@@ -60,14 +60,14 @@ impl BufferedPrefix {
         BufferedPrefix { first, more, length: content.len(), rest, place, memory }
     }
 
-    /// Nothing of `body` yet.
+    /// Creates an empty prefix of `body`.
     pub(crate) fn nothing(body: Body) -> BufferedPrefix {
         let (first, more) = (None, VecDeque::new());
         BufferedPrefix { first, more, length: 0, rest: Rest::More(body), place: None, memory: None }
     }
 
-    /// What `wanted` says of `body`, unless it ends or fails before, takes longer than `timeout`, or finds no room in
-    /// `memory`, which holds what is gathered meanwhile, and longer where that is not all.
+    /// Reads what `wanted` asks of `body`. Returns earlier if the body ends or fails, after `timeout`, or if `memory`
+    /// has no room. `memory` counts the content while it is buffered, and longer if the content is not complete.
     pub(crate) async fn read(
         body: Body,
         wanted: BufferGoal,
@@ -93,8 +93,8 @@ impl BufferedPrefix {
                 if gathered.length > wanted.max || (gathered.length == wanted.max && !wanted.end) {
                     return Poll::Ready(());
                 }
-                // What came whole holds no place at the upstream any more: it must not wait here beyond the limit. Many
-                // that gather at once see one another.
+                // A body that arrived whole no longer holds an upstream connection, so nothing else bounds its memory.
+                // The room is checked with each piece, so that many requests that buffer at once see one another.
                 if gathered.memory.as_ref().is_some_and(|memory| !memory.has_room()) {
                     return Poll::Ready(());
                 }
@@ -129,13 +129,13 @@ impl BufferedPrefix {
             place.shrink(gathered.length);
         }
         if gathered.is_whole() {
-            // From here on it is counted by whoever writes it.
+            // From here on the connection that writes the content counts it.
             gathered.memory = None;
         }
         gathered
     }
 
-    /// What `wanted` says of `body`, however long that is in coming: who sends it has its own timeouts.
+    /// Reads what `wanted` asks of `body`, however long that takes: the sender has its own timeouts.
     pub(crate) async fn waited_for(body: Body, wanted: BufferGoal) -> BufferedPrefix {
         BufferedPrefix::until(body, wanted, None, None, None).await
     }
@@ -152,12 +152,12 @@ impl BufferedPrefix {
         self.first.take().or_else(|| self.more.pop_front())
     }
 
-    /// Whether it is all there is.
+    /// Returns whether it is the complete content.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self.rest, Rest::Ended(None))
     }
 
-    /// Whether more may come, and may be long in coming.
+    /// Returns whether more content may arrive, perhaps late.
     pub(crate) fn has_more(&self) -> bool {
         matches!(self.rest, Rest::More(_))
     }
@@ -174,7 +174,7 @@ impl BufferedPrefix {
         self.first.iter().chain(&self.more)
     }
 
-    /// All of it in one piece. `None` while more is to come.
+    /// Joins the content into one piece; `None` while it is not complete.
     pub(crate) fn content(&mut self) -> Option<Bytes> {
         if !self.is_whole() {
             return None;
@@ -187,13 +187,13 @@ impl BufferedPrefix {
         Some(self.first.clone().unwrap_or_default())
     }
 
-    /// All of it as it is here. `None` while more is to come.
+    /// Returns the content in its pieces; `None` while it is not complete.
     pub(crate) fn whole_pieces(&self) -> Option<ChunkedBytes> {
         self.is_whole().then(|| self.pieces().cloned().collect())
     }
 
-    /// Counts what was gathered until it is handed on: it waits for something that may be long in coming. `None`: it is
-    /// counted elsewhere.
+    /// Counts the content until it is sent, because it waits for more that may arrive late. `None`: it is counted
+    /// elsewhere.
     pub(crate) fn count(&mut self, memory: Option<BufferReservation>) {
         self.memory = memory.map(|mut memory| {
             memory.resize(self.length);
@@ -202,12 +202,13 @@ impl BufferedPrefix {
         self.place = None;
     }
 
-    /// The body again, from its beginning. All of one is counted by whoever writes it, unless it is counted here.
+    /// Returns the body from its beginning. Complete content is counted by the connection that writes it, unless
+    /// counted here.
     pub(crate) fn into_body(mut self) -> Body {
         match self.rest {
             Rest::More(body) if self.first.is_none() && self.more.is_empty() => body,
             Rest::Ended(None) if self.memory.is_none() => {
-                // Small pieces take more than their bytes.
+                // Small pieces take more memory than their bytes.
                 if (1 + self.more.len()) * SMALL_PIECE > self.length {
                     self.content();
                 }
@@ -217,7 +218,7 @@ impl BufferedPrefix {
         }
     }
 
-    /// What is still to come, for whoever does not want what came.
+    /// Returns the rest of the body, without what was buffered.
     pub(crate) fn into_rest(self) -> Option<Body> {
         match self.rest {
             Rest::More(body) => Some(body),

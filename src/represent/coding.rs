@@ -1,55 +1,54 @@
-//! The codings Pillion makes, and which of them a client gets (RFC 9110 12.5.3).
+//! The content codings that Pillion makes, and which of them a client gets (RFC 9110 12.5.3).
 
 use crate::fields::accept_encoding::{AcceptEncoding, Weight};
 use crate::rendering::words::words;
 
 words! {
-    /// A content coding (RFC 9110 8.4.1), by its registered name. The order is the default order of preference.
+    /// A content coding (RFC 9110 8.4.1) by its registered name, in the default order of preference.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub(crate) enum Coding {
-        /// RFC 8878.
+        /// Zstandard, as RFC 8878 defines it.
         Zstd => "zstd",
-        /// RFC 7932.
+        /// Brotli, as RFC 7932 defines it.
         Brotli => "br",
-        /// RFC 1952.
+        /// Gzip, as RFC 1952 defines it.
         Gzip => "gzip",
     }
 }
 
-/// How hard the encoders try.
+/// The effort of the encoders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// The least CPU that is worth it.
+    /// The least CPU time that is worth encoding for.
     Fast,
-    /// Small at less CPU than nginx spends.
+    /// Small output with less CPU time than nginx spends.
     #[default]
     Balanced,
-    /// As small as a request can wait for.
+    /// The smallest output that a request can wait for.
     Best,
 }
 
-/// What a client is to get.
+/// The result of content negotiation for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Negotiated {
-    /// This coding, where the content can have it. Whether it takes the content as it is, too.
+    /// This coding, if the content allows it; and whether the client accepts unencoded content too.
     Coded(Coding, Plain),
-    /// The content as it is.
+    /// The unencoded content, without a coding.
     Identity,
-    /// It takes none of the codings offered, nor the content as it is.
+    /// The client accepts neither an offered coding nor unencoded content.
     Nothing,
 }
 
-/// Whether the content may come as it is.
+/// Whether the client accepts unencoded content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plain {
     Taken,
-    /// The client refuses it (`identity;q=0`).
+    /// The client refuses unencoded content (`identity;q=0`).
     Refused,
 }
 
-/// The coding a client likes best of those `offered`, which stand in our order of preference. Without the
-/// field any coding would be acceptable; such clients get the content as it is all the same, since those
-/// that can decode say so.
+/// Returns the coding with the highest weight among those `offered`, which are in our order of preference. A request
+/// without the field accepts any coding, but gets unencoded content all the same, since clients that can decode say so.
 pub(crate) fn negotiate(accepts: &AcceptEncoding, offered: &[Coding]) -> Negotiated {
     if !accepts.is_present() {
         return Negotiated::Identity;

@@ -1,47 +1,48 @@
-//! Whether an answer may be coded, and if not, why not: one value for the metric, the log and the decision.
+//! Decides whether a response is encoded, and gives the reason if not: one value for the metric, the log and the
+//! decision.
 
 use http::StatusCode;
 
 use super::coding::Coding;
 use crate::rendering::words::words;
 
-/// What becomes of an answer's content.
+/// The decision about the content of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     Code(Coding),
-    /// It goes as it is.
+    /// The content is sent unencoded.
     Leave(Reason),
 }
 
 words! {
-    /// Why content goes as it is.
+    /// Reasons why content is sent unencoded.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Reason {
-        /// The client did not ask for a coding we make.
+        /// The client accepts no coding that Pillion makes.
         NotAsked => "not-asked",
-        /// No content, or a part of it (204, 206, 304).
+        /// The status allows no content, or only a part (204, 206, 304).
         Status => "status",
-        /// A stream of events, or messages of gRPC.
+        /// A stream of events or gRPC messages.
         Stream => "stream",
         Coded => "coded",
-        /// `Cache-Control: no-transform` (RFC 9111 5.2.2.6).
+        /// It has `Cache-Control: no-transform` (RFC 9111 5.2.2.6).
         NoTransform => "no-transform",
-        /// Not one of `compression.types`.
+        /// Its type is not one of `compression.types`.
         Type => "type",
-        /// Less than `compression.min_size`.
+        /// It is shorter than `compression.min_size`.
         Small => "small",
         /// It sets a cookie and may echo the request (`compression.breach_guard`).
         Echo => "echo",
-        /// A part of it was asked for and is sent.
+        /// Only a requested range of it is sent.
         Range => "range",
-        /// As many encoders are at work as may be.
+        /// The memory for encoders is exhausted.
         Busy => "busy",
     }
 }
 
-/// Whether content with this head could be coded for a client that asks, as far as its type and size and the
-/// app's consent do not matter. What could is what varies on Accept-Encoding (RFC 9110 12.5.5). `live`: events or
-/// messages of gRPC.
+/// Returns whether content with this head could be encoded for a client that accepts it, apart from its type, its size
+/// and the upstream's consent. Such responses vary on Accept-Encoding (RFC 9110 12.5.5). `live`: a stream of events or
+/// gRPC messages.
 pub(crate) fn codable(status: StatusCode, coded: bool, live: bool) -> Result<(), Reason> {
     if live {
         Err(Reason::Stream)
@@ -54,7 +55,7 @@ pub(crate) fn codable(status: StatusCode, coded: bool, live: bool) -> Result<(),
     }
 }
 
-/// RFC 9110 6.4.1.
+/// Returns whether a response with this status has no content (RFC 9110 6.4.1).
 pub(crate) fn has_no_content(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }

@@ -1,4 +1,4 @@
-//! What is counted of representations, and how it looks to a scrape.
+//! The counters of representations and how they appear in a scrape.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) struct CodingCounters {
 }
 
 impl CodingCounters {
-    /// An encoder took `before` bytes, gave `after` and ran for so long.
+    /// Counts a run of an encoder: bytes before and after, and its duration.
     pub(crate) fn ran(&self, before: usize, after: usize, duration: Duration) {
         self.before.add(before as u64);
         self.after.add(after as u64);
@@ -34,26 +34,26 @@ impl CodingCounters {
     }
 }
 
-/// For the life of the process.
+/// The counters of all representations, kept for the life of the process.
 #[derive(Debug)]
 pub(crate) struct Counters {
     codings: [Arc<CodingCounters>; Coding::ALL.len()],
     left: [Cell; Reason::ALL.len()],
-    /// 304s that the app said itself.
+    /// 304 responses that the upstream sent.
     pub not_modified_by_app: Cell,
-    /// 304s that Pillion made of an app's 200.
+    /// 304 responses that Pillion made of an upstream's 200.
     pub not_modified_by_pillion: Cell,
     pub tags: Cell,
-    /// 206s that Pillion made of an app's 200.
+    /// 206 responses that Pillion made of an upstream's 200.
     pub partial: Cell,
     pub budget: Arc<MemoryBudget>,
-    /// Encoders of answers on their way; they are bounded by the buffer memory, of which each holds a part.
+    /// Memory of the encoders of responses being sent; the buffer memory bounds it, of which each encoder holds a part.
     pub encoders: Arc<MemoryBudget>,
-    /// Stored codings made again, and the time that may take.
+    /// Stored content that is encoded again, and the CPU time for that.
     pub recoding: Recoding,
 }
 
-/// What all workers together may hold of content gathered whole.
+/// Maximum bytes of content that all workers buffer at once.
 const MAX_GATHERED: usize = 64 * 1024 * 1024;
 
 impl Default for Counters {
@@ -73,12 +73,12 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts an answer with content.
+    /// Counts a response with content.
     pub(crate) fn chose(&self, choice: Choice) {
         self.chose_at(Counters::place(choice));
     }
 
-    /// Where answers are counted of which this becomes.
+    /// Returns the index of the counter for a choice.
     pub(crate) fn place(choice: Choice) -> usize {
         let coding = |coding: Coding| Coding::ALL.iter().position(|other| *other == coding);
         let reason = |reason: Reason| Reason::ALL.iter().position(|other| *other == reason);
@@ -88,7 +88,7 @@ impl Counters {
         }
     }
 
-    /// Counts an answer with content that is counted there.
+    /// Counts a response with content under an index of [`Counters::place`].
     pub(crate) fn chose_at(&self, place: usize) {
         match (self.codings.get(place), place.checked_sub(self.codings.len())) {
             (Some(coding), _) => coding.responses.add(1),
@@ -100,7 +100,7 @@ impl Counters {
         }
     }
 
-    /// The counters of one coding.
+    /// Returns the counters of one coding.
     pub(crate) fn coding(&self, coding: Coding) -> &Arc<CodingCounters> {
         // In the order of `Coding::ALL`.
         match coding {

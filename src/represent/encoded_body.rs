@@ -1,5 +1,5 @@
-//! Content that is encoded as it passes: at the client's pace, in slices between which the worker serves
-//! others, and never holding back for long what the app has said.
+//! Content that is encoded as it passes, at the pace of the client and in slices between which the worker serves
+//! others. The encoder never holds back for long what the upstream sent.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -23,11 +23,10 @@ use crate::represent::encoder::Encoder;
 use crate::runtime::clock;
 use crate::runtime::clock::Deadline;
 
-/// What the app said is written out at the latest this long after it came. The promise is 20 ms, timers
-/// and a busy worker included.
+/// Maximum time for which the encoder holds content back. The promise is 20 ms, including timers and a busy worker.
 pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(8);
 
-/// A pause in which the worker turns to its other tasks and its connections.
+/// A pause in which the worker serves its other tasks and connections.
 #[derive(Default)]
 struct Breather(Option<Pin<Box<dyn Future<Output = ()>>>>);
 
@@ -36,7 +35,7 @@ impl Breather {
         self.0 = Some(Box::pin(tokio::task::yield_now()));
     }
 
-    /// Ready once it is over, or none was begun.
+    /// Polls the pause; ready once it is over or if there is none.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(pause) = &mut self.0 {
             ready!(pause.as_mut().poll(cx));
@@ -46,13 +45,13 @@ impl Breather {
     }
 }
 
-/// An encoder that worked for so long on the worker takes a pause.
+/// Time an encoder works on the worker before it pauses.
 const SLICE_TIME: Duration = Duration::from_micros(300);
 /// A slice that takes longer than this is followed by a smaller one.
 const TOO_LONG: Duration = Duration::from_micros(500);
 const MIN_SLICE: usize = 2 * 1024;
 
-/// The next slice: content differs by ten times and more in what it costs.
+/// Returns the size of the next slice: the cost of content differs by a factor of ten and more.
 fn paced(slice: usize, max: usize, taken: usize, duration: Duration) -> usize {
     if duration > TOO_LONG && taken > MIN_SLICE {
         (slice / 2).max(MIN_SLICE)
@@ -65,14 +64,14 @@ fn paced(slice: usize, max: usize, taken: usize, duration: Duration) -> usize {
 
 enum State {
     Running,
-    /// The encoder has ended; these come after its last bytes.
+    /// The encoder has ended; these trailers follow its last bytes.
     Ended(Option<HeaderMap>),
 }
 
-/// What an encoder is to do.
+/// A job of an encoder.
 enum Job {
     Encode(Bytes),
-    /// Encode this and finish: it is the last.
+    /// Encodes the last content and finishes.
     Last(Bytes),
     Flush,
     Finish(Option<HeaderMap>),
@@ -82,7 +81,7 @@ struct Done {
     encoder: Encoder,
     out: BytesMut,
     job: Job,
-    /// Whether all it took was written out.
+    /// Whether all content that the encoder took was written out.
     result: io::Result<bool>,
     duration: Duration,
 }
@@ -101,15 +100,15 @@ fn work(mut encoder: Encoder, job: Job) -> Done {
     Done { encoder, out, job, result, duration }
 }
 
-/// Heavy jobs of one worker at once: with more of them than that, the worker itself would get too small a
-/// share of its core.
+/// Maximum number of heavy jobs of one worker at once: with more, the worker itself would get too small a share of its
+/// core.
 const HEAVY_AT_ONCE: usize = 1;
 
 thread_local! {
     static HEAVY: Arc<Semaphore> = Arc::new(Semaphore::new(HEAVY_AT_ONCE));
 }
 
-/// Works on another thread, when it is this job's turn. `None`: the process is stopping.
+/// Runs a job on another thread when its turn comes. `None`: the process is stopping.
 async fn work_away(encoder: Encoder, job: Job) -> Option<Done> {
     let permit = HEAVY.with(Arc::clone).acquire_owned().await.ok()?;
     let done = tokio::task::spawn_blocking(move || {
@@ -126,47 +125,47 @@ enum Whereabouts {
     Gone,
 }
 
-/// The memory of one encoder while its response is on its way.
+/// The memory of one encoder while its response is sent.
 #[derive(Debug)]
 pub(crate) struct EncoderMemory {
     /// Its part of the buffer memory.
     pub reserved: BufferReservation,
-    /// Its place among all encoders.
+    /// Its reservation among all encoders.
     pub place: Reservation,
 }
 
 impl EncoderMemory {
-    /// So much content waits for the encoder; bytes.
+    /// Counts content that waits for the encoder, in bytes.
     fn hold_input(&mut self, bytes: usize) {
         self.reserved.resize(self.place.bytes() + bytes);
     }
 }
 
-/// See the head of the file.
+/// An encoding body; see the head of the file.
 pub(crate) struct Encoding {
     content: Body,
     encoder: Whereabouts,
-    /// How much is encoded at once, by how long it took the last time.
+    /// Number of bytes encoded at once, adjusted by how long the last slice took.
     slice: usize,
-    /// What came and is not encoded yet.
+    /// Content that has arrived and is not encoded yet.
     input: Bytes,
     out: BytesMut,
     state: State,
-    /// When what the encoder holds is to be written out.
+    /// The time at which the encoder must write out what it holds.
     unflushed: Deadline,
-    /// Whether it is written out as soon as there is nothing more to encode: of a stream each piece is of use at once.
+    /// Whether output is flushed as soon as no more content is waiting: each piece of a stream is of use at once.
     flushes: bool,
-    /// How long it encoded since the last pause.
+    /// Time spent encoding since the last pause.
     encoded: Duration,
     breather: Breather,
     counters: Arc<CodingCounters>,
     before: Rc<Cell<u64>>,
-    /// Given back when the encoder has ended.
+    /// The memory of the encoder, returned when it has ended.
     memory: Option<EncoderMemory>,
 }
 
 impl Encoding {
-    /// Of `content`; `before` counts its bytes as they are encoded.
+    /// Encodes `content`; `before` counts its bytes as they are encoded.
     pub(crate) fn new(
         content: Body,
         encoder: Encoder,
@@ -191,14 +190,14 @@ impl Encoding {
         }
     }
 
-    /// The same of a stream: nothing that came is held back.
+    /// Makes it hold back nothing that has arrived, for the content of a stream.
     pub(crate) fn of_stream(self) -> Encoding {
         Encoding { flushes: true, ..self }
     }
 
-    /// What is to be done next; pending while there is nothing.
+    /// Returns the next job; pending while there is none.
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Job, BodyError>> {
-        // An app that never pauses may fill the encoder as slowly as one that does.
+        // Checked first: an upstream that never pauses may fill the encoder as slowly as one that does.
         if self.unflushed.is_set() && self.unflushed.poll_expired(cx).is_ready() {
             return Poll::Ready(Ok(Job::Flush));
         }
@@ -224,7 +223,7 @@ impl Encoding {
         Poll::Ready(Ok(if last { Job::Last(piece) } else { Job::Encode(piece) }))
     }
 
-    /// One step: a job begun, done, or both.
+    /// Does one step: begins a job, finishes it, or both.
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         if let Whereabouts::Here(_) = &self.encoder {
             let job = ready!(self.next(cx))?;
@@ -275,7 +274,7 @@ impl Encoding {
             Job::Last(_) => None,
             Job::Finish(trailers) => trailers,
         };
-        // Nothing is left to do for it, however slowly its client reads. What came out of it last is counted by whoever
+        // The encoder is done, however slowly the client reads. Its last output is counted by the connection that
         // writes it.
         self.memory = None;
         self.state = State::Ended(trailers);
@@ -301,7 +300,7 @@ impl http_body::Body for Encoding {
             }
             ready!(this.breather.poll(cx));
             if let Err(error) = ready!(this.step(cx)) {
-                // What failed must never look complete: the encoder is not finished.
+                // Failed content must never look complete, so the encoder is not finished.
                 this.state = State::Ended(None);
                 this.encoder = Whereabouts::Gone;
                 return Poll::Ready(Some(Err(error)));

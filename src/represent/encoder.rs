@@ -1,9 +1,9 @@
-//! The encoders, driven in slices that a worker can spare (`async-compression`'s codecs without its
-//! asynchronous wrappers, which would copy everything twice).
+//! The encoders, run in slices that a worker can spare (`async-compression`'s codecs without its asynchronous wrappers,
+//! which would copy everything twice).
 //!
-//! Levels and slices were measured (benches/README.md): on ordinary text a slice takes well under a
-//! millisecond. Where a codec gathers its input into blocks that take longer, it is flushed at the end of
-//! each slice. Levels that need large blocks to be worth their while work away from the worker.
+//! Levels and slices were measured (benches/README.md): a slice of ordinary text takes well under a millisecond. A
+//! codec that gathers its input into blocks that take longer is flushed at the end of each slice. Levels that are
+//! worthwhile only with large blocks run on another thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,17 +19,17 @@ use bytes::{Bytes, BytesMut};
 use super::coding::{Coding, Effort};
 
 const KIB: usize = 1024;
-/// Encoders write here before their output is copied out in the size it has.
+/// Size in bytes of the buffer that encoders write to before their output is copied out.
 const SCRATCH: usize = 16 * KIB;
-/// log2 of the largest window of zstd: what a stream of unknown length remembers. 19 would make ordinary text
-/// 3 % smaller, at 1.4 MiB for each answer on its way in place of 0.5.
+/// log2 of the maximum window of zstd, which is the memory of a stream of unknown length. With 19 ordinary text is 3 %
+/// smaller, at 1.4 MiB instead of 0.5 MiB for each response.
 const MAX_WINDOW: u32 = 17;
-/// log2 of the smallest.
+/// log2 of the minimum window of zstd.
 const MIN_WINDOW: u32 = 12;
-/// log2 of the tables of zstd's heaviest level here, which would be 4 MiB.
+/// log2 of the tables of zstd's heaviest level here, which would be 4 MiB by default.
 const HEAVY_TABLES: u32 = 17;
-/// log2 of brotli's window, whatever the length. Up to 16 it takes another hasher, which needs 5 ms to set
-/// itself up; beyond 18 its ring buffer costs a millisecond of page faults.
+/// log2 of brotli's window for any length. Up to 16 brotli uses another hasher, which takes 5 ms to initialize; above
+/// 18 its ring buffer costs a millisecond of page faults.
 const BROTLI_WINDOW: i32 = 18;
 
 thread_local! {
@@ -38,25 +38,25 @@ thread_local! {
 
 type Codec = Box<dyn EncodeV2 + Send>;
 
-/// How a codec is set.
+/// The settings of a codec.
 struct Setting {
     level: i32,
-    /// Bytes of content that are encoded on the worker in one go.
+    /// Maximum bytes of complete content that are encoded on the worker in one call.
     one_go: usize,
-    /// Bytes of content that are encoded at once where there is more.
+    /// Bytes encoded at once of longer content.
     slice: usize,
-    /// What is done about slices that would take too long.
+    /// How slices are kept from taking too long.
     pace: Pace,
 }
 
-/// See [`Setting`].
+/// How a codec is kept from blocking the worker for too long.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// The codec takes no more at once than it is given.
+    /// The codec encodes all it is given at once, so the size of a slice bounds its time.
     Even,
-    /// It is made to write out each slice.
+    /// The codec is flushed after each slice.
     Flushed,
-    /// It works on another thread.
+    /// The codec runs on another thread.
     Away,
 }
 
@@ -75,7 +75,7 @@ fn setting(coding: Coding, effort: Effort) -> Setting {
     }
 }
 
-/// What one encoder takes in memory, as measured.
+/// Returns the memory of one encoder in bytes, as measured.
 pub(crate) fn memory(coding: Coding, effort: Effort) -> usize {
     KIB * match (coding, effort) {
         (Coding::Gzip, _) => 416,
@@ -87,32 +87,32 @@ pub(crate) fn memory(coding: Coding, effort: Effort) -> usize {
     }
 }
 
-/// How much content is encoded in one go.
+/// Returns the maximum bytes of content that are encoded in one call.
 pub(crate) fn one_go(coding: Coding, effort: Effort) -> usize {
     setting(coding, effort).one_go
 }
 
-/// Whether content needs memory for as long as it is on its way: not where it is encoded in one go, here or
-/// away.
+/// Returns whether an encoder holds memory while the response is sent; one that encodes the content in one call, here
+/// or on another thread, does not.
 pub(crate) fn holds_memory(coding: Coding, effort: Effort, whole: Option<usize>) -> bool {
     let Setting { one_go, slice, pace, .. } = setting(coding, effort);
     let max = if pace == Pace::Away { slice } else { one_go };
     whole.is_none_or(|length| length > max)
 }
 
-/// One encoder, for one answer.
+/// The encoder of one response.
 pub(crate) struct Encoder {
-    /// Made when there is something to encode: what waits for its turn takes no memory.
+    /// Created with the first content: an encoder that waits for its turn takes no memory.
     codec: Option<Codec>,
     of: (Coding, i32, Option<u64>),
     slice: usize,
     pace: Pace,
-    /// Content taken since it was last made to write out all it has.
+    /// Bytes of content taken since the last flush.
     held: usize,
 }
 
 impl Encoder {
-    /// For content of this length, as far as it is known.
+    /// Creates an encoder for content of this length, if it is known.
     pub(crate) fn new(coding: Coding, effort: Effort, length: Option<u64>) -> Encoder {
         let Setting { level, slice, pace, .. } = setting(coding, effort);
         Encoder { codec: None, of: (coding, level, length), slice, pace, held: 0 }
@@ -123,17 +123,17 @@ impl Encoder {
         self.codec.get_or_insert_with(|| codec(coding, level, length, pace))
     }
 
-    /// How much content it takes at once.
+    /// Returns the maximum bytes of content for one call.
     pub(crate) fn slice(&self) -> usize {
         self.slice
     }
 
-    /// Whether its work is too much for a worker.
+    /// Returns whether it must run on another thread.
     pub(crate) fn works_away(&self) -> bool {
         self.pace == Pace::Away
     }
 
-    /// Encodes `content`, at most a slice of it; says whether all of it was written out.
+    /// Encodes at most a slice of content; returns whether all of it was written out.
     pub(crate) fn encode(&mut self, content: &[u8], out: &mut BytesMut) -> io::Result<bool> {
         let mut input = PartialBuffer::new(content);
         if content.is_empty() {
@@ -152,7 +152,7 @@ impl Encoder {
         Ok(false)
     }
 
-    /// Writes out what it holds, so that a client can decode all it was given.
+    /// Writes out everything it holds, so that a client can decode all content so far.
     pub(crate) fn flush(&mut self, out: &mut BytesMut) -> io::Result<()> {
         self.held = 0;
         let codec = self.codec();
@@ -165,7 +165,7 @@ impl Encoder {
     }
 }
 
-/// Encodes what is here whole; no more than goes in one go.
+/// Encodes complete content in one call; the content must be within [`one_go`].
 pub(crate) fn encode(coding: Coding, effort: Effort, content: &[u8]) -> io::Result<Bytes> {
     let mut encoder = Encoder::new(coding, effort, Some(content.len() as u64));
     let mut out = BytesMut::with_capacity(content.len() / 4 + 64);
@@ -179,7 +179,7 @@ fn codec(coding: Coding, level: i32, length: Option<u64>, pace: Pace) -> Codec {
     match coding {
         Coding::Gzip => Box::new(GzipEncoder::new(FlateEncoderParams::from(Level::Precise(level)))),
         Coding::Zstd => {
-            // Tables no larger than the content can fill: they are zeroed for each answer.
+            // Tables no larger than the content can fill, because they are zeroed for each response.
             let window = length.map_or(MAX_WINDOW, window);
             let tables = if pace == Pace::Away { HEAVY_TABLES } else { window - 2 };
             let parameters =
@@ -193,7 +193,7 @@ fn codec(coding: Coding, level: i32, length: Option<u64>, pace: Pace) -> Codec {
     }
 }
 
-/// Lets a codec write until it says that it is done.
+/// Lets a codec write until it reports that it is done.
 fn drive(
     out: &mut BytesMut,
     mut step: impl FnMut(&mut WriteBuffer<'_>) -> io::Result<bool>,
@@ -210,7 +210,7 @@ fn drive(
     })
 }
 
-/// log2 of a window that content of this length fits into.
+/// Returns log2 of a window that content of this length fits into.
 fn window(length: u64) -> u32 {
     length.max(1).next_power_of_two().trailing_zeros().clamp(MIN_WINDOW, MAX_WINDOW)
 }

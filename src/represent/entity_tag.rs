@@ -1,11 +1,12 @@
-//! The tags Pillion sends: those it makes itself, and an app's strong tag on content that Pillion coded.
+//! The entity tags that Pillion sends: those it makes itself, and an upstream's strong tag on content that Pillion
+//! encoded.
 //!
-//! - Made: `W/"pillion-<hash>"`, the same for equal content on every replica and after every restart. They
-//!   never reach the app, which would not know them.
-//! - Coded: two codings of one content must not share a strong tag (RFC 9110 8.8.3.3), so `"x"` goes out as
-//!   `W/"x"`, and both forms are asked of the app where a client sends the weak one back. The text stays as the app
-//!   wrote it, because CalDAV and WebDAV clients compare it with `getetag` and the like. The app's own weak tags
-//!   stand for all codings already, and go out as they are.
+//! - Made: `W/"pillion-<hash>"`, the same for equal content on every replica and after every restart. Made tags are
+//!   never sent to the upstream, which would not know them.
+//! - Encoded: two codings of one content must not share a strong tag (RFC 9110 8.8.3.3), so `"x"` becomes `W/"x"`, and
+//!   the upstream receives both forms of a tag that a client sends back. The text stays as the upstream wrote it,
+//!   because CalDAV and WebDAV clients compare it with `getetag` and the like. An upstream's weak tags cover all
+//!   codings already and are sent unchanged.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -14,10 +15,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::fresh;
 
-/// What begins the tags that we make.
+/// Prefix of the opaque part of made tags.
 const MADE: &[u8] = b"pillion-";
-/// The tag of content in these pieces: 128 bits of XXH3, which is fast and no secret. Whoever writes both of
-/// two contents can make their tags equal; nobody else meets that in the age of the universe.
+/// Makes the tag of content in these pieces from 128 bits of XXH3, which is fast and not cryptographic. A party that
+/// writes both of two contents can make their tags equal; otherwise a collision is practically impossible.
 pub(crate) fn made<'a>(mut pieces: impl Iterator<Item = &'a Bytes>) -> HeaderValue {
     let first = pieces.next().map_or(&[][..], |piece| piece);
     let Some(second) = pieces.next() else { return value(xxh3_128(first)) };
@@ -38,7 +39,7 @@ pub(crate) fn is_made(tag: &EntityTag<'_>) -> bool {
     tag.weak && tag.opaque.starts_with(MADE)
 }
 
-/// The app's tag on content that Pillion coded: the same text, weak.
+/// Returns the upstream's tag for content that Pillion encoded: the same text, weak.
 pub(crate) fn on_coded(tag: &EntityTag<'_>) -> HeaderValue {
     EntityTag { weak: true, ..*tag }.to_value()
 }
@@ -63,7 +64,7 @@ mod tests {
     }
 
     proptest! {
-        /// Equal content has an equal tag however it came in pieces; other content has another.
+        /// Equal content has an equal tag however it is split into pieces; other content has another tag.
         #[test]
         fn a_tag_is_one_of_the_content(content in proptest::collection::vec(any::<u8>(), 0..2000), at: usize) {
             let content = Bytes::from(content);

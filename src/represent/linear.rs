@@ -1,5 +1,5 @@
-//! Every parser of header values takes time in proportion to the value: 64 KiB of one cost at most 12 times what
-//! 8 KiB cost (8 times, and some for caches). Quadratic ones took 60 times as long, and a worker with them.
+//! Every parser of field values takes linear time: 64 KiB of a value cost at most 12 times as much as 8 KiB (8 times,
+//! plus some for caches). Quadratic parsers took 60 times as long, and blocked a worker.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::fields::{
 };
 use crate::represent::breach_guard;
 
-/// The most that 64 KiB may cost of what 8 KiB cost.
+/// Maximum ratio of the cost of 64 KiB to the cost of 8 KiB.
 const MAX_TIMES: f64 = 12.0;
 const SMALL: usize = 8 * 1024;
 const LARGE: usize = 64 * 1024;
-/// Less time than this says nothing about a value of any length.
+/// Costs below this are too small to compare.
 const NOTHING: Duration = Duration::from_micros(200);
 
-/// Texts that are repeated to the length of a value, after a beginning.
+/// A prefix, and a text that is repeated after it to the length of a value.
 const SHAPES: [(&str, &str); 25] = [
     ("", "\"\\"),
     ("", "\\\""),
@@ -61,7 +61,7 @@ fn value(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     headers.get(name).map(|value| value.as_bytes().to_vec()).unwrap_or_default()
 }
 
-/// Under every name that one of the parsers looks at.
+/// Returns fields with the text under every name that one of the parsers reads.
 fn headers_with(text: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for name in NAMES {
@@ -230,14 +230,14 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
-/// CPU time of one run.
+/// Returns the CPU time of one run.
 fn cost(headers: &HeaderMap, parse: fn(&HeaderMap, &HeaderName)) -> Duration {
     let since = cpu_time();
     parse(black_box(headers), &header::CACHE_CONTROL);
     cpu_time() - since
 }
 
-/// The best of `runs` of a small and of a large value, and no more runs than it takes to see that they are in proportion.
+/// Compares the best of `runs` for a small and a large value; stops as soon as they are in proportion.
 fn best(small: &str, large: &str, parse: fn(&HeaderMap, &HeaderName), runs: usize) -> Result<(), String> {
     let (small, large) = (headers_with(small), headers_with(large));
     let (mut little, mut much) = (Duration::MAX, Duration::MAX);
@@ -264,7 +264,7 @@ fn n3_1_header_values_are_read_in_linear_time() {
     for (name, parse) in USES {
         for (start, text) in SHAPES {
             let (small, large) = (of_length(start, text, SMALL), of_length(start, text, LARGE));
-            // On a busy machine others use the caches too: more than five, then.
+            // Other processes on a busy machine use the caches too, so there are more than five runs.
             if let Err(costs) = best(&small, &large, *parse, 20) {
                 panic!("{name} of {start}{text}...: {costs}");
             }

@@ -1,16 +1,16 @@
-//! Media types as the configuration names them: `text/*`, `application/json`, `application/*+json`.
+//! Media type patterns of the configuration: `text/*`, `application/json`, `application/*+json`.
 
-/// One pattern; `*` in the subtype stands for anything.
+/// One pattern; `*` in the subtype matches any text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MediaPattern {
     kind: String,
     before: String,
-    /// What follows the `*`; `None` without one.
+    /// The text after the `*`; `None` if the pattern has none.
     after: Option<String>,
 }
 
 impl MediaPattern {
-    /// Reads one; `None` where it is none.
+    /// Parses a pattern; `None` if it is not valid.
     pub(crate) fn parse(text: &str) -> Option<MediaPattern> {
         let (kind, subtype) = text.split_once('/')?;
         let token =
@@ -26,7 +26,8 @@ impl MediaPattern {
         Some(MediaPattern { kind: kind.to_ascii_lowercase(), before: before.to_ascii_lowercase(), after })
     }
 
-    /// The subtype first, and of that its first octet: it is what tells most of them apart.
+    /// Returns whether a type matches. The first octet of the subtype is compared first, because it differs for most
+    /// types.
     fn matches(&self, kind: &[u8], subtype: &[u8]) -> bool {
         let differs = |(ours, theirs): (u8, &u8)| ours != theirs.to_ascii_lowercase();
         if self.before.bytes().next().zip(subtype.first()).is_some_and(differs) {
@@ -49,7 +50,7 @@ fn is_same(text: &[u8], lowercase: &str) -> bool {
     text == lowercase.as_bytes() || text.eq_ignore_ascii_case(lowercase.as_bytes())
 }
 
-/// Whether a Content-Type is one of these; its parameters do not matter.
+/// Returns whether a Content-Type matches one of the patterns; its parameters do not matter.
 pub(crate) fn matches(patterns: &[MediaPattern], content_type: &[u8]) -> bool {
     let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     let essence = content_type[..end].trim_ascii();

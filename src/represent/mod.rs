@@ -1,8 +1,8 @@
-//! The right representation: which coding a client gets, what validates it, whether it has it already,
-//! and which part of it was asked for (RFC 9110 sections 8, 12, 13, 14).
+//! The representation engine: chooses the content coding, makes entity tags, evaluates conditions and cuts ranges
+//! (RFC 9110 sections 8, 12, 13, 14).
 //!
-//! An engine: it decides and encodes, and knows neither apps nor configuration files. `layer::represent`
-//! asks it and turns its answers into HTTP.
+//! It decides and encodes, and knows neither upstreams nor configuration files. `layer::represent` calls it and applies
+//! its decisions to requests and responses.
 
 pub(crate) mod breach_guard;
 pub(crate) mod buffered_prefix;

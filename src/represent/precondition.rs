@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110 13): what a client asks to be true of what it would get.
+//! Evaluates conditional requests (RFC 9110 13).
 
 use std::time::SystemTime;
 
@@ -9,24 +9,24 @@ use crate::fields::date;
 use crate::fields::entity_tag::{EntityTag, TagList};
 use crate::fields::list;
 
-/// The conditions of one request, as its client wrote them.
+/// The conditions of one request, as its client sent them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
-    /// Where there is one tag in If-None-Match and nothing else, as nearly always, it is here.
+    /// The value of If-None-Match if that is one tag and the only condition, which is nearly always so.
     single: Option<HeaderValue>,
     fields: HeaderMap,
-    /// If-None-Match holds nothing but tags that we made, and a date stands beside them. The app hears the date alone,
-    /// and so it counts alone where a response has no made tag.
+    /// Whether If-None-Match has only tags that Pillion made, beside a date. The upstream receives only the date, so
+    /// the date alone counts if the response has no made tag.
     only_made: bool,
 }
 
-/// What becomes of a request whose answer would have these validators.
+/// The result of the conditions for a response with certain validators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Proceed,
-    /// 304: the client has it already.
+    /// 304: the client has the current response.
     NotModified,
-    /// 412: what it wanted to be so is not.
+    /// 412: a required condition does not hold.
     Failed,
 }
 
@@ -39,10 +39,10 @@ static FIELDS: [header::HeaderName; 5] = [
 ];
 
 impl Conditions {
-    /// Of a request. Nothing is copied where there are none.
+    /// Reads the conditions of a request; copies nothing if there are none.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Conditions {
         let lines = || headers.iter().filter(|(name, _)| FIELDS.contains(name));
-        // The date beside tags is ignored (13.1.3).
+        // A date beside tags is ignored (13.1.3).
         let mut counting = lines().filter(|(name, _)| *name != header::IF_MODIFIED_SINCE);
         if let (Some((name, value)), None) = (counting.next(), counting.next())
             && *name == header::IF_NONE_MATCH
@@ -63,13 +63,14 @@ impl Conditions {
         Conditions { single: None, fields, only_made }
     }
 
-    /// Whether they are one strong tag and nothing else: tags of ours are weak, so the app hears it as it is.
+    /// Returns whether the conditions are a single strong tag. Made tags are weak, so the upstream receives it
+    /// unchanged.
     pub(crate) fn is_one_strong_tag(&self) -> bool {
         let tag = self.single.as_ref().and_then(|line| EntityTag::parse(line.as_bytes()));
         tag.is_some_and(|tag| !tag.weak)
     }
 
-    /// Whether only tags matter, and only those of If-None-Match: the date beside it is ignored (13.1.3).
+    /// Returns whether only the tags of If-None-Match matter; a date beside them is ignored (13.1.3).
     pub(crate) fn is_none_match(&self) -> bool {
         let others = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
         self.single.is_some()
@@ -78,16 +79,16 @@ impl Conditions {
                 && !self.fields.keys().any(|name| others.contains(name)))
     }
 
-    /// In the order of RFC 9110 13.2.2. `validators` are the fields of an answer that would be 200, with
-    /// the app's tag as the app wrote it. Ranges are another question: [`Conditions::range_holds`].
+    /// Evaluates the conditions in the order of RFC 9110 13.2.2. `validators` are the fields of a response that would
+    /// be 200, with the upstream's tag unchanged. If-Range is not evaluated here; see [`Conditions::range_holds`].
     pub(crate) fn evaluate(&self, validators: &HeaderMap) -> Verdict {
         let tag = EntityTag::from_headers(validators);
         if self.fields.contains_key(header::IF_MATCH) {
-            // 13.1.1: compared strongly; `*` holds, as there is something to be had.
+            // 13.1.1: compared strongly; `*` holds, because a response exists.
             let holds = match TagList::from_headers(&self.fields, &header::IF_MATCH) {
                 Some(TagList::Any) | None => true,
-                // A weak form of the app's strong tag stands on content that Pillion coded. It says what the strong
-                // one says, and the app hears both.
+                // Content that Pillion encoded has the weak form of the upstream's strong tag. Both forms mean the same
+                // here, and the upstream receives both.
                 Some(TagList::Tags(tags)) => {
                     tags.iter().any(|theirs| tag.is_some_and(|tag| !tag.weak && tag.weak_eq(theirs)))
                 }
@@ -99,12 +100,12 @@ impl Conditions {
             && let Some(modified) = date::from_headers(validators, &header::LAST_MODIFIED)
             && modified > since
         {
-            // 13.1.4
+            // 13.1.4: the response was modified after the date.
             return Verdict::Failed;
         }
         let only_date = self.only_made && !tag.is_some_and(|tag| entity_tag::is_made(&tag));
         if !only_date && (self.single.is_some() || self.fields.contains_key(header::IF_NONE_MATCH)) {
-            // 13.1.2: compared weakly, and If-Modified-Since beside it is ignored.
+            // 13.1.2: compared weakly; an If-Modified-Since beside it is ignored.
             return match self.held(tag.as_ref()) {
                 Some(_) => Verdict::NotModified,
                 None => Verdict::Proceed,
@@ -114,14 +115,14 @@ impl Conditions {
             && let Some(modified) = date::from_headers(validators, &header::LAST_MODIFIED)
             && modified <= since
         {
-            // 13.1.3
+            // 13.1.3: the response was not modified after the date.
             return Verdict::NotModified;
         }
         Verdict::Proceed
     }
 
-    /// The tag under which the client has what has the tag `app`: as it wrote it, so that its cache finds it
-    /// again (RFC 9111 4.3.4). `*` has it under the tag that the answer would have had, so under `app`.
+    /// Returns the tag of If-None-Match that matches the tag `app`, as the client wrote it, so that the client's cache
+    /// finds its stored response again (RFC 9111 4.3.4). `*` matches the tag of the response, which is `app`.
     pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Current> {
         if let Some(line) = &self.single
             && let Some(theirs) = EntityTag::parse(line.as_bytes())
@@ -137,13 +138,13 @@ impl Conditions {
         }
     }
 
-    /// Whether a Range of this request counts for an answer with these validators (RFC 9110 13.1.5).
+    /// Returns whether a Range of this request applies to a response with these validators (RFC 9110 13.1.5).
     pub(crate) fn range_holds(&self, validators: &HeaderMap) -> bool {
         let Some(field) = self.fields.get(header::IF_RANGE) else { return true };
         if let Some(theirs) = EntityTag::parse(field.as_bytes()) {
             return EntityTag::from_headers(validators).is_some_and(|tag| tag.strong_eq(&theirs));
         }
-        // A date is a strong validator only if the content was sent a second or more after it (8.8.2.2).
+        // A date is a strong validator only if the content was sent at least a second after it (8.8.2.2).
         let strong = match (
             date::from_headers(validators, &header::LAST_MODIFIED),
             date::from_headers(validators, &header::DATE),
@@ -154,13 +155,14 @@ impl Conditions {
         strong && self.date(&header::IF_RANGE) == date::from_headers(validators, &header::LAST_MODIFIED)
     }
 
-    /// Whether If-Range holds a weak tag. Compared strongly it never holds, so the app is not asked.
+    /// Returns whether If-Range has a weak tag. Compared strongly that never holds, so the upstream need not evaluate
+    /// it.
     pub(crate) fn range_is_void(&self) -> bool {
         let field = self.fields.get(header::IF_RANGE);
         field.and_then(|field| EntityTag::parse(field.as_bytes())).is_some_and(|tag| tag.weak)
     }
 
-    /// Whether If-Range holds a date, which does not tell codings apart.
+    /// Returns whether If-Range has a date, which does not distinguish codings.
     pub(crate) fn range_has_date(&self) -> bool {
         self.fields.get(header::IF_RANGE).is_some_and(|field| EntityTag::parse(field.as_bytes()).is_none())
     }
@@ -170,32 +172,32 @@ impl Conditions {
     }
 }
 
-/// Under which tag a client has something.
+/// The tag under which the client has a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Current {
     Any,
     As(HeaderValue),
 }
 
-/// What the app is to hear of the tags in If-Match or If-None-Match.
+/// The form in which the upstream receives the tags of If-Match or If-None-Match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ForApp {
-    /// The field as it is.
+    /// The field is sent unchanged.
     AsIs,
-    /// The field so: each weak tag stands beside its strong form, and those we made are left out.
+    /// The field is replaced: each weak tag has its strong form beside it, and made tags are left out.
     Rewritten(HeaderValue),
-    /// None of it: all its tags are ours.
+    /// The field is removed, because all its tags are made ones.
     Nothing,
 }
 
-/// More weak tags than any client holds of one resource; a longer list is passed on without strong forms.
+/// Maximum number of weak tags that get their strong forms; no client holds that many of one resource.
 const MAX_WEAK: usize = 64;
 
-/// See [`ForApp`]. Element by element: what is no tag is the app's to judge. `W/"x"` may be what became of the app's
-/// `"x"` on content that Pillion coded, so the app hears both. If-Match compares strongly (RFC 9110 13.1.1), so the
-/// weak form beside the strong one never holds there.
+/// Returns the form in which the upstream receives a field of tags. Elements that are not tags are left for the
+/// upstream to judge. `W/"x"` may be the upstream's `"x"` on content that Pillion encoded, so the upstream receives
+/// both. If-Match compares strongly (RFC 9110 13.1.1), so the weak form never holds there.
 pub(crate) fn for_app(headers: &HeaderMap, name: &header::HeaderName) -> ForApp {
-    // Only weak tags are rewritten; where there are none, nothing has to be read.
+    // Only weak tags are rewritten; a field without any need not be parsed.
     let weak = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), b"W/").is_some();
     if !headers.get_all(name).iter().any(weak) {
         return ForApp::AsIs;
@@ -273,14 +275,14 @@ mod tests {
             (&[("if-none-match", "W/\"pillion-1\"")], made, NotModified),
             (&[("if-none-match", "W/\"pillion-2\"")], made, Proceed),
             (&[("if-none-match", "x")], strong, Proceed),
-            // The tag was of the content: where it tells nothing, the date does.
+            // A made tag is of the content: if the response has none, the date decides.
             (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], strong, NotModified),
             (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], dated, NotModified),
             (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], newer, Proceed),
             (&[("if-none-match", "W/\"pillion-1\""), ("if-modified-since", OLD)], made, NotModified),
             (&[("if-none-match", "W/\"pillion-2\""), ("if-modified-since", OLD)], made, Proceed),
             (&[("if-none-match", "W/\"pillion-1\", \"y\""), ("if-modified-since", OLD)], dated, Proceed),
-            // The date beside a tag is not looked at, in either direction.
+            // A date beside a tag is ignored, whatever it says.
             (&[("if-none-match", "\"y\""), ("if-modified-since", NEW)], strong, Proceed),
             (&[("if-none-match", "\"x\""), ("if-modified-since", "x")], strong, NotModified),
             (&[("if-modified-since", OLD)], strong, NotModified),
@@ -356,7 +358,7 @@ mod tests {
     }
 
     proptest! {
-        /// A 304 only if the content is the same: of two contents, the tag of one never matches the other.
+        /// A 304 only if the content is the same: the tags of two different contents never match.
         #[test]
         fn not_modified_means_the_same_content(one: Vec<u8>, other: Vec<u8>) {
             let made = |content: &[u8]| entity_tag::made([&bytes::Bytes::copy_from_slice(content)].into_iter());

@@ -1,4 +1,4 @@
-//! Parts of content that is here whole (RFC 9110 14).
+//! Ranges of complete content (RFC 9110 14).
 
 use std::ops::Range;
 
@@ -8,23 +8,23 @@ use http::{HeaderMap, HeaderValue, header};
 use crate::fields::range;
 use crate::memory::chunked_bytes::ChunkedBytes;
 
-/// The most ranges of one request; with more it gets the whole, as RFC 9110 14.2 advises against requests
-/// that only make work.
+/// Maximum number of ranges of one request; a request with more gets the whole content, because RFC 9110 14.2 advises
+/// against serving requests that only cause work.
 pub(crate) const MAX_RANGES: usize = 16;
-/// Random letters of a boundary.
+/// Number of random letters in a boundary.
 const BOUNDARY: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Selected {
-    /// The field does not count: the whole.
+    /// The Range field does not count; the response has the whole content.
     Whole,
-    /// 206, with these parts.
+    /// A 206 response with these parts.
     Parts(Vec<Range<usize>>),
-    /// 416: nothing of what was asked for is there.
+    /// A 416 response: no requested part exists.
     Nothing,
 }
 
-/// What `field` selects of content that is `length` bytes long.
+/// Returns the ranges that `field` selects of content that is `length` bytes long.
 pub(crate) fn select(field: &[u8], length: usize) -> Selected {
     let Some(specs) = range::parse(field, MAX_RANGES) else { return Selected::Whole };
     let within =
@@ -34,15 +34,15 @@ pub(crate) fn select(field: &[u8], length: usize) -> Selected {
     if parts.is_empty() {
         return Selected::Nothing;
     }
-    // Parts that together are more than the whole overlap, and only make work (RFC 9110 17.15).
+    // Parts that together exceed the whole content overlap, and only cause work (RFC 9110 17.15).
     if parts.len() > 1 && parts.iter().map(ExactSizeIterator::len).sum::<usize>() > length {
         return Selected::Whole;
     }
     Selected::Parts(parts)
 }
 
-/// The content of a 206 with these parts, and the fields that say so (RFC 9110 15.3.7). The parts are slices of
-/// `content`: a copy for each of many slow clients would take far more memory than what is stored.
+/// Returns the content of a 206 with these parts, and sets the fields that describe it (RFC 9110 15.3.7). The parts are
+/// slices of `content`: a copy for each of many slow clients would take far more memory than the stored content.
 pub(crate) fn partial(
     content: &ChunkedBytes,
     parts: &[Range<usize>],
@@ -73,14 +73,14 @@ pub(crate) fn partial(
     body.into_iter().collect()
 }
 
-/// What a 416 says of content that is `length` bytes long.
+/// Returns the Content-Range of a 416 for content that is `length` bytes long.
 pub(crate) fn unsatisfied(length: usize) -> HeaderValue {
     HeaderValue::from_str(&format!("bytes */{length}"))
         .unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
 }
 
 fn content_range(part: &Range<usize>, length: usize) -> String {
-    // No part is empty: `select` left those out.
+    // No part is empty: `select` omits empty ones.
     format!("bytes {}-{}/{length}", part.start, part.end.saturating_sub(1))
 }
 

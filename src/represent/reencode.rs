@@ -1,5 +1,5 @@
-//! Stored codings that are given out often are made once more, with the most effort, on a thread beside the
-//! workers and within a small share of the CPU.
+//! Encodes stored content again with the best effort if it is sent often, on a thread beside the workers and within a
+//! small share of the CPU.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,16 @@ use crate::represent::encoder::Encoder;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// Content that was given out so often is worth it; it is looked at once in as many times.
+/// Content sent this often is encoded again; checked once in this many responses.
 const OFTEN: u32 = 64;
-/// Longer content is not made again; bytes.
+/// Maximum length of content that is encoded again, in bytes.
 const MAX: usize = 256 * 1024;
-/// One part in so many of the CPU granted may go into it.
+/// Divisor of the available CPU time: encoding again may use one part in this many.
 const SHARE: u32 = 50;
-/// What may be spent at once after a pause.
+/// CPU time that may be used at once after a pause.
 const BURST: Duration = Duration::from_millis(200);
 
-/// What it may take, and what it took.
+/// The budget of encoding again, and the CPU time used so far.
 #[derive(Debug)]
 pub(crate) struct Recoding {
     since: Instant,
@@ -47,20 +47,20 @@ impl Default for Recoding {
     }
 }
 
-/// Who holds a [`Recoding`].
+/// An owner of a [`Recoding`], which the background thread keeps alive.
 pub(crate) trait Holder: Send + Sync + 'static {
     fn recoding(&self) -> &Recoding;
 }
 
 impl Recoding {
-    /// Whether there is time for one more.
+    /// Returns whether there is CPU time for another encoding.
     fn may(&self, now: Instant) -> bool {
         let granted = (now.saturating_duration_since(self.since) * self.cores / SHARE).max(BURST);
         Duration::from_nanos(self.nanoseconds.get()) <= granted
     }
 
-    /// Makes it again in the background, if it is given out often, worth it, and there is time. `length` is what it
-    /// takes so far.
+    /// Encodes the content again in the background if it is sent often, short enough, and there is CPU time. `length`
+    /// is the current encoded length in bytes.
     pub(crate) fn perhaps<H: Holder>(
         &self,
         holder: &Arc<H>,

@@ -1,4 +1,4 @@
-//! What an encoder makes of kept content, gathered on its way to the client, so that it is made once.
+//! Collects encoded content on its way to the client and keeps it with the stored content, so that it is encoded once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::memory::chunked_bytes::Builder;
 use crate::message::body::{BodyError, Kept};
 use crate::represent::encoded_body::Encoding;
 
-/// See the head of the file.
+/// An encoding body whose output is kept.
 pub(crate) struct Keeping {
     encoding: Encoding,
     keeper: Option<Arc<dyn Kept>>,
@@ -20,7 +20,7 @@ pub(crate) struct Keeping {
 }
 
 impl Keeping {
-    /// Keeps what `encoding` makes under `name`, unless somebody else is at that already.
+    /// Keeps the output of `encoding` under `name`, unless another response is keeping it already.
     pub(crate) fn new(encoding: Encoding, keeper: Arc<dyn Kept>, name: &'static str) -> Keeping {
         let keeper = keeper.begin(name).then_some(keeper);
         Keeping { encoding, keeper, name, made: Builder::default() }
@@ -60,7 +60,7 @@ impl http_body::Body for Keeping {
             Some(Ok(frame)) => match frame.data_ref() {
                 Some(data) if this.keeper.is_some() => this.made.push(data),
                 Some(_) => {}
-                // Trailers come after all of it.
+                // Trailers follow the last piece of content.
                 None => this.ended(),
             },
             Some(Err(_)) => this.give_up(),

@@ -1,4 +1,4 @@
-//! Content on its way through encoders, in every coding and in pieces of every size.
+//! Content passing through encoders, in every coding and in pieces of every size.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -31,7 +31,7 @@ const EFFORTS: [Effort; 3] = [Effort::Fast, Effort::Balanced, Effort::Best];
 
 type Step = Result<Frame<Bytes>, BodyError>;
 
-/// A body whose frames a test hands out.
+/// A body whose frames a test sends.
 struct Handed(UnboundedReceiver<Step>);
 
 impl http_body::Body for Handed {
@@ -64,7 +64,7 @@ fn encoding(content: Body, coding: Coding, effort: Effort) -> Body {
     Body::streaming(Encoding::new(content, encoder, counters, Rc::new(Cell::new(0)), None))
 }
 
-/// A client that reads what was encoded, as it comes.
+/// A client that decodes the content as it arrives.
 struct Client {
     codec: Box<dyn DecodeV2>,
     ended: bool,
@@ -80,7 +80,7 @@ impl Client {
         Client { codec, ended: false }
     }
 
-    /// What can be decoded of all that came so far.
+    /// Returns everything that can be decoded of the bytes so far.
     fn takes(&mut self, encoded: &[u8]) -> Vec<u8> {
         let (mut input, mut decoded, mut room) = (PartialBuffer::new(encoded), Vec::new(), vec![0; 4096]);
         while !self.ended {
@@ -122,7 +122,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(test)
 }
 
-/// Content like that of apps: words that come again, and numbers that do not.
+/// Content like that of upstreams: words that repeat, and numbers that do not.
 fn content() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         Just(b"\"patient\":".to_vec()),
@@ -198,7 +198,7 @@ fn trailers_come_after_the_content_and_failures_end_it() {
     });
 }
 
-/// Between slices the worker serves others: another task gets its turn while one encodes a large body.
+/// Between slices the worker serves others: another task runs while an encoder works on a large body.
 #[test]
 fn an_encoder_takes_breath() {
     run(async {
@@ -217,7 +217,7 @@ fn an_encoder_takes_breath() {
             let mut body = encoding(Body::full(large.clone()), coding, Effort::Balanced);
             while next(&mut body).await.is_some() {}
             other.abort();
-            // Far fewer than there are slices that take their time, far more than without a pause.
+            // Far fewer turns than slices that take their time, and far more than without pauses.
             let min = since.elapsed().as_millis() / 10;
             assert!(turns.get() > min.max(3), "{coding:?}: {} turns in {:?}", turns.get(), since.elapsed());
         }
@@ -251,14 +251,14 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         drop(sender);
         assert_eq!(read(prefix.into_body()).await.unwrap().0, b"abcdef");
 
-        // More came before the end than is taken.
+        // More arrived before the end than is taken.
         let (sender, body) = handed();
         sender.send(data("abcdef")).unwrap();
         let prefix = BufferedPrefix::read(body, all(5), SOON, None, None).await;
         assert!(prefix.has_more() && prefix.len() == 6);
         drop(sender);
 
-        // Many that gather at once see one another's.
+        // Many requests that buffer at once see one another.
         let memory = Arc::new(BufferMemory::new(800));
         let reserve = || Some(BufferReservation::new(memory.clone(), ClientSlot::default()));
         let mut senders = Vec::new();
@@ -281,7 +281,7 @@ fn gathering_ends_with_the_content_enough_of_it_or_a_pause() {
         drop((gathered, gathering, senders));
         assert_eq!(memory.bytes(), 0);
 
-        // What is there is taken, and nothing waited for.
+        // Available content is taken without waiting for more.
         let (sender, body) = handed();
         sender.send(data("abc")).unwrap();
         sender.send(data("def")).unwrap();

@@ -1,7 +1,7 @@
-//! The one room that reads a clock.
+//! The only module that reads a clock.
 //!
-//! Everything else takes an [`Instant`] as an argument or asks [`now`], so that decisions about time
-//! are tables of cases and no test sleeps. Not here: what a timeout means; that is for its owner.
+//! All other code takes an [`Instant`] as an argument or calls [`now`], so that decisions about time are tables of
+//! cases and no test sleeps. Not here: the meaning of a timeout, which belongs to its owner.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -13,19 +13,19 @@ pub(crate) use std::time::Instant;
 
 use tokio::time::Sleep;
 
-/// Now, on the monotonic clock.
+/// Returns the present time of the monotonic clock.
 #[allow(clippy::disallowed_methods, reason = "this is the room that reads it")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Now, on the wall clock.
+/// Returns the present time of the wall clock.
 #[allow(clippy::disallowed_methods, reason = "this is the room that reads it")]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
 
-/// How long the two clocks are taken to go alike.
+/// Time for which the two clocks are assumed to run alike.
 const ALIKE: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -33,14 +33,14 @@ thread_local! {
     static BOTH: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
-/// What the wall clock said at a moment of the last seconds, as the time since the Unix epoch, without looking at it
-/// each time.
+/// Returns the wall clock time of a moment in the last seconds, as the time since the Unix epoch, without reading the
+/// wall clock each time.
 pub(crate) fn unix_at(moment: Instant) -> Duration {
     if let Some((then, unix)) = BOTH.get() {
         match moment.checked_duration_since(then) {
             Some(since) if since < ALIKE => return unix + since,
             Some(_) => (),
-            // What was before they were compared was not long before.
+            // A moment before the comparison was not long before it.
             None => return unix.saturating_sub(then.saturating_duration_since(moment)),
         }
     }
@@ -49,17 +49,17 @@ pub(crate) fn unix_at(moment: Instant) -> Duration {
     (unix + moment.saturating_duration_since(then)).saturating_sub(then.saturating_duration_since(moment))
 }
 
-/// Seconds since the Unix epoch, with a fraction.
+/// Returns the seconds since the Unix epoch, with a fraction.
 pub(crate) fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A duration in nanoseconds; five centuries are the most.
+/// Returns a duration in nanoseconds, saturating at five centuries.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The length of an IMF-fixdate (RFC 9110 5.6.7), which never varies.
+/// Length in bytes of an IMF-fixdate (RFC 9110 5.6.7), which never varies.
 const DATE_LENGTH: usize = 29;
 
 struct DateCache {
@@ -72,7 +72,7 @@ thread_local! {
         const { RefCell::new(DateCache { second: 0, text: String::new() }) };
 }
 
-/// Calls `with` with the current `Date` field value, formatted at most once a second per thread.
+/// Calls `with` with the current `Date` field value, which is formatted at most once a second per thread.
 pub(crate) fn with_date<R>(with: impl FnOnce(&str) -> R) -> R {
     let wall = wall();
     let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -87,9 +87,8 @@ pub(crate) fn with_date<R>(with: impl FnOnce(&str) -> R) -> R {
 
 /// A deadline that is moved far more often than it expires.
 ///
-/// A timer is only touched when the deadline comes nearer; when it fires too early it sets itself
-/// anew. A connection that answers a thousand requests a second pays for a timer about once in a
-/// timeout instead of twice in a request.
+/// The timer is only touched when the deadline comes nearer; a timer that fires too early is set again. A connection
+/// with a thousand responses a second pays for a timer about once per timeout instead of twice per request.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     due: Option<Instant>,
@@ -98,32 +97,32 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Expires at `due`, whatever was set before.
+    /// Expires at `due`, replacing the deadline set before.
     pub(crate) fn set(&mut self, due: Instant) {
         self.due = Some(due);
     }
 
-    /// Expires `after` from now.
+    /// Expires once `after` has passed from now.
     pub(crate) fn set_after(&mut self, after: Duration) {
         self.due = Some(now() + after);
     }
 
-    /// Never expires until it is set again.
+    /// Clears the deadline, which then never expires until it is set again.
     pub(crate) fn clear(&mut self) {
         self.due = None;
     }
 
-    /// Whether a deadline is set.
+    /// Returns whether a deadline is set.
     pub(crate) fn is_set(&self) -> bool {
         self.due.is_some()
     }
 
-    /// Whether it has passed at `now`; for loops that never wait.
+    /// Returns whether the deadline has passed at `now`, for loops that never wait.
     pub(crate) fn has_passed(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| now >= due)
     }
 
-    /// Ready once the deadline has passed; pending for ever while none is set.
+    /// Waits until the deadline has passed; forever while no deadline is set.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.due else { return Poll::Pending };
         loop {
@@ -171,7 +170,7 @@ mod tests {
             let off = unix_at(moment).abs_diff(wall + moment.saturating_duration_since(now()));
             assert!(off < Duration::from_millis(500), "{after}: {off:?}");
         }
-        // What began before the clocks were compared.
+        // A moment before the clocks were compared.
         let before = begun.checked_sub(Duration::from_secs(1)).unwrap_or(begun);
         assert!(unix_at(before) <= unix_at(begun));
     }

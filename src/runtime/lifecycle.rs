@@ -1,17 +1,17 @@
-//! The end of a process as its connections see it: one phase a worker, and a way to wake every
-//! connection of that worker when it changes. Not here: who decides to stop (`app`).
+//! The shutdown of a process as its connections see it: one phase per worker, and a way to wake every connection of
+//! that worker when it changes. Not here: the decision to stop (`app`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-/// How far stopping has come. Phases only go forward.
+/// The progress of shutdown. Phases only go forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Running,
-    /// `drain_delay`: everything is served, and every answer says that the connection ends.
+    /// `drain_delay`: requests are served, and every response announces the end of its connection.
     Announcing,
-    /// No new connections; idle ones and endless streams are closed, the rest may finish.
+    /// New connections are refused, idle ones and endless streams are closed, the rest may finish.
     Draining,
 }
 
@@ -21,7 +21,7 @@ struct PhaseWatchers {
     free: Vec<usize>,
 }
 
-/// The phase of one worker and the connections to wake when it changes.
+/// The phase of one worker, and the connections to wake when it changes.
 pub(crate) struct Lifecycle {
     phase: Cell<Phase>,
     phase_watchers: RefCell<PhaseWatchers>,
@@ -38,7 +38,7 @@ impl Lifecycle {
         self.phase.get()
     }
 
-    /// Goes on to `phase` and wakes whoever waits; going back does nothing.
+    /// Advances to `phase` and wakes all watchers. An earlier phase is ignored.
     pub(crate) fn advance(&self, phase: Phase) {
         if phase <= self.phase.get() {
             return;
@@ -49,7 +49,7 @@ impl Lifecycle {
     }
 }
 
-/// One task's place among those woken by a change of phase.
+/// One task's registration for changes of the phase.
 pub(crate) struct PhaseWatcher {
     lifecycle: Rc<Lifecycle>,
     place: usize,
@@ -71,7 +71,7 @@ impl PhaseWatcher {
         self.lifecycle.phase()
     }
 
-    /// The phase now; the task of `cx` is woken when it changes.
+    /// Returns the present phase, and registers the task of `cx` to be woken when it changes.
     pub(crate) fn watch(&self, cx: &mut Context<'_>) -> Phase {
         let mut phase_watchers = self.lifecycle.phase_watchers.borrow_mut();
         if let Some(slot) = phase_watchers.wakers.get_mut(self.place) {
@@ -83,7 +83,7 @@ impl PhaseWatcher {
         self.lifecycle.phase()
     }
 
-    /// Another place at the same worker.
+    /// Creates another watcher of the same worker.
     pub(crate) fn another(&self) -> PhaseWatcher {
         PhaseWatcher::new(self.lifecycle.clone())
     }

@@ -1,4 +1,4 @@
-//! What is said only so often: a flood of failures must not become a flood of lines.
+//! Limits repeated log events: a flood of failures must not become a flood of lines.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::runtime::clock::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many in a second.
+/// A maximum number of log events per second.
 #[derive(Debug)]
 pub(crate) struct LogThrottle {
     max: u32,
@@ -17,12 +17,12 @@ pub(crate) struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// At most `max` in a second.
+    /// Creates a throttle of `max` events per second.
     pub(crate) const fn new(max: u32) -> LogThrottle {
         LogThrottle { max, since: Cell::new(None), said: Cell::new(0), unsaid: Cell::new(0) }
     }
 
-    /// Whether something may be said now; then with how much could not be said before.
+    /// Returns whether an event may be logged now, and if so the number of suppressed events before it.
     pub(crate) fn may(&self, now: Instant) -> Option<u64> {
         if self.since.get().is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
             self.since.set(Some(now));

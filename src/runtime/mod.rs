@@ -1,4 +1,4 @@
-//! The process: its clock, the end of its life, what it tells systemd, and how often it repeats itself in the log.
+//! The process: its clock, its shutdown, its notifications to systemd, and the throttling of repeated log events.
 
 pub(crate) mod clock;
 pub(crate) mod lifecycle;

@@ -1,30 +1,30 @@
-//! What a supervisor is told of this process (systemd's `Type=notify`, sd_notify(3)). Without one nothing happens.
+//! Notifications to a supervisor (systemd's `Type=notify`, sd_notify(3)). Without a supervisor they do nothing.
 
 use sd_notify::NotifyState;
 
-/// It serves, by this configuration.
+/// Reports that this process serves with configuration `generation`.
 pub(crate) fn ready(generation: u64) {
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("serving by configuration {generation}"))]);
 }
 
-/// It reads its configuration again; [`ready`] or [`refused`] follows.
+/// Reports that this process reads its configuration again; [`ready`] or [`refused`] follows.
 pub(crate) fn reloading() {
     let now = NotifyState::monotonic_usec_now().ok();
     tell(&[NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>());
 }
 
-/// It goes on by this configuration, as the new one is wrong.
+/// Reports that configuration `generation` stays in force, because the new one was rejected.
 pub(crate) fn refused(generation: u64) {
     let status = format!("serving by configuration {generation}; a newer one was refused, the log says why");
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// It hands its connections back.
+/// Reports that this process drains its connections.
 pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// It is alive, where `WatchdogSec` asks for that.
+/// Reports that this process is alive, if `WatchdogSec` is set.
 pub(crate) fn alive() {
     if sd_notify::watchdog_enabled().is_some() {
         tell(&[NotifyState::Watchdog]);

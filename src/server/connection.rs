@@ -1,4 +1,4 @@
-//! A connection from accept to its end: PROXY header, TLS, then whichever HTTP its client speaks.
+//! A connection from accept to its end: PROXY header, TLS, then HTTP/1 or HTTP/2.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::runtime::clock;
 use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 use crate::state::live_policy::Snapshot;
 
-/// What the kernel may hold unsent before a connection counts as not writable.
+/// Maximum unsent bytes in the kernel before a connection counts as not writable.
 const UNSENT: u32 = 64 * 1024;
 
 /// Serves a connection until it ends.
@@ -33,10 +33,10 @@ pub(super) async fn serve(
     tls: bool,
     mut seat: Seat,
 ) {
-    // A connection that cannot take the option works without it.
+    // The connection works without the option too.
     let _ = tcp.set_nodelay(true);
-    // Writable then means that the client takes, not that the kernel would still hold megabytes: only so
-    // does `send_timeout` measure the client.
+    // Writable then means that the client reads, not that the kernel could still buffer megabytes. Only so does
+    // `send_timeout` measure the client.
     let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
     let snapshot = worker.snapshot();
     let trusted = snapshot.policy.server.trusts(address.ip().to_canonical());
@@ -49,13 +49,13 @@ pub(super) async fn serve(
         let silence = if trusted { settings.idle_timeout } else { settings.header_timeout };
         let prepared = Box::pin(async {
             let prepared = async {
-                // Without a byte it is idle, and ends without a word.
+                // Without a byte the connection is idle, and is closed without a log event.
                 tokio::time::timeout(silence, tcp.peek(&mut [0])).await.ok()?.ok()?;
                 Some(prepare(&snapshot, tcp, address, tls).await)
             };
             tokio::select! {
                 prepared = prepared => prepared,
-                // Nobody who has not asked for anything yet holds up the end.
+                // A client that has sent nothing yet does not delay the shutdown.
                 () = phase_watcher.reached(Phase::Draining) => None,
                 () = std::future::poll_fn(|cx| seat.poll_idle(cx)) => None,
             }
@@ -65,7 +65,7 @@ pub(super) async fn serve(
                 if !seat.set_busy() {
                     return;
                 }
-                // Where a PROXY header named the client, the connection is that one's.
+                // If a PROXY header named the client, the connection counts as that client's.
                 let named = prepared.1.ip();
                 let client = ClientSlot::new(named, snapshot.policy.limits.ipv6_prefix);
                 if !seat.set_client(client, snapshot.policy.server.trusts(named.to_canonical())) {
@@ -113,7 +113,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Whether an HTTP/2 connection ended as connections do, and not by a broken protocol.
+/// Returns whether an HTTP/2 connection ended with an ordinary disconnect, and not with a protocol error.
 fn is_disconnect(error: &hyper::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -125,7 +125,8 @@ fn is_disconnect(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || error.is_closed() || error.is_canceled()
 }
 
-/// Counts it, and logs one a second: a flood of bad connections must not become a flood of lines.
+/// Counts a refused connection, and logs at most one a second: a flood of bad connections must not become a flood of
+/// lines.
 fn refuse(worker: &Worker, address: SocketAddr, reason: &'static str, error: &dyn std::error::Error) {
     worker.metrics().refused.get_or_create(&RefusedLabels { reason }).inc();
     if worker.refusals.may(clock::now()).is_some() {
@@ -133,7 +134,8 @@ fn refuse(worker: &Worker, address: SocketAddr, reason: &'static str, error: &dy
     }
 }
 
-/// What comes before HTTP, within `header_timeout`. The flag: HTTP/2 was negotiated.
+/// Reads the PROXY header and does the TLS handshake, within `header_timeout`. The flag says that HTTP/2 was
+/// negotiated.
 async fn prepare(
     snapshot: &Arc<Snapshot>,
     mut tcp: TcpStream,

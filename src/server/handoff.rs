@@ -14,7 +14,7 @@ use crate::connection::seats::Seat;
 use crate::metrics::Metrics;
 use crate::runtime::lifecycle::Phase;
 
-/// A connection on its way to its worker. The line of these is bounded by their permits.
+/// A connection on its way to its worker. Their permits bound the queue of these.
 pub(super) struct HandedOff {
     pub tcp: std::net::TcpStream,
     pub address: SocketAddr,
@@ -54,7 +54,7 @@ pub(super) fn serve(
     });
 }
 
-/// One connection's place; given back however its task ends.
+/// A counted connection, released when its task ends for any reason.
 struct Counted {
     own: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,

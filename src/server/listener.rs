@@ -18,19 +18,20 @@ use crate::memory::buffers::ClientSlot;
 use crate::runtime::clock;
 use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
-/// Connections that wait in the kernel until a worker takes them.
+/// Maximum number of connections that wait in the kernel for a worker.
 const BACKLOG: i32 = 4096;
 
-/// After an accept that failed for want of something (file descriptors, mostly).
+/// Pause after an accept that failed for lack of resources (mostly file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection that is told to make room may take for it.
+/// Maximum time for an evicted connection to make room.
 const EVICTION: Duration = Duration::from_secs(1);
-/// How often an idle connection is looked for while there is none.
+/// Interval of the search for an idle connection while there is none.
 const ROOM_LOOK: Duration = Duration::from_millis(50);
-/// How often a client that has its share is looked at, while a new connection of it waits for one of its others to close.
+/// Interval at which a client at its share is checked, while a new connection of it waits for another one to close.
 const SHARE_LOOK: Duration = Duration::from_millis(10);
-/// Such new connections, for each listener of each worker. They wait for [`EVICTION`], and hold descriptors.
+/// Maximum number of such new connections per listener of each worker. They wait for [`EVICTION`], and hold
+/// descriptors.
 const MAX_NEWCOMERS: usize = 2;
 
 /// A listener, and whether it speaks TLS.
@@ -39,7 +40,7 @@ pub(crate) struct Bound {
     pub tls: bool,
 }
 
-/// Binds `address`. `[::]` serves IPv4 too, and is `0.0.0.0` where there is no IPv6.
+/// Binds `address`. `[::]` serves IPv4 too, and falls back to `0.0.0.0` without IPv6.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match attempt(address) {
         Err(error) if is_without_ipv6(&error) && address.is_ipv6() && address.ip().is_unspecified() => {
@@ -72,7 +73,7 @@ pub(super) struct Acceptor {
     pub shared: Shared,
     pub colleagues: Vec<WorkerHandle>,
     pub phase_watcher: PhaseWatcher,
-    /// See [`MAX_NEWCOMERS`].
+    /// Number of waiting new connections; see [`MAX_NEWCOMERS`].
     pub newcomers: Cell<usize>,
 }
 
@@ -97,7 +98,7 @@ impl Acceptor {
         }
     }
 
-    /// Connections that the kernel completed before the listener closes are served, not reset.
+    /// Serves connections that the kernel completed before the listener closes, so that they are not reset.
     async fn empty(self: &Rc<Self>, listener: &tokio::net::TcpListener, tls: bool) {
         let mut accept = std::pin::pin!(async {
             while let Ok((tcp, address)) = listener.accept().await {
@@ -111,8 +112,9 @@ impl Acceptor {
         .await;
     }
 
-    /// A permit where there is none: a connection that is idle, or waits for a client that has far more, is closed for it.
-    /// The accepted one waits here meanwhile, and the ones behind it in the kernel.
+    /// Waits for a permit when all are taken: an idle connection, or a connection that waits for a client with far more
+    /// connections, is closed for it. The accepted connection waits here meanwhile, and those behind it wait in the
+    /// kernel.
     async fn make_room(&self, client: ClientSlot) -> Option<OwnedSemaphorePermit> {
         let mut acquire = std::pin::pin!(self.shared.connections.clone().acquire_owned());
         loop {
@@ -144,8 +146,8 @@ impl Acceptor {
         self.hand_out(tcp, address, tls, permit, claim);
     }
 
-    /// A connection of a client that has its share. It takes the place of one of its own that is idle, waits or ends just
-    /// now, or is closed. Nobody else waits behind it.
+    /// Handles a connection of a client at its share. It replaces an idle, waiting or ending connection of the same
+    /// client, or is closed. Connections of other clients do not wait behind it.
     fn replace_own(
         self: &Rc<Self>,
         tcp: tokio::net::TcpStream,
@@ -178,13 +180,13 @@ impl Acceptor {
         });
     }
 
-    /// Resets a connection: nothing of it is left in the kernel.
+    /// Resets a connection, so that nothing of it is left in the kernel.
     fn refuse(&self, tcp: &tokio::net::TcpStream, address: SocketAddr) {
         let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         self.worker.refuse_beyond_share(&self.shared.seats, address.ip());
     }
 
-    /// Gives a connection to the worker that has the fewest.
+    /// Hands a connection to the worker with the fewest connections.
     fn hand_out(
         &self,
         tcp: tokio::net::TcpStream,
@@ -221,7 +223,7 @@ impl Acceptor {
     }
 }
 
-/// A new connection of a client that has its share, while it waits for one of that client's to close.
+/// A new connection of a client at its share, which waits for another connection of that client to close.
 struct Newcomer(Rc<Acceptor>);
 
 impl Newcomer {

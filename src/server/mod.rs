@@ -1,5 +1,5 @@
-//! The client's side of the process: listeners, workers, and what happens to a connection before it
-//! is HTTP (PROXY header, TLS). Not here: HTTP/1 itself (`http1`), what requests mean (`layer`).
+//! The client side of the process: listeners, workers, and the start of a connection before HTTP (PROXY header, TLS).
+//! Not here: HTTP/1 itself (`http1`), the handling of requests (`layer`).
 
 mod connection;
 mod handoff;

@@ -1,5 +1,5 @@
-//! The PROXY header, versions 1 and 2, which a balancer puts before the first byte of a connection
-//! (haproxy.org, proxy-protocol.txt). Read exactly to its end, so that TLS may follow.
+//! The PROXY header, versions 1 and 2, which a load balancer puts before the first byte of a connection (haproxy.org,
+//! proxy-protocol.txt). It is read exactly to its end, so that TLS may follow.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,16 +8,16 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest version 1 line.
+/// Maximum length of a version 1 line in bytes.
 const MAX_LINE_LENGTH: usize = 107;
-/// The longest version 2 header taken; addresses and the usual extensions need far less.
+/// Maximum length of a version 2 header in bytes; addresses and the usual extensions need far less.
 const MAX_BINARY_LENGTH: usize = 4096;
 
 fn malformed(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// The client the header names; `None` where it names none (LOCAL, UNKNOWN, other families).
+/// Reads the header and returns the client that it names; `None` if it names none (LOCAL, UNKNOWN, other families).
 pub(crate) async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let mut start = [0u8; 12];
     tcp.read_exact(&mut start).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> 
     text(&line)
 }
 
-/// A whole line of version 1.
+/// Parses a complete line of version 1.
 pub fn text(line: &[u8]) -> io::Result<Option<SocketAddr>> {
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n"));
     let parts: Vec<&str> = line.ok_or_else(|| malformed("the PROXY line is malformed"))?.split(' ').collect();
@@ -77,7 +77,7 @@ async fn binary(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     addresses(version_command, family, &rest)
 }
 
-/// What follows the length of a header of version 2.
+/// Parses the part of a version 2 header that follows its length.
 pub fn addresses(version_command: u8, family: u8, rest: &[u8]) -> io::Result<Option<SocketAddr>> {
     match (version_command & 15, family) {
         (0, _) => Ok(None),

@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub shared_state: SharedState,
     /// One permit for each client connection.
     pub connections: Arc<Semaphore>,
-    /// Whose they are, and which are idle.
+    /// The client and state of each connection.
     pub seats: Arc<Seats>,
 }
 
@@ -31,9 +31,9 @@ pub(crate) struct Shared {
 pub(crate) struct Worker {
     pub(super) view: RefCell<PolicyView>,
     pub(super) parts: stack::Parts,
-    /// How often refused connections are told of.
+    /// Limit on log events about refused connections.
     pub refusals: LogThrottle,
-    /// Its share in the end of the process.
+    /// The worker's phase of the shutdown.
     pub lifecycle: Rc<Lifecycle>,
 }
 
@@ -46,17 +46,17 @@ impl Worker {
         &self.parts.sink.shared_state.metrics
     }
 
-    /// The memory of what waits for slow clients.
+    /// Returns the memory for bytes that wait for slow clients.
     pub(crate) fn buffers(&self) -> &Arc<BufferMemory> {
         &self.parts.shared_state.buffers
     }
 
-    /// How client connections are served now; no count is touched for it.
+    /// Returns the present settings of client connections, without touching a reference count.
     pub(crate) fn settings(&self) -> Settings {
         self.view.borrow_mut().load().policy.server.settings
     }
 
-    /// A client's slot, and whether it is a trusted proxy, which carries the requests of others.
+    /// Returns a client's slot, and whether it is a trusted proxy, which carries the requests of others.
     pub(super) fn client(&self, address: IpAddr) -> (ClientSlot, bool) {
         let mut view = self.view.borrow_mut();
         let policy = &view.load().policy;
@@ -64,7 +64,7 @@ impl Worker {
         (client, policy.server.trusts(address.to_canonical()))
     }
 
-    /// Counts a connection that is closed as its client has its share of all.
+    /// Counts a connection that is closed because its client has its share.
     pub(crate) fn refuse_beyond_share(&self, seats: &Seats, address: IpAddr) {
         self.metrics().refused.get_or_create(&RefusedLabels { reason: "share" }).inc();
         if let Some(connections) = seats.count_refused(clock::now()) {
@@ -72,7 +72,7 @@ impl Worker {
         }
     }
 
-    /// The stack for one connection.
+    /// Builds the stack for one connection.
     pub(crate) fn service(
         &self,
     ) -> impl tower::Service<

@@ -1,5 +1,5 @@
-//! The workers: one thread, one runtime, one pool of connections each. A connection is served by the
-//! worker that has the fewest, and never leaves it.
+//! The workers: each has one thread, one runtime and one pool of connections. A connection is served by the worker with
+//! the fewest connections, and never leaves it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -24,9 +24,9 @@ use crate::runtime::lifecycle::{Lifecycle, Phase, PhaseWatcher};
 use crate::runtime::log_throttle::LogThrottle;
 use crate::upstream::Pool;
 
-/// How often idle connections to apps are looked through.
+/// Interval of the search for idle upstream connections to close.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Events about requests that failed, of one worker in a second; the rest are counted, and each is in the access log.
+/// Maximum log events about failed requests per worker and second. The rest are counted, and each is in the access log.
 const FAILURES: u32 = 10;
 
 /// All workers of the process.
@@ -36,7 +36,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` of them, all accepting from all of `bound`.
+    /// Starts `count` workers, which all accept from all of `bound`.
     pub(crate) fn start(
         count: usize,
         bound: Vec<Bound>,
@@ -65,7 +65,7 @@ impl Workers {
                     move || match runtime() {
                         Ok(runtime) => {
                             runtime.block_on(run(index, bound, shared, log, colleagues, orders));
-                            // A resolver that hangs does not hold up the end.
+                            // A hanging resolver thread does not delay the shutdown.
                             runtime.shutdown_background();
                             record::tell_of_ended();
                         }
@@ -77,10 +77,10 @@ impl Workers {
         Ok(Workers { handles: colleagues, threads })
     }
 
-    /// Tells every worker how far stopping has come.
+    /// Sends the phase of the shutdown to every worker.
     pub(crate) fn advance(&self, phase: Phase) {
         for colleague in &self.handles {
-            // A worker that is gone has nothing to drain.
+            // A worker that has ended has nothing to drain.
             let _ = colleague.orders.send(Order::Advance(phase));
         }
     }
@@ -89,7 +89,7 @@ impl Workers {
         self.handles.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// Ends every worker, whatever it does.
+    /// Ends every worker, even with work in progress.
     pub(crate) fn stop(self) {
         for colleague in &self.handles {
             let _ = colleague.orders.send(Order::Stop);

@@ -1,4 +1,4 @@
-//! The policy in force and what was built from it, swapped as one.
+//! The policy in force and the objects built from it, swapped as one.
 
 use std::sync::Arc;
 
@@ -18,30 +18,30 @@ use crate::state::route_digest;
 use crate::trace::Spans;
 use crate::upstream::Upstream;
 
-/// The label of messages refused before they were requests.
+/// Label of messages refused before they were requests.
 pub(crate) static REFUSED: EscapedText = EscapedText::plain("refused");
 
-/// What outlives every swap, shared by all threads.
+/// State that outlives every reload, shared by all threads.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedState {
     pub metrics: Arc<Metrics>,
-    /// What is counted of representations.
+    /// Counters of content negotiation and compression.
     pub represented: Arc<Counters>,
-    /// The memory of what waits for a slow client.
+    /// Memory for bytes that wait for a slow client.
     pub buffers: Arc<BufferMemory>,
     pub cache: Arc<Cache>,
     pub limiter: Arc<Limiter>,
     pub performance: Arc<Performance>,
-    /// A sign of life of every worker.
+    /// Time of the last heartbeat of every worker.
     pub heartbeats: Arc<Heartbeats>,
-    /// What is on its way to the receiver of traces.
+    /// Spans queued for the trace receiver.
     pub spans: Spans,
 }
 
-/// One generation of everything that a reload replaces.
+/// Everything that a reload replaces, as one generation.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Counts up from 1.
+    /// Generation number, counting up from 1.
     pub generation: u64,
     pub policy: Policy,
     pub upstreams: Vec<Arc<Upstream>>,
@@ -54,7 +54,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of a policy and the apps built for it.
+    /// Creates a snapshot from a policy and the upstreams built for it.
     pub(crate) fn new(
         generation: u64,
         policy: Policy,
@@ -63,14 +63,14 @@ impl Snapshot {
     ) -> Snapshot {
         let SharedState { metrics, cache, limiter, performance, .. } = shared_state;
         let refused = metrics.routes.series(&REFUSED);
-        // The last, for unmatched requests, must not be folded away by many routes before it.
+        // The last series counts unmatched requests, and must not be folded away by many routes before it.
         let unmatched = metrics.routes.series(&policy.routes.unmatched().label);
         let mut series: Vec<_> =
             policy.routes.routes.iter().map(|route| metrics.routes.series(&route.label)).collect();
         if let Some(last) = series.last_mut() {
             *last = unmatched;
         }
-        // By the label that the requests are counted under, so that all three fold the same ones.
+        // All three are looked up by the label of the series, so that they fold the same routes.
         let cached = series.iter().map(|series| cache.counters.route(series.label())).collect();
         let times = series.iter().map(|series| performance.route(series.label())).collect();
         let rules = policy.routes.routes.iter().map(|route| route_digest::local(&policy, route)).collect();
@@ -79,30 +79,30 @@ impl Snapshot {
         Snapshot { generation, policy, upstreams, series, cached, times, rules, limited, refused }
     }
 
-    /// Everything that decides who shares answers under the route at `order`, as a number: what was stored under
-    /// other rules is not found any more.
+    /// Returns a number for all rules that decide how responses of the route at `order` are shared. It is part of the
+    /// cache key, so responses stored under other rules are not found anymore.
     pub(crate) fn rules(&self, order: Option<u32>) -> u64 {
         let found = order.and_then(|order| self.rules.get(order as usize)).or(self.rules.last());
         found.copied().unwrap_or_default()
     }
 
-    /// What is counted for the limit whose series is at `series`.
+    /// Returns the counters of the limit whose series is at `series`.
     pub(crate) fn limited(&self, series: usize) -> &LimitCounters {
         self.limited.get(series).expect("every limit has its series: the compiler numbers both")
     }
 
-    /// What the cache counts for the route at `order`.
+    /// Returns the cache counters of the route at `order`.
     pub(crate) fn cached(&self, order: Option<u32>) -> &Arc<RouteCounters> {
         let found = order.and_then(|order| self.cached.get(order as usize)).or(self.cached.last());
         found.expect("there is a route for requests that match none")
     }
 
-    /// How the route at `order` does.
+    /// Returns the response times of the route at `order`.
     pub(crate) fn times(&self, order: Option<u32>) -> Option<&Arc<performance::Route>> {
         order.and_then(|order| self.times.get(order as usize)).or(self.times.last())
     }
 
-    /// The counters of the route at `order`.
+    /// Returns the request counters of the route at `order`.
     pub(crate) fn series(&self, order: Option<u32>) -> &Arc<RouteSeries> {
         order
             .and_then(|order| self.series.get(order as usize))
@@ -110,12 +110,12 @@ impl Snapshot {
             .unwrap_or(&self.refused)
     }
 
-    /// The counters of refused messages.
+    /// Returns the counters of messages refused before they were requests.
     pub(crate) fn refused(&self) -> &Arc<RouteSeries> {
         &self.refused
     }
 
-    /// The route at `order`.
+    /// Returns the policy of the route at `order`, or of unmatched requests.
     pub(crate) fn route(&self, order: Option<u32>) -> &Arc<RoutePolicy> {
         order
             .and_then(|order| self.policy.routes.routes.get(order as usize))
@@ -126,5 +126,5 @@ impl Snapshot {
 /// The snapshot in force. Only `reload` stores into it.
 pub(crate) type LivePolicy = Arc<ArcSwap<Snapshot>>;
 
-/// One worker's view of it: a pointer comparison while nothing changes.
+/// One worker's view of the snapshot in force: a pointer comparison while nothing changes.
 pub(crate) type PolicyView = arc_swap::Cache<LivePolicy, Arc<Snapshot>>;

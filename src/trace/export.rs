@@ -1,4 +1,4 @@
-//! Sends spans in batches to the receiver. Requests never wait for it: what finds no room is dropped and counted.
+//! Sends spans to the receiver in batches. Requests never wait for it: spans that do not fit are dropped and counted.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,45 +17,46 @@ use super::{ServerSpanInfo, spans};
 use crate::policy::OtlpReceiver;
 use crate::upstream::{InternalRequest, InternalRequestError, Pool, Registry, Upstream};
 
-/// Requests in one message: as few as the processor's own memory holds, as many as make up for what a message costs.
+/// Maximum requests in one message: few enough to fit into the processor's cache, and enough to make up for the cost of
+/// a message.
 const BATCH: usize = 512;
-/// Messages that wait; the last one is being gathered.
+/// Maximum messages that wait to be sent. The last one is still being filled.
 const MAX_WAITING: usize = 16;
-/// What one message may grow to before it is closed; bytes.
+/// Size in bytes at which a message is closed.
 const MAX_MESSAGE_LENGTH: usize = 1024 * 1024;
-// Also with the one that closes it, which says no more than twice what a head may have.
+// The limit holds even with the request that closes the message, which adds at most twice the size of a head.
 const _: () = assert!(2 * MAX_MESSAGE_LENGTH < otlp::MAX_MESSAGE_LENGTH);
-/// A batch is gathered for as long: whoever is told of each request at once is woken for each.
+/// Time that a batch is gathered. Sending each request at once would wake the exporter and the receiver for each.
 const GATHER: Duration = Duration::from_secs(1);
-/// Between tries for one batch; what the receiver then has not taken is dropped.
+/// Pauses between attempts for one batch. A batch that the receiver still does not accept is dropped.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// What it answers is not used; bytes.
+/// Maximum bytes of the receiver's response, which is read and discarded.
 const MAX_RESPONSE: usize = 64 * 1024;
 
 thread_local! {
-    /// Where a request's spans are written before anybody waits for it.
+    /// Reused memory for the spans of one request, before they are appended to a batch.
     static SPANS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Where workers leave what is to be told.
+/// The queue in which workers put spans for the exporter.
 #[derive(Clone, Debug)]
 pub(crate) struct Spans(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<VecDeque<Batch>>,
-    /// The room of a batch that was sent, for the next one.
+    /// The memory of a sent batch, reused for the next one.
     spare: Mutex<BytesMut>,
-    /// The first of a batch has come.
+    /// Notified when the first request of a batch arrives.
     first: Notify,
-    /// There is enough for a message.
+    /// Notified when a message is full.
     full: Notify,
     ended: AtomicBool,
-    /// Counts what is lost, by requests.
+    /// Counts the requests whose spans are dropped.
     dropped: Counter,
 }
 
-/// Spans as they are sent: whoever has them writes them, while what they say is still at hand.
+/// Encoded spans. The worker encodes them, because their values are still in its processor's cache.
 #[derive(Debug)]
 struct Batch {
     message: Message,
@@ -85,7 +86,7 @@ impl Spans {
         }))
     }
 
-    /// Leaves those of one request, or drops and counts them.
+    /// Queues the spans of one request, or drops and counts them.
     pub(crate) fn put(&self, told: &ServerSpanInfo<'_>) {
         SPANS.with_borrow_mut(|text| {
             text.clear();
@@ -118,7 +119,7 @@ impl Spans {
         }
     }
 
-    /// No more are coming: what there is need not be gathered for longer.
+    /// Signals that no more spans will come, so that the exporter sends the rest at once.
     pub(crate) fn end(&self) {
         self.0.ended.store(true, Ordering::Release);
         self.0.first.notify_one();
@@ -138,7 +139,7 @@ impl Spans {
     }
 }
 
-/// Tells the receiver until they [`end`](Spans::end); which one it is can change.
+/// Sends batches to the receiver until [`Spans::end`] is called. A reload may change the receiver.
 pub(crate) async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Registry>, spans: Spans) {
     let pool = Rc::new(Pool::default());
     let mut well = true;
@@ -163,8 +164,7 @@ pub(crate) async fn run(of: impl Fn() -> Option<OtlpReceiver>, registry: Arc<Reg
     }
 }
 
-/// Tells one batch, and gives back its room. Whoever is not `well` is complained of once, and once it is well again that
-/// is said.
+/// Sends one batch and returns its memory for reuse. A failing receiver is logged once, and so is its recovery.
 async fn tell(
     receiver: &OtlpReceiver,
     registry: &Registry,
@@ -185,7 +185,7 @@ async fn tell(
             }
         }
     }
-    // Unless somebody still has some of it in hand.
+    // This fails if a connection still holds a part of the message.
     message.try_into_mut().ok()
 }
 
@@ -208,7 +208,7 @@ async fn send(
             max: MAX_RESPONSE,
         };
         let Err(why) = upstream.ask(pool, question).await else { return Ok(()) };
-        // At once: before the last try ends, much may have been dropped already.
+        // Logs at once: before the last attempt ends, many spans may have been dropped.
         if std::mem::replace(well, false) {
             tracing::warn!(%why, "tracing.otlp_endpoint does not take spans; what it does not take in time is dropped");
         }
@@ -217,8 +217,8 @@ async fn send(
     }
 }
 
-/// Whether the same message may be taken the next time. By status these do (OTLP 1.x, "OTLP/HTTP Response", "Retryable
-/// Response Codes"), and no other.
+/// Returns whether the receiver may accept the same message later. Only these statuses are retryable (OTLP 1.x,
+/// "OTLP/HTTP Response", "Retryable Response Codes").
 fn may_pass(error: &InternalRequestError) -> bool {
     match error {
         InternalRequestError::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),

@@ -1,8 +1,7 @@
-//! Traces: a request's place in a trace, and what an OTLP receiver is told of it.
-//!
-//! Two spans a request that is sampled: the server's, from its head to the last byte of its answer, and the
-//! client's, from sending it to an app to the head of the app's answer. The app finds the client's in
-//! `traceparent`. Without a receiver nothing is changed: what came is passed on, so that no trace has a hole in it.
+//! Traces: a request's position in a trace, and the spans that an OTLP receiver gets. A sampled request has two spans:
+//! the server span, from its head to the last byte of the response, and the client span, from sending it to the
+//! upstream to the head of the upstream's response. `traceparent` tells the upstream the client span. Without a
+//! receiver the trace fields are forwarded unchanged, so that no trace has a gap.
 
 mod export;
 mod otlp;
@@ -20,20 +19,20 @@ use crate::upstream::Address;
 
 pub(crate) use export::{Spans, run};
 
-/// Where a request stands in a trace.
+/// The position of a request in a trace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trace {
     pub id: u128,
-    /// The span that asked, where the client named one.
+    /// The calling span, if the client named one.
     parent: Option<u64>,
-    /// The one that asks the app; `None`: nobody is told, and the fields pass unchanged.
+    /// The client span; `None` without a receiver, when the trace fields are forwarded unchanged.
     span: Option<u64>,
     flags: u8,
 }
 
 impl Trace {
-    /// Of a request with these fields. Who asks within a trace decides whether it is recorded; one that begins
-    /// here is by its id, so that everybody who asks that question by the same share answers alike.
+    /// Determines the trace of a request. The caller's sampling decision applies within an existing trace. A trace that
+    /// starts here is sampled by its id, so that every service with the same ratio decides alike.
     pub(crate) fn from_headers(policy: &TracingPolicy, headers: &HeaderMap) -> Option<Trace> {
         let parent = parent(headers);
         let span = policy.receiver.as_ref().map(|_| span_id());
@@ -49,28 +48,29 @@ impl Trace {
         }
     }
 
-    /// Its trace, if that begins with this request.
+    /// Returns the trace id if the trace starts with this request.
     pub(crate) fn begun_here(&self) -> Option<u128> {
         self.parent.is_none().then_some(self.id)
     }
 
-    /// Its trace, where somebody may look for it by that: it is recorded, or others began it. What begins here and is not
-    /// recorded has the request's id, if that one is ours: then that is enough.
+    /// Returns the trace id if somebody may search for it: the trace is recorded, or others started it. An unrecorded
+    /// trace that starts here has the same id as the request unless the request id came from a proxy, so the request id
+    /// is enough.
     pub(crate) fn to_find(self, id_is_ours: bool) -> Option<u128> {
         (!id_is_ours || self.parent.is_some() || self.is_sampled()).then_some(self.id)
     }
 
-    /// What tells an app where it stands, beside `headers` or in place of what they say.
+    /// Returns the trace fields for the upstream, and removes an unusable `tracestate` from `headers`.
     pub(crate) fn passed_on(&self, headers: &mut HeaderMap) -> Option<TraceParent> {
         let span = self.span?;
         if self.parent.is_none() && headers.keys().any(|name| *name == TRACESTATE) {
-            // Of a trace that was not understood.
+            // This `tracestate` belongs to a trace whose `traceparent` is malformed.
             headers.remove(TRACESTATE);
         }
         Some(TraceParent { trace: self.id, span, flags: self.flags })
     }
 
-    /// `tracestate` of a request that the receiver is told of, all lines of it (W3C Trace Context 3.3.1.1).
+    /// Returns all lines of `tracestate`, if the request is reported to the receiver (W3C Trace Context 3.3.1.1).
     pub(crate) fn state(&self, headers: &HeaderMap) -> Option<Box<str>> {
         if !self.is_recorded() || self.parent.is_none() {
             return None;
@@ -80,20 +80,20 @@ impl Trace {
         (!all.is_empty()).then(|| all.into())
     }
 
-    /// Whether it is recorded, by us or by others.
+    /// Returns whether the trace is recorded, here or elsewhere.
     pub(crate) fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
-    /// Whether the receiver is told.
+    /// Returns whether the receiver gets the request's spans.
     pub(crate) fn is_recorded(&self) -> bool {
         self.span.is_some() && self.is_sampled()
     }
 }
 
-/// Who asks within a trace. Of two fields nobody knows which one is meant.
+/// Parses the calling span. With two fields it is unknown which is meant, so neither counts.
 fn parent(headers: &HeaderMap) -> Option<TraceParent> {
-    // Most requests come without, and comparing is quicker than looking up.
+    // Most requests have no such field, and comparing names is faster than a hash lookup.
     if !headers.keys().any(|name| *name == TRACEPARENT) {
         return None;
     }
@@ -102,7 +102,7 @@ fn parent(headers: &HeaderMap) -> Option<TraceParent> {
     TraceParent::parse(only.as_bytes())
 }
 
-/// Not 0. Drawing from a range would divide.
+/// Never 0. `max` avoids the division of a random range.
 fn trace_id() -> u128 {
     fastrand::u128(..).max(1)
 }
@@ -111,11 +111,12 @@ fn span_id() -> u64 {
     fastrand::u64(..).max(1)
 }
 
-/// The bits that are random in a trace whose flag says so, the last ones (W3C Trace Context 2, "Random Trace ID Flag").
+/// Number of bits at the end of a trace id that are random if the trace has the flag (W3C Trace Context 2, "Random
+/// Trace ID Flag").
 const RANDOM_BITS: u32 = 56;
 
-/// From which number on this share of traces is recorded, of 0 to 1; the consistent sampling of OpenTelemetry. The
-/// greatest are, so that a smaller share samples some of what a greater one does.
+/// Returns the sampling threshold for a ratio from 0 to 1, by OpenTelemetry's consistent sampling. The greatest numbers
+/// are sampled, so that a smaller ratio samples a subset of what a greater one does.
 pub(crate) fn threshold(share: f64) -> u64 {
     ((1.0 - share) * (1u64 << RANDOM_BITS) as f64) as u64
 }
@@ -124,46 +125,46 @@ fn is_sampled(id: u128, threshold: u64) -> bool {
     id as u64 & ((1 << RANDOM_BITS) - 1) >= threshold
 }
 
-/// What is told of a request when its last byte has gone.
+/// The values of a server span, collected when the last byte of the response was sent.
 #[derive(Debug)]
 pub(crate) struct ServerSpanInfo<'a> {
     pub trace: Trace,
-    /// `tracestate`, where it came within a trace.
+    /// The value of `tracestate`, if the request came within a trace.
     pub state: Option<&'a str>,
-    /// `X-Request-Id`.
+    /// The request id, sent as `X-Request-Id`.
     pub id: &'a HeaderValue,
-    /// When its head was whole; since the Unix epoch.
+    /// The time when the request's head was complete, since the Unix epoch.
     pub started: Duration,
-    /// Until the last byte of its answer.
+    /// Time until the last byte of the response.
     pub duration: Duration,
     pub method: &'a Method,
-    /// Path and query, without secrets.
+    /// Path and query, with secrets masked.
     pub target: &'a str,
-    /// The route's template; `None`: it matches none.
+    /// The route's template; `None` if no route matches.
     pub route: Option<&'a EscapedText>,
-    /// `1.0`, `1.1` or `2`.
+    /// One of `1.0`, `1.1` and `2`.
     pub protocol: &'static str,
     pub client: IpAddr,
-    /// `http` or `https`, as it came to us.
+    /// Either `http` or `https`, as the client used it with Pillion.
     pub scheme: &'static str,
     pub status: u16,
-    /// Content sent; bytes.
+    /// Bytes of response content sent.
     pub bytes: u64,
     pub cache: Option<&'static str>,
     pub limit: Option<&'static str>,
-    /// The app that was asked.
+    /// The client span, if the upstream was asked.
     pub asked: Option<ClientSpanInfo<'a>>,
     pub error: Option<(&'static str, &'a str)>,
 }
 
-/// What is told of a request to an app.
+/// The values of a client span, for one request to an upstream.
 #[derive(Debug)]
 pub(crate) struct ClientSpanInfo<'a> {
-    /// The address that was asked.
+    /// The upstream address that was used.
     pub address: &'a Address,
-    /// From the head of the request until it was given to the app.
+    /// Time from the head of the request until it was passed to the upstream.
     pub after: Duration,
-    /// From there until the head of its answer, or until there was none to be had.
+    /// Time from there to the head of the upstream's response, or to the failure.
     pub duration: Option<Duration>,
     pub status: Option<u16>,
     pub retries: u32,

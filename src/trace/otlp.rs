@@ -1,7 +1,6 @@
-//! The messages of OTLP 1 (opentelemetry-proto `trace/v1`), as far as they are told.
-//!
-//! Attributes and what is around spans are written as they come: as messages of their own the length of each would be
-//! counted again by all that is around it.
+//! The messages of OTLP 1 (opentelemetry-proto `trace/v1`), as far as Pillion sends them. Attributes and the envelope
+//! of spans are encoded directly. With nested message types, every level would compute the length of everything inside
+//! it again.
 
 use std::cell::RefCell;
 
@@ -10,19 +9,19 @@ use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
 use crate::rendering::append_buffer::{AppendBuffer, Fixed};
 
-/// `ExportTraceServiceRequest.resource_spans`.
+/// The field number of `ExportTraceServiceRequest.resource_spans`.
 const RESOURCE_SPANS: u32 = 1;
-/// `ResourceSpans.resource`.
+/// The field number of `ResourceSpans.resource`.
 const RESOURCE: u32 = 1;
-/// `ResourceSpans.scope_spans`.
+/// The field number of `ResourceSpans.scope_spans`.
 const SCOPE_SPANS: u32 = 2;
-/// `ScopeSpans.scope`.
+/// The field number of `ScopeSpans.scope`.
 const SCOPE: u32 = 1;
-/// `ScopeSpans.spans`.
+/// The field number of `ScopeSpans.spans`.
 const SPANS: u32 = 2;
-/// `Resource.attributes`.
+/// The field number of `Resource.attributes`.
 const OF_RESOURCE: u32 = 1;
-/// `Span.trace_id`, and the numbers of its other fields.
+/// The field number of `Span.trace_id`; those of other fields of `Span` follow.
 const TRACE_ID: u32 = 1;
 const SPAN_ID: u32 = 2;
 const TRACE_STATE: u32 = 3;
@@ -33,54 +32,54 @@ const START_TIME: u32 = 7;
 const END_TIME: u32 = 8;
 const STATUS: u32 = 15;
 const FLAGS: u32 = 16;
-/// `Span.attributes`.
+/// The field number of `Span.attributes`.
 const OF_SPAN: u32 = 9;
-/// `KeyValue.key`.
+/// The field number of `KeyValue.key`.
 const KEY: u32 = 1;
-/// `KeyValue.value`.
+/// The field number of `KeyValue.value`.
 const VALUE: u32 = 2;
-/// `AnyValue.string_value`.
+/// The field number of `AnyValue.string_value`.
 const TEXT: u32 = 1;
-/// `AnyValue.int_value`.
+/// The field number of `AnyValue.int_value`.
 const NUMBER: u32 = 3;
 
-/// `InstrumentationScope.name`.
+/// The field number of `InstrumentationScope.name`.
 const NAME: u32 = 1;
-/// `InstrumentationScope.version`.
+/// The field number of `InstrumentationScope.version`.
 const VERSION: u32 = 2;
-/// `Status.message`.
+/// The field number of `Status.message`.
 const MESSAGE: u32 = 2;
-/// `Status.code`.
+/// The field number of `Status.code`.
 const CODE: u32 = 3;
-/// `Status.StatusCode.STATUS_CODE_ERROR`.
+/// The value of `Status.StatusCode.STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
 
-/// What begins `Span.flags`: two bytes, as its number is above 15.
+/// The tag of `Span.flags`, which has two bytes because its field number is above 15.
 const FLAGS_TAG: [u8; 2] = [tag(FLAGS & 0xf, WireType::ThirtyTwoBit) | 0x80, (FLAGS >> 4) as u8];
-/// Of 64 bits, seven to a byte.
+/// Maximum bytes of a varint: 64 bits, with seven in each byte.
 const MAX_VARINT_LENGTH: usize = 10;
 
-/// `Span.SpanKind`.
+/// The kind of a span, `Span.SpanKind`.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Server = 2,
     Client = 3,
 }
 
-/// Which span it is, and when it was.
+/// The identity, the times and the outcome of a span.
 pub(super) struct Span<'a> {
     pub trace: u128,
     pub id: u64,
-    /// What vendors keep along its trace (W3C Trace Context 3.3).
+    /// The `tracestate` of the trace (W3C Trace Context 3.3).
     pub state: Option<&'a str>,
     pub parent: Option<u64>,
-    /// When it began; nanoseconds since the Unix epoch.
+    /// The start, in nanoseconds since the Unix epoch.
     pub began: u64,
-    /// When it ended; the same.
+    /// The end, in nanoseconds since the Unix epoch.
     pub ended: u64,
-    /// The flags of its trace.
+    /// The flags of the trace.
     pub flags: u8,
-    /// Why it failed, if it did; may be empty.
+    /// The reason of a failure, which may be empty; `None` if the span succeeded.
     pub failure: Option<&'a str>,
 }
 
@@ -108,7 +107,7 @@ impl Span<'_> {
     }
 }
 
-/// What a span is called, its kind, and some of its attributes.
+/// Encodes a span's name, its kind, and some of its attributes.
 pub(super) fn beginning(name: &str, kind: Kind, attributes: impl FnOnce(&mut Attributes<'_, '_>)) -> Vec<u8> {
     written(|out| {
         put(out, SPAN_NAME, name.as_bytes());
@@ -117,22 +116,22 @@ pub(super) fn beginning(name: &str, kind: Kind, attributes: impl FnOnce(&mut Att
     })
 }
 
-/// The bytes of a field with a length, which are those of its number (below 16), of the length, and so many.
+/// Returns the bytes of a length-delimited field: its tag (for field numbers below 16), its length, and its content.
 fn size(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
-/// The first byte of a field whose number is below 16.
+/// Returns the tag of a field whose number is below 16.
 const fn tag(field: u32, kind: WireType) -> u8 {
     (field << 3 | kind as u32) as u8
 }
 
-/// The same of one with a length.
+/// Returns the tag of a length-delimited field whose number is below 16.
 const fn tag_of_bytes(field: u32) -> u8 {
     tag(field, WireType::LengthDelimited)
 }
 
-/// Nearly all of them are a byte.
+/// Writes a varint. Nearly all of them have a single byte.
 #[inline(always)]
 fn varint(out: &mut AppendBuffer<'_>, number: u64) {
     match u8::try_from(number) {
@@ -150,7 +149,7 @@ fn longer_varint(out: &mut AppendBuffer<'_>, number: u64) {
     out.first(&text, length);
 }
 
-/// Writes all of a field with a length but its bytes.
+/// Writes the tag and the length of a length-delimited field.
 #[inline(always)]
 fn begin(out: &mut AppendBuffer<'_>, field: u32, length: usize) {
     out.bytes(&[tag_of_bytes(field)]);
@@ -167,15 +166,15 @@ fn number(out: &mut AppendBuffer<'_>, field: u32, number: u64) {
     varint(out, number);
 }
 
-/// An attribute's name as it is written: `KeyValue.key`, and where `KeyValue.value` begins.
+/// An encoded attribute name: `KeyValue.key`, and the tag of `KeyValue.value`.
 pub(super) type Key = Fixed<36>;
 
-/// Of a name of less than 32 bytes.
+/// Encodes an attribute name of less than 32 bytes.
 pub(super) const fn attribute(name: &str) -> Key {
     Key::new([&[tag_of_bytes(KEY), name.len() as u8], name.as_bytes(), &[tag_of_bytes(VALUE)]])
 }
 
-/// The same, when the code is compiled.
+/// Encodes an attribute name at compile time.
 macro_rules! key {
     ($name:literal) => {
         const { &$crate::trace::otlp::attribute($name) }
@@ -183,14 +182,14 @@ macro_rules! key {
 }
 pub(super) use key;
 
-/// Attributes of whatever has them under this number.
+/// A writer of attributes for the message that has them in field `field`.
 pub(super) struct Attributes<'s, 'o> {
     field: u32,
     out: &'s mut AppendBuffer<'o>,
 }
 
 impl Attributes<'_, '_> {
-    /// Writes all of one but its value, which has this length.
+    /// Writes an attribute up to its value, which has this length.
     #[inline(always)]
     fn begin(&mut self, key: &Key, value: usize) {
         begin(self.out, self.field, key.length() + encoded_len_varint(value as u64) + value);
@@ -198,14 +197,14 @@ impl Attributes<'_, '_> {
         varint(self.out, value as u64);
     }
 
-    /// Writes one that is a text.
+    /// Writes an attribute with a string value.
     #[inline(never)]
     pub(super) fn text(&mut self, key: &Key, value: &[u8]) {
         self.begin(key, size(value.len()));
         put(self.out, TEXT, value);
     }
 
-    /// The same, of two parts.
+    /// Writes an attribute with a string value of two parts.
     pub(super) fn joined(&mut self, key: &Key, parts: [&str; 2]) {
         let length = parts.iter().map(|part| part.len()).sum();
         self.begin(key, size(length));
@@ -213,30 +212,30 @@ impl Attributes<'_, '_> {
         parts.iter().for_each(|part| self.out.bytes(part.as_bytes()));
     }
 
-    /// Writes one that is a number.
+    /// Writes an attribute with an integer value.
     #[inline(never)]
     pub(super) fn number(&mut self, key: &Key, value: u64) {
-        // Negative ones would be no such number.
+        // Clears the sign bit, because none of these numbers is negative.
         let value = value & u64::MAX >> 1;
         self.begin(key, 1 + encoded_len_varint(value));
         number(self.out, NUMBER, value);
     }
 }
 
-/// Where the spans of a message begin: behind where what is around them begins, with room for its lengths.
+/// Offset of the spans in a message. Before them is room for the tags and lengths of two enclosing fields.
 const BEFORE_SPANS: usize = 2 * (1 + LENGTH_ROOM);
-/// Bytes of a length that is known later: a varint may be longer than it has to be (Protocol Buffers, "Base 128
-/// Varints").
+/// Bytes reserved for a length that is known only later. A varint may be longer than necessary (Protocol Buffers, "Base
+/// 128 Varints").
 const LENGTH_ROOM: usize = 4;
-/// So many bytes such a length can tell of.
+/// Upper bound of the lengths that fit into [`LENGTH_ROOM`].
 pub(super) const MAX_MESSAGE_LENGTH: usize = 1 << (7 * LENGTH_ROOM);
 
-/// A message whose spans are put down where they are sent from.
+/// A message whose spans are written to their final position.
 #[derive(Debug)]
 pub(super) struct Message(BytesMut);
 
 impl Message {
-    /// Without spans, in `room`, whose content is lost.
+    /// Creates a message without spans in the memory of `room`, whose content is discarded.
     pub(super) fn new(mut room: BytesMut) -> Message {
         room.clear();
         room.put_bytes(0, BEFORE_SPANS);
@@ -247,12 +246,13 @@ impl Message {
         self.0.len()
     }
 
-    /// Appends some that were [`push`]ed.
+    /// Appends spans encoded with [`push`].
     pub(super) fn append(&mut self, spans: &[u8]) {
         self.0.extend_from_slice(spans);
     }
 
-    /// All of it, by a `service` of that name. Who it is by comes last: fields may come in any order.
+    /// Completes the message for a service with this name. The resource comes last, because fields may come in any
+    /// order.
     pub(super) fn whole(self, service: &str) -> BytesMut {
         let Message(mut text) = self;
         let version = env!("CARGO_PKG_VERSION");
@@ -275,7 +275,7 @@ impl Message {
     }
 }
 
-/// What begins a field with a length, in as much room for each.
+/// Encodes the tag and the length of a field in the reserved room.
 fn later(field: u32, length: usize) -> [u8; BEFORE_SPANS / 2] {
     let mut text = [tag_of_bytes(field); BEFORE_SPANS / 2];
     for (at, byte) in text[1..].iter_mut().enumerate() {
@@ -292,11 +292,11 @@ fn written(write: impl FnOnce(&mut AppendBuffer<'_>)) -> Vec<u8> {
 }
 
 thread_local! {
-    /// Where a span is written before its length is known.
+    /// Reused memory for a span, until its length is known.
     static SPAN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Appends a span for a [`Message`], of a [`beginning`] and the rest of its attributes.
+/// Appends a span for a [`Message`], from its encoded [`beginning`] and the rest of its attributes.
 #[inline(always)]
 pub(super) fn push(
     out: &mut Vec<u8>,

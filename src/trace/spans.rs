@@ -1,4 +1,5 @@
-//! What spans say of a request, by OpenTelemetry's conventions for HTTP ("HTTP server", "HTTP client").
+//! The spans of a request and their attributes, by OpenTelemetry's semantic conventions for HTTP ("HTTP server", "HTTP
+//! client").
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -22,7 +23,7 @@ thread_local! {
 /// Appends the spans of one request.
 pub(super) fn write(told: &ServerSpanInfo<'_>, out: &mut Vec<u8>) {
     let Some(client) = told.trace.span else { return };
-    // Nobody else knows of it.
+    // The id of the server span is sent nowhere else, so it is made only now.
     let server = span_id();
     let (trace, flags, state) = (told.trace.id, told.trace.flags, told.state);
     let message = told.error.map_or("", |(_, error)| error);
@@ -47,7 +48,8 @@ pub(super) fn write(told: &ServerSpanInfo<'_>, out: &mut Vec<u8>) {
     });
 }
 
-/// What a method is told as: others than these (RFC 9110 9, RFC 5789, and QUERY) are any text a client likes.
+/// Returns a method if it is a known one (RFC 9110 9, RFC 5789, and QUERY). Other methods may be any text that a client
+/// chooses.
 fn told_as(method: &Method) -> Option<&str> {
     let known = matches!(
         *method,
@@ -64,7 +66,7 @@ fn told_as(method: &Method) -> Option<&str> {
     (known || method.as_str() == "QUERY").then(|| method.as_str())
 }
 
-/// What spans are called by.
+/// Returns the first word of a span's name.
 fn name(method: &Method) -> &str {
     told_as(method).unwrap_or("HTTP")
 }
@@ -77,7 +79,7 @@ fn of_method(method: &Method, attributes: &mut Attributes<'_, '_>) {
     }
 }
 
-/// What the spans of an app's answers have in common with others, and how it is written.
+/// The attributes that client spans of one method, address and status share, in encoded form.
 struct ClientAttributes {
     method: Method,
     address: u64,
@@ -145,7 +147,8 @@ fn rest_of_client(
     }
 }
 
-/// What went wrong with an app: it gave no answer, or not all of it, or said so (4xx and 5xx, by the conventions).
+/// Returns the error of the client span: no response, an incomplete one, or a status of 400 or more, as the conventions
+/// define.
 fn error_type(told: &ServerSpanInfo<'_>, asked: &ClientSpanInfo<'_>) -> Option<Cow<'static, str>> {
     let upstream = Fault::Upstream.as_str();
     match (told.error, asked.status) {
@@ -155,13 +158,13 @@ fn error_type(told: &ServerSpanInfo<'_>, asked: &ClientSpanInfo<'_>) -> Option<C
     }
 }
 
-/// The conventions: an error of a server's span is a 5xx, whatever the client did.
+/// Returns whether the server span is an error, which by the conventions is a 5xx only.
 fn has_failed(told: &ServerSpanInfo<'_>) -> bool {
     told.status >= 500
 }
 
-/// What the spans of our answers have in common with others, and how it is written. The route is held: nothing else can
-/// have come to stand where it stands.
+/// The attributes that server spans share, in encoded form. The route is kept alive here, so that no other text can
+/// take its address.
 struct ServerAttributes {
     method: Method,
     scheme: &'static str,
@@ -206,7 +209,7 @@ impl ServerAttributes {
                 attributes.text(key!("http.route"), route.as_bytes());
             }
             attributes.number(key!("http.response.status_code"), told.status.into());
-            // Its name is told where it is not HTTP.
+            // The conventions omit the protocol's name for HTTP.
             attributes.text(key!("network.protocol.version"), told.protocol.as_bytes());
             if let Some(word) = told.cache {
                 attributes.text(key!("pillion.cache"), word.as_bytes());
@@ -258,7 +261,7 @@ mod tests {
     use super::*;
     use crate::trace::Trace;
 
-    /// Calls `of` with the requests of clients that differ in one thing each.
+    /// Calls `of` with client requests that differ from each other in one value each.
     fn with_all(of: impl Fn(&[ServerSpanInfo<'_>])) {
         let (id, routes) = (HeaderValue::from_static("a"), [EscapedText::new("/a"), EscapedText::new("/b")]);
         let methods = [Method::GET, Method::PUT, Method::from_bytes(b"BAN").unwrap()];

@@ -1,4 +1,4 @@
-//! One address of an app: how busy it is, whether it is well. Shared by all workers.
+//! One address of an upstream: its load and its health. All workers share it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,72 +24,72 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// How much one address may be given at once.
+/// Concurrency limits of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Limits {
     pub connections: usize,
-    /// Streams without an expected end.
+    /// Maximum streams without an expected end.
     pub streams: usize,
-    /// Connections that each worker keeps for the next request.
+    /// Maximum idle connections that each worker keeps.
     pub idle: usize,
-    /// Connections that wait, each for the next request of the one client connection they belong to.
+    /// Maximum idle connections that belong to one client connection and wait for its next request.
     pub pinned: usize,
 }
 
-/// What a success or a failure was of.
+/// The source of a success or a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evidence {
-    /// A connection that could not be made for a request. No request can cause it.
+    /// A connection for a request, which could not be made. No request can cause this.
     Connection,
-    /// What came of a request over a connection that was there. A failure may be the doing of that request.
+    /// An exchange over an existing connection. The request itself may have caused a failure.
     Exchange,
     Probe,
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Address {
-    /// Its number in this process: the key of every worker's pool.
+    /// Number of the address in this process: the key in every worker's pool.
     pub id: u64,
     pub target: Target,
-    /// The same as people read it.
+    /// The target in readable form.
     pub name: EscapedText,
-    /// What led there, as the configuration has it.
+    /// The configured URL that led to this address.
     pub url: String,
-    /// The host in it, or all of it where that is a Unix socket.
+    /// Host of the URL, or the whole URL for a Unix socket.
     pub host: String,
-    /// The port in it, or that of its scheme; a Unix socket has none.
+    /// Port of the URL, or the default of its scheme; none for a Unix socket.
     pub port: Option<u16>,
     /// One permit for each connection in use, over all workers.
     pub permits: Arc<Permits>,
     /// One permit for each stream without an expected end.
     pub streams: Arc<Permits>,
-    /// The size of `permits`.
+    /// The limits that the permits were created with.
     pub limits: Limits,
-    /// Requests that wait for a permit.
+    /// Number of requests that wait for a permit.
     pub waiting: AtomicUsize,
-    /// Requests sent and not yet answered whole.
+    /// Number of requests sent whose response is incomplete.
     pub in_flight: AtomicUsize,
-    /// Idle connections over all workers.
+    /// Number of idle connections over all workers.
     pub idle: AtomicUsize,
     /// One permit for each connection that belongs to one client connection and waits for its next request.
     pub pinned: Arc<Permits>,
-    /// Whether it chose HTTP/2 when it was last connected to.
+    /// Whether the last connection negotiated HTTP/2.
     pub http2: AtomicBool,
-    /// In a row, of requests: connections that could not be made, and exchanges.
+    /// Consecutive failures of requests: of connections and of exchanges.
     failures: AtomicU32,
-    /// In a row, of connections for requests alone.
+    /// Consecutive failures of connections for requests.
     connection_failures: AtomicU32,
-    /// In a row, of probes.
+    /// Consecutive failures of health probes.
     probe_failures: AtomicU32,
     successes: AtomicU32,
     ejected: AtomicBool,
-    /// Ejected by failed connections or probes.
+    /// Whether failed connections or probes caused the ejection.
     unreachable: AtomicBool,
-    /// The longest field section of a request, as RFC 9113 6.5.2 counts it, that it has responded to over HTTP/2 although
-    /// it announces no limit; bytes.
+    /// Size of the largest request field section, as RFC 9113 6.5.2 counts it, that got a response over HTTP/2 although
+    /// the address announces no limit; bytes.
     pub max_head: AtomicUsize,
-    /// Whether an address of its URL has ever answered; shared by all of them.
+    /// Whether an address of its URL has ever sent a response; shared by all of them.
     responded: Arc<AtomicBool>,
 }
 
@@ -98,36 +98,36 @@ impl Address {
         !self.ejected.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes part and does not fail: the last address is never taken out, and its failures in a row tell
-    /// all the same.
+    /// Returns whether the address takes part and does not fail. The last address is never ejected, so its consecutive
+    /// failures count here as well.
     pub(crate) fn is_well(&self, unhealthy_after: u32) -> bool {
         self.is_healthy() && self.failures() < unhealthy_after
     }
 
-    /// Whether connections and probes reach it, as far as is known. What becomes of requests does not count: one client
-    /// can make them fail, and must not turn everybody away with that.
+    /// Returns whether connections and probes reach the address, as far as is known. The outcome of requests does not
+    /// count: one client can make requests fail, and must not cause refusals for all other clients.
     pub(crate) fn is_reachable(&self, unhealthy_after: u32) -> bool {
         !self.unreachable.load(Ordering::Relaxed) && self.reaching_failures() < unhealthy_after
     }
 
-    /// Failures in a row of connections or of probes, whichever are more.
+    /// Returns the consecutive failures of connections or of probes, whichever are more.
     fn reaching_failures(&self) -> u32 {
         let connections = self.connection_failures.load(Ordering::Relaxed);
         connections.max(self.probe_failures.load(Ordering::Relaxed))
     }
 
-    /// Whether an address of its URL has ever answered.
+    /// Returns whether an address of its URL has ever sent a response.
     pub(crate) fn has_responded(&self) -> bool {
         self.responded.load(Ordering::Relaxed)
     }
 
-    /// Notes that it answered; true for the first answer of its URL.
+    /// Records a response. Returns `true` for the first response of its URL.
     pub(crate) fn note_response(&self) -> bool {
         !self.has_responded() && !self.responded.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes a success; true when it brought the address back. Where a health path is asked
-    /// (`probed`), only the probe brings back: a lucky request must not.
+    /// Records a success. Returns `true` if it brought the address back. With a health path (`probed`), only probes
+    /// bring an address back: a lucky request must not.
     pub(crate) fn succeeded(&self, evidence: Evidence, probed: bool, healthy_after: u32) -> bool {
         self.clear(evidence, probed);
         if self.is_well(1) || (probed && evidence != Evidence::Probe) {
@@ -137,16 +137,16 @@ impl Address {
         if successes < healthy_after {
             return false;
         }
-        // So many probes in a row, and no request failed between them. Perhaps as none came: whoever is not ready is
-        // sent none, and would never be ready again.
+        // `healthy_after` probes succeeded in a row, and no request failed between them, perhaps because none came: an
+        // upstream that is not ready gets no requests, and would never be ready again.
         self.failures.store(0, Ordering::Relaxed);
         self.connection_failures.store(0, Ordering::Relaxed);
         self.unreachable.store(false, Ordering::Relaxed);
         self.ejected.swap(false, Ordering::Relaxed)
     }
 
-    /// A success speaks against failures of its own kind alone: answers to requests do not outvote a
-    /// health path that fails, nor the reverse. A knock, where no path is asked, speaks for both.
+    /// Resets the failures that a success disproves. Responses to requests do not outvote a failing health path, nor
+    /// the reverse. A connection probe, used without a health path, counts for both.
     fn clear(&self, evidence: Evidence, probed: bool) {
         let traffic = evidence != Evidence::Probe || !probed;
         let counters = [
@@ -161,7 +161,8 @@ impl Address {
         }
     }
 
-    /// Notes a failure; true when it was one too many. The caller decides whether it may go.
+    /// Records a failure. Returns `true` if the limit is reached; the caller decides whether the address may be
+    /// ejected.
     pub(crate) fn failed(&self, evidence: Evidence, unhealthy_after: u32) -> bool {
         self.successes.store(0, Ordering::Relaxed);
         let count = |counter: &AtomicU32| counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -177,21 +178,21 @@ impl Address {
         failures >= unhealthy_after && !ejected
     }
 
-    /// Takes it out; true for the one that did.
+    /// Ejects the address. Returns `true` if it was not ejected before.
     pub(crate) fn eject(&self, unhealthy_after: u32) -> bool {
         self.successes.store(0, Ordering::Relaxed);
         self.note_unreachable(unhealthy_after);
         !self.ejected.swap(true, Ordering::Relaxed)
     }
 
-    /// An ejected address that could not be reached stays unreachable until it is back.
+    /// Marks an ejected address without connections as unreachable until it is back.
     fn note_unreachable(&self, unhealthy_after: u32) {
         if self.reaching_failures() >= unhealthy_after {
             self.unreachable.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Failures in a row, of the kind that has more.
+    /// Returns the consecutive failures, of requests or of probes, whichever are more.
     pub(crate) fn failures(&self) -> u32 {
         self.failures.load(Ordering::Relaxed).max(self.probe_failures.load(Ordering::Relaxed))
     }
@@ -206,7 +207,7 @@ struct Identity {
     generation: u64,
 }
 
-/// Every address anybody still holds, so that a reload or a new answer from DNS finds it again.
+/// Every address in use, so that a reload or a new DNS result finds it again.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     known: Mutex<HashMap<Identity, Weak<Address>>>,
@@ -214,7 +215,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// The address with this identity, made at its first sight.
+    /// Returns the address with this identity, and creates it if it is new.
     pub(super) fn get(
         &self,
         upstream: &str,
@@ -235,7 +236,7 @@ impl Addresses {
         if let Some(address) = known.get(&identity).and_then(Weak::upgrade) {
             return address;
         }
-        // The map stays as small as what is alive.
+        // Removes unused addresses, so that the map stays small.
         known.retain(|_, address| address.strong_count() > 0);
         let (host, port) = host_and_port(url);
         let address = Arc::new(Address {
@@ -309,7 +310,7 @@ mod tests {
                 assert_eq!(address.is_healthy(), last || !ejected, "{failures:?}");
                 assert_eq!(address.is_well(3), !ejected, "{failures:?}");
                 assert_eq!(address.is_reachable(3), reachable, "{failures:?}");
-                // One probe that succeeds brings back what was not ejected, two what was.
+                // A probe brings back an address that was not ejected; an ejected one needs two.
                 address.succeeded(Probe, false, 2);
                 assert_eq!(address.is_reachable(3), reachable || last, "{failures:?}");
                 address.succeeded(Probe, false, 2);

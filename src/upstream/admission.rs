@@ -1,8 +1,8 @@
-//! Requests to one app at once, as many as its latency says it can bear: the gate in front of it. Shared by all
-//! workers; it outlives reloads.
+//! The gate in front of an upstream: limits its concurrent requests to a number derived from its latency. All workers
+//! share it, and it outlives reloads.
 //!
-//! A place is held until the head of the answer: how long a client takes to read, or to write, is not the app's doing
-//! and must not keep others out.
+//! A slot is held until the head of the response: the time that a client takes to read or to write is not caused by the
+//! upstream, and must not block other requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,21 +18,21 @@ use crate::metrics::Cell;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Gate {
     gradient: Mutex<Gradient>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// As many requests as may be.
+    /// Present limit of concurrent requests.
     limit: AtomicUsize,
-    /// Permits that are out although the limit has shrunk meanwhile: they do not come back.
+    /// Number of permits still out after the limit has shrunk: they are not returned.
     debt: AtomicUsize,
     pub shed: Cell,
 }
 
 impl Gate {
-    /// For an app of which nothing is known yet, and which may have `max` requests at once.
+    /// Creates the gate of an unmeasured upstream, which may have at most `max` concurrent requests.
     pub(crate) fn new(max: usize, now: Instant) -> Gate {
         let gradient = Gradient::new(max, now);
         let limit = gradient.limit();
@@ -50,13 +50,13 @@ impl Gate {
         self.gradient.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As many requests as may be.
+    /// Returns the present limit of concurrent requests.
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// A place for a request of a class, of one who ranks `rank` of `ranks`, perhaps after a wait; `None`: there is
-    /// none.
+    /// Takes a slot for a request of a class, whose tier has rank `rank` of `ranks`, and waits if necessary. Returns
+    /// `None` if the request is shed.
     pub(crate) async fn enter(
         self: &Arc<Self>,
         class: u64,
@@ -65,7 +65,7 @@ impl Gate {
     ) -> Option<Entered> {
         let entered =
             |permit| Some(Entered { gate: self.clone(), permit: Some(permit), class, since: clock::now() });
-        // Whoever waits comes first.
+        // Requests that already wait come first.
         if self.waiting.load(Ordering::Relaxed) == 0
             && let Ok(permit) = self.permits.clone().try_acquire_owned()
         {
@@ -84,7 +84,7 @@ impl Gate {
         permit.and_then(entered)
     }
 
-    /// What came of a request; the limit follows.
+    /// Records the latency of a request, and adapts the limit.
     fn sample(&self, class: u64, sent: Instant, now: Instant) {
         let free = self.permits.available_permits();
         // All changes of the limit happen under this lock.
@@ -102,7 +102,7 @@ impl Gate {
         }
     }
 
-    /// Less debt by at most `max`; by how much.
+    /// Reduces the debt by at most `max`. Returns the reduction.
     fn pay(&self, max: usize) -> usize {
         let pay = |debt: usize| Some(debt - debt.min(max));
         let before = self.debt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
@@ -116,7 +116,7 @@ impl Gate {
     }
 }
 
-/// One request in flight; its place is given back when this is dropped.
+/// One request in flight; its slot is released when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Entered {
     gate: Arc<Gate>,
@@ -126,8 +126,8 @@ pub(crate) struct Entered {
 }
 
 impl Entered {
-    /// The head of its answer came. What the app says when it does nothing (an error, a redirect, 304) is said
-    /// quickly, and teaches nothing.
+    /// Releases the slot when the head of the response arrived. Responses without real work (an error, a redirect, 304)
+    /// are fast, and are not sampled.
     pub(crate) fn response_began(mut self, status: StatusCode, sent: Option<Instant>, now: Instant) {
         if let (Some(sent), true) = (sent, status.is_success()) {
             self.gate.sample(self.class, sent, now);
@@ -145,7 +145,8 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         if self.permit.is_some() {
-            // It got no answer, or nobody waited for one: the app took at least as long, which counts if it is long.
+            // There was no response, or nobody waited for it: the upstream took at least this long, which is sampled if
+            // it is slow.
             let now = clock::now();
             let gate = self.gate.clone();
             if gate.gradient().is_slow(self.class, now.saturating_duration_since(self.since)) {
@@ -156,8 +157,8 @@ impl Drop for Entered {
     }
 }
 
-/// Requests that cost an app about as much: reads or writes under the same two segments of the path, as far as those
-/// look like names and not like numbers.
+/// Returns the class of a request, for requests of similar cost: reads or writes under the same two first path
+/// segments, with segments that contain digits taken as equal.
 pub(super) fn class(call: &Call<'_>) -> u64 {
     let segments =
         call.target.path().as_bytes().split(|byte| *byte == b'/').filter(|segment| !segment.is_empty());
@@ -189,7 +190,7 @@ mod tests {
         tokio::task::yield_now().await;
         inside.pop();
         assert!(waits.await.unwrap());
-        // It is given back by then.
+        // The slot is released by then.
         assert_eq!(gate.permits.available_permits(), 1);
     }
 
@@ -201,7 +202,7 @@ mod tests {
         for _ in 0..gate.limit() {
             inside.push(gate.enter(0, (0, 1), Duration::ZERO).await.unwrap());
         }
-        // Quick at first, then a hundred times as slow.
+        // Fast at first, then a hundred times slower.
         let mut time = begin;
         for (latency, count) in [(10, 60), (1000, 400)] {
             for _ in 0..count {

@@ -13,13 +13,14 @@ use super::state::Upstream;
 use crate::runtime::clock::Instant;
 
 impl Upstream {
-    /// The endpoints a request may go to.
+    /// Returns the endpoints that a request may go to.
     pub(super) fn endpoints_for(&self, method: &Method) -> &[Arc<Endpoint>] {
         if self.policy.writes_to_any || is_spread(method) { &self.endpoints } else { &self.endpoints[..1] }
     }
 
-    /// The well address with the fewest requests in flight, those in `tried` last; sick ones only
-    /// when there is no other. With a `pool` also one that is missing from the newest answer and has a connection there.
+    /// Returns the healthy address with the fewest requests in flight. Addresses in `tried` come last, and unhealthy
+    /// ones are used only without a healthy one. With a `pool`, addresses missing from the newest DNS result count too,
+    /// if the pool has a connection to them.
     pub(super) fn choose<'a>(
         &'a self,
         endpoints: &'a [Arc<Endpoint>],
@@ -28,9 +29,9 @@ impl Upstream {
     ) -> Option<(&'a Endpoint, Arc<Address>)> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count: usize = endpoints.iter().map(|endpoint| endpoint.resolved.load().addresses.len()).sum();
-        // The place that goes first among equals moves on with every request.
+        // The address that comes first among equals changes with every request.
         let first = turn % count.max(1);
-        // Tried before, not well, busy, its turn.
+        // Tried before, unhealthy, requests in flight, distance from the first place.
         type Rank = (bool, bool, usize, usize);
         let mut best: Option<(Rank, &Endpoint, Arc<Address>)> = None;
         let mut place = 0usize;

@@ -1,5 +1,5 @@
-//! An app's answer on its way to the client, holding what has to be given back at its end: the
-//! permit, and over HTTP/1 the connection.
+//! A response body on its way to the client, with the resources to release at its end: the permit, and over HTTP/1 the
+//! connection.
 
 use std::io;
 use std::pin::Pin;
@@ -26,29 +26,29 @@ use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 use crate::upstream::queue::Permit;
 
-/// One request's share of an address.
+/// One request's lease of an address.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub address: Arc<Address>,
-    /// Held while the connection is in use, or while the stream lives.
+    /// The permit, held while the connection is in use, or while the stream is open.
     share: Share,
 }
 
-/// What a request takes of an address.
+/// The permit that a request holds at an address.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// One of `max_streams`, else of `max_connections`.
+    /// Whether the permit counts in `max_streams`, not in `max_connections`.
     stream: bool,
     permit: Permit,
 }
 
 impl Share {
-    /// One of `max_connections`.
+    /// Wraps a permit of `max_connections`.
     pub(super) fn connection(permit: Permit) -> Share {
         Share { stream: false, permit }
     }
 
-    /// One of `max_streams`.
+    /// Wraps a permit of `max_streams`.
     pub(super) fn stream(permit: Permit) -> Share {
         Share { stream: true, permit }
     }
@@ -66,7 +66,7 @@ impl Lease {
         self.share = Share::connection(permit);
     }
 
-    /// Exchanges the connection's permit for a stream's, where it has none yet; false when there are too many streams.
+    /// Exchanges the connection's permit for a stream's, if it has none yet. Returns `false` at the limit of streams.
     pub(super) fn become_stream(&mut self) -> bool {
         if self.share.stream {
             return true;
@@ -87,15 +87,15 @@ impl Drop for Lease {
     }
 }
 
-/// Where a connection goes when it is free again.
+/// The destination of a connection when it is free again.
 #[derive(Clone)]
 pub(super) struct PoolReturn {
     pub pool: Rc<Pool>,
-    /// How long it is kept.
+    /// Maximum idle time of the connection.
     pub keep_alive: Duration,
-    /// The client connection, where it belongs to that alone.
+    /// The client connection, if the connection belongs to it alone.
     pub pinned: Option<Rc<Peer>>,
-    /// Whose share of those that wait it takes then.
+    /// The client in whose share of waiting connections it counts then.
     pub client: ClientSlot,
 }
 
@@ -108,12 +108,12 @@ impl PoolReturn {
     }
 }
 
-/// Over HTTP/1.
+/// The body of an HTTP/1 response.
 pub(super) struct LeasedHttp1 {
     pub body: ClientBody,
-    /// Dropped when the body has ended.
+    /// The lease, dropped when the body has ended.
     pub lease: Option<Lease>,
-    /// Where the connection goes then.
+    /// The destination of the connection at that time.
     pub home: PoolReturn,
 }
 
@@ -152,8 +152,8 @@ impl http_body::Body for LeasedHttp1 {
     }
 }
 
-/// The last frame of a response. Where there is no room for what its client does not take, it keeps the place until it was
-/// written: so there are never more such responses than places.
+/// Returns the last frame of a response. Without room for unread content, the frame keeps the lease until it was
+/// written, so there are never more such responses than permits.
 fn held_back(
     frame: Option<Result<Frame<Bytes>, BodyError>>,
     lease: Option<Lease>,
@@ -166,7 +166,7 @@ fn held_back(
     }
 }
 
-/// Over HTTP/2, or an upgraded connection: only the lease is given back.
+/// The body of an HTTP/2 response or an upgraded connection: only the lease is released.
 pub(super) struct Leased {
     pub body: Body,
     pub lease: Option<Lease>,

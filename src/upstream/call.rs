@@ -19,73 +19,73 @@ use crate::message::inbound::{Interim, Peer};
 use crate::runtime::clock::Instant;
 use crate::upstream::queue::Queued;
 
-/// A request on its way to an app.
+/// A request on its way to an upstream.
 pub(crate) struct Call<'a> {
     pub method: &'a Method,
-    /// Path and query as they go on; `*` for OPTIONS *.
+    /// Path and query to send; `*` for OPTIONS *.
     pub target: &'a PathAndQuery,
     pub headers: &'a mut HeaderMap,
-    /// The forwarding fields, where they are not among the others.
+    /// The forwarding fields, if they are not among the others.
     pub forwarding: Option<&'a ForwardedFields>,
-    /// Which request it is, where that is not among the fields.
+    /// The request ID, if it is not among the fields.
     pub identified: Option<Identified<'a>>,
-    /// Whose share of the places it takes.
+    /// The client in whose share of the permits it counts.
     pub client: ClientSlot,
     pub body: Body,
     /// The protocols to upgrade to.
     pub upgrade: Option<&'a HeaderValue>,
-    /// Whether the client takes trailers.
+    /// Whether the client accepts trailers.
     pub takes_trailers: bool,
-    /// Where interim responses go, and under which number.
+    /// Destination of interim responses, with the number of the request.
     pub interim: Option<(&'a Interim, u32)>,
-    /// The client connection, where what it uses belongs to it alone.
+    /// The client connection, if the upstream connection must belong to it alone.
     pub pinned: Option<&'a Rc<Peer>>,
-    /// Instead of `response_timeout`.
+    /// Timeout that replaces the upstream's `response_timeout`.
     pub timeout: Option<Duration>,
-    /// Whether it is a stream from its start.
+    /// Whether the request is a stream from its start.
     pub streaming: Streaming,
-    /// For streams without an expected end.
+    /// Silence timeout of streams without an expected end.
     pub stream_idle_timeout: Duration,
-    /// Bounds on the head of the answer.
+    /// Limits on the response head.
     pub limits: HeadLimits,
-    /// The client's room in the buffer memory: without it the response stays at the upstream until it is taken.
+    /// The client's room in the buffer memory: without room the response stays at the upstream until it is read.
     pub room: Option<Room<'a>>,
-    /// Whether the request is counted there already.
+    /// Whether the request is already counted there.
     pub counted: bool,
-    /// The rank of its caller's tier, and how many there are.
+    /// Rank of the caller's tier, and the number of ranks.
     pub rank: (usize, usize),
 }
 
-/// Whether a request is a stream from its start: one that counts in `max_streams`, whose response is waited for as long
-/// as the connection lives.
+/// Whether a request is a stream from its start. A stream counts in `max_streams`, and its response is awaited for the
+/// life of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Streaming {
-    /// No: only the head of its response makes it one.
+    /// An ordinary request, unless the head of its response makes it a stream.
     No,
-    /// A gRPC call: where the upstream is spoken to in HTTP/2. Any other upstream takes it for an ordinary request.
+    /// A gRPC call: a stream at an upstream over HTTP/2, an ordinary request at any other.
     OverHttp2,
     Always,
 }
 
-/// What is known about how a request goes, as soon as it is: also when it fails, or nobody waits for it any more.
+/// Progress of one upstream request, updated as it happens, so it is complete even on failure or client disconnect.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub address: RefCell<Option<Arc<Address>>>,
     pub retries: Cell<u32>,
-    /// When the last try was sent.
+    /// Time at which the last try was sent.
     pub sent: Cell<Option<Instant>>,
-    /// When the head of the answer came.
+    /// When the response head arrived.
     pub responded: Cell<Option<Instant>>,
-    /// Where it waits for a place, as long as it does.
+    /// The request's place in the queue for a permit, while it waits.
     pub line: RefCell<Option<Queued>>,
-    /// How much of it left in all tries but one over HTTP/2.
+    /// The part of the request that was sent in all tries but the last over HTTP/2.
     pub(super) left: Cell<Sent>,
-    /// How much of it left in the last try over HTTP/2, which the upstream may say it did not process.
+    /// The part of the request that was sent in the last try over HTTP/2, which the upstream may declare unprocessed.
     pub(super) left_over_http2: Cell<Sent>,
 }
 
 impl Outcome {
-    /// Nothing is known yet, whatever was asked before.
+    /// Resets all progress before another request.
     pub(crate) fn forget(&self) {
         let Outcome { address, retries, sent, responded, line, left, left_over_http2 } = self;
         address.replace(None);
@@ -97,23 +97,23 @@ impl Outcome {
         left_over_http2.set(Sent::Nothing);
     }
 
-    /// How much of the request its app can have received, over all tries.
+    /// Returns the part of the request that its upstream can have received, over all tries.
     pub(crate) fn how_much_left(&self) -> Sent {
         self.left.get().max(self.left_over_http2.get())
     }
 
-    /// Another try over HTTP/2 begins.
+    /// Starts another try over HTTP/2.
     pub(super) fn begin_over_http2(&self) {
         reach(&self.left, self.left_over_http2.take());
     }
 }
 
-/// Methods whose requests are reads, spread over replicas (RFC 9110 9.2.1, RFC 10008).
+/// Returns whether requests with this method are reads, which are spread over replicas (RFC 9110 9.2.1, RFC 10008).
 pub(super) fn is_spread(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || method.as_str() == "QUERY"
 }
 
-/// Methods that may be sent twice (RFC 9110 9.2.2, RFC 10008).
+/// Returns whether requests with this method may be sent twice (RFC 9110 9.2.2, RFC 10008).
 pub(super) fn is_idempotent(method: &Method) -> bool {
     is_spread(method) || matches!(*method, Method::PUT | Method::DELETE | Method::TRACE)
 }

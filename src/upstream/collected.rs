@@ -1,4 +1,4 @@
-//! What the apps look like to a scrape.
+//! Metrics of the upstreams, gathered at each scrape.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::error::KINDS;
 use super::state::Upstream;
 use crate::upstream::admission::Gate;
 
-/// Reads the upstreams of the policy in force.
+/// A collector that reads the upstreams of the policy in force.
 pub(crate) struct Collected(pub Box<dyn Fn() -> Vec<Arc<Upstream>> + Send + Sync>);
 
 impl fmt::Debug for Collected {

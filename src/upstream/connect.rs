@@ -1,4 +1,4 @@
-//! Makes a connection: TCP or Unix socket, TLS with ALPN where the URL says so.
+//! Connects to an upstream: TCP or Unix socket, and TLS with ALPN for https URLs.
 
 use std::io;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::connection::stream::Stream;
 use crate::policy::{EndpointPolicy, Place, Scheme};
 
 pub(super) enum Connected {
-    /// Speaks HTTP/1.
+    /// A connection that speaks HTTP/1.
     Http1(Stream),
-    /// Speaks HTTP/2.
+    /// A connection that speaks HTTP/2.
     Http2(Stream),
 }
 
@@ -31,7 +31,7 @@ pub(super) async fn connect(
         .unwrap_or_else(|_| Err(timed_out()))
 }
 
-/// Whether it takes connections: TCP or the Unix socket alone, and nothing is sent.
+/// Returns whether the address accepts connections. It only connects to TCP or the Unix socket, and sends nothing.
 pub(super) async fn accepts(address: &Address, timeout: Duration) -> bool {
     let connected = async {
         match &address.target {
@@ -68,7 +68,7 @@ async fn attempt(endpoint: &EndpointPolicy, address: &Address, http1_only: bool)
     }
 }
 
-/// Says what to do where the server answered the handshake with something that is no TLS at all.
+/// Adds advice to the error if the server's reply to the handshake is no TLS at all.
 fn not_tls(error: io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {

@@ -1,5 +1,5 @@
-//! Why a request got no answer: one small type for all causes, with what each of them means for the
-//! client, the metrics and the health of the address.
+//! The error of a request that got no response: one small type for all causes, with their meaning for the client, the
+//! metrics and the health of the address.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,42 +8,42 @@ use super::address::Target;
 use crate::http1::head_error::HeadError;
 use crate::message::body::BodyError;
 
-/// Why a request got no answer from an app.
+/// The reason why a request got no response from an upstream.
 #[derive(Debug)]
 pub(crate) enum ForwardError {
-    /// The name of the app does not resolve.
+    /// The name of the upstream does not resolve.
     Resolve(std::io::Error),
-    /// No connection could be made.
+    /// The connection could not be made.
     Connect(Target, std::io::Error),
-    /// It has as much to do as it can bear.
+    /// The upstream is overloaded, so adaptive concurrency shed the request.
     Shed,
-    /// The waiting line of the address is full.
+    /// The queue of the address is full.
     QueueFull,
     /// No connection became free in time.
     QueueTimeout(Duration),
-    /// As many streams without end as `max_streams` allows are open.
+    /// The limit `max_streams` of streams without an expected end is reached.
     TooManyStreams,
-    /// No head of an answer within `response_timeout`.
+    /// No response head arrived within `response_timeout`.
     TimedOut,
-    /// The app closed the connection instead of answering.
+    /// The upstream closed the connection without a response.
     Closed,
     Broken(std::io::Error),
-    /// What the app sent is no HTTP/1 answer.
+    /// The upstream sent no valid HTTP/1 response.
     Malformed(HeadError),
     Body(BodyError),
-    /// An HTTP/2 failure of one stream; the text is the library's.
+    /// An HTTP/2 stream failed; the text comes from the library.
     Http2(String),
-    /// The HTTP/2 connection ended under the request; the text is the library's.
+    /// The HTTP/2 connection ended under the request; the text comes from the library.
     Http2Ended(String),
-    /// The app ended the stream or the connection with a code that speaks of what it was sent (RFC 9113 7); the text is
-    /// the library's.
+    /// The upstream ended the stream or the connection with a code that complains about the frames it got (RFC 9113 7);
+    /// the text comes from the library.
     Objected(String),
-    /// The fields of the request, or its trailers, are larger than the app announces to take over HTTP/2 (RFC 9113 6.5.2);
-    /// bytes.
+    /// The fields of the request, or its trailers, are larger than the limit that the upstream announces over HTTP/2
+    /// (RFC 9113 6.5.2); in bytes.
     HeadTooLarge(usize),
-    /// The app answered a request to upgrade as if it were an ordinary one.
+    /// The upstream sent an ordinary response to an upgrade request.
     NotUpgraded,
-    /// The app is spoken to in HTTP/2 only, which cannot be upgraded.
+    /// The upstream is configured for HTTP/2 only, which cannot be upgraded.
     CannotUpgrade,
 }
 
@@ -69,12 +69,12 @@ impl ForwardError {
         }
     }
 
-    /// Whether the connection ended under the request.
+    /// Returns whether the connection ended under the request.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, ForwardError::Closed | ForwardError::Broken(_))
     }
 
-    /// Whether the app may have ended the stream or its connection because of the request it was sent.
+    /// Returns whether the request itself may be why the upstream ended the stream or the connection.
     pub(super) fn may_be_of_request(&self) -> bool {
         self.is_broken()
             || matches!(
@@ -83,9 +83,10 @@ impl ForwardError {
             )
     }
 
-    /// Whether it speaks against the health of the address. An objection to what was sent does not: the app works.
+    /// Returns whether the error counts against the health of the address. A complaint about the request does not: the
+    /// upstream works.
     pub(super) fn is_unhealthy(&self) -> bool {
-        // A response that exceeds our limits comes from an app that works; a client's own words may have made it long.
+        // A response beyond our limits comes from a working upstream; the client's own input may have made it long.
         if matches!(self, ForwardError::Malformed(HeadError::TooLarge | HeadError::TooManyFields)) {
             return false;
         }
@@ -101,7 +102,7 @@ impl ForwardError {
         )
     }
 
-    /// Says it of `who` was asked: an app, or a server that is none.
+    /// Writes the error with `who` as the name of the peer: the upstream, or another server.
     pub(crate) fn tell(&self, who: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ForwardError::Resolve(error) => write!(f, "{who}'s name does not resolve: {error}"),

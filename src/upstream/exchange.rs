@@ -1,5 +1,5 @@
-//! One exchange with an upstream over a connection that is there: what goes out, how long it may take, and what comes of
-//! it.
+//! One exchange with an upstream over an existing connection: the request, its timeouts, and the evaluation of the
+//! response.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -32,7 +32,8 @@ use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 use crate::upstream::admission::Entered;
 
-/// The response is a stream: its client may be in conversation with the app, and silent as long as the app may be.
+/// Extends the silence timeout of a request whose response is a stream: its client may be in a two-way exchange, and as
+/// silent as the upstream may be.
 fn allow_silence(limit: Option<&Cell<Duration>>, silence: Duration) {
     if let Some(limit) = limit {
         limit.set(silence);
@@ -47,14 +48,14 @@ impl Upstream {
     fn timeouts(&self, call: &Call<'_>, stream: bool) -> Timeouts {
         let response = call.timeout.unwrap_or(self.policy.response_timeout);
         Timeouts {
-            // The response to a stream may begin only when all of the request was heard, which may be in an hour.
+            // The response to a stream may begin only after the whole request, which may take an hour.
             response: (!stream).then_some(response),
             body: if stream { call.stream_idle_timeout } else { self.policy.body_timeout },
             stream: call.stream_idle_timeout,
         }
     }
 
-    /// Sends a request over HTTP/1. Of its own words none makes it a stream here.
+    /// Sends a request over HTTP/1. Here only `Streaming::Always` makes a request a stream.
     pub(super) fn over_http1<'a>(
         &'a self,
         pool: &'a Rc<Pool>,
@@ -101,7 +102,7 @@ impl Upstream {
                     SendError::TimedOut => ForwardError::TimedOut,
                     SendError::Body(error) => ForwardError::Body(error),
                 };
-                // What was taken from a streaming body is gone, even if it never left.
+                // Content taken from a streaming body is gone, even if it was never sent.
                 let taken = has_body && call.body.content().is_none();
                 let nothing_sent = !sending.has_started() && !taken;
                 Attempt { error, nothing_sent, reused, suspect: false }
@@ -138,7 +139,7 @@ impl Upstream {
                     Body::tunnel(Tunnel { io: Box::new(LeasedIo { io, _lease: lease }), read_ahead })
                 }
                 Content::Streaming { body, endless } => {
-                    // Where a stream is expected, a response without a declared end is one.
+                    // For an expected stream, a response without a declared length has no expected end.
                     let endless = endless || stream && body.size_hint().exact().is_none();
                     if endless && !lease.become_stream() {
                         return Err(Attempt {
@@ -210,11 +211,11 @@ impl Upstream {
         let response = sent.await;
         let response = response.map_err(|error| {
             if matches!(error, ForwardError::Closed) {
-                // RFC 9113 8.7: nothing of it was processed.
+                // RFC 9113 8.7: nothing of the request was processed.
                 outcome.left_over_http2.set(Sent::Nothing);
             }
-            // GOAWAY and refused streams come back as closed before anything was processed; what was taken
-            // from a streaming body is gone.
+            // GOAWAY and refused streams appear as closed before anything was processed. Content taken from a streaming
+            // body is gone, however.
             let nothing_sent = matches!(error, ForwardError::Closed) && replayable;
             let ended = matches!(
                 error,
@@ -247,7 +248,8 @@ impl Upstream {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// 502 to 504 from an app speak of what is behind it and count as failures; the rest as success.
+    /// Records the outcome for the health of the address. A status of 502 to 504 means a failure behind the upstream
+    /// and counts as a failure; any other status is a success.
     fn judge(&self, address: &Arc<Address>, status: http::StatusCode) {
         if matches!(status.as_u16(), 502..=504) {
             if self.policy.health.path.is_none() {

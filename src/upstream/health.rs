@@ -9,8 +9,8 @@ use super::retry::{Attempt, Tries};
 use super::state::Upstream;
 
 impl Upstream {
-    /// Notes a try that failed; true where it costs none of the tries: once for each address, as the app may close an
-    /// idle connection at any moment.
+    /// Records a failed try. Returns `true` if it does not count as a retry: once per address, because the upstream may
+    /// close an idle connection at any moment.
     pub(super) fn note_try(
         &self,
         failed: &Attempt,
@@ -22,7 +22,7 @@ impl Upstream {
             tries.stale.push(address.id);
             return true;
         }
-        // Once for each request, however often it tried.
+        // Counted once for each request, however often it is tried.
         let first = !tries.failed.contains(&address.id);
         tries.failed.push(address.id);
         if !first || !failed.error.is_unhealthy() || failed.is_shared_end() || large {
@@ -36,8 +36,8 @@ impl Upstream {
         false
     }
 
-    /// Notes the addresses where exchanges of a request failed, now that its end is known. What fails at two addresses
-    /// and nowhere gets a response is the doing of the request: one client must not take all of them out.
+    /// Records failures of exchanges at their addresses, once the end of the request is known. A request that fails at
+    /// two addresses and gets no response causes the failures itself: one client must not get all addresses ejected.
     pub(super) fn blame(&self, tries: &Tries, outcome: &Outcome) {
         let last = outcome.address.borrow().as_ref().map(|address| address.id);
         let responded = outcome.responded.get().is_some();
@@ -48,7 +48,7 @@ impl Upstream {
         failed.for_each(|address| self.note_failure(address, Evidence::Exchange));
     }
 
-    /// Notes a failure of `address`, which may take it out unless it is the last.
+    /// Records a failure of `address`, which ejects it at the limit unless it is the last healthy one.
     pub(super) fn note_failure(&self, address: &Arc<Address>, evidence: Evidence) {
         if !address.failed(evidence, self.policy.health.unhealthy_after) {
             return;
@@ -69,7 +69,7 @@ impl Upstream {
         }
     }
 
-    /// Notes that `address` answered, well or not.
+    /// Records that `address` sent a response, whether a success or not.
     pub(super) fn note_response(&self, address: &Address) {
         if address.note_response() {
             tracing::info!(
@@ -80,10 +80,10 @@ impl Upstream {
         }
     }
 
-    /// Notes a success of `address`.
+    /// Records a success of `address`.
     pub(super) fn note_success(&self, address: &Address, evidence: Evidence) {
         let health = &self.policy.health;
-        // Where a health path is asked, only that says that the app is there.
+        // With a health path, only its response says that the upstream is up.
         if evidence == Evidence::Probe || health.path.is_none() {
             self.note_response(address);
         }

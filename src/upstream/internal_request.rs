@@ -1,4 +1,5 @@
-//! A request of Pillion's own: keys it fetches, and what it tells others. One try, with an answer that is read whole.
+//! A request that Pillion sends itself, to fetch keys or to notify other servers. It has one try, and its response is
+//! read whole.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use crate::memory::buffers::ClientSlot;
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 
-/// For one request, from its start to the last byte of its answer.
+/// Timeout of one request, from its start to the last byte of its response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 
@@ -28,29 +29,29 @@ pub(crate) struct InternalRequest<'a> {
     /// Fields beside Host and User-Agent.
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// The longest answer; bytes.
+    /// Maximum length of the response in bytes.
     pub max: usize,
 }
 
-/// Why there is no answer to be had.
+/// The reason why an internal request failed.
 #[derive(Debug)]
 pub(crate) enum InternalRequestError {
-    /// It could not be asked.
+    /// The upstream failed during a revalidation.
     Forward(ForwardError),
-    /// Its answer ended before its end.
+    /// The response was cut short.
     Body(BodyError),
-    /// It did not answer in time.
+    /// The response did not arrive in time.
     TimedOut,
-    /// Its answer is longer than so many bytes.
+    /// The response is longer than this number of bytes.
     TooLong(usize),
-    /// It answered with another status.
+    /// The response has a status outside 200 to 299.
     Status(StatusCode),
 }
 
 impl std::fmt::Display for InternalRequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            // Who is asked here is no app: keys, receivers of spans and webhooks are.
+            // The peer is no upstream here, but a server of keys, spans or webhooks.
             InternalRequestError::Forward(error) => error.tell("the server", f),
             InternalRequestError::Body(error) => error.fmt(f),
             InternalRequestError::TimedOut => f.write_str("no answer in time"),
@@ -61,11 +62,11 @@ impl std::fmt::Display for InternalRequestError {
 }
 
 impl Upstream {
-    /// Asks, and returns the content of an answer of 200 to 299.
+    /// Sends the request and returns the content of a response with status 200 to 299.
     ///
     /// # Errors
     ///
-    /// See [`AskError`].
+    /// See [`InternalRequestError`].
     pub(crate) async fn ask(
         &self,
         pool: &Rc<Pool>,

@@ -1,8 +1,8 @@
-//! The apps behind Pillion: which addresses they have, which of those are well, how many requests
-//! each may have, the connections to them, and how one request gets its answer.
+//! The upstreams: their addresses and the health of those, concurrency limits, connections, and the path of a request
+//! to its response.
 //!
-//! What all workers share is in [`Upstream`] and its [`Address`]es: counts and health, atomics. What
-//! a worker has for itself is its [`Pool`] of connections. Not here: fields and routes (`layer`).
+//! The state that all workers share is in [`Upstream`] and its [`Address`]es: counts and health, as atomics. Each
+//! worker has its own [`Pool`] of connections. Not here: fields and routes (`layer`).
 
 mod address;
 mod admission;
@@ -49,12 +49,12 @@ use address::Addresses;
 use counters::Counters;
 use endpoint::Endpoint;
 
-/// Name, URLs and `max_connections`: a gate remembers an app under these.
+/// Name, URLs and `max_connections`: the key under which a gate survives a reload.
 type GateIdentity = (String, String, usize);
 
 type UrlIdentity = (String, String);
 
-/// All apps; what outlives a reload is kept here and handed to the next generation.
+/// All upstreams. State that outlives a reload is kept here and handed to the next generation.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     addresses: Arc<Addresses>,
@@ -65,14 +65,14 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Builds the apps of a policy. Addresses that were known under the same name, URL and limits
-    /// keep their health, their counts and, on every worker, their connections.
+    /// Builds the upstreams of a policy. Addresses with the same name, URL and limits as before keep their health,
+    /// their counts and, on every worker, their connections.
     pub(crate) fn build(&self, policies: &[UpstreamPolicy]) -> Vec<Arc<Upstream>> {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         policies.iter().map(|policy| Arc::new(self.upstream(policy, generation))).collect()
     }
 
-    /// Whether a URL has ever answered, for as long as a generation knows it.
+    /// Returns whether a URL has ever sent a response, remembered while a generation uses it.
     fn responded(&self, upstream: &str, url: &str) -> Arc<AtomicBool> {
         let mut known = self.responded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         known.retain(|_, responded| responded.strong_count() > 0);
@@ -91,7 +91,7 @@ impl Registry {
         };
         let gate = policy.adaptive_concurrency.then(|| {
             let mut known = self.gates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            // Another app behind the same name is another app.
+            // Another URL behind the same name is another upstream.
             let urls = policy.endpoints.iter().map(|endpoint| endpoint.url.as_str());
             let identity = (policy.name.clone(), urls.collect::<Vec<_>>().join(" "), policy.max_connections);
             known.retain(|_, gate| gate.strong_count() > 0);
@@ -140,7 +140,8 @@ impl Registry {
 }
 
 impl Upstream {
-    /// Takes over what an older generation knew of the same names, so that a reload asks nobody.
+    /// Takes over the addresses that an older generation resolved for the same names, so that a reload needs no
+    /// resolver.
     pub(crate) fn carry_over(&self, older: &Upstream) {
         for endpoint in &self.endpoints {
             if let Some(older) = older.endpoints.iter().find(|older| older.policy.url == endpoint.policy.url)

@@ -1,6 +1,6 @@
-//! Connections that belong to one client connection: they carried `Authorization: NTLM` or `Negotiate`, and whoever
-//! comes later on them is taken for the one who sent it. They hold a place at the upstream only while in use, and end
-//! with the client connection.
+//! Connections that belong to one client connection. They carried `Authorization: NTLM` or `Negotiate`, and the
+//! upstream takes later requests on them for the same user. They hold a permit at the upstream only while in use, and
+//! end with the client connection.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,24 +15,25 @@ use crate::message::inbound::Peer;
 use crate::runtime::clock::Instant;
 use crate::upstream::queue::Permit;
 
-/// Maximum connections kept for one client connection; over HTTP/1 a client uses one at a time for each upstream.
+/// Maximum connections kept for one client connection; over HTTP/1 a client uses a single one at a time for each
+/// upstream.
 const MAX_PINNED: usize = 16;
 
 pub(super) enum Pinned {
-    /// In use by one request at a time.
+    /// A connection for one request at a time.
     Http1(Box<ClientConnection>),
-    /// Shared by the requests of the client connection.
+    /// A connection shared by the requests of the client connection.
     Http2(Rc<Http2Connection>),
 }
 
 struct Kept {
     address: Arc<Address>,
     connection: Pinned,
-    /// Counts it among those of its address and its client that wait.
+    /// The permit that counts the connection among the waiting ones of its address and client.
     _waiting: Permit,
 }
 
-/// A connection of `peer` to one of `endpoints` that is still good; not to an address among `except`.
+/// Takes a usable connection of `peer` to one of `endpoints`, but not to an address in `except`.
 pub(super) fn take<'a>(
     peer: &Peer,
     endpoints: &'a [Arc<Endpoint>],
@@ -41,7 +42,7 @@ pub(super) fn take<'a>(
 ) -> Option<(&'a Endpoint, Arc<Address>, Pinned)> {
     let mut connections = peer.pinned.connections.borrow_mut();
     let mut cx = Context::from_waker(Waker::noop());
-    // The last one that was used goes first.
+    // The most recently used connection comes first.
     for place in (0..connections.len()).rev() {
         let Some(kept) = connections.get_mut(place).and_then(|kept| kept.downcast_mut::<Kept>()) else {
             continue;
@@ -71,8 +72,8 @@ pub(super) fn take<'a>(
     None
 }
 
-/// Keeps a connection for the next request of `peer`, in the share of `client`. One too many is closed: its client has to
-/// authenticate again.
+/// Keeps a connection for the next request of `peer`, in the share of `client`. Beyond the limit a connection is
+/// closed: its client has to authenticate again.
 pub(super) fn keep(peer: &Peer, client: ClientSlot, address: Arc<Address>, connection: Pinned) {
     let Some(waiting) = address.pinned.try_acquire(client) else {
         tracing::debug!("a connection that belongs to one client is closed: too many of them wait");

@@ -1,4 +1,4 @@
-//! One worker's connections to apps: idle ones, the last used first, and shared HTTP/2 ones.
+//! One worker's connections to upstreams: idle ones, of which the last used is taken first, and shared HTTP/2 ones.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -19,16 +19,16 @@ struct Idle {
     until: Instant,
 }
 
-/// See the head of the file.
+/// The pool of one worker.
 #[derive(Default)]
 pub(crate) struct Pool {
-    /// By address, oldest first; at most [`super::address::Limits::idle`] of each.
+    /// Idle connections by address, oldest first; at most [`super::address::Limits::idle`] for each.
     idle: RefCell<HashMap<u64, VecDeque<Idle>>>,
     http2: RefCell<HashMap<u64, Vec<Rc<Http2Connection>>>>,
 }
 
 impl Pool {
-    /// An idle connection to `address` that is still good.
+    /// Takes an idle connection to `address` that is still usable.
     pub(super) fn take(&self, address: &Address, now: Instant) -> Option<Box<ClientConnection>> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&address.id)?;
@@ -42,7 +42,7 @@ impl Pool {
         None
     }
 
-    /// Whether there may be a connection to `address` that a request can use.
+    /// Returns whether there may be a connection to `address` that a request can use.
     pub(super) fn has(&self, address: &Address) -> bool {
         let idle = self.idle.borrow().get(&address.id).is_some_and(|idle| !idle.is_empty());
         idle || self
@@ -60,7 +60,7 @@ impl Pool {
         keep_alive: Duration,
         now: Instant,
     ) {
-        // An app that says how long it waits is believed, less a second for the way (contract, keep_alive).
+        // An announced Keep-Alive timeout is respected, less a second for the transmission (contract, keep_alive).
         let told =
             connection.keep_alive_timeout.map(|seconds| Duration::from_secs(seconds.saturating_sub(1)));
         let keep = told.map_or(keep_alive, |told| told.min(keep_alive));
@@ -71,7 +71,7 @@ impl Pool {
         let idle = Idle { connection, address: address.clone(), until: now + keep };
         let mut pools = self.idle.borrow_mut();
         let pool = pools.entry(address.id).or_default();
-        // Streams that ended leave their connections here too: there may be more than places.
+        // Connections of ended streams return here too, so there may be more than the limit.
         if pool.len() >= address.limits.idle {
             pool.pop_front();
         } else {
@@ -80,12 +80,12 @@ impl Pool {
         pool.push_back(idle);
     }
 
-    /// Closes what has expired or was closed by the app.
+    /// Closes connections that have expired or were closed by the upstream.
     pub(crate) fn sweep(&self, now: Instant) {
         let mut cx = Context::from_waker(Waker::noop());
         self.idle.borrow_mut().retain(|_, waiting| {
             waiting.retain_mut(|idle| {
-                // One that was not used since the last look gives its buffers back.
+                // A connection that was not used since the last sweep frees its buffers.
                 idle.connection.release();
                 let keep = idle.until > now && idle.connection.is_silent(&mut cx);
                 if !keep {
@@ -101,7 +101,7 @@ impl Pool {
         });
     }
 
-    /// An HTTP/2 connection to `address` with room for another stream.
+    /// Returns an HTTP/2 connection to `address` with room for another stream.
     pub(super) fn shared(&self, address: &Address) -> Option<Rc<Http2Connection>> {
         let mut http2 = self.http2.borrow_mut();
         let connections = http2.get_mut(&address.id)?;
@@ -109,7 +109,7 @@ impl Pool {
         connections.iter().find(|connection| connection.has_room()).cloned()
     }
 
-    /// Keeps an HTTP/2 connection.
+    /// Adds an HTTP/2 connection for sharing.
     pub(super) fn share(&self, address: &Address, connection: Rc<Http2Connection>) {
         self.http2.borrow_mut().entry(address.id).or_default().push(connection);
     }

@@ -1,6 +1,6 @@
-//! Health by asking. With a path every address is asked in every interval; without one only those
-//! that were taken out, and those whose first answer readiness waits for, by a TCP connection. Runs
-//! beside the workers, so a busy worker does not make an app look sick.
+//! Active health checks. With a health path every address is probed in every interval. Without a path only failing
+//! addresses, and those whose first response readiness waits for, are probed by a connection. Probes run beside the
+//! workers, so a busy worker does not make an upstream look unhealthy.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -26,32 +26,32 @@ use crate::policy::Awaited;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// Bounds on what a probed app may answer.
+/// Limits on the response of a probed upstream.
 const LIMITS: HeadLimits = HeadLimits { size: 64 * 1024, fields: 256 };
 
-/// How often the addresses of an upstream that readiness waits for are tried after the start...
+/// Interval of probes after the start while readiness waits for the upstream.
 const START_INTERVAL: Duration = Duration::from_millis(250);
-/// ...and how long; then it is the upstream's interval.
+/// Duration of that start phase; then the upstream's own interval applies.
 const START: Duration = Duration::from_secs(30);
 
-/// The addresses, and the endpoints by their place, that are busy: one that hangs delays no other, and is not
-/// asked twice at once. No larger than the upstream.
+/// The addresses, and the endpoints by index, with a probe in progress. A hanging probe delays no other, and no address
+/// is probed twice at once. The sets never get larger than the upstream.
 #[derive(Default)]
 struct Busy {
     addresses: RefCell<HashSet<u64>>,
     endpoints: RefCell<HashSet<usize>>,
 }
 
-/// What one round of probes is for.
+/// The purpose of one round of probes.
 #[derive(Clone, Copy)]
 struct Round {
-    /// The interval has passed; else a first answer alone is looked for, and a failure says nothing.
+    /// Whether the interval has passed. Otherwise only a first response is sought, and a failure does not count.
     regular: bool,
-    /// The first answer that readiness waits for.
+    /// The first response that readiness waits for.
     awaited: Awaited,
 }
 
-/// Watches one upstream for as long as it is in force.
+/// Watches one upstream while it is in force.
 pub(crate) async fn watch(upstream: std::sync::Weak<Upstream>, awaited: Awaited) {
     let busy: Rc<Busy> = Rc::default();
     let mut due = clock::now();
@@ -62,7 +62,7 @@ pub(crate) async fn watch(upstream: std::sync::Weak<Upstream>, awaited: Awaited)
             let round = Round { regular: now >= due, awaited };
             if round.regular {
                 let interval = upstream.policy.health.interval;
-                // A tenth of chance keeps many replicas of Pillion from asking at the same moment.
+                // A random part of up to a tenth keeps replicas of Pillion from probing at the same moment.
                 due = now + interval - interval.mul_f64(fastrand::f64() * 0.1);
             }
             for place in 0..upstream.endpoints.len() {
@@ -81,16 +81,17 @@ pub(crate) async fn watch(upstream: std::sync::Weak<Upstream>, awaited: Awaited)
 async fn probe_endpoint(upstream: Arc<Upstream>, place: usize, round: Round, busy: Rc<Busy>) {
     if let Some(endpoint) = upstream.endpoints.get(place) {
         let path = upstream.policy.health.path.is_some();
-        // Every endpoint that never answered is tried, not only until one has: the one may fail later.
+        // Every endpoint without a response so far is probed, even after another one responded: that one may fail
+        // later.
         let awaited = round.awaited != Awaited::Nothing && !endpoint.responded.load(Ordering::Relaxed);
         let now = clock::now();
         if ((path && round.regular) || awaited) && endpoint.is_stale(now, upstream.is_starting(now)) {
-            // A name that does not resolve yet is found in a later round.
+            // A name that does not resolve yet is tried again in a later round.
             let _ = endpoint.refresh(upstream.policy.connect_timeout).await;
         }
         for address in &endpoint.resolved.load().addresses {
-            // Without a path only those that failed are tried. The last address is never taken out, but may
-            // be down all the same.
+            // Without a path only failing addresses are probed. The last address is never ejected, but may be down all
+            // the same.
             let well = address.is_well(upstream.policy.health.unhealthy_after);
             let wanted = awaited || (round.regular && (path || !well));
             if !wanted || !busy.addresses.borrow_mut().insert(address.id) {
@@ -109,7 +110,7 @@ async fn probe_endpoint(upstream: Arc<Upstream>, place: usize, round: Round, bus
 }
 
 impl Upstream {
-    /// Whether it was built so lately that a missing first answer is no failure yet.
+    /// Returns whether the upstream was built so recently that a missing first response is no failure yet.
     pub(crate) fn is_starting(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.built) < START
     }

@@ -1,7 +1,8 @@
-//! The places of one upstream address: who holds them, and who waits for one. Shared by all workers.
+//! The permits of one upstream address: their holders, and the queue of requests that wait for one. All workers share
+//! them.
 //!
-//! One client never holds more than its share, so that others always find a place; a freed place goes to the oldest
-//! waiter of the client that holds fewest. While nobody waits, taking a place and giving it back takes no lock.
+//! A client never holds more than its share, so that others always find a permit. A released permit goes to the oldest
+//! waiter of the client that holds the fewest. While nobody waits, permits are taken and released without a lock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -11,14 +12,14 @@ use tokio::sync::oneshot;
 
 use crate::memory::buffers::{ClientSlot, SLOTS, client_share};
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Permits {
     free: AtomicUsize,
-    /// The most that one client may hold.
+    /// Maximum permits of one client.
     share: u32,
     held: Box<[AtomicU32]>,
-    /// The length of `line`.
+    /// Length of `line`, readable without the lock.
     waiting: AtomicUsize,
     line: Mutex<Line>,
 }
@@ -37,7 +38,7 @@ struct Waiter {
 }
 
 impl Permits {
-    /// Places of which one client gets its share.
+    /// Creates `total` permits, of which one client gets at most its share.
     pub(crate) fn shared(total: usize) -> Permits {
         Permits::new(total, client_share(total))
     }
@@ -56,9 +57,9 @@ impl Permits {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// A place, if there is one for this client just now.
+    /// Takes a permit, if one is free for this client now.
     pub(crate) fn try_acquire(self: &Arc<Self>, client: ClientSlot) -> Option<Permit> {
-        // What is free while some wait is none of theirs: they hold their share.
+        // A permit that is free while requests wait is not for those: their clients hold their share.
         let _line = if self.waiting.load(Ordering::SeqCst) > 0 {
             self.hand_over();
             Some(self.line())
@@ -68,10 +69,11 @@ impl Permits {
         self.take(client)
     }
 
-    /// A place, after a wait in line. `None`: the client has its share of `max_waiting` waiters already.
+    /// Takes a permit, after a wait in the queue. Returns `None` if the client already has its share of `max_waiting`
+    /// waiters.
     pub(crate) async fn acquire(self: &Arc<Self>, client: ClientSlot, max_waiting: usize) -> Option<Permit> {
         let (receiver, _in_line) = self.stand_in_line(client, max_waiting)?;
-        // A place may have become free before this one stood in line.
+        // A permit may have become free before this request was queued.
         self.hand_over();
         receiver.await.ok()
     }
@@ -113,7 +115,7 @@ impl Permits {
         None
     }
 
-    /// Gives free places to waiters.
+    /// Gives free permits to waiters.
     fn hand_over(self: &Arc<Self>) {
         loop {
             let (sender, permit) = {
@@ -133,17 +135,17 @@ impl Permits {
                         (waiter.sender, permit)
                     }
                     None if self.free() == 0 => return,
-                    // Another worker gave this client its last one meanwhile.
+                    // Another worker gave this client its last permit meanwhile.
                     None => continue,
                 }
             };
-            // One that has left meanwhile gives it back, which takes the lock.
+            // A waiter that has left returns its permit, which takes the lock.
             drop(sender.send(permit));
         }
     }
 }
 
-/// A waiter's entry in the line, which leaves with it.
+/// A waiter's entry in the queue, removed when dropped.
 struct InLine {
     permits: Arc<Permits>,
     id: u64,
@@ -157,7 +159,7 @@ impl Drop for InLine {
     }
 }
 
-/// A request in the line for a place.
+/// A request in the queue for a permit.
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     permits: Arc<Permits>,
@@ -165,19 +167,20 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
-    /// Of a request of `client` that waits for one of these.
+    /// Creates the handle of a request of `client` that waits for one of these permits.
     pub(crate) fn new(permits: Arc<Permits>, client: ClientSlot) -> Queued {
         Queued { permits, client }
     }
 
-    /// Whether a request of `other` that came now would be served before it: that one's client holds fewer places.
+    /// Returns whether a new request of `other` would be served before this one, because its client holds fewer
+    /// permits.
     pub(crate) fn serves_first(&self, other: ClientSlot) -> bool {
         let held = |client| self.permits.held(client).load(Ordering::Relaxed);
         held(other) < held(self.client)
     }
 }
 
-/// A place, given back when dropped.
+/// A permit, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     permits: Arc<Permits>,
@@ -200,7 +203,7 @@ impl Drop for Permit {
     }
 }
 
-/// A place in a waiting line.
+/// A counted wait, ended when dropped.
 pub(super) struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
 
 impl<'a> Place<'a> {
@@ -277,7 +280,7 @@ mod tests {
         assert!(poll(first_b.as_mut()).is_pending());
         assert!(poll(second_b.as_mut()).is_pending());
         held.pop();
-        // Two of `a`, one of `b`: `b` is served although `a` waits longer, its oldest first.
+        // `a` holds two, `b` one: `b` is served although `a` waits longer, its oldest waiter first.
         let Poll::Ready(Some(given)) = poll(first_b.as_mut()) else { panic!("nobody got it") };
         assert!(poll(first_a.as_mut()).is_pending() && poll(second_b.as_mut()).is_pending());
         drop(given);
@@ -298,7 +301,7 @@ mod tests {
         waiting.clear();
         assert_eq!(permits.waiting.load(Ordering::SeqCst), 0);
         drop(held);
-        // A permit that was handed to one that leaves without looking comes back.
+        // A permit comes back if its waiter leaves without taking it.
         let held = permits.try_acquire(b).unwrap();
         let mut leaves = Box::pin(permits.acquire(a, 8));
         assert!(poll(leaves.as_mut()).is_pending());
@@ -309,8 +312,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes: nobody holds more than the share, no place is lost or made, and none stays free
-        /// while a waiter may have it.
+        /// Checks that in any sequence of events no client holds more than its share, no permit is lost or created, and
+        /// none stays free while a waiter may have it.
         #[test]
         fn n3_4_places_are_conserved(
             total in 1usize..12,

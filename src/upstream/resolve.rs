@@ -1,7 +1,8 @@
-//! From a name to addresses: asked while there is traffic, and the last answer outlives a resolver that fails.
+//! Resolves names to addresses. The resolver is queried while there is traffic, and the last result outlives a failing
+//! resolver.
 //!
-//! New connections go to the newest answer. An address that is missing from it keeps the connections it has for a
-//! while, as some resolvers give a part of the addresses each time.
+//! New connections go to the newest result. An address that is missing from it keeps its connections for a while,
+//! because some resolvers return only a part of the addresses each time.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use crate::policy::Place;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// How long an answer is used before the resolver is asked again.
+/// Time that a result is used before the resolver is queried again.
 const KEPT: Duration = Duration::from_secs(5);
-/// After a failed connection it is asked again no sooner than this.
+/// Minimum time between queries after a failed connection.
 const KEPT_AFTER_FAILURE: Duration = Duration::from_millis(500);
 impl Endpoint {
     fn address(&self, target: Target) -> Arc<Address> {
@@ -24,7 +25,7 @@ impl Endpoint {
         self.addresses.get(upstream, &policy.url, target, *limits, *generation, responded)
     }
 
-    /// Fills in what needs no resolver.
+    /// Sets the address, if the URL needs no resolver.
     pub(super) fn resolve_literal(&self) {
         let target = match &self.policy.place {
             Place::Unix(path) => Target::Unix(path.clone()),
@@ -37,13 +38,13 @@ impl Endpoint {
         self.resolved.store(Arc::new(Resolved { addresses, literal: true, ..Resolved::default() }));
     }
 
-    /// Whether the resolver would be asked before a new connection.
+    /// Returns whether the resolver would be queried before a new connection.
     pub(super) fn is_stale(&self, now: Instant, after_failure: bool) -> bool {
         let kept = if after_failure { KEPT_AFTER_FAILURE } else { KEPT };
         self.resolved.load().is_due(kept, now)
     }
 
-    /// Has the resolver asked beside the traffic, where `resolved` is old enough for that.
+    /// Starts a query beside the traffic, if `resolved` is old enough.
     pub(super) fn refresh_behind(self: &Arc<Endpoint>, resolved: &Resolved, timeout: Duration, now: Instant) {
         if !resolved.is_due(KEPT, now) || self.behind.swap(true, Ordering::Relaxed) {
             return;
@@ -52,32 +53,32 @@ impl Endpoint {
         tokio::spawn(async move {
             let _lowered = Lower(&endpoint.behind);
             if endpoint.is_stale(clock::now(), false) {
-                // Without an answer the last one is kept, and asked for again like this one.
+                // Without a new result the last one is kept, and becomes due again in the same way.
                 let _ = endpoint.refresh(timeout).await;
             }
         });
     }
 
-    /// Uses an address no longer that is missing, as a connection to it failed.
+    /// Removes a missing address after a connection to it failed.
     pub(super) fn forget_missing(&self, id: u64) {
         let resolved = self.resolved.load_full();
         if resolved.missing.iter().any(|(address, _)| address.id == id) {
             let missing = resolved.missing.iter().filter(|(address, _)| address.id != id).cloned().collect();
             let Resolved { addresses, at, literal, .. } = &*resolved;
             let next = Resolved { addresses: addresses.clone(), missing, at: *at, literal: *literal };
-            // An answer that came meanwhile stands; the address is forgotten at its next failure.
+            // A result that came meanwhile stays; the address is removed at its next failure.
             self.resolved.compare_and_swap(&resolved, Arc::new(next));
         }
     }
 
-    /// Asks the resolver. While one caller asks, others go on with the last answer if there is one.
+    /// Queries the resolver. While a query is in progress, other callers continue with the last result if there is one.
     pub(super) async fn refresh(&self, timeout: Duration) -> Result<(), std::io::Error> {
         let Place::Host(host, port) = &self.policy.place else { return Ok(()) };
         let had = !self.resolved.load().addresses.is_empty();
         if had && self.refreshing.swap(true, Ordering::Acquire) {
             return Ok(());
         }
-        // Also lowered when this future is dropped on the way.
+        // The guard also resets the flag when this future is dropped on the way.
         let _lowered = Lower(&self.refreshing);
         let lookup = tokio::time::timeout(timeout, tokio::net::lookup_host((host.as_str(), *port)));
         let found = match lookup.await {
@@ -98,8 +99,8 @@ impl Endpoint {
                 self.resolved.load().addresses.clone()
             }
             Err(error) => {
-                // Remembered for a moment, so that one name that fails does not hold up every request.
-                // Another caller may have had more luck meanwhile.
+                // Remembered for a moment, so that a failing name does not delay every request. Another caller may have
+                // succeeded meanwhile.
                 if self.resolved.load().addresses.is_empty() {
                     self.remember(Vec::new());
                 }
@@ -113,7 +114,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Takes over what an older generation knew of the same name.
+    /// Takes over the addresses that an older generation resolved for the same name.
     pub(super) fn inherit(&self, older: &Resolved) {
         if older.literal || older.addresses.is_empty() {
             return;

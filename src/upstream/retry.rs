@@ -16,21 +16,22 @@ use crate::policy::UpstreamPolicy;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// Tries allowed for each request sent.
+/// Retries earned per request sent.
 const SHARE: f64 = 0.2;
-/// Tries allowed in each second whatever the traffic.
+/// Retries earned per second, independent of traffic.
 const MIN_PER_SECOND: f64 = 3.0;
-/// How far unused tries add up.
+/// Time over which unused retries accumulate.
 const HORIZON: Duration = Duration::from_secs(10);
 
 pub(super) struct Attempt {
     pub error: ForwardError,
-    /// The request can be sent again whatever its method: the app saw nothing of it.
+    /// Whether the upstream saw nothing of the request, so that it can be sent again with any method.
     pub nothing_sent: bool,
-    /// The connection was an idle one, which the app may close at any moment, or one shared with other requests, any of
-    /// which may be why the app closed it; that is no illness.
+    /// Whether the connection was idle, which the upstream may close at any moment, or shared with other requests, any
+    /// of which may be why the upstream closed it. Neither counts against its health.
     pub reused: bool,
-    /// The app ended an HTTP/2 connection under it, or objected to what it was sent. This request may be why.
+    /// Whether the upstream ended an HTTP/2 connection under the request, or complained about its frames. This request
+    /// may be why.
     pub suspect: bool,
 }
 
@@ -39,28 +40,29 @@ impl Attempt {
         Attempt { error, nothing_sent: true, reused: false, suspect: false }
     }
 
-    /// A connection that others use ended under the request. It counts once, where it ends under its first request.
+    /// Returns whether a shared connection ended under the request. Such an end counts once, for the first request on
+    /// the connection.
     pub(super) fn is_shared_end(&self) -> bool {
         self.reused && matches!(self.error, ForwardError::Http2Ended(_))
     }
 }
 
-/// What the earlier tries of a request tell the next one.
+/// The earlier tries of a request.
 #[derive(Default)]
 pub(super) struct Tries {
     pub failed: Vec<u64>,
-    /// Addresses whose idle connections were found closed: they get a new one.
+    /// Addresses whose idle connections were closed: they get a new connection.
     pub stale: Vec<u64>,
-    /// The request may be why the app ended a connection: it shares none with others until it has a response, and is
-    /// not tried once more after that.
+    /// Whether the request may be why the upstream ended a connection. It then shares no connection until it has a
+    /// response, and gets only one more try.
     pub apart: bool,
     /// Addresses where an exchange failed.
     pub blamed: Vec<Arc<Address>>,
 }
 
 impl Tries {
-    /// Whether there may be another one. A request that may be why the app ends connections is tried once more, on one
-    /// of its own; and not at all where it is likely to be.
+    /// Returns whether another try is allowed. A request that may be why the upstream ends connections gets one more
+    /// try, on a connection of its own; a request that probably is gets none.
     pub(super) fn allow(&self, failed: &Attempt, large: bool) -> bool {
         !failed.suspect || !(large || self.apart)
     }
@@ -84,7 +86,7 @@ pub(super) fn may_retry(
             | ForwardError::CannotUpgrade
             | ForwardError::HeadTooLarge(_)
             | ForwardError::Resolve(_)
-            // It would be as malformed the next time.
+            // The response would be as malformed the next time.
             | ForwardError::Malformed(_)
             | ForwardError::NotUpgraded
     );
@@ -94,7 +96,7 @@ pub(super) fn may_retry(
     if failed.nothing_sent {
         return true;
     }
-    // RFC 9110 9.2.2. A deadline that passed is not tried again: the client waited long enough.
+    // RFC 9110 9.2.2. A request that timed out is not tried again: the client has waited long enough.
     let safe = is_idempotent(call.method)
         && replayable
         && call.upgrade.is_none()
@@ -109,10 +111,10 @@ pub(super) fn may_retry(
     granted
 }
 
-/// Keeps tries after failure to a share of the traffic, so that a struggling app is not buried.
+/// Limits retries to a share of the traffic, so that they do not overload a struggling upstream.
 #[derive(Debug, Default)]
 pub(super) struct RetryBudget {
-    /// Requests ever sent: all that the ordinary request pays for.
+    /// Requests sent so far: the only cost for an ordinary request.
     requests: AtomicU64,
     state: Mutex<Option<BudgetState>>,
 }
@@ -129,7 +131,7 @@ impl RetryBudget {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes one try if there is one.
+    /// Takes one retry from the budget. Returns `false` if it is empty.
     pub(super) fn withdraw(&self, now: Instant) -> bool {
         let requests = self.requests.load(Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,8 +139,8 @@ impl RetryBudget {
         let elapsed = now.saturating_duration_since(state.at);
         let earned =
             elapsed.as_secs_f64() * MIN_PER_SECOND + (requests - state.requests.min(requests)) as f64 * SHARE;
-        // What was not used adds up for a while only: neither an idle night nor a busy hour before the
-        // trouble began may turn into a storm.
+        // Unused retries accumulate for a limited time: neither an idle night nor a busy hour before the trouble may
+        // turn into a retry storm.
         state.tokens = (state.tokens + earned)
             .min((earned / elapsed.as_secs_f64().max(1.0)).max(MIN_PER_SECOND) * HORIZON.as_secs_f64());
         state.requests = requests;
@@ -151,13 +153,13 @@ impl RetryBudget {
     }
 }
 
-/// The size of the head of a request over HTTP/2, but for the fields that Pillion adds; bytes as RFC 9113 6.5.2 counts
-/// them.
+/// Returns the size of a request head over HTTP/2 without the fields that Pillion adds; in bytes as RFC 9113 6.5.2
+/// counts them.
 pub(super) fn head_size(call: &Call<'_>) -> usize {
     call.target.as_str().len() + section_size(call.headers)
 }
 
-/// Whether the head is so large that the app may end a connection because of it, as far as is known.
+/// Returns whether the head is so large that the upstream may end a connection because of it, as far as is known.
 pub(super) fn is_large(call: &Call<'_>, address: &Address) -> bool {
     head_size(call) > LARGE_HEAD.max(address.max_head.load(Ordering::Relaxed))
 }

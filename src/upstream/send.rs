@@ -1,5 +1,4 @@
-//! One request's way to its answer: an address, a permit, a connection, and another try where that
-//! is safe.
+//! The path of one request to its response: an address, a permit, a connection, and another try if that is safe.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -34,9 +33,9 @@ use crate::upstream::queue::{Permit, Place, Queued};
     reason = "an async fn holds its arguments twice: as they came, and as what it works with"
 )]
 impl Upstream {
-    /// Sends a request and returns the head of its answer with its body on the way.
+    /// Sends a request and returns its response, with a body that still arrives.
     ///
-    /// It and what it waits for are held for every request in flight, so they are to be small.
+    /// This future and those that it awaits are held for every request in flight, so they must be small.
     pub(crate) fn send<'a>(
         &'a self,
         pool: &'a Rc<Pool>,
@@ -47,13 +46,14 @@ impl Upstream {
         async move {
             self.budget.deposit();
             let endpoints = self.endpoints_for(call.method);
-            // In a box, as all that is seldom.
+            // Boxed because it is rare.
             let entered = Cell::new(match &self.gate {
                 Some(gate) => Box::pin(self.enter(gate, &call, endpoints)).await?,
                 None => None,
             });
             if self.gate.is_some() {
-                // How long it waited at the gate says nothing of the app; taken for the app's, it would close the gate.
+                // The wait at the gate says nothing about the upstream's latency; counted as latency, it would close
+                // the gate.
                 now = clock::now();
             }
             let mut tries = Tries::default();
@@ -90,7 +90,7 @@ impl Upstream {
                     if !tries.blamed.is_empty() {
                         self.blame(&tries, outcome);
                     }
-                    // Where a try before this one left, it is what nobody knows the outcome of.
+                    // If an earlier try was sent, its error is reported, because its outcome is unknown.
                     return Err(unknown.unwrap_or(failed.error));
                 }
                 tries.apart |= failed.suspect;
@@ -107,8 +107,8 @@ impl Upstream {
         }
     }
 
-    /// A place at the gate. Streams pass it by, as far as they are known to be some; an upload that streams is let in
-    /// as others are, and holds no place: how long it takes is not the app's doing.
+    /// Takes a slot at the gate. Known streams bypass it. A streaming upload passes the gate like other requests, but
+    /// holds no slot: its duration is not caused by the upstream.
     async fn enter(
         &self,
         gate: &Arc<Gate>,
@@ -149,7 +149,7 @@ impl Upstream {
         async move {
             let Tries { failed: tried, stale, .. } = tries;
             let own = call.pinned.and_then(|peer| pinned::take(peer, endpoints, stale, now));
-            // What is seldom is in a box: no request that goes straight through holds a place for it.
+            // Rare futures are boxed, so that a request on the direct path reserves no space for them.
             let (mut endpoint, mut address, own) = match own {
                 Some((endpoint, address, own)) => (endpoint, address, Some(own)),
                 None => match self.known(endpoints, tried, pool, now) {
@@ -201,7 +201,7 @@ impl Upstream {
             if call.upgrade.is_some() && matches!(endpoint.policy.scheme, Scheme::H2c) {
                 return Err(Attempt::before_sending(ForwardError::CannotUpgrade));
             }
-            // A new connection goes where the name leads now.
+            // A new connection goes to a present address of the name.
             if endpoint.is_stale(now, !tried.is_empty()) {
                 let _ = endpoint.refresh(self.policy.connect_timeout).await;
             }
@@ -226,7 +226,7 @@ impl Upstream {
                 Ok(Connected::Http1(stream)) => {
                     self.counters.connects.add(1);
                     if address.http2.swap(false, Ordering::Relaxed) && call.streaming != Streaming::Always {
-                        // It spoke HTTP/2 before: what was taken for a stream is an ordinary request.
+                        // The address spoke HTTP/2 before: the presumed stream is an ordinary request.
                         lease.become_request(Box::pin(self.permit(&address, call, outcome)).await?);
                     }
                     let connection = Box::new(ClientConnection::new(stream));
@@ -244,7 +244,7 @@ impl Upstream {
                         clock::now(),
                     );
                     let connection = Rc::new(Box::pin(greeting).await.map_err(Attempt::before_sending)?);
-                    // A request that may end its connection has it for itself until it has its response.
+                    // A request that may end its connection uses it alone until it has its response.
                     let large = is_large(call, &address);
                     let apart = tries.apart || large;
                     match call.pinned {
@@ -270,7 +270,7 @@ impl Upstream {
         }
     }
 
-    /// Where to, if all names are known.
+    /// Chooses an address without a query, if all names are known.
     fn known<'a>(
         &'a self,
         endpoints: &'a [Arc<Endpoint>],
@@ -296,7 +296,7 @@ impl Upstream {
         self.choose(endpoints, tried, Some((pool, now)))
     }
 
-    /// Where to, after names that are not known were asked for.
+    /// Chooses an address, after queries for names that are not known.
     async fn pick<'a>(
         &'a self,
         endpoints: &'a [Arc<Endpoint>],
@@ -318,7 +318,7 @@ impl Upstream {
         })
     }
 
-    /// What a request takes of `address` where it need not wait for it: a stream's place, or one of a connection.
+    /// Takes a permit of `address` for a stream or a connection. Returns `None` if a connection has to wait for it.
     fn share(
         &self,
         call: &Call<'_>,
@@ -339,7 +339,7 @@ impl Upstream {
         }
     }
 
-    /// A permit of `address`, after a bounded wait in a bounded line, oldest first.
+    /// Takes a permit of `address`, after a bounded wait in a bounded queue, oldest first.
     async fn permit(
         &self,
         address: &Arc<Address>,
@@ -359,7 +359,7 @@ impl Upstream {
             None => return refused(ForwardError::QueueFull),
         };
         self.counters.waits.add(1);
-        // The line is long where the upstream is slow: less is buffered meanwhile.
+        // The queue is long if the upstream is slow, so its memory counts and less is buffered meanwhile.
         let _memory = call.room.filter(|_| !call.counted).map(|room| {
             let mut memory = room.reservation();
             memory.resize(OF_A_WAIT);

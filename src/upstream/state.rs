@@ -11,24 +11,24 @@ use super::retry::RetryBudget;
 use crate::policy::{Awaited, UpstreamPolicy};
 use crate::runtime::clock::Instant;
 
-/// One app, with all its endpoints.
+/// One upstream, with all its endpoints.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// What the configuration says of it.
+    /// The configuration of this upstream.
     pub policy: UpstreamPolicy,
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     pub(super) counters: Arc<Counters>,
     pub(super) budget: Arc<RetryBudget>,
-    /// Where `adaptive_concurrency` is on.
+    /// The gate, if `adaptive_concurrency` is on.
     pub(super) gate: Option<Arc<Gate>>,
-    /// Turns ties between equally busy addresses.
+    /// Rotates the choice between equally busy addresses.
     pub(super) turn: AtomicUsize,
-    /// When this generation of it was built.
+    /// Time at which this generation of the upstream was built.
     pub(super) built: Instant,
 }
 
 impl Upstream {
-    /// Whether all its addresses are spoken to in HTTP/2, as far as is known.
+    /// Returns whether all addresses use HTTP/2, as far as is known.
     pub(crate) fn speaks_http2(&self) -> bool {
         self.endpoints.iter().all(|endpoint| {
             let resolved = endpoint.resolved.load();
@@ -37,7 +37,7 @@ impl Upstream {
         })
     }
 
-    /// Its addresses as known now, each with its endpoint's URL.
+    /// Returns the present addresses, each with its endpoint's URL.
     pub(crate) fn addresses(&self) -> Vec<(String, Arc<Address>)> {
         let of = |endpoint: &Endpoint| {
             let resolved = endpoint.resolved.load();
@@ -47,7 +47,7 @@ impl Upstream {
         self.endpoints.iter().flat_map(|endpoint| of(endpoint)).collect()
     }
 
-    /// The endpoints of which one address is to answer.
+    /// Returns the endpoints of which one address must respond before readiness.
     fn awaited(&self, awaited: Awaited) -> &[Arc<Endpoint>] {
         match awaited {
             Awaited::Nothing => &[],
@@ -56,13 +56,13 @@ impl Upstream {
         }
     }
 
-    /// Whether readiness still waits for a first answer.
+    /// Returns whether readiness still waits for a first response.
     pub(crate) fn is_awaited(&self, awaited: Awaited) -> bool {
         awaited != Awaited::Nothing
             && !self.awaited(awaited).iter().any(|endpoint| endpoint.responded.load(Ordering::Relaxed))
     }
 
-    /// The gate in front of it, where it has one.
+    /// Returns the gate in front of the upstream, if it has one.
     pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
         self.gate.as_ref()
     }

@@ -1,4 +1,4 @@
-//! Apps over TLS, h2c and Unix sockets.
+//! Tests of upstreams over TLS, h2c and Unix sockets.
 
 use std::io::Write;
 
@@ -103,7 +103,7 @@ fn uploads_reach_an_app_over_h2c() {
     }
 }
 
-/// An app's own answers that are too large are no refusal of any client's head.
+/// A response head of the app that is too large does not count as a refusal of the client's head.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_app_over_http_2_says_too_much_of_is_not_counted_against_clients() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -135,7 +135,7 @@ async fn what_an_app_over_http_2_says_too_much_of_is_not_counted_against_clients
 #[tokio::test(flavor = "multi_thread")]
 async fn an_http_1_client_that_leaves_is_noticed_by_an_app_over_h2c() {
     let (app, mut ends) = h2c_listener().await;
-    // Without a cache: a fetch that others could wait for outlives its client.
+    // The cache is off because a fetch that others may join outlives its client.
     let pillion = Pillion::with(&format!("[upstream]\nurl = \"h2c://{app}\"\n[cache]\nenabled = false\n"));
     let mut next = async |what: &str| {
         let end = tokio::time::timeout(PATIENCE, ends.recv()).await;

@@ -1,4 +1,4 @@
-//! What clients, proxies and apps say of themselves and of each other.
+//! Tests of the fields in which clients, proxies and apps describe themselves and each other.
 
 use crate::harness::{self, Pillion, Script, exchange};
 use crate::tools::{curl, curl_json, local};
@@ -98,7 +98,7 @@ fn what_a_trusted_proxy_says_is_kept_and_extended() {
     let nonsense = curl_json(&["-H", "X-Request-Id: a b", &url]);
     assert_ne!(nonsense["fields"]["x-request-id"], "a b", "an id that is none is not taken");
     pillion.access("the client behind the proxy", |line| line["client"] == "203.0.113.9");
-    // A proxy that writes only the standard field: the older ones say the same.
+    // The proxy sends only `Forwarded`; the older fields must agree with it.
     let told = "Forwarded: for=_hidden, for=\"[2001:db8::1]:47\";host=\"pub.test:8443\";proto=https";
     let seen = curl_json(&["-H", told, "-H", "Host: inner.test", &url])["fields"].clone();
     assert_eq!(seen["x-forwarded-for"], "unknown, 2001:db8::1, 127.0.0.1");
@@ -106,7 +106,7 @@ fn what_a_trusted_proxy_says_is_kept_and_extended() {
     assert_eq!(seen["x-forwarded-proto"], "https");
 }
 
-/// Express and others read the leftmost element, which the client wrote where its proxy appends.
+/// Express and other frameworks read the leftmost element, which the client wrote if its proxy appends.
 #[test]
 fn n4_6_of_a_list_the_app_is_told_the_element_that_is_believed() {
     let app = Script::echo();

@@ -1,4 +1,4 @@
-//! HTTP/2 written frame by frame, for what no library sends.
+//! Tests with hand-written HTTP/2 frames, for inputs that no library sends.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The next frame: its kind, its flags, its stream, its payload.
+/// Returns the next frame: type, flags, stream and payload.
 fn read_frame(tcp: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0u8; 9];
     tcp.read_exact(&mut head).ok()?;
@@ -44,7 +44,7 @@ fn n4_10_request_trailers_with_a_pseudo_field_reset_their_stream_alone() {
         let _ = sender.send(String::from_utf8_lossy(&all).into_owned());
     });
     let pillion = Pillion::in_front_of(app.address);
-    // `:status: 200` and `:path: /`, by the static table and spelt out.
+    // `:status: 200` and `:path: /`, from the static table and as literals.
     for pseudo in [&b"\x88"[..], b"\x84", b"\x00\x05:path\x02/x", b"\x00\x01t\x01v\x84"] {
         let mut tcp = connect(pillion.http);
         tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
@@ -80,7 +80,7 @@ fn n4_10_response_trailers_with_a_pseudo_field_never_look_whole() {
             if kind != HEADERS {
                 continue;
             }
-            // The second one has ordinary trailers.
+            // The second stream has ordinary trailers.
             let trailers = if stream == 1 { &b"\x84"[..] } else { b"\x00\x01t\x01v" };
             let _ = tcp.write_all(&frame(HEADERS, END_HEADERS, stream, b"\x08\x03103"));
             let _ = tcp.write_all(&frame(HEADERS, END_HEADERS, stream, b"\x88"));

@@ -1,4 +1,4 @@
-//! gRPC: a real client and a real app.
+//! Tests with a real gRPC client and a real gRPC app.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,7 +27,7 @@ fn note(text: impl Into<String>) -> Note {
     Note { text: text.into() }
 }
 
-/// Answers notes: `Say` one with one, `Chat` many with as many.
+/// Returns notes: `Say` responds to one with one, `Chat` to many with as many.
 #[derive(Clone)]
 struct Notes;
 
@@ -79,7 +79,7 @@ async fn grpc_app() -> SocketAddr {
     address
 }
 
-/// A unary call, a refused one, and a conversation in which each note waits for the answer to the last.
+/// Makes a unary call, a refused call, and a conversation in which each note waits for the previous response.
 async fn converse(endpoint: tonic::transport::Channel) {
     let mut grpc = tonic::client::Grpc::new(endpoint);
     let codec = ProstCodec::<Note, Note>::default;
@@ -120,7 +120,7 @@ async fn converse(endpoint: tonic::transport::Channel) {
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_over_h2c_unary_and_both_ways() {
     let app = grpc_app().await;
-    // Streams outlive the silences of ordinary bodies, and take none of their connections.
+    // Streams outlive the silence limits of ordinary bodies, and take none of their connections.
     let pillion = Pillion::with(&local(&format!(
         "body_timeout = \"300ms\"\n[upstream]\nurl = \"h2c://{app}\"\nmax_connections = 1\nbody_timeout = \"300ms\"\nresponse_timeout = \"300ms\"\n"
     )));
@@ -157,7 +157,7 @@ async fn a_grpc_call_may_be_silent_for_longer_than_an_ordinary_one() {
     for text in ["before", "after"] {
         sender.send(note(text)).await.unwrap();
         assert_eq!(incoming.message().await.unwrap().unwrap().text, format!("heard {text}"));
-        // The silence is the scenario.
+        // This silence is what the test is about.
         tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     }
 }
@@ -216,7 +216,7 @@ async fn grpc_to_an_app_that_is_gone_says_unavailable() {
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
 }
 
-/// Says when it is dropped.
+/// Sends a message when it is dropped.
 struct Tell(tokio::sync::mpsc::UnboundedSender<()>);
 
 impl Drop for Tell {

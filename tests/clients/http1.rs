@@ -1,4 +1,4 @@
-//! Clients of HTTP/1, and the apps that speak it.
+//! Tests with HTTP/1 clients and apps.
 
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
@@ -109,12 +109,12 @@ fn every_method_and_every_form_of_target_arrives() {
     assert_eq!((&query["method"], &query["body"]), (&"QUERY".into(), &"select 1".into()));
     let options = curl_json(&["-X", "OPTIONS", "--request-target", "*", &url]);
     assert_eq!((&options["method"], &options["target"]), (&"OPTIONS".into(), &"*".into()));
-    // As if Pillion were a forward proxy: curl then writes the absolute form.
+    // curl writes the absolute form when it uses Pillion as a forward proxy.
     let absolute = curl_json(&["-x", &pillion.url(""), "http://other.test/absolute?x"]);
     assert_eq!(absolute["target"], "/absolute?x");
     assert_eq!(absolute["fields"]["host"], "other.test");
     assert!(absolute["fields"]["proxy-connection"].is_null());
-    // RFC 9112 3.2.1: an absolute form may come without a path.
+    // A target in absolute form may have no path (RFC 9112 3.2.1).
     let bare = "GET http://other.test?x HTTP/1.1\r\nhost: y\r\nconnection: close\r\n\r\n";
     assert_eq!(exchange(pillion.http, bare).json()["target"], "/?x");
 }

@@ -1,4 +1,4 @@
-//! Clients of HTTP/2.
+//! Tests with clients that use HTTP/2.
 
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ fn http_2_with_prior_knowledge_is_spoken_beside_http_1() {
     let version = ["-o", "/dev/null", "-w", "%{http_version} %{http_code}"];
     assert_eq!(curl(&[&version[..], &["--http2-prior-knowledge", &url]].concat()), "2 200");
     assert_eq!(curl(&[&version[..], &["--http1.1", &url]].concat()), "1.1 200");
-    // Without prior knowledge curl offers an upgrade, which Pillion does not take.
+    // Without prior knowledge curl offers an upgrade, which Pillion ignores.
     assert_eq!(curl(&[&version[..], &["--http2", &url]].concat()), "1.1 200");
     let seen = curl_json(&["--http2-prior-knowledge", "-d", "hello", &url]);
     assert_eq!(
@@ -101,7 +101,7 @@ async fn a_post_of_http_2_without_content_and_length_is_given_one() {
         client.send_request(http::Request::post("http://a.test/").body(()).unwrap(), true).unwrap();
     let seen: serde_json::Value =
         serde_json::from_str(&h2_text(&mut answer.await.unwrap().into_body()).await).unwrap();
-    // RFC 9110 8.6: apps answer 411 or wait where neither length is given.
+    // Apps respond 411 or wait if a request has no framing (RFC 9110 8.6).
     assert_eq!(seen["fields"]["content-length"], "0");
 }
 
@@ -168,7 +168,7 @@ fn too_large_heads_of_http_2_are_refused() {
     assert_eq!(status(&many), "431", "too many");
     assert_eq!(status(&[]), "200");
     assert_eq!(app.connections.load(Ordering::SeqCst), 1);
-    // The first of them was more than twice the limit, which the HTTP/2 library refuses by itself.
+    // The first request was more than twice the limit, which the HTTP/2 library itself refuses.
     let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"431\"}";
     eventually("both are counted", || (pillion.metric(refused) == 2.0).then_some(()));
     pillion.access("one is logged", |line| {
@@ -196,12 +196,12 @@ async fn an_early_refusal_of_an_upload_is_heard_over_http_2() {
     let mut client = h2_client(pillion.http).await;
     let (answer, mut upload) =
         client.send_request(http::Request::post("http://a.test/").body(()).unwrap(), false).unwrap();
-    // More than any window lets through: the client is in the middle of it.
+    // More than any window allows, so the client is in the middle of its upload.
     upload.send_data(Bytes::from(vec![b'u'; 5_000_000]), true).unwrap();
     let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
     assert_eq!(answer.status(), 413);
     assert_eq!(h2_text(&mut answer.into_body()).await, "no\n");
-    // The connection goes on.
+    // The connection remains usable.
     let (answer, _) =
         client.send_request(http::Request::get("http://a.test/").body(()).unwrap(), true).unwrap();
     assert_eq!(tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap().status(), 413);
@@ -274,12 +274,12 @@ fn the_preface_of_http_2_may_come_in_pieces() {
     let mut settings = [0u8; 4];
     tcp.read_exact(&mut settings).unwrap();
     assert_eq!(settings[3], 4, "SETTINGS");
-    // What only begins like it is HTTP/1.
+    // A similar beginning is HTTP/1.
     let answer = exchange(pillion.http, "PRI /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(answer.json()["method"], "PRI");
 }
 
-/// What breaks HTTP/2 itself is answered by the library; it is counted and logged all the same.
+/// The library responds to violations of HTTP/2 itself, but they are still counted and logged.
 #[test]
 fn a_broken_http_2_connection_is_counted_and_logged() {
     use std::io::Write as _;
@@ -287,7 +287,7 @@ fn a_broken_http_2_connection_is_counted_and_logged() {
     let pillion = Pillion::in_front_of(app.address);
     let mut tcp = harness::connect(pillion.http);
     tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    // SETTINGS on a stream that is not the connection (RFC 9113 6.5).
+    // SETTINGS on a stream other than the connection (RFC 9113 6.5).
     tcp.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 1]).unwrap();
     harness::eventually("it is counted", || {
         let count = pillion.metric("pillion_client_connections_refused_total{reason=\"http2\"}");

@@ -1,5 +1,5 @@
-//! Real clients: curl, nghttp, h2load, openssl, tonic, tungstenite and the h2 crate, over every protocol
-//! the front speaks, to apps over every protocol the back speaks.
+//! Tests with real clients: curl, nghttp, h2load, openssl, tonic, tungstenite and the h2 crate, over every protocol of
+//! the listeners and to apps over every protocol of the upstreams.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

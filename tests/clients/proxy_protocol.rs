@@ -1,4 +1,4 @@
-//! Who is believed about the client's address before a request.
+//! Tests of the PROXY protocol, and of which peers may use it.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -72,7 +72,7 @@ fn a_trusted_peer_without_a_good_proxy_header_is_not_served() {
         let mut tcp = connect(pillion.http);
         let _ = tcp.write_all(&[header, GET].concat());
         let mut answer = Vec::new();
-        // Closed or reset, but never an answer.
+        // The connection is closed or reset, without a response.
         let _ = tcp.read_to_end(&mut answer);
         assert!(
             answer.is_empty(),

@@ -1,4 +1,5 @@
-//! HTTP as apps and people really speak it: phrases, interim responses, wrong schemes, lengths of HEAD.
+//! Tests of HTTP as apps and people really use it: reason phrases, interim responses, wrong schemes, and lengths of
+//! HEAD.
 
 use std::io::{Read, Write};
 
@@ -42,7 +43,7 @@ fn n4_18_reason_phrases_are_kept() {
     assert_eq!(answer.head.lines().next(), Some("HTTP/1.1 304 Not Modified"), "the phrase was of the 200");
 }
 
-/// A server of HTTP/2 alone: SETTINGS, then GOAWAY, whatever the client begins with.
+/// A server that supports only HTTP/2: SETTINGS, then GOAWAY, whatever the client sends first.
 fn http2_only() -> Script {
     Script::new(|mut tcp| {
         let _ = tcp.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100]);
@@ -55,12 +56,12 @@ fn http2_only() -> Script {
 #[test]
 fn n4_18_a_wrong_scheme_is_named() {
     let http2 = http2_only();
-    // What a TLS server says to a request in the clear: an alert (RFC 8446 6).
+    // The reaction of a TLS server to a cleartext request: an alert (RFC 8446 6).
     let tls = Script::new(|mut tcp| {
         let _ = head(&mut tcp);
         let _ = tcp.write_all(&[21, 3, 3, 0, 2, 2, 10]);
     });
-    // What a server of HTTP/1 says to anything else.
+    // The reaction of an HTTP/1 server to anything else.
     let plain = Script::new(|mut tcp| {
         let _ = tcp.read(&mut [0u8; 1024]);
         let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
@@ -124,7 +125,7 @@ fn n4_18_head_tells_the_length_of_an_uncoded_get() {
         let length = |answer: &crate::harness::Answer| answer.field("content-length").unwrap_or_default();
         assert_eq!(length(&head), length(&get), "{path}: {}", head.head);
         assert!(head.body.is_empty());
-        // Over HTTP/2 content after HEAD would break the stream.
+        // Over HTTP/2, content in response to HEAD would break the stream.
         let over_http2 =
             crate::tools::curl(&["-I", "-H", "Host: a", "--http2-prior-knowledge", &pillion.url(path)]);
         let told = format!("content-length: {}\r\n", length(&get));
@@ -170,7 +171,7 @@ fn n4_10_a_target_with_a_space_is_malformed() {
     }
 }
 
-/// 102 and 103 responses, `count` of them, before the 200.
+/// Sends `count` responses 102 and 103 before the 200.
 fn interim(count: usize) -> Script {
     Script::answering(move |request: &Request| {
         let mut all = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
@@ -203,7 +204,7 @@ fn n4_10_interim_responses_are_passed_on() {
         assert_eq!(working, "HTTP/1.1 102 Still at it\r\n\r\n", "no length in a 1xx");
         assert_eq!(read_answer(&mut tcp).text(), path);
     }
-    // RFC 9110 15.2: never to a client of HTTP/1.0.
+    // Interim responses must not go to an HTTP/1.0 client (RFC 9110 15.2).
     let answer = exchange(pillion.http, "GET /old HTTP/1.0\r\n\r\n");
     assert_eq!((answer.status, answer.text().as_str()), (200, "/old"));
 }
@@ -254,7 +255,7 @@ fn n4_6_the_scheme_of_the_client_is_counted_from_the_right() {
         ("x-forwarded-proto: ws\r\n", 308),
         ("x-forwarded-for: 9.9.9.9, 10.0.0.2\r\nx-forwarded-proto: https, http\r\n", 200),
         ("x-forwarded-for: 9.9.9.9, 10.0.0.2\r\nx-forwarded-proto: http, https\r\n", 308),
-        // The client wrote the first of each.
+        // The client wrote the first element of each list.
         ("x-forwarded-for: 6.6.6.6, 9.9.9.9\r\nx-forwarded-proto: https, http\r\n", 308),
         ("x-forwarded-for: 9.9.9.9, 10.0.0.2\r\nx-forwarded-proto: https\r\n", 200),
         ("forwarded: for=9.9.9.9;proto=https, for=10.0.0.2;proto=http\r\n", 200),
@@ -310,7 +311,7 @@ fn n4_8_a_signed_request_reaches_the_app_as_it_was_signed() {
             assert_eq!(seen["range"], "bytes=0-3", "{target}");
             assert_eq!(seen["if-none-match"], "W/\"x~gzip\"", "{target}");
             assert_eq!(seen["x-request-id"], "mine", "{target}");
-            // Whatever is signed: who the client is, Pillion says, and hop-by-hop fields end here.
+            // Whatever the signature covers, Pillion sets the client's address, and hop-by-hop fields are removed.
             assert_eq!(seen["x-forwarded-for"], "127.0.0.1", "{target}");
             assert!(seen["keep-alive"].is_null() && seen["te"].is_null(), "{target}: {seen}");
         }

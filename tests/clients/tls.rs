@@ -1,4 +1,4 @@
-//! TLS towards clients.
+//! Tests of TLS with clients.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -33,7 +33,7 @@ fn tls_1_2_and_1_3_offer_both_http_versions_by_alpn() {
     assert_eq!(seen["x-forwarded-proto"], "http", "the cleartext listener beside it");
 }
 
-/// What `openssl s_client` printed over one request.
+/// Returns the output of `openssl s_client` during one request.
 fn s_client(args: &[&str]) -> String {
     let mut child = Command::new("openssl")
         .args(["s_client", "-ign_eof"])
@@ -190,7 +190,7 @@ fn answers_ended_by_closing_are_closed_properly_under_tls() {
 fn http_1_0_is_negotiated_over_tls_too() {
     let (pillion, ca) = with_tls(Script::echo().address);
     let url = format!("https://{}/", pillion.https.unwrap());
-    // curl then offers "http/1.0" alone.
+    // With this option curl offers only "http/1.0".
     assert_eq!(curl(&["--http1.0", "--cacert", &ca, "-o", "/dev/null", "-w", "%{http_code}", &url]), "200");
 }
 

@@ -1,4 +1,4 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -11,21 +11,21 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Folder, PATIENCE, Pillion, Script, ok, run};
 
-/// What curl printed, its own words on standard error included.
+/// Returns the output of curl, with its messages on standard error.
 #[track_caller]
 pub(crate) fn curl(args: &[&str]) -> String {
     let all: Vec<&str> = ["-sS", "--max-time", "20", "--stderr", "-"].iter().chain(args).copied().collect();
     run("curl", &all)
 }
 
-/// Whether curl gave up.
+/// Returns whether curl exited with an error.
 pub(crate) fn curl_fails(args: &[&str]) -> bool {
     let status =
         Command::new("curl").args(["-s", "--max-time", "20"]).args(args).stdout(Stdio::null()).status();
     !status.unwrap().success()
 }
 
-/// What curl got, as the echo app's JSON.
+/// Returns the JSON of the echo app that curl received.
 #[track_caller]
 pub(crate) fn curl_json(args: &[&str]) -> serde_json::Value {
     let text = curl(args);
@@ -36,7 +36,7 @@ pub(crate) fn local(tail: &str) -> String {
     format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{tail}")
 }
 
-/// A certificate authority of this test alone.
+/// A certificate authority for one test.
 pub(crate) struct Authority {
     pub issuer: Issuer<'static, KeyPair>,
     pub pem: String,
@@ -52,7 +52,7 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    /// Writes FILE.crt and FILE.key for these hosts; the first is the subject's common name too.
+    /// Writes FILE.crt and FILE.key for these hosts. The first is the subject's common name too.
     pub(crate) fn issue(&self, folder: &Folder, file: &str, hosts: &[&str]) {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts.clone()).unwrap();
@@ -63,7 +63,7 @@ impl Authority {
         folder.write(&format!("{file}.key"), key.serialize_pem());
     }
 
-    /// A folder with `ca.pem` and a certificate `tls` for 127.0.0.1 and pillion.test.
+    /// Creates a folder with `ca.pem` and a certificate `tls` for 127.0.0.1 and pillion.test.
     pub(crate) fn folder(&self) -> Arc<Folder> {
         let folder = Arc::new(Folder::new());
         folder.write("ca.pem", &self.pem);
@@ -75,7 +75,7 @@ impl Authority {
 pub(crate) const TLS: &str = "[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
                    certificates = [{ cert = \"tls.crt\", key = \"tls.key\" }]\n";
 
-/// Pillion with TLS in front of `app`, and its folder with `ca.pem`.
+/// Starts Pillion with TLS in front of `app`. Returns it with the path of `ca.pem`.
 pub(crate) fn with_tls(app: SocketAddr) -> (Pillion, String) {
     let folder = Authority::new().folder();
     let ca = folder.path("ca.pem").display().to_string();
@@ -126,7 +126,7 @@ pub(crate) async fn h2_bytes(body: &mut h2::RecvStream, count: usize) -> Vec<u8>
     seen
 }
 
-/// An app over h2c that tells how each request ended: whole, or with an error.
+/// Starts an h2c app that reports how each request ended: complete, or with an error.
 pub(crate) async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<&'static str>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -161,7 +161,7 @@ pub(crate) async fn h2c_listener() -> (SocketAddr, tokio::sync::mpsc::UnboundedR
     (address, ends)
 }
 
-/// An app that reads chunks and the trailer `x-sum: 42`, if it comes, and tells all of it.
+/// Starts an app that reads chunks and the trailer `x-sum: 42`, if there is one, and reports all of it.
 pub(crate) fn until_trailers(told: impl Fn(String) + Send + Sync + 'static) -> Script {
     Script::new(move |mut tcp| {
         let mut seen = Vec::new();

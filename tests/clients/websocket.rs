@@ -1,4 +1,4 @@
-//! WebSockets over HTTP/1 and HTTP/2, and other upgrades.
+//! Tests of WebSockets over HTTP/1 and HTTP/2, and of other upgrades.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::harness::{self, PATIENCE, Pillion, Script, connect, ok, read_answer};
 use crate::tools::{Authority, TLS, curl, h2_bytes, h2_client, local, tls_connector};
 
-/// Echoes every message of every connection.
+/// Starts an app that echoes every message of every connection.
 async fn websocket_app() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -23,7 +23,7 @@ async fn websocket_app() -> SocketAddr {
                 let Ok(socket) = tokio_tungstenite::accept_async(tcp).await else { return };
                 let (mut sink, mut stream) = socket.split();
                 while let Some(Ok(message)) = stream.next().await {
-                    // A Close is answered by the library, at the next read.
+                    // The library responds to a Close itself, at the next read.
                     if !message.is_close() && sink.send(message).await.is_err() {
                         return;
                     }
@@ -57,7 +57,7 @@ async fn websockets_echo_survive_a_reload_and_end_when_draining_starts() {
     assert_eq!(answer.status(), 101);
     echoed(&mut socket, "hello").await;
     echoed(&mut socket, &"long ".repeat(100_000)).await;
-    // The upgraded connection takes none of the ordinary ones: a second finds room.
+    // An upgraded connection takes no ordinary upstream slot, so a second request finds one.
     let tcp = TcpStream::connect(pillion.http).await.unwrap();
     let (mut second, _) = tokio_tungstenite::client_async("ws://a.test/chat", tcp).await.unwrap();
     echoed(&mut second, "me too").await;
@@ -109,7 +109,7 @@ fn an_app_that_refuses_an_upgrade_is_heard() {
     }
 }
 
-/// A masked text frame whose mask is zero, so that it reads as what it says.
+/// Returns a masked text frame whose mask is zero, so that its payload is readable.
 fn text_frame(text: &str) -> Bytes {
     let length = 0x80 | u8::try_from(text.len()).unwrap();
     [&[0x81, length, 0, 0, 0, 0][..], text.as_bytes()].concat().into()
@@ -121,7 +121,7 @@ async fn websockets_over_http_2() {
     let config = local(&format!("drain_timeout = \"30s\"\n[upstream]\nurl = \"http://{app}\"\n"));
     let pillion = Pillion::with(&config);
     let mut client = h2_client(pillion.http).await;
-    // The settings of the server come with its first frame; a plain request makes sure of it.
+    // The settings of the server arrive with its first frame. An ordinary request makes sure that they have.
     let (answer, _) =
         client.send_request(http::Request::get("http://a.test/").body(()).unwrap(), true).unwrap();
     answer.await.unwrap();
@@ -153,7 +153,7 @@ async fn websockets_over_http_2() {
     upload.send_data(text_frame("still"), false).unwrap();
     assert_eq!(h2_bytes(&mut download, 7).await, b"\x81\x05still");
 
-    // A second one ends when its client ends it.
+    // The second tunnel ends when its client ends it.
     let (answer, mut second) = open(&mut client);
     let mut second_download = answer.await.unwrap().into_body();
     second.send_data(text_frame("bye"), false).unwrap();
@@ -175,7 +175,7 @@ async fn websockets_over_http_2() {
 
 #[test]
 fn whoever_speaks_first_in_an_upgrade_is_heard() {
-    // The app's first words come with its 101, the client's with its request.
+    // The app's first bytes arrive with its 101, and the client's with its request.
     let app = Script::new(|mut tcp| {
         let Some(request) = harness::Request::read(&mut tcp) else { return };
         assert_eq!((request.field("upgrade"), request.field("connection")), (Some("rot13"), Some("upgrade")));
@@ -186,7 +186,7 @@ fn whoever_speaks_first_in_an_upgrade_is_heard() {
         let mut heard = [0u8; 4];
         tcp.read_exact(&mut heard).unwrap();
         tcp.write_all(&heard).unwrap();
-        // The end of one direction is passed on, and the other goes on.
+        // The end of one direction is forwarded, while the other continues.
         assert_eq!(tcp.read(&mut heard).unwrap(), 0);
         tcp.write_all(b"olr").unwrap();
     });
@@ -239,7 +239,7 @@ async fn websockets_to_an_app_over_https_that_would_rather_speak_http_2() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_the_app_is_nobodys_silence() {
     let ws = websocket_app().await;
-    // Every limit on clients is short; a slow app and quiet sockets are under none of them.
+    // All limits on clients are short, but none applies to a slow app or to a silent WebSocket.
     let app = Script::answering(|_| {
         std::thread::sleep(std::time::Duration::from_millis(1200));
         ok("slow")

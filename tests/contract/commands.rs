@@ -1,29 +1,29 @@
-//! Commands, their flags, and their exit codes.
+//! The commands, their options and their exit codes.
 
 use std::process::{Command, Output};
 
 use crate::Facts;
 use crate::harness::{Folder, Pillion, Script, absent_app, binary};
 
-/// One line of `--help` that begins an entry, with the lines it is continued on.
+/// An entry in the output of `--help`, with its continuation lines.
 pub(crate) struct Entry {
-    /// The heading it stands under: `Commands`, `Arguments`, `Options`.
+    /// The heading above the entry: `Commands`, `Arguments` or `Options`.
     pub group: String,
-    /// `-c, --config <FILE>`.
+    /// The term, for example `-c, --config <FILE>`.
     pub term: String,
     pub about: String,
 }
 
-/// A command with its help.
+/// A command and its help text.
 pub(crate) struct Help {
-    /// `pillion keys add`.
+    /// The full name, for example `pillion keys add`.
     pub name: String,
-    /// The paragraphs that are no entries.
+    /// The paragraphs that are not entries.
     pub about: Vec<String>,
     pub entries: Vec<Entry>,
 }
 
-/// The help of every command there is.
+/// Returns the help of every command.
 pub(crate) fn helps() -> Vec<Help> {
     let mut helps = Vec::new();
     let mut waiting: Vec<Vec<String>> = vec![Vec::new()];
@@ -52,7 +52,7 @@ fn help(path: &[String]) -> Help {
             (Some(heading), 0) => heading.clone_into(&mut group),
             (None, 0) if line.starts_with("Usage:") || line.is_empty() => {}
             (None, 0) => about.push(line.to_owned()),
-            // Where an entry has no room on its line its text stands below, further in than any entry begins.
+            // If an entry has no room on its line, its text is below, indented more than any entry.
             (_, 10..) if !entries.is_empty() => {
                 let about = &mut entries.last_mut().unwrap().about;
                 let space = if about.is_empty() { "" } else { " " };
@@ -85,7 +85,7 @@ pub(crate) fn gather(facts: &mut Facts) {
     exit_codes(facts);
 }
 
-/// Runs it in a folder of its own to its end.
+/// Runs a command to its end, in a folder of its own.
 fn ended(folder: &Folder, args: &[&str]) -> Output {
     Command::new(binary()).args(args).current_dir(&folder.0).output().unwrap()
 }

@@ -1,11 +1,11 @@
-//! Every key of the configuration, with the values it takes and its default.
+//! Every configuration key, with its possible values and its default.
 
 use pillion::internals::ReadKey;
 use pillion::internals::contract;
 
 use crate::Facts;
 
-/// Writes each table that is there only where it is written. NAME stands for the names that users choose.
+/// Tables that must be present to list their keys. NAME stands for names that users choose.
 const TABLES: &str = "\
 [server.tls]\ncertificates = [{}]\n[upstream]\n[upstreams.NAME]\n[identity.jwt]\n[[routes]]\nredirect = {}\ndeprecated = {}\n\
 limits = []\ncache = { key_query = [] }\n[[invalidate]]\n[rate_limit.tiers.NAME.limits.NAME]\n[redis]\n";
@@ -32,7 +32,7 @@ pub(crate) fn gather(facts: &mut Facts) {
     }
 }
 
-/// What is listed is what a reader of the file is told: unknown keys are answered with the known ones.
+/// The list is the one that users see: the error for an unknown key names the known keys.
 #[test]
 fn the_list_of_keys_has_the_tables_of_the_reference() {
     let paths: Vec<String> = contract::configuration_keys(TABLES).into_iter().map(|key| key.path).collect();

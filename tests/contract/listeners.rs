@@ -1,4 +1,4 @@
-//! What the admin listener says: metrics, paths, members of documents, states, the webhook.
+//! The output of the admin listener: metrics, paths, members of documents, states, and the webhook.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,7 @@ use crate::Facts;
 use crate::harness::*;
 use crate::requests::Scene;
 
-/// Labels whose values are users' own, or of no fixed number. Of `rule` the causes are listed with the words.
+/// Labels whose values are the user's own or unlimited in number. The values of `rule` are listed with the words.
 const OPEN: [&str; 10] =
     ["route", "upstream", "address", "tier", "limit", "worker", "version", "certificate", "status", "rule"];
 
@@ -25,7 +25,7 @@ pub(crate) fn gather(facts: &mut Facts) {
     webhook(facts);
 }
 
-/// Names, types, labels, and the values of labels that are ours to choose.
+/// Adds names, types, labels, and the label values that Pillion chooses.
 fn metrics(text: &str, facts: &mut Facts) {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -44,7 +44,7 @@ fn metrics(text: &str, facts: &mut Facts) {
         let labels = labels.filter_map(|label| label.split_once("=\"")).filter(|(label, _)| *label != "le");
         let (open, ours): (Vec<_>, Vec<_>) = labels.partition(|(label, _)| OPEN.contains(label));
         open.iter().for_each(|(label, _)| facts.add("metrics", format!("{name} label {label}")));
-        // Not every pair of values occurs.
+        // Not every combination of values occurs.
         let ours: Vec<String> =
             ours.iter().map(|(label, value)| format!("{label}={}", value.trim_end_matches('"'))).collect();
         if !ours.is_empty() {
@@ -53,8 +53,8 @@ fn metrics(text: &str, facts: &mut Facts) {
     }
 }
 
-/// Paths, parameters, statuses, media types and members, as the description has them; tests/dashboards.rs holds every
-/// answer against that.
+/// Adds paths, parameters, statuses, media types and members from the API description. `tests/dashboards.rs` validates
+/// every response against the description.
 fn paths(described: &Value, facts: &mut Facts) {
     for (path, methods) in described["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
@@ -80,7 +80,7 @@ fn paths(described: &Value, facts: &mut Facts) {
     shape(&described["components"]["schemas"]["Problem"], "problem", "admin members", facts);
 }
 
-/// What is refused before a path is looked at is in no description.
+/// Adds errors that occur before the path is examined, which no description includes.
 fn refusals(pillion: &Pillion, facts: &mut Facts) {
     for (line, more) in [("GET /live", "origin: http://a.example\r\n"), ("GET /none", ""), ("POST /live", "")]
     {
@@ -91,7 +91,7 @@ fn refusals(pillion: &Pillion, facts: &mut Facts) {
     }
 }
 
-/// One fact for each member, however deep.
+/// Adds one fact for each member, at any depth.
 fn shape(schema: &Value, told: &str, section: &'static str, facts: &mut Facts) {
     if let Some(words) = schema["enum"].as_array() {
         for word in words {
@@ -119,7 +119,7 @@ fn shape(schema: &Value, told: &str, section: &'static str, facts: &mut Facts) {
     }
 }
 
-/// The members of a document that no description has, with the types of their values.
+/// Adds the members of a document without a description, with the types of their values.
 pub(crate) fn members(value: &Value, told: &str, section: &'static str, facts: &mut Facts) {
     match value {
         Value::Object(members) => members
@@ -128,7 +128,7 @@ pub(crate) fn members(value: &Value, told: &str, section: &'static str, facts: &
         Value::Array(items) => {
             items.iter().for_each(|item| members(item, &format!("{told} []"), section, facts));
         }
-        // It is a number elsewhere.
+        // In other documents this member is a number.
         Value::Null => {}
         Value::String(_) => facts.add(section, format!("{told}: string")),
         Value::Number(_) => facts.add(section, format!("{told}: number")),
@@ -136,12 +136,12 @@ pub(crate) fn members(value: &Value, told: &str, section: &'static str, facts: &
     }
 }
 
-/// What the page shows, of which the description only says that it is a stream.
+/// Adds the members of the page's events, which the description lists only as a stream.
 fn events(pillion: &Pillion, facts: &mut Facts) {
     let mut tcp = connect(pillion.admin);
     tcp.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let (mut text, mut buffer) = (String::new(), [0; 16 * 1024]);
-    // A step of the figures of routes has to pass before they are among them.
+    // The figures of a route appear only after a measuring step has passed.
     let event = eventually("an event has all lists", || {
         let read = tcp.read(&mut buffer).unwrap();
         assert!(read > 0, "the stream of events ended: {text}");
@@ -156,7 +156,7 @@ fn events(pillion: &Pillion, facts: &mut Facts) {
     members(&event, "GET /events data", "admin members", facts);
 }
 
-/// The words of documents whose description says no more than that they are strings.
+/// Adds the words that documents can contain where the description says only that they are strings.
 fn words_of_states(scene: &Scene, facts: &mut Facts) {
     let mut say = |asked: &str, answer: Answer| {
         let word = answer.json()["status"].as_str().unwrap().to_owned();
@@ -178,7 +178,7 @@ fn words_of_states(scene: &Scene, facts: &mut Facts) {
     }
 }
 
-/// What is POSTed to `health.webhook`.
+/// Adds the members of documents sent to `health.webhook`.
 fn webhook(facts: &mut Facts) {
     let told: Arc<Mutex<Vec<Request>>> = Arc::default();
     let into = told.clone();
@@ -186,7 +186,7 @@ fn webhook(facts: &mut Facts) {
         into.lock().unwrap().push(request.clone());
         ok("")
     });
-    // A memory limit of next to nothing makes a check unhealthy.
+    // A tiny memory limit makes a check unhealthy.
     let _pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{}\"\n[health]\nmemory_limit = \"1B\"\nwebhook = \"http://{0}/\"\nwebhook_secret = \"a secret\"\n",
         receiver.address

@@ -1,7 +1,6 @@
-//! The contract with users, frozen: `tests/contract.txt` has what they rely on, one fact a line, taken from the running
-//! binary and from the lists the code itself uses; `tests/contract-texts.txt` has the texts they only read.
-//!
-//! `UPDATE=1 cargo nextest run --test contract` writes both files anew. `tests/README.md` says more.
+//! The frozen contract with users. `tests/contract.txt` lists what users rely on, one fact a line, from the running
+//! binary and from the lists that the code itself uses. `tests/contract-texts.txt` lists the texts that users only
+//! read. `UPDATE=1 cargo nextest run --test contract` writes both files again. `tests/README.md` has more.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,17 +17,17 @@ mod texts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Facts by section, in order and each once.
+/// Facts by section, sorted and without duplicates.
 #[derive(Default)]
 pub(crate) struct Facts(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Facts {
-    /// Adds a fact to a section; one that is there already is there once.
+    /// Adds a fact to a section, unless the section has it already.
     pub(crate) fn add(&mut self, section: &'static str, fact: impl Into<String>) {
         self.0.entry(section).or_default().insert(fact.into());
     }
 
-    /// As the file has them.
+    /// Formats the facts as in the file.
     fn text(&self, head: &str) -> String {
         let mut text = head.to_owned();
         for (section, facts) in &self.0 {
@@ -44,17 +43,17 @@ const HEAD: &str = "\
 # `UPDATE=1 cargo nextest run --test contract`; a line that changes or goes is a breaking change.
 ";
 
-/// A path within the repository.
+/// Returns the path of a file in the repository.
 pub(crate) fn root(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Whether the frozen files are to be written anew.
+/// Returns whether the frozen files are to be written again.
 pub(crate) fn updates() -> bool {
     std::env::var_os("UPDATE").is_some()
 }
 
-/// The lines of one text that another one does not have, each under its section.
+/// Returns the lines of one text that another does not have, each with its section.
 fn lacking<'t>(of: &'t str, other: &'t str) -> Vec<String> {
     let sectioned = |text: &'t str| {
         let mut section = "";
@@ -72,7 +71,7 @@ fn lacking<'t>(of: &'t str, other: &'t str) -> Vec<String> {
     sectioned(of).difference(&sectioned(other)).cloned().collect()
 }
 
-/// Compares a file with what it should be, readably; writes it where that is asked for.
+/// Compares a file with its expected content and reports readable differences, or writes the file on update.
 pub(crate) fn hold(path: &str, now: &str) {
     if updates() {
         std::fs::write(root(path), now).unwrap();

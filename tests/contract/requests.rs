@@ -1,4 +1,4 @@
-//! A Pillion that has been through everything once, and what it says in fields, logs and problems.
+//! A Pillion that has handled every kind of request, and its fields, logs and problem documents.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::harness::origin::{Origin, ask, get};
 use crate::harness::*;
 use crate::listeners::members;
 
-/// An app, and a Pillion in front of it that has everything turned on.
+/// An app, and a Pillion in front of it with every feature turned on.
 pub(crate) struct Scene {
     pub origin: Origin,
     pub pillion: Pillion,
@@ -109,7 +109,7 @@ pub(crate) fn gather(facts: &mut Facts) {
     for (uri, _) in pillion::internals::contract::problems() {
         facts.add("problem types", uri);
     }
-    // The admin listener has one for each status that it refuses with.
+    // The admin listener has one problem type for each of its error statuses.
     let described = scene.pillion.admin_get("/openapi.json").json();
     for operations in described["paths"].as_object().unwrap().values() {
         let responses = operations.as_object().unwrap().values().map(|operation| &operation["responses"]);
@@ -121,7 +121,7 @@ pub(crate) fn gather(facts: &mut Facts) {
     }
 }
 
-/// The members of lines of the access log, with their types; those that one request alone has are there too.
+/// Adds the members of access log lines, with their types, including members that occur in a single request only.
 fn access_log(pillion: &Pillion, facts: &mut Facts) {
     let all = [
         "time",
@@ -175,7 +175,7 @@ fn access_log(pillion: &Pillion, facts: &mut Facts) {
     }
 }
 
-/// The members of problem documents.
+/// Adds the members of problem documents.
 fn problems(pillion: &Pillion, facts: &mut Facts) {
     for path in ["/scarce", "/absent"] {
         let refused = get(pillion, path);
@@ -184,7 +184,7 @@ fn problems(pillion: &Pillion, facts: &mut Facts) {
     }
 }
 
-/// Fields that Pillion adds: what the app did not send, and what the client did not.
+/// Adds the fields that Pillion adds: those that neither the app nor the client sent.
 fn fields(scene: &Scene, facts: &mut Facts) {
     let (pillion, app) = (&scene.pillion, Script::echo());
     for (line, more) in [

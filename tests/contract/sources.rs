@@ -1,4 +1,4 @@
-//! What the sources say of texts and log events: a reader of Rust that knows literals, comments and tests.
+//! Finds texts and log events in the sources, with a reader of Rust that understands literals, comments and tests.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -7,18 +7,18 @@ use std::str::Chars;
 
 use crate::{Facts, root};
 
-/// A piece of a source, without comments.
+/// A token of a source file, without comments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A name, a keyword, a number.
+    /// A name, a keyword or a number.
     Word(String),
     /// The value of a string literal.
     Text(String),
-    /// Any other character.
+    /// Any other character, such as a bracket.
     Sign(char),
 }
 
-/// The pieces of a source.
+/// Splits a source file into tokens.
 pub(crate) fn tokens(source: &str) -> Vec<Token> {
     let (mut tokens, mut rest) = (Vec::new(), source.chars().peekable());
     while let Some(c) = rest.next() {
@@ -39,7 +39,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
                 match rest.peek() {
                     Some('"' | '#') if is_prefix && word.contains('r') => {
                         let text = raw(&mut rest);
-                        // Bytes are for machines.
+                        // Byte strings are not for people.
                         tokens.extend(text.filter(|_| word == "r").map(Token::Text));
                     }
                     Some('"') if is_prefix => {
@@ -60,7 +60,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
     tokens
 }
 
-/// Behind the first quote of a character or a lifetime; of a lifetime only that is gone.
+/// Skips a character literal or the quote of a lifetime, after the first quote.
 fn quote(rest: &mut Peekable<Chars<'_>>) {
     let mut ahead = rest.clone();
     match (ahead.next(), ahead.next()) {
@@ -77,7 +77,7 @@ fn quote(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// Behind the first quote of a literal: its value.
+/// Returns the value of a string literal, after its first quote.
 fn literal(rest: &mut Peekable<Chars<'_>>) -> String {
     let mut text = String::new();
     while let Some(c) = rest.next() {
@@ -106,7 +106,7 @@ fn literal(rest: &mut Peekable<Chars<'_>>) -> String {
     text
 }
 
-/// Behind the `r` of a raw literal: its value; `None` where it is a raw name.
+/// Returns the value of a raw string literal after its `r`; `None` if it is a raw identifier.
 fn raw(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
     let mut hashes = 0;
     while rest.next_if_eq(&'#').is_some() {
@@ -122,11 +122,11 @@ fn raw(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
     Some(text)
 }
 
-/// Every source that is part of the binary, without its tests.
+/// Returns every source file of the binary, without its tests.
 pub(crate) fn sources() -> Vec<Vec<Token>> {
     let mut files = Vec::new();
     walk(&root("src"), &mut files);
-    // They are for benches, fuzz targets and this test alone.
+    // These files serve only benchmarks, fuzz targets and this test.
     files.retain(|file| !file.starts_with(root("src/internals")));
     let of_tests: Vec<PathBuf> = files.iter().flat_map(|file| test_modules(file)).collect();
     let is_of_tests = |file: &PathBuf| {
@@ -140,7 +140,7 @@ pub(crate) fn sources() -> Vec<Vec<Token>> {
     files.into_iter().filter(|file| !is_of_tests(file)).map(read).collect()
 }
 
-/// What stands before the module of unit tests.
+/// Returns the text before the module of unit tests.
 fn without_tests(text: &str) -> &str {
     let begins = |at: &usize| {
         text[*at..].lines().nth(1).is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
@@ -160,7 +160,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules that a file has for tests alone, as paths without `.rs`.
+/// Returns the modules of a file that exist only for tests, as paths without `.rs`.
 fn test_modules(file: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(file).unwrap();
     let folder = match file.file_stem().unwrap().to_str().unwrap() {
@@ -172,7 +172,7 @@ fn test_modules(file: &Path) -> Vec<PathBuf> {
     names.map(|name| folder.join(name)).collect()
 }
 
-/// The texts of sources that people read: those of several words, but for what attributes say.
+/// Returns the texts in the sources that people read: those of several words, except in attributes.
 pub(crate) fn sentences() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for tokens in sources() {
@@ -197,7 +197,7 @@ fn is_sentence(text: &str) -> bool {
     text.split_whitespace().filter(is_word).count() >= 2
 }
 
-/// The members of log events: what macros of tracing name.
+/// Returns the members of log events, which the tracing macros name.
 fn event_members(tokens: &[Token]) -> Vec<String> {
     let mut members = Vec::new();
     let levels = ["error", "warn", "info", "debug", "trace"];
@@ -245,7 +245,7 @@ pub(crate) fn gather(facts: &mut Facts) {
     alerts(facts);
 }
 
-/// The names of alerts, which routes and silences of an Alertmanager are made for, and how urgent they are.
+/// Adds the names and the severity of alerts, which routes and silences of an Alertmanager refer to.
 fn alerts(facts: &mut Facts) {
     let rules = std::fs::read_to_string(root("deploy/prometheus/pillion.rules.yml")).unwrap();
     for rule in rules.split("- alert: ").skip(1) {

@@ -1,6 +1,5 @@
-//! The texts that users only read: they may change, and `tests/contract-texts.txt` says which have, and to what.
-//!
-//! `tests/parent` gives that file to an older suite, whose harness turns new texts back into those it knows.
+//! The texts that users only read. They may change, and `tests/contract-texts.txt` records the old and the new text.
+//! `tests/parent` gives that file to an older test suite, whose harness translates new texts back.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +40,7 @@ fn current() -> Sections {
     ]
 }
 
-/// Summaries and descriptions of the alert rules.
+/// Returns the summaries and descriptions of the alert rules.
 fn alerts() -> BTreeSet<String> {
     let rules = std::fs::read_to_string(root("deploy/prometheus/pillion.rules.yml")).unwrap();
     let told = rules.lines().filter_map(|line| {
@@ -52,7 +51,7 @@ fn alerts() -> BTreeSet<String> {
     told.collect()
 }
 
-/// Titles and descriptions of the Grafana dashboard.
+/// Returns the titles and descriptions of the Grafana dashboard.
 fn dashboard() -> BTreeSet<String> {
     fn gather(value: &Value, into: &mut BTreeSet<String>) {
         match value {
@@ -72,13 +71,13 @@ fn dashboard() -> BTreeSet<String> {
     texts
 }
 
-/// The entries of a section once its texts are these: what stays, stays as it is; what goes and what comes is paired by
-/// how much they are alike.
+/// Returns the entries of a section for the current texts. Unchanged entries stay; removed and new texts are paired by
+/// similarity.
 fn updated(known: &[Entry], now: &BTreeSet<String>) -> Vec<Entry> {
     let mut come: Vec<&String> =
         now.iter().filter(|text| !known.iter().any(|entry| entry.now.as_ref() == Some(text))).collect();
     let mut entries: Vec<Entry> = known.to_vec();
-    // A text that is as it was again.
+    // A text that changed back to its original.
     come.retain(|text| {
         let back = entries.iter_mut().find(|entry| entry.frozen.as_ref() == Some(text));
         back.map(|entry| entry.now = Some((*text).clone())).is_none()
@@ -149,7 +148,7 @@ fn what_changes_is_paired_with_what_it_was() {
     assert_eq!(entries, [gone, same("kept as it is"), pair("the client left", "the client has left"), new]);
     let text = written(&[("a", entries.clone())]);
     assert_eq!(parse(&text), [("a".to_owned(), entries.clone())]);
-    // It is what it was again; what is new and goes is nothing.
+    // A text that changed back has no change left, and a new text that is removed leaves nothing.
     let before: BTreeSet<String> = ["kept as it is", "the client left"].map(str::to_owned).into();
     let back = updated(&entries, &before);
     assert_eq!(back[1..], [same("kept as it is"), same("the client left")]);

@@ -65,7 +65,7 @@ fn shell(folder: &Path, line: &str) -> Output {
     Command::new("sh").args(["-c", line]).current_dir(folder).env("PATH", path).output().unwrap()
 }
 
-/// `pillion run ...`, on free ports.
+/// Starts `pillion run ...` on free ports.
 fn started(folder: &Arc<Folder>, line: &str, more: &[&str]) -> Pillion {
     let mut command = Command::new(binary());
     command.args(line.split(' ').skip(1)).args(more).current_dir(&folder.0);
@@ -168,14 +168,14 @@ fn every_command_does_what_it_says() {
 
     let pillion = started(&folder, "pillion run --config pillion.toml", &[]);
     for line in others {
-        // What it speaks of is there.
+        // The fields that the text mentions exist.
         let fields =
             format!("host: here\r\nauthorization: Bearer somebody\r\nx-api-key: {key}\r\nconnection: close");
         let asked = exchange(pillion.http, &format!("GET /api/patients/7 HTTP/1.1\r\n{fields}\r\n\r\n"));
         assert_eq!(asked.status, 200);
         let wanted = wanted(line);
         let line = line.replace("localhost:9900", &admin.to_string()).replace("curl ", "curl -sSf ");
-        // Some of it is counted every other second.
+        // Some values are counted only every other second.
         eventually(&format!("{line}: {wanted}"), || {
             let output = shell(&folder.0, &line);
             assert!(output.status.success(), "{line}: {output:?}");

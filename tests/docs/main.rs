@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use markdown::Document;
 
-/// A path within the repository.
+/// Returns the path of a file in the repository.
 pub(crate) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

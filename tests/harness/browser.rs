@@ -1,14 +1,14 @@
-//! A real browser.
+//! A real browser for tests of pages.
 
 use std::process::{Command, Stdio};
 
 use super::{Folder, Process, eventually, run};
 
-/// A real browser, spoken to by its own protocol (CDP).
+/// A real browser, controlled by its own protocol (CDP).
 pub(crate) struct Browser {
     socket: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
     number: u64,
-    /// What went wrong in the page, by its console.
+    /// Errors of the page, from the browser's console.
     pub console: Vec<String>,
     _process: Process,
 }
@@ -22,7 +22,7 @@ impl Browser {
                 "--disable-gpu",
                 "--disable-dev-shm-usage",
                 "--no-first-run",
-                // Tests make their own certificates.
+                // Tests create their own certificates.
                 "--ignore-certificate-errors",
             ])
             .args(["--remote-debugging-port=0", "--window-size=1100,900"])

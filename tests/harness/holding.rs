@@ -1,4 +1,4 @@
-//! What holds others up until a test lets go.
+//! Helpers that block others until a test releases them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{PATIENCE, Script, ok};
 
-/// Raises a flag also when the test fails, so that the threads that wait for it end.
+/// Raises a flag when dropped, even if the test fails, so that threads waiting for it end.
 pub(crate) struct Raise<'a>(pub &'a AtomicBool);
 
 impl Drop for Raise<'_> {
@@ -15,7 +15,7 @@ impl Drop for Raise<'_> {
     }
 }
 
-/// An app that reports the path of each request and answers it only when told to.
+/// Starts an app that reports the path of each request and responds only when told to.
 pub(crate) fn holding() -> (Script, Receiver<String>, Sender<()>) {
     let (seen, requests) = channel();
     let (release, released) = channel();

@@ -1,7 +1,6 @@
-//! Starts the real binary on free ports against real origins, so that a test reads like its scenario.
-//!
-//! Everything started here is stopped by its own process id when it goes out of scope, also when the
-//! test fails. Nothing sleeps for luck: [`eventually`] polls a condition until a deadline.
+//! Starts the real binary on free ports against real origins, so that a test reads like its scenario. Everything
+//! started is stopped by its process id when it goes out of scope, even if the test fails. Tests do not sleep and hope:
+//! [`eventually`] polls a condition until a deadline.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -28,10 +27,10 @@ pub(crate) use servers::{Nginx, accept, httpbin};
 pub(crate) use texts::printed;
 pub(crate) use wire::{Answer, connect, exchange, raw, read_answer};
 
-/// How long anything that should happen may take before a test gives up.
+/// Maximum time for anything that should happen, before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Polls until `condition` gives a value.
+/// Polls until `condition` returns a value.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = now() + PATIENCE;
@@ -49,7 +48,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// A folder that goes away with the test.
+/// A folder that is deleted with the test.
 pub(crate) struct Folder(pub PathBuf);
 
 impl Folder {
@@ -92,13 +91,13 @@ impl Process {
         assert!(status.success(), "kill -{name}");
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until the process exits by itself.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.0.try_wait().unwrap())
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -113,26 +112,25 @@ impl Drop for Process {
     }
 }
 
-/// The binary under test: the one built beside the tests, or the one that `PILLION_BIN` names, so that these tests can be
-/// tried on another build.
+/// Returns the binary under test: the one built with the tests, or the one in `PILLION_BIN`, to test another build.
 pub(crate) fn binary() -> &'static str {
     static NAMED: OnceLock<Option<String>> = OnceLock::new();
     let named = NAMED.get_or_init(|| std::env::var("PILLION_BIN").ok());
     named.as_deref().unwrap_or(env!("CARGO_BIN_EXE_pillion"))
 }
 
-/// An address nothing listens on just now.
+/// Returns an address that nothing listens on at the moment.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The address of an app that is not there (yet), on a loopback address of its own: no Pillion under test
-/// is given its port in the meantime.
+/// Returns the address of an app that does not listen yet. The loopback address is its own, so no Pillion under test
+/// gets its port in the meantime.
 pub(crate) fn absent_app() -> SocketAddr {
     TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap()
 }
 
-/// Runs a command to its end and gives what it printed; fails the test if it fails.
+/// Runs a command and returns its output. Fails the test if the command fails.
 #[track_caller]
 pub(crate) fn run(command: &str, args: &[&str]) -> String {
     let output =

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Answer, Pillion, Request, Script, exchange};
 
-/// An app that says what it is told to, numbers its answers, and records what reached it.
+/// An app that sends configured fields, numbers its responses, and records the requests that reach it.
 pub(crate) struct Origin {
     pub script: Script,
     pub seen: Arc<Mutex<Vec<Request>>>,
@@ -30,7 +30,7 @@ impl Origin {
         Origin { script, seen, says }
     }
 
-    /// From now on answers under this path have these fields; `status: 404` among them is the status.
+    /// Sets the fields of responses under this path. `status: 404` among them sets the status.
     pub(crate) fn says(&self, path: &str, fields: &[&str]) {
         self.says.lock().unwrap().insert(path.to_owned(), fields.join("\r\n"));
     }

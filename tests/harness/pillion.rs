@@ -1,4 +1,4 @@
-//! Pillion under test: its process, its listeners, what it says.
+//! Pillion under test: its process, its listeners and its output.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::texts::known;
 use super::{Answer, Folder, Process, binary, eventually, exchange};
 
-/// A running Pillion.
+/// A Pillion process that is running.
 pub(crate) struct Pillion {
     pub process: Process,
     pub folder: Arc<Folder>,
-    /// Its cleartext listener.
+    /// The address of the cleartext listener.
     pub http: SocketAddr,
-    /// Its TLS listener.
+    /// The address of the TLS listener.
     pub https: Option<SocketAddr>,
     pub admin: SocketAddr,
     pub probes: Option<SocketAddr>,
@@ -39,13 +39,13 @@ fn gather(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 }
 
 impl Pillion {
-    /// In front of `upstream` with nothing else said.
+    /// Starts Pillion in front of `upstream` with a minimal configuration.
     pub(crate) fn in_front_of(upstream: impl std::fmt::Display) -> Pillion {
         Pillion::with(&format!("[upstream]\nurl = \"http://{upstream}\"\n"))
     }
 
-    /// With a configuration. Where it has no `[server]`, one with free ports is put before it; where it
-    /// has, `listen` and `admin` are the test's to give (use port 0).
+    /// Starts Pillion with a configuration. Without a `[server]`, one with free ports is added. With one, the test must
+    /// set `listen` and `admin` (to port 0).
     pub(crate) fn with(config: &str) -> Pillion {
         Pillion::in_folder(Arc::new(Folder::new()), config)
     }
@@ -55,7 +55,7 @@ impl Pillion {
         Pillion::from_file(folder, &path)
     }
 
-    /// With a file that is there already.
+    /// Starts Pillion with an existing file.
     pub(crate) fn from_file(folder: Arc<Folder>, path: &Path) -> Pillion {
         let mut command = Command::new(binary());
         command.args(["run", "--config"]).arg(path).current_dir(&folder.0);
@@ -83,7 +83,7 @@ impl Pillion {
             listening("admin")
         });
         let https = listening("https");
-        // Probes are announced last.
+        // The probes listener is announced last.
         let http = listening("http").or(https).unwrap();
         let pillion =
             Pillion { process, folder, http, https, admin, probes: None, stderr: stderr.clone(), stdout };
@@ -102,23 +102,23 @@ impl Pillion {
         if config.contains("probes = \"1") { Some(eventually("probes listen", find)) } else { find() }
     }
 
-    /// Waits until it is ready: its app has answered once.
+    /// Waits until Pillion is ready: its app has responded once.
     #[track_caller]
     pub(crate) fn wait_until_ready(&self) {
         eventually("it is ready", || (self.admin_get("/ready").status == 200).then_some(()));
     }
 
-    /// What it said on standard error.
+    /// Returns the output on standard error.
     pub(crate) fn log(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// What it said on standard output: the access log.
+    /// Returns the access log, which goes to standard output.
     pub(crate) fn access_log(&self) -> String {
         self.stdout.lock().unwrap().clone()
     }
 
-    /// The first access log line for which `fits` holds.
+    /// Returns the first access log line that matches `fits`.
     #[track_caller]
     pub(crate) fn access(&self, what: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         eventually(&format!("access log: {what}"), || {
@@ -133,7 +133,7 @@ impl Pillion {
         format!("http://{}{path}", self.http)
     }
 
-    /// GET over the cleartext listener.
+    /// Sends a GET request to the cleartext listener.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Answer {
         exchange(self.http, &format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"))
@@ -152,8 +152,8 @@ impl Pillion {
         exchange(self.admin, &head)
     }
 
-    /// The value of one sample in /metrics, labels included in `name`; 0 where a known family has no such
-    /// sample yet.
+    /// Returns the value of one sample in `/metrics`; `name` includes the labels. Returns 0 if a known family has no
+    /// such sample yet.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.admin_get("/metrics").text();
@@ -164,7 +164,7 @@ impl Pillion {
         line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
-    /// Replaces the configuration in place and sends SIGHUP; returns once it was applied or refused.
+    /// Replaces the configuration in place and sends SIGHUP. Returns when it was applied or rejected.
     #[track_caller]
     pub(crate) fn reload(&self, config: &str) {
         let count = || {
@@ -177,7 +177,7 @@ impl Pillion {
         eventually("the reload is counted", || (count() > before).then_some(()));
     }
 
-    /// SIGTERM, and its exit status.
+    /// Sends SIGTERM, and returns the exit status.
     #[track_caller]
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.process.signal("TERM");
@@ -185,7 +185,7 @@ impl Pillion {
     }
 }
 
-/// Puts a `[server]` with free ports and a JSON log where the test did not give them.
+/// Adds a `[server]` with free ports and a JSON log unless the test sets them.
 pub(crate) fn complete(config: &str) -> String {
     let mut text = config.to_owned();
     if !config.contains("[log]") {

@@ -1,4 +1,4 @@
-//! Apps that do what a test says, one connection after the other.
+//! Apps that do what a test tells them, one connection after the other.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::PATIENCE;
 use super::wire::dechunk;
 
-/// An origin that plays a script: each connection is given to `play` on a thread of its own. For
-/// behaviour no real server shows on request (dying half-way, malformed answers, exact timing).
+/// An origin that plays a script: each connection is passed to `play` on a thread of its own. It shows behaviour that
+/// no real server shows on request: dying half-way, malformed responses, exact timing.
 pub(crate) struct Script {
     pub address: SocketAddr,
-    /// Connections that said anything so far.
+    /// Number of connections on which anything was received.
     pub connections: Arc<AtomicUsize>,
 }
 
@@ -32,7 +32,7 @@ impl Script {
                 tcp.set_nodelay(true).unwrap();
                 let (play, count) = (play.clone(), count.clone());
                 std::thread::spawn(move || {
-                    // Pillion connects without a byte to see whether the app is there; that is no request.
+                    // Pillion connects without sending a byte to check that the app is there, which is no request.
                     if matches!(tcp.peek(&mut [0]), Ok(0)) {
                         return;
                     }
@@ -44,8 +44,8 @@ impl Script {
         Script { address, connections }
     }
 
-    /// Answers every request of every connection with what `answer` makes of its head and body; for
-    /// requests with a Content-Length or chunks.
+    /// Responds to every request of every connection with the result of `answer`. The bodies of requests must have a
+    /// Content-Length or chunks.
     pub(crate) fn answering(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Script {
         Script::new(move |mut tcp| {
             while let Some(request) = Request::read(&mut tcp) {
@@ -56,7 +56,7 @@ impl Script {
         })
     }
 
-    /// Says that it is too much before it has read it, and leaves.
+    /// Responds 413 before reading the body, and closes the connection.
     pub(crate) fn refusing_early() -> Script {
         Script::new(|mut tcp| {
             let mut head = [0u8; 100];
@@ -67,18 +67,18 @@ impl Script {
         })
     }
 
-    /// Says in JSON what reached it: method, target, fields (lower case, joined by "; "), body.
+    /// Responds with JSON that describes the request: method, target, fields (lower case, joined by "; "), body.
     pub(crate) fn echo() -> Script {
         Script::answering(|request| ok(&request.to_json().to_string()))
     }
 }
 
-/// A configuration with this app and nothing else.
+/// Returns a configuration with this app as its upstream and nothing else.
 pub(crate) fn upstream(app: &Script) -> String {
     format!("[upstream]\nurl = \"http://{}\"\n", app.address)
 }
 
-/// A 200 with this content.
+/// Returns a 200 response with this content.
 pub(crate) fn ok(content: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{content}",
@@ -87,7 +87,7 @@ pub(crate) fn ok(content: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Reads a head and nothing behind it; `None` when the connection ends first.
+/// Reads a head and nothing after it; `None` if the connection ends first.
 pub(crate) fn head(tcp: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0u8; 1];
@@ -100,7 +100,7 @@ pub(crate) fn head(tcp: &mut impl Read) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// A request as an origin saw it.
+/// A request as an origin receives it.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub line: String,
@@ -109,7 +109,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads one; `None` when the connection ends first.
+    /// Reads a request; `None` if the connection ends first.
     pub(crate) fn read(tcp: &mut impl Read) -> Option<Request> {
         let head = head(tcp)?;
         let mut lines = head.lines();

@@ -1,12 +1,11 @@
-//! Real servers.
+//! Real servers that tests use as apps.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use super::{Folder, Process, eventually, free_address};
 
-/// A real nginx with this `server` block, on a free port of its own choosing: `LISTEN` in the block is
-/// replaced by its address.
+/// A real nginx with this `server` block, on a free port. Its address replaces `LISTEN` in the block.
 pub(crate) struct Nginx {
     pub process: Process,
     pub address: SocketAddr,
@@ -15,7 +14,7 @@ pub(crate) struct Nginx {
 
 impl Nginx {
     pub(crate) fn serving(server: &str) -> Nginx {
-        // A port that was free a moment ago can be taken; another is tried.
+        // A port that was free may be taken by now, so several are tried.
         for _ in 0..10 {
             let address = free_address();
             let folder = Folder::new();
@@ -53,7 +52,7 @@ impl Nginx {
         panic!("nginx found no port");
     }
 
-    /// Starts it again where it was, after it was killed.
+    /// Starts the server again on the same address, after it was killed.
     pub(crate) fn restart(&mut self) {
         self.process = Process(
             Command::new("nginx")
@@ -69,7 +68,7 @@ impl Nginx {
     }
 }
 
-/// httpbin, a real app of others', behind gunicorn; `tests/run` installs it.
+/// Starts httpbin, a real third-party app, behind gunicorn. `tests/run` installs it.
 pub(crate) fn httpbin() -> (Process, SocketAddr) {
     let gunicorn = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/httpbin/bin/gunicorn");
     let address = free_address();
@@ -81,7 +80,8 @@ pub(crate) fn httpbin() -> (Process, SocketAddr) {
     (process, address)
 }
 
-/// The next connection that says anything: Pillion connects without a byte to see whether the app is there.
+/// Returns the next connection that sends anything. Pillion also connects without sending a byte to check that the app
+/// is there.
 pub(crate) async fn accept(
     listener: &tokio::net::TcpListener,
 ) -> std::io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {

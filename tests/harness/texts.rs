@@ -1,9 +1,9 @@
-//! Texts that another build says in other words: `PILLION_TEXTS` names its `tests/contract-texts.txt`, and what it says
-//! is read in the words that this suite knows.
+//! Translates texts of another build: `PILLION_TEXTS` names its `tests/contract-texts.txt`, and its output is
+//! translated to the texts that this suite knows.
 
 use std::sync::OnceLock;
 
-/// A text when the contract was frozen, and now; one of them is missing where it is new or gone.
+/// A text when the contract was frozen, and the current text. One of them is missing if the text is new or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub frozen: Option<String>,
@@ -11,13 +11,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What it is sorted by.
+    /// Returns the text that entries are sorted by.
     pub(crate) fn key(&self) -> &str {
         self.frozen.as_deref().or(self.now.as_deref()).unwrap_or_default()
     }
 }
 
-/// On one line.
+/// Escapes a text to a single line.
 pub(crate) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }
@@ -38,7 +38,7 @@ fn unescaped(line: &str) -> String {
     text
 }
 
-/// The entries of each section of a list.
+/// Parses the entries of each section of a list.
 pub(crate) fn parse(list: &str) -> Vec<(String, Vec<Entry>)> {
     let mut sections: Vec<(String, Vec<Entry>)> = Vec::new();
     for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -58,11 +58,11 @@ pub(crate) fn parse(list: &str) -> Vec<(String, Vec<Entry>)> {
     sections
 }
 
-/// A text with the places of its values.
+/// A text with placeholders for values.
 struct Pattern {
-    /// What stands before the first value, between each two, and behind the last.
+    /// The text before the first value, between values, and after the last.
     fixed: Vec<String>,
-    /// The names of the values; where they have none, their numbers.
+    /// The names of the values, or their numbers if they have no names.
     names: Vec<String>,
 }
 
@@ -85,15 +85,15 @@ impl Pattern {
         Pattern { fixed, names }
     }
 
-    /// Where it is first found from `from` on, and its values.
+    /// Returns the first match at or after `from`, and its values.
     fn find<'t>(&self, text: &'t str, from: usize) -> Option<(usize, usize, Vec<&'t str>)> {
         let anchor = self.fixed.iter().position(|fixed| !fixed.is_empty()).filter(|anchor| *anchor <= 1)?;
         let places = text[from..].match_indices(&self.fixed[anchor]).map(|(at, _)| from + at);
         places.into_iter().find_map(|at| self.at(text, from, anchor, at))
     }
 
-    /// The same where its first words stand at `at`. A value is within a line; what begins or ends with one has it as far
-    /// as the text goes, or to a quote.
+    /// Returns a match whose first fixed part is at `at`. A value does not cross a line end. At the start or end of a
+    /// pattern, a value extends as far as the text does, or to a quote.
     fn at<'t>(
         &self,
         text: &'t str,
@@ -119,7 +119,7 @@ impl Pattern {
     }
 }
 
-/// `text` with every `new` in it said as `old`.
+/// Replaces every `new` in `text` by `old`.
 pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
     let (old, new) = (Pattern::new(old), Pattern::new(new));
     let (mut said, mut from) = (String::new(), 0);
@@ -132,7 +132,7 @@ pub(crate) fn replaced(text: &str, old: &str, new: &str) -> String {
             }
             said += fixed;
         }
-        // Always further on.
+        // Ensures progress even on an empty match.
         from = end.max(start + 1);
     }
     said + text.get(from..).unwrap_or_default()
@@ -147,9 +147,9 @@ fn pairs() -> &'static [(String, String)] {
         let changed = entries.filter(|entry| entry.frozen != entry.now);
         let mut pairs: Vec<(String, String)> =
             changed.filter_map(|entry| Some((entry.frozen?, entry.now?))).collect();
-        // One that holds another one goes first.
+        // A text that contains another one is replaced first.
         pairs.sort_by_key(|(_, now)| std::cmp::Reverse(now.len()));
-        // The same as JSON has them.
+        // The same texts, escaped for JSON.
         let json = |text: &str| serde_json::to_string(text).unwrap().trim_matches('"').to_owned();
         let in_json: Vec<_> = pairs.iter().map(|(old, now)| (json(old), json(now))).collect();
         pairs.extend(in_json.into_iter().filter(|(_, now)| now.contains('\\')));
@@ -157,12 +157,12 @@ fn pairs() -> &'static [(String, String)] {
     })
 }
 
-/// What a build says, in the words this suite knows.
+/// Translates the output of a build to the texts that this suite knows.
 pub(crate) fn known(text: String) -> String {
     pairs().iter().fold(text, |text, (old, now)| replaced(&text, old, now))
 }
 
-/// The same of bytes; what is no text is as it was.
+/// Translates bytes; invalid UTF-8 stays unchanged.
 pub(crate) fn known_bytes(bytes: Vec<u8>) -> Vec<u8> {
     if pairs().is_empty() {
         return bytes;
@@ -170,7 +170,7 @@ pub(crate) fn known_bytes(bytes: Vec<u8>) -> Vec<u8> {
     String::from_utf8(bytes).map_or_else(|error| error.into_bytes(), |text| known(text).into_bytes())
 }
 
-/// What a command printed.
+/// Returns the translated output of a command.
 pub(crate) fn printed(output: &[u8]) -> String {
     known(String::from_utf8_lossy(output).into_owned())
 }

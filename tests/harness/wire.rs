@@ -1,4 +1,4 @@
-//! Requests and answers as bytes, so that nothing between a test and the wire makes them better than they are.
+//! Requests and responses as bytes, so that nothing between a test and the wire corrects them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use super::PATIENCE;
 use super::texts::{known, known_bytes};
 
-/// An HTTP/1 answer, read to its end.
+/// An HTTP/1 response, read to its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub status: u16,
@@ -65,7 +65,7 @@ pub(super) fn dechunk(mut wire: &[u8]) -> Vec<u8> {
     content
 }
 
-/// A connection whose reads give up in the end.
+/// Opens a connection whose reads time out eventually.
 #[track_caller]
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let tcp = TcpStream::connect(address).unwrap();
@@ -78,7 +78,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 #[track_caller]
 pub(crate) fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let mut tcp = connect(address);
-    // Who refuses early may close before everything is written; what it said is what counts.
+    // A server that refuses early may close before everything is written; its response still counts.
     let _ = tcp.write_all(bytes.as_ref());
     let mut answer = Vec::new();
     match tcp.read_to_end(&mut answer) {
@@ -89,13 +89,13 @@ pub(crate) fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     answer
 }
 
-/// One request, one answer, on a connection of its own that the other side closes.
+/// Sends one request and reads its response, on a connection that the other side then closes.
 #[track_caller]
 pub(crate) fn exchange(address: SocketAddr, request: &str) -> Answer {
     Answer::parse(&raw(address, request))
 }
 
-/// Reads one answer off a connection that stays open.
+/// Reads one response from a connection that stays open.
 #[track_caller]
 pub(crate) fn read_answer(tcp: &mut impl Read) -> Answer {
     let mut raw = Vec::new();
@@ -119,7 +119,7 @@ pub(crate) fn read_answer(tcp: &mut impl Read) -> Answer {
     Answer { body: known_bytes(body), ..head }
 }
 
-/// A request to a listener, with more fields.
+/// Sends a request with additional fields to a listener.
 #[track_caller]
 pub(crate) fn ask(address: SocketAddr, line: &str, more: &str) -> Answer {
     exchange(

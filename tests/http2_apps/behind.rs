@@ -1,5 +1,5 @@
-//! Clients that take nothing of what an app over HTTP/2 sends, or whose uploads it does not read: memory stays bounded,
-//! and others get theirs.
+//! Tests of clients that read nothing of an HTTP/2 upstream's responses, and of uploads that the app does not read:
+//! memory stays bounded, and other clients are served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +12,15 @@ use crate::harness::{PATIENCE, Pillion, connect, eventually, now};
 use crate::tools::{Connection, app};
 
 const MIB: f64 = (1 << 20) as f64;
-/// `buffer_memory`; with what comes unasked it is half a MiB more at the most, and one client's share of that is 7/8.
+/// The value of `buffer_memory`. Unsolicited data may add half a MiB at most. One client's share is 7/8.
 const MEMORY: f64 = 16.0 * MIB;
 const SHARE: f64 = 16.5 * MIB / 8.0 * 7.0;
-/// What each worker may hold for a moment before it is counted and given up.
+/// Memory that each worker may hold briefly before it is accounted and released.
 const MOMENT: f64 = MIB;
 
 type Client = h2::client::SendRequest<Bytes>;
 
-/// One worker, so that all share a connection of the upstream.
+/// Starts Pillion with one worker, so that all requests share one upstream connection.
 fn pillion(app: std::net::SocketAddr) -> Pillion {
     Pillion::with(&format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\nbuffer_memory = \"16MiB\"\n\
@@ -32,7 +32,8 @@ fn buffered(pillion: &Pillion) -> f64 {
     pillion.metric("pillion_buffered_bytes")
 }
 
-/// Responds with `length` bytes, or without an end, in frames of `piece`; counts in `sent` what the windows took.
+/// Sends `length` bytes, or an endless response, in frames of `piece` bytes. `sent` counts the bytes that flow control
+/// allowed.
 async fn pour(
     mut respond: h2::server::SendResponse<Bytes>,
     media: &str,
@@ -61,7 +62,7 @@ async fn pour(
     }
 }
 
-/// An app whose paths say how it responds: `/grpc/PIECE` without an end, `/blob/LENGTH`.
+/// Starts an app whose paths select the response: `/grpc/PIECE` endless, `/blob/LENGTH` with a length.
 async fn pouring() -> (std::net::SocketAddr, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let (sent, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (poured, opened) = (sent.clone(), connections.clone());
@@ -86,7 +87,7 @@ async fn pouring() -> (std::net::SocketAddr, Arc<AtomicUsize>, Arc<AtomicUsize>)
     (app, sent, connections)
 }
 
-/// What was sent, once no more is.
+/// Returns the number of bytes sent, once it does not change any more.
 fn settled(sent: &AtomicUsize) -> usize {
     let mut last = (sent.load(Ordering::Relaxed), now());
     eventually("it holds still", || {
@@ -98,7 +99,7 @@ fn settled(sent: &AtomicUsize) -> usize {
     })
 }
 
-/// A client of HTTP/2 with this window for each stream.
+/// Connects an HTTP/2 client with this window for each stream.
 async fn client(pillion: &Pillion, window: u32) -> Client {
     let tcp = tokio::net::TcpStream::connect(pillion.http).await.unwrap();
     let (client, connection) = h2::client::Builder::new()
@@ -113,7 +114,7 @@ async fn client(pillion: &Pillion, window: u32) -> Client {
     client.ready().await.unwrap()
 }
 
-/// So many responses, of which only the heads are read.
+/// Starts `count` requests and reads only the heads of their responses.
 async fn begin(
     client: &mut Client,
     method: &str,
@@ -136,7 +137,7 @@ async fn begin(
     bodies
 }
 
-/// Calls of one address whose responses nobody reads, over as many connections as they need.
+/// Starts calls from one address whose responses are not read, over as many connections as they need.
 async fn unread_calls(
     pillion: &Pillion,
     path: &str,
@@ -159,13 +160,13 @@ async fn n3_4_grpc_responses_that_nobody_reads_stay_within_the_clients_share() {
     let before = pillion.process.resident();
     let calls = unread_calls(&pillion, "/grpc/16384", 1200, "192.0.2.1").await;
     settled(&sent);
-    // 1,200 windows of 128 KiB would be 150 MiB.
+    // Windows of 128 KiB for 1,200 streams would take 150 MiB.
     let grown = (pillion.process.resident() - before) as f64;
     assert!(grown < 3.0 * MEMORY, "{grown} bytes more");
     let held = buffered(&pillion);
-    // The places of 1,200 streams of client connections are counted, and not refused.
+    // The slots of 1,200 streams of client connections are accounted, but not refused.
     assert!(held > SHARE / 2.0 && held <= SHARE + MOMENT + 1200.0 * 1024.0, "{held} bytes are counted");
-    // Those that were given up are the client's own doing: it sees so once it reads.
+    // Responses were given up because of the client itself, which notices when it reads.
     let mut readers = tokio::task::JoinSet::new();
     let (clients, bodies): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
     for mut body in bodies.into_iter().flatten() {
@@ -201,14 +202,14 @@ async fn n3_4_a_slow_reader_gets_all_beside_one_that_reads_nothing() {
             while let Some(data) = body.data().await {
                 let data = data.unwrap_or_else(|error| panic!("{error} after {length} bytes"));
                 length += data.len();
-                // 100 of them take some MiB a second.
+                // 100 of them need some MiB a second.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 body.flow_control().release_capacity(data.len()).unwrap();
             }
             length
         });
     }
-    // Meanwhile the other one goes on.
+    // The other client is still served.
     let more = unread_calls(&pillion, "/grpc/16384", 200, "192.0.2.1").await;
     while let Some(length) = readers.join_next().await {
         assert_eq!(length.unwrap(), LENGTH, "{}", pillion.access_log());
@@ -228,9 +229,9 @@ async fn n3_4_upstreams_send_less_while_memory_is_scarce() {
     let before = settled(&sent);
     let second = begin(&mut calls, "POST", "/grpc/16384", "192.0.2.1", 16).await;
     let more = settled(&sent) - before;
-    // What waits for its client, and the piece that is on its way to it.
+    // Data that waits for its client, and a piece in transit.
     assert!(more <= 16 * 3 * 16_384, "{more} bytes came for 16 responses");
-    // As soon as there is memory again they may send more.
+    // Once memory is free again, the app may send more.
     drop((first, second));
     drop(calls);
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
@@ -241,7 +242,7 @@ async fn n3_4_upstreams_send_less_while_memory_is_scarce() {
     drop(third);
 }
 
-/// The library ends a connection on which too many small frames wait.
+/// The library closes a connection on which too many small frames wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn n4_3_small_frames_that_nobody_reads_end_no_connection() {
     let (app, sent, connections) = pouring().await;
@@ -258,13 +259,13 @@ async fn n4_3_small_frames_that_nobody_reads_end_no_connection() {
         body.flow_control().release_capacity(data.len()).unwrap();
     }
     assert_eq!((length, connections.load(Ordering::Relaxed)), (10_000_000, 1));
-    // They are counted as they are kept: joined.
+    // Joined pieces are accounted as they are stored.
     let held = buffered(&pillion);
     assert!(held < 3.0 * MIB, "{held} bytes for ten windows of 128 KiB");
     drop(unread);
 }
 
-/// What an app does not read although its windows are open waits here, and counts.
+/// Data that an app does not read although its windows are open waits here, and is accounted.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_uploads_that_an_app_does_not_read_are_counted() {
     const UPLOADS: usize = 200;
@@ -279,7 +280,7 @@ async fn n3_4_uploads_that_an_app_does_not_read_are_counted() {
             let mut builder = h2::server::Builder::new();
             builder.initial_window_size(1 << 24).initial_connection_window_size(1 << 30);
             let Ok(mut connection) = builder.handshake::<_, Bytes>(tcp).await else { continue };
-            // It reads its first request, and nothing more.
+            // The app reads its first request and nothing more.
             let first = connection.accept().await;
             connections.push((connection, first));
         }

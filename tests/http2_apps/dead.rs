@@ -1,4 +1,4 @@
-//! Connections to an app that die without a word.
+//! Tests of upstream connections that die silently.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,11 +11,11 @@ use http::Response;
 use crate::harness::{Pillion, connect, exchange, now, read_answer};
 use crate::tools::{ONE_WORKER, app, serve_all};
 
-/// A way to the app that swallows everything, without a FIN, on connections made before `fall_silent`.
+/// A path to the app that swallows everything, without a FIN, on connections made before `fall_silent`.
 struct Wire {
     address: SocketAddr,
     silent: Arc<AtomicBool>,
-    /// PINGs that came by, acknowledgements not counted.
+    /// Number of PINGs that passed, without acknowledgements.
     pings: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
 }
@@ -31,13 +31,14 @@ impl Wire {
         std::thread::spawn(move || {
             for tcp in listener.incoming() {
                 let Ok(here) = tcp else { return };
-                // Pillion connects without a byte to see whether the app is there; that is no connection in use.
+                // Pillion connects without sending a byte to check that the app is there; such a connection does not
+                // count.
                 if matches!(here.peek(&mut [0]), Ok(0)) {
                     continue;
                 }
                 connections.fetch_add(1, Ordering::SeqCst);
                 let there = TcpStream::connect(app).unwrap();
-                // A connection made after the silence began is a healthy one.
+                // Connections made after the silence began are healthy.
                 let mine = if silent.load(Ordering::SeqCst) { Arc::default() } else { silent.clone() };
                 let pings = pings.clone();
                 copy(here.try_clone().unwrap(), there.try_clone().unwrap(), mine.clone(), Some(pings));
@@ -70,7 +71,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, silent: Arc<AtomicBool>, pings: 
     });
 }
 
-/// Finds PINGs in what a client of HTTP/2 sends.
+/// Finds PINGs in the bytes that an HTTP/2 client sends.
 #[derive(Default)]
 struct Frames {
     read: Vec<u8>,
@@ -91,7 +92,7 @@ impl Frames {
             if self.read.len() < 9 + length {
                 break;
             }
-            // RFC 9113 6.7: type 6; flag 1 is an acknowledgement.
+            // Type 6 is PING, and flag 1 is an acknowledgement (RFC 9113 6.7).
             pings += usize::from(self.read[3] == 6 && self.read[4] & 1 == 0);
             self.read.drain(..9 + length);
         }

@@ -1,4 +1,4 @@
-//! The client's fault is the client's, whatever protocol the app is spoken to in.
+//! Tests that a client's error is attributed to the client, whatever protocol the upstream uses.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::clients::{Authority, h2_client};
 use crate::harness::{Folder, PATIENCE, Pillion, Script, connect, eventually, read_answer};
 use crate::tools::{app, echo, tls_app};
 
-/// What a client does wrong, and what it is told. `None`: nobody is there to be told.
+/// Errors of a client, and the status it gets; `None` if the client is gone.
 const FAULTS: [(&str, &str, Option<u16>); 7] = [
     ("bad chunk", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", Some(400)),
     ("bad trailer", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nno field\r\n\r\n", Some(400)),
@@ -24,7 +24,7 @@ const FAULTS: [(&str, &str, Option<u16>); 7] = [
     ("gone while waiting", "content-length: 5\r\n\r\nhello", None),
 ];
 
-/// Echoes; holds `/wait`; sends without an end at `/read`; begins its response at once at `/early`.
+/// Echoes requests; holds `/wait`; sends an endless response at `/read`; starts its response at once at `/early`.
 async fn serve<T>(mut connection: h2::server::Connection<T, Bytes>)
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -103,7 +103,7 @@ fn pillion(folder: Arc<Folder>, url: &str) -> Pillion {
     )
 }
 
-/// Nothing of what a client did is held against the app.
+/// Asserts that no error of a client was attributed to the app.
 #[track_caller]
 fn assert_unharmed(pillion: &Pillion, case: &str) {
     assert_eq!(pillion.admin_get("/ready").status, 200, "{case}: the app is not held to be ill");
@@ -138,7 +138,7 @@ fn run_table(protocol: &str, url: &str, folder: Arc<Folder>) {
                 assert_eq!(answer.status, *status, "{case}: {}", answer.text());
             }
             None => {
-                // The app has the request by then.
+                // By then the app has the request.
                 std::thread::sleep(Duration::from_millis(100));
                 drop(tcp);
                 let line = pillion.access(&case, |line| line["path"] == path && line["status"] == 499);
@@ -150,7 +150,7 @@ fn run_table(protocol: &str, url: &str, folder: Arc<Folder>) {
     let case = format!("bad chunk after the response began x {protocol}");
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"POST /early HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
-    // A body that pauses is sent on, and the response begins.
+    // A body that pauses is forwarded, and the response begins.
     std::io::Read::read_exact(&mut tcp, &mut [0; 100]).unwrap();
     tcp.write_all(b"zz\r\n").unwrap();
     let line = pillion.access(&case, |line| line["path"] == "/early");
@@ -185,7 +185,8 @@ async fn n4_1_the_clients_fault_over_https_by_alpn() {
     tokio::task::block_in_place(|| run_table("https by ALPN", &format!("https://{app}"), folder));
 }
 
-/// One gRPC call that sends `content`, of `declared` bytes; whether it then ends, is silent, or is reset.
+/// Makes one gRPC call that sends `content` and declares `declared` bytes. The call then ends, falls silent, or is
+/// reset.
 async fn call(
     address: SocketAddr,
     path: &str,
@@ -243,7 +244,7 @@ async fn n4_1_the_clients_fault_in_grpc() {
     unharmed("gone while sending");
 }
 
-/// hyper takes a reset with NO_ERROR for the end of a body: the app would take the part for the whole.
+/// hyper treats a reset with NO_ERROR as the end of a body, so the app would take the part for the whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn n4_1_an_upload_that_is_reset_never_looks_whole() {
     let (heads, whole): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
@@ -282,7 +283,7 @@ async fn n4_1_an_upload_that_is_reset_never_looks_whole() {
     assert_eq!(whole.load(Ordering::SeqCst), 0);
 }
 
-/// The same the other way: a response that is reset is not whole, whatever the reason, and is not stored.
+/// The same for responses: a reset response is incomplete, whatever the reason, and is not stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn n4_1_a_response_that_is_reset_never_looks_whole() {
     let app = app(|mut connection, _| async move {
@@ -314,7 +315,7 @@ async fn n4_1_a_response_that_is_reset_never_looks_whole() {
     });
 }
 
-/// To an app spoken to in HTTP/1 a gRPC call is an ordinary request.
+/// An upstream that uses HTTP/1 gets a gRPC call as an ordinary request.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_3_a_grpc_call_to_an_app_over_http1_holds_a_place() {
     let (app, requests, release) = crate::harness::holding::holding();

@@ -1,4 +1,4 @@
-//! What one client's request may do to the connection that it shares with others.
+//! Tests of what one client's request may do to an upstream connection shared with other clients.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::harness::{Pillion, connect, eventually, read_answer};
 use crate::tools::{Connection, ONE_WORKER, app, serve_all};
 
-/// How an app says that it does not want what it was sent.
+/// The way in which an app refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Refusal {
     GoAway(h2::Reason),
@@ -26,13 +26,13 @@ const REFUSALS: [Refusal; 4] = [
     Refusal::Reset,
 ];
 
-/// What an app saw.
+/// The requests that an app has seen.
 #[derive(Clone, Default)]
 struct Seen {
     connections: Arc<AtomicUsize>,
-    /// Requests that it refused.
+    /// Number of requests that the app refused.
     refused: Arc<AtomicUsize>,
-    /// Requests for `/held`.
+    /// Number of requests for `/held`.
     held: Arc<AtomicUsize>,
 }
 
@@ -42,7 +42,8 @@ impl Seen {
     }
 }
 
-/// Refuses `/refused` and what has more than 16 KiB of fields, but for `/taken`; holds `/held` until it is released.
+/// Refuses `/refused` and requests with more than 16 KiB of fields, except for `/taken`. Holds `/held` until it is
+/// released.
 async fn serve(mut connection: Connection, refusal: Refusal, seen: Seen, released: watch::Receiver<bool>) {
     seen.connections.fetch_add(1, Ordering::SeqCst);
     while let Some(Ok((request, mut respond))) = connection.accept().await {
@@ -100,7 +101,7 @@ fn assert_ready(pillion: &Pillion, case: &str) {
     assert_eq!(ready.status, 200, "{case}: {}", ready.text());
 }
 
-/// A way to an app that ends a connection once more than `limit` bytes came from Pillion.
+/// Starts a relay to an app that closes a connection after more than `limit` bytes from Pillion.
 fn limited_to(app: SocketAddr, limit: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, ended) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -145,7 +146,7 @@ async fn n3_4_a_head_that_is_larger_than_the_app_announces_is_431_and_not_sent()
     tokio::task::block_in_place(|| {
         let (way, ended) = limited_to(app, 24 * 1024);
         let pillion = pillion(way);
-        // Before anything is known of the app, and then.
+        // Before the settings of the app are known, and afterwards.
         for size in [62_000, 17_000, 62_000] {
             let answer = read_answer(&mut send(&pillion, "/", size));
             assert_eq!(answer.status, 431, "{size}: {}", answer.text());

@@ -1,4 +1,4 @@
-//! Apps that speak HTTP/2, and what clients do to the connections they share.
+//! Tests with HTTP/2 upstreams, and of the effects of clients on the connections they share.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

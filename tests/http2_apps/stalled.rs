@@ -1,4 +1,4 @@
-//! Streams of clients that read or send nothing, beside others of the same connection.
+//! Tests of streams whose clients read or send nothing, beside other streams of the same connection.
 
 use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::clients::h2_client;
 use crate::harness::{PATIENCE, Pillion, Script, connect, eventually, ok, read_answer};
 use crate::tools::{ONE_WORKER, app};
 
-/// More than any window takes.
+/// More bytes than any window allows.
 const MUCH: usize = 32 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,12 +31,12 @@ async fn n4_3_clients_that_read_nothing_stop_no_other_response() {
             .map(|_| {
                 let mut tcp = connect(pillion.http);
                 tcp.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-                // Its response has begun.
+                // The response has begun.
                 tcp.read_exact(&mut [0; 100]).unwrap();
                 tcp
             })
             .collect();
-        // All windows are used up by then.
+        // By then all windows are used up.
         std::thread::sleep(Duration::from_millis(300));
         for _ in 0..10 {
             let mut tcp = connect(pillion.http);
@@ -54,7 +54,7 @@ async fn n4_3_uploads_that_nobody_reads_stop_no_other_upload() {
     let app = Script::new(|mut tcp| {
         let Some(head) = crate::harness::head(&mut tcp) else { return };
         if head.starts_with("POST /stalled") {
-            // Takes nothing more.
+            // The client reads nothing more.
             std::thread::sleep(PATIENCE);
             return;
         }
@@ -82,7 +82,7 @@ async fn n4_3_uploads_that_nobody_reads_stop_no_other_upload() {
     assert_eq!(response.status(), 200);
 }
 
-/// RFC 9113 5.1.2: what is beyond the app's limit would wait behind those that read nothing.
+/// Streams beyond the app's limit (RFC 9113 5.1.2) would wait behind streams whose clients read nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn n4_3_streams_beyond_the_apps_limit_do_not_wait_behind_stalled_ones() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -119,7 +119,8 @@ async fn n4_3_streams_beyond_the_apps_limit_do_not_wait_behind_stalled_ones() {
     });
 }
 
-/// Servers end a connection of a peer that resets too many streams (CVE-2023-44487), with all that others have on it.
+/// Servers close a connection on which the peer resets too many streams (CVE-2023-44487), with all requests of other
+/// clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn n4_3_requests_that_their_clients_leave_are_spread_over_connections() {
     const LEFT: usize = 250;

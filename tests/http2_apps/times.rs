@@ -1,4 +1,4 @@
-//! Their times, and the requests they say they did not process.
+//! Tests of timeouts of HTTP/2 upstreams, and of requests they did not process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ async fn the_response_timeout_runs_from_the_last_byte_of_the_request() {
             |tcp: &mut std::net::TcpStream, bytes: &[u8]| std::io::Write::write_all(tcp, bytes).unwrap();
         write(&mut tcp, b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\n");
         for byte in b"hello" {
-            // A slow upload: each pause is shorter than the timeout, the whole is longer.
+            // A slow upload: each pause is shorter than the timeout, but the whole is longer.
             std::thread::sleep(Duration::from_millis(120));
             write(&mut tcp, &[*byte]);
         }
@@ -30,7 +30,7 @@ async fn the_response_timeout_runs_from_the_last_byte_of_the_request() {
 async fn an_app_that_never_answers_is_504_and_so_is_one_that_takes_nothing() {
     let app = app(|mut connection, _| async move {
         let mut held = Vec::new();
-        // Windows are never opened again: large requests are not taken to their end.
+        // The app never opens windows again, so large requests are never complete.
         while let Some(Ok(stream)) = connection.accept().await {
             held.push(stream);
         }
@@ -43,7 +43,7 @@ async fn an_app_that_never_answers_is_504_and_so_is_one_that_takes_nothing() {
     });
 }
 
-/// RFC 9113 8.7: a refused stream was not processed, so even a POST is sent again.
+/// A refused stream was not processed (RFC 9113 8.7), so even a POST is sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_post_that_the_app_refused_unread_is_sent_again() {
     let (seen, refused): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
@@ -70,7 +70,7 @@ async fn a_post_that_the_app_refused_unread_is_sent_again() {
     assert_eq!(seen.load(Ordering::SeqCst), 1, "processed once");
 }
 
-/// An app that leaves with GOAWAY, as gRPC servers do after a while, loses nobody's POST.
+/// gRPC servers close connections with GOAWAY after a while. No POST may be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_goes_away_gracefully_loses_no_post() {
     let seen: Arc<AtomicUsize> = Arc::default();
@@ -78,7 +78,7 @@ async fn an_app_that_goes_away_gracefully_loses_no_post() {
     let app = app(move |mut connection, _| {
         let seen = count.clone();
         async move {
-            // Five requests each, then it says good-bye.
+            // Five requests on each connection, then a GOAWAY.
             for _ in 0..5 {
                 let Some(Ok((request, respond))) = connection.accept().await else { return };
                 seen.fetch_add(1, Ordering::SeqCst);
@@ -103,7 +103,7 @@ async fn an_app_that_goes_away_gracefully_loses_no_post() {
     assert_eq!(seen.load(Ordering::SeqCst), 200, "each of them once");
 }
 
-/// RFC 9110 15.2: interim responses pass to clients of HTTP/1.1.
+/// Interim responses are forwarded to HTTP/1.1 clients (RFC 9110 15.2).
 #[tokio::test(flavor = "multi_thread")]
 async fn n4_10_interim_responses_of_an_app_over_http2_pass() {
     let app = app(|mut connection, _| async move {
@@ -133,7 +133,7 @@ async fn n4_10_interim_responses_of_an_app_over_http2_pass() {
     });
 }
 
-/// What authenticates a connection stays on one of its own, also where the app is spoken to in HTTP/2.
+/// An authenticated connection is not shared, even if the upstream uses HTTP/2.
 #[tokio::test(flavor = "multi_thread")]
 async fn n1_7_an_authenticated_connection_over_http2_is_shared_with_nobody() {
     let app = app(|mut connection, number| async move {

@@ -1,4 +1,4 @@
-//! Certificates and keys as people have them.
+//! Tests of certificates and keys as people have them.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use crate::harness::{Folder, Pillion, Script, binary, printed, run};
 use crate::tools::{serve_all, tls_app};
 
-/// A self-signed certificate as `openssl req -x509` makes it: one of a CA.
+/// Writes a self-signed certificate as `openssl req -x509` makes it, which is one of a CA.
 fn self_signed(folder: &Folder, file: &str, host: &str, years: (i32, i32)) {
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,7 +30,7 @@ async fn n4_11_a_self_signed_certificate_that_is_named_is_accepted() {
     ] {
         let folder = Arc::new(Folder::new());
         self_signed(&folder, "tls", host, years);
-        // Another one with the same subject.
+        // Another certificate with the same subject.
         self_signed(&folder, "other", host, years);
         let app = tls_app(&folder, serve_all).await;
         let ca = if named { "tls.crt" } else { "other.crt" };
@@ -91,7 +91,7 @@ fn n4_11_an_encrypted_key_and_a_byte_order_mark_say_what_they_are() {
     }
 }
 
-/// The same for clients, whose certificates are made in the same way.
+/// The same for client certificates, which people make in the same way.
 #[test]
 fn n4_11_a_client_may_present_the_very_certificate_that_is_named() {
     let folder = Arc::new(Folder::new());

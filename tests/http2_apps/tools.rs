@@ -1,4 +1,4 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::harness::{Answer, Folder, Pillion, accept, exchange};
 
 pub(crate) type Connection = h2::server::Connection<TcpStream, Bytes>;
 
-/// An app over HTTP/2 with prior knowledge: `serve` is given each connection with its number.
+/// Starts an app that uses HTTP/2 with prior knowledge. `serve` gets each connection with its number.
 pub(crate) async fn app<F>(serve: impl Fn(Connection, usize) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -30,7 +30,7 @@ where
     address
 }
 
-/// Answers with what it was sent.
+/// Responds with the content of the request.
 pub(crate) async fn echo(
     request: http::Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
@@ -38,7 +38,7 @@ pub(crate) async fn echo(
     let mut body = request.into_body();
     let mut content = Vec::new();
     while let Some(data) = body.data().await {
-        // A broken upload is no request.
+        // An incomplete upload gets no response.
         let Ok(data) = data else { return };
         let _ = body.flow_control().release_capacity(data.len());
         content.extend_from_slice(&data);
@@ -68,11 +68,11 @@ pub(crate) fn post(pillion: &Pillion, content: &str) -> Answer {
     exchange(pillion.http, &format!("{head}{content}"))
 }
 
-/// One worker, so that there is one connection.
+/// A configuration with one worker, so that there is one connection.
 pub(crate) const ONE_WORKER: &str =
     "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n";
 
-/// The same app behind TLS, with HTTP/2 by ALPN; `tls.crt` and `tls.key` are in `folder`.
+/// Starts the same app behind TLS, with HTTP/2 by ALPN. `tls.crt` and `tls.key` are in `folder`.
 pub(crate) async fn tls_app<F>(
     folder: &Folder,
     serve: impl Fn(h2::server::Connection<tokio_rustls::server::TlsStream<TcpStream>, Bytes>) -> F

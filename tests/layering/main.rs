@@ -1,4 +1,4 @@
-//! Holds the map of `src/lib.rs`: who may import whom, and the three absences. Reads the sources.
+//! Checks the map in `src/lib.rs` against the sources: which room may import which, and the three absences.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use source::all;
 
-/// From the top down; rooms on one row do not import each other.
+/// The rooms from top to bottom. Rooms in one row do not import each other.
 const ROWS: &[&[&str]] = &[
     &["main"],
     &["internals"],
@@ -53,7 +53,7 @@ fn mentioned(code: &str) -> Vec<String> {
 
 #[test]
 fn rooms_import_only_downwards() {
-    // What stands in braces is not seen here; internals may import anything.
+    // Imports grouped in braces are not recognized here. `internals` may import anything.
     let grouped: Vec<PathBuf> = all()
         .into_iter()
         .filter(|source| source.room() != "internals" && source.code.contains("crate::{"))
@@ -98,7 +98,7 @@ fn the_three_absences() {
         {
             assert!(!code.contains("tower::"), "{shown} knows tower");
         }
-        // app fills it once; from then on it is the reloader's.
+        // `app` sets the policy once; afterwards only the reloader may.
         if room != "reload" {
             assert!(!code.contains("live.store(") && !code.contains(".swap(Arc"), "{shown} swaps the policy");
         }

@@ -1,4 +1,4 @@
-//! Processes that are told to leave.
+//! Tests of shutdown: draining, signals and clients that are still connected.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -111,7 +111,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn sigterm_under_load_with_a_drain_delay_loses_no_request() {
-    // A balancer that needs 250 ms to notice, and clients that honour Connection: close.
+    // A balancer that needs 250 ms to notice, and clients that respect `Connection: close`.
     let app = Script::echo();
     let mut pillion = Pillion::with(&format!("{}{}", server("drain_delay = \"500ms\""), upstream(&app)));
     let address = pillion.http;
@@ -119,7 +119,7 @@ fn sigterm_under_load_with_a_drain_delay_loses_no_request() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                // The balancer opens new connections here until it noticed.
+                // The balancer opens new connections here until it notices.
                 while !noticed.load(Ordering::SeqCst) {
                     let mut tcp = connect(address);
                     loop {
@@ -192,7 +192,7 @@ fn event_streams_are_closed_when_draining_starts() {
     assert!(since.elapsed() < Duration::from_secs(3), "not held up for drain_timeout: {:?}", since.elapsed());
 }
 
-/// Frames of HTTP/2 (RFC 9113 4.1) as they come: type, flags, stream.
+/// Reads HTTP/2 frames (RFC 9113 4.1): type, flags and stream.
 struct Frames(TcpStream);
 
 impl Frames {
@@ -202,7 +202,7 @@ impl Frames {
         Frames(tcp)
     }
 
-    /// GET / with :authority test.
+    /// Sends GET / with :authority test.
     fn get(&mut self, stream: u8) {
         let block = b"\x82\x86\x84\x41\x04test";
         let mut frame = vec![0, 0, block.len() as u8, 1, 0x5, 0, 0, 0, stream];
@@ -210,7 +210,7 @@ impl Frames {
         self.0.write_all(&frame).unwrap();
     }
 
-    /// `None` at the end of the connection.
+    /// Returns the next frame; `None` at the end of the connection.
     fn next(&mut self) -> Option<(u8, u8, u32)> {
         let mut head = [0u8; 9];
         self.0.read_exact(&mut head).ok()?;
@@ -365,8 +365,7 @@ fn a_successor_can_listen_at_once() {
     }
 }
 
-/// A bad ConfigMap arrives, then the pod is deleted: the preStop hook reads the broken file and must drain
-/// all the same.
+/// A broken ConfigMap arrives, then the pod is deleted: the preStop hook reads the broken file and must drain anyway.
 #[test]
 fn a_file_that_has_become_wrong_does_not_keep_the_process_from_being_drained() {
     let app = Script::echo();

@@ -1,4 +1,4 @@
-//! Lines of the logs until the end, and readers that do not read them.
+//! Tests of log lines during shutdown, and with readers that do not read them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -29,7 +29,7 @@ fn requests_that_end_at_once_are_all_in_the_access_log_soon() {
     let pillion = Pillion::with(
         "[upstream]\nurl = \"http://127.0.0.1:9\"\n[[routes]]\nmatch = \"GET /**\"\ndeny = 403\n",
     );
-    // More than are told of together, of one client that does not leave.
+    // More requests than are reported in one batch, from one client that stays.
     let requests: String =
         (0..200).map(|at| format!("GET /logged/{at} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
     let mut tcp = connect(pillion.http);
@@ -42,7 +42,7 @@ fn requests_that_end_at_once_are_all_in_the_access_log_soon() {
 
 #[test]
 fn a_worker_that_never_waits_writes_lines_too() {
-    // One answer without an end, as fast as it is read: what encodes it lets others go on, and is never out of work.
+    // An endless response, sent as fast as the client reads: its encoder always has work and must yield to others.
     let app = Script::new(|mut tcp| {
         let Some(head) = harness::head(&mut tcp) else { return };
         if head.starts_with("GET /endless") {
@@ -63,12 +63,12 @@ fn a_worker_that_never_waits_writes_lines_too() {
     eventually("the line of the other one", || pillion.access_log().contains("/short").then_some(()));
 }
 
-/// A process whose output nobody reads unless the test does, its end of the pipes kept.
+/// Starts a process whose output nobody reads unless the test does. The test keeps its end of the pipes.
 fn unread(log: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
     started(Stdio::piped(), "", log, config)
 }
 
-/// A process whose access log goes to `output`.
+/// Starts a process whose access log goes to `output`.
 fn started(output: Stdio, admin: &str, log: &str, config: &str) -> (harness::Process, Folder, SocketAddr) {
     let folder = Folder::new();
     let address = free_address();
@@ -88,13 +88,13 @@ fn a_client_that_leaves_is_logged_with_the_app_that_was_silent() {
     let app = Script::new(move |mut tcp| {
         if harness::head(&mut tcp).is_some() {
             heard.fetch_add(1, Ordering::SeqCst);
-            // Until Pillion leaves too.
+            // Waits until Pillion closes the connection.
             let _ = tcp.read(&mut [0]);
         }
     });
     let routes = "[[routes]]\nmatch = \"GET /kept\"\ncache = { ttl = \"1m\" }\n";
     let pillion = Pillion::with(&format!("{}{routes}", upstream(&app)));
-    // What nobody waits for is broken off; what others may wait for, or what may have been done, is not.
+    // A request that nobody waits for is aborted, but not one that others may join, or that may have been executed.
     for (at, (method, path)) in [("GET", "/silent"), ("GET", "/kept"), ("POST", "/done")].iter().enumerate() {
         let mut tcp = connect(pillion.http);
         tcp.write_all(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
@@ -165,7 +165,7 @@ fn the_disk_that_logs_go_to_is_a_check() {
         let percent: f64 = shown.lines().last().unwrap().trim().trim_end_matches('%').parse().unwrap();
         assert!((used / total * 100.0 - percent).abs() < 2.0, "{detail}, {percent} % by df");
     }
-    // A pipe is on no disk.
+    // A pipe uses no disk.
     let pillion = Pillion::with(&upstream(&app));
     let disk = pillion.admin_get("/health/disk").json();
     assert_eq!((&disk["status"], &disk["detail"]), (&"healthy".into(), &"no log goes into a file".into()));
@@ -180,7 +180,7 @@ fn a_reader_of_the_access_log_that_hangs_or_leaves_stops_nothing() {
             drop(process.0.stdout.take());
         }
         let mut tcp = connect(address);
-        // More than the pipe and the buffer behind it hold.
+        // More than the pipe and the buffer can hold.
         let long = format!("/{}", "a".repeat(3000));
         for _ in 0..800 {
             assert_eq!(ask(&mut tcp, &long).status, 200);

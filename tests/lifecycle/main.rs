@@ -1,5 +1,5 @@
-//! Life and death: configuration that is replaced while clients are served, and processes that are
-//! told to leave, start badly, or are watched doing so. Real signals to the real binary.
+//! Tests of the process's life: reload while clients are served, shutdown, failed starts, and supervision, with real
+//! signals to the real binary.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Configuration that is replaced when somebody asks for it.
+//! Tests of reloads on request.
 
 use std::io::Write;
 use std::process::Command;
@@ -80,7 +80,7 @@ fn reloads_under_load_drop_no_request_and_no_connection() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                // One connection for all of it: it ends only when the client ends it.
+                // All requests use one connection, which only the client may end.
                 let mut tcp = connect(pillion.http);
                 while !stop.load(Ordering::SeqCst) {
                     let answer = ask(&mut tcp, "/");
@@ -220,7 +220,7 @@ fn the_reload_and_drain_commands_reach_the_process_by_address_and_by_file() {
 
 #[test]
 fn a_token_in_the_file_may_be_changed_by_the_reload_command() {
-    // The operator edits the file and runs `pillion reload --config`: the process still has the old token.
+    // The operator edits the file and runs `pillion reload --config`, while the process still has the old token.
     let app = Script::echo();
     let admin = free_address();
     let config = format!(

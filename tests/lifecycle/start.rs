@@ -1,4 +1,4 @@
-//! Processes that start badly, and files that are looked at before.
+//! Tests of failed starts, and of checks of a file before its use.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 pub(crate) use crate::harness::script::upstream;
 use crate::harness::{Answer, Folder, Pillion, binary, complete, printed, read_answer};
 
-/// A `[server]` on free ports with more in it.
+/// Returns a `[server]` on free ports with additional lines.
 pub(crate) fn server(more: &str) -> String {
     format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{more}\n")
 }
@@ -22,20 +22,20 @@ pub(crate) fn refused(pillion: &Pillion) -> f64 {
     pillion.metric("pillion_config_reloads_total{result=\"refused\"}")
 }
 
-/// Replaces the file as careful editors do: written beside it, renamed over it.
+/// Replaces a file as careful editors do: written beside it and renamed over it.
 pub(crate) fn rename_over(folder: &Folder, config: &str) {
     let fresh = folder.write("fresh", complete(config));
     std::fs::rename(fresh, folder.path("pillion.toml")).unwrap();
 }
 
-/// One request on a kept connection.
+/// Sends one request on a connection that stays open.
 #[track_caller]
 pub(crate) fn ask(tcp: &mut TcpStream, path: &str) -> Answer {
     tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).unwrap();
     read_answer(tcp)
 }
 
-/// Reads until the other side closes; true if it said nothing more.
+/// Reads until the other side closes. Returns true if nothing more arrived.
 pub(crate) fn closes_silently(tcp: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     tcp.read_to_end(&mut rest).is_ok() && rest.is_empty()

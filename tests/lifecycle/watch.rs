@@ -1,4 +1,4 @@
-//! Files that are loaded when they change.
+//! Tests of files that are reloaded when they change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn a_file_renamed_over_the_old_one_is_loaded_without_being_asked() {
 
 #[test]
 fn a_file_made_later_is_another_whatever_its_inode() {
-    // Where a refused file came between, the next one may have the inode of the one in force.
+    // After a rejected file in between, the next one may have the inode of the current one.
     let folder = Folder::new();
     let first = SourceFile::now(&folder.write("a", ""));
     eventually("another is told from it", || {
@@ -49,7 +49,7 @@ fn a_file_replaced_right_after_a_reload_is_not_overlooked() {
 
 #[test]
 fn a_config_map_whose_link_is_swapped_is_loaded() {
-    // As the kubelet does it: pillion.toml -> ..data/pillion.toml, ..data -> ..generation.
+    // As the kubelet does: pillion.toml -> ..data/pillion.toml, ..data -> ..generation.
     let app = Script::echo();
     let folder = Arc::new(Folder::new());
     let generation = |name: &str, config: &str| {
@@ -79,7 +79,7 @@ fn a_save_in_place_is_not_loaded_half_written_nor_with_watch_off() {
         } else {
             rename_over(&pillion.folder, &format!("{config}{DENY}"));
         }
-        // Longer than two looks of the watch.
+        // Longer than two intervals of the watch.
         let until = now() + Duration::from_millis(3500);
         while now() < until {
             assert_eq!((applied(&pillion), refused(&pillion)), (0.0, 0.0), "{watch:?}");

@@ -1,4 +1,4 @@
-//! Who is limited as whom.
+//! Tests of how callers are identified for limits.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -12,12 +12,12 @@ fn keys_that_are_made_up_give_no_fresh_allowance() {
     let (origin, pillion) = limited("");
     let made_up = |number: usize| ask(&pillion, "GET /", &[&format!("x-api-key: made-up-{number}")]).status;
     assert_eq!((0..5).map(made_up).collect::<Vec<_>>(), [200, 200, 200, 429, 429]);
-    // A token that nobody verifies, a cookie, a client's own word about its address: all of it is the same client.
+    // An unverified token, a cookie, or the client's own claim about its address: all of it is the same client.
     for field in ["authorization: Bearer x", "cookie: session=1", "x-forwarded-for: 192.0.2.7"] {
         assert_eq!(ask(&pillion, "GET /", &[field]).status, 429, "{field}");
     }
     assert_eq!(origin.count(), 3);
-    // One that is listed is one of its own.
+    // A listed key has limits of its own.
     assert_eq!(statuses(&pillion, 6, &["x-api-key: key-pro"]), [200, 200, 200, 200, 200, 429]);
     assert_eq!(statuses(&pillion, 2, &["x-api-key: key-own"]), [200, 429]);
 }
@@ -79,7 +79,7 @@ fn addresses_behind_a_trusted_proxy_and_networks_of_ipv6() {
     let of = |client: &str| ask(&pillion, "GET /", &[&format!("x-forwarded-for: {client}")]).status;
     assert_eq!([(); 4].map(|()| of("192.0.2.1")), [200, 200, 200, 429]);
     assert_eq!(of("192.0.2.2"), 200);
-    // Whoever has one address of a network has all of it.
+    // All addresses of one network share its limits.
     let network: Vec<u16> = (1..=4).map(|host| of(&format!("2001:db8:1:2::{host}"))).collect();
     assert_eq!(network, [200, 200, 200, 429]);
     assert_eq!(of("2001:db8:1:3::1"), 200);
@@ -109,17 +109,17 @@ fn verified_claims_are_keys_and_name_tiers() {
     let (ann, bob) = (token("ann", "pro", secret), token("bob", "free", secret));
     assert_eq!(statuses(&pillion, 6, &[&ann]), [200, 200, 200, 200, 200, 429]);
     assert_eq!(statuses(&pillion, 4, &[&bob]), [200, 200, 200, 429]);
-    // Another plan is no other person.
+    // Another plan does not make another principal.
     let both = ask(&pillion, "GET /", &[&token("ann", "free", secret)]);
     assert_eq!((both.status, both.field("ratelimit").unwrap().contains("r=2")), (200, true));
     assert_eq!(statuses(&pillion, 1, &[&ann]), [429]);
-    // One that does not verify proves nothing: it is an address.
+    // A token that does not verify proves nothing, so the address counts.
     let forged = token("carl", "pro", "another secret of thirty-two byte");
     assert_eq!(statuses(&pillion, 4, &[&forged]), [200, 200, 200, 429]);
     assert_eq!(statuses(&pillion, 1, &[]), [429]);
 }
 
-/// A token that never expires could never be taken back.
+/// A token that never expires could never be revoked.
 #[test]
 fn n3_12_a_token_without_exp_proves_nothing_unless_that_is_allowed() {
     let secret = "0123456789abcdef0123456789abcdef";
@@ -144,14 +144,14 @@ fn n3_12_a_token_without_exp_proves_nothing_unless_that_is_allowed() {
         let shared = || ask(&pillion, "GET /shared", &[&token]).field("cache-status").unwrap();
         shared();
         assert_eq!(shared().contains("fwd=bypass"), as_address, "{required}");
-        // Two are used up. Three are what an address has, and five what the tier has that the token names.
+        // Two requests are used up. An address has three, and the tier that the token names has five.
         let left = if as_address { &[200, 429, 429][..] } else { &[200, 200, 200, 429] };
         assert_eq!(statuses(&pillion, left.len(), &[&token]), left, "{required}");
         assert_eq!(statuses(&pillion, 1, &[]), [if as_address { 429 } else { 200 }], "{required}");
     }
 }
 
-/// They took hundreds of megabytes as a tree of values.
+/// Regression: the keys took hundreds of megabytes as a tree of values.
 #[test]
 fn n3_12_a_hundred_thousand_keys_take_little_memory() {
     use std::fmt::Write as _;
@@ -168,7 +168,7 @@ fn n3_12_a_hundred_thousand_keys_take_little_memory() {
     };
     let plain = written(100_000, "");
     let commented = written(100_000, " # of the north");
-    // Without the optimizer these take long.
+    // Without optimization these take long.
     let limited = written(10_000, "\nlimits = { requests = { rate = \"20/min\", burst = 3 } }");
     let mut resident = Vec::new();
     for keys in ["", &plain, &commented, &limited] {
@@ -183,11 +183,11 @@ fn n3_12_a_hundred_thousand_keys_take_little_memory() {
         let pillion = Pillion::in_folder(folder, &text);
         let took = started.elapsed();
         assert_eq!(pillion.get("/").status, 200);
-        // The most there ever was.
+        // The peak of the resident memory.
         let status = std::fs::read_to_string(format!("/proc/{}/status", pillion.process.pid())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         resident.push(peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap());
-        // Less than a second where the optimizer was at work.
+        // With optimization this takes less than a second.
         assert!(took < std::time::Duration::from_secs(60), "{took:?}");
     }
     let kinds = [("plain", 60), ("commented", 60), ("limited", 20)];
@@ -213,7 +213,7 @@ fn keys_are_added_listed_and_hashed() {
     assert!(key.starts_with("pk_") && key.len() > 40, "{said}");
     let written = std::fs::read_to_string(&file).unwrap();
     assert!(!written.contains(&key));
-    // What is written by hand stays.
+    // Manual edits of the file stay.
     std::fs::write(&file, format!("# ours\n{written}")).unwrap();
     assert!(command(&["add", "--tier", "free", "--name", "other"]).0);
     let (fine, said) = command(&["add", "--tier", "free", "--name", "other"]);
@@ -242,7 +242,7 @@ fn keys_are_added_listed_and_hashed() {
             .unwrap()
             .contains("q=5")
     );
-    // A key that is added while it runs is known without a word.
+    // A key added at runtime is known without a reload command.
     let (_, said) = command(&["add", "--tier", "pro"]);
     let key = said.lines().next().unwrap().to_owned();
     eventually("the file was read again", || {
@@ -284,7 +284,7 @@ fn keys_in_queries_however_they_are_spelt_and_never_in_the_log() {
 #[test]
 fn what_attackers_tried_gives_no_fresh_allowance() {
     let (_origin, pillion) = limited("[[routes]]\nmatch = \"GET /named\"\nlimits = [\"named\"]\n");
-    // HEAD asks for what GET would say.
+    // HEAD counts like GET.
     assert_eq!(get(&pillion, "/named").status, 200);
     assert_eq!(ask(&pillion, "HEAD /named", &[]).status, 429);
     // A second key beside the listed one.

@@ -1,4 +1,4 @@
-//! Requests in flight, of a caller and in front of an app.
+//! Tests of limits on concurrent requests, by caller and by upstream.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -48,7 +48,7 @@ fn a_place_is_free_once_its_answer_has_ended() {
         script.address
     );
     let pillion = Pillion::with(&config);
-    // The next one is there already when an answer ends, and its line is not written yet.
+    // The next request is already there when a response ends whose log line is not written yet.
     let request = |last: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{last}\r\n");
     let answers = raw(pillion.http, [request(""), request(""), request("Connection: close\r\n")].concat());
     let answers = String::from_utf8_lossy(&answers);
@@ -115,7 +115,7 @@ fn a_place_in_flight_comes_back_however_a_request_ends() {
         assert_eq!(get(&pillion, "/fine").status, 200);
     }
     {
-        // Leaves in the middle of the content.
+        // The client leaves in the middle of the content.
         let mut tcp = connect(pillion.http);
         tcp.write_all(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
         let mut begun = [0; 1000];
@@ -123,7 +123,7 @@ fn a_place_in_flight_comes_back_however_a_request_ends() {
         assert_eq!(get(&pillion, "/fine").status, 429);
     }
     eventually("the place is free", || (get(&pillion, "/fine").status == 200).then_some(()));
-    // What is refused in a gRPC call is refused in its words.
+    // A refused gRPC call gets a gRPC response.
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let mut begun = [0; 1000];
@@ -183,7 +183,7 @@ fn an_app_that_bears_more_is_given_more() {
     eventually("it grew", || (limit() > before).then_some(()));
     load.kill().unwrap();
     load.wait().unwrap();
-    // A reload that leaves it on keeps what is known; one that turns it off opens the gate.
+    // A reload that leaves adaptive concurrency on keeps its limit; one that turns it off removes the limit.
     let grown = limit();
     pillion.reload(&config.replace("access = \"off\"", "access = \"errors\""));
     assert_eq!(limit(), grown);
@@ -191,7 +191,7 @@ fn an_app_that_bears_more_is_given_more() {
 
 #[test]
 fn a_wait_at_the_gate_is_not_taken_for_the_app_s() {
-    // It takes as long whatever it has to do.
+    // The app takes equally long under any load.
     let app = Script::answering(|_| {
         std::thread::sleep(std::time::Duration::from_millis(40));
         ok("{}")
@@ -202,7 +202,7 @@ fn a_wait_at_the_gate_is_not_taken_for_the_app_s() {
     ));
     let limit = || pillion.metric("pillion_upstream_concurrency_limit{upstream=\"upstream\"}");
     let before = limit();
-    // More than may be at once: the others wait several times as long as an answer takes.
+    // More concurrent requests than allowed: they wait several times as long as a response takes.
     let mut load = Command::new("h2load")
         .args(["--h1", "-c40", "-D20", &pillion.url("/")])
         .stdout(Stdio::null())
@@ -210,7 +210,7 @@ fn a_wait_at_the_gate_is_not_taken_for_the_app_s() {
         .spawn()
         .unwrap();
     eventually("nobody waits any more", || {
-        // A look at its baseline halves it for a moment.
+        // A measurement of the baseline halves the limit briefly.
         assert!(limit() >= before / 2.0, "it shut before an app that is not slow");
         (limit() >= 40.0).then_some(())
     });

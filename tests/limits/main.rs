@@ -1,4 +1,5 @@
-//! Limits on the real binary: who is limited as whom, what answers say, what reloads keep, what operators see.
+//! Tests of limits on the real binary: identification of callers, fields in responses, reloads, and the operator's
+//! view.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Quotas: routes that name them, reloads that change them.
+//! Tests of quotas: routes that name them, and reloads that change them.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use crate::tools::{TIERS, keys, limited, limited_with, statuses};
 #[test]
 fn routes_name_limits_cost_more_and_are_exempt() {
     let (_origin, pillion) = limited_with(
-        // The one with its own burst of 1 could never pay.
+        // The key with its own burst of 1 could never pay the cost.
         keys().split_inclusive("acme\"\n").next().unwrap(),
         "[[routes]]\nmatch = \"GET /named\"\nlimits = [\"named\"]\n[[routes]]\nmatch = \"GET /free\"\nlimits = \"none\"\n\
          [[routes]]\nmatch = \"GET /dear\"\ncost = 3\n",
@@ -26,7 +26,7 @@ fn routes_name_limits_cost_more_and_are_exempt() {
     assert!(named.field("ratelimit").unwrap().starts_with("\"named\";r=0"));
     let refused = get(&pillion, "/named");
     assert_eq!(refused.json()["violated-policies"], serde_json::json!(["named"]));
-    // The refusal took nothing of the other one.
+    // The refusal used nothing of the other quota.
     assert!(get(&pillion, "/").field("ratelimit").unwrap().starts_with("\"requests\";r=1"));
     assert_eq!(get(&pillion, "/dear").status, 429);
     assert_eq!(ask(&pillion, "GET /dear", &["x-api-key: key-pro"]).status, 200);
@@ -64,16 +64,16 @@ fn a_reload_changes_quotas_at_once_and_untouched_limits_go_on() {
         )
     };
     pillion.reload(&text(&TIERS.replace("5/h\", burst = 5", "7/h\", burst = 2")));
-    // That of the free tier is what it was.
+    // The state of the free tier is unchanged.
     assert_eq!(statuses(&pillion, 2, &[]), [200, 429]);
-    // The edited one begins anew, the one beside it goes on: four of eight are used.
+    // The edited tier starts anew, and the other one continues: four of eight are used.
     assert_eq!(statuses(&pillion, 3, &["x-api-key: key-pro"]), [200, 200, 429]);
     let status = pillion.admin_get("/limits/status?key=acme").json();
     assert_eq!(
         (&status["limits"][0]["remaining"], &status["limits"][1]["remaining"]),
         (&0.into(), &2.into())
     );
-    // Keys come and go with their file.
+    // Keys are added and removed with their file.
     std::fs::write(&keys, "").unwrap();
     pillion.reload(&text(TIERS));
     assert_eq!(statuses(&pillion, 1, &["x-api-key: key-pro"]), [429], "it is an address again");

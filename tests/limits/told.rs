@@ -1,4 +1,4 @@
-//! What answers say, and what operators see.
+//! Tests of limits in responses, and in the operator's view.
 
 use crate::harness::origin::*;
 use crate::harness::*;
@@ -28,7 +28,7 @@ fn an_answer_says_where_its_caller_stands() {
         (&"free".into(), &"https://example.com/pricing".into())
     );
     assert_eq!(document["status"], 429);
-    // A third of an hour, less what the requests took.
+    // A third of an hour, minus the duration of the requests.
     let wait: u64 = refused.field("retry-after").unwrap().parse().unwrap();
     assert!((1190..=1200).contains(&wait), "{wait}");
     assert_eq!(refused.field("ratelimit").unwrap(), format!("\"requests\";r=0;t={wait}"));

@@ -1,9 +1,9 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use crate::harness::origin::*;
 use crate::harness::*;
 
-/// The digests are of `key-pro` and `key-own`.
+/// Returns a key file. The digests are those of `key-pro` and `key-own`.
 pub(crate) fn keys() -> String {
     let digest = |key: &str| {
         let output = run("sh", &["-c", &format!("printf %s {key} | sha256sum")]);

@@ -1,4 +1,4 @@
-//! Who may ask the admin listener, and what the log shows.
+//! Tests of access to the admin listener, and of escaping in the log.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ fn asked(address: SocketAddr, line: &str, fields: &str) -> u16 {
 const SERVER: &str =
     "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"127.0.0.1:0\"\n";
 
-/// A page whose name its owner let lead to 127.0.0.1 read metrics, and could purge (DNS rebinding).
+/// Regression: a page whose owner pointed its name at 127.0.0.1 could read metrics and purge (DNS rebinding).
 #[test]
 fn n3_10_the_admin_listener_answers_to_names_that_nobody_else_can_have() {
     let app = Script::echo();
@@ -67,15 +67,15 @@ fn n3_10_the_admin_listener_answers_to_names_that_nobody_else_can_have() {
             "POST /quit",
         ] {
             let status = asked(pillion.admin, line, &host);
-            // What is no Host at all is 400.
+            // A malformed Host gets 400.
             assert!([400, 403].contains(&status), "{line} {host}: {status}");
         }
-        // Probes are asked by whatever name a kubelet or a scraper knows.
+        // Probes may use any name by which a kubelet or a scraper knows the process.
         let status = asked(pillion.probes.unwrap(), "GET /metrics", &host);
         assert!([200, 400].contains(&status), "{host}: {status}");
     }
     assert_eq!(asked(pillion.admin, "GET /cache/stats", "host: intranet\r\n"), 403);
-    // No page can ask without a Host; balancers do, over HTTP/1.0.
+    // No page can send a request without Host, but balancers do, over HTTP/1.0.
     assert_eq!(exchange(pillion.admin, "GET /metrics HTTP/1.0\r\n\r\n").status, 200);
     assert_eq!(pillion.admin_get("/ready").status, 200, "nothing was done");
 }
@@ -128,21 +128,21 @@ fn n3_10_names_in_admin_hosts_are_checked() {
     }
 }
 
-/// A log that is looked at on a terminal, or in a browser, was turned around from the right.
+/// Regression: a right-to-left override reordered log lines on a terminal or in a browser.
 #[test]
 fn n3_10_logs_show_nothing_unprintable_raw() {
     let hidden =
         ['\u{202e}', '\u{2066}', '\u{2028}', '\u{2029}', '\u{200b}', '\u{feff}', '\u{9b}', '\u{e0041}'];
     for format in ["json", "pretty"] {
         let app = Script::new(|mut tcp| {
-            // A malformed head, so that what it said might be told as an event.
+            // A malformed head, so that its text may get into an event.
             while Request::read(&mut tcp).is_some() {
                 let _ =
                     tcp.write_all("HTTP/1.1 200 OK\r\nx\u{202e}y: 1\r\ncontent-length: 0\r\n\r\n".as_bytes());
             }
         });
         let folder = std::sync::Arc::new(Folder::new());
-        // As the listeners are found in what it logs as JSON, the other one is reloaded into.
+        // The listeners are found in the JSON log, so the other format is set by a reload.
         let config = |format: &str| {
             format!(
                 "[log]\nformat = \"{format}\"\nlevel = \"debug\"\n{SERVER}[upstream]\nurl = \"http://{}\"\n",

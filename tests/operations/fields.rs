@@ -1,9 +1,10 @@
-//! Fields that say what happened: X-Cache, the tier, correlation ids; and those a route sets.
+//! Tests of response fields that describe the handling (`X-Cache`, the tier, correlation ids), and of fields that a
+//! route sets.
 
 use crate::harness::origin::*;
 use crate::harness::*;
 
-/// The X-Cache fields of a response, over HTTP/1.1 and over HTTP/2.
+/// Returns the `X-Cache` fields of a response, over HTTP/1.1 and over HTTP/2.
 fn x_cache(pillion: &Pillion, path: &str, fields: &[&str]) -> [Vec<String>; 2] {
     ["--http1.1", "--http2-prior-knowledge"].map(|version| {
         let url = pillion.url(path);
@@ -24,7 +25,7 @@ fn n5_3_x_cache_says_in_a_word_what_the_cache_did() {
     let both = |word: &str| [vec![word.to_owned()], vec![word.to_owned()]];
     origin.says("/fresh", &["cache-control: max-age=60"]);
     assert_eq!(get(&pillion, "/fresh").fields("x-cache"), ["MISS"]);
-    // Often enough that its head is prepared.
+    // Enough requests for a rendered head.
     (0..4).for_each(|_| assert_eq!(x_cache(&pillion, "/fresh", &[]), both("HIT")));
     assert_eq!(x_cache(&pillion, "/unsaid", &[]), both("MISS"));
     assert_eq!(x_cache(&pillion, "/off", &[]), both("BYPASS"));
@@ -41,7 +42,7 @@ fn n5_3_x_cache_says_in_a_word_what_the_cache_did() {
     get(&pillion, "/sie");
     origin.says("/sie", &["status: 503"]);
     assert_eq!(x_cache(&pillion, "/sie", &[]), both("STALE"));
-    // A 304 and a part made of what is stored are hits as well.
+    // A 304 or a range made from a stored response is a hit too.
     origin.says("/tagged", &["cache-control: max-age=60", "etag: \"1\""]);
     get(&pillion, "/tagged");
     let unchanged = ask(&pillion, "GET /tagged", &["if-none-match: \"1\""]);
@@ -157,7 +158,7 @@ fn n5_3_a_correlation_id_is_taken_from_a_trusted_proxy() {
     assert_ne!(id(&Pillion::with(&config("")), &[correlation]), "theirs-1");
 }
 
-/// Apps log it and pass it on as they do with X-Request-Id, so a stranger must not choose it either.
+/// Apps log and forward it like `X-Request-Id`, so a stranger must not choose it either.
 #[test]
 fn n5_3_a_correlation_id_of_a_stranger_is_replaced() {
     let app = Script::echo();
@@ -186,7 +187,7 @@ fn n5_3_a_correlation_id_of_a_stranger_is_replaced() {
     assert_eq!((&seen["x-correlation-id"], &seen["x-request-id"]), (&"theirs".into(), &"one".into()));
 }
 
-/// So that a browser's script can read a 429, and every response of a route has the same security fields.
+/// A browser's script can then read a 429, and every response of a route has the same security fields.
 #[test]
 fn n4_9_a_route_edits_pillions_own_responses_too() {
     let origin = Origin::new();
@@ -246,7 +247,7 @@ fn n4_9_a_route_edits_pillions_own_responses_too() {
             assert!(field("ratelimit").unwrap().starts_with("\"one\";r=0"), "{:?}", field("ratelimit"));
         }
     }
-    // Responses of the app are edited as before.
+    // Edits of upstream responses are unchanged.
     origin.says("/limited", &[]);
     assert_eq!(get(&pillion, "/nowhere").field("x-frame-options"), None);
     let over_2 = run("curl", &["-s", "-i", "--http2-prior-knowledge", &pillion.url("/denied")]);

@@ -1,11 +1,11 @@
-//! How long responses are fresh, and which keys they have.
+//! Tests of freshness lifetimes and of the parts of cache keys.
 
 use std::process::Command;
 
 use crate::harness::origin::*;
 use crate::harness::*;
 
-/// A file that has only Last-Modified was given to others for a minute, and replaced files stayed old.
+/// Regression: a file with only Last-Modified was served from the cache for a minute, so replaced files stayed old.
 #[test]
 fn n5_6_a_response_without_a_lifetime_is_not_stored() {
     let origin = Origin::new();
@@ -87,7 +87,7 @@ fn n5_6_a_new_version_finds_nothing_of_the_one_before() {
     assert_eq!(get(&pillion, "/a").text(), first, "back at the first");
 }
 
-/// A release is often a number, which a reference alone is read as.
+/// A release is often a number, so a bare reference to it would be read as a number.
 #[test]
 fn n5_6_a_version_from_the_environment_keeps_its_text() {
     let folder = Folder::new();
@@ -151,7 +151,7 @@ impl Failing {
     }
 }
 
-/// Stores a response that is stale at once, lets the app fail, and returns what a client gets then.
+/// Stores a response that is stale at once, lets the app fail, and returns the response that a client gets then.
 fn after_failure(fields: &'static str, more: &str, how: &'static str) -> Answer {
     let app = Failing::new(fields);
     let pillion = Pillion::with(&format!(

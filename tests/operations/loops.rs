@@ -1,10 +1,10 @@
-//! Requests that come back.
+//! Tests of requests that loop back to Pillion.
 
 use std::process::Command;
 
 use crate::harness::*;
 
-/// A GET waited for its own fetch until a timeout ended it.
+/// Regression: a GET waited for its own collapsed fetch until a timeout.
 #[test]
 fn n3_11_a_request_that_comes_back_is_508_at_once() {
     let (one, other) = (free_address(), free_address());
@@ -37,7 +37,8 @@ fn n3_11_a_way_through_two_pillions_is_no_loop() {
     let (first, second) = (elements.next().unwrap(), elements.next().unwrap());
     assert!(first.starts_with("1.1 pillion-") && second.starts_with("1.1 pillion-"), "{via}");
     assert_ne!(first, second, "each process has its own");
-    // What one of them is called is known to its apps alone; whoever says it is refused, and nobody else.
+    // Only the apps of a Pillion know its pseudonym. A client that sends it is refused, and no other client is
+    // affected.
     let said = format!("GET /a HTTP/1.1\r\nhost: a\r\nvia: 1.0 fred, {second}\r\nconnection: close\r\n\r\n");
     assert_eq!(exchange(inner.http, &said).status, 508);
     assert_eq!(exchange(outer.http, &said.replace(second, "1.1 pillion")).status, 200);

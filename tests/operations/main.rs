@@ -1,4 +1,5 @@
-//! Behavior that an operator decides or reads: lifetimes, readiness, response fields, the admin listener.
+//! Tests of behaviour that an operator configures or observes: lifetimes, readiness, response fields, and the admin
+//! listener.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

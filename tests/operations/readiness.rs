@@ -1,4 +1,4 @@
-//! When `/ready` is 200.
+//! Tests of the conditions under which `/ready` is 200.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -26,7 +26,7 @@ fn app_at(address: SocketAddr) -> Script {
     })
 }
 
-/// A sidecar whose app was not up yet said that it was ready, and its first requests were 502.
+/// Regression: a sidecar whose app was not up yet was ready, so its first requests were 502.
 #[test]
 fn n5_1_ready_is_503_until_the_app_accepts_a_connection() {
     let address = absent_app();
@@ -36,7 +36,7 @@ fn n5_1_ready_is_503_until_the_app_accepts_a_connection() {
     assert_eq!(pillion.admin_get("/live").status, 200);
     let health = pillion.admin_get("/health");
     assert_eq!((health.status, health.json()["status"].as_str()), (503, Some("unhealthy")));
-    // It takes connections and says nothing: that is an answer where no health path is asked.
+    // Accepting connections without responding is enough if no health path is configured.
     let _app = TcpListener::bind(address).unwrap();
     let bound = now();
     becomes(&pillion, 200);
@@ -96,7 +96,7 @@ fn n5_1_an_app_that_answered_and_fails_now_makes_it_unready_again() {
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let listener = TcpListener::bind(address).unwrap();
     let first = std::thread::spawn(move || {
-        // Gone once it was seen.
+        // The connection is closed after it was seen.
         let _ = listener.accept();
         let _ = stopped.recv();
     });
@@ -197,7 +197,7 @@ fn n5_1_mistakes_in_ready_requires_are_told() {
     }
 }
 
-/// A native sidecar has to have started before its app is: a startup probe that asks /ready is a deadlock.
+/// A native sidecar must have started before its app starts, so a startup probe of `/ready` would be a deadlock.
 #[test]
 fn n5_1_startup_probes_of_the_manifests_ask_live() {
     fn yaml(folder: &Path, into: &mut Vec<std::path::PathBuf>) {

@@ -1,4 +1,4 @@
-//! What `pillion explain` says of requests that the cache key does not tell apart.
+//! Tests of `pillion explain` for requests that the cache key does not distinguish.
 
 use crate::harness::{Folder, binary, run};
 

@@ -1,5 +1,5 @@
-//! Fields that apps act on and the key does not see: with underscores, misleading ones, those of fragments, those of
-//! trusted proxies, and those an app forgets in its Vary.
+//! Tests of fields that apps act on and the cache key lacks: names with underscores, misleading ones, those for
+//! fragments, those of trusted proxies, and those an app omits from its Vary.
 
 use crate::harness::origin::{Origin, ask, get, pillion, status_of};
 use crate::harness::{eventually, run};
@@ -41,14 +41,14 @@ fn n2_3_twins_of_fields_that_mean_something_never_reach_the_app() {
         let hit = ask(&pillion, "GET /a", &[field]);
         assert!(is_hit(&hit) && hit.text() == stored, "{field}: {}", status_of(&hit));
     }
-    // Another field of the request, whatever it is.
+    // A different field in the same request.
     ask(&pillion, "POST /b", &["x-own: 1", "x_own: 2", "content-length: 0"]);
     assert_eq!((origin.last().field("x-own"), origin.last().field("x_own")), (Some("1"), None));
-    // A misleading one is dropped, and nothing stored is risked.
+    // A misleading field is dropped, and stored responses are not affected.
     let misled = ask(&pillion, "GET /a", &["x_original_url: /admin"]);
     assert!(is_bypass(&misled), "{}", status_of(&misled));
     assert_eq!(origin.last().field("x_original_url"), None);
-    // Any other passes, and no key tells it from x-flavour.
+    // Any other field is forwarded, and no cache key distinguishes it from `x-flavour`.
     for fields in [&["x_flavour: 1"][..], &["x-flavour: 1", "y_z: 2"]] {
         let passed = ask(&pillion, "GET /a", fields);
         assert!(is_bypass(&passed), "{fields:?}: {}", status_of(&passed));
@@ -129,7 +129,7 @@ fn n2_4_what_trusted_proxies_say_in_forwarded_is_in_the_key() {
         "for=3.3.3.3;by=_x;proto=https;host=a.example",
         "Proto=https;Host=a.example",
         "for=4.4.4.4, proto=https;host=a.example",
-        // The client wrote what stands left of its address; the app is not told it.
+        // The client wrote the elements left of its address; the app does not get them.
         "for=1.1.1.1;host=evil.example, for=2.2.2.2;proto=https;host=a.example",
     ] {
         assert_eq!(of(same).text(), first, "{same}");
@@ -137,7 +137,7 @@ fn n2_4_what_trusted_proxies_say_in_forwarded_is_in_the_key() {
     for other in [
         "for=1.1.1.1;proto=https;host=b.example",
         "for=1.1.1.1;proto=https;host=a.example;path=/evil",
-        // What a trusted proxy said of the client it names.
+        // The trusted proxy's statement about the client it names.
         "for=1.1.1.1;host=evil.example, for=127.0.0.1;proto=https;host=a.example",
         "for=1.1.1.1;proto=http;host=a.example",
         "for=1.1.1.1",
@@ -177,7 +177,7 @@ fn n2_4_fragments_are_told_apart_by_vary_alone() {
         assert_ne!(page.text(), fragment.text(), "{field} poisons the page");
         assert!(is_hit(&get(&pillion, &path)));
         assert_ne!(ask(&pillion, &line, &[field]).text(), page.text(), "{field} gets the page");
-        // With Vary both are stored.
+        // With Vary, both variants are stored.
         let path = format!("/vary/{name}");
         origin.says(&path, &["cache-control: max-age=60", &format!("vary: Accept, {name}")]);
         let line = format!("GET {path}");
@@ -203,7 +203,7 @@ fn n2_5_a_response_without_vary_is_matched_by_what_others_vary_with() {
     let says = |fields: &[&str]| origin.says("/a", fields);
     says(&["cache-control: max-age=60", "vary: X-Lang"]);
     let german = of(&["x-lang: de"]).text();
-    // The app forgets Vary in one of its responses.
+    // The app omits Vary in one of its responses.
     says(&["cache-control: max-age=60"]);
     let french = of(&["x-lang: fr"]).text();
     assert_ne!(french, german);
@@ -213,7 +213,7 @@ fn n2_5_a_response_without_vary_is_matched_by_what_others_vary_with() {
     assert!(other != german && other != french, "nobody gets another language");
     let none = of(&[]).text();
     assert!(none != german && none != french && none != other);
-    // And where it was stored before any other varied: unknown counts as absent.
+    // The same if it was stored before the first response with Vary: an unknown value counts as absent.
     origin.says("/b", &["cache-control: max-age=60"]);
     let first = ask(&pillion, "GET /b", &["x-lang: de"]).text();
     origin.says("/b", &["cache-control: max-age=60", "vary: X-Lang"]);
@@ -269,7 +269,7 @@ fn n2_5_an_origin_that_is_allowed_by_name_varies_although_vary_does_not_say_so()
     assert_ne!(mine.text(), evil);
     assert_eq!(of(&["origin: https://a.example"]).text(), mine.text());
     assert_eq!(of(&["origin: https://evil.example"]).text(), evil);
-    // One that is for all of them is.
+    // A response that allows all origins is shared.
     origin.says("/b", &["cache-control: max-age=60", "access-control-allow-origin: *"]);
     let first = ask(&pillion, "GET /b", &["origin: https://a.example"]).text();
     assert_eq!(ask(&pillion, "GET /b", &["origin: https://b.example"]).text(), first);

@@ -1,4 +1,4 @@
-//! Cache poisoning and its kin: what an app reads in a request and the cache key does not, tried on the real binary.
+//! Tests of cache poisoning on the real binary: what an app reads in a request although the cache key lacks it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,12 +14,12 @@ mod queries;
 use harness::Answer;
 use harness::origin::status_of;
 
-/// Whether a response was served from the cache.
+/// Returns whether a response was served from the cache.
 fn is_hit(answer: &Answer) -> bool {
     status_of(answer).contains("; hit")
 }
 
-/// Whether the request passed the cache by.
+/// Returns whether the request bypassed the cache.
 fn is_bypass(answer: &Answer) -> bool {
     status_of(answer).contains("fwd=bypass")
 }

@@ -1,10 +1,10 @@
-//! Paths that apps read in different ways.
+//! Tests of paths that apps read in different ways.
 
 use crate::harness::origin::{Origin, ask, get, pillion};
 use crate::harness::{Pillion, run};
 use crate::{is_bypass, is_hit};
 
-/// What curl gets over HTTP/2 with prior knowledge for a path as it is written.
+/// Returns the status that curl gets over HTTP/2 with prior knowledge for a path as written.
 fn h2_status(pillion: &Pillion, path: &str) -> String {
     let format = ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--path-as-is", "--globoff"];
     run("curl", &[&format[..], &["--http2-prior-knowledge", &pillion.url(path)]].concat())
@@ -51,7 +51,7 @@ fn n2_6_deny_holds_for_both_readings() {
     }
 }
 
-/// Flask and the `:param` routes of Express decode a path before they look for its route.
+/// Flask and the `:param` routes of Express decode a path before they match routes.
 #[test]
 fn n2_6_deny_holds_for_delimiters_that_are_encoded() {
     let origin = Origin::new();
@@ -97,7 +97,7 @@ fn n2_6_dot_segments_with_parameters_are_no_paths() {
         assert_eq!(h2_status(&pillion, path), "400", "{path} over HTTP/2");
     }
     assert_eq!(origin.count(), 0);
-    // File names and session ids are neither.
+    // File names and session ids are unambiguous.
     for path in ["/a/..b;x/c", "/a%5Cb", "/;jsessionid=1", "/a;v=1.2/b;c=d"] {
         assert_eq!(get(&pillion, path).status, 200, "{path}");
         assert_eq!(origin.last().line, format!("GET {path} HTTP/1.1"), "it goes on as it came");
@@ -190,7 +190,7 @@ fn n4_17_raw_octets_of_targets_are_encoded() {
         assert_eq!(get(&pillion, path).status, 400, "{path}");
     }
     assert_eq!(ask(&pillion, "GET http://a{b}.example/", &[]).status, 400, "a host is not encoded");
-    // Over HTTP/2 what the library under it lets through.
+    // Over HTTP/2, the paths that the library accepts.
     for (sent, wanted) in [
         ("/h{b}/c|d?e={f}&g=^`|\\h", "/h%7Bb%7D/c%7Cd?e=%7Bf%7D&g=%5E%60%7C%5Ch"),
         ("/h\"b^/c", "/h%22b%5E/c"),

@@ -1,4 +1,4 @@
-//! Patterns of routes and rules, networks and methods that are not what was meant: what `pillion check` says.
+//! Tests of `pillion check` for patterns, networks and methods that are probably mistakes.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use crate::harness::{Folder, binary};
 
 const UPSTREAM: &str = "[upstream]\nurl = \"http://127.0.0.1:1\"\n";
 
-/// What `check` said of a file.
+/// The output of `pillion check` for a file.
 struct Checked {
     code: i32,
     said: String,

@@ -1,4 +1,4 @@
-//! Parameters that are no part of the cache key.
+//! Tests of query parameters that are not part of the cache key.
 
 use crate::harness::origin::{Origin, ask, get, pillion, status_of};
 use crate::harness::{Script, eventually, exchange, ok, run};
@@ -17,7 +17,7 @@ fn n2_1_what_comes_of_an_ignored_parameter_is_nobody_elses() {
     let poisoned = get(&pillion, "/a?utm_content=%3Cscript%3E");
     assert!(poisoned.text().starts_with("/a?utm_content=%3Cscript%3E #"), "it goes on as it came");
     assert!(!status_of(&poisoned).contains("stored"), "{}", status_of(&poisoned));
-    // The same without it is fetched in the background, once.
+    // The URL without the parameter is fetched in the background, once.
     eventually("the fetch without it", || is_hit(&get(&pillion, "/a")).then_some(()));
     assert!(get(&pillion, "/a").text().starts_with("/a #"), "{}", get(&pillion, "/a").text());
     let before = origin.count();
@@ -62,7 +62,7 @@ fn n2_1_where_nothing_can_be_stored_nothing_more_is_asked() {
         }
         assert_eq!(origin.count(), before + 5, "{path}");
     }
-    // Nor for requests that leave nothing themselves.
+    // The same for requests whose responses are not stored.
     origin.says("/c", &["cache-control: max-age=60"]);
     let before = origin.count();
     ask(&pillion, "HEAD /c?utm_id=1", &[]);
@@ -87,7 +87,7 @@ fn n2_1_key_query_does_not_see_the_others_either() {
     });
     assert!(hit.text().starts_with("/q?page=1 #"), "{}", hit.text());
     assert_eq!(get(&pillion, "/q?z=1&page=1").text(), hit.text());
-    // Stripped: the app gets what is part of the key, and its response is stored.
+    // With `strip_query`, the app gets only the parameters in the cache key, and its response is stored.
     for (asked, sent) in [("/s?page=1&x=2", "/s?page=1"), ("/s?x=2", "/s"), ("/u?a=1&utm_x=2&b", "/u?a=1&b")]
     {
         let first = get(&pillion, asked);
@@ -107,7 +107,8 @@ fn n2_1_stale_responses_are_renewed_without_the_parameters() {
     assert_eq!(get(&pillion, "/swr?utm_x=1").text(), "/swr #1");
     eventually("the new one", || (get(&pillion, "/swr?utm_x=2").text() == "/swr #2").then_some(()));
     assert_eq!(targets(&origin), ["/swr", "/swr"]);
-    // Stale without such a window: it is asked for as it came, and without the parameters.
+    // A stale response without `stale-while-revalidate`: one request with all parameters, and one without the ignored
+    // ones.
     origin.says("/old", &["cache-control: max-age=0", "etag: \"1\""]);
     let old = get(&pillion, "/old").text();
     origin.says("/old", &["cache-control: max-age=60", "etag: \"2\""]);

@@ -1,11 +1,11 @@
-//! `EventSource` of a real browser.
+//! Test with `EventSource` in a real browser.
 
 use crate::harness::browser::Browser;
 use crate::harness::{Folder, PATIENCE, now};
 use crate::tools::{app, with_tls};
 
-/// Each event is sent when the page has told that it got the one before; three a connection, so that the browser comes
-/// back by itself and says where it was.
+/// Each event is sent after the page has received the previous one, three on each connection, so that the browser
+/// reconnects by itself and sends its position.
 #[test]
 fn still_right_event_source_in_a_browser() {
     let folder = Folder::new();

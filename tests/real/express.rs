@@ -1,4 +1,4 @@
-//! Express: a login and its static files, forms that redirect, signed links; curl is who has the cookies.
+//! Tests with Express: a login and its static files, forms that redirect, and signed links. curl keeps the cookies.
 
 use crate::harness::{Folder, Pillion, Process, run};
 use crate::tools::app;
@@ -18,7 +18,7 @@ fn site(routes: &str) -> Site {
 }
 
 impl Site {
-    /// What curl prints for a user with a cookie jar; redirects are followed as a browser does.
+    /// Returns the output of curl for a user with a cookie jar. It follows redirects as a browser does.
     fn curl(&self, user: &str, path: &str, more: &[&str]) -> String {
         let jar = self.folder.path(&format!("{user}.jar")).display().to_string();
         let url = self.pillion.url(path);
@@ -30,7 +30,7 @@ impl Site {
         self.curl(user, path, &[&print, more].concat())
     }
 
-    /// How often the app saw requests of which `fits` holds.
+    /// Returns how many requests that match `fits` the app has seen.
     fn seen(&self, fits: impl Fn(&str) -> bool) -> usize {
         let seen = run("curl", &["-sS", &format!("http://{}/seen", self.address)]);
         let seen: Vec<String> = serde_json::from_str(&seen).unwrap();
@@ -61,7 +61,7 @@ fn still_right_express_login_and_static_files() {
                 assert!(site.curl("stranger", "/account", &[]).contains("<form"), "{routes}");
                 assert!(site.curl("stranger", "/members/page.html", &[]).contains("<form"), "{routes}");
             }
-            // The file has Express' validators, and they hold.
+            // The file has the validators of Express, and they match.
             let tags = site.folder.path("tags").display().to_string();
             site.curl(user, "/members/page.html", &["--etag-save", &tags, "-o", "/dev/null"]);
             assert_eq!(
@@ -71,10 +71,10 @@ fn still_right_express_login_and_static_files() {
             );
             let file = site.folder.path("page.html").display().to_string();
             assert_eq!(site.status(user, "/members/page.html", &["-z", &file]), "304 0", "{routes}");
-            // Not for those who may not read it.
+            // Users without permission do not get it.
             assert_eq!(site.status("stranger", "/members/page.html", &["--etag-compare", &tags]), "200 1");
         }
-        // Her login on a second day is another session; the first one's page goes with its logout.
+        // A login on a second day is another session, and the logout invalidates the pages of the first one.
         assert!(site.curl("alice", "/logout", &["-d", ""]).contains("<form"), "{routes}");
         for path in ["/account", "/members/page.html"] {
             assert!(site.curl("alice", path, &[]).contains("<form"), "{path} after the logout: {routes}");
@@ -109,7 +109,7 @@ fn still_right_post_redirect_get_shows_what_was_posted() {
         }
         let mut expected = Vec::new();
         for (number, form) in [path.to_owned(), format!("{path}/new")].iter().cycle().take(4).enumerate() {
-            // What is stored before: a copy of each of the two, asked for twice.
+            // Stored beforehand: one response for each of the two users, who ask twice.
             for user in ["alice", "bob", "alice", "bob"] {
                 assert_eq!(site.curl(user, path, &[]), format!("notes: {}", expected.join(", ")), "{routes}");
             }
@@ -136,7 +136,7 @@ fn still_right_a_signed_link_with_utm_parameters() {
         let sign = format!("http://{}/link", site.address);
         let sign = |link| run("curl", &["-sSG", "--data-urlencode", &format!("for={link}"), &sign]);
         let links = LINKS.map(sign);
-        // What is changed afterwards is for the app to refuse, whatever is stored.
+        // After a change, the app decides, whatever is stored.
         let changed = [
             links[0].replace("signature=", "signature=0"),
             links[0].replace("mail", "post"),

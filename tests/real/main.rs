@@ -1,5 +1,5 @@
-//! Real apps and their real clients, as people run them: Express, Connect, grpc-core, boto3 and a browser. `tests/run`
-//! installs them; `PILLION_ACCEPTANCE=1` makes silences as long as in life.
+//! Tests with real apps and their real clients: Express, Connect, grpc-core, boto3 and a browser. `tests/run` installs
+//! them. `PILLION_ACCEPTANCE=1` makes silences as long as in production.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! S3 by boto3: signed requests, `Expect: 100-continue`, checksums in trailers.
+//! Tests with S3 through boto3: signed requests, `Expect: 100-continue`, and checksums in trailers.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::tools::{app, printed, script, with_tls};
 fn still_right_s3_by_boto3() {
     let (_app, line) = app("s3", "store.py", &[]);
     let [address, key, secret] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
-    // The store reads the address from Host; a cache for all that may be stored would show a wrong copy.
+    // The store builds addresses from Host. A cache that stores everything would expose a wrong response.
     let pillion = with_tls(&format!(
         "[upstream]\nurl = \"http://{address}\"\n[[routes]]\nmatch = \"GET /**\"\ncache = {{ ttl = \"10m\" }}\n"
     ));
@@ -21,7 +21,7 @@ fn still_right_s3_by_boto3() {
         let mut client = script("s3", "objects.py", &[&endpoint, authority, &folder.0.display().to_string()]);
         client.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", secret);
         let told: Value = serde_json::from_str(&printed(client)).unwrap();
-        // Four objects and three parts; where it is said that there is no content, there is nothing to be continued.
+        // Four objects and three parts. A request that declares no content needs no 100 (Continue).
         let continued = if authority.is_empty() { 6 } else { 7 };
         assert_eq!(
             (&told["continued"], &told["waited"]),

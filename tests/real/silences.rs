@@ -1,11 +1,11 @@
-//! What is silent for long and lives: gRPC streams to a server that counts PINGs, and long polls.
+//! Tests of long silences: gRPC streams to a server that counts PINGs, and long polls.
 
 use std::time::Duration;
 
 use crate::harness::{Folder, Pillion, now, run};
 use crate::tools::{acceptance, app, printed, script};
 
-/// Six quiet minutes under the defaults; else a silence that is longer than an ordinary request's may be.
+/// Six silent minutes under the defaults on acceptance; otherwise a silence longer than an ordinary request allows.
 #[test]
 fn still_right_a_grpc_stream_may_be_silent() {
     let (_app, address) = app("grpc", "notes.py", &["serve"]);
@@ -18,7 +18,7 @@ fn still_right_a_grpc_stream_may_be_silent() {
     assert_eq!(told, format!("heard before 0\nheard after {seconds}\nafter {seconds}\n"));
 }
 
-/// A long poll of 65 s where `response_timeout` was raised to 90 s; else the same in small.
+/// A long poll of 65 s with `response_timeout` raised to 90 s on acceptance; otherwise the same with shorter times.
 #[test]
 fn still_right_a_long_poll_waits_as_long_as_it_is_allowed_to() {
     let folder = Folder::new();
@@ -37,14 +37,14 @@ fn still_right_a_long_poll_waits_as_long_as_it_is_allowed_to() {
             for version in ["--http1.1", "--http2-prior-knowledge"] {
                 scope.spawn(move || {
                     let since = now();
-                    // Of each its own: who asks for the same at the same time waits for the first one's response.
+                    // Different URLs, because equal concurrent requests would be collapsed.
                     let url = pillion.url(&format!("/poll?seconds={seconds}&by={version}"));
                     assert_eq!(run("curl", &["-sS", version, &url]), format!("{{\"after\":\"{seconds}\"}}"));
                     assert!(since.elapsed() >= Duration::from_secs_f64(seconds.parse().unwrap()));
                 });
             }
         }
-        // Another route keeps what it has: 60 s where nothing is said.
+        // Other routes keep their timeout: 60 s by default.
         let url = by_route.url(&format!("/slow?seconds={seconds}"));
         scope.spawn(move || {
             assert_eq!(run("curl", &["-sS", "-o", "/dev/null", "-w", "%{http_code}", &url]), "504")

@@ -1,8 +1,8 @@
-//! Conversations: Connect's own client and server over each of its protocols.
+//! Tests of conversations between Connect's own client and server, over each of its protocols.
 
 use crate::tools::{acceptance, app, printed, script, with_tls};
 
-/// What the client prints: the conversations that an app of this version of HTTP can have.
+/// Returns the expected output of the client: the conversations that are possible over the app's HTTP version.
 fn expected(app: &str) -> String {
     let mut lines = String::new();
     for kind in ["json", "proto"] {
@@ -33,7 +33,7 @@ fn still_right_connect_in_both_directions_over_each_of_its_protocols() {
     }
 }
 
-/// Six quiet minutes under the defaults; else a silence that is longer than an ordinary body's may be.
+/// Six silent minutes under the defaults on acceptance; otherwise a silence longer than an ordinary body allows.
 #[test]
 fn still_right_a_conversation_of_connect_may_be_silent() {
     let (_app, address) = app("node", "connect.cjs", &["serve"]);

@@ -1,4 +1,4 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ pub(crate) fn script(venv: &str, script: &str, args: &[&str]) -> Command {
     command
 }
 
-/// An app that prints one line once it listens, beginning with its address, and that line.
+/// Starts an app that prints one line once it listens, which starts with its address. Returns the app and that line.
 pub(crate) fn app(venv: &str, name: &str, args: &[&str]) -> (Process, String) {
     let mut command = script(venv, name, args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -32,7 +32,7 @@ pub(crate) fn app(venv: &str, name: &str, args: &[&str]) -> (Process, String) {
     (process, line.trim().to_owned())
 }
 
-/// What a client printed; fails the test if it fails.
+/// Returns the output of a client. Fails the test if the client fails.
 #[track_caller]
 pub(crate) fn printed(mut command: Command) -> String {
     let output = command.output().expect("tests/run installs it");
@@ -42,7 +42,7 @@ pub(crate) fn printed(mut command: Command) -> String {
     text
 }
 
-/// Pillion with TLS too, by a certificate of its own: `tls.crt` in its folder.
+/// Starts Pillion with TLS too, with a certificate of its own: `tls.crt` in its folder.
 pub(crate) fn with_tls(config: &str) -> Pillion {
     let folder = Arc::new(Folder::new());
     let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -53,7 +53,7 @@ pub(crate) fn with_tls(config: &str) -> Pillion {
     Pillion::in_folder(folder, &format!("{server}{config}"))
 }
 
-/// The length of a scenario: as in life with `PILLION_ACCEPTANCE=1`.
+/// Returns whether scenarios run at full length, as with `PILLION_ACCEPTANCE=1`.
 pub(crate) fn acceptance() -> bool {
     std::env::var_os("PILLION_ACCEPTANCE").is_some()
 }

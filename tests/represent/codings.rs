@@ -1,4 +1,4 @@
-//! Codings: what is coded for whom, and what the app coded itself.
+//! Tests of content codings: which responses Pillion compresses, and responses that the app compressed itself.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{self, Pillion, Request, Script, connect, exchange};
 use crate::tools::{JSON, curl, field, get, head_of, items, saying};
 
-/// Every combination of coding, method and condition.
+/// Tests every combination of coding, method and condition.
 #[test]
 fn every_coding_with_every_method_and_condition() {
     let content = items(200);
@@ -62,7 +62,7 @@ fn every_coding_with_every_method_and_condition() {
                         }
                     }
                     let (status, ..) = curl(&url, &[http, "-I", "-H", &accept, "-H", &condition]);
-                    // The tag of content that a HEAD does not bring cannot be made.
+                    // A HEAD response brings no content to make an entity tag of.
                     let wanted = if is_tagged || conditions == "*" { wanted } else { "200" };
                     assert_eq!(status, wanted, "HEAD {coding} {condition}");
                 }
@@ -123,8 +123,8 @@ fn the_app_is_asked_for_its_content_as_it_is_unless_told_otherwise() {
     assert_eq!(echo("[[routes]]\nmatch = \"* /**\"\ncompress = false\n").0, "gzip, br");
 }
 
-/// Django and Apache send `x.tar.gz` with `Content-Encoding: gzip`; wget and pip say `Accept-Encoding: identity`. They
-/// got a bare tar, and no hash matched.
+/// Regression: Django and Apache send `x.tar.gz` with `Content-Encoding: gzip`, and wget and pip send
+/// `Accept-Encoding: identity`. They got the decompressed tar, so no hash matched.
 #[test]
 fn n4_14_what_an_app_coded_passes_as_it_is() {
     let folder = harness::Folder::new();
@@ -173,7 +173,7 @@ fn n4_14_what_an_app_coded_passes_as_it_is() {
         assert_eq!(part.field("content-encoding").as_deref(), Some("gzip"));
         let same = get(&pillion, path, "accept-encoding: identity\r\nif-none-match: \"z\"\r\n");
         assert_eq!((same.status, same.field("etag").as_deref()), (304, Some("\"z\"")));
-        // RFC 9110 12.5.3: who refuses the content as it is, and gzip, can be given nothing.
+        // A client that refuses both identity and gzip can get no response (RFC 9110 12.5.3).
         assert_eq!(get(&pillion, path, "accept-encoding: br, identity;q=0\r\n").status, 406, "{path}");
         assert_eq!(get(&pillion, path, "accept-encoding: *;q=0\r\n").status, 406, "{path}");
     }
@@ -222,7 +222,7 @@ fn n4_14_a_stored_coded_response_is_chosen_by_its_vary() {
     }
 }
 
-/// Apps name charsets, transfer encodings and codings nobody knows. Such responses were 406.
+/// Regression: responses with charsets, transfer codings or unknown codings in `Content-Encoding` were 406.
 #[test]
 fn n4_4_a_coding_that_nobody_knows_passes_as_it_is() {
     let app = Script::answering(|request: &Request| {
@@ -308,7 +308,7 @@ fn an_answer_with_a_cookie_that_repeats_the_request_is_not_coded() {
     assert_eq!(answer.field("content-encoding").as_deref(), Some("gzip"));
 }
 
-/// A stream of any size costs the memory of an encoder, and a slow reader costs no more.
+/// A stream of any size takes the memory of one encoder, and a slow reader takes no more.
 #[test]
 fn a_gibibyte_through_gzip_takes_little_memory() {
     const SIZE: u64 = 1 << 30;
@@ -344,7 +344,7 @@ fn a_gibibyte_through_gzip_takes_little_memory() {
         came += count as u64;
         peak = peak.max(pillion.process.resident());
         if came < 2 << 20 {
-            // At first it reads slowly.
+            // The client reads slowly at first.
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -354,8 +354,9 @@ fn a_gibibyte_through_gzip_takes_little_memory() {
     assert_eq!(pillion.metric("pillion_coding_input_bytes_total{coding=\"gzip\"}"), SIZE as f64);
 }
 
-/// Encoders of responses on their way had 128 MiB of their own, and no bound where the client refused the content as it
-/// is. Where `buffer_memory`, or their client's share of it, has no room for one, the response goes as it is.
+/// Regression: encoders of responses in progress had 128 MiB of their own, and no bound for clients that refuse
+/// identity. If `buffer_memory` or the client's share of it has no room for an encoder, the response is sent without a
+/// coding.
 #[test]
 fn n3_4_encoders_hold_a_part_of_the_buffer_memory() {
     let app = Script::new(|mut tcp| {
@@ -365,7 +366,7 @@ fn n3_4_encoders_hold_a_part_of_the_buffer_memory() {
         let piece = items(500);
         let head = format!("HTTP/1.1 200 OK\r\n{JSON}etag: \"a\"\r\ntransfer-encoding: chunked\r\n\r\n");
         write!(tcp, "{head}{:x}\r\n{piece}\r\n", piece.len()).unwrap();
-        // Until the client leaves.
+        // Waits until the client leaves.
         let _ = tcp.read(&mut [0]);
     });
     let pillion = Pillion::with(&format!(

@@ -1,4 +1,4 @@
-//! Tags, conditions, and how long browsers keep an answer.
+//! Tests of entity tags, conditional requests, and the freshness lifetime sent to browsers.
 
 use crate::harness::{Pillion, Request, Script, exchange};
 use crate::tools::{JSON, get, head_of, items, saying};
@@ -65,7 +65,7 @@ fn n4_15_optimistic_locking_works_through_compression() {
 #[test]
 fn the_app_says_304_itself_and_its_tag_comes_back_as_the_client_has_it() {
     let app = versioned();
-    // Without a cache, which asks for the whole answer where that may be stored.
+    // The cache is off because it requests the whole response if it may store it.
     let pillion =
         Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n[cache]\nenabled = false\n", app.address));
     for (known, shown) in [("W/\"v1\"", "W/\"v1\""), ("\"v1\"", "\"v1\""), ("\"v0\", W/\"v1\"", "W/\"v1\"")] {
@@ -99,11 +99,11 @@ fn dates_and_tags_of_an_app_that_heeds_neither() {
     {
         assert!(answer.field(kept).is_some(), "{kept}: {}", answer.head);
     }
-    // A tag made here would take the place of the app's date.
+    // A tag made by Pillion would take precedence over the app's date.
     for gone in ["content-type", "content-length", "etag"] {
         assert!(answer.field(gone).is_none(), "{gone}: {}", answer.head);
     }
-    // If-None-Match wins (RFC 9110 13.1.3): in the app too, if it heeded dates.
+    // If-None-Match takes precedence (RFC 9110 13.1.3), as it would in an app that evaluates dates.
     let both = get(&pillion, "/", &format!("if-none-match: \"other\"\r\n{since}"));
     assert_eq!(both.status, 200);
     assert_eq!(get(&pillion, "/", "if-unmodified-since: Sat, 05 Nov 1994 08:49:37 GMT\r\n").status, 412);
@@ -114,7 +114,7 @@ fn dates_and_tags_of_an_app_that_heeds_neither() {
     assert_eq!(exchange(pillion.http, &post).status, 200, "conditions on reads only");
 }
 
-/// Equal content has an equal tag on every replica and after every restart; other content has another.
+/// Equal content has an equal tag on every replica and after every restart, and different content has another tag.
 #[test]
 fn made_tags_are_of_the_content() {
     let tag = |content: &str, config: &str| {
@@ -184,7 +184,7 @@ fn an_apps_304_to_a_date_has_the_tag_of_the_coding() {
     assert_eq!(get(&pillion, "/", since).field("etag").as_deref(), Some("\"x\""));
 }
 
-/// CalDAV and WebDAV clients compare the tag of a response with `getetag` in a PROPFIND: the text must be the app's.
+/// CalDAV and WebDAV clients compare a response's tag with `getetag` in a PROPFIND, so its text must be the app's.
 #[test]
 fn n4_15_a_weakened_tag_keeps_its_text_and_comes_back_in_both_forms() {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -222,7 +222,7 @@ fn n4_15_a_weakened_tag_keeps_its_text_and_comes_back_in_both_forms() {
         exchange(pillion.http, &put);
         assert_eq!(seen.lock().unwrap().last().unwrap().1, heard, "if-match: {sent}");
     }
-    // Judged here as by the app.
+    // Pillion evaluates the condition as the app would.
     let matched = |tag: &str| get(&pillion, "/", &format!("if-match: {tag}\r\n")).status;
     assert_eq!((matched("W/\"a~gzip\""), matched("\"a~gzip\""), matched("W/\"b\"")), (200, 200, 412));
 }

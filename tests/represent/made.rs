@@ -1,4 +1,4 @@
-//! Tags that Pillion makes, and the validators of apps beside them.
+//! Tests of entity tags that Pillion makes, and of apps' validators beside them.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use crate::tools::{JSON, curl, field, get, head_of, items, saying};
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// An app with dates alone: private, personal, or for all. Its 304s were lost where a made tag stood in their way.
+/// An app that sends only dates, in private, personal and shared responses. Regression: a tag made by Pillion hid its
+/// 304s.
 #[test]
 fn n4_16_a_response_with_only_a_date_keeps_its_304() {
     let app = Script::answering(|request: &Request| {
@@ -35,7 +36,7 @@ fn n4_16_a_response_with_only_a_date_keeps_its_304() {
                 let first = get(&pillion, path, &fields);
                 let found = (first.status, first.field("etag"), first.field("last-modified"));
                 assert_eq!(found, (200, None, Some(DATE.to_owned())), "{path} {fields}");
-                // Clients may hold a tag from before the app had dates.
+                // Clients may have a tag from before the app sent dates.
                 for tags in [
                     "",
                     "if-none-match: W/\"pillion-00\"\r\n",
@@ -48,7 +49,8 @@ fn n4_16_a_response_with_only_a_date_keeps_its_304() {
                     }
                 }
                 let other = format!("{fields}if-none-match: \"x\"\r\nif-modified-since: {DATE}\r\n");
-                // RFC 9110 13.1.3: a tag that may be the app's goes before the date. This app heeds the date alone.
+                // A tag that may be the app's takes precedence over the date (RFC 9110 13.1.3). This app evaluates only
+                // the date.
                 assert!(matches!(get(&pillion, path, &other).status, 200 | 304));
             }
         }
@@ -57,7 +59,7 @@ fn n4_16_a_response_with_only_a_date_keeps_its_304() {
     assert_eq!(by_app.field("x-by").as_deref(), Some("app"), "the date reaches the app");
 }
 
-/// An app that sends its head, then its content in pieces, each after a pause.
+/// Starts an app that sends its head, then its content in pieces, each after a pause.
 fn slow(framing: &'static str, fields: &'static str, pieces: &'static [&'static str], pause: u64) -> Script {
     Script::new(move |mut tcp| {
         while Request::read(&mut tcp).is_some() {
@@ -88,18 +90,19 @@ fn n5_2_made_tags_do_not_depend_on_timing() {
         at_once,
         "held until its end"
     );
-    // Whatever has a validator of the app, is not to be kept, or is longer, gets none, however fast it comes.
+    // A response with a validator of the app, with no-store, or above the size limit gets no tag, however fast it
+    // arrives.
     for fields in ["last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "cache-control: No-Store\r\n"] {
         assert_eq!(tag(&saying("0123456789", fields)), None, "{fields}");
     }
     let long = "x".repeat(64 * 1024 + 1);
     assert_eq!(tag(&saying(&long, JSON)), None);
     assert!(tag(&saying(&long[1..], JSON)).is_some());
-    // Also where it is stored, and so here whole.
+    // The same if it is stored, and therefore complete here.
     assert_eq!(tag(&saying(&long, "cache-control: max-age=60\r\n")), None);
 }
 
-/// Holding has an end: an app that takes longer is passed on, without a tag.
+/// Buffering is limited in time: the response of a slower app is forwarded without a tag.
 #[test]
 fn n5_2_nothing_is_held_for_long() {
     let app = slow("content-length: 10", JSON, &["01234", "56789"], 700);
@@ -140,11 +143,11 @@ fn n5_2_head_has_the_tag_of_what_is_stored() {
     }
 }
 
-/// Pages of PHP and WordPress come in chunks, and their end is there at once.
+/// Pages of PHP and WordPress arrive in chunks, and their end arrives at once.
 #[test]
 fn n4_19_chunks_that_end_at_once_are_as_content_with_a_length() {
     const CHUNKED: &str = "transfer-encoding: chunked";
-    // A machine that is busy for 20 ms makes it late.
+    // A machine that is busy for 20 ms delays it.
     let in_time = |ask: &dyn Fn() -> Option<String>| eventually("it comes in time", ask);
     let small = slow(CHUNKED, JSON, &["5\r\n01234\r\n", "5\r\n56789\r\n", "0\r\n\r\n"], 2);
     let pillion = Pillion::in_front_of(small.address);
@@ -158,7 +161,7 @@ fn n4_19_chunks_that_end_at_once_are_as_content_with_a_length() {
         });
         assert_eq!(found, format!("10{tag}"), "{accept}");
     }
-    // Nothing is decided but the length, and POST has one too.
+    // Only the length is determined, so a POST response gets one too.
     let plain = slow(CHUNKED, "content-type: image/x\r\netag: \"x\"\r\n", &["3\r\nabc\r\n", "0\r\n\r\n"], 2);
     let pillion = Pillion::in_front_of(plain.address);
     assert_eq!(in_time(&|| get(&pillion, "/", "").field("content-length")), "3");
@@ -167,15 +170,15 @@ fn n4_19_chunks_that_end_at_once_are_as_content_with_a_length() {
         field(&head, "content-length").map(str::to_owned)
     };
     assert_eq!(in_time(&posted), "3");
-    // A later end: content of unknown length, as before.
+    // With a later end, the content has an unknown length, as before.
     let late = slow(CHUNKED, JSON, &["5\r\n01234\r\n", "5\r\n56789\r\n0\r\n\r\n"], 400);
     let answer = get(&Pillion::in_front_of(late.address), "/", "");
     assert_eq!((answer.field("content-length"), answer.field("etag")), (None, None));
     assert_eq!(answer.text(), "0123456789");
 }
 
-/// With Nagle's algorithm, what an app writes after its head waits for our acknowledgment, which the kernel delays by
-/// 40 ms on a connection that was used before.
+/// With Nagle's algorithm, data that an app writes after the head waits for an acknowledgement, which the kernel delays
+/// by 40 ms on a reused connection.
 #[test]
 fn n5_2_what_an_app_writes_apart_is_acknowledged_at_once() {
     let app = Script::new(|mut tcp| {
@@ -193,7 +196,7 @@ fn n5_2_what_an_app_writes_apart_is_acknowledged_at_once() {
         tcp.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
         read_answer(&mut tcp).field("content-length").is_some()
     });
-    // All came within the 20 ms that are waited for, but where the machine was busy.
+    // All arrived within the 20 ms limit, unless the machine was busy.
     let count = lengths.count();
     assert!(count >= 30, "{count} of 40 came at once");
     assert_eq!(app.connections.load(std::sync::atomic::Ordering::SeqCst), 1, "on one connection");

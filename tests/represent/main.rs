@@ -1,5 +1,5 @@
-//! What a client gets in place of what the app said, end to end: curl decodes for itself, nginx is the app
-//! that knows of tags and ranges, and a script is the one that records what it was asked.
+//! End-to-end tests of changed representations: curl decodes responses itself, nginx is an app with entity tags and
+//! ranges, and scripts record the requests they get.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Parts of an answer.
+//! Tests of range requests and of If-Range.
 
 use crate::harness::{Nginx, Pillion};
 use crate::tools::{JSON, curl, field, get, head_of, items, saying};
@@ -14,7 +14,7 @@ fn parts_of_content_that_the_app_gave_whole() {
     let url = pillion.url("/");
     let (status, body, _) = curl(&url, &["-r", "-5"]);
     assert_eq!((status.as_str(), &body[..]), ("206", &content.as_bytes()[content.len() - 5..]));
-    // Parts are parts of the content as it is, whatever coding is asked for beside.
+    // Ranges apply to content without a coding, whatever codings the client accepts.
     let (status, body, head) = curl(&url, &["-r", "0-4", "-H", "Accept-Encoding: gzip"]);
     assert_eq!(
         (status.as_str(), &body[..], field(&head, "content-encoding")),
@@ -38,10 +38,10 @@ fn parts_of_content_that_the_app_gave_whole() {
     assert_eq!(head_of(&pillion, "/", "range: bytes=0-1\r\n").status, 200, "a Range is about GET");
 }
 
-/// A real nginx serving files: its tags, its 304s, its parts.
+/// A real nginx that serves files, with its own tags, 304s and ranges.
 #[test]
 fn nginx_keeps_its_tags_and_its_ranges() {
-    // A file that is a second old may be stored for a tenth of one (RFC 9111 4.2.2), and nginx is to be asked each time.
+    // A file one second old may be stored for a tenth of a second (RFC 9111 4.2.2), but nginx is to be asked each time.
     let nginx = Nginx::serving(
         "server { listen LISTEN; root FOLDER; default_type application/json; location / { add_header Cache-Control no-store always; } }",
     );
@@ -76,8 +76,8 @@ fn nginx_keeps_its_tags_and_its_ranges() {
     assert_eq!(get(&pillion, "/file", "range: bytes=9999999-\r\n").status, 416, "nginx's own");
 }
 
-/// A date does not tell codings apart: whoever holds coded content and asks for the rest of it must not get a
-/// part of the content as it is.
+/// A date does not distinguish codings. A client that has compressed content and asks for the rest must not get a range
+/// of the uncompressed content.
 #[test]
 fn a_date_in_if_range_gives_no_part_to_a_client_that_takes_codings() {
     let dates = "content-type: application/json\r\nlast-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\

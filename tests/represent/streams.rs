@@ -1,4 +1,4 @@
-//! Responses that come piece by piece, by their media type.
+//! Tests of responses that are streams by their media type.
 
 use std::io::{Read, Write};
 use std::process::Command;
@@ -27,7 +27,7 @@ const STREAMS: [&str; 8] = [
     "application/vnd.docker.multiplexed-stream",
 ];
 
-/// Also where all of it came at once, and whatever says that it may be stored.
+/// This holds even if all content arrived at once, and whatever permits storing.
 #[test]
 fn n4_7_live_streams_are_never_coded_nor_stored() {
     let codings = "[compression]\ntypes = [\"text/*\", \"application/*\", \"multipart/*\"]\n";
@@ -46,7 +46,7 @@ fn n4_7_live_streams_are_never_coded_nor_stored() {
             assert_eq!(answer.body, items(100).into_bytes());
         }
     }
-    // Others of which all came may be.
+    // Other media types may be stored if all content arrived.
     for kind in STREAMS {
         let fields: &'static str = format!("content-type: {kind}\r\ncache-control: max-age=60\r\n").leak();
         let app = saying(&items(100), fields);
@@ -61,7 +61,7 @@ fn n4_7_live_streams_are_never_coded_nor_stored() {
     }
 }
 
-/// An app that says one piece, pauses, and says another.
+/// Starts an app that sends one piece, pauses, and sends another.
 fn pausing(kind: &'static str, pause: Duration) -> Script {
     Script::new(move |mut tcp| {
         if Request::read(&mut tcp).is_none() {
@@ -98,7 +98,7 @@ fn n4_7_streams_have_the_time_limits_of_streams() {
     assert!(!ask("application/json"), "which holds for that");
 }
 
-/// What came of a stream can be decoded at once, although the app pauses for long.
+/// The part of a stream that has arrived can be decoded at once, although the app pauses for long.
 #[test]
 fn n4_7_a_coded_stream_is_flushed() {
     for kind in ["application/stream+json", "application/json; stream=watch", "application/connect+json"] {
@@ -124,7 +124,7 @@ fn n4_7_a_coded_stream_is_flushed() {
     }
 }
 
-/// A stream that may be stored may have no end: it is not read on for the store when its last reader has gone.
+/// A storable stream may be endless, so it is not read on for the cache when its last reader has left.
 #[test]
 fn n4_7_a_stream_ends_with_its_last_reader() {
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -136,7 +136,7 @@ fn n4_7_a_stream_ends_with_its_last_reader() {
         let head = "content-type: application/x-ndjson\r\ncache-control: max-age=60";
         write!(tcp, "HTTP/1.1 200 OK\r\n{head}\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{{}}\n\r\n")
             .unwrap();
-        // Ends when Pillion closes.
+        // Returns when Pillion closes the connection.
         let end = tcp.read(&mut [0]);
         sender.lock().unwrap().send(end.is_ok_and(|count| count == 0)).unwrap();
     });

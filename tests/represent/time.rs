@@ -1,4 +1,4 @@
-//! Nothing is held back.
+//! Tests that no content is delayed.
 
 use std::io::{BufReader, Read, Write};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::{Pillion, Request, Script, connect, now};
 use crate::tools::{JSON, get, items};
 
-/// An app that sends chunks when it is told to.
+/// Starts an app that sends a chunk when it is told to.
 fn paced(fields: &'static str) -> (Script, std::sync::mpsc::Sender<String>) {
     let (sender, receiver) = std::sync::mpsc::channel::<String>();
     let receiver = std::sync::Mutex::new(receiver);
@@ -25,7 +25,7 @@ fn paced(fields: &'static str) -> (Script, std::sync::mpsc::Sender<String>) {
     (app, sender)
 }
 
-/// A client that reads as a browser does: what it has decoded so far.
+/// A client that reads as a browser does returns the content that it could decode so far.
 #[test]
 fn what_the_app_says_is_decodable_soon_although_it_goes_on_later() {
     for coding in ["gzip", "br", "zstd"] {
@@ -37,7 +37,7 @@ fn what_the_app_says_is_decodable_soon_although_it_goes_on_later() {
             .spawn()
             .unwrap();
         let mut reader = BufReader::new(curl.stdout.take().unwrap());
-        // The first word decides that it is worth coding.
+        // The first chunk decides that compression is worthwhile.
         for words in [items(50), "soon".to_owned(), items(3), "and so on".to_owned()] {
             let since = now();
             say.send(words.clone()).unwrap();
@@ -54,7 +54,7 @@ fn what_the_app_says_is_decodable_soon_although_it_goes_on_later() {
 
 #[test]
 fn content_of_unknown_length_is_judged_by_its_beginning() {
-    // Less than min_size, and then nothing for a while: as it is.
+    // Less than `min_size`, then a pause: sent without a coding.
     let (app, say) = paced(JSON);
     let pillion = Pillion::in_front_of(app.address);
     let mut tcp = connect(pillion.http);
@@ -70,7 +70,7 @@ fn content_of_unknown_length_is_judged_by_its_beginning() {
     assert!(!head.contains("content-encoding") && head.contains("vary: accept-encoding"), "{head}");
     drop(say);
 
-    // Less than min_size, and its end: it has a length, and a tag.
+    // Less than `min_size`, then the end: sent with a length and a tag.
     let small = Script::answering(|_| {
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n3\r\n[1]\r\n0\r\n\r\n".to_vec()
     });
@@ -80,8 +80,8 @@ fn content_of_unknown_length_is_judged_by_its_beginning() {
     assert!(answer.field("etag").is_some() && answer.field("content-encoding").is_none());
 }
 
-/// An app that stalls in the middle of content with a known length: its beginning is passed on, without a
-/// tag, instead of being held until there is one.
+/// An app that stalls in the middle of content of known length: the beginning is forwarded without a tag, instead of
+/// being held until a tag can be made.
 #[test]
 fn nothing_is_held_back_for_a_tag() {
     let app = Script::new(|mut tcp| {
@@ -89,7 +89,7 @@ fn nothing_is_held_back_for_a_tag() {
             return;
         }
         tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbeginning").unwrap();
-        // Until the client has seen the beginning and leaves.
+        // Waits until the client has seen the beginning and leaves.
         let _ = tcp.read(&mut [0]);
     });
     let pillion = Pillion::in_front_of(app.address);
@@ -104,17 +104,18 @@ fn nothing_is_held_back_for_a_tag() {
     assert!(!String::from_utf8(seen).unwrap().contains("etag"));
 }
 
-/// 60 KB of quotes that never close froze a worker for half a second: each was looked for to the end of the value.
+/// Regression: 60 KB of unclosed quotes blocked a worker for half a second, because each was searched for to the end of
+/// the value.
 #[test]
 fn n3_1_a_long_header_value_takes_linear_time() {
-    /// Of all threads, in the kernel's ticks.
+    /// Returns the CPU time of all threads in the kernel's ticks.
     fn ticks(pillion: &Pillion) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pillion.process.pid())).unwrap();
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
     const REQUESTS: usize = 40;
-    // Reads as fast as it can, and says in Cache-Control what its path asks for.
+    // Reads as fast as it can, and sends the Cache-Control that the path names.
     let app = Script::new(|mut tcp| {
         let mut head = Vec::new();
         let mut piece = vec![0; 128 * 1024];
@@ -167,7 +168,7 @@ fn n3_1_a_long_header_value_takes_linear_time() {
         &["cookie", "x-forwarded-for", "forwarded"],
     ] {
         let (small, large) = (cost(names, 7_500), cost(names, 60_000));
-        // Eight times the bytes; a tick or two is the clock's.
+        // Eight times the bytes. One or two ticks are inaccuracy of the clock.
         assert!(large <= 12 * small.max(2), "{names:?}: {small} and {large} ticks for {REQUESTS} requests");
     }
 }

@@ -1,11 +1,11 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::fmt::Write as _;
 use std::process::Command;
 
 use crate::harness::{Answer, Pillion, Script, exchange};
 
-/// JSON as apps write it: `items` of some 80 bytes each.
+/// Returns JSON as apps write it: `items` objects of about 80 bytes each.
 pub(crate) fn items(items: usize) -> String {
     let mut text = String::from("[");
     for id in 0..items {
@@ -31,7 +31,7 @@ pub(crate) fn head_of(pillion: &Pillion, path: &str, fields: &str) -> Answer {
     )
 }
 
-/// An app that answers everything with this content and these field lines.
+/// Starts an app that responds to everything with this content and these field lines.
 pub(crate) fn saying(content: &str, fields: &'static str) -> Script {
     let content = content.to_owned();
     Script::answering(move |request| {
@@ -43,7 +43,7 @@ pub(crate) fn saying(content: &str, fields: &'static str) -> Script {
 
 pub(crate) const JSON: &str = "content-type: application/json\r\n";
 
-/// What curl makes of an answer: its status, its content decoded, and its fields.
+/// Returns the status, the decoded content and the fields of a response, from curl.
 pub(crate) fn curl(url: &str, args: &[&str]) -> (String, Vec<u8>, String) {
     let output = Command::new("curl")
         .args(["-sS", "--max-time", "20", "-D", "-", "-w", "%{stderr}%{http_code}", url])

@@ -1,4 +1,4 @@
-//! What responses cost in memory while slow clients read them, and what stays of them.
+//! Tests of the memory that responses take while slow clients read them, and afterwards.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use crate::harness::{Pillion, Script, connect, eventually};
 use crate::tools::get;
 
-/// Several ranges of what is stored were copied for each client: 50 slow ones on 4 MiB took 206 MiB.
+/// Regression: ranges of a stored response were copied for each client, so 50 slow clients of 4 MiB took 206 MiB.
 #[test]
 fn n3_2_several_ranges_are_slices_of_what_is_stored() {
     const SIZE: usize = 4 << 20;
@@ -37,7 +37,7 @@ fn n3_2_several_ranges_are_slices_of_what_is_stored() {
         .collect();
     let grown = pillion.process.resident().saturating_sub(before);
     assert!(grown < 16 << 20, "{} MiB for 50 clients", grown >> 20);
-    // What they get in the end is right.
+    // The content they finally get is correct.
     let mut answer = Vec::new();
     clients.into_iter().next().unwrap().read_to_end(&mut answer).unwrap();
     let find = |part: &[u8]| answer.windows(part.len()).position(|found| found == part);
@@ -46,7 +46,8 @@ fn n3_2_several_ranges_are_slices_of_what_is_stored() {
     assert!(answer[at..].starts_with(&content[2_097_153..]));
 }
 
-/// Trailers of 15 KB beside content of two bytes: 1,000 such responses were 2 MiB by the count, and 16 in memory.
+/// Regression: 1,000 responses with trailers of 15 KB and content of two bytes were accounted as 2 MiB, but took 16
+/// MiB.
 #[test]
 fn n3_2_trailers_are_weighed() {
     let app = Script::answering(|_| {

@@ -1,6 +1,5 @@
-//! What connections of HTTP/1 hold in their buffers is counted by what these have room for, and is bounded: whatever the
-//! clients send, and however little they read, memory grows by no more than what is counted and a little for each
-//! connection.
+//! Tests of the buffers of HTTP/1 connections: their capacity is accounted and bounded. Whatever clients send and
+//! however little they read, memory grows by no more than the accounted amount and a little for each connection.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -13,7 +12,7 @@ use crate::tools::pillion;
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
-/// Of a connection that waits, its request and its place at the upstream.
+/// Memory of a waiting connection, its request and its place in the queue, in bytes.
 const OF_A_CONNECTION: u64 = 32 * KIB;
 /// By so much one worker may exceed what a client may hold: by one read of 128 KiB and what is queued of it, as their length
 /// is not known before.
@@ -23,7 +22,7 @@ const READ: u64 = 288 * KIB;
 /// allocator and the list they stand in.
 const FLOOR: u64 = 28 * KIB;
 
-/// An app that reads heads and no content, and never responds.
+/// An app that reads heads but no content, and never responds.
 struct Deaf {
     script: Script,
     ended: Arc<AtomicBool>,
@@ -42,7 +41,7 @@ fn deaf() -> Deaf {
     Deaf { script, ended }
 }
 
-/// An app that says that its responses can be stored, and sends `length` bytes in chunks.
+/// Starts an app whose responses may be stored, and have `length` bytes in chunks.
 fn chunks(length: usize) -> Script {
     Script::new(move |mut tcp| {
         while head(&mut tcp).is_some() {
@@ -56,7 +55,7 @@ fn chunks(length: usize) -> Script {
     })
 }
 
-/// Clients that sent their head and as much of `content` as is taken, and read nothing.
+/// Starts clients that sent their head and as much of `content` as is read, and read nothing.
 fn clients(
     pillion: &Pillion,
     count: usize,
@@ -133,7 +132,7 @@ fn post(framing: &str) -> String {
     format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n")
 }
 
-/// The buffers they were read into grew to 128 KiB for each connection, and were counted by nobody.
+/// Regression: read buffers grew to 128 KiB for each connection without being accounted.
 #[test]
 fn n3_4_uploads_of_very_small_chunks_are_counted_by_their_buffers() {
     let app = deaf();
@@ -149,7 +148,7 @@ fn n3_4_uploads_of_very_small_chunks_are_counted_by_their_buffers() {
     );
 }
 
-/// Each chunk behind a large one was queued as a slice of its own, of 64 bytes for one.
+/// Regression: each chunk after a large one was queued as a slice of its own, 64 bytes for one.
 #[test]
 fn n3_4_very_small_chunks_behind_a_large_one_are_queued_in_one_buffer() {
     let app = deaf();
@@ -157,7 +156,7 @@ fn n3_4_very_small_chunks_behind_a_large_one_are_queued_in_one_buffer() {
     let pillion = pillion(app.script.address, SERVER, "");
     let large = [b"80000\r\n", &[b'x'; 0x80000][..], b"\r\n"].concat().repeat(8);
     let small = b"1\r\nx\r\n".repeat(80_000);
-    // What the allocator keeps of buffers of this size.
+    // Memory that the allocator keeps for buffers of this size.
     let beside = 3 * MIB;
     holds(
         &pillion,
@@ -169,7 +168,7 @@ fn n3_4_very_small_chunks_behind_a_large_one_are_queued_in_one_buffer() {
     );
 }
 
-/// What the app does not read waits in a queue of up to 256 KiB for each connection.
+/// Content that the app does not read waits in a queue of up to 256 KiB for each connection.
 #[test]
 fn n3_4_uploads_that_the_app_does_not_read_are_counted() {
     let app = deaf();
@@ -178,7 +177,7 @@ fn n3_4_uploads_that_the_app_does_not_read_are_counted() {
     holds(&pillion, 60, (0, OF_REQUESTS), |_| post("content-length: 100000000"), &vec![b'x'; 16 << 20], end);
 }
 
-/// 40 KB of 60 KB that are waited for stood in pieces of 16 KiB, beside a read buffer that had grown.
+/// Regression: 40 KB of 60 KB took pieces of 16 KiB while waiting, beside an enlarged read buffer.
 #[test]
 fn n3_4_uploads_that_pause_are_counted_by_their_buffers() {
     let app = deaf();
@@ -187,7 +186,7 @@ fn n3_4_uploads_that_pause_are_counted_by_their_buffers() {
     holds(&pillion, 180, (0, OF_REQUESTS), |_| post("content-length: 60000"), &[b'x'; 33_000], end);
 }
 
-/// A head of 60 KB held the buffer that it was read into, of 84 KiB and more.
+/// Regression: a head of 60 KB kept its read buffer of 84 KiB or more.
 #[test]
 fn n3_1_large_heads_hold_no_more_than_is_counted() {
     let app = deaf();
@@ -204,7 +203,7 @@ fn n3_1_large_heads_hold_no_more_than_is_counted() {
     );
 }
 
-/// Those that are refused stay for two seconds, in which they held what they had sent.
+/// Regression: refused connections stay for two seconds, and kept what they had sent.
 #[test]
 fn n3_6_half_heads_that_are_refused_hold_no_buffers() {
     let app = deaf();
@@ -230,7 +229,7 @@ fn with_small_cache(app: &Script) -> Pillion {
     ))
 }
 
-/// Each that found no room in the cache held 128 KiB that nobody counted.
+/// Regression: each response without room in the cache held 128 KiB that was not accounted.
 #[test]
 fn n3_4_objects_that_find_no_room_in_the_cache_are_counted() {
     let app = chunks(4 << 20);

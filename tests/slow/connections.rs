@@ -1,4 +1,4 @@
-//! Connections that ask for nothing, and more of them than there is room for.
+//! Tests of connections without requests, and of more connections than there is room for.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::tools::{h2_client, pillion};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// How long it stays open while `piece` is sent again and again; nothing may come.
+/// Returns how long the connection stays open while `pieces` are sent repeatedly. Nothing may be received.
 fn open_for(mut tcp: TcpStream, pieces: &'static [&'static str]) -> std::thread::JoinHandle<Duration> {
     std::thread::spawn(move || {
         let since = now();
@@ -60,7 +60,7 @@ fn n3_6_a_connection_that_asks_for_nothing_is_closed_without_an_answer() {
         let open = open.join().unwrap();
         assert!(expected.contains(&open), "{what}: {open:?}");
     }
-    // The same before a handshake.
+    // The same before a TLS handshake.
     let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     for (trusted, expected) in [("", &header), ("trusted_proxies = [\"127.0.0.1\"]\n", &idle)] {
         let folder = Arc::new(Folder::new());
@@ -77,7 +77,7 @@ fn n3_6_a_connection_that_asks_for_nothing_is_closed_without_an_answer() {
         let open = open_for(connect(tls.http), &[""]).join().unwrap();
         assert!(expected.contains(&open), "TLS, {trusted:?}: {open:?}");
     }
-    // What has begun is told that it took too long.
+    // A request that has begun gets a 408.
     let mut tcp = connect(untrusted.http);
     tcp.write_all(b"\r\nGET / HTTP/1.1\r\nHost").unwrap();
     assert_eq!(read_answer(&mut tcp).status, 408);
@@ -111,7 +111,7 @@ fn n3_6_at_max_connections_the_longest_idle_of_the_client_with_the_most_goes_fir
         lone.write_all(GET).unwrap();
         assert_eq!(read_answer(&mut lone).status, 200);
         pause();
-        // Some have asked for something and some for nothing.
+        // Some connections have sent a request, and some have not.
         let mut many: Vec<TcpStream> = (0..7)
             .map(|at| {
                 let mut tcp = connect_from("127.0.0.2", pillion.http);
@@ -162,7 +162,7 @@ async fn n3_6_so_do_idle_connections_of_http_2_and_those_without_a_handshake() {
         tcp.write_all(GET).unwrap();
         assert_eq!(read_answer(&mut tcp).status, 200);
     };
-    // Both seats are taken by connections that ask for nothing any more, or never did.
+    // Both slots are taken by connections without a request, finished or never sent.
     let mut client = h2_client(pillion.http, 65_535).await;
     let request = http::Request::get("http://a.test/").body(()).unwrap();
     let (answer, _) = client.send_request(request, true).unwrap();
@@ -175,7 +175,7 @@ async fn n3_6_so_do_idle_connections_of_http_2_and_those_without_a_handshake() {
     drop(silent);
 }
 
-/// What is at work is never closed for others; they wait until it has ended.
+/// A busy connection is never closed for others, which wait until it has ended.
 #[test]
 fn n3_6_busy_connections_stay() {
     let (app, seen, release) = holding();
@@ -198,7 +198,7 @@ fn n3_6_busy_connections_stay() {
     for tcp in &mut busy {
         assert_eq!(read_answer(tcp).status, 200);
     }
-    // One of them has become idle meanwhile, and makes room.
+    // A connection that became idle in the meantime makes room.
     assert_eq!(read_answer(&mut waits).status, 200);
 }
 
@@ -230,7 +230,7 @@ fn n3_7_live_answers_under_a_flood_with_128_descriptors() {
         }
     };
     live("at first");
-    // Silent ones, such as have begun a request, and such as are at work.
+    // Silent connections, connections with an incomplete request, and busy ones.
     let flood: Vec<TcpStream> = (0..300)
         .map(|at| {
             let mut tcp = connect_from("127.0.0.2", pillion.http);
@@ -253,13 +253,13 @@ fn n3_7_live_answers_under_a_flood_with_128_descriptors() {
         tcp.write_all(GET).unwrap();
         (read_answer(&mut tcp).status == 200).then_some(())
     });
-    // A reload fits itself in too.
+    // A reload adapts the limits again.
     pillion.process.signal("HUP");
     eventually("it is reloaded", || pillion.log().contains("configuration reloaded").then_some(()));
     live("after a reload");
 }
 
-/// Whatever one client floods, and with whatever. That two of them are flooded at once is the worst.
+/// One client floods with anything. Two flooding clients at the same time are the worst case.
 #[test]
 fn n3_7_live_answers_whatever_is_flooded() {
     let app = Script::new(|mut tcp| {
@@ -271,7 +271,7 @@ fn n3_7_live_answers_whatever_is_flooded() {
                 harness::ok("here")
             };
             if tcp.write_all(&answer).is_err() || stream {
-                // It lives until it is closed.
+                // The connection lives until it is closed.
                 let _ = tcp.read(&mut [0]);
                 return;
             }

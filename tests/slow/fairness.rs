@@ -1,4 +1,4 @@
-//! One client never holds more than seven eighths of an upstream address's places.
+//! Tests that one client never holds more than seven eighths of an upstream address's slots.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ fn n3_4_one_client_never_holds_all_places_and_the_freed_one_goes_to_who_holds_fe
     let (app, seen, release) = holding();
     let server = "trusted_proxies = [\"127.0.0.1\"]\n";
     let pillion = pillion(app.address, server, "max_connections = 8\nqueue_timeout = \"15s\"\n");
-    // Two networks of one subscriber are one client; ten requests of it find seven places.
+    // Two networks of one subscriber count as one client, whose ten requests get seven slots.
     let mut greedy: Vec<TcpStream> = (0..10)
         .map(|at| {
             ask(&pillion, &format!("/greedy/{at}"), if at % 2 == 0 { "2001:db8::1" } else { "2001:db8::2:1" })
@@ -29,10 +29,10 @@ fn n3_4_one_client_never_holds_all_places_and_the_freed_one_goes_to_who_holds_fe
         assert!(seen.recv_timeout(PATIENCE).unwrap().starts_with("/greedy/"));
     }
     eventually_held(&pillion, 7.0);
-    // The eighth is there for another one at once, although three wait.
+    // The eighth slot is for another client at once, although three requests wait.
     let mut first = ask(&pillion, "/other/1", "192.0.2.7");
     assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "/other/1");
-    // Its next ones wait behind the three, and are served before them.
+    // Its next requests queue behind the three, and are served before them.
     let mut second = ask(&pillion, "/other/2", "192.0.2.7");
     crate::harness::eventually("four wait", || {
         let text = pillion.admin_get("/metrics").text();
@@ -49,7 +49,7 @@ fn n3_4_one_client_never_holds_all_places_and_the_freed_one_goes_to_who_holds_fe
     eventually_held(&pillion, 0.0);
 }
 
-/// Without trusted proxies what a client says of itself makes it no other one.
+/// Without trusted proxies, a client cannot claim to be several clients.
 #[test]
 fn n3_4_a_client_cannot_make_itself_many() {
     let (app, seen, release) = holding();
@@ -63,7 +63,7 @@ fn n3_4_a_client_cannot_make_itself_many() {
     clients.iter_mut().for_each(|tcp| assert_eq!(read_answer(tcp).status, 200));
 }
 
-/// Who has used up its share waits; nobody else waits for it because it asked first.
+/// A client that used up its share waits. No other client may wait for it just because it was first.
 #[test]
 fn n3_4_nobody_waits_for_the_fetch_of_a_client_that_waits_for_its_own_share() {
     let (app, seen, release) = holding();
@@ -89,12 +89,12 @@ fn n3_4_nobody_waits_for_the_fetch_of_a_client_that_waits_for_its_own_share() {
     };
     clients.push(ask(&pillion, "/hot/1", "192.0.2.6"));
     waits(1);
-    // Its own next one waits for that one, in no line.
+    // Its own next request joins that one, without a place in the queue.
     clients.push(ask(&pillion, "/hot/1", "192.0.2.6"));
     clients.push(ask(&pillion, "/hot/1", "192.0.2.7"));
     let asked = seen.recv_timeout(std::time::Duration::from_secs(5));
     assert_eq!(asked.as_deref(), Ok("/hot/1"), "there is a place for another client");
-    // Its fetch is the one that others join: they wait for no place.
+    // Other requests join its fetch, so they need no slot.
     clients.push(ask(&pillion, "/hot/1", "192.0.2.8"));
     crate::harness::eventually("two joined a fetch", || {
         let text = pillion.admin_get("/metrics").text();

@@ -1,5 +1,5 @@
-//! Several clients ask for the same at once, and one of them does not read, or reads slowly: it neither stops the others
-//! nor is it cut off for their sake, and what is held of it stays within `max_size`.
+//! Tests of collapsed requests of which one client reads slowly or not at all: it neither stops the others nor is
+//! disconnected for them, and the buffered content stays within `max_size`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,8 +14,8 @@ use crate::tools::sent;
 const PIECE: usize = 64 * 1024;
 const MIB: usize = 1 << 20;
 
-/// An app that sends one piece of each response, and the rest, of `pieces` in all, once it is told to go on, or at once
-/// when there is nobody left to tell it. With a length where `length` says so of the target.
+/// Starts an app that sends one of `pieces` pieces of each response. It sends the rest when told to, or at once when
+/// the sender is dropped. The response has a length if `length` returns true for the target.
 fn app(pieces: usize, length: fn(&str) -> bool) -> (Script, Arc<AtomicUsize>, Sender<()>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let (go_on, waits) = channel();
@@ -58,14 +58,14 @@ fn ask(pillion: &Pillion, target: &str) -> TcpStream {
     sent(pillion.http, &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"))
 }
 
-/// A client that reads the head, and no more of the rest than comes with it.
+/// Starts a client that reads the head, and only what arrives with it of the rest.
 fn begin(pillion: &Pillion, target: &str) -> TcpStream {
     let mut tcp = ask(pillion, target);
     head(&mut tcp).unwrap();
     tcp
 }
 
-/// Clients that joined the fetch.
+/// Starts clients that join the fetch.
 fn joined(pillion: &Pillion, target: &str, count: usize) -> Vec<TcpStream> {
     let followers = (0..count).map(|_| ask(pillion, target)).collect();
     eventually("they joined the fetch", || (collapsed(pillion) == count as f64).then_some(()));
@@ -78,13 +78,13 @@ fn collapsed(pillion: &Pillion) -> f64 {
     )
 }
 
-/// What is counted against `max_size`; bytes.
+/// Returns the bytes accounted against `max_size`.
 fn cached(pillion: &Pillion) -> usize {
     let bytes = pillion.admin_get("/cache/stats").json()["bytes"].as_u64().unwrap();
     usize::try_from(bytes).unwrap()
 }
 
-/// The chunked rest of a response: its content bytes, and whether it came to its end.
+/// Reads the chunked rest of a response. Returns its content bytes, and whether it was complete.
 fn rest(tcp: &mut TcpStream) -> (usize, bool) {
     let (mut count, mut end, mut buffer) = (0, Vec::new(), vec![0; MIB]);
     while !end.ends_with(b"0\r\n\r\n") {
@@ -101,7 +101,7 @@ fn rest(tcp: &mut TcpStream) -> (usize, bool) {
     (count, end.ends_with(b"0\r\n\r\n"))
 }
 
-/// Reads this much, or less where it ends.
+/// Reads this many bytes, or fewer if the connection ends.
 fn read(tcp: &mut TcpStream, mut bytes: usize) -> bool {
     let mut buffer = vec![0; MIB];
     while bytes > 0 {
@@ -113,7 +113,7 @@ fn read(tcp: &mut TcpStream, mut bytes: usize) -> bool {
     true
 }
 
-/// It is too long to be stored: each of them gets a response of its own.
+/// The content is too long to be stored, so each client gets a response of its own.
 #[test]
 fn n3_4_a_client_that_reads_nothing_neither_stops_others_nor_is_cut_off_for_them() {
     const PIECES: usize = 500;
@@ -136,13 +136,13 @@ fn n3_4_a_client_that_reads_nothing_neither_stops_others_nor_is_cut_off_for_them
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(rest(&mut leader), (PIECES * PIECE, true), "it was only slow");
     assert_eq!(asked.load(Ordering::SeqCst), 4);
-    // Nobody waits for the next one in vain.
+    // No request waits for the next one in vain.
     let mut next = begin(&pillion, "/long");
     assert_eq!(collapsed(&pillion), 3.0);
     assert_eq!(rest(&mut next), (PIECES * PIECE, true));
 }
 
-/// What can be stored is fetched once for all, whoever reads it and how.
+/// Storable content is fetched once for all clients, however they read it.
 #[test]
 fn n3_4_a_client_that_reads_nothing_leaves_the_whole_to_those_who_joined_it() {
     for length in [|_: &str| false, |_: &str| true] {
@@ -162,7 +162,7 @@ fn n3_4_a_client_that_reads_nothing_leaves_the_whole_to_those_who_joined_it() {
     }
 }
 
-/// Content without a length that comes slowly is waited for five seconds, by those who came first.
+/// Clients wait at most five seconds for slow content of unknown length.
 #[test]
 fn n3_4_nobody_waits_for_the_end_of_a_response_for_longer_than_a_while() {
     let (app, asked, go_on) = app(3, |_| false);
@@ -182,7 +182,7 @@ fn n3_4_nobody_waits_for_the_end_of_a_response_for_longer_than_a_while() {
     }
 }
 
-/// Where the memory is taken by what is on its way, nobody shares a fetch, and so nobody waits for another one.
+/// If fetches in progress take all memory, none is shared, so no client waits for another.
 #[test]
 fn n3_4_where_there_is_no_room_for_the_content_nobody_shares_it() {
     const PIECES: usize = 96;
@@ -200,7 +200,7 @@ fn n3_4_where_there_is_no_room_for_the_content_nobody_shares_it() {
     assert!(cached(&pillion) <= 8 * MIB, "{}", cached(&pillion));
 }
 
-/// Two clients of each URL stay level until the content is too long to be stored, then one goes on.
+/// Two clients of each URL read at equal speed until the content is too long to be stored; then one continues.
 #[test]
 fn n3_4_what_a_slow_client_has_not_read_yet_stays_within_max_size() {
     const PIECES: usize = 200;
@@ -226,14 +226,14 @@ fn n3_4_what_a_slow_client_has_not_read_yet_stays_within_max_size() {
     }
     let (held, grown) = (cached(&pillion), pillion.process.resident().saturating_sub(before));
     assert!(held <= 8 * MIB + 2 * URLS * PIECE, "{held} bytes");
-    // The cache, and what is read ahead of each client.
+    // The cache, and the data read ahead for each client.
     assert!(grown < 32 * MIB as u64, "{grown} bytes");
     for (mut fast, mut slow) in clients {
         assert!(rest(&mut fast).1 && rest(&mut slow).1);
     }
 }
 
-/// As many fetches as there are connections, of which nobody reads anything.
+/// Every connection has a fetch of its own, and no client reads its response.
 #[test]
 fn n3_4_clients_that_read_nothing_of_what_is_too_long_hold_no_more_than_max_size() {
     const CLIENTS: usize = 60;
@@ -257,7 +257,7 @@ fn n3_4_clients_that_read_nothing_of_what_is_too_long_hold_no_more_than_max_size
     }
 }
 
-/// Who waits for the end is a client as good as the one whose request began the fetch.
+/// A client that joined a fetch counts like the one whose request started it.
 #[test]
 fn n3_5_a_fetch_goes_on_for_those_who_wait_for_its_end() {
     const PIECES: usize = 20;
@@ -272,7 +272,7 @@ fn n3_5_a_fetch_goes_on_for_those_who_wait_for_its_end() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// ... and takes nothing that was invalidated while it waited.
+/// A waiting client gets nothing that was invalidated in the meantime.
 #[test]
 fn n1_1_who_waits_for_the_end_takes_nothing_that_was_invalidated_meanwhile() {
     const PIECES: usize = 3;

@@ -1,5 +1,5 @@
-//! A real app with two workers, each of which serves one request at a time: slow clients must not be what they wait
-//! for. `PILLION_ACCEPTANCE=1` runs it at full length: 1 KiB/s, 200 seconds, and the fast client's time to the letter.
+//! Test with a real app that has two workers, each of which serves one request at a time: they must not wait for slow
+//! clients. `PILLION_ACCEPTANCE=1` runs it at full length: 1 KiB/s, 200 seconds, and strict times for the fast client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -29,9 +29,9 @@ const CLIENTS: usize = 100;
 const STREAMS: usize = 128;
 const UPLOAD: usize = 32 * 1024;
 const DOWNLOAD: usize = 200 * 1024;
-/// Between two requests of the fast client.
+/// Pause between two requests of the fast client.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often a slow client does something.
+/// Interval in which a slow client sends or reads something.
 const TICK: Duration = Duration::from_millis(250);
 
 fn gunicorn(folder: &Folder) -> (Process, SocketAddr) {
@@ -50,7 +50,7 @@ fn gunicorn(folder: &Folder) -> (Process, SocketAddr) {
     (process, address)
 }
 
-/// How long the slow ones take, and what the fast one may take.
+/// The duration of the slow clients, and the time limits of the fast one.
 struct Extent {
     slow: Duration,
     p90: Duration,
@@ -62,7 +62,7 @@ impl Extent {
         usize::try_from(self.slow.as_millis() / TICK.as_millis()).unwrap()
     }
 
-    /// Of an upload: at 1 KiB/s at least, as `min_body_rate` would end it below 240 bytes.
+    /// Returns the ticks of an upload: at least 1 KiB/s, because `min_body_rate` would end it below 240 bytes.
     fn upload_ticks(&self) -> usize {
         self.ticks().min(UPLOAD / 1024 * 4)
     }
@@ -73,7 +73,7 @@ fn extent() -> Extent {
         let limit = Duration::from_millis(50);
         return Extent { slow: Duration::from_secs(200), p90: limit, p99: limit };
     }
-    // Beside other tests the machine is busy; a worker of gunicorn that waits for a client waits for seconds.
+    // Other tests keep the machine busy. A gunicorn worker that waits for a client would wait for seconds.
     Extent { slow: Duration::from_secs(16), p90: Duration::from_millis(150), p99: Duration::from_secs(1) }
 }
 
@@ -93,7 +93,7 @@ fn scene() -> Scene {
     Scene { _gunicorn: gunicorn, pillion, _folder: folder }
 }
 
-/// The times of a fast client until it is told to stop.
+/// Returns the response times of a fast client until it is stopped.
 fn fast_client(address: SocketAddr, stop: &AtomicBool) -> Vec<Duration> {
     let mut times = Vec::new();
     let mut tcp = connect(address);
@@ -102,7 +102,7 @@ fn fast_client(address: SocketAddr, stop: &AtomicBool) -> Vec<Duration> {
         tcp.write_all(b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         let answer = crate::harness::read_answer(&mut tcp);
         assert_eq!((answer.status, answer.text()), (200, "0".to_owned()));
-        // Requests that would have been sent while this one waited, waited too.
+        // Includes requests that would have been sent during this wait and would have waited too.
         let mut waited = since.elapsed();
         times.push(waited);
         while waited > PAUSE {

@@ -1,5 +1,5 @@
-//! What connections of HTTP/2 take beside their requests is within `buffer_memory` too: uploads that nobody reads, heads
-//! without an end, what the HPACK table keeps, and streams that are many.
+//! Tests that HTTP/2 connections stay within `buffer_memory` beside their requests: unread uploads, endless heads, the
+//! HPACK table, and many streams.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -27,11 +27,11 @@ fn preface() -> Vec<u8> {
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &[])].concat()
 }
 
-/// Waits until the server has told its windows: until then they are of 64 KiB for the whole connection.
+/// Waits until the server announces its windows. Until then they are 64 KiB for the whole connection.
 fn wait_for_windows(tcp: &mut TcpStream) {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
-    // WINDOW_UPDATE of the connection.
+    // A WINDOW_UPDATE of the connection.
     while !read.windows(9).any(|header| header == [0, 0, 4, 8, 0, 0, 0, 0, 0]) {
         let count = tcp.read(&mut buffer).unwrap();
         assert_ne!(count, 0, "it closed");
@@ -39,7 +39,7 @@ fn wait_for_windows(tcp: &mut TcpStream) {
     }
 }
 
-/// A literal field that is not put into the table, or is (RFC 7541 6.2).
+/// Encodes a literal field, with or without adding it to the table (RFC 7541 6.2).
 fn literal(first: u8, name: &str, value: &str) -> Vec<u8> {
     let length = value.len();
     let mut field = vec![first, name.len() as u8];
@@ -63,7 +63,8 @@ fn buffered(pillion: &Pillion) -> f64 {
     pillion.metric("pillion_buffered_bytes")
 }
 
-/// Reads nothing of an upload to `/deaf`, never responds to `/hang`, and says how much came of any other.
+/// Starts an app that reads nothing of an upload to `/deaf`, never responds to `/hang`, and reports the length of any
+/// other upload.
 fn app() -> Script {
     Script::new(|mut tcp| {
         let mut begin = [0; 9];
@@ -84,14 +85,14 @@ fn app() -> Script {
     })
 }
 
-/// A connection of uploads that nobody reads.
+/// Opens a connection with uploads that nobody reads.
 fn uploads(pillion: &Pillion, streams: u32) -> TcpStream {
     let mut tcp = connect(pillion.http);
     tcp.write_all(&preface()).unwrap();
     wait_for_windows(&mut tcp);
     let mut wire = Vec::new();
     for at in 0..streams {
-        // POST, http, `/deaf`.
+        // The fields POST, http and `/deaf`.
         let mut block = b"\x83\x86\x04\x05/deaf\x01\x01a".to_vec();
         block.extend(literal(0, "content-length", "10000000"));
         wire.extend(frame(HEADERS, END_HEADERS, 2 * at + 1, &block));
@@ -99,7 +100,7 @@ fn uploads(pillion: &Pillion, streams: u32) -> TcpStream {
             wire.extend(frame(DATA, 0, 2 * at + 1, &[b'x'; 15_000]));
         }
     }
-    // What finds no room is not read: it waits in the kernel.
+    // Data without room is not read and waits in the kernel.
     tcp.set_nonblocking(true).unwrap();
     let mut sent = 0;
     eventually("all of it is sent, or the kernel holds what it can", || {
@@ -113,7 +114,7 @@ fn uploads(pillion: &Pillion, streams: u32) -> TcpStream {
     tcp
 }
 
-/// Six connections of 100 uploads of 60 KB would be 36 MB.
+/// Six connections with 100 uploads of 60 KB would be 36 MB.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_uploads_of_http_2_that_nobody_reads_are_counted() {
     let app = app();
@@ -138,7 +139,7 @@ async fn n3_4_uploads_of_http_2_that_nobody_reads_are_counted() {
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
 }
 
-/// A connection of a client that has used up its memory elsewhere is read as its own uploads are taken.
+/// If a client used up its memory elsewhere, its connection is read only as its own uploads are consumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_an_upload_of_http_2_goes_on_where_there_is_no_memory() {
     let app = app();
@@ -170,7 +171,7 @@ async fn n3_4_an_upload_of_http_2_goes_on_where_there_is_no_memory() {
     eventually("what was left behind is free", || (buffered(&pillion) < MIB as f64).then_some(()));
 }
 
-/// Heads that never end are counted as those of HTTP/1 are, and one too many ends its connection.
+/// Endless heads are accounted as in HTTP/1, and one too many ends its connection.
 #[test]
 fn n3_4_half_heads_of_http_2_are_counted() {
     let app = app();
@@ -186,7 +187,7 @@ fn n3_4_half_heads_of_http_2_are_counted() {
     let clients: Vec<TcpStream> = (0..200)
         .map(|_| {
             let mut tcp = connect(pillion.http);
-            // One that is refused may close before all of it was written.
+            // A refused connection may be closed before everything was written.
             let _ = tcp.write_all(&wire);
             tcp
         })
@@ -203,7 +204,7 @@ fn n3_4_half_heads_of_http_2_are_counted() {
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
 }
 
-/// A field of a few bytes in the table keeps all that was read with it, for as long as it stands there.
+/// A table entry of a few bytes keeps the whole buffer it was read from, for as long as it is in the table.
 #[test]
 fn n3_4_what_the_hpack_table_keeps_is_counted() {
     let app = app();
@@ -235,7 +236,7 @@ fn n3_4_what_the_hpack_table_keeps_is_counted() {
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
 }
 
-/// Streams of which none is large are counted where they are many, from their begin to their end.
+/// Many small streams are accounted from their start to their end.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_many_streams_are_counted_until_they_end() {
     let app = app();
@@ -253,7 +254,8 @@ async fn n3_4_many_streams_are_counted_until_they_end() {
         }
         clients.push(client);
     }
-    // 800 streams take more than 2 MiB, which is the least that requests may take: those that find no room are refused, and hold nothing.
+    // 800 streams take more than 2 MiB, the minimum that requests may take. Requests without room are refused and hold
+    // nothing.
     let refused = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"503\"}";
     eventually("they wait, or are refused", || {
         let waiting = pillion.metric("pillion_http_requests_in_flight");
@@ -261,7 +263,7 @@ async fn n3_4_many_streams_are_counted_until_they_end() {
     });
     let held = buffered(&pillion);
     assert!((1.5e6..2.5 * MIB as f64).contains(&held), "{held} bytes are counted");
-    // The client's windows are closed: only a response without content ends.
+    // The windows of the client are closed, so only a response without content ends.
     let last = answers.pop().unwrap();
     let mut answer = tokio::time::timeout(crate::harness::PATIENCE, last).await.unwrap().unwrap();
     assert_eq!(answer.status(), 503);
@@ -270,13 +272,13 @@ async fn n3_4_many_streams_are_counted_until_they_end() {
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
 }
 
-/// What idle connections keep is memory too: for want of it, one that is idle makes room for a new one.
+/// Idle connections take memory too. If memory is short, an idle one makes room for a new one.
 #[test]
 fn n3_4_idle_connections_of_http_2_make_room() {
     let app = app();
     let pillion = pillion(app.address, "buffer_memory = \"1MiB\"\n", "");
     pillion.wait_until_ready();
-    // A field of a few bytes in the table keeps the 15 KB that were read with it.
+    // A table entry of a few bytes keeps the 15 KB that were read with it.
     let mut block = b"\x82\x86\x84\x01\x01a".to_vec();
     block.extend(literal(0x40, "x", "y"));
     (0..14).for_each(|at| block.extend(literal(0, &format!("x{at}"), &"v".repeat(1000))));

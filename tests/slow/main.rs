@@ -1,4 +1,5 @@
-//! Slow clients: they hold memory within a bound, and never a place of the upstream for longer than it works for them.
+//! Tests of slow clients: their memory is bounded, and they hold an upstream slot only while the upstream works for
+//! them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

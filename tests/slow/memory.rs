@@ -1,4 +1,4 @@
-//! All buffers together hold no more than `buffer_memory`, and one client no more than seven eighths of it.
+//! Tests that all buffers together stay within `buffer_memory`, and those of one client within seven eighths of it.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,9 +7,9 @@ use crate::harness::{PATIENCE, Pillion, Script, eventually, head, now, read_answ
 use crate::tools::{H2Client, h2_body, h2_client, pillion};
 
 const MIB: u64 = 1 << 20;
-/// Of one response.
+/// Size of one response in bytes.
 const SIZE: usize = 200 * 1024;
-/// `buffer_memory`.
+/// The value of `buffer_memory` in bytes.
 const MEMORY: u64 = 16 * MIB;
 
 fn app() -> Script {
@@ -46,7 +46,7 @@ async fn slow_streams(
     heads
 }
 
-/// The table: so many streams that read nothing, and what the memory then is.
+/// Tests several numbers of streams that read nothing, and the memory they take.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_slow_readers_of_http_2_share_a_bounded_memory() {
     let server = "buffer_memory = \"16MiB\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
@@ -64,7 +64,7 @@ async fn n3_4_slow_readers_of_http_2_share_a_bounded_memory() {
     eventually("one client's share is used up", || {
         let share = (MEMORY / 8 * 7) as f64;
         let bytes = buffered(&pillion);
-        // With what the connections and their streams take.
+        // Includes the memory of the connections and their streams.
         (bytes >= share && bytes <= share + 2560.0 * 1024.0).then_some(())
     });
     // Another client still has room.
@@ -81,7 +81,7 @@ async fn n3_4_slow_readers_of_http_2_share_a_bounded_memory() {
     eventually("the other client's is read ahead", || (buffered(&pillion) > held + 300_000.0).then_some(()));
     let grown = pillion.process.resident().saturating_sub(before);
     assert!(grown < 32 * MIB, "{} KiB for 202 slow streams", grown / 1024);
-    // All of it comes whole once it is read.
+    // Every response is complete once it is read.
     for mut answer in slow.into_iter().take(6).chain(others) {
         assert_eq!(h2_body(answer.body_mut()).await.len(), SIZE);
     }
@@ -116,7 +116,7 @@ fn n3_4_slow_readers_of_http_1_share_it_too() {
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
 }
 
-/// So are those that are part of a cache key.
+/// Bodies that are part of a cache key are accounted too.
 #[test]
 fn n3_4_content_of_a_cache_key_is_counted_too() {
     let app = Script::echo();
@@ -134,7 +134,7 @@ fn n3_4_content_of_a_cache_key_is_counted_too() {
             tcp
         })
         .collect();
-    // Three pieces of 16 KiB each, what the allocator adds to them, and the connection.
+    // Three pieces of 16 KiB each, the overhead of the allocator, and the connection.
     eventually("they are counted", || {
         (20.0 * 40_000.0..20.0 * 72.0 * 1024.0).contains(&buffered(&pillion)).then_some(())
     });
@@ -147,7 +147,7 @@ fn n3_4_content_of_a_cache_key_is_counted_too() {
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
 }
 
-/// Request bodies are counted as what has come of them, in pieces as small as they may be.
+/// Request bodies are accounted as they arrive, in pieces of any size.
 #[test]
 fn n3_4_request_bodies_are_counted_as_they_come() {
     let app = Script::echo();
@@ -160,13 +160,13 @@ fn n3_4_request_bodies_are_counted_as_they_come() {
             tcp.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n").unwrap();
             tcp.write_all(&[b'x'; 40_000]).unwrap();
         } else {
-            // One byte a chunk: 10,000 pieces.
+            // One byte in each chunk: 10,000 pieces.
             tcp.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
             tcp.write_all("1\r\nx\r\n".repeat(10_000).as_bytes()).unwrap();
         }
         uploads.push(tcp);
     }
-    // Those of unknown length pause and are sent on, the others are waited for.
+    // Bodies of unknown length pause and are forwarded; the others are buffered completely.
     eventually("they are counted", || {
         (10.0 * 40_000.0..10.0 * 72.0 * 1024.0).contains(&buffered(&pillion)).then_some(())
     });

@@ -1,4 +1,4 @@
-//! `min_body_rate`: a body that comes too slowly ends its request.
+//! Tests of `min_body_rate`: a body that arrives too slowly ends its request.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::harness::{Script, eventually, head, now, ok, read_answer};
 use crate::tools::{eventually_held, h2_client, pillion, sent};
 
-/// Sends `piece` over and over until it is told something; what that was, and after how long.
+/// Sends `piece` repeatedly until a response arrives. Returns the response and the time.
 fn drip(
     mut tcp: TcpStream,
     piece: &'static str,
@@ -30,7 +30,7 @@ fn drip(
     })
 }
 
-/// All at once, as each takes ten seconds.
+/// All run in parallel, because each takes ten seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_a_body_slower_than_min_body_rate_is_408_after_ten_seconds() {
     let app = Script::new(|mut tcp| {
@@ -40,7 +40,7 @@ async fn n3_4_a_body_slower_than_min_body_rate_is_408_after_ten_seconds() {
             let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun");
         }
         if head.contains("/unread") {
-            // The app takes nothing for a while, which is none of the client's doing.
+            // The app reads nothing for a while, which is not the client's fault.
             std::thread::sleep(Duration::from_secs(13));
         }
         let mut byte = [0u8; 4096];
@@ -97,7 +97,7 @@ async fn n3_4_a_body_slower_than_min_body_rate_is_408_after_ten_seconds() {
         }
         tcp.write_all(b"end").unwrap();
     });
-    // Over HTTP/2 too.
+    // The same over HTTP/2.
     let since = now();
     let mut client = h2_client(pillion.http, 65_535).await;
     let request = http::Request::post("http://a.test/").header("content-length", "60000").body(()).unwrap();
@@ -108,7 +108,7 @@ async fn n3_4_a_body_slower_than_min_body_rate_is_408_after_ten_seconds() {
     assert!((9..15).contains(&since.elapsed().as_secs()), "over HTTP/2 after {:?}", since.elapsed());
     for (what, thread) in slow {
         let (status, after) = thread.join().unwrap();
-        // gRPC is told in trailers.
+        // A gRPC client gets the error in trailers.
         let expected = if what.contains("gRPC") { 200 } else { 408 };
         assert_eq!(status, expected, "{what} after {after:?}");
         assert!((9..16).contains(&after.as_secs()), "{what} after {after:?}");
@@ -116,7 +116,7 @@ async fn n3_4_a_body_slower_than_min_body_rate_is_408_after_ten_seconds() {
     assert_eq!(fast.join().unwrap().0, 0, "500 bytes a second are fast enough");
     flooding.join().unwrap();
     assert_eq!(read_answer(&mut unread).status, 200, "time in which the app takes nothing does not count");
-    // What has begun to answer is not cut.
+    // A response that has begun is not cut.
     early.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut rest = vec![0u8; 4096];
     let open = loop {

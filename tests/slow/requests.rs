@@ -1,4 +1,4 @@
-//! Clients that send slowly.
+//! Tests of clients that send slowly.
 
 use std::io::{Read, Write};
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::harness::{PATIENCE, Script, connect, eventually, head, now, ok, read_answer};
 use crate::tools::{ONE_PLACE, counting, eventually_held, h2_body, h2_client, held, pillion, sent};
 
-/// The beginnings of requests whose rest is long in coming, and the rest. None may reach the app before that.
+/// Beginnings of requests, and the rests that follow late. No request may reach the app before its rest.
 const DRIPPING: &[(&str, &str, &str, usize)] = &[
     ("a length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n", "x", 100),
     (
@@ -43,7 +43,7 @@ fn n3_4_a_small_body_is_whole_before_a_place_is_asked_for() {
     for tcp in &mut clients {
         tcp.write_all(b"x").unwrap();
     }
-    // Those before it hold nothing up.
+    // The earlier requests block nothing.
     let free = sent(pillion.http, "GET /free HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(read_answer(&mut { free }).status, 200);
     assert_eq!(seen.load(Ordering::SeqCst), 1, "requests at the app beside the one that is whole");
@@ -61,7 +61,7 @@ fn n3_4_a_body_of_unknown_length_is_waited_for_until_its_end_or_a_pause() {
     let pillion = pillion(app.address, "", ONE_PLACE);
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut tcp = sent(pillion.http, head);
-    // It never pauses for long: for a second nothing of it reaches the app.
+    // It never pauses for long, so nothing of it reaches the app for a second.
     let since = now();
     while since.elapsed() < Duration::from_secs(1) {
         tcp.write_all(b"1\r\nx\r\n").unwrap();
@@ -70,7 +70,7 @@ fn n3_4_a_body_of_unknown_length_is_waited_for_until_its_end_or_a_pause() {
     }
     tcp.write_all(b"0\r\n\r\n").unwrap();
     assert_eq!(read_answer(&mut tcp).status, 200);
-    // One that pauses is sent on as far as it came: its client may wait for a response to that.
+    // A body that pauses is forwarded as far as it arrived, because its client may wait for a response to that part.
     let (parts, came) = channel();
     let early = Script::new(move |mut tcp| {
         let head = head_of(&mut tcp);
@@ -114,7 +114,7 @@ fn n3_4_a_chunked_body_whose_end_is_here_goes_on_with_its_length_and_a_long_one_
     assert_eq!(seen["fields"]["transfer-encoding"], "chunked");
 }
 
-/// Above `buffer_request` the place comes first and 100 (Continue) after it; below, the body does.
+/// Above `buffer_request`, the request takes a slot before 100 (Continue) is sent; below, the body is read first.
 #[test]
 fn n3_4_a_large_body_is_asked_for_when_its_place_is_there() {
     let (release, released) = channel::<()>();
@@ -166,14 +166,14 @@ fn n3_4_refusals_come_before_any_100() {
             assert_eq!(answer.status, status, "{path}, {length} bytes");
         }
     }
-    // Of unknown length it is found out while it comes, and the app hears nothing of it.
+    // With an unknown length the limit is detected on arrival, and nothing reaches the app.
     let mut tcp = sent(pillion.http, "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     tcp.write_all(b"b\r\n01234567890\r\n").unwrap();
     assert_eq!(read_answer(&mut tcp).status, 413);
     assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
 
-/// 4.13: what came in the head's packet and what came later are sent again alike.
+/// Content that arrived with the head and content that arrived later are retried alike.
 #[test]
 fn n3_4_a_body_that_came_after_its_head_can_be_sent_again() {
     let tries = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -196,7 +196,7 @@ fn n3_4_a_body_that_came_after_its_head_can_be_sent_again() {
     assert_eq!(tries.load(Ordering::SeqCst), 2);
 }
 
-/// Two connections of HTTP/2 have 256 streams, as many as an upstream has places.
+/// Two HTTP/2 connections have 256 streams, as many as an upstream has slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_dripping_uploads_over_http_2_hold_no_place() {
     let (app, seen) = counting();
@@ -217,7 +217,7 @@ async fn n3_4_dripping_uploads_over_http_2_hold_no_place() {
         // The connections live as long as their uploads.
         std::mem::forget(client);
     }
-    // One that is reset before it was looked at may be taken for a flood of resets, which ends its connection.
+    // A stream reset before it was processed may count as part of a reset flood, which ends its connection.
     eventually("all of them came", || {
         let text = pillion.admin_get("/metrics").text();
         let counts = |line: &&str| {
@@ -227,7 +227,7 @@ async fn n3_4_dripping_uploads_over_http_2_hold_no_place() {
         let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
         (text.lines().filter(counts).map(count).sum::<f64>() >= uploads.len() as f64).then_some(())
     });
-    // Those of unknown length pause; of them one holds the place, the others wait for it and are refused.
+    // Bodies of unknown length pause. One of these requests holds the slot; the others wait for it and are refused.
     let (sized, unsized_) = uploads.into_iter().partition::<Vec<_>, _>(|(at, ..)| at % 2 == 0);
     drop(unsized_);
     eventually_held(&pillion, 0.0);

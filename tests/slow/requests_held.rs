@@ -1,5 +1,5 @@
-//! What requests hold before the upstream has taken them is within `buffer_memory` too, whatever few bytes on the wire
-//! they are made of.
+//! Tests that requests waiting for the upstream stay within `buffer_memory`, however few bytes on the wire they were
+//! made of.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 
 const REFUSED: &str = "pillion_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"503\"}";
 
-/// The same before its route was looked for.
+/// The metric of requests refused before their route is determined.
 const REFUSED_AT_ONCE: &str = "pillion_http_requests_total{method=\"GET\",route=\"refused\",status=\"503\"}";
 
 const HEADERS: u8 = 1;
@@ -24,7 +24,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Responds at once under `/free`, and never under any other path.
+/// Starts an app that responds at once under `/free`, and never under any other path.
 fn app() -> Script {
     Script::new(|mut tcp| {
         while let Some(head) = head(&mut tcp) {
@@ -39,30 +39,30 @@ fn app() -> Script {
     })
 }
 
-/// A connection with requests of which each has the field that `first` puts into the HPACK table `times` over.
+/// Opens a connection whose requests have, `times` over, the field that `first` adds to the HPACK table.
 fn indexed(pillion: &Pillion, streams: u32, first: &[u8], times: usize) -> TcpStream {
     let mut tcp = connect(pillion.http);
     let mut wire = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     wire.extend(frame(SETTINGS, 0, 0, &[]));
-    // GET, http, `/`, and an authority that is not put into the table.
+    // The fields GET, http and `/`, and an authority that is not added to the table.
     let request = b"\x82\x86\x84\x01\x01a";
     for at in 0..streams {
         let field = if at == 0 { first } else { b"" };
         let block = [&request[..], field, &vec![0xbe; times]].concat();
         wire.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, &block));
     }
-    // What is refused meanwhile is of no interest here.
+    // Responses that refuse requests in the meantime do not matter here.
     tcp.write_all(&wire).unwrap();
     tcp
 }
 
-/// `name: value` in the table, `name` as its literal or index octets.
+/// Encodes `name: value` for the table. `name` is given as literal or index bytes.
 fn put_into_table(name: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = value.len() - 127;
     [name, &[0x7f, (rest & 0x7f) as u8 | 0x80, (rest >> 7) as u8], value].concat()
 }
 
-/// Connections of `streams` requests each: the memory that they take is bounded, and others are served beside them.
+/// Opens connections of `streams` requests each. Their memory is bounded, and other clients are served.
 #[track_caller]
 fn flood(first: &[u8], times: usize) {
     let app = app();
@@ -93,7 +93,7 @@ fn n3_4_crumbs_of_cookies_that_wait_are_counted() {
 
 #[test]
 fn n3_4_many_small_fields_that_wait_are_counted() {
-    // 250 fields of a few bytes, which take a hundred each in a map.
+    // 250 fields of a few bytes, each of which takes a hundred bytes in a map.
     flood(b"\x40\x01x\x01y", 250);
 }
 
@@ -123,7 +123,7 @@ fn n3_4_large_heads_of_http_1_that_wait_are_counted() {
     assert_eq!(exchange(pillion.http, &request).status, 200);
 }
 
-/// Heads that are half here are counted as whole ones are, and one too many is refused.
+/// Incomplete heads are accounted like complete ones, and one too many is refused.
 #[test]
 fn n3_4_half_heads_of_http_1_are_counted() {
     let app = app();
@@ -133,7 +133,7 @@ fn n3_4_half_heads_of_http_1_are_counted() {
     let clients: Vec<TcpStream> = (0..100)
         .map(|_| {
             let mut tcp = connect(pillion.http);
-            // One that is refused may close before all of it was written.
+            // A refused connection may be closed before everything was written.
             let _ = tcp.write_all(half.as_bytes());
             tcp
         })

@@ -1,4 +1,4 @@
-//! Clients that read slowly, or not at all.
+//! Tests of clients that read slowly, or not at all.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::tools::{ONE_PLACE, eventually_held, h2_body, h2_client, held, pillion
 
 const SIZE: usize = 200 * 1024;
 
-/// Sends its responses in two parts, so that none comes whole with its head.
+/// Starts an app that sends its responses in two parts, so that none arrives completely with its head.
 fn in_two_parts(size: usize, fields: &'static str) -> Script {
     Script::new(move |mut tcp| {
         while let Some(head) = head(&mut tcp) {
@@ -26,7 +26,7 @@ fn in_two_parts(size: usize, fields: &'static str) -> Script {
     })
 }
 
-/// Small buffers of the kernel: what it takes is none of Pillion's doing.
+/// Opens a connection with small kernel buffers, so that the kernel takes little data off Pillion.
 fn reading_nothing(pillion: &Pillion, request: &str) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -63,7 +63,7 @@ async fn n3_4_nor_does_one_of_http_2_hold_the_place() {
     {
         let app = in_two_parts(SIZE, fields);
         let pillion = pillion(app.address, "", ONE_PLACE);
-        // No window at all, and one that takes a part.
+        // No window at all, and a window for a part of the content.
         for window in [0, 16 * 1024] {
             let mut client = h2_client(pillion.http, window).await;
             let mut slow = Vec::new();
@@ -84,7 +84,7 @@ async fn n3_4_nor_does_one_of_http_2_hold_the_place() {
     }
 }
 
-/// An app over HTTP/2 is freed alike.
+/// The slot of an HTTP/2 upstream is freed in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_the_place_at_an_app_of_http_2_is_free_too() {
     let app = in_two_parts(SIZE, "etag: \"1\"\r\n");
@@ -108,7 +108,7 @@ async fn n3_4_the_place_at_an_app_of_http_2_is_free_too() {
     assert_eq!(read_answer(&mut over_http1).body.len(), SIZE);
 }
 
-/// What is longer than `buffer_response` holds its place until the rest fits.
+/// A response longer than `buffer_response` holds its slot until the rest fits.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_a_longer_response_is_read_ahead_no_further_than_buffer_response() {
     let app = in_two_parts(32 << 20, "etag: \"1\"\r\n");
@@ -126,7 +126,7 @@ async fn n3_4_a_longer_response_is_read_ahead_no_further_than_buffer_response() 
     assert_eq!(h2_body(answer.body_mut()).await.len(), 32 << 20);
 }
 
-/// Each event is with its client before the next is sent.
+/// Each event reaches its client before the next one is sent.
 #[test]
 fn n3_4_nothing_is_held_that_the_client_would_take() {
     let app = Script::new(|mut tcp| {
@@ -169,7 +169,7 @@ fn n3_4_nothing_is_held_that_the_client_would_take() {
     }
 }
 
-/// What was read ahead for a client that leaves was not given to it.
+/// Data that was read ahead does not count as delivered to a client that leaves.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_a_client_that_leaves_what_was_read_ahead_is_logged_as_gone() {
     let app = in_two_parts(SIZE, "etag: \"1\"\r\n");

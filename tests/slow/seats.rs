@@ -1,4 +1,5 @@
-//! All seats are taken by connections that keep Pillion waiting: a client that has none is served all the same.
+//! Tests with all connection slots taken by clients that keep Pillion waiting: a client without a connection is still
+//! served.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,16 +13,16 @@ use crate::harness::{Folder, PATIENCE, Pillion, Script, complete, eventually, he
 
 const SEATS: usize = 8;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-/// Within this a client is answered that has no other connection.
+/// Time limit within which a client without other connections must be served.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// An app with a long response under `/long`; it reads what it is sent.
+/// Starts an app with a long response under `/long`, which reads what it is sent.
 fn app() -> Script {
     Script::new(|mut tcp| {
         while let Some(head) = head(&mut tcp) {
             if let Some(answer) = endless(&head) {
                 let _ = tcp.write_all(answer);
-                // It lives until it is closed.
+                // The connection lives until it is closed.
                 let _ = tcp.read(&mut [0]);
                 return;
             }
@@ -48,7 +49,7 @@ fn app() -> Script {
     })
 }
 
-/// What is sent of a response that has no end.
+/// Returns the content that an endless response repeats.
 fn endless(head: &str) -> Option<&'static [u8]> {
     let answers: [(&str, &[u8]); 4] = [
         ("/poll", b""),
@@ -73,7 +74,7 @@ fn pillion(app: &Script, server: &str) -> Pillion {
     Pillion::in_folder(folder, &config)
 }
 
-/// A connection of a client that has small buffers, so that the kernel takes little of what is sent to it.
+/// Opens a connection with small kernel buffers, so that the kernel takes little of what is sent to it.
 fn narrow(source: &str, address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -84,12 +85,12 @@ fn narrow(source: &str, address: SocketAddr) -> TcpStream {
     tcp
 }
 
-/// Two clients whose connections take all seats, within their shares.
+/// Returns one of two clients whose connections take all slots, within their shares.
 fn client(at: usize) -> &'static str {
     if at == 0 { "127.0.0.3" } else { "127.0.0.1" }
 }
 
-/// How a connection keeps its seat; what is sent again and again is its second part.
+/// A way to keep a connection slot. Its second part is sent repeatedly.
 struct Way {
     name: &'static str,
     tls: bool,
@@ -97,25 +98,25 @@ struct Way {
     drips: &'static [u8],
 }
 
-/// Indexes of `:method: GET` and `POST` (RFC 7541 A), as a field.
+/// Indexes of `:method: GET` and `POST` (RFC 7541 A), encoded as fields.
 pub(crate) const GET_METHOD: u8 = 0x82;
 const POST_METHOD: u8 = 0x83;
-/// Flags of HEADERS: the head is whole, and so may be the request.
+/// The flags of HEADERS for a complete head; the request may be complete too.
 const CONTINUES: u8 = 4;
 pub(crate) const ENDS: u8 = 5;
 
-/// One frame of HTTP/2 (RFC 9113 4.1).
+/// Encodes one HTTP/2 frame (RFC 9113 4.1).
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
-/// A preface whose streams have this initial window.
+/// Returns a client preface whose streams have this initial window.
 pub(crate) fn preface(window: u32) -> Vec<u8> {
     let settings = frame(4, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
     [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat()
 }
 
-/// The head of a request: scheme by its index, authority and path as literals.
+/// Encodes the head of a request: the scheme by its index, authority and path as literals.
 pub(crate) fn request(stream: u8, method: u8, flags: u8, path: &str) -> Vec<u8> {
     request_with(stream, method, flags, path, b"")
 }
@@ -149,7 +150,7 @@ fn ways() -> Vec<Way> {
     ]
 }
 
-/// Sends the drips of a way to all of its connections until it is dropped.
+/// Sends the repeated part to all connections until it is dropped.
 struct Dripping(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
 
 impl Dripping {
@@ -180,16 +181,16 @@ fn n3_6_connections_that_wait_for_their_client_make_room_for_others() {
     let mut unserved = Vec::new();
     let hold = |client, address, sends: &[u8]| {
         let mut tcp = narrow(client, address);
-        // It may be closed as one too many.
+        // The connection may be closed as surplus.
         let _ = tcp.write_all(sends);
         tcp
     };
-    // As many as there is room for, and some that wait behind those.
+    // Once with the number of connections that there is room for, and once with more, which wait.
     for count in [SEATS, SEATS + 6] {
         for Way { name, tls, sends, drips } in ways() {
             let pillion = pillion(&app, "");
             let address = if tls { pillion.https.unwrap() } else { pillion.http };
-            // The last seat, which is beyond the share of one client, is another one's.
+            // Another client has the last slot, which is beyond the share of one client.
             let mut held = vec![hold("127.0.0.3", address, &sends)];
             held.extend((1..count).map(|_| hold("127.0.0.1", address, &sends)));
             let _dripping = Dripping::new(held, drips);
@@ -204,7 +205,7 @@ fn n3_6_connections_that_wait_for_their_client_make_room_for_others() {
     assert!(unserved.is_empty(), "no response in {PROMPT:?} beside these connections: {unserved:?}");
 }
 
-/// What is at work for one request is not closed for another one's client.
+/// A connection that is busy with one request is not closed for another client.
 #[test]
 fn n3_6_a_connection_of_http_2_with_one_request_at_work_stays() {
     let (holding, seen, release) = holding();
@@ -228,14 +229,14 @@ fn n3_6_a_connection_of_http_2_with_one_request_at_work_stays() {
     tcp.write_all(GET).unwrap();
     tcp.set_read_timeout(Some(PROMPT)).unwrap();
     assert!(tcp.read(&mut [0]).is_err(), "it waits for a seat");
-    // One that has nothing at work any more makes room.
+    // A connection that is no longer busy makes room.
     release.send(()).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(read_answer(&mut tcp).status, 200);
     (1..SEATS).for_each(|_| release.send(()).unwrap());
 }
 
-/// A client that reads slowly, but reads, keeps its connections.
+/// A client that reads slowly but steadily keeps its connections.
 #[test]
 fn n3_6_connections_whose_clients_keep_up_stay() {
     let app = app();
@@ -251,7 +252,7 @@ fn n3_6_connections_whose_clients_keep_up_stay() {
                         0 => return size,
                         count => size += count,
                     }
-                    // That is its pace.
+                    // This pause sets the client's rate.
                     std::thread::sleep(Duration::from_millis(8));
                 }
             })
@@ -265,7 +266,7 @@ fn n3_6_connections_whose_clients_keep_up_stay() {
     assert_eq!(read_answer(&mut tcp).status, 200);
 }
 
-/// They carry the requests of many clients, and those are not to blame.
+/// Connections of trusted proxies carry the requests of many clients, so they are not to blame.
 #[test]
 fn n3_6_connections_of_trusted_proxies_stay() {
     let app = app();
@@ -288,7 +289,7 @@ fn n3_6_connections_of_trusted_proxies_stay() {
     assert_eq!(read_answer(&mut tcp).status, 200);
 }
 
-/// What is at work is never closed, so one client does not get all seats for it.
+/// A busy connection is never closed, so one client must not get all slots in this way.
 #[test]
 fn n3_6_one_client_leaves_seats_for_others_whatever_is_at_work_for_it() {
     let app = app();
@@ -300,7 +301,7 @@ fn n3_6_one_client_leaves_seats_for_others_whatever_is_at_work_for_it() {
         let mut held: Vec<TcpStream> = (0..3 * SEATS)
             .map(|_| {
                 let mut tcp = narrow("127.0.0.1", pillion.http);
-                // It may be closed as one too many.
+                // The connection may be closed as surplus.
                 let _ = tcp.write_all(ask.as_bytes());
                 tcp
             })
@@ -337,7 +338,7 @@ fn n3_6_one_client_leaves_seats_for_others_whatever_is_at_work_for_it() {
     assert!(unserved.is_empty(), "no response in {PROMPT:?}: {unserved:?}");
 }
 
-/// A client that has its share is served where it has connections that ask for nothing.
+/// A client that used up its share is served in place of its own idle connections.
 #[test]
 fn n3_6_a_client_with_its_share_replaces_its_own_idle_connections() {
     let app = app();
@@ -348,7 +349,7 @@ fn n3_6_a_client_with_its_share_replaces_its_own_idle_connections() {
         tcp.write_all(GET).unwrap();
         assert_eq!(read_answer(&mut tcp).status, 200, "{at}");
         held.push(tcp);
-        // The one that it replaces says of itself that it is idle.
+        // The connection to be replaced is idle.
         std::thread::sleep(Duration::from_millis(5));
     }
     let mut tcp = connect_from("127.0.0.2", pillion.http);
@@ -356,7 +357,7 @@ fn n3_6_a_client_with_its_share_replaces_its_own_idle_connections() {
     assert_eq!(read_answer(&mut tcp).status, 200);
 }
 
-/// Requests that begin and end, and are no content that is taken, do not make a connection one that is at work.
+/// Small requests that begin and end, without content being read, do not make a connection busy.
 #[test]
 fn n3_6_small_requests_do_not_hide_that_a_client_does_not_read() {
     let app = app();
@@ -382,7 +383,7 @@ fn n3_6_small_requests_do_not_hide_that_a_client_does_not_read() {
             std::thread::sleep(Duration::from_millis(100));
         }
     });
-    // They have been so for a while.
+    // By then they have sent small requests for a while.
     std::thread::sleep(Duration::from_secs(1));
     let mut tcp = connect_from("127.0.0.2", pillion.http);
     tcp.set_read_timeout(Some(2 * PROMPT)).unwrap();

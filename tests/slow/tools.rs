@@ -1,4 +1,4 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -9,16 +9,16 @@ use bytes::Bytes;
 
 use crate::harness::{Pillion, Request, Script, connect, eventually, ok};
 
-/// One place, and nobody waits long for it.
+/// A configuration with one upstream slot and a short queue timeout.
 pub(crate) const ONE_PLACE: &str = "max_connections = 1\nqueue_timeout = \"300ms\"\n";
 
-/// An app that says how many bytes came, and counts the requests that reached it.
+/// Starts an app that reports the number of bytes received, and counts the requests that reach it.
 pub(crate) fn counting() -> (Script, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
     let count = seen.clone();
     let app = Script::new(move |mut tcp| {
         loop {
-            // The first byte of a head is enough to have reached it.
+            // The first byte of a head counts as having reached the app.
             let mut byte = [0u8; 1];
             if !matches!(tcp.peek(&mut byte), Ok(1)) {
                 return;
@@ -33,7 +33,7 @@ pub(crate) fn counting() -> (Script, Arc<AtomicUsize>) {
     (app, seen)
 }
 
-/// In front of `app`; `upstream` is added to its section, `server` to `[server]`.
+/// Starts Pillion in front of `app`. `upstream` is added to its section, `server` to `[server]`.
 pub(crate) fn pillion(app: SocketAddr, server: &str, upstream: &str) -> Pillion {
     Pillion::with(&format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{server}\
@@ -41,14 +41,14 @@ pub(crate) fn pillion(app: SocketAddr, server: &str, upstream: &str) -> Pillion 
     ))
 }
 
-/// A client that has sent this much.
+/// Opens a connection and sends `bytes` on it.
 pub(crate) fn sent(address: SocketAddr, bytes: &str) -> TcpStream {
     let mut tcp = connect(address);
     tcp.write_all(bytes.as_bytes()).unwrap();
     tcp
 }
 
-/// The places of the upstream that are held.
+/// Returns the number of upstream slots that are held.
 #[track_caller]
 pub(crate) fn held(pillion: &Pillion) -> f64 {
     let text = pillion.admin_get("/metrics").text();
@@ -63,7 +63,7 @@ pub(crate) fn eventually_held(pillion: &Pillion, count: f64) {
 
 pub(crate) type H2Client = h2::client::SendRequest<Bytes>;
 
-/// A client of HTTP/2 that lets each stream have this much on its way.
+/// Connects an HTTP/2 client with this window for each stream.
 pub(crate) async fn h2_client(address: SocketAddr, window: u32) -> H2Client {
     let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::Builder::new()
@@ -78,7 +78,7 @@ pub(crate) async fn h2_client(address: SocketAddr, window: u32) -> H2Client {
     client.ready().await.unwrap()
 }
 
-/// All of a body.
+/// Reads a body to its end.
 pub(crate) async fn h2_body(body: &mut h2::RecvStream) -> Vec<u8> {
     let mut content = Vec::new();
     while let Some(data) = body.data().await {

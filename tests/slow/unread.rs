@@ -1,4 +1,4 @@
-//! Responses that came whole wait for clients that take nothing within `buffer_memory` too.
+//! Tests that complete responses waiting for clients that read nothing stay within `buffer_memory` too.
 
 use std::future::Future;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::tools::{H2Client, h2_body, pillion};
 
 const MIB: u64 = 1 << 20;
 
-/// What an app responds with: fields, and bytes of content that follow the head in one write.
+/// Starts an app that responds with these fields and with `size` bytes of content, written together with the head.
 fn app(fields: &'static str, size: usize) -> Script {
     Script::new(move |mut tcp| {
         while head(&mut tcp).is_some() {
@@ -32,7 +32,7 @@ fn buffered(pillion: &Pillion) -> f64 {
 
 type Unread = Vec<http::Response<h2::RecvStream>>;
 
-/// So many requests whose responses are not read; `fields` are their own.
+/// Sends `count` requests with these fields whose responses are not read.
 async fn unread(client: &H2Client, count: usize, fields: &[(&str, &str)]) -> Unread {
     let mut client = client.clone().ready().await.unwrap();
     let mut responses = Vec::new();
@@ -51,10 +51,10 @@ async fn unread(client: &H2Client, count: usize, fields: &[(&str, &str)]) -> Unr
     heads
 }
 
-/// A client whose windows are closed until it is told to open them.
+/// Connects a client whose windows are closed until it is told to open them.
 async fn closed(address: SocketAddr) -> (H2Client, oneshot::Sender<()>) {
     let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
-    // The window of the connection is no matter here.
+    // The window of the connection does not matter here.
     let builder =
         h2::client::Builder::new().initial_window_size(0).initial_connection_window_size(1 << 26).clone();
     let (client, mut connection) = builder.handshake(tcp).await.unwrap();
@@ -71,8 +71,8 @@ async fn closed(address: SocketAddr) -> (H2Client, oneshot::Sender<()>) {
     (client.ready().await.unwrap(), open)
 }
 
-/// Connections of `streams` requests of one client that takes nothing. The memory they hold stays within its share,
-/// another client is served, and all of it comes whole once it is read.
+/// Opens connections of `streams` requests each, from one client that reads nothing. Their memory stays within the
+/// client's share, another client is served, and every response is complete once it is read.
 async fn fill(
     app: &Script,
     (connections, streams): (usize, usize),
@@ -81,7 +81,7 @@ async fn fill(
     size: usize,
 ) {
     let server = format!("buffer_memory = \"{}MiB\"\ntrusted_proxies = [\"127.0.0.1\"]\n", memory / MIB);
-    // What finds no room keeps its place, so further requests of this client find none.
+    // Responses without room keep their slot, so further requests of this client find none.
     let pillion = pillion(app.address, &server, "max_connections = 64\nqueue_timeout = \"1s\"\n");
     pillion.wait_until_ready();
     let before = pillion.process.resident();
@@ -94,9 +94,9 @@ async fn fill(
     let held = buffered(&pillion);
     let grown = pillion.process.resident().saturating_sub(before) / MIB;
     let share = (memory / 8 * 7) as f64;
-    // Of what waits at the app a piece is here; and there are the streams beyond the first few.
+    // Includes one piece of each response that waits at the app, and the streams beyond the first few.
     let most = share + 64.0 * 4096.0 + (connections * 4 * streams) as f64 * 1024.0;
-    // A request that waited for a place was counted too, and left a little room when it was refused.
+    // A request that waited for a slot was accounted too, and freed a little room when it was refused.
     assert!((share * 0.99..most).contains(&held), "{held} bytes are counted, {grown} MiB more are resident");
     let other = "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.2\r\nconnection: close\r\n\r\n";
     assert_eq!(exchange(pillion.http, other).status, 200, "another client is served");
@@ -109,7 +109,7 @@ async fn fill(
         }
         drop(client);
     }
-    // Each takes its stream beside its content.
+    // Each response takes its stream in addition to its content.
     assert!(read as f64 * (size + 8192) as f64 >= share, "{read} responses came");
     drop(responses);
     eventually("all is given back", || (buffered(&pillion) == 0.0).then_some(()));
@@ -125,7 +125,7 @@ async fn n3_4_responses_that_were_gathered_for_a_tag_are_bounded() {
     fill(&app("", 30_000), (6, 120), &[], 16 * MIB, 30_000).await;
 }
 
-/// The app heeds no Range: a part of 100 bytes is cut out of 200 KiB.
+/// The app ignores Range, so a part of 100 bytes is cut out of 200 KiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_4_parts_that_were_cut_hold_no_more_than_they_count() {
     let app = app("etag: \"1\"\r\n", 200 << 10);
@@ -140,7 +140,7 @@ async fn n3_4_parts_that_were_cut_hold_no_more_than_they_count() {
         }
         clients.push(client);
     }
-    // Where the content takes its time it comes whole, and is not read further than there is room.
+    // Slow content becomes complete, and is read no further than there is room.
     let parts = responses.iter().filter(|response| response.status() == 206).count();
     assert!(parts >= 200, "{parts} of 300 are parts");
     let grown = pillion.process.resident().saturating_sub(before) / MIB;

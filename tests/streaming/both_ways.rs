@@ -1,4 +1,4 @@
-//! Answers that begin before their requests end.
+//! Tests of responses that begin before their requests end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{PATIENCE, Pillion, Script, accept, connect};
 use crate::tools::head;
 
-/// An app that answers each chunk as it comes with a chunk of its own.
+/// Starts an app that responds to each chunk at once with a chunk of its own.
 fn conversation() -> Script {
     Script::new(|mut tcp| {
         if head(&mut tcp).is_none() {
@@ -53,12 +53,12 @@ fn an_answer_may_begin_before_its_request_ends() {
     let mut end = [0u8; 5];
     tcp.read_exact(&mut end).unwrap();
     assert_eq!(&end, b"0\r\n\r\n");
-    // The connection is as good as new.
+    // The connection is fully reusable.
     tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     assert!(head(&mut tcp).unwrap().starts_with("http/1.1 200"));
 }
 
-/// The same over HTTP/2 with prior knowledge.
+/// Starts the same app over HTTP/2 with prior knowledge.
 async fn conversation_over_http2() -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -84,7 +84,7 @@ async fn conversation_over_http2() -> std::net::SocketAddr {
     address
 }
 
-/// How long a client says nothing, which is longer than it may in an ordinary request: the silence is the scenario.
+/// Silence of a client, longer than an ordinary request allows. This silence is what the tests are about.
 const SILENCE: Duration = Duration::from_millis(800);
 
 fn converse_over_http1(address: std::net::SocketAddr) {
@@ -118,8 +118,8 @@ async fn converse_over_http2(address: std::net::SocketAddr) {
     }
 }
 
-/// A response that is a stream by its type makes a conversation of its request: from then on the client may be silent for
-/// as long as the app, also in the silence in which the response began.
+/// A response that is a stream by its type turns its request into a stream too. From then on the client may be as
+/// silent as the app, including the silence in which the response began.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n4_7_a_client_may_be_silent_once_its_response_is_a_stream() {
     let app = conversation();
@@ -156,7 +156,7 @@ async fn so_it_may_over_http_2() {
     }
     upload.send_data(bytes::Bytes::new(), true).unwrap();
     let end = tokio::time::timeout(PATIENCE, async {
-        // The end may ride on an empty frame.
+        // The end may arrive with an empty frame.
         while let Some(data) = body.data().await {
             assert!(data?.is_empty());
         }
@@ -165,10 +165,10 @@ async fn so_it_may_over_http_2() {
     end.await.unwrap().unwrap();
 }
 
-/// A client that is told to close sends its next request elsewhere; one that is not loses it.
+/// A client that learns of the close sends its next request elsewhere; otherwise the request would be lost.
 #[test]
 fn n4_1_a_response_that_ends_before_its_request_announces_that_the_connection_ends() {
-    // Says that it is enough once the head is here, and reads on.
+    // The app responds once it has the head, and reads on.
     let answer = |framed: &'static str| {
         Script::new(move |mut tcp| {
             if head(&mut tcp).is_some() {
@@ -194,7 +194,7 @@ fn n4_1_a_response_that_ends_before_its_request_announces_that_the_connection_en
             write!(tcp, "POST / HTTP/1.1\r\nHost: a\r\n{upload}").unwrap();
             let said = head(&mut tcp).unwrap();
             assert!(said.contains("\r\nconnection: close\r\n"), "{case}: {said}");
-            // And so it does.
+            // The connection is closed as announced.
             let mut rest = Vec::new();
             tcp.read_to_end(&mut rest).unwrap();
             let told = framed.split_once("\r\n\r\n").unwrap().1;

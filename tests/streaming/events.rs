@@ -1,4 +1,4 @@
-//! Server-sent events.
+//! Tests of server-sent events, which are never delayed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{self, PATIENCE, Pillion, Request, Script, connect, now, ok};
 use crate::tools::head;
 
-/// An app that says an event for each word it is given, and ends when no more can come.
+/// Starts an app that sends an event for each word it gets, and ends when the sender is dropped.
 fn events() -> (Script, Sender<String>) {
     let (sender, words) = channel::<String>();
     let words: Arc<Mutex<Receiver<String>>> = Arc::new(Mutex::new(words));
@@ -36,7 +36,7 @@ fn events() -> (Script, Sender<String>) {
     (app, sender)
 }
 
-/// The next event's data off a chunked answer.
+/// Returns the data of the next event in a chunked response.
 fn next_event(reader: &mut impl BufRead) -> String {
     loop {
         let mut line = String::new();
@@ -47,13 +47,13 @@ fn next_event(reader: &mut impl BufRead) -> String {
     }
 }
 
-/// From each word's sending to its arrival, one after the other.
+/// Returns the time from sending each word to its arrival, one after the other.
 fn delays(words: &Sender<String>, reader: &mut impl BufRead) -> Vec<Duration> {
     let mut delays = Vec::new();
     for at in 0..100 {
         let sent: Instant = now();
         words.send(at.to_string()).unwrap();
-        // The next is not sent before this has come: nothing can push it out.
+        // The next word is sent only after this one has arrived, so nothing later can push it out.
         assert_eq!(next_event(reader), at.to_string());
         delays.push(sent.elapsed());
     }
@@ -63,7 +63,7 @@ fn delays(words: &Sender<String>, reader: &mut impl BufRead) -> Vec<Duration> {
 
 #[track_caller]
 fn assert_prompt(delays: &[Duration], what: &str) {
-    // A machine that is busy with something else may take its time once in a while.
+    // A busy machine may be slow once in a while.
     assert!(delays[90] < Duration::from_millis(50), "{what}: {delays:?}");
 }
 
@@ -117,7 +117,7 @@ fn a_quiet_event_stream_outlives_body_timeout_and_takes_no_connection() {
         streams.push(reader);
     }
     assert_eq!(pillion.get("/").status, 200, "three open streams leave the one connection to others");
-    // The silence is the scenario: several times what an ordinary body may be silent.
+    // This silence is what the test is about: several times what an ordinary body allows.
     std::thread::sleep(Duration::from_millis(1200));
     words.send("after the silence".to_owned()).unwrap();
     assert_eq!(next_event(streams.first_mut().unwrap()), "after the silence");
@@ -141,7 +141,7 @@ fn a_quiet_event_stream_outlives_every_limit_on_clients() {
         let mut reader = BufReader::new(curl.0.stdout.take().unwrap());
         words.send("before".to_owned()).unwrap();
         assert_eq!(next_event(&mut reader), "before");
-        // The silence is the scenario.
+        // This silence is what the test is about.
         std::thread::sleep(Duration::from_millis(1200));
         words.send("after".to_owned()).unwrap();
         assert_eq!(next_event(&mut reader), "after", "{version}");
@@ -165,7 +165,7 @@ fn an_ordinary_body_that_falls_silent_is_cut_visibly() {
     let head = head(&mut tcp).unwrap();
     assert!(head.contains("content-length: 10"), "{head}");
     let mut body = Vec::new();
-    // An end or a reset, but before the content is whole.
+    // The connection ends or is reset before the content is complete.
     let _ = tcp.read_to_end(&mut body);
     assert_eq!(body, b"hello");
     pillion.access("why", |line| !line["error"].is_null());

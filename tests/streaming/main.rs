@@ -1,5 +1,5 @@
-//! Bodies that pass while they come: large ones in little memory, slow readers that slow their writers,
-//! events that arrive when they are sent, answers that begin before their requests end.
+//! Tests of bodies that are forwarded as they arrive: large ones in little memory, slow readers that slow down their
+//! writers, events that arrive when they are sent, and responses that begin before their requests end.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Large bodies in little memory.
+//! Tests of large bodies in little memory.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -50,7 +50,7 @@ fn so_do_chunked_ones_and_those_of_http_2() {
     });
     assert_eq!(said, format!("2 {size}"));
     assert_flat(grown, "the download over HTTP/2");
-    // From a pipe nobody knows the length.
+    // The length of data from a pipe is unknown.
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let (said, grown) = growth(&pillion, || {
             let mut curl = Command::new("curl")

@@ -1,4 +1,4 @@
-//! Whoever is slow makes the other end slow.
+//! Tests of backpressure: a slow side slows down the other side.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +45,7 @@ fn a_client_that_does_not_read_slows_the_app() {
         tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         head(&mut tcp).unwrap();
         let written = standing("the app is held back", || origin.written.load(Ordering::SeqCst));
-        // Sockets' buffers are the kernel's; beyond them nothing goes.
+        // The socket buffers belong to the kernel; nothing is sent beyond them.
         assert!(written < 32 * MIB, "{} MiB were taken for a client that reads nothing", written / MIB);
         assert_eq!(discard(&mut tcp, GIB / 4), GIB / 4, "and all of it comes when it reads");
     });
@@ -124,8 +124,8 @@ async fn a_stream_of_http_2_that_is_not_read_slows_its_app_and_not_its_neighbour
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_of_http_2_gets_the_last_of_a_whole_answer() {
-    // The app is done at once, what is left waits for the client's windows: longer than idle_timeout in all,
-    // but never silent for as long as send_timeout.
+    // The app finishes at once, and the rest waits for the client's windows: longer than `idle_timeout` in total, but
+    // never silent for as long as `send_timeout`.
     let app = Script::answering(|_| ok(&"x".repeat(120_000)));
     let pillion = Pillion::with(&format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nidle_timeout = \"200ms\"\nsend_timeout = \"5s\"\n\
@@ -147,15 +147,15 @@ async fn a_slow_reader_of_http_2_gets_the_last_of_a_whole_answer() {
     while let Some(data) = body.data().await {
         let data = data.unwrap_or_else(|error| panic!("{error} after {came} bytes"));
         came += data.len();
-        // The slowness is the scenario.
+        // This slowness is what the test is about.
         tokio::time::sleep(Duration::from_millis(100)).await;
         body.flow_control().release_capacity(data.len()).unwrap();
     }
     assert_eq!(came, 120_000);
 }
 
-/// A slow client that reads steadily takes the pieces of its streams in turns: each of them is unread for
-/// longer than send_timeout, and none is cut.
+/// A slow client that reads steadily takes data of its streams in turns. Each stream is unread for longer than
+/// `send_timeout`, but none is cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_of_a_slow_but_steady_reader_of_http_2_all_end() {
     const STREAMS: usize = 12;
@@ -185,7 +185,7 @@ async fn many_streams_of_a_slow_but_steady_reader_of_http_2_all_end() {
         for (body, came) in bodies.iter_mut().filter(|(_, came)| *came < SIZE) {
             let data = body.data().await.unwrap().unwrap_or_else(|error| panic!("{error} after {came}"));
             *came += data.len();
-            // The slowness is the scenario: a turn of all streams takes longer than send_timeout.
+            // This slowness is what the test is about: one turn of all streams takes longer than `send_timeout`.
             tokio::time::sleep(Duration::from_millis(45)).await;
             body.flow_control().release_capacity(data.len()).unwrap();
         }

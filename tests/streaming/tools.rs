@@ -1,4 +1,4 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,15 +12,15 @@ pub(crate) const MIB: u64 = 1024 * 1024;
 
 pub(crate) const GIB: u64 = 1024 * MIB;
 
-/// What passing a body of any size may add to the resident memory.
+/// Maximum growth of resident memory while a body of any size passes.
 pub(crate) const ROOM: u64 = 16 * MIB;
 
-/// A head in lower case.
+/// Reads a head and converts it to lower case.
 pub(crate) fn head(tcp: &mut impl Read) -> Option<String> {
     harness::head(tcp).map(|head| head.to_ascii_lowercase())
 }
 
-/// Writes `size` bytes, adding to `written` as they leave; whether all did.
+/// Writes `size` bytes and adds to `written` as they leave. Returns whether all were written.
 pub(crate) fn generate(tcp: &mut TcpStream, size: u64, written: &AtomicU64) -> bool {
     let block = vec![b'x'; 64 * 1024];
     let mut left = size;
@@ -35,12 +35,12 @@ pub(crate) fn generate(tcp: &mut TcpStream, size: u64, written: &AtomicU64) -> b
     true
 }
 
-/// Reads up to `size` bytes and gives how many came.
+/// Reads up to `size` bytes and returns how many arrived.
 pub(crate) fn discard(from: &mut impl Read, size: u64) -> u64 {
     std::io::copy(&mut from.take(size), &mut std::io::sink()).unwrap_or(0)
 }
 
-/// An origin: GET answers `size` bytes, anything else says how many bytes came.
+/// An origin: GET responds with `size` bytes, anything else with the number of bytes received.
 pub(crate) struct Bulk {
     pub app: Script,
     pub written: Arc<AtomicU64>,
@@ -89,7 +89,7 @@ pub(crate) fn discard_chunks(tcp: &mut TcpStream) -> u64 {
     }
 }
 
-/// Runs `work` and gives what it gave and by how much the memory of `pillion` grew at its peak.
+/// Runs `work` and returns its result, with the peak growth of Pillion's memory.
 pub(crate) fn growth<T>(pillion: &Pillion, work: impl FnOnce() -> T) -> (T, u64) {
     let before = pillion.process.resident();
     let peak = AtomicU64::new(before);
@@ -114,7 +114,7 @@ pub(crate) fn assert_flat(grown: u64, what: &str) {
     assert!(grown <= ROOM, "{what} took {} MiB", grown / MIB);
 }
 
-/// What must hold still: polled until it has not changed for a while.
+/// Polls a value until it has not changed for a while, and returns it.
 pub(crate) fn standing(what: &str, value: impl Fn() -> u64) -> u64 {
     let mut last = (value(), now());
     harness::eventually(what, || {

@@ -1,4 +1,4 @@
-//! Connections to apps: shared, kept, closed, and what is sent again when one breaks.
+//! Tests of upstream connections: reuse, closing, and retries after a connection breaks.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ fn many_clients_one_after_the_other_share_one_connection_to_the_app() {
 
 #[test]
 fn after_a_crowd_only_the_last_used_connections_stay_in_use() {
-    // Last in, first out: one client after a crowd of eight uses one connection, not eight in turn.
+    // Last in, first out: after a crowd of eight, one client uses one connection, not eight in turn.
     let used = Arc::new(Mutex::new(Vec::new()));
     let (note, crowd) = (used.clone(), Arc::new(std::sync::Barrier::new(8)));
     let app = Script::new(move |mut tcp| {
@@ -83,7 +83,7 @@ fn idle_connections_are_closed_after_keep_alive_or_what_the_app_says() {
 
 #[test]
 fn an_app_that_closes_idle_connections_shows_no_error() {
-    // Every connection is good for one answer, and the app does not say so.
+    // Every connection serves one response, and the app does not announce the close.
     let app = Script::new(|mut tcp| {
         if Request::read(&mut tcp).is_some() {
             let _ = tcp.write_all(&ok("once"));
@@ -114,7 +114,7 @@ fn an_app_that_closes_upon_the_next_request_shows_no_error_on_get() {
 
 #[test]
 fn a_whole_pool_gone_stale_at_once_shows_no_error_on_get() {
-    // The app is restarted behind eight pooled connections: each resets upon its next request.
+    // The app restarts while eight connections are pooled; each is reset on its next request.
     let crowd = Arc::new(std::sync::Barrier::new(8));
     let app = Script::new(move |mut tcp| {
         let first = Request::read(&mut tcp);
@@ -139,7 +139,7 @@ fn a_whole_pool_gone_stale_at_once_shows_no_error_on_get() {
 
 #[test]
 fn a_post_is_never_sent_twice_and_a_get_is() {
-    // The app reads each request whole and dies; the second time it answers.
+    // The app reads each request completely and dies; the second time it responds.
     let seen = Arc::new(Mutex::new(Vec::<String>::new()));
     let note = seen.clone();
     let app = Script::new(move |mut tcp| {
@@ -226,7 +226,7 @@ fn the_app_may_listen_on_a_unix_socket_and_be_restarted_there() {
         let _ = std::fs::remove_file(&path);
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let server = std::thread::spawn(move || {
-            // One request each on as many connections as come, until told to end.
+            // One request on each of any number of connections, until told to end.
             loop {
                 let (mut app, _) = listener.accept().unwrap();
                 app.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -287,7 +287,7 @@ fn a_write_of_which_nothing_was_sent_is_tried_at_another_address_with_its_body()
 
 #[test]
 fn no_write_arrives_twice_however_the_app_dies() {
-    // Four clients write; the app drops every fifth request after it has read it, in every which way.
+    // Four clients write, and the app drops every fifth request after reading it, in several ways.
     let seen = Arc::new(Mutex::new(Vec::<String>::new()));
     let note = seen.clone();
     let app = Script::new(move |mut tcp| {

@@ -1,4 +1,4 @@
-//! Addresses that come, go and are sick, and who is asked in their place.
+//! Tests of upstream addresses that appear, disappear and fail, and of the addresses used instead.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -93,7 +93,7 @@ fn the_last_address_is_never_ejected_and_is_used_as_soon_as_it_is_back() {
 
 #[test]
 fn an_app_that_is_back_is_ready_although_nobody_asks_for_it() {
-    // Whoever is not ready is sent no request: only its health path can tell that it is well again.
+    // An address that is not ready gets no requests, so only its health path can tell that it has recovered.
     let address = absent_app();
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{address}\"\n[upstream.health]\npath = \"/healthz\"\ninterval = \"50ms\"\n\
@@ -151,7 +151,7 @@ fn an_app_that_says_it_is_sick_gets_no_requests_until_it_is_well() {
 
 #[test]
 fn requests_that_succeed_do_not_outvote_a_health_path_that_fails() {
-    // The app answers everything but its health path: what it says of itself counts.
+    // The app responds to everything except its health path, and its own statement counts.
     let app = || {
         Script::answering(|request| match request.line.contains("/healthz") {
             true => b"HTTP/1.1 500 Sick\r\ncontent-length: 0\r\n\r\n".to_vec(),
@@ -204,7 +204,7 @@ fn reads_go_to_the_least_busy() {
     let config =
         format!("[upstream]\nurl = \"http://{}\"\nreplicas = [\"http://{}\"]\n", slow.address, quick.address);
     let pillion = Pillion::with(&config);
-    // Until one hangs in the slow one ...
+    // Tries until one request hangs in the slow address ...
     let mut hanging = loop {
         let mut tcp = connect(pillion.http);
         tcp.write_all(request("GET", "/").as_bytes()).unwrap();
@@ -213,7 +213,7 @@ fn reads_go_to_the_least_busy() {
         }
         assert_eq!(read_answer(&mut tcp).text(), "quick");
     };
-    // ... and then all go to the other.
+    // ... and then all go to the other one.
     for _ in 0..20 {
         assert_eq!(pillion.get("/other").text(), "quick");
     }
@@ -338,7 +338,8 @@ fn n4_1_a_response_head_that_is_too_long_for_us_is_no_illness() {
     }
 }
 
-/// Closes the connection of `/crash` without a response, says 503 at `/busy`, and says nothing at `/slow`.
+/// Starts an app that closes the connection of `/crash` without a response, responds 503 at `/busy`, and never responds
+/// at `/slow`.
 fn crashing() -> Script {
     Script::new(|mut tcp| {
         while let Some(request) = Request::read(&mut tcp) {
@@ -395,7 +396,7 @@ fn n3_4_a_request_that_fails_at_two_addresses_is_held_against_none() {
         assert_eq!(send(&pillion, "GET", "/crash").status, 502);
     }
     assert!(healthy(&pillion, one.address) && healthy(&pillion, other.address));
-    // What cannot be tried elsewhere may take an address out, though not the last, and it stays ready.
+    // A request that cannot be retried elsewhere may eject an address, but not the last one, and Pillion stays ready.
     for _ in 0..5 {
         assert_eq!(send(&pillion, "POST", "/crash").status, 502);
     }

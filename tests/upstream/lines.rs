@@ -1,4 +1,4 @@
-//! Who waits for an app that has enough to do.
+//! Tests of the queue in front of a busy upstream.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -77,7 +77,7 @@ fn idle_connections_hold_no_permit_and_clients_that_leave_give_theirs_back() {
          [upstream]\nurl = \"http://{}\"\nmax_connections = 1\nqueue_timeout = \"15s\"\n",
         app.address
     ));
-    // Two kept connections on two workers take turns over the one permit.
+    // Two open connections on two workers take turns at the single permit.
     let mut clients = [connect(pillion.http), connect(pillion.http)];
     for _ in 0..5 {
         for tcp in &mut clients {
@@ -87,10 +87,10 @@ fn idle_connections_hold_no_permit_and_clients_that_leave_give_theirs_back() {
             seen.recv_timeout(PATIENCE).unwrap();
         }
     }
-    // Three leave while the app thinks; the next is served although the app never answered them.
+    // Three clients leave while the app works. The next is served although the app never responded to them.
     for one in 0..3 {
         let mut tcp = connect(pillion.http);
-        // Each for itself: who asks for the same waits for the first one's answer.
+        // Different URLs, because equal concurrent requests would be collapsed.
         let path = format!("/leaves/{one}");
         tcp.write_all(request("GET", &path).as_bytes()).unwrap();
         assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), path);

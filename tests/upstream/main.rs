@@ -1,5 +1,5 @@
-//! Upstream care: apps that die, hang, refuse, fill up or come late, and what their clients notice of
-//! it. The origins are scripts where the fault must be exact, and real nginx where it must be real.
+//! Tests of upstreams that die, hang, refuse, fill up or start late, and of what their clients notice. The origins are
+//! scripts where the fault must be exact, and real nginx where it must be real.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Apps whose name leads elsewhere while they are used.
+//! Tests of upstreams whose name resolves to other addresses during use.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -37,7 +37,7 @@ impl App {
     }
 }
 
-/// The library that answers for the resolver, from a file of hosts.
+/// Returns the library that replaces the resolver, with names from a hosts file.
 fn resolver() -> String {
     let found = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok).find_map(|folder| {
         let path = folder.path().join("libnss_wrapper.so");
@@ -57,7 +57,7 @@ fn n4_5_names_are_asked_while_there_is_traffic() {
     let lead_to = |addresses: &[&str]| {
         let lines: String = addresses.iter().map(|address| format!("{address} app.test\n")).collect();
         std::fs::write(&hosts, lines).unwrap();
-        // The library sees a change by its time, in seconds.
+        // The library detects a change by the file's time, in seconds.
         let file = std::fs::File::options().write(true).open(&hosts).unwrap();
         let number = written.fetch_add(1, Ordering::SeqCst) as u64;
         file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 + number))
@@ -80,7 +80,7 @@ fn n4_5_names_are_asked_while_there_is_traffic() {
     let mut get = || {
         tcp.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
         assert_eq!(read_answer(&mut tcp).status, 200);
-        // A request now and then, always on a connection that is there.
+        // A request now and then, always on an existing connection.
         std::thread::sleep(std::time::Duration::from_millis(20));
     };
     (0..10).for_each(|_| get());
@@ -96,7 +96,7 @@ fn n4_5_names_are_asked_while_there_is_traffic() {
     (0..20).for_each(|_| get());
     assert_eq!((first.count() - before.0, second.count() - before.1), (10, 10));
 
-    // One that is missing is used while its connection is good, and no more once that fails.
+    // A removed address is used while its connection works, but not after it fails.
     lead_to(&["127.0.1.3"]);
     first.ill.store(true, Ordering::SeqCst);
     let since = crate::harness::now();

@@ -1,4 +1,4 @@
-//! Apps that authenticate whole connections.
+//! Tests of apps that authenticate whole connections.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::harness::{Answer, Pillion, Request, Script, connect, eventually, printed, read_answer};
 use crate::tools::ONE_WORKER;
 
-/// Challenges the first message, takes the second of the same user for good, and gives the user's page to whoever comes
-/// on the connection then. `open` counts its connections.
+/// Starts an app that challenges the first message, accepts the second of the same user, and then gives the user's page
+/// to any request on the connection. `open` counts its connections.
 fn app(open: Arc<AtomicUsize>) -> Script {
     Script::new(move |mut tcp| {
         open.fetch_add(1, Ordering::SeqCst);
@@ -63,7 +63,7 @@ fn n1_7_a_connection_that_was_authenticated_belongs_to_one_client_connection() {
             app.address
         ));
         let mut alice = log_in(&pillion, scheme, "alice");
-        // Nothing is held while nothing is asked, so others have their place.
+        // Nothing is held without a request, so other clients get the slot.
         let mut stranger = connect(pillion.http);
         assert_eq!(get(&mut stranger, "").status, 401, "{scheme}: a stranger is not alice");
         let mut bob = log_in(&pillion, scheme, "bob");
@@ -119,7 +119,8 @@ fn first_of(pillion: &Pillion, client: usize, number: usize) -> TcpStream {
     tcp
 }
 
-/// N = 100 connections: what they hold idle at the app is bounded, and what one client holds leaves room for others.
+/// With N = 100 connections, the idle connections at the app are bounded, and one client's share leaves room for
+/// others.
 #[test]
 fn n3_4_connections_that_wait_are_bounded_for_all_and_for_one_client() {
     let open: Arc<AtomicUsize> = Arc::default();
@@ -131,14 +132,14 @@ fn n3_4_connections_that_wait_are_bounded_for_all_and_for_one_client() {
     let waiting = || open.load(Ordering::SeqCst);
     let greedy: Vec<TcpStream> = (0..100).map(|number| first_of(&pillion, 1, number)).collect();
     eventually("seven eighths of 64 are kept", || (waiting() == 56).then_some(()));
-    // Clients share a slot by chance; of eight at most a few do.
+    // Clients may share a slot by chance; of eight, only a few do.
     let others: Vec<TcpStream> = (0..8).map(|number| first_of(&pillion, 2 + number, number)).collect();
     eventually("those of others are kept too", || (waiting() > 56 + 4).then_some(()));
     let many: Vec<TcpStream> = (0..40).map(|number| first_of(&pillion, 20 + number, number)).collect();
     eventually("64 of all", || (waiting() == 64).then_some(()));
     drop((greedy, others, many));
     eventually("none is kept", || (waiting() == 0).then_some(()));
-    // Their places are free again.
+    // Their slots are free again.
     let mut alice = log_in(&pillion, "NTLM", "alice");
     assert_eq!(get(&mut alice, "").text(), "page of alice");
 }

@@ -1,4 +1,4 @@
-//! Requests that are sent again with their content.
+//! Tests of requests that are retried with their content.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::harness::{Pillion, Request, Script, connect, ok, read_answer};
 use crate::tools::ONE_WORKER;
 
-/// An app whose first connection breaks at its second request, once that is whole.
+/// Starts an app whose first connection breaks at its second request, once that request is complete.
 fn breaking() -> Script {
     let connections: Arc<AtomicUsize> = Arc::default();
     Script::new(move |mut tcp| {
@@ -55,7 +55,7 @@ fn n4_13_a_small_body_is_replayable_however_it_came() {
                 if pause > 0 {
                     tcp.write_all(wire.as_bytes()).unwrap();
                     wire.clear();
-                    // The pause is the scenario.
+                    // This pause is what the test is about.
                     std::thread::sleep(Duration::from_millis(pause));
                 }
                 wire.push_str(piece);
@@ -72,10 +72,11 @@ fn n4_13_a_small_body_is_replayable_however_it_came() {
     }
 }
 
-/// The next replica gets what the first could not be given, however large it is: nothing of it was taken.
+/// If the first replica cannot take the content, the next one gets it, however large it is, because nothing was sent
+/// yet.
 #[test]
 fn n4_13_a_body_that_was_not_taken_is_sent_elsewhere() {
-    // A port nothing listens on.
+    // A port that nothing listens on.
     let nowhere: SocketAddr = {
         let listener = TcpListener::bind("127.0.0.2:0").unwrap();
         listener.local_addr().unwrap()

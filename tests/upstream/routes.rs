@@ -1,4 +1,4 @@
-//! Routes, before an app is asked.
+//! Tests of routes that respond without an upstream.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! What a request says of itself lifts no limit; its route can.
+//! Tests that a request's own claims lift no limit, but its route can.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::harness::holding::holding;
 use crate::harness::{Answer, PATIENCE, Pillion, Script, connect, eventually, ok, printed, read_answer};
 use crate::tools::sample;
 
-/// Words by which a request may look like a stream.
+/// Claims by which a request may look like a stream.
 const WORDS: [&str; 5] = [
     "content-type: application/grpc\r\n",
     "content-type: application/grpc+proto\r\n",
@@ -76,13 +76,13 @@ fn n3_3_words_of_a_request_do_not_lift_body_timeout() {
         let mut tcp = connect(pillion.http);
         write!(tcp, "POST /x HTTP/1.1\r\nhost: a\r\n{words}content-length: 100000\r\n\r\nbegin").unwrap();
         let answer = read_answer(&mut tcp);
-        // What looks like gRPC is refused in its words.
+        // A request that looks like gRPC gets a gRPC error.
         let refused = answer.status == 408 || answer.field("grpc-status").as_deref() == Some("13");
         assert!(refused, "{words:?}: {}", answer.head);
     }
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"POST /stream HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nbegin").unwrap();
-    // The silence is the scenario.
+    // This silence is what the test is about.
     std::thread::sleep(Duration::from_millis(700));
     tcp.write_all(b" end").unwrap();
     assert_eq!(read_answer(&mut tcp).json()["body"], "begin end", "its route allows it");

@@ -1,4 +1,4 @@
-//! Apps that refuse, are slow, or fall silent.
+//! Tests of upstreams that refuse, are slow, or fall silent.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn the_response_timeout_runs_from_the_last_byte_of_the_request() {
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\n").unwrap();
     for byte in b"hello" {
-        // A slow upload: each pause is shorter than the timeout, the whole is longer.
+        // A slow upload: each pause is shorter than the timeout, but the whole is longer.
         std::thread::sleep(Duration::from_millis(120));
         tcp.write_all(&[*byte]).unwrap();
     }
@@ -77,7 +77,7 @@ fn an_answer_that_falls_silent_is_cut_visibly() {
         let mut tcp = connect(pillion.http);
         tcp.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
         let mut seen = Vec::new();
-        // A reset is as visible as a close.
+        // A reset shows the end as well as a close.
         let _ = tcp.read_to_end(&mut seen);
         let seen = String::from_utf8_lossy(&seen).into_owned();
         assert!(seen.ends_with(body), "{head}: what came was passed on, and no end: {seen:?}");
@@ -92,7 +92,7 @@ fn an_answer_that_falls_silent_is_cut_visibly() {
 fn an_answer_that_drips_is_bounded_by_the_response_timeout_as_a_whole() {
     let app = Script::new(|mut tcp| {
         if Request::read(&mut tcp).is_some() {
-            // A byte at a time, each well within the timeout.
+            // One byte at a time, each well within the timeout.
             for byte in "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".bytes() {
                 if tcp.write_all(&[byte]).is_err() {
                     return;

@@ -1,15 +1,15 @@
-//! What several of these tests use.
+//! Helpers that several of these tests use.
 
 use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::harness::{Answer, Pillion, Script, connect, ok, read_answer};
 
-/// One worker, so that there is one pool.
+/// A configuration with one worker, so that there is one pool.
 pub(crate) const ONE_WORKER: &str =
     "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n";
 
-/// An app that says its name.
+/// Starts an app that responds with its name.
 pub(crate) fn named(name: &'static str) -> Script {
     Script::answering(move |_| ok(name))
 }
@@ -18,7 +18,7 @@ pub(crate) fn request(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n")
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 #[track_caller]
 pub(crate) fn send(pillion: &Pillion, method: &str, path: &str) -> Answer {
     let mut tcp = connect(pillion.http);
@@ -26,7 +26,7 @@ pub(crate) fn send(pillion: &Pillion, method: &str, path: &str) -> Answer {
     read_answer(&mut tcp)
 }
 
-/// The one sample of `name` whose labels hold `label`.
+/// Returns the only sample of `name` whose labels include `label`.
 pub(crate) fn sample(pillion: &Pillion, name: &str, label: &str) -> Option<f64> {
     let text = pillion.admin_get("/metrics").text();
     let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(label))?;

@@ -1,8 +1,8 @@
-//! Invalidations that are made once more after a while: for apps that read from replicas that lag, and for writes of
-//! which the outcome is unknown.
+//! Invalidations that are repeated after a while: for upstreams that read from replicas that lag, and for writes whose
+//! outcome is unknown.
 //!
-//! They are merged by what they name and how; for each occasion the later time wins. A client can keep only so many
-//! of them waiting, so a flood of writes that never end costs nothing but their own targets.
+//! Repeats with the same keys and mode are merged; for each occasion the later time wins. The number pending for one
+//! client is limited, so a flood of unfinished writes affects nothing but their own targets.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,23 +13,24 @@ use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::{Invalidation, Mode};
 use crate::runtime::clock::Instant;
 
-/// Maximum number that wait at once. A further one is not repeated.
+/// Maximum number pending at once. A further one is not repeated.
 const MAX: usize = 10_000;
-/// Maximum number that wait at once for one client. A further one is not repeated.
+/// Maximum number pending at once for one client. A further one is not repeated.
 const MAX_OF_CLIENT: u16 = 64;
 
-/// The outcome of a write is unknown, so the app may still be working on it: its invalidation is repeated then.
+/// Times after a write of unknown outcome at which its invalidation is repeated: the upstream may still be working on
+/// it.
 const UNKNOWN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
-/// Occasions on which one invalidation is repeated: `settle` of a rule, and those of an unknown outcome.
+/// Number of times one invalidation is repeated: once for `settle` of a rule, and those for an unknown outcome.
 const OCCASIONS: usize = 1 + UNKNOWN.len();
 
-/// The network of a client, as limits tell clients apart.
+/// The network of a client, as the limits identify clients.
 pub(crate) type Client = [u8; 16];
 
-/// Why an invalidation is repeated.
+/// The reason why an invalidation is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// A rule says `settle`.
+    /// The invalidation rule has `settle`.
     Settle(Duration),
     /// The outcome of the write is unknown.
     UnknownOutcome,
@@ -47,7 +48,7 @@ impl Repeat {
     }
 }
 
-/// What is invalidated, and how.
+/// The keys and the mode of an invalidation.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Names {
     invalidation_keys: Box<[InvalidationKey]>,
@@ -57,7 +58,7 @@ struct Names {
 #[derive(Debug)]
 struct Pending {
     due: [Option<Instant>; OCCASIONS],
-    /// The client that it counts for.
+    /// The client whose limit it counts against.
     client: Client,
 }
 
@@ -67,12 +68,12 @@ struct State {
     of_client: HashMap<Client, u16>,
 }
 
-/// See the head of the file.
+/// The pending invalidations; see the head of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Settling(Mutex<State>);
 
 impl Settling {
-    /// Makes it again later; false: there are too many already, and it is not made again.
+    /// Schedules the repeats; returns false if too many are pending and there will be none.
     pub(crate) fn add(
         &self,
         invalidation_keys: &[InvalidationKey],
@@ -103,7 +104,7 @@ impl Settling {
         true
     }
 
-    /// Makes those that are due.
+    /// Runs the invalidations that are due.
     pub(crate) fn run(&self, invalidation: &Invalidation, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { pending, of_client } = &mut *state;

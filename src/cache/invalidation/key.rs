@@ -1,21 +1,21 @@
-//! What a stored answer can be invalidated by, as numbers: its tags, its path and the paths above it, the
-//! credentials it was made for, its route, and everything.
+//! Invalidation keys: everything that an invalidation can name, as numbers. A stored response has one for each of its
+//! tags, for its path and the paths above, for its credentials, for its route, and one that all responses share.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// More tags than this no answer may have.
+/// Maximum number of tags of a response; a response with more is not stored.
 pub(crate) const MAX_TAGS: usize = 64;
-/// So many segments of a path can be invalidated from; what is deeper goes with the segment above it.
+/// Maximum number of path segments that have keys of their own; deeper paths share the key of the last one.
 pub(crate) const MAX_PREFIXES: usize = 16;
 
-/// Set in the marks of paths, which strangers can choose, and in no other.
+/// Bit that is set in the keys of paths, which any client can choose, and in no others.
 const PATH: u64 = 1 << 16;
 
-/// A thing that invalidations name.
+/// A number for one thing that an invalidation can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct InvalidationKey(u64);
 
-/// What kinds there are; two of different kinds are never the same.
+/// The kinds of keys; keys of different kinds are never equal.
 #[derive(Clone, Copy)]
 enum Kind {
     Everything = 1,
@@ -28,12 +28,12 @@ enum Kind {
     OfCredential,
 }
 
-/// How many numbers are made of one secret, so that nobody outside can choose tags that meet.
+/// Computes keys with a secret, so that no client can choose tags that collide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyHasher(u64);
 
 impl KeyHasher {
-    /// With a secret of this process.
+    /// Creates a hasher with a secret of this process.
     pub(crate) fn new(secret: u64) -> KeyHasher {
         KeyHasher(secret)
     }
@@ -47,12 +47,12 @@ impl KeyHasher {
         self.invalidation_key(Kind::Everything, b"")
     }
 
-    /// A tag of a route or of the app.
+    /// Returns the key of a tag, configured for a route or sent by the upstream.
     pub(crate) fn tag(self, tag: &str) -> InvalidationKey {
         self.invalidation_key(Kind::Tag, tag.as_bytes())
     }
 
-    /// A group of one origin (RFC 9875); names of hosts have no case.
+    /// Returns the key of a cache group of one origin (RFC 9875); host names are compared without case.
     pub(crate) fn group(self, origin: &[u8], group: &str) -> InvalidationKey {
         let mut text = Vec::with_capacity(origin.len() + group.len() + 1);
         text.extend_from_slice(&origin.to_ascii_lowercase());
@@ -61,18 +61,18 @@ impl KeyHasher {
         self.invalidation_key(Kind::Group, &text)
     }
 
-    /// A path without its query, in normal form: every variant and every principal.
+    /// Returns the key of a path in normal form without its query, for every variant and every principal.
     pub(crate) fn path(self, path: &str) -> InvalidationKey {
         self.invalidation_key(Kind::Path, trimmed(path).as_bytes())
     }
 
-    /// A path and all below it.
+    /// Returns the key of a path and everything below it.
     pub(crate) fn prefix(self, path: &str) -> InvalidationKey {
         let path = trimmed(path);
         self.invalidation_key(Kind::Prefix, cut(path).as_bytes())
     }
 
-    /// The path and the paths above it, at each segment.
+    /// Returns the prefix keys of a path: its own and one for each path above it.
     pub(crate) fn prefixes(self, path: &str) -> impl Iterator<Item = InvalidationKey> {
         let path = trimmed(path);
         let ends = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
@@ -83,24 +83,24 @@ impl KeyHasher {
             .map(move |end| self.invalidation_key(Kind::Prefix, &path.as_bytes()[..end]))
     }
 
-    /// One credential, by its keyed hash.
+    /// Returns the key of one credential, given its keyed hash.
     pub(crate) fn credential(self, hash: &[u8]) -> InvalidationKey {
         self.invalidation_key(Kind::Credential, hash)
     }
 
-    /// What has another mark among what was made for a credential.
+    /// Returns the key of responses that have another key and were made for a credential.
     pub(crate) fn of_credential(self, hash: &[u8], invalidation_key: InvalidationKey) -> InvalidationKey {
         self.invalidation_key(Kind::OfCredential, &[hash, &invalidation_key.0.to_be_bytes()].concat())
     }
 
-    /// A route, by its label.
+    /// Returns the key of a route, by its label.
     pub(crate) fn route(self, label: &str) -> InvalidationKey {
         self.invalidation_key(Kind::Route, label.as_bytes())
     }
 }
 
 impl InvalidationKey {
-    /// Whether it is a path without its query.
+    /// Returns whether it is the key of a path without its query.
     pub(crate) fn is_path(self) -> bool {
         self.0 & PATH != 0
     }
@@ -110,12 +110,12 @@ impl InvalidationKey {
     }
 }
 
-/// Without the slash at its end: a folder and its path are invalidated together.
+/// Returns a path without its final slash: a folder and its path are invalidated together.
 fn trimmed(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
 
-/// No deeper than marks are made.
+/// Returns the part of a path that has keys of its own.
 fn cut(path: &str) -> &str {
     let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
     match slashes.skip(1).nth(MAX_PREFIXES - 1) {

@@ -1,10 +1,10 @@
-//! Which paths have stored responses or fetches in progress: a counting Bloom filter of hashes.
+//! Tracks which paths have stored responses or fetches in progress, in a counting Bloom filter of hashes.
 //!
-//! An invalidation of a path that has none of either changes nothing, so it need not be remembered: a flood of writes
-//! to paths that nobody reads cannot fill the table of stamps. A path is counted before its fetch takes its number
-//! and for as long as a stored response of it exists, so a count of zero means that every later fetch of the path is
-//! sent after the invalidation. Each path has several counters, all of which are above zero while it is live; a path
-//! whose counters are all in use by others is only stamped although it need not be.
+//! An invalidation of any other path changes nothing and need not be remembered, so a flood of writes to paths that no
+//! client reads cannot fill the table of stamps. A path is counted before its fetch takes its number and for as long as
+//! a stored response of it exists, so a count of zero means that every later fetch of the path is sent after the
+//! invalidation. Each path has several counters, all of which are above zero while it is live. A path whose counters
+//! are all in use by others is stamped without need.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -12,27 +12,27 @@ use std::sync::{Arc, OnceLock};
 
 use crate::cache::invalidation::key::InvalidationKey;
 
-/// Counters that are made together, when the first of them is needed: 4 KiB.
+/// Counters that are allocated together, when the first of them is needed: 4 KiB.
 const PAGE: usize = 2048;
-/// Bytes of `max_size` for each counter: the counters take a 48th of it. A stored response takes 1,200 bytes and more,
-/// so in a full cache that has a path for each, less than 1 % of all other paths are taken for live ones.
+/// Bytes of `max_size` for each counter: the counters take a 48th of it. A stored response takes at least 1,200 bytes,
+/// so in a full cache with one path for each response, less than 1 % of all other paths are mistaken for live ones.
 const BYTES_OF_CACHE: usize = 96;
 /// Maximum number of counters: 64 MiB, for a cache of 3 GiB.
 const MAX_COUNTERS: usize = 1 << 25;
 const HASHES: u32 = 4;
-/// Maximum number of paths of one response: as it is written, and as an app may read it loosely.
+/// Maximum number of paths of one response: its normal form, and the form in which a lenient upstream may read it.
 const MAX_PATHS: usize = 2;
 
 type Page = Box<[AtomicU16]>;
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct LivePaths {
     pages: Box<[OnceLock<Page>]>,
 }
 
-/// The indexes of the counters of a mark among `count` of them. The bits of a mark choose its bucket in the table of
-/// stamps too, so they are mixed first.
+/// Returns the indexes of a key's counters among `count`. The same bits choose the bucket in the table of stamps, so
+/// they are mixed first.
 fn indexes(invalidation_key: u64, count: usize) -> impl Iterator<Item = usize> {
     let mixed = invalidation_key ^ (invalidation_key >> 33);
     let mixed = mixed.wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -45,7 +45,7 @@ fn indexes(invalidation_key: u64, count: usize) -> impl Iterator<Item = usize> {
 }
 
 impl LivePaths {
-    /// For a cache of `max_size` bytes.
+    /// Creates a filter for a cache of `max_size` bytes.
     pub(crate) fn new(max_size: usize) -> Arc<LivePaths> {
         let counters = (max_size / BYTES_OF_CACHE).clamp(PAGE, MAX_COUNTERS);
         Arc::new(LivePaths { pages: (0..counters.div_ceil(PAGE)).map(|_| OnceLock::new()).collect() })
@@ -55,19 +55,19 @@ impl LivePaths {
         self.pages.len() * PAGE
     }
 
-    /// Changes each counter of a mark. One that has come to its maximum stays there: its path is then taken for live.
+    /// Changes each counter of a key. A counter that reached its maximum stays there, so its paths count as live.
     fn change(&self, invalidation_key: u64, change: impl Fn(u16) -> u16) {
         for index in indexes(invalidation_key, self.len()) {
             let Some(page) = self.pages.get(index / PAGE) else { continue };
             let page = page.get_or_init(|| (0..PAGE).map(|_| AtomicU16::new(0)).collect());
             let Some(counter) = page.get(index % PAGE) else { continue };
             let changed = |count| (count != u16::MAX).then(|| change(count));
-            // An error says that it stays.
+            // An error means that the counter stays.
             let _ = counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, changed);
         }
     }
 
-    /// Whether a stored response or a fetch in progress may have this mark.
+    /// Returns whether a stored response or a fetch in progress may have this key.
     pub(crate) fn has(&self, invalidation_key: InvalidationKey) -> bool {
         indexes(invalidation_key.get(), self.len()).all(|index| {
             let page = self.pages.get(index / PAGE).and_then(OnceLock::get);
@@ -76,19 +76,19 @@ impl LivePaths {
     }
 }
 
-/// The paths of one stored response or of one fetch in progress; they are counted until it is dropped.
+/// The paths of one stored response or one fetch in progress, counted until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct WatchedPaths(Option<Watched>);
 
 #[derive(Debug)]
 struct Watched {
     table: Arc<LivePaths>,
-    /// Marks; those of paths are never zero.
+    /// Keys of the paths, which are never zero.
     paths: [Option<NonZeroU64>; MAX_PATHS],
 }
 
 impl WatchedPaths {
-    /// Counts those of `invalidation_keys` that are paths.
+    /// Counts the paths among `invalidation_keys`.
     pub(crate) fn new(table: &Arc<LivePaths>, invalidation_keys: &[InvalidationKey]) -> WatchedPaths {
         let mut watched = [None; MAX_PATHS];
         let paths = invalidation_keys.iter().filter(|invalidation_key| invalidation_key.is_path());
@@ -146,7 +146,7 @@ mod tests {
         assert!(!table.has(path) && !table.has(loose));
     }
 
-    /// Before, 30 % were.
+    /// Before the counters had this size, 30 % were.
     #[test]
     fn n3_8_a_full_cache_takes_one_foreign_path_in_a_hundred_for_live_at_most() {
         let key_hasher = KeyHasher::new(1);
@@ -162,7 +162,7 @@ mod tests {
                 crate::cache::invalidation::FetchEpoch { number: 1, at: 1, order: 1 },
                 crate::runtime::clock::now(),
             );
-            // The least that a response with a lifetime can have.
+            // The smallest response with a freshness lifetime.
             let fits = max_size / head.size();
             let stored: Vec<_> = (0..fits)
                 .map(|number| WatchedPaths::new(&table, &[key_hasher.path(&format!("/stored/{number}"))]))

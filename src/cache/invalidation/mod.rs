@@ -1,7 +1,7 @@
-//! The invalidation clock. There is no index from tags to answers: a fetch takes a number when it begins, the
-//! answer keeps it, and an invalidation stamps its marks with the number of the moment. What is stored holds only
-//! while none of its marks has a stamp as new as its fetch. So invalidating costs the same however much is
-//! stored, misses nothing, and drops what a write overtook on its way from the app.
+//! The invalidation clock. There is no index from tags to responses. A fetch takes a number when it begins, and its
+//! response keeps that number. An invalidation takes the next number and stamps its keys with it. A stored response is
+//! valid while none of its keys has a stamp as new as its fetch. So an invalidation costs the same however much is
+//! stored, misses nothing, and also drops responses that a write overtook on their way from the upstream.
 
 pub(crate) mod delayed;
 pub(crate) mod key;
@@ -25,15 +25,15 @@ use crate::runtime::clock::Instant;
 words! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub(crate) enum Mode {
-        /// Nothing: it is as if it were not stored.
+        /// The response is as good as not stored.
         #[default]
         Hard => "hard",
-        /// It is stale from now on.
+        /// The response is stale from now on.
         Soft => "soft",
     }
 }
 
-/// When a fetch began, in both countings.
+/// The start of a fetch: its number for hard invalidations, and its time in milliseconds for soft ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FetchEpoch {
     pub number: u64,
@@ -42,43 +42,43 @@ pub(crate) struct FetchEpoch {
 }
 
 impl FetchEpoch {
-    /// Whether it began after another one.
+    /// Returns whether it began after another fetch.
     pub(crate) fn is_after(&self, other: &FetchEpoch) -> bool {
         (self.number, self.order) > (other.number, other.order)
     }
 }
 
-/// What invalidations leave of something stored.
+/// The validity of a stored response after all invalidations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validity {
     Valid,
-    /// It has been stale since then.
+    /// Time since the soft invalidation that made it stale.
     Stale(Duration),
     Gone,
 }
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Invalidation {
     pub key_hasher: KeyHasher,
     next: AtomicU64,
-    /// Hard invalidations of which not all marks are stamped yet.
+    /// Hard invalidations that have not stamped all of their keys yet.
     stamping: AtomicU64,
     fetches: AtomicU64,
     hard: Stamps,
     soft: Stamps,
-    /// What was overtaken on its way alone.
+    /// Stamps that affect only fetches in progress.
     overtaken: Stamps,
-    /// Paths of which something is stored or on its way.
+    /// Paths that have a stored response or a fetch in progress.
     live: Arc<LivePaths>,
-    /// The newest soft stamp; what began after it need not be looked up.
+    /// The newest soft stamp; fetches that began later need no lookup.
     last_soft: AtomicU64,
-    /// Milliseconds are counted from here.
+    /// The moment from which milliseconds are counted.
     origin: Instant,
 }
 
 impl Invalidation {
-    /// Counts from now on, for a cache of `max_size` bytes.
+    /// Creates a clock that counts from now on, for a cache of `max_size` bytes.
     pub(crate) fn new(secret: u64, max_size: usize, origin: Instant) -> Invalidation {
         Invalidation {
             key_hasher: KeyHasher::new(secret),
@@ -96,17 +96,17 @@ impl Invalidation {
 
     fn milliseconds(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin).as_millis();
-        // From one on: zero is never.
+        // Counts from one, because zero stands for never.
         u64::try_from(since).unwrap_or(MAX).saturating_add(1).min(MAX)
     }
 
-    /// Counts the paths among the marks of a fetch that is about to begin, or of a response that is about to be stored. They
-    /// can be invalidated for as long as that is kept.
+    /// Watches the paths among the keys of a fetch that is about to begin, or of a response that is about to be stored.
+    /// They can be invalidated for as long as the returned value is kept.
     pub(crate) fn watch(&self, invalidation_keys: &[InvalidationKey]) -> WatchedPaths {
         WatchedPaths::new(&self.live, invalidation_keys)
     }
 
-    /// A fetch begins whose paths are watched: an invalidation of a path that is not is forgotten.
+    /// Begins a fetch. Its paths must be watched: an invalidation of a path that is not watched is forgotten.
     pub(crate) fn begin(&self, _: &WatchedPaths, now: Instant) -> FetchEpoch {
         FetchEpoch {
             number: self.next.load(Ordering::SeqCst),
@@ -115,9 +115,10 @@ impl Invalidation {
         }
     }
 
-    /// Invalidates everything that has one of `invalidation_keys` and was fetched, or is being fetched, until now.
+    /// Invalidates all responses that have one of `invalidation_keys` and were fetched, or are being fetched, until
+    /// now.
     pub(crate) fn stamp(&self, invalidation_keys: &[InvalidationKey], mode: Mode, now: Instant) {
-        // A path that is not live can only be fetched after this moment: there is nothing to remember.
+        // A path that is not live can only be fetched after this moment, so its stamp would be of no use.
         let mut invalidation_keys = invalidation_keys
             .iter()
             .filter(|invalidation_key| !invalidation_key.is_path() || self.live.has(**invalidation_key))
@@ -128,7 +129,7 @@ impl Invalidation {
         match mode {
             Mode::Hard => {
                 self.stamping.fetch_add(1, Ordering::SeqCst);
-                // Whoever begins from here on has a greater number.
+                // A fetch that begins from here on has a greater number.
                 let number = self.next.fetch_add(1, Ordering::SeqCst);
                 invalidation_keys.for_each(|invalidation_key| self.hard.stamp(*invalidation_key, number));
                 self.stamping.fetch_sub(1, Ordering::SeqCst);
@@ -141,13 +142,14 @@ impl Invalidation {
         }
     }
 
-    /// Whatever has one of `invalidation_keys` and is being fetched until now is not stored, nor joined. What is stored stays.
+    /// Keeps fetches in progress that have one of `invalidation_keys` from being stored or joined. Stored responses
+    /// stay valid.
     pub(crate) fn overtake(&self, invalidation_keys: &[InvalidationKey]) {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         invalidation_keys.iter().for_each(|invalidation_key| self.overtaken.stamp(*invalidation_key, number));
     }
 
-    /// Whether one of `invalidation_keys` was invalidated, in either way, or overtaken, since a fetch began.
+    /// Returns whether one of `invalidation_keys` was invalidated, hard or soft, or overtaken, since a fetch began.
     pub(crate) fn is_stamped_since(&self, invalidation_keys: &[InvalidationKey], begun: FetchEpoch) -> bool {
         let is_newer = |invalidation_key: &InvalidationKey| {
             self.hard.get(*invalidation_key) >= begun.number
@@ -158,7 +160,7 @@ impl Invalidation {
             && invalidation_keys.iter().any(|invalidation_key| self.soft.get(*invalidation_key) >= begun.at))
     }
 
-    /// What is left of something that has `invalidation_keys` and whose fetch began so.
+    /// Returns the validity of a response with `invalidation_keys` whose fetch began at `begun`.
     pub(crate) fn validity(
         &self,
         invalidation_keys: &[InvalidationKey],
@@ -188,18 +190,18 @@ impl Invalidation {
         Validity::Valid
     }
 
-    /// Whether there was a soft invalidation of anything since a fetch began.
+    /// Returns whether there was any soft invalidation since a fetch began.
     pub(crate) fn has_soft_since(&self, begun: FetchEpoch) -> bool {
         self.last_soft.load(Ordering::SeqCst) >= begun.at
     }
 
-    /// The number that hard invalidations have come to: while it stays, what was valid is.
+    /// Returns the current number of hard invalidations: while it stays the same, valid responses stay valid.
     pub(crate) fn number(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
     }
 
-    /// Whether all marks are stamped of the invalidations that [`Invalidation::number`] counted before this was
-    /// asked: only then what is found unstamped may be remembered as valid under that number.
+    /// Returns whether the invalidations that [`Invalidation::number`] counted before this call have stamped all of
+    /// their keys. Only then may a response be remembered as valid under that number.
     pub(crate) fn is_settled(&self) -> bool {
         self.stamping.load(Ordering::SeqCst) == 0
     }
@@ -210,7 +212,7 @@ mod tests {
     use super::*;
     use crate::runtime::clock;
 
-    /// What is found valid while an invalidation is still stamping is not remembered as valid.
+    /// A response found valid while an invalidation is still stamping is not remembered as valid.
     #[test]
     fn a_memory_of_validity_never_overtakes_a_stamp() {
         use crate::cache::store::stored::tests::head_with;
@@ -231,7 +233,7 @@ mod tests {
         }
     }
 
-    /// A stranger who writes to very many paths takes nothing from others.
+    /// A client that writes to very many paths invalidates nothing of others.
     #[test]
     fn n3_8_a_flood_of_writes_to_other_paths_leaves_what_is_stored() {
         let origin = clock::now();
@@ -256,7 +258,7 @@ mod tests {
         let left =
             stored.iter().filter(|(invalidation_keys, _, begun)| is_left(invalidation_keys, *begun)).count();
         assert_eq!(left, stored.len(), "a million writes to paths of which nothing is stored");
-        // A write to the path itself still counts, and one that came before the fetch does not.
+        // A write to the path itself counts; one before the fetch does not.
         let (invalidation_keys, _, begun) = &stored[7];
         clock.stamp(&[clock.key_hasher.path("/stored/7")], Mode::Hard, origin);
         assert!(!is_left(invalidation_keys, *begun));

@@ -1,6 +1,6 @@
-//! The law of the invalidation clock, tried on random interleavings: whoever begins to read after a write was
-//! released reads what it wrote, or something newer. The store, the fetches and the clock are the real ones;
-//! requests and the app are steps that a schedule puts in order.
+//! The law of the invalidation clock, tested on random interleavings: a request that begins after a write was released
+//! reads that write or something newer. The store, the fetches and the clock are the real ones; requests and the
+//! upstream are steps in the order of a schedule.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
 const KEY: &[u8] = b"key";
-/// What only the app's answer tells.
+/// A tag that only the upstream's response tells.
 const LATE: &str = "tag of the app";
 
-/// A reader, between two of its steps.
+/// A reading request, between two of its steps.
 enum Reader {
     Begins,
     Asks {
@@ -33,7 +33,7 @@ enum Reader {
         watched: WatchedPaths,
         begun: FetchEpoch,
     },
-    /// The app has read; its answer is on its way.
+    /// The upstream has read the value; its response is on its way.
     Returns {
         min: u64,
         leader: Option<Leader>,
@@ -41,7 +41,7 @@ enum Reader {
         begun: FetchEpoch,
         read: u64,
     },
-    /// It waits for another one's fetch.
+    /// It waits for another request's fetch.
     Follows {
         min: u64,
         fetch: Arc<CollapsedFetch>,
@@ -51,7 +51,7 @@ enum Reader {
 enum Writer {
     Begins,
     Written(u64),
-    /// Its head is released, its content not yet at its end.
+    /// The head of its response is released; the content has not ended.
     Released,
 }
 
@@ -59,11 +59,11 @@ struct World {
     cache: Cache,
     now: Instant,
     value: u64,
-    /// What every write that was released has written at least.
+    /// The newest value that a released write has written.
     released: u64,
-    /// Whether writes name what only the app's answers tell.
+    /// Whether writes name the tag that only the upstream's responses tell.
     late: bool,
-    /// Whether writes name the path alone, as those of their target do.
+    /// Whether writes name the path alone, as the invalidation of their target does.
     target: bool,
 }
 

@@ -1,24 +1,25 @@
-//! One table of stamps: at which number a mark was last invalidated. It has a fixed size, forgets towards a
-//! fetch, and is read and written by all workers without a lock.
+//! The table of stamps: the number at which each invalidation key was last invalidated. It has a fixed size, and all
+//! workers read and write it without a lock. When it must forget, responses are fetched without need, never used
+//! wrongly.
 //!
-//! A mark falls into a bucket of one cache line: a floor and seven cells, each a fingerprint of 24 bits and a
-//! number of 40. When no cell is free the oldest gives way, and its number becomes the floor: everything of
-//! that bucket counts as stamped then.
+//! A key belongs to a bucket of one cache line: a floor and seven cells, each with a fingerprint of 24 bits and a
+//! number of 40. When no cell is free the oldest makes way, and its number becomes the floor: every key of that bucket
+//! then counts as stamped with at least that number.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::invalidation::key::InvalidationKey;
 
-/// log2 of the number of buckets: 8 MiB when all are in use. The upper half is for paths: writes to very many of them
-/// are the one thing that can crowd buckets, and take the memory of nothing else.
+/// log2 of the number of buckets: 8 MiB when all are in use. The upper half is for paths: only writes to very many
+/// paths can crowd buckets, and they leave those of all other keys alone.
 const BUCKETS: u32 = 17;
-/// Buckets that are made together, when the first of them is written.
+/// Buckets that are allocated together, when the first of them is written.
 const PAGE: usize = 64;
 const NUMBER_BITS: u32 = 40;
 pub(crate) const MAX: u64 = (1 << NUMBER_BITS) - 1;
 
-/// The floor, and the cells.
+/// One cache line of stamps: the floor and the cells.
 #[repr(align(64))]
 #[derive(Debug, Default)]
 struct Bucket {
@@ -28,7 +29,7 @@ struct Bucket {
 
 type Page = Box<[Bucket]>;
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Stamps {
     pages: Box<[OnceLock<Page>]>,
@@ -45,7 +46,7 @@ fn number(cell: u64) -> u64 {
     cell & MAX
 }
 
-/// Which bucket, and the fingerprint in the bits of a cell where it stands; never zero, which is a free cell.
+/// Returns the bucket, and the fingerprint in its place within a cell; never zero, because zero is a free cell.
 fn place(invalidation_key: InvalidationKey) -> (usize, u64) {
     let bits = invalidation_key.get();
     let bucket = usize::try_from(bits & ((1 << BUCKETS) - 1)).unwrap_or(0);
@@ -53,7 +54,7 @@ fn place(invalidation_key: InvalidationKey) -> (usize, u64) {
 }
 
 impl Stamps {
-    /// Stamps a mark: its number is at least `at` from here on.
+    /// Stamps a key: its number is at least `at` from here on.
     pub(crate) fn stamp(&self, invalidation_key: InvalidationKey, at: u64) {
         let at = at.min(MAX);
         let (index, fingerprint) = place(invalidation_key);
@@ -65,7 +66,7 @@ impl Stamps {
         }
     }
 
-    /// The number a mark was last stamped with, or a larger one; zero: never.
+    /// Returns the number a key was last stamped with, or a larger one; zero if never.
     pub(crate) fn get(&self, invalidation_key: InvalidationKey) -> u64 {
         let (index, fingerprint) = place(invalidation_key);
         let page = self.pages.get(index / PAGE).and_then(OnceLock::get);
@@ -75,7 +76,8 @@ impl Stamps {
 }
 
 impl Bucket {
-    /// False: another thread was quicker, and the bucket has to be looked at again.
+    /// Stamps a fingerprint; returns false if another thread changed the bucket meanwhile, and the caller must try
+    /// again.
     fn try_stamp(&self, fingerprint: u64, at: u64) -> bool {
         let wanted = fingerprint | at;
         let mut oldest: Option<(&AtomicU64, u64)> = None;
@@ -94,11 +96,11 @@ impl Bucket {
         }
         let Some((cell, now)) = oldest else { return true };
         if number(now) >= at {
-            // It is older than all that are there: the floor takes it.
+            // The stamp is older than all cells: the floor takes it.
             self.floor.fetch_max(at, Ordering::SeqCst);
             return true;
         }
-        // The floor first: whoever finds the cell gone finds the floor raised.
+        // The floor is raised first: a reader that finds the cell replaced also finds the floor raised.
         self.floor.fetch_max(number(now), Ordering::SeqCst);
         cell.compare_exchange(now, wanted, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
@@ -111,7 +113,7 @@ impl Bucket {
                 found = found.max(number(now));
             }
         }
-        // The floor last: see where it is raised.
+        // The floor is read last, because it is raised first.
         found.max(self.floor.load(Ordering::SeqCst))
     }
 }
@@ -140,7 +142,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing that was stamped is ever older than it was, however many marks share a bucket.
+        /// No number is ever lower than it was stamped, however many keys share a bucket.
         #[test]
         fn no_stamp_is_lost(stamps in proptest::collection::vec((0u64..40, 1u64..1000), 0..200)) {
             let bucket = Bucket::default();
@@ -157,12 +159,12 @@ mod tests {
         }
     }
 
-    /// Readers beside writers: a number that was stamped before a reading began is in that reading.
+    /// Readers beside writers: a number stamped before a read began is part of that read.
     #[test]
     fn readers_beside_writers() {
         let key_hasher = KeyHasher::new(3);
         let stamps = Arc::new(Stamps::default());
-        // All in one bucket, more than it has cells.
+        // All keys are in one bucket, and there are more of them than cells.
         let first = place(key_hasher.tag("0")).0;
         assert!(first < 1 << (BUCKETS - 1) && place(key_hasher.path("0")).0 >= 1 << (BUCKETS - 1));
         let invalidation_keys: Vec<InvalidationKey> = (0..2_000_000u32)

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName};
 use super::key::{InvalidationKey, KeyHasher, MAX_TAGS};
 use crate::fields::{host, list, structured};
 
-/// Groups an answer belongs to (RFC 9875 2).
+/// The response field with the cache groups of a response (RFC 9875 2).
 pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
 /// The field in which Fastly and others take tags, separated by spaces.
@@ -18,7 +18,7 @@ pub(crate) const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TooManyTags;
 
-/// Tags an app sends of its own, and the groups it says its answer belongs to.
+/// Adds the tags that the upstream sent, and the cache groups it assigned.
 pub(crate) fn add_response_tags(
     key_hasher: KeyHasher,
     groups: bool,

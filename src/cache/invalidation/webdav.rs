@@ -1,22 +1,22 @@
-//! Upstreams that have said they speak WebDAV.
+//! Remembers which upstreams speak WebDAV.
 
 use std::sync::{PoisonError, RwLock};
 
-/// Maximum number of upstreams remembered; a further one is not.
+/// Maximum number of upstreams remembered; further ones are ignored.
 const MAX: usize = 256;
 
-/// See the head of the file. It is read and written for methods of WebDAV and for DELETE alone.
+/// The names of upstreams that speak WebDAV; accessed only for WebDAV methods and DELETE.
 #[derive(Debug, Default)]
 pub(crate) struct WebDavUpstreams(RwLock<Vec<Box<str>>>);
 
 impl WebDavUpstreams {
-    /// Whether this upstream has said so.
+    /// Returns whether this upstream is known to speak WebDAV.
     pub(crate) fn contains(&self, upstream: &str) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().any(|name| **name == *upstream)
     }
 
-    /// Remembers that this upstream says so.
+    /// Remembers that this upstream speaks WebDAV.
     pub(crate) fn insert(&self, upstream: &str) {
         if self.contains(upstream) {
             return;

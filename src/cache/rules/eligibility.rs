@@ -3,53 +3,53 @@
 use crate::rendering::words::words;
 
 words! {
-    /// Why the app is asked, in the words of RFC 9211 2.2.
+    /// Reasons why a request goes to the upstream, in the words of RFC 9211 2.2.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum FwdReason {
         /// The cache is not used for such requests.
         Bypass => "bypass",
-        /// The method is for the app to answer.
+        /// The method is not served from the cache.
         Method => "method",
-        /// Nothing is stored under the key.
+        /// Nothing is stored under the cache key.
         UriMiss => "uri-miss",
-        /// Something is, but for requests that say something else.
+        /// Only responses for other request fields are stored.
         VaryMiss => "vary-miss",
-        /// Something is that may not be used for this request.
+        /// A response is stored, but may not be used for this request.
         Miss => "miss",
         Request => "request",
-        /// What is stored is stale.
+        /// The stored response is stale.
         Stale => "stale",
-        /// A part is asked for.
+        /// The request has a Range.
         Partial => "partial",
     }
 }
 
 words! {
-    /// Why the cache has nothing to do with a request.
+    /// Reasons why a request bypasses the cache.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum BypassReason {
         Method => "method",
-        /// `scope = "off"`.
+        /// The route has `scope = "off"`.
         Scope => "scope-off",
-        /// Users were given each other's answers under its route: it is not cached for an hour.
+        /// Users of its route received each other's responses: the route is not cached for an hour.
         Stopped => "stopped",
-        /// It has content where none is part of a key, or more than can be.
+        /// It has content that is not part of a cache key, or is too long for one.
         Content => "content",
-        /// A field that apps may act on and no key tells apart, or a path that no key can be made of.
+        /// It has a field that upstreams may act on and no cache key distinguishes, or its key would be too long.
         Ambiguous => "ambiguous",
-        /// A path that some apps read in another way, as one of another route.
+        /// Its path can be read in another way, as one of another route.
         Path => "path",
-        /// A field with an underscore in its name, which some apps take for another field.
+        /// It has a field with an underscore in its name, which some upstreams read as another field.
         Underscore => "underscore",
-        /// A parameter that is no part of the key and that some apps read as one that is.
+        /// It has a parameter outside the cache key that some upstreams read as one in it.
         Parameter => "parameter",
-        /// A token that does not verify.
+        /// Its token does not verify.
         Token => "token",
-        /// `scope = "user"`, and it is nobody's.
+        /// The route has `scope = "user"`, and the request has no principal.
         Nobody => "nobody",
-        /// A signature names fields of it, which the app verifies for each request.
+        /// It has a signature over its fields, which the upstream verifies for each request.
         Signed => "signed",
-        /// Its client connection was authenticated as a whole, so the request does not say who asks.
+        /// Its client connection is authenticated as a whole, so its fields do not identify the user.
         Connection => "connection",
     }
 }
@@ -78,7 +78,7 @@ impl BypassReason {
         }
     }
 
-    /// As `Cache-Status` has it (RFC 9211 2.2).
+    /// Returns the `fwd` parameter of `Cache-Status` (RFC 9211 2.2).
     pub(crate) fn forwarded(self) -> FwdReason {
         match self {
             BypassReason::Method => FwdReason::Method,

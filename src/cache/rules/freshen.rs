@@ -6,7 +6,7 @@ use crate::fields::cache_status::X_CACHE;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, date};
 
-/// Whether a 304 speaks of something else than what is stored (RFC 9111 4.3.4).
+/// Returns whether a 304 is about another response than the stored one (RFC 9111 4.3.4).
 pub(crate) fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
     let tag = match (EntityTag::from_headers(stored), EntityTag::from_headers(brought)) {
         (_, None) => false,
@@ -17,7 +17,7 @@ pub(crate) fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
     tag || matches!(modified, (Some(ours), Some(theirs)) if !date::is_same(ours, theirs))
 }
 
-/// RFC 9111 3.2: fields of a 304 take the place of those stored, but for what is about the content.
+/// Replaces stored fields by those of a 304, except for fields about the content (RFC 9111 3.2).
 pub(crate) fn update(stored: &mut HeaderMap, brought: &HeaderMap) {
     static CONTENT: [http::HeaderName; 4] =
         [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];

@@ -1,4 +1,4 @@
-//! How long an answer is fresh, and how old it is (RFC 9111 4.2).
+//! Computes how long a response is fresh and how old it is on arrival (RFC 9111 4.2).
 
 use std::time::{Duration, SystemTime};
 
@@ -9,50 +9,51 @@ use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::date;
 use crate::runtime::clock::Instant;
 
-/// When a fetch was made.
+/// The times of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// When the request went out.
+    /// When the request was sent.
     pub requested: Instant,
-    /// When the head of the answer came.
+    /// When the response head arrived.
     pub received: Instant,
-    /// The same, by the wall clock.
+    /// When the response head arrived, by the wall clock.
     pub wall: SystemTime,
 }
 
-/// Where a lifetime comes from.
+/// The origin of a freshness lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     App,
     Route,
-    /// Nobody's: it is guessed (RFC 9111 4.2.2).
+    /// Derived from Last-Modified (RFC 9111 4.2.2).
     Heuristic,
-    /// Nobody's, and it is not guessed.
+    /// There is none, and none is derived.
     Nobody,
 }
 
-/// How long an answer may be used, and how long beyond that.
+/// How long a response is fresh, and how long it may be used stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Freshness {
-    /// RFC 9111 4.2.1.
+    /// Freshness lifetime (RFC 9111 4.2.1).
     pub lifetime: Duration,
     pub source: Source,
-    /// It is asked about before each use (RFC 9111 5.2.2.4).
+    /// Whether it must be revalidated before each use (RFC 9111 5.2.2.4).
     pub no_cache: bool,
-    /// It is never used stale (RFC 9111 4.2.4).
+    /// Whether it is never used stale (RFC 9111 4.2.4).
     pub must_revalidate: bool,
-    /// For so long it is used stale while it is asked about (RFC 5861 3).
+    /// How long it is used stale during its revalidation (RFC 5861 3).
     pub while_revalidate: Duration,
-    /// How long after its end of freshness it is used where no response could be had: no name, no connection, a
-    /// connection that broke, a deadline (RFC 9111 4.2.4 allows that unless something forbids it).
+    /// How long it is used stale when no response arrives: no name, no connection, a broken one, a deadline (RFC 9111
+    /// 4.2.4 allows that unless a directive forbids it).
     pub if_unreachable: Duration,
-    /// How long it is used in place of an error status, by the word of the app or the route (RFC 5861 4).
+    /// How long it is used stale in place of an error status, as the response or the route allows (RFC 5861 4).
     pub if_error: Duration,
-    /// Whether a 500 is such a failure.
+    /// Whether status 500 counts as such an error.
     pub error_500: bool,
 }
 
-/// Statuses whose freshness may be guessed (RFC 9110 15.1), but for 206, which is not stored as it is.
+/// Returns whether a lifetime may be derived for a status (RFC 9110 15.1), except for 206, which is not stored as it
+/// is.
 fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
@@ -67,7 +68,7 @@ impl Freshness {
         wall: SystemTime,
     ) -> Freshness {
         let route = route_settings.ttl(status);
-        // What an app says for years, and nobody could take back, holds for max_ttl.
+        // max_ttl bounds a lifetime of years, which the upstream could not take back.
         let capped = |said: Duration| said.min(settings.max_ttl);
         let app = explicit(headers, says, wall).map(capped);
         let wins = route.is_some() && route_settings.overrides >= Override::Lifetime;
@@ -83,7 +84,7 @@ impl Freshness {
                 _ => (Duration::ZERO, Source::Nobody),
             },
         };
-        // s-maxage says proxy-revalidate too (5.2.2.10); where it does not count, neither does that.
+        // s-maxage implies proxy-revalidate (5.2.2.10), but only if it is the lifetime in use.
         let s_maxage = says.s_maxage.is_some() && source == Source::App;
         let if_error = says.stale_if_error.map(capped).or(route_settings.stale_if_error);
         Freshness {
@@ -100,8 +101,8 @@ impl Freshness {
         }
     }
 
-    /// The longest stale window that the app or the route gives; a response that is stale at once is not stored for
-    /// the default alone.
+    /// Returns the longest stale window that the response or the route gives. The default window is not part of it,
+    /// because a response that is stale at once is not stored for the default alone.
     pub(crate) fn max_stale(&self) -> Duration {
         if self.must_revalidate || self.no_cache {
             Duration::ZERO
@@ -111,7 +112,7 @@ impl Freshness {
     }
 }
 
-/// RFC 9111 4.2.1: s-maxage, then max-age, then Expires.
+/// Returns the explicit lifetime: s-maxage, then max-age, then Expires (RFC 9111 4.2.1).
 fn explicit(headers: &HeaderMap, says: &ResponseDirectives, wall: SystemTime) -> Option<Duration> {
     if let Some(lifetime) = says.s_maxage.or(says.max_age) {
         return Some(lifetime);
@@ -119,7 +120,7 @@ fn explicit(headers: &HeaderMap, says: &ResponseDirectives, wall: SystemTime) ->
     if says.targeted || !headers.contains_key(header::EXPIRES) {
         return None;
     }
-    // What is no date, or told twice, has expired (5.3, 4.2.1).
+    // An invalid date, or two different ones, count as expired (5.3, 4.2.1).
     let mut lines = headers.get_all(header::EXPIRES).iter();
     let first = lines.next();
     if lines.any(|line| first.is_none_or(|first| !date::is_same(line, first))) {
@@ -130,7 +131,7 @@ fn explicit(headers: &HeaderMap, says: &ResponseDirectives, wall: SystemTime) ->
     Some(expires.and_then(|expires| expires.duration_since(sent).ok()).unwrap_or(Duration::ZERO))
 }
 
-/// RFC 9111 4.2.2: a tenth of the time since it was changed.
+/// Returns the heuristic lifetime: a tenth of the time since Last-Modified (RFC 9111 4.2.2).
 fn heuristic(
     status: StatusCode,
     headers: &HeaderMap,
@@ -145,12 +146,12 @@ fn heuristic(
     sent.duration_since(modified).ok().map(|age| age / 10)
 }
 
-/// RFC 9111 4.2.3: the age an answer has when it arrives.
+/// Returns the age of a response on arrival (RFC 9111 4.2.3).
 pub(crate) fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
     let sent = date::from_headers(headers, &header::DATE);
     let apparent = sent.and_then(|sent| times.wall.duration_since(sent).ok()).unwrap_or(Duration::ZERO);
     let told = headers.get(header::AGE).and_then(|age| age.to_str().ok());
-    // Of a list the first is used, and what is no number is not (5.1). More than a number holds is a great age.
+    // The first element of a list counts, and an invalid number does not (5.1). An overflow counts as the maximum age.
     let told = told.map(|age| age.split(',').next().unwrap_or_default().trim());
     let told = told.filter(|age| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit()));
     let told = told.map_or(0, |age| age.parse().unwrap_or(u64::MAX)).min(1 << 31);
@@ -258,7 +259,7 @@ pub(crate) mod tests {
         use Source::{App, Heuristic, Nobody};
         let minute = CacheSettings { heuristic_max: Duration::from_secs(60), ..settings() };
         for (status, lines, lifetime, source) in [
-            // A tenth of an hour and of a minute, the first of which is cut.
+            // A tenth of an hour and of a minute, the first of which is capped.
             (200, &[("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT"), DATE][..], 60, Heuristic),
             (200, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),
             (404, &[("last-modified", "Sun, 06 Nov 1994 08:48:37 GMT"), DATE], 6, Heuristic),

@@ -1,4 +1,4 @@
-//! Whether what is stored may answer a request now (RFC 9111 4, 4.2.4, 5.2.1).
+//! Decides whether a stored response may be used for a request (RFC 9111 4, 4.2.4, 5.2.1).
 
 use std::time::Duration;
 
@@ -7,56 +7,56 @@ use http::StatusCode;
 use super::freshness::Freshness;
 use crate::fields::cache_control::{MaxStale, RequestDirectives};
 
-/// Why the app is asked although something is stored.
+/// The reason why the upstream is asked although a response is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RevalidateReason {
-    /// It is stale, or must be asked about each time.
+    /// The response is stale, or must be revalidated before each use.
     Stale,
-    /// The request wants it (no-cache, max-age, min-fresh).
+    /// The request demands it (no-cache, max-age, min-fresh).
     Request,
 }
 
-/// What becomes of what is stored.
+/// The use of a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
     Fresh,
-    /// It is used, stale as it is: the request takes that (5.2.1.2).
+    /// It is used stale, because the request accepts that (5.2.1.2).
     MaxStale,
-    /// It is used, stale as it is, while the app is asked (RFC 5861 3).
+    /// It is used stale while it is revalidated (RFC 5861 3).
     WhileRevalidate,
-    /// The app is asked first.
+    /// It is revalidated before its use.
     Revalidate(RevalidateReason),
 }
 
-/// How old something is, and since when it has been stale for another reason than its age.
+/// The age of a response, and how long ago it was invalidated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Age {
-    /// RFC 9111 4.2.3.
+    /// The current age (RFC 9111 4.2.3).
     pub current: Duration,
-    /// Since it was invalidated softly.
+    /// Time since a soft invalidation.
     pub invalidated: Option<Duration>,
 }
 
 impl Age {
-    /// What is left of the lifetime, in seconds; negative once it is stale.
+    /// Returns the remaining freshness lifetime in seconds; negative once it is stale.
     pub(crate) fn ttl(&self, freshness: &Freshness) -> i64 {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         match self.staleness(freshness) {
             Some(stale) => -seconds(stale),
-            // In whole seconds, as Age is told: together they are the lifetime.
+            // In whole seconds like Age, so that both add up to the lifetime.
             None => seconds(freshness.lifetime) - seconds(self.current),
         }
     }
 
-    /// For how long it has been stale; `None` while it is fresh.
+    /// Returns how long it has been stale; `None` while it is fresh.
     pub(crate) fn staleness(&self, freshness: &Freshness) -> Option<Duration> {
-        // 4.2: fresh while the lifetime is longer than the age.
+        // 4.2: fresh while the lifetime exceeds the age.
         let by_age = (freshness.lifetime <= self.current).then(|| self.current - freshness.lifetime);
         by_age.max(self.invalidated)
     }
 }
 
-/// See the head of the file.
+/// Decides about a stored response; see the head of the file.
 pub(crate) fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -> Reuse {
     if asks.no_cache {
         return Reuse::Revalidate(RevalidateReason::Request);
@@ -93,18 +93,18 @@ pub(crate) fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -
     }
 }
 
-/// What became of a request that was sent on.
+/// The failure of a request to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failed {
-    /// No response could be had.
+    /// No response arrived from the upstream.
     Unreachable,
-    /// The app answered with this status.
+    /// The upstream responded with this status.
     Status(StatusCode),
 }
 
-/// Whether it may be used, stale as it is, in place of an error (RFC 5861 4). What a request wanted the app to be
-/// asked about although it is fresh may not: nobody asked for it. An error that the app itself answered says more
-/// than silence, so it is replaced only where the app or the route allows it.
+/// Returns whether a stale response may be used in place of an error (RFC 5861 4). A fresh response that a request had
+/// revalidated may not: it is not stale. An error that the upstream itself sent says more than silence, so a stale
+/// response replaces it only if the response or the route allows that.
 pub(crate) fn may_replace_error(
     freshness: &Freshness,
     age: Age,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     proptest! {
-        /// Past its lifetime nothing is used unless somebody allowed it.
+        /// A response past its lifetime is used only if a directive or the route allows that.
         #[test]
         fn stale_only_where_it_is_allowed(
             lifetime in 0u64..100, current in 0u64..200, invalidated in proptest::option::of(0u64..50),

@@ -1,4 +1,4 @@
-//! Whether an answer may be stored, and which of its fields (RFC 9111 3, 3.1, 3.5, 5.2).
+//! Decides whether a response may be stored, and which of its fields (RFC 9111 3, 3.1, 3.5, 5.2).
 
 use std::time::SystemTime;
 
@@ -11,31 +11,31 @@ use crate::fields::media_type::MediaKind;
 use crate::fields::{cookie, list};
 use crate::rendering::words::words;
 
-/// How a request says who asks.
+/// The kind of credentials that a request carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Personal {
     #[default]
     No,
-    /// By Authorization alone (RFC 9111 3.5).
+    /// Authorization alone (RFC 9111 3.5).
     Authorization,
-    /// By a cookie that counts, or a field that says who asks: for those the rule is stricter.
+    /// A cookie that counts, or a field that identifies the user: stricter rules apply to these.
     Otherwise,
 }
 
-/// To which requests a response may be given where one copy serves all (scope "auto").
+/// The requests that may get a response of which one copy serves all (scope "auto").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Audience {
-    /// To those that do not say who asks.
+    /// Only requests that carry no credentials.
     #[default]
     Anonymous,
-    /// Also to those with Authorization: must-revalidate says so, and of Authorization alone (RFC 9111 3.5).
+    /// Also requests with Authorization: must-revalidate allows that, and for Authorization alone (RFC 9111 3.5).
     Authorized,
-    /// To all: public or s-maxage says so (RFC 9111 3.5, read for cookies too).
+    /// All requests: public or s-maxage allows that (RFC 9111 3.5, applied to cookies too).
     Everyone,
 }
 
 impl Audience {
-    /// By the word of the app.
+    /// Returns the audience that the response directives allow.
     pub(crate) fn from_directives(says: &ResponseDirectives) -> Audience {
         if says.public || says.s_maxage.is_some() {
             Audience::Everyone
@@ -46,7 +46,7 @@ impl Audience {
         }
     }
 
-    /// Whether it takes in a request.
+    /// Returns whether it includes requests with such credentials.
     pub(crate) fn includes(self, personal: Personal) -> bool {
         match personal {
             Personal::No => true,
@@ -56,50 +56,51 @@ impl Audience {
     }
 }
 
-/// What is known of a request when its answer is judged.
+/// The traits of a request that matter for storing its response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestTraits {
-    /// It says no-store (5.2.1.5).
+    /// Whether it has no-store (5.2.1.5).
     pub no_store: bool,
-    /// How it says who asks.
+    /// The kind of its credentials.
     pub personal: Personal,
-    /// It was sent on with a condition or a Range of its own: but for the whole, its answer fits it alone.
+    /// Whether it was forwarded with its own conditions or Range: unless its response is a whole 200, it fits no other
+    /// request.
     pub conditional: bool,
 }
 
 words! {
-    /// Why an answer is not stored.
+    /// Reasons why a response is not stored.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum NotStorable {
         RequestNoStore => "request-no-store",
         NoStore => "no-store",
-        /// It is for one user.
+        /// Its Cache-Control has the directive private.
         Private => "private",
-        /// It answers somebody in particular, and nothing says that it is for all.
+        /// Its request carries credentials, and no directive allows it for all.
         Credentials => "credentials",
-        /// It sets a cookie that nothing excludes.
+        /// It sets a cookie that no directive excludes.
         SetCookie => "set-cookie",
         Varies => "vary",
-        /// Events or messages of gRPC, which are of one moment.
+        /// A stream of events or gRPC messages, which are of use only at the moment.
         Stream => "endless",
-        /// Its status is not one of those that can be kept as they are.
+        /// Its status cannot be stored as it is.
         Status => "status",
-        /// Nobody says how long it holds, or it does not hold at all.
+        /// It has no freshness lifetime, or one of zero.
         NoLifetime => "no-lifetime",
     }
 }
 
-/// How an answer is stored.
+/// The way in which a response is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Storable {
     pub freshness: Freshness,
-    /// Who gets it, where one copy serves all (3.5).
+    /// The requests that may get it, on routes where one copy serves all (3.5).
     pub audience: Audience,
-    /// The fields that are not stored with it.
+    /// Fields that are not stored with it.
     pub excluded: Vec<HeaderName>,
 }
 
-/// Fields that are about one exchange, or about the connection; some of them the way here has taken off already.
+/// Fields about one exchange or one connection; some of them are removed before they arrive here.
 static NEVER: [HeaderName; 23] = [
     HeaderName::from_static("age"),
     HeaderName::from_static("connection"),
@@ -114,7 +115,7 @@ static NEVER: [HeaderName; 23] = [
     HeaderName::from_static("upgrade"),
     HeaderName::from_static("ratelimit"),
     HeaderName::from_static("ratelimit-policy"),
-    // What came before the draft, and what some send in its place.
+    // Fields older than the draft, which some upstreams still send.
     HeaderName::from_static("ratelimit-limit"),
     HeaderName::from_static("ratelimit-remaining"),
     HeaderName::from_static("ratelimit-reset"),
@@ -127,7 +128,7 @@ static NEVER: [HeaderName; 23] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-/// See the head of the file.
+/// Decides about a response; see the head of the file.
 pub(crate) fn evaluate(
     traits: RequestTraits,
     (status, headers): (StatusCode, &HeaderMap),
@@ -138,8 +139,8 @@ pub(crate) fn evaluate(
     if traits.no_store {
         return Err(NotStorable::RequestNoStore);
     }
-    // 206 and 304 are about something else that is stored; 412, 416 and 417 about fields of the request that are
-    // not in the key: stored, they would answer everybody. The rest is final (3).
+    // 206 and 304 are about another response; 412, 416 and 417 are about request fields that are not part of the cache
+    // key, so a stored copy would serve requests it does not fit. All other statuses are final (3).
     let of_request_alone = matches!(status.as_u16(), 206 | 304 | 412 | 416 | 417)
         || (traits.conditional && status != StatusCode::OK);
     if status.is_informational() || of_request_alone {
@@ -152,7 +153,7 @@ pub(crate) fn evaluate(
     if says.must_understand && !understood {
         return Err(NotStorable::Status);
     }
-    // 5.2.2.3: no-store is there for those that do not know must-understand.
+    // 5.2.2.3: no-store is addressed to caches that do not know must-understand.
     let no_store = says.no_store && !says.must_understand;
     let wins = route_settings.overrides == Override::NoStore && route_settings.ttl(status).is_some();
     if no_store && !wins {
@@ -188,8 +189,8 @@ pub(crate) fn evaluate(
     Ok(Storable { freshness, audience, excluded })
 }
 
-/// Whether a status may be about the request that got it and say nothing of the resource: redirects, to a login above all;
-/// all of the client's errors but that it is not there (any more); and those of the server (RFC 9110 15.4 to 15.6).
+/// Returns whether a status may be about its request and not about the resource: redirects (above all to a login),
+/// client errors other than 404 and 410, and server errors (RFC 9110 15.4 to 15.6).
 pub(crate) fn is_of_request_alone(status: StatusCode) -> bool {
     let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
     status == StatusCode::PARTIAL_CONTENT
@@ -198,8 +199,8 @@ pub(crate) fn is_of_request_alone(status: StatusCode) -> bool {
         || (status.is_client_error() && !gone)
 }
 
-/// What is stale at once is worth a place only where somebody meant it to be asked about: it saves the content of
-/// an answer that has not changed, or stands in for an app that fails.
+/// Returns whether storing pays off. A response that is stale at once is worth storing only if the upstream or the
+/// route intends its revalidation: that saves the content of an unchanged response, or serves it if the upstream fails.
 fn is_worth_it(freshness: &Freshness, headers: &HeaderMap) -> bool {
     if !freshness.lifetime.is_zero() && !freshness.no_cache {
         return true;

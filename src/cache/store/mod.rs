@@ -1,7 +1,7 @@
-//! The memory store: keys to stored responses, the least recently used given up first, weighed in bytes.
+//! The memory store: maps cache keys to stored responses and evicts the least recently used, by size in bytes.
 //!
-//! Shards are read by many at once: a hit clones a pointer and goes. What was used is moved to the front at most
-//! once a second, so that hits seldom need a shard for themselves.
+//! Many workers read a shard at once: a hit only clones a pointer. An entry moves to the front at most once a second,
+//! so hits seldom need a shard exclusively.
 
 pub(crate) mod stored;
 
@@ -19,16 +19,16 @@ use crate::cache::store::stored::StoredResponse;
 use crate::memory::memory_budget::MemoryBudget;
 use crate::metrics::Cell;
 
-/// Parts of the store that are locked by themselves.
+/// Number of parts of the store, each with its own lock.
 const SHARDS: usize = 64;
-/// Variants of one key; the oldest makes way for another one.
+/// Maximum number of variants of one key; a further one displaces the oldest.
 const MAX_VARIANTS: usize = 32;
 
-/// All that is stored under one key, the newest variant first.
+/// All responses stored under one key, the newest variant first.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     variants: Vec<StoredResponse>,
-    /// All fields that any of them varies with.
+    /// All fields that any of the variants varies with.
     names: Vec<HeaderName>,
     promoted: AtomicU32,
 }
@@ -39,13 +39,13 @@ impl Entry {
         Entry { variants, names, promoted: AtomicU32::new(0) }
     }
 
-    /// The newest variant that fits a request; whether any is there at all can be asked too.
+    /// Returns the newest variant that fits a request.
     pub(crate) fn select(&self, request: SelectingFields<'_>) -> Option<&StoredResponse> {
         let variants = self.variants.iter().map(|stored| (&stored.head.variant, stored));
         variant::select(variants, &self.names, request)
     }
 
-    /// All fields that any of them varies with.
+    /// Returns all fields that any of the variants varies with.
     pub(crate) fn names(&self) -> &[HeaderName] {
         &self.names
     }
@@ -55,7 +55,7 @@ impl Entry {
     }
 }
 
-/// Hashes keys with a secret, so that nobody outside can make many of them meet.
+/// Hashes keys with a secret, so that no client can construct many that collide.
 #[derive(Clone, Copy, Debug)]
 struct Seeded(u64);
 
@@ -81,24 +81,24 @@ impl BuildHasher for Seeded {
     }
 }
 
-/// As [`super::key`] writes them.
+/// A cache key as [`super::key`] writes it.
 pub(crate) type Key = Box<[u8]>;
 type Shard = RwLock<LruCache<Key, Arc<Entry>, Seeded>>;
 
-/// See the head of the file.
+/// The store of all responses; see the head of the file.
 pub(crate) struct Store {
     shards: Box<[Shard]>,
     seed: u64,
-    /// Whose turn it is to give something up.
+    /// Counts evictions, to choose the next shard to evict from.
     turn: AtomicUsize,
-    /// What all of it takes, with what is on its way in and what is on its way out.
+    /// The memory of all stored responses, including those that arrive or are still being sent.
     pub budget: Arc<MemoryBudget>,
-    /// Keys given up for want of space.
+    /// Keys evicted for want of space.
     pub evictions: Cell,
 }
 
 impl Store {
-    /// At most `max` bytes.
+    /// Creates an empty store of at most `max` bytes.
     pub(crate) fn new(seed: u64, max: usize) -> Store {
         let shard = || RwLock::new(LruCache::unbounded_with_hasher(Seeded(!seed)));
         Store {
@@ -114,7 +114,7 @@ impl Store {
         usize::try_from(xxh3_64_with_seed(key, self.seed) >> 32).unwrap_or(0) % SHARDS
     }
 
-    /// What is stored under a key. `second` is any count of seconds.
+    /// Returns the entry of a key. `second` counts from any fixed moment.
     pub(crate) fn get(&self, key: &[u8], second: u32) -> Option<Arc<Entry>> {
         let shard = self.shards.get(self.shard(key))?;
         let entry = {
@@ -123,7 +123,7 @@ impl Store {
         }?;
         if entry.promoted.load(Ordering::Relaxed) != second
             && entry.promoted.swap(second, Ordering::Relaxed) != second
-            // Whoever does not get it at once leaves it for the next second.
+            // If another worker holds the lock, the entry is promoted in a later second.
             && let Ok(mut shard) = shard.try_write()
         {
             shard.promote(key);
@@ -131,8 +131,8 @@ impl Store {
         Some(entry)
     }
 
-    /// Stores a response in place of the one of the same variant, unless that one's fetch began later. False: it
-    /// was not stored.
+    /// Stores a response in place of the one of the same variant, unless the fetch of that began later. Returns false
+    /// if it was not stored.
     pub(crate) fn insert(&self, key: &[u8], stored: StoredResponse) -> bool {
         let index = self.shard(key);
         let Some(shard) = self.shards.get(index) else { return false };
@@ -156,19 +156,19 @@ impl Store {
         self.budget.excess() == 0 || {
             self.make_room(Some(key));
             self.budget.excess() == 0 || {
-                // Nothing else was left to give up.
+                // Everything else is evicted already.
                 self.remove(key);
                 false
             }
         }
     }
 
-    /// Gives up what was used least recently until no more is held than may be, but for one key. What is still on
-    /// its way to clients is given up too, but its memory comes back only when they have it: no more is given up for
-    /// its sake than it takes.
+    /// Evicts the least recently used entries, except for one key, until the store is within its limit. The memory of a
+    /// response that is still being sent returns only once it is sent, so evictions stop when their sizes cover the
+    /// excess.
     pub(crate) fn make_room(&self, but: Option<&[u8]>) {
         let mut wanted = self.budget.excess();
-        // One of each shard in turn: together they are about what was used least recently.
+        // One entry of each shard in turn: together they are about the least recently used of all.
         let mut empty = 0;
         while wanted > 0 && self.budget.excess() > 0 && empty < SHARDS {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;
@@ -191,7 +191,7 @@ impl Store {
         }
     }
 
-    /// Takes one variant out, if it is still there.
+    /// Removes one variant, if it is still stored.
     pub(crate) fn forget(&self, key: &[u8], stored: &StoredResponse) {
         let Some(shard) = self.shards.get(self.shard(key)) else { return };
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -211,7 +211,7 @@ impl Store {
         }
     }
 
-    /// Takes out the keys that `fits` names; how many responses were stored under them.
+    /// Removes the keys that `fits` selects; returns how many responses were stored under them.
     pub(crate) fn purge(&self, fits: impl Fn(&[u8]) -> bool) -> usize {
         let mut count = 0;
         for shard in &self.shards {
@@ -230,7 +230,7 @@ impl Store {
         count
     }
 
-    /// Takes out all variants of which `keep` says no.
+    /// Removes the keys of which `keep` accepts no variant.
     pub(crate) fn retain(&self, keep: impl Fn(&StoredResponse) -> bool) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -248,7 +248,7 @@ impl Store {
         self.shards.iter().map(of).sum()
     }
 
-    /// Every entry whose key `wanted` takes, at most `max` of them.
+    /// Returns at most `max` entries whose key `wanted` accepts.
     pub(crate) fn find(&self, max: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<(Key, Arc<Entry>)> {
         let mut found = Vec::new();
         for shard in &self.shards {

@@ -1,4 +1,4 @@
-//! A stored response: its head, its content, and what was made of that.
+//! A stored response: its head, its content, and the codings and tags made of the content.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -25,15 +25,15 @@ use crate::runtime::clock::Instant;
 
 const AGE: HeaderName = http::header::AGE;
 
-/// What one stored response takes beside its fields and its content, as measured (benches/README.md).
+/// Bytes that a stored response takes beside its fields and content, as measured (benches/README.md).
 const BOOKKEEPING: usize = 1024;
-/// A field takes so much beside its text.
+/// Bytes that a field takes beside its text.
 const FIELD: usize = 128;
-/// What was made of content takes so much beside its bytes.
+/// Bytes that a coding or tag takes beside its content.
 const MADE: usize = 128;
 
-/// What so many bytes take: allocators round up, and what is given back in one size is not at once of use for
-/// another. Measured by `benches/churn`.
+/// Returns the memory that an allocation of `bytes` takes. Allocators round up, and memory freed in one size is not
+/// usable for another at once. Measured by `benches/churn`.
 pub(crate) const fn weight(bytes: usize) -> usize {
     bytes + bytes / 7
 }
@@ -41,69 +41,56 @@ pub(crate) const fn weight(bytes: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct StoredHead {
     pub status: StatusCode,
-    /// The reason phrase, where the app wrote one of its own.
+    /// The reason phrase, if the upstream sent one of its own.
     pub phrase: Option<ReasonPhrase>,
-    /// The fields that are stored, with places for those that each answer gets anew.
+    /// The stored fields, with placeholders for those that each response gets anew.
     pub fields: HeaderMap,
-    /// Whether Cache-Status is such a place, and not what a cache before us said.
+    /// Whether Cache-Status is such a placeholder, and not the value of a cache closer to the upstream.
     pub keeps_place: bool,
-    /// The fields it was judged by and that are for us alone.
+    /// The fields that decided about storing and that clients do not receive.
     pub own: HeaderMap,
     pub variant: Variant,
     pub freshness: Freshness,
-    /// Who gets it, where one copy serves all.
+    /// The requests that may get it, on routes where one copy serves all.
     pub audience: Audience,
-    /// Its age when it came (RFC 9111 4.2.3).
+    /// Its age on arrival (RFC 9111 4.2.3).
     pub initial_age: Duration,
-    /// How long its fetch, or its last validation, took until the head was here; part of that age.
+    /// How long its fetch or last revalidation took until the head arrived; part of that age.
     pub fetched_in: Duration,
     pub received: Instant,
-    /// When its fetch, or its last validation, began.
+    /// The start of its fetch or last revalidation, by the invalidation clock.
     pub fetch_epoch: FetchEpoch,
-    /// What it can be invalidated by.
+    /// The keys that can invalidate it.
     pub invalidation_keys: Box<[InvalidationKey]>,
-    /// Its paths among those, which can be invalidated for as long as it exists.
+    /// Its path keys, which are watched for as long as it exists.
     pub watched: WatchedPaths,
     pub tags: Box<[Box<str>]>,
-    /// What was prepared of it.
+    /// The heads rendered from it.
     pub rendered_heads: RenderedHeads,
-    /// The number up to which it is known to be valid.
+    /// The number of the invalidation clock up to which it is known to be valid.
     checked: AtomicU64,
 }
 
-/// What a [`Head`] is made of.
+/// The parts of a new [`StoredHead`]; each field is documented there.
 #[derive(Debug)]
 pub(crate) struct StoredHeadParts {
-    /// See [`Head`].
     pub status: StatusCode,
-    /// See [`Head`].
     pub fields: HeaderMap,
-    /// See [`Head`].
     pub own: HeaderMap,
-    /// See [`Head`].
     pub variant: Variant,
-    /// See [`Head`].
     pub freshness: Freshness,
-    /// See [`Head`].
     pub audience: Audience,
-    /// See [`Head`].
     pub initial_age: Duration,
-    /// See [`Head`].
     pub fetched_in: Duration,
-    /// See [`Head`].
     pub received: Instant,
-    /// See [`Head`].
     pub fetch_epoch: FetchEpoch,
-    /// See [`Head`].
     pub invalidation_keys: Box<[InvalidationKey]>,
-    /// See [`Head`].
     pub watched: WatchedPaths,
-    /// See [`Head`].
     pub tags: Box<[Box<str>]>,
 }
 
 impl StoredHead {
-    /// Of a fetch that has just come.
+    /// Creates the head of a response that has just arrived.
     pub(crate) fn new(new: StoredHeadParts) -> StoredHead {
         let StoredHeadParts {
             status,
@@ -123,7 +110,7 @@ impl StoredHead {
         let checked = AtomicU64::new(begun.number);
         let keeps_place = !fields.contains_key(CACHE_STATUS);
         let mut fields = fields;
-        // A map that need not grow is copied with one allocation less for each answer.
+        // Cloning a map that need not grow takes one allocation less for each response.
         for name in [AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID] {
             fields.entry(name).or_insert(HeaderValue::from_static(""));
         }
@@ -148,7 +135,7 @@ impl StoredHead {
         }
     }
 
-    /// The fields as they were stored.
+    /// Returns the fields without the placeholders.
     pub(crate) fn stored_fields(&self) -> HeaderMap {
         let mut fields = self.fields.clone();
         fields.remove(AGE);
@@ -160,7 +147,7 @@ impl StoredHead {
         fields
     }
 
-    /// The same with other fields, for an answer that is not stored.
+    /// Returns a copy with other fields, for a response that is not stored.
     pub(crate) fn with_fields(&self, fields: HeaderMap) -> StoredHead {
         StoredHead::new(StoredHeadParts {
             status: self.status,
@@ -180,27 +167,27 @@ impl StoredHead {
         .with_phrase(self.phrase.as_ref())
     }
 
-    /// The same with the app's own reason phrase.
+    /// Sets the reason phrase that the upstream sent.
     pub(crate) fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> StoredHead {
         StoredHead { phrase: phrase.cloned(), ..self }
     }
 
-    /// RFC 9111 4.2.3.
+    /// Returns the current age (RFC 9111 4.2.3).
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.initial_age + now.saturating_duration_since(self.received)
     }
 
-    /// What invalidations have left of it.
+    /// Returns what invalidations have left of it.
     pub(crate) fn validity(&self, invalidation: &Invalidation, now: Instant) -> Validity {
         invalidation.validity(&self.invalidation_keys, self.fetch_epoch, now)
     }
 
-    /// Its age for decisions; `None` where an invalidation has left nothing of it.
+    /// Returns its age for reuse decisions; `None` if an invalidation removed it.
     pub(crate) fn age_if_valid(&self, invalidation: &Invalidation, now: Instant) -> Option<Age> {
         let number = invalidation.number();
         let settled = invalidation.is_settled();
         let current = self.age(now);
-        // Marks are looked up only when something was invalidated since the last time.
+        // The keys are looked up only if there was an invalidation since the last lookup.
         if self.checked.load(Ordering::Relaxed) == number && !invalidation.has_soft_since(self.fetch_epoch) {
             return Some(Age { current, invalidated: None });
         }
@@ -216,7 +203,7 @@ impl StoredHead {
         }
     }
 
-    /// In bytes, as far as it can be known.
+    /// Returns the estimated memory of the head in bytes.
     pub(crate) fn size(&self) -> usize {
         let fields = size_of_fields(&self.fields) + size_of_fields(&self.own);
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 16).sum();
@@ -227,28 +214,28 @@ impl StoredHead {
     }
 }
 
-/// What fields take; bytes.
+/// Returns the estimated memory of fields in bytes.
 fn size_of_fields(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum()
 }
 
-/// Content as it is, and what was made of it: codings, a tag. It is shared by all who are given it.
+/// The content of a stored response, with the codings and tags made of it; shared by all responses it is sent in.
 #[derive(Debug)]
 pub(crate) struct Content {
     pieces: ChunkedBytes,
     trailers: Option<HeaderMap>,
     made: RwLock<Vec<(&'static str, ChunkedBytes)>>,
     place: Mutex<Reservation>,
-    /// How often it was given out.
+    /// Number of responses it was sent in.
     pub hits: AtomicU32,
     claimed: Mutex<Vec<&'static str>>,
-    /// What is being made of it.
+    /// Names of what is being made of the content.
     making: Mutex<Vec<&'static str>>,
 }
 
 impl Content {
-    /// `place` is for its pieces, and for its head. Trailers are copied, as they came in the buffer of a connection, and
-    /// weighed.
+    /// Creates stored content. `place` covers its pieces and its head. Trailers are copied, because they arrived in the
+    /// buffer of a connection, and counted.
     pub(crate) fn new(pieces: ChunkedBytes, trailers: Option<HeaderMap>, mut place: Reservation) -> Content {
         let trailers = trailers.map(|trailers| compact(&trailers, &[]));
         place.grow_over(weight(trailers.as_ref().map_or(0, size_of_fields)));
@@ -268,18 +255,18 @@ impl Content {
         &self.pieces
     }
 
-    /// What comes after it (RFC 9110 6.5); kept apart from the fields of the head.
+    /// Returns the trailers (RFC 9110 6.5), which are kept apart from the fields of the head.
     pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_ref()
     }
 
-    /// What was made of it, by name, and how long it is.
+    /// Returns the codings and tags made of it, each with its length in bytes.
     pub(crate) fn made(&self) -> Vec<(&'static str, usize)> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         made.iter().map(|(name, pieces)| (*name, pieces.len())).collect()
     }
 
-    /// Its head has another size now.
+    /// Adjusts the reservation after its head changed size, from `before` to `after` bytes.
     pub(crate) fn reweigh(&self, before: usize, after: usize) {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         place.grow_over(after.saturating_sub(before));
@@ -287,7 +274,7 @@ impl Content {
         place.shrink(smaller);
     }
 
-    /// With everything made of it; bytes.
+    /// Returns its memory in bytes, including everything made of it.
     pub(crate) fn size(&self) -> usize {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).bytes()
     }
@@ -310,12 +297,12 @@ impl Kept for Content {
         let before_size = before.and_then(|at| made.get(at)).map_or(0, |(_, pieces)| pieces.len());
         let entry = if before.is_none() { MADE } else { 0 };
         let more = weight(entry + pieces.len().saturating_sub(before_size));
-        // Room for it is made with the next thing that is stored, or soon.
+        // The next store or tick makes room for it.
         place.grow_over(more);
         match before.and_then(|at| made.get_mut(at)) {
             Some(slot) => slot.1 = pieces,
             None => {
-                // It is one for most content, and never more than a few.
+                // Most content has one such entry, and none has more than a few.
                 made.reserve_exact(1);
                 made.push((name, pieces));
             }
@@ -353,16 +340,16 @@ impl Kept for Content {
     }
 }
 
-/// See the head of the file.
+/// A stored response, as the store holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredResponse {
-    /// Its head; a validation gives it a new one.
+    /// Its head; a revalidation replaces it.
     pub head: Arc<StoredHead>,
     pub content: Arc<Content>,
 }
 
 impl StoredResponse {
-    /// Keeps a head that was prepared.
+    /// Keeps a rendered head for later responses, and counts its memory.
     pub(crate) fn prepare(&self, prepared: RenderedHead) {
         let before = self.head.size();
         self.head.rendered_heads.keep(prepared);
@@ -370,8 +357,8 @@ impl StoredResponse {
     }
 }
 
-/// The fields without those that stay out, their values in one buffer: a value of the wire is a slice of all that
-/// came with it.
+/// Copies fields without the excluded ones, with all values in one buffer: a value from the wire is a slice of the
+/// whole buffer it arrived in.
 pub(crate) fn compact(fields: &HeaderMap, excluded: &[HeaderName]) -> HeaderMap {
     let kept = || fields.iter().filter(|(name, _)| !excluded.contains(name));
     let mut text = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
@@ -382,7 +369,7 @@ pub(crate) fn compact(fields: &HeaderMap, excluded: &[HeaderName]) -> HeaderMap 
         let slice = text.split_to(value.len());
         if let Ok(mut copied) = HeaderValue::from_maybe_shared(slice) {
             copied.set_sensitive(value.is_sensitive());
-            // Names that are not known ones are cut out of the head too.
+            // Names that are not well-known are slices of that buffer too.
             let name = HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
             compact.append(name, copied);
         }

@@ -1,16 +1,16 @@
-//! The sample app: a clinic with patients, visits, billing, users and reports. Reads are of realistic size,
-//! writes really change what is read.
+//! The sample app of the demo: a clinic with patients, visits, billing, users and reports. Responses are of realistic
+//! size, and writes change the data that reads return.
 
 use std::collections::BTreeMap;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// Patients at the beginning.
+/// Number of patients at the start.
 const PATIENTS: u64 = 100;
-/// Visits of each.
+/// Number of visits of each patient.
 const VISITS: u64 = 3;
-/// Patients on one page of the list.
+/// Number of items on one page of a list.
 const PAGE: usize = 50;
 
 const NAMES: [&str; 8] = ["Ada", "Grace", "Edsger", "Barbara", "Donald", "Radia", "Leslie", "Frances"];
@@ -18,11 +18,10 @@ const FAMILIES: [&str; 7] = ["Lovelace", "Hopper", "Dijkstra", "Liskov", "Knuth"
 const CITIES: [&str; 5] = ["Oslo", "Bergen", "Lisbon", "Kyoto", "Quito"];
 const REASONS: [&str; 4] = ["check-up", "vaccination", "blood test", "consultation"];
 
-/// An answer.
+/// The response of the sample app.
 pub(super) struct Reply {
-    /// Its status.
     pub status: StatusCode,
-    /// Its document; null for none.
+    /// The JSON document; null stands for an empty body.
     pub body: Value,
 }
 
@@ -36,7 +35,7 @@ impl Reply {
     }
 }
 
-/// What the clinic knows: by kind, by number.
+/// The data of the clinic, by kind and by id.
 pub(super) struct Clinic {
     tables: BTreeMap<&'static str, BTreeMap<u64, Value>>,
 }
@@ -46,7 +45,7 @@ fn pick(from: &[&str], at: u64) -> String {
 }
 
 impl Clinic {
-    /// With its first patients.
+    /// Fills the clinic with its initial patients, visits, bills and users.
     pub(super) fn new() -> Clinic {
         let mut clinic = Clinic { tables: BTreeMap::new() };
         for id in 1..=PATIENTS {
@@ -77,7 +76,7 @@ impl Clinic {
         self.tables.entry(kind).or_default().insert(id, value);
     }
 
-    /// Answers a request.
+    /// Responds to one request; `input` is the JSON body, if there is one.
     pub(super) fn respond(
         &mut self,
         method: &Method,

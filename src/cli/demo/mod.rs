@@ -1,4 +1,4 @@
-//! `pillion demo`: a small clinic API with Pillion in front of it, and a few lines worth trying.
+//! The command `pillion demo`: a small clinic API with Pillion in front of it, and a list of commands to try.
 
 mod clinic;
 mod server;
@@ -11,10 +11,10 @@ use super::output::{FAILED, OK, fail};
 use crate::app::{self, Started};
 use crate::config::Source;
 
-/// What the demo runs with unless it is told otherwise.
+/// The configuration of the demo if no other is given: its name and its text.
 const CLINIC: (&str, &str) = ("examples/clinic.toml", include_str!("../../../examples/clinic.toml"));
 
-/// Options of the demo.
+/// The command-line options of the demo.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// Where Pillion listens
@@ -31,7 +31,7 @@ pub(super) struct Options {
     config: Option<std::path::PathBuf>,
 }
 
-/// Runs the app and Pillion until stopped.
+/// Runs the sample app and Pillion until the process is stopped.
 pub(super) fn run(options: Options) -> u8 {
     if let Some(address) = options.app_only {
         return match server::start(address).map(|app| app.join()) {

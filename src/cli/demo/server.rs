@@ -1,5 +1,5 @@
-//! Serves the sample app over HTTP/1 on a thread of its own, as any app would be: without ETag,
-//! compression or caching.
+//! Serves the sample app over HTTP/1 on a thread of its own. Like a typical app, it has no ETag, compression or
+//! caching.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -27,9 +27,9 @@ use crate::message::inbound::{Inbound, Peer};
 use crate::runtime::lifecycle::{Lifecycle, PhaseWatcher};
 use crate::server::listener;
 
-/// How long a report takes.
+/// Time that a report takes, to make caching visible.
 const REPORT: Duration = Duration::from_millis(300);
-/// The longest body the app reads.
+/// Maximum bytes of a request body.
 const MAX_BODY_LENGTH: usize = 1 << 20;
 
 const SETTINGS: Settings = Settings {
@@ -42,21 +42,21 @@ const SETTINGS: Settings = Settings {
     limits: HeadLimits { size: 64 * 1024, fields: 256 },
 };
 
-/// The running app.
+/// A sample app that is running.
 pub(super) struct App {
-    /// Where it is.
+    /// The address that the app listens on.
     pub address: SocketAddr,
     thread: JoinHandle<()>,
 }
 
 impl App {
-    /// Waits for it for ever.
+    /// Blocks for as long as the app runs.
     pub(super) fn join(self) {
         let _ = self.thread.join();
     }
 }
 
-/// Starts it.
+/// Starts the app on a thread of its own; returns once it listens.
 pub(super) fn start(address: SocketAddr) -> io::Result<App> {
     let listener = listener::bind(address)?;
     let address = listener.local_addr()?;

@@ -167,7 +167,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// One of `health.ready_requires`.
+    /// A requirement for readiness, listed in `health.ready_requires`.
     fn requirement(&mut self, at: &Spanned<String>, file: &File) -> Option<Requirement> {
         let names = || file.upstreams.iter().map(|upstream| upstream.name.as_str());
         let found = match at.value.strip_prefix("upstream:") {

@@ -77,7 +77,6 @@ pub(crate) const IGNORED_COOKIES: [&str; 27] = [
     "wordpress_test_cookie",
 ];
 
-/// `[identity]`.
 pub(crate) struct Identity {
     pub principal: Vec<Spanned<String>>,
     pub api_key: Spanned<String>,
@@ -97,7 +96,6 @@ pub(crate) struct Jwt {
     pub require_exp: Spanned<bool>,
 }
 
-/// `[cache]`.
 pub(crate) struct Cache {
     pub enabled: Spanned<bool>,
     pub max_size: Spanned<AutoOr<Size>>,
@@ -136,7 +134,7 @@ pub(crate) struct RouteCache {
     pub error_500: Spanned<bool>,
 }
 
-/// One of `[[invalidate]]`.
+/// A rule of `[[invalidate]]` in the configuration.
 pub(crate) struct Invalidate {
     pub span: Span,
     pub on: Option<Spanned<String>>,

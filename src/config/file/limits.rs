@@ -7,7 +7,6 @@ use crate::config::units;
 use crate::config::value::{Node, Table, Value};
 use crate::policy::limits::{KeyKind, Unlisted};
 
-/// `[rate_limit]`.
 pub(crate) struct RateLimit {
     pub enabled: Option<Spanned<bool>>,
     pub key: Vec<KeyKind>,

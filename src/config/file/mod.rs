@@ -71,7 +71,7 @@ pub(super) struct Server {
     pub watch: Spanned<bool>,
 }
 
-/// `[server.tls]`.
+/// Settings of the table `[server.tls]`.
 pub(super) struct Tls {
     pub span: Span,
     pub listen: Vec<Spanned<String>>,
@@ -79,7 +79,7 @@ pub(super) struct Tls {
     pub client_ca: Spanned<String>,
 }
 
-/// `[upstream]` or one of `[upstreams.*]`.
+/// Settings of the table `[upstream]`, or of one of `[upstreams.*]`.
 pub(super) struct Upstream {
     pub name: String,
     pub span: Option<Span>,
@@ -110,7 +110,7 @@ pub(super) struct Upstream {
     pub healthy_after: Spanned<u64>,
 }
 
-/// One of `[[routes]]`.
+/// Settings of one entry in `[[routes]]`.
 pub(super) struct Route {
     pub span: Span,
     pub pattern: Option<Spanned<String>>,
@@ -150,7 +150,6 @@ pub(super) struct Deprecated {
     pub link: Option<Spanned<String>>,
 }
 
-/// `[compression]`.
 pub(super) struct Compression {
     pub enabled: Spanned<bool>,
     pub codings: Vec<Spanned<String>>,
@@ -161,7 +160,6 @@ pub(super) struct Compression {
     pub breach_guard: Spanned<bool>,
 }
 
-/// `[etag]`.
 pub(super) struct Etag {
     pub generate: Spanned<bool>,
     pub max_size: Spanned<Size>,

@@ -1,4 +1,4 @@
-//! The body of an app's answer, read off its connection in the task of whoever wants it.
+//! The body of an upstream response, read from its connection in the task of its receiver.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,32 +14,33 @@ use crate::http1::decode::BodyDecoder;
 use crate::memory::buffers::BufferReservation;
 use crate::message::body::{Body, BodyError};
 
-/// The body of an answer, reading from its connection.
+/// The body of a response, with the connection that it is read from.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
-    /// Taken back when the body has ended.
+    /// The connection, taken back when the body has ended.
     pub(crate) connection: Option<Box<ClientConnection>>,
     pub(crate) decoder: BodyDecoder,
     pub(crate) ended: bool,
     /// Whether the connection can be used again.
     pub(crate) reusable: bool,
-    /// The rest of the request, where the answer began before its end.
+    /// The rest of the request, if the response began before the request ended.
     pub(crate) upload: Option<(Upload, Body)>,
-    /// Longest silence of the app.
+    /// Maximum silence of the upstream.
     pub(crate) silence: Duration,
-    /// Why the client's part of the exchange ended before its end; in a box, as all that is seldom.
+    /// The reason why the client's part of the exchange failed; boxed because it is rare.
     pub(crate) client_failed: Option<Box<BodyError>>,
-    /// See [`ACKNOWLEDGMENTS`].
+    /// Remaining TCP acknowledgments to force; see [`ACKNOWLEDGMENTS`].
     pub(crate) acknowledgments: u8,
-    /// The memory of the connection's buffers, where that is more than is ordinary.
+    /// The memory of the connection's buffers, if it is more than ordinary.
     pub(crate) counted: Option<BufferReservation>,
 }
 
-/// The first waits for more content acknowledge at once what came; longer content is acknowledged as it flows.
+/// Number of waits for more content that acknowledge received bytes at once; longer content is acknowledged as it
+/// flows.
 pub(crate) const ACKNOWLEDGMENTS: u8 = 4;
 
 impl ClientBody {
-    /// The connection, once the body has ended and if it can be used again.
+    /// Takes the connection, if the body has ended and the connection can be used again.
     pub(crate) fn take_connection(&mut self) -> Option<Box<ClientConnection>> {
         if self.ended && self.reusable && self.upload.is_none() {
             self.counted = None;
@@ -49,8 +50,8 @@ impl ClientBody {
         }
     }
 
-    /// Goes on sending a request whose answer began early. While the client's next bytes are awaited, it
-    /// is not the app that is silent.
+    /// Continues a request whose response began early. While the client's next bytes are awaited, the upstream's
+    /// silence timeout does not run.
     fn poll_upload(&mut self, cx: &mut Context<'_>) {
         let (Some((upload, body)), Some(connection)) = (&mut self.upload, &mut self.connection) else {
             return;
@@ -59,7 +60,7 @@ impl ClientBody {
             let counted = &self.counted;
             let room = || counted.as_ref().is_none_or(BufferReservation::has_room);
             if let Err(error) = upload.take(&mut connection.io, body, room, cx) {
-                // The client's body broke: this request must never look complete to the app.
+                // The client's body failed: this request must never look complete to the upstream.
                 self.client_failed = Some(Box::new(error));
                 self.reusable = false;
                 self.upload = None;
@@ -86,14 +87,15 @@ impl ClientBody {
         }
     }
 
-    /// Counts what is read and not taken, and what is queued: the client's next bytes, or its reading, may be long in coming.
+    /// Counts unread and queued bytes, because the client's next bytes, or its reading, may take long.
     fn count(&mut self) {
         if let (Some(_), Some(connection)) = (&self.counted, &mut self.connection) {
             connection.io.count(&mut self.counted, || None);
         }
     }
 
-    /// Why no more comes: an app that was not given the rest of a request owes nobody the rest of its response.
+    /// Returns the cause of a truncated response: an upstream that did not get the whole request owes no whole
+    /// response.
     fn broke_off(&mut self, error: BodyError) -> BodyError {
         self.client_failed.take().map_or(error, |failed| *failed)
     }

@@ -8,12 +8,12 @@ use crate::connection::stream::Stream;
 use crate::http1::buffered::Buffered;
 use crate::runtime::clock::Deadline;
 
-/// A connection to an app.
+/// A connection to an upstream.
 #[derive(Debug)]
 pub(crate) struct ClientConnection {
     pub(super) io: Buffered,
     pub(super) deadline: Deadline,
-    /// Seconds after which the app said it closes an idle connection.
+    /// Seconds after which the upstream announced to close an idle connection.
     pub keep_alive_timeout: Option<u64>,
 }
 
@@ -26,8 +26,8 @@ impl ClientConnection {
         }
     }
 
-    /// Whether an idle connection is still good: a readable one was closed by the app, or speaks
-    /// out of turn. Asks no more of the system than what the reactor knows already.
+    /// Returns whether an idle connection is still usable: a readable one was closed by the upstream, or speaks out of
+    /// turn. It uses only what the reactor already knows.
     pub(crate) fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
         self.io.read.is_empty()
             && match &self.io.stream {
@@ -36,12 +36,12 @@ impl ClientConnection {
             }
     }
 
-    /// Gives the buffers of an idle connection back.
+    /// Frees the buffers of an idle connection.
     pub(crate) fn release(&mut self) {
         self.io.release();
     }
 
-    /// Gives back what has grown for the response that has ended.
+    /// Frees the buffers that have grown for the finished response.
     pub(crate) fn release_grown(&mut self) {
         self.io.release_grown();
     }

@@ -1,6 +1,6 @@
-//! One connection to an app speaking HTTP/1: sends a request and reads its answer in the task of
-//! whoever asked, without a task of its own. A connection is used by one request at a time; when the
-//! answer's body has ended it can be taken back and used again.
+//! One HTTP/1 connection to an upstream: sends a request and reads its response in the caller's task, without a task of
+//! its own. One request at a time uses a connection; once the response body has ended, the connection can be taken back
+//! and used again.
 
 pub(crate) mod body;
 mod connection;
@@ -32,15 +32,15 @@ use crate::runtime::clock::Instant;
 
 pub(crate) use connection::ClientConnection;
 
-/// How long the app may take.
+/// Timeouts of one exchange with an upstream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
-    /// From the last byte of the request to the head of the answer; `None` waits as long as the
+    /// Maximum time from the last byte of the request to the head of the response; `None` waits as long as the
     /// connection lives.
     pub response: Option<Duration>,
-    /// Longest silence in the answer's body, and longest time in which the app takes nothing.
+    /// Maximum silence within the response body, and maximum time in which the upstream reads nothing.
     pub body: Duration,
-    /// Instead of `body`, for answers without an expected end.
+    /// Maximum silence that replaces `body` for responses without an expected end.
     pub stream: Duration,
 }
 
@@ -48,50 +48,50 @@ pub(crate) struct Timeouts {
 pub(crate) enum SendError {
     /// The connection broke; the text says how far the exchange had come.
     Broken(io::Error),
-    /// The app closed without an answer.
+    /// The upstream closed without a response.
     Closed,
-    /// Not an HTTP/1 answer.
+    /// The upstream sent no valid HTTP/1 response.
     Malformed(HeadError),
-    /// No head within `response_timeout`.
+    /// No head arrived within `response_timeout`.
     TimedOut,
-    /// The client's body failed; the app saw it cut short.
+    /// The client's body failed; the upstream saw it cut short.
     Body(BodyError),
 }
 
-/// How much of a request its app can have received, over all tries.
+/// The part of a request that its upstream can have received, over all tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sent {
     #[default]
     Nothing,
-    /// Its head, or a part of that; not its end.
+    /// The head or a part of it, but not the end of the request.
     Part,
     Whole,
 }
 
-/// Notes that a request got at least this far.
+/// Records that at least `how_far` of a request was sent.
 pub(crate) fn reach(sent: &Cell<Sent>, how_far: Sent) {
     sent.set(sent.get().max(how_far));
 }
 
-/// A request head as it goes to the app.
+/// A request head as it goes to the upstream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outbound<'a> {
     pub method: &'a Method,
-    /// The target: origin-form, or `*`.
+    /// The target in origin-form, or `*`.
     pub target: &'a [u8],
     pub headers: &'a HeaderMap,
     pub beside: Beside<'a>,
     /// The protocols to upgrade to.
     pub upgrade: Option<&'a HeaderValue>,
-    /// Whether trailers are taken (`TE: trailers`).
+    /// Whether trailers are accepted (`TE: trailers`).
     pub takes_trailers: bool,
-    /// Where interim responses go, and under which number.
+    /// Destination of interim responses, with the number of the request.
     pub interim: Option<(&'a Interim, u32)>,
-    /// Bounds on the answer's head.
+    /// Limits on the head of the response.
     pub limits: HeadLimits,
-    /// The room of the client whose response this becomes; `None` where nothing of it is buffered for anybody.
+    /// The buffer memory of the client that gets the response; `None` if nothing is buffered for a client.
     pub room: Option<Room<'a>>,
-    /// Where it is noted how much of the request left.
+    /// The part of the request that was sent, updated on the way.
     pub sent: &'a Cell<Sent>,
 }
 
@@ -155,15 +155,14 @@ impl ClientConnection {
             && sent
             && !sending.pressed
         {
-            // The common small answer came with its head: no streaming machinery for it, and the
-            // connection is free before the client has read a byte. Without room it stays here, and the
-            // connection with it, until its client takes it.
+            // The common small response came with its head. It needs no streaming, and the connection is free before
+            // the client has read a byte. Without room, content and connection stay here until the client reads.
             let content = self.io.take(usize::try_from(length).unwrap_or_default());
             let connection = (reusable && self.io.read.is_empty()).then_some(self);
             return UpstreamResponse { parts, content: Content::Whole(content, connection) };
         }
-        // An app that answers before it read everything (a 413, say) is relayed; the rest of the
-        // request goes on beside its answer for as long as the app takes it.
+        // An early response (a 413, say) is relayed. The rest of the request is sent beside the response for as long as
+        // the upstream reads it.
         let upload = match (sent, &sending.broken) {
             (false, None) => Some((sending.upload, std::mem::replace(body, Body::empty()))),
             _ => None,
@@ -184,37 +183,37 @@ impl ClientConnection {
     }
 }
 
-/// The head of an answer and what follows it.
+/// The head of a response and the content that follows it.
 #[derive(Debug)]
 pub(crate) struct UpstreamResponse {
     pub parts: http::response::Parts,
     pub content: Content,
 }
 
-/// What follows the head of an answer.
+/// The content that follows a response head.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
     reason = "a box for every response that arrives would cost more than it saves"
 )]
 pub(crate) enum Content {
-    /// All of it is here; the connection, if it can be used again.
+    /// All content is here; with the connection, if it can be used again.
     Whole(Bytes, Option<Box<ClientConnection>>),
-    /// It arrives. `endless`: it has no expected end and may be silent for long.
+    /// The content arrives over time. `endless` content has no expected end and may be silent for long.
     Streaming { body: ClientBody, endless: bool },
     /// The connection itself, after a 101.
     Tunnel(Tunnel),
 }
 
-/// Whether a message is a stream that may be silent for long.
+/// Returns whether a message is a stream that may be silent for long.
 pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
     MediaKind::from_headers(headers).is_stream()
 }
 
-/// How the request's body is framed (RFC 9112 6.3: none without a length or a coding).
+/// Returns the framing of the request's body (RFC 9112 6.3: no body without a length or a coding).
 fn outgoing(request: &Outbound<'_>, body: &Body) -> Outgoing {
     match body.size_hint().exact() {
-        // A method that usually has content says that it has none (RFC 9110 8.6).
+        // A method that usually has content announces that it has none (RFC 9110 8.6).
         Some(0) if *request.method == Method::POST || *request.method == Method::PUT => Outgoing::Length(0),
         Some(0) => Outgoing::None,
         Some(length) => Outgoing::Length(length),
@@ -222,18 +221,18 @@ fn outgoing(request: &Outbound<'_>, body: &Body) -> Outgoing {
     }
 }
 
-/// A request whose answer has not begun.
+/// A request whose response has not begun.
 #[derive(Debug)]
 pub(crate) struct Sending {
     upload: Upload,
-    /// When this began, while that is still now.
+    /// Start time of the request, while it is recent enough to stand for now.
     at: Option<Instant>,
     head: usize,
     started: bool,
-    /// Whether there was no room for the response when it was last read.
+    /// Whether there was no buffer memory for the response at the last read.
     pressed: bool,
     broken: Option<io::Error>,
-    /// The memory of the connection's buffers, where that is more than is ordinary.
+    /// The memory of the connection's buffers, if it is more than ordinary.
     counted: Option<BufferReservation>,
 }
 
@@ -266,7 +265,7 @@ impl Sending {
             let read = match filled {
                 Poll::Pending => {
                     connection.io.count(&mut self.counted, || request.room.map(|room| room.reservation()));
-                    // While the client's body is awaited, its own deadline runs, not the app's.
+                    // While the client's body is awaited, its own deadline runs, not the upstream's.
                     if connection.deadline.poll_expired(cx).is_ready() {
                         return Poll::Ready(Err(SendError::TimedOut));
                     }
@@ -326,7 +325,7 @@ impl Sending {
                     self.started |= io.queued() < self.head.max(queued);
                     self.note_start(sent);
                     self.broken = Some(error);
-                    // The app may have answered before it closed: what it said is read first.
+                    // The upstream may have sent a response before it closed, so that is read first.
                     connection.deadline.set_after(timeouts.body);
                     return Ok(true);
                 }
@@ -359,14 +358,14 @@ impl Sending {
             match parsed {
                 Some(head) if head.parts.status == StatusCode::SWITCHING_PROTOCOLS => {
                     if request.upgrade.is_none() {
-                        // RFC 9110 15.2.2: only in answer to an Upgrade.
+                        // RFC 9110 15.2.2: only in response to an Upgrade.
                         return Err(SendError::Malformed(HeadError::Malformed("a 101 nobody asked for")));
                     }
                     return Ok(Some(head));
                 }
-                // RFC 9110 15.2: a proxy passes interim responses on, but for the 100 that it asked for itself.
-                // Any number may come within `response_timeout`; one that always has another never waits, so
-                // the time is looked at here.
+                // RFC 9110 15.2: a proxy forwards interim responses, except a 100 that it asked for itself. Any number
+                // may come within `response_timeout`. An upstream that keeps sending them never lets the read wait, so
+                // the deadline is checked here.
                 Some(head) if head.parts.status.is_informational() => {
                     if connection.deadline.has_passed(clock::now()) {
                         return Err(SendError::TimedOut);

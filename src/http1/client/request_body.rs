@@ -1,4 +1,4 @@
-//! A request's body on its way to an app.
+//! The body of a request on its way to an upstream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,17 +12,17 @@ use crate::http1::encode;
 use crate::http1::encode::Outgoing;
 use crate::message::body::{Body, BodyError};
 
-/// A request body on its way out.
+/// A request body that is being sent.
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub framing: Outgoing,
-    /// All of it is queued.
+    /// Whether all of the body is queued.
     pub ended: bool,
 }
 
 impl Upload {
-    /// Queues what the body has while the queue has room. What arrives is queued behind other content only while there
-    /// is `room` in the buffer memory; without, the app gets one piece at a time.
+    /// Queues frames of the body while the queue has room. Content that is still arriving is queued behind other
+    /// content only while there is `room` in the buffer memory; without room the upstream gets one piece at a time.
     pub(crate) fn take(
         &mut self,
         io: &mut Buffered,

@@ -27,7 +27,7 @@ pub(super) enum Next {
 pub(super) enum NextAction {
     KeepAlive,
     Close,
-    /// Drops the connection as it is.
+    /// Drops the connection without shutting it down.
     Drop,
     Linger,
     Tunnel(Box<Tunnel>, Option<Box<dyn crate::message::body::Observer>>),
@@ -42,23 +42,23 @@ pub(super) struct Connection<'a, S> {
     pub reading: Deadline,
     pub sending: Deadline,
     pub served: bool,
-    /// Whether a head may be whole. Parsing starts over each time, so it waits for a line to end: a head
-    /// sent byte by byte costs one parse a line.
+    /// Whether a head may be complete. Parsing starts over each time, so it waits for the end of a line: a head sent
+    /// byte by byte costs one parse per line.
     pub parse: bool,
-    /// Silent for so long that its buffers were given back.
+    /// Whether the buffers were freed after a long silence.
     pub parked: bool,
-    /// The first byte of a head is here, and the time for the rest runs.
+    /// Whether the first byte of a head is here, so that the time for the rest runs.
     pub begun: bool,
     pub asked: bool,
     pub seat: Option<&'a Seat>,
     pub stall: Stall,
-    /// The memory of its buffers.
+    /// The memory of the connection's buffers.
     pub waiting: Waiting,
 }
 
 impl<S> Connection<'_, S> {
     pub(super) async fn close(&mut self) {
-        // Nobody reads any more of it: its buffers are not held for as long as the client takes to close its side.
+        // Nothing more is read or written, so the buffers are freed before the client closes its side.
         self.io.release_all();
         self.waiting.clear();
         let mut expires = Deadline::default();
@@ -73,8 +73,8 @@ impl<S> Connection<'_, S> {
         .await;
     }
 
-    /// Closes so that the answer can be read although input is left: closing at once would send a
-    /// reset that may overtake it (RFC 9112 9.6).
+    /// Closes so that the response can be read although input is left: an immediate close would send a reset that may
+    /// overtake the response (RFC 9112 9.6).
     pub(super) async fn linger(&mut self) {
         self.close().await;
         let mut expires = Deadline::default();

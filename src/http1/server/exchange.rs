@@ -14,22 +14,22 @@ use crate::http1::encode::{self, Connection as ConnectionField, Outgoing};
 use crate::message::body::Body;
 use crate::runtime::lifecycle::Phase;
 
-/// A body that nobody read is read to its end if no more than this is left, to keep the connection.
+/// Maximum bytes left of an unread body that are read and discarded to keep the connection.
 const DISCARD_REST: u64 = 64 * 1024;
 
-/// What the answer has to know of its request.
+/// The facts about a request that its response depends on.
 pub(super) struct Exchange {
     pub method: Method,
     pub version: Version,
     pub keep_alive: bool,
     pub takes_trailers: bool,
-    /// See [`Settings::send_timeout`].
+    /// Timeout in which the client must read; see [`Settings::send_timeout`].
     pub send_timeout: Duration,
-    /// See [`Settings::buffer_response`].
+    /// Read-ahead in bytes; see [`Settings::buffer_response`].
     pub read_ahead: usize,
 }
 
-/// What became of an answer when it was to be sent.
+/// The result of starting to send a response.
 #[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
 pub(super) enum Begun {
     Response {
@@ -38,7 +38,7 @@ pub(super) enum Begun {
         feed: Option<RequestBodyReader>,
     },
     Switch(Box<(http::response::Parts, Body)>),
-    /// There is none, as nobody waits for it.
+    /// There is no response, because nobody waits for it.
     Left,
 }
 
@@ -81,7 +81,7 @@ impl Exchange {
             }
             Begun::Switch(response) => {
                 let (parts, body) = &mut **response;
-                // In a box, as all that is seldom.
+                // Boxed because upgrades are rare.
                 Box::pin(self.switch(connection, parts, body)).await
             }
             Begun::Left => NextAction::Close,
@@ -127,11 +127,11 @@ impl Exchange {
             trailers: self.takes_trailers,
             ended: bodiless,
             failed: None,
-            // Other streams than live ones may end by themselves in the time that draining gives.
+            // Other streams than live ones may end by themselves while the process drains.
             endless: body.is_endless() && MediaKind::from_headers(&parts.headers) != MediaKind::Stream,
             send_timeout: self.send_timeout,
             read_ahead: self.read_ahead,
-            // What is stored is held in any case; what may yet be is not.
+            // Stored content is in memory anyway; content that may still be stored is not.
             counted: body.keeper().is_none() || body.is_streaming(),
             waiting: None,
             written: 0,
@@ -142,7 +142,7 @@ impl Exchange {
         Begun::Response { writing, body, feed }
     }
 
-    /// What becomes of the connection when the answer has gone, or failed.
+    /// Decides what happens to the connection after the response was sent or failed.
     fn after<S>(
         &self,
         connection: &mut Connection<'_, S>,
@@ -156,7 +156,7 @@ impl Exchange {
             true if framing == Outgoing::Close => NextAction::Close,
             true => NextAction::Linger,
             false => {
-                // Only a reset tells a reader of a close-delimited body that it is not whole.
+                // Only a reset tells the reader of a close-delimited body that it is incomplete.
                 if framing == Outgoing::Close {
                     connection.io.stream.reset_on_close();
                     return NextAction::Drop;
@@ -166,7 +166,7 @@ impl Exchange {
         }
     }
 
-    /// How the answer's body is framed (RFC 9112 6.1, 6.2; RFC 9110 8.6).
+    /// Returns the framing of the response body (RFC 9112 6.1, 6.2; RFC 9110 8.6).
     fn framing(&self, parts: &mut http::response::Parts, body: &Body) -> Outgoing {
         let status = parts.status;
         if status.is_informational() || status == StatusCode::NO_CONTENT {
@@ -174,7 +174,7 @@ impl Exchange {
             return Outgoing::None;
         }
         if status == StatusCode::NOT_MODIFIED || self.method == Method::HEAD {
-            // Content that is here although HEAD asks for none is that of a GET (RFC 9110 8.6).
+            // Content that is present in a response to HEAD is that of a GET (RFC 9110 8.6).
             if let (true, Some(length @ 1..)) = (status != StatusCode::NOT_MODIFIED, body.size_hint().exact())
             {
                 parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
@@ -188,7 +188,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the connection can be used again as far as the request's body goes.
+    /// Returns whether the request's body leaves the connection usable.
     fn settle_input(&self, feed: &mut RequestBodyReader, framing: Outgoing, io: &mut Buffered) -> bool {
         if feed.is_finished() {
             return true;
@@ -197,8 +197,8 @@ impl Exchange {
             return false;
         }
         if !feed.is_dropped() {
-            // It is still being read, beside the response. One whose end is known does not wait for it, so the connection
-            // ends then, which has to be said by now (RFC 9112 9.6). A conversation may go on to the end of both.
+            // The body is still being read, beside the response. A response with a known end does not wait for it, so
+            // the connection ends then, and must say so now (RFC 9112 9.6). A two-way exchange may last until both end.
             let ends_first = framing != Outgoing::Chunked && feed.rest() != Some(0);
             return !ends_first && feed.error().is_none();
         }

@@ -1,8 +1,8 @@
-//! One client connection speaking HTTP/1: reads a head, calls the service, writes the answer, again.
+//! One HTTP/1 client connection: reads a head, calls the service, writes the response, and starts over.
 //!
-//! A connection is one task. The request body is read, the service polled and the answer written by
-//! the same poll, so nothing is handed between tasks and dropping the connection drops its request.
-//! While it is silent it holds neither buffer nor request: that is what makes idle ones cheap.
+//! A connection is one task. The same poll reads the request body, polls the service and writes the response, so
+//! nothing is handed between tasks, and dropping the connection drops its request. A silent connection holds neither
+//! buffer nor request, which makes idle connections cheap.
 
 mod connection;
 mod exchange;
@@ -48,11 +48,11 @@ pub(crate) use timeouts::Settings;
 
 pub(crate) enum Ended {
     Closed,
-    /// The client speaks HTTP/2: the connection, and what was read of it.
+    /// The client speaks HTTP/2: the connection, and the bytes read from it.
     Http2(Stream, Bytes),
 }
 
-/// Serves one connection until it ends. `http2` says whether the HTTP/2 preface is looked for.
+/// Serves one connection until it ends. `http2` enables the check for the HTTP/2 preface.
 #[allow(clippy::too_many_arguments, reason = "each of them is another side of one connection")]
 pub(crate) async fn serve<S>(
     stream: Stream,
@@ -98,7 +98,7 @@ where
             if matches!(after, NextAction::KeepAlive) {
                 connection.close().await;
             } else {
-                // Only a reset tells a reader of a close-delimited body that it is not whole.
+                // Only a reset tells the reader of a close-delimited body that it is incomplete.
                 connection.io.stream.reset_on_close();
             }
             return Ended::Closed;
@@ -133,7 +133,7 @@ impl<S> Connection<'_, S>
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
 {
-    /// Sends a bad head through the stack, so that it is counted, logged and answered there.
+    /// Sends a refused head through the stack, which counts it, logs it and creates the response.
     async fn refuse(&mut self, error: HeadError) -> NextAction {
         self.reading.clear();
         let settings = (self.settings)();
@@ -182,7 +182,7 @@ where
         let response = std::future::poll_fn(|cx| {
             loop {
                 let polled = response.as_mut().poll(cx);
-                // A client that reads nothing gets no more of them.
+                // A client that reads nothing gets no more interim responses.
                 if let Some(heads) = peer.interim.take(polled.is_ready()).filter(|_| io.has_room()) {
                     io.push_small(&heads);
                 }
@@ -197,8 +197,8 @@ where
                     break;
                 }
             }
-            // With its whole request here, a client that closes has left (RFC 9112 9.5): what it asked for
-            // is not worth finishing. A request in the pipeline hides that; it is read one further only.
+            // After its whole request, a client that closes has left (RFC 9112 9.5): its request is not worth
+            // finishing. A pipelined request hides the close; at most one is read ahead.
             let whole = feed.as_ref().is_none_or(RequestBodyReader::is_finished);
             if whole && io.read.is_empty() && io.stream.poll_read_ready(cx).is_ready() {
                 match io.poll_fill_at_most(0, cx) {
@@ -215,20 +215,20 @@ where
             }
         })
         .await;
-        // What was uploaded is no progress of the response.
+        // Uploaded bytes are no progress of the response.
         let _ = self.stall.end(self.seat);
         let mut begun = exchange.begin(self, response, feed);
         exchange.send(self, &mut begun).await
     }
 
-    /// The request as the stack gets it. Apart from [`Connection::exchange`], whose future would hold what it is made of for
-    /// as long as the request takes.
+    /// Creates the request for the stack. It is separate from [`Connection::exchange`], whose future would otherwise
+    /// hold the parts until the request ends.
     fn inbound(&mut self, head: RequestHead, settings: Settings) -> (Option<RequestBodyReader>, Inbound) {
         let (feed, body) = self.body(&head, settings);
         let RequestHead { parts, upgrade, takes_trailers, size, .. } = head;
-        // Content that came with the head is held as long as that.
+        // Content that came with the head is held as long as the head.
         let content = if body.is_here() { body.size_hint().exact().unwrap_or_default() as usize } else { 0 };
-        // A large one is counted with all that it takes while it waits.
+        // A large request is counted with all the memory that it takes while it waits.
         let counted = match inbound::counted_bytes(size + content, parts.headers.len(), false) {
             0 => 0,
             bytes => buffers::weight(bytes) + OF_A_WAIT,

@@ -1,4 +1,4 @@
-//! Waiting for the next request of a connection: idle at first, then for the rest of its head.
+//! The wait for the next request of a connection: idle at first, then for the rest of its head.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll, ready};
@@ -29,11 +29,11 @@ where
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let settings = (self.settings)();
         loop {
-            // RFC 9112 2.2: empty lines before a request line are nothing, and do not begin one.
+            // RFC 9112 2.2: empty lines before a request line are ignored, and do not start a request.
             while self.io.read.starts_with(b"\r\n") {
                 let _ = self.io.read.split_to(2);
             }
-            // So is half of one.
+            // Neither does half of an empty line.
             let idle = matches!(&self.io.read[..], b"" | b"\r");
             if !idle && std::mem::take(&mut self.parked) && !self.seat.is_none_or(Seat::set_busy) {
                 return Poll::Ready(Next::Closed);
@@ -82,14 +82,14 @@ where
                     if !std::mem::replace(&mut self.begun, true) {
                         self.reading.set_after(settings.header_timeout);
                     }
-                    // The buffer of a head that is half here, where it is larger than ordinary ones.
+                    // Counts the buffer of an incomplete head, if it is larger than ordinary.
                     self.waiting.count_read(&self.io);
                     let ordinary = self.io.read.len() <= ORDINARY;
                     let error = match ordinary || self.waiting.fits() {
                         true => HeadError::Timeout,
                         false => HeadError::NoMemory,
                     };
-                    // Half a head is no request: as far as others go, the connection is idle.
+                    // Half a head is no request: for other clients' purposes the connection is idle.
                     if self.seat.is_some_and(|seat| seat.poll_idle(cx).is_ready()) {
                         return Poll::Ready(Next::Closed);
                     }
@@ -107,11 +107,11 @@ where
         }
     }
 
-    /// Waits for the first byte of a request. A connection that is busy keeps its buffers for the next
-    /// one; after a moment of silence they are given back, and it may have to make room for others. Empty lines
-    /// begin nothing anew.
+    /// Waits for the first byte of a request. A busy connection keeps its buffers for the next request. After a moment
+    /// of silence they are freed, and the connection may be closed to make room for others. Empty lines do not restart
+    /// the wait.
     fn poll_idle(&mut self, settings: Settings, cx: &mut Context<'_>) -> Poll<Next> {
-        // A proxy opens connections before it needs them; anybody else has something to ask.
+        // A proxy opens connections before it needs them; any other client has a request to send.
         let expected = self.asked || self.peer.trusted;
         let silence = if expected { settings.idle_timeout } else { settings.header_timeout };
         if !self.reading.is_set() {

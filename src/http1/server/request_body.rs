@@ -1,5 +1,5 @@
-//! The way of a request's body from its connection to whoever reads it: one frame at a time, read
-//! from the socket only when it is asked for, so the reader's pace is the client's pace.
+//! The path of a request body from its connection to its reader: one frame at a time, read from the socket only on
+//! demand, so the reader's pace limits the client's pace.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::memory::buffers;
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock::Deadline;
 
-/// What is left of a body is read in small pieces from this length on.
+/// Bytes left of a body at or below which it is read in small pieces.
 const SMALL_BODY: u64 = 64 * 1024;
 
 #[derive(Default)]
@@ -30,8 +30,8 @@ struct Shared {
     dropped: bool,
     left: Option<u64>,
     waker: Option<Waker>,
-    /// The connection, where it rests until a frame is wanted. Most often both are one task; an
-    /// HTTP/2 connection to the app reads in a task of its own.
+    /// The connection's task, while it rests until a frame is wanted. Usually connection and reader are one task, but
+    /// an HTTP/2 connection to the upstream reads in a task of its own.
     producer: Option<Waker>,
 }
 
@@ -85,7 +85,7 @@ impl Drop for RequestBody {
     }
 }
 
-/// Wakes the task of `waker` unless it is the one of `cx`, which is running.
+/// Wakes the task of `waker` unless it is the task of `cx`, which is running.
 fn wake_other(waker: &mut Option<Waker>, cx: &Context<'_>) {
     if waker.as_ref().is_some_and(|waker| !waker.will_wake(cx.waker()))
         && let Some(waker) = waker.take()
@@ -99,16 +99,17 @@ pub(crate) struct RequestBodyReader {
     shared: Rc<RefCell<Shared>>,
     decoder: BodyDecoder,
     continue_due: bool,
-    /// Bytes that were read for it.
+    /// Bytes read for this body.
     received: u64,
-    /// Shared with the body, as its route may allow more.
+    /// Maximum silence, shared with the body because its route may allow more.
     silence: Rc<Cell<Duration>>,
-    /// What that was when the deadline of the silence that lasts was set.
+    /// Value of `silence` when the present deadline was set.
     silence_set: Duration,
 }
 
 impl RequestBodyReader {
-    /// A body framed so, and its reader. `silence` is the longest the client may send nothing.
+    /// Creates a body with this framing, and its reader. `silence` is the maximum time in which the client may send
+    /// nothing.
     pub(crate) fn new(
         framing: Framing,
         expects_continue: bool,
@@ -132,13 +133,13 @@ impl RequestBodyReader {
         )
     }
 
-    /// From now on the client is silent.
+    /// Starts the timeout for the client's silence.
     fn begin_silence(&mut self, deadline: &mut Deadline) {
         self.silence_set = self.silence.get();
         deadline.set_after(self.silence_set);
     }
 
-    /// Ready when the client was silent for longer than is allowed by now.
+    /// Polls the silence timeout. Ready once the client was silent for longer than is allowed now.
     fn poll_silent(&mut self, deadline: &mut Deadline, cx: &mut Context<'_>) -> Poll<()> {
         while deadline.poll_expired(cx).is_ready() {
             let allowed = self.silence.get();
@@ -151,13 +152,13 @@ impl RequestBodyReader {
         Poll::Pending
     }
 
-    /// Whether the whole body was read from the connection.
+    /// Returns whether the whole body was read from the connection.
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self.shared.borrow().end, Some(Ok(())))
     }
 
-    /// The final answer goes out: 100 (Continue) must not come after it (RFC 9110 15.2.1). True when it
-    /// was still owed, so the body may never come.
+    /// Cancels a pending 100 (Continue), which must not follow the final response (RFC 9110 15.2.1). Returns `true` if
+    /// it was still due, so the body may never come.
     pub(crate) fn forget_continue(&mut self) -> bool {
         std::mem::take(&mut self.continue_due)
     }
@@ -169,33 +170,33 @@ impl RequestBodyReader {
         }
     }
 
-    /// Whether nobody will read any more of it.
+    /// Returns whether the reader dropped the body.
     pub(crate) fn is_dropped(&self) -> bool {
         self.shared.borrow().dropped
     }
 
-    /// Whether a frame waits for its reader or the reader has not asked for one.
+    /// Returns whether a frame waits for its reader, or the reader has not asked for a frame.
     pub(crate) fn is_resting(&self) -> bool {
         let shared = self.shared.borrow();
         !shared.wanted || shared.frame.is_some() || shared.end.is_some()
     }
 
-    /// Whether its reader waits for the client.
+    /// Returns whether the reader waits for the client.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.is_resting() && !self.is_dropped()
     }
 
-    /// Bytes that came for it, framing and all.
+    /// Returns the bytes received for this body, framing included.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    /// How many bytes are left, where that is known, and whether the client sends them unasked.
+    /// Returns the number of bytes left, if it is known and the client sends them without a 100 (Continue).
     pub(crate) fn rest(&self) -> Option<u64> {
         if self.continue_due { None } else { self.decoder.left() }
     }
 
-    /// Throws away what is here of a body nobody reads; true once it ended.
+    /// Discards received bytes of a body without a reader. Returns `true` once the body has ended.
     pub(crate) fn discard(&mut self, io: &mut Buffered) -> bool {
         while let Ok(Decoded::Data(_)) = self.decoder.decode(&mut io.read) {}
         self.decoder.left() == Some(0)
@@ -207,7 +208,7 @@ impl RequestBodyReader {
         shared.wanted = false;
     }
 
-    /// Reads a frame if one is wanted. True when there is something new for the reader.
+    /// Reads a frame if the reader wants one. Returns `true` if there is something new for the reader.
     pub(crate) fn poll(
         &mut self,
         io: &mut Buffered,
@@ -225,7 +226,7 @@ impl RequestBodyReader {
             return false;
         }
         if self.continue_due {
-            // RFC 9110 10.1.1: the body was asked for, so the answer will depend on it.
+            // RFC 9110 10.1.1: the reader wants the body, so the response depends on it.
             self.continue_due = false;
             io.push_small(b"HTTP/1.1 100 Continue\r\n\r\n");
         }

@@ -1,5 +1,5 @@
-//! An answer on its way to its client: frames in, framed bytes out, at the client's pace. Beside it the
-//! rest of the request is read, for as long as somebody wants it.
+//! A response on its way to its client: frames in, framed bytes out, at the client's pace. Beside it the rest of the
+//! request is read, for as long as a reader wants it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,30 +22,30 @@ use crate::message::body::{Body, BodyError};
 use crate::runtime::clock::Deadline;
 use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
-/// A piece of content of which more is to come is not copied behind the head from this size on.
+/// Size in bytes from which content is not copied behind the head if more is to come.
 const SHARE_FROM: usize = 4 * 1024;
 
 pub(crate) struct Writing {
     pub framing: Outgoing,
-    /// What is left of a declared length.
+    /// Bytes left of a declared length.
     pub left: u64,
-    /// Whether the client takes trailers.
+    /// Whether the client accepts trailers.
     pub trailers: bool,
-    /// The body has no more.
+    /// Whether the body has ended.
     pub ended: bool,
-    /// The body failed; what came of it before is still written.
+    /// The error of the body; content that came before it is still written.
     pub failed: Option<BodyError>,
-    /// A stream without an expected end: closed when draining starts.
+    /// Whether the stream has no expected end: it is closed when draining starts.
     pub endless: bool,
-    /// Longest time in which the client takes nothing.
+    /// Maximum time in which the client reads nothing.
     pub send_timeout: Duration,
-    /// How much is read ahead of the client.
+    /// Bytes that are read ahead of the client.
     pub read_ahead: usize,
-    /// Whether what waits for the client is counted.
+    /// Whether bytes that wait for the client are counted.
     pub counted: bool,
-    /// What waits for a client that is slow.
+    /// Memory of the bytes that wait for a slow client.
     pub waiting: Option<BufferReservation>,
-    /// Bytes that the client took.
+    /// Bytes that the client has taken.
     pub written: u64,
 }
 
@@ -108,7 +108,8 @@ impl Writing {
         }
     }
 
-    /// Counts what waits for the client, and with it the connection; nothing is counted for one that takes all at once.
+    /// Counts the bytes that wait for the client, and with them the connection. A client that takes all at once counts
+    /// nothing.
     fn count(&mut self, queued: usize, buffers: Option<&Arc<BufferMemory>>, client: ClientSlot) {
         let queued = if queued > 0 { buffers::weight(queued) + OF_A_WAIT } else { 0 };
         match (&mut self.waiting, buffers) {
@@ -120,7 +121,7 @@ impl Writing {
         }
     }
 
-    /// Takes frames while there is room. True when the body has nothing more just now.
+    /// Takes frames while there is room. Returns `true` if the body has nothing more at present.
     fn take(
         &mut self,
         io: &mut Buffered,
@@ -128,11 +129,11 @@ impl Writing {
         buffers: Option<&Arc<BufferMemory>>,
         cx: &mut Context<'_>,
     ) -> Result<bool, BodyError> {
-        // What is here already takes no more memory when it is queued, and leaves in fewer writes.
+        // Content that is here already takes no more memory when it is queued, and leaves in fewer writes.
         while !self.ended {
             let arrives = body.is_streaming();
             let room = !arrives || buffers.is_none_or(|buffers| buffers.has_room(body.client()));
-            // A client that has taken everything gets more in any case, be it little.
+            // A client that has taken everything gets more in any case, even if little.
             if arrives && !io.is_flushed() && !(room && io.queued() < self.read_ahead) {
                 break;
             }
@@ -172,7 +173,7 @@ impl Writing {
         if data.is_empty() {
             return Ok(());
         }
-        // What is short of room may hold a place of the upstream until it was written: it is not copied.
+        // Without room, content may hold an upstream's permit until it is written, so it is not copied.
         let share = !room || self.left > data.len() as u64 && data.len() >= SHARE_FROM;
         match self.framing {
             Outgoing::Chunked => {
@@ -192,7 +193,7 @@ impl Writing {
                     return Err(BodyError::UpstreamMalformed("more content than its Content-Length"));
                 }
                 self.left -= length;
-                // What more comes behind leaves in a vectored write anyway.
+                // Content that follows leaves in a vectored write anyway.
                 if share { io.push_shared(data) } else { io.push(data) }
             }
             Outgoing::Close if room => io.push(data),
@@ -202,7 +203,7 @@ impl Writing {
         Ok(())
     }
 
-    /// A stream that waits for the app notices by reading that its client closed.
+    /// Checks by reading whether the client closed, while the response waits for the upstream.
     fn watch_client(
         &self,
         io: &mut Buffered,
@@ -221,7 +222,7 @@ impl Writing {
     }
 
     fn end_at_drain(&mut self, io: &mut Buffered, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        // What is queued may be lost: a client of an endless stream connects again and resumes.
+        // Queued bytes may be lost: the client of an endless stream reconnects and resumes.
         let _ = io.poll_flush(cx);
         Err(BodyError::Draining)
     }

@@ -7,28 +7,27 @@ use crate::connection::seats::{Seat, Stall};
 use crate::http1::head::HeadLimits;
 use crate::runtime::clock::Deadline;
 
-/// A silent connection gives its buffers back after this.
+/// Silence after which a connection frees its buffers.
 pub(super) const PARK: Duration = Duration::from_millis(20);
 
-/// Lingering close (RFC 9112 9.6): at most this much is read and thrown away, ...
+/// Maximum bytes that a lingering close (RFC 9112 9.6) reads and discards.
 pub(super) const LINGER_BYTES: usize = 64 * 1024;
-/// ... for at most this long.
+/// Maximum duration of a lingering close.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// How long this side waits and how much it takes. Asked for at every request, so that connections
-/// that live long obey a reload.
+/// Timeouts and limits of a connection. They are read for every request, so long-lived connections follow a reload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Settings {
-    /// From the first byte of a head to its last.
+    /// Maximum time from the first byte of a head to its last.
     pub header_timeout: Duration,
-    /// Longest silence in a request body.
+    /// Maximum silence within a request body.
     pub body_timeout: Duration,
-    /// Longest time in which a client takes nothing.
+    /// Maximum time in which a client reads nothing.
     pub send_timeout: Duration,
     pub idle_timeout: Duration,
-    /// Instead of the silences, for streams without an expected end.
+    /// Maximum silence of streams without an expected end, in place of the other timeouts.
     pub stream_idle_timeout: Duration,
-    /// How much of a response is read ahead of its client; bytes.
+    /// Bytes of a response that are read ahead of its client.
     pub buffer_response: usize,
     pub limits: HeadLimits,
 }

@@ -1,7 +1,7 @@
-//! A trailer section with a pseudo-header field is malformed (RFC 9113 8.1), and the library takes it without a word:
-//! one parser would see another path or status there. So what a peer sends is looked through on its way to the
-//! library. Such a section goes on with a field that the library refuses as malformed, so the stream ends as every
-//! other malformed one does, and the rest of the connection goes on.
+//! Rejects trailer sections with a pseudo-header field. They are malformed (RFC 9113 8.1), but the library accepts
+//! them, and another parser could see another path or status there. All input of a peer is therefore checked on its way
+//! to the library. A bad section gets an additional field that the library refuses as malformed: its stream ends like
+//! any malformed one, and the rest of the connection goes on.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,20 +17,20 @@ use super::intake::Intake;
 use super::settings::{PeerSettings, Reader};
 use crate::connection::stream::PeerLeft;
 
-/// The client connection preface (RFC 9113 3.4) in octets.
+/// Length of the client connection preface (RFC 9113 3.4) in octets.
 const PREFACE: usize = 24;
 const FRAME: usize = 9;
-/// The largest frame that is allowed while nobody asked for larger ones (RFC 9113 6.5.2).
+/// Maximum frame size in octets, unless a peer asks for more (RFC 9113 6.5.2).
 const MAX_FRAME: usize = 16 * 1024;
-/// Room for a block that a connection keeps from one to the next; bytes.
+/// Capacity in bytes of the block buffer that a connection keeps for its next block.
 const KEPT_BLOCK: usize = 4 * 1024;
-/// The longest block that is looked through; the library takes none of this size.
+/// Maximum bytes of a block that is checked; the library refuses blocks of this size.
 const MAX_BLOCK: usize = 4 * 1024 * 1024;
-/// The most streams remembered whose response goes on; the oldest are forgotten.
+/// Maximum number of remembered streams whose response goes on; the oldest are forgotten.
 const MAX_STREAMS: usize = 4096;
-/// The library reads this much at once; bytes. A field that is kept keeps all of it.
+/// Bytes that the library reads at once. A stored field keeps all of them alive.
 const READ: usize = 16 * 1024;
-/// A connection without room is read in pieces of this size.
+/// Bytes of one read of a connection without room.
 const SMALL_READ: usize = 2 * 1024;
 
 const DATA: u8 = 0;
@@ -45,10 +45,10 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// `connection: x`, not put into any table: a field of HTTP/1 connections is malformed here (RFC 9113 8.2.2).
+/// `connection: x`, not put into any table: a connection field of HTTP/1 is malformed here (RFC 9113 8.2.2).
 const REFUSED_FIELD: &[u8] = b"\x00\x0aconnection\x01x";
 
-/// Which side the peer is.
+/// The role of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     Client,
@@ -83,34 +83,34 @@ impl Frame {
     }
 }
 
-/// What goes by, frame by frame.
+/// The state of the input, frame by frame.
 #[derive(Debug)]
 struct Watch {
     sender: Sender,
     table: Table,
-    /// Octets to go until the next frame begins.
+    /// Octets left until the next frame begins.
     left: usize,
-    /// The frame whose payload goes by, where that is part of a block.
+    /// The current frame, if it is part of a block.
     frame: Option<Frame>,
-    /// The HEADERS frame that began the block, until its end; whether that is a trailer section.
+    /// The HEADERS frame of the unfinished block, and whether the block is a trailer section.
     head: Option<(Frame, bool)>,
-    /// The block as far as it went by and was not read, where its last frame begins, and what was read of it.
+    /// The unread part of the block, the offset of its last frame, and the progress of reading.
     block: Vec<u8>,
     begin: usize,
     read: Progress,
-    /// Octets of the frames of the block.
+    /// Octets of the block's frames.
     octets: usize,
     /// Octets of frames since the HPACK table last got an entry.
     since_entry: usize,
     intake: Option<Rc<Intake>>,
     /// The last stream that a client opened.
     last: u32,
-    /// Streams of a server whose final head was seen and whose end was not.
+    /// Streams of a server with a final head and no end yet.
     open: BTreeSet<u32>,
-    /// What a server announces, and whether a frame with it goes by.
+    /// The server's announced settings, and whether the current frame contains some.
     settings: Reader,
     in_settings: bool,
-    /// What goes by is not understood, and the library will say so.
+    /// Whether the input is not understood; the library will report the error.
     lost: bool,
 }
 
@@ -136,24 +136,24 @@ impl Watch {
         }
     }
 
-    /// Whether a frame belongs to a trailer section.
+    /// Returns whether a frame belongs to a trailer section.
     fn is_of_trailers(&self, frame: Frame) -> bool {
         match (frame.kind, self.head, self.sender) {
             (CONTINUATION, Some((_, trailers)), _) => trailers,
-            // Identifiers only grow, so a HEADERS frame on an earlier one is no new request (RFC 9113 5.1.1).
+            // Identifiers only grow, so HEADERS on an earlier stream are no new request (RFC 9113 5.1.1).
             (HEADERS, _, Sender::Client) => frame.stream <= self.last,
             (HEADERS, _, Sender::Server) => self.open.contains(&frame.stream),
             _ => false,
         }
     }
 
-    /// Whether no further frame may go on in this turn.
+    /// Returns whether no further frame may pass in this turn.
     fn is_paused(&self) -> bool {
         self.left == 0 && self.intake.as_ref().is_some_and(|intake| intake.is_turn_over())
     }
 
-    /// Looks through octets that are about to go on. How many may: what begins behind them is to be whole first,
-    /// the header of a frame, or a frame of a trailer section; or it has to wait for the next turn.
+    /// Checks octets and returns how many of them may pass. The rest starts with an incomplete frame header, with a
+    /// frame of a trailer section that has to be complete first, or with a frame that has to wait for the next turn.
     fn pass(&mut self, octets: &[u8]) -> usize {
         let mut at = 0;
         while at < octets.len() {
@@ -188,7 +188,7 @@ impl Watch {
         at
     }
 
-    /// Forgets the block; room that most blocks do not need is given back.
+    /// Clears the block. Capacity that most blocks do not need is freed.
     fn forget_block(&mut self) {
         if self.block.capacity() > KEPT_BLOCK {
             self.block = Vec::new();
@@ -211,7 +211,7 @@ impl Watch {
                     intake.expect_body();
                 }
             }
-            // Nobody asks for what is pushed; the library ends the connection.
+            // Pushed responses are never requested; the library ends the connection.
             PUSH_PROMISE => self.lost = true,
             SETTINGS => self.in_settings = self.sender == Sender::Server && !frame.has(ACK),
             RST_STREAM => drop(self.open.remove(&frame.stream)),
@@ -234,7 +234,7 @@ impl Watch {
         }
     }
 
-    /// Counts a block that is longer than the buffers of a connection, or may never end.
+    /// Counts a block that is longer than a connection's buffers, or may never end.
     fn count_block(&self, frame: Frame) {
         let long = self.octets > KEPT_BLOCK || !frame.has(END_HEADERS);
         if let Some(intake) = self.intake.as_ref().filter(|_| long) {
@@ -242,9 +242,9 @@ impl Watch {
         }
     }
 
-    /// Tells of a block that has ended and was read.
+    /// Counts a finished head and the buffers that its table entries keep alive.
     fn count_head(&mut self) {
-        // What was read with it is kept too, and no more than what came since the last entry.
+        // An entry keeps the whole read buffer alive, but no more than the octets since the last entry.
         let pinned = self.since_entry.min(self.octets + READ);
         self.table.pin(&self.read, pinned);
         if self.read.has_entry() {
@@ -257,8 +257,8 @@ impl Watch {
         }
     }
 
-    /// Takes what a frame adds to its block, and reads that where it is whole; true where it is a trailer section
-    /// with a pseudo-header field.
+    /// Ends a frame: reads the complete fields of its block. Returns `true` for a trailer section with a pseudo-header
+    /// field.
     fn end_of_frame(&mut self) -> bool {
         let Some(frame) = self.frame.take() else {
             if std::mem::take(&mut self.in_settings) {
@@ -270,7 +270,7 @@ impl Watch {
             self.lost = true;
             return false;
         }
-        // What is whole is read and forgotten at once: a block may never end.
+        // Complete fields are read and dropped at once, because a block may never end.
         let Ok(taken) = self.table.read(&self.block, &mut self.read) else {
             self.lost = true;
             return false;
@@ -302,7 +302,7 @@ impl Watch {
         trailers && found.pseudo
     }
 
-    /// Takes padding and priority off the payload of a HEADERS frame (RFC 9113 6.2).
+    /// Removes padding and priority from the payload of a HEADERS frame (RFC 9113 6.2).
     fn strip(&mut self, frame: Frame) -> bool {
         const WEIGHT: usize = 5;
         let payload = &self.block[self.begin..];
@@ -315,7 +315,7 @@ impl Watch {
         true
     }
 
-    /// Looks through one frame that `held` begins with, once that is whole, and moves it to `ready` as it goes on.
+    /// Checks the first frame in `held` and moves it to `ready`. Returns `false` while the frame is incomplete.
     fn careful(&mut self, held: &mut BytesMut, ready: &mut BytesMut) -> bool {
         let Some(frame) = Frame::parse(held).filter(|frame| held.len() >= FRAME + frame.length) else {
             return false;
@@ -333,8 +333,8 @@ impl Watch {
     }
 }
 
-/// Writes the last frame of a trailer section so that the library refuses it: with one field more, in a frame of its
-/// own where this one has no room.
+/// Rewrites the last frame of a trailer section so that the library refuses it: with one more field, in a frame of its
+/// own if this one has no room.
 fn refuse(frame: Frame, whole: &[u8], out: &mut BytesMut) {
     let (begin, payload) = whole.split_at(FRAME);
     let mut begin: Vec<u8> = begin.to_vec();
@@ -355,38 +355,38 @@ fn refuse(frame: Frame, whole: &[u8], out: &mut BytesMut) {
     }
 }
 
-/// A connection of which each read is looked through.
+/// A connection whose input is checked.
 #[derive(Debug)]
 pub struct Watched<T> {
     inner: T,
     watch: Watch,
-    /// What was read and is not whole yet: less than a frame.
+    /// Input that is not complete yet: less than a frame.
     held: BytesMut,
-    /// What was looked through and not taken yet.
+    /// Checked input that was not read yet.
     ready: BytesMut,
-    /// What is held has to wait for the next turn.
+    /// Whether `held` has to wait for the next turn.
     waits: bool,
 }
 
 impl<T> Watched<T> {
-    /// `inner` is where `sender` sends.
+    /// Creates a connection on which `sender` sends.
     pub fn new(inner: T, sender: Sender) -> Watched<T> {
         let watch = Watch::new(sender, None);
         Watched { inner, watch, held: BytesMut::new(), ready: BytesMut::new(), waits: false }
     }
 
-    /// `inner` is where a client sends; what comes is counted by `intake`, which says when more may come.
+    /// Creates a connection on which a client sends. `intake` counts the input and decides when more may come.
     pub(crate) fn counted(inner: T, intake: Rc<Intake>) -> Watched<T> {
         let watch = Watch::new(Sender::Client, Some(intake));
         Watched { inner, watch, held: BytesMut::new(), ready: BytesMut::new(), waits: false }
     }
 
-    /// What the peer announced so far, where it is a server.
+    /// Returns the settings that the peer announced so far, if it is a server.
     pub fn peer_settings(&self) -> PeerSettings {
         self.watch.settings.settings()
     }
 
-    /// Goes on with what had to wait for this turn; whether any of it may go on.
+    /// Continues with input that had to wait for this turn. Returns whether any of it may pass.
     fn resumes(&mut self) -> bool {
         if self.waits {
             self.waits = false;
@@ -395,7 +395,7 @@ impl<T> Watched<T> {
         !self.ready.is_empty()
     }
 
-    /// Moves what may go on from `held` to `ready`.
+    /// Moves the octets that may pass from `held` to `ready`.
     fn release(&mut self) {
         loop {
             let count = self.watch.pass(&self.held);
@@ -427,7 +427,7 @@ impl<T: AsyncRead + PeerLeft + Unpin> AsyncRead for Watched<T> {
                 return Poll::Ready(Ok(()));
             }
             if this.watch.is_paused() {
-                // The streams that have begun come first.
+                // The streams that have begun are handled first.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -437,7 +437,7 @@ impl<T: AsyncRead + PeerLeft + Unpin> AsyncRead for Watched<T> {
             let room = match &this.watch.intake {
                 Some(intake) => match intake.poll_room(this.watch.left, cx) {
                     Poll::Ready(room) => room,
-                    // It would be seen only by reading: what a client leaves behind is free at once.
+                    // Only a read would show the close. Memory of a disconnected client must be freed at once.
                     Poll::Pending if this.inner.peer_left() => return Poll::Ready(Ok(())),
                     Poll::Pending => return Poll::Pending,
                 },

@@ -1,4 +1,4 @@
-//! What goes on of what a peer sends.
+//! Tests of the input that passes to the library.
 
 use super::*;
 use tokio::io::AsyncReadExt as _;
@@ -8,7 +8,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// What the library is given of `sent`, read in pieces of `piece` octets.
+/// Returns the input that the library gets of `sent`, in reads of `piece` octets.
 async fn given(sender: Sender, sent: &[u8], piece: usize) -> Vec<u8> {
     let mut watched = Watched::new(Pieces(sent, piece), sender);
     let mut given = Vec::new();
@@ -16,7 +16,7 @@ async fn given(sender: Sender, sent: &[u8], piece: usize) -> Vec<u8> {
     given
 }
 
-/// Gives out at most `piece` octets a read.
+/// A connection that yields at most `piece` octets per read.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl PeerLeft for Pieces<'_> {
@@ -54,12 +54,12 @@ async fn n4_10_a_trailer_section_with_a_pseudo_field_is_made_malformed() {
         frame(HEADERS, END_HEADERS | PADDED | PRIORITY, 1, &[&[2, 0, 0, 0, 0, 9], REQUEST, &[0, 0]].concat());
     type Frames = Vec<Vec<u8>>;
     let requests: Vec<(Frames, Frames)> = vec![
-        // Ordinary trailers.
+        // Ordinary trailers pass.
         (vec![frame(HEADERS, BOTH, 1, b"\x00\x01t\x01v")], vec![frame(HEADERS, BOTH, 1, b"\x00\x01t\x01v")]),
         (vec![frame(HEADERS, BOTH, 1, b"\x84")], vec![refused(1, BOTH, b"\x84")]),
-        // By the entry that the request itself put into the table: the last but one.
+        // The field refers to an entry that the request put into the table, the last but one.
         (vec![frame(HEADERS, BOTH, 1, b"\xbf")], vec![refused(1, BOTH, b"\xbf")]),
-        // In a continuation.
+        // The field is in a continuation.
         (
             vec![
                 frame(HEADERS, END_STREAM, 1, b"\x00\x01t\x01v"),
@@ -70,12 +70,12 @@ async fn n4_10_a_trailer_section_with_a_pseudo_field_is_made_malformed() {
                 frame(CONTINUATION, END_HEADERS, 1, &[b"\x84", REFUSED_FIELD].concat()),
             ],
         ),
-        // Before padding.
+        // The field stands before padding.
         (
             vec![frame(HEADERS, BOTH | PADDED, 1, b"\x02\x84..")],
             vec![frame(HEADERS, BOTH | PADDED, 1, &[b"\x02\x84", REFUSED_FIELD, b".."].concat())],
         ),
-        // Of an earlier stream, while another one goes on.
+        // The section ends an earlier stream, while another one goes on.
         (
             vec![begin(3), frame(HEADERS, BOTH, 1, b"\x84"), data(3)],
             vec![begin(3), refused(1, BOTH, b"\x84"), data(3)],

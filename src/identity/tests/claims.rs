@@ -1,10 +1,10 @@
-//! What signed claims have to say for their token to be good, and how they are read.
+//! Tests of the requirements on signed claims, and of reading claims.
 
 use super::{NOW, key, token};
 use crate::identity::jwt::{JwtError, Verifier};
 use crate::identity::verifying_key::Algorithm;
 
-/// The outcome for claims that are signed by the book.
+/// Verifies a correctly signed token with these claims.
 fn claims_outcome(issuer: Option<&str>, audience: Option<&str>, claims: &str) -> Result<(), JwtError> {
     let owned = |text: Option<&str>| text.map(str::to_owned);
     let verifier =
@@ -12,7 +12,7 @@ fn claims_outcome(issuer: Option<&str>, audience: Option<&str>, claims: &str) ->
     verifier.verify(token(Algorithm::Hs256, claims).as_bytes(), NOW).map(drop)
 }
 
-/// RFC 7519 4.1.4: not "on or after" exp; 4.1.5: not "before" nbf; each 30 seconds wide.
+/// RFC 7519 4.1.4: not "on or after" exp; 4.1.5: not "before" nbf; each with 30 seconds of leeway.
 #[test]
 fn dates() {
     let at = |offset: i64| (NOW as i64 + offset).to_string();

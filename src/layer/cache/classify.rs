@@ -1,4 +1,4 @@
-//! What a request asks of the cache, and by which key.
+//! Classifies requests for the cache: how each is treated, and its cache key.
 
 use std::cell::RefCell;
 
@@ -21,8 +21,8 @@ use crate::layer::routed::Routed;
 use crate::policy::Policy;
 use crate::policy::cache::is_safe;
 
-/// What a trusted proxy says about where the client thinks it is, and how it came there; apps make links of it. Who
-/// the client is, is not among it.
+/// Returns the fields in which a trusted proxy reports how the client reached it, which upstreams build links from. The
+/// field with the client's address is not one of them.
 fn told(headers: &HeaderMap) -> Vec<HeaderName> {
     let is_told = |name: &&HeaderName| {
         let name = name.as_str();
@@ -33,52 +33,52 @@ fn told(headers: &HeaderMap) -> Vec<HeaderName> {
     told
 }
 
-/// Longer keys are not worth their memory; bytes.
+/// Maximum length of a cache key in bytes; longer keys are not worth their memory.
 const MAX_KEY: usize = 8 * 1024;
 
-/// Bytes of nearly every key.
+/// Length in bytes that nearly no key exceeds.
 const USUAL_KEY: usize = 192;
 
 thread_local! {
-    /// Keys are written here, and copied out only where they are needed for longer.
+    /// Buffer that keys are written to; it is copied only for keys that are kept longer.
     static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// See the head of the file.
+/// The treatment of a request by the cache.
 pub(crate) enum RequestClass {
-    /// Something is to be changed.
+    /// It may change something, so it can invalidate.
     Write,
-    /// The cache has nothing to do with it.
+    /// It bypasses the cache, for this reason.
     Pass(BypassReason),
-    /// Its content has to be here first: it is part of the key.
+    /// Its content must arrive first, because it is part of the cache key.
     Content,
     Read(Box<Lookup>),
 }
 
-/// A request for what may be stored.
+/// A request whose response may be stored.
 pub(crate) struct Lookup {
     pub key: Vec<u8>,
-    /// The same with what it says in the fields that stored responses of that key vary with, where some do: under this
-    /// is remembered what is not stored.
+    /// The cache key plus the request's values of the fields that stored responses of that key vary with, if there are
+    /// such fields: the key for hit-for-miss.
     pub variant_key: Option<Box<[u8]>>,
-    /// What it says of caches.
+    /// The cache directives of the request.
     pub directives: RequestDirectives,
-    /// What matters of it when its answer is judged.
+    /// The traits that matter for storing its response.
     pub traits: RequestTraits,
-    /// Who asks, where copies are one for each.
+    /// Its principal, on routes where each has its own copy.
     pub principal: Option<Principal>,
-    /// Whether it is HEAD, which is answered from what GET got.
+    /// Whether it is HEAD, which is served from responses to GET.
     pub head: bool,
-    /// Whether it has parameters that are no part of the key, which the app gets: what it says then is stored under no key.
+    /// Whether it has parameters outside the cache key, so that its response is not stored.
     pub uncounted: bool,
-    /// Whether it waited for a request that the app refused: where this one is refused too, so are all.
+    /// Whether it waited for a request that the upstream refused: if this one is refused too, all are expected to be.
     pub follows_refused: bool,
-    /// Fields by which apps give fragments and that no key tells apart: only a response fits whose Vary names them.
+    /// Fields that select fragments and are not part of the key: only a response whose Vary names them fits.
     pub fragments: Vec<HeaderName>,
 }
 
 impl Lookup {
-    /// Whose answers they are, for the memory of what is not stored.
+    /// Returns the class of the request for hit-for-miss.
     pub(crate) fn passes(&self, scope: Scope) -> hit_for_miss::RequesterClass {
         match self.traits.personal {
             Personal::Authorization if scope == Scope::Auto => hit_for_miss::RequesterClass::Authorized,
@@ -87,30 +87,30 @@ impl Lookup {
         }
     }
 
-    /// The key under which is remembered that what it brings is not stored.
+    /// Returns the hit-for-miss key of the request.
     pub(crate) fn memory_key(&self) -> &[u8] {
         self.variant_key.as_deref().unwrap_or(&self.key)
     }
 
-    /// The same key, for a request that goes on without the rest.
+    /// Returns the same key, for a request that does not need the rest.
     pub(crate) fn into_memory_key(self) -> Vec<u8> {
         self.variant_key.map_or(self.key, <[u8]>::into_vec)
     }
 
-    /// Whether something stored may be used; in scope "auto" by those it is for (RFC 9111 3.5).
+    /// Returns whether a stored response may be used; with scope "auto" its audience decides (RFC 9111 3.5).
     pub(crate) fn may_use(&self, audience: Audience, scope: Scope) -> bool {
         scope != Scope::Auto || audience.includes(self.traits.personal)
     }
 }
 
-/// What decides which stored response fits a request.
+/// Returns the fields that decide which stored response fits a request.
 pub(super) fn selecting<'a>(routed: &'a Routed, read: &'a Lookup) -> SelectingFields<'a> {
     let fields =
         SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
     SelectingFields { fragments: &read.fragments, ..fields }
 }
 
-/// Gives the memory of a key back.
+/// Returns the memory of a key for reuse.
 pub(crate) fn recycle(mut key: Vec<u8>) {
     key.clear();
     KEY.with_borrow_mut(|kept| {
@@ -121,7 +121,7 @@ pub(crate) fn recycle(mut key: Vec<u8>) {
 }
 
 impl RequestClass {
-    /// Reads it. Content that has to be here and is not is asked for.
+    /// Classifies a request. Returns [`RequestClass::Content`] if its content is needed and has not arrived.
     pub(crate) fn classify(routed: &Routed, cache: &Cache) -> RequestClass {
         let method = routed.request.method();
         let route_settings = &routed.route.cache.route_settings;
@@ -153,7 +153,7 @@ impl RequestClass {
         let headers = routed.request.headers();
         let seen = Seen::scan(headers);
         let content = routed.request.body().content();
-        // Content of a GET is part of what it asks, and of no key (RFC 9110 9.3.1).
+        // The content of a GET is part of the request but of no cache key (RFC 9110 9.3.1).
         if seen.misleading {
             return RequestClass::Pass(BypassReason::Ambiguous);
         }
@@ -230,7 +230,7 @@ fn write_key(
     let told = if trusted { told(headers) } else { Vec::new() };
     let elements = if trusted { forwarded::without_addresses(headers) } else { Vec::new() };
     let mut key = KEY.take();
-    // Of nearly every key; what is longer grows.
+    // Enough for nearly every key; longer ones grow.
     key.reserve(USUAL_KEY);
     let parts = key::Parts {
         upstream: &upstream.name,
@@ -256,22 +256,22 @@ fn write_key(
     Some((key, uncounted))
 }
 
-/// The fields by which apps give fragments, but for those that are part of the key.
+/// Returns the fields that select fragments, except for those that are part of the key.
 fn fragments(headers: &HeaderMap, keyed: &[HeaderName]) -> Vec<HeaderName> {
     let names = headers.keys().filter(|name| is_fragment(name) && !keyed.contains(name));
     names.cloned().collect()
 }
 
-/// Which of the fields that are asked for are there: the map is gone through once.
+/// The presence of the fields that matter, found in one pass over the map.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     authorization: bool,
     cookie: bool,
-    /// A field by whose name somebody says who asks, although nobody listed it.
+    /// A field that is not listed but named like a credential.
     unlisted: bool,
     directives: bool,
     misleading: bool,
-    /// A field by which apps give fragments.
+    /// A field that selects fragments.
     fragment: bool,
 }
 
@@ -283,7 +283,7 @@ impl Seen {
                 header::AUTHORIZATION => seen.authorization = true,
                 header::COOKIE => seen.cookie = true,
                 header::CACHE_CONTROL | header::PRAGMA => seen.directives = true,
-                // Most requests have no others; these are told apart without reading them.
+                // Most requests have only these fields; they are told apart without reading their names.
                 header::HOST
                 | header::USER_AGENT
                 | header::ACCEPT
@@ -318,8 +318,8 @@ impl Seen {
         seen
     }
 
-    /// How the request says who asks: by a field that is listed or named like a credential, or a cookie that counts,
-    /// whether or not it says anything there; else by Authorization.
+    /// Returns the kind of credentials in the request. A field that is listed or named like a credential, or a cookie
+    /// that counts, takes precedence over Authorization, even if its value is empty.
     fn personal(&self, headers: &HeaderMap, policy: &Policy) -> Personal {
         let otherwise = self.unlisted
             || (self.cookie && cookie::counts(headers, &policy.cache.ignore_cookies))

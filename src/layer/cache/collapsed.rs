@@ -1,4 +1,4 @@
-//! Waiting for what another request fetches, and for the content that is part of a key.
+//! Waits for the fetch of another request, and for request content that is part of the cache key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +30,14 @@ use crate::message::error::BoxError;
 use crate::runtime::clock;
 use crate::upstream::ForwardError;
 
-/// A request waits for so many fetches, one after the other, before it goes by itself.
+/// Maximum number of fetches that a request waits for, one after the other, before it goes by itself.
 const MAX_WAITS: usize = 3;
-/// And leaves so many that wait in a line in which it would be served first; then it waits for one as it is.
+/// Maximum number of queued fetches that a request leaves because it would be served first; after that it waits.
 const MAX_LINES: usize = 8;
-/// How long after its head the end of a response without a length is waited for. A request that waits sends its client
-/// nothing meanwhile: if the content is too long to be stored, it has to go to the app by itself.
+/// Maximum time between the head and the end of a response of unknown length. A waiting request sends its client
+/// nothing meanwhile, because it must go to the upstream by itself if the content is too long to be stored.
 const MAX_WAIT_FOR_END: Duration = Duration::from_secs(5);
-/// The longest content that is part of a key; bytes.
+/// Maximum length of content that is part of a cache key, in bytes.
 pub(super) const MAX_CONTENT: usize = 64 * 1024;
 
 enum Usable {
@@ -45,12 +45,12 @@ enum Usable {
     Coming(Arc<InFlightBody>),
 }
 
-/// How long a request waited for what it takes.
+/// How long a request waited for the response it takes.
 #[derive(Clone, Copy)]
 struct Waited {
     /// Whether it waited for the head.
     head: bool,
-    /// How long it waited for the content after that.
+    /// How long it waited for the content after the head.
     content: Duration,
 }
 
@@ -59,7 +59,7 @@ where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
-    /// Waits for a fetch, and for the next one where that one turned out to be for somebody else.
+    /// Waits for a fetch, and for the next one if the response is not for this request.
     pub(super) async fn follow(
         mut self,
         mut routed: Box<Routed>,
@@ -116,30 +116,30 @@ where
                 }
             }
             if let Some(error) = error {
-                // What it failed of would fail all of them, one after the other.
+                // The cause would fail every waiting request, one after the other.
                 return Err(CacheError::Shared(error).into());
             }
             if next == Share::PassBy {
                 return self.pass_by(routed, miss).await;
             }
             if late || next == Share::GoAlone {
-                // What has come already and does not do will not do the next time.
+                // A response that has arrived and does not serve this request will not serve it the next time either.
                 break;
             }
-            // It may be fetched by now by another one of those who could not use it.
+            // Another request that could not use the response may be fetching by now.
             match self.start(routed, miss, clock::now()) {
                 Start::Sent(future) => return future.await,
                 Start::Follow(waiting) => (routed, miss, fetch) = *waiting,
             }
         }
-        // What was stored meanwhile may be asked about.
+        // A response stored meanwhile may be revalidated.
         let now = clock::now();
         miss.candidate = self.candidate(&routed, &miss.read, now).or(miss.candidate);
         self.send_beside(routed, miss, now).await
     }
 
-    /// A response whose content is coming. With a length it is given as it comes, as there is room for all of it; else
-    /// once its end is here (see [`Fill`]).
+    /// Returns a response whose content is arriving. Content of known length is passed on as it arrives, because there
+    /// is memory for all of it; other content only after its end (see [`InFlightBody`]).
     async fn coming(
         &self,
         routed: &Routed,
@@ -161,7 +161,7 @@ where
         let left = MAX_WAIT_FOR_END.saturating_sub(since.saturating_duration_since(fill.head.received));
         let whole = fill.whole().ok_or(Share::PassBy)?;
         let Ok(content) = tokio::time::timeout(left, whole).await else {
-            // Nobody is to wait for the next one in vain.
+            // Later requests must not wait for the next fetch in vain.
             let second = self.cache.second(clock::now());
             self.cache.hit_for_miss.remember(
                 miss.read.memory_key(),
@@ -176,7 +176,7 @@ where
                 let stored = StoredResponse { head: fill.head.clone(), content };
                 self.shared(routed, miss, &Usable::Whole(stored), waited)
             }
-            // Overtaken, or not stored.
+            // The response was overtaken or not stored.
             None => match self.may_share(routed, miss, &fill.head, waited) {
                 Share::JoinNext => Err(Share::JoinNext),
                 _ => Err(Share::PassBy),
@@ -184,8 +184,8 @@ where
         }
     }
 
-    /// Sends it on by itself. Nothing of its response is held: all who waited for a fetch that is too long would hold
-    /// as much of it again.
+    /// Sends the request by itself and stores nothing of its response. Otherwise all requests that waited for a fetch
+    /// that turned out too long would each hold as much again.
     async fn pass_by(mut self, routed: Box<Routed>, miss: Miss) -> CacheResult {
         let Miss { read, why, .. } = miss;
         if read.uncounted {
@@ -197,7 +197,7 @@ where
         self.send(routed, Purpose::Known(why, read.into_memory_key(), traits)).await
     }
 
-    /// Whether this request may take what another one got.
+    /// Decides whether this request may take the response of another one's fetch.
     fn may_share(&self, routed: &Routed, miss: &Miss, head: &StoredHead, waited: Waited) -> Share {
         let read = &miss.read;
         let fetched_in = if waited.head { head.fetched_in } else { Duration::ZERO };
@@ -213,7 +213,7 @@ where
         collapse::share(offer, &read.directives)
     }
 
-    /// A response of what another request got, where this one may take it.
+    /// Builds a response from that of another request, if this one may take it.
     fn shared(
         &self,
         routed: &Routed,
@@ -243,14 +243,14 @@ where
         Ok(response)
     }
 
-    /// Goes on when the content that is part of the key is here; one that is too long passes the cache by.
+    /// Goes on when the content that is part of the key has arrived; content that is too long bypasses the cache.
     pub(super) async fn with_content(mut self, mut routed: Box<Routed>) -> CacheResult {
         let body = std::mem::replace(routed.request.body_mut(), Body::empty());
         let reservation = routed.record.reserve_buffer();
         let buffered = request_body::buffer(body, MAX_CONTENT + 1, reservation).await;
         let buffered = buffered.map_err(ForwardError::Body)?;
         let whole = buffered.body.content().filter(|content| content.len() <= MAX_CONTENT);
-        // In one piece, as it is read more than once.
+        // The content is joined into one piece, because it is read more than once.
         *routed.request.body_mut() = match &whole {
             Some(content) => Body::full(content.joined()),
             None => buffered.body,

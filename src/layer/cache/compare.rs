@@ -1,5 +1,5 @@
-//! Asks the app as one user, as another and as the first again, and stops caching a route where that shows that
-//! users are given each other's answers; in scope "auto" an operator is warned of it.
+//! Sends a request as one user, as another and as the first again. Stops caching a route if the responses show that
+//! users receive each other's; with scope "auto" an operator is only warned. See `cache::tripwire` for when and why.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use crate::message::error::BoxError;
 use crate::message::inbound::Peer;
 use crate::runtime::clock;
 
-/// More of an answer is not compared; bytes.
+/// Maximum content that is compared, in bytes; longer responses are not.
 const MAX: u64 = 8 * 1024 * 1024;
 
 impl<S> CacheLayer<S>
@@ -29,7 +29,7 @@ where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
-    /// See the head of the file.
+    /// Compares the responses of two users in the background.
     pub(super) fn compare(&self, routed: &Routed, pair: Pair) {
         let Some(routed) = routed.again(clock::now()) else { return };
         let mut layer = self.clone();
@@ -69,7 +69,7 @@ where
         });
     }
 
-    /// The whole request of that user, once more.
+    /// Repeats the whole request of a user; `None` without a complete response.
     async fn ask_as(&mut self, routed: &Routed, user: &Sample) -> Option<Digest> {
         let mut request = routed.again(clock::now())?;
         *request.request.uri_mut() = user.target.clone();

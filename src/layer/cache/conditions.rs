@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 use crate::cache::store::stored::StoredResponse;
 use crate::fields::entity_tag::EntityTag;
 
-/// The conditions a fetch that may be stored goes without; what they ask is answered from what it brings.
+/// Conditions that are removed from a fetch whose response may be stored; they are evaluated on its response.
 pub(super) static CONDITIONS: [http::HeaderName; 5] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -14,8 +14,8 @@ pub(super) static CONDITIONS: [http::HeaderName; 5] = [
     header::IF_RANGE,
 ];
 
-/// Writes the validators of something stored as conditions. What an invalidation has taken away may still be
-/// what the app has, but only its own strong tag says so.
+/// Writes the validators of a stored response as conditions; returns false if it has none. An invalidated response may
+/// still be current, but only a strong entity tag confirms that.
 pub(super) fn validators(stored: &StoredResponse, gone: bool, headers: &mut HeaderMap) -> bool {
     let fields = &stored.head.fields;
     let tag = EntityTag::from_headers(fields);

@@ -8,12 +8,12 @@ use http::Response;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 
-/// Why there is no answer.
+/// Reasons why there is no response.
 #[derive(Clone, Debug)]
 pub(crate) enum CacheError {
-    /// 504: the request takes nothing but what is stored (RFC 9111 5.2.1.7).
+    /// 504: the request accepts only a stored response (RFC 9111 5.2.1.7).
     OnlyIfCached,
-    /// The fetch failed for which several requests waited.
+    /// The fetch that several requests waited for failed.
     Shared(Arc<BoxError>),
 }
 

@@ -1,4 +1,4 @@
-//! A request on its way to the app, and what is decided about its answer when that comes.
+//! A request on its way to the upstream, with its purpose for the cache and the decisions about its response.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,66 +32,66 @@ use crate::message::error::BoxError;
 use crate::runtime::clock::Instant;
 use crate::upstream::{ForwardError, Queued};
 
-/// What a response can be invalidated by, and its tags.
+/// The invalidation keys of a response, and its tags.
 pub(super) type Known = (Vec<InvalidationKey>, Vec<Box<str>>);
 
-/// A fetch of what may be stored.
+/// A fetch whose response may be stored.
 pub(crate) struct Fetching {
     pub read: Box<Lookup>,
-    /// What is stored for it.
+    /// The stored response for it.
     pub candidate: Option<Candidate>,
-    /// Whether the app is asked about that.
+    /// Whether the request revalidates that response.
     pub asks: bool,
     pub leader: Option<Leader>,
-    /// What the answer can be invalidated by, and its tags, where that was asked already.
+    /// The invalidation keys and tags of the response, if they are computed already.
     pub known: Option<Known>,
-    /// The paths that it can be invalidated by.
+    /// The paths that can invalidate the response; watched for as long as the fetch lasts.
     pub _watched: WatchedPaths,
-    /// When it began, by the invalidation clock.
+    /// The start of the fetch, by the invalidation clock.
     pub begun: FetchEpoch,
-    /// And by the clock on the wall.
+    /// The start of the fetch, by the monotonic clock.
     pub requested: Instant,
-    /// What the app was asked; `None` where the answer was not expected to be stored.
+    /// The fields of the request to the upstream; `None` if its response was not expected to be stored.
     pub headers: Option<HeaderMap>,
-    /// For a request with parameters that do not count: fetches the same without them.
+    /// Fetches the same request without the parameters that do not count, for a request that has some.
     pub fill: Option<Box<dyn FnOnce()>>,
 }
 
-/// Why a request is on its way.
+/// The purpose of a request to the upstream.
 pub(crate) enum Purpose {
-    /// Nothing of it is stored.
+    /// Its response is not stored.
     Pass(FwdReason),
-    /// Nothing that came under this key was, lately; if this may be, the next one is.
+    /// Recent responses under this key were not stored. If this one could be, the next one is.
     Known(FwdReason, Vec<u8>, hit_for_miss::RequesterClass),
     Fetch(FwdReason, Box<Fetching>),
     Write(Box<InvalidationGuard>),
 }
 
-/// What becomes of a request whose client has left.
+/// The fate of a request whose client disconnected.
 pub(crate) enum WithoutClient {
     Ends,
-    /// It goes on unless as many reads do so already as may; see [`unattended`].
+    /// It continues unless the limit of such reads is reached; see [`unattended`].
     Reads,
-    /// It goes on, for as long as this, and keeps its place.
+    /// It continues for at most this long, and is never refused.
     Writes(Duration),
 }
 
-/// See the head of the file.
+/// A request on its way to the upstream; see the head of the file.
 pub(crate) struct CacheExchange {
     pub(super) cache: Arc<Cache>,
     pub(super) record: Rc<RequestRecord>,
     target: Option<PathAndQuery>,
-    /// The authority that was asked; only for writes.
+    /// The requested authority; only for writes.
     host: String,
     errand: Option<Purpose>,
-    /// Whether those who wait were told that it waits in line itself.
+    /// Whether the waiting requests know that this one is queued.
     in_line: bool,
-    /// Rules that take a read.
+    /// Invalidation rules that match a read.
     rules: Option<Box<InvalidationGuard>>,
 }
 
 impl CacheExchange {
-    /// Of a request about to be sent.
+    /// Creates the exchange of a request that is about to be sent.
     pub(crate) fn new(cache: Arc<Cache>, routed: &Routed, errand: Purpose) -> CacheExchange {
         let host = match &errand {
             Purpose::Write(_) => host::text(routed.request.headers()),
@@ -114,11 +114,11 @@ impl CacheExchange {
         }
     }
 
-    /// What becomes of it when its client has left.
+    /// Returns what happens to the request after its client disconnected.
     pub(crate) fn without_its_client(&self) -> WithoutClient {
         match &self.errand {
-            // Where others wait, or there is reason to believe that what comes is going to be stored; else clients
-            // that leave would keep the app busy with what nobody wants.
+            // It continues if others wait, or if the response is likely to be stored; otherwise clients that disconnect
+            // would cause upstream work that serves no client.
             Some(Purpose::Fetch(_, fetching)) => {
                 let goes_on = fetching.leader.as_ref().is_some_and(|leader| {
                     let route_settings = &self.record.route().cache.route_settings;
@@ -127,13 +127,13 @@ impl CacheExchange {
                 });
                 if goes_on { WithoutClient::Reads } else { WithoutClient::Ends }
             }
-            // What it changes is changed when the app says so, not when its client left.
+            // A write has effect when the upstream says so, not when its client disconnects.
             Some(Purpose::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
             Some(Purpose::Pass(_) | Purpose::Known(..)) | None => WithoutClient::Ends,
         }
     }
 
-    /// Tells those who wait for it whether it waits in line itself.
+    /// Tells the waiting requests whether this one is queued for the upstream.
     pub(crate) fn tell_of_line(&mut self) {
         let line = self.record.upstream.line.borrow();
         if line.is_some() == self.in_line {
@@ -148,7 +148,7 @@ impl CacheExchange {
         }
     }
 
-    /// The client's request ends here, for the log and the counters.
+    /// Ends the client's request for the log and the counters.
     pub(crate) fn client_is_gone(&self) {
         self.record.client_left();
     }
@@ -156,7 +156,7 @@ impl CacheExchange {
     /// See the head of the file.
     #[allow(clippy::boxed_local, reason = "it is in its box from the beginning: nothing moves it")]
     pub(crate) fn on_response(mut self: Box<Self>, result: CacheResult) -> CacheResult {
-        // Where there is no response, dropping the guard stamps.
+        // Without a response, dropping the guard stamps.
         if let (Some(mut rules), Ok(response)) = (self.rules.take(), &result) {
             rules.heed(self.asked(), response);
         }
@@ -171,9 +171,9 @@ impl CacheExchange {
         }
     }
 
-    /// The response, or why there is none.
+    /// Stamps by the response, and watches for its end.
     fn written(&self, mut guard: Box<InvalidationGuard>, result: CacheResult) -> CacheResult {
-        // Where there is none, dropping the guard stamps.
+        // Without a response, dropping the guard stamps.
         let response = result?;
         if !guard.judge(self.asked(), &response) {
             return Ok(self.passed(response, FwdReason::Method, None));
@@ -191,8 +191,8 @@ impl CacheExchange {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// An answer that is not stored.
-    // Most are: as a call of its own it would move the response twice more.
+    /// Passes a response on that is not stored.
+    // Inlined because most responses come here, and a call would move each of them twice more.
     #[inline]
     pub(super) fn passed(
         &self,
@@ -226,7 +226,8 @@ impl CacheExchange {
                 }
                 let instead = self.instead(&fetching, None);
                 if let Some(leader) = fetching.leader.take() {
-                    // What a request's own bytes, or its client's share of the places, brought about is no one else's.
+                    // An error caused by this request's bytes or by its client's share of places concerns no other
+                    // request.
                     leader.tell(match is_everybodys(&error) {
                         true => FetchOutcome::Failed(error.clone()),
                         false => FetchOutcome::NotShared,
@@ -269,7 +270,7 @@ impl CacheExchange {
         Ok(self.store_or_not(why, fetching, response))
     }
 
-    /// The path that was asked for.
+    /// Returns the path sent to the upstream.
     fn path(&self) -> &str {
         self.target.as_ref().map_or("/", PathAndQuery::path)
     }
@@ -283,7 +284,7 @@ impl CacheExchange {
         in_place_of_error(&self.cache, &self.record, &fetching.read, fetching.candidate.as_ref(), status)
     }
 
-    /// What the answer can be invalidated by.
+    /// Returns the invalidation keys and tags of the response, as far as the request decides them.
     pub(super) fn invalidation_keys(&self, fetching: &mut Fetching) -> (Vec<InvalidationKey>, Vec<Box<str>>) {
         fetching.known.take().unwrap_or_else(|| {
             invalidation_keys::for_path(
@@ -302,7 +303,7 @@ impl Line for Queued {
     }
 }
 
-/// Whether any other request would have failed too: the upstream cannot be reached, or says nothing at all.
+/// Returns whether any other request would have failed too: the upstream cannot be reached, or is silent.
 fn is_everybodys(error: &BoxError) -> bool {
     matches!(
         error.downcast_ref(),

@@ -4,12 +4,12 @@ use http::StatusCode;
 
 use crate::http1::client::Sent;
 
-/// How far the invalidation of a write goes.
+/// The extent of the invalidation by a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     Nothing,
     Target,
-    /// The target, and rules as they say of a redirect; whether it says that the write was done.
+    /// The target, and the rules that cover such a redirect; `done`: it confirms the write.
     Redirect {
         done: bool,
     },
@@ -17,25 +17,25 @@ pub(super) enum Extent {
     All,
 }
 
-/// What becomes of a write, by the status of its response, or without one, and by how much of the request left: how
-/// far its invalidation goes, and whether the app may still be working on it.
+/// Returns the extent of a write's invalidation, and whether the upstream may still be working on it. Decides by the
+/// status of the response, or without a response by how much of the request was sent.
 pub(super) fn outcome(status: Option<StatusCode>, sent: Sent) -> (Extent, bool) {
     let Some(status) = status else {
         return match sent {
             Sent::Nothing => (Extent::Nothing, false),
-            // RFC 9112 8: no app may act on a request that it did not receive whole; some do on its head.
+            // RFC 9112 8: an upstream must not act on an incomplete request; some act on its head.
             Sent::Part => (Extent::Target, true),
             Sent::Whole => (Extent::All, true),
         };
     };
     match status.as_u16() {
         101 | 200..=299 => (Extent::All, false),
-        // RFC 9110 15.4: these tell that the request was done and where to go now; 307 and 308 that it is to be sent
-        // there once more.
+        // RFC 9110 15.4: these confirm the request and name the next URL; 307 and 308 ask for the request to be sent
+        // there again.
         301..=303 => (Extent::Redirect { done: true }, false),
         307 | 308 => (Extent::Redirect { done: false }, false),
         300..=399 => (Extent::Target, false),
-        // A proxy behind us does not know either.
+        // A gateway behind Pillion does not know the outcome either.
         502 | 504 => outcome(None, sent),
         _ => (Extent::Nothing, false),
     }

@@ -1,4 +1,4 @@
-//! What a 304 or a response to HEAD changes of what is stored (RFC 9111 4.3.4, 4.3.5, 3.2).
+//! Freshening of stored responses by a 304 or a response to HEAD (RFC 9111 4.3.4, 4.3.5, 3.2).
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ use crate::message::body::Body;
 use crate::runtime::clock;
 
 impl CacheExchange {
-    /// Whether a response to HEAD says something of what its client may share with others: no cookie is set for the
-    /// client alone, nothing is said to be private, nothing is about a credential.
+    /// Returns whether a response to HEAD says something about what its client shares with others: it sets no cookie,
+    /// is not private and does not depend on credentials.
     fn is_of_everybody(&self, fetching: &Fetching, response: &Response<Body>) -> bool {
         let (status, fields) = (response.status(), response.headers());
         let settings = self.record.cache_settings();
@@ -37,11 +37,12 @@ impl CacheExchange {
             (route_settings, settings),
             clock::wall(),
         );
-        // An app may leave the lifetime out of its responses to HEAD.
+        // An upstream may omit the lifetime from its responses to HEAD.
         matches!(judged, Ok(_) | Err(NotStorable::NoLifetime))
     }
 
-    /// A 304 to our own question: what is stored holds on (RFC 9111 4.3.4), with the fields it brings (3.2).
+    /// Freshens the stored response after a 304 to our own conditions (RFC 9111 4.3.4) with the fields of that 304
+    /// (3.2).
     pub(super) fn freshen_from_304(
         &self,
         why: FwdReason,
@@ -54,13 +55,13 @@ impl CacheExchange {
         let before = &candidate.stored.head;
         let mut fields = before.stored_fields();
         fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
-        // RFC 9111 4.3.4: a 304 about something else updates nothing.
+        // RFC 9111 4.3.4: a 304 about another response updates nothing.
         let is_other = is_about_other(&before.fields, response.headers());
         if is_other {
             tracing::debug!("the app's 304 has another tag than it was asked about");
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         } else {
-            // Its age counts from when this was said.
+            // The age of the stored response counts from this 304 on.
             fields.remove(header::DATE);
             update(&mut fields, response.headers());
         }
@@ -79,7 +80,8 @@ impl CacheExchange {
         let (head, is_stored) = match renewed {
             Ok(head) => (Arc::new(head.with_phrase(before.phrase.as_ref())), true),
             Err(unfit) => {
-                // It may be used this once: it was asked about for this request. What the 304 took back is said.
+                // The response serves this request, which it was revalidated for. The log says why it is not stored any
+                // more.
                 if self.is_fresh(candidate) {
                     fetching.candidate = Some(candidate.clone());
                 } else {
@@ -111,13 +113,13 @@ impl CacheExchange {
             ..Member::default()
         };
         let mut response = stored_response::build(&self.record, &stored, age, fetching.read.head, member);
-        // What was set was set for this client alone.
+        // Cookies in the 304 are for this client alone.
         response.headers_mut().extend(cookies);
         response
     }
 
-    /// An answer to HEAD says whether what is stored for GET holds (RFC 9111 4.3.5): with the same validators and
-    /// length it is as good as a 304, with others what is stored is gone.
+    /// Compares a response to HEAD with the stored response to GET (RFC 9111 4.3.5). With the same validators and
+    /// length it freshens the stored response like a 304; with others the stored response is removed.
     pub(super) fn freshen_from_head(
         &self,
         why: FwdReason,
@@ -142,7 +144,7 @@ impl CacheExchange {
         let [tag, modified, _] = &compared;
         let same = |pair| is_same(pair) == Some(true);
         if !self.is_of_everybody(&fetching, &response) {
-            // What one client is told says nothing of what others are.
+            // A response for one client says nothing about the responses for others.
         } else if differs {
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         } else if same(tag) || same(modified) {

@@ -12,15 +12,15 @@ use crate::upstream::ForwardError;
 
 type Working = Pin<Box<dyn Future<Output = CacheResult>>>;
 
-/// The answer, from wherever it comes.
+/// The response of the cache layer, from whatever source.
 pub(crate) enum CacheFuture<F>
 where
     F: Future<Output = CacheResult> + Unpin + 'static,
 {
     Ready(Option<Box<CacheResult>>),
-    /// From below; what goes with it decides about it.
+    /// From the upstream; the exchange decides about it.
     Below(Option<F>, Option<Box<CacheExchange>>),
-    /// After something that takes time.
+    /// After work that takes time, such as waiting for another fetch.
     Working(Working),
 }
 
@@ -62,14 +62,15 @@ impl<F> Drop for CacheFuture<F>
 where
     F: Future<Output = CacheResult> + Unpin + 'static,
 {
-    /// A fetch outlives the client that began it: others may wait for it already, and what comes can be stored. So
-    /// does a write that a rule takes: whether it invalidates is for the app to say.
+    /// Lets a fetch outlive the client that began it, because other requests may wait for it and its response can be
+    /// stored. A write that a rule matches goes on too, because only the upstream's response decides whether it
+    /// invalidates.
     fn drop(&mut self) {
         let CacheFuture::Below(below, exchange) = self else { return };
         let (Some(mut below), Some(mut exchange)) = (below.take(), exchange.take()) else { return };
         let (place, timeout) = match exchange.without_its_client() {
             WithoutClient::Ends => return,
-            // Beyond the bound it ends here: those who wait for it ask again.
+            // Beyond the limit the fetch ends here, and the requests that wait for it start again.
             WithoutClient::Reads => match unattended(&exchange.cache, &exchange.record) {
                 Some(place) => (place, None),
                 None => return,
@@ -93,7 +94,7 @@ where
     }
 }
 
-/// What comes from below; where nothing does yet, those who wait for it are told whether it waits in line itself.
+/// Polls the upstream. While it has no response, the waiting requests learn whether the request is queued.
 fn poll_below<F>(
     below: &mut F,
     exchange: Option<&mut CacheExchange>,

@@ -1,8 +1,8 @@
-//! Requests that change something: what they invalidate, and when.
+//! Writes: what they invalidate, and when.
 //!
-//! A guard is armed when the request is sent. It stamps when the app answers without an error, before its response
-//! is passed on, and once more when that has ended. Where no response comes, how much of the request left decides: a
-//! stranger can send anything and cut it off, and must not purge what is stored for others.
+//! A guard is armed when the request is sent. It stamps when the upstream responds without an error, before the
+//! response is passed on, and once more when the response has ended. If no response arrives, the part of the request
+//! that was sent decides: any client can cut a request off, and must not purge stored responses that way.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -31,35 +31,35 @@ use crate::policy::{loose, path};
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// Groups to invalidate (RFC 9875 3).
+/// The response field with the cache groups to invalidate (RFC 9875 3).
 const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
-/// The outcome of a gRPC call that failed before it said anything, among the fields of its response.
+/// The outcome of a gRPC call that failed before its first message, among the fields of its response.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// What one rule, or the request itself, invalidates.
+/// The invalidation by one rule, or by the request itself.
 struct PendingInvalidation {
-    /// The rule, or the cause.
+    /// The rule or the cause, for metrics.
     label: Cow<'static, str>,
     invalidation_keys: Vec<InvalidationKey>,
     mode: Mode,
     settle: Duration,
-    /// Of a rule; `None`: redirects do not decide about it.
+    /// How a rule treats redirects; `None`: they do not matter.
     on_redirect: Option<OnRedirect>,
 }
 
-/// See the head of the file.
+/// Stamps what a write invalidates; see the head of the file.
 pub(crate) struct InvalidationGuard {
     pub(super) cache: Arc<Cache>,
     record: Rc<RequestRecord>,
-    /// The target's first, then those of the rules that take the request.
+    /// The invalidation of the target first, then those of the rules that match the request.
     stamps: Vec<PendingInvalidation>,
-    /// What a write of WebDAV takes beside its target, if its response says that it was done.
+    /// The trees that a WebDAV write invalidates beside its target, if its response confirms the change.
     tree: Option<Tree>,
-    /// To judge redirects by; only where a rule takes the request.
+    /// The requested hosts and paths, to judge redirects by; only set if a rule matches the request.
     asked: AskedFor,
-    /// The client for which repeated stamps count.
+    /// The client whose limit repeated invalidations count against.
     client: Client,
-    /// How long the response is waited for when the client has left.
+    /// How long to wait for the response after the client disconnected.
     timeout: Duration,
     armed: bool,
 }
@@ -68,11 +68,11 @@ impl InvalidationGuard {
     pub(super) fn new(routed: &Routed, cache: Arc<Cache>) -> InvalidationGuard {
         let key_hasher = cache.invalidation.key_hasher;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
-        // An app that reads it loosely changes that.
+        // An upstream that reads the path leniently changes the resource of the other reading.
         let loosely = path::is_odd(&path).then(|| loose::reading(&path));
         let invalidation_keys =
             [&*path].into_iter().chain(loosely.as_deref()).map(|path| key_hasher.path(path)).collect();
-        // RFC 9111 4.4: the target itself, whatever the rules say.
+        // RFC 9111 4.4: the target is invalidated whatever the rules say.
         let target = PendingInvalidation {
             label: Cow::Borrowed(TARGET),
             invalidation_keys,
@@ -82,11 +82,11 @@ impl InvalidationGuard {
         };
         let mut stamps = vec![target];
         let tree = Tree::from_request(routed, &cache, &path);
-        // What is not for us is for the app alone.
+        // A PURGE that is not for Pillion is for the upstream alone, and no rule applies.
         if !is_purge(routed.request.method()) {
             stamps.extend(of_rules(routed, &cache, &path, |_| true));
             for stamp in loosely.iter().flat_map(|read| of_rules(routed, &cache, read, |_| true)) {
-                // A rule that takes both readings is one rule.
+                // A rule that matches both readings counts once.
                 match stamps.iter_mut().find(|known| known.label == stamp.label) {
                     Some(known) => known.invalidation_keys.extend(stamp.invalidation_keys),
                     None => stamps.push(stamp),
@@ -98,7 +98,7 @@ impl InvalidationGuard {
         guard
     }
 
-    /// The rules that take a request that is no write, because they name its method; `None` where there are none.
+    /// Creates a guard for a read that rules name by its method; `None` if no rule matches.
     pub(crate) fn of_read(routed: &Routed, cache: &Arc<Cache>) -> Option<Box<InvalidationGuard>> {
         let policy = &routed.record.snapshot.policy;
         if !policy.invalidate.iter().any(|rule| rule.names_reads()) {
@@ -144,14 +144,14 @@ impl InvalidationGuard {
         self.stamps.iter().any(|stamp| stamp.on_redirect.is_some())
     }
 
-    /// How long its response is waited for when its client has left; `None`: it is given up. Where a rule takes it,
-    /// only the app can say whether there is something to invalidate.
+    /// Returns how long to wait for the response after the client disconnected; `None`: the request is dropped. If a
+    /// rule matches, only the upstream can say whether there is something to invalidate.
     pub(crate) fn waits(&self) -> Option<Duration> {
         let waits = self.has_rules() && self.record.upstream.how_much_left() == Sent::Whole;
         waits.then_some(self.timeout)
     }
 
-    /// Keeps the stamps that go so far; false: none.
+    /// Keeps the invalidations within an extent; returns false if none is left.
     fn limit_to(&mut self, extent: Extent, refused: bool) -> bool {
         self.stamps.retain(|stamp| match (extent, stamp.on_redirect) {
             (Extent::Nothing, _) => false,
@@ -166,7 +166,7 @@ impl InvalidationGuard {
         !self.stamps.is_empty()
     }
 
-    /// No response came, or none that says what became of the request.
+    /// Ends a write without a response, or with one that does not tell its outcome.
     fn end_without_response(&mut self) {
         self.armed = false;
         let (extent, unknown) = outcome(None, self.record.upstream.how_much_left());
@@ -178,7 +178,7 @@ impl InvalidationGuard {
         }
     }
 
-    /// The outcome of the request is unknown, so the app may still be working on it.
+    /// Schedules repeats, because the outcome is unknown and the upstream may still be working on the request.
     pub(super) fn fire_again_later(&self) {
         let now = clock::now();
         for stamp in &self.stamps {
@@ -192,7 +192,7 @@ impl InvalidationGuard {
         }
     }
 
-    /// Counted, and stamped once more where a rule wants that, once for a request.
+    /// Stamps for the first time: counts the invalidation, and schedules its repeat if a rule has `settle`.
     fn fire_first(&self) {
         let now = clock::now();
         self.fire(now);
@@ -205,12 +205,12 @@ impl InvalidationGuard {
         }
     }
 
-    /// Stamps what the response to a read says.
+    /// Stamps by the response to a read.
     pub(super) fn heed(&mut self, asked: (&str, &str), response: &Response<Body>) {
         self.judge(asked, response);
     }
 
-    /// Stamps as far as a response says; false: not at all.
+    /// Stamps as far as the response allows; returns false if nothing was stamped.
     pub(super) fn judge(&mut self, asked: (&str, &str), response: &Response<Body>) -> bool {
         self.armed = false;
         let seen = Seen::scan(response.headers());
@@ -234,7 +234,7 @@ impl InvalidationGuard {
         true
     }
 
-    /// Adds the stamp of a tree where the response says that it was changed.
+    /// Adds the invalidation of trees if the response confirms their change.
     fn take_tree(&mut self, status: StatusCode, says_dav: bool) {
         let Some(tree) = self.tree.take() else { return };
         let speaks = says_dav || webdav::is_spoken_by_upstream(&self.cache, &self.record);
@@ -250,15 +250,15 @@ impl InvalidationGuard {
         });
     }
 
-    /// Whether a redirect leads to a login.
+    /// Returns whether a redirect leads to a login.
     fn is_refused(&self, response: &HeaderMap) -> bool {
         let location =
             response.get(header::LOCATION).map(|location| String::from_utf8_lossy(location.as_bytes()));
         location.is_some_and(|location| self.asked.is_refused_by(&location))
     }
 
-    /// What the response names: Location and Content-Location of the same origin (RFC 9111 4.4) where the write was
-    /// done, and groups.
+    /// Adds the keys that the response names: Location and Content-Location of the same origin (RFC 9111 4.4) if the
+    /// write is confirmed, and cache groups.
     fn told_by(&mut self, (host, path): (&str, &str), response: &HeaderMap, done: bool) {
         let key_hasher = self.cache.invalidation.key_hasher;
         let mut invalidation_keys: Vec<InvalidationKey> = [header::LOCATION, header::CONTENT_LOCATION]
@@ -273,7 +273,7 @@ impl InvalidationGuard {
         {
             invalidation_keys.extend(groups.iter().map(|group| key_hasher.group(host.as_bytes(), group)));
         }
-        // RFC 9111 4.4, RFC 9875 3: of writes alone.
+        // RFC 9111 4.4, RFC 9875 3: only for writes.
         if let Some(target) = self.stamps.first_mut().filter(|stamp| stamp.on_redirect.is_none()) {
             target.invalidation_keys.extend(invalidation_keys);
         }
@@ -288,7 +288,7 @@ impl Drop for InvalidationGuard {
     }
 }
 
-/// What the rules invalidate that take a request and that `applies` lets.
+/// Returns the invalidations by rules that match a request and that `applies` admits.
 fn of_rules(
     routed: &Routed,
     cache: &Cache,
@@ -321,7 +321,7 @@ fn of_rules(
                     })
                     .collect(),
             };
-            // Nothing is stored for nobody.
+            // A request without credentials has no stored responses of its own.
             if invalidation_keys.is_empty() {
                 continue;
             }
@@ -337,18 +337,18 @@ fn of_rules(
     stamps
 }
 
-/// Whether a gRPC call failed before it said anything: its status is 200 all the same.
+/// Returns whether a gRPC call failed before its first message; its status is 200 all the same.
 fn has_failed(response: &HeaderMap) -> bool {
     response.get(&GRPC_STATUS).is_some_and(|status| status != "0")
 }
 
-/// Which of the fields that are asked for are there: the map is gone through once.
+/// The presence of the fields that matter, found in one pass over the map.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     grpc_status: bool,
-    /// `DAV`: the app speaks WebDAV.
+    /// `DAV`: the upstream speaks WebDAV.
     dav: bool,
-    /// One that names what else is invalidated.
+    /// A field that names further keys to invalidate.
     names_others: bool,
 }
 

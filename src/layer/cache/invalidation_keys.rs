@@ -7,7 +7,7 @@ use crate::identity::principal::Principal;
 use crate::layer::routed::Routed;
 use crate::policy::{RoutePolicy, loose, path};
 
-/// Watches the path of a request that is about to fetch, of which no other marks are needed yet.
+/// Watches the path of a request that is about to fetch and needs no other invalidation keys yet.
 pub(super) fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
     let key_hasher = cache.invalidation.key_hasher;
     let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
@@ -18,7 +18,7 @@ pub(super) fn watch(routed: &Routed, cache: &Cache) -> WatchedPaths {
     cache.invalidation.watch(&[written])
 }
 
-/// What an answer to a request can be invalidated by, and its tags, as far as the request decides.
+/// Returns the invalidation keys and tags of a response, as far as the request decides them.
 pub(crate) fn for_request(
     routed: &Routed,
     cache: &Cache,
@@ -41,7 +41,7 @@ pub(super) fn for_path(
         vec![key_hasher.everything(), key_hasher.path(&path), key_hasher.route(&route.label)];
     invalidation_keys.extend(key_hasher.prefixes(&path));
     if path::is_odd(&path) {
-        // An app that reads it loosely gives the same as for that.
+        // An upstream that reads the path leniently responds as for the other reading.
         let read = loose::reading(&path);
         invalidation_keys.push(key_hasher.path(&read));
         invalidation_keys.extend(key_hasher.prefixes(&read));
@@ -54,8 +54,8 @@ pub(super) fn for_path(
     (invalidation_keys, tags)
 }
 
-/// Adds what rules name that take tags and paths away from one user's copies alone: the marks from `first` on, for
-/// each credential.
+/// Adds keys for rules that invalidate the stored responses of one user alone: each key from index `first` on, combined
+/// with each credential.
 pub(super) fn add_user_keys(
     invalidation_keys: &mut Vec<InvalidationKey>,
     first: usize,

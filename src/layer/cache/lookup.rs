@@ -1,4 +1,4 @@
-//! What is stored for a request, and what becomes of it.
+//! Finds the stored response for a request, and decides how the request goes on.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -41,7 +41,7 @@ where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
-    /// Answers from what is stored, or says how the request goes on.
+    /// Responds from the cache, or says why the request goes to the upstream.
     pub(super) fn read(
         &mut self,
         routed: &mut Box<Routed>,
@@ -102,7 +102,7 @@ where
         Ok(CacheFuture::ready(Ok(response)))
     }
 
-    /// Says which cookie keeps a user's copies apart where none is asked for twice.
+    /// Warns about the cookie that splits a user's stored responses, if none of them is ever used again.
     fn tell_of_cookies(&self, routed: &Routed, read: &Lookup) {
         let Some(user) = read.principal.as_ref().and_then(|principal| principal.credentials.first()) else {
             return;
@@ -126,7 +126,7 @@ where
         }
     }
 
-    /// Two users' requests for the same, now and then, of which this is the second.
+    /// Returns two users' requests for the same target when a comparison is due; this request is the second.
     fn pair(&self, routed: &Routed, read: &Lookup, second: u32) -> Option<Pair> {
         let (request, policy) = (&routed.request, &routed.record.snapshot.policy);
         let told = || policy.server.trusts(routed.peer.address.ip()).then_some(routed.record.client);
@@ -154,9 +154,9 @@ where
         Miss { read, why, candidate: None }
     }
 
-    /// Sends a request for what may be stored on its way: alone, before others, or behind one that has gone.
+    /// Sends a request whose response may be stored: alone, as the leader of a fetch, or after another one's fetch.
     pub(super) fn go(&mut self, routed: Box<Routed>, miss: Miss) -> CacheFuture<S::Future> {
-        // Not a moment has passed since it came.
+        // No time has passed since the request arrived.
         let now = routed.record.started;
         match self.start(routed, miss, now) {
             Start::Sent(future) => future,
@@ -167,7 +167,7 @@ where
         }
     }
 
-    /// See [`CacheLayer::go`].
+    /// Sends the request, or returns the fetch that it waits for; see [`CacheLayer::go`].
     pub(super) fn start(&mut self, routed: Box<Routed>, miss: Miss, now: Instant) -> Start<S::Future> {
         let record = routed.record.clone();
         if miss.read.directives.only_if_cached {
@@ -176,13 +176,13 @@ where
         let Miss { mut read, why, candidate } = miss;
         let scope = routed.route.cache.route_settings.scope;
         if why != FwdReason::UriMiss {
-            // One variant's responses say nothing of another's.
+            // The responses of one variant say nothing about those of another.
             read.variant_key = match self.collapse_key(&routed, &read, now) {
                 Cow::Owned(key) => Some(key.into_boxed_slice()),
                 Cow::Borrowed(_) => None,
             };
         }
-        // Most requests of most apps: what came under this key was not stored, and will not be.
+        // Most requests of most upstreams: responses under this key were not stored, and this one will not be.
         let traits = read.passes(scope);
         if read.uncounted {
             return self.start_as_it_came(routed, Miss { read, why, candidate }, now);
@@ -194,13 +194,13 @@ where
             let key = read.into_memory_key();
             return Start::Sent(self.send(routed, Purpose::Known(why, key, traits)));
         }
-        // A part of something is asked of the app as it is, unless what is stored can be asked about: then the part
-        // is cut of that. What has no content to be stored goes as it is too.
+        // A range request is forwarded unchanged, unless a stored response can be revalidated: then its range is cut
+        // from that. HEAD is forwarded unchanged too, because its response has no content to store.
         let about = |candidate: &Candidate| has_validator(&candidate.stored, candidate.gone);
         let range =
             routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
-        // Who says who they are waits for others only where what is stored is for all.
-        // A response without Vary may not be the fragment that is asked for.
+        // Requests with credentials wait for others only if the stored response is for all. A response without Vary may
+        // not be the fragment that is requested.
         let alone = range
             || read.head
             || (!read.fragments.is_empty() && candidate.is_none())
@@ -210,7 +210,7 @@ where
             let why = if range { FwdReason::Partial } else { why };
             return Start::Sent(self.send_alone(routed, Miss { read, why, candidate }, now));
         }
-        // What came under this key was not for those who waited for it.
+        // Earlier responses under this key did not serve the requests that waited for them.
         if self.cache.hit_for_miss.knows(
             read.memory_key(),
             hit_for_miss::RequesterClass::Waiting,
@@ -229,7 +229,7 @@ where
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
         let joined = fetches.join(&key, &invalidation_keys, begun, invalidation, || record.client_slot());
         drop(key);
-        // Who wants the app to be asked is not content with what was asked before.
+        // A request that demands a response from the upstream does not accept that of an earlier fetch.
         let wants_app = read.directives.no_cache || read.directives.max_age.is_some_and(|max| max.is_zero());
         let leader = match joined {
             Join::Leads(leader) => leader,
@@ -245,8 +245,8 @@ where
         Start::Sent(self.fetch(routed, Miss { read, why, candidate }, (Some(leader), known, began), now))
     }
 
-    /// Sends it on beside others that ask for the same, with the conditions of what is stored. Nobody waits for it;
-    /// what comes is stored if it may be.
+    /// Sends the request beside others for the same key, with the conditions of the stored response. No request waits
+    /// for it; its response is stored if possible.
     pub(super) fn send_beside(
         &mut self,
         routed: Box<Routed>,
@@ -287,8 +287,8 @@ where
         self.send(routed, Purpose::Fetch(why, Box::new(fetching)))
     }
 
-    /// The key under which requests wait for one another: the cache key, with what the request says in the fields that
-    /// stored responses of that key vary with, so that nobody waits for another variant.
+    /// Returns the key under which requests wait for one another: the cache key, plus the request's values of the
+    /// fields that stored responses of that key vary with, so that no request waits for another variant.
     pub(super) fn collapse_key<'a>(&self, routed: &Routed, read: &'a Lookup, now: Instant) -> Cow<'a, [u8]> {
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
         match entry.as_ref().map(|entry| entry.names()) {
@@ -301,7 +301,7 @@ where
         }
     }
 
-    /// The stored response that this request may ask the upstream about.
+    /// Returns the stored response that this request may revalidate.
     pub(super) fn candidate(&self, routed: &Routed, read: &Lookup, now: Instant) -> Option<Candidate> {
         let entry = self.cache.store.get(&read.key, self.cache.second(now))?;
         let stored = entry.select(selecting(routed, read))?;
@@ -312,7 +312,7 @@ where
         Some(Candidate { stored: stored.clone(), gone })
     }
 
-    /// Sends it on as it is, for itself alone; what comes is stored all the same if it may be.
+    /// Sends the request unchanged and for itself alone; its response is stored if possible.
     pub(super) fn send_alone(
         &mut self,
         routed: Box<Routed>,
@@ -328,7 +328,7 @@ where
         read.traits.conditional = routed.request.headers().keys().any(own);
         let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
-        // An answer to HEAD is never stored, but may say that what is stored holds on.
+        // A response to HEAD is never stored, but can freshen a stored response.
         let headers = (!read.head || candidate.is_some()).then(|| routed.request.headers().clone());
         let fetching = Fetching {
             read,
@@ -345,7 +345,7 @@ where
         self.send(routed, Purpose::Fetch(why, Box::new(fetching)))
     }
 
-    /// Puts our conditions in the place of the client's (RFC 9111 4.3.1); false where there are none to put.
+    /// Replaces the client's conditions by those of the stored response (RFC 9111 4.3.1); returns false if it has none.
     pub(super) fn conditions(&self, routed: &mut Routed, candidate: Option<&Candidate>) -> bool {
         let headers = routed.request.headers_mut();
         CONDITIONS.iter().for_each(|name| drop(headers.remove(name)));
@@ -353,7 +353,7 @@ where
         candidate.is_some_and(|candidate| validators(&candidate.stored, candidate.gone, headers))
     }
 
-    /// Asks the app about something that is used meanwhile; one at a time (RFC 5861 3).
+    /// Revalidates a response in the background while it is used, one revalidation at a time (RFC 5861 3).
     fn refresh(&mut self, routed: &Routed, read: &Lookup, stored: StoredResponse) {
         let now = clock::now();
         let (invalidation_keys, tags) =
@@ -364,18 +364,18 @@ where
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
         let led = fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.client_slot());
         let Some(leader) = led else { return };
-        // Since this one looked another may have asked, on another worker, and have been answered.
+        // Another worker may have revalidated the response since this request looked it up.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
         let found = entry.as_ref().and_then(|entry| entry.select(selecting(routed, read)));
         if found.is_none_or(|found| !Arc::ptr_eq(&found.head, &stored.head)) {
             return;
         }
         let Some(mut routed) = routed.again(now) else { return };
-        // It has no client from its beginning. What is stale stays so until there is a place.
+        // A refresh has no client from its start. Without a place the response stays stale until there is one.
         let Some(place) = unattended(&self.cache, &routed.record) else { return };
         self.cache.counters.background.add(1);
         let candidate = Candidate { stored, gone: false };
-        // What may be stored is asked for whole, whatever this client asks.
+        // A response to be stored is requested whole, whatever this client requested.
         if read.head {
             *routed.request.method_mut() = http::Method::GET;
         }

@@ -4,18 +4,18 @@ use super::classify::Lookup;
 use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::store::stored::StoredResponse;
 
-/// What is stored for a request and cannot be used without asking.
+/// A stored response that cannot be used without revalidation.
 #[derive(Clone)]
 pub(crate) struct Candidate {
     pub stored: StoredResponse,
-    /// An invalidation has left nothing of it: it may only be asked about, by a strong tag.
+    /// Whether an invalidation removed it: only a strong entity tag may revalidate it then.
     pub gone: bool,
 }
 
-/// A request that goes to the app.
+/// A request that goes to the upstream.
 pub(super) struct Miss {
     pub read: Box<Lookup>,
     pub why: FwdReason,
-    /// What is stored for it.
+    /// The stored response for it.
     pub candidate: Option<Candidate>,
 }

@@ -1,10 +1,12 @@
-//! Answers from what is stored, and stores what may be: the adapter of the cache engine.
+//! The cache layer: serves stored responses and stores new ones, around the engine in `crate::cache`.
 //!
-//! `asked` reads what a request asks of the cache; `lookup` finds what is stored and says what becomes of it;
-//! `exchange` goes with a request to the app and decides about its answer; `arrive` stores that; `freshen` says what a 304 or
-//! a response to HEAD leaves of what is stored; `uncounted` sends requests on whose parameters are not all part of the key;
-//! `follow` waits for another request's answer; `write` invalidates, `webdav` trees; `response` makes
-//! answers of what is stored; `purge` takes out a URL; `sessions` heeds cookies that begin and end sessions; `compare` looks whether what is shared may be.
+//! - A request: `classify` decides how the cache treats it, `lookup` finds its stored response, `exchange` accompanies
+//!   it to the upstream, `collapsed` waits for another request's fetch, `uncounted` handles parameters outside the
+//!   cache key.
+//! - A response: `on_response` stores it, `pump` moves its content, `freshen` updates stored ones, `stored_response`
+//!   builds it.
+//! - Invalidation: `invalidate` by writes, `webdav` of trees, `purge` of a URL, `sessions` by cookies. `compare` checks
+//!   whether a shared route is really shared.
 
 pub(super) mod classify;
 mod collapsed;
@@ -67,11 +69,11 @@ where
         if !routed.record.snapshot.policy.cache.enabled {
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
-        // Whatever it calls itself, a request that writes invalidates.
+        // A request with an unsafe method invalidates, even as an upgrade or as gRPC.
         if !is_safe(routed.request.method()) && (routed.upgrade.is_some() || routed.record.grpc) {
             return self.write(routed);
         }
-        // An upgrade is no answer, and gRPC answers in trailers.
+        // An upgrade has no response to store, and gRPC ends in trailers.
         if routed.upgrade.is_some() || routed.record.grpc {
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
@@ -92,7 +94,7 @@ where
     }
 }
 
-/// The words that the cache tells users, by where they stand.
+/// Returns all words that the cache shows users, by where they appear.
 pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let refusals = NotStorable::ALL.map(NotStorable::as_str).into_iter();
     let unkept = Unkept::ALL.map(Unkept::as_str).into_iter();

@@ -1,4 +1,4 @@
-//! What becomes of an app's answer: it is stored, or not.
+//! Decides about a response of the upstream: stores it, or remembers that it is not stored.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,28 +34,29 @@ use crate::message::body::Body;
 use crate::rendering::words::words;
 use crate::runtime::clock;
 
-/// The detail of a response that was not expected to be storable: others like it were not.
+/// The `Cache-Status` detail of a response that was not expected to be storable, because earlier ones were not.
 pub(super) const KNOWN: &str = "known";
 
-/// Why a response is not stored.
+/// The reason why a response is not stored.
 pub(super) enum NotStored {
     Refused(NotStorable),
     Unkept(Unkept),
 }
 
 words! {
-    /// Why a response is not stored that the rules of RFC 9111 would let be stored.
+    /// Reasons why a response is not stored although the rules of RFC 9111 allow it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) enum Unkept {
-        /// Something it depends on was changed while it was on its way.
+        /// An invalidation of one of its keys overtook it on its way.
         Overtaken => "overtaken",
-        /// It has more tags than are kept.
+        /// It has more tags than the maximum.
         TooManyTags => "tags",
-        /// It was not expected to be, so what it varies with was not kept; the next one will be.
+        /// It was not expected to be stored, so the request fields it varies with were not kept; the next one is
+        /// stored.
         Unexpected => "unexpected",
         /// It is larger than `cache.max_object_size`, or there is no room for it.
         TooLarge => "too-large",
-        /// Its request has a field by which apps give fragments, and its Vary does not name that.
+        /// Its request has a field that selects fragments, and its Vary does not name that field.
         Fragment => "fragment",
         Endless => "endless",
     }
@@ -71,7 +72,7 @@ impl NotStored {
 }
 
 impl CacheExchange {
-    /// A whole answer, not a 304 to our own question.
+    /// Stores a complete response, or passes it on. A 304 to our own conditions is not handled here.
     pub(super) fn store_or_not(
         &self,
         why: FwdReason,
@@ -90,7 +91,7 @@ impl CacheExchange {
         let size = head.size() + weight(fetching.read.key.len());
         let max = self.record.cache_settings().max_object_size;
         let (expected, whole) = (body.size_hint().exact(), body.content());
-        // Content of known length is read by all as it comes: there has to be room for all of it.
+        // Content of known length is read by all requests as it arrives, so all of it must fit.
         let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
         let reserved = length.map_or(0, InFlightBody::reservation);
         let Some(place) = self.reserve(size, reserved) else {
@@ -126,7 +127,7 @@ impl CacheExchange {
             };
             return Response::from_parts(parts, body);
         }
-        // A stream ends with its last reader: it may have no other end.
+        // A stream ends with its last reader, because it may have no other end.
         let unattended = if body.is_endless() { 0 } else { max_unattended(&self.record) };
         let fill = Arc::new(InFlightBody::new(Arc::new(head), expected, place, reserved));
         let Some(reader) = fill.reader() else { return Response::from_parts(parts, body) };
@@ -151,9 +152,9 @@ impl CacheExchange {
         Response::from_parts(parts, body)
     }
 
-    /// Nobody need pass it by any more; nobody need wait for it where it is not for those who waited. Without a length
-    /// (`has_length`) it may still take too long to come. `asked_by` is the key by which that was looked up for its request.
-    /// Returns the one by which it is looked up from now on.
+    /// Ends the hit-for-miss memory of a key whose response is stored. Later requests still do not wait if the response
+    /// does not serve them, or if it has no length (`has_length`) and may take too long. `asked_by` is the key by which
+    /// the memory was looked up for its request. Returns the key by which it is looked up from now on.
     pub(super) fn stored_after_all<'a>(
         &self,
         key: &'a [u8],
@@ -182,7 +183,7 @@ impl CacheExchange {
         memory_key
     }
 
-    /// The key under which is remembered what comes for requests that select this response.
+    /// Returns the hit-for-miss key of requests that select this response.
     fn memory_key<'a>(&self, key: &'a [u8], head: &StoredHead) -> Cow<'a, [u8]> {
         let variant = &head.variant;
         if variant.fields().next().is_none() {
@@ -197,7 +198,7 @@ impl CacheExchange {
         Cow::Owned(key)
     }
 
-    /// An answer under a key of which nothing was stored lately.
+    /// Passes on a response under a key whose recent responses were not stored.
     pub(super) fn known(
         &self,
         why: FwdReason,
@@ -219,7 +220,7 @@ impl CacheExchange {
         let max = self.record.cache_settings().max_object_size as u64;
         let second = self.cache.second(self.record.started);
         let not_stored = match (refused, response.body().size_hint().exact()) {
-            // It may be stored; whoever comes next finds out.
+            // The response could be stored; the next one is judged.
             (None, length) if length.is_none_or(|length| length <= max) => {
                 self.cache.hit_for_miss.remember_mixed(&key, traits, second, length.is_some());
                 Unkept::Unexpected.as_str()
@@ -234,7 +235,7 @@ impl CacheExchange {
         self.passed(response, why, Some(KNOWN))
     }
 
-    /// Whether anybody says how long such an answer holds. Of most answers of most apps nobody does.
+    /// Returns whether anything gives such a response a lifetime; for most responses of most upstreams nothing does.
     fn says_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
         let settings = self.record.cache_settings();
         let derived = !settings.heuristic_max.is_zero();
@@ -246,18 +247,18 @@ impl CacheExchange {
         self.record.route().cache.route_settings.ttl(status).is_some() || fields.keys().any(lifetime)
     }
 
-    /// A place in the cache's memory, for which others make room.
+    /// Reserves memory of the cache, evicting other responses for it.
     fn place(&self, bytes: usize) -> Reservation {
         let place = self.cache.store.budget.take_over(bytes);
         self.cache.make_room();
         place
     }
 
-    /// A place for a response, for which others make room, and for `ahead` bytes of content that are still to come;
-    /// `None` where there is no room for those.
+    /// Reserves memory for a response, evicting others for it, and for `ahead` bytes of content still to come. Returns
+    /// `None` if there is no room for the latter.
     fn reserve(&self, bytes: usize, ahead: usize) -> Option<Reservation> {
         let held = &self.cache.store.budget;
-        // What can never fit takes nothing from what is stored.
+        // Content that can never fit evicts nothing.
         if ahead > held.max() {
             return None;
         }
@@ -267,11 +268,11 @@ impl CacheExchange {
 
     fn whole(&self, whole: &ChunkedBytes, mut place: Reservation) -> Arc<Content> {
         place.join(self.place(weight(whole.len())));
-        // What came off the wire is a slice of a larger buffer.
+        // Content from the wire is a slice of a larger buffer.
         Arc::new(Content::new(whole.cut(), None, place))
     }
 
-    /// The head under which an answer is stored; it is in nobody's hands yet.
+    /// Builds the head under which a response is to be stored.
     pub(super) fn fit(
         &self,
         fetching: &mut Fetching,
@@ -307,10 +308,11 @@ impl CacheExchange {
         let storable =
             evaluate(fetching.read.traits, (status, fields), &says, (route_settings, settings), times.wall);
         let Storable { freshness, audience, excluded } = storable.map_err(NotStored::Refused)?;
-        // An app may leave Vary out of one of its responses: all fields count that another one of this key varies with.
+        // An upstream may omit Vary from some responses, so all fields count that other responses of this key vary
+        // with.
         let entry = self.cache.store.get(&fetching.read.key, self.cache.second(fetching.requested));
         let names = entry.as_ref().map_or(&[][..], |entry| entry.names());
-        // Where nothing varies, what the request said does not matter.
+        // Without any such field, the request's fields do not matter.
         let varies = fields.contains_key(header::VARY) || !names.is_empty();
         let request = match fetching.headers.take() {
             Some(request) => request,
@@ -347,11 +349,11 @@ impl CacheExchange {
         if self.cache.invalidation.is_stamped_since(&invalidation_keys, fetching.begun) {
             return Err(NotStored::Unkept(Unkept::Overtaken));
         }
-        // The age it came with is in its fields, which are stored without it.
+        // Computed before Age is removed from the fields.
         let initial_age = freshness::initial_age(fields, times);
         let mut excluded = excluded;
         excluded.extend(OWN.iter().cloned());
-        // What another cache did for this request it did not do for the next one.
+        // X-Cache of a cache closer to the upstream is about this request, not about later ones.
         excluded.push(X_CACHE);
         let own: Vec<_> = settings.targeted.iter().filter(|name| OWN.contains(name)).collect();
         let judged_by = fields.iter().filter(|(name, _)| own.contains(name));
@@ -360,7 +362,7 @@ impl CacheExchange {
         if !fields.contains_key(header::DATE)
             && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(times.wall))
         {
-            // RFC 9110 6.6.1: who receives it without one records when.
+            // RFC 9110 6.6.1: a recipient of a response without Date records the time.
             fields.insert(header::DATE, date);
         }
         match length {
@@ -386,14 +388,14 @@ impl CacheExchange {
         }))
     }
 
-    /// Whether a stored response can be used without asking: the client wanted the app to be asked all the same.
+    /// Returns whether a stored response is fresh, so that only the client demanded its revalidation.
     pub(super) fn is_fresh(&self, candidate: &Candidate) -> bool {
         let head = &candidate.stored.head;
         let age = head.age_if_valid(&self.cache.invalidation, clock::now());
         age.is_some_and(|age| reuse(&head.freshness, age, &RequestDirectives::default()) == Reuse::Fresh)
     }
 
-    /// Others need not wait for it.
+    /// Ends a fetch whose response is not stored: remembers that for later requests, and tells those that wait.
     pub(super) fn unfit(
         &self,
         fetching: &mut Fetching,
@@ -409,15 +411,15 @@ impl CacheExchange {
         self.record.not_stored(unfit.as_str());
         let key = fetching.read.memory_key();
         let traits = fetching.read.traits;
-        // What says something of this request alone says nothing of the next one.
+        // A response about this request alone says nothing about the next one.
         let whose = fetching.read.passes(self.record.route().cache.route_settings.scope);
         let of_request_alone = traits.conditional || is_of_request_alone(status);
-        // The client wanted the app to be asked about what others get: what it is told then says nothing of what they are
-        // told (RFC 9111 4.4, 5.2.1.4), and only a response that can take its place does.
+        // The client demanded a revalidation of a response that others still get. A refusal of this client says nothing
+        // about them (RFC 9111 4.4, 5.2.1.4); only a response that can replace the stored one does.
         let is_kept = fetching.candidate.as_ref().is_some_and(|candidate| self.is_fresh(candidate));
         let second = self.cache.second(fetching.requested);
         match unfit {
-            // The next one may be stored, unless it may be too long again.
+            // The next response may be stored, unless it could be too long again.
             NotStored::Unkept(Unkept::Unexpected) if length.is_some() => {
                 self.cache.hit_for_miss.forget(key, whose)
             }
@@ -426,8 +428,8 @@ impl CacheExchange {
             _ if of_request_alone || is_kept => {}
             _ => self.cache.hit_for_miss.remember(key, whose, second),
         }
-        // What the app has put something else in the place of is not used any more (RFC 9111 4.3.3), although that
-        // cannot be stored.
+        // A response that the upstream replaced is not used any more (RFC 9111 4.3.3), even if the replacement cannot
+        // be stored.
         let replaced =
             !matches!(unfit, NotStored::Refused(NotStorable::RequestNoStore | NotStorable::Credentials))
                 && !matches!(unfit, NotStored::Unkept(Unkept::Fragment))
@@ -437,7 +439,7 @@ impl CacheExchange {
         if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         }
-        // What one client is refused says nothing of those who wait, until one of them is refused too.
+        // A refusal of one client says nothing about the requests that wait, until one of them is refused too.
         let is_refused = of_request_alone && status.is_client_error() && !fetching.read.follows_refused;
         let says_nothing =
             is_refused || matches!(unfit, NotStored::Unkept(Unkept::Overtaken | Unkept::Fragment));

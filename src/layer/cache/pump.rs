@@ -1,4 +1,4 @@
-//! Content on its way from the app to all who read it, and into the store.
+//! The pump: moves content from the upstream to all its readers and into the store.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,35 +19,35 @@ use crate::memory::buffers::BufferReservation;
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 
-/// See the head of the file.
+/// Moves the content of one response; see the head of the file.
 pub(super) struct Pump {
     cache: Arc<Cache>,
     counters: Arc<RouteCounters>,
     fill: Arc<InFlightBody>,
     key: Vec<u8>,
-    /// The key under which is remembered that it is not stored, where that is another one.
+    /// The key for hit-for-miss, if it differs from the cache key.
     memory_key: Option<Vec<u8>>,
     max: usize,
-    /// Maximum number of reads that go on without their clients, and its place among them while nobody reads it.
+    /// Maximum number of reads that continue without their clients, and the place among them while this has no reader.
     unattended: (usize, Option<BufferReservation>),
-    /// While it is here, requests can join.
+    /// The leader, while requests can join the fetch.
     leader: Option<Leader>,
     /// In the share of the client whose request began it: what was read and not taken, where it is not going to be stored.
     buffers: BufferReservation,
-    /// Whether all that came so far is kept.
+    /// Whether all content that arrived is kept.
     keeps: bool,
 }
 
 impl Drop for Pump {
-    /// However it ends, nobody waits for it afterwards.
+    /// Ends the wait of all requests, however the pump ends.
     fn drop(&mut self) {
         self.fill.close();
     }
 }
 
 impl Pump {
-    /// Of content that is stored under `key` unless it is longer than `max` bytes; at most `unattended` reads go on
-    /// without their clients.
+    /// Creates a pump for content that is stored under `key` unless it is longer than `max` bytes; at most `unattended`
+    /// reads continue without their clients.
     pub(super) fn new(
         cache: Arc<Cache>,
         counters: Arc<RouteCounters>,
@@ -61,7 +61,7 @@ impl Pump {
         Pump { cache, counters, fill, key, memory_key, max, unattended, leader, buffers, keeps: true }
     }
 
-    /// Keeps what came, if there is room for it; false: the content is not going to be stored.
+    /// Keeps a piece of content if there is room; returns false if the content is not going to be stored.
     fn keep(&self, data: Bytes) -> bool {
         match self.fill.push(data, self.max) {
             Pushed::Kept => true,
@@ -76,7 +76,7 @@ impl Pump {
         }
     }
 
-    /// It is not going to be stored: nobody is to join it any more, nor to wait for the next one in vain.
+    /// Reports that the content is not stored: requests cannot join any more, nor wait in vain for the next fetch.
     fn tell_of_giving_up(&mut self) {
         self.counters.count(Event::TooLarge);
         let second = self.cache.second(clock::now());
@@ -85,8 +85,8 @@ impl Pump {
         self.leader = None;
     }
 
-    /// The next of the body. Where its readers have all gone it takes a place among what goes on without clients; if
-    /// there is none, it ends here.
+    /// Polls the next frame of the body. When all readers have gone it takes a place among the reads without clients;
+    /// without such a place the content ends here.
     fn poll_frame(
         &mut self,
         body: &mut Body,
@@ -108,10 +108,10 @@ impl Pump {
         buffers::while_pressed(pressed, || Pin::new(body).poll_frame(cx))
     }
 
-    /// Until the content has ended, or nobody wants it.
+    /// Runs until the content has ended, or has no reader and is not going to be stored.
     pub(super) async fn run(mut self, mut body: Body) {
         let ended = loop {
-            // Nobody reads it and it is not going to be stored: the app need not go on.
+            // Without readers and without storing, the upstream need not go on.
             if poll_fn(|cx| self.fill.poll_room(cx)).await.is_none() {
                 break Err(BodyError::ClientGone);
             }

@@ -1,4 +1,4 @@
-//! `PURGE`, by which content management systems take one URL out of the cache that stands before them.
+//! The `PURGE` method, by which content management systems remove one URL from a cache in front of them.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::policy::{loose, path};
 /// The label of these invalidations in metrics.
 pub(super) const LABEL: &str = "purge";
 
-/// The method; no registry has it.
+/// Returns whether the method is `PURGE`, which no registry has.
 pub(crate) fn is_purge(method: &Method) -> bool {
     method.as_str() == "PURGE"
 }
 
-/// Fields that proxies add to what they pass on: their own names, and who their client is.
+/// Fields that proxies add to forwarded requests: their own names and the address of their client.
 const PASSED_ON: [&str; 16] = [
     "via",
     "forwarded",
@@ -43,8 +43,8 @@ const PASSED_ON: [&str; 16] = [
     "cdn-loop",
 ];
 
-/// Whether it is a `PURGE` for Pillion: it comes from one of `purge_from`. What a proxy passed on comes from anybody,
-/// unless that proxy is trusted and says from whom in a way that is believed.
+/// Returns whether it is a `PURGE` for Pillion: its client is one of `purge_from`. A forwarded request may be from any
+/// client, unless its proxy is trusted and reports the client in a field that is believed.
 pub(crate) fn is_for_us(request: &Request<Body>, record: &RequestRecord, peer: &Peer) -> bool {
     if !is_purge(request.method()) {
         return false;
@@ -61,15 +61,15 @@ fn is_passed_on(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| PASSED_ON.contains(&name.as_str()))
 }
 
-/// Takes out what is stored for a URL, of all its variants and users; where it has no query, of all queries. What is
-/// on its way from the app for this path is not stored any more.
+/// Removes the stored responses of a URL, in all variants and for all users; a URL without a query covers all
+/// queries. Responses for this path that are on their way from the upstream are not stored.
 pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult {
     let target = routed.request.uri();
     let normal = path::normalise(target.path())?.normal.into_owned();
     let policy = &routed.record.snapshot.policy;
     let asked = host::text(routed.request.headers()).to_owned();
     let query = target.query().map(|query| {
-        // As GET has it in its key.
+        // The query as a GET of this URL has it in its key.
         let order = policy.routes.table.find(&Method::GET, &asked, &normal, 0);
         let only = routed.record.snapshot.route(order).cache.route_settings.key_query.clone();
         key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
@@ -82,7 +82,7 @@ pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult
     }
     cache.invalidation.overtake(&invalidation_keys);
     cache.counters.count_invalidation(LABEL);
-    // All that is stored is looked through: not by a worker, which has clients to serve.
+    // The search goes through the whole store, so it does not run on a worker that serves clients.
     let looked = tokio::task::spawn_blocking(move || {
         cache.store.purge(|key| {
             key::read(key).is_some_and(|shown| {
@@ -97,7 +97,7 @@ pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult
     Ok(told(looked.await?))
 }
 
-/// An authority without the port of either scheme.
+/// Removes the default port of either scheme from an authority.
 fn plain(authority: &[u8]) -> &[u8] {
     host::without_default_port(host::without_default_port(authority, true), false)
 }

@@ -5,7 +5,7 @@ use crate::layer::routed::Routed;
 use crate::policy::path;
 use crate::policy::redirect::AskedFor;
 
-/// What redirects are judged by.
+/// Returns the hosts and paths by which redirects are judged.
 pub(super) fn asked_for(routed: &Routed, path: &str) -> AskedFor {
     let policy = &routed.record.snapshot.policy;
     let headers = routed.request.headers();

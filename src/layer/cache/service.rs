@@ -20,7 +20,7 @@ use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 
-/// See the head of the file.
+/// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(crate) struct CacheLayer<S> {
     pub(super) inner: S,
@@ -28,7 +28,7 @@ pub(crate) struct CacheLayer<S> {
 }
 
 impl<S> CacheLayer<S> {
-    /// Around `inner`.
+    /// Wraps the service `inner` for one worker.
     pub(crate) fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
         CacheLayer { inner, cache }
     }
@@ -39,20 +39,20 @@ where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
-    /// Sends a request on; `errand` says what is to be done with its answer.
+    /// Sends a request to the upstream; `errand` decides about its response.
     pub(super) fn send(&mut self, routed: Box<Routed>, errand: Purpose) -> CacheFuture<S::Future> {
         let exchange = CacheExchange::new(self.cache.clone(), &routed, errand);
         CacheFuture::Below(Some(self.inner.call(routed)), Some(Box::new(exchange)))
     }
 
-    /// Sends a request on that changes something.
+    /// Forwards a write, with a guard that stamps by its response.
     pub(super) fn write(&mut self, routed: Box<Routed>) -> CacheFuture<S::Future> {
         let guard = InvalidationGuard::new(&routed, self.cache.clone());
         routed.record.set_cache_outcome(ByCache::Write);
         self.send(routed, Purpose::Write(Box::new(guard)))
     }
 
-    /// Sends a request on that the cache has nothing to do with.
+    /// Forwards a request that bypasses the cache.
     pub(super) fn pass(&mut self, routed: Box<Routed>, why: BypassReason) -> CacheFuture<S::Future> {
         routed.record.cached().count(crate::cache::counters::Event::Bypass);
         routed.record.set_cache_outcome(ByCache::Bypass);
@@ -61,12 +61,12 @@ where
     }
 }
 
-/// How a request was sent on its way.
+/// The way in which a request was started.
 pub(super) enum Start<F>
 where
     F: Future<Output = CacheResult> + Unpin + 'static,
 {
     Sent(CacheFuture<F>),
-    /// It waits for another one.
+    /// It waits for the fetch of another request.
     Follow(Box<(Box<Routed>, Miss, Arc<CollapsedFetch>)>),
 }

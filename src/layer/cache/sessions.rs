@@ -1,4 +1,4 @@
-//! Responses that begin or end a session: what is stored for the credentials of the request is for nobody any more.
+//! Responses that begin or end a session: they invalidate the stored responses of the request's credentials.
 
 use http::{HeaderMap, Method, header};
 
@@ -12,13 +12,13 @@ use crate::runtime::clock;
 /// The label of these invalidations in metrics.
 pub(super) const LABEL: &str = "session";
 
-/// Whether a response sets a cookie at all; names are compared far more quickly than they are looked up.
+/// Returns whether a response sets a cookie at all; comparing names is far faster than looking them up.
 pub(crate) fn sets_cookie(response: &HeaderMap) -> bool {
     response.keys().any(|name| *name == header::SET_COOKIE)
 }
 
-/// Invalidates the copies of the request's own credentials where its response takes a listed cookie away, or where a
-/// write gives one to a client that had none. A mere renewal changes nothing.
+/// Invalidates the stored responses of the request's own credentials if the response removes a listed cookie, or if a
+/// write sets one for a client that had none. A mere renewal changes nothing.
 pub(crate) fn heed(record: &RequestRecord, method: &Method, request: &HeaderMap, response: &HeaderMap) {
     let identity = &record.snapshot.policy.identity;
     let now = clock::unix_seconds(clock::wall()) as i64;

@@ -17,7 +17,7 @@ use crate::layer::record::{ByCache, RequestRecord};
 use crate::message::body::Body;
 use crate::runtime::clock;
 
-/// Something stale in place of an error, where that is allowed.
+/// Returns a stale response in place of an error, if that is allowed.
 pub(super) fn in_place_of_error(
     cache: &Cache,
     record: &Rc<RequestRecord>,
@@ -28,7 +28,7 @@ pub(super) fn in_place_of_error(
     let candidate = candidate.filter(|candidate| !candidate.gone)?;
     let head = &candidate.stored.head;
     let failed = status.map_or(Failed::Unreachable, Failed::Status);
-    // Asked again: it may have been invalidated meanwhile.
+    // Looked up again: it may have been invalidated meanwhile.
     let age: Age = head.age_if_valid(&cache.invalidation, clock::now())?;
     if !reuse::may_replace_error(&head.freshness, age, &read.directives, failed) {
         return None;

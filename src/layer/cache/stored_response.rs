@@ -1,4 +1,4 @@
-//! Answers made of what is stored.
+//! Builds responses from stored ones.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,19 +20,19 @@ use crate::message::body::{Body, BodyError, Kept};
 use crate::rendering::rendered_head::{HeadLines, HeadVariant};
 use crate::represent::compression_decision::has_no_content;
 
-/// Fields by which apps speak to us alone; nobody else is told.
+/// Fields by which upstreams address Pillion alone; clients do not receive them.
 pub(super) static OWN: [HeaderName; 3] =
     [HeaderName::from_static("pillion-cache-control"), SURROGATE_KEY, CACHE_TAG];
 
-/// Takes the fields off that are for us alone.
+/// Removes the fields that are for Pillion alone.
 pub(super) fn strip(headers: &mut HeaderMap) {
-    // Names are compared far more quickly than they are looked up, and they are seldom there.
+    // Comparing names is far faster than looking them up, and these fields are rare.
     if headers.keys().any(|name| OWN.contains(name)) {
         OWN.iter().for_each(|name| drop(headers.remove(name)));
     }
 }
 
-/// Says what the cache did; details and the key only where the configuration asks for them.
+/// Writes Cache-Status and X-Cache; details and the key only if the configuration asks for them.
 pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
     let debug = record.cache_settings().debug_header;
     let key = match (&record.target, debug) {
@@ -49,7 +49,7 @@ pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: M
     }
 }
 
-/// The same on fields that have a place for it kept free.
+/// Writes the same on fields that have placeholders for it.
 fn say_in_place(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
     if record.cache_settings().debug_header {
         headers.remove(CACHE_STATUS);
@@ -65,7 +65,7 @@ fn say_in_place(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Mem
     }
 }
 
-/// An answer of what is stored.
+/// Builds a response from a stored one.
 pub(super) fn build(
     record: &Rc<RequestRecord>,
     stored: &StoredResponse,
@@ -77,7 +77,7 @@ pub(super) fn build(
     let body = match stored.content.trailers() {
         _ if head => {
             let mut body = Body::empty();
-            // The tag that is made of it is that of GET.
+            // The entity tag made of the content is that of GET.
             body.set_keeper(stored.content.clone());
             body
         }
@@ -86,14 +86,14 @@ pub(super) fn build(
     };
     let mut response = with_head(record, &stored.head, age, body, member);
     if head && stored.content.trailers().is_none() && !has_no_content(stored.head.status) {
-        // The app may have told no length (chunked); that of the content is known now, and a GET is told it.
+        // The upstream may have sent no length (chunked). The length is known now, and a GET would receive it.
         let length = HeaderValue::from(stored.content.pieces().len());
         response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length);
     }
     response
 }
 
-/// The same in a form in which it may be asked for again. The head that was prepared for that is not made anew.
+/// Builds the same in a variant that may be requested again, from its rendered head if there is one.
 pub(super) fn hit(
     record: &Rc<RequestRecord>,
     stored: &StoredResponse,
@@ -112,7 +112,7 @@ pub(super) fn hit(
     });
     let (Some(prepared), Some(content)) = (prepared, content) else {
         let mut response = build(record, stored, age, head, member);
-        // What is asked for once only is not worth it.
+        // A response that is requested once is not worth rendering for.
         if stored.content.given() > 1 {
             let stored = stored.clone();
             response.body_mut().set_keep_head(Box::new(move |prepared| stored.prepare(prepared)));
@@ -135,7 +135,7 @@ pub(super) fn hit(
     response
 }
 
-/// An answer of which the content is still coming.
+/// Builds a response whose content is still arriving.
 pub(super) fn coming(
     record: &Rc<RequestRecord>,
     head: &StoredHead,
@@ -164,7 +164,7 @@ fn with_head(
     say_phrase(head, &mut response);
     let headers = response.headers_mut();
     *headers = head.fields.clone();
-    // RFC 9111 5.1.
+    // RFC 9111 5.1: Age is in whole seconds.
     headers.insert(header::AGE, HeaderValue::from(age.current.as_secs()));
     let member = Member { ttl: member.ttl.or_else(|| Some(age.ttl(&head.freshness))), ..member };
     if head.keeps_place {
@@ -176,10 +176,10 @@ fn with_head(
     response
 }
 
-/// Content with its trailers, once more.
+/// Stored content with its trailers, as a body.
 struct Replay {
     content: Option<Arc<Content>>,
-    /// The piece that comes next.
+    /// The index of the next piece.
     next: usize,
 }
 

@@ -8,29 +8,30 @@ use crate::layer::record::RequestRecord;
 use crate::memory::buffers::BufferReservation;
 use crate::message::body::Body;
 
-/// For so long the end of an answer is waited for that nobody wants any more.
+/// Maximum time to wait for the end of a response that no client reads any more.
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Goes on with something after its request is gone. Nothing does while the runtime is taken down.
+/// Runs a future after its request is gone; does nothing while the runtime shuts down.
 pub(super) fn outlive(future: impl Future<Output = ()> + 'static) {
     if tokio::runtime::Handle::try_current().is_ok() {
         tokio::task::spawn_local(future);
     }
 }
 
-/// A place for a read that goes on without its client; `None`: there is none.
+/// Reserves a place for a read that continues without its client; `None` if there is none.
 pub(super) fn unattended(cache: &Cache, record: &RequestRecord) -> Option<BufferReservation> {
     cache.unattended.read(record.client_slot(), max_unattended(record))
 }
 
-/// Maximum number of reads of an app that go on without their clients: an eighth of its connections.
+/// Returns the maximum number of reads of an upstream that continue without their clients: an eighth of its
+/// connections.
 pub(super) fn max_unattended(record: &RequestRecord) -> usize {
     let upstream = record.route().upstream.unwrap_or(0);
     let upstream = record.snapshot.policy.upstreams.get(upstream);
     upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
 }
 
-/// Reads an answer that nobody wants to its end: what waits for that gets it.
+/// Reads a response that no client reads to its end, for the sake of the invalidation or the store that waits for it.
 pub(super) async fn to_its_end(mut body: Body) {
     if body.is_endless() || body.is_tunnel() {
         return;

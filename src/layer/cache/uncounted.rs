@@ -1,7 +1,7 @@
-//! Requests with parameters that are no part of the key (`utm_*`, or all but those of `key_query`). They go on as they came
-//! (RFC 9110 7.7), so the app's response may depend on what no key tells apart: it is stored under none and nobody else
-//! gets it. Stored responses are used for them all the same; where none is there, the same request without these
-//! parameters is made in the background, and what that brings is stored.
+//! Requests with parameters outside the cache key (`utm_*`, or all but those of `key_query`). They are forwarded
+//! unchanged (RFC 9110 7.7), so the response may depend on something that no key distinguishes: it is neither stored
+//! nor shared. Stored responses are still used for these requests. If there is none, the same request without these
+//! parameters is made in the background, and its response is stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ use crate::runtime::clock::Instant;
 /// The reason why such a response is not stored.
 pub(super) const UNCOUNTED: &str = "uncounted-parameters";
 
-/// Takes the parameters out that are no part of the key; false: what is left is no target.
+/// Removes the parameters that are not part of the key; returns false if the rest is not a valid target.
 pub(super) fn take_out(routed: &mut Routed) -> bool {
     let target = routed.request.uri();
     let Some(query) = target.query() else { return true };
@@ -57,7 +57,7 @@ where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
-    /// Sends such a request on its way.
+    /// Sends such a request to the upstream, or lets it wait for the fetch of the same request without the parameters.
     pub(super) fn start_as_it_came(
         &mut self,
         mut routed: Box<Routed>,
@@ -65,7 +65,7 @@ where
         now: Instant,
     ) -> Start<S::Future> {
         if routed.route.cache.route_settings.strip_query && take_out(&mut routed) {
-            // The app sees nothing of them: it is a request like any other.
+            // The upstream does not see the parameters, so this is a request like any other.
             miss.read.uncounted = false;
             return self.start(routed, miss, now);
         }
@@ -78,7 +78,7 @@ where
             || !miss.read.fragments.is_empty()
             || routed.request.headers().contains_key(header::RANGE)
             || !miss.read.may_use(Audience::Anonymous, scope);
-        // The same request without them may be on its way.
+        // The same request without the parameters may be in progress.
         if !alone && let Some(fetch) = self.find_fetch(&routed, &miss.read, now) {
             return Start::Follow(Box::new((routed, miss, fetch)));
         }
@@ -90,7 +90,7 @@ where
         self.cache.fetches.find(&key, &self.cache.invalidation, || routed.record.client_slot())
     }
 
-    /// See the head of the file.
+    /// Sends the request unchanged; see the head of the file.
     pub(super) fn send_as_it_came(
         &mut self,
         routed: Box<Routed>,
@@ -127,7 +127,7 @@ where
         self.send(routed, Purpose::Fetch(why, Box::new(fetching)))
     }
 
-    /// What makes the same request without the parameters, once it is known that the app's response can be stored.
+    /// Returns a function that fetches the same request without the parameters, to call if its response can be stored.
     fn fill_without(
         &self,
         routed: &Routed,
@@ -162,12 +162,12 @@ where
             invalidation_keys::for_request(&routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&invalidation_keys);
         let begun = self.cache.invalidation.begin(&watched, now);
-        // One for each key at a time, and no more at once than may go on without their clients.
+        // Background fetches are limited to one for each key, and in number to those that may continue without clients.
         let key = self.collapse_key(&routed, &read, now);
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
         let led = fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.client_slot());
         let Some(leader) = led else { return };
-        // Another one may have been stored meanwhile.
+        // Another fetch may have stored a response meanwhile.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
         let found = entry.as_ref().and_then(|entry| entry.select(selecting(&routed, &read)));
         let age =
@@ -201,7 +201,8 @@ where
 }
 
 impl CacheExchange {
-    /// The response to such a request: nobody else's, but it tells whether the one without the parameters can be stored.
+    /// Passes the response to such a request on. It also shows whether the response without the parameters can be
+    /// stored.
     pub(super) fn as_it_came(
         &self,
         why: FwdReason,
@@ -210,7 +211,7 @@ impl CacheExchange {
     ) -> Response<Body> {
         self.record.cached().count(Event::Refused);
         let fill = fetching.fill.take();
-        // What would be stale at once would be fetched each time.
+        // A response that is stale at once would be fetched each time.
         let mut fits = || {
             let head = self.fit(&mut fetching, response.status(), response.headers(), response.body());
             head.is_ok_and(|head| collapse::is_shareable(&head.freshness, Duration::ZERO, Duration::ZERO))

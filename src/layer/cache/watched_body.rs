@@ -11,10 +11,10 @@ use super::unattended::{outlive, to_its_end};
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 
-/// The response to a write: when it has ended, or nobody wants its rest, what it changed is changed.
+/// The body of a response to a write: stamps again when it ends or is dropped.
 pub(super) struct Watched {
     pub body: Body,
-    /// `None` once it has stamped.
+    /// The guard, until it has stamped.
     pub guard: Option<Box<InvalidationGuard>>,
 }
 
@@ -27,7 +27,7 @@ impl Watched {
 }
 
 impl Drop for Watched {
-    /// The app goes on although nobody wants the rest: where a rule takes the write, its end is waited for.
+    /// Stamps when the client drops the rest. If a rule matches, its end is awaited, as the upstream continues.
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
         let body = std::mem::replace(&mut self.body, Body::empty());

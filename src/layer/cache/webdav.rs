@@ -1,8 +1,8 @@
-//! WebDAV: a write to a collection changes all that is in it (RFC 4918 9.6, 9.8, 9.9).
+//! WebDAV: a write to a collection changes everything in it (RFC 4918 9.6, 9.8, 9.9).
 //!
-//! Anybody can send DELETE, COPY and MOVE to an app that answers every method alike, and a tree may be all that is
-//! stored. So the app alone says that a tree was changed, by its response; no redirect, no error and no silence does,
-//! and the tree of `/` is never taken.
+//! Any client can send DELETE, COPY and MOVE to an upstream that treats every method alike, and a tree may be all that
+//! is stored. So only the upstream's response confirms that a tree was changed: no redirect, no error and no missing
+//! response does, and the tree of `/` is never invalidated.
 
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
@@ -16,35 +16,35 @@ use crate::policy::{Action, loose, path};
 
 /// The label of these invalidations in metrics.
 pub(super) const LABEL: &str = "tree";
-/// By which an app says that it speaks WebDAV (RFC 4918 10.1).
+/// The response field of an upstream that speaks WebDAV (RFC 4918 10.1).
 pub(super) const DAV: HeaderName = HeaderName::from_static("dav");
-/// Of requests to collections (RFC 4918 10.2).
+/// The request field that says how deep a write reaches into a collection (RFC 4918 10.2).
 const DEPTH: HeaderName = HeaderName::from_static("depth");
-/// Where to something is moved or copied (RFC 4918 10.3).
+/// The request field with the target of a move or copy (RFC 4918 10.3).
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 
-/// What a write changes beside its target if it is one of WebDAV.
+/// The trees that a WebDAV write changes beside its target.
 pub(super) struct Tree {
-    /// Prefixes: of the path, and of its Destination.
+    /// The prefix keys of the path and of its Destination.
     pub invalidation_keys: Vec<InvalidationKey>,
     method: TreeMethod,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TreeMethod {
-    /// COPY and MOVE, which nothing but WebDAV has.
+    /// COPY or MOVE, which only WebDAV has.
     CopyOrMove,
-    /// DELETE, which every API has; with `Depth` it is one of WebDAV.
+    /// DELETE, which every API has; with `Depth` it is WebDAV's.
     Delete { depth: bool },
 }
 
 impl TreeMethod {
-    /// Whether a response says that the tree was changed. `speaks`: whether its app is known to speak WebDAV.
+    /// Returns whether a response confirms that the tree was changed. `speaks`: the upstream is known to speak WebDAV.
     fn is_done(self, status: StatusCode, speaks: bool) -> bool {
         match status.as_u16() {
             // RFC 4918 13: some members were changed.
             207 => true,
-            // RFC 4918 9.6.1, 9.8.5, 9.9.4. An app that takes every method for GET says 200.
+            // RFC 4918 9.6.1, 9.8.5, 9.9.4. An upstream that treats every method as GET responds with 200.
             201 | 204 => speaks || self != TreeMethod::Delete { depth: false },
             200..=299 => speaks,
             _ => false,
@@ -53,7 +53,7 @@ impl TreeMethod {
 }
 
 impl Tree {
-    /// Of a request with such a method for a path in normal form.
+    /// Returns the trees of a request for a path in normal form; `None` if its method is not one of these.
     pub(super) fn from_request(routed: &Routed, cache: &Cache, path: &str) -> Option<Tree> {
         let headers = routed.request.headers();
         let method = match routed.request.method() {
@@ -84,7 +84,7 @@ impl Tree {
         (!invalidation_keys.is_empty()).then_some(Tree { invalidation_keys, method })
     }
 
-    /// Whether a response says that it was changed. `speaks`: whether its app is known to speak WebDAV.
+    /// Returns whether a response confirms that the tree was changed. `speaks`: the upstream is known to speak WebDAV.
     pub(super) fn is_done(&self, status: StatusCode, speaks: bool) -> bool {
         self.method.is_done(status, speaks)
     }
@@ -94,8 +94,8 @@ fn is_root(path: &str) -> bool {
     path.bytes().all(|byte| byte == b'/')
 }
 
-/// The path in normal form that something is moved or copied to on the host that was asked, or on the upstream; what
-/// it is elsewhere is stored elsewhere.
+/// Returns the path in normal form of a move's or copy's Destination on the requested host or on the upstream; `None`
+/// on other hosts, whose responses are stored under other keys.
 fn destination(routed: &Routed, path: &str) -> Option<String> {
     let place = routed.request.headers().get(&DESTINATION)?.to_str().ok()?;
     let (authority, place) = split_authority(place.trim());
@@ -110,12 +110,13 @@ fn upstream(record: &RequestRecord) -> Option<&str> {
     record.snapshot.policy.upstreams.get(upstream).map(|upstream| &*upstream.name)
 }
 
-/// Whether the app has said that it speaks WebDAV.
+/// Returns whether the upstream is known to speak WebDAV.
 pub(super) fn is_spoken_by_upstream(cache: &Cache, record: &RequestRecord) -> bool {
     upstream(record).is_some_and(|name| cache.webdav.contains(name))
 }
 
-/// Remembers that an app speaks WebDAV where its response says so: by `DAV`, as to OPTIONS, or by 207, as to PROPFIND.
+/// Remembers an upstream whose response shows that it speaks WebDAV: by `DAV`, as to OPTIONS, or by 207, as to
+/// PROPFIND.
 #[inline(never)]
 pub(super) fn heed<B>(cache: &Cache, record: &RequestRecord, response: &Response<B>) {
     let says = |headers: &HeaderMap| headers.keys().any(|name| *name == DAV);

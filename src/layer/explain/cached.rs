@@ -1,4 +1,4 @@
-//! What the cache does with a request, and what a write to its URL takes away.
+//! Explains the decisions of the cache about a request, and the invalidation that a write to its URL causes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::policy::cache::is_safe;
 use crate::policy::path;
 use crate::policy::redirect::OnRedirect;
 
-/// What the cache makes of it.
+/// Explains whether the cache handles the request, and its cache key, tags and freshness lifetime.
 pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Cache>) {
     let settings = &routed.record.snapshot.policy.cache;
     if !settings.enabled {
@@ -172,7 +172,7 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
     }
 }
 
-/// What goes with a write there.
+/// Explains the invalidation that a write to this URL causes.
 pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
     let policy = &routed.record.snapshot.policy;
     let Ok(normal) = path::normalise(routed.request.uri().path()) else { return };
@@ -180,13 +180,13 @@ pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Met
     let writes = !is_safe(method);
     let would = if writes { "" } else { "a write here would take away " };
     told.say("invalidates", format!("{would}its own path: {}", normal.normal));
-    // PURGE is for Pillion or for the app alone.
+    // `PURGE` is either for Pillion or for the app, so no rule applies to it.
     let rules = policy.invalidate.iter().filter(|_| !purge::is_purge(method));
     for rule in rules {
         if !rule.on.template.takes(&normal.normal) || !rule.on.host.takes(host) {
             continue;
         }
-        // Of a read, it is told what any write would do, and what rules do that name it.
+        // For a read, this lists what any write would invalidate, and the rules that name the read itself.
         let applies = (writes || rule.names_reads()) && rule.takes(method, host, &normal.normal);
         if writes && !applies {
             continue;
@@ -211,7 +211,7 @@ pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Met
     }
 }
 
-/// What the request itself says of the cache (RFC 9111 5.2.1).
+/// Explains the cache directives of the request (RFC 9111 5.2.1).
 fn directives(told: &mut Explanation, directives: &RequestDirectives) {
     let said = [
         (directives.no_store, "no-store: nothing of it is stored"),

@@ -3,47 +3,47 @@
 use crate::cache::key::{self, Partition};
 use crate::policy::Policy;
 
-/// What is asked of a running Pillion beside, under the same names.
+/// The explanation, with the values that a running Pillion can be asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Explanation {
-    /// Each with a name, and one line or several.
+    /// The parts of the text, each with a name and one or more lines.
     pub parts: Vec<(&'static str, Vec<String>)>,
-    /// Who its caller is to the limits, if they have any.
+    /// The caller, if limits apply to it.
     pub caller: Option<AskedAs>,
-    /// The limits that hold for it, by tier and name.
+    /// The limits that apply, by tier and name.
     pub limits: Vec<(String, String)>,
-    /// As how many it counts with them.
+    /// Number of quota units that the request costs.
     pub cost: u32,
-    /// Whether its API key is refused.
+    /// Whether the limits reject its API key.
     pub rejected: bool,
-    /// Whether requests in flight are limited too.
+    /// Whether a limit on concurrent requests applies too.
     pub concurrency: bool,
-    /// Under what an answer is stored; `None`: it passes the cache by.
+    /// The cache key of the response; `None` if the request bypasses the cache.
     pub stored: Option<StoredView>,
 }
 
-/// The key of an answer, as lookups show it.
+/// The cache key of a response, in the form of cache lookups.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredView {
-    /// Whether the client comes by https.
+    /// Whether the client uses https.
     pub https: bool,
     pub host: String,
-    /// The one that trusted proxies tell of beside it.
+    /// The host that a trusted proxy reported beside `host`.
     pub told_host: Option<String>,
     pub target: String,
     pub upstream: String,
-    /// Whose answers it may be given.
+    /// The audience of the stored response.
     pub whose: Whose,
 }
 
-/// Whose answers a request may be given from the cache.
+/// The audience of the stored responses that a request may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// Those that are for all.
+    /// Responses that are for everyone.
     All,
-    /// Those of a principal, by the hash that lookups and the access log have.
+    /// Responses of one principal, with the hash that lookups and the access log show.
     Principal(String),
-    /// Those of a principal whose hash is another in each process.
+    /// Responses of one principal whose hash differs in each process.
     Unknown,
 }
 
@@ -57,12 +57,12 @@ impl Whose {
     }
 }
 
-/// As what a running Pillion can be asked about a caller.
+/// The name under which a running Pillion knows a caller.
 #[derive(Clone, Debug)]
 pub(crate) enum AskedAs {
-    /// A name of the file of keys, an address, or the partition key where all processes make the same.
+    /// A name in the key file, an address, or a partition key that is the same in all processes.
     Key(String),
-    /// Not at all: its partition key is another in each process.
+    /// None, because the partition key differs in each process.
     Unknown,
 }
 

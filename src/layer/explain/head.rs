@@ -1,4 +1,5 @@
-//! A request as a client would send it: read from bytes as any other, so that what is refused there is refused here.
+//! Builds a request as a client would send it. It goes through the usual parser, so that everything the parser refuses
+//! is refused here too.
 
 use std::rc::Rc;
 
@@ -12,10 +13,10 @@ use crate::message::body::Body;
 use crate::message::inbound::{Inbound, Peer, Refused};
 use crate::runtime::clock::Instant;
 
-/// Of whom a path without a host is asked.
+/// The host of a request given as a path without a host.
 pub(super) const NOBODY_S: &str = "localhost";
 
-/// The request, or why it is none.
+/// Parses the request, or returns why it is refused.
 pub(super) fn request(
     (method, uri): (&Method, &Uri),
     fields: &[(HeaderName, HeaderValue)],
@@ -29,7 +30,7 @@ pub(super) fn request(
             text.extend_from_slice(part);
         }
     };
-    // As curl does: one that is written stands for that of the URL.
+    // As in curl, an explicit `Host` field replaces the host of the URL.
     if !fields.iter().any(|(name, _)| name == header::HOST) {
         line("host", uri.authority().map_or(NOBODY_S, |authority| authority.as_str()).as_bytes());
     }
@@ -40,7 +41,7 @@ pub(super) fn request(
     let head = head.ok_or(HeadError::TooLarge).map_err(refused)?;
     let body = match head.framing {
         Framing::Length(0) => Body::empty(),
-        // That there is some is all that is known of it.
+        // The content is unknown; only its presence matters.
         _ => Body::full(Bytes::from_static(b"?")),
     };
     Ok(Inbound {

@@ -1,5 +1,5 @@
-//! "Why?": what Pillion would do with a request, and by which line of its configuration. The request goes through the
-//! same decisions as any other, and to no app.
+//! Explains what Pillion would do with a request, and by which line of its configuration. The request passes the same
+//! decisions as any other, but is never sent to an upstream.
 
 mod cached;
 pub(crate) mod explanation;
@@ -31,7 +31,7 @@ use crate::runtime::clock;
 use crate::state::live_policy::Snapshot;
 use explanation::{AskedAs, Explanation};
 
-/// Routes that were not taken are listed as far as this.
+/// Maximum routes that are listed as not matching.
 const MAX_ROUTES: usize = 100;
 
 /// Explains a request that comes from `client`.
@@ -75,7 +75,7 @@ pub(crate) fn explain(
         trace: None,
         trace_state: None,
     };
-    // One that is neither counted nor logged.
+    // This record is neither counted nor logged.
     let record = Rc::new(RequestRecord::begin(beginning, snapshot.clone(), sink.clone()).for_background(now));
     let read = path::normalise(uri.path());
     let normal = read.clone().map(|path| path.normal.into_owned());

@@ -1,4 +1,4 @@
-//! What an answer says of its caller's limits.
+//! The response fields about the limits of the caller.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use crate::limit::{Standing, Verdict, Which};
 use crate::policy::limits::{RouteLimits, Tell};
 use crate::runtime::clock;
 
-/// Where a caller stood when the request came.
+/// The state of a caller's limits when the request arrived.
 pub(crate) struct Announcement {
     tier: Arc<Tier>,
     standing: Standing,
     refused: bool,
-    /// What holds here beside or in place of what holds everywhere.
+    /// The limits of a route that differ from those of all routes.
     here: Option<Box<RouteTier>>,
 }
 
-/// What a route has of its own.
+/// The limits of one tier on one route.
 struct RouteTier {
     policies: Option<HeaderValue>,
-    /// The cap on requests in flight; 0 without one.
+    /// The limit of requests in flight; 0 without one.
     max: u32,
 }
 
 impl Announcement {
-    /// Of a verdict; `None` where nothing is told, where no limit holds, or none that is enforced: what is not refused is
-    /// not told.
+    /// Creates the announcement of a verdict. Returns `None` if no fields are configured, or if no limit applies or is
+    /// enforced: a limit that does not refuse is not announced.
     pub(crate) fn new(
         verdict: &Verdict,
         tier: &Arc<Tier>,
@@ -54,7 +54,7 @@ impl Announcement {
         }
     }
 
-    /// The same as lines, where there are no such fields yet.
+    /// Writes the same fields as lines, for a response that has none of them yet.
     pub(crate) fn write(&self, out: &mut BytesMut, tell: Tell) {
         let Some(told) = self.told() else { return };
         if tell.ratelimit
@@ -79,7 +79,7 @@ impl Announcement {
         Some(UpstreamRateLimit { name, quota, remaining, reset, refused: self.refused })
     }
 
-    /// Every limit that holds here.
+    /// Returns the `RateLimit-Policy` value on this route.
     fn policies(&self) -> Option<&HeaderValue> {
         self.here.as_ref().map_or(&self.tier.policies, |here| &here.policies).as_ref()
     }
@@ -87,7 +87,7 @@ impl Announcement {
 
 impl RouteTier {
     fn new(tier: &Tier, limits: &RouteLimits, exempt: bool) -> RouteTier {
-        // Where no tier is written, the one that everybody has is nobody's to be told.
+        // If no tier is configured, the name of the default tier means nothing to clients.
         let name = if tier.limits.is_empty() { "" } else { tier.name.as_str() };
         let in_flight =
             limits.concurrency.map(|cap| rate_limit::concurrency_policy(CONCURRENCY, cap.max, name));

@@ -1,5 +1,5 @@
-//! Who a request is limited as: the first of the listed kinds that is present and proven. What anybody can make up
-//! never gives a fresh allowance.
+//! Identifies the caller that a request is limited as: the first of the configured kinds that is present and verified.
+//! A value that a client can invent never gives it a fresh quota.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,28 +16,28 @@ use crate::limit::cells::{Key, Kind};
 use crate::limit::tier::Tier;
 use crate::policy::limits::{ApiKeyPlace, KeyKind, LimitPolicy, ListedKey, TierSource, Unlisted};
 
-/// See the head of the file.
+/// The caller of a request, with its tier.
 pub(crate) struct Caller<'a> {
     pub key: Key,
     pub tier: &'a Arc<Tier>,
-    /// Whether they came with an API key that is not listed, where such keys are refused.
+    /// Whether it has an API key that is not listed, and such keys are refused.
     pub rejected: bool,
 }
 
-/// More API keys than this in one request are not looked at.
+/// Maximum number of API keys of one request that are read.
 const MAX_KEYS: usize = 4;
 
 impl<'a> Caller<'a> {
     pub(crate) fn identify(routed: &'a Routed, policy: &'a LimitPolicy) -> Caller<'a> {
         let headers = routed.request.headers();
-        // Verified where it is asked for, and only then. A token that does not verify proves nothing.
+        // Verified only when it is needed. A token that does not verify proves nothing.
         let claims = || routed.record.verified_claims(headers).as_ref().ok().and_then(Option::as_ref);
         let given = if policy.asks_key() {
             api_keys(policy, headers, routed.request.uri(), claims)
         } else {
             SmallVec::new()
         };
-        // Of several nobody knows which one the app takes: one that is listed is charged, and all have to be.
+        // The upstream may use any of several keys: the first listed one is charged, and all must be listed.
         let found: SmallVec<[Option<&Arc<ListedKey>>; 1]> =
             given.iter().map(|key| policy.listed(key)).collect();
         let listed = found.iter().copied().flatten().next();
@@ -59,14 +59,14 @@ impl<'a> Caller<'a> {
             KeyKind::Principal => None,
             KeyKind::Ip => Some(of_address(routed, policy)),
         };
-        // Whoever is none of what is listed is still somebody.
+        // A caller of none of the configured kinds is limited by its address.
         let key = policy.key.iter().find_map(of_kind).unwrap_or_else(|| of_address(routed, policy));
         let tier = tier(policy, routed, listed, claims).unwrap_or(&policy.default);
         Caller { key, tier, rejected: unlisted && policy.unlisted == Unlisted::Reject }
     }
 }
 
-/// The partition key of an address is made once a connection and client, as long as the policy stays.
+/// Returns the key of an address. Its hash is computed once for each connection and client, until the policy changes.
 fn of_address(routed: &Routed, policy: &LimitPolicy) -> Key {
     let snapshot = &routed.record.snapshot;
     let network = policy.network(routed.record.client);
@@ -88,7 +88,7 @@ fn api_keys<'a>(
     claims: impl Fn() -> Option<&'a Claims>,
 ) -> SmallVec<[Cow<'a, [u8]>; 1]> {
     match &policy.api_key {
-        // Names are compared far more quickly than they are looked up.
+        // Comparing names is far faster than looking them up.
         ApiKeyPlace::Header(name) if !headers.keys().any(|known| known == name) => SmallVec::new(),
         ApiKeyPlace::Header(name) => {
             let authorization = *name == header::AUTHORIZATION;
@@ -109,13 +109,13 @@ fn api_keys<'a>(
     }
 }
 
-/// What follows the scheme (RFC 9110 11.4).
+/// Returns the credentials after the scheme (RFC 9110 11.4).
 fn after_scheme(value: &[u8]) -> Option<&[u8]> {
     let at = value.iter().position(u8::is_ascii_whitespace)?;
     Some(value.get(at..)?.trim_ascii())
 }
 
-/// The first source that names a tier there is.
+/// Returns the tier of the first source that names an existing one.
 fn tier<'a>(
     policy: &'a LimitPolicy,
     routed: &Routed,

@@ -1,5 +1,5 @@
-//! What may not pass is stopped here, before any work is done for it: callers beyond their limits, API keys that
-//! nobody listed, bodies that are too long.
+//! The limit layer: stops requests before any work is done for them, if their caller is over a limit, their API key is
+//! not listed, or their body is too long.
 
 pub(super) mod announcement;
 pub(super) mod caller;
@@ -26,19 +26,19 @@ use crate::policy::limits::LimitPolicy;
 use announcement::Announcement;
 use caller::Caller;
 
-/// A request that was stopped.
+/// The reason why a request was stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LimitError {
-    /// A body that says it is longer than this many bytes.
+    /// The body declares more than this many bytes.
     TooLarge(u64),
-    /// Its caller is beyond a limit.
+    /// The caller is over a limit.
     Exceeded {
         violated: SmallVec<[Which; 2]>,
         tier: Arc<Tier>,
-        /// After so many seconds it conforms; `None`: when one of the caller's requests in flight has ended.
+        /// Seconds until the request conforms; `None`: when one of the caller's requests in flight ends.
         retry_after: Option<u64>,
     },
-    /// Its API key is not listed.
+    /// The API key is not listed.
     Rejected,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for LimitError {
 
 impl std::error::Error for LimitError {}
 
-/// See the head of the file.
+/// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Limit<S> {
     inner: S,
@@ -64,7 +64,7 @@ pub(super) struct Limit<S> {
 }
 
 impl<S> Limit<S> {
-    /// Around `inner`.
+    /// Puts the limits before the service `inner`.
     pub(super) fn new(inner: S, limiter: Arc<Limiter>) -> Limit<S> {
         Limit { inner, limiter }
     }
@@ -86,7 +86,7 @@ where
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
         let policy = &routed.record.snapshot.policy;
         let limits = &routed.route.limits;
-        // Whoever may purge does so for many URLs at once, and asks the app for nothing.
+        // A purge is not limited: it sends nothing to the upstream, and a client purges many URLs at once.
         if (policy.limits.enabled || limits.concurrency.is_some())
             && !purge::is_for_us(&routed.request, &routed.record, &routed.peer)
             && let Err(error) = limit(&self.limiter, &routed, &policy.limits)
@@ -109,11 +109,11 @@ where
     }
 }
 
-/// Decides, counts, and notes what the answer is to say.
+/// Decides about a request, counts it, and records the response fields about its limits.
 fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Result<(), LimitError> {
     let record = &routed.record;
     let limits = &routed.route.limits;
-    // What may be read as a request of another route is as little exempt as that.
+    // A request that may be read as one of another route is not exempt.
     let exempt = limits.exempt && !routed.readings_differ;
     let quotas = policy.enabled && !exempt;
     let Caller { key, tier, rejected } = Caller::identify(routed, policy);
@@ -148,7 +148,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     Err(LimitError::Exceeded { violated: verdict.violated, tier: tier.clone(), retry_after })
 }
 
-/// The names of limits, as clients are told them.
+/// Returns the names of limits as clients see them.
 pub(super) fn names<'a>(violated: &[Which], tier: &'a Tier) -> Vec<&'a str> {
     let name = |which: &Which| match which {
         Which::Quota(at) => tier.limits.get(*at).map_or("", |limit| limit.name.as_str()),

@@ -3,22 +3,22 @@
 use crate::rendering::words::words;
 
 words! {
-    /// What the cache did with a request.
+    /// The outcome of the cache for a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum ByCache {
-        /// It answered with a fresh stored response.
+        /// Served from a fresh stored response.
         Hit => "hit",
-        /// It answered with a stale stored response.
+        /// Served from a stale stored response.
         Stale => "stale",
-        /// It answered with a stale stored response because the app failed.
+        /// Served from a stale stored response, because the upstream failed.
         StaleIfError => "stale-if-error",
-        /// It answered with a stored response that the app confirmed with a 304.
+        /// Served from a stored response that the upstream confirmed with a 304.
         Revalidated => "revalidated",
-        /// It answered with what another request fetched.
+        /// Served from a response that another request fetched.
         Collapsed => "collapsed",
-        /// It had nothing that fits.
+        /// The cache had no matching response.
         Miss => "miss",
-        /// It had a response that was no longer usable.
+        /// The cache had a response that was no longer usable.
         Expired => "expired",
         Bypass => "bypass",
         Write => "write",

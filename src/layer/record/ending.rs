@@ -1,4 +1,4 @@
-//! The end of a request: it is counted, logged, and told to whoever takes traces.
+//! The end of a request: it is counted, logged, and reported to the trace receiver.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -22,11 +22,11 @@ use crate::runtime::clock::Instant;
 use crate::state::live_policy::REFUSED;
 use crate::trace::{ClientSpanInfo, ServerSpanInfo, Trace};
 
-/// So many requests that have ended are told of together at the latest.
+/// Maximum ended requests that wait to be reported together.
 const TOGETHER: usize = 64;
 
 thread_local! {
-    /// Those of this worker that have ended and are not told of yet.
+    /// The requests of this worker that ended and are not reported yet.
     static ENDED: RefCell<Vec<(Rc<RequestRecord>, End)>> = const { RefCell::new(Vec::new()) };
     static SOME: Rc<Notify> = Rc::default();
 }
@@ -36,14 +36,14 @@ struct End {
     at: Instant,
     duration: Duration,
     status: StatusCode,
-    /// What failed later was no failure of it.
+    /// Whether the request failed. Failures after its end do not count.
     failed: bool,
     logged: bool,
 }
 
-/// Tells logs and receivers of traces of the requests that end on this thread, for as long as it is polled: a task of its
-/// own, so that it comes after all that can go on now. What puts one line together then has all of its instructions at
-/// hand for the next one; in the middle of a request it would take the place of those that serve the other half.
+/// Reports ended requests of this thread to the log and the trace receiver, for as long as it is polled. It is a task
+/// of its own, so that it runs after all work that is ready now. Several reports in a row share the instruction cache;
+/// a report in the middle of a request would displace the instructions that the request still needs.
 pub(crate) async fn tell_as_they_end() {
     let some = SOME.with(Rc::clone);
     loop {
@@ -52,13 +52,13 @@ pub(crate) async fn tell_as_they_end() {
     }
 }
 
-/// Tells of those that have ended until now.
+/// Reports the requests that have ended so far.
 pub(crate) fn tell_of_ended() {
     let mut ended = ENDED.take();
     for (record, end) in ended.drain(..) {
         record.report(&end);
     }
-    // What has ended meanwhile is told of the next time.
+    // Requests that ended meanwhile are reported the next time.
     ENDED.with_borrow_mut(|later| {
         if later.is_empty() {
             *later = ended;
@@ -67,10 +67,10 @@ pub(crate) fn tell_of_ended() {
 }
 
 impl RequestRecord {
-    /// The answer has ended, or nobody waits for it any more. It is counted at once and told of later.
+    /// Ends the request when its response has ended or its client has left. It is counted at once and reported later.
     pub(crate) fn finish(self: &Rc<Self>) {
         let Some(end) = self.end() else { return };
-        // What is held while it is in flight would be held until then.
+        // Reports at once, because a waiting record would keep the permit.
         if self.permit.borrow().is_some() {
             return self.report(&end);
         }
@@ -85,7 +85,7 @@ impl RequestRecord {
         }
     }
 
-    /// The client left before its answer.
+    /// Ends the request if the client left before its response.
     pub(crate) fn client_left(&self) {
         if self.done.get() {
             return;
@@ -96,7 +96,7 @@ impl RequestRecord {
         }
     }
 
-    /// Counts it; how it ended, where that is to be told.
+    /// Counts the request. Returns its end if it is to be reported.
     fn end(&self) -> Option<End> {
         if self.done.replace(true) {
             return None;
@@ -111,7 +111,7 @@ impl RequestRecord {
             Place::Route(order) => self.snapshot.series(order),
         };
         if self.upstream_time.get().is_none() && self.forwarded.get().is_some() {
-            // The client left before the app has answered, which may be waited for all the same.
+            // The client left before the upstream responded; the request to the upstream may continue.
             self.upstream_took_until(now);
         }
         let upstream = self.upstream_time.get();
@@ -137,7 +137,7 @@ impl RequestRecord {
         (logged || recorded).then_some(End { at: now, duration, status, failed, logged })
     }
 
-    /// Writes its line and its spans, where they are wanted.
+    /// Writes the log line and the spans, as required.
     fn report(&self, end: &End) {
         let End { at, duration, status, failed, logged } = *end;
         let error = self.error.borrow();
@@ -194,7 +194,7 @@ impl RequestRecord {
         Secrets { names: &self.snapshot.policy.log.mask, segments }
     }
 
-    /// Tells the receiver of traces. Not every request, so it stands apart from what is done for every one.
+    /// Sends the spans to the trace receiver. Not inlined, because only some requests need it.
     #[inline(never)]
     fn tell_receiver(
         &self,
@@ -238,12 +238,12 @@ impl RequestRecord {
         });
     }
 
-    /// Counts it among its route's, and notes it where it was slow or failed.
+    /// Adds the request to the performance data of its route, and records it alone if it was slow or failed.
     fn count_performance(&self, status: StatusCode, duration: Duration, error: Option<&(Fault, String)>) {
         let Place::Route(order) = self.route.get() else { return };
         let Some(route) = self.snapshot.times(order) else { return };
         let policy = &self.snapshot.policy.log;
-        // How long a stream lives says nothing of how quick its answer was.
+        // The lifetime of a stream does not tell how fast its response was.
         let duration = if self.endless.get() { self.until_head.get().unwrap_or(duration) } else { duration };
         let sample = Sample {
             duration,
@@ -279,7 +279,7 @@ impl RequestRecord {
     }
 }
 
-/// Whether the cache had what it was asked for; `None`: it was not asked.
+/// Returns whether the cache had the response; `None` if the cache was not asked.
 fn had_it(did: ByCache) -> Option<bool> {
     match did {
         ByCache::Hit | ByCache::Stale | ByCache::StaleIfError | ByCache::Revalidated | ByCache::Collapsed => {
@@ -290,7 +290,7 @@ fn had_it(did: ByCache) -> Option<bool> {
     }
 }
 
-/// Counts the content of a request as it passes. A request that nobody waits for any more is not kept for it.
+/// Counts the content of a request as it passes. The weak reference does not keep a request that ended.
 pub(crate) struct Receiving(pub Weak<RequestRecord>);
 
 impl Observer for Receiving {
@@ -303,7 +303,7 @@ impl Observer for Receiving {
     fn end(&mut self, _: Result<(), &BodyError>) {}
 }
 
-/// Follows an answer's body to its end.
+/// Observes the body of a response to its end.
 pub(crate) struct Ending(pub Rc<RequestRecord>);
 
 impl Observer for Ending {

@@ -9,17 +9,17 @@ use crate::limit::cells::Key;
 use crate::limit::counters::Verdict;
 use crate::limit::tier::Tier;
 
-/// What the limits said of a request.
+/// The decision of the limits about a request.
 #[derive(Debug)]
 pub(crate) struct Limited {
-    /// Whose it is: the partition key.
+    /// The partition key of the caller.
     pub key: Key,
     pub tier: Arc<Tier>,
     pub violated: SmallVec<[Which; 2]>,
 }
 
 impl Limited {
-    /// The decision, in a word.
+    /// Returns the decision as a word for logs.
     pub(super) fn word(&self) -> &'static str {
         match (self.violated.is_empty(), self.tier.shadow) {
             (true, _) => Verdict::Allowed.as_str(),

@@ -1,5 +1,5 @@
-//! What is noted about one request on its way through the stack: every layer writes what it knows,
-//! `observe` counts it when the last byte has gone. Logs and traces are told of it a moment later.
+//! The record of one request on its way through the layers. Every layer writes what it knows, and `observe` counts the
+//! request when the last byte was sent. Logs and traces follow a moment later.
 
 mod cache_outcome;
 mod ending;
@@ -42,87 +42,87 @@ pub(crate) use limited::Limited;
 pub(crate) use request_info::{RequestInfo, request_id};
 pub(crate) use sink::Sink;
 
-/// The status noted for a client that left before its answer (nginx's word for it).
+/// The status recorded for a client that left before the response, as in nginx.
 pub(crate) const CLIENT_GONE: u16 = 499;
 
-/// A protocol whose heads are no lines, as logs write it.
+/// The protocol whose heads are not lines, as logs write it.
 pub(crate) const HTTP_2: &str = "HTTP/2";
 
-/// See the head of the file.
+/// The record of one request and its response.
 pub(crate) struct RequestRecord {
-    /// When the head of the request was whole.
+    /// The time when the head of the request was complete.
     pub started: Instant,
-    /// `X-Request-Id`.
+    /// The request id, sent as `X-Request-Id`.
     pub id: HeaderValue,
-    /// Whether it is not what a trusted proxy said.
+    /// Whether Pillion made the id, instead of a trusted proxy.
     id_is_ours: bool,
     pub method: Method,
-    /// The target as it came; for the log.
+    /// The target as received, for the log.
     pub target: Option<PathAndQuery>,
     pub client: std::net::IpAddr,
-    /// Whether its connection is TLS.
+    /// Whether the client's connection uses TLS.
     pub tls: bool,
     /// The protocol, as logs write it.
     pub protocol: &'static str,
-    /// Whether it is a gRPC call, which is refused in its own way.
+    /// Whether the request is a gRPC call, whose errors have another form.
     pub grpc: bool,
-    /// Where it stands in a trace.
+    /// The position of the request in a trace.
     pub trace: Option<Trace>,
-    /// What came along with that, where it is told.
+    /// The `tracestate` of the request, if it is reported.
     pub trace_state: Option<Box<str>>,
-    /// The one policy it is served by, answer included.
+    /// The policy that applies to the request up to the end of its response.
     pub snapshot: Arc<Snapshot>,
     sink: Rc<Sink>,
     route: Cell<Place>,
-    /// The first route that took it, whose template is of the target as it came; it may have rewritten that for the next.
+    /// The first route that matched, whose template fits the target as received. It may have rewritten the path.
     matched: Cell<Option<u32>>,
-    /// The route that rewrote its path, before the one it matched then.
+    /// The route that rewrote the path, before the final match.
     rewritten_by: Cell<Option<u32>>,
-    /// How the app does with it.
+    /// The progress of the request at the upstream.
     pub upstream: Outcome,
-    /// From where it was given to its app to the head of the app's answer.
+    /// Time from passing the request to the upstream to the head of the response.
     upstream_time: Cell<Option<Duration>>,
-    /// When it was given to its app.
+    /// The time when the request was passed to the upstream.
     forwarded: Cell<Option<Instant>>,
     pub upstream_status: Cell<Option<StatusCode>>,
-    /// The coding of the answer, and how much of it there was before.
+    /// The coding of the response, and the counter of bytes before it.
     coded: RefCell<Option<Coded>>,
     verified_claims: OnceCell<Result<Option<Claims>, Unverified>>,
-    /// Where its caller stands, which its answer says.
+    /// The state of the caller's limits, for fields of the response.
     announcement: RefCell<Option<Announcement>>,
-    /// How long its caller is served when not all can be.
+    /// The rank of the caller's tier: when not every request can be served, higher ranks are served longer.
     rank: Cell<usize>,
-    /// Held while it is in flight: also when its client has left and it goes on without.
+    /// The concurrency permit, held until the end even if the client left and the request continues.
     permit: RefCell<Option<Permit>>,
     by_cache: Cell<Option<ByCache>>,
-    /// What its answer is to say of that, where it is not among its fields.
+    /// The member of `Cache-Status`, if it is not among the response's fields.
     cache_status: Cell<Option<Member<'static>>>,
-    /// Whether its answer's fields are edited on the way.
+    /// Whether routes edit the fields of the response.
     edited: Cell<bool>,
-    /// Why its answer was not stored, where that was asked.
+    /// The reason why the response was not stored.
     not_stored: Cell<Option<&'static str>>,
-    /// Whose answers it may be given, where they are kept apart: a keyed hash.
+    /// The keyed hash of the principal whose stored responses the request may use, if they are separate.
     principal: Cell<Option<u128>>,
-    /// Who its caller is and what the limits said.
+    /// The caller's key and the decision of the limits.
     limited: RefCell<Option<Limited>>,
     error: RefCell<Option<(Fault, String)>>,
-    /// The memory of its content, where that is part of a cache key.
+    /// The memory of the content, if it is part of the cache key.
     buffered: RefCell<Option<BufferReservation>>,
     status: Cell<Option<StatusCode>>,
-    /// Until the head of the answer.
+    /// Time until the head of the response.
     until_head: Cell<Option<Duration>>,
-    /// Whether the answer has no expected end.
+    /// Whether the response has no expected end.
     endless: Cell<bool>,
     bytes: Cell<u64>,
-    /// Bytes of content that came.
+    /// Bytes of request content received.
     received: Cell<u64>,
     done: Cell<bool>,
 }
 
-/// The name of a coding, and a count of what goes into it.
+/// The name of a coding, and a counter of the bytes before it.
 type Coded = (&'static str, Rc<Cell<u64>>);
 
-/// Under which label a request is counted.
+/// The label under which a request is counted.
 #[derive(Clone, Copy)]
 enum Place {
     Refused,
@@ -130,7 +130,7 @@ enum Place {
 }
 
 impl RequestRecord {
-    /// Begins to observe; the request is in flight from here on.
+    /// Creates a record. The request counts as in flight from here on.
     pub(crate) fn begin(beginning: RequestInfo, snapshot: Arc<Snapshot>, sink: Rc<Sink>) -> RequestRecord {
         sink.shared_state.metrics.routes.in_flight.fetch_add(1, Ordering::Relaxed);
         let RequestInfo { started, id, id_is_ours, method, target, client, .. } = beginning;
@@ -178,7 +178,7 @@ impl RequestRecord {
         }
     }
 
-    /// Whether its id is that of a trace that begins with it.
+    /// Returns whether the id equals the id of a trace that starts here.
     pub(crate) fn has_id_of_trace(&self) -> bool {
         self.id_is_ours && self.trace.is_some_and(|trace| trace.begun_here().is_some())
     }
@@ -188,12 +188,12 @@ impl RequestRecord {
         self.route.set(Place::Route(order));
     }
 
-    /// Notes the route that rewrote its path.
+    /// Records the route that rewrote the path.
     pub(crate) fn rewritten(&self, order: u32) {
         self.rewritten_by.set(Some(order));
     }
 
-    /// Edits a response that Pillion made itself as its routes edit those of the app.
+    /// Edits a response that Pillion made itself, as the request's routes edit upstream responses.
     pub(crate) fn edit_own(&self, headers: &mut http::HeaderMap) {
         let rewritten_by = self.rewritten_by.get().map(|order| &**self.snapshot.route(Some(order)));
         for route in [Some(self.route()), rewritten_by].into_iter().flatten() {
@@ -201,34 +201,34 @@ impl RequestRecord {
         }
     }
 
-    /// Notes the status of the answer; the first one told is what is counted.
+    /// Records the status of the response. Only the first call counts.
     pub(crate) fn response_started(&self, status: StatusCode) {
         self.status.set(self.status.get().or(Some(status)));
     }
 
-    /// The head of the answer goes out; `endless`: its content has no expected end.
+    /// Records that the head of the response is sent. `endless` means that its content has no expected end.
     pub(crate) fn begun(&self, endless: bool) {
         self.until_head.set(Some(clock::now().saturating_duration_since(self.started)));
         self.endless.set(endless);
     }
 
-    /// Whether the head of the response has gone out.
+    /// Returns whether the head of the response was sent.
     pub(crate) fn has_begun(&self) -> bool {
         self.until_head.get().is_some()
     }
 
-    /// Whose share of the places and of the buffer memory it takes.
+    /// Returns the slot of the client, for its share of upstream slots and buffer memory.
     pub(crate) fn client_slot(&self) -> ClientSlot {
         ClientSlot::new(self.client, self.snapshot.policy.limits.ipv6_prefix)
     }
 
-    /// A share of the memory of what is buffered for its client.
+    /// Returns an empty reservation of buffer memory for the client.
     pub(crate) fn reserve_buffer(&self) -> BufferReservation {
         BufferReservation::new(self.sink.shared_state.buffers.clone(), self.client_slot())
     }
 
-    /// Memory of a request of which `bytes` are here; `reserved` where its connection has reserved them. `kept` of them,
-    /// and what the record keeps of it, its target, are held until the request has ended. `None`: there is no room for it.
+    /// Reserves memory for a request of which `bytes` have arrived; `reserved` is what its connection reserved already.
+    /// `kept` of them and the target stay reserved until the request ends. Returns `None` if there is no room.
     pub(crate) fn reserve_request(
         &self,
         bytes: usize,
@@ -236,7 +236,7 @@ impl RequestRecord {
         reserved: Option<BufferReservation>,
     ) -> Option<BufferReservation> {
         let client = self.client_slot();
-        // Behind a trusted proxy it is another client's from here on.
+        // Behind a trusted proxy the memory is accounted to another client from here on.
         let mut reserved = match reserved.filter(|reserved| reserved.belongs_to(client)) {
             Some(reserved) => reserved,
             None => self.sink.shared_state.buffers.try_reserve_request(client, bytes)?,
@@ -246,7 +246,7 @@ impl RequestRecord {
         Some(reserved)
     }
 
-    /// Holds memory of its content until it has ended.
+    /// Keeps a memory reservation until the request ends.
     pub(crate) fn hold_buffer(&self, memory: BufferReservation) {
         let mut buffered = self.buffered.borrow_mut();
         match &mut *buffered {
@@ -255,27 +255,27 @@ impl RequestRecord {
         }
     }
 
-    /// The room that its client has in the buffer memory; `client` is its slot.
+    /// Returns the room that `client` has in the buffer memory.
     pub(crate) fn room(&self, client: ClientSlot) -> Room<'_> {
         Room::new(&self.sink.shared_state.buffers, client)
     }
 
-    /// Notes the coding of the answer; `before` counts what goes into it.
+    /// Records the coding of the response, and the counter of bytes before it.
     pub(crate) fn coded(&self, coding: &'static str, before: Rc<Cell<u64>>) {
         *self.coded.borrow_mut() = Some((coding, before));
     }
 
-    /// Notes what went wrong, for the log; the first cause is kept.
+    /// Records an error for the log. Only the first error counts.
     pub(crate) fn failed(&self, fault: Fault, error: String) {
         self.error.borrow_mut().get_or_insert((fault, error));
     }
 
-    /// Notes what the cache did; the last word is kept.
+    /// Records the outcome of the cache. The last call counts.
     pub(crate) fn set_cache_outcome(&self, did: ByCache) {
         self.by_cache.set(Some(did));
     }
 
-    /// What the token of a request with these fields says; looked at once.
+    /// Returns the verified claims of the request's token, computed on the first call.
     pub(crate) fn verified_claims(&self, headers: &http::HeaderMap) -> &Result<Option<Claims>, Unverified> {
         self.verified_claims.get_or_init(|| {
             let identity = &self.snapshot.policy.identity;
@@ -286,20 +286,20 @@ impl RequestRecord {
         })
     }
 
-    /// Notes whose answers it may be given.
+    /// Records the principal whose stored responses the request may use.
     pub(crate) fn asked_by(&self, principal: Option<&Principal>) {
         let hash = principal.and_then(|principal| principal.partition.first_chunk());
         self.principal.set(hash.map(|hash| u128::from_be_bytes(*hash)));
     }
 
-    /// Notes that an app is asked from now on; what came before is Pillion's own.
+    /// Records that the upstream is asked from now on. Earlier time is Pillion's own.
     pub(crate) fn upstream_started(&self, now: Instant) {
         self.upstream.forget();
         self.upstream_time.set(None);
         self.forwarded.set(Some(now));
     }
 
-    /// Notes that the app has answered, or that there is no answer to be had.
+    /// Records that the upstream responded or failed.
     pub(crate) fn upstream_ended(&self) {
         let ended = self.upstream.responded.get().unwrap_or_else(clock::now);
         self.upstream_took_until(ended);
@@ -310,17 +310,17 @@ impl RequestRecord {
         self.upstream_time.set(since.map(|since| ended.saturating_duration_since(since)));
     }
 
-    /// Notes why its answer was not stored.
+    /// Records why the response was not stored.
     pub(crate) fn not_stored(&self, why: &'static str) {
         self.not_stored.set(Some(why));
     }
 
-    /// The fields of its answer are edited by its route.
+    /// Records that the route edits the fields of the response.
     pub(crate) fn set_edited(&self) {
         self.edited.set(true);
     }
 
-    /// Notes what its answer is to say of the cache; false where that has to be among its fields.
+    /// Records the `Cache-Status` member. Returns false if it has to be among the response's fields.
     pub(crate) fn says_of_cache(&self, member: Member<'static>) -> bool {
         let apart = self.takes_lines() && !self.edited.get();
         if apart {
@@ -329,33 +329,33 @@ impl RequestRecord {
         apart
     }
 
-    /// Whether its answer goes out as lines.
+    /// Returns whether the response is sent as HTTP/1 lines.
     pub(crate) fn takes_lines(&self) -> bool {
         self.protocol != HTTP_2
     }
 
-    /// Notes what the limits said, for the log.
+    /// Records the decision of the limits, for the log.
     pub(crate) fn note_limits(&self, limited: Limited) {
         *self.limited.borrow_mut() = Some(limited);
     }
 
-    /// Notes where its caller stands with their limits, and what is held for as long as it is in flight.
+    /// Records the state of the caller's limits, and the permit to hold until the end.
     pub(crate) fn limited(&self, announcement: Option<Announcement>, permit: Option<Permit>) {
         *self.announcement.borrow_mut() = announcement;
         *self.permit.borrow_mut() = permit;
     }
 
-    /// Notes the rank of its caller's tier.
+    /// Records the rank of the caller's tier.
     pub(crate) fn set_rank(&self, rank: usize) {
         self.rank.set(rank);
     }
 
-    /// The rank of its caller's tier; the highest there is where nobody asked.
+    /// Returns the rank of the caller's tier, or the highest one if limits did not run.
     pub(crate) fn rank(&self) -> usize {
         self.rank.get()
     }
 
-    /// Where the cache counts for the route.
+    /// Returns the cache counters of the route.
     pub(crate) fn cached(&self) -> &Arc<RouteCounters> {
         match self.route.get() {
             Place::Refused => self.snapshot.cached(None),
@@ -370,7 +370,7 @@ impl RequestRecord {
         }
     }
 
-    /// Everything that decides who shares answers under the route, as a number.
+    /// Returns a number that identifies all rules about sharing responses under the route.
     pub(crate) fn rules(&self) -> u64 {
         match self.route.get() {
             Place::Refused => self.snapshot.rules(None),
@@ -378,7 +378,7 @@ impl RequestRecord {
         }
     }
 
-    /// The record of a request made in the wake of this one, which is neither counted nor logged.
+    /// Creates the record of a background request, which is neither counted nor logged.
     pub(crate) fn for_background(&self, now: clock::Instant) -> RequestRecord {
         RequestRecord {
             started: now,
@@ -390,7 +390,7 @@ impl RequestRecord {
             tls: self.tls,
             protocol: self.protocol,
             grpc: false,
-            // What came is passed on: nobody is told of a span in the wake of others.
+            // The trace fields are forwarded unchanged: background requests have no spans.
             trace: None,
             trace_state: None,
             snapshot: self.snapshot.clone(),
@@ -428,7 +428,7 @@ impl RequestRecord {
         &self.sink.shared_state.cache
     }
 
-    /// What all parts of this layer read of a request's policy.
+    /// Returns the cache settings of a request's policy.
     pub(crate) fn cache_settings(&self) -> &CacheSettings {
         &self.snapshot.policy.cache
     }
@@ -437,12 +437,12 @@ impl RequestRecord {
         &self.sink.shared_state.represented
     }
 
-    /// Whether its failure may be told as an event, and of how many others that was not done.
+    /// Returns whether a failure may be logged as an event, with the number of events left out before.
     pub(crate) fn may_tell_failure(&self) -> Option<u64> {
         self.sink.failures.may(clock::now())
     }
 
-    /// Counts a field of the request that was dropped.
+    /// Counts a dropped field of the request.
     pub(crate) fn dropped_field(&self, reason: &'static str) {
         self.sink.shared_state.metrics.dropped_field(reason);
     }

@@ -7,7 +7,7 @@ use crate::fields::request_id::X_REQUEST_ID;
 use crate::message::body::OwnFields;
 
 impl RequestRecord {
-    /// Tells the client its request's id and where it stands, by fields that replace or mend those of the app.
+    /// Adds the fields about this request to a response: request id, cache status and limits.
     pub(crate) fn tell(&self, headers: &mut http::HeaderMap) {
         headers.insert(X_REQUEST_ID, self.id.clone());
         if let Some(member) = self.cache_status.get() {

@@ -4,11 +4,11 @@ use crate::log::AccessLog;
 use crate::runtime::log_throttle::LogThrottle;
 use crate::state::live_policy::SharedState;
 
-/// Where requests are counted and logged; one a worker.
+/// The metrics and the access log of one worker.
 pub(crate) struct Sink {
     pub shared_state: SharedState,
-    /// The worker's end of the access log.
+    /// The access log of the worker.
     pub log: AccessLog,
-    /// How often requests that failed are told of as events.
+    /// Throttles the events about failed requests.
     pub failures: LogThrottle,
 }

@@ -1,4 +1,4 @@
-//! Which coding an answer gets, or which part of it goes out, and why.
+//! Chooses the coding of a response, or the range of it to send, and gives the reason.
 
 use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -13,7 +13,7 @@ use crate::represent::range::{self, Selected};
 use crate::represent::{breach_guard, encoder, media};
 
 impl Representing {
-    /// Whether content like this could be coded for somebody, and for this client must be.
+    /// Returns whether such content could be encoded for some client, or must be for this one.
     pub(super) fn codable(&self, parts: &Parts, seen: Seen, live: bool) -> Result<(), Reason> {
         let Some((_, negotiated)) = &self.asked.coding else { return Err(Reason::NotAsked) };
         let codable =
@@ -22,7 +22,7 @@ impl Representing {
                 if refused { Err(Reason::NoTransform) } else { Ok(()) }
             });
         codable.and_then(|()| match negotiated {
-            // It cannot be had otherwise.
+            // This client can get the content in no other form.
             Negotiated::Coded(_, Plain::Refused) => Ok(()),
             _ if self.is_of_type(&parts.headers) => Ok(()),
             _ => Err(Reason::Type),
@@ -30,13 +30,13 @@ impl Representing {
     }
 
     pub(super) fn is_of_type(&self, headers: &HeaderMap) -> bool {
-        // Names are compared far more quickly than they are looked up.
+        // Comparing names is far faster than looking them up.
         let kind = headers.iter().find(|(name, _)| **name == header::CONTENT_TYPE);
         kind.is_some_and(|(_, kind)| media::matches(&self.policy().compression.types, kind.as_bytes()))
     }
 
-    /// RFC 9110 12.5.5: what could have been coded, or was, varies; so does the part of it, although parts
-    /// are not coded.
+    /// Returns whether the response varies on Accept-Encoding: it was or could have been encoded (RFC 9110 12.5.5). A
+    /// part of such content varies too, although parts are not encoded.
     pub(super) fn varies(&self, parts: &Parts, codable: Result<(), Reason>) -> bool {
         if self.asked.coding.is_none() {
             return false;
@@ -82,8 +82,8 @@ impl Representing {
         let made = content.kept.as_ref().is_some_and(|kept| kept.made(coding.as_str()).is_some());
         if self.asked.method != Method::HEAD && !made && encoder::holds_memory(coding, effort, whole) {
             content.memory = self.reserve_encoder(encoder::memory(coding, effort));
-            // Then it is as if nothing had been negotiated (RFC 9110 12.5): it goes as it is, also to a client that
-            // refuses that. What arrives stays at its upstream until the client takes it.
+            // Then the response is as without negotiation (RFC 9110 12.5): unencoded, even for a client that refuses
+            // that. Content that arrives later stays at its upstream until the client reads it.
             if content.memory.is_none() {
                 return Choice::Leave(Reason::Busy);
             }
@@ -98,8 +98,8 @@ impl Representing {
         }
     }
 
-    /// By its length, or where nobody told it, by what was there when the app paused. An app that has said
-    /// nothing yet may have much to say.
+    /// Returns whether the content is too short to encode, by its length, or else by what had arrived when the upstream
+    /// paused. An upstream that has sent no content yet may send much.
     fn is_small(&self, content: &Content) -> bool {
         let min = self.policy().compression.min_size;
         let gathered = &content.gathered;
@@ -109,11 +109,11 @@ impl Representing {
         }
     }
 
-    /// What a Range that the app did not heed selects of content that is here whole.
+    /// Returns the ranges of complete content for a Range that the upstream ignored.
     pub(super) fn selected(&self, parts: &Parts, content: &mut Content) -> Selected {
         let Some(field) = &self.asked.range else { return Selected::Whole };
         let conditions = self.asked.conditions.as_ref();
-        // RFC 9110 14.2: a Range is about GET, and about what would be 200.
+        // RFC 9110 14.2: a Range applies to GET, and to a response that would be 200.
         let fits = self.asked.method == Method::GET
             && parts.status == StatusCode::OK
             && content.gathered.is_whole()

@@ -1,4 +1,4 @@
-//! What a request asks of its representation, and what the app is to hear of that.
+//! Reads what a request asks of its representation, and edits the fields that the upstream receives.
 
 use std::time::Duration;
 
@@ -18,32 +18,32 @@ use crate::represent::breach_guard;
 use crate::represent::coding::{Negotiated, Plain, negotiate};
 use crate::represent::precondition::{Conditions, Current, ForApp, for_app};
 
-/// See the head of the file.
+/// The requested representation; see the head of the file.
 pub(crate) struct RepresentationRequest {
     pub method: Method,
-    /// What the client's Accept-Encoding comes to; `None` where answers are not coded here.
+    /// The result of Accept-Encoding; `None` if responses are not encoded here.
     pub coding: Option<(AcceptEncoding, Negotiated)>,
-    /// Whether an answer without a tag gets one.
+    /// Whether a response without a tag gets a made one.
     pub etag: bool,
-    /// How long the client is told to keep it, and whether it is personal.
+    /// How long the client is told to keep the response, and whether the request has credentials.
     pub browser: Option<(Duration, bool)>,
-    /// The conditions as the client wrote them, if there are any.
+    /// The conditions as the client sent them, if there are any.
     pub conditions: Option<Box<Conditions>>,
-    /// The Range that went to the app.
+    /// The Range that was sent to the upstream.
     pub range: Option<HeaderValue>,
-    /// What the answer may echo.
+    /// The parts of the request that the response may echo.
     pub said: Option<RequestEcho>,
 }
 
-/// What a client said in its request.
+/// The parts of a request that a response may echo.
 pub(crate) struct RequestEcho {
     pub target: Option<PathAndQuery>,
-    /// `None` where it was not at hand.
+    /// The request content; `None` if it was not available.
     pub content: Option<Bytes>,
 }
 
 impl RepresentationRequest {
-    /// Reads it, and edits the fields that go to the app. An error ends the request.
+    /// Reads the request and edits the fields for the upstream. An error ends the request.
     pub(crate) fn read(routed: &mut Routed) -> Result<RepresentationRequest, RepresentError> {
         let routes = || routed.rewritten_by.iter().chain([&routed.route]);
         let (compress, etag) = (routes().all(|route| route.compress), routes().all(|route| route.etag));
@@ -59,7 +59,7 @@ impl RepresentationRequest {
         {
             conditions_for_app(conditions, headers)?;
         }
-        // RFC 9111 5.2.1.6: such a request wants nobody between it and the app to change the content.
+        // RFC 9111 5.2.1.6: no intermediary may change the content for such a request.
         let compress = compress && !(seen.cache_control && cache_control::has(headers, "no-transform"));
         let coding = compress.then(|| {
             let accepts = if seen.accept_encoding {
@@ -76,13 +76,13 @@ impl RepresentationRequest {
             }
             if seen.range && matches!(negotiated, Negotiated::Nothing | Negotiated::Coded(_, Plain::Refused))
             {
-                // A part of the content as it is would be of no use to this client.
+                // A part of the unencoded content would be of no use to this client.
                 headers.remove(header::RANGE);
             }
         }
         let coded = matches!(coding, Some((_, Negotiated::Coded(..))));
         if coded && conditions.as_ref().is_some_and(|conditions| conditions.range_has_date()) {
-            // What the client has of that date may be coded, and no part of the content as it is fits to that.
+            // The client's content of that date may be encoded, and no part of the unencoded content fits to that.
             headers.remove(header::IF_RANGE);
             headers.remove(header::RANGE);
         }
@@ -97,13 +97,13 @@ impl RepresentationRequest {
             range,
             said: (coded && policy.breach_guard).then(|| RequestEcho {
                 target: request.uri().path_and_query().cloned(),
-                // Longer content is not looked through, so it is not joined for that.
+                // Longer content is not examined, so it is not joined for that.
                 content: request.body().content().filter(is_short).map(|content| content.joined()),
             }),
         })
     }
 
-    /// The form in which it asks, where others that ask in the same get the same head but for what each gets anew.
+    /// Returns the head variant; requests of the same variant get the same head, except for fields that each gets anew.
     pub(crate) fn form(&self, routed: &Routed) -> Option<HeadVariant> {
         let coding = match self.coding {
             None => 0,
@@ -122,28 +122,29 @@ impl RepresentationRequest {
         HeadVariant::new(form).filter(|_| usual)
     }
 
-    /// Whether it is one of the methods that conditions and tags are about here.
+    /// Returns whether conditions and made tags apply to the method.
     pub(crate) fn reads(&self) -> bool {
-        // QUERY is conditional as GET is (RFC 10008 2.6).
+        // QUERY is conditional like GET (RFC 10008 2.6).
         matches!(self.method, Method::GET | Method::HEAD) || self.method.as_str() == "QUERY"
     }
 
-    /// Whether the tag of an answer is that of its content. Where a resource is written, it is the resource's.
+    /// Returns whether the tag of a response is that of its content. The response to a write has the tag of the
+    /// resource.
     pub(crate) fn tags_content(&self) -> bool {
         !matches!(self.method, Method::PUT | Method::PATCH | Method::DELETE)
     }
 
-    /// The tag under which the client has what has the tag `app`; see [`Conditions::held`].
+    /// Returns the client's tag that matches the upstream's tag `app`; see [`Conditions::held`].
     pub(crate) fn held(&self, app: Option<&EntityTag<'_>>) -> Option<Current> {
         self.conditions.as_ref()?.held(app)
     }
 
-    /// Whether the client takes neither a coding of ours nor the content as it is.
+    /// Returns whether the client accepts neither an available coding nor unencoded content.
     pub(crate) fn takes_nothing(&self) -> bool {
         matches!(self.coding, Some((_, Negotiated::Nothing)))
     }
 
-    /// Whether anything is to be done with an answer.
+    /// Returns whether this layer may change a response.
     pub(crate) fn concerns(&self, response: &Response<Body>) -> bool {
         let nothing = self.coding.is_none()
             && !self.etag
@@ -156,7 +157,7 @@ impl RepresentationRequest {
     }
 }
 
-/// Which of the fields that are asked for are there: the map is gone through once.
+/// The presence of the fields that matter, found in one pass over the map.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     accept_encoding: bool,
@@ -187,15 +188,15 @@ impl Seen {
     }
 }
 
-/// Tags of ours never reach the app, and those it knows reach it as it wrote them.
+/// Edits the tags of conditions: the upstream receives no made tags, and its own ones as it wrote them.
 fn conditions_for_app(conditions: &Conditions, headers: &mut HeaderMap) -> Result<(), RepresentError> {
     match for_app(headers, &header::IF_MATCH) {
         ForApp::AsIs => {}
         ForApp::Rewritten(value) => {
             headers.insert(header::IF_MATCH, value);
         }
-        // Compared strongly (RFC 9110 13.1.1), our weak tags hold for nothing; without the condition the
-        // request would be another one.
+        // Compared strongly (RFC 9110 13.1.1), made tags never match, as they are weak. Without the condition the
+        // request would have another meaning.
         ForApp::Nothing => return Err(RepresentError::PreconditionFailed),
     }
     match for_app(headers, &header::IF_NONE_MATCH) {
@@ -204,7 +205,7 @@ fn conditions_for_app(conditions: &Conditions, headers: &mut HeaderMap) -> Resul
             headers.insert(header::IF_NONE_MATCH, value);
         }
         ForApp::Nothing => {
-            // The date beside it counts now: it is of the same response as the tag, and the app's own validator.
+            // The date beside it counts now: it is of the same response as the tag, and the upstream's own validator.
             headers.remove(header::IF_NONE_MATCH);
         }
     }

@@ -1,4 +1,4 @@
-//! Codings that Pillion puts on, and the rare response that no acceptable coding exists for.
+//! Encodes responses, and rejects the rare response that no acceptable coding exists for.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -23,9 +23,9 @@ use crate::represent::tee_encoded::Keeping;
 use crate::runtime::clock;
 
 impl Representing {
-    /// Whether the client can take the content as the app coded it, or as Pillion may code it. What the app coded
-    /// is never decoded, whatever the client asked for: a file like `x.tar.gz` keeps its bytes, and without
-    /// `identity;q=0` a response in another coding is better than none (RFC 9110 12.5.3).
+    /// Checks whether the client accepts the content as the upstream encoded it, or as Pillion may encode it. Content
+    /// that the upstream encoded is never decoded: a file like `x.tar.gz` keeps its bytes, and without `identity;q=0` a
+    /// response in another coding is better than none (RFC 9110 12.5.3).
     pub(super) fn check_acceptable(&self, parts: &mut Parts, stream: bool) -> Result<(), RepresentError> {
         let Some((accepts, negotiated)) = &self.asked.coding else { return Ok(()) };
         if compression_decision::has_no_content(parts.status) {
@@ -33,7 +33,7 @@ impl Representing {
         }
         let codings = accept_encoding::content_encoding(&parts.headers);
         let acceptable = if codings.is_empty() {
-            // `Content-Encoding: identity` says nothing.
+            // `Content-Encoding: identity` has no meaning.
             parts.headers.remove(header::CONTENT_ENCODING);
             *negotiated != Negotiated::Nothing
         } else {
@@ -43,21 +43,21 @@ impl Representing {
                 || parts.status == StatusCode::PARTIAL_CONTENT
                 || cache_control::has(&parts.headers, "no-transform")
         };
-        // Only a read can be refused after the fact (RFC 9110 15.5.7).
+        // Only a read can be refused after the upstream processed it (RFC 9110 15.5.7).
         if acceptable || !self.asked.reads() || !parts.status.is_success() {
             return Ok(());
         }
         Err(RepresentError::NotAcceptable)
     }
 
-    /// Notes that what was made of content before is given out once more.
+    /// Records that kept encoded content is sent once more, and perhaps encodes it again with more effort.
     pub(super) fn gives_again(&self, coding: Coding, kept: &Arc<dyn Kept>, before: usize, after: usize) {
         self.record.coded(coding.as_str(), Rc::new(Cell::new(before as u64)));
         let effort = self.policy().compression.effort;
         self.counters().recoding.perhaps(self.record.represented(), kept, coding, effort, after);
     }
 
-    /// The answer coded: in one go where that is quickly done, else as it passes.
+    /// Encodes the response: in one call if that is quick, else as it passes.
     pub(super) fn code(&self, mut parts: Parts, mut content: Content, coding: Coding) -> Response<Body> {
         fields::coded(&mut parts.headers, coding, self.asked.tags_content());
         if self.asked.method == Method::HEAD {
@@ -73,7 +73,7 @@ impl Representing {
         }
         let before = Rc::new(Cell::new(0));
         self.record.coded(coding.as_str(), before.clone());
-        // Where the content is kept anyway, what is made of it is one thing more to hold.
+        // Content that is kept stays in memory beside its encoding, so there must be room for both.
         let room = content.kept.is_none() || self.has_room();
         if room
             && content.gathered.len() <= encoder::one_go(coding, effort)

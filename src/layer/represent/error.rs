@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// Why there is no answer in the form asked for.
+/// Reasons why there is no response in the requested form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RepresentError {
     /// 412: a condition of the request does not hold.
     PreconditionFailed,
-    /// 406: the client takes no coding in which this can be had.
+    /// 406: the client accepts no available coding.
     NotAcceptable,
-    /// 416: no part asked for is within content of this length.
+    /// 416: no requested range is within content of this length in bytes.
     RangeNotSatisfiable(usize),
 }
 

@@ -1,4 +1,4 @@
-//! The fields of an answer that go with its representation.
+//! The response fields that depend on the representation.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::fields::media_type::MediaKind;
 use crate::represent::coding::Coding;
 use crate::represent::entity_tag;
 
-/// Digests of the content as it was (RFC 9530, and the older ones).
+/// Digests of the unencoded content (RFC 9530, and older fields).
 static DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
@@ -19,7 +19,7 @@ static DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// What a 304 does not repeat: it is about the content (RFC 9110 15.4.5).
+/// Fields about the content, which a 304 does not repeat (RFC 9110 15.4.5).
 static OF_CONTENT: [HeaderName; 7] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -30,7 +30,7 @@ static OF_CONTENT: [HeaderName; 7] = [
     header::TRAILER,
 ];
 
-/// Which of the fields that are asked for are there: the map is gone through once.
+/// The presence of the fields that matter, found in one pass over the map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub cache_control: bool,
@@ -63,16 +63,16 @@ impl Seen {
     }
 }
 
-/// What no longer holds when the content is coded: its length, its digests, and that parts of it
-/// can be had (a part of coded content is not what the app would send for that range).
+/// Removes fields that are wrong for encoded content: its length, its digests, and the offer of ranges (a range of
+/// encoded content is not what the upstream would send for it).
 fn content_changed(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
     DIGESTS.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// The app's tag on content that Pillion coded. What is no tag cannot be told apart from itself on other codings,
-/// and goes.
+/// Replaces the upstream's tag for content that Pillion encoded. An invalid tag cannot be made different for another
+/// coding, so it is removed.
 fn retag(headers: &mut HeaderMap) {
     match EntityTag::from_headers(headers) {
         Some(tag) if tag.weak => {}
@@ -84,7 +84,7 @@ fn retag(headers: &mut HeaderMap) {
     }
 }
 
-/// The fields of content coded so; `retags`: its tag is that of the content.
+/// Sets the fields of encoded content; `retags`: its tag is that of the content.
 pub(super) fn coded(headers: &mut HeaderMap, coding: Coding, retags: bool) {
     if retags {
         retag(headers);
@@ -93,20 +93,20 @@ pub(super) fn coded(headers: &mut HeaderMap, coding: Coding, retags: bool) {
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
 }
 
-/// What does not hold of a part: the length of the whole, and digests of what is sent (RFC 9530 2).
+/// Removes fields that are wrong for a part: the length of the whole, and digests of what is sent (RFC 9530 2).
 pub(super) fn of_a_part(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove("content-digest");
     headers.remove("content-md5");
 }
 
-/// Makes a 304 of a 200. What is asked for stays (Cache-Control, Content-Location, Date, ETag, Expires,
-/// Vary), and what is not about the content: cookies, and fields that let a browser's script see the
-/// answer. Last-Modified is needed only where there is no tag.
+/// Makes a 304 of a 200. The required fields stay (Cache-Control, Content-Location, Date, ETag, Expires, Vary), and so
+/// do fields that are not about the content: cookies, and fields that let a browser's script read the response.
+/// Last-Modified is needed only without a tag.
 pub(super) fn not_modified(parts: &mut Parts, tag: Option<HeaderValue>) {
     parts.status = StatusCode::NOT_MODIFIED;
     let headers = &mut parts.headers;
-    // Names are compared far more quickly than they are looked up.
+    // Comparing names is far faster than looking them up.
     const MAX_GONE: usize = 11;
     let mut gone: [Option<HeaderName>; MAX_GONE] = Default::default();
     let of_content = headers.keys().filter(|name| OF_CONTENT.contains(name) || DIGESTS.contains(name));
@@ -118,14 +118,14 @@ pub(super) fn not_modified(parts: &mut Parts, tag: Option<HeaderValue>) {
     }
 }
 
-/// The declared length of an answer without content.
+/// Returns the declared length of a response without content.
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// How long browsers keep an answer. It takes the place of the app's max-age, no-cache and Expires; never
-/// that of no-store or private. An answer to somebody in particular is marked private, unless the app says
-/// that it is for all.
+/// Sets how long browsers keep a response. This replaces the upstream's max-age, no-cache and Expires, but never
+/// no-store or private. A response to a request with credentials becomes private, unless the upstream allows it for
+/// all.
 pub(super) fn browser_ttl(parts: &mut Parts, ttl: Duration, personal: bool) {
     let told = matches!(
         parts.status,
@@ -149,7 +149,7 @@ pub(super) fn browser_ttl(parts: &mut Parts, ttl: Duration, personal: bool) {
     let personal = personal || headers.contains_key(header::SET_COOKIE);
     let says_private = personal && !says("private") && !says("public") && !says("s-maxage");
     let mut value = kept.join(&b", "[..]);
-    // What has an age already is told to be kept for so long from now on.
+    // A response that has an age already is kept for this long from now on.
     let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
     let lifetime = ttl.as_secs().saturating_add(age);
     for word in [says_private.then(|| "private".to_owned()), Some(format!("max-age={lifetime}"))] {
@@ -161,7 +161,7 @@ pub(super) fn browser_ttl(parts: &mut Parts, ttl: Duration, personal: bool) {
     }
     if let Ok(value) = HeaderValue::from_bytes(&value) {
         headers.insert(header::CACHE_CONTROL, value);
-        // RFC 9111 5.3: max-age goes before it, and two words about one thing are one too many.
+        // RFC 9111 5.3: max-age takes precedence over Expires, so Expires would be redundant.
         headers.remove(header::EXPIRES);
     }
 }

@@ -1,9 +1,9 @@
-//! Gives an answer the form its client asked for: coded, validated, not at all because the client has it,
-//! or a part of it. It stands outside the cache, so that what is stored gets the same treatment as what
-//! the app has just said.
+//! The representation layer: gives a response the form its client asked for (encoded, validated, 304, or a range). It
+//! is outside the cache, so stored responses and new ones are treated alike.
 //!
-//! `asked` reads the request and changes what the app is to hear of it; `response` decides about the answer, with
-//! `choose`, or finds that it was decided about before (`prepared`); `coded` and `fields` change it. The decisions themselves are the engine's (`represent`).
+//! `classify` reads the request and edits the fields that the upstream receives. `on_response` decides about the
+//! response, with `choose`; `rendered` reuses an earlier decision; `coded` and `fields` change the response. The
+//! decisions themselves are those of the engine `crate::represent`.
 
 mod choose;
 pub(super) mod classify;
@@ -27,7 +27,7 @@ use classify::RepresentationRequest;
 use error::RepresentError;
 use on_response::{Begun, Representing};
 
-/// See the head of the file.
+/// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Represent<S>(pub S);
 
@@ -45,8 +45,8 @@ where
     }
 
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
-        // An upgrade is no representation, and gRPC codes its messages itself. What a signature covers stays as it is:
-        // Accept-Encoding, Range and the conditions are then the app's to answer.
+        // An upgrade has no representation, and gRPC encodes its messages itself. A signed request is forwarded
+        // unchanged, so the upstream handles its Accept-Encoding, Range and conditions.
         if routed.upgrade.is_some() || routed.record.grpc || routed.signed {
             return RepresentFuture::Below(self.0.call(routed), None);
         }
@@ -61,14 +61,14 @@ where
     }
 }
 
-/// The answer in the form asked for. Most are decided about at once; those of which more has to come first
-/// go on in a future of their own.
+/// The response in the requested form. Most responses are decided about at once; those that need more content first
+/// continue in a boxed future.
 pub(super) enum RepresentFuture<F> {
-    /// From below; nothing is done with an answer where nobody asked.
+    /// From below; without a [`Representing`] the response is passed on unchanged.
     Below(F, Option<Box<Representing>>),
-    /// More of its content has to come.
+    /// More of the content must arrive first.
     Gathering(Pin<Box<dyn Future<Output = Result<Response<Body>, RepresentError>>>>),
-    /// The request is not sent on.
+    /// The request is not forwarded.
     Refused(Option<RepresentError>),
 }
 

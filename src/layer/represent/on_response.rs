@@ -1,4 +1,4 @@
-//! What becomes of an app's answer: the order of the decisions.
+//! The decisions about a response of the upstream or the cache, in their order.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,37 +33,37 @@ use crate::represent::entity_tag;
 use crate::represent::precondition::{Current, Verdict};
 use crate::represent::range::{self, Selected};
 
-/// So much is gathered without asking whether there is a place for it.
+/// Bytes that are buffered without a reservation.
 const LITTLE: usize = 32 * 1024;
-/// How long a head waits for the content that decides about it. Chunked pages of PHP and WordPress come whole within
-/// this time, and are then as responses with a length.
+/// How long a head waits for the content that decides about it. Chunked pages of PHP and WordPress arrive complete
+/// within this time, and are then treated like responses with a length.
 const TIMEOUT: Duration = Duration::from_millis(20);
-/// How long a response with a length that allows a made tag is held for the last of it: whether it gets one must not
-/// depend on timing.
+/// How long a response of known length that may get a made tag waits for the last of its content: whether it gets one
+/// must not depend on timing.
 const TAG_TIMEOUT: Duration = Duration::from_millis(250);
-/// Maximum bytes of a response of which a part is cut, where the app did not heed the Range.
+/// Maximum bytes of a response from which a range is cut that the upstream ignored.
 const MAX_CUT: u64 = 1024 * 1024;
-/// Maximum bytes of a response without a length that are held while its end may be near.
+/// Maximum bytes of a response of unknown length that are held because its end may be near.
 const MAX_UNDECLARED: usize = 256 * 1024;
 
-/// One answer on its way.
+/// A request whose response is being represented.
 pub(crate) struct Representing {
     pub(super) asked: RepresentationRequest,
-    /// The form in which it asks.
+    /// The head variant that the request asks for.
     pub(super) form: Option<HeadVariant>,
-    /// What is noted of it.
+    /// The record of the request.
     pub(super) record: Rc<RequestRecord>,
 }
 
-/// How far an answer was decided about at once.
+/// The result of the first decisions about a response.
 #[allow(clippy::large_enum_variant, reason = "a box for every answer would cost more than it saves")]
 pub(super) enum Begun {
     Decided(Result<Response<Body>, RepresentError>),
-    /// This has to come first.
+    /// This content must arrive first.
     Needs(Box<Gathering>),
 }
 
-/// An answer of which more has to come before its head can be decided about.
+/// A response that needs more content before its head can be decided about.
 pub(super) struct Gathering {
     parts: Parts,
     body: Body,
@@ -74,30 +74,30 @@ pub(super) struct Gathering {
     kept: Option<Arc<dyn Kept>>,
 }
 
-/// What is known of an answer's content from its head.
+/// Facts about the content that its head tells.
 #[derive(Clone, Copy)]
 struct Known {
-    /// Its length; `None` where nobody told.
+    /// Its length in bytes; `None` if it is unknown.
     length: Option<u64>,
-    /// Whether it may be coded, and why not.
+    /// Whether it may be encoded, or the reason why not.
     codable: Result<(), Reason>,
     /// Whether it is never held back.
     stream: bool,
-    /// Whether it is to get a tag.
+    /// Whether it gets a made tag.
     wants_tag: bool,
 }
 
-/// An answer's content when its head is decided about.
+/// The content of a response when its head is decided about.
 pub(super) struct Content {
-    /// What came of it so far.
+    /// The content that has arrived so far.
     pub gathered: BufferedPrefix,
-    /// Its length, where it is known.
+    /// Its length in bytes, if it is known.
     pub length: Option<u64>,
-    /// See [`Known`].
+    /// Whether it is never held back.
     pub stream: bool,
-    /// What its encoder holds while it is on its way.
+    /// The memory of its encoder while the response is sent.
     pub memory: Option<EncoderMemory>,
-    /// Who keeps it, and what is made of it.
+    /// The owner of the stored content, which also keeps its encodings.
     pub kept: Option<Arc<dyn Kept>>,
 }
 
@@ -110,7 +110,7 @@ impl Representing {
         self.record.represented()
     }
 
-    /// See the head of the file.
+    /// Decides about a response as far as possible without more content.
     pub(super) fn begin(&self, response: Response<Body>) -> Begun {
         let (mut parts, mut body) = response.into_parts();
         if let Some(lines) = body.take_lines() {
@@ -147,8 +147,8 @@ impl Representing {
             _ => body.size_hint().exact(),
         };
         let max = self.policy().etag.max_size;
-        // The tag is of the content as it is, which is not at hand where the app coded it. A response with a validator
-        // of the app keeps that: a made tag beside it would take its place in every later condition (RFC 9110 13.1.3).
+        // The tag is of the unencoded content, which is not available if the upstream encoded it. An upstream's
+        // validator is kept: a made tag beside it would replace it in every later condition (RFC 9110 13.1.3).
         let wants_tag = self.asked.etag
             && matches!(self.asked.method, Method::GET | Method::HEAD)
             && parts.status == StatusCode::OK
@@ -172,7 +172,7 @@ impl Representing {
         }
     }
 
-    /// Goes on when as much of the content as was needed has come.
+    /// Decides when the needed content has arrived.
     pub(super) async fn go_on(
         self: Box<Self>,
         gathering: Box<Gathering>,
@@ -183,8 +183,8 @@ impl Representing {
         self.decide(parts, gathered, known, kept, None)
     }
 
-    /// How much of the content the decisions need, and how long they wait for it: the whole for a tag and for what is
-    /// encoded in one go or cut, and the whole of content without a length, if its end is near.
+    /// Returns how much content the decisions need, and how long they wait for it: all of it for a tag, for encoding in
+    /// one call and for ranges, and all of content of unknown length if its end is near.
     fn needed(&self, known: Known) -> Option<(BufferGoal, Duration, Option<Reservation>)> {
         if known.stream || self.asked.method == Method::HEAD {
             return None;
@@ -211,7 +211,7 @@ impl Representing {
         Some((wanted, timeout, self.place(wanted.max)?))
     }
 
-    /// A place for what is gathered; a little needs none. `None`: there is none.
+    /// Reserves memory for buffered content; a little needs no reservation. `None`: there is no room.
     fn place(&self, bytes: usize) -> Option<Option<Reservation>> {
         if bytes <= LITTLE { Some(None) } else { self.counters().budget.take(bytes).map(Some) }
     }
@@ -273,26 +273,26 @@ impl Representing {
         self.record.room(self.record.client_slot())
     }
 
-    /// Whether more may be buffered for the client.
+    /// Returns whether more may be buffered for the client.
     pub(super) fn has_room(&self) -> bool {
         self.room().is_left()
     }
 
-    /// Memory for an encoder of a response on its way; `None`: there is no room for it.
+    /// Reserves memory for the encoder of a response being sent; `None`: there is no room for it.
     pub(super) fn reserve_encoder(&self, bytes: usize) -> Option<EncoderMemory> {
         let reserved = self.room().try_reserve(bytes)?;
         Some(EncoderMemory { reserved, place: self.counters().encoders.take_over(bytes) })
     }
 
-    /// Counts what was gathered and is held for this response alone.
+    /// Counts the buffered content that is held for this response alone.
     pub(super) fn count(&self, content: &mut Content) {
         let kept = content.kept.as_ref().is_some_and(|kept| kept.content().is_some());
         let counts = !kept && !content.gathered.is_empty();
         content.gathered.count(counts.then(|| self.record.reserve_buffer()));
     }
 
-    /// The tag of content that has none, made once where the content is kept. HEAD gets it of what is kept. `None` where
-    /// not all of it is here, or it is too long.
+    /// Makes the tag of content without one, once if the content is stored. HEAD gets the tag of the stored content.
+    /// Returns `None` if the content is not complete or too long.
     fn made_tag(&self, content: &Content, whole: bool) -> Option<HeaderValue> {
         const NAME: &str = "etag";
         let kept = content.kept.as_ref();
@@ -332,7 +332,7 @@ impl Representing {
                 let kept = content.kept.filter(|kept| kept.content().is_some());
                 let body = match kept {
                     Some(kept) => Body::kept(body, kept),
-                    // Slices would hold all of it.
+                    // Slices would hold the whole content.
                     None => Body::pieces(body.cut()),
                 };
                 Ok(Response::from_parts(parts, body))
@@ -342,7 +342,7 @@ impl Representing {
         }
     }
 
-    /// A 304 in place of an app's 200 (RFC 9110 15.4.5).
+    /// Makes a 304 of an upstream's 200 (RFC 9110 15.4.5).
     fn not_modified(&self, mut parts: Parts, content: Content, choice: Choice) -> Response<Body> {
         self.counters().not_modified_by_pillion.add(1);
         let tag = EntityTag::from_headers(&parts.headers);
@@ -356,9 +356,9 @@ impl Representing {
         Response::from_parts(parts, Body::empty())
     }
 
-    /// The app's own 304: its tag goes out in the form in which the client has it.
+    /// Rewrites the tag of the upstream's own 304 to the form in which the client has it.
     fn relayed_not_modified(&self, headers: &mut HeaderMap) {
-        // What kind of content it is, a 304 seldom says: it may be of those that are coded.
+        // A 304 seldom has a Content-Type, so the content may be of a type that is encoded.
         let may = !headers.contains_key(header::CONTENT_TYPE) || self.is_of_type(headers);
         let coded = may && matches!(self.asked.coding, Some((_, Negotiated::Coded(..))));
         let shown =
@@ -377,7 +377,7 @@ impl Representing {
 }
 
 impl Content {
-    /// Nobody wants it: a little is read to its end, so that the connection can be used again.
+    /// Drops the content. A short rest is read to its end, so that the connection can be used again.
     fn discard(self) {
         const MAX: u64 = 256 * 1024;
         let Some(mut body) = self.gathered.into_rest() else { return };
@@ -389,7 +389,7 @@ impl Content {
     }
 }
 
-/// Says who keeps content that is here, where somebody does: it is not counted once more.
+/// Names the owner of stored content in its body, so that its memory is not counted twice.
 fn of_kept(mut body: Body, kept: Option<Arc<dyn Kept>>) -> Body {
     if let Some(kept) = kept
         && body.is_here()
@@ -400,7 +400,7 @@ fn of_kept(mut body: Body, kept: Option<Arc<dyn Kept>>) -> Body {
     body
 }
 
-/// The tag that goes out on what the app gave this one.
+/// Returns the tag that a client receives for the upstream's tag.
 fn outgoing(tag: &EntityTag<'_>, choice: Choice) -> HeaderValue {
     match choice {
         Choice::Code(_) => entity_tag::on_coded(tag),

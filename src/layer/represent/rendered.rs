@@ -1,4 +1,4 @@
-//! Decisions about what is stored, made once for all who ask in the same form.
+//! Decisions about stored responses, made once for all requests of the same variant.
 
 use http::response::Parts;
 use http::{HeaderName, Response, StatusCode, header};
@@ -18,19 +18,19 @@ use crate::represent::compression_decision::{Choice, Reason};
 use crate::represent::counters::Counters;
 use crate::represent::precondition::Current;
 
-/// Fields that each answer gets anew, or its connection writes.
+/// Fields that each response gets anew, or that its connection writes.
 static OWN: [HeaderName; 5] = [header::AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID, header::CONTENT_LENGTH];
-/// With these an answer depends on more than on the form in which it is asked for, or is not written as it stands.
+/// Fields of responses that depend on more than the variant of the request, or that are not written as they are.
 static PARTICULAR: [HeaderName; 4] =
     [header::SET_COOKIE, header::CONTENT_ENCODING, header::CONNECTION, header::TRAILER];
 
 impl Representing {
-    /// The head of an answer as it was decided about, for all who ask in the same form; `None`: the next one may get
-    /// another.
+    /// Renders the head of a response for all requests of the same variant; `None` if the next response may get another
+    /// head.
     pub(super) fn prepare(&self, parts: &Parts, content: &Content, choice: Choice) -> Option<RenderedHead> {
         let headers = &parts.headers;
         let made = match choice {
-            // The next one gets what was made of it, and nothing is made any more.
+            // The next response uses the kept encoding, and nothing is encoded any more.
             Choice::Code(coding) => content.kept.as_ref()?.made(coding.as_str()).map(|_| Some(coding))?,
             Choice::Leave(Reason::NotAsked | Reason::NoTransform | Reason::Type | Reason::Small) => None,
             Choice::Leave(_) => return None,
@@ -40,13 +40,13 @@ impl Representing {
         let form = self.form.filter(|_| usual)?;
         let mut own = headers.clone();
         OWN.iter().for_each(|name| drop(own.remove(name)));
-        // What is no tag goes out as it is, and no condition is about it.
+        // A value that is not a valid tag is sent as it is, and no condition is about it.
         let tag = headers.get(header::ETAG).filter(|_| EntityTag::from_headers(headers).is_some());
         let mut unchanged = Response::new(()).into_parts().0;
         unchanged.headers = own.clone();
         fields::not_modified(&mut unchanged, tag.cloned());
         if tag.is_some() {
-            // Each gets it as it has it.
+            // Each client gets the tag as it sent it.
             unchanged.headers.remove(header::ETAG);
         }
         let unchanged = encode::lines(&unchanged.headers);
@@ -65,7 +65,7 @@ impl Representing {
         })
     }
 
-    /// An answer with a head that was prepared.
+    /// Builds a response with a rendered head.
     pub(super) fn prepared(&self, mut parts: Parts, body: Body, mut lines: HeadLines) -> Response<Body> {
         let prepared = lines.head.clone();
         if self.asked.coding.is_some() {

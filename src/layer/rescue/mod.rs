@@ -1,5 +1,5 @@
-//! The one table from errors to answers. Everything Pillion itself says is problem+json (RFC 9457)
-//! with a stable `type`, the request's id, and nothing about what is behind it.
+//! The table from errors to responses. Pillion's own error responses are problem+json (RFC 9457) with a stable `type`
+//! and the request id, and reveal nothing about the upstream.
 
 pub(crate) mod problem_types;
 
@@ -27,16 +27,16 @@ use crate::policy::path::PathError;
 use crate::represent::range;
 use crate::upstream::ForwardError;
 
-/// Seconds after which a request that found no place may find one.
+/// Value of `Retry-After`, in seconds, for requests that found no free slot.
 const RETRY_AFTER: &str = "1";
 
-/// What is said to the client.
+/// The parts of an error response.
 struct ProblemResponse {
     status: StatusCode,
     problem_type: ProblemType,
     detail: String,
     fault: Fault,
-    /// Further members of the document (RFC 9457 3.2).
+    /// Additional members of the document (RFC 9457 3.2).
     members: Vec<(&'static str, serde_json::Value)>,
     fields: Vec<(HeaderName, HeaderValue)>,
 }
@@ -73,8 +73,8 @@ impl ProblemResponse {
         self.field(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
     }
 
-    /// A gRPC client does not read documents: a refusal is an answer of trailers only (gRPC over HTTP/2,
-    /// Responses), with the code that its library acts on.
+    /// Converts to a gRPC response. gRPC clients do not read problem documents: an error is a response of trailers only
+    /// (gRPC over HTTP/2, Responses), with the code that the client's library acts on.
     fn into_grpc(self) -> Response<Body> {
         let code = match self.status {
             StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => "13",
@@ -118,7 +118,7 @@ impl ProblemResponse {
     }
 }
 
-/// The status that an error is answered with.
+/// Returns the status of the response to an error.
 pub(super) fn status(error: &BoxError) -> StatusCode {
     problem_for(error).status
 }
@@ -142,7 +142,7 @@ fn problem_for(error: &BoxError) -> ProblemResponse {
     }
     if let Some(error) = error.downcast_ref::<RouteError>() {
         return match error {
-            // RFC 9110 15.5.6 asks for Allow.
+            // A 405 requires `Allow` (RFC 9110 15.5.6).
             RouteError::Connect => {
                 let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
                 ProblemResponse::new(S::METHOD_NOT_ALLOWED, problem_types::CONNECT, Fault::Client)
@@ -168,7 +168,7 @@ fn problem_for(error: &BoxError) -> ProblemResponse {
     if let Some(error) = error.downcast_ref::<CacheError>() {
         return match error {
             CacheError::Shared(error) => problem_for(error),
-            // RFC 9111 5.2.1.7.
+            // RFC 9111 5.2.1.7 defines this 504.
             CacheError::OnlyIfCached => {
                 ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::ONLY_IF_CACHED, Fault::Client)
                     .detail("it takes nothing but what is stored (only-if-cached)")
@@ -208,7 +208,7 @@ fn limited(error: &LimitError) -> ProblemResponse {
     match error {
         LimitError::TooLarge(max) => too_large(*max),
         LimitError::Rejected => {
-            // RFC 9110 15.5.2 asks for a challenge; no scheme is registered for keys.
+            // A 401 requires a challenge (RFC 9110 15.5.2), but no scheme is registered for API keys.
             let challenge = HeaderValue::from_static("ApiKey");
             ProblemResponse::new(StatusCode::UNAUTHORIZED, problem_types::UNKNOWN_API_KEY, Fault::Client)
                 .detail("it is not among the keys that are taken here")
@@ -320,7 +320,7 @@ fn body(error: &BodyError) -> ProblemResponse {
             ProblemResponse::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
                 .detail("the body came too slowly")
         }
-        // Nobody will read it; the log has the word.
+        // No client reads this response; only its status appears in the log.
         BodyError::ClientGone => {
             let gone = S::from_u16(CLIENT_GONE).unwrap_or(S::BAD_REQUEST);
             ProblemResponse::new(gone, problem_types::CLIENT_GONE, Fault::Client)
@@ -330,7 +330,7 @@ fn body(error: &BodyError) -> ProblemResponse {
     }
 }
 
-/// See the head of the file.
+/// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Rescue<S>(pub S);
 
@@ -344,7 +344,7 @@ where
     type Future = RescueFuture<S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // What is below takes everything; it refuses in its answer.
+        // The layers below are always ready; they refuse in their responses.
         Poll::Ready(Ok(()))
     }
 
@@ -355,9 +355,9 @@ where
     }
 }
 
-/// The answer, whatever happens below.
+/// The future of a response, which also handles errors and panics below.
 pub(super) struct RescueFuture<F> {
-    /// `None` once it panicked.
+    /// The future of the layer below; `None` once it panicked.
     inner: Option<F>,
     record: Rc<RequestRecord>,
 }
@@ -379,7 +379,7 @@ where
             Some(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
             Some(Poll::Ready(Err(error))) => error,
             None => {
-                // One request's panic ends that request; what it held is dropped with it.
+                // A panic ends only its own request. Dropping the future frees what it held.
                 this.inner = None;
                 this.record.panicked();
                 "panic".into()
@@ -397,7 +397,7 @@ where
         this.record.response_started(response.status);
         let mut response =
             if this.record.grpc { response.into_grpc() } else { response.into_response(&this.record.id) };
-        // So that a browser's script can read a 429 too.
+        // Applies the route's edits, for example so that a browser's script may read a 429.
         this.record.edit_own(response.headers_mut());
         Poll::Ready(Ok(response))
     }

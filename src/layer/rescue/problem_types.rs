@@ -1,11 +1,10 @@
-//! The problem types (RFC 9457 3.1.1) of responses that Pillion makes itself, each with its title.
-//!
-//! A type is stable for ever: clients branch on it. A title goes with its type (RFC 9457 3.1.3). The admin listener has
-//! types of its own, `urn:pillion:problem:admin-STATUS`.
+//! The problem types (RFC 9457 3.1.1) of Pillion's own responses, each with its title. A type never changes, because
+//! clients branch on it. Each type has one title (RFC 9457 3.1.3). The admin listener has types of its own,
+//! `urn:pillion:problem:admin-STATUS`.
 
-/// The beginning of our own types.
+/// Prefix of Pillion's own problem types.
 const OURS: &str = "urn:pillion:problem:";
-/// The registry of HTTP Problem Types (RFC 9457 4.2).
+/// Prefix of types in the registry of HTTP Problem Types (RFC 9457 4.2).
 const REGISTERED: &str = "https://iana.org/assignments/http-problem-types#";
 
 /// A problem type and its title.
@@ -18,13 +17,13 @@ pub(crate) struct ProblemType {
 }
 
 impl ProblemType {
-    /// The `type` member.
+    /// Returns the value of the `type` member.
     pub(crate) fn uri(&self) -> String {
         format!("{}{}", self.base, self.name)
     }
 }
 
-/// Declares the constants and the list of them: `NAME = base, "name", "title";`.
+/// Declares the constants and their list: `NAME = base, "name", "title";`.
 macro_rules! problem_types {
     ($($constant:ident = $base:ident, $name:literal, $title:literal;)+) => {
         $(pub(super) const $constant: ProblemType = ProblemType { base: $base, name: $name, title: $title };)+

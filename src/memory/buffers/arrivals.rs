@@ -1,9 +1,10 @@
-//! Content that comes unasked: an upstream of HTTP/2 sends as much of each response as it was told that it may (RFC 9113
-//! 5.2), whether the client takes it or not. It is counted as it comes, in the share of the client that it is for.
+//! Content that arrives without a read: an HTTP/2 upstream sends as much of each response as its flow-control window
+//! permits (RFC 9113 5.2), whether the client reads it or not. It is counted on arrival, in the share of the client
+//! whose response it is.
 //!
-//! Where there is little memory left the upstreams are told to send less, and buffers that can wait leave room for it.
-//! Content beyond the limit is given up, of the client that holds most: no client can fill the memory so that there is none
-//! for others.
+//! When memory is scarce, upstreams get smaller windows, and buffers that can wait leave room for such content. Beyond
+//! the limit, responses of the client that holds most are canceled: no client can fill the memory and leave none to the
+//! others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,32 +12,33 @@ use std::sync::atomic::Ordering;
 use super::buffer_memory::{BufferMemory, BufferReservation};
 use super::client_slot::{ClientSlot, client_share};
 
-/// Where that part is used, upstreams are told to send less.
+/// Part of the limit (a half) beyond which upstreams get smaller windows.
 const SCARCE: usize = 2;
-/// Where no more than that part is used, they may send all again.
+/// Part of the limit (a quarter) at or below which upstreams get their full windows back.
 const AMPLE: usize = 4;
-/// Responses are given up until this part of the limit is free beyond the need, so that the next content finds room.
+/// Part of the limit (a 64th) that canceled responses must free beyond the need, so that the next content finds room.
 const MARGIN: usize = 64;
 
 impl BufferMemory {
-    /// Whether upstreams are to send less at once, where `before` says whether they were told so.
+    /// Returns whether upstreams should have smaller windows now. `before` says whether they have them already.
     pub(crate) fn is_scarce(&self, before: bool) -> bool {
         self.bytes() > self.max() / if before { AMPLE } else { SCARCE }
     }
 
-    /// The limit with what arrives: it takes half of what requests may take, so that these find room beside it.
+    /// Returns the limit in bytes that includes arriving content. It covers half of the excess that requests may use,
+    /// so that requests find room beside arriving content.
     fn limit_of_arrivals(&self) -> usize {
         self.max().saturating_add(self.beyond() / 2)
     }
 
-    /// Whether something of `client`, or of any other one, has to be given up.
+    /// Returns whether a response of `client`, or of any client, has to be canceled.
     pub(crate) fn is_beyond(&self, client: ClientSlot) -> bool {
         let limit = self.limit_of_arrivals();
         self.bytes() > limit || self.held_by(client) > client_share(limit)
     }
 
-    /// The client of which something has to be given up, and how many bytes: of those for whom something arrived, the
-    /// one that holds most.
+    /// Returns the client whose responses have to be canceled, and the bytes to free. Among the clients with arrived
+    /// content, it is the client that holds most.
     pub(crate) fn excess(&self) -> Option<(ClientSlot, usize)> {
         let (limit, margin) = (self.limit_of_arrivals(), self.max() / MARGIN);
         let (_, client) = (0u16..)
@@ -50,17 +52,17 @@ impl BufferMemory {
         })
     }
 
-    /// So many responses were given up.
+    /// Counts `responses` canceled for lack of memory.
     pub(crate) fn count_given_up(&self, responses: u64) {
         self.arrivals.given_up.fetch_add(responses, Ordering::Relaxed);
     }
 
-    /// Responses given up so far.
+    /// Returns the number of responses canceled so far.
     pub(crate) fn given_up(&self) -> u64 {
         self.arrivals.given_up.load(Ordering::Relaxed)
     }
 
-    /// Tells all workers that something has to be given up.
+    /// Notifies all workers that content has to be canceled.
     pub(crate) fn tell_beyond(&self) {
         self.arrivals.beyond.notify_waiters();
     }
@@ -70,7 +72,7 @@ impl BufferMemory {
     }
 }
 
-/// The part of the memory that unasked content of one response holds.
+/// The reservation for arriving content of one response.
 #[derive(Debug)]
 pub(crate) struct Arrival(BufferReservation);
 
@@ -90,7 +92,7 @@ impl Arrival {
         self.0.client
     }
 
-    /// Whether the client may buffer more.
+    /// Returns whether the client may buffer more.
     pub(crate) fn has_room(&self) -> bool {
         self.0.has_room()
     }
@@ -99,7 +101,7 @@ impl Arrival {
         self.0.bytes()
     }
 
-    /// So many bytes are here now.
+    /// Sets the number of bytes held now.
     pub(crate) fn resize(&mut self, bytes: usize) {
         let before = self.0.bytes();
         if let Some(arrived) = self.0.memory.arrivals.by_client.get(self.0.client.index()) {
@@ -140,18 +142,18 @@ mod tests {
         assert!(memory.is_scarce(true), "it was scarce, and more than a quarter is used");
         many.resize(12 * MIB);
         assert!(!memory.is_scarce(true));
-        // Its share of 66 MiB.
+        // 57.5 MiB are within its share of 66 MiB.
         many.resize(57 * MIB + MIB / 2);
         assert!(!memory.is_beyond(greedy) && memory.excess().is_none());
         many.resize(58 * MIB);
         assert!(memory.is_beyond(greedy) && !memory.is_beyond(modest));
         assert_eq!(memory.excess(), Some((greedy, MIB / 4 + MIB)), "no more than its own");
-        // Beyond all there is, it is not the one whose content came last.
+        // Beyond the total limit, the client that holds most loses, not the client whose content came last.
         many.resize(57 * MIB);
         few.resize(10 * MIB);
         assert!(memory.is_beyond(modest));
         assert_eq!(memory.excess(), Some((greedy, MIB + MIB)));
-        // What it holds otherwise cannot be given up; then it is the next one's turn.
+        // Its other memory cannot be canceled, so it is the next client's turn.
         let mut asked = BufferReservation::new(memory.clone(), greedy);
         asked.resize(57 * MIB);
         many.resize(0);

@@ -7,28 +7,28 @@ use tokio::sync::Notify;
 
 use super::client_slot::{ClientSlot, SLOTS, client_share};
 
-/// Requests may go beyond the limit by this part of it: responses that fill the memory slow their upstreams, but refuse
-/// no request.
+/// Part of the limit (a 16th) by which requests may exceed it: responses that fill the memory slow their upstreams, but
+/// refuse no request.
 const REQUESTS_BEYOND: usize = 16;
-/// ... and by no less than this; bytes.
+/// Minimum number of bytes by which requests may exceed the limit.
 const MIN_BEYOND: usize = 1024 * 1024;
 
-/// Once something arrived that part is left free for it.
+/// Part of the limit (a quarter) that is left free for unsolicited content once any has arrived.
 const KEPT: usize = 4;
 
-/// Memory that all buffers together may hold, and how much of it each client holds.
+/// The memory that all buffers together may hold, and each client's part of it.
 #[derive(Debug)]
 pub(crate) struct BufferMemory {
     bytes: AtomicUsize,
     max: AtomicUsize,
-    /// The most that one client may hold of it.
+    /// Maximum bytes of one client.
     share: AtomicUsize,
     by_client: Box<[AtomicUsize]>,
     pub(super) arrivals: Arrivals,
 }
 
 impl BufferMemory {
-    /// At most `max` bytes.
+    /// Creates an empty store of at most `max` bytes.
     pub(crate) fn new(max: usize) -> BufferMemory {
         BufferMemory {
             bytes: AtomicUsize::new(0),
@@ -39,14 +39,14 @@ impl BufferMemory {
         }
     }
 
-    /// Whether a client may buffer more. The next piece may then exceed the limit, by one for each worker: its length is
-    /// not known before. Room for content that may come unasked is left free.
+    /// Returns whether a client may buffer more. The next piece may exceed the limit, by one piece for each worker,
+    /// because its length is not known yet. Room for unsolicited content is left free.
     pub(crate) fn has_room(&self, client: ClientSlot) -> bool {
         let (max, kept) = (self.max(), self.kept_for_arrivals());
         self.bytes() + kept < max && self.held_by(client) + kept < self.share.load(Ordering::Relaxed)
     }
 
-    /// A reservation for a request that is here already; `None` where it has to be refused.
+    /// Reserves memory for a received request. Returns `None` if the request has to be refused.
     pub(crate) fn try_reserve_request(
         self: &Arc<BufferMemory>,
         client: ClientSlot,
@@ -58,12 +58,12 @@ impl BufferMemory {
         (self.bytes() <= limit && self.held_by(client) <= client_share(limit)).then_some(reserved)
     }
 
-    /// How far requests may go beyond the limit; bytes.
+    /// Returns the bytes by which requests may exceed the limit.
     pub(super) fn beyond(&self) -> usize {
         (self.max() / REQUESTS_BEYOND).max(MIN_BEYOND)
     }
 
-    /// A reservation for something that can be done without; `None` where there is no room for all of it.
+    /// Reserves memory for an optional purpose. Returns `None` if there is no room for all of it.
     pub(crate) fn try_reserve(
         self: &Arc<BufferMemory>,
         client: ClientSlot,
@@ -79,7 +79,7 @@ impl BufferMemory {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes held for one client.
+    /// Returns the bytes held for one client.
     pub(crate) fn held_by(&self, client: ClientSlot) -> usize {
         self.by_client.get(client.index()).map_or(0, |held| held.load(Ordering::Relaxed))
     }
@@ -93,7 +93,8 @@ impl BufferMemory {
         self.share.store(client_share(max), Ordering::Relaxed);
     }
 
-    /// What is left free for what may come: a client that reads slowly has it from responses that begin later; bytes.
+    /// Returns the bytes left free for content that may arrive: a client that reads slowly gets them from responses
+    /// that begin later.
     pub(crate) fn kept_for_arrivals(&self) -> usize {
         if self.arrivals.any.load(Ordering::Relaxed) { self.max() / KEPT } else { 0 }
     }
@@ -113,13 +114,13 @@ impl BufferMemory {
     }
 }
 
-/// Unasked content of all workers.
+/// The unsolicited content of all workers.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     pub(super) by_client: Box<[AtomicUsize]>,
     pub(super) any: AtomicBool,
     pub(super) beyond: Notify,
-    /// Responses of which something was given up.
+    /// Number of responses canceled for lack of memory.
     pub(super) given_up: AtomicU64,
 }
 
@@ -134,7 +135,7 @@ impl Default for Arrivals {
     }
 }
 
-/// The part of the memory that one buffer holds, given back when dropped.
+/// The memory that one buffer holds, released when dropped.
 #[derive(Debug)]
 pub(crate) struct BufferReservation {
     pub(super) memory: Arc<BufferMemory>,
@@ -147,12 +148,12 @@ impl BufferReservation {
         BufferReservation { memory, client, bytes: 0 }
     }
 
-    /// Whether the buffer may grow.
+    /// Returns whether the buffer may grow.
     pub(crate) fn has_room(&self) -> bool {
         self.memory.has_room(self.client)
     }
 
-    /// The buffer holds so many bytes now.
+    /// Sets the number of bytes that the buffer holds.
     pub(crate) fn resize(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.memory.add(self.client, bytes - self.bytes);
@@ -162,19 +163,19 @@ impl BufferReservation {
         self.bytes = bytes;
     }
 
-    /// Hands `bytes` of it, or all there is, to another owner.
+    /// Moves `bytes` of the reservation, or all of it, to a new owner.
     pub(crate) fn split(&mut self, bytes: usize) -> BufferReservation {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         BufferReservation { memory: self.memory.clone(), client: self.client, bytes }
     }
 
-    /// Takes over what another one of the same client and memory holds.
+    /// Takes over another reservation of the same client and memory.
     pub(crate) fn join(&mut self, mut other: BufferReservation) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Whose share it is of.
+    /// Returns the client whose share this counts in.
     pub(crate) fn client(&self) -> ClientSlot {
         self.client
     }
@@ -183,7 +184,7 @@ impl BufferReservation {
         self.bytes
     }
 
-    /// Whether it is a part of this client's share.
+    /// Returns whether the reservation counts in this client's share.
     pub(crate) fn belongs_to(&self, client: ClientSlot) -> bool {
         self.client == client
     }

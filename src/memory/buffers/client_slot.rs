@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 pub(crate) const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
 
-/// One client never holds more than this many eighths.
+/// Maximum share of one client in eighths.
 const EIGHTHS: usize = 7;
-/// With so few, all of them are one client's: a share of one would halve an upstream that has two workers for all who
-/// come through one address.
+/// Total below which one client may hold all. A share of one would halve an upstream that has two workers, if all
+/// clients come through one address.
 pub(super) const SHARED_FROM: usize = 3;
 
-/// The most that one client may hold of `total`.
+/// Returns the maximum that one client may hold of `total`.
 pub(crate) fn client_share(total: usize) -> usize {
     if total < SHARED_FROM { total } else { total / 8 * EIGHTHS + total % 8 * EIGHTHS / 8 }
 }
@@ -22,7 +22,8 @@ pub(crate) fn client_share(total: usize) -> usize {
 pub(crate) struct ClientSlot(pub(super) u16);
 
 impl ClientSlot {
-    /// The slot of a client: its address, or its network of `ipv6_prefix` bits, as one subscriber has all of that.
+    /// Returns the slot of an address. IPv6 addresses count by their network of `ipv6_prefix` bits, because one
+    /// subscriber has a whole network.
     pub(crate) fn new(address: IpAddr, ipv6_prefix: u8) -> ClientSlot {
         let bits = match address.to_canonical() {
             IpAddr::V4(address) => u64::from(u32::from(address)),
@@ -32,13 +33,13 @@ impl ClientSlot {
                 (network ^ (network >> 64)) as u64 ^ (1 << 63)
             }
         };
-        // Keyed, so that nobody can choose an address that shares the slot of another one.
+        // The hash is keyed, so that nobody can choose an address that shares another client's slot.
         let mixed = (bits ^ seed()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         ClientSlot((mixed >> (u64::BITS - SLOT_BITS)) as u16)
     }
 
-    /// Its index in a table of [`SLOTS`].
+    /// Returns the index in a table of [`SLOTS`].
     pub(crate) fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -61,7 +62,7 @@ mod tests {
         let addresses = (0..SLOTS as u32).map(|at| IpAddr::from((at | 0x0a00_0000).to_be_bytes()));
         let mut taken = std::collections::HashSet::new();
         taken.extend(addresses.map(|address| ClientSlot::new(address, 64).index()));
-        // Thrown at random, 1024 addresses hit some 647 slots.
+        // 1024 random addresses hit about 647 slots.
         assert!(taken.len() > 500, "{} slots", taken.len());
         assert!(taken.iter().all(|slot| *slot < SLOTS));
         ClientSlot::new("::1".parse().unwrap(), 0);

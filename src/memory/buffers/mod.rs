@@ -1,7 +1,7 @@
-//! Memory for what waits for a slow peer or for its turn, and each client's share of what clients have in common.
+//! Memory for bytes that wait for a slow peer or for their turn, and each client's share of a common resource.
 //!
-//! Clients are counted in fixed tables of atomics, by a hash of their address: counting a client takes no lock, and
-//! no number of clients makes a table grow. Clients in one slot share its allowance.
+//! Clients are counted in fixed tables of atomics, by a hash of their address: counting a client takes no lock, and no
+//! number of clients makes a table grow. Clients in one slot share one allowance.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -16,22 +16,23 @@ pub(crate) use arrivals::Arrival;
 pub(crate) use buffer_memory::{BufferMemory, BufferReservation};
 pub(crate) use client_slot::{ClientSlot, SLOTS, client_share};
 
-/// Memory of a waiting connection beside its buffers (its task, its request, its place in a line); bytes, measured with
+/// Memory of a waiting connection in bytes beside its buffers (its task, its request, its queue entry), measured with
 /// `benches/attacks`.
 pub(crate) const OF_A_WAIT: usize = 16 * 1024;
 
-/// Memory that the allocator takes for buffers of `bytes` bytes: it rounds up.
+/// Returns the memory that the allocator takes for `bytes` bytes of buffers: it rounds up.
 pub(crate) const fn weight(bytes: usize) -> usize {
     bytes + bytes / 8
 }
 
-/// How what is polled just now is read.
+/// The way the body polled at present reads from its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     Freely,
-    /// Ahead of a peer that is slow: no buffer is so large that its end, which waits, holds much that is gone.
+    /// Ahead of a slow peer. Buffers stay small, so that a buffer whose end still waits does not hold much consumed
+    /// space.
     Ahead,
-    /// There is no room in the buffer memory: in small pieces.
+    /// Without room in the buffer memory: in small pieces.
     Pressed,
 }
 
@@ -39,17 +40,17 @@ thread_local! {
     static READING: Cell<Reading> = const { Cell::new(Reading::Freely) };
 }
 
-/// How to read just now.
+/// Returns the way to read in the present poll.
 pub(crate) fn reading() -> Reading {
     READING.get()
 }
 
-/// Whether what is read just now finds no room in the buffer memory, and is to be read in small pieces.
+/// Returns whether the present poll finds no room in the buffer memory and must read in small pieces.
 pub(crate) fn is_pressed() -> bool {
     reading() == Reading::Pressed
 }
 
-/// Polls something that reads so.
+/// Polls with the given way of reading.
 pub(crate) fn while_reading<T>(reading: Reading, poll: impl FnOnce() -> T) -> T {
     READING.set(reading);
     let polled = poll();
@@ -57,12 +58,12 @@ pub(crate) fn while_reading<T>(reading: Reading, poll: impl FnOnce() -> T) -> T 
     polled
 }
 
-/// Polls something for a peer that is slow; without room it is read in small pieces.
+/// Polls for a slow peer. Without room in the buffer memory (`pressed`), reads are small.
 pub(crate) fn while_pressed<T>(pressed: bool, poll: impl FnOnce() -> T) -> T {
     while_reading(if pressed { Reading::Pressed } else { Reading::Freely }, poll)
 }
 
-/// Whether a client may buffer more, for the code that decides so before anything is held.
+/// The memory as one client sees it, for code that checks for room before it holds anything.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room<'a> {
     memory: &'a Arc<BufferMemory>,
@@ -70,22 +71,22 @@ pub(crate) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// The room of `client`.
+    /// Creates the view of `client`.
     pub(crate) fn new(memory: &'a Arc<BufferMemory>, client: ClientSlot) -> Room<'a> {
         Room { memory, client }
     }
 
-    /// A reservation of nothing yet in it.
+    /// Returns an empty reservation of the client.
     pub(crate) fn reservation(&self) -> BufferReservation {
         BufferReservation::new(self.memory.clone(), self.client)
     }
 
-    /// See [`BufferMemory::try_reserve`].
+    /// Reserves memory for an optional purpose of the client; see [`BufferMemory::try_reserve`].
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<BufferReservation> {
         self.memory.try_reserve(self.client, bytes)
     }
 
-    /// See [`BufferMemory::has_room`].
+    /// Returns whether the client may buffer more; see [`BufferMemory::has_room`].
     pub(crate) fn is_left(&self) -> bool {
         self.memory.has_room(self.client)
     }
@@ -94,19 +95,19 @@ impl<'a> Room<'a> {
         self.memory
     }
 
-    /// A reservation for what comes unasked.
+    /// Returns an empty reservation for unsolicited content.
     pub(crate) fn arrival(self) -> Arrival {
         Arrival::new(self.memory.clone(), self.client)
     }
 
-    /// A reservation of nothing yet.
+    /// Returns an empty reservation of the client.
     pub(crate) fn reserve(self) -> BufferReservation {
         BufferReservation::new(self.memory.clone(), self.client)
     }
 }
 
-/// Content that holds something, its part of the memory say, until the last reference to it is gone: a library that it was
-/// handed to may keep it for as long as a client does not take it.
+/// Returns content that keeps `held`, such as its reservation, alive until its last reference is dropped. A library
+/// that gets the content may hold it until the client reads it.
 pub(crate) fn hold<T: Send + 'static>(content: Bytes, held: T) -> Bytes {
     Bytes::from_owner(Holding { content, _held: held })
 }

@@ -1,5 +1,5 @@
-//! A connection that counts what is written to it: what its client took, which the library does not tell. And a tunnel
-//! that counts what is read of it.
+//! A connection that counts the bytes written to it, because the library does not report what its client has read; and
+//! a tunnel that counts the bytes read from it.
 
 use std::cell::Cell;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http2::intake::{Intake, IntakeBody};
 
-/// See the head of the file.
+/// A connection that counts written bytes and reports whether the client reads.
 pub(super) struct Counted<T> {
     pub inner: T,
     pub written: Rc<Cell<u64>>,
@@ -59,7 +59,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The library flushes when it has written all that it had.
+        // The library flushes when it has written everything that it had.
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         if flushed.is_ready() {
             self.intake.set_blocked(false);
@@ -72,7 +72,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     }
 }
 
-/// The client's side of a tunnel.
+/// The client's side of a tunnel, which counts the bytes read.
 pub(super) struct CountedTunnel<T> {
     pub inner: T,
     pub taken: IntakeBody,

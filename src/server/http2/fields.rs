@@ -1,4 +1,4 @@
-//! The head of a request that came over HTTP/2: its size, what HTTP/1 checks of it, and the form in which it goes on.
+//! The head of a request over HTTP/2: its size, the checks that HTTP/1 also makes, and its form for the stack.
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -9,8 +9,8 @@ use crate::http1::head::{self, HeadLimits};
 use crate::http1::head_error::HeadError;
 use crate::message::inbound::Refused;
 
-/// Encodes what no URI has raw, as the HTTP/1 head reader does. What the library under this refuses itself never comes here:
-/// `<`, `>` in a target, `"` in a query, a backtick in a path.
+/// Encodes characters that a URI cannot have, as the HTTP/1 parser does. Characters that the library refuses itself
+/// never arrive here: `<`, `>` in a target, `"` in a query, a backtick in a path.
 pub(super) fn encode_target(uri: &mut Uri) -> Result<(), Refused> {
     let given = uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes());
     if Looks::inspect(given) != Looks::Raw {
@@ -30,14 +30,14 @@ pub(super) fn encode_target(uri: &mut Uri) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Bytes of the target and of the fields' names and values.
+/// Returns the bytes of the target and of the fields' names and values.
 pub(super) fn head_size(parts: &http::request::Parts) -> usize {
     let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     fields.sum::<usize>() + target
 }
 
-/// The limits of heads, counted as HTTP/2 counts them (RFC 9113 10.5.1).
+/// Checks the limits of heads, with the sizes as HTTP/2 counts them (RFC 9113 10.5.1).
 pub(super) fn too_large(size: usize, fields: usize, limits: HeadLimits) -> Result<(), Refused> {
     const OVERHEAD: usize = 32;
     let error = if fields > limits.fields {
@@ -50,8 +50,8 @@ pub(super) fn too_large(size: usize, fields: usize, limits: HeadLimits) -> Resul
     Err(Refused { status: error.status(), detail: error.detail() })
 }
 
-/// What HTTP/1 checks while it reads a head: one Host, taken from :authority where there is one
-/// (RFC 9113 8.3.1), and a target that fits its method.
+/// Checks what the HTTP/1 parser checks: one Host, taken from :authority if present (RFC 9113 8.3.1), and a target that
+/// fits its method.
 pub(super) fn check(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -72,7 +72,7 @@ pub(super) fn check(
     checked.map_err(|error| Refused { status: error.status(), detail: error.detail() })
 }
 
-/// RFC 9113 8.2.3: the pieces of Cookie are put together before they go on to HTTP/1.
+/// Joins the Cookie fields into one before they go on to HTTP/1 (RFC 9113 8.2.3).
 pub(super) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;

@@ -1,5 +1,5 @@
-//! One client connection speaking HTTP/2: hyper's connection around the same stack, with the times
-//! and the end of life that hyper does not keep by itself.
+//! One HTTP/2 client connection: hyper's connection around the same stack, with the timeouts and the shutdown that
+//! hyper does not provide.
 
 mod counted;
 mod fields;
@@ -49,24 +49,24 @@ use crate::runtime::clock;
 use crate::runtime::clock::Deadline;
 use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
-/// What a client may send of one request before the upstream has taken it.
+/// Bytes that a client may send of one request before the upstream has read them.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// The largest window there is (RFC 9113 6.9.1).
+/// Maximum window size (RFC 9113 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
-/// What waits in TLS where the client takes nothing: as much as rustls buffers; bytes.
+/// Bytes that wait in TLS while the client reads nothing: the buffer of rustls.
 const TLS_BUFFER: usize = 64 * 1024;
-/// As many bits of an IPv6 address are one client's, before the policy for its request is known.
+/// Bits of an IPv6 address that identify a client before the policy for its request is known.
 const IPV6_PREFIX: u8 = 64;
-/// A client that was told to leave and has nothing open is given this long.
+/// Time that a client without open requests gets to leave.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// One that never asked for anything, this long.
+/// Time to leave for a client that never sent a request.
 const LEAVE_UNUSED: Duration = Duration::from_millis(250);
 
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
-/// Serves one connection until it ends; `read` was read of it already. An error says what of the
-/// protocol its client broke, which the library has answered.
+/// Serves one connection until it ends; `read` was read from it already. An error says which rule of the protocol the
+/// client broke; the library has already told the client.
 #[allow(clippy::too_many_arguments, reason = "each of them is another side of one connection")]
 pub(super) async fn serve<S>(
     stream: Stream,
@@ -87,7 +87,7 @@ where
     let reserved = peer.buffers.clone().map(|memory| BufferReservation::new(memory, client));
     let intake = Intake::new(reserved, STREAM_WINDOW as usize, if peer.tls { TLS_BUFFER } else { 0 });
     if !intake.has_room() {
-        // One that is idle makes room, as at `max_connections`.
+        // An idle connection is closed to make room, as at `max_connections`.
         seat.seats().evict(client);
     }
     let streams = Rc::new(Streams {
@@ -113,16 +113,16 @@ where
         streams: streams.clone(),
         phase_watcher: Rc::new(phase_watcher.another()),
     };
-    // Pinned where it is made: moved, it would take its place twice.
+    // Pinned in place: a moved connection would take its space twice.
     let mut connection = pin!(
         http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
-            // Room for every stream's window: uploads that nobody reads stop no other.
+            // Room for every stream's window: unread uploads must not stop other streams.
             .initial_connection_window_size(max_streams.saturating_mul(STREAM_WINDOW).min(MAX_WINDOW))
             .max_send_buf_size(SEND_BUFFER)
             .max_concurrent_streams(max_streams)
-            // The library refuses without a document: up to twice the limit it is done here.
+            // The library refuses without a problem document: up to twice the limit the refusal is made here.
             .max_header_list_size(u32::try_from(now.limits.size * 2).unwrap_or(u32::MAX))
             .enable_connect_protocol()
             .auto_date_header(true)
@@ -149,7 +149,7 @@ where
             return Poll::Ready(Ok(()));
         }
         let phase = phase_watcher.watch(cx);
-        // While announcing, a connection is told so after its first request, like every other.
+        // While announcing, a connection is told to end after its first request, like every other.
         let end = phase >= Phase::Draining || (phase == Phase::Announcing && streams.used.get());
         if end && !leaving {
             leaving = true;
@@ -167,7 +167,7 @@ where
             let (room, look) = streams.waiting.poll(streams.open.get(), now, cx);
             next = look.map_or(next, |look| next.min(look));
             if room && !leaving {
-                // It was told to make room for others.
+                // The connection has to make room for others.
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.as_mut().poll(cx);
@@ -175,10 +175,10 @@ where
             }
             if streams.open.get() == 0 {
                 let limit = match leaving {
-                    // Who never asked for anything, or never finished a handshake, holds nothing up.
+                    // A client that never sent a request, or never finished a handshake, does not delay the shutdown.
                     true if !streams.used.get() => LEAVE_UNUSED,
                     true => LEAVE,
-                    // A head that never ends, or a preface that never comes.
+                    // The connection has a head that never ends, or a preface that never comes.
                     false if !streams.used.get() && !trusted => settings.header_timeout,
                     false => settings.idle_timeout,
                 };
@@ -202,7 +202,7 @@ where
         }
     };
     let served = std::future::poll_fn(|cx| {
-        // What was refused before is none of this connection's.
+        // Earlier refusals belong to other connections.
         drop(refusals::take());
         let polled = poll(cx);
         let heads = refusals::take().into_iter().map(|refusal| match refusal {
@@ -220,8 +220,8 @@ where
     served
 }
 
-/// Sends a head that was refused before it was a request through the stack, so that it is counted and logged like every
-/// other refused one. The client has the library's answer; the one made here is for the record alone.
+/// Sends a refused head through the stack, so that it is counted and logged like every other refusal. The client gets
+/// the library's response; the response made here is for the record alone.
 fn note_refused<S>(error: HeadError, mut service: S, peer: Rc<Peer>)
 where
     S: Service<Inbound, Response = Response<Body>, Error = Infallible> + 'static,
@@ -246,7 +246,7 @@ where
     });
 }
 
-/// The stack as hyper wants it.
+/// The stack as a service for hyper.
 struct Adapter<S> {
     service: S,
     peer: Rc<Peer>,
@@ -273,27 +273,28 @@ where
         let head = *request.method() == Method::HEAD;
         let upgrade = extended.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let peer = self.peer.clone();
-        // The tunnel takes what comes.
+        // The tunnel reads the content.
         let taken = extended.as_ref().map(|_| IntakeBody::new(self.streams.intake.clone()));
         let (mut inbound, upload) =
             request::inbound(request, extended, peer.clone(), settings, &self.streams);
         let no_memory = inbound.refused == Some(request::refused(HeadError::NoMemory));
         Box::pin(async move {
-            // Here, where the stack counts the request next: a connection has many before any of them is begun.
+            // Cookies are joined here, just before the stack counts the request: many requests arrive before any of
+            // them begins.
             fields::join_cookies(inbound.request.headers_mut());
             let Ok(response) = service.call(inbound).await;
             if let Some(upload) = upload {
                 upload.set_responded();
             }
             let (mut parts, mut body) = response.into_parts();
-            // Fields of an HTTP/1 connection have no place here (RFC 9113 8.2.2).
+            // Fields of an HTTP/1 connection are not allowed here (RFC 9113 8.2.2).
             parts.headers.remove(header::CONNECTION);
             if matches!(parts.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT) {
-                // RFC 9110 8.6: neither a 204 nor a successful CONNECT has one.
+                // RFC 9110 8.6: neither a 204 nor a successful CONNECT has a Content-Length.
                 parts.headers.remove(header::CONTENT_LENGTH);
             }
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-                // RFC 8441 5: what is 101 in HTTP/1 is 200 here.
+                // RFC 8441 5: a 101 of HTTP/1 is a 200 here.
                 parts.status = StatusCode::OK;
                 parts.headers.remove(header::UPGRADE);
                 parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
@@ -306,7 +307,7 @@ where
                 return Ok(Response::from_parts(parts, StreamBody::tunnel()));
             }
             if no_memory {
-                // A document that waits for its client would take what there is not.
+                // A document that waits for its client would take memory that is not there.
                 parts.headers.remove(header::CONTENT_LENGTH);
                 parts.headers.remove(header::CONTENT_TYPE);
                 if let Some(mut observer) = body.take_observer() {
@@ -315,13 +316,14 @@ where
                 body = Body::empty();
             }
             if head && !http_body::Body::is_end_stream(&body) {
-                // Content that is here although HEAD asks for none; the library would send it (RFC 9110 9.3.2).
+                // Content that is present for a HEAD request is dropped here, because the library would send it (RFC
+                // 9110 9.3.2).
                 if let Some(length) = http_body::Body::size_hint(&body).exact() {
                     parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
                 }
                 body = Body::empty();
             }
-            // Other streams than live ones may end by themselves in the time that draining gives.
+            // Other streams than live ones may end by themselves while the process drains.
             let ends = body.is_endless() && MediaKind::from_headers(&parts.headers) != MediaKind::Stream;
             let endless = ends.then(|| phase_watcher.another());
             let ahead = Ahead { bytes: settings.buffer_response, memory: peer.buffers.clone() };
@@ -330,7 +332,7 @@ where
     }
 }
 
-/// The client's side of a tunnel that begins.
+/// The client's side of a tunnel that is being set up.
 struct Upgrading {
     upgrade: hyper::upgrade::OnUpgrade,
     taken: IntakeBody,

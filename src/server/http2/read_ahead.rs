@@ -15,40 +15,39 @@ use crate::message::body::{Body, BodyError, Observer};
 use crate::message::inbound::FIELD_OVERHEAD;
 use crate::runtime::clock::Instant;
 
-/// Content is handed to the library in pieces of at most this, so that a client that takes them slowly is
-/// seen to take them.
+/// Maximum bytes of a piece that is handed to the library, so that slow progress of a client is visible.
 pub(super) const PIECE: usize = 32 * 1024;
 
-/// What a queued piece takes beside its bytes.
+/// Bytes that a queued piece takes beside its content.
 const OVERHEAD: usize = 64;
 
-/// A response on its way. Its body is taken away from a client that does not read, and with it the place it holds at
-/// the upstream; the stream itself ends when the client comes back.
+/// A response that is being sent. If its client does not read, the body is dropped, and with it the permit at the
+/// upstream; the stream itself ends when the client reads again.
 pub(super) struct ReadAhead {
-    /// Where the content comes from; `None` once it has ended, or was cut.
+    /// The source of the content; `None` once it has ended or was cut.
     pub body: RefCell<Option<Body>>,
     pub queue: RefCell<Queue>,
-    /// Bytes to read ahead; zero where nothing is.
+    /// Maximum bytes to read ahead; zero for no read-ahead.
     pub max: usize,
-    /// What is left of a frame that is handed out in pieces.
+    /// The rest of a frame that is handed out in pieces.
     pub rest: RefCell<Bytes>,
-    /// Since when its client has taken nothing.
+    /// The time since which the client has taken nothing.
     pub unread: Cell<Option<Unread>>,
     /// When its body was taken away.
     pub cut: Cell<Option<Instant>>,
-    /// Told of what the client takes, where that is not what is read.
+    /// Observer of the bytes that the client takes, if those differ from the bytes read.
     pub observer: RefCell<Option<Box<dyn Observer>>>,
-    /// What the list of its pieces takes, where those are held in any case.
+    /// Reservation for the list of chunks of stored content, which is itself in memory anyway.
     pub _list: Option<BufferReservation>,
 }
 
-/// A frame that was handed out, after which none was asked for.
+/// A frame that was handed out, without a request for more after it.
 #[derive(Clone, Copy)]
 pub(super) struct Unread {
     pub since: Instant,
-    /// What was written to the connection by then; bytes.
+    /// Bytes written to the connection by then.
     pub written: u64,
-    /// How many requests were open then.
+    /// Number of open requests at that time.
     pub open: usize,
 }
 
@@ -57,21 +56,21 @@ pub(super) struct Queue {
     pub pieces: VecDeque<Bytes>,
     pub bytes: usize,
     pub ended: Option<Result<Option<HeaderMap>, BodyError>>,
-    /// What its trailers take; bytes.
+    /// Memory of the trailers in bytes.
     pub trailers: usize,
     pub memory: Option<BufferReservation>,
-    /// The stream, where it waits for content.
+    /// The stream, while it waits for content.
     pub reader: Option<Waker>,
-    /// The task that reads ahead, where it waits for room.
+    /// The read-ahead task, while it waits for room.
     pub pump: Option<Waker>,
 }
 
-/// Bytes that fields take here.
+/// Returns the memory of the fields in bytes.
 fn size_in_memory(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
 }
 
-/// Copies the values: as they came, they are parts of all that was read with them, and they may wait for long.
+/// Copies the values: as received they keep whole read buffers alive, and they may wait for long.
 fn set_apart(fields: &mut HeaderMap) {
     for value in fields.values_mut() {
         if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
@@ -93,7 +92,7 @@ impl Queue {
         let behind = self.bytes > PIECE;
         self.bytes += piece.len();
         if behind && piece.len() > PIECE {
-            // A client that is behind gets small pieces, each of which is free when it is gone.
+            // A client that lags behind gets small pieces, each of which is freed once sent.
             self.pieces.extend(piece.chunks(PIECE).map(Bytes::copy_from_slice));
         } else {
             self.pieces.push_back(piece);
@@ -111,11 +110,12 @@ impl Queue {
         Some(piece)
     }
 
-    /// A piece that stays counted until it was written: the library takes one although the window is closed.
+    /// Returns a piece that stays counted until it was written, because the library takes a piece even while the window
+    /// is closed.
     pub(super) fn hand_out(&mut self, piece: Bytes) -> Bytes {
         match &mut self.memory {
             Some(memory) => {
-                // Of a stream nothing is counted before.
+                // Content of a stream without read-ahead was not counted before.
                 if memory.bytes() < piece.len() {
                     memory.resize(piece.len());
                 }
@@ -143,12 +143,12 @@ fn wake(waker: &mut Option<Waker>) {
 }
 
 impl ReadAhead {
-    /// When its body was taken away.
+    /// Returns the time at which the body was cut.
     pub(super) fn cut_at(&self) -> Option<Instant> {
         self.cut.get()
     }
 
-    /// Since when a frame was handed out and none asked for, and what was written by then.
+    /// Returns the frame that was handed out without a request for more, if there is one.
     pub(super) fn unread_since(&self) -> Option<Unread> {
         self.unread.get()
     }
@@ -159,7 +159,7 @@ impl ReadAhead {
     }
 
     pub(super) fn close(&self) {
-        // Dropped after the borrow: what is dropped may do much.
+        // Dropped after the borrow, because the drop may run much code.
         let (body, observer) = (self.body.take(), self.observer.take());
         self.rest.take();
         let mut queue = self.queue.borrow_mut();
@@ -171,7 +171,7 @@ impl ReadAhead {
         drop((body, observer));
     }
 
-    /// Reads ahead until the body has ended, or was taken away.
+    /// Reads ahead until the body has ended or was cut.
     pub(super) fn poll_pump(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut body = self.body.borrow_mut();
@@ -179,7 +179,7 @@ impl ReadAhead {
             let room = {
                 let mut queue = self.queue.borrow_mut();
                 let room = queue.memory.as_ref().is_none_or(BufferReservation::has_room);
-                // A client that waits gets more in any case, be it little.
+                // A client that waits gets more in any case, even if little.
                 if queue.reader.is_none() && !(room && queue.bytes < self.max) {
                     queue.pump = Some(cx.waker().clone());
                     return Poll::Pending;
@@ -204,7 +204,7 @@ impl ReadAhead {
             if let Some(ended) = ended {
                 let source = body.take();
                 drop(body);
-                // The place at the upstream is free from here on.
+                // The permit at the upstream is free from here on.
                 drop(source);
                 self.queue.borrow_mut().end(ended);
                 return Poll::Ready(());
@@ -229,7 +229,7 @@ impl ReadAhead {
         queue.pieces.is_empty() && matches!(queue.ended, Some(Ok(None)))
     }
 
-    /// The next content that was read ahead.
+    /// Returns the next content that was read ahead.
     pub(super) fn poll_queue(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut queue = self.queue.borrow_mut();
         if let Some(piece) = queue.pop() {

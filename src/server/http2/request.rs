@@ -1,4 +1,4 @@
-//! A request that came over HTTP/2, as the stack gets it.
+//! Converts a request from HTTP/2 into the form that the stack gets.
 
 use std::rc::Rc;
 
@@ -18,12 +18,13 @@ use crate::runtime::clock;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 
-/// Why a head was refused.
+/// Returns the refusal of a head.
 pub(super) fn refused(error: HeadError) -> Refused {
     Refused { status: error.status(), detail: error.detail() }
 }
 
-/// A request for the stack, and how it waits for its content. There is none of that where it is refused for want of memory.
+/// Converts a request, and returns its wait for content, if it has content. A request that is refused for lack of
+/// memory has none.
 pub(super) fn inbound(
     request: Request<Incoming>,
     extended: Option<hyper::ext::Protocol>,
@@ -36,19 +37,19 @@ pub(super) fn inbound(
     let size = fields::head_size(&parts);
     let count = parts.headers.len();
     let crowded = streams.open.get() > FEW;
-    // The library's state of the stream, and ours, until it ends.
+    // The state of the stream, in the library and here, until it ends.
     let kept = if crowded { STREAM } else { 0 };
     let counted = crate::message::inbound::counted_bytes(size, count, crowded) + kept;
     let mut refused = fields::too_large(size, count, settings.limits).err();
     let mut reserved = None;
-    // Here, as all that came in one turn begins before the stack sees any of it.
+    // The memory is checked here, because all requests of one turn begin before the stack sees any of them.
     if let Some(memory) = peer.buffers.as_ref().filter(|_| refused.is_none() && counted > 0) {
         reserved = memory.try_reserve_request(streams.client, counted);
         refused = reserved.is_none().then(|| self::refused(HeadError::NoMemory));
     }
     let here = refused.is_none();
     if !here {
-        // A field of one byte on the wire takes a hundred here.
+        // A field of one byte on the wire takes a hundred in memory.
         parts.headers = HeaderMap::new();
     }
     refused = refused.or(fields::encode_target(&mut parts.uri).err());
@@ -56,12 +57,12 @@ pub(super) fn inbound(
         refused.or(fields::check(&mut parts.headers, &parts.uri, &parts.method, extended.is_some()).err());
     let headers = &mut parts.headers;
     let takes_trailers = headers.remove(header::TE).is_some();
-    // RFC 9110 11.7.2: meant for us, who ask for none.
+    // RFC 9110 11.7.2: credentials for this proxy, which asks for none.
     headers.remove(header::PROXY_AUTHORIZATION);
     let (mut upgrade, mut upload) = (None, None);
     let body = if let Some(protocol) = extended {
-        // RFC 8441: the app hears the GET and the Upgrade it knows; what it needs and HTTP/2 leaves
-        // out is made up.
+        // RFC 8441: the upstream gets the GET and the Upgrade that it knows; parts that HTTP/2 leaves out are
+        // generated.
         parts.method = Method::GET;
         upgrade = HeaderValue::from_str(protocol.as_str()).ok().and_then(|protocol| without_h2c(&protocol));
         if upgrade.as_ref().is_some_and(|protocol| protocol == "websocket") {
@@ -93,7 +94,7 @@ pub(super) fn inbound(
     (inbound, upload)
 }
 
-/// 16 random bytes in base64: 21 free digits, one that carries two bits, the padding.
+/// Returns 16 random bytes in base64: 21 free digits, a digit that carries two bits, and the padding.
 fn websocket_key() -> HeaderValue {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut key = [b'='; 24];

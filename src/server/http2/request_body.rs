@@ -1,4 +1,4 @@
-//! A request body that arrives over HTTP/2: how long it may be silent, and whose fault it is when it fails.
+//! A request body that arrives over HTTP/2: its silence timeout, and the fault behind a failure.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::message::body::{Body, BodyError};
 use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
 
-/// See the head of the file.
+/// The body of a request, read from the library.
 pub(super) struct RequestBody {
     incoming: Incoming,
     silence: Rc<Cell<Duration>>,
@@ -32,7 +32,7 @@ impl Drop for RequestBody {
     }
 }
 
-/// The body of a request whose client may be silent for `silence`, until its route allows more.
+/// Creates the body of a request whose client may be silent for `silence`, until its route allows more.
 pub(super) fn streaming(
     incoming: Incoming,
     silence: Duration,
@@ -71,8 +71,8 @@ impl http_body::Body for RequestBody {
                 self.wait.end(received);
                 Poll::Ready(Some(frame.map_err(|error| fault(&error))))
             }
-            // The library takes a stream that was reset with NO_ERROR for one that ended. Only END_STREAM ends a body
-            // (RFC 9113 8.1): what was cut short must never look whole to the upstream.
+            // The library takes a stream that was reset with NO_ERROR for an ended one. Only END_STREAM ends a body
+            // (RFC 9113 8.1): a truncated body must never look complete to the upstream.
             Poll::Ready(None) if !self.incoming.is_end_stream() => {
                 Poll::Ready(Some(Err(BodyError::ClientGone)))
             }
@@ -84,7 +84,7 @@ impl http_body::Body for RequestBody {
                 if let Some(taken) = &mut self.taken {
                     taken.wait();
                 }
-                // Counted anew at each look: the route may have allowed more meanwhile.
+                // Computed anew at each poll, because the route may have allowed more meanwhile.
                 let since = *self.silent_since.get_or_insert_with(clock::now);
                 let due = since + self.silence.get();
                 self.wait.begin(since);
@@ -104,14 +104,14 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// What the client did: it broke the protocol where the library itself ended the stream, else it left.
+/// Returns the client's fault: a protocol violation if the library itself ended the stream, otherwise a disconnect.
 fn fault(error: &hyper::Error) -> BodyError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(inner) = cause {
         if let Some(error) = inner.downcast_ref::<h2::Error>()
             && error.is_library()
         {
-            // RFC 9113 8.1.1: more or less than Content-Length says, or a malformed trailer section.
+            // RFC 9113 8.1.1: the content differs from Content-Length, or the trailer section is malformed.
             return BodyError::ClientMalformed("it breaks the rules of HTTP/2");
         }
         cause = inner.source();

@@ -1,8 +1,8 @@
-//! A response's body on one stream of HTTP/2, read ahead of its client.
+//! A response body on one HTTP/2 stream, read ahead of its client.
 //!
-//! The library asks for content only while the client's window is open. A body that arrives is therefore read by a
-//! task of its own, up to `buffer_response`, so that a client that does not read does not hold the upstream. One that
-//! is whole, and one without an expected end, is handed on as it is.
+//! The library asks for content only while the client's window is open. A body that is still arriving is therefore read
+//! by a task of its own, up to `buffer_response`, so that a client that does not read does not hold the upstream. A
+//! complete body, and one without an expected end, is passed on unchanged.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -22,13 +22,13 @@ use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 
-/// Whole content from this length on is counted, and any of a connection that has many open; bytes.
+/// Bytes from which complete content is counted. On a connection with many open streams all content is counted.
 const COUNTED: u64 = 4 * 1024;
-/// How far a body is read ahead.
+/// The read-ahead of a body.
 pub(super) struct Ahead {
-    /// At most so many bytes.
+    /// Maximum bytes to read ahead.
     pub bytes: usize,
-    /// The memory they are counted in.
+    /// The memory that the bytes are counted in.
     pub memory: Option<Arc<BufferMemory>>,
 }
 
@@ -38,16 +38,16 @@ impl Unread {
     }
 }
 
-/// See the head of the file.
+/// The response body of one stream; see the module documentation.
 pub(super) struct StreamBody {
     response: Rc<ReadAhead>,
     open: Option<Open>,
-    /// For streams without an end: they are closed when draining starts.
+    /// The phase, for streams without an expected end, which are closed when draining starts.
     phase_watcher: Option<PhaseWatcher>,
 }
 
 impl StreamBody {
-    /// Of a stream that became a tunnel.
+    /// Creates the body of a stream that became a tunnel.
     pub(super) fn tunnel() -> StreamBody {
         let response = Rc::new(ReadAhead {
             body: RefCell::new(Some(Body::empty())),
@@ -72,8 +72,8 @@ impl StreamBody {
         let observer = if arrives { body.take_observer() } else { None };
         let client = body.client();
         let Open(streams) = &open;
-        // What is whole already is counted where it may wait for long. What is stored is held in any case, but for the
-        // list of its pieces. It had room when it became whole, in this very poll.
+        // Complete content is counted if it may wait for long. Stored content is in memory anyway, except for the list
+        // of its chunks. There was room when the content became complete, in this very poll.
         let crowded = streams.open.get() > FEW;
         let length = if body.is_here() { body.size_hint().exact().unwrap_or_default() } else { 0 };
         let list = Some(body.list_size()).filter(|size| *size >= COUNTED as usize || crowded);
@@ -96,7 +96,7 @@ impl StreamBody {
             queue: RefCell::new(Queue { memory, ..Queue::default() }),
             max: if arrives { ahead.bytes } else { 0 },
             rest: RefCell::default(),
-            // From the head on: a window that is closed from the start counts too.
+            // The time runs from the head on: a window that is closed from the start counts too.
             unread: Cell::new(Some(Unread::new(streams, now))),
             cut: Cell::new(None),
             observer: RefCell::new(observer),
@@ -104,7 +104,7 @@ impl StreamBody {
         });
         {
             let mut bodies = streams.read_ahead.borrow_mut();
-            // Those that ended are forgotten before the list outgrows what is open.
+            // Ended responses are removed before the list outgrows the open ones.
             if bodies.len() >= 2 * streams.open.get().max(8) {
                 bodies.retain(|response| response.strong_count() > 0);
             }
@@ -117,7 +117,7 @@ impl StreamBody {
         StreamBody { response, open: Some(open), phase_watcher }
     }
 
-    /// The client asks for more, or for nothing any more.
+    /// Records that the client asks for more, or that the response is over.
     fn set_asked_for(&self) {
         if let (Some(_), Some(Open(streams))) = (self.response.unread.take(), &self.open) {
             streams.waiting.end_response();
@@ -186,7 +186,7 @@ impl http_body::Body for StreamBody {
         if let Some(observer) = &mut *this.response.observer.borrow_mut() {
             observer.data(piece.len());
         }
-        // A receiver that knows the length stops asking: the end is told with the last frame.
+        // A receiver that knows the length stops polling, so the end is reported with the last frame.
         if this.response.is_end_stream() {
             this.response.queue.borrow_mut().memory = None;
             this.response.told(Ok(()));

@@ -10,24 +10,24 @@ use crate::memory::buffers::ClientSlot;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// What the streams of one connection tell the connection.
+/// The state that the streams of one connection share with it.
 pub(super) struct Streams {
-    /// Requests whose answer has not ended.
+    /// Number of requests whose response has not ended.
     pub open: Cell<usize>,
-    /// When a request last began or ended.
+    /// The time when a request last began or ended.
     pub moved: Cell<Instant>,
     pub used: Cell<bool>,
-    /// When the answers are looked through again.
+    /// The time of the next check of the responses.
     pub look: Cell<Instant>,
-    /// Bytes written to the connection, which takes more as the client does.
+    /// Bytes written to the connection, which accepts more as the client reads.
     pub written: Rc<Cell<u64>>,
-    /// What was written when the client was last seen to take some, and when that was.
+    /// Bytes written when the client was last seen to read, and the time of that.
     pub progress: Cell<(u64, Instant)>,
-    /// The answers on their way; at most `h2_max_streams` are alive.
+    /// The responses being sent; at most `h2_max_streams` are alive.
     pub read_ahead: RefCell<Vec<Weak<ReadAhead>>>,
-    /// Whether all of them wait for the client.
+    /// Whether all requests wait for the client.
     pub waiting: Waiting,
-    /// The memory that the connection takes, and whose it is.
+    /// The memory that the connection takes, and the client that it counts for.
     pub intake: Rc<Intake>,
     pub client: ClientSlot,
 }

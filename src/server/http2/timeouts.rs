@@ -6,22 +6,22 @@ use super::read_ahead::PIECE;
 use super::streams::Streams;
 use crate::runtime::clock::Instant;
 
-/// A client that takes less than this in `send_timeout` takes nothing: acknowledgements are written too.
+/// Bytes that a client must take in `send_timeout` to make progress: acknowledgments are written too.
 const PROGRESS: u64 = 4 * 1024;
-/// While one stream waits for its next piece, each of the others is written about as much; at most this.
+/// Maximum bytes written for each other stream while one stream waits for its next piece; all get about the same.
 const ROUND: u64 = 4 * PIECE as u64;
-/// A stream of a client that takes others waits this many times `send_timeout` for its turn.
+/// Factor on `send_timeout` for the turn of a stream whose client reads other streams.
 const TIMEOUT: u32 = 8;
-/// More streams than this that a client never reads end their connection.
+/// Number of streams that a client never reads beyond which the connection ends.
 const MAX_CUT: usize = 16;
 
 impl Streams {
-    /// Cuts what was unread for `send_timeout`; says when to look again, or `None` when nothing but cut
-    /// streams is left, or too many: what the library holds for them is given back only with the connection.
+    /// Cuts responses that were unread for `send_timeout`, and returns the time of the next check. Returns `None` if
+    /// nothing but cut streams is left, or too many: the library frees their memory only with the connection.
     ///
-    /// A slow client takes the pieces of many streams in turns, and each of them is unread for long. It is
-    /// cut only where the client takes nothing at all, or has taken so much of the others that this one's
-    /// turn is past, or in the end.
+    /// A slow client reads the pieces of many streams in turns, and each of them is unread for long. A response is cut
+    /// only if the client reads nothing at all, or has read so much of the others that the turn of this one is past, or
+    /// after the longest wait.
     pub(super) fn cut_unread(&self, now: Instant, send_timeout: Duration) -> Option<Instant> {
         if now < self.look.get() {
             return Some(self.look.get());
@@ -42,7 +42,7 @@ impl Streams {
                     next = next.min(unread.since + send_timeout)
                 }
                 (None, Some(unread)) => {
-                    // The others that were open then had their turns in between, also those that have ended since.
+                    // The other streams open at that time had their turns in between, also those that have ended since.
                     let round = ROUND * unread.open.max(open).max(1) as u64;
                     let passed_over = written - unread.written > round;
                     if stalled || passed_over || now >= unread.since + send_timeout * TIMEOUT {

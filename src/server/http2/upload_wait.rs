@@ -8,18 +8,18 @@ use crate::connection::seats::PROGRESS;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// How one request waits for its content. It does so no more when its response has begun: from then on that counts.
+/// The wait of one request for its content. It ends when the response has begun: from then on the response counts.
 pub(super) struct UploadWait {
     streams: Rc<Streams>,
     waits: Cell<bool>,
     responded: Cell<bool>,
-    /// Since when less than [`PROGRESS`] came, and how much.
+    /// The time since which less than [`PROGRESS`] has arrived, and the bytes that have.
     since: Cell<Option<Instant>>,
     received: Cell<u64>,
 }
 
 impl UploadWait {
-    /// Of a request whose content was not asked for yet.
+    /// Creates the state of a request whose content was not asked for yet.
     pub(super) fn new(streams: Rc<Streams>) -> Rc<UploadWait> {
         Rc::new(UploadWait {
             streams,
@@ -30,7 +30,7 @@ impl UploadWait {
         })
     }
 
-    /// Its reader waits for the client.
+    /// Records that the request's reader waits for the client.
     pub(super) fn begin(&self, now: Instant) {
         if self.responded.get() || self.waits.replace(true) {
             return;
@@ -41,7 +41,7 @@ impl UploadWait {
         self.streams.waiting.wake();
     }
 
-    /// So much came, or, with `None`, it ended.
+    /// Records that content arrived, or with `None` that the content ended.
     pub(super) fn end(&self, received: Option<usize>) {
         if self.waits.take() {
             self.streams.waiting.end();

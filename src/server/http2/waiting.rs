@@ -1,5 +1,6 @@
-//! Whether a connection waits for nothing but its client: every request on it waits for its content, or has a response
-//! that is not asked for. Its seat is told when that has lasted for a while, as for HTTP/1.
+//! Detects a connection that waits for nothing but its client: every request on it waits for content from the client,
+//! or has a response that the client does not read. Its seat is updated when that has lasted for a while, as for
+//! HTTP/1.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,33 +9,33 @@ use std::task::{Context, Waker};
 use crate::connection::seats::{PROGRESS, STALL, Seat};
 use crate::runtime::clock::Instant;
 
-/// See the head of the file.
+/// The waits of all requests on one connection.
 pub(super) struct Waiting {
-    /// `None` once the connection has ended: what is left of its requests keeps no seat.
+    /// The seat; `None` once the connection has ended, because leftovers of its requests keep no seat.
     seat: RefCell<Option<Seat>>,
-    /// Requests that wait for the client.
+    /// Number of requests that wait for the client.
     requests: Cell<usize>,
-    /// Since when any of them does.
+    /// The time since which any request waits.
     first: Cell<Instant>,
-    /// Since when all of them do, and none makes progress.
+    /// The time since which all requests wait without progress.
     since: Cell<Option<Instant>>,
-    /// When the client last made progress: it took or sent [`PROGRESS`]. Requests that begin or end are none.
+    /// The time when the client last took or sent [`PROGRESS`]. Requests that begin or end do not count.
     progress: Cell<Instant>,
     /// Bytes written to the connection.
     written: Rc<Cell<u64>>,
-    /// What was written when the client last made progress.
+    /// Bytes that were written when the client last made progress.
     seen: Cell<u64>,
     /// Whether a response has begun since then.
     begun: Cell<bool>,
-    /// Whether the seat was told.
+    /// Whether the seat was updated.
     told: Cell<bool>,
     evicted: Cell<bool>,
-    /// The connection's task, unless it looks again by itself.
+    /// The connection's task, unless it checks again by itself.
     connection: RefCell<Option<Waker>>,
 }
 
 impl Waiting {
-    /// Of a connection without requests.
+    /// Creates the state of a connection without requests.
     pub(super) fn new(seat: Seat, written: Rc<Cell<u64>>, now: Instant) -> Waiting {
         Waiting {
             seat: RefCell::new(Some(seat)),
@@ -51,14 +52,14 @@ impl Waiting {
         }
     }
 
-    /// The number of requests has changed to `open`.
+    /// Records that the number of requests has changed to `open`.
     pub(super) fn changed(&self, open: usize, now: Instant) {
         self.leave();
         self.look(open, now);
         self.wake();
     }
 
-    /// A request begins to wait for its client, or does so since then already.
+    /// Records that a request waits for its client, now or already since `since`.
     pub(super) fn begin(&self, open: usize, since: Instant, now: Instant) {
         if self.requests.get() == 0 {
             self.first.set(since);
@@ -67,24 +68,24 @@ impl Waiting {
         self.look(open, now);
     }
 
-    /// A request waits no more.
+    /// Records that a request no longer waits.
     pub(super) fn end(&self) {
         self.requests.set(self.requests.get().saturating_sub(1));
         self.leave();
     }
 
-    /// A response is handed out piece by piece as its client asks for it: it waits from now on.
+    /// Records that a response waits: it is handed out piece by piece as its client asks for more.
     pub(super) fn begin_response(&self, open: usize, now: Instant) {
-        // Its client has a moment to take it; not for each of many that are too short to show whether it takes any.
+        // The client gets a moment to read, but not for each of many responses too short to show progress.
         if !self.begun.replace(true) {
             self.progress.set(now);
         }
         self.begin(open, now, now);
-        // Nothing is sent of it where the client's window is closed.
+        // Nothing of the response is sent while the client's window is closed, so nothing else wakes the task.
         self.wake();
     }
 
-    /// The client asks for more of a response, or it is over.
+    /// Records that the client asks for more of a response, or that the response is over.
     pub(super) fn end_response(&self) {
         self.end();
     }
@@ -96,7 +97,7 @@ impl Waiting {
         }
     }
 
-    /// Whether what was written is progress.
+    /// Returns whether the bytes written since the last progress are progress.
     fn look_at_written(&self, now: Instant) -> bool {
         let moved = self.written.get() - self.seen.get() >= PROGRESS;
         if moved {
@@ -105,7 +106,7 @@ impl Waiting {
         moved
     }
 
-    /// The client has made progress.
+    /// Records that the client has made progress.
     pub(super) fn note_progress(&self, now: Instant) {
         self.progress.set(now);
         self.seen.set(self.written.get());
@@ -118,7 +119,7 @@ impl Waiting {
         }
     }
 
-    /// What the seat says; true where there is none any more.
+    /// Returns the result of `ask` for the seat, or `true` without a seat.
     fn with_seat(&self, ask: impl FnOnce(&Seat) -> bool) -> bool {
         self.seat.borrow().as_ref().is_none_or(ask)
     }
@@ -127,7 +128,7 @@ impl Waiting {
         drop(self.seat.take());
     }
 
-    /// The connection looks as soon as it can: nothing may be sent that would make it.
+    /// Makes the connection check as soon as it can, because there may be no output that would wake it.
     pub(super) fn wake(&self) {
         if self.since.get().is_some()
             && let Some(connection) = self.connection.take()
@@ -136,7 +137,7 @@ impl Waiting {
         }
     }
 
-    /// Whether the connection is to make room, and when it has to look again by itself.
+    /// Returns whether the connection has to close, and when it has to check again by itself.
     pub(super) fn poll(&self, open: usize, now: Instant, cx: &mut Context<'_>) -> (bool, Option<Instant>) {
         if self.since.get().is_some() && !self.told.get() && self.look_at_written(now) {
             self.since.set(Some(now));
@@ -145,7 +146,7 @@ impl Waiting {
         let next = due.filter(|due| now < *due);
         let mut connection = self.connection.borrow_mut();
         match (next, &*connection) {
-            // It looks then.
+            // The connection checks at that time anyway.
             (Some(_), _) => *connection = None,
             (None, Some(waker)) if waker.will_wake(cx.waker()) => {}
             (None, _) => *connection = Some(cx.waker().clone()),
@@ -160,7 +161,7 @@ impl Waiting {
         if due.is_none() || next.is_some() {
             return (!self.with_seat(Seat::set_busy), next);
         }
-        // It may have been idle until now.
+        // The connection may have been idle until now.
         let stays = self.told.replace(true) || self.with_seat(Seat::set_busy);
         (!(stays && self.with_seat(|seat| seat.poll_waiting(cx).is_pending())), None)
     }

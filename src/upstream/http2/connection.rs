@@ -26,22 +26,22 @@ use crate::runtime::clock;
 use crate::runtime::clock::{Deadline, Instant};
 use crate::upstream::error::ForwardError;
 
-/// Streams put on one connection before another is made; what servers commonly allow.
+/// Maximum streams on one connection before another is opened; servers commonly allow this many.
 const STREAMS: usize = 100;
-/// What is read of a connection before what came is taken from it: until then it is not counted; bytes.
+/// Bytes read from a connection before received content is taken from the library; until then it is not counted.
 const TURN: usize = 128 * 1024;
-/// Of all responses of a connection. It has room for every stream's window, so that clients that read nothing stop
-/// nobody else's response.
+/// Window for all responses of a connection. It has room for every stream's window, so that clients that do not read
+/// block no other response.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 
-/// How long a large field section waits for the SETTINGS of an upstream, which are the first that it sends (RFC 9113
-/// 3.4).
+/// Maximum wait of a large field section for the SETTINGS of an upstream, which is the first frame that it sends (RFC
+/// 9113 3.4).
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Streams of a connection that can be given up, with those that are on it when it takes no more. The library remembers
-/// each, and ignores what was on its way; it would end the connection over what it does not remember.
+/// Maximum streams of a connection that can be canceled, including those open when it gets no new ones. The library
+/// remembers each and ignores its late frames; late frames of a forgotten stream would end the connection.
 const MAX_RESET: usize = MAX_GIVEN_UP as usize + STREAMS;
-/// How long it remembers them.
+/// Time for which the library remembers canceled streams.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
 pub(in crate::upstream) struct Http2Connection {
@@ -51,7 +51,7 @@ pub(in crate::upstream) struct Http2Connection {
 }
 
 impl Http2Connection {
-    /// Shakes hands on a fresh stream to `peer`. What waits for clients is counted in `memory`.
+    /// Does the HTTP/2 handshake on a new stream to `peer`. Content that waits for clients is counted in `memory`.
     pub(in crate::upstream) async fn new(
         stream: Stream,
         peer: &str,
@@ -94,7 +94,7 @@ impl Http2Connection {
         Ok(Http2Connection { sender: RefCell::new(sender), shared, keep_alive })
     }
 
-    /// Whether new streams can be put on it: it is neither gone nor told to go.
+    /// Returns whether the connection accepts new streams: it is neither closed nor retired.
     pub(in crate::upstream) fn is_open(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         !self.shared.retired.get()
@@ -102,29 +102,29 @@ impl Http2Connection {
     }
 
     pub(in crate::upstream) fn has_room(&self) -> bool {
-        // What the upstream does not take at once waits in line here, behind streams that may last (RFC 9113 5.1.2).
+        // Streams beyond the upstream's limit would wait in the library behind streams that may last (RFC 9113 5.1.2).
         let max = STREAMS.min(self.sender.borrow().current_max_send_streams());
         self.shared.streams.get() < max && self.is_open()
     }
 
-    /// Whether a request with a field section of so many bytes may share it with others: the upstream announces what it
-    /// takes, and more is not sent, or it is known to take as much.
+    /// Returns whether a request with a field section of `size` bytes may share the connection with others: the
+    /// upstream announces a limit, which is enforced here, or it is known to accept that much.
     pub(in crate::upstream) fn may_share(&self, max_known: usize, size: impl FnOnce() -> usize) -> bool {
         self.shared.settings.get().max_header_list_size.is_some() || size() <= LARGE_HEAD.max(max_known)
     }
 
-    /// Whether Pillion ended it, as the upstream was silent.
+    /// Returns whether Pillion ended the connection because the upstream was silent.
     pub(in crate::upstream) fn is_dead(&self) -> bool {
         self.shared.dead.get()
     }
 
-    /// RFC 9113 6.5.2: a field section that is larger than the upstream announces to take is not sent. A large one waits
-    /// until that is known.
+    /// Refuses a field section that is larger than the upstream's announced limit (RFC 9113 6.5.2). A large one waits
+    /// until the limit is known.
     pub(super) async fn admit(&self, size: impl Fn() -> usize) -> Result<(), ForwardError> {
         if !self.shared.settings.get().known {
             let greeted = self.shared.greeted.notified();
             if size() > LARGE_HEAD && !self.shared.retired.get() {
-                // In a box, as that is seldom.
+                // Boxed because it is rare.
                 let _ = Box::pin(tokio::time::timeout(SETTINGS_TIMEOUT, greeted)).await;
             }
         }
@@ -134,7 +134,7 @@ impl Http2Connection {
         }
     }
 
-    /// Whether the pool keeps it at `now`.
+    /// Returns whether the pool keeps the connection at `now`.
     pub(in crate::upstream) fn is_kept(&self, now: Instant) -> bool {
         self.is_open()
             && (self.shared.streams.get() > 0
@@ -142,7 +142,7 @@ impl Http2Connection {
     }
 }
 
-/// Drives a connection to its end, and ends it where it is found dead: its streams fail then.
+/// Drives a connection to its end. If the connection is found dead, it is ended, and its streams fail.
 async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: String) {
     let mut connection = pin!(connection);
     let mut ping_pong = connection.ping_pong();
@@ -156,7 +156,8 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
                 }
                 return Poll::Ready(false);
             }
-            // Refused while the upstream has not acknowledged the last one; then it is tried again with the next frame.
+            // The call fails while the upstream has not acknowledged the last change; the next frame triggers another
+            // try.
             let window = shared.fitting_window();
             if window != shared.window.get() && connection.set_initial_window_size(window).is_ok() {
                 shared.window.set(window);
@@ -170,7 +171,7 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
             match liveness.step(shared.waiting.get(), now) {
                 Step::Ping => {
                     let Some(ping_pong) = &mut ping_pong else { continue };
-                    // The answer to the last one is taken, so that the next can be sent.
+                    // The previous PONG is taken, so that the next PING can be sent.
                     let _ = ping_pong.poll_pong(cx);
                     if let Err(error) = ping_pong.send_ping(h2::Ping::opaque()) {
                         tracing::debug!(%error, peer, "no PING could be sent");
@@ -203,7 +204,7 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
     }
 }
 
-/// Notes when something is read, and lets others have their turn.
+/// A stream that records when bytes are read, and yields to other tasks.
 struct Heard {
     stream: Watched<Stream>,
     shared: Rc<Shared>,

@@ -2,7 +2,7 @@
 
 use crate::upstream::error::ForwardError;
 
-/// Nothing left: the connection was gone, or told to go.
+/// Returns the error of a request that was not sent: the connection was closed or told to close.
 pub(super) fn not_sent(error: &h2::Error) -> ForwardError {
     if error.is_io() || error.is_go_away() || error.is_reset() {
         ForwardError::Closed
@@ -27,8 +27,8 @@ pub(super) fn classify(error: &h2::Error) -> ForwardError {
     }
 }
 
-/// A code by which an upstream says that what it was sent is wrong, or too much (RFC 9113 7): of one client's request it
-/// says so to all who share the connection.
+/// Returns whether the error is a code that complains about the sent frames or their amount (RFC 9113 7). An upstream
+/// that dislikes one client's request ends the connection for all requests on it.
 fn is_objection(error: &h2::Error) -> bool {
     const OBJECTIONS: [h2::Reason; 6] = [
         h2::Reason::PROTOCOL_ERROR,
@@ -41,7 +41,8 @@ fn is_objection(error: &h2::Error) -> bool {
     error.is_remote() && error.reason().is_some_and(|reason| OBJECTIONS.contains(&reason))
 }
 
-/// RFC 9113 8.7: a refused stream, and one beyond the last that a leaving upstream takes, were not processed.
+/// Returns whether the request was not processed (RFC 9113 8.7): the stream was refused, or is beyond the last that a
+/// closing upstream accepts.
 fn is_unprocessed(error: &h2::Error) -> bool {
     let reason = error.reason();
     error.is_remote()
@@ -49,7 +50,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
             || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
 }
 
-/// A first frame that is longer than any may be: the letters HTTP read as its length, most often.
+/// Returns whether the first frame exceeds any permitted length: usually the letters HTTP, read as a length.
 fn is_no_frame(error: &h2::Error) -> bool {
     error.is_go_away() && error.is_library() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR)
 }

@@ -1,4 +1,4 @@
-//! One request and its response over HTTP/2: how long each part may take, and what a failure means.
+//! One request and its response over HTTP/2: the timeouts of each part, and the meaning of a failure.
 
 use std::cell::Cell;
 use std::future::Future as _;
@@ -25,20 +25,20 @@ use crate::message::inbound::Interim;
 use crate::runtime::clock::{Deadline, Instant};
 use crate::upstream::error::ForwardError;
 
-/// Told while a request is on its way.
+/// The destinations of progress, interim responses and buffered content of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Passing<'a> {
-    /// How much of the request left.
+    /// The part of the request that was sent, updated on the way.
     pub sent: &'a Cell<Sent>,
-    /// Where interim responses go, and under which number.
+    /// Destination of interim responses, with the number of the request.
     pub interim: Option<(&'a Interim, u32)>,
-    /// The client's room in the buffer memory, where what waits for it is counted.
+    /// The client's room in the buffer memory, where content that waits for the client is counted.
     pub room: Option<Room<'a>>,
 }
 
 impl Passing<'_> {
-    /// RFC 9110 15.2: interim responses are passed on, but for a 100, which we asked nobody for, and a 101, which HTTP/2 has
-    /// not (RFC 9113 8.6): to a client of HTTP/1.1 it would be the end of HTTP.
+    /// Forwards an interim response (RFC 9110 15.2). A 100 is dropped, because Pillion never asks for it, and so is a
+    /// 101, which HTTP/2 does not have (RFC 9113 8.6): to an HTTP/1.1 client it would be the end of HTTP.
     fn pass_on(self, response: Response<()>) {
         let (parts, ()) = response.into_parts();
         if !matches!(parts.status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS)
@@ -91,10 +91,10 @@ impl Http2Connection {
         });
         let response = response.await.inspect_err(|error| {
             if !matches!(error, ForwardError::TimedOut | ForwardError::Body(_)) {
-                // The upstream ended it.
+                // The upstream ended the stream.
                 open.set_lasting(false);
             }
-            // A connection that said nothing to anybody all the while is not trusted with the next request.
+            // A connection on which nothing arrived in all that time does not get the next request.
             if matches!(error, ForwardError::TimedOut) && self.shared.heard.get() < begun {
                 self.shared.retired.set(true);
             }
@@ -112,7 +112,7 @@ impl Http2Connection {
     }
 }
 
-/// The size of a request's field section with its pseudo-header fields (RFC 9113 6.5.2, 8.3.1); bytes.
+/// Returns the size in bytes of a request's field section with its pseudo-header fields (RFC 9113 6.5.2, 8.3.1).
 fn request_size(method: &Method, uri: &Uri, headers: &HeaderMap) -> usize {
     let pseudo = [
         (":method", method.as_str()),
@@ -124,12 +124,12 @@ fn request_size(method: &Method, uri: &Uri, headers: &HeaderMap) -> usize {
     pseudo.sum::<usize>() + section_size(headers)
 }
 
-/// Fits the fields of a request to HTTP/2.
+/// Adapts the fields of a request to HTTP/2.
 fn adapt(method: &Method, headers: &mut HeaderMap, body: &Body) {
     for name in &NOT_SENT_OVER_HTTP2 {
         headers.remove(name);
     }
-    // RFC 9110 8.6: a length that is known is told, and that there is none where the method has content.
+    // RFC 9110 8.6: a known length is sent, and a length of zero if the method usually has content.
     let told = match body.size_hint().exact() {
         Some(0) => matches!(*method, Method::POST | Method::PUT | Method::PATCH).then_some(0),
         length => length,
@@ -141,9 +141,9 @@ fn adapt(method: &Method, headers: &mut HeaderMap, body: &Body) {
 
 /// A request whose response has not begun.
 struct Sending {
-    /// The rest of its body.
+    /// The rest of the request's body.
     upload: Option<Upload>,
-    /// When the last of it was given.
+    /// Time at which the last part of the request was sent.
     ended: Instant,
     deadline: Deadline,
     now: fn() -> Instant,
@@ -154,7 +154,7 @@ impl Sending {
         let Some(upload) = &mut self.upload else { return Ok(()) };
         match upload.poll(cx) {
             Poll::Pending => return Ok(()),
-            // Dropped with its stream, which tells the upstream that no more comes.
+            // The body is dropped with its stream, which tells the upstream that no more comes.
             Poll::Ready(Err(Stopped::Client(error))) => return Err(ForwardError::Body(error)),
             Poll::Ready(Ok(())) => reach(sent, Sent::Whole),
             Poll::Ready(Err(Stopped::Upstream)) => {}
@@ -164,7 +164,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Ready when the upstream has taken too long: to respond from the last byte on, or to take the next ones.
+    /// Polls the timeouts. Ready once the upstream took too long to respond to the last byte, or to read further ones.
     fn poll_expired(&mut self, timeouts: Timeouts, cx: &mut Context<'_>) -> Poll<()> {
         let Some(response) = timeouts.response else { return Poll::Pending };
         match self.upload.as_ref().map(Upload::stage) {

@@ -1,8 +1,9 @@
-//! What has come of a response and waits for its client.
+//! The received part of a response that waits for its client.
 //!
-//! The library would keep it frame by frame: uncounted, each with the buffer that it was read into, and it ends the
-//! connection of all where too many small ones wait. So content is taken from it as soon as it comes, and counted in the
-//! client's share of the memory; the upstream may send more (RFC 9113 5.2) once the client has taken some.
+//! The library would keep it frame by frame: uncounted, each frame with the buffer that it was read into, and it ends
+//! the whole connection if too many small ones wait. Content is therefore taken from the library as soon as it arrives,
+//! and counted in the client's share of the memory. The upstream may send more (RFC 9113 5.2) once the client has read
+//! some.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,41 +26,41 @@ use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 use crate::runtime::log_throttle::LogThrottle;
 
-/// A piece of less than this is copied, so that it does not hold the buffer that it was read into; bytes.
+/// Size in bytes below which a piece is copied, so that it does not keep its read buffer alive.
 const COPIED: usize = 8 * 1024;
-/// Pieces that wait are joined to as much; bytes.
+/// Size in bytes to which waiting pieces are joined.
 const JOINED: usize = 16 * 1024;
-/// What a piece takes beside its bytes.
+/// Bytes that a piece takes beside its content.
 const OVERHEAD: usize = 64;
-/// A client without room gets pieces from this length on, twice as long each time: one that takes nothing holds no more
-/// of them than the first; bytes.
+/// Bytes of the first piece for a client without room; each further piece is twice as long. A client that reads nothing
+/// therefore holds only the first.
 const FIRST_STEP: usize = 1024;
-/// A client that has taken nothing of a response for this long is not reading it.
+/// Time without a read after which a client counts as not reading a response.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// See the head of the file.
+/// The waiting part of one response.
 pub(super) struct Inbox(RefCell<State>);
 
 struct State {
-    /// `None` once it has ended, or was given up.
+    /// The stream; `None` once it has ended or was canceled.
     stream: Option<RecvStream>,
-    /// Counts it, until it has ended both ways.
+    /// The count of the stream, until it has ended in both directions.
     open: Option<Open>,
     rest: Option<RestOfUpload>,
-    /// All data is here; trailers may come.
+    /// Whether all data has arrived; trailers may follow.
     data_ended: bool,
-    /// Content, and what each piece takes; bytes.
+    /// Waiting content, with the memory of each piece in bytes.
     pieces: VecDeque<(Bytes, usize)>,
-    /// The last of it, which grows.
+    /// The last piece, which grows.
     tail: BytesMut,
-    /// What all pieces take; bytes.
+    /// Memory of all pieces in bytes.
     size: usize,
-    /// What the trailers take; bytes.
+    /// Memory of the trailers in bytes.
     trailers: usize,
     memory: Option<Arrival>,
     ended: Option<Result<Option<HeaderMap>, BodyError>>,
     reader: Option<Waker>,
-    /// When some of it was last taken, or the response began.
+    /// Time of the last read, or the start of the response.
     taken: Instant,
     step: usize,
 }
@@ -72,7 +73,7 @@ impl State {
         }
     }
 
-    /// No more is added to the last piece.
+    /// Ends the last piece: nothing more is added to it.
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);
@@ -89,7 +90,7 @@ impl State {
     fn push(&mut self, data: Bytes) {
         if data.len() >= COPIED {
             self.close_tail();
-            // It is the most of a buffer of its own, which is rounded up.
+            // The piece is most of a buffer of its own, whose size is rounded up.
             self.push_piece(data.len() + data.len() / 4, data);
         } else {
             if self.tail.len() + data.len() > JOINED {
@@ -129,7 +130,7 @@ impl State {
         self.pieces.is_empty() && self.tail.is_empty()
     }
 
-    /// What is dropped when it has ended: after the borrow, as that may do much.
+    /// Ends the response. Returns the values to drop after the borrow, because their drop may run much code.
     fn end(&mut self, ended: Result<Option<HeaderMap>, BodyError>) -> impl Sized + use<> {
         self.trailers = ended.as_ref().ok().and_then(Option::as_ref).map_or(0, |trailers| {
             trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
@@ -139,12 +140,12 @@ impl State {
         if let Some(open) = &mut self.open {
             open.set_lasting(false);
         }
-        // What is still sent of the request needs the stream.
+        // The rest of the request still needs the stream.
         let open = if self.rest.is_none() { self.open.take() } else { None };
         (self.stream.take(), open)
     }
 
-    /// The next event of the stream; true when it was the last.
+    /// Polls the next event of the stream. Returns the end if this was the last event.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Option<HeaderMap>, BodyError>>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Some(Ok(None))) };
         if !self.data_ended {
@@ -165,7 +166,7 @@ impl State {
         Poll::Ready(Some(trailers.map_err(|error| self.failed(&error))))
     }
 
-    /// Whose fault it is that no more comes: a client that broke off its upload broke off its response too.
+    /// Returns the error with the right fault: a client that broke off its upload also broke off its response.
     fn failed(&self, error: &h2::Error) -> BodyError {
         let client = self.rest.as_ref().and_then(RestOfUpload::take_failure);
         client.unwrap_or_else(|| BodyError::Http2(error.to_string()))
@@ -198,7 +199,7 @@ impl Inbox {
         inbox
     }
 
-    /// Takes what comes until the stream has ended.
+    /// Takes content as it arrives until the stream has ended.
     pub(super) fn poll_collect(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let (ended, reader, beyond) = {
@@ -227,7 +228,7 @@ impl Inbox {
         }
     }
 
-    /// The next frame for the client.
+    /// Returns the next frame for the client.
     pub(super) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.0.borrow_mut();
         state.taken = clock::now();
@@ -249,13 +250,14 @@ impl Inbox {
         }
     }
 
-    /// Whether the client has got all of it.
+    /// Returns whether the client has read the whole response.
     pub(super) fn is_end_stream(&self) -> bool {
         let state = self.0.borrow();
         state.is_empty() && matches!(state.ended, Some(Ok(None)))
     }
 
-    /// Nobody takes any more. `whole`: all that was announced was taken, so it is not broken off.
+    /// Drops the response, because nobody reads it anymore. `whole` says that all declared content was read, so the
+    /// stream does not count as canceled.
     pub(super) fn close(&self, whole: bool) {
         let mut state = self.0.borrow_mut();
         if let Some(open) = state.open.as_mut().filter(|_| whole) {
@@ -264,7 +266,7 @@ impl Inbox {
         drop_content(state);
     }
 
-    /// Gives it up, as there is no memory for it: the upstream is told to stop, and the client gets an error.
+    /// Cancels the response for lack of memory: the upstream is told to stop, and the client gets an error.
     fn give_up(&self) {
         let mut state = self.0.borrow_mut();
         state.trailers = 0;
@@ -276,7 +278,7 @@ impl Inbox {
     }
 }
 
-/// Drops the stream with all that waits; after the borrow, as what is dropped may do much.
+/// Drops the stream and all waiting content, after the borrow because the drop may run much code.
 fn drop_content(mut state: std::cell::RefMut<'_, State>) {
     let content = (std::mem::take(&mut state.pieces), std::mem::take(&mut state.tail));
     let stream = (state.rest.take(), state.stream.take(), state.open.take());
@@ -289,9 +291,9 @@ fn drop_content(mut state: std::cell::RefMut<'_, State>) {
 /// The inboxes of one worker.
 struct Inboxes {
     all: Vec<Weak<Inbox>>,
-    /// How many there may be before those that are gone are forgotten.
+    /// Length of the list at which ended inboxes are removed.
     full: usize,
-    /// Gives up what another worker asks for.
+    /// The task that cancels responses when another worker asks for memory.
     task: Option<tokio::task::JoinHandle<()>>,
     told: LogThrottle,
 }
@@ -323,8 +325,8 @@ fn register(inbox: &Rc<Inbox>) {
     });
 }
 
-/// Gives up what this worker has of the client that holds most, as far as there is no room for it: first what nobody
-/// reads, and of that the largest.
+/// Cancels responses on this worker of the client that holds most, as far as memory is exceeded: first those that
+/// nobody reads, the largest first.
 fn give_up(memory: &Arc<BufferMemory>) {
     let Some((client, mut excess)) = memory.excess() else { return };
     let now = clock::now();
@@ -359,7 +361,8 @@ fn give_up(memory: &Arc<BufferMemory>) {
 }
 
 impl Inbox {
-    /// Whether `client` has stopped reading this one of its responses, and how many bytes of it wait.
+    /// Returns whether `client` has stopped reading this response, and its waiting bytes. Returns `None` for another
+    /// client's response.
     fn holds(&self, client: ClientSlot, now: Instant) -> Option<(bool, usize)> {
         let state = self.0.try_borrow().ok()?;
         let memory =

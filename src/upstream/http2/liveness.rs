@@ -1,55 +1,55 @@
-//! Whether an HTTP/2 connection to an upstream is alive, told from what is read of it. A pure decision; time is
-//! passed in.
+//! Decides whether an HTTP/2 connection to an upstream is alive, from what is read from it. It is a pure decision with
+//! time as an argument.
 //!
-//! A connection can die without a word: a host that lost power, a firewall that forgot the flow. Requests would wait
-//! on it for their whole timeout, and the next ones would follow them.
+//! A connection can die silently: the host lost power, or a firewall forgot the flow. Requests would wait on it for
+//! their whole timeout, and further ones would follow.
 
 use std::time::Duration;
 
 use crate::runtime::clock::Instant;
 
-/// A request waits this long for a frame before the upstream is asked for a sign of life.
+/// Time that a request waits for a frame before the upstream gets a PING.
 const SILENCE: Duration = Duration::from_secs(5);
-/// The PING must be answered in this time (RFC 9113 6.7).
+/// Maximum time for the acknowledgment of a PING (RFC 9113 6.7).
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// No second PING for this long: gRPC servers close a connection at the third within five minutes each
-/// (gRPC A8). The second on top keeps two PINGs apart where the first was held up on its way.
+/// Minimum time between two PINGs: gRPC servers close a connection at the third PING that comes less than five minutes
+/// after the one before (gRPC A8). The additional second keeps PINGs apart if the first was delayed on its way.
 const APART: Duration = Duration::from_secs(301);
 
-/// See the head of the file.
+/// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    /// When something was last read.
+    /// Time of the last read.
     heard: Instant,
-    /// When the last PING was sent.
+    /// Time of the last PING.
     pinged: Option<Instant>,
-    /// Nothing was read since that PING.
+    /// Whether nothing was read since that PING.
     unacknowledged: bool,
 }
 
-/// What is to be done.
+/// The driver's next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nothing before this moment; `None`: nothing while no request waits.
+    /// Wait until this time, or without a limit while no request waits.
     Wait(Option<Instant>),
     Ping,
     Dead,
 }
 
 impl Liveness {
-    /// Of a connection made at `now`.
+    /// Creates the state of a connection opened at `now`.
     pub(super) fn new(now: Instant) -> Liveness {
         Liveness { heard: now, pinged: None, unacknowledged: false }
     }
 
-    /// Something was read: any frame is a sign of life, not the answer to a PING alone.
+    /// Records a read: any frame is a sign of life, not only the acknowledgment of a PING.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.unacknowledged = false;
     }
 
-    /// What is to be done at `now`, where a request has been waiting since `waiting`. After [`Step::Ping`] a PING
-    /// counts as sent.
+    /// Returns the next action at `now`, with a request waiting since `waiting`. After [`Step::Ping`] a PING counts as
+    /// sent.
     pub(super) fn step(&mut self, waiting: Option<Instant>, now: Instant) -> Step {
         if let (true, Some(pinged)) = (self.unacknowledged, self.pinged) {
             let due = pinged + ACK_TIMEOUT;
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(liveness.step(Some(at(100)), at(108)), Step::Ping);
         assert_eq!(liveness.step(Some(at(100)), at(109)), Step::Wait(Some(at(113))));
         liveness.heard(at(110));
-        // A stream that is quiet for six minutes lives, and is asked again once five of them are over.
+        // A stream that is quiet for six minutes is alive, and gets another PING once five of them have passed.
         assert_eq!(liveness.step(Some(at(100)), at(113)), Step::Wait(Some(at(409))));
         assert_eq!(liveness.step(Some(at(100)), at(408)), Step::Wait(Some(at(409))));
         assert_eq!(liveness.step(Some(at(100)), at(409)), Step::Ping);

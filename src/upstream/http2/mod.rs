@@ -1,7 +1,7 @@
 //! HTTP/2 towards an upstream: one connection, shared by the requests of one worker.
 //!
-//! The library keeps frames and windows. What it does not keep is here: whether the connection is alive (`liveness`),
-//! how long the upstream may take (`exchange`), and whose fault a failure is (`upload`, `response`).
+//! The library handles frames and windows. These modules add the rest: whether the connection is alive (`liveness`),
+//! the timeouts of the upstream (`exchange`), and the fault behind a failure (`upload`, `response`).
 
 mod connection;
 mod errors;

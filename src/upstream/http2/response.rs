@@ -1,4 +1,4 @@
-//! The body of a response that arrives over HTTP/2, and beside it the rest of a request whose response began early.
+//! The body of a response over HTTP/2, and beside it the rest of a request whose response began early.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,20 +17,20 @@ use crate::memory::buffers::Arrival;
 use crate::message::body::BodyError;
 use crate::runtime::clock::Deadline;
 
-/// See the head of the file.
+/// The body of one response.
 pub(super) struct ResponseBody {
     inbox: Rc<Inbox>,
-    /// Fills it, where the response is not here yet.
+    /// The task that fills the inbox, unless the response is complete.
     task: Option<tokio::task::AbortHandle>,
-    /// What is left of a declared length.
+    /// Bytes left of a declared length.
     left: Option<u64>,
     silence: Duration,
     deadline: Deadline,
 }
 
 impl ResponseBody {
-    /// Of a response with these fields, whose upstream may be silent for `silence`. What waits for its client is counted
-    /// in `memory`.
+    /// Creates the body of a response with these fields, whose upstream may be silent for `silence`. Content that waits
+    /// for its client is counted in `memory`.
     pub(super) fn new(
         stream: RecvStream,
         headers: &HeaderMap,
@@ -43,7 +43,7 @@ impl ResponseBody {
         let left = declared.and_then(|length| length.parse().ok());
         let left = left.or(stream.is_end_stream().then_some(0));
         let inbox = Inbox::new(stream, open, upload.map(RestOfUpload::start), memory);
-        // What came with its head, often all of it.
+        // Takes the content that came with the head, often all of it.
         let here = inbox.poll_collect(&mut Context::from_waker(Waker::noop()));
         let task = here.is_pending().then(|| {
             let inbox = inbox.clone();
@@ -91,7 +91,7 @@ impl Drop for ResponseBody {
         if let Some(task) = &self.task {
             task.abort();
         }
-        // One whose length was told may be left with its last byte.
+        // A response with a declared length may be dropped after its last byte.
         self.inbox.close(self.left == Some(0));
     }
 }

@@ -10,49 +10,49 @@ use crate::http2::settings::PeerSettings;
 use crate::memory::buffers::BufferMemory;
 use crate::runtime::clock::Instant;
 
-/// What the upstream may send of one response before its client has taken it.
+/// Bytes that the upstream may send of one response before its client has read them.
 pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
-/// The same while memory is scarce: one frame.
+/// The same window while memory is scarce: one frame.
 const SCARCE_WINDOW: u32 = 16 * 1024;
 
-/// A field section that is longer than this may be the reason why an upstream that announces no limit ends its
-/// connection; bytes as RFC 9113 6.5.2 counts them. It is what gRPC servers and others take at least.
+/// Size of a field section in bytes, as RFC 9113 6.5.2 counts them, above which it may be why an upstream without an
+/// announced limit ends its connection. gRPC servers and others accept at least this much.
 pub(in crate::upstream) const LARGE_HEAD: usize = 8 * 1024;
 
-/// Requests that Pillion gives up on one connection, mostly as their clients left, before it takes no more of them.
-/// Servers end a connection of a peer that resets too many streams (CVE-2023-44487), with all that others have on it.
+/// Number of requests canceled on one connection, mostly because their clients disconnected, after which it gets no new
+/// ones. Servers end a connection whose peer resets too many streams (CVE-2023-44487), with all other requests on it.
 pub(super) const MAX_GIVEN_UP: u32 = 100;
 
-/// What a connection, the task that drives it and its streams know of each other.
+/// The state shared by a connection, its driver task and its streams.
 pub(super) struct Shared {
     pub streams: Cell<usize>,
-    /// Streams that were left before they had ended.
+    /// Number of streams that were canceled before they had ended.
     pub given_up: Cell<u32>,
-    /// When a stream last ended.
+    /// Time at which a stream last ended.
     pub idle_since: Cell<Instant>,
-    /// Since when at least one stream is open.
+    /// Time since which at least one stream is open.
     pub waiting: Cell<Option<Instant>>,
-    /// Whether something was read since the driver last looked.
+    /// Whether bytes were read since the driver last checked.
     pub read: Cell<bool>,
-    /// When the driver last saw that something was read.
+    /// Time at which the driver last saw that bytes were read.
     pub heard: Cell<Instant>,
-    /// No new streams go there.
+    /// Whether the connection gets no new streams.
     pub retired: Cell<bool>,
-    /// It was found dead, and Pillion ended it.
+    /// Whether Pillion ended the connection because it was dead.
     pub dead: Cell<bool>,
     pub settings: Cell<PeerSettings>,
-    /// Told when that is known, and when the connection ends.
+    /// Notification that the settings are known, or that the connection has ended.
     pub greeted: Notify,
-    /// Where what waits for clients is counted.
+    /// The memory in which content that waits for clients is counted.
     pub memory: Option<Arc<BufferMemory>>,
-    /// The window that each stream begins with.
+    /// Initial window of each stream.
     pub window: Cell<u32>,
-    /// Bytes read since others had their turn.
+    /// Bytes read since other tasks had their turn.
     pub turn: Cell<usize>,
 }
 
 impl Shared {
-    /// The window that each stream is to begin with now.
+    /// Returns the initial window that streams should have now.
     pub(super) fn fitting_window(&self) -> u32 {
         let before = self.window.get() == SCARCE_WINDOW;
         let scarce = self.memory.as_ref().is_some_and(|memory| memory.is_scarce(before));
@@ -62,7 +62,7 @@ impl Shared {
 
 pub(super) struct Open {
     shared: Rc<Shared>,
-    /// Whether leaving it resets it: it was sent, and has not ended.
+    /// Whether dropping this cancels the stream: the request was sent, and the stream has not ended.
     lasts: bool,
     now: fn() -> Instant,
 }

@@ -1,4 +1,4 @@
-//! A request's body on its way over HTTP/2, at the upstream's pace and the client's.
+//! A request body on its way over HTTP/2, at the pace of the upstream and of the client.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -18,15 +18,14 @@ use crate::memory::buffers::{BufferReservation, Room};
 use crate::message::body::{Body, BodyError};
 use crate::runtime::clock::Instant;
 
-/// What is given of an upload whose client has no room, once what was given before was written: it goes on, be it slowly;
-/// bytes.
+/// Bytes that an upload without room may send once its earlier bytes were written: it continues, if slowly.
 const WITHOUT_ROOM: usize = 1024;
 
-/// See the head of the file.
+/// The body of one request.
 pub(super) struct Upload {
     body: Body,
     stream: SendStream<Bytes>,
-    /// What is left of a frame that did not fit.
+    /// The rest of a frame that did not fit.
     rest: Bytes,
     stage: Stage,
     shared: Rc<Shared>,
@@ -34,9 +33,9 @@ pub(super) struct Upload {
     now: fn() -> Instant,
 }
 
-/// What was given to the library and is not written yet: it keeps it for as long as the upstream's socket takes nothing.
+/// Bytes handed to the library and not written yet: the library keeps them while the upstream's socket accepts nothing.
 struct Given {
-    /// Of nothing; what is given is counted with it.
+    /// An empty reservation that counts each piece handed to the library.
     memory: BufferReservation,
     unwritten: Arc<Unwritten>,
 }
@@ -44,11 +43,11 @@ struct Given {
 #[derive(Default)]
 struct Unwritten {
     bytes: AtomicUsize,
-    /// The upload, where it waits until all is written.
+    /// The upload's task, while it waits until everything is written.
     waiting: Mutex<Option<Waker>>,
 }
 
-/// Counted until it is written.
+/// A count of bytes that lasts until they are written.
 struct Counted {
     bytes: usize,
     unwritten: Arc<Unwritten>,
@@ -68,7 +67,7 @@ impl Drop for Counted {
 }
 
 impl Given {
-    /// How many bytes may be given now.
+    /// Returns the number of bytes that may be handed to the library now.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
         if self.memory.has_room() {
             return Poll::Ready(usize::MAX);
@@ -89,25 +88,26 @@ impl Given {
     }
 }
 
-/// How far it has gone, as far as times go.
+/// The progress of an upload, as its timeouts see it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
-    /// The upstream was last given some of it then, and takes no more just now.
+    /// The upstream last got some of the body at this time, and accepts no more at present.
     Given(Instant),
-    /// The client's next bytes are awaited; its own times run.
+    /// The client's next bytes are awaited, so its own timeouts run.
     Awaited,
 }
 
-/// Why it ended before its end.
+/// The reason why an upload stopped early.
 #[derive(Debug)]
 pub(super) enum Stopped {
     Client(BodyError),
-    /// The upstream takes no more; its response, or the lack of one, says why.
+    /// The upstream accepts no more; its response, or the lack of a response, says why.
     Upstream,
 }
 
 impl Upload {
-    /// Of a body that is counted in `room` while it waits for the upstream; what is here whole is counted already.
+    /// Creates the upload of a body that is counted in `room` while it waits for the upstream. A complete body is
+    /// counted already.
     pub(super) fn new(
         body: Body,
         stream: SendStream<Bytes>,
@@ -129,7 +129,7 @@ impl Upload {
         self.stream.send_reset(h2::Reason::CANCEL);
     }
 
-    /// Hands on what there is; ready once all of it was.
+    /// Sends the available content. Ready once the whole body was sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {
             if !self.rest.is_empty() {
@@ -146,7 +146,7 @@ impl Upload {
                 self.stage = Stage::Awaited;
                 return Poll::Pending;
             };
-            // From here on it is the upstream that takes or does not.
+            // From here on the upload waits for the upstream.
             self.stage = Stage::Given((self.now)());
             let frame = match frame {
                 Some(frame) => frame.map_err(Stopped::Client)?,
@@ -159,7 +159,8 @@ impl Upload {
                 Ok(data) => self.rest = data,
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
-                    // A trailer section is a field section, and one that is too long may end the connection of all.
+                    // A trailer section is a field section, and one that is too long may end the connection for all
+                    // requests.
                     let limit = self.shared.settings.get().max_header_list_size.unwrap_or(LARGE_HEAD);
                     if section_size(&trailers) > limit {
                         return Poll::Ready(Err(Stopped::Client(BodyError::TrailersTooLarge(limit))));
@@ -171,7 +172,7 @@ impl Upload {
         }
     }
 
-    /// How many bytes the upstream's windows and our own buffer take.
+    /// Returns the number of bytes that the upstream's windows and our own buffer accept.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Stopped>> {
         let max = match &self.given {
             Some(given) => ready!(given.poll_room(cx)),
@@ -197,7 +198,8 @@ impl Upload {
     }
 }
 
-/// The rest of an upload, in a task of its own: it goes on whether the response is read or not, and ends with it.
+/// The rest of an upload, in a task of its own: it continues whether the response is read or not, and ends with the
+/// response.
 pub(super) struct RestOfUpload {
     task: tokio::task::AbortHandle,
     failed: Rc<RefCell<Option<BodyError>>>,
@@ -216,7 +218,7 @@ impl RestOfUpload {
         RestOfUpload { task: task.abort_handle(), failed }
     }
 
-    /// How the client failed, if it did.
+    /// Returns the client's failure, if there was one.
     pub(super) fn take_failure(&self) -> Option<BodyError> {
         self.failed.take()
     }
